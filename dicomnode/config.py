@@ -1,0 +1,284 @@
+"""The configuration: one frozen tree, read from TOML, checked whole, with every error told at once.
+
+Floor 1. Every limit of the house is a named field here, with its unit and its default; nothing else reads a file or
+the environment for its settings.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from dicomnode.errors import ConfigError
+
+MEBI = 1024 * 1024
+GIBI = 1024 * MEBI
+
+
+def _ae_title(value: str) -> str:
+    """AE of PS3.5 6.2: 1 to 16 characters of the default repertoire, no backslash, no control, not only spaces."""
+    text = value.strip(" ")
+    if not 0 < len(text) <= 16 or not text.isascii() or not text.isprintable() or "\\" in text:
+        raise ValueError("an AE title has 1 to 16 printable ASCII characters and no backslash")
+    return text
+
+
+AETitle = Annotated[str, AfterValidator(_ae_title)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+ListenPort = Annotated[int, Field(ge=0, le=65535)]
+Seconds = Annotated[float, Field(gt=0)]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Tls(_Section):
+    """DICOM TLS (PS3.15 B.12) of one side: PEM files."""
+
+    certificate: Path = Field(description="certificate chain of this node, PEM")
+    private_key: Path = Field(description="private key of this node, PEM, readable by the node alone")
+    trusted_certificates: Path = Field(description="certificates of the authorities whose peers are let in, PEM")
+
+
+class NodeSection(_Section):
+    """Who the node is and where it keeps its state."""
+
+    ae_title: AETitle = Field("DICOMNODE", description="AE title, called and calling")
+    state: Path | None = Field(
+        None, description="state folder; default: $STATE_DIRECTORY of systemd, else the user's data folder"
+    )
+    station_name: str = Field("DICOMNODE", max_length=16, description="Station Name (0008,1010) in results")
+    institution_name: str = Field("", max_length=64, description="Institution Name (0008,0080) in results; empty: none")
+
+
+class ListenSection(_Section):
+    """Where the node listens."""
+
+    host: str = Field(
+        "127.0.0.1", description="address to listen on; 127.0.0.1 is this machine alone, 0.0.0.0 every network"
+    )
+    port: ListenPort = Field(11112, description="TCP port; 0 takes a free one")
+    calling_ae_titles: tuple[AETitle, ...] = Field((), description="AE titles that may call; empty: any")
+    require_called_ae_title: bool = Field(False, description="refuse associations that call another AE title than ours")
+    maximum_associations: int = Field(64, ge=1, le=1000, description="associations at a time, in all")
+    network_timeout_seconds: Seconds = Field(60, description="silence after which an association is ended")
+    acse_timeout_seconds: Seconds = Field(30, description="time for the association request and release")
+    tls: Tls | None = Field(None, description="listen with TLS (mutual) instead of plain TCP")
+
+    @model_validator(mode="after")
+    def _plain_host(self) -> Self:
+        try:
+            ipaddress.ip_address(self.host)
+        except ValueError:
+            raise ValueError("listen.host is an IP address, such as 127.0.0.1, 0.0.0.0 or ::1") from None
+        return self
+
+
+class IntakeSection(_Section):
+    """Limits of receiving and of the spool."""
+
+    header_scan_bytes: int = Field(MEBI, ge=4096, description="bytes of a Data Set that are searched for its UIDs")
+    maximum_object_bytes: int = Field(4 * GIBI, ge=MEBI, description="bytes of one object")
+    minimum_free_bytes: int = Field(
+        GIBI, ge=0, description="free bytes of the disk below which C-STORE is answered 0xA700"
+    )
+    segment_bytes: int = Field(GIBI, ge=MEBI, description="bytes after which a new segment is begun")
+    extent_bytes: int = Field(8 * MEBI, ge=4096, description="bytes by which a segment grows")
+    open_segments: int = Field(64, ge=1, description="segments open at once")
+    chunk_bytes: int = Field(256 * 1024, ge=4096, description="plaintext bytes of one sealed chunk")
+    maximum_pdu_bytes: int = Field(131072, ge=4096, le=1024 * 1024, description="largest PDU that we advertise")
+    write_mode: Literal["auto", "direct", "append"] = Field(
+        "auto", description="O_DIRECT, append + fdatasync, or what a trial shows"
+    )
+
+
+class ReadingSection(_Section):
+    """Budgets for parsing what strangers encoded."""
+
+    maximum_nesting: int = Field(32, ge=1, le=100, description="depth of sequences")
+    maximum_items: int = Field(100_000, ge=1, description="items and elements of one Data Set")
+    maximum_inflated_bytes: int = Field(1 * GIBI, ge=MEBI, description="bytes of an inflated deflated Data Set")
+    decode_timeout_seconds: Seconds = Field(60, description="time for decoding one compressed image")
+    decode_memory_bytes: int = Field(4 * GIBI, ge=256 * MEBI, description="address space of the decoding child")
+
+
+class CompletionSection(_Section):
+    """When a study is whole."""
+
+    quiet_seconds: Seconds = Field(
+        30, description="silence after the last instance, with no association open, before delivery"
+    )
+    start_early: bool = Field(
+        True, description="begin to work when the association is released and the geometry is whole"
+    )
+    deadline_seconds: Seconds = Field(
+        3600, description="time after which a work that is not done is failed with a reason"
+    )
+
+
+class KeysSection(_Section):
+    """Where the keys come from."""
+
+    source: Literal["auto", "files", "credentials"] = Field(
+        "auto", description="files of the keys folder, systemd credentials, or whichever is there"
+    )
+    folder: Path | None = Field(None, description="keys folder; default: <state>/keys")
+
+
+class ModelsSection(_Section):
+    """Which models run, and how."""
+
+    folder: Path | None = Field(None, description="folder of model packages; default: those that ship with the node")
+    enabled: tuple[str, ...] = Field((), description="names of the models that run; empty: all of the folder")
+    threads: int = Field(0, ge=0, le=256, description="CPU threads of one inference; 0: one per core")
+    maximum_memory_bytes: int = Field(6 * GIBI, ge=256 * MEBI, description="memory that one study may take")
+
+
+class Destination(_Section):
+    """Where results go."""
+
+    name: Name = Field(description="name in logs, in the ledger and on the command line")
+    ae_title: AETitle = Field(description="AE title of the destination")
+    host: str = Field(min_length=1, description="host name or address")
+    port: Port = Field(description="TCP port")
+    calling_ae_title: AETitle | None = Field(None, description="AE title that we call with; default: node.ae_title")
+    tls: Tls | None = Field(None, description="connect with TLS")
+    timeout_seconds: Seconds = Field(30, description="time for connecting, and for each answer")
+
+
+class DeliverySection(_Section):
+    """How results are sent."""
+
+    first_retry_seconds: Seconds = Field(5, description="wait after the first failed try; doubled each time")
+    longest_retry_seconds: Seconds = Field(600, description="longest wait between two tries")
+    give_up_seconds: Seconds = Field(7 * 86400, description="age at which a delivery is given up with a reason")
+
+
+class DeidentificationSection(_Section):
+    """De-identification (PS3.15 Annex E)."""
+
+    project: str = Field(
+        "dicomnode", min_length=1, max_length=64, description="pseudonyms and date shifts differ between projects"
+    )
+    default_issuer: str = Field("", max_length=64, description="issuer of patient ids that come without one")
+    maximum_date_shift_days: int = Field(3650, ge=1, le=36500, description="dates move back by 1 to this many days")
+
+
+class ResultsSection(_Section):
+    """What results look like."""
+
+    language: Literal["en"] = Field("en", description="language of texts; codes stay codes")
+    series_number_base: int = Field(9000, ge=0, le=99000, description="Series Number of the first result series")
+
+
+class RetentionSection(_Section):
+    """How long data stays."""
+
+    originals_days: float = Field(30, gt=0, description="days after which received originals are shredded")
+    results_days: float = Field(30, gt=0, description="days after which delivered results are shredded")
+
+
+class LoggingSection(_Section):
+    """Logs."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is written")
+    format: Literal["auto", "console", "json"] = Field(
+        "auto", description="auto: console on a terminal, JSON elsewhere"
+    )
+
+
+class Config(_Section):
+    """The whole tree.
+
+    Raises
+    ------
+    pydantic.ValidationError
+        With every error at once; `load` turns it into `ConfigErrors`.
+    """
+
+    node: NodeSection = NodeSection()
+    listen: ListenSection = ListenSection()
+    intake: IntakeSection = IntakeSection()
+    reading: ReadingSection = ReadingSection()
+    completion: CompletionSection = CompletionSection()
+    keys: KeysSection = KeysSection()
+    models: ModelsSection = ModelsSection()
+    destinations: tuple[Destination, ...] = ()
+    delivery: DeliverySection = DeliverySection()
+    deidentification: DeidentificationSection = DeidentificationSection()
+    results: ResultsSection = ResultsSection()
+    retention: RetentionSection = RetentionSection()
+    logging: LoggingSection = LoggingSection()
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        names = [destination.name for destination in self.destinations]
+        if len(set(names)) != len(names):
+            raise ValueError("two destinations have the same name")
+        return self
+
+
+class ConfigErrors(ConfigError):
+    """Every error of a configuration, each as ``where: what``."""
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        super().__init__("config-invalid", errors=len(problems))
+        self.problems = problems
+
+
+def parse(data: Mapping[str, Any]) -> Config:
+    """Configuration out of plain values.
+
+    Raises
+    ------
+    ConfigErrors
+        With every problem found.
+    """
+    try:
+        return Config.model_validate(data)
+    except ValidationError as error:
+        raise ConfigErrors(tuple(_problem(item) for item in error.errors(include_url=False))) from None
+
+
+def load(path: Path) -> Config:
+    """Configuration out of a TOML file.
+
+    Raises
+    ------
+    ConfigErrors
+        If it cannot be read, is no TOML, or breaks a rule.
+    """
+    try:
+        data = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigErrors((f"{path}: {os.strerror(error.errno or 0)}",)) from None
+    except UnicodeDecodeError as error:
+        raise ConfigErrors((f"{path}: byte {error.start} is not UTF-8",)) from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigErrors((f"{path}: {error}",)) from None
+    return parse(data)
+
+
+def _problem(item: Mapping[str, Any]) -> str:
+    where = ".".join(str(part) for part in item["loc"]) or "configuration"
+    message = str(item["msg"]).removeprefix("Value error, ")
+    if item["type"] == "extra_forbidden":
+        message = "no such setting"
+    return f"{where}: {message}"
+
+
+def default_state_folder(environment: Mapping[str, str]) -> Path:
+    """State folder where the configuration names none: systemd's ``STATE_DIRECTORY``, else the user's data folder."""
+    if given := environment.get("STATE_DIRECTORY"):
+        return Path(given.split(":")[0])
+    if given := environment.get("XDG_DATA_HOME"):
+        return Path(given) / "dicomnode"
+    return Path(environment.get("HOME") or "/") / ".local" / "share" / "dicomnode"

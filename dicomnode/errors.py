@@ -1,0 +1,280 @@
+"""The error family: what went wrong, whose fault it is, whether trying again helps, and what to tell a DICOM peer.
+
+Floor 0: imports nothing of the project. A message never holds PHI: it is built from a fixed code and numbers alone,
+so every error may be logged, stored by the workflow engine and shown to a support desk.
+"""
+
+from __future__ import annotations
+
+import re
+from types import MappingProxyType
+from typing import ClassVar, Final, NamedTuple
+
+_TOKEN: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,47}")
+Fact = int | float | str
+
+
+class Reason(NamedTuple):
+    """What a code means, and what to do about it."""
+
+    text: str
+    advice: str
+
+
+REASONS: Final = MappingProxyType(
+    {
+        # Objects as they arrive (PS3.4 B.2.3, PS3.7 C).
+        "object-without-uids": Reason(
+            "the object lacks a SOP Instance, SOP Class or Study Instance UID",
+            "ask the sender's vendor to send complete objects",
+        ),
+        "object-uid-mismatch": Reason(
+            "the Data Set and the C-STORE command name different objects",
+            "ask the sender's vendor; the object was not taken",
+        ),
+        "object-malformed": Reason(
+            "the Data Set cannot be parsed", "send it again; if it stays so, the sender writes invalid DICOM"
+        ),
+        "object-too-complex": Reason(
+            "the Data Set exceeds the limits on nesting, items, element lengths or inflation",
+            "raise the limits under [intake] if the object is legitimate",
+        ),
+        "object-too-large": Reason(
+            "the object is larger than intake.maximum_object_bytes", "raise the limit if such objects are expected"
+        ),
+        "same-uid-other-content": Reason(
+            "a second object with the same SOP Instance UID has other pixels",
+            "both are kept, the second in quarantine; find out which is right and send it under a new UID",
+        ),
+        "patient-mismatch": Reason(
+            "two patients under one Study Instance UID", "correct the study in the PACS and send it again"
+        ),
+        # Pixels.
+        "pixel-undecodable": Reason(
+            "the pixel data cannot be decoded", "check that the file opens in a viewer; send it again"
+        ),
+        "pixel-unsupported": Reason(
+            "no decoder for this transfer syntax or pixel format", "send the study uncompressed or in JPEG 2000"
+        ),
+        "pixel-missing": Reason("an image has no pixel data, or less than its header says", "send the image again"),
+        # Geometry of a series (PS3.3 C.7.6.2).
+        "geometry-attribute-missing": Reason(
+            "a slice lacks position, orientation, spacing or size",
+            "the series cannot be placed in space; send an axial series",
+        ),
+        "geometry-too-few-slices": Reason("the series has too few slices for this model", "send the whole series"),
+        "geometry-gap": Reason(
+            "slices are missing in the middle of the series", "send the missing slices; the work starts anew by itself"
+        ),
+        "geometry-irregular-spacing": Reason(
+            "the distance between slices varies", "send a reconstruction with equal spacing"
+        ),
+        "geometry-duplicate-position": Reason(
+            "two slices lie at the same position", "the series mixes several acquisitions; send them as separate series"
+        ),
+        "geometry-gantry-tilt": Reason("the slices are sheared by a gantry tilt", "send a reconstruction without tilt"),
+        "geometry-mixed-orientation": Reason(
+            "the slices of the series have different orientations", "send one reconstruction per series"
+        ),
+        "geometry-mixed-size": Reason(
+            "the slices of the series have different sizes or spacings", "send one reconstruction per series"
+        ),
+        "geometry-mixed-frame-of-reference": Reason(
+            "the slices of the series have different Frames of Reference", "send one per series"
+        ),
+        "geometry-spacing-too-wide": Reason(
+            "the slices lie too far apart for this model", "send a thinner reconstruction"
+        ),
+        "geometry-extent-too-short": Reason(
+            "the series covers too little of the body for this model", "send the whole scan"
+        ),
+        "geometry-multi-frame": Reason("multi-frame images are not read by this model", "send single-frame images"),
+        # What a model wants.
+        "no-model": Reason(
+            "no model is installed or enabled", "run `dicomnode check`; put a package into the models folder"
+        ),
+        "no-suitable-series": Reason(
+            "no series of the study is of the kind that the model wants", "nothing to do if the study is not for it"
+        ),
+        "nothing-found": Reason(
+            "the network found none of what it looks for", "look at the images; this is a result, not a fault"
+        ),
+        "model-package-invalid": Reason("the model package is incomplete or damaged", "install the package again"),
+        "model-not-found": Reason("no model of that name is installed", "`dicomnode check` lists the installed models"),
+        "inference-failed": Reason("the network could not be run", "see the log; `dicomnode check` tests the engine"),
+        "memory-too-large": Reason(
+            "the study needs more memory than inference.maximum_memory_bytes", "raise the limit or send fewer slices"
+        ),
+        # De-identification.
+        "withheld-leak": Reason(
+            "an identifier of the source was found in the de-identified copy", "report it; the object was withheld"
+        ),
+        "withheld-pixels": Reason(
+            "the pixels may show identifying text", "policy withholds it; install the `ocr` extra to clean pixels"
+        ),
+        "withheld-document": Reason("an encapsulated document cannot be de-identified", "it is withheld by policy"),
+        "withheld-malformed": Reason(
+            "the object cannot be parsed, so nothing proves it clean", "it is withheld by policy"
+        ),
+        "withheld-sop-class": Reason("objects of this kind cannot be de-identified", "it is withheld by policy"),
+        # Results.
+        "result-identity-differs": Reason(
+            "a result's patient, study or Frame of Reference differs from its source", "report it; quarantined"
+        ),
+        "result-geometry-differs": Reason(
+            "a result does not round-trip to the mask it was made from", "report it; quarantined"
+        ),
+        "result-invalid": Reason("a result object breaks its own definition", "report it; it was quarantined"),
+        "result-reference-dangling": Reason(
+            "a result refers to an object that is not of its source", "report it; it was quarantined"
+        ),
+        # Storage.
+        "storage-full": Reason(
+            "less space is free than intake.minimum_free_bytes", "free space; senders try again by themselves"
+        ),
+        "storage-failed": Reason("the disk refused a read or a write", "look at the disk and the system log"),
+        "storage-not-durable": Reason(
+            "the state folder can neither write directly nor flush", "put the state on a local disk"
+        ),
+        "sealed-damaged": Reason(
+            "a sealed file was changed, cut or swapped", "restore it from the source; the object is in quarantine"
+        ),
+        "key-missing": Reason(
+            "a key is not there", "restore the keys folder from its backup; without it sealed data stays sealed"
+        ),
+        "key-permissions": Reason(
+            "a key file can be read by others than its owner", "chmod 0400 the file, and ask who read it"
+        ),
+        "key-wrong": Reason(
+            "a key does not open what was sealed with it", "the keys folder does not belong to this state folder"
+        ),
+        "ledger-failed": Reason(
+            "the ledger cannot be read or written", "look at the disk; `dicomnode check` tests the ledger"
+        ),
+        "ledger-newer": Reason(
+            "the ledger was written by a newer version", "install that version again; nothing was changed"
+        ),
+        "node-running": Reason(
+            "another node already runs on this state folder", "stop it first, or give --state another folder"
+        ),
+        "transition-forbidden": Reason(
+            "a study cannot go from its state to the asked one", "report it; this is a fault of the node"
+        ),
+        # Peers (PS3.7 C, PS3.8 9.3.4).
+        "peer-unreachable": Reason(
+            "the destination does not answer", "check host, port and that it runs; the node tries again"
+        ),
+        "peer-rejected": Reason("the destination rejected the association", "check the AE titles on both sides"),
+        "peer-context-refused": Reason(
+            "the destination does not take this kind of object", "enable the SOP Class at the destination"
+        ),
+        "peer-aborted": Reason("the destination broke the association off", "see its log; the node tries again"),
+        "peer-refused-object": Reason(
+            "the destination refused the object", "see the status in `dicomnode studies`, and the destination's log"
+        ),
+        "peer-out-of-resources": Reason(
+            "the destination has no space left (0xA7xx)", "free space there; the node tries again"
+        ),
+        "tls-failed": Reason("no TLS connection came about", "compare certificates, names and validity on both sides"),
+        "port-unavailable": Reason(
+            "the port cannot be listened on", "another program has it, or the address is not of this host"
+        ),
+        # The user's input.
+        "config-invalid": Reason("the configuration has errors", "`dicomnode check` lists them all"),
+        "source-not-found": Reason(
+            "the source folder does not exist or holds no file", "name a folder with DICOM files"
+        ),
+        "output-not-empty": Reason("the output folder cannot be written or is not empty", "name a new folder"),
+        "tool-missing": Reason("a program that this needs is not installed", "run `make setup`"),
+        "timeout": Reason("it did not end in time", "see `dicomnode studies` and the log"),
+        "internal": Reason("a fault of the node", "report it with the log; the data is safe"),
+    }
+)
+
+
+class NodeError(Exception):
+    """Root of the family.
+
+    Parameters
+    ----------
+    code
+        A key of `REASONS`.
+    facts
+        Numbers, or tokens of at most 48 letters, digits, ``_ . -`` (never values out of a Data Set).
+
+    Raises
+    ------
+    ValueError
+        If the code is not in the table or a fact could hold more than a token.
+    """
+
+    retryable: ClassVar[bool] = False
+    dimse_status: ClassVar[int] = 0x0110  # PS3.7 C.5.6: processing failure
+
+    def __init__(self, code: str, /, **facts: Fact) -> None:
+        if code not in REASONS:
+            raise ValueError(f"unknown code {code!r}")
+        for name, fact in facts.items():
+            if isinstance(fact, str) and not _TOKEN.fullmatch(fact):
+                raise ValueError(f"fact {name} of {code} is no token")
+        super().__init__(code)
+        self.code = code
+        self.facts: dict[str, Fact] = dict(facts)
+
+    @property
+    def reason(self) -> Reason:
+        """Text and advice of the code."""
+        return REASONS[self.code]
+
+    def __str__(self) -> str:
+        """One line: code, text and the numbers."""
+        numbers = ", ".join(f"{name} {value}" for name, value in self.facts.items())
+        return f"{self.code}: {self.reason.text}" + (f" ({numbers})" if numbers else "")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Survive a pickle: the default would drop the facts."""
+        return _rebuild, (type(self), self.code, self.facts)
+
+
+def _rebuild(kind: type[NodeError], code: str, facts: dict[str, Fact]) -> NodeError:
+    return kind(code, **facts)
+
+
+class PeerError(NodeError):
+    """Another system lied, stalled, refused or vanished."""
+
+    retryable = True
+    dimse_status = 0xC000
+
+
+class PeerRefusal(PeerError):
+    """Another system said no in a way that will not change by itself."""
+
+    retryable = False
+
+
+class StudyError(NodeError):
+    """The study, as it is, cannot be worked on; its sender did nothing that trying again would mend."""
+
+    dimse_status = 0xC000  # PS3.4 Table B.2-1: cannot understand
+
+
+class ModelError(NodeError):
+    """A model package or an engine failed."""
+
+
+class StorageError(NodeError):
+    """A disk, a key or the ledger failed."""
+
+    retryable = True
+    dimse_status = 0xA700  # PS3.4 Table B.2-1: out of resources
+
+
+class KeyStoreError(StorageError):
+    """A key is missing, wrong or readable by others."""
+
+    retryable = False
+
+
+class ConfigError(NodeError):
+    """The configuration or a command line cannot be carried out."""

@@ -1,0 +1,68 @@
+"""The identity of a source series: what the vault keeps, and what a result must carry again.
+
+Floor 1. De-identification fills it, storage seals it, results restore from it; it is never logged and has no repr.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+#: Attributes of the patient, the study and the request that a result copies from its source
+#: (PS3.3 C.7.1.1 Patient, C.7.2.1 General Study, C.7.2.2 Patient Study; Request Attributes of C.7.3.1).
+IDENTITY_KEYWORDS: Final = (
+    "SpecificCharacterSet",
+    "PatientName",
+    "PatientID",
+    "IssuerOfPatientID",
+    "TypeOfPatientID",
+    "IssuerOfPatientIDQualifiersSequence",
+    "OtherPatientIDsSequence",
+    "PatientBirthDate",
+    "PatientBirthTime",
+    "PatientSex",
+    "PatientAge",
+    "PatientSize",
+    "PatientWeight",
+    "StudyInstanceUID",
+    "StudyDate",
+    "StudyTime",
+    "StudyID",
+    "StudyDescription",
+    "ReferringPhysicianName",
+    "AccessionNumber",
+    "IssuerOfAccessionNumberSequence",
+    "ProcedureCodeSequence",
+    "RequestAttributesSequence",
+    "AdmissionID",
+    "IssuerOfAdmissionIDSequence",
+    "PatientIdentityRemoved",
+    "DeidentificationMethod",
+    "DeidentificationMethodCodeSequence",
+    "LongitudinalTemporalInformationModified",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceIdentity:
+    """Identity of one source series.
+
+    Attributes
+    ----------
+    attributes
+        The attributes of `IDENTITY_KEYWORDS` that the source has, as a Data Set in the DICOM JSON Model (PS3.18 F).
+    uids
+        Pseudonymous UID → original UID, for every UID that was replaced in the series.
+    """
+
+    attributes: dict[str, Any] = field(repr=False)
+    uids: dict[str, str] = field(repr=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain types, for the vault."""
+        return {"attributes": self.attributes, "uids": self.uids}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> SourceIdentity:
+        """Inverse of `to_json`."""
+        return cls(attributes=dict(data["attributes"]), uids=dict(data["uids"]))

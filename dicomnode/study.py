@@ -1,0 +1,259 @@
+"""Studies as the node keeps them: keys, states with the one table of transitions, rows, and the minting of UIDs.
+
+Floor 1, pure: no disk, no socket, no clock. A study is known by a key, an HMAC of its Study Instance UID, everywhere
+but inside sealed data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final
+
+from dicomnode.errors import NodeError
+
+KEY_LENGTH: Final = 32  # hex digits: 128 bits, beyond accidental collision
+
+
+class World(StrEnum):
+    """Which of the two worlds a sealed object belongs to."""
+
+    IDENTITY = "identity"
+    PSEUDONYM = "pseudonym"
+
+
+class Purpose(StrEnum):
+    """What a sealed object is; bound into its framing, so that one cannot stand for another."""
+
+    RECORD = "record"
+    CLOSE_RECORD = "close-record"
+    VAULT = "vault"
+    COPY = "copy"
+    LABELS = "labels"
+    FINDINGS = "findings"
+    RESULT = "result"
+    COLUMN = "column"
+
+
+class WorkState(StrEnum):
+    """Where the work of one model on one input set stands."""
+
+    QUEUED = "queued"
+    PREPARING = "preparing"
+    INFERRING = "inferring"
+    ENCODING = "encoding"
+    READY = "ready"
+    DELIVERING = "delivering"
+    DONE = "done"
+    REFUSED = "refused"
+    FAILED = "failed"
+    SUPERSEDED = "superseded"
+
+
+_ENDS: Final = frozenset({WorkState.REFUSED, WorkState.FAILED, WorkState.SUPERSEDED})
+#: The one table of transitions. A state may follow itself: a step that was killed runs again.
+TRANSITIONS: Final = MappingProxyType(
+    {
+        WorkState.QUEUED: frozenset({WorkState.PREPARING}) | _ENDS,
+        WorkState.PREPARING: frozenset({WorkState.INFERRING}) | _ENDS,
+        WorkState.INFERRING: frozenset({WorkState.ENCODING}) | _ENDS,
+        WorkState.ENCODING: frozenset({WorkState.READY}) | _ENDS,
+        WorkState.READY: frozenset({WorkState.DELIVERING, WorkState.SUPERSEDED}),
+        WorkState.DELIVERING: frozenset({WorkState.DONE, WorkState.FAILED}),
+        WorkState.DONE: frozenset(),
+        WorkState.REFUSED: frozenset(),
+        WorkState.FAILED: frozenset({WorkState.DELIVERING}),
+        WorkState.SUPERSEDED: frozenset(),
+    }
+)
+FINAL_STATES: Final = frozenset({WorkState.DONE, WorkState.REFUSED, WorkState.FAILED, WorkState.SUPERSEDED})
+
+
+def check_transition(old: WorkState, new: WorkState) -> None:
+    """Raise ``transition-forbidden`` unless `new` may follow `old`."""
+    if new is not old and new not in TRANSITIONS[old]:
+        raise NodeError("transition-forbidden", old=old.value, new=new.value)
+
+
+class DeliveryState(StrEnum):
+    """Where the delivery of one object to one destination stands."""
+
+    WAITING = "waiting"
+    CONFIRMED = "confirmed"
+    REFUSED = "refused"
+
+
+class InstanceState(StrEnum):
+    """What became of a received instance."""
+
+    CURRENT = "current"
+    DUPLICATE = "duplicate"
+    REPLACED = "replaced"
+    QUARANTINED = "quarantined"
+
+
+class ResultRole(StrEnum):
+    """Which part of a result an object is."""
+
+    SEGMENTATION = "segmentation"
+    REPORT = "report"
+    KEY_IMAGE = "key-image"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordMetadata:
+    """What stands beside an encoded Data Set in its sealed record.
+
+    Attributes
+    ----------
+    digest
+        SHA-256 of the encoded Data Set as received, in hex.
+    received_at
+        Aware UTC time at which the last byte had come.
+    """
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    study_instance_uid: str
+    series_instance_uid: str
+    transfer_syntax_uid: str
+    calling_ae_title: str
+    called_ae_title: str
+    peer_address: str
+    received_at: datetime
+    digest: str
+    length: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class RecordAddress:
+    """Where a record stands in the spool."""
+
+    segment_id: str
+    number: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceRow:
+    """One received instance as the index knows it; the keys are blind, no UID of a patient's object stands here."""
+
+    study_key: str
+    series_key: str
+    instance_key: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    digest: str
+    length: int
+    address: RecordAddress
+    received_at: datetime
+    state: InstanceState = InstanceState.CURRENT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkKey:
+    """One model's work on one revision of a study's input."""
+
+    study_key: str
+    revision: int
+    model: str
+
+    @property
+    def workflow_id(self) -> str:
+        """Identifier of the durable workflow."""
+        return f"{self.study_key}-{self.revision}-{self.model}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryRow:
+    """One object on its way to one destination."""
+
+    result_id: str
+    role: ResultRole
+    destination: str
+    state: DeliveryState
+    status: int | None
+    reason: str | None
+    attempts: int
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkRow:
+    """State of a work, its stage times in seconds and its deliveries."""
+
+    key: WorkKey
+    state: WorkState
+    reason: str | None
+    facts: dict[str, int | float | str] = field(default_factory=dict)
+    input_digest: str
+    created_at: datetime
+    settled_at: datetime | None
+    stages: dict[str, float] = field(default_factory=dict)
+    deliveries: tuple[DeliveryRow, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyRow:
+    """A study with all that is under way for it."""
+
+    study_key: str
+    first_received_at: datetime
+    last_received_at: datetime
+    instances: int
+    quarantined: int
+    revision: int
+    works: tuple[WorkRow, ...] = ()
+
+
+def blind_key(derivation_key: bytes, kind: str, *parts: str) -> str:
+    """Key under which something with a UID is known outside sealed data.
+
+    Parameters
+    ----------
+    derivation_key
+        32 bytes of the identity world.
+    kind
+        ``study``, ``series``, ``instance``: separates the domains.
+    parts
+        The UIDs.
+
+    Returns
+    -------
+    str
+        32 hexadecimal digits.
+    """
+    return _mac(derivation_key, f"blind:{kind}", parts).hex()[:KEY_LENGTH]
+
+
+def mint_uid(derivation_key: bytes, kind: str, *parts: str) -> str:
+    """Deterministic UID under the UUID root (PS3.5 B.2): ``2.25.`` and 128 bits of an HMAC.
+
+    Equal parts give equal UIDs on every host that holds the key; any other part gives another one.
+    """
+    digest = bytearray(_mac(derivation_key, f"uid:{kind}", parts)[:16])
+    digest[6] = digest[6] & 0x0F | 0x80  # RFC 9562 version 8: vendor-made
+    digest[8] = digest[8] & 0x3F | 0x80
+    return f"2.25.{int.from_bytes(digest, 'big')}"
+
+
+def _mac(key: bytes, domain: str, parts: tuple[str, ...]) -> bytes:
+    if len(key) < 32:
+        raise ValueError("a derivation key has at least 32 bytes")
+    mac = hmac.new(key, digestmod=hashlib.sha256)
+    for part in (domain, *parts):
+        data = part.encode()
+        mac.update(len(data).to_bytes(4, "big") + data)
+    return mac.digest()
+
+
+def input_digest(digests: list[tuple[str, str]]) -> str:
+    """Digest of an input set: SHA-256 over the sorted (instance key, content digest) pairs, in hex."""
+    whole = hashlib.sha256()
+    for instance_key, digest in sorted(digests):
+        whole.update(f"{instance_key}:{digest}\n".encode())
+    return whole.hexdigest()
