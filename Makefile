@@ -1,0 +1,71 @@
+# One command per chore. `make demo` and `make test` set up whatever they need on a fresh machine.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STUDY ?=
+MODEL ?= ct-lung
+
+.PHONY: help setup demo run test check format coverage lock train bench-slice prove-slice clean
+
+help: ## what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+setup: ## install the system packages (root), or print the command that does
+	@sh deploy/setup-system.sh
+
+$(BIN)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "dicomnode needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
+	@echo "Making the virtual environment $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(BIN)/.base: $(BIN)/.created requirements.lock pyproject.toml
+	@echo "Installing the locked packages (about a minute on a fresh machine)"
+	@$(BIN)/python -m pip install --disable-pip-version-check -q --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --disable-pip-version-check -q --no-deps -e .
+	@touch $@
+
+$(BIN)/.dev: $(BIN)/.base requirements-dev.lock
+	@echo "Installing the packages for development"
+	@$(BIN)/python -m pip install --disable-pip-version-check -q --require-hashes -r requirements-dev.lock
+	@touch $@
+
+demo: setup $(BIN)/.base ## one study all the way; STUDY=<folder> takes your own
+	@$(BIN)/dicomnode demo $(if $(STUDY),--study "$(STUDY)")
+
+run: $(BIN)/.base ## the node on embedded defaults, in the foreground
+	@$(BIN)/dicomnode serve
+
+test: setup $(BIN)/.dev ## all tests
+	@$(BIN)/python -m pytest
+
+check: $(BIN)/.dev ## ruff, mypy --strict, import-linter
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(BIN)/.dev ## format the code
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+coverage: $(BIN)/.dev ## branch coverage, held against the floors of the house
+	@$(BIN)/python -m pytest --cov --cov-report=json:build/coverage.json --cov-report=
+	@$(BIN)/python tests/coverage_floors.py build/coverage.json
+
+lock: $(BIN)/.dev ## write the lock files anew
+	@$(BIN)/python -m pip install -q uv
+	@$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -q -o requirements.lock
+	@$(BIN)/uv pip compile pyproject.toml --extra dev -c requirements.lock --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -q -o requirements-dev.lock
+
+train: ## train a model package by its recipe (needs the extra `train`)
+	@$(PYTHON) models/$(MODEL)/train/train.py --resume
+
+bench-slice: $(BIN)/.dev ## stages of one study, timed
+	@$(BIN)/python -m tests.benchmarks.slice
+
+prove-slice: $(BIN)/.dev ## kill -9 in every stage, many rounds
+	@DICOMNODE_KILL_ROUNDS=$${ROUNDS:-20} $(BIN)/python -m pytest tests/journey/test_kill.py
+
+clean: ## remove what was built, never a node's state
+	@rm -rf build demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .coverage*

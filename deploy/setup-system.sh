@@ -1,0 +1,30 @@
+#!/bin/sh
+# Installs the programs that the demo and the tests work with. Without root it prints the command instead.
+set -eu
+packages=""
+need() { # program, package
+    PATH="$PATH:/usr/sbin:/sbin" command -v "$1" >/dev/null 2>&1 || packages="$packages $2"
+}
+need Orthanc orthanc
+need storescu dcmtk
+need dsrdump dcmtk
+need dciodvfy dicom3tools
+packages=$(printf '%s\n' $packages | sort -u | tr '\n' ' ')
+packages=${packages# }
+[ -n "$packages" ] || exit 0
+if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null 2>&1; then
+    echo "Installing $packages"
+    export DEBIAN_FRONTEND=noninteractive
+    # A policy that starts nothing: the demo and the tests start their own Orthanc on a free port.
+    policy=/usr/sbin/policy-rc.d
+    made=""
+    [ -e "$policy" ] || { printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod 755 "$policy" && made=1; }
+    log=$(mktemp)
+    status=0
+    { apt-get update -qq && apt-get install -y -qq --no-install-recommends $packages; } >"$log" 2>&1 || status=$?
+    [ -z "$made" ] || rm -f "$policy"
+    [ "$status" -eq 0 ] || { tail -n 20 "$log"; echo "The packages could not be installed; going on without them."; }
+    rm -f "$log"
+else
+    echo "For the full demo and all tests, install as root:  apt-get install -y --no-install-recommends $packages"
+fi
