@@ -1,0 +1,255 @@
+"""Reading what strangers encoded: the UIDs of an object, a whole Data Set, a file (PS3.10 7).
+
+Every way out is a result or one `StudyError`; a Data Set that was read is converted whole, so that a walk over it
+later neither fails nor warns.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Final
+
+from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.filereader import read_dataset as pydicom_read_dataset
+from pydicom.tag import BaseTag
+from pydicom.uid import UID
+
+from dicomnode.encoded.quiet import hushed
+from dicomnode.encoded.walk import (
+    Buffer,
+    Layout,
+    Limits,
+    Walk,
+    check_budget,
+    inflate,
+    inflate_whole,
+    layout_of,
+    looks_implicit,
+)
+from dicomnode.errors import StudyError
+
+IMPLICIT_LITTLE: Final = "1.2.840.10008.1.2"
+EXPLICIT_LITTLE: Final = "1.2.840.10008.1.2.1"
+EXPLICIT_BIG: Final = "1.2.840.10008.1.2.2"
+_UID: Final = re.compile(rb"[0-9]+(?:\.[0-9]+)*")  # PS3.5 9.1; leading zeros are wrong but met
+_WANTED: Final = {
+    0x00080016: "sop_class_uid",
+    0x00080018: "sop_instance_uid",
+    0x00080060: "modality",
+    0x0020000D: "study_instance_uid",
+    0x0020000E: "series_instance_uid",
+}
+_LONGEST_VALUE: Final = 256  # bytes of a UID or code that are looked at
+#: What converting a value can raise in pydicom; the value then stays as it was encoded.
+_VALUE_ERRORS: Final = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, OSError, struct.error)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """What the intake needs of an object; ``modality`` and ``series_instance_uid`` are empty when absent."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    study_instance_uid: str
+    series_instance_uid: str
+    modality: str
+
+
+def scan_header(encoded: Buffer, transfer_syntax_uid: str, limits: Limits) -> Header:
+    """UIDs of an encoded Data Set, out of its first ``limits.header_scan_bytes`` bytes; nothing is decoded.
+
+    Raises
+    ------
+    StudyError
+        ``object-without-uids`` if a SOP Class, SOP Instance or Study Instance UID is not there; ``object-malformed``;
+        ``object-too-complex``.
+    """
+    layout = layout_of(transfer_syntax_uid)
+    view = memoryview(encoded).cast("B")
+    head: Buffer = view[: limits.header_scan_bytes]
+    total: int | None = len(view)
+    if layout.deflated:
+        head, more = inflate(head, limits.header_scan_bytes)
+        total = limits.maximum_inflated_bytes if more else None
+    found: dict[str, str] = {}
+    for element in Walk(head, layout, limits, total=total).elements():
+        name = _WANTED.get(element.tag)
+        if name and element.length <= _LONGEST_VALUE and name not in found:
+            value = bytes(head[element.start : element.start + element.length])
+            found[name] = _code(value) if name == "modality" else _uid(value)
+        if element.tag >= 0x0020000E and len(found.keys() - {"modality", "series_instance_uid"}) == 3:
+            break
+    if not (found.get("sop_class_uid") and found.get("sop_instance_uid") and found.get("study_instance_uid")):
+        raise StudyError("object-without-uids")
+    return Header(**{name: found.get(name, "") for name in _WANTED.values()})
+
+
+def _uid(value: bytes) -> str:
+    text = value.strip(b"\0 ")
+    if len(text) > 64 or (text and not _UID.fullmatch(text)):
+        raise StudyError("object-malformed")
+    return text.decode("ascii")
+
+
+def _code(value: bytes) -> str:
+    """CS of PS3.5 6.2, the first value; what is none is as good as absent."""
+    text = value.split(b"\\")[0].strip(b"\0 ")
+    return text.decode("ascii") if re.fullmatch(rb"[A-Z0-9 _]{0,16}", text) else ""
+
+
+def read_dataset(encoded: Buffer, transfer_syntax_uid: str, limits: Limits) -> Dataset:
+    """A Data Set with every value converted, after its budget was checked.
+
+    A value that its VR does not allow keeps its bytes, under VR UN. ``file_meta.TransferSyntaxUID`` is set (to what
+    the bytes are, where a native syntax was named wrongly).
+
+    Raises
+    ------
+    StudyError
+        ``object-too-complex`` or ``object-malformed``; nothing else, and no warning.
+    """
+    layout = layout_of(transfer_syntax_uid)
+    data = inflate_whole(encoded, limits) if layout.deflated else encoded
+    walk = Walk(data, layout, limits)
+    for _ in walk.elements():
+        pass
+    try:
+        with hushed():
+            dataset = pydicom_read_dataset(BytesIO(data), walk.implicit, not layout.big_endian)
+            _convert_all(dataset, limits)
+            dataset.file_meta = FileMetaDataset()
+            dataset.file_meta.TransferSyntaxUID = UID(_actual(transfer_syntax_uid, layout, walk.implicit))
+    except StudyError:
+        raise
+    except Exception:
+        raise StudyError("object-malformed") from None
+    return dataset
+
+
+def _actual(transfer_syntax_uid: str, layout: Layout, implicit: bool) -> str:
+    if transfer_syntax_uid == EXPLICIT_LITTLE and implicit:
+        return IMPLICIT_LITTLE
+    if transfer_syntax_uid == IMPLICIT_LITTLE and not implicit:
+        return EXPLICIT_LITTLE
+    return EXPLICIT_LITTLE if layout.deflated else transfer_syntax_uid
+
+
+def _convert_all(dataset: Dataset, limits: Limits) -> None:
+    """Convert every element of a Data Set and of its items, without recursion."""
+    open_datasets = [dataset]
+    while open_datasets:
+        current = open_datasets.pop()
+        for tag in list(current.keys()):
+            if tag.group in {0x0000, 0xFFFE}:  # padding and stray delimiters are no elements
+                del current[tag]
+                continue
+            element = _convert(current, tag, limits)
+            if element.VR == "SQ" and element.value:
+                open_datasets.extend(element.value)
+
+
+def _convert(dataset: Dataset, tag: BaseTag, limits: Limits) -> DataElement:
+    raw = dataset.get_item(tag)
+    if not isinstance(raw, RawDataElement):
+        return raw
+    try:
+        if raw.VR not in {None, "UN"} or not tag.is_private or _is_sound(raw, limits):
+            return dataset[tag]
+    except _VALUE_ERRORS:
+        pass_on = raw.value or b""
+    else:
+        pass_on = raw.value or b""
+    dataset[tag] = DataElement(tag, "UN", pass_on)
+    return dataset[tag]
+
+
+def _is_sound(raw: RawDataElement, limits: Limits) -> bool:
+    """Whether a private value without a VR may be given to pydicom, whose dictionary may say that it is a sequence."""
+    value = raw.value or b""
+    if value[:4] not in {b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00"}:
+        return True
+    vr = b"SQ\0\0" if raw.is_little_endian else b"SQ\0\0"
+    head = b"\x01\0\x01\0" + vr + struct.pack("<L", len(value))
+    if not raw.is_little_endian:
+        head = b"\0\x01\0\x01" + vr + struct.pack(">L", len(value))
+    try:
+        check_budget(head + value, EXPLICIT_LITTLE if raw.is_little_endian else EXPLICIT_BIG, limits)
+    except StudyError:
+        return False
+    return True
+
+
+def read_file(path: Path, limits: Limits) -> Dataset:
+    """A Data Set out of a file: Part 10, with or without its preamble, or a bare Data Set.
+
+    Raises
+    ------
+    StudyError
+        ``object-malformed`` if it cannot be opened or is no DICOM; ``object-too-complex``.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError:
+        raise StudyError("object-malformed") from None
+    return read_part10(data, limits)
+
+
+def read_part10(data: Buffer, limits: Limits) -> Dataset:
+    """A Data Set out of the bytes of a file; as `read_file`."""
+    transfer_syntax_uid, encoded = split_part10(data)
+    dataset = read_dataset(encoded, transfer_syntax_uid, limits)
+    if not len(dataset):
+        raise StudyError("object-malformed")
+    return dataset
+
+
+def split_part10(data: Buffer) -> tuple[str, memoryview]:
+    """Transfer syntax of a file, and the part of it that is the Data Set (PS3.10 7.1).
+
+    The preamble, the prefix and the File Meta Information may be absent; where the meta names a native syntax, the
+    bytes decide.
+
+    Raises
+    ------
+    StudyError
+        ``object-malformed`` if it starts with nothing that DICOM starts with.
+    """
+    view = memoryview(data).cast("B")
+    start = 132 if view[128:132] == b"DICM" else 4 if view[:4] == b"DICM" else 0
+    transfer_syntax_uid, length = _meta(view[start:])
+    encoded = view[start + length :]
+    if transfer_syntax_uid in {"", IMPLICIT_LITTLE, EXPLICIT_LITTLE, EXPLICIT_BIG}:
+        transfer_syntax_uid = _guess(encoded)
+    return transfer_syntax_uid, encoded
+
+
+def _meta(view: memoryview) -> tuple[str, int]:
+    """Transfer Syntax UID and length of the File Meta Information: elements of group 0002, whatever its length says."""
+    if view[:2] != b"\x02\x00":
+        return "", 0
+    transfer_syntax_uid, end = "", 0
+    meta = view[: 64 * 1024]
+    for element in Walk(meta, layout_of(EXPLICIT_LITTLE), Limits(), total=len(view)).elements():
+        if element.tag >> 16 != 2:
+            break
+        end = element.start + element.length
+        if element.tag == 0x00020010:
+            transfer_syntax_uid = _uid(bytes(view[element.start : end][:_LONGEST_VALUE]))
+    return transfer_syntax_uid, end
+
+
+def _guess(encoded: memoryview) -> str:
+    """Native syntax of a Data Set by its first element: the low groups come first, VRs are two capital letters."""
+    if len(encoded) < 8:
+        raise StudyError("object-malformed")
+    little, big = struct.unpack_from("<H", encoded)[0], struct.unpack_from(">H", encoded)[0]
+    if min(little, big) > 0x00FF:
+        raise StudyError("object-malformed")
+    if big < little:
+        return EXPLICIT_BIG
+    return IMPLICIT_LITTLE if looks_implicit(encoded, 0, True) else EXPLICIT_LITTLE
