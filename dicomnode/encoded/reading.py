@@ -224,7 +224,7 @@ def split_part10(data: Buffer) -> tuple[str, memoryview]:
     transfer_syntax_uid, length = _meta(view[start:])
     encoded = view[start + length :]
     if transfer_syntax_uid in {"", IMPLICIT_LITTLE, EXPLICIT_LITTLE, EXPLICIT_BIG}:
-        transfer_syntax_uid = _guess(encoded)
+        transfer_syntax_uid = _native(encoded, transfer_syntax_uid)
     return transfer_syntax_uid, encoded
 
 
@@ -235,21 +235,21 @@ def _meta(view: memoryview) -> tuple[str, int]:
     transfer_syntax_uid, end = "", 0
     meta = view[: 64 * 1024]
     for element in Walk(meta, layout_of(EXPLICIT_LITTLE), Limits(), total=len(view)).elements():
-        if element.tag >> 16 != 2:
-            break
         end = element.start + element.length
         if element.tag == 0x00020010:
             transfer_syntax_uid = _uid(bytes(view[element.start : end][:_LONGEST_VALUE]))
+        if view[end : end + 2] != b"\x02\x00":
+            break
     return transfer_syntax_uid, end
 
 
-def _guess(encoded: memoryview) -> str:
-    """Native syntax of a Data Set by its first element: the low groups come first, VRs are two capital letters."""
+def _native(encoded: memoryview, named: str) -> str:
+    """Native syntax of a Data Set by its first element: low groups come first, VRs are two capital letters."""
     if len(encoded) < 8:
         raise StudyError("object-malformed")
     little, big = struct.unpack_from("<H", encoded)[0], struct.unpack_from(">H", encoded)[0]
-    if min(little, big) > 0x00FF:
+    if not named and min(little, big) > 0x00FF:
         raise StudyError("object-malformed")
-    if big < little:
+    if big <= 0x00FF < little or (named == EXPLICIT_BIG and not little <= 0x00FF < big):
         return EXPLICIT_BIG
     return IMPLICIT_LITTLE if looks_implicit(encoded, 0, True) else EXPLICIT_LITTLE
