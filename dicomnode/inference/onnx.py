@@ -1,0 +1,118 @@
+"""ONNX Runtime on the CPU.
+
+The only module that imports onnxruntime.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Final, Self
+
+import numpy as np
+import onnxruntime
+
+from dicomnode.errors import ModelError
+from dicomnode.inference.engine import Batch, EngineInfo, check_batch, checked_logits
+from dicomnode.inference.package import Package
+from dicomnode.manifest import Manifest, ModelPackageErrors
+
+_FATAL_ONLY: Final = 4
+_SHRINK: Final = "memory.enable_memory_arena_shrinkage"
+
+
+class OnnxEngine:
+    """A network in ONNX Runtime, fp32, on a fixed number of CPU threads.
+
+    Deterministic: equal input on the same machine with the same number of threads gives equal bits. Elements of a
+    batch run one after the other, so none depends on its neighbours and memory does not grow with the batch.
+
+    Parameters
+    ----------
+    model
+        Bytes of the ONNX file, proved to be those of the manifest.
+    threads
+        CPU threads; 0: one per core that the process may use.
+
+    Raises
+    ------
+    ModelPackageErrors
+        If the file cannot be loaded or its tensors are not those of the manifest.
+    """
+
+    def __init__(self, model: bytes, manifest: Manifest, *, threads: int = 0) -> None:
+        self._manifest = manifest
+        self._session: Any = _open_session(model, threads or len(os.sched_getaffinity(0)))
+        if problems := _tensor_problems(self._session, manifest):
+            raise ModelPackageErrors(problems)
+        self._options = onnxruntime.RunOptions()
+        self._options.log_severity_level = _FATAL_ONLY
+        self._options.add_run_config_entry(_SHRINK, "cpu:0")
+
+    @classmethod
+    def from_package(cls, package: Package, *, threads: int = 0) -> Self:
+        """Engine of a package."""
+        return cls(package.model_bytes(), package.manifest, threads=threads)
+
+    @property
+    def info(self) -> EngineInfo:
+        """Description of the engine."""
+        return EngineInfo(name="onnxruntime-cpu", precision="fp32", version=str(onnxruntime.__version__))
+
+    def run(self, batch: Batch) -> Batch:
+        """Run the network; see `Engine.run`."""
+        if self._session is None:
+            raise ModelError("inference-failed", cause="engine-closed")
+        check_batch(batch, self._manifest)
+        network = self._manifest.network
+        parts: list[Batch] = []
+        for item in batch:
+            try:
+                (logits,) = self._session.run([network.output], {network.input: item[None]}, self._options)
+            except Exception:  # noqa: BLE001 - onnxruntime's exceptions have no common root, and name tensors and paths
+                raise ModelError("inference-failed", cause="engine-failed") from None
+            parts.append(checked_logits(logits, item[None], self._manifest))
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def close(self) -> None:
+        """Give memory back; may be called again."""
+        self._session = None
+
+
+def _open_session(model: bytes, threads: int) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.use_deterministic_compute = True
+    options.enable_mem_pattern = False  # sizes differ from study to study
+    options.log_severity_level = _FATAL_ONLY
+    options.add_session_config_entry("session.load_model_format", "ONNX")
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        onnxruntime.disable_telemetry_events()
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception:  # noqa: BLE001 - see OnnxEngine.run
+        raise ModelPackageErrors(("network: the file cannot be loaded by ONNX Runtime",)) from None
+
+
+def _tensor_problems(session: Any, manifest: Manifest) -> tuple[str, ...]:
+    """What differs between the file's tensors and those that the manifest promises."""
+    problems: list[str] = []
+    network = manifest.network
+    for kind, tensors, name, channels in (
+        ("input", session.get_inputs(), network.input, 1),
+        ("output", session.get_outputs(), network.output, manifest.channels),
+    ):
+        if [tensor.name for tensor in tensors] != [name]:
+            problems.append(f"network.{kind}: the file has other tensors")
+            continue
+        (tensor,) = tensors
+        if (
+            tensor.type != "tensor(float)"
+            or len(tensor.shape) != 5
+            or (isinstance(tensor.shape[1], int) and tensor.shape[1] != channels)
+        ):
+            problems.append(f"network.{kind}: it is float32 with 5 dimensions and {channels} channels")
+        elif any(isinstance(size, int) for size in tensor.shape[2:]):
+            problems.append(f"network.{kind}: its sizes z, y, x are free")
+    return tuple(problems)
