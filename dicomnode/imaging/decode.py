@@ -1,0 +1,252 @@
+"""Stored values of any grayscale image: native ones read in process, compressed ones in a child that may be killed.
+
+May live here: the child process, its framing, limits and time-out. May not: rescaling, geometry. Run as a module it is
+the child: ``python -m dicomnode.imaging.decode MEMORY_BYTES SECONDS``.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import signal
+import struct
+import subprocess
+import sys
+import threading
+import warnings
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Final, Self
+
+import numpy as np
+from pydicom.dataset import Dataset
+
+import dicomnode
+from dicomnode.errors import StudyError
+from dicomnode.imaging.stored import (
+    EXPLICIT_BIG,
+    LOSSY,
+    NATIVE,
+    Integers,
+    PixelFormat,
+    clamped,
+    native,
+    pixel_bytes,
+    pixel_format,
+    stored_values,
+)
+
+_LENGTH: Final = struct.Struct("<Q")
+_ANSWER: Final = struct.Struct("<c2sQ")  # how it went, type of the values, bytes that follow
+_VALUES, _UNDECODABLE, _UNSUPPORTED = b"v", b"u", b"s"
+_TYPES: Final = (b"u1", b"i1", b"u2", b"i2", b"u4", b"i4")
+
+
+class Decoder:
+    """Reads stored values; keeps one child process for the compressed frames of its life.
+
+    Parameters
+    ----------
+    timeout_seconds
+        Time for one compressed frame, the start of the child included; then the child is killed.
+    memory_bytes
+        Address space of the child (RLIMIT_AS).
+
+    Notes
+    -----
+    May be used from several threads; compressed frames take turns. A child that dies or is killed costs its frame
+    alone: the next one gets a new child.
+    """
+
+    def __init__(self, *, timeout_seconds: float, memory_bytes: int) -> None:
+        if timeout_seconds <= 0 or memory_bytes <= 0:
+            raise ValueError("time and memory are greater than 0")
+        self._timeout = timeout_seconds
+        self._memory = memory_bytes
+        self._turn = threading.Lock()
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the child."""
+        with self._turn:
+            self._end_child()
+
+    def pixels(self, dataset: Dataset) -> Integers:
+        """Stored values of a single-frame grayscale Data Set; MONOCHROME1 is not inverted.
+
+        Parameters
+        ----------
+        dataset
+            With ``file_meta.TransferSyntaxUID``; without, Implicit VR Little Endian is assumed.
+
+        Returns
+        -------
+        ndarray
+            Integers (rows, columns); perhaps read-only.
+
+        Raises
+        ------
+        StudyError
+            ``pixel-missing``, ``pixel-unsupported`` or ``pixel-undecodable``.
+        """
+        syntax = transfer_syntax(dataset)
+        form = pixel_format(dataset)
+        data = pixel_bytes(dataset)
+        if syntax in NATIVE:
+            words = dataset.get_item("PixelData").VR != "OB"
+            return native(data, form, big_endian=syntax == EXPLICIT_BIG, words=words)
+        with self._turn:
+            values = self._decode(data, syntax, form)
+        return clamped(values, form) if syntax in LOSSY else stored_values(values, form)
+
+    def _decode(self, data: bytes, syntax: str, form: PixelFormat) -> Integers:
+        child = self._child = self._child or _start_child(self._timeout, self._memory)
+        late = threading.Event()
+
+        def stop() -> None:
+            late.set()
+            child.kill()
+
+        timer = threading.Timer(self._timeout, stop)
+        timer.start()
+        try:
+            return _ask(child, data, syntax, form)
+        except (OSError, EOFError):
+            self._end_child()
+            raise StudyError("pixel-undecodable", cause="timeout" if late.is_set() else "crash") from None
+        finally:
+            timer.cancel()
+            if late.is_set():
+                self._end_child()
+
+    def _end_child(self) -> None:
+        child, self._child = self._child, None
+        if child is not None:
+            child.kill()
+            child.communicate()
+
+
+def pixels(dataset: Dataset, *, timeout_seconds: float, memory_bytes: int) -> Integers:
+    """Stored values of one Data Set; see `Decoder.pixels`, which serves many."""
+    with Decoder(timeout_seconds=timeout_seconds, memory_bytes=memory_bytes) as decoder:
+        return decoder.pixels(dataset)
+
+
+def transfer_syntax(dataset: Dataset) -> str:
+    """Transfer Syntax UID of a Data Set."""
+    meta = getattr(dataset, "file_meta", None)
+    return str((meta.get("TransferSyntaxUID") if meta is not None else None) or "1.2.840.10008.1.2")
+
+
+def _start_child(timeout_seconds: float, memory_bytes: int) -> subprocess.Popen[bytes]:
+    """Child with an environment of its own: a codec gets no credential, and one thread."""
+    root = Path(dicomnode.__file__).resolve().parent.parent
+    command = [sys.executable, "-m", "dicomnode.imaging.decode", str(memory_bytes), str(timeout_seconds)]
+    environment = {"PYTHONPATH": str(root), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=nothing, env=environment)  # noqa: S603
+
+
+def _ask(child: subprocess.Popen[bytes], data: bytes, syntax: str, form: PixelFormat) -> Integers:
+    """Send a frame and take its values; the child runs foreign code on foreign data, so nothing it says is believed."""
+    if child.stdin is None or child.stdout is None:
+        raise EOFError
+    header = json.dumps({"syntax": syntax, "format": form.to_json()}).encode()
+    for part in (header, data):
+        child.stdin.write(_LENGTH.pack(len(part)))
+        child.stdin.write(part)
+    child.stdin.flush()
+    state, kind, size = _ANSWER.unpack(_read(child.stdout, _ANSWER.size))
+    if state == _UNSUPPORTED:
+        raise StudyError("pixel-unsupported", cause="transfer-syntax")
+    if state != _VALUES:
+        raise StudyError("pixel-undecodable", cause="codec")
+    if kind not in _TYPES or size != form.pixels * int(kind[1:]) or int(kind[1:]) * 8 > form.bits_allocated:
+        child.kill()
+        raise EOFError
+    values = np.frombuffer(_read(child.stdout, size), dtype=kind.decode()).reshape(form.rows, form.columns)
+    return values.astype(f"{kind[:1].decode()}{form.bits_allocated // 8}", copy=False)
+
+
+def _read(stream: IO[bytes], size: int) -> bytes:
+    data = stream.read(size)
+    if len(data) != size:
+        raise EOFError
+    return data
+
+
+# ---- the child ----
+
+
+def serve(source: IO[bytes], sink: IO[bytes], *, seconds: float = 0.0) -> None:
+    """Answer frames until the input ends.
+
+    Parameters
+    ----------
+    seconds
+        An alarm ends the process that takes longer over a frame, in case nobody is left to kill it; 0: none.
+    """
+    while len(length := source.read(_LENGTH.size)) == _LENGTH.size:
+        header = json.loads(_read(source, _LENGTH.unpack(length)[0]))
+        data = _read(source, _LENGTH.unpack(_read(source, _LENGTH.size))[0])
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        state, values = _decoded(data, header["syntax"], PixelFormat(**header["format"]))
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        content = values.tobytes()
+        sink.write(_ANSWER.pack(state, values.dtype.str[1:].encode(), len(content)))
+        sink.write(content)
+        sink.flush()
+
+
+def _decoded(data: bytes, syntax: str, form: PixelFormat) -> tuple[bytes, Integers]:
+    """How it went, and the values; the codecs are pydicom's plugins."""
+    from pydicom.pixels.decoders.base import get_decoder
+
+    nothing = np.zeros(0, np.uint8)
+    try:
+        decoder = get_decoder(syntax)
+    except NotImplementedError:
+        return _UNSUPPORTED, nothing
+    if not decoder.is_available:
+        return _UNSUPPORTED, nothing
+    options: dict[str, Any] = {
+        "rows": form.rows,
+        "columns": form.columns,
+        "samples_per_pixel": 1,
+        "bits_allocated": form.bits_allocated,
+        "bits_stored": form.bits_stored,
+        "pixel_representation": int(form.signed),
+        "photometric_interpretation": form.photometric_interpretation,
+        "number_of_frames": 1,
+        "pixel_keyword": "PixelData",
+    }
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            values, _ = decoder.as_array(data, index=0, raw=True, **options)
+    except Exception:  # noqa: BLE001 - a codec may raise anything; the caller makes it a StudyError
+        return _UNDECODABLE, nothing
+    return _VALUES, np.ascontiguousarray(values)
+
+
+def _main(arguments: list[str]) -> None:  # pragma: no cover - runs in the child
+    import os
+
+    memory = int(arguments[0])
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # codecs print on standard output
+    serve(sys.stdin.buffer, answers, seconds=2 * float(arguments[1]))
+
+
+if __name__ == "__main__":  # pragma: no cover - runs in the child
+    _main(sys.argv[1:])

@@ -1,0 +1,349 @@
+"""Where slices lie in the patient: planes, their order, the checks that they make one even volume, and its axes.
+
+May live here: pure arithmetic of PS3.3 C.7.6.2 (Image Plane). May not: pixels, files, opinions of a model.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from pydicom.dataset import Dataset
+
+from dicomnode.errors import StudyError
+
+Vector = tuple[float, float, float]
+Shape = tuple[int, int, int]
+Floats = npt.NDArray[np.float64]
+
+#: Names of the two ends of each canonical axis (z, y, x): where the index is low, where it is high.
+AXIS_ENDS: Final = (("inferior", "superior"), ("anterior", "posterior"), ("right", "left"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tolerances:
+    """How far real scanners may stray from an even grid.
+
+    Attributes
+    ----------
+    orientation_degrees
+        Angle between the axes of any slice and those of the first.
+    pixel_spacing_mm
+        Difference of Pixel Spacing between slices.
+    duplicate_mm
+        Slices nearer to each other than this lie at the same position.
+    step_mm, step_fraction
+        Deviation of a step between neighbours from the median step: the larger of the two (mm; of the median).
+    grid_fraction
+        Deviation of any slice from the even grid of the whole stack, in slice spacings.
+    shear_mm
+        Wander of the slices across their normal over the whole stack: gantry tilt, or slices that do not stack up.
+    """
+
+    orientation_degrees: float = 0.1
+    pixel_spacing_mm: float = 0.001
+    duplicate_mm: float = 0.01
+    step_mm: float = 0.1
+    step_fraction: float = 0.05
+    grid_fraction: float = 0.25
+    shear_mm: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plane:
+    """One slice in space (PS3.3 C.7.6.2).
+
+    Attributes
+    ----------
+    position
+        Image Position (Patient): centre of the top left pixel, mm, LPS.
+    orientation
+        Image Orientation (Patient): direction of a row (growing column index), then of a column.
+    pixel_spacing
+        Distance between rows, then between columns, mm.
+    slice_thickness
+        mm; None when absent. Never used as a distance.
+    """
+
+    sop_instance_uid: str = field(repr=False)
+    position: Vector
+    orientation: tuple[float, float, float, float, float, float]
+    pixel_spacing: tuple[float, float]
+    rows: int
+    columns: int
+    slice_thickness: float | None
+    frame_of_reference_uid: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VolumeGeometry:
+    """An even stack of slices in space.
+
+    Attributes
+    ----------
+    origin
+        Centre of the first voxel of the first slice, mm, LPS.
+    row_direction, column_direction, slice_direction
+        Unit vectors along which the column, row and slice index grow; right-handed in this order.
+    spacing
+        Distance between slices, rows and columns, mm: that of positions, never Spacing Between Slices.
+    shape
+        Slices, rows, columns.
+    order
+        For each slice in source order the index of its plane in the input of `arrange`.
+    """
+
+    origin: Vector
+    row_direction: Vector
+    column_direction: Vector
+    slice_direction: Vector
+    spacing: Vector
+    shape: Shape
+    frame_of_reference_uid: str = field(repr=False)
+    order: tuple[int, ...]
+
+    def affine(self) -> Floats:
+        """Matrix from array indices to the patient.
+
+        PS3.3 C.7.6.2.1.1, widened by the slice axis and with its columns in the order of array axes:
+        ``affine() @ (slice, row, column, 1)`` is ``(x, y, z, 1)`` in mm, LPS, of the voxel's centre.
+        """
+        matrix = np.eye(4)
+        directions = (self.slice_direction, self.column_direction, self.row_direction)
+        for axis, (direction, spacing) in enumerate(zip(directions, self.spacing, strict=True)):
+            matrix[:3, axis] = np.array(direction) * spacing
+        matrix[:3, 3] = self.origin
+        return matrix
+
+    @property
+    def voxel_volume_ml(self) -> float:
+        """Volume of one voxel, ml."""
+        return math.prod(self.spacing) / 1000.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CanonicalAxes:
+    """How a source array turns into the nearest (z, y, x) array that grows toward superior, posterior and left.
+
+    Attributes
+    ----------
+    permutation
+        Source axis of each canonical axis.
+    flips
+        For each canonical axis, whether it runs against its source axis.
+    spacing, shape
+        Of the canonical array, (z, y, x); mm and voxels.
+    """
+
+    permutation: Shape
+    flips: tuple[bool, bool, bool]
+    spacing: Vector
+    shape: Shape
+
+    @property
+    def inverse_permutation(self) -> Shape:
+        """Canonical axis of each source axis."""
+        first, second, third = (self.permutation.index(axis) for axis in range(3))
+        return first, second, third
+
+    def ends(self, source_axis: int) -> tuple[str, str]:
+        """Patient direction at the low and at the high end of a source axis, as named in `AXIS_ENDS`."""
+        axis = self.inverse_permutation[source_axis]
+        low, high = AXIS_ENDS[axis]
+        return (high, low) if self.flips[axis] else (low, high)
+
+
+def plane_of(dataset: Dataset) -> Plane:
+    """Plane of a single-frame image.
+
+    Raises
+    ------
+    StudyError
+        ``geometry-multi-frame``, or ``geometry-attribute-missing`` (also for values that make no sense).
+    """
+    if (_numbers(dataset, "NumberOfFrames") or [1.0])[0] > 1:
+        raise StudyError("geometry-multi-frame")
+    orientation = _required(dataset, "ImageOrientationPatient", 6)
+    row, column = np.array(orientation[:3]), np.array(orientation[3:])
+    if max(abs(np.linalg.norm(row) - 1), abs(np.linalg.norm(column) - 1), abs(row @ column)) > 0.01:
+        raise _missing("ImageOrientationPatient")
+    spacing = _required(dataset, "PixelSpacing", 2)
+    rows, columns = (int(_required(dataset, keyword, 1)[0]) for keyword in ("Rows", "Columns"))
+    for keyword, least in (("PixelSpacing", min(spacing)), ("Rows", rows), ("Columns", columns)):
+        if least <= 0:
+            raise _missing(keyword)
+    x, y, z = _required(dataset, "ImagePositionPatient", 3)
+    thickness = _numbers(dataset, "SliceThickness")
+    return Plane(
+        sop_instance_uid=_uid(dataset, "SOPInstanceUID"),
+        position=(x, y, z),
+        orientation=(*_vector(row), *_vector(column)),
+        pixel_spacing=(spacing[0], spacing[1]),
+        rows=rows,
+        columns=columns,
+        slice_thickness=thickness[0] if thickness and thickness[0] > 0 else None,
+        frame_of_reference_uid=_uid(dataset, "FrameOfReferenceUID"),
+    )
+
+
+def arrange(planes: Sequence[Plane], tolerances: Tolerances | None = None) -> VolumeGeometry:
+    """Order planes by their position along the slice normal and check that they make one even volume.
+
+    Raises
+    ------
+    StudyError
+        A ``geometry-...`` code with the numbers that broke the rule.
+    """
+    limits = tolerances or Tolerances()
+    if len(planes) < 2:
+        raise StudyError("geometry-too-few-slices", slices=len(planes))
+    _check_equal(planes, limits)
+    row, column, normal = _axes(planes[0])
+    positions = np.array([plane.position for plane in planes])
+    heights = positions @ normal
+    order = np.argsort(heights, kind="stable")
+    spacing = _check_steps(heights[order], limits)
+    _check_shear(positions[order], normal, limits)
+    first = planes[int(order[0])]
+    return VolumeGeometry(
+        origin=first.position,
+        row_direction=_vector(row),
+        column_direction=_vector(column),
+        slice_direction=_vector(normal),
+        spacing=(spacing, *first.pixel_spacing),
+        shape=(len(planes), first.rows, first.columns),
+        frame_of_reference_uid=first.frame_of_reference_uid,
+        order=tuple(int(index) for index in order),
+    )
+
+
+def canonical_axes(geometry: VolumeGeometry) -> CanonicalAxes:
+    """Axes of the nearest (z, y, x) array: the permutation with the largest sum of cosines, and its flips."""
+    directions = np.array([geometry.slice_direction, geometry.column_direction, geometry.row_direction])
+    cosines = directions[:, ::-1]  # [source axis, canonical axis]: z, y, x of each direction
+    permutation = max(
+        itertools.permutations(range(3)), key=lambda axes: round(sum(abs(cosines[axes[k], k]) for k in range(3)), 9)
+    )
+    first, second, third = permutation
+    flips = [bool(cosines[axis, canonical] < 0) for canonical, axis in enumerate(permutation)]
+    return CanonicalAxes(
+        permutation=(first, second, third),
+        flips=(flips[0], flips[1], flips[2]),
+        spacing=(geometry.spacing[first], geometry.spacing[second], geometry.spacing[third]),
+        shape=(geometry.shape[first], geometry.shape[second], geometry.shape[third]),
+    )
+
+
+def _check_equal(planes: Sequence[Plane], limits: Tolerances) -> None:
+    first = planes[0]
+    if len({plane.frame_of_reference_uid for plane in planes}) > 1:
+        raise StudyError("geometry-mixed-frame-of-reference")
+    if len({(plane.rows, plane.columns) for plane in planes}) > 1:
+        raise StudyError("geometry-mixed-size")
+    spacings = np.array([plane.pixel_spacing for plane in planes])
+    deviation = float(np.abs(spacings - first.pixel_spacing).max())
+    if deviation > limits.pixel_spacing_mm:
+        raise StudyError("geometry-mixed-size", spacing_differs_mm=round(deviation, 4))
+    cosines = np.array([plane.orientation for plane in planes]).reshape(-1, 2, 3)
+    chords = np.linalg.norm(cosines - cosines[0], axis=2).max()
+    degrees = math.degrees(2 * math.asin(min(1.0, float(chords) / 2)))
+    if degrees > limits.orientation_degrees:
+        raise StudyError("geometry-mixed-orientation", degrees=round(degrees, 2))
+
+
+def _check_steps(heights: Floats, limits: Tolerances) -> float:
+    """Slice spacing (mm) of heights in ascending order."""
+    steps = np.diff(heights)
+    duplicates = int((steps < limits.duplicate_mm).sum())
+    if duplicates:
+        raise StudyError("geometry-duplicate-position", slices=duplicates)
+    median = float(np.sort(steps)[(len(steps) - 1) // 2])  # the lower one: a gap among few slices stays a gap
+    allowed = max(limits.step_mm, limits.step_fraction * median)
+    multiples = np.rint(steps / median)
+    whole = np.abs(steps - multiples * median) <= allowed * multiples
+    if ((multiples >= 2) & whole).any() and whole.all():
+        raise StudyError("geometry-gap", missing=int((multiples - 1).sum()), spacing_mm=round(median, 3))
+    deviation = float(np.abs(steps - median).max())
+    spacing = float(heights[-1] - heights[0]) / len(steps)
+    grid = float(np.abs(heights - heights[0] - spacing * np.arange(len(heights))).max())
+    if deviation > allowed or grid > limits.grid_fraction * spacing:
+        raise StudyError(
+            "geometry-irregular-spacing",
+            median_mm=round(median, 3),
+            smallest_mm=round(float(steps.min()), 3),
+            largest_mm=round(float(steps.max()), 3),
+        )
+    return spacing
+
+
+def _check_shear(positions: Floats, normal: Floats, limits: Tolerances) -> None:
+    offsets = positions - positions[0]
+    heights = offsets @ normal
+    across = np.linalg.norm(offsets - heights[:, None] * normal, axis=1)
+    worst = int(across.argmax())
+    if across[worst] > limits.shear_mm:
+        degrees = math.degrees(math.atan2(float(across[worst]), float(heights[worst])))
+        raise StudyError("geometry-gantry-tilt", degrees=round(degrees, 2), offset_mm=round(float(across[worst]), 2))
+
+
+def _axes(plane: Plane) -> tuple[Floats, Floats, Floats]:
+    row = np.array(plane.orientation[:3])
+    row = row / np.linalg.norm(row)
+    normal = np.cross(row, np.array(plane.orientation[3:]))
+    normal = normal / np.linalg.norm(normal)
+    return row, np.cross(normal, row), normal
+
+
+def _vector(values: Floats) -> Vector:
+    x, y, z = (float(value) + 0.0 for value in values)
+    return x, y, z
+
+
+def _missing(keyword: str) -> StudyError:
+    return StudyError("geometry-attribute-missing", attribute=keyword)
+
+
+def _uid(dataset: Dataset, keyword: str) -> str:
+    value = _value(dataset, keyword)
+    text = value.decode("ascii", "replace") if isinstance(value, bytes) else str(value or "")
+    if not text.strip(" \0"):
+        raise _missing(keyword)
+    return text.strip(" \0")
+
+
+def _required(dataset: Dataset, keyword: str, count: int) -> list[float]:
+    values = _numbers(dataset, keyword)
+    if values is None or len(values) != count:
+        raise _missing(keyword)
+    return values
+
+
+def _numbers(dataset: Dataset, keyword: str) -> list[float] | None:
+    """Finite numbers of an element; None when it is absent, empty or no number."""
+    value = _value(dataset, keyword)
+    if isinstance(value, bytes):
+        value = value.decode("ascii", "replace").strip(" \0").split("\\")
+    if isinstance(value, str | int | float):
+        value = [value]
+    try:
+        numbers = [float(item) for item in value or ()]
+    except (TypeError, ValueError):
+        return None
+    return numbers if numbers and all(map(math.isfinite, numbers)) else None
+
+
+def _value(dataset: Dataset, keyword: str) -> Any:
+    """Value of an element: the bytes as they came for text, since scanners overrun the 16 bytes of a DS (PS3.5 6.2)."""
+    try:
+        return dataset.get(keyword) if keyword in ("Rows", "Columns") else _raw(dataset, keyword)
+    except Exception:  # noqa: BLE001 - pydicom raises many kinds on a damaged element
+        raise _missing(keyword) from None
+
+
+def _raw(dataset: Dataset, keyword: str) -> Any:
+    return dataset.get_item(keyword).value if keyword in dataset else None

@@ -1,0 +1,190 @@
+"""Volumes: the slices of a series as one array of Hounsfield units on a checked geometry, and its canonical axes.
+
+May live here: rescaling, padding, the order of axes. May not: codecs (decode), interpolation (resample), measuring.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from types import EllipsisType
+from typing import Any, Final, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from pydicom.dataset import Dataset
+
+from dicomnode.errors import StudyError
+from dicomnode.imaging.geometry import Tolerances, VolumeGeometry, arrange, canonical_axes, plane_of
+from dicomnode.imaging.resample import labels_on, resample, resampled_shape
+from dicomnode.imaging.stored import Integers, PixelFormat, pixel_format
+
+__all__ = ["Volume", "build", "canonical", "from_canonical", "labels_on", "resample", "resampled_shape"]
+
+Array = npt.NDArray[Any]
+Bools = npt.NDArray[np.bool_]
+
+#: What padding voxels hold: air at the lower end of the CT scale.
+PADDING_HU: Final = -1024
+#: No tissue, and no air under any noise, lies below: what scanners write outside the reconstruction circle
+#: without declaring it (-2000, -2048, -3024).
+OUTSIDE_HU: Final = -1500
+_INT16: Final = np.iinfo(np.int16)
+
+
+class PixelReader(Protocol):
+    """What `build` needs of a decoder."""
+
+    def pixels(self, dataset: Dataset) -> Integers:
+        """Stored values (rows, columns)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Volume:
+    """A series as an array.
+
+    Attributes
+    ----------
+    values
+        (slices, rows, columns) in source order: HU of a CT, rescaled values of others; int16 where slopes and
+        intercepts are whole and the values fit, else float32. Padding holds -1024.
+    padding
+        Where no measurement is: Pixel Padding Value and Range Limit (PS3.3 C.7.5.1.1.2, compared as stored values),
+        and CT values below -1500 HU; None when there is no such voxel.
+    sop_instance_uids
+        Of the slices, in source order.
+    """
+
+    values: npt.NDArray[np.int16] | npt.NDArray[np.float32]
+    geometry: VolumeGeometry
+    padding: Bools | None
+    sop_instance_uids: tuple[str, ...] = field(repr=False)
+
+
+class _Rescale(NamedTuple):
+    slope: float
+    intercept: float
+    padding: tuple[int, int] | None
+    is_ct: bool
+
+
+def build(datasets: Sequence[Dataset], *, decoder: PixelReader, tolerances: Tolerances | None = None) -> Volume:
+    """Volume of a series of single-frame images, in any order.
+
+    Raises
+    ------
+    StudyError
+        ``geometry-...`` (`geometry.arrange`; also a CT without Rescale Slope and Intercept, both Type 1 in PS3.3
+        C.8.2.1) or ``pixel-...`` (the decoder).
+    """
+    planes = [plane_of(dataset) for dataset in datasets]
+    geometry = arrange(planes, tolerances)
+    values: Array = np.empty(geometry.shape, np.int16)
+    padding: Bools | None = None
+    for index, source in enumerate(geometry.order):
+        dataset = datasets[source]
+        stored = decoder.pixels(dataset)
+        rule = _rescale(dataset, pixel_format(dataset))
+        if stored.shape != geometry.shape[1:]:
+            raise StudyError("pixel-undecodable", rows=stored.shape[0], columns=stored.shape[1])
+        if values.dtype == np.int16 and _plain(stored, rule):
+            np.add(stored, np.int16(rule.intercept), out=values[index], dtype=np.int16, casting="unsafe")
+            continue
+        rescaled, outside = _full(stored, rule)
+        if values.dtype == np.int16 and not _fits(rescaled, rule):
+            values = _as_float(values, index)
+        values[index] = rescaled
+        if outside.any():
+            padding = np.zeros(geometry.shape, np.bool_) if padding is None else padding
+            padding[index] = outside
+    uids = tuple(planes[source].sop_instance_uid for source in geometry.order)
+    return Volume(values=values, geometry=geometry, padding=padding, sop_instance_uids=uids)
+
+
+def canonical(array: Array, geometry: VolumeGeometry) -> Array:
+    """View of a source array (its last three axes) with the nearest axes (z, y, x) toward superior, posterior, left."""
+    axes = canonical_axes(geometry)
+    lead = array.ndim - 3
+    turned = array.transpose(*range(lead), *(lead + axis for axis in axes.permutation))
+    return turned[_steps(axes.flips)]
+
+
+def from_canonical(array: Array, geometry: VolumeGeometry) -> Array:
+    """Inverse of `canonical`, exact: a view on the source axes."""
+    axes = canonical_axes(geometry)
+    lead = array.ndim - 3
+    straight = array[_steps(axes.flips)]
+    return straight.transpose(*range(lead), *(lead + axis for axis in axes.inverse_permutation))
+
+
+def _steps(flips: tuple[bool, bool, bool]) -> tuple[EllipsisType, slice, slice, slice]:
+    z, y, x = (slice(None, None, -1 if flip else 1) for flip in flips)
+    return ..., z, y, x
+
+
+def _rescale(dataset: Dataset, form: PixelFormat) -> _Rescale:
+    is_ct = dataset.get("Modality") == "CT"
+    slope, intercept = (_number(dataset, keyword) for keyword in ("RescaleSlope", "RescaleIntercept"))
+    if slope is None and intercept is None and not is_ct:
+        slope, intercept = 1.0, 0.0
+    if slope is None or slope == 0:
+        raise StudyError("geometry-attribute-missing", attribute="RescaleSlope")
+    if intercept is None:
+        raise StudyError("geometry-attribute-missing", attribute="RescaleIntercept")
+    first = _number(dataset, "PixelPaddingValue")
+    last = _number(dataset, "PixelPaddingRangeLimit")
+    if first is None:
+        return _Rescale(slope, intercept, None, is_ct)
+    ends = sorted(_as_stored(int(end), form) for end in (first, first if last is None else last))
+    return _Rescale(slope, intercept, (ends[0], ends[1]), is_ct)
+
+
+def _as_stored(value: int, form: PixelFormat) -> int:
+    """Read a padding value under the wrong VR of US and SS as what was meant."""
+    value %= 1 << form.bits_allocated
+    return value - (1 << form.bits_allocated) if form.signed and value >> (form.bits_allocated - 1) else value
+
+
+def _number(dataset: Dataset, keyword: str) -> float | None:
+    try:
+        value = dataset.get(keyword)
+        number = None if value is None or value == "" else float(value)
+    except Exception:  # noqa: BLE001 - pydicom raises many kinds on a damaged element
+        raise StudyError("geometry-attribute-missing", attribute=keyword) from None
+    return number if number is None or math.isfinite(number) else None
+
+
+def _plain(stored: Integers, rule: _Rescale) -> bool:
+    """Whether adding the intercept in 16 bits is all there is to do."""
+    if rule.slope != 1 or not rule.intercept.is_integer() or not _INT16.min <= rule.intercept <= _INT16.max:
+        return False
+    low, high = int(stored.min()), int(stored.max())
+    if high > _INT16.max or high + rule.intercept > _INT16.max or low + rule.intercept < _INT16.min:
+        return False
+    if rule.padding is not None and rule.padding[0] <= high and low <= rule.padding[1]:
+        return False
+    return not rule.is_ct or low + rule.intercept >= OUTSIDE_HU
+
+
+def _full(stored: Integers, rule: _Rescale) -> tuple[Array, Bools]:
+    wide = stored.astype(np.float64) * rule.slope + rule.intercept
+    outside = np.zeros(stored.shape, np.bool_)
+    if rule.padding is not None:
+        outside |= (stored >= rule.padding[0]) & (stored <= rule.padding[1])
+    if rule.is_ct:
+        outside |= wide < OUTSIDE_HU
+    wide[outside] = PADDING_HU
+    return wide, outside
+
+
+def _fits(rescaled: Array, rule: _Rescale) -> bool:
+    whole = rule.slope.is_integer() and rule.intercept.is_integer()
+    return whole and rescaled.min() >= _INT16.min and rescaled.max() <= _INT16.max
+
+
+def _as_float(values: Array, slices: int) -> Array:
+    wider = np.empty(values.shape, np.float32)
+    wider[:slices] = values[:slices]
+    return wider
