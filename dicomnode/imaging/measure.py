@@ -1,0 +1,286 @@
+"""Measurements of labelled regions on the original voxels: volume, mean, LAA-950, Perc15, and what cuts a region.
+
+May live here: pure arithmetic and the sentences that qualify it. May not: DICOM objects as results, pictures.
+
+Definitions
+-----------
+Volume
+    Labelled voxels times the volume of a voxel: it agrees with the segmentation, padding included.
+Mean
+    Of the labelled voxels without padding, exact.
+LAA-950
+    Percentage of them strictly below -950 HU.
+Perc15
+    15th percentile density: the smallest whole HU at or below which lie at least 15 % of them (numpy's
+    ``inverted_cdf``; values that are not whole are taken down to the next whole HU).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
+
+from dicomnode import coding
+from dicomnode.findings import Measurement, Region, Segment
+from dicomnode.imaging.geometry import VolumeGeometry, canonical_axes
+from dicomnode.manifest import Density, rank
+
+Array = npt.NDArray[Any]
+Labels = npt.NDArray[np.uint8]
+Bools = npt.NDArray[np.bool_]
+Counts = npt.NDArray[np.int64]
+
+LAA_THRESHOLD_HU: Final = -950
+#: A region that touches an end of the scan or of the field of view with more than this is called cut.
+CUT_AREA_MM2: Final = 100.0
+_LOW, _BINS, _SLAB = -32768, 65536, 32
+_DIRECTIONS: Final = ("superior", "inferior", "right", "left", "anterior", "posterior")
+
+_NO_THICKNESS: Final = "LAA-950 and 15th percentile density are not given: the slice thickness is not stated."
+_KERNEL: Final = "The reconstruction kernel is sharp or unknown: LAA-950 and 15th percentile density may be off."
+_CONTRAST: Final = "Contrast agent was given: it raises lung density."
+_MAYBE_CONTRAST: Final = "Contrast agent may have been given: it raises lung density."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acquisition:
+    """How a series was acquired, as far as it bears upon density.
+
+    Attributes
+    ----------
+    slice_thickness_mm, kernel
+        None when not stated.
+    contrast
+        None when it is not known.
+    """
+
+    slice_thickness_mm: float | None
+    kernel: str | None
+    contrast: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Quality:
+    """What the manifest's conditions leave of density, and what is said of it."""
+
+    mean: bool
+    distribution: bool
+    mean_caveat: str
+    distribution_caveat: str
+    remarks: tuple[str, ...]
+
+
+def acquisition_of(dataset: Dataset) -> Acquisition:
+    """Acquisition of a slice of the series.
+
+    Contrast is unknown where the Contrast/Bolus Module is there without an agent (PS3.3 C.7.6.4).
+    """
+    try:
+        thickness = float(dataset.get("SliceThickness") or 0)
+        kernel = dataset.get("ConvolutionKernel") or ""
+        agent = dataset.get("ContrastBolusAgent")
+    except (TypeError, ValueError, AttributeError):
+        return Acquisition(slice_thickness_mm=None, kernel=None, contrast=None)
+    text = "\\".join(map(str, kernel)) if isinstance(kernel, MultiValue) else str(kernel)
+    contrast = "ContrastBolusAgentSequence" in dataset if agent is None else (bool(str(agent).strip()) or None)
+    return Acquisition(
+        slice_thickness_mm=thickness if thickness > 0 else None, kernel=text.strip() or None, contrast=contrast
+    )
+
+
+def measure(
+    values: Array,
+    labels: Labels,
+    padding: Bools | None,
+    geometry: VolumeGeometry,
+    segments: Sequence[Segment],
+    *,
+    density: Density | None,
+    acquisition: Acquisition,
+) -> tuple[tuple[Region, ...], tuple[str, ...]]:
+    """Measure every segment that was found, and all of them together.
+
+    Parameters
+    ----------
+    values, labels, padding
+        (slices, rows, columns) on the source grid: HU, segment numbers, where no measurement is.
+    density
+        The manifest's conditions; None: volumes alone.
+
+    Returns
+    -------
+    tuple
+        Regions in the order of `segments` (those without a voxel are left out), then their total when there are
+        several; and remarks for the reader, in English.
+
+    Raises
+    ------
+    ValueError
+        If shapes differ or a label has no segment.
+    """
+    if not values.shape == labels.shape == geometry.shape or (padding is not None and padding.shape != labels.shape):
+        raise ValueError("values, labels, padding and geometry differ in shape")
+    numbers = [segment.number for segment in segments]
+    size = max(numbers, default=0) + 1
+    histogram, sums, voxels = _histograms(values, labels, padding, size)
+    if sorted(np.flatnonzero(voxels)) != sorted(n for n in numbers if voxels[n]):
+        raise ValueError("a label has no segment")
+    quality = _quality(density, acquisition)
+    cuts = _cuts(labels, padding, geometry, size)
+    found = [segment for segment in segments if voxels[segment.number]]
+    groups = [(segment,) for segment in found] + ([tuple(found)] if len(found) > 1 else [])
+    regions = []
+    for group in groups:
+        rows = [segment.number for segment in group]
+        numbers_of = (histogram[rows].sum(axis=0), float(sums[rows].sum()))
+        volume = float(voxels[rows].sum()) * geometry.voxel_volume_ml
+        touched = {name for name in _DIRECTIONS if (cuts[name][rows] > CUT_AREA_MM2).any()}
+        regions.append(_region(group, (volume, *_measurements(*numbers_of, quality)), touched))
+    absent = tuple(f"{segment.label} was not found." for segment in segments if not voxels[segment.number])
+    truncated = tuple(
+        _truncation(region, geometry) for region in regions if region.truncated and len(region.segments) == 1
+    )
+    return tuple(regions), (*absent, *truncated, *(quality.remarks if found else ()))
+
+
+def percentile_15(histogram: Counts) -> int:
+    """Index of the first bin at or below which lie at least 15 % of a histogram's counts."""
+    cumulated = np.cumsum(histogram)
+    least = -(-15 * int(cumulated[-1]) // 100)  # in whole numbers: 0.15 is no binary fraction
+    return int(np.searchsorted(cumulated, max(least, 1)))
+
+
+def _histograms(values: Array, labels: Labels, padding: Bools | None, size: int) -> tuple[Counts, Array, Counts]:
+    """Per label: counts of whole HU without padding, the sum of their values, and all voxels (none for background)."""
+    size = max(size, int(labels.max(initial=0)) + 1)
+    histogram = np.zeros((size, _BINS), np.int64)
+    sums = np.zeros(size, np.float64)
+    voxels = np.zeros(size, np.int64)
+    for start in range(0, len(labels), _SLAB):
+        part = slice(start, start + _SLAB)
+        inside = labels[part] > 0
+        if not inside.any():
+            continue
+        voxels += np.bincount(labels[part][inside], minlength=size)
+        if padding is not None:
+            inside &= ~padding[part]
+        label, value = labels[part][inside], values[part][inside]
+        sums += np.bincount(label, weights=value, minlength=size)
+        bins = np.clip(np.floor(value), _LOW, _LOW + _BINS - 1).astype(np.intp) - _LOW
+        histogram += np.bincount(label * np.intp(_BINS) + bins, minlength=size * _BINS).reshape(size, _BINS)
+    return histogram, sums, voxels
+
+
+def _quality(density: Density | None, acquisition: Acquisition) -> _Quality:
+    if density is None:
+        return _Quality(False, False, "", "", ())
+    remarks = []
+    contrast = ""
+    if not density.contrast_allowed and acquisition.contrast is not False:
+        contrast = _CONTRAST if acquisition.contrast else _MAYBE_CONTRAST
+        remarks.append(contrast)
+    thickness, limit = acquisition.slice_thickness_mm, density.maximum_slice_thickness_mm
+    if thickness is None:
+        remarks.append(_NO_THICKNESS)
+        return _Quality(True, False, contrast, "", tuple(remarks))
+    if thickness > limit:
+        remarks.append(
+            "LAA-950 and 15th percentile density are not given: "
+            f"slices are {thickness:g} mm thick, the limit is {limit:g} mm."
+        )
+        return _Quality(True, False, contrast, "", tuple(remarks))
+    kernels = density.soft_kernels
+    soft = not kernels or rank(kernels, acquisition.kernel or "") < len(kernels)
+    if not soft:
+        remarks.append(_KERNEL)
+    return _Quality(True, True, contrast, " ".join(filter(None, (contrast, "" if soft else _KERNEL))), tuple(remarks))
+
+
+def _measurements(histogram: Counts, total: float, quality: _Quality) -> tuple[Measurement, ...]:
+    """Density of one region; nothing where all its voxels are padding."""
+    count = int(histogram.sum())
+    results: list[Measurement] = []
+    if count and quality.mean:
+        results.append(
+            Measurement(
+                concept=coding.ATTENUATION,
+                value=total / count,
+                unit=coding.HOUNSFIELD_UNIT,
+                derivation=coding.MEAN,
+                caveat=quality.mean_caveat,
+            )
+        )
+    if count and quality.distribution:
+        below = 100.0 * int(histogram[: LAA_THRESHOLD_HU - _LOW].sum()) / count
+        lowest = float(percentile_15(histogram) + _LOW)
+        caveat = quality.distribution_caveat
+        results += [
+            Measurement(concept=coding.LAA_950, value=below, unit=coding.PERCENT, caveat=caveat),
+            Measurement(concept=coding.PERC15, value=lowest, unit=coding.HOUNSFIELD_UNIT, caveat=caveat),
+        ]
+    return tuple(results)
+
+
+def _region(group: tuple[Segment, ...], found: tuple[float, *tuple[Measurement, ...]], touched: set[str]) -> Region:
+    volume, *density = found
+    first = group[0]
+    kinds = {segment.type for segment in group}
+    sides = {segment.laterality for segment in group}
+    label, site, laterality = first.label, first.type, first.laterality
+    if len(group) > 1:
+        lungs = kinds == {coding.LUNG} and sides == {coding.RIGHT, coding.LEFT}
+        label = "Both lungs" if lungs else "Total"
+        site = coding.BOTH_LUNGS if lungs else first.type if len(kinds) == 1 else coding.ANATOMICAL_STRUCTURE
+        laterality = None
+    return Region(
+        label=label,
+        segments=tuple(segment.number for segment in group),
+        site=site,
+        laterality=laterality,
+        measurements=(Measurement(concept=coding.VOLUME, value=volume, unit=coding.MILLILITRE), *density),
+        truncated=tuple(name for name in _DIRECTIONS if name in touched),
+    )
+
+
+def _cuts(labels: Labels, padding: Bools | None, geometry: VolumeGeometry, size: int) -> dict[str, Array]:
+    """Per patient direction and label: mm² in which it lies on the end of the scan or on padding beside it."""
+    areas = {name: np.zeros(size) for name in _DIRECTIONS}
+    axes = canonical_axes(geometry)
+    for axis in range(3):
+        face = geometry.voxel_volume_ml * 1000.0 / geometry.spacing[axis]
+        for name, end in zip(axes.ends(axis), (0, -1), strict=True):
+            areas[name] += face * np.bincount(labels.take(end, axis=axis).reshape(-1), minlength=size)
+    if padding is not None:
+        for index in range(len(labels)):
+            if labels[index].any() and padding[index].any():
+                _add_padding_cuts(areas, labels[index], padding[index] & (labels[index] == 0), geometry)
+    return areas
+
+
+def _add_padding_cuts(areas: dict[str, Array], labels: Array, outside: Bools, geometry: VolumeGeometry) -> None:
+    axes = canonical_axes(geometry)
+    size = len(areas["left"])
+    for axis in (0, 1):
+        face = geometry.spacing[0] * geometry.spacing[2 - axis]
+        low, high = axes.ends(axis + 1)
+        turned, beside = np.moveaxis(labels, axis, 0), np.moveaxis(outside, axis, 0)
+        for name, inner, next_to in ((low, turned[1:], beside[:-1]), (high, turned[:-1], beside[1:])):
+            areas[name] += face * np.bincount(inner[next_to], minlength=size)
+
+
+def _truncation(region: Region, geometry: VolumeGeometry) -> str:
+    along = canonical_axes(geometry).ends(0)
+    ends = [name for name in region.truncated if name in along]
+    edges = [name for name in region.truncated if name not in along]
+    parts = []
+    if ends:
+        parts.append(f"the {' and '.join(ends)} end{'s' * (len(ends) > 1)} of the scan")
+    if edges:
+        parts.append(f"the {' and '.join(edges)} edge{'s' * (len(edges) > 1)} of the field of view")
+    return f"{region.label} is cut by {' and '.join(parts)}: its volume is a lower bound."
