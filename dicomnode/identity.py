@@ -40,6 +40,7 @@ IDENTITY_KEYWORDS: Final = (
     "DeidentificationMethod",
     "DeidentificationMethodCodeSequence",
     "LongitudinalTemporalInformationModified",
+    "TimezoneOffsetFromUTC",
 )
 
 

@@ -1,0 +1,255 @@
+"""Truth before sending: what is about to leave is decoded again and compared with what it was made from.
+
+May live here: proofs on decoded objects; each returns nothing or raises one coded reason. Nothing is mended here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from io import BytesIO
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import config
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset
+from pydicom.filereader import read_dataset
+from pydicom.multival import MultiValue
+from pydicom.valuerep import validate_value
+
+from dicomnode.errors import StudyError
+from dicomnode.identity import IDENTITY_KEYWORDS
+from dicomnode.results.definitions import TYPE_1, TYPE_2
+from dicomnode.results.identity import request_item
+from dicomnode.results.report import COMPREHENSIVE_SR_STORAGE
+from dicomnode.results.sources import positions
+
+_UID: Final = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
+#: Tolerance of a position that went through a DS of 16 characters, mm.
+_POSITION_TOLERANCE: Final = 1e-4
+_NOT_COMPARED: Final = frozenset({"SpecificCharacterSet"})
+_REFERENCES: Final = frozenset({"ReferencedSOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"})
+#: Elements that carry the source's own values, faults and all: equality is asked of them, not validity.
+_COPIED: Final = frozenset({*IDENTITY_KEYWORDS, "ReferencedRequestSequence"}) - {"StudyInstanceUID"}
+
+
+def decode(encoded: bytes) -> Dataset:
+    """Decode an object of our own (Explicit VR Little Endian) without trusting anything but its bytes.
+
+    Raises
+    ------
+    StudyError
+        ``result-invalid`` if the bytes are no Data Set.
+    """
+    try:
+        dataset = read_dataset(BytesIO(encoded), is_implicit_VR=False, is_little_endian=True)
+        for _ in dataset.iterall():
+            pass
+    except (EOFError, ValueError, KeyError, AttributeError, TypeError, OSError, NotImplementedError):
+        raise StudyError("result-invalid", check="decode") from None
+    return dataset
+
+
+def prove_identity(result: Dataset, source: Dataset) -> None:
+    """Patient, study and request equal the source's after decoding; nothing is added (0012,006x included).
+
+    Parameters
+    ----------
+    source
+        A Data Set with the attributes of `IDENTITY_KEYWORDS` that the source has, and its Frame of Reference UID
+        where the result has one.
+
+    Raises
+    ------
+    StudyError
+        ``result-identity-differs`` with the first keyword that differs.
+    """
+    is_report = result.SOPClassUID == COMPREHENSIVE_SR_STORAGE
+    for keyword in IDENTITY_KEYWORDS:
+        if keyword in _NOT_COMPARED:
+            continue
+        if keyword == "RequestAttributesSequence" and is_report:
+            _prove_request(result, source)
+        elif _plain(result.get(keyword)) != _plain(source.get(keyword)):
+            raise StudyError("result-identity-differs", attribute=keyword)
+    keyword = "FrameOfReferenceUID"
+    if keyword in result and _plain(result.get(keyword)) != _plain(source.get(keyword)):
+        raise StudyError("result-identity-differs", attribute=keyword)
+
+
+def _prove_request(report: Dataset, source: Dataset) -> None:
+    wanted = [request_item(item, source) for item in source.get("RequestAttributesSequence") or ()]
+    if _plain(report.get("ReferencedRequestSequence")) != _plain(wanted):
+        raise StudyError("result-identity-differs", attribute="ReferencedRequestSequence")
+
+
+def _plain(value: object) -> object:
+    """Value in a form that compares: empty is absent, numbers by value, sequences by their items."""
+    if value is None or value == "":
+        return None
+    if isinstance(value, Dataset):
+        return {
+            int(element.tag): plain
+            for element in value
+            if not element.tag.is_private and (plain := _plain(element.value)) is not None
+        }
+    if isinstance(value, int | float) or type(value).__name__ in {"DSdecimal"}:
+        return float(value)  # type: ignore[arg-type]
+    if isinstance(value, str | bytes) or not hasattr(value, "__iter__"):
+        return _text(value)
+    items = [_plain(item) for item in value]
+    return items or None
+
+
+def _text(value: object) -> str:
+    text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
+    return text.strip(" \x00")
+
+
+def prove_geometry(segmentation: Dataset, labels: NDArray[np.uint8], sources: Sequence[Dataset]) -> None:
+    """The frames, put where their positions say, are the label map, voxel by voxel.
+
+    Parameters
+    ----------
+    labels
+        uint8 (slices, rows, columns) in source order, with the values that the segmentation was made from.
+    sources
+        Headers in source order.
+
+    Raises
+    ------
+    StudyError
+        ``result-geometry-differs``.
+    """
+    shared = segmentation.SharedFunctionalGroupsSequence[0]
+    _prove_plane(shared, sources[0])
+    if (segmentation.Rows, segmentation.Columns) != labels.shape[1:]:
+        raise StudyError("result-geometry-differs", check="size")
+    values = dict(enumerate(_present(labels), start=1))
+    places = positions(sources)
+    seen = set()
+    for (number, position), frame in zip(_frame_keys(segmentation), _frames(segmentation), strict=True):
+        distances = np.abs(places - position).max(axis=1)
+        index = int(distances.argmin())
+        if distances[index] > _POSITION_TOLERANCE or number not in values or (number, index) in seen:
+            raise StudyError("result-geometry-differs", check="position")
+        seen.add((number, index))
+        if not np.array_equal(frame, labels[index] == values[number]):
+            raise StudyError("result-geometry-differs", check="mask")
+    wanted = sum(int((labels == value).any(axis=(1, 2)).sum()) for value in values.values())
+    if len(seen) != wanted:
+        raise StudyError("result-geometry-differs", check="frames")
+
+
+def _present(labels: NDArray[np.uint8]) -> list[int]:
+    return [int(value) for value in np.flatnonzero(np.bincount(labels.ravel(), minlength=256)) if value]
+
+
+def _prove_plane(shared: Dataset, source: Dataset) -> None:
+    pairs = (
+        (shared.PixelMeasuresSequence[0].PixelSpacing, source.PixelSpacing),
+        (shared.PlaneOrientationSequence[0].ImageOrientationPatient, source.ImageOrientationPatient),
+    )
+    for written, given in pairs:
+        if not np.allclose(np.array(written, dtype=float), np.array(given, dtype=float), rtol=0, atol=1e-6):
+            raise StudyError("result-geometry-differs", check="plane")
+
+
+def _frame_keys(segmentation: Dataset) -> Iterator[tuple[int, NDArray[np.float64]]]:
+    for group in segmentation.PerFrameFunctionalGroupsSequence:
+        number = int(group.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
+        position = group.PlanePositionSequence[0].ImagePositionPatient
+        yield number, np.array([float(value) for value in position])
+
+
+def _frames(segmentation: Dataset) -> Iterator[NDArray[np.bool_]]:
+    """Frames of a BINARY segmentation, bit by bit from the least significant (PS3.5 8.1.1)."""
+    rows, columns, count = segmentation.Rows, segmentation.Columns, int(segmentation.NumberOfFrames)
+    size = rows * columns
+    data = np.frombuffer(segmentation.PixelData, dtype=np.uint8)
+    needed = -(-size * count // 8)
+    if len(data) != needed + needed % 2 or (needed % 2 and data[-1]):
+        raise StudyError("result-geometry-differs", check="length")
+    for index in range(count):
+        first, last = index * size, (index + 1) * size
+        bits = np.unpackbits(data[first // 8 : -(-last // 8)], bitorder="little")
+        yield bits[first % 8 : first % 8 + size].reshape(rows, columns).astype(bool)
+
+
+def prove_references(result: Dataset, known: AbstractSet[str]) -> None:
+    """Every object, series, study and Frame of Reference that the result names is known.
+
+    Parameters
+    ----------
+    known
+        UIDs of the source series (study, series, objects, Frame of Reference) and of the results made with this one.
+
+    Raises
+    ------
+    StudyError
+        ``result-reference-dangling``.
+    """
+    for element in _all_elements(result, skip=_COPIED):
+        keyword = element.keyword
+        if keyword in _REFERENCES or keyword in {"FrameOfReferenceUID", "UID"}:
+            for uid in _values(element):
+                if str(uid) not in known:
+                    raise StudyError("result-reference-dangling", attribute=keyword)
+
+
+def prove_valid(result: Dataset, pseudonymous: AbstractSet[str]) -> None:
+    """Types 1 and 2, value lengths and forms, UIDs; and no UID of the pseudonymous space is left.
+
+    Raises
+    ------
+    StudyError
+        ``result-invalid`` with the keyword that breaks its definition.
+    """
+    sop_class_uid = str(result.SOPClassUID)
+    for keyword in TYPE_1[sop_class_uid]:
+        if keyword not in result or result[keyword].is_empty:
+            raise StudyError("result-invalid", attribute=keyword)
+    for keyword in TYPE_2[sop_class_uid]:
+        if keyword not in result:
+            raise StudyError("result-invalid", attribute=keyword)
+    for element in _all_elements(result, skip=frozenset()):
+        if element.VR == "UI" and not _COPIED.intersection({element.keyword}):
+            _prove_uids(element, pseudonymous)
+    for element in _all_elements(result, skip=_COPIED):
+        _prove_values(element)
+
+
+def _prove_uids(element: DataElement, pseudonymous: AbstractSet[str]) -> None:
+    for uid in _values(element):
+        text = str(uid)
+        if len(text) > 64 or not _UID.fullmatch(text) or text in pseudonymous:
+            raise StudyError("result-invalid", attribute=element.keyword or "UID")
+
+
+def _prove_values(element: DataElement) -> None:
+    if element.VR in {"SQ", "UI", "OB", "OW"} or element.keyword in _COPIED:
+        return
+    try:
+        for value in _values(element):
+            validate_value(element.VR, value, config.RAISE)
+    except ValueError:
+        raise StudyError("result-invalid", attribute=element.keyword or "private") from None
+
+
+def _values(element: DataElement) -> Sequence[object]:
+    if element.is_empty:
+        return ()
+    return list(element.value) if isinstance(element.value, MultiValue | list) else [element.value]
+
+
+def _all_elements(dataset: Dataset, *, skip: AbstractSet[str]) -> Iterator[DataElement]:
+    for element in dataset:
+        if element.keyword in skip:
+            continue
+        yield element
+        if element.VR == "SQ":
+            for item in element.value:
+                yield from _all_elements(item, skip=skip)

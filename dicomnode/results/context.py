@@ -1,0 +1,123 @@
+"""What a result is told from outside: when it is made, by whom, and where its UIDs come from.
+
+May live here: plain values and how they turn into DICOM dates, numbers and descriptions. No Data Set is built here, and
+no clock, no random number and no environment is read: the same context gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta, timezone
+from types import MappingProxyType
+from typing import Final
+
+from dicomnode.findings import Algorithm
+from dicomnode.study import ResultRole
+
+Mint = Callable[..., str]
+
+MANUFACTURER: Final = "dicomnode project"
+MODEL_NAME: Final = "dicomnode"
+#: Offset of the Series Number, and what a Series Description calls it.
+_SERIES: Final = MappingProxyType(
+    {
+        ResultRole.SEGMENTATION: (0, "segmentation"),
+        ResultRole.REPORT: (1, "measurements"),
+        ResultRole.KEY_IMAGE: (2, "key image"),
+    }
+)
+_OFFSET: Final = re.compile(r"([+-])(\d{2})(\d{2})")
+RESEARCH_ONLY: Final = "(research only)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultContext:
+    """Everything that is the node's own in a result.
+
+    Attributes
+    ----------
+    mint
+        ``mint(role, *parts)`` gives a deterministic UID; every UID that a result does not take from its source.
+    content_datetime
+        Aware; dates and times are written as the clock of its zone shows them, which is to be the hospital's.
+    series_number_base
+        Series Number of the segmentation; the report and the key image follow.
+    device_uid
+        UID of this installation (PS3.3 C.7.5.1, Device UID), under 2.25.
+    """
+
+    mint: Mint = field(repr=False)
+    content_datetime: datetime
+    series_number_base: int
+    station_name: str
+    institution_name: str
+    software_versions: tuple[str, ...]
+    device_uid: str
+
+    def __post_init__(self) -> None:
+        if self.content_datetime.tzinfo is None:
+            raise ValueError("content_datetime is aware")
+        if self.series_number_base < 0 or not self.software_versions:
+            raise ValueError("a result has a Series Number and a software version")
+
+    def series_uid(self, role: ResultRole) -> str:
+        """Series Instance UID of a kind of result."""
+        return self.mint("series", role.value)
+
+    def object_uid(self, role: ResultRole) -> str:
+        """SOP Instance UID of a kind of result."""
+        return self.mint("object", role.value)
+
+    def tracking_uid(self, segments: tuple[int, ...]) -> str:
+        """Tracking UID (PS3.3 C.8.20.2) of a region: the same in the segmentation and the report."""
+        return self.mint("tracking", *(str(number) for number in segments))
+
+    def series_number(self, role: ResultRole) -> int:
+        """Series Number of a kind of result."""
+        return self.series_number_base + _SERIES[role][0]
+
+    @property
+    def date(self) -> str:
+        """DA of the content."""
+        return self.content_datetime.strftime("%Y%m%d")
+
+    @property
+    def time(self) -> str:
+        """TM of the content."""
+        return self.content_datetime.strftime("%H%M%S.%f")
+
+    @property
+    def date_time(self) -> str:
+        """DT of the content, with its own offset from UTC (PS3.5 6.2)."""
+        return self.content_datetime.strftime("%Y%m%d%H%M%S.%f%z")[:26]
+
+    def in_timezone(self, offset: str) -> ResultContext:
+        """The same moment on the clock of a source that has Timezone Offset From UTC (0008,0201).
+
+        Parameters
+        ----------
+        offset
+            ``&ZZXX`` of PS3.3 C.12.1.1.1; empty or invalid: the context stays as it is.
+        """
+        match = _OFFSET.fullmatch(offset.strip())
+        if match is None:
+            return self
+        minutes = int(match[2]) * 60 + int(match[3])
+        delta = timedelta(minutes=minutes if match[1] == "+" else -minutes)
+        if abs(delta) > timedelta(hours=14):
+            return self
+        return replace(self, content_datetime=self.content_datetime.astimezone(timezone(delta)))
+
+
+def series_description(role: ResultRole, algorithm: Algorithm) -> str:
+    """Series Description: begins with "AI", at most 64 characters (LO), says when the model is for research only."""
+    what = _SERIES[role][1]
+    end = f": {what} {RESEARCH_ONLY}" if algorithm.research_only else f": {what}"
+    return f"AI {algorithm.title}"[: 64 - len(end)].rstrip() + end
+
+
+def content_label(algorithm: Algorithm) -> str:
+    """Content Label (CS, at most 16): the model's name in capitals."""
+    return re.sub(r"[^A-Z0-9]+", "_", algorithm.name.upper())[:16].strip("_") or "AI"

@@ -1,0 +1,182 @@
+"""The report: a TID 1500 Imaging Measurement Report that viewers draw and quantitative readers get whole (PS3.16).
+
+May live here: the object and its frame (observer, procedure, image library, remarks). Its groups stand in
+`report_groups`. Viewers go black where a Tracking UID has no contour, so no group is made for a region without one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from highdicom.sr import (
+    ComprehensiveSR,
+    DeviceObserverIdentifyingAttributes,
+    LanguageOfContentItemAndDescendants,
+    MeasurementReport,
+    ObservationContext,
+    ObserverContext,
+)
+from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRLittleEndian
+
+from dicomnode.coding import dcm
+from dicomnode.errors import StudyError
+from dicomnode.findings import Findings
+from dicomnode.results.concepts import (
+    COMMENT,
+    ENGLISH,
+    IMAGING_PROCEDURE,
+    PROCEDURES,
+    QUALITATIVE_EVALUATIONS,
+    code_item,
+    declare_private_scheme,
+    sr_concept,
+)
+from dicomnode.results.context import MANUFACTURER, MODEL_NAME, ResultContext
+from dicomnode.results.equipment import stamp
+from dicomnode.results.report_groups import GroupMaker, KeyContour, text_item
+from dicomnode.results.sources import SourceSeries, read_sources
+from dicomnode.study import ResultRole
+
+__all__ = ["KeyContour", "Predecessor", "build"]
+
+COMPREHENSIVE_SR_STORAGE: Final = "1.2.840.10008.5.1.4.1.1.88.33"
+_OBSERVER_TYPE_DEVICE: Final = dcm("121007", "Device")
+NOT_REVIEWED: Final = "AI result, not reviewed by a physician."
+RESEARCH_ONLY: Final = "For research only; not for diagnosis or treatment."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Predecessor:
+    """An earlier report that this one replaces (PS3.3 C.17.2.4)."""
+
+    study_instance_uid: str
+    series_instance_uid: str
+    sop_instance_uid: str
+    sop_class_uid: str = COMPREHENSIVE_SR_STORAGE
+
+
+def build(
+    segmentation: Dataset,
+    sources: Sequence[Dataset],
+    findings: Findings,
+    contours: Sequence[KeyContour],
+    context: ResultContext,
+    *,
+    predecessor: Predecessor | None = None,
+) -> Dataset:
+    """Comprehensive SR in the space of its sources.
+
+    Parameters
+    ----------
+    segmentation
+        The segmentation object that the volumetric groups refer to.
+    sources
+        Headers in source order.
+    contours
+        One closed polyline per segment that has a voxel, on its key slice.
+
+    Raises
+    ------
+    StudyError
+        ``result-invalid`` if a segment of the segmentation has no contour, or a contour lies outside its image.
+    """
+    series = read_sources(sources)
+    maker = GroupMaker(segmentation, series, findings, contours, context)
+    groups = [group for region in findings.regions for group in maker.groups(region)]
+    if not groups:
+        raise StudyError("result-invalid", check="report-without-group")
+    key_headers = _key_headers(series, contours)
+    content = MeasurementReport(
+        observation_context=_observation_context(findings, context),
+        procedure_reported=sr_concept(PROCEDURES.get(str(series.headers[0].Modality), IMAGING_PROCEDURE)),
+        imaging_measurements=groups,
+        language_of_content_item_and_descendants=LanguageOfContentItemAndDescendants(sr_concept(ENGLISH)),
+        referenced_images=key_headers,
+    )
+    _add_remarks(content[0], _remarks(findings, maker))
+    dataset = _construct(content, [segmentation, *key_headers], context)
+    stamp(dataset, ResultRole.REPORT, findings.algorithm, context)
+    if predecessor is not None:
+        dataset.PredecessorDocumentsSequence = [_predecessor_item(predecessor)]
+    declare_private_scheme(dataset)
+    return dataset
+
+
+def _construct(content: MeasurementReport, evidence: list[Dataset], context: ResultContext) -> Dataset:
+    dataset: Dataset = ComprehensiveSR(
+        evidence=evidence,
+        content=content[0],
+        series_instance_uid=context.series_uid(ResultRole.REPORT),
+        series_number=max(context.series_number(ResultRole.REPORT), 1),
+        sop_instance_uid=context.object_uid(ResultRole.REPORT),
+        instance_number=1,
+        manufacturer=MANUFACTURER,
+        is_complete=True,
+        is_final=False,
+        is_verified=False,
+        transfer_syntax_uid=ExplicitVRLittleEndian,
+        specific_character_set=None,
+    )
+    return dataset
+
+
+def _observation_context(findings: Findings, context: ResultContext) -> ObservationContext:
+    """TID 1004: the observer is a device, known by its UID."""
+    return ObservationContext(
+        observer_device_context=ObserverContext(
+            observer_type=sr_concept(_OBSERVER_TYPE_DEVICE),
+            observer_identifying_attributes=DeviceObserverIdentifyingAttributes(
+                uid=context.device_uid,
+                name=context.station_name,
+                manufacturer_name=MANUFACTURER,
+                model_name=f"{MODEL_NAME} with {findings.algorithm.name} {findings.algorithm.version}"[:64],
+            ),
+        )
+    )
+
+
+def _key_headers(series: SourceSeries, contours: Sequence[KeyContour]) -> list[Dataset]:
+    """Headers of the key slices, as the image library wants them (TID 1601 to 1604)."""
+    chosen = []
+    for index in sorted({contour.slice_index for contour in contours}):
+        header = Dataset()
+        header.update(series.headers[index])
+        header.SliceThickness = f"{series.slice_thickness:.6g}"
+        chosen.append(header)
+    return chosen
+
+
+def _remarks(findings: Findings, maker: GroupMaker) -> list[str]:
+    remarks = [NOT_REVIEWED]
+    if findings.algorithm.research_only:
+        remarks.append(RESEARCH_ONLY)
+    remarks.extend(f"{segment.label}: not found." for segment in findings.segments if not maker.found(segment.number))
+    remarks.extend(findings.remarks)
+    return list(dict.fromkeys(remarks))
+
+
+def _add_remarks(root: Dataset, remarks: Sequence[str]) -> None:
+    """Container of Qualitative Evaluations (TID 1500) with a comment for each remark."""
+    container = Dataset()
+    container.RelationshipType = "CONTAINS"
+    container.ValueType = "CONTAINER"
+    container.ConceptNameCodeSequence = [code_item(QUALITATIVE_EVALUATIONS)]
+    container.ContinuityOfContent = "SEPARATE"
+    container.ContentSequence = [text_item(COMMENT, remark) for remark in remarks]
+    root.ContentSequence.append(container)
+
+
+def _predecessor_item(predecessor: Predecessor) -> Dataset:
+    instance = Dataset()
+    instance.ReferencedSOPClassUID = predecessor.sop_class_uid
+    instance.ReferencedSOPInstanceUID = predecessor.sop_instance_uid
+    series = Dataset()
+    series.SeriesInstanceUID = predecessor.series_instance_uid
+    series.ReferencedSOPSequence = [instance]
+    study = Dataset()
+    study.StudyInstanceUID = predecessor.study_instance_uid
+    study.ReferencedSeriesSequence = [series]
+    return study

@@ -1,0 +1,262 @@
+"""Measurement groups of the report: per region a planar one that viewers draw and one that carries the values.
+
+May live here: TID 1410 (planar), 1411 (volumetric) and 1501 (no region) out of regions and contours. Both groups of a
+pair have the segment's Tracking UID; a total over several segments is anchored by a point inside the largest of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from highdicom.sr import (
+    AlgorithmIdentification,
+    FindingSite,
+    GraphicTypeValues,
+    ImageRegion,
+    Measurement,
+    MeasurementsAndQualitativeEvaluations,
+    PlanarROIMeasurementsAndQualitativeEvaluations,
+    QualitativeEvaluation,
+    ReferencedSegment,
+    SourceImageForRegion,
+    SourceSeriesForSegmentation,
+    TrackingIdentifier,
+    VolumetricROIMeasurementsAndQualitativeEvaluations,
+)
+from highdicom.sr import TextContentItem as TextItem
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+
+from dicomnode.coding import AREA, SQUARE_MILLIMETRE, CodedConcept
+from dicomnode.errors import StudyError
+from dicomnode.findings import Findings, Region
+from dicomnode.results.concepts import COMMENT, ENDS, TRUNCATED, sr_concept
+from dicomnode.results.context import ResultContext
+from dicomnode.results.sources import SourceSeries
+
+#: A content sequence that holds one container.
+Group = Sequence[Dataset]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyContour:
+    """Outline of a segment on its key slice.
+
+    Attributes
+    ----------
+    segment
+        Number of the segment in the label map.
+    slice_index
+        Index of the slice in source order.
+    points
+        Closed polyline as (column, row), image-relative: the top left corner of the top left pixel is (0, 0), pixel
+        centres lie at + 0.5 (PS3.3 C.10.5.1.2). The first point may be repeated at the end or not.
+    """
+
+    segment: int
+    slice_index: int
+    points: tuple[tuple[float, float], ...]
+
+    def polygon(self) -> NDArray[np.float64]:
+        """Points without the repeated first one: float64 (points, 2)."""
+        points = np.array(self.points, dtype=np.float64).reshape(-1, 2)
+        return points[:-1] if len(points) > 1 and np.array_equal(points[0], points[-1]) else points
+
+    def area(self) -> float:
+        """Area inside, in pixels."""
+        x, y = self.polygon().T
+        return float(abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2)
+
+    def inner_point(self) -> tuple[float, float]:
+        """A point inside: the middle of the longest run of the row through the middle of the outline's height."""
+        polygon = self.polygon()
+        row = float((polygon[:, 1].min() + polygon[:, 1].max()) / 2)
+        row = np.floor(row * 4) / 4 + 0.125  # off the corners and edges of whole and half pixels
+        start, end = polygon, np.roll(polygon, -1, axis=0)
+        crossing = (start[:, 1] <= row) != (end[:, 1] <= row)
+        start, end = start[crossing], end[crossing]
+        share = (row - start[:, 1]) / (end[:, 1] - start[:, 1])
+        columns = np.sort(start[:, 0] + share * (end[:, 0] - start[:, 0]))
+        runs = columns.reshape(-1, 2)
+        widest = runs[np.argmax(runs[:, 1] - runs[:, 0])]
+        return float(widest.mean()), row
+
+
+def text_item(concept: CodedConcept, text: str) -> TextItem:
+    """TEXT content item, contained."""
+    return TextItem(name=sr_concept(concept), value=text, relationship_type="CONTAINS")
+
+
+class GroupMaker:
+    """Makes the groups of one report.
+
+    Raises
+    ------
+    StudyError
+        ``result-invalid`` if a contour is no polygon inside its image, or a segment with voxels has none.
+    """
+
+    def __init__(
+        self,
+        segmentation: Dataset,
+        series: SourceSeries,
+        findings: Findings,
+        contours: Sequence[KeyContour],
+        context: ResultContext,
+    ) -> None:
+        self._segmentation = segmentation
+        self._series = series
+        self._algorithm = findings.algorithm
+        self._context = context
+        self._numbers = _tracked(segmentation)
+        self._contours = {contour.segment: contour for contour in contours}
+        for contour in contours:
+            _check_contour(contour, series)
+
+    def found(self, segment: int) -> bool:
+        """Whether the segmentation holds the segment."""
+        return self._context.tracking_uid((segment,)) in self._numbers
+
+    def groups(self, region: Region) -> tuple[Group, ...]:
+        """Pair of groups of a region; none where it has no voxel.
+
+        A region of one segment: TID 1410 with the contour and its area, TID 1411 with the segment and the values. A
+        region of several: TID 1410 with a point inside the largest, TID 1501 with the values.
+        """
+        present = [number for number in region.segments if self.found(number)]
+        if not present:
+            return ()
+        missing = [number for number in present if number not in self._contours]
+        if missing:
+            raise StudyError("result-invalid", check="segment-without-contour")
+        if len(region.segments) == 1:
+            return self._planar(region, self._contours[present[0]]), self._volumetric(region)
+        largest = max((self._contours[number] for number in present), key=KeyContour.area)
+        return self._anchor(region, largest), self._total(region)
+
+    def _common(self, region: Region) -> dict[str, object]:
+        """What both groups of a pair say alike."""
+        return {
+            "tracking_identifier": TrackingIdentifier(
+                uid=self._context.tracking_uid(region.segments), identifier=region.label
+            ),
+            "finding_type": sr_concept(region.site),
+            "finding_sites": [
+                FindingSite(
+                    anatomic_location=sr_concept(region.site),
+                    laterality=None if region.laterality is None else sr_concept(region.laterality),
+                )
+            ],
+            "algorithm_id": AlgorithmIdentification(
+                name=self._algorithm.name,
+                version=self._algorithm.version,
+                parameters=[f"engine={self._algorithm.engine}", f"digest={self._algorithm.digest}"],
+            ),
+        }
+
+    def _planar(self, region: Region, contour: KeyContour) -> Group:
+        polygon = contour.polygon()
+        row_spacing, column_spacing = self._series.pixel_spacing
+        area = Measurement(
+            name=sr_concept(AREA),
+            value=_number(contour.area() * row_spacing * column_spacing),
+            unit=sr_concept(SQUARE_MILLIMETRE),
+        )
+        planar: Group = PlanarROIMeasurementsAndQualitativeEvaluations(
+            referenced_region=self._image_region(
+                GraphicTypeValues.POLYLINE, np.vstack([polygon, polygon[:1]]), contour.slice_index
+            ),
+            measurements=[area],
+            **self._common(region),
+        )
+        return planar
+
+    def _anchor(self, region: Region, contour: KeyContour) -> Group:
+        point = np.array([contour.inner_point()])
+        planar: Group = PlanarROIMeasurementsAndQualitativeEvaluations(
+            referenced_region=self._image_region(GraphicTypeValues.POINT, point, contour.slice_index),
+            **self._common(region),
+        )
+        return planar
+
+    def _volumetric(self, region: Region) -> Group:
+        uid = self._context.tracking_uid(region.segments)
+        group: Group = VolumetricROIMeasurementsAndQualitativeEvaluations(
+            referenced_segment=ReferencedSegment(
+                sop_class_uid=self._segmentation.SOPClassUID,
+                sop_instance_uid=self._segmentation.SOPInstanceUID,
+                segment_number=self._numbers[uid],
+                source_series=SourceSeriesForSegmentation(str(self._series.headers[0].SeriesInstanceUID)),
+            ),
+            measurements=_measurements(region),
+            qualitative_evaluations=_evaluations(region),
+            **self._common(region),
+        )
+        return _with_caveats(group, region)
+
+    def _total(self, region: Region) -> Group:
+        group: Group = MeasurementsAndQualitativeEvaluations(
+            measurements=_measurements(region), qualitative_evaluations=_evaluations(region), **self._common(region)
+        )
+        return _with_caveats(group, region)
+
+    def _image_region(
+        self, graphic_type: GraphicTypeValues, points: NDArray[np.float64], slice_index: int
+    ) -> ImageRegion:
+        header = self._series.headers[slice_index]
+        return ImageRegion(
+            graphic_type=graphic_type,
+            graphic_data=points,
+            source_image=SourceImageForRegion(
+                referenced_sop_class_uid=header.SOPClassUID, referenced_sop_instance_uid=header.SOPInstanceUID
+            ),
+        )
+
+
+def _tracked(segmentation: Dataset) -> dict[str, int]:
+    return {str(item.TrackingUID): int(item.SegmentNumber) for item in segmentation.SegmentSequence}
+
+
+def _check_contour(contour: KeyContour, series: SourceSeries) -> None:
+    slices, rows, columns = series.shape
+    polygon = contour.polygon()
+    if not 0 <= contour.slice_index < slices or len(polygon) < 3 or not np.isfinite(polygon).all():
+        raise StudyError("result-invalid", check="contour-shape")
+    if polygon.min() < 0 or (polygon.max(axis=0) > (columns, rows)).any() or contour.area() <= 0:
+        raise StudyError("result-invalid", check="contour-outside")
+
+
+def _measurements(region: Region) -> list[Measurement]:
+    return [
+        Measurement(
+            name=sr_concept(item.concept),
+            value=_number(item.value),
+            unit=sr_concept(item.unit),
+            derivation=None if item.derivation is None else sr_concept(item.derivation),
+        )
+        for item in region.measurements
+    ]
+
+
+def _evaluations(region: Region) -> list[QualitativeEvaluation] | None:
+    found = [
+        QualitativeEvaluation(name=sr_concept(TRUNCATED), value=sr_concept(ENDS[end]))
+        for end in region.truncated
+        if end in ENDS
+    ]
+    return found or None
+
+
+def _with_caveats(group: Group, region: Region) -> Group:
+    """Caveats of measurements stand as comments of the group."""
+    for item in region.measurements:
+        if item.caveat:
+            group[0].ContentSequence.append(text_item(COMMENT, f"{item.concept.meaning}: {item.caveat}"))
+    return group
+
+
+def _number(value: float) -> float:
+    """Value as the report carries it: seven digits are beyond what any of it is known to, and fit a DS."""
+    return float(f"{value:.7g}")

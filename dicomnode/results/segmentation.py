@@ -1,0 +1,175 @@
+"""The segmentation object: BINARY, uncompressed, on the source's own planes (PS3.3 A.51, C.8.20).
+
+May live here: building it from a label map. Identity is none of its business (see `identity`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import numpy as np
+from highdicom import AlgorithmIdentificationSequence, PixelMeasuresSequence
+from highdicom.color import CIELabColor
+from highdicom.seg import SegmentAlgorithmTypeValues, SegmentationTypeValues, SegmentDescription
+from highdicom.seg import Segmentation as SegmentationObject
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRLittleEndian
+
+from dicomnode.coding import ANATOMICAL_STRUCTURE
+from dicomnode.errors import StudyError
+from dicomnode.findings import Algorithm, Findings, Segment
+from dicomnode.results.concepts import ARTIFICIAL_INTELLIGENCE, code_item, declare_private_scheme, sr_concept
+from dicomnode.results.context import MANUFACTURER, MODEL_NAME, RESEARCH_ONLY, ResultContext, content_label
+from dicomnode.results.equipment import inherit_lossy, stamp
+from dicomnode.results.sources import SourceSeries, read_sources
+from dicomnode.study import ResultRole
+
+SEGMENTATION_STORAGE: Final = "1.2.840.10008.5.1.4.1.1.66.4"
+
+
+def segment_numbers(labels: NDArray[np.uint8], segments: Sequence[Segment]) -> dict[int, int]:
+    """Value in the label map → Segment Number of the object, for the segments that have a voxel.
+
+    Segment Numbers of a BINARY object run from 1 without a gap (C.8.20.2.3); a segment with no voxel is left out,
+    since viewers stumble over segments without frames.
+
+    Raises
+    ------
+    StudyError
+        ``nothing-found`` if no segment has a voxel, ``result-invalid`` if the map holds a value that is not described.
+    """
+    counts = np.bincount(labels.ravel(), minlength=256)
+    described = sorted(segment.number for segment in segments)
+    if np.setdiff1d(np.flatnonzero(counts[1:]) + 1, described).size:
+        raise StudyError("result-invalid", check="undescribed-label")
+    present = [number for number in described if counts[number]]
+    if not present:
+        raise StudyError("nothing-found")
+    return {number: index for index, number in enumerate(present, start=1)}
+
+
+def build(labels: NDArray[np.uint8], sources: Sequence[Dataset], findings: Findings, context: ResultContext) -> Dataset:
+    """Segmentation object in the space of its sources.
+
+    Parameters
+    ----------
+    labels
+        uint8 (slices, rows, columns) on the source grid, in source order; 0 is background.
+    sources
+        Headers in source order; pixel data is not needed.
+
+    Raises
+    ------
+    StudyError
+        ``nothing-found``, ``geometry-attribute-missing``, or ``result-invalid`` if map and headers do not fit.
+    """
+    series = read_sources(sources)
+    if labels.shape != series.shape or labels.dtype != np.uint8:
+        raise StudyError("result-invalid", check="label-map-shape")
+    numbers = segment_numbers(labels, findings.segments)
+    dataset = _construct(_renumbered(labels, numbers), series, findings, numbers, context)
+    _finish(dataset, series, findings, numbers, context)
+    return dataset
+
+
+def _renumbered(labels: NDArray[np.uint8], numbers: Mapping[int, int]) -> NDArray[np.uint8]:
+    if all(old == new for old, new in numbers.items()):
+        return labels
+    table = np.zeros(256, dtype=np.uint8)
+    for old, new in numbers.items():
+        table[old] = new
+    return table[labels]
+
+
+def _construct(
+    labels: NDArray[np.uint8],
+    series: SourceSeries,
+    findings: Findings,
+    numbers: Mapping[int, int],
+    context: ResultContext,
+) -> Dataset:
+    role = ResultRole.SEGMENTATION
+    dataset: Dataset = SegmentationObject(
+        source_images=list(series.headers),
+        pixel_array=labels,
+        segmentation_type=SegmentationTypeValues.BINARY,
+        segment_descriptions=[
+            _describe(segment, numbers[segment.number], findings.algorithm, context)
+            for segment in sorted(findings.segments, key=lambda segment: segment.number)
+            if segment.number in numbers
+        ],
+        series_instance_uid=context.series_uid(role),
+        series_number=max(context.series_number(role), 1),
+        sop_instance_uid=context.object_uid(role),
+        instance_number=1,
+        manufacturer=MANUFACTURER,
+        manufacturer_model_name=MODEL_NAME,
+        software_versions=context.software_versions,
+        device_serial_number=context.device_uid,
+        content_label=content_label(findings.algorithm),
+        transfer_syntax_uid=ExplicitVRLittleEndian,
+        pixel_measures=PixelMeasuresSequence(
+            pixel_spacing=series.pixel_spacing,
+            slice_thickness=series.slice_thickness,
+            spacing_between_slices=series.slice_spacing or None,
+        ),
+        omit_empty_frames=True,
+        specific_character_set=None,
+    )
+    return dataset
+
+
+def _describe(segment: Segment, number: int, algorithm: Algorithm, context: ResultContext) -> Dataset:
+    """Item of Segment Sequence (C.8.20.4): category, type with laterality, region, colour, algorithm, tracking."""
+    item: Dataset = SegmentDescription(
+        segment_number=number,
+        segment_label=segment.label,
+        segmented_property_category=sr_concept(segment.category),
+        segmented_property_type=sr_concept(segment.type),
+        algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_identification=_identify(algorithm),
+        tracking_uid=context.tracking_uid((segment.number,)),
+        tracking_id=segment.label,
+        display_color=CIELabColor.from_rgb(*segment.colour),
+    )
+    if segment.laterality is not None:
+        modifier = code_item(segment.laterality)
+        item.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = [modifier]
+    if segment.category == ANATOMICAL_STRUCTURE:
+        region = code_item(segment.type)
+        if segment.laterality is not None:
+            region.AnatomicRegionModifierSequence = [code_item(segment.laterality)]
+        item.AnatomicRegionSequence = [region]
+    return item
+
+
+def _identify(algorithm: Algorithm) -> AlgorithmIdentificationSequence:
+    """Algorithm Identification Macro (PS3.3 10.16)."""
+    return AlgorithmIdentificationSequence(
+        name=algorithm.name,
+        family=sr_concept(ARTIFICIAL_INTELLIGENCE),
+        version=algorithm.version,
+        source=algorithm.manufacturer,
+        parameters={"engine": algorithm.engine, "digest": algorithm.digest},
+    )
+
+
+def _finish(
+    dataset: Dataset, series: SourceSeries, findings: Findings, numbers: Mapping[int, int], context: ResultContext
+) -> None:
+    """Put the node's own in place of what the library made up, and mend what it leaves out."""
+    stamp(dataset, ResultRole.SEGMENTATION, findings.algorithm, context)
+    inherit_lossy(dataset, series.lossy)
+    dataset.SegmentsOverlap = "NO"
+    dataset.ContentCreatorName = "dicomnode^AI"
+    names = ", ".join(segment.label for segment in findings.segments if segment.number in numbers)
+    remark = f" {RESEARCH_ONLY}" if findings.algorithm.research_only else ""
+    dataset.ContentDescription = f"AI result, not reviewed: {names}"[: 64 - len(remark)] + remark
+    organization = context.mint("dimensions", ResultRole.SEGMENTATION.value)
+    for item in (*dataset.DimensionOrganizationSequence, *dataset.DimensionIndexSequence):
+        item.DimensionOrganizationUID = organization
+    if len(dataset.PixelData) % 2:
+        dataset.PixelData += b"\x00"
+    declare_private_scheme(dataset)
