@@ -1,0 +1,328 @@
+"""What goes out: C-STORE, C-ECHO and C-FIND to a destination; Data Sets leave as the bytes that they are.
+
+Each call makes its own associations and ends them. What the peer does is told in outcomes or `PeerError`, never in
+pynetdicom's terms.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Final
+
+from pydicom.dataset import Dataset
+from pynetdicom import evt
+from pynetdicom.association import Association
+from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.presentation import PresentationContext, build_context
+from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind, Verification
+
+from dicomnode.config import Destination
+from dicomnode.encoded import Limits, scan_header, split_part10
+from dicomnode.encoded.quiet import hushed
+from dicomnode.errors import NodeError, PeerError, PeerRefusal
+from dicomnode.network.association import MAXIMUM_CONTEXTS, application_entity, client_tls, exchange
+from dicomnode.network.status import Rejection, error_of, error_of_rejection
+
+_PENDING: Final = frozenset({0xFF00, 0xFF01})  # PS3.4 Table C.4-1
+_MEDIUM_PRIORITY: Final = 0  # PS3.7 9.3.1.1
+_MAXIMUM_PDU: Final = 131072
+_EXPLICIT_LITTLE: Final = "1.2.840.10008.1.2.1"
+_IMPLICIT_LITTLE: Final = "1.2.840.10008.1.2"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutgoingObject:
+    """An object to send: ``encoded`` is its Data Set in ``transfer_syntax_uid``."""
+
+    result_id: str
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+    encoded: bytes | memoryview
+
+    @property
+    def context(self) -> tuple[str, str]:
+        """Abstract and transfer syntax of the presentation context that it needs."""
+        return self.sop_class_uid, self.transfer_syntax_uid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreOutcome:
+    """What became of one object: the peer's status, if it gave one, and what that means, if not success."""
+
+    result_id: str
+    status: int | None
+    error: PeerError | None
+
+
+class Requestor:
+    """A destination, as the node calls it.
+
+    Parameters
+    ----------
+    destination
+        Whom to call.
+    calling_ae_title
+        Who calls, where the destination does not say otherwise.
+
+    Raises
+    ------
+    ConfigError
+        ``tls-failed`` if the destination's TLS files cannot be used.
+    """
+
+    def __init__(self, destination: Destination, calling_ae_title: str) -> None:
+        self._destination = destination
+        self._entity = application_entity(destination.calling_ae_title or calling_ae_title)
+        for timeout in ("connection_timeout", "acse_timeout", "dimse_timeout", "network_timeout"):
+            setattr(self._entity, timeout, destination.timeout_seconds)
+        self._tls = client_tls(destination.tls) if destination.tls else None
+
+    def store(self, objects: Sequence[OutgoingObject]) -> tuple[StoreOutcome, ...]:
+        """Send objects, in order; one outcome each, whatever happens.
+
+        One association, or more where the objects need more than 128 presentation contexts.
+        """
+        return tuple(outcome for batch in batches(objects) for outcome in self._store_batch(batch))
+
+    def send_files(self, paths: Iterable[Path], progress: Callable[[int], None] | None = None) -> tuple[StoreOutcome, ...]:
+        """Send Part 10 files; ``result_id`` is the path, files that are no DICOM objects are left out.
+
+        Parameters
+        ----------
+        paths
+            The files.
+        progress
+            Told the number of files sent, after each association.
+        """
+        outcomes: list[StoreOutcome] = []
+        for chunk in _chunks(paths, 200):
+            outcomes.extend(self.store([one for one in map(_outgoing_file, chunk) if one is not None]))
+            if progress is not None:
+                progress(len(outcomes))
+        return tuple(outcomes)
+
+    def echo(self) -> None:
+        """C-ECHO (PS3.7 9.1.5).
+
+        Raises
+        ------
+        PeerError
+            Unless the destination answers with success.
+        """
+        with self._association([build_context(Verification, [_EXPLICIT_LITTLE, _IMPLICIT_LITTLE])]) as association:
+            if not association.accepted_contexts:
+                raise PeerRefusal("peer-context-refused")
+            status = association.send_c_echo()
+            if "Status" not in status:
+                raise PeerError("peer-aborted")
+            error = error_of(int(status.Status))
+            if error is not None:
+                raise error
+
+    def find(self, level: str, query: Mapping[str, str]) -> list[dict[str, str]]:
+        """C-FIND in the Study Root model (PS3.4 C.6.2).
+
+        Parameters
+        ----------
+        level
+            ``STUDY``, ``SERIES`` or ``IMAGE``.
+        query
+            Keyword to value; an empty value asks for it.
+
+        Returns
+        -------
+        list
+            One dict per match, keyword to value ("" when empty; several values joined by a backslash).
+
+        Raises
+        ------
+        PeerError
+            If the destination is not there, refuses, or breaks off.
+        """
+        identifier = Dataset()
+        identifier.QueryRetrieveLevel = level
+        for keyword, value in query.items():
+            setattr(identifier, keyword, value)
+        model = StudyRootQueryRetrieveInformationModelFind
+        context = build_context(model, [_EXPLICIT_LITTLE, _IMPLICIT_LITTLE])
+        with self._association([context]) as association, hushed():
+            if not association.accepted_contexts:
+                raise PeerRefusal("peer-context-refused")
+            return _matches(association.send_c_find(identifier, model))
+
+    def _store_batch(self, batch: Sequence[OutgoingObject]) -> Iterator[StoreOutcome]:
+        contexts = [build_context(*pair) for pair in dict.fromkeys(one.context for one in batch)]
+        done = 0
+        try:
+            with self._association(contexts) as association:
+                accepted = _accepted(association)
+                for message_id, one in enumerate(batch, 1):
+                    outcome = _store_one(association, accepted.get(one.context), one, message_id % 0xFFFF)
+                    yield outcome
+                    done += 1
+        except PeerError as error:
+            for one in batch[done:]:
+                yield StoreOutcome(result_id=one.result_id, status=None, error=error)
+
+    @contextmanager
+    def _association(self, contexts: list[PresentationContext]) -> Iterator[Association]:
+        """An established association, released at the end, aborted after an error.
+
+        Raises
+        ------
+        PeerError
+            If none came about.
+        """
+        connected: list[bool] = []
+        target = self._destination
+        try:
+            association = self._entity.associate(
+                target.host,
+                target.port,
+                contexts=contexts,
+                ae_title=target.ae_title,
+                max_pdu=_MAXIMUM_PDU,
+                tls_args=(self._tls, target.host) if self._tls else None,
+                evt_handlers=[(evt.EVT_CONN_OPEN, _without_delay, [connected])],
+            )
+        except OSError:  # the name does not resolve
+            raise PeerError("peer-unreachable") from None
+        if not association.is_established:
+            raise self._failure(association, bool(connected))
+        try:
+            yield association
+        except BaseException:
+            association.abort()
+            raise
+        association.release()
+        association.join(target.timeout_seconds)
+
+    def _failure(self, association: Association, connected: bool) -> PeerError:
+        """Why there is no association."""
+        if association.is_rejected:
+            answer = association.acceptor.primitive
+            return error_of_rejection(Rejection(answer.result, answer.result_source, answer.diagnostic))
+        if connected:
+            return PeerError("peer-aborted")
+        if self._tls is not None and _answers(self._destination):
+            return PeerError("tls-failed")
+        return PeerError("peer-unreachable")
+
+
+def batches(objects: Sequence[OutgoingObject]) -> Iterator[list[OutgoingObject]]:
+    """Objects in order, cut where an association would need more than 128 presentation contexts (PS3.8 9.3.2.2)."""
+    batch: list[OutgoingObject] = []
+    contexts: set[tuple[str, str]] = set()
+    for one in objects:
+        if len(contexts | {one.context}) > MAXIMUM_CONTEXTS:
+            yield batch
+            batch, contexts = [], set()
+        batch.append(one)
+        contexts.add(one.context)
+    if batch:
+        yield batch
+
+
+def _accepted(association: Association) -> dict[tuple[str, str], int]:
+    return {
+        (str(context.abstract_syntax), str(context.transfer_syntax[0])): context.context_id
+        for context in association.accepted_contexts
+    }
+
+
+def _store_one(
+    association: Association, context_id: int | None, one: OutgoingObject, message_id: int
+) -> StoreOutcome:
+    """Send one object.
+
+    Raises
+    ------
+    PeerError
+        ``peer-aborted`` or ``timeout`` if no response came: the association is then of no use any more.
+    """
+    if context_id is None:
+        return StoreOutcome(result_id=one.result_id, status=None, error=PeerRefusal("peer-context-refused"))
+    request = C_STORE()
+    request.MessageID = message_id
+    request.Priority = _MEDIUM_PRIORITY
+    request.AffectedSOPClassUID = one.sop_class_uid
+    request.AffectedSOPInstanceUID = one.sop_instance_uid
+    request.DataSet = BytesIO(one.encoded)
+    if not association.is_established:
+        raise PeerError("peer-aborted")
+    response = exchange(association, request, context_id)
+    if response is None:
+        raise PeerError("timeout" if association.dul.is_alive() else "peer-aborted")
+    if not response.is_valid_response or response.Status is None:
+        raise PeerError("peer-aborted")
+    status = int(response.Status)
+    return StoreOutcome(result_id=one.result_id, status=status, error=error_of(status))
+
+
+def _matches(responses: Iterator[tuple[Dataset, Dataset | None]]) -> list[dict[str, str]]:
+    matches = []
+    for status, identifier in responses:
+        if "Status" not in status:
+            raise PeerError("peer-aborted")
+        if int(status.Status) in _PENDING and identifier is not None:
+            matches.append({element.keyword: _text(element.value) for element in identifier if element.keyword})
+        elif (error := error_of(int(status.Status))) is not None:
+            raise error
+    return matches
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, (list, tuple)) or type(value).__name__ == "MultiValue":
+        return "\\".join(str(one) for one in value)
+    return str(value)
+
+
+def _outgoing_file(path: Path) -> OutgoingObject | None:
+    """A file as it is to be sent, or None if it is no DICOM object that can be."""
+    try:
+        transfer_syntax_uid, encoded = split_part10(path.read_bytes())
+        header = scan_header(encoded, transfer_syntax_uid, Limits())
+    except (NodeError, OSError):
+        return None
+    return OutgoingObject(
+        result_id=str(path),
+        sop_class_uid=header.sop_class_uid,
+        sop_instance_uid=header.sop_instance_uid,
+        transfer_syntax_uid=transfer_syntax_uid,
+        encoded=encoded,
+    )
+
+
+def _chunks(paths: Iterable[Path], size: int) -> Iterator[list[Path]]:
+    chunk: list[Path] = []
+    for path in paths:
+        chunk.append(path)
+        if len(chunk) == size:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def _without_delay(event: evt.Event, connected: list[bool]) -> None:
+    """Mark that the transport is there, and turn Nagle's algorithm off: it costs 40 ms an object."""
+    connected.append(True)
+    transport = event.assoc.dul.socket.socket
+    transport.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def _answers(destination: Destination) -> bool:
+    """Whether there is anybody at the port, TLS or not."""
+    try:
+        socket.create_connection((destination.host, destination.port), destination.timeout_seconds).close()
+    except OSError:
+        return False
+    return True
