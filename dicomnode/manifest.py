@@ -244,7 +244,7 @@ class Postprocess:
     Attributes
     ----------
     keep_largest_per_label
-        Keep only the largest connected component (26 neighbours) of each label.
+        Keep only the largest component, connected over faces, of each label.
     fill_holes
         Give background enclosed by a label to that label.
     minimum_component_ml

@@ -23,6 +23,7 @@ from dicomnode.manifest import Manifest, parse
 _AIR_BELOW_HU: Final = -400.0
 _LOGIT: Final = 8.0
 _VERSION: Final = "1"
+_WITHIN_SLICE: Final = np.array([np.zeros((3, 3)), [[0, 1, 0], [1, 1, 1], [0, 1, 0]], np.zeros((3, 3))], dtype=bool)
 
 
 class StandInEngine:
@@ -64,8 +65,8 @@ class StandInEngine:
 
 
 def _labels(air: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
-    """Air that no path joins to the sides of the picture: 1 on the patient's right, 2 on the left; axes LPS+."""
-    pieces, count = ndimage.label(air)
+    """Air that no path within its slice joins to the slice's edge: 1 on the patient's right, 2 left; axes LPS+."""
+    pieces, count = ndimage.label(air, structure=_WITHIN_SLICE)
     outside = np.zeros(count + 1, dtype=bool)
     for side in (pieces[:, 0], pieces[:, -1], pieces[:, :, 0], pieces[:, :, -1]):
         outside[side] = True

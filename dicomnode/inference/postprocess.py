@@ -1,0 +1,70 @@
+"""What is done to a network's answer before it becomes labels: components, holes, volumes.
+
+Pure, and on the network's own coarse grid: where the rules change a voxel's label its scores are changed to agree, so
+that interpolating the scores to the source grid afterwards yields smooth edges of what was kept.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from dicomnode.manifest import Postprocess
+
+Scores = npt.NDArray[np.float32]
+Labels = npt.NDArray[np.uint8]
+
+_MARGIN = np.float32(1)  # by which a changed label leads, in logits
+
+
+def clean(scores: Scores, rule: Postprocess, *, voxel_ml: float) -> Labels:
+    """Apply the rules to scores (logits), in place.
+
+    Parameters
+    ----------
+    scores
+        (labels, z, y, x); label 0 is background.
+    voxel_ml
+        Volume of one voxel, ml.
+
+    Returns
+    -------
+    Labels (z, y, x) with the highest score after the rules.
+    """
+    before: Labels = np.argmax(scores, axis=0).astype(np.uint8)
+    labels = before.copy()
+    numbers = range(1, len(scores))
+    if rule.keep_largest_per_label:
+        for number in numbers:
+            _keep_largest(labels, number)
+    if rule.fill_holes:
+        for number in numbers:
+            _fill_holes(labels, number)
+    for number in numbers:
+        own = labels == number
+        if np.count_nonzero(own) * voxel_ml < rule.minimum_component_ml:
+            labels[own] = 0
+    z, y, x = np.nonzero(labels != before)
+    scores[labels[z, y, x], z, y, x] = scores[:, z, y, x].max(axis=0) + _MARGIN
+    return labels
+
+
+def _keep_largest(labels: Labels, number: int) -> None:
+    """Connected over faces: what touches at an edge alone comes apart on a finer grid."""
+    pieces, count = ndimage.label(labels == number)
+    if count > 1:
+        sizes = np.bincount(pieces.ravel())
+        sizes[0] = 0
+        labels[(pieces != 0) & (pieces != sizes.argmax())] = 0
+
+
+def _fill_holes(labels: Labels, number: int) -> None:
+    """Give background from which no path over faces leads out of the label to that label."""
+    boxes = ndimage.find_objects((labels == number).view(np.uint8))
+    if not boxes:
+        return
+    part = labels[boxes[0]]
+    pieces, count = ndimage.label(np.pad(part != number, 1, constant_values=True))
+    if count > 1:  # piece 1 is the padding and what it reaches
+        part[(pieces[1:-1, 1:-1, 1:-1] > 1) & (part == 0)] = number
