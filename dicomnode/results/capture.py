@@ -59,7 +59,7 @@ def build(
     dataset.Modality = "OT"
     dataset.ConversionType = "WSD"
     dataset.ImageType = ["DERIVED", "SECONDARY"]
-    dataset.PatientOrientation = ""
+    dataset.Laterality = dataset.PatientOrientation = ""  # type 2: the picture has none
     dataset.BurnedInAnnotation = "YES" if shows_identity else "NO"
     dataset.ImageComments = "AI result, not reviewed"
     dataset.DerivationDescription = "Key slices with the outlines and values that an AI model found"

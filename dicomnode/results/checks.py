@@ -234,7 +234,7 @@ def _prove_values(element: DataElement) -> None:
         return
     try:
         for value in _values(element):
-            validate_value(element.VR, value, config.RAISE)
+            validate_value(element.VR, str(value) if element.VR in {"IS", "DS"} else value, config.RAISE)
     except ValueError:
         raise StudyError("result-invalid", attribute=element.keyword or "private") from None
 

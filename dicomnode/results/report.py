@@ -12,6 +12,8 @@ from typing import Final
 
 from highdicom.sr import (
     ComprehensiveSR,
+    ContainerContentItem,
+    ContentSequence,
     DeviceObserverIdentifyingAttributes,
     LanguageOfContentItemAndDescendants,
     MeasurementReport,
@@ -30,7 +32,6 @@ from dicomnode.results.concepts import (
     IMAGING_PROCEDURE,
     PROCEDURES,
     QUALITATIVE_EVALUATIONS,
-    code_item,
     declare_private_scheme,
     sr_concept,
 )
@@ -88,7 +89,7 @@ def build(
     groups = [group for region in findings.regions for group in maker.groups(region)]
     if not groups:
         raise StudyError("result-invalid", check="report-without-group")
-    key_headers = _key_headers(series, contours)
+    key_headers = [series.headers[index] for index in sorted({contour.slice_index for contour in contours})]
     content = MeasurementReport(
         observation_context=_observation_context(findings, context),
         procedure_reported=sr_concept(PROCEDURES.get(str(series.headers[0].Modality), IMAGING_PROCEDURE)),
@@ -138,17 +139,6 @@ def _observation_context(findings: Findings, context: ResultContext) -> Observat
     )
 
 
-def _key_headers(series: SourceSeries, contours: Sequence[KeyContour]) -> list[Dataset]:
-    """Headers of the key slices, as the image library wants them (TID 1601 to 1604)."""
-    chosen = []
-    for index in sorted({contour.slice_index for contour in contours}):
-        header = Dataset()
-        header.update(series.headers[index])
-        header.SliceThickness = f"{series.slice_thickness:.6g}"
-        chosen.append(header)
-    return chosen
-
-
 def _remarks(findings: Findings, maker: GroupMaker) -> list[str]:
     remarks = [NOT_REVIEWED]
     if findings.algorithm.research_only:
@@ -160,12 +150,8 @@ def _remarks(findings: Findings, maker: GroupMaker) -> list[str]:
 
 def _add_remarks(root: Dataset, remarks: Sequence[str]) -> None:
     """Container of Qualitative Evaluations (TID 1500) with a comment for each remark."""
-    container = Dataset()
-    container.RelationshipType = "CONTAINS"
-    container.ValueType = "CONTAINER"
-    container.ConceptNameCodeSequence = [code_item(QUALITATIVE_EVALUATIONS)]
-    container.ContinuityOfContent = "SEPARATE"
-    container.ContentSequence = [text_item(COMMENT, remark) for remark in remarks]
+    container = ContainerContentItem(name=sr_concept(QUALITATIVE_EVALUATIONS), relationship_type="CONTAINS")
+    container.ContentSequence = ContentSequence([text_item(COMMENT, remark) for remark in remarks])
     root.ContentSequence.append(container)
 
 

@@ -106,7 +106,7 @@ def _construct(
         instance_number=1,
         manufacturer=MANUFACTURER,
         manufacturer_model_name=MODEL_NAME,
-        software_versions=context.software_versions,
+        software_versions=context.software_versions[0],
         device_serial_number=context.device_uid,
         content_label=content_label(findings.algorithm),
         transfer_syntax_uid=ExplicitVRLittleEndian,

@@ -105,10 +105,13 @@ def read_sources(sources: Sequence[Dataset]) -> SourceSeries:
         spacing = _slice_spacing(headers)
     except (AttributeError, KeyError, TypeError, ValueError):
         raise StudyError("geometry-attribute-missing") from None
+    thickness = _thickness(sources[0]) or spacing or 1.0
+    for header in headers:
+        header.SliceThickness = f"{thickness:.10g}"
     return SourceSeries(
         headers=headers,
         slice_spacing=spacing,
-        slice_thickness=_thickness(sources[0]) or spacing or 1.0,
+        slice_thickness=thickness,
         lossy=_lossy(sources),
     )
 
