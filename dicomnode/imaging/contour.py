@@ -1,0 +1,144 @@
+"""Outlines of masks in DICOM image coordinates, and the slices on which to draw them.
+
+May live here: pure geometry of label maps in the plane. May not: drawing, DICOM objects.
+
+Coordinates are (column, row) of PS3.3 C.18.6.1.2 (Spatial Coordinates): 0\\0 is the top left corner of the top left
+pixel, whose centre lies at 0.5\\0.5.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+Polyline = list[tuple[float, float]]
+Points = npt.NDArray[np.float64]
+Labels = npt.NDArray[np.uint8]
+
+#: Right, down, left, up as (row, column) steps along pixel edges.
+_STEPS: Final = ((0, 1), (1, 0), (0, -1), (-1, 0))
+#: For each direction the pixel at its right hand, seen from the vertex where the edge begins.
+_INNER: Final = ((0, 0), (0, -1), (-1, -1), (-1, 0))
+
+
+def contour(mask: npt.NDArray[Any], *, tolerance: float = 0.3, maximum_points: int = 200) -> Polyline:
+    """Outer boundary of the largest component of a mask, holes filled.
+
+    Parameters
+    ----------
+    mask
+        (rows, columns).
+    tolerance
+        How far the simplified line may lie from the exact one, pixels; doubled until the points suffice.
+    maximum_points
+        Upper bound of the points, at least 8.
+
+    Returns
+    -------
+    list
+        Closed: the last point repeats the first. Passes through the middle between neighbours inside and outside.
+        Empty for an empty mask.
+    """
+    if maximum_points < 8 or tolerance <= 0:
+        raise ValueError("a contour has at least 8 points and a tolerance greater than 0")
+    filled = _largest(np.asarray(mask) != 0)
+    if filled is None:
+        return []
+    part, (row, column) = filled
+    exact = _boundary(part) + (column, row)
+    simple = _simplified(exact, tolerance)
+    while len(simple) > maximum_points:
+        tolerance *= 2
+        simple = _simplified(exact, tolerance)
+    return [(float(x), float(y)) for x, y in simple]
+
+
+def area_mm2(polyline: Polyline, spacing: tuple[float, float]) -> float:
+    """Area within a closed polyline, mm²; `spacing` is Pixel Spacing (rows, columns)."""
+    if len(polyline) < 3:
+        return 0.0
+    points = np.array(polyline)
+    x, y = points[:, 0], points[:, 1]
+    doubled = float(np.sum(x[:-1] * y[1:] - x[1:] * y[:-1]) + x[-1] * y[0] - x[0] * y[-1])
+    return abs(doubled) / 2 * spacing[0] * spacing[1]
+
+
+def key_slices(labels: Labels) -> dict[int, int]:
+    """For each label that occurs, the slice with its largest area (the first of equal ones)."""
+    size = int(labels.max(initial=0)) + 1
+    areas = np.array([np.bincount(plane.reshape(-1), minlength=size) for plane in labels])
+    return {label: int(areas[:, label].argmax()) for label in range(1, size) if areas[:, label].any()}
+
+
+def spread_slices(labels: npt.NDArray[Any], count: int) -> tuple[int, ...]:
+    """Up to `count` different slices, evenly spread over those with labels (over all when there are none)."""
+    found = np.flatnonzero(labels.reshape(len(labels), -1).any(axis=1))
+    first, last = (int(found[0]), int(found[-1])) if len(found) else (0, len(labels) - 1)
+    places = first + (last - first) * (np.arange(count) + 0.5) / count
+    return tuple(sorted({round(float(place)) for place in places}))
+
+
+def _largest(mask: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.bool_], tuple[int, int]] | None:
+    """Largest component (neighbours share an edge) with its holes filled, cropped, and where the crop begins."""
+    components, count = ndimage.label(mask)
+    if not count:
+        return None
+    sizes = np.bincount(components.reshape(-1))[1:]
+    number = int(sizes.argmax()) + 1
+    rows, columns = ndimage.find_objects(components, max_label=count)[number - 1]
+    part = ndimage.binary_fill_holes(components[rows, columns] == number)
+    return np.asarray(part, np.bool_), (rows.start, columns.start)
+
+
+def _boundary(part: npt.NDArray[np.bool_]) -> Points:
+    """Middles of the pixel edges around a component, as (column, row), clockwise on the screen."""
+    padded = np.pad(part, 1).tolist()
+    column = int(part[0].argmax())
+    start = (0, column)
+    row, direction = 0, 0
+    middles: list[tuple[float, float]] = []
+    while True:
+        step = _STEPS[direction]
+        middles.append((column + step[1] / 2, row + step[0] / 2))
+        row, column = row + step[0], column + step[1]
+        if (row, column) == start:
+            break
+        for turn in (1, 0, 3):  # right first: pixels that touch at a corner are no neighbours
+            ahead = (direction + turn) % 4
+            inner, outer = _INNER[ahead], _INNER[(ahead + 3) % 4]
+            if (
+                padded[row + inner[0] + 1][column + inner[1] + 1]
+                and not padded[row + outer[0] + 1][column + outer[1] + 1]
+            ):
+                direction = ahead
+                break
+    return np.array(middles)
+
+
+def _simplified(points: Points, tolerance: float) -> Points:
+    """Douglas and Peucker's line over a ring; the result repeats its first point."""
+    far = int(((points - points[0]) ** 2).sum(axis=1).argmax())
+    ring = np.concatenate([points, points[:1]])
+    keep = np.zeros(len(ring), np.bool_)
+    keep[[0, far, len(ring) - 1]] = True
+    spans = [(0, far), (far, len(ring) - 1)]
+    while spans:
+        first, last = spans.pop()
+        if last - first < 2:
+            continue
+        between = ring[first + 1 : last]
+        chord = ring[last] - ring[first]
+        offset = between - ring[first]
+        length = float(np.hypot(*chord))
+        distances = (
+            np.abs(offset[:, 0] * chord[1] - offset[:, 1] * chord[0]) / length if length else np.hypot(*offset.T)
+        )
+        worst = int(distances.argmax())
+        if distances[worst] > tolerance:
+            middle = first + 1 + worst
+            keep[middle] = True
+            spans += [(first, middle), (middle, last)]
+    return ring[keep]

@@ -1,0 +1,309 @@
+"""The key image: one page that shows what was found, where, and the numbers; without any identity of the patient.
+
+May live here: layout, type, PNG. May not: which planes are shown (views), DICOM objects. Texts come in as a table, so
+that a site may have them in its language; the typeface that ships draws the Latin letters of ISO 646 alone.
+"""
+
+from __future__ import annotations
+
+import io
+import textwrap
+import unicodedata
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
+
+from dicomnode import coding
+from dicomnode.findings import Findings, Measurement
+from dicomnode.imaging.contour import Polyline, area_mm2, contour, key_slices, spread_slices
+from dicomnode.imaging.views import LUNG_WINDOW, Colour, Picture, View, choose, paint
+from dicomnode.imaging.volume import Volume
+
+__all__ = ["Polyline", "Texts", "area_mm2", "contour", "key_image", "key_slices", "png", "spread_slices"]
+
+Box = tuple[int, int, int, int]
+
+WIDTH, HEIGHT = 1280, 960
+_MARGIN: Final = 24
+_GAP: Final = 10
+_HEADER, _FOOTER = 76, 44
+_PANEL: Final = 372
+_BACKGROUND: Final[Colour] = (10, 12, 16)
+_CARD: Final[Colour] = (21, 25, 33)
+_RULE: Final[Colour] = (52, 60, 74)
+_TEXT: Final[Colour] = (232, 236, 242)
+_DIM: Final[Colour] = (152, 162, 178)
+_WARNING: Final[Colour] = (255, 190, 92)
+#: Heads of the table's columns: concept, name, unit, decimals.
+_COLUMNS: Final = (
+    (coding.VOLUME, "Volume", "ml", 0),
+    (coding.ATTENUATION, "Mean", "HU", 0),
+    (coding.LAA_950, "LAA-950", "%", 1),
+    (coding.PERC15, "Perc15", "HU", 0),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Texts:
+    """The words of the page."""
+
+    headline: str = "AI analysis"
+    subtitle: str = ""
+    measurements: str = "Measurements"
+    remarks: str = "Remarks"
+    nothing_found: str = "Nothing found"
+    not_reviewed: str = "AI result, not reviewed by a physician"
+    research_only: str = "RESEARCH USE ONLY"
+    lower_bound: str = "cut by the scan or field of view: lower bound"
+    caveat: str = "see remarks"
+    window: str = "W"
+    level: str = "L"
+
+
+def key_image(
+    volume: Volume,
+    labels: npt.NDArray[np.uint8],
+    findings: Findings,
+    *,
+    texts: Texts | None = None,
+    window: tuple[float, float] = LUNG_WINDOW,
+) -> Picture:
+    """Page of 1280 x 960 pixels: a coronal and a sagittal view, three axial ones, table, remarks.
+
+    Parameters
+    ----------
+    labels
+        (slices, rows, columns) on the volume's grid: numbers of `findings.segments`.
+    window
+        Centre and width of the views, HU.
+
+    Returns
+    -------
+    ndarray
+        uint8 (960, 1280, 3), RGB. Holds no patient identity.
+
+    Raises
+    ------
+    ValueError
+        If volume and labels differ in shape.
+    """
+    if labels.shape != volume.values.shape:
+        raise ValueError("volume and labels differ in shape")
+    words = texts or Texts()
+    views = choose(volume, labels, axials=3)
+    page = _Page(words, {segment.number: segment.colour for segment in findings.segments}, window)
+    page.header(f"{words.window} {window[1]:.0f}  {words.level} {window[0]:.0f}")
+    left, top, right, bottom = _MARGIN, _HEADER, WIDTH - _MARGIN - _PANEL - _GAP, HEIGHT - _FOOTER
+    split = _split(views.coronal, views.sagittal, views.axials, (right - left, bottom - top))
+    page.row((views.coronal, views.sagittal), (left, top, right, top + split))
+    page.row(views.axials, (left, top + split + _GAP, right, bottom))
+    page.panel(findings, (right + _GAP, top, WIDTH - _MARGIN, bottom))
+    page.footer(findings)
+    return np.asarray(page.image).copy()
+
+
+def png(rgb: Picture) -> bytes:
+    """PNG file of an RGB picture, without any metadata."""
+    buffer = io.BytesIO()
+    Image.fromarray(rgb).save(buffer, format="PNG", optimize=False)
+    return buffer.getvalue()
+
+
+def _split(coronal: View, sagittal: View, axials: tuple[View, ...], size: tuple[int, int]) -> int:
+    """Height of the upper row with which the pictures cover most of the page; neither row falls below a quarter."""
+
+    def covered(height: int) -> float:
+        total = 0.0
+        for views, space in (((coronal, sagittal), height), (axials, size[1] - _GAP - height)):
+            scale = _scale(views, (size[0], space))
+            total += scale**2 * sum(view.size_mm[0] * view.size_mm[1] for view in views)
+        return total
+
+    return max(range(size[1] // 4, size[1] * 3 // 4, 4), key=covered)
+
+
+def _scale(views: tuple[View, ...], space: tuple[int, int]) -> float:
+    """Pixels per millimetre at which views fit side by side."""
+    width = space[0] - _GAP * (len(views) - 1)
+    return min(width / sum(view.size_mm[0] for view in views), space[1] / max(view.size_mm[1] for view in views))
+
+
+class _Page:
+    """A page being drawn."""
+
+    def __init__(self, texts: Texts, colours: dict[int, Colour], window: tuple[float, float]) -> None:
+        self.image = Image.new("RGB", (WIDTH, HEIGHT), _BACKGROUND)
+        self._draw = ImageDraw.Draw(self.image)
+        self._texts, self._colours, self._window = texts, colours, window
+
+    def text(self, at: tuple[float, float], words: str, size: int, colour: Colour = _TEXT, anchor: str = "ls") -> None:
+        """Draw one line; `anchor` as in Pillow."""
+        self._draw.text(at, _plain(words), font=_font(size), fill=colour, anchor=anchor)
+
+    def header(self, window: str) -> None:
+        """Headline at the left, window at the right."""
+        self.text((_MARGIN, 42), self._texts.headline, 28)
+        self.text((_MARGIN, 64), self._texts.subtitle, 15, _DIM)
+        self.text((WIDTH - _MARGIN, 64), window, 15, _DIM, "rs")
+        if self._texts.not_reviewed:
+            self._chip((WIDTH - _MARGIN, 40), self._texts.not_reviewed, _WARNING)
+
+    def _chip(self, right_middle: tuple[int, int], words: str, colour: Colour) -> None:
+        width = _font(15).getlength(_plain(words))
+        x, y = right_middle
+        self._draw.rounded_rectangle((x - width - 24, y - 27, x, y + 1), radius=14, outline=colour, width=2)
+        self.text((x - 12, y - 8), words, 15, colour, "rs")
+
+    def row(self, views: tuple[View, ...], box: Box) -> None:
+        """Views side by side at one scale, centred in a box."""
+        left, top, right, bottom = box
+        scale = _scale(views, (right - left, bottom - top))
+        sizes = [(max(1, int(w * scale)), max(1, int(h * scale))) for w, h in (view.size_mm for view in views)]
+        spare = (right - left - sum(width for width, _ in sizes) - _GAP * (len(views) - 1)) // (len(views) + 1)
+        x = left + spare
+        for view, size in zip(views, sizes, strict=True):
+            y = top + (bottom - top - size[1]) // 2
+            self._view(view, (x, y, x + size[0], y + size[1]), scale)
+            x += size[0] + _GAP + spare
+
+    def _view(self, view: View, box: Box, scale: float) -> None:
+        left, top, right, bottom = box
+        picture = Image.fromarray(paint(view, (right - left, bottom - top), self._colours, self._window))
+        self.image.paste(picture, (left, top))
+        self._levels(view, box)
+        if min(right - left, bottom - top) < 60:
+            return
+        middle, centre = (top + bottom) // 2, (left + right) // 2
+        places = (
+            (left + 8, middle, "lm"),
+            (right - 8, middle, "rm"),
+            (centre, top + 6, "ma"),
+            (centre, bottom - 6, "md"),
+        )
+        for letter, (x, y, anchor) in zip(view.letters, places, strict=True):
+            self._label((x, y), letter, 17, anchor)
+        self._label((left + 8, top + 7), view.caption, 14, "la")
+        bar = 50 * scale
+        if bar < (right - left) / 3:
+            self._draw.line((right - 10 - bar, bottom - 10, right - 10, bottom - 10), fill=_TEXT, width=2)
+            self._label((right - 10 - bar / 2, bottom - 14), "5 cm", 12, "md")
+
+    def _levels(self, view: View, box: Box) -> None:
+        left, top, right, bottom = box
+        for height, name in view.levels:
+            y = round(top + height * (bottom - top))
+            for x in range(left + 22, right - 22, 9):
+                self._draw.line((x, y, x + 2, y), fill=_DIM)
+            self._label((right - 22, y - 3), name, 12, "rd")
+
+    def _label(self, at: tuple[float, float], words: str, size: int, anchor: str) -> None:
+        self._draw.text(
+            at, _plain(words), font=_font(size), fill=_TEXT, anchor=anchor, stroke_width=2, stroke_fill=_BACKGROUND
+        )
+
+    def panel(self, findings: Findings, box: Box) -> None:
+        """Legend, table and remarks."""
+        left, top, right, bottom = box
+        self._draw.rounded_rectangle((left, top, right, bottom), radius=10, fill=_CARD)
+        y = top + 34
+        if findings.regions:
+            y = self._table(findings, (left + 18, y, right - 18, bottom))
+        else:
+            self.text((left + 18, y + 4), self._texts.nothing_found, 22, _WARNING)
+            y += 40
+        if findings.remarks:
+            self._remarks(findings.remarks, (left + 18, y + 12, right - 18, bottom - 14))
+
+    def _table(self, findings: Findings, box: Box) -> int:
+        left, y, right, bottom = box
+        self.text((left, y), self._texts.measurements, 18)
+        used = {measurement.concept for region in findings.regions for measurement in region.measurements}
+        columns = [column for column in _COLUMNS if column[0] in used]
+        edges = [right - 66 * (len(columns) - 1 - n) for n in range(len(columns))]
+        y += 34
+        for (_, name, unit, _), edge in zip(columns, edges, strict=True):
+            self.text((edge, y), name, 13, _DIM, "rs")
+            self.text((edge, y + 17), unit, 13, _DIM, "rs")
+        y += 28
+        marks = set()
+        regions = findings.regions[: max(1, (bottom - y) // 2 // 34)]
+        for region in regions:
+            self._draw.line((left, y, right, y), fill=_RULE)
+            y += 34
+            swatch = self._colours.get(region.segments[0], _TEXT) if len(region.segments) == 1 else None
+            if swatch:
+                self._draw.rounded_rectangle((left, y - 21, left + 13, y - 8), radius=3, fill=swatch)
+            self.text((left + (20 if swatch else 0), y - 9), _fitted(region.label, edges[0] - 58 - left), 15)
+            for (concept, _, _, decimals), edge in zip(columns, edges, strict=True):
+                found = next((item for item in region.measurements if item.concept == concept), None)
+                words = _number(found, decimals)
+                if found is not None and concept == coding.VOLUME and region.truncated:
+                    words, marks = f">{words}", marks | {">"}
+                if found is not None and found.caveat:
+                    words, marks = f"{words}*", marks | {"*"}
+                self.text((edge, y - 9), words, 16, _TEXT if found else _DIM, "rs")
+        return self._notes(left, y, marks)
+
+    def _notes(self, left: int, y: int, marks: set[str]) -> int:
+        for mark, words in ((">", self._texts.lower_bound), ("*", self._texts.caveat)):
+            if mark in marks:
+                y += 20
+                self.text((left, y), f"{mark} {words}", 13, _DIM)
+        return y + 22
+
+    def _remarks(self, remarks: tuple[str, ...], box: Box) -> None:
+        left, y, right, bottom = box
+        self.text((left, y + 14), self._texts.remarks, 18)
+        y += 42
+        for remark in remarks:
+            lines = _wrapped(remark, right - left - 16)
+            if y + 20 * len(lines) > bottom:
+                self.text((left, y), "...", 15, _DIM)
+                return
+            self._draw.ellipse((left, y - 8, left + 5, y - 3), fill=_WARNING)
+            for line in lines:
+                self.text((left + 16, y), line, 15)
+                y += 20
+            y += 7
+
+    def footer(self, findings: Findings) -> None:
+        """Model at the left; what it may be used for at the right."""
+        algorithm = findings.algorithm
+        self.text((_MARGIN, HEIGHT - 16), f"{algorithm.title} · {algorithm.name} {algorithm.version}", 15, _DIM)
+        if algorithm.research_only:
+            self.text((WIDTH - _MARGIN, HEIGHT - 16), self._texts.research_only, 16, _WARNING, "rs")
+
+
+def _number(measurement: Measurement | None, decimals: int) -> str:
+    return "-" if measurement is None else f"{measurement.value:.{decimals}f}"
+
+
+def _font(size: int) -> Any:
+    return ImageFont.load_default(size)
+
+
+def _plain(words: str) -> str:
+    """Letters that the typeface has: accents are dropped, what remains unknown becomes a question mark."""
+    folded = unicodedata.normalize("NFKD", words.replace("\u2013", "-").replace("\u2212", "-"))
+    return "".join(
+        letter if " " <= letter <= "~" or letter in "·±" else "?"
+        for letter in folded
+        if not unicodedata.combining(letter)
+    )
+
+
+def _fitted(words: str, width: float) -> str:
+    """Words, cut with dots where they are wider than so many pixels."""
+    font = _font(15)
+    cut = _plain(words)
+    while cut and font.getlength(cut) > width:
+        cut = cut[:-1]
+    return cut if cut == _plain(words) else f"{cut[:-1].rstrip()}.."
+
+
+def _wrapped(words: str, width: int) -> list[str]:
+    average = _font(15).getlength(_plain(words)) / max(len(words), 1)
+    return textwrap.wrap(_plain(words), max(10, int(width / max(average, 1.0))))

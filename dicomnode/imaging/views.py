@@ -1,0 +1,202 @@
+"""Views of a volume for people: coronal, sagittal and axial pictures in radiological convention, windowed and outlined.
+
+May live here: which planes are shown, their cut, window and overlay. May not: the page around them (render), DICOM.
+
+Radiological convention: the patient's right lies at the viewer's left, the head up, the front up (axial) or at the left
+(sagittal).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from scipy import ndimage
+
+from dicomnode.imaging.contour import spread_slices
+from dicomnode.imaging.geometry import VolumeGeometry, canonical_axes
+from dicomnode.imaging.volume import Volume, canonical
+
+Array = npt.NDArray[Any]
+Picture = npt.NDArray[np.uint8]
+Colour = tuple[int, int, int]
+Span = tuple[int, int]
+
+#: Lung window: centre and width, HU.
+LUNG_WINDOW: Final = (-600.0, 1500.0)
+_MARGIN_MM: Final = 18.0
+_SLAB_MM: Final = 2.0
+_LINE_PIXELS: Final = 2.0
+_FILL: Final = 0.16
+#: Letters at left, right, top and bottom of a view, by canonical axis across it.
+_LETTERS: Final = (("R", "L", "A", "P"), ("R", "L", "H", "F"), ("A", "P", "H", "F"))
+_NAMES: Final = ("Axial", "Coronal", "Sagittal")
+_SIGNS: Final = (("I", "S"), ("A", "P"), ("R", "L"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """A plane of the patient, cut to what matters.
+
+    Attributes
+    ----------
+    values, labels
+        (rows, columns): HU and segment numbers.
+    size_mm
+        Width and height.
+    letters
+        Orientation at left, right, top and bottom.
+    levels
+        Heights (0 top, 1 bottom) of other views' planes, with their captions' first words.
+    """
+
+    values: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.uint8]
+    size_mm: tuple[float, float]
+    letters: tuple[str, str, str, str]
+    caption: str
+    levels: tuple[tuple[float, str], ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Views:
+    """The planes of one page."""
+
+    coronal: View
+    sagittal: View
+    axials: tuple[View, ...]
+
+
+def choose(volume: Volume, labels: npt.NDArray[np.uint8], *, axials: int) -> Views:
+    """Coronal and sagittal planes where most is labelled, axial ones spread over what is labelled.
+
+    Parameters
+    ----------
+    labels
+        (slices, rows, columns) on the source grid, like the volume.
+    axials
+        Axial planes, at most.
+    """
+    geometry = volume.geometry
+    values, found = canonical(volume.values, geometry), canonical(labels, geometry)
+    spacing = canonical_axes(geometry).spacing
+    spans, coronal_at, sagittal_at = _extent(found, spacing)
+    levels = sorted(spread_slices(found, axials), reverse=True)
+    z = spans[0]
+    marks = tuple((1 - (level - z[0] + 0.5) / (z[1] - z[0]), str(n)) for n, level in enumerate(levels, start=1))
+    cut = _Cutter(values, found, spacing, spans, geometry)
+    return Views(
+        coronal=cut.view(1, coronal_at, marks),
+        sagittal=cut.view(2, sagittal_at, marks),
+        axials=tuple(cut.view(0, level, number=n) for n, level in enumerate(levels, start=1)),
+    )
+
+
+class _Cutter:
+    def __init__(
+        self,
+        values: Array,
+        labels: Array,
+        spacing: tuple[float, float, float],
+        spans: list[Span],
+        geometry: VolumeGeometry,
+    ) -> None:
+        self._values, self._labels, self._spacing, self._spans, self._geometry = (
+            values,
+            labels,
+            spacing,
+            spans,
+            geometry,
+        )
+
+    def view(self, axis: int, at: int, levels: tuple[tuple[float, str], ...] = (), number: int = 0) -> View:
+        """Plane across a canonical axis: a slab of 2 mm where voxels are thinner."""
+        rows, columns = ((1, 2), (0, 2), (0, 1))[axis]
+        area = [slice(*span) for span in self._spans]
+        half = int(_SLAB_MM / 2 / self._spacing[axis])
+        area[axis] = slice(max(at - half, 0), at + half + 1)
+        values = self._values[tuple(area)].mean(axis=axis, dtype=np.float32)
+        area[axis] = slice(at, at + 1)
+        labels = self._labels[tuple(area)].squeeze(axis)
+        if rows == 0:  # the head is up
+            values, labels = values[::-1], labels[::-1]
+        height, width = values.shape
+        name = f"{_NAMES[axis]} {number}" if number else _NAMES[axis]
+        return View(
+            values=np.ascontiguousarray(values),
+            labels=np.ascontiguousarray(labels),
+            size_mm=(width * self._spacing[columns], height * self._spacing[rows]),
+            letters=_LETTERS[axis],
+            caption=f"{name} · {_place(self._geometry, axis, at)}",
+            levels=levels,
+        )
+
+
+def _place(geometry: VolumeGeometry, axis: int, at: int) -> str:
+    """Patient coordinate of a canonical plane's middle: for instance ``S 12 mm``."""
+    axes = canonical_axes(geometry)
+    index = [(size - 1) / 2 for size in axes.shape]
+    index[axis] = at
+    turned = [axes.shape[k] - 1 - index[k] if axes.flips[k] else index[k] for k in range(3)]
+    source = [turned[k] for k in axes.inverse_permutation]
+    millimetres = float((geometry.affine() @ [*source, 1.0])[2 - axis])
+    return f"{_SIGNS[axis][int(millimetres >= 0)]} {abs(millimetres):.0f} mm"
+
+
+def _extent(labels: Array, spacing: tuple[float, float, float]) -> tuple[list[Span], int, int]:
+    """Span of the labels along z, y, x with a margin, and the y and x where most is labelled (else all, the middle)."""
+    _, height, width = labels.shape
+    present = np.zeros(len(labels), np.int64)
+    in_rows, in_columns = np.zeros(height, np.int64), np.zeros(width, np.int64)
+    for z, plane in enumerate(labels):
+        found = plane != 0
+        rows = np.count_nonzero(found, axis=1)
+        present[z] = rows.sum()
+        if present[z]:
+            in_rows += rows
+            in_columns += np.count_nonzero(found, axis=0)
+    if not present.any():
+        return [(0, size) for size in labels.shape], height // 2, width // 2
+    spans = []
+    for counts, step in zip((present, in_rows, in_columns), spacing, strict=True):
+        where = np.flatnonzero(counts)
+        margin = round(_MARGIN_MM / step)
+        spans.append((max(int(where[0]) - margin, 0), min(int(where[-1]) + margin + 1, len(counts))))
+    return spans, int(in_rows.argmax()), int(in_columns.argmax())
+
+
+def paint(view: View, size: tuple[int, int], colours: Mapping[int, Colour], window: tuple[float, float]) -> Picture:
+    """RGB picture (height, width, 3) of a view: windowed, labels tinted and outlined.
+
+    Parameters
+    ----------
+    size
+        Width and height, pixels.
+    window
+        Centre and width, HU (PS3.3 C.11.2.1.2).
+    """
+    centre, width = window
+    gray = np.clip((view.values - (centre - width / 2)) / width, 0, 1) * 255
+    image = Image.fromarray(gray.astype(np.uint8)).resize(size, Image.Resampling.BICUBIC)
+    picture = np.repeat(np.asarray(image, np.float32)[:, :, None], 3, axis=2)
+    for number in np.unique(view.labels[view.labels > 0]):
+        mask = (view.labels == number).astype(np.float32)
+        fill, line = _overlay(mask, size)
+        colour = np.array(colours.get(int(number), (255, 255, 255)), np.float32)
+        for alpha in (fill * _FILL, line):
+            picture += (colour - picture) * alpha[:, :, None]
+    return np.clip(np.rint(picture), 0, 255).astype(np.uint8)
+
+
+def _overlay(mask: npt.NDArray[np.float32], size: tuple[int, int]) -> tuple[Array, Array]:
+    """Opacity of the inside and of an antialiased outline, from the distance to the half level of the smooth mask."""
+    smooth = np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.BILINEAR), np.float32)
+    sigma = [max(0.7, 0.45 * size[1 - axis] / mask.shape[axis]) for axis in (0, 1)]
+    smooth = ndimage.gaussian_filter(smooth, sigma, mode="nearest")
+    down, across = (np.gradient(smooth, axis=axis) if smooth.shape[axis] > 1 else 0 * smooth for axis in (0, 1))
+    distance = (smooth - 0.5) / np.maximum(np.hypot(down, across), 0.02)
+    return np.clip(distance + 0.5, 0, 1), np.clip((_LINE_PIXELS + 1) / 2 - np.abs(distance), 0, 1)
