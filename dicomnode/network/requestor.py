@@ -90,7 +90,9 @@ class Requestor:
         """
         return tuple(outcome for batch in batches(objects) for outcome in self._store_batch(batch))
 
-    def send_files(self, paths: Iterable[Path], progress: Callable[[int], None] | None = None) -> tuple[StoreOutcome, ...]:
+    def send_files(
+        self, paths: Iterable[Path], progress: Callable[[int], None] | None = None
+    ) -> tuple[StoreOutcome, ...]:
         """Send Part 10 files; ``result_id`` is the path, files that are no DICOM objects are left out.
 
         Parameters
@@ -236,9 +238,7 @@ def _accepted(association: Association) -> dict[tuple[str, str], int]:
     }
 
 
-def _store_one(
-    association: Association, context_id: int | None, one: OutgoingObject, message_id: int
-) -> StoreOutcome:
+def _store_one(association: Association, context_id: int | None, one: OutgoingObject, message_id: int) -> StoreOutcome:
     """Send one object.
 
     Raises
