@@ -1,0 +1,215 @@
+"""The database under the ledger: engine, transactions, schema upgrade, one border for its errors. No table is named here."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+from sqlalchemy import (
+    URL,
+    Connection,
+    CursorResult,
+    Engine,
+    Executable,
+    Table,
+    create_engine,
+    event,
+    inspect,
+    text,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import SQLAlchemyError
+
+from dicomnode.errors import StorageError
+from dicomnode.storage import files, schema
+
+_BUSY_MILLISECONDS: Final = 30_000
+_POOL: Final = 16
+_IN_LIMIT: Final = 500  # values of one IN list: SQLite's least limit of variables is 999
+
+
+@contextlib.contextmanager
+def database_errors() -> Iterator[None]:
+    """Turn whatever the database says into ``ledger-failed``: its text holds SQL and values."""
+    try:
+        yield
+    except (SQLAlchemyError, sqlite3.Error):
+        raise StorageError("ledger-failed") from None
+
+
+class Database:
+    """One engine for the ledger and for the workflow engine, which keeps its own tables beside.
+
+    Transactions that write begin with BEGIN IMMEDIATE, so that none fails half-way for a lock.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    @property
+    def url(self) -> str:
+        """Database URL, as SQLAlchemy and DBOS take it."""
+        return self.engine.url.render_as_string(hide_password=False)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """One transaction: committed at the end, durable then, or rolled back by any exception.
+
+        Raises
+        ------
+        StorageError
+            ``ledger-failed``.
+        """
+        with database_errors(), self.engine.connect() as connection:
+            if connection.dialect.name == "sqlite":
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            yield connection
+            connection.commit()
+
+    @contextlib.contextmanager
+    def _writing(self, connection: Connection | None) -> Iterator[Connection]:
+        """The caller's transaction, or one of our own."""
+        if connection is None:
+            with self.transaction() as own:
+                yield own
+        else:
+            with database_errors():
+                yield connection
+
+    @contextlib.contextmanager
+    def _reading(self, connection: Connection | None) -> Iterator[Connection]:
+        """The caller's transaction, or one snapshot of our own."""
+        with database_errors():
+            if connection is not None:
+                yield connection
+            else:
+                with self.engine.connect() as own:
+                    if own.dialect.name == "sqlite":
+                        own.exec_driver_sql("BEGIN")
+                    yield own
+
+
+def open_sqlite(path: Path) -> Engine:
+    """Engine on a file (0600, made if it is not there): WAL, synchronous=FULL, foreign keys, secure_delete.
+
+    Raises
+    ------
+    StorageError
+        ``storage-failed`` or ``ledger-failed``.
+    """
+    with files.disk_errors():
+        files.make_folder(path.parent)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, files.FILE_MODE))
+    engine = create_engine(
+        URL.create("sqlite", database=str(path)),
+        connect_args={"check_same_thread": False},
+        pool_size=_POOL,
+        max_overflow=_POOL,
+    )
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: sqlite3.Connection, _record: object) -> None:
+        # Implicit transactions begin IMMEDIATE: DBOS expects the same of an engine that it is handed.
+        connection.isolation_level = "IMMEDIATE"
+        for pragma in (
+            f"busy_timeout={_BUSY_MILLISECONDS}",
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            "secure_delete=ON",
+        ):
+            connection.execute(f"PRAGMA {pragma}").close()
+
+    return engine
+
+
+def open_sqlite_read_only(path: Path) -> Engine:
+    """Engine that cannot write, for a second process that looks on.
+
+    Raises
+    ------
+    StorageError
+        ``ledger-failed`` if there is no such file.
+    """
+    if not path.is_file():
+        raise StorageError("ledger-failed", missing=1)
+
+    def connect() -> sqlite3.Connection:
+        connection = sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=ro", uri=True, check_same_thread=False)
+        connection.execute(f"PRAGMA busy_timeout={_BUSY_MILLISECONDS}").close()
+        return connection
+
+    return create_engine(URL.create("sqlite", database=str(path)), creator=connect)
+
+
+def schema_version(connection: Connection) -> str | None:
+    """Revision of the ledger's schema; None in an empty database."""
+    if not inspect(connection).has_table(schema.VERSION_TABLE):
+        return None
+    found = connection.execute(text(f"SELECT version_num FROM {schema.VERSION_TABLE}")).scalar()  # noqa: S608
+    return None if found is None else str(found)
+
+
+def upgrade(database: Database) -> None:
+    """Bring the schema to this version's, in one transaction.
+
+    Raises
+    ------
+    StorageError
+        ``ledger-newer`` if a newer version wrote it; ``ledger-failed``.
+    """
+    with database.transaction() as connection:
+        if _is_current(connection):
+            return
+        # Imported here: it takes a third of a second, and an up-to-date ledger needs none of it.
+        from alembic import command
+        from alembic.config import Config
+
+        configuration = Config()
+        configuration.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+        configuration.set_main_option("path_separator", "os")
+        configuration.attributes["connection"] = connection
+        command.upgrade(configuration, "head")
+
+
+def check_version(database: Database) -> None:
+    """Raise ``ledger-newer`` or ``ledger-failed`` unless the schema is this version's."""
+    with database_errors(), database.engine.connect() as connection:
+        if not _is_current(connection):
+            raise StorageError("ledger-failed", schema=0)
+
+
+def _is_current(connection: Connection) -> bool:
+    version = schema_version(connection)
+    if version is not None and version not in schema.REVISIONS:
+        raise StorageError("ledger-newer")
+    return version == schema.REVISIONS[-1]
+
+
+def insert_or_ignore(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows whose primary key is not there yet."""
+    if not rows:
+        return
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    connection.execute(dialect.insert(table).on_conflict_do_nothing(), list(rows))
+
+
+def batches(values: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Cut values into lists that fit into one IN."""
+    for start in range(0, len(values), _IN_LIMIT):
+        yield values[start : start + _IN_LIMIT]
+
+
+def changed_rows(connection: Connection, statement: Executable) -> int:
+    """Run an UPDATE or DELETE; how many rows it touched."""
+    done = connection.execute(statement)
+    return done.rowcount if isinstance(done, CursorResult) else 0

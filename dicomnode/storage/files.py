@@ -1,0 +1,99 @@
+"""Files as the node writes them: created whole or not at all, on the disk when a function returns. No formats here."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import secrets
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+from dicomnode.errors import StorageError
+
+FOLDER_MODE: Final = 0o700
+FILE_MODE: Final = 0o600
+_STUDY_KEY: Final = re.compile(r"[0-9a-f]{8,64}")
+
+
+@contextlib.contextmanager
+def disk_errors() -> Iterator[None]:
+    """Turn an `OSError` into ``storage-full`` or ``storage-failed``: the error's own text names paths."""
+    try:
+        yield
+    except OSError as error:
+        raise storage_error(error) from None
+
+
+def storage_error(error: OSError) -> StorageError:
+    """Error of the family for what the system said."""
+    number = error.errno or 0
+    if number in (28, 122):  # ENOSPC, EDQUOT
+        return StorageError("storage-full", errno=number)
+    return StorageError("storage-failed", errno=number)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder (0700) and what leads to it, durably; an existing one is left as it is."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=FOLDER_MODE)
+        sync_folder(folder.parent)
+
+
+def write_all(descriptor: int, data: bytes | bytearray | memoryview) -> None:
+    """Write every byte, however often the system stops short."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def write_new(path: Path, buffers: Iterable[bytes], *, mode: int = FILE_MODE) -> None:
+    """Create a file that must not be there, and flush it; its name becomes durable with its folder's."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+    try:
+        for buffer in buffers:
+            write_all(descriptor, buffer)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def replace_file(path: Path, buffers: Iterable[bytes]) -> None:
+    """Put a file in place atomically: temporary file beside it, write, fsync, rename, fsync the folder.
+
+    A failure, also of `buffers`, leaves what was there before.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.new")
+    try:
+        write_new(temporary, buffers)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def study_folder(folder: Path, study_key: str) -> Path:
+    """Folder of a study's files.
+
+    Raises
+    ------
+    ValueError
+        If the key is not 8 to 64 lower-case hexadecimal digits, and so no name of ours.
+    """
+    if not _STUDY_KEY.fullmatch(study_key):
+        raise ValueError("a study key has 8 to 64 hexadecimal digits")
+    return folder / study_key[:2] / study_key

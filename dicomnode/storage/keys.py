@@ -1,0 +1,221 @@
+"""Root keys: where they come from, and how they wrap data keys. Data keys themselves live in `datakeys`.
+
+Three keys of 32 random bytes: ``identity`` and ``pseudonym`` wrap the data keys of their worlds and may be rotated;
+``derivation`` makes blind keys, UIDs and pseudonyms in the identity world and never changes.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
+
+from dicomnode.errors import KeyStoreError, StorageError
+from dicomnode.storage import files
+from dicomnode.storage.sealed import KEY_BYTES, key_id
+from dicomnode.study import World
+
+KEY_NAMES: Final = ("identity", "pseudonym", "derivation")
+_NONCE_BYTES: Final = 12
+_WRAP_LABEL: Final = "dicomnode data key v1"
+_LARGEST_FILE: Final = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrappedKey:
+    """A data key under its world's key-encryption key, as the ledger keeps it.
+
+    Attributes
+    ----------
+    wrapping_key_id
+        Which key-encryption key wrapped it.
+    key_id
+        Name of the data key, as sealed headers carry it.
+    wrapped
+        Nonce and AES-256-GCM-SIV ciphertext with tag (RFC 8452).
+    """
+
+    world: World
+    wrapping_key_id: bytes
+    key_id: bytes
+    wrapped: bytes = field(repr=False)
+
+
+class KeyRing:
+    """The root keys that this process holds.
+
+    Parameters
+    ----------
+    identity, pseudonym, derivation
+        32 bytes each.
+
+    Raises
+    ------
+    ValueError
+        If one has another length, or two are equal.
+    """
+
+    def __init__(self, *, identity: bytes, pseudonym: bytes, derivation: bytes) -> None:
+        if {len(identity), len(pseudonym), len(derivation)} != {KEY_BYTES}:
+            raise ValueError("a root key has 32 bytes")
+        if len({identity, pseudonym, derivation}) != 3:
+            raise ValueError("the root keys differ from each other")
+        self.derivation = derivation
+        self._wrapping: Mapping[World, bytes] = MappingProxyType({World.IDENTITY: identity, World.PSEUDONYM: pseudonym})
+
+    def __repr__(self) -> str:
+        return "KeyRing()"
+
+    def wrap(self, world: World, study_key: str, key: bytes) -> WrappedKey:
+        """Wrap a data key, bound to its study and world."""
+        wrapping = self._wrapping[world]
+        name = key_id(key)
+        nonce = os.urandom(_NONCE_BYTES)
+        sealed = AESGCMSIV(wrapping).encrypt(nonce, key, _associated_data(world, study_key, name))
+        return WrappedKey(world=world, wrapping_key_id=key_id(wrapping), key_id=name, wrapped=nonce + sealed)
+
+    def unwrap(self, world: World, study_key: str, wrapped: WrappedKey) -> bytes:
+        """Data key of a study and world.
+
+        Raises
+        ------
+        KeyStoreError
+            ``key-wrong`` if another key wrapped it, or it belongs to another study or world, or was changed.
+        """
+        wrapping = self._wrapping[world]
+        if wrapped.wrapping_key_id != key_id(wrapping) or len(wrapped.wrapped) <= _NONCE_BYTES:
+            raise KeyStoreError("key-wrong", world=world.value)
+        nonce, sealed = wrapped.wrapped[:_NONCE_BYTES], wrapped.wrapped[_NONCE_BYTES:]
+        try:
+            return AESGCMSIV(wrapping).decrypt(nonce, sealed, _associated_data(world, study_key, wrapped.key_id))
+        except InvalidTag:
+            raise KeyStoreError("key-wrong", world=world.value) from None
+
+    def rewrap(self, study_key: str, wrapped: WrappedKey, new: KeyRing) -> WrappedKey:
+        """The same data key under the key-encryption key of another ring (rotation); errors as `unwrap`."""
+        return new.wrap(wrapped.world, study_key, self.unwrap(wrapped.world, study_key, wrapped))
+
+
+def open_keys(folder: Path, *, create: bool = False, sealed_with: Sequence[Path] = ()) -> KeyRing:
+    """Keys of a folder: ``identity.key``, ``pseudonym.key``, ``derivation.key``, each 64 hexadecimal digits.
+
+    Parameters
+    ----------
+    folder
+        Keys folder, 0700; its files are 0400.
+    create
+        Make all three, at once and durably, where none is there. Safe against a second process that does the same.
+    sealed_with
+        Paths (the ledger, the spool) whose presence shows that keys were there before: then none are ever made anew.
+
+    Raises
+    ------
+    KeyStoreError
+        ``key-missing``, ``key-wrong`` (no key in the file) or ``key-permissions``.
+    StorageError
+        ``storage-failed`` if the folder cannot be written.
+    """
+    present = [name for name in KEY_NAMES if _file(folder, name).exists()]
+    if not present and create:
+        used = any(path.exists() for path in sealed_with)
+        if used:
+            raise KeyStoreError("key-missing", missing=len(KEY_NAMES))
+        _create(folder)
+    elif len(present) < len(KEY_NAMES):
+        raise KeyStoreError("key-missing", missing=len(KEY_NAMES) - len(present))
+    with files.disk_errors():
+        _check_owned(folder.stat(), 0o077)
+    return _ring({name: _read(_file(folder, name), 0o077) for name in KEY_NAMES})
+
+
+def open_credentials(folder: Path) -> KeyRing:
+    """Keys that systemd hands over (``$CREDENTIALS_DIRECTORY``): ``dicomnode.identity`` and so on, hex or 32 raw bytes.
+
+    The group's bit is not looked at: systemd grants by ACL, whose mask shows there.
+
+    Raises
+    ------
+    KeyStoreError
+        ``key-missing``, ``key-wrong`` or ``key-permissions``.
+    """
+    return _ring({name: _read(folder / f"dicomnode.{name}", 0o007) for name in KEY_NAMES})
+
+
+def has_credentials(folder: Path | None) -> bool:
+    """Whether systemd handed over any of the node's keys."""
+    return folder is not None and any((folder / f"dicomnode.{name}").exists() for name in KEY_NAMES)
+
+
+def _file(folder: Path, name: str) -> Path:
+    return folder / f"{name}.key"
+
+
+def _ring(keys: Mapping[str, bytes]) -> KeyRing:
+    try:
+        return KeyRing(**keys)
+    except ValueError:
+        raise KeyStoreError("key-wrong") from None
+
+
+def _create(folder: Path) -> None:
+    """All keys in a new folder that takes its place by one rename; who comes second finds it there."""
+    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(8)}.new")
+    with files.disk_errors():
+        files.make_folder(folder.parent)
+        temporary.mkdir(mode=files.FOLDER_MODE)
+        try:
+            for name in KEY_NAMES:
+                files.write_new(_file(temporary, name), (f"{secrets.token_hex(KEY_BYTES)}\n".encode(),), mode=0o400)
+            files.sync_folder(temporary)
+            temporary.rename(folder)
+        except OSError:
+            for name in KEY_NAMES:
+                _file(temporary, name).unlink(missing_ok=True)
+            temporary.rmdir()
+            if not all(_file(folder, name).exists() for name in KEY_NAMES):
+                raise
+        files.sync_folder(folder.parent)
+
+
+def _read(path: Path, forbidden: int) -> bytes:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise KeyStoreError("key-missing", missing=1) from None
+    except PermissionError:
+        raise KeyStoreError("key-permissions") from None
+    except OSError as error:
+        raise StorageError("storage-failed", errno=error.errno or 0) from None
+    with files.disk_errors(), os.fdopen(descriptor, "rb") as file:
+        _check_owned(os.fstat(descriptor), forbidden)
+        return _parse(file.read(_LARGEST_FILE))
+
+
+def _parse(data: bytes) -> bytes:
+    if len(data) == KEY_BYTES:
+        return data
+    try:
+        key = bytes.fromhex(data.decode("ascii"))
+    except ValueError:
+        raise KeyStoreError("key-wrong") from None
+    if len(key) != KEY_BYTES:
+        raise KeyStoreError("key-wrong", bytes=len(key))
+    return key
+
+
+def _check_owned(found: os.stat_result, forbidden: int) -> None:
+    if stat.S_IMODE(found.st_mode) & forbidden or found.st_uid not in (0, os.geteuid()):
+        raise KeyStoreError("key-permissions", mode=f"o{stat.S_IMODE(found.st_mode):04o}")
+
+
+def _associated_data(world: World, study_key: str, name: bytes) -> bytes:
+    parts = (_WRAP_LABEL.encode(), world.value.encode(), study_key.encode(), name)
+    return b"".join(len(part).to_bytes(4, "big") + part for part in parts)

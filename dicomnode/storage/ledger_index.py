@@ -1,0 +1,218 @@
+"""The index: what was received. Rebuilt from the spool after a crash; `resolve`, which decides what a row is, is pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, select, update
+
+from dicomnode.errors import NodeError
+from dicomnode.storage import schema
+from dicomnode.storage.database import Database, batches, changed_rows, insert_or_ignore
+from dicomnode.study import InstanceRow, InstanceState, RecordAddress
+
+_T = schema.instances
+_S = schema.studies
+
+
+def resolve(row: InstanceRow, current_digests: Collection[str]) -> InstanceState:
+    """What a received instance is, given the digests of the current instances of its key.
+
+    The first is current; the same content again a duplicate; other content under the same UID is set aside, until
+    somebody who can read it says whether only its header differs.
+    """
+    if not current_digests:
+        return InstanceState.CURRENT
+    return InstanceState.DUPLICATE if row.digest in current_digests else InstanceState.QUARANTINED
+
+
+class InstanceRows(Database):
+    """Instances and the studies that they make."""
+
+    def record_instances(
+        self, rows: Sequence[InstanceRow], *, connection: Connection | None = None
+    ) -> tuple[InstanceRow, ...]:
+        """Enter received instances, each once by its segment and number.
+
+        Returns
+        -------
+        tuple of InstanceRow
+            The rows in their order, each with the state that stands.
+
+        Notes
+        -----
+        A UID is looked for within its study: a PACS that splits or merges studies sends the same objects under a new
+        Study Instance UID, and there they are inputs.
+        """
+        with self._writing(connection) as writing:
+            stored = _stored(writing, rows)
+            current = _current_digests(writing, rows)
+            done = []
+            for row in rows:
+                known = stored.get(_place(row))
+                if known is None:
+                    digests = current.setdefault((row.study_key, row.instance_key), set())
+                    known = replace(row, state=resolve(row, digests))
+                    if known.state is InstanceState.CURRENT:
+                        digests.add(row.digest)
+                    stored[_place(row)] = known
+                done.append(known)
+            _ensure_studies(writing, rows)
+            insert_or_ignore(writing, _T, [_values(row) for row in dict.fromkeys(done)])
+            for study_key in {row.study_key for row in rows}:
+                _refresh_study(writing, study_key)
+            return tuple(done)
+
+    def set_instance_state(
+        self, study_key: str, address: RecordAddress, state: InstanceState, *, connection: Connection | None = None
+    ) -> None:
+        """Say what an instance is after all.
+
+        Raises
+        ------
+        NodeError
+            ``internal`` if there is no such instance.
+        """
+        statement = (
+            update(_T)
+            .where(_T.c.study_key == study_key, _T.c.segment_id == address.segment_id, _T.c.number == address.number)
+            .values(state=state.value)
+        )
+        with self._writing(connection) as writing:
+            if not changed_rows(writing, statement):
+                raise NodeError("internal", instances=0)
+            _refresh_study(writing, study_key)
+
+    def instances(
+        self,
+        study_key: str,
+        state: InstanceState | None = InstanceState.CURRENT,
+        *,
+        connection: Connection | None = None,
+    ) -> tuple[InstanceRow, ...]:
+        """Instances of a study in one state (None: in any), in the order of their arrival."""
+        query = select(_T).where(_T.c.study_key == study_key)
+        if state is not None:
+            query = query.where(_T.c.state == state.value)
+        with self._reading(connection) as reading:
+            found = reading.execute(query.order_by(_T.c.received_at, _T.c.segment_id, _T.c.number))
+            return tuple(_row(row) for row in found)
+
+    def known_addresses(self, segment_id: str, *, connection: Connection | None = None) -> tuple[RecordAddress, ...]:
+        """Addresses of a segment's records that the index has."""
+        query = select(_T.c.segment_id, _T.c.number, _T.c.position).where(_T.c.segment_id == segment_id)
+        with self._reading(connection) as reading:
+            found = reading.execute(query.order_by(_T.c.number))
+            return tuple(RecordAddress(segment_id=row[0], number=row[1], offset=row[2]) for row in found)
+
+    def known_records(self, segment_id: str, *, connection: Connection | None = None) -> int:
+        """How many of a segment's first records the index has without a gap; what `Spool.recover` asks."""
+        known = 0
+        for address in self.known_addresses(segment_id, connection=connection):
+            if address.number != known:
+                break
+            known += 1
+        return known
+
+
+def _place(row: InstanceRow) -> tuple[str, int]:
+    return row.address.segment_id, row.address.number
+
+
+def _stored(connection: Connection, rows: Sequence[InstanceRow]) -> dict[tuple[str, int], InstanceRow]:
+    found: dict[tuple[str, int], InstanceRow] = {}
+    for segment_id in {row.address.segment_id for row in rows}:
+        numbers = [row.address.number for row in rows if row.address.segment_id == segment_id]
+        query = select(_T).where(_T.c.segment_id == segment_id, _T.c.number.between(min(numbers), max(numbers)))
+        for row in map(_row, connection.execute(query)):
+            found[_place(row)] = row
+    return found
+
+
+def _current_digests(connection: Connection, rows: Sequence[InstanceRow]) -> dict[tuple[str, str], set[str]]:
+    found: dict[tuple[str, str], set[str]] = {}
+    for study_key in {row.study_key for row in rows}:
+        keys = sorted({row.instance_key for row in rows if row.study_key == study_key})
+        for batch in batches(keys):
+            query = select(_T.c.instance_key, _T.c.digest).where(
+                _T.c.study_key == study_key,
+                _T.c.instance_key.in_(batch),
+                _T.c.state == InstanceState.CURRENT.value,
+            )
+            for instance_key, digest in connection.execute(query):
+                found.setdefault((study_key, instance_key), set()).add(digest)
+    return found
+
+
+def _ensure_studies(connection: Connection, rows: Sequence[InstanceRow]) -> None:
+    times: dict[str, list[Any]] = {}
+    for row in rows:
+        times.setdefault(row.study_key, []).append(row.received_at)
+    insert_or_ignore(
+        connection,
+        _S,
+        [
+            {
+                "study_key": study_key,
+                "first_received_at": min(received),
+                "last_received_at": max(received),
+                "instances": 0,
+                "quarantined": 0,
+            }
+            for study_key, received in times.items()
+        ],
+    )
+
+
+def _refresh_study(connection: Connection, study_key: str) -> None:
+    query = (
+        select(_T.c.state, func.count(), func.min(_T.c.received_at), func.max(_T.c.received_at))
+        .where(_T.c.study_key == study_key)
+        .group_by(_T.c.state)
+    )
+    found = connection.execute(query).all()
+    counts: Mapping[str, int] = {row[0]: row[1] for row in found}
+    connection.execute(
+        update(_S)
+        .where(_S.c.study_key == study_key)
+        .values(
+            instances=counts.get(InstanceState.CURRENT.value, 0),
+            quarantined=counts.get(InstanceState.QUARANTINED.value, 0),
+            first_received_at=min(row[2] for row in found),
+            last_received_at=max(row[3] for row in found),
+        )
+    )
+
+
+def _values(row: InstanceRow) -> dict[str, Any]:
+    return {
+        "segment_id": row.address.segment_id,
+        "number": row.address.number,
+        "position": row.address.offset,
+        "study_key": row.study_key,
+        "series_key": row.series_key,
+        "instance_key": row.instance_key,
+        "sop_class_uid": row.sop_class_uid,
+        "transfer_syntax_uid": row.transfer_syntax_uid,
+        "digest": row.digest,
+        "length": row.length,
+        "received_at": row.received_at,
+        "state": row.state.value,
+    }
+
+
+def _row(row: Row[Any]) -> InstanceRow:
+    return InstanceRow(
+        study_key=row.study_key,
+        series_key=row.series_key,
+        instance_key=row.instance_key,
+        sop_class_uid=row.sop_class_uid,
+        transfer_syntax_uid=row.transfer_syntax_uid,
+        digest=row.digest,
+        length=row.length,
+        address=RecordAddress(segment_id=row.segment_id, number=row.number, offset=row.position),
+        received_at=row.received_at,
+        state=InstanceState(row.state),
+    )

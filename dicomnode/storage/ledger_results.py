@@ -1,0 +1,173 @@
+"""Result objects and their deliveries: one row for each object and destination, with the peer's status."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, select, tuple_, update
+
+from dicomnode.errors import NodeError, StudyError
+from dicomnode.storage import schema
+from dicomnode.storage.database import Database, changed_rows, insert_or_ignore
+from dicomnode.storage.rows import ResultRow
+from dicomnode.study import DeliveryRow, DeliveryState, ResultRole, WorkKey
+
+_T = schema.results
+_D = schema.deliveries
+
+
+class ResultRows(Database):
+    """Results and deliveries."""
+
+    def record_results(
+        self,
+        key: WorkKey,
+        results: Sequence[ResultRow],
+        destinations: Sequence[str],
+        at: datetime,
+        *,
+        connection: Connection | None = None,
+    ) -> None:
+        """Enter the results of a work and a waiting delivery of each to every destination; again changes nothing.
+
+        Raises
+        ------
+        StudyError
+            ``result-invalid`` if a result is there with other content: the same name never carries another.
+        """
+        with self._writing(connection) as writing:
+            insert_or_ignore(writing, _T, [_result_values(key, row, at) for row in results])
+            stored = dict(_results(writing, [row.result_id for row in results]))
+            if any(stored[row.result_id] != (key, row) for row in results):
+                raise StudyError("result-invalid", results=len(results))
+            waiting = [
+                {
+                    "result_id": row.result_id,
+                    "destination": destination,
+                    "state": DeliveryState.WAITING.value,
+                    "attempts": 0,
+                    "updated_at": at,
+                }
+                for row in results
+                for destination in destinations
+            ]
+            insert_or_ignore(writing, _D, waiting)
+
+    def results(self, key: WorkKey, *, connection: Connection | None = None) -> tuple[ResultRow, ...]:
+        """Results of a work, in the order of their roles."""
+        query = select(_T).where(_T.c.study_key == key.study_key, _T.c.revision == key.revision)
+        with self._reading(connection) as reading:
+            found = [_result(row) for row in reading.execute(query.where(_T.c.model == key.model))]
+        order = list(ResultRole)
+        return tuple(sorted(found, key=lambda row: (order.index(row.role), row.result_id)))
+
+    def work_of_result(self, result_id: str, *, connection: Connection | None = None) -> WorkKey | None:
+        """Which work a result is of."""
+        with self._reading(connection) as reading:
+            found = _results(reading, [result_id])
+        return found[0][1][0] if found else None
+
+    def deliveries(self, key: WorkKey, *, connection: Connection | None = None) -> tuple[DeliveryRow, ...]:
+        """Deliveries of a work's results."""
+        wanted = select(_T.c.study_key, _T.c.revision, _T.c.model).where(
+            _T.c.study_key == key.study_key, _T.c.revision == key.revision, _T.c.model == key.model
+        )
+        with self._reading(connection) as reading:
+            return delivery_rows(reading, wanted).get(key, ())
+
+    def record_delivery(
+        self,
+        result_id: str,
+        destination: str,
+        *,
+        state: DeliveryState,
+        status: int | None,
+        reason: str | None,
+        at: datetime,
+        connection: Connection | None = None,
+    ) -> None:
+        """Enter the outcome of one try; counts it.
+
+        Parameters
+        ----------
+        status
+            DIMSE status of the peer; None where no answer came.
+
+        Raises
+        ------
+        NodeError
+            ``internal`` if there is no such delivery.
+        """
+        statement = (
+            update(_D)
+            .where(_D.c.result_id == result_id, _D.c.destination == destination)
+            .values(state=state.value, status=status, reason=reason, updated_at=at, attempts=_D.c.attempts + 1)
+        )
+        with self._writing(connection) as writing:
+            if not changed_rows(writing, statement):
+                raise NodeError("internal", deliveries=0)
+
+
+def delivery_rows(connection: Connection, works: Select[Any]) -> dict[WorkKey, tuple[DeliveryRow, ...]]:
+    """Deliveries of the works that a query gives as (study key, revision, model)."""
+    query = (
+        select(_D, _T.c.study_key, _T.c.revision, _T.c.model, _T.c.role)
+        .join(_T, _T.c.result_id == _D.c.result_id)
+        .where(tuple_(_T.c.study_key, _T.c.revision, _T.c.model).in_(works))
+    )
+    order = list(ResultRole)
+    found: dict[WorkKey, list[DeliveryRow]] = {}
+    for row in connection.execute(query):
+        found.setdefault(_work_key(row), []).append(_delivery(row))
+    return {
+        key: tuple(sorted(rows, key=lambda row: (row.destination, order.index(row.role), row.result_id)))
+        for key, rows in found.items()
+    }
+
+
+def _results(connection: Connection, result_ids: Sequence[str]) -> list[tuple[str, tuple[WorkKey, ResultRow]]]:
+    query = select(_T).where(_T.c.result_id.in_(result_ids))
+    return [(row.result_id, (_work_key(row), _result(row))) for row in connection.execute(query)]
+
+
+def _work_key(row: Row[Any]) -> WorkKey:
+    return WorkKey(study_key=row.study_key, revision=row.revision, model=row.model)
+
+
+def _result(row: Row[Any]) -> ResultRow:
+    return ResultRow(
+        result_id=row.result_id,
+        role=ResultRole(row.role),
+        sop_class_uid=row.sop_class_uid,
+        digest=row.digest,
+        length=row.length,
+    )
+
+
+def _delivery(row: Row[Any]) -> DeliveryRow:
+    return DeliveryRow(
+        result_id=row.result_id,
+        role=ResultRole(row.role),
+        destination=row.destination,
+        state=DeliveryState(row.state),
+        status=row.status,
+        reason=row.reason,
+        attempts=row.attempts,
+        updated_at=row.updated_at,
+    )
+
+
+def _result_values(key: WorkKey, row: ResultRow, at: datetime) -> dict[str, Any]:
+    return {
+        "study_key": key.study_key,
+        "revision": key.revision,
+        "model": key.model,
+        "result_id": row.result_id,
+        "role": row.role.value,
+        "sop_class_uid": row.sop_class_uid,
+        "digest": row.digest,
+        "length": row.length,
+        "created_at": at,
+    }

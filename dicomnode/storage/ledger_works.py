@@ -1,0 +1,197 @@
+"""Revisions of a study's input, and the work on them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, select, tuple_, update
+
+from dicomnode.errors import Fact, NodeError
+from dicomnode.storage import schema
+from dicomnode.storage.database import Database, changed_rows, insert_or_ignore
+from dicomnode.storage.ledger_results import delivery_rows
+from dicomnode.storage.rows import RevisionRow
+from dicomnode.study import FINAL_STATES, DeliveryRow, WorkKey, WorkRow, WorkState, check_transition
+
+_R = schema.revisions
+_W = schema.works
+_G = schema.stages
+
+
+class WorkRows(Database):
+    """Revisions, works, stage times."""
+
+    def open_revision(
+        self, study_key: str, input_digest: str, at: datetime, *, connection: Connection | None = None
+    ) -> tuple[int, bool]:
+        """Revision of an input set: the latest if its digest is equal, else a new one (True)."""
+        with self._writing(connection) as writing:
+            latest = _latest(writing, study_key)
+            if latest is not None and latest.input_digest == input_digest:
+                return latest.revision, False
+            revision = 1 if latest is None else latest.revision + 1
+            row = {"study_key": study_key, "revision": revision, "input_digest": input_digest, "opened_at": at}
+            writing.execute(_R.insert(), row)
+            return revision, True
+
+    def latest_revision(self, study_key: str, *, connection: Connection | None = None) -> RevisionRow | None:
+        """Newest revision of a study."""
+        with self._reading(connection) as reading:
+            return _latest(reading, study_key)
+
+    def settle(self, study_key: str, revision: int, at: datetime, *, connection: Connection | None = None) -> None:
+        """Say that an input set is whole; the first time stands.
+
+        Raises
+        ------
+        NodeError
+            ``internal`` if there is no such revision.
+        """
+        here = (_R.c.study_key == study_key, _R.c.revision == revision)
+        with self._writing(connection) as writing:
+            if writing.execute(select(_R.c.revision).where(*here)).one_or_none() is None:
+                raise NodeError("internal", revision=revision)
+            writing.execute(update(_R).where(*here, _R.c.settled_at.is_(None)).values(settled_at=at))
+
+    def unsettled(self, *, connection: Connection | None = None) -> tuple[RevisionRow, ...]:
+        """Revisions that wait for evidence or the quiet time, oldest first."""
+        query = select(_R).where(_R.c.settled_at.is_(None)).order_by(_R.c.opened_at, _R.c.study_key, _R.c.revision)
+        with self._reading(connection) as reading:
+            return tuple(_revision(row) for row in reading.execute(query))
+
+    def create_work(
+        self, key: WorkKey, input_digest: str, at: datetime, *, connection: Connection | None = None
+    ) -> None:
+        """Enter a queued work; one that is there stays as it is."""
+        row = {
+            **_identity(key),
+            "state": WorkState.QUEUED.value,
+            "facts": "{}",
+            "input_digest": input_digest,
+            "created_at": at,
+        }
+        with self._writing(connection) as writing:
+            insert_or_ignore(writing, _W, (row,))
+
+    def work(self, key: WorkKey, *, connection: Connection | None = None) -> WorkRow | None:
+        """One work with its stage times and deliveries."""
+        with self._reading(connection) as reading:
+            found = work_rows(reading, select(_W).where(*_here(key)))
+        return found[0] if found else None
+
+    def works(
+        self, states: Collection[WorkState] | None = None, *, connection: Connection | None = None
+    ) -> tuple[WorkRow, ...]:
+        """Works in any of the states (None: all), oldest first."""
+        query = select(_W).order_by(_W.c.created_at, _W.c.study_key, _W.c.revision, _W.c.model)
+        if states is not None:
+            query = query.where(_W.c.state.in_([state.value for state in states]))
+        with self._reading(connection) as reading:
+            return work_rows(reading, query)
+
+    def set_work_state(
+        self,
+        key: WorkKey,
+        state: WorkState,
+        *,
+        at: datetime,
+        reason: str | None = None,
+        facts: Mapping[str, Fact] | None = None,
+        connection: Connection | None = None,
+    ) -> None:
+        """Move a work to a state that may follow its own; the same again is fine.
+
+        Parameters
+        ----------
+        reason
+            Code of the new state; None takes the old one away, unless the state stays.
+        facts
+            Joined to those that stand.
+
+        Raises
+        ------
+        NodeError
+            ``transition-forbidden``; ``internal`` if there is no such work.
+        """
+        with self._writing(connection) as writing:
+            row = writing.execute(select(_W.c.state, _W.c.reason, _W.c.facts).where(*_here(key))).one_or_none()
+            if row is None:
+                raise NodeError("internal", works=0)
+            old = WorkState(row.state)
+            check_transition(old, state)
+            values: dict[str, Any] = {"state": state.value, "reason": reason}
+            if old is state and reason is None:
+                values["reason"] = row.reason
+            if facts is not None:
+                values["facts"] = json.dumps({**json.loads(row.facts), **facts}, sort_keys=True)
+            if old is not state:
+                values["settled_at"] = at if state in FINAL_STATES else None
+            writing.execute(update(_W).where(*_here(key)).values(**values))
+
+    def record_stage(self, key: WorkKey, stage: str, seconds: float, *, connection: Connection | None = None) -> None:
+        """Enter how long a stage took; the last run of it stands."""
+        here = (*_same(_G, key), _G.c.stage == stage)
+        with self._writing(connection) as writing:
+            if not changed_rows(writing, update(_G).where(*here).values(seconds=seconds)):
+                writing.execute(_G.insert(), {**_identity(key), "stage": stage, "seconds": seconds})
+
+
+def work_rows(connection: Connection, query: Select[Any]) -> tuple[WorkRow, ...]:
+    """Works that a query over the works' table selects, filled, in three queries whatever their number."""
+    found = connection.execute(query).all()
+    wanted = query.with_only_columns(_W.c.study_key, _W.c.revision, _W.c.model).order_by(None)
+    stages: dict[WorkKey, dict[str, float]] = {}
+    for row in connection.execute(select(_G).where(tuple_(_G.c.study_key, _G.c.revision, _G.c.model).in_(wanted))):
+        stages.setdefault(_key(row), {})[row.stage] = row.seconds
+    deliveries = delivery_rows(connection, wanted)
+    return tuple(_work(row, stages.get(_key(row), {}), deliveries.get(_key(row), ())) for row in found)
+
+
+def _latest(connection: Connection, study_key: str) -> RevisionRow | None:
+    query = select(_R).where(_R.c.study_key == study_key).order_by(_R.c.revision.desc()).limit(1)
+    row = connection.execute(query).one_or_none()
+    return None if row is None else _revision(row)
+
+
+def _revision(row: Row[Any]) -> RevisionRow:
+    return RevisionRow(
+        study_key=row.study_key,
+        revision=row.revision,
+        input_digest=row.input_digest,
+        opened_at=row.opened_at,
+        settled_at=row.settled_at,
+    )
+
+
+def _work(row: Row[Any], stages: dict[str, float], deliveries: tuple[DeliveryRow, ...]) -> WorkRow:
+    return WorkRow(
+        key=_key(row),
+        state=WorkState(row.state),
+        reason=row.reason,
+        facts=json.loads(row.facts),
+        input_digest=row.input_digest,
+        created_at=row.created_at,
+        settled_at=row.settled_at,
+        stages=stages,
+        deliveries=deliveries,
+    )
+
+
+def _key(row: Row[Any]) -> WorkKey:
+    return WorkKey(study_key=row.study_key, revision=row.revision, model=row.model)
+
+
+def _identity(key: WorkKey) -> dict[str, Any]:
+    return {"study_key": key.study_key, "revision": key.revision, "model": key.model}
+
+
+def _same(table: Any, key: WorkKey) -> tuple[Any, ...]:
+    columns = table.c
+    return columns.study_key == key.study_key, columns.revision == key.revision, columns.model == key.model
+
+
+def _here(key: WorkKey) -> tuple[Any, ...]:
+    return _same(_W, key)

@@ -1,0 +1,65 @@
+"""Rows of the ledger that `study` does not already name. Data alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from dicomnode.study import RecordAddress, ResultRole
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevisionRow:
+    """One input set of a study; a late instance opens the next.
+
+    Attributes
+    ----------
+    settled_at
+        When evidence or the quiet time said that the set is whole; None until then.
+    """
+
+    study_key: str
+    revision: int
+    input_digest: str
+    opened_at: datetime
+    settled_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultRow:
+    """One result object, encoded and sealed.
+
+    Attributes
+    ----------
+    result_id
+        Blind name of the object, never its UID.
+    digest
+        SHA-256 of the encoded object, in hex.
+    length
+        Bytes of the encoded object.
+    """
+
+    result_id: str
+    role: ResultRole
+    sop_class_uid: str
+    digest: str
+    length: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuarantineRow:
+    """Something set aside.
+
+    Attributes
+    ----------
+    what
+        Token: ``instance``, ``segment``, ``result``.
+    reason
+        A code of `errors.REASONS`.
+    """
+
+    study_key: str
+    what: str
+    reason: str
+    at: datetime
+    address: RecordAddress | None = None
