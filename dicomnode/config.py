@@ -138,6 +138,9 @@ class ModelsSection(_Section):
 
     folder: Path | None = Field(None, description="folder of model packages; default: those that ship with the node")
     enabled: tuple[str, ...] = Field((), description="names of the models that run; empty: all of the folder")
+    engine: Literal["onnxruntime", "stand-in"] = Field(
+        "onnxruntime", description="what runs the networks; stand-in: thresholds in their place, for tests alone"
+    )
     threads: int = Field(0, ge=0, le=256, description="CPU threads of one inference; 0: one per core")
     maximum_memory_bytes: int = Field(6 * GIBI, ge=256 * MEBI, description="memory that one study may take")
 

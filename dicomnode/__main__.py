@@ -1,0 +1,5 @@
+"""`python -m dicomnode`."""
+
+from dicomnode.cli.main import main
+
+main()

@@ -1,0 +1,199 @@
+"""The command line: reads arguments, calls the service, prints; every error is one coded line with advice."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from dicomnode import __version__, config
+from dicomnode.errors import ConfigError, NodeError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="A DICOM node beside a PACS: receives studies, runs a network on each, answers with Segmentation and Structured Report.",
+)
+_out = Console(highlight=False)
+_err = Console(stderr=True, highlight=False)
+
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", "-c", help="configuration (TOML); without it the embedded defaults hold")
+]
+StateOption = Annotated[Path | None, typer.Option("--state", help="state folder, instead of the configured one")]
+
+
+def main() -> None:
+    """Entry point: runs a command and turns every coded error into one line and an exit status."""
+    try:
+        app()
+    except config.ConfigErrors as error:
+        for problem in error.problems:
+            _err.print(f"[red]error[/] {problem}", soft_wrap=True)
+        sys.exit(2)
+    except NodeError as error:
+        _err.print(f"[red]error[/] {error}", soft_wrap=True)
+        _err.print(f"      {error.reason.advice}", soft_wrap=True)
+        sys.exit(2 if isinstance(error, ConfigError) else 1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def read_config(path: Path | None, state: Path | None = None) -> config.Config:
+    """Configuration of a file or the defaults, with the state folder filled in."""
+    tree = config.load(path) if path else config.Config()
+    folder = state or tree.node.state or config.default_state_folder(os.environ)
+    node = tree.node.model_copy(update={"state": folder.absolute()})
+    return tree.model_copy(update={"node": node})
+
+
+@app.command()
+def serve(
+    config_file: ConfigOption = None,
+    state: StateOption = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="TCP port, instead of the configured one")] = None,
+    quiet_seconds: Annotated[float | None, typer.Option(min=0.1, help="quiet time before delivery")] = None,
+    deliver_to: Annotated[
+        list[str] | None,
+        typer.Option(metavar="AE@HOST:PORT", help="destination of results, besides the configured ones"),
+    ] = None,
+) -> None:
+    """Run the node until SIGTERM or Ctrl-C; it then drains: open associations and running work end first."""
+    from dicomnode.service.node import run
+
+    tree = with_options(read_config(config_file, state), port, quiet_seconds, deliver_to or [])
+    run(tree, os.environ)
+
+
+@app.command()
+def init(
+    path: Annotated[Path, typer.Argument(help="file to write")] = Path("dicomnode.toml"),
+) -> None:
+    """Write a commented configuration with every setting and its default."""
+    from dicomnode.cli.template import render
+
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(render())
+    except FileExistsError:
+        raise config.ConfigErrors((f"{path}: exists already; it was not touched",)) from None
+    except OSError as error:
+        raise config.ConfigErrors((f"{path}: {os.strerror(error.errno or 0)}",)) from None
+    _out.print(f"Wrote {path}. Edit it, then: dicomnode check --config {path}", soft_wrap=True)
+
+
+@app.command()
+def check(config_file: ConfigOption = None, state: StateOption = None) -> None:
+    """Check configuration, keys, disk, models, port and destinations; tell every error at once."""
+    from dicomnode.service.check import examine
+
+    report = examine(read_config(config_file, state), os.environ)
+    for line in report.lines:
+        _out.print(f"[green]ok[/]    {line}", soft_wrap=True)
+    for line in report.warnings:
+        _out.print(f"[yellow]note[/]  {line}", soft_wrap=True)
+    for line in report.errors:
+        _err.print(f"[red]error[/] {line}", soft_wrap=True)
+    if report.errors:
+        raise typer.Exit(2)
+
+
+@app.command()
+def infer(
+    source: Annotated[Path, typer.Argument(help="folder (or file) with DICOM images")],
+    output: Annotated[Path, typer.Argument(help="folder for the results")],
+    model: Annotated[str | None, typer.Option(help="name of the model; default: all that are enabled")] = None,
+    config_file: ConfigOption = None,
+    state: StateOption = None,
+) -> None:
+    """Run a model on a folder of DICOM and write SEG, SR and key image with the source's identity."""
+    from dicomnode.cli.offline import infer_folder
+
+    infer_folder(read_config(config_file, state), source, output, model=model, console=_out)
+
+
+@app.command()
+def deidentify(
+    source: Annotated[Path, typer.Argument(help="folder (or file) with DICOM objects")],
+    output: Annotated[Path, typer.Argument(help="folder for the de-identified objects")],
+    *,
+    policy: Annotated[str, typer.Option(help="ai (what the network sees) or export (what may leave)")] = "export",
+    map_file: Annotated[
+        Path | None, typer.Option("--map", help="write JSON: relative source path → relative output path")
+    ] = None,
+    config_file: ConfigOption = None,
+    state: StateOption = None,
+) -> None:
+    """De-identify a folder of DICOM; what cannot be proved clean is withheld, with its reason in _withheld.json."""
+    from dicomnode.cli.offline import deidentify_folder
+
+    tree = read_config(config_file, state)
+    deidentify_folder(tree, source, output, policy=policy, map_file=map_file, console=_out)
+
+
+@app.command()
+def studies(
+    json_output: Annotated[bool, typer.Option("--json", help="machine-readable")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="newest studies first")] = 50,
+    config_file: ConfigOption = None,
+    state: StateOption = None,
+) -> None:
+    """List studies with their state, stage times and deliveries."""
+    from dicomnode.cli.listing import list_studies
+
+    list_studies(read_config(config_file, state), limit=limit, as_json=json_output, console=_out)
+
+
+@app.command()
+def demo(
+    study: Annotated[Path | None, typer.Option(help="folder of your own study; default: a phantom")] = None,
+    folder: Annotated[Path, typer.Option(help="where the demo keeps its things")] = Path("demo"),
+) -> None:
+    """One study all the way: node, chest CT, results in a PACS, and a picture."""
+    from dicomnode.cli.demo import run_demo
+
+    run_demo(study, folder, _out)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    _out.print(__version__)
+
+
+def with_options(
+    tree: config.Config, port: int | None, quiet_seconds: float | None, deliver_to: list[str]
+) -> config.Config:
+    """Configuration with the options of `serve` laid over it.
+
+    Raises
+    ------
+    ConfigErrors
+        If a destination is not written AE@HOST:PORT.
+    """
+    data = tree.model_dump(exclude_unset=True)
+    if port is not None:
+        data.setdefault("listen", {})["port"] = port
+    if quiet_seconds is not None:
+        data.setdefault("completion", {})["quiet_seconds"] = quiet_seconds
+    destinations = list(data.get("destinations", ()))
+    for number, text in enumerate(deliver_to, 1):
+        destinations.append(_destination(text, f"option-{number}"))
+    return config.parse({**data, "destinations": destinations})
+
+
+def _destination(text: str, name: str) -> dict[str, str | int]:
+    ae_title, _, address = text.partition("@")
+    host, _, port = address.rpartition(":")
+    if not (ae_title and host and port.isdigit()):
+        raise config.ConfigErrors((f"--deliver-to {text}: write it AE@HOST:PORT, for instance ORTHANC@127.0.0.1:4242",))
+    return {"name": name, "ae_title": ae_title, "host": host.strip("[]"), "port": int(port)}
+
+
+__all__ = ["app", "main", "read_config", "with_options"]

@@ -1,0 +1,78 @@
+"""The commented configuration that `dicomnode init` writes, made out of the configuration tree itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from dicomnode.config import Config, Destination, Tls
+
+_HEAD = """\
+# Configuration of dicomnode. Every setting is written with its default behind a "#": take the "#" away to change it.
+# `dicomnode check --config <this file>` tells every error at once; `dicomnode serve --config <this file>` runs it.
+"""
+
+
+def render() -> str:
+    """Text of a configuration in which everything is a comment but the section headings."""
+    parts = [_HEAD]
+    for name, field in Config.model_fields.items():
+        if name == "destinations":
+            parts.append(_destinations())
+            continue
+        section = field.annotation
+        if isinstance(section, type) and issubclass(section, BaseModel):
+            doc = (section.__doc__ or "").strip().splitlines()[0]
+            parts.append(f"# {doc}\n[{name}]\n" + "".join(_lines(section)))
+    return "\n".join(parts)
+
+
+def _lines(section: type[BaseModel]) -> list[str]:
+    lines = []
+    for name, field in section.model_fields.items():
+        lines.append(f"# {field.description}\n")
+        if name == "tls":
+            lines.append(f"#{name} = {_tls()}\n")
+        elif field.is_required() or field.default is None:
+            lines.append(f"#{name} = {_example(name)}\n")
+        else:
+            lines.append(f"#{name} = {_value(field.default)}\n")
+    return lines
+
+
+def _destinations() -> str:
+    doc = (Destination.__doc__ or "").strip().rstrip(".")
+    body = "".join(f"#{line}" if not line.startswith("#") else line for line in _lines(Destination))
+    return f"# {doc}: one block for each, as many as there are.\n#[[destinations]]\n{body}"
+
+
+def _tls() -> str:
+    pairs = ", ".join(f"{name} = {_example(name)}" for name in Tls.model_fields)
+    return "{" + pairs + "}"
+
+
+def _example(name: str) -> str:
+    examples: dict[str, Any] = {
+        "state": "/var/lib/dicomnode",
+        "folder": "/etc/dicomnode/folder",
+        "name": "pacs",
+        "ae_title": "PACS",
+        "host": "pacs.example.org",
+        "port": 104,
+        "calling_ae_title": "DICOMNODE",
+        "certificate": "/etc/dicomnode/tls/node.pem",
+        "private_key": "/etc/dicomnode/tls/node.key",
+        "trusted_certificates": "/etc/dicomnode/tls/authorities.pem",
+    }
+    return _value(examples[name])
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_value(item) for item in value) + "]"
+    if isinstance(value, Path):
+        return json.dumps(str(value))
+    return json.dumps(value)

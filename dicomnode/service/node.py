@@ -1,0 +1,246 @@
+"""The composition root: builds the rooms of a node, joins them, starts them in order and ends them in order."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Mapping
+from types import FrameType
+
+from dicomnode import __version__
+from dicomnode.config import Config
+from dicomnode.events import Emit
+from dicomnode.network.acceptor import Acceptor
+from dicomnode.network.requestor import Requestor
+from dicomnode.service import rooms
+from dicomnode.service.notify import Notifier
+from dicomnode.service.rooms import Layout
+from dicomnode.service.telemetry import configure, report_fault
+from dicomnode.storage.datakeys import DataKeys
+from dicomnode.storage.ledger import Ledger
+from dicomnode.storage.lock import StateLock
+from dicomnode.storage.objects import Objects
+from dicomnode.storage.spool import Spool
+from dicomnode.workflow.activity import ActivityTable
+from dicomnode.workflow.admission import Admission
+from dicomnode.workflow.completion import Completion
+from dicomnode.workflow.conflicts import Conflicts
+from dicomnode.workflow.delivery import Delivery
+from dicomnode.workflow.indexing import Indexer
+from dicomnode.workflow.pipeline import DurableQueue
+from dicomnode.workflow.reception import Reception
+from dicomnode.workflow.recovery import Recovery
+from dicomnode.workflow.retention import Retention
+from dicomnode.workflow.stages import Rooms, Stages, limits_of
+
+#: Seconds that a drain gives to open associations and to running stages.
+DRAIN_SECONDS = 60.0
+_SWEEP_SECONDS = 3600.0
+
+
+class Node:
+    """A node: `start` it, `stop` it; what it was doing when it was killed it takes up at its next start.
+
+    Parameters
+    ----------
+    tree
+        Configuration with its state folder filled in.
+    environment
+        The process's environment: systemd's folders are named there.
+    emit
+        Where events go.
+
+    Raises
+    ------
+    NodeError
+        When the state folder is in use, a key is missing, a model is damaged, or the disk cannot keep data.
+    """
+
+    def __init__(self, tree: Config, environment: Mapping[str, str], emit: Emit) -> None:
+        self._tree = tree
+        self._emit = emit
+        self._ending = threading.Event()
+        layout = Layout.of(tree)
+        rooms.make_state_folder(layout)
+        self._lock = StateLock(layout.state)
+        ring = rooms.open_key_ring(tree, layout, environment, create=True)
+        self._ledger = Ledger.open(layout.ledger)
+        self._keys = DataKeys(self._ledger, ring)
+        self._spool = Spool(layout.spool, tree.intake, self._keys)
+        self._objects = Objects(layout.objects, self._keys)
+        self._analysts = rooms.open_analysts(tree, ring, self._ledger)
+        self._activity = ActivityTable()
+        self._build_work(ring.derivation)
+        self._build_intake(ring.derivation)
+
+    def _build_work(self, derivation_key: bytes) -> None:
+        tree, emit = self._tree, self._emit
+        storage = Rooms(
+            spool=self._spool,
+            ledger=self._ledger,
+            objects=self._objects,
+            derivation_key=derivation_key,
+            analysts=self._analysts,
+        )
+        self._stages = Stages(
+            storage,
+            tree,
+            released=lambda study_key: self._admission.release(study_key),
+            pause=self._ending.wait,
+            report=lambda where, error: report_fault(emit, where, error),
+            clock=rooms.now,
+            monotonic=time.monotonic,
+            emit=emit,
+        )
+        names = tuple(destination.name for destination in tree.destinations)
+        self._delivery = Delivery(
+            self._ledger,
+            self._objects,
+            destinations={
+                destination.name: Requestor(
+                    destination, calling_ae_title=destination.calling_ae_title or tree.node.ae_title
+                )
+                for destination in tree.destinations
+            },
+            settings=tree.delivery,
+            report=lambda where, error: report_fault(emit, where, error),
+            clock=rooms.now,
+            emit=emit,
+        )
+        self._queue = DurableQueue(
+            self._ledger.engine,
+            self._ledger.url,
+            run_stage=self._stages.run,
+            run_delivery=lambda key, destination, number: self._delivery.attempt(self._queue, key, destination, number),
+            destinations=names,
+        )
+        self._admission = Admission(
+            self._ledger,
+            self._queue,
+            models=tuple(self._analysts),
+            destinations=names,
+            flush=lambda: self._indexer.flush(),
+            close_segments=self._spool.close_study,
+            clock=rooms.now,
+            emit=emit,
+        )
+        self._retention = Retention(
+            self._ledger,
+            self._spool,
+            self._objects,
+            self._keys,
+            settings=tree.retention,
+            clock=rooms.now,
+            emit=emit,
+        )
+
+    def _build_intake(self, derivation_key: bytes) -> None:
+        tree, emit = self._tree, self._emit
+        limits = limits_of(tree)
+        conflicts = Conflicts(self._ledger, self._spool, tree.reading, limits=limits, clock=rooms.now, emit=emit)
+        self._indexer = Indexer(self._ledger, conflict=conflicts.resolve, emit=emit)
+        self._completion = Completion(
+            self._activity,
+            start=self._admission.start,
+            settle=self._admission.settle,
+            settings=tree.completion,
+            monotonic=time.monotonic,
+            emit=emit,
+        )
+        self._recovery = Recovery(
+            self._ledger,
+            self._spool,
+            self._activity,
+            self._queue,
+            derivation_key=derivation_key,
+            quiet_seconds=tree.completion.quiet_seconds,
+            clock=rooms.now,
+            monotonic=time.monotonic,
+            emit=emit,
+        )
+        reception = Reception(
+            spool=self._spool,
+            indexer=self._indexer,
+            activity=self._activity,
+            derivation_key=derivation_key,
+            wake=self._completion.wake,
+            clock=rooms.now,
+            monotonic=time.monotonic,
+            emit=emit,
+        )
+        self._acceptor = Acceptor(
+            tree.listen,
+            tree.intake,
+            ae_title=tree.node.ae_title,
+            limits=limits,
+            reception=reception,
+            emit=emit,
+        )
+
+    def start(self) -> tuple[str, int]:
+        """Take up what was interrupted, then listen; returns the bound address."""
+        self._recovery.rebuild_index()
+        self._indexer.begin()
+        self._queue.launch()
+        self._recovery.resume()
+        self._completion.begin()
+        host, port = self._acceptor.start()
+        self._emit(
+            "node.ready",
+            host=host,
+            port=port,
+            ae_title=self._tree.node.ae_title,
+            version=__version__,
+            mode=self._spool.write_mode,
+            models=len(self._analysts),
+            destinations=len(self._tree.destinations),
+        )
+        return host, port
+
+    def sweep(self) -> None:
+        """Shred what is past its time."""
+        self._retention.sweep()
+
+    def stop(self, seconds: float = DRAIN_SECONDS) -> None:
+        """Drain: no new associations, open ones may end, running stages end; then close everything."""
+        self._ending.set()
+        self._acceptor.drain(seconds)
+        self._completion.end()
+        self._indexer.end()
+        self._queue.close(seconds)
+        self.close()
+
+    def close(self) -> None:
+        """Give back files and memory."""
+        self._spool.close()
+        for analyst in self._analysts.values():
+            analyst.close()
+        self._ledger.close()
+        self._lock.release()
+        self._emit("node.stopped")
+
+
+def run(tree: Config, environment: Mapping[str, str]) -> None:
+    """Run a node in the foreground until SIGTERM or SIGINT, then drain it."""
+    emit = configure(tree.logging)
+    notifier = Notifier(environment)
+    ended = threading.Event()
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        ended.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+    node = Node(tree, environment, emit)
+    host, port = node.start()
+    notifier.ready(f"{tree.node.ae_title} listens on {host} port {port}")
+    next_sweep = time.monotonic()
+    while not ended.wait(notifier.watchdog_seconds or 5.0):
+        notifier.alive()
+        if time.monotonic() >= next_sweep:
+            node.sweep()
+            next_sweep = time.monotonic() + _SWEEP_SECONDS
+    notifier.stopping()
+    emit("node.draining")
+    node.stop()

@@ -1,0 +1,142 @@
+"""Constructs rooms out of the configuration: what the node, the checks and the offline commands build the same way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from dicomnode.config import Config
+from dicomnode.deidentification.apply import Deidentifier
+from dicomnode.deidentification.policy import AI, Policy
+from dicomnode.deidentification.pseudonyms import Pseudonyms
+from dicomnode.errors import ModelError
+from dicomnode.inference import standin
+from dicomnode.inference.engine import Engine
+from dicomnode.inference.onnx import OnnxEngine
+from dicomnode.inference.package import Package, load_all, shipped_models_folder
+from dicomnode.storage.keys import KeyRing, has_credentials, open_credentials, open_keys
+from dicomnode.storage.ledger import Ledger
+from dicomnode.workflow.analysis import Analyst
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """Where things lie in the state folder."""
+
+    state: Path
+    keys: Path
+    ledger: Path
+    spool: Path
+    objects: Path
+
+    @classmethod
+    def of(cls, tree: Config) -> Layout:
+        """Layout of a configuration whose state folder is filled in."""
+        if tree.node.state is None:
+            raise ValueError("the state folder is filled in before rooms are built")
+        state = tree.node.state
+        return cls(
+            state=state,
+            keys=tree.keys.folder or state / "keys",
+            ledger=state / "ledger.sqlite",
+            spool=state / "spool",
+            objects=state / "objects",
+        )
+
+
+def now() -> datetime:
+    """Wall clock."""
+    return datetime.now(UTC)
+
+
+def make_state_folder(layout: Layout) -> None:
+    """The state folder, readable by its owner alone."""
+    layout.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def open_key_ring(tree: Config, layout: Layout, environment: Mapping[str, str], *, create: bool) -> KeyRing:
+    """Keys of systemd's credentials or of the keys folder, as the configuration says.
+
+    Raises
+    ------
+    KeyStoreError
+        When they are missing, wrong, or readable by others.
+    """
+    given = environment.get("CREDENTIALS_DIRECTORY")
+    credentials = Path(given) if given else None
+    source = tree.keys.source
+    if source == "credentials" or (source == "auto" and has_credentials(credentials)):
+        return open_credentials(credentials or Path("/run/credentials/dicomnode.service"))
+    return open_keys(layout.keys, create=create, sealed_with=(layout.ledger, layout.spool))
+
+
+def load_packages(tree: Config) -> tuple[Package, ...]:
+    """Model packages that are enabled.
+
+    Raises
+    ------
+    ModelError
+        With everything that is wrong with them.
+    """
+    return load_all(tree.models.folder or shipped_models_folder(), tree.models.enabled)
+
+
+def open_engine(tree: Config, package: Package) -> Engine:
+    """Engine that runs a package."""
+    if tree.models.engine == "stand-in":
+        return standin.StandInEngine(package.manifest)
+    return OnnxEngine.from_package(package, threads=tree.models.threads)
+
+
+def open_pseudonyms(tree: Config, ring: KeyRing) -> Pseudonyms:
+    """Pseudonyms of the configured project."""
+    settings = tree.deidentification
+    return Pseudonyms(
+        ring.derivation,
+        project=settings.project,
+        default_issuer=settings.default_issuer,
+        maximum_date_shift_days=settings.maximum_date_shift_days,
+    )
+
+
+def open_deidentifier(tree: Config, ring: KeyRing, policy: Policy = AI) -> Deidentifier:
+    """De-identification of one policy."""
+    return Deidentifier(policy, open_pseudonyms(tree, ring))
+
+
+def open_analysts(
+    tree: Config, ring: KeyRing, ledger: Ledger, packages: tuple[Package, ...] | None = None
+) -> dict[str, Analyst]:
+    """One analyst for every enabled model, by name.
+
+    Raises
+    ------
+    ModelError
+        ``no-model`` when there is none; ``model-package-invalid``.
+    """
+    chosen = load_packages(tree) if packages is None else packages
+    if not chosen:
+        raise ModelError("no-model")
+    issued_at = issue_clock(ledger)
+    return {
+        package.manifest.name: Analyst(
+            package,
+            open_engine(tree, package),
+            open_deidentifier(tree, ring),
+            tree=tree,
+            derivation_key=ring.derivation,
+            issued_at=issued_at,
+        )
+        for package in chosen
+    }
+
+
+def issue_clock(ledger: Ledger) -> Callable[[str], datetime]:
+    """Moment at which a result was first issued, in local time: the first call for a key decides, for good."""
+
+    def issued_at(key: str) -> datetime:
+        return ledger.issue_time(key, now().replace(microsecond=0)).astimezone()
+
+    return issued_at

@@ -1,0 +1,62 @@
+"""Logs: events become lines, and the one place where facts pass the allow-list.
+
+The only module that configures structlog; rooms get an `Emit` handed in.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+import warnings
+from typing import IO, Final
+
+import structlog
+
+from dicomnode.config import LoggingSection
+from dicomnode.errors import REASONS
+from dicomnode.events import Emit, Fact, admit
+
+_LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+_FOREIGN: Final = ("pynetdicom", "pydicom", "dbos", "highdicom", "alembic", "sqlalchemy", "asyncio")
+
+
+def configure(settings: LoggingSection, *, stream: IO[str] | None = None) -> Emit:
+    """Send events to a stream (standard error by default) as JSON or for a console; returns where rooms drop them.
+
+    Libraries' own loggers are silenced: they write Data Sets and names.
+    """
+    out = stream or sys.stderr
+    for name in _FOREIGN:
+        logger = logging.getLogger(name)
+        logger.handlers = [logging.NullHandler()]
+        logger.propagate = False
+    warnings.simplefilter("ignore")  # a library's warning may quote a value; errors reach us as exceptions
+    console = settings.format == "console" or (settings.format == "auto" and out.isatty())
+    renderer = structlog.dev.ConsoleRenderer(colors=out.isatty()) if console else structlog.processors.JSONRenderer()
+    logger = structlog.wrap_logger(
+        structlog.PrintLogger(out),
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[settings.level]),
+        cache_logger_on_first_use=True,
+    )
+
+    def emit(name: str, /, *, level: str = "info", **facts: Fact) -> None:
+        admitted = admit(facts)
+        reason = admitted.get("reason")
+        if isinstance(reason, str) and reason in REASONS:
+            admitted["advice"] = REASONS[reason].advice
+        logger.log(_LEVELS.get(level, 20), name, **{key: fact for key, fact in admitted.items() if fact is not None})
+
+    return emit
+
+
+def report_fault(emit: Emit, where: str, error: BaseException) -> None:
+    """Write an unforeseen exception down: its type and the lines of our code that it passed, never its text."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "dicomnode" in frame.filename]
+    place = " < ".join(f"{frame.filename.rsplit('/', 2)[-1]}:{frame.lineno}" for frame in reversed(frames[-6:]))
+    emit("node.fault", level="error", kind=type(error).__name__, origin=place[:200], stage=where, reason="internal")

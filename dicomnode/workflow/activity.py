@@ -1,0 +1,87 @@
+"""What is going on right now: which studies are arriving, over which associations, and when each fell silent.
+
+Memory of one process; the ledger holds what must survive. Times are monotonic seconds, handed in by the caller.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Activity:
+    """Activity of one study.
+
+    Attributes
+    ----------
+    last_received
+        Monotonic seconds of its last instance.
+    last_released
+        Monotonic seconds at which the last association that carried it ended; None while none has.
+    open_associations
+        Associations that carried it and are still open.
+    """
+
+    study_key: str
+    last_received: float
+    last_released: float | None
+    open_associations: int
+
+
+@dataclass(slots=True)
+class _Study:
+    last_received: float
+    last_released: float | None = None
+    associations: set[str] = field(default_factory=set)
+
+
+class ActivityTable:
+    """Arrivals per study; every method may be called from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._studies: dict[str, _Study] = {}
+
+    def received(self, study_key: str, association_id: str, now: float) -> None:
+        """An instance of the study was made durable."""
+        with self._lock:
+            study = self._studies.setdefault(study_key, _Study(now))
+            study.last_received = max(study.last_received, now)
+            study.associations.add(association_id)
+
+    def remembered(self, study_key: str, last_received: float) -> None:
+        """A study is known from before this process began."""
+        with self._lock:
+            if study_key not in self._studies:
+                self._studies[study_key] = _Study(last_received, last_received)
+
+    def ended(self, association_id: str, now: float) -> tuple[str, ...]:
+        """An association was released or aborted; returns the studies that it carried."""
+        with self._lock:
+            carried = [key for key, study in self._studies.items() if association_id in study.associations]
+            for key in carried:
+                study = self._studies[key]
+                study.associations.discard(association_id)
+                study.last_released = now
+            return tuple(carried)
+
+    def forget(self, study_key: str, last_received: float) -> None:
+        """The study is settled; kept nonetheless if an instance came after `last_received`."""
+        with self._lock:
+            study = self._studies.get(study_key)
+            if study is not None and study.last_received <= last_received and not study.associations:
+                del self._studies[study_key]
+
+    def snapshot(self) -> tuple[Activity, ...]:
+        """All studies that are not settled."""
+        with self._lock:
+            return tuple(
+                Activity(
+                    study_key=key,
+                    last_received=study.last_received,
+                    last_released=study.last_released,
+                    open_associations=len(study.associations),
+                )
+                for key, study in self._studies.items()
+            )

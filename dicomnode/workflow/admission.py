@@ -1,0 +1,124 @@
+"""Closing an input set: one transaction that opens a revision, creates the works and queues them; and letting results go.
+
+Everything here is idempotent: a node that was killed anywhere in it does the same again after its start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from dicomnode.events import Emit
+from dicomnode.storage.ledger import Ledger
+from dicomnode.study import FINAL_STATES, WorkKey, WorkRow, WorkState, input_digest
+from dicomnode.workflow.ports import Clock, Queue
+
+_UNTOUCHABLE = FINAL_STATES | {WorkState.DELIVERING}
+
+
+class Admission:
+    """Opens revisions of a study's input and lets finished work be delivered.
+
+    Parameters
+    ----------
+    ledger
+        Where states stand.
+    queue
+        Durable queue.
+    models
+        Names of the models that look at every study.
+    destinations
+        Names of where results go.
+    flush
+        Waits until the index has caught up with the spool; False when it has not.
+    close_segments
+        Closes the spool's segments of a study that is settled.
+    clock, emit
+        Wall clock in UTC; where events go.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        queue: Queue,
+        *,
+        models: Sequence[str],
+        destinations: Sequence[str],
+        flush: Callable[[], bool],
+        close_segments: Callable[[str], None],
+        clock: Clock,
+        emit: Emit,
+    ) -> None:
+        self._ledger = ledger
+        self._queue = queue
+        self._models = tuple(models)
+        self._destinations = tuple(destinations)
+        self._flush = flush
+        self._close_segments = close_segments
+        self._clock = clock
+        self._emit = emit
+
+    def start(self, study_key: str) -> None:
+        """Open a revision for what has come and queue its work; nothing happens if there is one already."""
+        if not self._flush():
+            return
+        with self._ledger.transaction() as connection:
+            revision = self._open(connection, study_key)
+        if revision is not None:
+            self._emit("study.started", study=study_key, revision=revision)
+
+    def settle(self, study_key: str) -> None:
+        """The study is whole: as `start`; its results may go out as soon as they are ready."""
+        self._flush()
+        now = self._clock()
+        with self._ledger.transaction() as connection:
+            self._open(connection, study_key)
+            latest = self._ledger.latest_revision(study_key, connection=connection)
+            if latest is None or latest.settled_at is not None:
+                return
+            self._ledger.settle(study_key, latest.revision, now, connection=connection)
+        self._close_segments(study_key)
+        self._emit("study.settled", study=study_key, revision=latest.revision)
+        self.release(study_key)
+
+    def release(self, study_key: str) -> None:
+        """Queue the delivery of every finished work of the latest revision, if that is settled."""
+        with self._ledger.transaction() as connection:
+            latest = self._ledger.latest_revision(study_key, connection=connection)
+            study = self._ledger.study(study_key, connection=connection)
+            if latest is None or latest.settled_at is None or study is None:
+                return
+            for work in study.works:
+                if work.state is WorkState.READY and work.key.revision == latest.revision:
+                    self._deliver(connection, work.key)
+
+    def _deliver(self, connection: Any, key: WorkKey) -> None:
+        now = self._clock()
+        self._ledger.set_work_state(key, WorkState.DELIVERING, at=now, connection=connection)
+        for destination in self._destinations:
+            self._queue.enqueue_delivery(connection, key, destination, 1, 0.0)
+        if not self._destinations:
+            self._ledger.set_work_state(key, WorkState.DONE, at=now, connection=connection)
+
+    def _open(self, connection: Any, study_key: str) -> int | None:
+        """Number of a newly opened revision, or None where the input has one."""
+        rows = self._ledger.instances(study_key, connection=connection)
+        if not rows:
+            return None
+        digest = input_digest([(row.instance_key, row.digest) for row in rows])
+        now = self._clock()
+        revision, new = self._ledger.open_revision(study_key, digest, now, connection=connection)
+        if not new:
+            return None
+        study = self._ledger.study(study_key, connection=connection)
+        for work in () if study is None else study.works:
+            self._supersede(connection, work)
+        for model in self._models:
+            key = WorkKey(study_key=study_key, revision=revision, model=model)
+            self._ledger.create_work(key, digest, now, connection=connection)
+            self._queue.enqueue_work(connection, key)
+        return revision
+
+    def _supersede(self, connection: Any, work: WorkRow) -> None:
+        if work.state not in _UNTOUCHABLE:
+            self._ledger.set_work_state(work.key, WorkState.SUPERSEDED, at=self._clock(), connection=connection)

@@ -1,0 +1,267 @@
+"""From the images of one series to encoded results: the way that the node and the offline commands share.
+
+Holds no state of a study and touches no disk; what it needs is handed in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from pydicom import Dataset
+
+from dicomnode import __version__
+from dicomnode.config import Config
+from dicomnode.deidentification.apply import Deidentifier
+from dicomnode.deidentification.vault import source_identity
+from dicomnode.errors import StudyError
+from dicomnode.findings import Algorithm, Findings
+from dicomnode.identity import SourceIdentity
+from dicomnode.imaging import measure, render, volume
+from dicomnode.imaging.decode import Decoder
+from dicomnode.imaging.volume import Volume
+from dicomnode.inference.engine import Engine
+from dicomnode.inference.package import Package
+from dicomnode.inference.segment import segment
+from dicomnode.results.context import ResultContext
+from dicomnode.results.encode import EncodedResult, KeyImage, ResultInput, encode_results
+from dicomnode.results.report_groups import KeyContour
+from dicomnode.study import mint_uid
+
+Labels = npt.NDArray[np.uint8]
+Progress = Callable[[float], None]
+#: Raised when a change of the node's own code changes results of the same input.
+_GENERATION: Final = "1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copied:
+    """Pseudonymous copies of a series, and the identity that they lost."""
+
+    datasets: tuple[Dataset, ...] = field(repr=False)
+    identity: SourceIdentity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Analysis:
+    """What a model makes of one series.
+
+    Attributes
+    ----------
+    sources
+        Pseudonymous headers in source order.
+    labels
+        uint8 (slices, rows, columns) on the source grid, in source order.
+    """
+
+    sources: tuple[Dataset, ...] = field(repr=False)
+    volume: Volume
+    labels: Labels = field(repr=False)
+    findings: Findings
+
+    def packed_labels(self) -> bytes:
+        """Shape and deflated voxels."""
+        shape = np.asarray(self.labels.shape, "<i4").tobytes()
+        return shape + zlib.compress(self.labels.tobytes(), 1)
+
+
+def unpack_labels(data: bytes) -> Labels:
+    """Inverse of `Analysis.packed_labels`."""
+    shape = np.frombuffer(data[:12], "<i4")
+    return np.frombuffer(zlib.decompress(data[12:]), np.uint8).reshape(tuple(int(size) for size in shape))
+
+
+def copy_series(datasets: Iterable[Dataset], deidentifier: Deidentifier) -> Copied:
+    """De-identify the images of one series, in source order.
+
+    Raises
+    ------
+    StudyError
+        ``withheld-*`` when an image cannot be de-identified.
+    """
+    copies: list[Dataset] = []
+    uids: dict[str, str] = {}
+    first: Dataset | None = None
+    for dataset in datasets:
+        done = deidentifier.deidentify(dataset)
+        copies.append(done.dataset)
+        uids.update(done.uids)
+        if first is None:
+            first = dataset
+    if first is None:
+        raise StudyError("no-suitable-series")
+    return Copied(datasets=tuple(copies), identity=source_identity([first], uids))
+
+
+class Analyst:
+    """One model with its engine, ready to look at series.
+
+    Parameters
+    ----------
+    package, engine
+        The model.
+    deidentifier
+        Of the policy ``ai``.
+    tree
+        Configuration.
+    derivation_key
+        Key under which UIDs are minted.
+    issued_at
+        Gives the moment at which a result was first issued: stable for one result key, so that the same result is
+        the same bytes.
+    """
+
+    def __init__(
+        self,
+        package: Package,
+        engine: Engine,
+        deidentifier: Deidentifier,
+        *,
+        tree: Config,
+        derivation_key: bytes,
+        issued_at: Callable[[str], datetime],
+    ) -> None:
+        self.package = package
+        self.deidentifier = deidentifier
+        self._engine = engine
+        self._tree = tree
+        self._key = derivation_key
+        self._issued_at = issued_at
+
+    def analyse(self, copies: Sequence[Dataset], progress: Progress | None = None) -> Analysis:
+        """Run the network and measure.
+
+        Parameters
+        ----------
+        copies
+            Pseudonymous images of one series, in any order.
+
+        Raises
+        ------
+        StudyError
+            ``geometry-*``, ``pixel-*``, ``memory-too-large``, or ``nothing-found``.
+        ModelError
+            ``inference-failed``.
+        """
+        built, ordered = self._volume(copies)
+        manifest = self.package.manifest
+        limit = self._tree.models.maximum_memory_bytes
+        labels = segment(built, manifest, self._engine, progress=progress, maximum_memory_bytes=limit)
+        if not labels.any():
+            raise StudyError("nothing-found", slices=labels.shape[0])
+        regions, remarks = measure.measure(
+            built.values,
+            labels,
+            built.padding,
+            built.geometry,
+            manifest.segments,
+            density=manifest.density,
+            acquisition=measure.acquisition_of(ordered[0]),
+        )
+        findings = Findings(algorithm=self.algorithm(), segments=manifest.segments, regions=regions, remarks=remarks)
+        return Analysis(sources=_bare(ordered), volume=built, labels=labels, findings=findings)
+
+    def recall(self, copies: Sequence[Dataset], labels: bytes, findings: dict[str, Any]) -> Analysis:
+        """The analysis again, out of what was sealed before a crash."""
+        built, ordered = self._volume(copies)
+        return Analysis(
+            sources=_bare(ordered),
+            volume=built,
+            labels=unpack_labels(labels),
+            findings=Findings.from_json(findings),
+        )
+
+    def encode(self, analysis: Analysis, *, identity: SourceIdentity, input_digest: str) -> tuple[EncodedResult, ...]:
+        """Results of an analysis, with the source's identity, proved and encoded.
+
+        Raises
+        ------
+        StudyError
+            ``result-*`` when a proof fails.
+        """
+        given = ResultInput(
+            labels=analysis.labels,
+            sources=analysis.sources,
+            findings=analysis.findings,
+            contours=contours_of(analysis),
+            key_image=picture_of(analysis),
+        )
+        return encode_results(given, self._context(analysis.findings.algorithm, input_digest), identity)
+
+    def algorithm(self) -> Algorithm:
+        """Which algorithm this is."""
+        manifest = self.package.manifest
+        return Algorithm(
+            name=manifest.name,
+            version=manifest.version,
+            title=manifest.title,
+            manufacturer=manifest.manufacturer,
+            digest=self.package.digest,
+            engine=str(self._engine.info),
+            research_only=manifest.research_only,
+        )
+
+    def close(self) -> None:
+        """Give the engine's memory back."""
+        self._engine.close()
+
+    def _volume(self, copies: Sequence[Dataset]) -> tuple[Volume, list[Dataset]]:
+        limits = self._tree.reading
+        with Decoder(timeout_seconds=limits.decode_timeout_seconds, memory_bytes=limits.decode_memory_bytes) as decoder:
+            built = volume.build(copies, decoder=decoder)
+        return built, [copies[index] for index in built.geometry.order]
+
+    def _context(self, algorithm: Algorithm, input_digest: str) -> ResultContext:
+        """Everything that can change a result goes into its UIDs (design section 2)."""
+        settings = self._tree.results.model_dump(mode="json") | self._tree.node.model_dump(
+            mode="json", include={"station_name", "institution_name"}
+        )
+        changing = json.dumps(
+            [input_digest, algorithm.digest, algorithm.engine, __version__, _GENERATION, settings], sort_keys=True
+        )
+        whole = hashlib.sha256(changing.encode()).hexdigest()
+
+        def mint(role: str, *parts: str) -> str:
+            return mint_uid(self._key, f"result:{role}", whole, *parts)
+
+        return ResultContext(
+            mint=mint,
+            content_datetime=self._issued_at(whole),
+            series_number_base=self._tree.results.series_number_base,
+            station_name=self._tree.node.station_name,
+            institution_name=self._tree.node.institution_name,
+            software_versions=(__version__,),
+            device_uid=mint_uid(self._key, "device"),
+        )
+
+
+def contours_of(analysis: Analysis) -> tuple[KeyContour, ...]:
+    """Outline of every segment on its key slice."""
+    key_slices = render.key_slices(analysis.labels)
+    found = []
+    for number, index in sorted(key_slices.items()):
+        points = render.contour(analysis.labels[index] == number)
+        found.append(KeyContour(segment=number, slice_index=index, points=tuple(points)))
+    return tuple(found)
+
+
+def picture_of(analysis: Analysis) -> KeyImage:
+    """Key image of an analysis."""
+    picture = render.key_image(analysis.volume, analysis.labels, analysis.findings)
+    return KeyImage(rgb=picture.rgb, slices=picture.slices)
+
+
+def _bare(datasets: Iterable[Dataset]) -> tuple[Dataset, ...]:
+    bare = []
+    for dataset in datasets:
+        if "PixelData" in dataset:
+            del dataset["PixelData"]
+        bare.append(dataset)
+    return tuple(bare)

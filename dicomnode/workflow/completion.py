@@ -1,0 +1,154 @@
+"""When a study is whole: a pure rule, and the thread that acts on it.
+
+Released association may *start* work; delivery waits for the quiet time (design section 4). The rule knows no clock
+and no ledger; the thread knows nothing of DICOM.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+from dicomnode.config import CompletionSection
+from dicomnode.errors import NodeError
+from dicomnode.events import Emit
+from dicomnode.workflow.activity import Activity, ActivityTable
+
+#: Seconds of silence after a release before work starts early: senders that open one association per image would
+#: else start it anew with every image.
+EARLY_START_SECONDS = 1.0
+
+
+class Move(Enum):
+    """What to do with a study."""
+
+    WAIT = "wait"
+    START = "start"
+    SETTLE = "settle"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A move, and in how many seconds to look again."""
+
+    move: Move
+    again_seconds: float
+
+
+def decide(activity: Activity, *, started: bool, settings: CompletionSection, now: float) -> Decision:
+    """Rule of completeness.
+
+    Parameters
+    ----------
+    activity
+        What is known of the study.
+    started
+        Whether work on just this input has begun.
+    settings
+        Quiet time, and whether to start early.
+    now
+        Monotonic seconds.
+
+    Returns
+    -------
+    Decision
+        SETTLE after the quiet time with no association open; START after a release when early starts are on.
+    """
+    quiet_since = max(activity.last_received, activity.last_released or activity.last_received)
+    if activity.open_associations:
+        return Decision(Move.WAIT, settings.quiet_seconds)
+    quiet_left = quiet_since + settings.quiet_seconds - now
+    if quiet_left <= 0:
+        return Decision(Move.SETTLE, 0.0)
+    if not started and settings.start_early and activity.last_released is not None:
+        early_left = quiet_since + min(EARLY_START_SECONDS, settings.quiet_seconds) - now
+        return Decision(Move.START, quiet_left) if early_left <= 0 else Decision(Move.WAIT, early_left)
+    return Decision(Move.WAIT, quiet_left)
+
+
+class Completion:
+    """Thread that applies `decide` to every study that is not settled.
+
+    Parameters
+    ----------
+    activity
+        Table that reception fills.
+    start
+        Called with a study key: opens a revision for what has come and queues its work.
+    settle
+        Called with a study key: as `start`, and lets the results go out.
+    settings
+        Quiet time and early start.
+    monotonic
+        Clock in seconds.
+    emit
+        Where events go.
+    """
+
+    def __init__(
+        self,
+        activity: ActivityTable,
+        *,
+        start: Callable[[str], None],
+        settle: Callable[[str], None],
+        settings: CompletionSection,
+        monotonic: Callable[[], float],
+        emit: Emit,
+    ) -> None:
+        self._activity = activity
+        self._start = start
+        self._settle = settle
+        self._settings = settings
+        self._monotonic = monotonic
+        self._emit = emit
+        self._started: dict[str, float] = {}
+        self._wake = threading.Event()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="completion", daemon=True)
+
+    def begin(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def end(self) -> None:
+        """Stop the thread and wait for it."""
+        self._ended.set()
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def wake(self) -> None:
+        """Something changed: look now."""
+        self._wake.set()
+
+    def look(self) -> float:
+        """Apply the rule once to every study; returns the seconds until the next look is due."""
+        again = self._settings.quiet_seconds
+        for activity in self._activity.snapshot():
+            try:
+                again = min(again, self._apply(activity))
+            except NodeError as error:
+                self._emit("completion.failed", level="error", study=activity.study_key, reason=error.code)
+                again = min(again, 1.0)
+        return max(again, 0.01)
+
+    def _apply(self, activity: Activity) -> float:
+        key = activity.study_key
+        started = self._started.get(key) == activity.last_received
+        decision = decide(activity, started=started, settings=self._settings, now=self._monotonic())
+        if decision.move is Move.START:
+            self._start(key)
+            self._started[key] = activity.last_received
+        elif decision.move is Move.SETTLE:
+            self._settle(key)
+            self._started.pop(key, None)
+            self._activity.forget(key, activity.last_received)
+            return self._settings.quiet_seconds
+        return decision.again_seconds
+
+    def _run(self) -> None:
+        while not self._ended.is_set():
+            self._wake.wait(self.look())
+            self._wake.clear()

@@ -1,0 +1,81 @@
+"""What becomes of an instance that came again under its UID with other bytes: the index asks, `sameness` decides.
+
+Equal content in another encoding is a duplicate. Another header over the same pixels replaces the first one, which
+opens a new revision. Other pixels stay in quarantine beside the first, with an alert; the sender has its success.
+"""
+
+from __future__ import annotations
+
+from pydicom import Dataset
+
+from dicomnode.config import ReadingSection
+from dicomnode.encoded import Limits, read_dataset
+from dicomnode.errors import NodeError
+from dicomnode.events import Emit
+from dicomnode.imaging.decode import Decoder
+from dicomnode.storage.ledger import Ledger
+from dicomnode.storage.spool import Spool
+from dicomnode.study import InstanceRow, InstanceState
+from dicomnode.workflow.ports import Clock
+from dicomnode.workflow.sameness import Sameness, compare
+
+
+class Conflicts:
+    """Resolves conflicts of the index.
+
+    Parameters
+    ----------
+    ledger, spool
+        Where rows and records are.
+    reading, limits
+        Budgets of decoding and of parsing.
+    clock, emit
+        Wall clock in UTC; where events go.
+    """
+
+    def __init__(
+        self, ledger: Ledger, spool: Spool, reading: ReadingSection, *, limits: Limits, clock: Clock, emit: Emit
+    ) -> None:
+        self._ledger = ledger
+        self._spool = spool
+        self._reading = reading
+        self._limits = limits
+        self._clock = clock
+        self._emit = emit
+
+    def resolve(self, row: InstanceRow) -> None:
+        """Decide on a row that the index quarantined; never raises."""
+        try:
+            self._resolve(row)
+        except NodeError as error:
+            self._alert(row, error.code)
+
+    def _resolve(self, row: InstanceRow) -> None:
+        rivals = [
+            other
+            for other in self._ledger.instances(row.study_key)
+            if other.instance_key == row.instance_key and other.address != row.address
+        ]
+        if not rivals:
+            return
+        with Decoder(
+            timeout_seconds=self._reading.decode_timeout_seconds, memory_bytes=self._reading.decode_memory_bytes
+        ) as decoder:
+            sameness = compare(self._read(rivals[0]), self._read(row), decoder.pixels)
+        if sameness is Sameness.SAME:
+            self._ledger.set_instance_state(row.study_key, row.address, InstanceState.DUPLICATE)
+        elif sameness is Sameness.OTHER_HEADER:
+            with self._ledger.transaction() as connection:
+                for state, one in ((InstanceState.REPLACED, rivals[0]), (InstanceState.CURRENT, row)):
+                    self._ledger.set_instance_state(row.study_key, one.address, state, connection=connection)
+            self._emit("object.replaced", study=row.study_key)
+        else:
+            self._alert(row, "same-uid-other-content")
+
+    def _alert(self, row: InstanceRow, code: str) -> None:
+        self._emit("object.quarantined", level="warning", study=row.study_key, reason=code)
+        self._ledger.quarantine(row.study_key, "instance", code, self._clock(), address=row.address)
+
+    def _read(self, row: InstanceRow) -> Dataset:
+        metadata, encoded = self._spool.read(row.study_key, row.address)
+        return read_dataset(encoded, metadata.transfer_syntax_uid, self._limits)

@@ -1,0 +1,127 @@
+"""The index follows the spool: a thread that writes rows in batches, off the response path.
+
+The spool is the journal; a row that a crash swallowed is found again by `rebuild`.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from dicomnode.errors import NodeError
+from dicomnode.events import Emit
+from dicomnode.study import InstanceRow, InstanceState, RecordAddress, RecordMetadata, blind_key
+
+_BATCH = 500
+
+
+class Index(Protocol):
+    """The part of the ledger that keeps instances."""
+
+    def record_instances(self, rows: Sequence[InstanceRow]) -> tuple[InstanceRow, ...]:
+        """Record rows, idempotent by address; returns them with the state that each was given."""
+        ...
+
+
+def row_of(derivation_key: bytes, study_key: str, address: RecordAddress, metadata: RecordMetadata) -> InstanceRow:
+    """Index row of a record, with blind keys in place of UIDs."""
+    return InstanceRow(
+        study_key=study_key,
+        series_key=blind_key(derivation_key, "series", metadata.study_instance_uid, metadata.series_instance_uid),
+        instance_key=blind_key(derivation_key, "instance", metadata.sop_instance_uid),
+        sop_class_uid=metadata.sop_class_uid,
+        transfer_syntax_uid=metadata.transfer_syntax_uid,
+        digest=metadata.digest,
+        length=metadata.length,
+        address=address,
+        received_at=metadata.received_at,
+    )
+
+
+class Indexer:
+    """Writes rows into the ledger in the order in which they came.
+
+    Parameters
+    ----------
+    index
+        The ledger.
+    conflict
+        Called for a row that another content under the same UID put into quarantine.
+    emit
+        Where events go.
+    capacity
+        Rows that may wait; beyond it `add` waits, which slows the senders down.
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        *,
+        conflict: Callable[[InstanceRow], None],
+        emit: Emit,
+        capacity: int = 20_000,
+    ) -> None:
+        self._index = index
+        self._conflict = conflict
+        self._emit = emit
+        self._rows: queue.Queue[InstanceRow | None] = queue.Queue(capacity)
+        self._idle = threading.Condition()
+        self._open = 0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="indexer", daemon=True)
+
+    def begin(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def end(self) -> None:
+        """Write what waits and stop."""
+        self._ended.set()
+        self._rows.put(None)
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def add(self, row: InstanceRow) -> None:
+        """Hand over a row; returns at once unless `capacity` rows wait."""
+        with self._idle:
+            self._open += 1
+        self._rows.put(row)
+
+    def flush(self, timeout: float = 60.0) -> bool:
+        """Wait until every row handed over so far is in the ledger; False when it took too long."""
+        with self._idle:
+            return self._idle.wait_for(lambda: self._open == 0, timeout)
+
+    def _run(self) -> None:
+        last = False
+        while not last:
+            batch: list[InstanceRow] = []
+            row = self._rows.get()
+            while True:
+                last = last or row is None
+                batch.extend([] if row is None else [row])
+                if len(batch) >= _BATCH or self._rows.empty():
+                    break
+                row = self._rows.get()
+            self._write(batch)
+
+    def _write(self, batch: list[InstanceRow]) -> None:
+        while batch and not self._try(batch):
+            if self._ended.wait(1.0):  # the spool still holds them; the next start finds them
+                break
+        with self._idle:
+            self._open -= len(batch)
+            self._idle.notify_all()
+
+    def _try(self, batch: list[InstanceRow]) -> bool:
+        try:
+            recorded = self._index.record_instances(batch)
+        except NodeError as error:
+            self._emit("index.failed", level="error", reason=error.code, rows=len(batch))
+            return False
+        for row in recorded:
+            if row.state is InstanceState.QUARANTINED:
+                self._conflict(row)
+        return True

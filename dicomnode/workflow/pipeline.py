@@ -1,0 +1,165 @@
+"""The durable queue: DBOS runs a work's stages and every try to deliver; nothing else of the house knows DBOS.
+
+Workflow arguments and results are keys, counts, states and codes, in JSON. A step never raises: an exception's text
+would be stored, and a text can hold a name. What a crash interrupts goes on at the step that it interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+from dbos import DBOS, DBOSClient, EnqueueOptions
+from dbos._serialization import Serializer
+from sqlalchemy.engine import Engine
+
+from dicomnode.study import WorkKey
+
+#: Raised only when steps change so that a half-done workflow of the old kind could not go on.
+WORKFLOW_SCHEMA: Final = "1"
+STAGES: Final = ("prepare", "infer", "encode")
+_NAME: Final = "dicomnode"
+_WORK: Final = "work"
+_DELIVERY: Final = "delivery"
+_EXECUTOR: Final = "node"
+
+StageRunner = Callable[[str, WorkKey], bool]
+DeliveryRunner = Callable[[WorkKey, str, int], None]
+
+
+class JsonSerializer(Serializer):
+    """Plain JSON; an exception is reduced to the name of its type."""
+
+    def serialize(self, data: Any) -> str:
+        """Text of a value."""
+        return json.dumps(data, default=lambda value: {"error": type(value).__name__})
+
+    def deserialize(self, serialized_data: str) -> Any:
+        """Value of a text; an exception comes back as a bare one of the same name."""
+        value = json.loads(serialized_data)
+        return RuntimeError(value["error"]) if isinstance(value, dict) and set(value) == {"error"} else value
+
+    def name(self) -> str:
+        """Name under which rows say how they were written."""
+        return "dicomnode_json"
+
+
+class DurableQueue:
+    """Implements `ports.Queue` with DBOS in the ledger's own database.
+
+    Parameters
+    ----------
+    engine
+        Engine of the ledger.
+    url
+        Its URL, which DBOS wants to know as well.
+    run_stage
+        Runs one stage of a work and returns whether the next may follow; never raises.
+    run_delivery
+        Makes one try to deliver; never raises.
+    concurrency
+        Works at a time.
+    poll_seconds
+        How often the queues are looked at.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        url: str,
+        *,
+        run_stage: StageRunner,
+        run_delivery: DeliveryRunner,
+        destinations: tuple[str, ...],
+        concurrency: int = 1,
+        poll_seconds: float = 0.1,
+    ) -> None:
+        self._engine = engine
+        self._destinations = destinations
+        self._concurrency = concurrency
+        self._poll = poll_seconds
+        logging.getLogger("dbos").setLevel(logging.CRITICAL)  # it would log exceptions with their text
+        DBOS(
+            config={
+                "name": _NAME,
+                "system_database_engine": engine,
+                "system_database_url": url,
+                "application_version": WORKFLOW_SCHEMA,
+                "executor_id": _EXECUTOR,
+                "log_level": "CRITICAL",
+                "serializer": JsonSerializer(),
+                "enable_otlp": False,
+                "notification_listener_polling_interval_sec": 1.0,
+                "scheduler_polling_interval_sec": 3600.0,
+            }
+        )
+        self._register(run_stage, run_delivery)
+        self._client: DBOSClient | None = None
+
+    def _register(self, run_stage: StageRunner, run_delivery: DeliveryRunner) -> None:
+        @DBOS.step(name="stage")
+        def stage(name: str, study_key: str, revision: int, model: str) -> bool:
+            return run_stage(name, WorkKey(study_key=study_key, revision=revision, model=model))
+
+        @DBOS.step(name="attempt")
+        def attempt(study_key: str, revision: int, model: str, destination: str, number: int) -> None:
+            run_delivery(WorkKey(study_key=study_key, revision=revision, model=model), destination, number)
+
+        @DBOS.workflow(name=_WORK, max_recovery_attempts=10)
+        def work(study_key: str, revision: int, model: str) -> bool:
+            return all(stage(name, study_key, revision, model) for name in STAGES)
+
+        @DBOS.workflow(name=_DELIVERY, max_recovery_attempts=1000)
+        def delivery(study_key: str, revision: int, model: str, destination: str, number: int) -> None:
+            attempt(study_key, revision, model, destination, number)
+
+        self._registered = (work, delivery)
+
+    def launch(self) -> None:
+        """Create what tables are missing, take up what a crash interrupted, and begin to work."""
+        DBOS.launch()
+        self._client = DBOSClient(
+            system_database_engine=self._engine, serializer=JsonSerializer(), application_name=_NAME
+        )
+        DBOS.register_queue(_WORK, worker_concurrency=self._concurrency, polling_interval_sec=self._poll)
+        for destination in self._destinations:
+            DBOS.register_queue(f"{_DELIVERY}-{destination}", worker_concurrency=1, polling_interval_sec=self._poll)
+
+    def close(self, timeout: float) -> None:
+        """Take up nothing new, wait up to `timeout` seconds for steps that run, and let go of the database."""
+        DBOS.destroy(workflow_completion_timeout_sec=int(timeout), destroy_registry=True)
+        self._client = None
+
+    def enqueue_work(self, connection: Any, key: WorkKey) -> None:
+        """Queue a work in the caller's transaction."""
+        self._enqueue(connection, _WORK, _WORK, key.workflow_id, (key.study_key, key.revision, key.model))
+
+    def enqueue_delivery(self, connection: Any, key: WorkKey, destination: str, attempt: int, delay: float) -> None:
+        """Queue one try to deliver in the caller's transaction, not before `delay` seconds."""
+        arguments = (key.study_key, key.revision, key.model, destination, attempt)
+        name = f"{key.workflow_id}-{destination}-{attempt}"
+        self._enqueue(connection, _DELIVERY, f"{_DELIVERY}-{destination}", name, arguments, delay=delay)
+
+    def _enqueue(
+        self,
+        connection: Any,
+        workflow: str,
+        queue: str,
+        workflow_id: str,
+        arguments: tuple[Any, ...],
+        *,
+        delay: float = 0,
+    ) -> None:
+        if self._client is None:
+            raise RuntimeError("the queue is not launched")
+        options: EnqueueOptions = {
+            "workflow_name": workflow,
+            "queue_name": queue,
+            "workflow_id": workflow_id,
+            "app_version": WORKFLOW_SCHEMA,
+        }
+        if delay > 0:
+            options["delay_seconds"] = delay
+        self._client.enqueue_in_transaction(connection, options, *arguments)

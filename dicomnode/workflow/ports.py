@@ -1,0 +1,33 @@
+"""What the workflow needs of rooms that it does not construct, as Protocols; the composition root hands them in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any, Protocol
+
+from dicomnode.network.requestor import OutgoingObject, StoreOutcome
+from dicomnode.study import WorkKey
+
+Clock = Callable[[], datetime]
+Monotonic = Callable[[], float]
+
+
+class Queue(Protocol):
+    """Durable queue of work and deliveries; both calls take part in the caller's transaction."""
+
+    def enqueue_work(self, connection: Any, key: WorkKey) -> None:
+        """Queue the work of one model on one revision; the same key again changes nothing."""
+        ...
+
+    def enqueue_delivery(self, connection: Any, key: WorkKey, destination: str, attempt: int, delay: float) -> None:
+        """Queue one try to deliver, not before `delay` seconds; the same attempt again changes nothing."""
+        ...
+
+
+class Destination(Protocol):
+    """Another system that takes objects."""
+
+    def store(self, objects: Sequence[OutgoingObject]) -> tuple[StoreOutcome, ...]:
+        """Send the objects; one outcome per object, never an exception for what the peer did."""
+        ...

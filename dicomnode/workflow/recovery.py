@@ -1,0 +1,88 @@
+"""After a start: the index is brought up to the spool, and everything that was under way is taken up again."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from dicomnode.events import Emit
+from dicomnode.storage.ledger import Ledger
+from dicomnode.storage.spool import Spool
+from dicomnode.study import InstanceRow, WorkState
+from dicomnode.workflow.activity import ActivityTable
+from dicomnode.workflow.indexing import row_of
+from dicomnode.workflow.ports import Clock, Monotonic, Queue
+
+_BATCH = 500
+
+
+class Recovery:
+    """Runs once at every start; a start after a clean stop finds nothing to do.
+
+    Parameters
+    ----------
+    ledger, spool
+        What is known, and the journal that knows better.
+    activity
+        Table that completion reads: studies that were not settled are entered again.
+    queue
+        Durable queue; it takes up its own workflows by itself.
+    quiet_seconds
+        Quiet time: the longest that a study is made to wait anew.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        spool: Spool,
+        activity: ActivityTable,
+        queue: Queue,
+        *,
+        derivation_key: bytes,
+        quiet_seconds: float,
+        clock: Clock,
+        monotonic: Monotonic,
+        emit: Emit,
+    ) -> None:
+        self._ledger = ledger
+        self._spool = spool
+        self._activity = activity
+        self._queue = queue
+        self._key = derivation_key
+        self._quiet_seconds = quiet_seconds
+        self._clock = clock
+        self._monotonic = monotonic
+        self._emit = emit
+
+    def rebuild_index(self) -> int:
+        """Enter every record of the spool that the index lacks; returns how many there were."""
+        found = 0
+        batch: list[InstanceRow] = []
+        for study_key, address, metadata in self._spool.recover():
+            batch.append(row_of(self._key, study_key, address, metadata))
+            if len(batch) >= _BATCH:
+                found += self._record(batch)
+        found += self._record(batch)
+        if found:
+            self._emit("index.rebuilt", records=found)
+        return found
+
+    def resume(self) -> None:
+        """Enter studies that are not settled into the activity table, and queue works that a crash left unqueued."""
+        now, seconds = self._clock(), self._monotonic()
+        for study_key, last_received_at in self._ledger.open_studies():
+            self._activity.remembered(study_key, seconds - self._silence(last_received_at, now))
+        waiting = (WorkState.QUEUED, WorkState.PREPARING, WorkState.INFERRING, WorkState.ENCODING)
+        with self._ledger.transaction() as connection:
+            for work in self._ledger.works(waiting, connection=connection):
+                self._queue.enqueue_work(connection, work.key)
+
+    def _silence(self, last_received_at: datetime, now: datetime) -> float:
+        """Seconds of silence so far; a clock that was set back makes a study wait once more, never for ever."""
+        return min(max((now - last_received_at).total_seconds(), 0.0), self._quiet_seconds)
+
+    def _record(self, batch: list[InstanceRow]) -> int:
+        rows = list(batch)
+        batch.clear()
+        if rows:
+            self._ledger.record_instances(rows)
+        return len(rows)

@@ -1,0 +1,131 @@
+"""Which series of a study a model gets: a pure choice over headers, with a coded reason for every series refused."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from pydicom import Dataset
+
+from dicomnode.errors import StudyError
+from dicomnode.imaging import geometry
+from dicomnode.manifest import InputRule, SeriesSummary
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SurveyedSeries:
+    """One series with what its headers say.
+
+    Attributes
+    ----------
+    instance_keys
+        In source order where the geometry is sound, else as they came.
+    problem
+        Code of why it cannot be worked on; None where it can.
+    """
+
+    summary: SeriesSummary
+    instance_keys: tuple[str, ...]
+    problem: StudyError | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """One instance's header, with the keys under which the node knows it."""
+
+    series_key: str
+    instance_key: str
+    dataset: Dataset
+
+
+def survey(headers: Iterable[Header], rule: InputRule) -> tuple[SurveyedSeries, ...]:
+    """Group headers by series and look at the geometry of each.
+
+    Images whose Image Type holds an excluded value are left out where the series has others: some scanners put the
+    localizer into the series that it plans.
+    """
+    groups: dict[str, list[Header]] = defaultdict(list)
+    for header in headers:
+        groups[header.series_key].append(header)
+    return tuple(_survey_one(key, members, rule) for key, members in sorted(groups.items()))
+
+
+def choose(series: Sequence[SurveyedSeries], rule: InputRule) -> SurveyedSeries:
+    """Best series that the rule takes.
+
+    Raises
+    ------
+    StudyError
+        ``no-suitable-series`` where none is of the kind; the geometry's own code where one is but cannot be worked on.
+    """
+    best = rule.choose(item.summary for item in series if item.problem is None)
+    if best is not None:
+        return next(item for item in series if item.summary is best)
+    refused = [(item, rule.judge(item.summary)) for item in series]
+    for item, codes in sorted(refused, key=lambda pair: -pair[0].summary.slices):
+        if not codes and item.problem is not None:
+            raise item.problem
+    for _, codes in sorted(refused, key=lambda pair: -pair[0].summary.slices):
+        if codes and codes[0] != "no-suitable-series":
+            raise StudyError(codes[0], series=len(series))
+    raise StudyError("no-suitable-series", series=len(series))
+
+
+def _survey_one(series_key: str, members: list[Header], rule: InputRule) -> SurveyedSeries:
+    excluded = {value.upper() for value in rule.excluded_image_types}
+    kept = [header for header in members if not excluded & set(image_type(header.dataset))] or members
+    problem: StudyError | None = None
+    spacing = extent = None
+    order: Sequence[int] = range(len(kept))
+    try:
+        found = geometry.arrange([geometry.plane_of(header.dataset) for header in kept])
+        order = found.order
+        spacing = float(found.spacing[0])
+        extent = spacing * (found.shape[0] - 1)
+    except StudyError as error:
+        problem = error
+    first = kept[0].dataset
+    summary = SeriesSummary(
+        series_key=series_key,
+        modality=_text(first, "Modality"),
+        sop_class_uid=_text(first, "SOPClassUID"),
+        image_type=image_type(first),
+        slices=len(kept),
+        extent_mm=extent,
+        slice_spacing_mm=spacing,
+        kernel=_text(first, "ConvolutionKernel"),
+        body_part=_text(first, "BodyPartExamined"),
+        slice_thickness_mm=number(first, "SliceThickness"),
+    )
+    return SurveyedSeries(
+        summary=summary, instance_keys=tuple(kept[index].instance_key for index in order), problem=problem
+    )
+
+
+def patient_of(dataset: Dataset) -> tuple[str, str]:
+    """Patient ID and its issuer: what must be equal within a study."""
+    return _text(dataset, "PatientID").strip(), _text(dataset, "IssuerOfPatientID").strip()
+
+
+def image_type(dataset: Dataset) -> tuple[str, ...]:
+    """Values of Image Type (0008,0008), upper case."""
+    value = dataset.get("ImageType") or ()
+    values = (value,) if isinstance(value, str) else tuple(value)
+    return tuple(str(item).strip().upper() for item in values)
+
+
+def number(dataset: Dataset, keyword: str) -> float | None:
+    """First value of a numeric attribute, or None where there is none that can be read."""
+    value = dataset.get(keyword)
+    try:
+        return None if value in (None, "") else float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def _text(dataset: Dataset, keyword: str) -> str:
+    value = dataset.get(keyword)
+    if value is None:
+        return ""
+    return str(value) if isinstance(value, str) else "\\".join(str(item) for item in value)
