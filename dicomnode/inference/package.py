@@ -149,11 +149,13 @@ def _read(folder: Path, name: str, limit: int) -> bytes:
         descriptor = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         raise ModelPackageErrors((f"{name}: it is missing, unreadable or a link",)) from None
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
             raise ModelPackageErrors((f"{name}: it is no regular file, or too large",))
-        try:
+        with open(descriptor, "rb", closefd=False) as file:  # noqa: PTH123 - a descriptor, so that no link is followed
             return file.read(limit + 1)
-        except OSError:
-            raise ModelPackageErrors((f"{name}: it cannot be read",)) from None
+    except OSError:
+        raise ModelPackageErrors((f"{name}: it cannot be read",)) from None
+    finally:
+        os.close(descriptor)

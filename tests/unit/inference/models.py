@@ -83,49 +83,62 @@ def tiny_manifest(change: Callable[[Values], object] = lambda _: None) -> Manife
 def tiny_model(
     *,
     channels: int = 3,
-    element: int = TensorProto.FLOAT,
     sizes: tuple[Any, Any, Any] = ("Z", "Y", "X"),
     names: tuple[str, str] = ("volume", "logits"),
     batch: Any = "N",
 ) -> bytes:
     """One 3 × 3 × 3 convolution with fixed random weights, as the bytes of an ONNX file."""
-    kind = helper.tensor_dtype_to_np_dtype(element)
-    weights = np.random.default_rng(1).normal(size=(channels, 1, 3, 3, 3)).astype(kind)
+    weights = np.random.default_rng(1).normal(size=(channels, 1, 3, 3, 3)).astype(np.float32)
     graph = helper.make_graph(
         [helper.make_node("Conv", [names[0], "weights"], [names[1]], pads=[1] * 6)],
         "tiny",
-        [helper.make_tensor_value_info(names[0], element, [batch, 1, *sizes])],
-        [helper.make_tensor_value_info(names[1], element, [batch, channels, *sizes])],
+        [helper.make_tensor_value_info(names[0], TensorProto.FLOAT, [batch, 1, *sizes])],
+        [helper.make_tensor_value_info(names[1], TensorProto.FLOAT, [batch, channels, *sizes])],
         [numpy_helper.from_array(weights, "weights")],
     )
     return _serialised(graph)
 
 
 def failing_model() -> bytes:
-    """A model whose Reshape fails at every size but one."""
-    graph = helper.make_graph(
+    """A model that loads and then always fails: it reshapes to a size that differs by one along each axis."""
+    return _of_nodes(
         [
-            helper.make_node("Concat", ["volume", "volume", "volume"], ["three"], axis=1),
-            helper.make_node("Reshape", ["three", "shape"], ["logits"]),
+            helper.make_node("Shape", ["three"], ["shape"]),
+            helper.make_node("Add", ["shape", "one"], ["larger"]),
+            helper.make_node("Reshape", ["three", "larger"], ["logits"]),
         ],
-        "failing",
-        [helper.make_tensor_value_info("volume", TensorProto.FLOAT, ["N", 1, "Z", "Y", "X"])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 3, "A", "B", "C"])],
-        [numpy_helper.from_array(np.array([1, 3, 2, 2, 2]), "shape")],
+        "volume",
+        [numpy_helper.from_array(np.array([1]), "one")],
     )
-    return _serialised(graph)
 
 
 def not_finite_model() -> bytes:
-    """A model that answers with the logarithm of negative numbers."""
+    """A model that answers with the logarithm of its input."""
+    return _of_nodes(
+        [helper.make_node("Log", ["volume"], ["log"]), helper.make_node("Identity", ["three"], ["logits"])], "log"
+    )
+
+
+def double_model() -> bytes:
+    """A model of double precision."""
+    return _of_nodes([helper.make_node("Identity", ["three"], ["logits"])], "volume", element=TensorProto.DOUBLE)
+
+
+def _of_nodes(
+    nodes: list[onnx.NodeProto],
+    source: str,
+    constants: list[TensorProto] | None = None,
+    element: int = TensorProto.FLOAT,
+) -> bytes:
+    """Nodes around ``three``, which is the source thrice along its channels."""
+    three = helper.make_node("Concat", [source] * 3, ["three"], axis=1)
+    first = [node for node in nodes if source in node.output]
     graph = helper.make_graph(
-        [
-            helper.make_node("Log", ["volume"], ["log"]),
-            helper.make_node("Concat", ["log", "log", "log"], ["logits"], axis=1),
-        ],
-        "not-finite",
-        [helper.make_tensor_value_info("volume", TensorProto.FLOAT, ["N", 1, "Z", "Y", "X"])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 3, "Z", "Y", "X"])],
+        [*first, three, *(node for node in nodes if node not in first)],
+        "nodes",
+        [helper.make_tensor_value_info("volume", element, ["N", 1, "Z", "Y", "X"])],
+        [helper.make_tensor_value_info("logits", element, ["N", 3, "A", "B", "C"])],
+        constants or [],
     )
     return _serialised(graph)
 

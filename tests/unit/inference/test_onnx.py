@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dicomnode.errors import ModelError
+from dicomnode.inference import package
+from dicomnode.inference.engine import checked_logits
+from dicomnode.inference.onnx import OnnxEngine
+from dicomnode.manifest import ModelPackageErrors
+from tests.unit.inference.models import (
+    double_model,
+    failing_model,
+    not_finite_model,
+    tiny_manifest,
+    tiny_model,
+    write_package,
+)
+
+
+@pytest.mark.parametrize(
+    ("model", "problems"),
+    [
+        (tiny_model(names=("a", "logits")), ("network.input: the file has other tensors",)),
+        (tiny_model(names=("volume", "b")), ("network.output: the file has other tensors",)),
+        (tiny_model(channels=2), ("network.output: it is float32 with 5 dimensions and 3 channels",)),
+        (
+            double_model(),
+            (
+                "network.input: it is float32 with 5 dimensions and 1 channels",
+                "network.output: it is float32 with 5 dimensions and 3 channels",
+            ),
+        ),
+        (
+            tiny_model(sizes=("Z", 32, "X")),
+            ("network.input: its sizes z, y, x are free", "network.output: its sizes z, y, x are free"),
+        ),
+        (b"no model", ("network: the file cannot be loaded by ONNX Runtime",)),
+    ],
+)
+def test_refuses_a_file_that_is_not_the_manifests(model: bytes, problems: tuple[str, ...]) -> None:
+    with pytest.raises(ModelPackageErrors) as caught:
+        OnnxEngine(model, tiny_manifest(), threads=1)
+    assert caught.value.problems == problems
+
+
+def test_computes_what_the_file_says() -> None:
+    engine = OnnxEngine(tiny_model(), tiny_manifest(), threads=1)
+    impulse = np.zeros((1, 1, 4, 4, 4), np.float32)
+    impulse[0, 0, 1, 1, 1] = 1
+    weights = np.random.default_rng(1).normal(size=(3, 1, 3, 3, 3)).astype(np.float32)
+    logits = engine.run(impulse)
+    np.testing.assert_allclose(logits[0, :, :3, :3, :3], weights[:, 0, ::-1, ::-1, ::-1], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("make", "cause"), [(failing_model, "engine-failed"), (not_finite_model, "output-not-finite")])
+def test_a_failure_of_the_network_is_coded(
+    make: Callable[[], bytes], cause: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    engine = OnnxEngine(make(), tiny_manifest(), threads=1)
+    with pytest.raises(ModelError) as caught:
+        engine.run(np.full((1, 1, 4, 4, 4), -0.5, np.float32))
+    assert (caught.value.code, caught.value.facts) == ("inference-failed", {"cause": cause})
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_answer_of_another_shape_is_refused() -> None:
+    batch = np.zeros((1, 1, 2, 2, 2), np.float32)
+    for answer in (None, np.zeros((1, 2, 2, 2, 2), np.float32), np.zeros((1, 3, 2, 2, 2))):
+        with pytest.raises(ModelError) as caught:
+            checked_logits(answer, batch, tiny_manifest())
+        assert caught.value.facts == {"cause": "output-shape"}
+
+
+def test_opens_a_package_with_one_thread_per_core(tmp_path: Path) -> None:
+    engine = OnnxEngine.from_package(package.load(write_package(tmp_path)))
+    assert engine.info.name == "onnxruntime-cpu"
+    assert engine.run(np.zeros((1, 1, 2, 2, 2), np.float32)).shape == (1, 3, 2, 2, 2)
