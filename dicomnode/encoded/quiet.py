@@ -41,7 +41,7 @@ def _audible(_: logging.LogRecord) -> bool:
     return not _HUSHED.get()
 
 
-pydicom.misc.warnings = _Warnings()  # type: ignore[assignment]
+pydicom.misc.warnings = _Warnings()  # type: ignore[assignment,attr-defined]
 logging.getLogger("pydicom").addFilter(_audible)
 
 

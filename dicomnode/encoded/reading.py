@@ -124,9 +124,7 @@ def read_dataset(encoded: Buffer, transfer_syntax_uid: str, limits: Limits) -> D
             _convert_all(dataset, limits)
             dataset.file_meta = FileMetaDataset()
             dataset.file_meta.TransferSyntaxUID = UID(_actual(transfer_syntax_uid, layout, walk.implicit))
-    except StudyError:
-        raise
-    except Exception:
+    except Exception:  # noqa: BLE001 - pydicom raises many kinds on a damaged Data Set
         raise StudyError("object-malformed") from None
     return dataset
 
@@ -155,30 +153,27 @@ def _convert_all(dataset: Dataset, limits: Limits) -> None:
 
 def _convert(dataset: Dataset, tag: BaseTag, limits: Limits) -> DataElement:
     raw = dataset.get_item(tag)
-    if not isinstance(raw, RawDataElement):
+    if isinstance(raw, DataElement):
         return raw
     try:
         if raw.VR not in {None, "UN"} or not tag.is_private or _is_sound(raw, limits):
             return dataset[tag]
     except _VALUE_ERRORS:
-        pass_on = raw.value or b""
-    else:
-        pass_on = raw.value or b""
-    dataset[tag] = DataElement(tag, "UN", pass_on)
+        dataset[tag] = DataElement(tag, "UN", raw.value or b"")
+        return dataset[tag]
+    dataset[tag] = DataElement(tag, "UN", raw.value)
     return dataset[tag]
 
 
 def _is_sound(raw: RawDataElement, limits: Limits) -> bool:
     """Whether a private value without a VR may be given to pydicom, whose dictionary may say that it is a sequence."""
     value = raw.value or b""
-    if value[:4] not in {b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00"}:
+    order = "<" if raw.is_little_endian else ">"
+    if value[:4] != struct.pack(order + "HH", 0xFFFE, 0xE000):
         return True
-    vr = b"SQ\0\0" if raw.is_little_endian else b"SQ\0\0"
-    head = b"\x01\0\x01\0" + vr + struct.pack("<L", len(value))
-    if not raw.is_little_endian:
-        head = b"\0\x01\0\x01" + vr + struct.pack(">L", len(value))
+    sequence = struct.pack(order + "HH2sHL", 0x0009, 0x1001, b"SQ", 0, len(value)) + value
     try:
-        check_budget(head + value, EXPLICIT_LITTLE if raw.is_little_endian else EXPLICIT_BIG, limits)
+        check_budget(sequence, EXPLICIT_LITTLE if raw.is_little_endian else EXPLICIT_BIG, limits)
     except StudyError:
         return False
     return True
@@ -220,7 +215,7 @@ def split_part10(data: Buffer) -> tuple[str, memoryview]:
         ``object-malformed`` if it starts with nothing that DICOM starts with.
     """
     view = memoryview(data).cast("B")
-    start = 132 if view[128:132] == b"DICM" else 4 if view[:4] == b"DICM" else 0
+    start = next((end for end in (132, 4) if bytes(view[end - 4 : end]) == b"DICM"), 0)
     transfer_syntax_uid, length = _meta(view[start:])
     encoded = view[start + length :]
     if transfer_syntax_uid in {"", IMPLICIT_LITTLE, EXPLICIT_LITTLE, EXPLICIT_BIG}:
@@ -230,7 +225,7 @@ def split_part10(data: Buffer) -> tuple[str, memoryview]:
 
 def _meta(view: memoryview) -> tuple[str, int]:
     """Transfer Syntax UID and length of the File Meta Information: elements of group 0002, whatever its length says."""
-    if view[:2] != b"\x02\x00":
+    if bytes(view[:2]) != b"\x02\x00":
         return "", 0
     transfer_syntax_uid, end = "", 0
     meta = view[: 64 * 1024]
@@ -238,7 +233,7 @@ def _meta(view: memoryview) -> tuple[str, int]:
         end = element.start + element.length
         if element.tag == 0x00020010:
             transfer_syntax_uid = _uid(bytes(view[element.start : end][:_LONGEST_VALUE]))
-        if view[end : end + 2] != b"\x02\x00":
+        if bytes(view[end : end + 2]) != b"\x02\x00":
             break
     return transfer_syntax_uid, end
 

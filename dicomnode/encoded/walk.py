@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from pydicom.datadict import DicomDictionary
+from pydicom._dicom_dict import DicomDictionary
 
 from dicomnode.errors import StudyError
 
@@ -73,6 +73,8 @@ _LAYOUTS: Final = {
     "1.2.840.10008.1.20": _IMPLICIT,  # Papyrus 3, retired
     "1.2.840.113619.5.2": _IMPLICIT,  # GE private: little endian headers, big endian pixels
 }
+#: Transfer syntaxes whose pixel data has a length; all others encapsulate it (PS3.5 A.4).
+NATIVE: Final = frozenset((*_LAYOUTS, "1.2.840.10008.1.2.1")) - {"1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"}
 
 
 def layout_of(transfer_syntax_uid: str) -> Layout:
@@ -154,7 +156,7 @@ class _Frame(NamedTuple):
     depth: int
 
 
-class _Broken(Exception):  # noqa: N818
+class _Broken(Exception):
     """The bytes are not what the walk took them for."""
 
 

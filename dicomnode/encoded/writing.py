@@ -9,11 +9,10 @@ from typing import Final
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
-from pydicom.uid import UID
 
 from dicomnode import __version__
 from dicomnode.encoded.quiet import hushed
-from dicomnode.encoded.walk import Buffer, layout_of
+from dicomnode.encoded.walk import NATIVE, Buffer, layout_of
 from dicomnode.errors import StudyError
 
 #: Implementation Class UID (0002,0012) of every release.
@@ -36,15 +35,12 @@ def encode_dataset(dataset: Dataset, transfer_syntax_uid: str) -> bytes:
     buffer.is_implicit_VR = layout.implicit
     try:
         with hushed():
-            body = dataset.group_dataset(0x0002)
-            if body or any(tag.group == 0 for tag in dataset.keys()):
+            if any(group <= 2 for group in {tag.group for tag in dataset.keys()}):  # noqa: SIM118
                 dataset = dataset[0x00030000:]
             if "PixelData" in dataset:
-                dataset["PixelData"].is_undefined_length = (
-                    UID(transfer_syntax_uid).is_compressed and not layout.deflated
-                )
+                dataset["PixelData"].is_undefined_length = transfer_syntax_uid not in NATIVE
             write_dataset(buffer, dataset)
-    except Exception:
+    except Exception:  # noqa: BLE001 - pydicom raises many kinds on values that do not fit their VR
         raise StudyError("object-malformed") from None
     encoded: bytes = buffer.getvalue()
     if not layout.deflated:

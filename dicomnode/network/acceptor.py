@@ -203,7 +203,9 @@ class Acceptor:
         server.sweep = self._sweep
         server.failed = self._connection_failed
         self._server = server
-        self._thread = threading.Thread(target=server.serve_forever, name="acceptor", daemon=True)
+        self._thread = threading.Thread(
+            target=server.serve_forever, args=(_POLL_SECONDS,), name="acceptor", daemon=True
+        )
         self._thread.start()
         return str(server.server_address[0]), int(server.server_address[1])
 

@@ -15,7 +15,6 @@ from copy import copy
 from typing import Any, Final
 
 from pynetdicom import _config
-from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
 from pynetdicom.presentation import AllStoragePresentationContexts, PresentationContext, build_context
 from pynetdicom.sop_class import Verification
@@ -23,6 +22,7 @@ from pynetdicom.sop_class import Verification
 from dicomnode.config import Tls
 from dicomnode.encoded import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicomnode.errors import ConfigError
+from dicomnode.network.transport import Entity
 
 # pynetdicom prints AE titles, UIDs and Data Sets; the node's own events say what happened, without them.
 _config.LOG_HANDLER_LEVEL = "none"
@@ -133,9 +133,9 @@ def accepted_contexts(private_sop_classes: Iterable[str] = ()) -> SharedContexts
     return contexts
 
 
-def application_entity(ae_title: str) -> ApplicationEntity:
+def application_entity(ae_title: str) -> Entity:
     """An application entity in the node's name."""
-    entity = ApplicationEntity(ae_title)
+    entity = Entity(ae_title)
     entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
     entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
     return entity

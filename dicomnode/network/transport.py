@@ -10,9 +10,11 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
+from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
@@ -22,7 +24,16 @@ _BACKLOG: Final = 128
 _HEADER: Final = 6  # PS3.8 9.3.1: type, reserved, length
 
 
-class Connection(RequestHandler):
+class Entity(ApplicationEntity):  # type: ignore[misc]
+    """An application entity whose sockets are closed when they end."""
+
+    def _create_socket(self, *arguments: Any) -> AssociationSocket:
+        transport = super()._create_socket(*arguments)
+        transport._shutdown_socket = partial(shut, transport)
+        return transport
+
+
+class Connection(RequestHandler):  # type: ignore[misc]
     """One connection that was accepted."""
 
     server: Server
@@ -37,11 +48,12 @@ class Connection(RequestHandler):
     def _create_association(self) -> Association:
         association = super()._create_association()
         transport = association.dul.socket
+        transport._shutdown_socket = partial(shut, transport)
         transport.recv = partial(receive, transport, max(_LONGEST_REQUEST, self.server.maximum_pdu_bytes))
         return association
 
 
-class Server(ThreadedAssociationServer):
+class Server(ThreadedAssociationServer):  # type: ignore[misc]
     """The listening socket."""
 
     request_queue_size = _BACKLOG
@@ -77,6 +89,15 @@ class Server(ThreadedAssociationServer):
         import sys
 
         self.failed(type(sys.exc_info()[1]).__name__)
+
+
+def shut(transport: AssociationSocket) -> None:
+    """Shut the socket down and close it; pynetdicom leaves it open where the peer was gone already."""
+    if transport.socket is None:
+        return
+    with suppress(OSError):
+        transport.socket.shutdown(socket.SHUT_RDWR)
+    transport.socket.close()
 
 
 def receive(transport: AssociationSocket, longest: int, count: int) -> bytearray:
