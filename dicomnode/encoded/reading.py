@@ -11,7 +11,7 @@ import struct
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -152,7 +152,7 @@ def _convert_all(dataset: Dataset, limits: Limits) -> None:
 
 
 def _convert(dataset: Dataset, tag: BaseTag, limits: Limits) -> DataElement:
-    raw = dataset.get_item(tag)
+    raw = cast(DataElement | RawDataElement, dataset.get_item(tag))
     if isinstance(raw, DataElement):
         return raw
     try:
