@@ -58,7 +58,7 @@ Sentence = Annotated[str, Field(min_length=1, max_length=1024), AfterValidator(_
 TensorName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_./:-]{0,63}$")]
 Pattern = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_regular_expression)]
 Patterns = Annotated[tuple[Pattern, ...], Field(max_length=64)]
-Token = Annotated[str, Field(pattern=r"^[A-Z0-9_]{1,16}$")]  # CS of PS3.5 6.2, without spaces
+Token = Annotated[str, Field(pattern=r"^[A-Z0-9_]([A-Z0-9_ ]{0,14}[A-Z0-9_])?$")]  # CS of PS3.5 6.2
 Tokens = Annotated[tuple[Token, ...], Field(max_length=64)]
 Millimetres = Annotated[float, Field(gt=0, le=10_000)]
 Spacing = Annotated[float, Field(ge=0.1, le=50)]

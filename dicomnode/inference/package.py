@@ -153,7 +153,7 @@ def _read(folder: Path, name: str, limit: int) -> bytes:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
             raise ModelPackageErrors((f"{name}: it is no regular file, or too large",))
-        with open(descriptor, "rb", closefd=False) as file:  # noqa: PTH123 - a descriptor, so that no link is followed
+        with open(descriptor, "rb", closefd=False) as file:
             return file.read(limit + 1)
     except OSError:
         raise ModelPackageErrors((f"{name}: it cannot be read",)) from None
