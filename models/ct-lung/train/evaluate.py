@@ -1,0 +1,103 @@
+"""Measure a model.onnx the way the node runs it: Dice per lung on the left-out scan and on phantoms never trained on.
+
+May live here: the figures of the model card. May not: torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import time
+import tomllib
+from pathlib import Path
+
+import numpy as np
+from contours import lung_contours
+from real import LEFT_OUT
+from samples import SPACING, phantom_sample
+from scans import read_scan
+
+from dicomnode import manifest as manifests
+from dicomnode.imaging.resample import labels_on
+from dicomnode.inference import tiles
+from dicomnode.inference.onnx import OnnxEngine
+from dicomnode.inference.postprocess import clean
+from dicomnode.inference.preprocess import prepare
+
+PACKAGE = Path(__file__).resolve().parents[1]
+
+
+class Model:
+    """A network with the package's manifest."""
+
+    def __init__(self, path: Path) -> None:
+        self.manifest = manifests.parse(tomllib.loads((PACKAGE / "model.toml").read_text()))
+        self.engine = OnnxEngine(path.read_bytes(), self.manifest, threads=1)
+
+    def segment(self, hu: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarray:
+        """Labels of a volume in canonical orientation, on its own grid."""
+        rule, network = self.manifest.preprocess, self.manifest.network
+        inputs, (z, y, x) = prepare(hu, spacing, rule)
+        plan = tiles.plan(inputs.shape, network.tile, network.overlap)
+        scores = tiles.run(inputs, plan, self.engine.run, channels=self.manifest.channels)[:, :z, :y, :x]
+        clean(scores, self.manifest.postprocess, voxel_ml=SPACING**3 / 1000)
+        return labels_on(scores, rule.spacing_mm, hu.shape, spacing)
+
+
+def dice(first: np.ndarray, second: np.ndarray) -> float:
+    """Dice coefficient of two masks; 1 when both are empty."""
+    total = int(first.sum()) + int(second.sum())
+    return 1.0 if total == 0 else 2.0 * int((first & second).sum()) / total
+
+
+def on_left_out(model: Model, data: Path) -> None:
+    """Print the Dice on the scan with human contours, also with thicker slices and reversed padding values."""
+    folder = data / LEFT_OUT
+    if not folder.is_dir():
+        print(f"{LEFT_OUT}: absent")
+        return
+    scan = read_scan(folder, name=LEFT_OUT)
+    truth = lung_contours(folder, scan)
+    for title, step in (("", 1), (", every second slice", 2)):
+        hu, spacing = scan.hu[::step], (scan.spacing[0] * step, scan.spacing[1], scan.spacing[2])
+        began = time.process_time()
+        labels = model.segment(hu, spacing)
+        spent = time.process_time() - began
+        scores = [dice(labels == value, truth[::step] == value) for value in (1, 2)]
+        print(f"{LEFT_OUT}{title}: right {scores[0]:.4f} left {scores[1]:.4f} ({spent:.1f} s)")
+
+
+def on_phantoms(model: Model, cache: Path, first: int, last: int) -> None:
+    """Print the Dice on phantoms; lungs below 100 ml are left away, bodies without lungs count false volume."""
+    scores, false_ml = [], []
+    for seed in range(first, last):
+        sample = phantom_sample(seed, cache)
+        labels = model.segment(sample.hu, (SPACING, SPACING, SPACING))
+        if not sample.labels.any():
+            false_ml.append((float((labels > 0).sum()) * SPACING**3 / 1000, seed))
+        for value in (1, 2):
+            if (sample.labels == value).sum() * SPACING**3 >= 100e3:
+                scores.append((dice(labels == value, sample.labels == value), seed, value))
+    values = np.array([score for score, _, _ in scores])
+    print(f"phantoms: {len(values)} lungs, mean {values.mean():.4f}, 5th percentile {np.percentile(values, 5):.4f}")
+    print("worst:", [(round(score, 3), seed, value) for score, seed, value in sorted(scores)[:6]])
+    found = sum(volume > 0 for volume, _ in false_ml)
+    print(f"without lungs: {len(false_ml)}, of which {found} with a false lung, largest {max(false_ml, default=0)}")
+
+
+def main() -> None:
+    """evaluate.py --model model.onnx --data ../shared/data --cache CACHE --phantoms FIRST LAST."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", type=Path, default=PACKAGE / "model.onnx")
+    parser.add_argument("--data", type=Path, default=PACKAGE.parents[2] / "shared" / "data")
+    parser.add_argument("--cache", type=Path, default=PACKAGE.parents[1] / "build" / "train" / "ct-lung" / "cache")
+    parser.add_argument("--phantoms", type=int, nargs=2, default=(100000, 100060))
+    given = parser.parse_args()
+    model = Model(given.model)
+    on_left_out(model, given.data)
+    on_phantoms(model, given.cache, *given.phantoms)
+    print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
+
+
+if __name__ == "__main__":
+    main()

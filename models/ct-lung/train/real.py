@@ -1,0 +1,71 @@
+"""The real scans of the recipe: which sets are used, how each gets its labels, how often it is drawn.
+
+May live here: the table of sets, their pseudo-labels, contours of the left-out scan. May not: augmentation, torch.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pydicom
+from contours import lung_contours
+from pseudo import IGNORED, pseudo_labels
+from samples import Sample, resample, resample_labels
+from scans import Scan, read_scan
+
+LEFT_OUT = "ct_thorax_siemens105_rtstruct"
+"""The scan with human contours: figures are reported on it, the shipped weights never saw it."""
+
+SETS: tuple[tuple[str, str, str, float], ...] = (
+    ("ct_chest_philips64", ".", "whole", 6.0),
+    ("ct_body_siemens_j2k20_seg", ".", "slab", 1.0),
+    ("sts025_ct_mr_pet_rtstruct", "CT/image", "none", 0.4),
+)
+"""Folder, sub-folder of the images, kind of pseudo-label, relative frequency."""
+
+
+def _boxes(folder: Path, scan: Scan, labels: np.ndarray) -> None:
+    """Do not trust dense voxels in the tumour boxes: whether a mass is lung, readers disagree (in place)."""
+    heights = {}
+    for path in folder.glob("*.dcm"):
+        image = pydicom.dcmread(path, stop_before_pixels=True)
+        heights[str(image.SOPInstanceUID)] = float(image.ImagePositionPatient[2])
+    for path in (folder / "annotation_xml").glob("*.xml"):
+        z = round((heights[path.stem] - scan.origin[2]) / scan.spacing[0])
+        for box in ElementTree.parse(path).iter("bndbox"):
+            x0, y0, x1, y1 = (int(box.findtext(tag, "0")) for tag in ("xmin", "ymin", "xmax", "ymax"))
+            region = labels[max(z - 1, 0) : z + 2, y0 - 12 : y1 + 13, x0 - 12 : x1 + 13]
+            region[region == 0] = IGNORED
+
+
+def _labels(kind: str, folder: Path, scan: Scan) -> np.ndarray:
+    if kind == "none":
+        return np.zeros(scan.hu.shape, dtype=np.uint8)
+    labels = pseudo_labels(scan.hu, scan.spacing, from_top=kind == "slab")
+    if kind == "whole" and (folder / "annotation_xml").is_dir():
+        _boxes(folder, scan, labels)
+    return labels
+
+
+def real_samples(data: Path, cache: Path, *, with_left_out: bool = False) -> list[tuple[float, Sample]]:
+    """Weight and sample of every real scan found under `data`; results are cached."""
+    found = []
+    sets = [*SETS, (LEFT_OUT, ".", "contours", 6.0)] if with_left_out else SETS
+    for name, inner, kind, weight in sets:
+        folder = data / name / inner
+        if not folder.is_dir():
+            print(f"real scan {name}: absent, left away")
+            continue
+        path = cache / f"{name}.npz"
+        if not path.exists():
+            scan = read_scan(folder, name=name)
+            labels = lung_contours(folder, scan) if kind == "contours" else _labels(kind, folder, scan)
+            small = resample(scan.hu, scan.spacing)
+            cache.mkdir(parents=True, exist_ok=True)
+            np.savez_compressed(path, hu=np.rint(small).astype(np.int16), labels=resample_labels(labels, scan.spacing))
+        with np.load(path) as kept:
+            found.append((weight, Sample(name=name, hu=kept["hu"], labels=kept["labels"])))
+        print(f"real scan {name}: ready", flush=True)
+    return found

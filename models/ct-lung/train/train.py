@@ -1,0 +1,195 @@
+"""Train ct-lung: `python models/ct-lung/train/train.py --out FOLDER --data ../shared/data --resume`.
+
+May live here: the command line, the loop, checkpoints, the export. Everything random hangs on the seed and the step's
+number, one thread, deterministic algorithms: the same machine and lock give the same weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import numpy as np
+import torch
+from augment import augment
+from network import LungNet, write_onnx
+from real import real_samples
+from samples import Sample, phantom_sample
+from torch.nn import functional
+
+SHAPES = ((80, 96, 112), (64, 96, 128), (96, 96, 112), (112, 96, 96), (48, 112, 144), (32, 128, 144), (96, 112, 128))
+"""Window shapes (z, y, x) at the network's spacing; the body is about 130 voxels wide."""
+BATCH = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What one training run does."""
+
+    out: Path
+    data: Path | None
+    cache: Path
+    steps: int
+    phantoms: int
+    seed: int
+    rate: float
+    resume: bool
+    start_from: Path | None
+    with_left_out: bool
+
+
+def parse() -> Plan:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="folder for checkpoint, log and model.onnx")
+    parser.add_argument(
+        "--data", type=Path, default=Path("../shared/data"), help="real scans; phantoms alone if absent"
+    )
+    parser.add_argument("--cache", type=Path, default=None, help="folder for phantoms (default: OUT/cache)")
+    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--phantoms", type=int, default=260)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--rate", type=float, default=4e-3)
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--start-from", type=Path, default=None, help="checkpoint whose weights to begin with")
+    parser.add_argument("--with-left-out", action="store_true", help="also learn from the scan kept for reporting")
+    given = parser.parse_args()
+    data = given.data if given.data.is_dir() else None
+    if data is None:
+        print("no real scans: training on phantoms alone; expect a lower Dice on real lungs (see TRAINING.md)")
+    return Plan(
+        out=given.out, data=data, cache=given.cache or given.out / "cache", steps=given.steps, phantoms=given.phantoms,
+        seed=given.seed, rate=given.rate, resume=given.resume, start_from=given.start_from,
+        with_left_out=given.with_left_out,
+    )  # fmt: skip
+
+
+def loss_of(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Cross entropy plus soft Dice of both lungs; 255 is ignored."""
+    known = labels != 255
+    target = torch.where(known, labels, torch.zeros_like(labels))
+    logits = logits.float()
+    entropy = (functional.cross_entropy(logits, target, reduction="none") * known).sum() / known.sum().clamp(min=1)
+    shares = torch.softmax(logits, dim=1)
+    dice = torch.zeros(())
+    for value in (1, 2):
+        truth = ((target == value) & known).float()
+        guess = shares[:, value] * known
+        dice = dice + 1 - (2 * (truth * guess).sum() + 500.0) / (truth.sum() + guess.sum() + 500.0)
+    return entropy + 0.5 * dice
+
+
+def pick(plan: Plan, real: list[tuple[float, Sample]], rng: np.random.Generator) -> Sample:
+    """Choose a training volume: a real scan in four of ten draws where there are any, else a phantom."""
+    if real and rng.random() < 0.4:
+        weights = np.array([weight for weight, _ in real])
+        return real[int(rng.choice(len(real), p=weights / weights.sum()))][1]
+    return phantom_sample(int(rng.integers(plan.phantoms)), plan.cache)
+
+
+def batch_of(plan: Plan, real: list[tuple[float, Sample]], step: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Draw the batch of one step; it depends on the seed and the step alone."""
+    rng = np.random.default_rng([plan.seed, step])
+    shape = SHAPES[int(rng.integers(len(SHAPES)))]
+    pairs = [augment(pick(plan, real, rng), shape, rng) for _ in range(BATCH)]
+    volumes = torch.from_numpy(np.stack([p[0] for p in pairs]))[:, None]
+    labels = torch.from_numpy(np.stack([p[1] for p in pairs]).astype(np.int64))
+    return volumes.to(memory_format=torch.channels_last_3d), labels
+
+
+def rate_at(plan: Plan, step: int) -> float:
+    """Warm up, then fall along a cosine."""
+    warm = min(1.0, (step + 1) / 60.0)
+    return plan.rate * warm * (0.01 + 0.99 * 0.5 * (1 + float(np.cos(np.pi * step / plan.steps))))
+
+
+class Trainer:
+    """Network, averaged weights, optimiser and where they are kept."""
+
+    def __init__(self, plan: Plan) -> None:
+        torch.manual_seed(plan.seed)
+        torch.set_num_threads(1)
+        torch.use_deterministic_algorithms(True)
+        self.plan, self.step = plan, 0
+        self.network = LungNet().to(memory_format=torch.channels_last_3d)
+        if plan.start_from is not None:
+            self.network.load_state_dict(torch.load(plan.start_from, weights_only=True)["average"])
+        self.average = {name: value.clone() for name, value in self.network.state_dict().items()}
+        self.optimiser = torch.optim.AdamW(self.network.parameters(), lr=plan.rate, weight_decay=1e-4)
+        self.path = plan.out / "checkpoint.pt"
+        if plan.resume and self.path.exists():
+            state = torch.load(self.path, weights_only=True)
+            self.network.load_state_dict(state["network"])
+            self.average, self.step = state["average"], state["step"]
+            self.optimiser.load_state_dict(state["optimiser"])
+            print(f"resumed at step {self.step}")
+
+    def learn(self, volumes: torch.Tensor, labels: torch.Tensor) -> float:
+        """One step; returns the loss."""
+        frozen = self.step > 0.7 * self.plan.steps
+        self.network.train()
+        for module in self.network.modules():
+            if frozen and isinstance(module, torch.nn.BatchNorm3d):
+                module.eval()
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate_at(self.plan, self.step)
+        self.optimiser.zero_grad(set_to_none=True)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            logits = self.network(volumes)
+        loss = loss_of(logits, labels)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 2.0)
+        self.optimiser.step()
+        self.step += 1
+        keep = min(0.995, self.step / (self.step + 10.0))
+        for name, value in self.network.state_dict().items():
+            if value.dtype.is_floating_point:
+                self.average[name].mul_(keep).add_(value, alpha=1 - keep)
+            else:
+                self.average[name].copy_(value)
+        return float(loss.detach())
+
+    def save(self) -> None:
+        """Write checkpoint and ONNX (of the averaged weights), each replaced in one piece."""
+        state = {"network": self.network.state_dict(), "average": self.average, "step": self.step}
+        partial = self.path.with_suffix(".part")
+        torch.save({**state, "optimiser": self.optimiser.state_dict()}, partial)
+        partial.rename(self.path)
+        network = LungNet()
+        network.load_state_dict(self.average)
+        write_onnx(network, self.plan.out / "model.onnx.part")
+        (self.plan.out / "model.onnx.part").rename(self.plan.out / "model.onnx")
+
+
+def main() -> None:
+    """Run the recipe."""
+    plan = parse()
+    plan.out.mkdir(parents=True, exist_ok=True)
+    for seed in range(plan.phantoms):
+        phantom_sample(seed, plan.cache)
+        if seed % 20 == 19:
+            print(f"phantoms {seed + 1}/{plan.phantoms}", flush=True)
+    real = real_samples(plan.data, plan.cache, with_left_out=plan.with_left_out) if plan.data else []
+    trainer, began, losses = Trainer(plan), time.monotonic(), []
+    first = trainer.step
+    while trainer.step < plan.steps:
+        losses.append(trainer.learn(*batch_of(plan, real, trainer.step)))
+        if trainer.step % 20 == 0:
+            pace = (time.monotonic() - began) / (trainer.step - first)
+            left = pace * (plan.steps - trainer.step) / 60
+            text = f"step {trainer.step}/{plan.steps} loss {np.mean(losses[-20:]):.4f} {pace:.2f} s/step, {left:.0f} min left"
+            print(text, flush=True)
+        if trainer.step % 100 == 0:
+            trainer.save()
+    trainer.save()
+    print(f"written: {plan.out / 'model.onnx'}")
+
+
+if __name__ == "__main__":
+    main()
