@@ -6,7 +6,7 @@ May live here: proofs on decoded objects; each returns nothing or raises one cod
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from io import BytesIO
 from typing import Final
@@ -20,17 +20,23 @@ from pydicom.filereader import read_dataset
 from pydicom.multival import MultiValue
 from pydicom.valuerep import validate_value
 
+from dicomnode.encoded.quiet import hushed
 from dicomnode.errors import StudyError
 from dicomnode.identity import IDENTITY_KEYWORDS
 from dicomnode.results.definitions import TYPE_1, TYPE_2
 from dicomnode.results.identity import request_item
 from dicomnode.results.report import COMPREHENSIVE_SR_STORAGE
+from dicomnode.results.segmentation import slice_counts
 from dicomnode.results.sources import positions
 
 _UID: Final = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
 #: Tolerance of a position that went through a DS of 16 characters, mm.
 _POSITION_TOLERANCE: Final = 1e-4
 _NOT_COMPARED: Final = frozenset({"SpecificCharacterSet"})
+#: Concepts of PS3.16 Annex D.
+_IMAGING_MEASUREMENTS: Final = "126010"
+_TRACKING_UID: Final = "112040"
+_REFERENCED_SEGMENT: Final = "121191"
 _REFERENCES: Final = frozenset({"ReferencedSOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"})
 #: Elements that carry the source's own values, faults and all: equality is asked of them, not validity.
 _COPIED: Final = frozenset({*IDENTITY_KEYWORDS, "ReferencedRequestSequence"}) - {"StudyInstanceUID"}
@@ -45,9 +51,9 @@ def decode(encoded: bytes) -> Dataset:
         ``result-invalid`` if the bytes are no Data Set.
     """
     try:
-        dataset = read_dataset(BytesIO(encoded), is_implicit_VR=False, is_little_endian=True)
-        for _ in dataset.iterall():
-            pass
+        with hushed():
+            dataset = read_dataset(BytesIO(encoded), is_implicit_VR=False, is_little_endian=True)
+            dataset.walk(lambda *_: None)
     except (EOFError, ValueError, KeyError, AttributeError, TypeError, OSError, NotImplementedError):
         raise StudyError("result-invalid", check="decode") from None
     return dataset
@@ -128,7 +134,8 @@ def prove_geometry(segmentation: Dataset, labels: NDArray[np.uint8], sources: Se
     _prove_plane(shared, sources[0])
     if (segmentation.Rows, segmentation.Columns) != labels.shape[1:]:
         raise StudyError("result-geometry-differs", check="size")
-    values = dict(enumerate(_present(labels), start=1))
+    counts = slice_counts(labels)
+    values = dict(enumerate((int(value) for value in np.flatnonzero(counts.any(axis=0)) if value), start=1))
     places = positions(sources)
     seen = set()
     for (number, position), frame in zip(_frame_keys(segmentation), _frames(segmentation), strict=True):
@@ -139,13 +146,8 @@ def prove_geometry(segmentation: Dataset, labels: NDArray[np.uint8], sources: Se
         seen.add((number, index))
         if not np.array_equal(frame, labels[index] == values[number]):
             raise StudyError("result-geometry-differs", check="mask")
-    wanted = sum(int((labels == value).any(axis=(1, 2)).sum()) for value in values.values())
-    if len(seen) != wanted:
+    if len(seen) != np.count_nonzero(counts[:, 1:]):
         raise StudyError("result-geometry-differs", check="frames")
-
-
-def _present(labels: NDArray[np.uint8]) -> list[int]:
-    return [int(value) for value in np.flatnonzero(np.bincount(labels.ravel(), minlength=256)) if value]
 
 
 def _prove_plane(shared: Dataset, source: Dataset) -> None:
@@ -200,8 +202,51 @@ def prove_references(result: Dataset, known: AbstractSet[str]) -> None:
                     raise StudyError("result-reference-dangling", attribute=keyword)
 
 
-def prove_valid(result: Dataset, pseudonymous: AbstractSet[str]) -> None:
+def prove_report(report: Dataset, segmentation: Dataset) -> None:
+    """Every Tracking UID has a contour, and a segment that a group names is the one with the same Tracking UID.
+
+    Viewers go black over a Tracking UID without a contour.
+
+    Raises
+    ------
+    StudyError
+        ``result-invalid``.
+    """
+    segments = {int(item.SegmentNumber): str(item.TrackingUID) for item in segmentation.SegmentSequence}
+    drawn, named = set(), set()
+    for group in _groups(report):
+        tracking = {str(item.UID) for item in group if _concept(item) == _TRACKING_UID}
+        named |= tracking
+        if any(item.ValueType == "SCOORD" for item in group):
+            drawn |= tracking
+        for item in group:
+            if _concept(item) == _REFERENCED_SEGMENT:
+                number = int(item.ReferencedSOPSequence[0].ReferencedSegmentNumber)
+                if tracking != {segments.get(number)}:
+                    raise StudyError("result-invalid", check="segment-tracking")
+    if not named or named != drawn:
+        raise StudyError("result-invalid", check="tracking-without-contour")
+
+
+def _groups(report: Dataset) -> Iterator[Sequence[Dataset]]:
+    for container in report.ContentSequence:
+        if _concept(container) == _IMAGING_MEASUREMENTS:
+            for group in container.ContentSequence:
+                yield group.ContentSequence
+
+
+def _concept(item: Dataset) -> str:
+    names = item.get("ConceptNameCodeSequence")
+    return str(names[0].CodeValue) if names else ""
+
+
+def prove_valid(result: Dataset, uids: Mapping[str, str]) -> None:
     """Types 1 and 2, value lengths and forms, UIDs; and no UID of the pseudonymous space is left.
+
+    Parameters
+    ----------
+    uids
+        Pseudonymous UID → original UID. An original is let through with its faults: it must stay what it is.
 
     Raises
     ------
@@ -215,23 +260,24 @@ def prove_valid(result: Dataset, pseudonymous: AbstractSet[str]) -> None:
     for keyword in TYPE_2[sop_class_uid]:
         if keyword not in result:
             raise StudyError("result-invalid", attribute=keyword)
+    originals = set(uids.values())
+    pseudonyms = uids.keys() - originals
     for element in _all_elements(result, skip=frozenset()):
-        if element.VR == "UI" and not _COPIED.intersection({element.keyword}):
-            _prove_uids(element, pseudonymous)
+        if element.VR == "UI":
+            _prove_uids(element, pseudonyms, originals)
     for element in _all_elements(result, skip=_COPIED):
-        _prove_values(element)
+        if element.VR not in {"SQ", "UI", "OB", "OW"}:
+            _prove_values(element)
 
 
-def _prove_uids(element: DataElement, pseudonymous: AbstractSet[str]) -> None:
-    for uid in _values(element):
-        text = str(uid)
-        if len(text) > 64 or not _UID.fullmatch(text) or text in pseudonymous:
+def _prove_uids(element: DataElement, pseudonyms: AbstractSet[str], originals: AbstractSet[str]) -> None:
+    for uid in map(str, _values(element)):
+        well_formed = len(uid) <= 64 and _UID.fullmatch(uid)
+        if uid in pseudonyms or not (well_formed or uid in originals):
             raise StudyError("result-invalid", attribute=element.keyword or "UID")
 
 
 def _prove_values(element: DataElement) -> None:
-    if element.VR in {"SQ", "UI", "OB", "OW"} or element.keyword in _COPIED:
-        return
     try:
         for value in _values(element):
             validate_value(element.VR, str(value) if element.VR in {"IS", "DS"} else value, config.RAISE)

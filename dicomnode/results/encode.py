@@ -120,8 +120,7 @@ def encode_results(given: ResultInput, context: ResultContext, identity: SourceI
             objects = _build(given, context)
             restored = [(role, restore(dataset, identity)) for role, dataset in objects]
             encoded = [_encode(role, dataset) for role, dataset in restored]
-            for result in encoded:
-                _prove(result, given, source, identity, minted)
+            _prove(encoded, given, source, identity, minted)
     except NodeError:
         raise
     except Exception:  # noqa: BLE001 (of the libraries below: their messages may quote a value)
@@ -165,19 +164,24 @@ def _encode(role: ResultRole, dataset: Dataset) -> EncodedResult:
 
 
 def _prove(
-    result: EncodedResult, given: ResultInput, source: Dataset, identity: SourceIdentity, minted: set[str]
+    results: Sequence[EncodedResult], given: ResultInput, source: Dataset, identity: SourceIdentity, minted: set[str]
 ) -> None:
     """All proofs of `checks` on the bytes that will be sent."""
-    decoded = checks.decode(result.encoded)
-    mapped = {str(header[keyword].value) for header in given.sources for keyword in _SOURCE_UIDS if keyword in header}
-    known = {identity.uids.get(uid, uid) for uid in mapped} | minted
-    frame_of_reference = str(given.sources[0].FrameOfReferenceUID)
-    source.FrameOfReferenceUID = identity.uids.get(frame_of_reference, frame_of_reference)
+    known = minted | {
+        identity.uids.get(str(header[keyword].value), str(header[keyword].value))
+        for header in given.sources
+        for keyword in _SOURCE_UIDS
+    }
     if given.predecessor is not None:
         old = given.predecessor
         known |= {old.study_instance_uid, old.series_instance_uid, old.sop_instance_uid}
-    checks.prove_valid(decoded, identity.uids.keys() - set(identity.uids.values()))
-    checks.prove_identity(decoded, source)
-    checks.prove_references(decoded, known)
-    if result.role is ResultRole.SEGMENTATION:
-        checks.prove_geometry(decoded, given.labels, given.sources)
+    frame_of_reference = str(given.sources[0].FrameOfReferenceUID)
+    source.FrameOfReferenceUID = identity.uids.get(frame_of_reference, frame_of_reference)
+    decoded = {result.role: checks.decode(result.encoded) for result in results}
+    for dataset in decoded.values():
+        checks.prove_valid(dataset, identity.uids)
+        checks.prove_identity(dataset, source)
+        checks.prove_references(dataset, known)
+    segmentation_object = decoded[ResultRole.SEGMENTATION]
+    checks.prove_geometry(segmentation_object, given.labels, given.sources)
+    checks.prove_report(decoded[ResultRole.REPORT], segmentation_object)

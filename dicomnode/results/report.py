@@ -38,7 +38,7 @@ from dicomnode.results.concepts import (
 from dicomnode.results.context import MANUFACTURER, MODEL_NAME, ResultContext
 from dicomnode.results.equipment import stamp
 from dicomnode.results.report_groups import GroupMaker, KeyContour, text_item
-from dicomnode.results.sources import SourceSeries, read_sources
+from dicomnode.results.sources import read_sources
 from dicomnode.study import ResultRole
 
 __all__ = ["KeyContour", "Predecessor", "build"]

@@ -26,7 +26,13 @@ from dicomnode.results.equipment import inherit_lossy, stamp
 from dicomnode.results.sources import SourceSeries, read_sources
 from dicomnode.study import ResultRole
 
+_PER_FRAME: Final = ("SegmentIdentificationSequence", "PlanePositionSequence", "DerivationImageSequence")
 SEGMENTATION_STORAGE: Final = "1.2.840.10008.5.1.4.1.1.66.4"
+
+
+def slice_counts(labels: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Voxels of every value in every slice: int64 (slices, 256); slice by slice, since counting widens eightfold."""
+    return np.stack([np.bincount(plane.ravel(), minlength=256) for plane in labels])
 
 
 def segment_numbers(labels: NDArray[np.uint8], segments: Sequence[Segment]) -> dict[int, int]:
@@ -40,7 +46,7 @@ def segment_numbers(labels: NDArray[np.uint8], segments: Sequence[Segment]) -> d
     StudyError
         ``nothing-found`` if no segment has a voxel, ``result-invalid`` if the map holds a value that is not described.
     """
-    counts = np.bincount(labels.ravel(), minlength=256)
+    counts = slice_counts(labels).sum(axis=0)
     described = sorted(segment.number for segment in segments)
     if np.setdiff1d(np.flatnonzero(counts[1:]) + 1, described).size:
         raise StudyError("result-invalid", check="undescribed-label")
@@ -156,6 +162,16 @@ def _identify(algorithm: Algorithm) -> AlgorithmIdentificationSequence:
     )
 
 
+def _spread(dataset: Dataset) -> None:
+    """Groups that happen to be the same for all frames go to each frame, where every viewer looks for them."""
+    shared = dataset.SharedFunctionalGroupsSequence[0]
+    for keyword in _PER_FRAME:
+        if keyword in shared:
+            for group in dataset.PerFrameFunctionalGroupsSequence:
+                group.add(shared[keyword])
+            delattr(shared, keyword)
+
+
 def _finish(
     dataset: Dataset, series: SourceSeries, findings: Findings, numbers: Mapping[int, int], context: ResultContext
 ) -> None:
@@ -170,6 +186,7 @@ def _finish(
     organization = context.mint("dimensions", ResultRole.SEGMENTATION.value)
     for item in (*dataset.DimensionOrganizationSequence, *dataset.DimensionIndexSequence):
         item.DimensionOrganizationUID = organization
-    if len(dataset.PixelData) % 2:
-        dataset.PixelData += b"\x00"
+    _spread(dataset)
+    length = -(-int(dataset.NumberOfFrames) * dataset.Rows * dataset.Columns // 8)
+    dataset.PixelData = dataset.PixelData[:length] + b"\x00" * (length % 2)  # the library pads with another byte
     declare_private_scheme(dataset)
