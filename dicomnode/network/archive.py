@@ -23,12 +23,6 @@ from dicomnode.network.intake import Peer, ReceivedObject
 
 #: Unique key of each level of the Study Root model (PS3.4 C.6.2).
 _UNIQUE: Final = {"STUDY": "StudyInstanceUID", "SERIES": "SeriesInstanceUID", "IMAGE": "SOPInstanceUID"}
-_COMPUTED: Final = {
-    "ModalitiesInStudy": lambda group: sorted({str(one.get("Modality", "")) for one in group}),
-    "NumberOfStudyRelatedInstances": lambda group: str(len(group)),
-    "NumberOfSeriesRelatedInstances": lambda group: str(len(group)),
-    "NumberOfStudyRelatedSeries": lambda group: str(len({str(one.get("SeriesInstanceUID", "")) for one in group})),
-}
 _PIXELS: Final = 0x7FE00000
 
 
@@ -143,12 +137,24 @@ def _answer(level: str, query: Dataset, group: list[Dataset]) -> Dataset:
     answer.QueryRetrieveLevel = level
     for element in query:
         keyword = element.keyword
-        if keyword in _COMPUTED:
-            setattr(answer, keyword, _COMPUTED[keyword](group))
+        computed = _computed(keyword, group)
+        if computed is not None:
+            setattr(answer, keyword, computed)
         elif keyword and keyword not in {"QueryRetrieveLevel", "SpecificCharacterSet"}:
             found = group[0].get(element.tag)
             answer.add_new(element.tag, element.VR, found.value if found is not None else None)
     return answer
+
+
+def _computed(keyword: str, group: list[Dataset]) -> list[str] | str | None:
+    """Attributes of a study or series that no single object has (PS3.4 C.3.4)."""
+    if keyword == "ModalitiesInStudy":
+        return sorted({str(one.get("Modality", "")) for one in group})
+    if keyword in {"NumberOfStudyRelatedInstances", "NumberOfSeriesRelatedInstances"}:
+        return str(len(group))
+    if keyword == "NumberOfStudyRelatedSeries":
+        return str(len({str(one.get("SeriesInstanceUID", "")) for one in group}))
+    return None
 
 
 def matches(keyword: str, wanted: str, found: str) -> bool:
