@@ -55,6 +55,17 @@ class ResultRows(Database):
             ]
             insert_or_ignore(writing, _D, waiting)
 
+    def issue_time(self, result_key: str, at: datetime, *, connection: Connection | None = None) -> datetime:
+        """Moment at which a result was first made: the first call for a key enters `at`, which then stands for good.
+
+        It outlives the study: the same input makes the same bytes again.
+        """
+        query = select(schema.issued.c.issued_at).where(schema.issued.c.result_key == result_key)
+        with self._writing(connection) as writing:
+            insert_or_ignore(writing, schema.issued, ({"result_key": result_key, "issued_at": at},))
+            issued_at: datetime = writing.execute(query).scalar_one()
+            return issued_at
+
     def results(self, key: WorkKey, *, connection: Connection | None = None) -> tuple[ResultRow, ...]:
         """Results of a work, in the order of their roles."""
         query = select(_T).where(_T.c.study_key == key.study_key, _T.c.revision == key.revision)

@@ -17,6 +17,7 @@ from dicomnode.storage.rows import RevisionRow
 from dicomnode.study import FINAL_STATES, DeliveryRow, WorkKey, WorkRow, WorkState, check_transition
 
 _R = schema.revisions
+_S = schema.studies
 _W = schema.works
 _G = schema.stages
 
@@ -61,6 +62,15 @@ class WorkRows(Database):
         query = select(_R).where(_R.c.settled_at.is_(None)).order_by(_R.c.opened_at, _R.c.study_key, _R.c.revision)
         with self._reading(connection) as reading:
             return tuple(_revision(row) for row in reading.execute(query))
+
+    def open_studies(self, *, connection: Connection | None = None) -> tuple[tuple[str, datetime], ...]:
+        """Studies whose latest input is not settled, with the time of their last instance."""
+        settled = (
+            select(_R.c.study_key).where(_R.c.study_key == _S.c.study_key, _R.c.settled_at >= _S.c.last_received_at)
+        ).exists()
+        query = select(_S.c.study_key, _S.c.last_received_at).where(~settled).order_by(_S.c.last_received_at)
+        with self._reading(connection) as reading:
+            return tuple((row.study_key, row.last_received_at) for row in reading.execute(query))
 
     def create_work(
         self, key: WorkKey, input_digest: str, at: datetime, *, connection: Connection | None = None

@@ -164,6 +164,12 @@ deliveries = Table(
     Column("updated_at", UtcTime, nullable=False),
 )
 
+issued = Table(
+    f"{PREFIX}issued",
+    metadata,
+    Column("result_key", _KEY, primary_key=True),
+    Column("issued_at", UtcTime, nullable=False),
+)
 vault = Table(
     "node_vault",
     metadata,

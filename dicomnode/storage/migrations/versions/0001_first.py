@@ -14,6 +14,12 @@ depends_on = None
 def upgrade() -> None:
     """Create the tables."""
     op.create_table(
+        "node_issued",
+        sa.Column("result_key", sa.String(length=64), nullable=False),
+        sa.Column("issued_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("result_key", name=op.f("pk_node_issued")),
+    )
+    op.create_table(
         "node_quarantine",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("study_key", sa.String(length=64), nullable=False),

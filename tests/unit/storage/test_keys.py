@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dicomnode.errors import KeyStoreError, StorageError
+from dicomnode.storage import keys, sealed
+from dicomnode.storage.keys import KEY_NAMES, KeyRing
+from dicomnode.study import World
+from tests.unit.storage.samples import OTHER_STUDY, STUDY
+
+
+def ring(seed: int = 0) -> KeyRing:
+    return KeyRing(**{name: bytes([seed * 8 + number] * 32) for number, name in enumerate(KEY_NAMES)})
+
+
+def code_of(call: object) -> str:
+    with pytest.raises(StorageError) as caught:
+        call()  # type: ignore[operator]
+    return caught.value.code
+
+
+def test_made_once_then_read_again(tmp_path: Path) -> None:
+    folder = tmp_path / "state" / "keys"
+    first = keys.open_keys(folder, create=True)
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()} == {
+        f"{name}.key": 0o400 for name in KEY_NAMES
+    }
+    assert [path.name for path in folder.parent.iterdir()] == ["keys"]
+    assert keys.open_keys(folder).derivation == first.derivation
+    assert keys.open_keys(folder, create=True).derivation == first.derivation
+    wrapped = first.wrap(World.IDENTITY, STUDY, bytes(32))
+    assert keys.open_keys(folder).unwrap(World.IDENTITY, STUDY, wrapped) == bytes(32)
+
+
+def test_made_in_a_folder_that_is_there_and_empty(tmp_path: Path) -> None:
+    (tmp_path / "keys").mkdir(mode=0o700)
+    assert keys.open_keys(tmp_path / "keys", create=True).derivation
+
+
+def test_two_that_start_at_once_get_the_same_keys(tmp_path: Path) -> None:
+    found: list[bytes] = []
+    barrier = threading.Barrier(4)
+
+    def start() -> None:
+        barrier.wait()
+        found.append(keys.open_keys(tmp_path / "keys", create=True).derivation)
+
+    threads = [threading.Thread(target=start) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 4
+    assert len(set(found)) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["keys"]
+
+
+def test_never_made_anew_beside_a_ledger(tmp_path: Path) -> None:
+    (tmp_path / "ledger.sqlite3").touch()
+    folder = tmp_path / "keys"
+    assert code_of(lambda: keys.open_keys(folder, create=True, sealed_with=[tmp_path / "ledger.sqlite3"])) == (
+        "key-missing"
+    )
+    assert not folder.exists()
+    assert code_of(lambda: keys.open_keys(folder)) == "key-missing"
+
+
+@pytest.mark.parametrize("name", KEY_NAMES)
+def test_one_that_is_missing_is_never_made_anew(tmp_path: Path, name: str) -> None:
+    keys.open_keys(tmp_path / "keys", create=True)
+    (tmp_path / "keys" / f"{name}.key").unlink()
+    assert code_of(lambda: keys.open_keys(tmp_path / "keys", create=True)) == "key-missing"
+    assert not (tmp_path / "keys" / f"{name}.key").exists()
+
+
+@pytest.mark.parametrize("mode", [0o440, 0o404, 0o420])
+def test_a_file_that_others_can_read_is_refused(tmp_path: Path, mode: int) -> None:
+    keys.open_keys(tmp_path / "keys", create=True)
+    (tmp_path / "keys" / "identity.key").chmod(mode)
+    assert code_of(lambda: keys.open_keys(tmp_path / "keys")) == "key-permissions"
+
+
+def test_a_folder_that_others_can_enter_is_refused(tmp_path: Path) -> None:
+    keys.open_keys(tmp_path / "keys", create=True)
+    (tmp_path / "keys").chmod(0o750)
+    assert code_of(lambda: keys.open_keys(tmp_path / "keys")) == "key-permissions"
+
+
+@pytest.mark.parametrize("content", [b"", b"zz" * 32, b"ab" * 31, b"\xff" * 33])
+def test_a_file_that_holds_no_key(tmp_path: Path, content: bytes) -> None:
+    keys.open_keys(tmp_path / "keys", create=True)
+    path = tmp_path / "keys" / "pseudonym.key"
+    path.chmod(0o600)
+    path.write_bytes(content)
+    path.chmod(0o400)
+    assert code_of(lambda: keys.open_keys(tmp_path / "keys")) == "key-wrong"
+
+
+def test_a_key_file_that_cannot_be_read(tmp_path: Path) -> None:
+    keys.open_keys(tmp_path / "keys", create=True)
+    (tmp_path / "keys" / "pseudonym.key").unlink()
+    (tmp_path / "keys" / "pseudonym.key").mkdir()
+    assert code_of(lambda: keys.open_keys(tmp_path / "keys")) == "storage-failed"
+
+
+def test_a_place_where_no_folder_can_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert code_of(lambda: keys.open_keys(tmp_path / "file" / "keys", create=True)) == "storage-failed"
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "keys" / "something").touch()
+    assert code_of(lambda: keys.open_keys(tmp_path / "keys", create=True)) == "storage-failed"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "keys"]
+
+
+def test_credentials_of_systemd(tmp_path: Path) -> None:
+    assert not keys.has_credentials(None)
+    assert not keys.has_credentials(tmp_path)
+    for number, name in enumerate(KEY_NAMES):
+        path = tmp_path / f"dicomnode.{name}"
+        key = bytes([number] * 32)
+        path.write_bytes(key if number else key.hex().encode() + b"\n")
+        path.chmod(0o440)  # what the mask of systemd's ACL shows
+    assert keys.has_credentials(tmp_path)
+    assert keys.open_credentials(tmp_path).derivation == bytes([2] * 32)
+    (tmp_path / "dicomnode.identity").chmod(0o444)
+    assert code_of(lambda: keys.open_credentials(tmp_path)) == "key-permissions"
+    (tmp_path / "dicomnode.identity").unlink()
+    assert code_of(lambda: keys.open_credentials(tmp_path)) == "key-missing"
+
+
+def test_equal_credentials_are_refused(tmp_path: Path) -> None:
+    for name in KEY_NAMES:
+        (tmp_path / f"dicomnode.{name}").write_bytes(bytes(32))
+        (tmp_path / f"dicomnode.{name}").chmod(0o400)
+    assert code_of(lambda: keys.open_credentials(tmp_path)) == "key-wrong"
+
+
+def test_a_ring_checks_its_keys() -> None:
+    with pytest.raises(ValueError, match="32 bytes"):
+        KeyRing(identity=b"", pseudonym=bytes(32), derivation=bytes(32))
+    with pytest.raises(ValueError, match="differ"):
+        KeyRing(identity=bytes(32), pseudonym=bytes(32), derivation=bytes([1] * 32))
+    assert repr(ring()) == "KeyRing()"
+
+
+@pytest.mark.parametrize("world", World)
+def test_wrapping(world: World) -> None:
+    data_key = bytes(range(32))
+    wrapped = ring().wrap(world, STUDY, data_key)
+    assert ring().unwrap(world, STUDY, wrapped) == data_key
+    assert wrapped.key_id == sealed.key_id(data_key)
+    assert data_key not in wrapped.wrapped
+    assert "wrapped=" not in repr(wrapped)
+    assert ring().wrap(world, STUDY, data_key) != wrapped
+
+
+def test_a_wrapped_key_opens_nowhere_else() -> None:
+    wrapped = ring().wrap(World.IDENTITY, STUDY, bytes(32))
+    flipped = wrapped.wrapped[:-1] + bytes([wrapped.wrapped[-1] ^ 1])
+    for holder, world, study, given in (
+        (ring(1), World.IDENTITY, STUDY, wrapped),
+        (ring(), World.PSEUDONYM, STUDY, wrapped),
+        (ring(), World.IDENTITY, OTHER_STUDY, wrapped),
+        (ring(), World.IDENTITY, STUDY, replace(wrapped, wrapped=flipped)),
+        (ring(), World.IDENTITY, STUDY, replace(wrapped, wrapped=b"short")),
+        (ring(), World.IDENTITY, STUDY, replace(wrapped, key_id=bytes(8))),
+    ):
+        with pytest.raises(KeyStoreError) as caught:
+            holder.unwrap(world, study, given)
+        assert caught.value.code == "key-wrong"
+
+
+def test_rewrapping_keeps_the_data_key() -> None:
+    wrapped = ring().wrap(World.PSEUDONYM, STUDY, bytes(32))
+    again = ring().rewrap(STUDY, wrapped, ring(1))
+    assert again.wrapping_key_id != wrapped.wrapping_key_id
+    assert ring(1).unwrap(World.PSEUDONYM, STUDY, again) == bytes(32)

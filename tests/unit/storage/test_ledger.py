@@ -1,0 +1,151 @@
+"""What is SQLite's own: the file, its modes, its upgrade, its neighbours."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import text
+
+from dicomnode.errors import StorageError
+from dicomnode.storage import database, schema
+from dicomnode.storage.ledger import Ledger
+from tests.unit.storage.samples import STUDY, at, row
+
+
+def test_modes_of_the_connection(ledger: Ledger) -> None:
+    wanted = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "secure_delete": 1, "busy_timeout": 30000}
+    with ledger.engine.connect() as connection:
+        found = {name: connection.execute(text(f"PRAGMA {name}")).scalar() for name in wanted}
+    assert found == wanted
+
+
+def test_only_the_owner_reads_it(tmp_path: Path, ledger: Ledger) -> None:
+    ledger.record_instances([row(0)])
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
+    assert ledger.url == f"sqlite:///{tmp_path}/ledger.sqlite3"
+
+
+def test_the_migrations_make_the_tables_of_the_schema_and_ignore_others(ledger: Ledger) -> None:
+    with ledger.transaction() as connection:
+        connection.execute(text("CREATE TABLE workflow_status (workflow_uuid TEXT)"))
+    with ledger.engine.connect() as connection:
+        ours = {"include_name": lambda name, kind, _: kind != "table" or name.startswith(schema.PREFIX)}
+        context = MigrationContext.configure(
+            connection, opts={**ours, "compare_type": True, "version_table": schema.VERSION_TABLE}
+        )
+        assert compare_metadata(context, schema.metadata) == []
+    assert all(name.startswith(schema.PREFIX) for name in schema.metadata.tables)
+
+
+def test_the_revisions_are_those_that_ship() -> None:
+    configuration = Config()
+    configuration.set_main_option("script_location", str(Path(database.__file__).parent / "migrations"))
+    configuration.set_main_option("path_separator", "os")
+    shipped = [script.revision for script in ScriptDirectory.from_config(configuration).walk_revisions()]
+    assert tuple(reversed(shipped)) == schema.REVISIONS
+
+
+def test_opened_again_nothing_is_migrated(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite3"
+    with Ledger.open(path) as ledger:
+        ledger.record_instances([row(0)])
+    script = (
+        "import sys; from pathlib import Path; from dicomnode.storage.ledger import Ledger;"
+        "found = Ledger.open(Path(sys.argv[1])).studies(); assert len(found) == 1;"
+        "sys.exit('alembic' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", script, str(path)], check=False, timeout=60).returncode == 0
+
+
+def test_a_newer_ledger_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite3"
+    with Ledger.open(path) as ledger, ledger.transaction() as connection:
+        connection.execute(text(f"UPDATE {schema.VERSION_TABLE} SET version_num = '9999'"))
+    before = path.read_bytes()
+    for opening in (Ledger.open, Ledger.open_read_only):
+        with pytest.raises(StorageError) as caught:
+            opening(path)
+        assert caught.value.code == "ledger-newer"
+    assert path.read_bytes() == before
+
+
+def test_no_database_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite3"
+    for content in (None, b"", b"no database" * 1000):
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(StorageError) as caught:
+            Ledger.open_read_only(path)
+        assert caught.value.code == "ledger-failed"
+    with pytest.raises(StorageError) as caught:
+        Ledger.open(path)
+    assert caught.value.code == "ledger-failed"
+    with pytest.raises(StorageError) as caught:
+        Ledger.open(tmp_path)
+    assert caught.value.code == "storage-failed"
+
+
+def test_another_process_looks_on_while_a_transaction_is_open(tmp_path: Path, ledger: Ledger) -> None:
+    ledger.record_instances([row(0)])
+    script = (
+        "import sys; from pathlib import Path; from dicomnode.storage.ledger import Ledger;"
+        "print(Ledger.open_read_only(Path(sys.argv[1])).study(sys.argv[2]).instances)"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "ledger.sqlite3"), STUDY]
+    with ledger.transaction() as connection:
+        ledger.record_instances([row(1)], connection=connection)
+        looked = subprocess.run(command, check=True, timeout=60, capture_output=True)
+    assert looked.stdout == b"1\n"
+
+
+def test_who_only_looks_on_cannot_write(tmp_path: Path, ledger: Ledger) -> None:
+    with Ledger.open_read_only(tmp_path / "ledger.sqlite3") as other, pytest.raises(StorageError):
+        other.record_instances([row(0)])
+    assert ledger.studies() == ()
+
+
+def test_closed_cleanly_it_can_still_be_looked_at(tmp_path: Path) -> None:
+    path = tmp_path / "a folder? 100% #1" / "ledger.sqlite3"
+    with Ledger.open(path) as ledger:
+        ledger.record_instances([row(0)])
+    with Ledger.open_read_only(path) as other:
+        assert len(other.studies()) == 1
+
+
+def test_many_threads_write(ledger: Ledger) -> None:
+    failures: list[BaseException] = []
+
+    def work(number: int) -> None:
+        try:
+            for turn in range(5):
+                ledger.record_instances([row(turn, segment=f"s{number}", instance=f"{number}-{turn}")])
+                ledger.open_revision(STUDY, f"{number}-{turn}", at(1))
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    study = ledger.study(STUDY)
+    assert study is not None
+    assert (study.instances, study.revision) == (30, 30)
+
+
+def test_a_lost_database_has_a_code(ledger: Ledger) -> None:
+    with ledger.transaction() as connection:
+        connection.execute(text("DROP TABLE node_quarantine"))
+    with pytest.raises(StorageError) as caught:
+        ledger.quarantined()
+    assert caught.value.code == "ledger-failed"
+    assert "node_quarantine" not in str(caught.value)
