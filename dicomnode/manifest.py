@@ -227,6 +227,9 @@ class Network:
         Largest input (z, y, x); a volume that is not larger is run in one piece.
     overlap
         Share of a tile that its neighbour covers, too.
+    memory_bytes_per_voxel
+        Memory that a run takes for each voxel of its input, activations above all, on the high side: a study that
+        needs more than the node allows is refused before it is touched.
     """
 
     file: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\.onnx$")]
@@ -235,6 +238,7 @@ class Network:
     output: TensorName
     tile: tuple[Voxels, Voxels, Voxels]
     overlap: Annotated[float, Field(ge=0, le=0.75)] = 0.25
+    memory_bytes_per_voxel: Annotated[int, Field(ge=1, le=65536)] = 512
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,15 +27,23 @@ class EngineInfo:
         For instance ``onnxruntime-cpu`` and ``fp32``.
     version
         Version of the engine's library.
+    threads
+        Threads of one run: how sums are split among them decides their last bits.
     """
 
     name: str
     precision: str
     version: str
+    threads: int = 1
 
     def __str__(self) -> str:
         """Name and precision, as results state them (TID 4019)."""
         return f"{self.name} {self.precision}"
+
+    @property
+    def fingerprint(self) -> str:
+        """Everything of the engine, on one machine, that can change a bit of its answer."""
+        return f"{self.name} {self.version} {self.precision} {self.threads}"
 
 
 class Engine(Protocol):

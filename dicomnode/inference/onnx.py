@@ -17,7 +17,6 @@ from dicomnode.inference.package import Package
 from dicomnode.manifest import Manifest, ModelPackageErrors
 
 _FATAL_ONLY: Final = 4
-_SHRINK: Final = "memory.enable_memory_arena_shrinkage"
 
 
 class OnnxEngine:
@@ -41,12 +40,12 @@ class OnnxEngine:
 
     def __init__(self, model: bytes, manifest: Manifest, *, threads: int = 0) -> None:
         self._manifest = manifest
-        self._session: Any = _open_session(model, threads or len(os.sched_getaffinity(0)))
+        self._threads = threads or len(os.sched_getaffinity(0))
+        self._session: Any = _open_session(model, self._threads)
         if problems := _tensor_problems(self._session, manifest):
             raise ModelPackageErrors(problems)
         self._options = onnxruntime.RunOptions()
         self._options.log_severity_level = _FATAL_ONLY
-        self._options.add_run_config_entry(_SHRINK, "cpu:0")
 
     @classmethod
     def from_package(cls, package: Package, *, threads: int = 0) -> Self:
@@ -56,7 +55,8 @@ class OnnxEngine:
     @property
     def info(self) -> EngineInfo:
         """Description of the engine."""
-        return EngineInfo(name="onnxruntime-cpu", precision="fp32", version=str(onnxruntime.__version__))
+        version = str(onnxruntime.__version__)
+        return EngineInfo(name="onnxruntime-cpu", precision="fp32", version=version, threads=self._threads)
 
     def run(self, batch: Batch) -> Batch:
         """Run the network; see `Engine.run`."""
@@ -85,6 +85,7 @@ def _open_session(model: bytes, threads: int) -> Any:
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.use_deterministic_compute = True
     options.enable_mem_pattern = False  # sizes differ from study to study
+    options.enable_cpu_mem_arena = False  # which would keep the largest study's memory; no slower without
     options.log_severity_level = _FATAL_ONLY
     options.add_session_config_entry("session.load_model_format", "ONNX")
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -24,8 +23,6 @@ from dicomnode.manifest import Manifest
 Labels = npt.NDArray[np.uint8]
 Progress = Callable[[float], None]
 
-#: Memory that an engine takes for each voxel of one run: about 100 float32 activations alive at once, and workspace.
-ENGINE_BYTES_PER_VOXEL: Final = 1024
 _PREPARED, _INFERRED = 0.05, 0.85  # shares of the work done after these steps
 
 
@@ -78,7 +75,7 @@ def memory_needed(volume: Volume, manifest: Manifest) -> int:
     padded = [-(-size // factor) * factor for size, factor in zip(sizes, rule.multiple_of, strict=True)]
     tile = math.prod(min(size, largest) for size, largest in zip(padded, manifest.network.tile, strict=True))
     coarse = 4 * (1 + manifest.channels) * math.prod(padded)
-    inference = coarse + tile * (ENGINE_BYTES_PER_VOXEL + 8 * manifest.channels)
+    inference = coarse + tile * (manifest.network.memory_bytes_per_voxel + 8 * manifest.channels)
     held = volume.values.nbytes + (0 if volume.padding is None else volume.padding.nbytes)
     return held + math.ceil(max(resampling, inference, coarse * 2 + 2 * source))
 

@@ -107,6 +107,7 @@ _MANIFEST: Final = MappingProxyType(
             "input": "volume",
             "output": "logits",
             "tile": [256, 256, 256],
+            "memory_bytes_per_voxel": 64,
         },
         "postprocess": {"keep_largest_per_label": True, "fill_holes": True, "minimum_component_ml": 1.0},
         "density": {},

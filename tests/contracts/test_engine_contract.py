@@ -126,6 +126,13 @@ def test_says_what_it_is(made: Made) -> None:
     assert str(engine.info) == f"{engine.info.name} {engine.info.precision}"
     assert engine.info.precision in {"fp32", "fp16", "tf32", "int8"}
     assert engine.info.version
+    assert engine.info.threads >= 1
+    assert engine.info.fingerprint.split() == [
+        engine.info.name,
+        engine.info.version,
+        engine.info.precision,
+        str(engine.info.threads),
+    ]
 
 
 def test_closes_twice_and_then_refuses(made: Made) -> None:

@@ -70,7 +70,7 @@ def test_defaults_and_whole_numbers_where_floats_are_meant() -> None:
     manifest = tiny_manifest(change)
     assert manifest.density is None
     assert manifest.segments[0].laterality is None
-    assert manifest.network.overlap == 0.25
+    assert (manifest.network.overlap, manifest.network.memory_bytes_per_voxel) == (0.25, 512)
     assert manifest.preprocess.spacing_mm == (3.0, 3.0, 3.0)
     assert manifest.postprocess.minimum_component_ml == 0.0
 
