@@ -1,0 +1,208 @@
+"""De-identification of one object: what is withheld, the walk, the pixels, the flags, the leak check.
+
+The room's facade. Pure but for what it remembers to be quick: same object, same policy, same key, same result.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import Final
+
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.sequence import Sequence
+from pydicom.uid import UID
+
+from dicomnode.coding import CodedConcept, dcm
+from dicomnode.deidentification import pixels
+from dicomnode.deidentification.identifiers import Identifiers, collect
+from dicomnode.deidentification.kinds import Kind, kind_of
+from dicomnode.deidentification.leakcheck import Leak, Source, leaks_of
+from dicomnode.deidentification.minimal import minimal
+from dicomnode.deidentification.nesting import CHARACTER_SET, own_encodings
+from dicomnode.deidentification.policy import OnLeak, Policy
+from dicomnode.deidentification.pseudonyms import Pseudonyms, Subject
+from dicomnode.deidentification.rules import Rules
+from dicomnode.deidentification.treat import Treater
+from dicomnode.deidentification.values import ASCII, STRING_VRS, texts
+from dicomnode.deidentification.walk import Walked, walk
+from dicomnode.encoded.quiet import hushed
+from dicomnode.errors import NodeError, StudyError
+
+_CLEAN_PIXEL_DATA: Final = dcm("113101", "Clean Pixel Data Option")
+_CLASSES_REMEMBERED: Final = 64
+_SOP_CLASS: Final = 0x00080016
+_SOP_INSTANCE: Final = 0x00080018
+_PATIENT_ID: Final = 0x00100020
+_ISSUER: Final = 0x00100021
+_STUDY_INSTANCE: Final = 0x0020000D
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deidentified:
+    """A de-identified object.
+
+    Attributes
+    ----------
+    dataset
+        New Data Set, with new File Meta Information whose Transfer Syntax it is to be encoded in.
+    uids
+        New UID → old UID, for the vault.
+    leaks
+        What the leak check found in the full copy, where the policy answers that with a minimal one; else empty.
+    """
+
+    dataset: Dataset
+    uids: dict[str, str] = field(repr=False)
+    leaks: tuple[Leak, ...] = ()
+
+
+class Deidentifier:
+    """De-identifies objects under one policy.
+
+    Parameters
+    ----------
+    policy, pseudonyms
+        What is done, and by which key names and dates are replaced.
+    """
+
+    def __init__(self, policy: Policy, pseudonyms: Pseudonyms) -> None:
+        self._policy = policy
+        self._pseudonyms = pseudonyms
+        self._rules: OrderedDict[str, Rules] = OrderedDict()
+
+    def deidentify(self, dataset: Dataset) -> Deidentified:
+        """De-identify one object; the source stays as it is.
+
+        Parameters
+        ----------
+        dataset
+            As read by `dicomnode.encoded`, with File Meta Information that names the Transfer Syntax.
+
+        Raises
+        ------
+        StudyError
+            ``withheld-*`` with the reason; ``object-too-complex``; ``object-without-uids``.
+        """
+        try:
+            with hushed():
+                return self._deidentify(dataset)
+        except NodeError:
+            raise
+        except Exception:  # noqa: BLE001 - a foreign error may quote a value; nothing proves the object clean
+            raise StudyError("withheld-malformed") from None
+
+    def _deidentify(self, dataset: Dataset) -> Deidentified:
+        sop_class = _first(dataset, _SOP_CLASS, "UI")
+        if not (sop_class and _first(dataset, _SOP_INSTANCE, "UI")):
+            raise StudyError("object-without-uids")
+        _refuse(kind_of(sop_class))
+        plan = pixels.plan(dataset, sop_class, recognizable=not self._policy.withhold_recognizable)
+        rules = self._rules_of(sop_class)
+        identifiers = collect(dataset, rules.kept)
+        subject = self._subject(dataset)
+        treater = Treater(self._policy, self._pseudonyms, subject, identifiers)
+        walked = walk(dataset, rules, treater)
+        pixels.carry_out(plan, dataset, walked.dataset)
+        self._finish(dataset, walked.dataset, plan)
+        return self._checked(dataset, walked, identifiers)
+
+    def _checked(self, source: Dataset, walked: Walked, identifiers: Identifiers) -> Deidentified:
+        known = Source(
+            identifiers=identifiers, uids=frozenset(walked.uids.values()), produced=frozenset(walked.produced)
+        )
+        found = leaks_of(known, walked.dataset)
+        if not found:
+            return Deidentified(dataset=walked.dataset, uids=walked.uids)
+        if self._policy.on_leak is OnLeak.WITHHOLD:
+            raise StudyError("withheld-leak", kind=found[0].kind, hits=len(found))
+        least = minimal(walked.dataset)
+        if left := leaks_of(known, least):
+            raise StudyError("withheld-leak", kind=left[0].kind, hits=len(left))
+        return Deidentified(dataset=least, uids=walked.uids, leaks=found)
+
+    def _subject(self, dataset: Dataset) -> Subject:
+        encodings = own_encodings(dataset)
+        return self._pseudonyms.subject(
+            _first(dataset, _PATIENT_ID, "LO", encodings),
+            _first(dataset, _ISSUER, "LO", encodings),
+            _first(dataset, _STUDY_INSTANCE, "UI"),
+        )
+
+    def _rules_of(self, sop_class_uid: str) -> Rules:
+        rules = self._rules.get(sop_class_uid)
+        if rules is None:
+            rules = self._rules[sop_class_uid] = Rules(self._policy, sop_class_uid)
+            if len(self._rules) > _CLASSES_REMEMBERED:
+                self._rules.popitem(last=False)
+        return rules
+
+    def _finish(self, source: Dataset, target: Dataset, plan: pixels.Plan) -> None:
+        concepts = list(self._policy.concepts)
+        if plan.blanks:
+            concepts.insert(1, _CLEAN_PIXEL_DATA)
+        target.PatientIdentityRemoved = "YES"
+        target.DeidentificationMethod = f"dicomnode {self._policy.name}"
+        target.DeidentificationMethodCodeSequence = Sequence([_code_item(concept) for concept in concepts])
+        target.LongitudinalTemporalInformationModified = self._policy.temporal_information
+        _declare_character_set(source, target)
+        meta = FileMetaDataset()
+        meta.MediaStorageSOPClassUID = target.SOPClassUID
+        meta.MediaStorageSOPInstanceUID = target.SOPInstanceUID
+        if (syntax := getattr(getattr(source, "file_meta", None), "TransferSyntaxUID", None)) is not None:
+            meta.TransferSyntaxUID = UID(syntax)
+        target.file_meta = meta
+
+
+def _refuse(kind: Kind) -> None:
+    if kind is Kind.DOCUMENT:
+        raise StudyError("withheld-document")
+    if kind is Kind.UNSUPPORTED:
+        raise StudyError("withheld-sop-class")
+
+
+def _first(dataset: Dataset, tag: int, vr: str, encodings: tuple[str, ...] = ASCII) -> str:
+    if tag not in dataset:
+        return ""
+    values = texts(dataset.get_item(tag), vr, encodings)
+    return values[0] if values else ""
+
+
+def _code_item(concept: CodedConcept) -> Dataset:
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = concept.value, concept.scheme, concept.meaning
+    return item
+
+
+def _declare_character_set(source: Dataset, target: Dataset) -> None:
+    """The source's character set where all kept text is in its default repertoire, else UTF-8 (PS3.3 C.12.1.1.2)."""
+    if not all(_is_ascii(item) for item in _with_items(target)):
+        target.SpecificCharacterSet = "ISO_IR 192"
+    elif CHARACTER_SET in source and own_encodings(source) != ("utf-8",):
+        terms = texts(source.get_item(CHARACTER_SET), "CS", ASCII)
+        if terms:
+            target[CHARACTER_SET] = DataElement(CHARACTER_SET, "CS", terms[0] if len(terms) == 1 else terms)
+    implicit, little = target.original_encoding
+    if implicit is not None:
+        target.set_original_encoding(implicit, little, target._character_set)
+
+
+def _with_items(dataset: Dataset) -> list[Dataset]:
+    found, pending = [], [dataset]
+    while pending:
+        one = pending.pop()
+        found.append(one)
+        for tag in one.keys():  # noqa: SIM118 - a Data Set iterates over parsed elements
+            element = one.get_item(tag)
+            if element.VR == "SQ":
+                pending += list(element.value)
+    return found
+
+
+def _is_ascii(dataset: Dataset) -> bool:
+    for tag in dataset.keys():  # noqa: SIM118 - a Data Set iterates over parsed elements
+        element = dataset.get_item(tag)
+        if isinstance(element, DataElement) and element.VR in STRING_VRS and not str(element.value).isascii():
+            return False
+    return True

@@ -1,0 +1,165 @@
+"""Coded concepts (PS3.3 8.8): a code says what its scheme says, whatever meaning a source wrote beside it.
+
+Pure. Known codes get their scheme's own meaning; codes of standard schemes that we lack keep their value; everything
+else becomes a token under a scheme that says so.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import cache
+from types import MappingProxyType
+from typing import Final, NamedTuple, cast
+
+from pydicom.dataset import Dataset
+from pydicom.sr._concepts_dict import concepts
+from pydicom.sr._snomed_dict import mapping as snomed
+
+from dicomnode.deidentification.values import Element, texts
+
+CODE_VALUE: Final = 0x00080100
+SCHEME: Final = 0x00080102
+SCHEME_VERSION: Final = 0x00080103
+MEANING: Final = 0x00080104
+MAPPING_RESOURCE: Final = 0x00080105
+GROUP_VERSION: Final = 0x00080106
+CONTEXT_IDENTIFIER: Final = 0x0008010F
+LONG_CODE_VALUE: Final = 0x00080119
+URN_CODE_VALUE: Final = 0x00080120
+_VALUES: Final = (CODE_VALUE, LONG_CODE_VALUE, URN_CODE_VALUE)
+UNKNOWN_SCHEME: Final = "99UNKNOWN"
+WITHHELD_MEANING: Final = "Withheld"
+
+#: Forms of codes of schemes whose whole content nobody ships: nothing of a person has these forms.
+_FORMS: Final = MappingProxyType(
+    {
+        "SCT": r"\d{6,18}",
+        "SRT": r"[A-Z][0-9A-F]?-?[0-9A-F]{3,6}|R-[0-9A-F]{4,5}|[A-Z]-[0-9A-F]{4,6}",
+        "SNM3": r"[A-Z][0-9A-F]?-[0-9A-F]{3,6}",
+        "99SDM": r"[A-Z][0-9A-F]?-[0-9A-F]{3,6}",
+        "DCM": r"\d{6}|[A-Z][A-Z0-9_]{1,15}",
+        "LN": r"\d{1,7}-\d",
+        "UCUM": r"[A-Za-z0-9%\[\]{}./*'^()+\-_ \"]{1,16}",
+        "FMA": r"\d{3,7}",
+        "RADLEX": r"RID\d{1,6}",
+        "NCIt": r"C\d{3,7}",
+        "UMLS": r"C\d{7}",
+        "I10": r"[A-Z]\d{2}(\.[0-9A-Z]{1,4})?",
+        "I10P": r"[0-9A-HJ-NP-Z]{7}",
+        "I9C": r"[EV]?\d{2,3}(\.\d{1,2})?",
+        "MDC": r"\d{1,8}",
+        "ISO639_1": r"[a-z]{2}",
+        "ISO639_2": r"[a-z]{3}",
+        "ISO3166_1": r"[A-Z]{2,3}",
+        "RFC5646": r"[a-z]{2,3}(-[A-Z]{2})?",
+        "RFC3066": r"[a-z]{2,3}(-[A-Z]{2})?",
+        "NEU": r"\d{1,6}",
+        "UBERON": r"\d{7}",
+        "ITIS_TSN": r"\d{5,7}",
+        "PUBCHEM_CID": r"\d{1,9}",
+        "RXNORM": r"\d{1,8}",
+        "C4": r"\d{5}",
+        "CD4": r"\d{5}",
+        "CPT": r"\d{5}",
+        "MSH": r"[CD]\d{6,9}",
+        "IBSI": r"[0-9A-Z]{3,4}",
+        "DICOM_QIICR": r"QIICR:\d+",
+        "99DICOMNODE": r"[A-Z0-9]{2,16}",
+    }
+)
+_VERSION: Final = re.compile(r"[0-9][0-9./\-]{0,15}")
+_RESOURCE: Final = frozenset({"DCMR", "SDM", "FMA", "UCUM", "NCIT", "LN"})
+_CONTEXT: Final = re.compile(r"CID ?\d{1,6}|\d{1,6}")
+_GROUP_VERSION: Final = re.compile(r"(19|20)\d{6}(\d{6})?")
+
+
+class Code(NamedTuple):
+    """A concept as written."""
+
+    value: str
+    scheme: str
+    meaning: str
+
+
+@cache
+def _meanings() -> MappingProxyType[tuple[str, str], str]:
+    found = {
+        (scheme, code): str(meaning)
+        for scheme, keywords in concepts.items()
+        for codes in keywords.values()
+        for code, (meaning, _) in cast("dict[str, tuple[str, object]]", codes).items()
+    }
+    for old, new in snomed["SRT"].items():
+        if ("SCT", new) in found:
+            for scheme in ("SRT", "SNM3", "99SDM"):
+                found[scheme, old] = found["SCT", new]
+    return MappingProxyType(found)
+
+
+def is_code(item: Dataset) -> bool:
+    """Whether an item is a coded concept."""
+    return any(tag in item for tag in (*_VALUES, MEANING))
+
+
+def read(item: Dataset, encodings: tuple[str, ...]) -> Code:
+    """Concept of an item."""
+
+    def first(tag: int, vr: str) -> str:
+        element: Element | None = item.get_item(tag)
+        values = texts(element, vr, encodings) if element is not None else []
+        return values[0] if values else ""
+
+    value = first(CODE_VALUE, "SH") or first(LONG_CODE_VALUE, "UC") or first(URN_CODE_VALUE, "UR")
+    return Code(value, first(SCHEME, "SH"), first(MEANING, "LO"))
+
+
+def canonical(code: Code, token: Callable[[str, str], str]) -> Code:
+    """Concept that can hold nothing of a person.
+
+    Parameters
+    ----------
+    code
+        As the source wrote it.
+    token
+        Stands for values of unknown schemes, so that equal ones stay equal.
+    """
+    meaning = _meanings().get((code.scheme, code.value))
+    if meaning is not None:
+        return code._replace(meaning=meaning[:64])
+    form = _FORMS.get(code.scheme)
+    if form is not None and re.fullmatch(form, code.value) and (code.scheme != "UCUM" or _is_unit(code.value)):
+        meaning = code.value if code.scheme == "UCUM" else f"{code.scheme} {code.value}"
+        return code._replace(meaning=meaning[:64])
+    return Code(token("code", f"{code.scheme}:{code.value}")[:16], UNKNOWN_SCHEME, WITHHELD_MEANING)
+
+
+_UNIT: Final = re.compile(
+    r"(10\*-?\d+|[0-9.]+|%|\{[a-z.:/*A-Z0-9 ]{1,14}\}|\[[a-zA-Z'_]{1,10}\]|"
+    r"[fpnumcdhkMGT]?(m|g|s|l|L|Hz|V|A|Pa|J|W|K|Cel|Gy|Bq|mol|eV|rad|deg|min|h|d|a|mo|wk|T|N|C|F|Ohm|S|Sv|bar|B|ar|st|cal)(-?\d)?|[./()])+"
+)
+
+
+def _is_unit(value: str) -> bool:
+    """Whether a text is made of units of UCUM: `{annotations}` are free text, so only plain ones pass."""
+    return _UNIT.fullmatch(value) is not None
+
+
+def write(code: Code, source: Dataset, target: Dataset, encodings: tuple[str, ...]) -> None:
+    """Fill an item: the concept, and the versions and context group beside it where they have their form."""
+    if len(code.value) <= 16:
+        target.add_new(CODE_VALUE, "SH", code.value)
+    else:
+        target.add_new(LONG_CODE_VALUE, "UC", code.value)
+    target.add_new(SCHEME, "SH", code.scheme)
+    target.add_new(MEANING, "LO", code.meaning)
+    for tag, vr, allowed in (
+        (SCHEME_VERSION, "SH", _VERSION.fullmatch),
+        (MAPPING_RESOURCE, "CS", _RESOURCE.__contains__),
+        (CONTEXT_IDENTIFIER, "CS", _CONTEXT.fullmatch),
+        (GROUP_VERSION, "DT", _GROUP_VERSION.fullmatch),
+    ):
+        element: Element | None = source.get_item(tag)
+        values = texts(element, vr, encodings) if element is not None else []
+        if len(values) == 1 and allowed(values[0]):
+            target.add_new(tag, vr, values[0])

@@ -1,0 +1,214 @@
+"""The source's own identifiers: what the walk screens kept values for, and what the leak check looks for.
+
+Pure. Collected from every Data Set of the object, nested ones included; never logged, no repr.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Final
+
+from pydicom.datadict import dictionary_VR
+from pydicom.dataset import Dataset
+
+from dicomnode.deidentification import profile
+from dicomnode.deidentification.nesting import Node, datasets
+from dicomnode.deidentification.values import Element, texts
+from dicomnode.deidentification.vocabulary import is_common, split_words
+
+#: Words of names and addresses that name nobody.
+_STOP: Final = frozenset(
+    [
+        "dr",
+        "md",
+        "phd",
+        "prof",
+        "mr",
+        "mrs",
+        "ms",
+        "miss",
+        "jr",
+        "sr",
+        "anonymous",
+        "anonymized",
+        "anonymised",
+        "anon",
+        "deidentified",
+        "none",
+        "unknown",
+        "patient",
+        "name",
+        "no",
+        "id",
+        "test",
+        "phantom",
+        "na",
+        "street",
+        "st",
+        "road",
+        "rd",
+        "avenue",
+        "ave",
+        "city",
+        "hospital",
+        "clinic",
+        "university",
+        "center",
+        "centre",
+        "institute",
+        "department",
+        "dept",
+        "of",
+        "the",
+        "and",
+        "de",
+        "la",
+        "von",
+        "van",
+        "der",
+        "der",
+        "den",
+        "el",
+        "al",
+        "bin",
+        "ii",
+        "iii",
+        "male",
+        "female",
+    ]
+)
+_SHORT_NAME: Final = 3
+_SHORT_NUMBER: Final = 6
+_SHORT_CODE: Final = 4
+_DESCRIPTORS: Final = frozenset("eEsg")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identifiers:
+    """What identifies somebody in a source.
+
+    Attributes
+    ----------
+    names
+        Words of person names, casefolded: searched as words.
+    codes
+        Other identifiers, casefolded: patient ids, accession numbers, phones, institutions: searched with borders.
+    short
+        Names and identifiers too short to be searched: compared with whole values.
+    dates
+        Dates of birth, in DICOM's form.
+    """
+
+    names: frozenset[str] = field(repr=False)
+    codes: frozenset[str] = field(repr=False)
+    short: frozenset[str] = field(repr=False)
+    dates: frozenset[str] = field(repr=False)
+
+    @property
+    def words(self) -> frozenset[str]:
+        """Words that no descriptor keeps, technical ones included."""
+        return self.names | self.short
+
+    def hit(self, text: str) -> bool:
+        """Whether a text holds an identifier."""
+        folded = text.casefold().strip()
+        if folded in self.short or any(name in folded and name in split_words(text) for name in self.names):
+            return True
+        return any(holds(folded, code) for code in self.codes) or any(date in folded for date in self.dates)
+
+
+def holds(text: str, code: str) -> bool:
+    """Whether `code` stands in `text` with no letter or digit beside it."""
+    start = text.find(code)
+    while start >= 0:
+        end = start + len(code)
+        if not text[start - 1 : start].isalnum() and not text[end : end + 1].isalnum():
+            return True
+        start = text.find(code, start + 1)
+    return False
+
+
+@cache
+def _is_identifying(tag: int) -> bool:
+    row = profile.attributes().get(tag)
+    if row is None or _DESCRIPTORS & set(row.options):
+        return False
+    return dictionary_VR(tag) in {"LO", "SH", "ST", "LT", "UT", "UC", "PN", "AE"} and row.action != "U"
+
+
+def collect(source: Dataset, kept: frozenset[int] = frozenset()) -> Identifiers:
+    """Identifiers of a source.
+
+    Parameters
+    ----------
+    source
+        The Data Set as received.
+    kept
+        Tags whose values the policy keeps: no identifiers then.
+    """
+    found = _Found()
+    for node in datasets(source):
+        for tag in node.dataset.keys():  # noqa: SIM118 - a Data Set iterates over parsed elements
+            if not tag.is_private and tag not in kept:
+                _gather(node, int(tag), found)
+    return found.frozen()
+
+
+def _gather(node: Node, tag: int, found: _Found) -> None:
+    try:
+        vr = dictionary_VR(tag)
+    except KeyError:
+        return
+    if vr != "PN" and not (tag in _DATES_OF_BIRTH or _is_identifying(tag)):
+        return
+    element: Element = node.dataset.get_item(tag)
+    values = texts(element, vr, node.encodings)
+    if vr == "PN":
+        found.add_names(values)
+    elif tag in _DATES_OF_BIRTH:
+        found.dates.update(value for value in values if len(value) == 8)
+    else:
+        found.add_codes(values)
+
+
+_DATES_OF_BIRTH: Final = frozenset({0x00100030})
+
+
+class _Found:
+    """Identifiers while they are gathered."""
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+        self.codes: set[str] = set()
+        self.short: set[str] = set()
+        self.dates: set[str] = set()
+
+    def add_names(self, values: Iterable[str]) -> None:
+        """Every component of every group of a person name (PS3.5 6.2.1)."""
+        for value in values:
+            for word in split_words(value.replace("^", " ").replace("=", " ")):
+                if word in _STOP or len(word) < 2:
+                    continue
+                letters = sum(not char.isascii() for char in word) or len(word) // _SHORT_NAME
+                (self.names if letters and not word.isdigit() else self.short).add(word)
+
+    def add_codes(self, values: Iterable[str]) -> None:
+        """Whole values: long ones are searched, short ones compared."""
+        for value in values:
+            folded = " ".join(value.casefold().split())
+            plain = sum(char.isalnum() for char in folded)
+            if plain < 2 or folded in _STOP or is_common(folded):
+                continue
+            long = _SHORT_NUMBER if folded.replace("-", "").isdigit() else _SHORT_CODE
+            (self.codes if plain >= long else self.short).add(folded)
+
+    def frozen(self) -> Identifiers:
+        """What was gathered."""
+        return Identifiers(
+            names=frozenset(self.names),
+            codes=frozenset(self.codes),
+            short=frozenset(self.short),
+            dates=frozenset(self.dates),
+        )

@@ -1,0 +1,58 @@
+"""Kinds of objects by SOP Class: images that show what a machine measured, images that may show text, documents, others.
+
+Pure tables (PS3.4 B.5, PS3.6 A).
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from functools import cache
+from typing import Final
+
+from pydicom._uid_dict import UID_dictionary
+
+_STORAGE: Final = "1.2.840.10008.5.1.4.1.1."
+
+
+class Kind(Enum):
+    """What an object is to de-identification."""
+
+    ORDINARY = auto()
+    TEXT_PRONE = auto()
+    ULTRASOUND = auto()
+    SLIDE = auto()
+    DOCUMENT = auto()
+    UNSUPPORTED = auto()
+
+
+_TABLE: Final = {
+    # Secondary Capture, single and multi-frame: screens, scanned paper.
+    **dict.fromkeys(("7", "7.1", "7.2", "7.3", "7.4"), Kind.TEXT_PRONE),
+    # Visible light: endoscopy, microscopy, photography and their videos.
+    **dict.fromkeys(
+        ("77.1.1", "77.1.1.1", "77.1.2", "77.1.2.1", "77.1.3", "77.1.4", "77.1.4.1", "77.1", "77.2"), Kind.TEXT_PRONE
+    ),
+    **dict.fromkeys(("77.1.7", "77.1.8"), Kind.TEXT_PRONE),
+    "77.1.6": Kind.SLIDE,
+    **dict.fromkeys(("3", "3.1", "6", "6.1"), Kind.ULTRASOUND),
+    # Encapsulated PDF, CDA, STL, OBJ, MTL.
+    **dict.fromkeys(("104.1", "104.2", "104.3", "104.4", "104.5"), Kind.DOCUMENT),
+    # Raw data, voices, standalone curves and overlays, stored print, hardcopy.
+    **dict.fromkeys(("66", "9.4.1", "9.4.2", "8", "9", "10", "11", "27", "29", "30"), Kind.UNSUPPORTED),
+    "201.1": Kind.UNSUPPORTED,
+    "200.2": Kind.UNSUPPORTED,
+}
+
+
+@cache
+def kind_of(sop_class_uid: str) -> Kind:
+    """Kind of an object; a SOP Class that PS3.6 does not register as storage is not supported."""
+    short = sop_class_uid.removeprefix(_STORAGE)
+    if short in _TABLE and short != sop_class_uid:
+        return _TABLE[short]
+    entry = UID_dictionary.get(sop_class_uid)
+    if entry is None or entry[1] != "SOP Class" or "Storage" not in entry[0] or "Commitment" in entry[0]:
+        return Kind.UNSUPPORTED
+    if "Media Storage" in entry[0] or "Raw Data" in entry[0] or "Audio" in entry[0] or "Inventory" in entry[0]:
+        return Kind.UNSUPPORTED
+    return Kind.ORDINARY

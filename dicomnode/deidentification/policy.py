@@ -1,0 +1,131 @@
+"""Policies: which options of PS3.15 Annex E apply, what is done beyond them, and what happens to a hit of the leak check.
+
+Pure data; no rule of an attribute stands here (they are in the tables), but a site's own rules are handed in here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final
+
+from dicomnode.coding import CodedConcept, dcm
+
+
+class Option(StrEnum):
+    """Options of PS3.15 E.3; the value is the letter in our tables."""
+
+    SAFE_PRIVATE = "p"
+    UIDS = "u"
+    DEVICE = "d"
+    INSTITUTION = "i"
+    PATIENT_CHARACTERISTICS = "c"
+    FULL_DATES = "f"
+    MODIFIED_DATES = "m"
+    CLEAN_DESCRIPTORS = "e"
+    CLEAN_STRUCTURED_CONTENT = "s"
+    CLEAN_GRAPHICS = "g"
+
+
+class OnLeak(StrEnum):
+    """What follows when the leak check finds something."""
+
+    WITHHOLD = "withhold"
+    MINIMAL = "minimal"
+
+
+class SiteAction(StrEnum):
+    """What a site's own rule may ask for an attribute."""
+
+    KEEP = "keep"
+    CLEAN = "clean"
+    REMOVE = "remove"
+    EMPTY = "empty"
+
+
+BASIC_PROFILE: Final = dcm("113100", "Basic Application Confidentiality Profile")
+#: CID 7050, the options.
+OPTION_CONCEPTS: Final = MappingProxyType(
+    {
+        Option.CLEAN_GRAPHICS: dcm("113103", "Clean Graphics Option"),
+        Option.CLEAN_STRUCTURED_CONTENT: dcm("113104", "Clean Structured Content Option"),
+        Option.CLEAN_DESCRIPTORS: dcm("113105", "Clean Descriptors Option"),
+        Option.FULL_DATES: dcm("113106", "Retain Longitudinal Temporal Information Full Dates Option"),
+        Option.MODIFIED_DATES: dcm("113107", "Retain Longitudinal Temporal Information Modified Dates Option"),
+        Option.PATIENT_CHARACTERISTICS: dcm("113108", "Retain Patient Characteristics Option"),
+        Option.DEVICE: dcm("113109", "Retain Device Identity Option"),
+        Option.UIDS: dcm("113110", "Retain UIDs Option"),
+        Option.SAFE_PRIVATE: dcm("113111", "Retain Safe Private Option"),
+        Option.INSTITUTION: dcm("113112", "Retain Institution Identity Option"),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """One policy.
+
+    Attributes
+    ----------
+    name
+        In (0012,0063) and in messages.
+    options
+        Options of PS3.15 E.3 that apply.
+    on_leak
+        What a hit of the leak check leads to.
+    highest_age
+        Years above which Patient's Age is written as one more than this (None: ages stay).
+    withhold_recognizable
+        Whether objects flagged with Recognizable Visual Features (0028,0302) stay in the house.
+    site
+        The site's own rules: keyword → action; they go before the tables, never before the leak check.
+
+    Raises
+    ------
+    ValueError
+        If dates would be retained both full and modified.
+    """
+
+    name: str
+    options: frozenset[Option]
+    on_leak: OnLeak = OnLeak.WITHHOLD
+    highest_age: int | None = None
+    withhold_recognizable: bool = False
+    site: Mapping[str, SiteAction] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if {Option.FULL_DATES, Option.MODIFIED_DATES} <= self.options:
+            raise ValueError("dates are retained full or modified, not both")
+
+    @property
+    def concepts(self) -> tuple[CodedConcept, ...]:
+        """Items of De-identification Method Code Sequence (0012,0064), CID 7050."""
+        return BASIC_PROFILE, *(concept for option, concept in OPTION_CONCEPTS.items() if option in self.options)
+
+    @property
+    def temporal_information(self) -> str:
+        """Longitudinal Temporal Information Modified (0028,0303)."""
+        if Option.FULL_DATES in self.options:
+            return "UNMODIFIED"
+        return "MODIFIED" if Option.MODIFIED_DATES in self.options else "REMOVED"
+
+
+_CLEAN: Final = frozenset(
+    {
+        Option.CLEAN_DESCRIPTORS,
+        Option.CLEAN_STRUCTURED_CONTENT,
+        Option.CLEAN_GRAPHICS,
+        Option.MODIFIED_DATES,
+        Option.PATIENT_CHARACTERISTICS,
+        Option.SAFE_PRIVATE,
+    }
+)
+#: What the network sees: nobody is identified, the device is.
+AI: Final = Policy(name="ai", options=_CLEAN | {Option.DEVICE}, on_leak=OnLeak.MINIMAL)
+#: What may leave the house: no device identity (maker, model and technique stay), ages above 89 in one class.
+EXPORT: Final = Policy(
+    name="export", options=_CLEAN, on_leak=OnLeak.WITHHOLD, highest_age=89, withhold_recognizable=True
+)
+POLICIES: Final = MappingProxyType({"ai": AI, "export": EXPORT})

@@ -1,0 +1,58 @@
+"""Private attributes: which are safe (PS3.15 E.3.10), and how their values are read.
+
+Pure. A private element is safe only with the creator, group and place in its block that the table names.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pydicom.dataset import Dataset
+from pydicom.tag import BaseTag
+
+from dicomnode.deidentification import profile
+from dicomnode.deidentification.rules import Treatment
+from dicomnode.deidentification.values import Element, texts
+
+#: Treatments by VR: bulk bytes, long text and UIDs of who knows what stay out even where the table calls them safe.
+_TREATMENTS: Final = {
+    "SQ": Treatment.SEQUENCE,
+    "CS": Treatment.TERM,
+    "DS": Treatment.NUMBER,
+    "IS": Treatment.NUMBER,
+    "LO": Treatment.CLEAN,
+    "SH": Treatment.CLEAN,
+    **dict.fromkeys(("FL", "FD", "US", "UL", "SS", "SL"), Treatment.KEEP),
+}
+_SIZES: Final = {"FL": 4, "FD": 8, "US": 2, "UL": 4, "SS": 2, "SL": 4}
+
+
+def creators(dataset: Dataset, encodings: tuple[str, ...]) -> dict[int, str]:
+    """Creator of each private block of a Data Set: group and block number as one key (PS3.5 7.8.1)."""
+    found: dict[int, str] = {}
+    for tag in dataset.keys():  # noqa: SIM118 - a Data Set iterates over parsed elements
+        if tag.is_private_creator:
+            element: Element = dataset.get_item(tag)
+            values = texts(element, "LO", encodings)
+            if len(values) == 1:
+                found[int(tag)] = values[0]
+    return found
+
+
+def creator_tag(tag: BaseTag) -> int:
+    """Tag of the creator of a private element."""
+    return (int(tag) >> 16 << 16) | (int(tag) >> 8 & 0xFF)
+
+
+def treatment(tag: BaseTag, creator: str | None) -> tuple[Treatment, str]:
+    """Treatment and VR of a private element."""
+    if creator is None:
+        return Treatment.REMOVE, ""
+    vr = profile.safe_private().get(profile.SafePrivate(creator, tag.group, tag.element & 0xFF), "")
+    return _TREATMENTS.get(vr, Treatment.REMOVE), vr
+
+
+def is_sound(element: Element, vr: str) -> bool:
+    """Whether the bytes of a binary element can be of its VR (a private VR is often UN on the wire)."""
+    value = element.value
+    return not isinstance(value, bytes) or vr not in _SIZES or len(value) % _SIZES[vr] == 0

@@ -1,0 +1,277 @@
+"""Which rule an attribute falls under: the tables and a policy, resolved to one treatment.
+
+Pure, and cached per SOP Class: a series asks the same questions for every slice.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from functools import cached_property
+from types import MappingProxyType
+from typing import Final, NamedTuple
+
+from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_for_tag, tag_for_keyword
+
+from dicomnode.deidentification import profile
+from dicomnode.deidentification.policy import Option, Policy, SiteAction
+from dicomnode.deidentification.values import BINARY_VRS, BULK_VRS, TEXT_VRS
+
+
+class Treatment(Enum):
+    """What is done to an element."""
+
+    REMOVE = auto()
+    EMPTY = auto()
+    DUMMY = auto()
+    KEEP = auto()
+    NUMBER = auto()
+    AGE = auto()
+    TERM = auto()
+    VERBATIM = auto()
+    CLEAN = auto()
+    TOKEN = auto()
+    STACK = auto()
+    LAYER = auto()
+    ZONE = auto()
+    CONTENT = auto()
+    PSEUDONYM = auto()
+    UID = auto()
+    KEEP_UID = auto()
+    CLASS_UID = auto()
+    DATE = auto()
+    DATETIME = auto()
+    TIME = auto()
+    SEQUENCE = auto()
+
+
+class Rule(NamedTuple):
+    """A treatment, what follows where the value does not survive it, and who decided.
+
+    Attributes
+    ----------
+    fallback
+        ``REMOVE``, ``EMPTY`` or ``DUMMY``.
+    origin
+        ``table``, ``site``, ``default``: for explanations.
+    """
+
+    treatment: Treatment
+    fallback: Treatment
+    vr: str
+    origin: str
+
+
+_T: Final = Treatment
+_HOW: Final = MappingProxyType(
+    {
+        "verbatim": _T.VERBATIM,
+        "clean": _T.CLEAN,
+        "token": _T.TOKEN,
+        "stack": _T.STACK,
+        "layer": _T.LAYER,
+        "zone": _T.ZONE,
+        "drop": _T.REMOVE,
+    }
+)
+_BY_VR: Final = MappingProxyType(
+    {
+        "SQ": _T.SEQUENCE,
+        "UI": _T.UID,
+        "DA": _T.DATE,
+        "DT": _T.DATETIME,
+        "TM": _T.TIME,
+        "DS": _T.NUMBER,
+        "IS": _T.NUMBER,
+        "AS": _T.AGE,
+        "CS": _T.TERM,
+        **dict.fromkeys(BINARY_VRS, _T.KEEP),
+    }
+)
+
+
+def _tags(*keywords: str) -> frozenset[int]:
+    return frozenset(tag for keyword in keywords if (tag := tag_for_keyword(keyword)) is not None)
+
+
+#: Bulk data that a researcher needs and that is made of numbers.
+_BULK: Final = _tags(
+    "PixelData",
+    "WaveformData",
+    "LUTData",
+    "RedPaletteColorLookupTableData",
+    "GreenPaletteColorLookupTableData",
+    "BluePaletteColorLookupTableData",
+    "AlphaPaletteColorLookupTableData",
+    "SegmentedRedPaletteColorLookupTableData",
+    "SegmentedGreenPaletteColorLookupTableData",
+    "SegmentedBluePaletteColorLookupTableData",
+    "BlendingLookupTableData",
+    "ICCProfile",
+    "ChannelMinimumValue",
+    "ChannelMaximumValue",
+    "WaveformPaddingValue",
+    "TrianglePointIndexList",
+    "EdgePointIndexList",
+    "VertexPointIndexList",
+    "PrimitivePointIndexList",
+    "CoordinateSystemAxisValues",
+)
+_CLASS_UIDS: Final = _tags(
+    "SOPClassUID",
+    "ReferencedSOPClassUID",
+    "RelatedGeneralSOPClassUID",
+    "OriginalSpecializedSOPClassUID",
+    "SOPClassesInStudy",
+    "CodingSchemeUID",
+    "ContextUID",
+    "MappingResourceUID",
+    "ReferencedTransferSyntaxUIDInFile",
+    "EncryptedContentTransferSyntaxUID",
+    "MACCalculationTransferSyntaxUID",
+    "StoredInstanceTransferSyntaxUID",
+    "AvailableTransferSyntaxUID",
+    "PertinentSOPClassesInStudy",
+    "PertinentSOPClassesInSeries",
+)
+_PSEUDONYMS: Final = _tags("PatientName", "PatientID")
+_CONTENT: Final = _tags("TextValue", "PersonName")
+#: Written anew at the end, or never: method, flags, character set, icons, what other software left behind.
+_NEVER: Final = _tags(
+    "PatientIdentityRemoved",
+    "DeidentificationMethod",
+    "DeidentificationMethodCodeSequence",
+    "LongitudinalTemporalInformationModified",
+    "SpecificCharacterSet",
+    "IconImageSequence",
+    "EncryptedAttributesSequence",
+    "OriginalAttributesSequence",
+    "ContextGroupLocalVersion",
+    "DataSetTrailingPadding",
+    "EncapsulatedDocument",
+    "CodingSchemeIdentificationSequence",
+)
+#: Elements of a coded concept; `codes` treats the item as a whole.
+_CODE: Final = _tags(
+    "CodeValue",
+    "LongCodeValue",
+    "URNCodeValue",
+    "CodeMeaning",
+    "CodingSchemeDesignator",
+    "CodingSchemeVersion",
+    "MappingResource",
+    "ContextGroupVersion",
+    "ContextIdentifier",
+)
+
+
+class Rules:
+    """Rules of one policy for one SOP Class."""
+
+    def __init__(self, policy: Policy, sop_class_uid: str) -> None:
+        self._policy = policy
+        self._sop_class_uid = sop_class_uid
+        self._letters = frozenset(policy.options)
+        self._known: dict[tuple[str, int], Rule] = {}
+        self._site = {tag_for_keyword(keyword): action for keyword, action in policy.site.items()}
+
+    @cached_property
+    def kept(self) -> frozenset[int]:
+        """Text attributes that the policy keeps as they are: their values are no identifiers."""
+        return frozenset(tag for tag in profile.attributes() if self.rule("", tag).treatment is _T.VERBATIM)
+
+    def rule(self, sequence: str, tag: int) -> Rule:
+        """Rule for a standard attribute.
+
+        Parameters
+        ----------
+        sequence
+            Keyword of the sequence that it stands in; empty at the top.
+        """
+        key = (sequence, tag)
+        found = self._known.get(key)
+        if found is None:
+            found = self._known[key] = self._decide(sequence, tag)
+        return found
+
+    def _decide(self, sequence: str, tag: int) -> Rule:
+        group, element = tag >> 16, tag & 0xFFFF
+        if group < 8 or element == 0 or 0x5000 <= group <= 0x50FF or 0x6000 <= group <= 0x60FF:
+            return Rule(_T.REMOVE, _T.REMOVE, "", "default")
+        if not dictionary_has_tag(tag) or tag in _NEVER or tag in _CODE:
+            return Rule(_T.REMOVE, _T.REMOVE, "", "default")
+        vr = dictionary_VR(tag)
+        kind = profile.type_of(sequence, keyword_for_tag(tag), self._sop_class_uid)
+        row = profile.attributes().get(tag)
+        if site := self._site.get(tag):
+            return Rule(self._by_site(site, vr), _by_type(row, kind), vr, "site")
+        if tag in _PSEUDONYMS:
+            return Rule(_T.PSEUDONYM, _T.EMPTY, vr, "table")
+        if tag in _CONTENT:
+            return Rule(_T.CONTENT, _T.DUMMY, vr, "table")
+        if row is not None:
+            return self._by_table(tag, row, vr, kind)
+        return self._by_default(tag, vr, kind)
+
+    def _by_site(self, action: SiteAction, vr: str) -> Treatment:
+        if action is SiteAction.REMOVE:
+            return _T.REMOVE
+        if action is SiteAction.EMPTY:
+            return _T.EMPTY
+        if action is SiteAction.CLEAN and vr in TEXT_VRS:
+            return _T.CLEAN
+        return _T.VERBATIM if vr in TEXT_VRS else self._kept(vr)
+
+    def _by_table(self, tag: int, row: profile.Row, vr: str, kind: int) -> Rule:
+        fallback = _by_type(row, kind)
+        if vr in ("DA", "DT", "TM") and {"m", "f"} & self._letters and "m" in row.options:
+            full = Option.FULL_DATES in self._letters
+            return Rule(_T.KEEP if full else self._kept(vr), fallback, vr, "table")
+        if self._letters & {letter.lower() for letter in row.options if letter.isupper()} - {"f"}:
+            return Rule(_T.VERBATIM if vr in TEXT_VRS else self._kept(vr), fallback, vr, "table")
+        if self._letters & {letter for letter in row.options if letter.islower()}:
+            treatment = self._cleaned(tag, row, vr)
+            return Rule(treatment or fallback, fallback, vr, "table")
+        if "U" in row.actions:
+            return Rule(self._kept(vr) if vr == "UI" else _T.SEQUENCE, fallback, vr, "table")
+        if vr == "UI" and fallback is _T.DUMMY:
+            return Rule(_T.UID, fallback, vr, "table")
+        if vr == "SQ" and fallback is _T.DUMMY:
+            return Rule(_T.SEQUENCE, fallback, vr, "table")
+        if tag in profile.allowed_text() and fallback is _T.DUMMY:
+            return Rule(_HOW[profile.allowed_text()[tag]], fallback, vr, "table")
+        return Rule(fallback, fallback, vr, "table")
+
+    def _cleaned(self, tag: int, row: profile.Row, vr: str) -> Treatment | None:
+        if vr == "SQ":
+            return _T.SEQUENCE if set(row.options) & {"s", "g"} else None
+        if vr in ("LO", "SH"):
+            return _HOW.get(profile.allowed_text().get(tag, ""), _T.CLEAN)
+        return _T.TERM if vr == "CS" else None
+
+    def _by_default(self, tag: int, vr: str, kind: int) -> Rule:
+        fallback = {1: _T.DUMMY, 2: _T.EMPTY}.get(kind, _T.REMOVE)
+        if tag in _CLASS_UIDS:
+            return Rule(_T.CLASS_UID, fallback, vr, "default")
+        if vr in BULK_VRS:
+            return Rule(_T.KEEP if tag in _BULK else _T.REMOVE, _T.REMOVE, vr, "default")
+        if vr in TEXT_VRS:
+            how = _HOW.get(profile.allowed_text().get(tag, ""), fallback)
+            return Rule(how, fallback, vr, "default")
+        return Rule(self._kept(vr), fallback, vr, "default")
+
+    def _kept(self, vr: str) -> Treatment:
+        if vr == "UI" and Option.UIDS in self._letters:
+            return _T.KEEP_UID
+        return _BY_VR.get(vr, _T.REMOVE)
+
+
+def _by_type(row: profile.Row | None, kind: int) -> Treatment:
+    """Action of the Basic Profile by type (PS3.15 E.3, Table E.1-1a): removing never breaks a Type 1 or 2."""
+    actions = row.actions if row is not None else frozenset({"X"})
+    if kind == 1:
+        return _T.EMPTY if actions == {"Z"} else _T.DUMMY
+    if kind == 2:
+        return _T.DUMMY if "Z" not in actions and "D" in actions else _T.EMPTY
+    if "X" in actions:
+        return _T.REMOVE
+    return _T.EMPTY if "Z" in actions else _T.DUMMY

@@ -1,0 +1,187 @@
+"""Treating one element: what each treatment of the rules does to a value. Pure but for what it remembers of one object."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from types import MappingProxyType
+from typing import Final
+
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+from pydicom.tag import BaseTag
+
+from dicomnode.deidentification import codes, profile
+from dicomnode.deidentification.identifiers import Identifiers
+from dicomnode.deidentification.nesting import Node, items_of
+from dicomnode.deidentification.policy import Option, Policy
+from dicomnode.deidentification.pseudonyms import (
+    Pseudonyms,
+    Subject,
+    is_class_uid,
+    shifted_date,
+    shifted_datetime,
+)
+from dicomnode.deidentification.rules import Rule, Treatment
+from dicomnode.deidentification.values import SYNTAX, Element, dummy, is_number, texts
+from dicomnode.deidentification.vocabulary import cleaned, is_common, is_term
+
+_CONCEPT_NAME: Final = 0x0040A043
+_VALUE_TYPES: Final = MappingProxyType({0x0040A160: "TEXT", 0x0040A123: "PNAME"})
+_TRACKING_IDENTIFIER: Final = ("DCM", "112039")
+_ZONE: Final = re.compile(r"[+-](0\d|1[0-4])[0-5]\d")
+_SUSPICIOUS: Final = re.compile(
+    r"@|://|\^|=|\d{7}|\b(19|20)\d\d[-/.]\d|\b(dr|mr|mrs|ms|prof|patient|name|mrn|dob)\b", re.IGNORECASE
+)
+_LIMITS: Final = MappingProxyType({"SH": 16, "LO": 64, "CS": 16, "AE": 16, "ST": 1024, "LT": 10240})
+_UID: Final = re.compile(r"[0-9.]{1,64}")
+
+
+class Treater:
+    """Treats the elements of one object."""
+
+    def __init__(self, policy: Policy, pseudonyms: Pseudonyms, subject: Subject, identifiers: Identifiers) -> None:
+        self.keeps_private = Option.SAFE_PRIVATE in policy.options
+        self.uids: dict[str, str] = {}
+        self.produced: set[str] = set()
+        self._policy = policy
+        self._letters = frozenset(policy.options)
+        self._pseudonyms = pseudonyms
+        self._subject = subject
+        self._shift: timedelta = pseudonyms.shift(subject)
+        self._identifiers = identifiers
+        self._layers: dict[str, str] = {}
+        self._by_treatment: dict[Treatment, Callable[[str], str | None]] = {
+            Treatment.AGE: self._age,
+            Treatment.TERM: self._term,
+            Treatment.VERBATIM: self._verbatim,
+            Treatment.CLEAN: self._clean,
+            Treatment.TOKEN: lambda value: pseudonyms.token("identifier", value),
+            Treatment.STACK: lambda value: (
+                value if re.fullmatch(r"\d{1,4}", value) else pseudonyms.token("stack", value)
+            ),
+            Treatment.LAYER: self._layer,
+            Treatment.ZONE: lambda value: value if _ZONE.fullmatch(value) else None,
+            Treatment.PSEUDONYM: lambda _: pseudonyms.patient_id(subject),
+            Treatment.UID: self.uid,
+            Treatment.KEEP_UID: lambda value: value if _UID.fullmatch(value) else None,
+            Treatment.CLASS_UID: lambda value: value if is_class_uid(value) else self.uid(value),
+            Treatment.DATE: self._date,
+            Treatment.DATETIME: self._datetime,
+            Treatment.TIME: lambda value: value if SYNTAX["TM"].fullmatch(value) else None,
+        }
+
+    @staticmethod
+    def dummy(tag: BaseTag, vr: str) -> DataElement:
+        """Element that says nothing."""
+        plain = vr.split(" or ", maxsplit=1)[0]
+        return DataElement(tag, plain, Sequence() if plain == "SQ" else dummy(plain))
+
+    def treat(self, rule: Rule, tag: BaseTag, element: Element, node: Node) -> Element | None:
+        """The element that takes this one's place; None where the rule's fallback does.
+
+        An empty element stays empty: it says nothing and may be required (Type 2).
+        """
+        treatment = rule.treatment
+        if treatment is Treatment.KEEP:
+            return element
+        if treatment is Treatment.NUMBER:
+            return element if is_number(element, rule.vr) else None
+        if treatment is Treatment.CONTENT:
+            return self._content(tag, rule.vr, element, node)
+        if treatment in (Treatment.EMPTY, Treatment.DUMMY):
+            return None
+        if treatment is Treatment.PSEUDONYM:
+            return DataElement(tag, rule.vr, self._pseudonyms.patient_id(self._subject))
+        values = texts(element, rule.vr, node.encodings)
+        if not values:
+            return DataElement(tag, rule.vr, None)
+        treated = [self._by_treatment[treatment](value) if value else "" for value in values]
+        if treatment is Treatment.TERM and len(values) > 1:
+            treated = [value if value is not None else "OTHER" for value in treated]
+        if any(value is None for value in treated):
+            return None
+        kept = [str(value) for value in treated]
+        return self._element(tag, rule.vr, kept)
+
+    @staticmethod
+    def _element(tag: BaseTag, vr: str, values: list[str]) -> DataElement | None:
+        limit = _LIMITS.get(vr)
+        if limit is not None and any(len(value) > limit for value in values):
+            values = [value[:limit].rstrip() for value in values]
+        return DataElement(tag, vr, values[0] if len(values) == 1 else values, already_converted=False)
+
+    def uid(self, old: str) -> str:
+        """Pseudonym of a UID, remembered for the way back."""
+        new = self._pseudonyms.uid(old)
+        if new != old:
+            self.uids[new] = old
+        return new
+
+    def code(self, node: Node, target: Dataset) -> None:
+        """Coded concept of an item, canonical."""
+        found = codes.read(node.dataset, node.encodings)
+        codes.write(codes.canonical(found, self._pseudonyms.token), node.dataset, target, node.encodings)
+
+    def _age(self, value: str) -> str | None:
+        if not SYNTAX["AS"].fullmatch(value):
+            return None
+        highest = self._policy.highest_age
+        if highest is not None and value.endswith("Y") and int(value[:3]) > highest:
+            return f"{highest + 1:03}Y"
+        return value
+
+    def _term(self, value: str) -> str | None:
+        return value if len(value) <= 16 and is_term(value) else None
+
+    def _verbatim(self, value: str) -> str | None:
+        if _SUSPICIOUS.search(value):
+            return None
+        return value if is_common(value) or not self._identifiers.hit(value) else None
+
+    def _clean(self, value: str) -> str | None:
+        return cleaned(value, self._identifiers.words) or None
+
+    def _layer(self, value: str) -> str:
+        """Graphic layers and their references stay consistent within the object."""
+        return self._layers.setdefault(value, f"LAYER{len(self._layers) + 1}")
+
+    def _date(self, value: str) -> str | None:
+        if Option.FULL_DATES in self._letters:
+            return value if shifted_date(value, timedelta()) is not None else None
+        if Option.MODIFIED_DATES not in self._letters:
+            return None
+        moved = shifted_date(value, self._shift)
+        if moved is not None:
+            self.produced.add(moved)
+        return moved
+
+    def _datetime(self, value: str) -> str | None:
+        if Option.FULL_DATES in self._letters:
+            return value if shifted_datetime(value, timedelta()) is not None else None
+        if Option.MODIFIED_DATES not in self._letters:
+            return None
+        moved = shifted_datetime(value, self._shift)
+        if moved is not None:
+            self.produced.add(moved[:8])
+        return moved
+
+    def _content(self, tag: BaseTag, vr: str, element: Element, node: Node) -> DataElement:
+        """Text or person name of a content item, by its concept (PS3.15 Table E.3.4-1)."""
+        value = " ".join(texts(element, vr, node.encodings))
+        concept = self._concept(node)
+        row = profile.content().get((concept.scheme, concept.value, _VALUE_TYPES[int(tag)]))
+        new: str | None = None
+        if (concept.scheme, concept.value) == _TRACKING_IDENTIFIER:
+            new = self._pseudonyms.token("identifier", value)
+        elif vr != "PN" and row is not None and self._letters & {x.lower() for x in row.options if x.isupper()}:
+            new = self._verbatim(value)
+        elif vr != "PN" and (row is None or "e" in row.options) and Option.CLEAN_DESCRIPTORS in self._letters:
+            new = self._clean(value)
+        return DataElement(tag, vr, new) if new else self.dummy(tag, vr)
+
+    def _concept(self, node: Node) -> codes.Code:
+        items = items_of(node.dataset, _CONCEPT_NAME) if _CONCEPT_NAME in node.dataset else None
+        return codes.read(items[0], node.encodings) if items else codes.Code("", "", "")

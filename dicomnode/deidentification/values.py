@@ -1,0 +1,140 @@
+"""Values of elements, raw or parsed: their text in any character set, their syntax by VR, and dummies.
+
+Pure. Nothing here knows of rules.
+"""
+
+from __future__ import annotations
+
+import re
+from types import MappingProxyType
+from typing import Final
+
+from pydicom.charset import convert_encodings, decode_bytes
+from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.multival import MultiValue
+from pydicom.valuerep import PersonName
+
+from dicomnode.encoded.quiet import hushed
+
+Element = DataElement | RawDataElement
+ASCII: Final = ("ascii",)
+TEXT_VRS: Final = frozenset({"LO", "LT", "SH", "ST", "UT", "UC", "UR", "PN", "AE", "UN"})
+STRING_VRS: Final = TEXT_VRS | {"CS", "DS", "IS", "AS", "DA", "DT", "TM", "UI"}
+BINARY_VRS: Final = frozenset(
+    {
+        "AT",
+        "US",
+        "SS",
+        "UL",
+        "SL",
+        "FL",
+        "FD",
+        "SV",
+        "UV",
+        "OF",
+        "OD",
+        "OL",
+        "OV",
+        "US or SS",
+        "US or OW",
+        "US or SS or OW",
+    }
+)
+BULK_VRS: Final = frozenset({"OB", "OW", "OB or OW"})
+#: VRs whose character set Specific Character Set governs (PS3.5 6.1.2.3).
+_ENCODED_VRS: Final = frozenset({"LO", "LT", "SH", "ST", "UT", "UC", "PN"})
+_SINGLE_VRS: Final = frozenset({"LT", "ST", "UT", "UR"})
+_DELIMITERS: Final = frozenset(map(ord, "\n\r\t\f\\^="))
+SYNTAX: Final = MappingProxyType(
+    {
+        "DS": re.compile(r" *[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)? *"),
+        "IS": re.compile(r" *[+-]?\d{1,12} *"),
+        "AS": re.compile(r"\d{3}[DWMY]"),
+        "TM": re.compile(r"\d{2}(:?\d{2}(:?\d{2}(\.\d{1,6})?)?)? *"),
+    }
+)
+_NUMBERS: Final = re.compile(rb"[0-9+\-.eE \\]*\0?")
+DUMMIES: Final = MappingProxyType(
+    {
+        "PN": "DEIDENTIFIED",
+        "AE": "REMOVED",
+        "CS": "REMOVED",
+        "AS": "000Y",
+        "DA": "19000101",
+        "DT": "19000101",
+        "TM": "000000",
+        "DS": "0",
+        "IS": "0",
+        "UR": "urn:removed",
+    }
+)
+
+
+def encodings_of(terms: list[str]) -> tuple[str, ...]:
+    """Python encodings of the values of Specific Character Set; what is unknown falls back to UTF-8."""
+    if not any(terms):
+        return ASCII
+    try:
+        with hushed():
+            return tuple(convert_encodings(terms))
+    except (LookupError, ValueError):
+        return ("utf-8",)
+
+
+def decoded(raw: bytes, encodings: tuple[str, ...]) -> str:
+    """Text of bytes: the declared character set first, then UTF-8, then one that takes every byte."""
+    if b"\x1b" not in raw:
+        if raw.isascii():
+            return raw.decode("ascii")
+        for encoding in (*encodings, "utf-8"):
+            try:
+                return raw.decode(encoding)
+            except UnicodeDecodeError:
+                continue
+        return raw.decode("iso8859")
+    try:
+        with hushed():
+            text: str = decode_bytes(raw, list(encodings), set(_DELIMITERS))
+    except (UnicodeError, LookupError):
+        return raw.decode("iso8859")
+    return raw.decode("iso8859") if "\ufffd" in text else text
+
+
+def texts(element: Element, vr: str, encodings: tuple[str, ...]) -> list[str]:
+    """Values of a string element as text, without padding; an empty element has none."""
+    value = element.value
+    if isinstance(value, bytes):
+        whole = decoded(value, encodings if vr in _ENCODED_VRS else ASCII)
+        parts = [whole] if vr in _SINGLE_VRS else whole.split("\\")
+    elif isinstance(value, MultiValue | list | tuple):
+        parts = [_text(item) for item in value]
+    else:
+        parts = [_text(value)]
+    parts = [part.rstrip(" \0") if vr in _SINGLE_VRS else part.strip(" \0") for part in parts]
+    return parts if any(parts) else []
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, PersonName):
+        return str(value)
+    return str(getattr(value, "original_string", None) or value)
+
+
+def is_number(element: Element, vr: str) -> bool:
+    """Whether a DS or IS holds numbers and nothing else."""
+    value = element.value
+    if isinstance(value, bytes) and not _NUMBERS.fullmatch(value):
+        return False
+    parts = texts(element, vr, ASCII)
+    return all(SYNTAX[vr].fullmatch(part) for part in parts if part)
+
+
+def dummy(vr: str) -> str | bytes | int:
+    """Value that says nothing, of a VR."""
+    if vr in DUMMIES:
+        return DUMMIES[vr]
+    if vr in STRING_VRS - {"UN"}:
+        return "REMOVED"
+    return b"" if vr in BULK_VRS | {"UN", "OF", "OD", "OL", "OV"} else 0
