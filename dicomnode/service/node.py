@@ -80,13 +80,14 @@ class Node:
             spool=self._spool,
             ledger=self._ledger,
             objects=self._objects,
+            keys=self._keys,
             derivation_key=derivation_key,
             analysts=self._analysts,
         )
         self._stages = Stages(
             storage,
             tree,
-            released=lambda study_key: self._admission.release(study_key),
+            released=self._release,
             pause=self._ending.wait,
             report=lambda where, error: report_fault(emit, where, error),
             clock=rooms.now,
@@ -98,10 +99,7 @@ class Node:
             self._ledger,
             self._objects,
             destinations={
-                destination.name: Requestor(
-                    destination, calling_ae_title=destination.calling_ae_title or tree.node.ae_title
-                )
-                for destination in tree.destinations
+                destination.name: Requestor(destination, tree.node.ae_title) for destination in tree.destinations
             },
             settings=tree.delivery,
             report=lambda where, error: report_fault(emit, where, error),
@@ -120,7 +118,7 @@ class Node:
             self._queue,
             models=tuple(self._analysts),
             destinations=names,
-            flush=lambda: self._indexer.flush(),
+            flush=self._flush,
             close_segments=self._spool.close_study,
             clock=rooms.now,
             emit=emit,
@@ -153,6 +151,7 @@ class Node:
             self._spool,
             self._activity,
             self._queue,
+            conflict=conflicts.resolve,
             derivation_key=derivation_key,
             quiet_seconds=tree.completion.quiet_seconds,
             clock=rooms.now,
@@ -178,12 +177,19 @@ class Node:
             emit=emit,
         )
 
+    def _release(self, study_key: str) -> None:
+        self._admission.release(study_key)
+
+    def _flush(self) -> bool:
+        return self._indexer.flush()
+
     def start(self) -> tuple[str, int]:
         """Take up what was interrupted, then listen; returns the bound address."""
         self._recovery.rebuild_index()
         self._indexer.begin()
         self._queue.launch()
         self._recovery.resume()
+        self._admission.reconcile()
         self._completion.begin()
         host, port = self._acceptor.start()
         self._emit(
@@ -192,15 +198,16 @@ class Node:
             port=port,
             ae_title=self._tree.node.ae_title,
             version=__version__,
-            mode=self._spool.write_mode,
+            mode=self._spool.write_mode.name,
             models=len(self._analysts),
             destinations=len(self._tree.destinations),
         )
         return host, port
 
     def sweep(self) -> None:
-        """Shred what is past its time."""
+        """Shred what is past its time, and let go what a fault held back."""
         self._retention.sweep()
+        self._admission.reconcile()
 
     def stop(self, seconds: float = DRAIN_SECONDS) -> None:
         """Drain: no new associations, open ones may end, running stages end; then close everything."""

@@ -80,6 +80,8 @@ def load_packages(tree: Config) -> tuple[Package, ...]:
     ModelError
         With everything that is wrong with them.
     """
+    if tree.models.engine == "stand-in":
+        return (standin.package(),)
     return load_all(tree.models.folder or shipped_models_folder(), tree.models.enabled)
 
 

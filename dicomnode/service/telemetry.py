@@ -9,7 +9,7 @@ import logging
 import sys
 import traceback
 import warnings
-from typing import IO, Final
+from typing import Final, TextIO
 
 import structlog
 
@@ -21,7 +21,7 @@ _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 _FOREIGN: Final = ("pynetdicom", "pydicom", "dbos", "highdicom", "alembic", "sqlalchemy", "asyncio")
 
 
-def configure(settings: LoggingSection, *, stream: IO[str] | None = None) -> Emit:
+def configure(settings: LoggingSection, *, stream: TextIO | None = None) -> Emit:
     """Send events to a stream (standard error by default) as JSON or for a console; returns where rooms drop them.
 
     Libraries' own loggers are silenced: they write Data Sets and names.

@@ -41,6 +41,11 @@ class InstanceRows(Database):
         tuple of InstanceRow
             The rows in their order, each with the state that stands.
 
+        Raises
+        ------
+        NodeError
+            ``internal`` if a record is known as another study's.
+
         Notes
         -----
         A UID is looked for within its study: a PACS that splits or merges studies sends the same objects under a new
@@ -58,6 +63,8 @@ class InstanceRows(Database):
                     if known.state is InstanceState.CURRENT:
                         digests.add(row.digest)
                     stored[_place(row)] = known
+                if known.study_key != row.study_key:  # a segment belongs to one study
+                    raise NodeError("internal", number=row.address.number)
                 done.append(known)
             _ensure_studies(writing, rows)
             insert_or_ignore(writing, _T, [_values(row) for row in dict.fromkeys(done)])

@@ -124,6 +124,10 @@ class Spool:
             self._give_back(open_segment, stage)
         return address
 
+    def check_space(self) -> None:
+        """Raise ``storage-full`` when less than the minimum is free: whoever comes is best told before sending."""
+        self._check_space(0)
+
     def read(self, study_key: str, address: RecordAddress) -> tuple[RecordMetadata, bytes]:
         """Metadata and encoded Data Set of a record, verified whole.
 

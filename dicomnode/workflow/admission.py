@@ -92,6 +92,11 @@ class Admission:
                 if work.state is WorkState.READY and work.key.revision == latest.revision:
                     self._deliver(connection, work.key)
 
+    def reconcile(self) -> None:
+        """Release every work that is ready: a crash may have come between its end and its release."""
+        for work in self._ledger.works((WorkState.READY,)):
+            self.release(work.key.study_key)
+
     def _deliver(self, connection: Any, key: WorkKey) -> None:
         now = self._clock()
         self._ledger.set_work_state(key, WorkState.DELIVERING, at=now, connection=connection)

@@ -25,6 +25,7 @@ from dicomnode.errors import StudyError
 from dicomnode.findings import Algorithm, Findings
 from dicomnode.identity import SourceIdentity
 from dicomnode.imaging import measure, render, volume
+from dicomnode.imaging.contour import contour, key_slices, spread_slices
 from dicomnode.imaging.decode import Decoder
 from dicomnode.imaging.volume import Volume
 from dicomnode.inference.engine import Engine
@@ -39,6 +40,7 @@ Labels = npt.NDArray[np.uint8]
 Progress = Callable[[float], None]
 #: Raised when a change of the node's own code changes results of the same input.
 _GENERATION: Final = "1"
+_AXIAL_VIEWS: Final = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,7 +180,9 @@ class Analyst:
             findings=Findings.from_json(findings),
         )
 
-    def encode(self, analysis: Analysis, *, identity: SourceIdentity, input_digest: str) -> tuple[EncodedResult, ...]:
+    def encode(
+        self, analysis: Analysis, picture: KeyImage, *, identity: SourceIdentity, input_digest: str
+    ) -> tuple[EncodedResult, ...]:
         """Results of an analysis, with the source's identity, proved and encoded.
 
         Raises
@@ -191,7 +195,7 @@ class Analyst:
             sources=analysis.sources,
             findings=analysis.findings,
             contours=contours_of(analysis),
-            key_image=picture_of(analysis),
+            key_image=picture,
         )
         return encode_results(given, self._context(analysis.findings.algorithm, input_digest), identity)
 
@@ -244,18 +248,16 @@ class Analyst:
 
 def contours_of(analysis: Analysis) -> tuple[KeyContour, ...]:
     """Outline of every segment on its key slice."""
-    key_slices = render.key_slices(analysis.labels)
-    found = []
-    for number, index in sorted(key_slices.items()):
-        points = render.contour(analysis.labels[index] == number)
-        found.append(KeyContour(segment=number, slice_index=index, points=tuple(points)))
-    return tuple(found)
+    return tuple(
+        KeyContour(segment=number, slice_index=index, points=tuple(contour(analysis.labels[index] == number)))
+        for number, index in sorted(key_slices(analysis.labels).items())
+    )
 
 
 def picture_of(analysis: Analysis) -> KeyImage:
     """Key image of an analysis."""
     picture = render.key_image(analysis.volume, analysis.labels, analysis.findings)
-    return KeyImage(rgb=picture.rgb, slices=picture.slices)
+    return KeyImage(rgb=picture, slices=spread_slices(analysis.labels, _AXIAL_VIEWS))
 
 
 def _bare(datasets: Iterable[Dataset]) -> tuple[Dataset, ...]:

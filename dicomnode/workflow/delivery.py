@@ -6,7 +6,7 @@ try are those of the first.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from dicomnode.config import DeliverySection
@@ -38,6 +38,8 @@ class Delivery:
         By name.
     settings
         Waits and the age at which a delivery is given up.
+    report
+        Told of an exception that nobody foresaw.
     clock, emit
         Wall clock in UTC; where events go.
     """
@@ -49,6 +51,7 @@ class Delivery:
         *,
         destinations: Mapping[str, Destination],
         settings: DeliverySection,
+        report: Callable[[str, BaseException], None],
         clock: Clock,
         emit: Emit,
     ) -> None:
@@ -56,6 +59,7 @@ class Delivery:
         self._objects = objects
         self._destinations = destinations
         self._settings = settings
+        self._report = report
         self._clock = clock
         self._emit = emit
 
@@ -65,7 +69,7 @@ class Delivery:
         Raises
         ------
         NodeError
-            When the ledger or the sealed objects cannot be read.
+            When the ledger cannot be read or written: the caller tries again.
         """
         waiting = self._waiting(key, destination)
         peer = self._destinations.get(destination)

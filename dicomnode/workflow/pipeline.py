@@ -103,7 +103,7 @@ class DurableQueue:
         def stage(name: str, study_key: str, revision: int, model: str) -> bool:
             return run_stage(name, WorkKey(study_key=study_key, revision=revision, model=model))
 
-        @DBOS.step(name="attempt")
+        @DBOS.step(name="attempt", retries_allowed=True, interval_seconds=1.0, backoff_rate=1.5, max_attempts=50)
         def attempt(study_key: str, revision: int, model: str, destination: str, number: int) -> None:
             run_delivery(WorkKey(study_key=study_key, revision=revision, model=model), destination, number)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 
 from dicomnode.events import Emit
 from dicomnode.storage.ledger import Ledger
+from dicomnode.storage.segment_reader import Damage
 from dicomnode.storage.spool import Spool
-from dicomnode.study import InstanceRow, WorkState
+from dicomnode.study import InstanceRow, InstanceState, WorkState
 from dicomnode.workflow.activity import ActivityTable
 from dicomnode.workflow.indexing import row_of
 from dicomnode.workflow.ports import Clock, Monotonic, Queue
@@ -26,6 +28,8 @@ class Recovery:
         Table that completion reads: studies that were not settled are entered again.
     queue
         Durable queue; it takes up its own workflows by itself.
+    conflict
+        Decides on an instance that came again with other bytes.
     quiet_seconds
         Quiet time: the longest that a study is made to wait anew.
     """
@@ -37,6 +41,7 @@ class Recovery:
         activity: ActivityTable,
         queue: Queue,
         *,
+        conflict: Callable[[InstanceRow], None],
         derivation_key: bytes,
         quiet_seconds: float,
         clock: Clock,
@@ -47,6 +52,7 @@ class Recovery:
         self._spool = spool
         self._activity = activity
         self._queue = queue
+        self._conflict = conflict
         self._key = derivation_key
         self._quiet_seconds = quiet_seconds
         self._clock = clock
@@ -57,7 +63,9 @@ class Recovery:
         """Enter every record of the spool that the index lacks; returns how many there were."""
         found = 0
         batch: list[InstanceRow] = []
-        for study_key, address, metadata in self._spool.recover():
+        for study_key, address, metadata in self._spool.recover(
+            known=self._ledger.known_records, on_damage=self._set_aside
+        ):
             batch.append(row_of(self._key, study_key, address, metadata))
             if len(batch) >= _BATCH:
                 found += self._record(batch)
@@ -80,9 +88,25 @@ class Recovery:
         """Seconds of silence so far; a clock that was set back makes a study wait once more, never for ever."""
         return min(max((now - last_received_at).total_seconds(), 0.0), self._quiet_seconds)
 
+    def _set_aside(self, damage: Damage) -> None:
+        """A torn end is what a crash leaves: nothing of it was acknowledged. Anything else is an alarm."""
+        torn = damage.kind == "torn"
+        self._emit(
+            "segment.torn" if torn else "segment.damaged",
+            level="info" if torn else "error",
+            study=damage.study_key,
+            segment=damage.segment_id,
+            kind=damage.kind,
+            record=damage.number,
+        )
+        if not torn:
+            self._ledger.quarantine(damage.study_key, "segment", "sealed-damaged", self._clock())
+
     def _record(self, batch: list[InstanceRow]) -> int:
         rows = list(batch)
         batch.clear()
         if rows:
-            self._ledger.record_instances(rows)
+            for row in self._ledger.record_instances(rows):
+                if row.state is InstanceState.QUARANTINED:
+                    self._conflict(row)
         return len(rows)

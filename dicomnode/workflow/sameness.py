@@ -1,4 +1,4 @@
-"""The same SOP Instance UID again with other bytes: is it the same object encoded otherwise, or another one?
+"""The same SOP Instance UID again with other bytes: the same object encoded otherwise, or another one.
 
 A pure comparison of two Data Sets (design section 4, "The same UID again").
 """

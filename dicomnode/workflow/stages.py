@@ -19,9 +19,11 @@ from dicomnode.events import Emit
 from dicomnode.identity import SourceIdentity
 from dicomnode.inference.package import Package
 from dicomnode.results.encode import EncodedResult
+from dicomnode.storage.datakeys import DataKeys
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.objects import Objects
 from dicomnode.storage.rows import ResultRow
+from dicomnode.storage.sealed import SealContext, open_sealed, seal
 from dicomnode.storage.spool import Spool
 from dicomnode.study import (
     InstanceRow,
@@ -33,7 +35,7 @@ from dicomnode.study import (
     blind_key,
     input_digest,
 )
-from dicomnode.workflow.analysis import Analysis, Analyst, copy_series
+from dicomnode.workflow.analysis import Analysis, Analyst, copy_series, picture_of
 from dicomnode.workflow.ports import Clock, Monotonic
 from dicomnode.workflow.selection import Header, SurveyedSeries, choose, patient_of, survey
 
@@ -58,6 +60,7 @@ class Rooms:
     spool: Spool
     ledger: Ledger
     objects: Objects
+    keys: DataKeys
     derivation_key: bytes
     analysts: Mapping[str, Analyst]
 
@@ -171,7 +174,7 @@ class Stages:
             data = encode_part10(copy, transfer_syntax_uid=row.transfer_syntax_uid)
             self._put(key, World.PSEUDONYM, row.instance_key, Purpose.COPY, data)
         identity = json.dumps(copied.identity.to_json()).encode()
-        self._put(key, World.IDENTITY, self._name(key, "vault"), Purpose.VAULT, identity)
+        self._keep_identity(key, chosen.summary.series_key, identity)
         plan = {
             "series_key": chosen.summary.series_key,
             "instances": [row.instance_key for row in members],
@@ -179,6 +182,19 @@ class Stages:
         }
         self._put(key, World.PSEUDONYM, self._name(key, "plan"), Purpose.COPY, json.dumps(plan).encode())
         return True
+
+    def _keep_identity(self, key: WorkKey, series_key: str, identity: bytes) -> None:
+        data_key = self._rooms.keys.get_or_create(key.study_key, World.IDENTITY)
+        context = _vault_context(key, series_key)
+        sealed = seal(data_key.key, identity, context=context, key_id=data_key.key_id)
+        self._rooms.ledger.put_vault(key.study_key, series_key, key.revision, sealed)
+
+    def _identity(self, key: WorkKey, series_key: str) -> bytes:
+        sealed = self._rooms.ledger.vault(key.study_key, series_key, key.revision)
+        if sealed is None:
+            raise StorageError("sealed-damaged")
+        context = _vault_context(key, series_key)
+        return open_sealed(self._rooms.keys.get(key.study_key, World.IDENTITY).key, sealed, context=context)
 
     def _select(self, key: WorkKey, rows: tuple[InstanceRow, ...], package: Package) -> SurveyedSeries:
         headers: list[Header] = []
@@ -233,10 +249,11 @@ class Stages:
     def _encode(self, key: WorkKey, work: WorkRow) -> bool:
         analyst = self._rooms.analysts[key.model]
         analysis = self._recall(key, analyst)
-        vault = self._get(key, World.IDENTITY, self._name(key, "vault"), Purpose.VAULT)
         plan = self._plan(key)
+        vault = self._identity(key, plan["series_key"])
         results = analyst.encode(
             analysis,
+            picture_of(analysis),
             identity=SourceIdentity.from_json(json.loads(vault)),
             input_digest=plan["digest"],
         )
@@ -289,6 +306,10 @@ class Stages:
 
     def _get(self, key: WorkKey, world: World, name: str, purpose: Purpose) -> bytes:
         return self._rooms.objects.get(key.study_key, world, name, purpose)
+
+
+def _vault_context(key: WorkKey, series_key: str) -> SealContext:
+    return SealContext(study_key=key.study_key, object_id=f"{series_key}-{key.revision}", purpose=Purpose.VAULT)
 
 
 def limits_of(tree: Config) -> Limits:

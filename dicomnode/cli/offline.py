@@ -1,0 +1,170 @@
+"""The offline twins: the node's own code on a folder of files, without a network and without a queue."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress, TaskID
+
+from dicomnode.config import Config
+from dicomnode.errors import REASONS, ConfigError, NodeError, StudyError
+from dicomnode.service.offline import Files, Outcome, Workbench, deidentify_file
+
+_RESERVED = ("_withheld.json", "_outcome.json")
+
+
+def infer_folder(tree: Config, source: Path, output: Path, *, model: str | None, console: Console) -> None:
+    """Run a model (all enabled ones by default) on every study of a folder.
+
+    Raises
+    ------
+    NodeError
+        When the source holds no DICOM, the output cannot be written, or no such model is installed.
+    """
+    paths = find_files(source)
+    make_output(output, anew=False)
+    with Workbench(tree, os.environ, model) as bench:
+        studies, unreadable = read_headers(paths, bench, console)
+        if not studies:
+            raise ConfigError("source-not-found", files=len(paths))
+        outcomes = [outcome for files in studies for outcome in run_study(files, bench, output, console)]
+    record = {
+        "studies": [outcome.to_json() for outcome in outcomes],
+        "unreadable": {path.relative_to(base_of(source)).as_posix(): code for path, code in unreadable.items()},
+    }
+    write_json(output / "_outcome.json", record)
+    for code, count in Counter(unreadable.values()).items():
+        console.print(f"[yellow]{count} file(s) left out[/] {code}: {REASONS[code].text}", soft_wrap=True)
+
+
+def read_headers(paths: list[Path], bench: Workbench, console: Console) -> tuple[list[Files], dict[Path, str]]:
+    """Group the files of a folder by study; those that cannot be read with the code of why."""
+    unreadable: dict[Path, str] = {}
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task("Reading files", total=len(paths))
+        for path in paths:
+            try:
+                bench.add(path)
+            except StudyError as error:
+                unreadable[path] = error.code
+            progress.advance(task)
+    return bench.studies(), unreadable
+
+
+def run_study(files: Files, bench: Workbench, output: Path, console: Console) -> Iterator[Outcome]:
+    """Every model on one study, with progress; prints what came of it."""
+    for name in bench.models:
+        with Progress(console=console, transient=True) as progress:
+            task = progress.add_task(f"{name}: {len(files.paths)} files", total=1.0)
+            outcome = bench.run(files, name, output, partial(_advance, progress, task))
+        if outcome.reason is None:
+            console.print(
+                f"[green]{name}[/] {len(files.paths)} files → {len(outcome.files)} results in {output}", soft_wrap=True
+            )
+            for line in outcome.lines:
+                console.print(f"  {line}", soft_wrap=True)
+        else:
+            reason = REASONS[outcome.reason]
+            console.print(
+                f"[yellow]{name}[/] no result: {outcome.reason}: {reason.text}. {reason.advice}", soft_wrap=True
+            )
+        yield outcome
+
+
+def _advance(progress: Progress, task: TaskID, done: float) -> None:
+    progress.update(task, completed=done)
+
+
+def deidentify_folder(
+    tree: Config, source: Path, output: Path, *, policy: str, map_file: Path | None, console: Console
+) -> None:
+    """De-identify every file of a folder; what is withheld is listed with its reason.
+
+    Raises
+    ------
+    NodeError
+        When the source is not there, the output cannot be written, or there is no such policy.
+    """
+    paths = find_files(source)
+    make_output(output, anew=True)
+    base = base_of(source)
+    mapping: dict[str, str] = {}
+    withheld: dict[str, str] = {}
+    with (
+        deidentify_file(tree, os.environ, policy) as deidentify,
+        Progress(console=console, transient=True) as progress,
+    ):
+        task = progress.add_task("De-identifying", total=len(paths))
+        for path in paths:
+            name = path.relative_to(base).as_posix()
+            try:
+                mapping[name] = deidentify(path, output).relative_to(output).as_posix()
+            except StudyError as error:
+                withheld[name] = error.code
+            progress.advance(task)
+    write_json(output / "_withheld.json", withheld)
+    if map_file is not None:
+        write_json(map_file, mapping)
+    console.print(
+        f"{len(mapping)} of {len(paths)} files de-identified by policy {policy} into {output}", soft_wrap=True
+    )
+    for code, count in Counter(withheld.values()).items():
+        reason = REASONS[code]
+        console.print(f"[yellow]{count} withheld[/] {code}: {reason.text}; {reason.advice}", soft_wrap=True)
+
+
+def find_files(source: Path) -> list[Path]:
+    """Regular files of a folder, or the one file, in a fixed order.
+
+    Raises
+    ------
+    ConfigError
+        ``source-not-found`` when there is none.
+    """
+    if source.is_file():
+        return [source]
+    paths = sorted(path for path in source.rglob("*") if path.is_file() and path.name not in _RESERVED)
+    if not paths:
+        raise ConfigError("source-not-found")
+    return paths
+
+
+def base_of(source: Path) -> Path:
+    """Folder to which relative names refer."""
+    return source if source.is_dir() else source.parent
+
+
+def make_output(output: Path, *, anew: bool) -> None:
+    """Create the output folder; with `anew` it must be empty: what an earlier run left would pass for this one's.
+
+    Raises
+    ------
+    ConfigError
+        ``output-not-empty`` when it holds anything, or cannot be made.
+    """
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        if anew and any(output.iterdir()):
+            raise ConfigError("output-not-empty")
+    except OSError:
+        raise ConfigError("output-not-empty") from None
+
+
+def write_json(path: Path, data: object) -> None:
+    """Write a JSON file.
+
+    Raises
+    ------
+    NodeError
+        ``output-not-empty`` when it cannot be written.
+    """
+    try:
+        path.write_text(json.dumps(data, indent=2, sort_keys=True) + "\n", "utf-8")
+    except OSError:
+        raise NodeError("output-not-empty") from None

@@ -1,0 +1,144 @@
+"""`dicomnode check`: everything that could keep a node from serving, looked at in one go."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dicomnode.config import Config, Destination
+from dicomnode.errors import NodeError, PeerError
+from dicomnode.inference.package import Package
+from dicomnode.network.association import client_tls, server_tls
+from dicomnode.network.requestor import Requestor
+from dicomnode.service import rooms
+from dicomnode.service.rooms import Layout
+from dicomnode.storage.ledger import Ledger
+from dicomnode.storage.writer import try_modes
+
+
+@dataclass(slots=True)
+class Report:
+    """What was looked at: what is well, what to know, and what is wrong."""
+
+    lines: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+
+def examine(tree: Config, environment: Mapping[str, str]) -> Report:
+    """Look at state folder, keys, ledger, models, listening address and destinations; nothing is created or changed."""
+    examiner = _Examiner(tree, environment)
+    for look in (examiner.state, examiner.keys, examiner.models, examiner.listen, examiner.destinations):
+        try:
+            look()
+        except NodeError as error:
+            problems = getattr(error, "problems", (f"{error}; {error.reason.advice}",))
+            examiner.report.errors.extend(problems)
+    return examiner.report
+
+
+class _Examiner:
+    def __init__(self, tree: Config, environment: Mapping[str, str]) -> None:
+        self.report = Report()
+        self._tree = tree
+        self._environment = environment
+        self._layout = Layout.of(tree)
+
+    def state(self) -> None:
+        folder = _existing(self._layout.state)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            self.report.errors.append(f"node.state: {folder} cannot be written by this user")
+            return
+        if not self._layout.state.exists():
+            self.report.lines.append(f"state folder {self._layout.state} will be made at the first start")
+            return
+        mode = try_modes(self._layout.state, self._tree.intake.write_mode)
+        self.report.lines.append(
+            f"state folder {self._layout.state}: durable writes by {mode.name}, aligned to {mode.alignment} bytes"
+        )
+        free = os.statvfs(self._layout.state)
+        if free.f_bavail * free.f_frsize < self._tree.intake.minimum_free_bytes:
+            self.report.errors.append(
+                "intake.minimum_free_bytes: the disk has less free; every C-STORE would be refused"
+            )
+        if self._layout.ledger.exists():
+            ledger = Ledger.open_read_only(self._layout.ledger)
+            try:
+                self.report.lines.append(f"ledger: {len(ledger.studies(limit=100_000))} studies")
+            finally:
+                ledger.close()
+
+    def keys(self) -> None:
+        credentials = self._environment.get("CREDENTIALS_DIRECTORY")
+        if not credentials and self._tree.keys.source != "credentials" and not self._layout.keys.exists():
+            if self._layout.ledger.exists():
+                self.report.errors.append(
+                    f"keys: {self._layout.keys} is gone, and what is sealed cannot be opened without it"
+                )
+            else:
+                self.report.lines.append(f"keys will be made in {self._layout.keys} at the first start")
+            return
+        rooms.open_key_ring(self._tree, self._layout, self._environment, create=False)
+        self.report.lines.append("keys are there, and only this user can read them")
+
+    def models(self) -> None:
+        packages = rooms.load_packages(self._tree)
+        if not packages:
+            self.report.errors.append("models: no model is installed or enabled")
+        for package in packages:
+            engine = rooms.open_engine(self._tree, package)
+            engine.close()
+            self.report.lines.append(_describe(package, str(engine.info)))
+
+    def listen(self) -> None:
+        listen = self._tree.listen
+        if listen.tls:
+            server_tls(listen.tls)
+            self.report.lines.append("TLS of the listening side: certificates load")
+        family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((listen.host, listen.port))
+            except OSError as error:
+                what = os.strerror(error.errno or 0)
+                self.report.warnings.append(
+                    f"listen: {listen.host} port {listen.port}: {what} (a running node holds it itself)"
+                )
+            else:
+                self.report.lines.append(f"{self._tree.node.ae_title} can listen on {listen.host} port {listen.port}")
+        if listen.host not in ("127.0.0.1", "::1") and not listen.tls and not listen.calling_ae_titles:
+            self.report.warnings.append(
+                "listen: anyone on the network may send; set listen.calling_ae_titles or listen.tls"
+            )
+
+    def destinations(self) -> None:
+        if not self._tree.destinations:
+            self.report.warnings.append("destinations: none; results stay sealed in the state folder")
+        for destination in self._tree.destinations:
+            self._destination(destination)
+
+    def _destination(self, destination: Destination) -> None:
+        where = f"destination {destination.name} ({destination.ae_title} at {destination.host} port {destination.port})"
+        if destination.tls:
+            client_tls(destination.tls)
+        echo: Callable[[], None] = Requestor(destination, self._tree.node.ae_title).echo
+        try:
+            echo()
+        except PeerError as error:
+            self.report.warnings.append(f"{where}: {error}; {error.reason.advice}")
+        else:
+            self.report.lines.append(f"{where} answers C-ECHO")
+
+
+def _describe(package: Package, engine: str) -> str:
+    manifest = package.manifest
+    note = ", research only" if manifest.research_only else ""
+    return f"model {manifest.name} {manifest.version} ({manifest.title}{note}) on {engine}"
+
+
+def _existing(path: Path) -> Path:
+    return path if path.exists() else _existing(path.parent)

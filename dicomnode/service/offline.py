@@ -1,0 +1,283 @@
+"""The offline twins' workbench: the rooms of a node, joined for files in place of associations."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from pydicom import Dataset
+
+from dicomnode.config import Config
+from dicomnode.deidentification.policy import AI, EXPORT
+from dicomnode.encoded import encode_part10, read_file, split_part10, wrap_part10
+from dicomnode.errors import ConfigError, NodeError, StudyError
+from dicomnode.imaging.render import png
+from dicomnode.inference.package import find
+from dicomnode.results.encode import EncodedResult, KeyImage
+from dicomnode.service import rooms
+from dicomnode.service.rooms import Layout
+from dicomnode.storage.ledger import Ledger
+from dicomnode.study import blind_key, input_digest
+from dicomnode.workflow.analysis import Analysis, Analyst, copy_series, picture_of
+from dicomnode.workflow.selection import Header, choose, patient_of, survey
+from dicomnode.workflow.stages import limits_of, without_pixels
+
+_POLICIES = {"ai": AI, "export": EXPORT}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Files:
+    """The files of one study.
+
+    Attributes
+    ----------
+    paths
+        By instance key.
+    """
+
+    study_key: str
+    headers: tuple[Header, ...] = field(repr=False)
+    paths: Mapping[str, Path] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What came of one model on one study: results, or the code of why there are none.
+
+    Attributes
+    ----------
+    lines
+        What was found, for people.
+    """
+
+    study_key: str
+    model: str
+    seconds: float
+    files: tuple[str, ...] = ()
+    reason: str | None = None
+    facts: Mapping[str, int | float | str] = field(default_factory=dict)
+    measurements: tuple[dict[str, Any], ...] = ()
+    remarks: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "study": self.study_key,
+            "model": self.model,
+            "seconds": round(self.seconds, 2),
+            "files": list(self.files),
+            "reason": self.reason,
+            "facts": dict(self.facts),
+            "measurements": list(self.measurements),
+            "remarks": list(self.remarks),
+        }
+
+    @property
+    def lines(self) -> list[str]:
+        """What was found, a line each."""
+        found = [f"{item['region']}: {item['name']} {item['value']:g} {item['unit']}" for item in self.measurements]
+        return [*found, *self.remarks]
+
+
+class Workbench:
+    """Rooms for running models on files.
+
+    Parameters
+    ----------
+    tree
+        Configuration with its state folder filled in: keys and the times of issue are those of the node.
+    environment
+        The process's environment.
+    model
+        Name of the one model to run; None: all that are enabled.
+
+    Raises
+    ------
+    NodeError
+        When keys, ledger or models are not usable.
+    """
+
+    def __init__(self, tree: Config, environment: Mapping[str, str], model: str | None) -> None:
+        layout = Layout.of(tree)
+        rooms.make_state_folder(layout)
+        ring = rooms.open_key_ring(tree, layout, environment, create=True)
+        packages = rooms.load_packages(tree)
+        if model is not None:
+            packages = (find(packages, model),)
+        self._key = ring.derivation
+        self._limits = limits_of(tree)
+        self._ledger = Ledger.open(layout.ledger)
+        self._analysts = rooms.open_analysts(tree, ring, self._ledger, packages)
+        self._headers: dict[str, dict[str, Header]] = {}
+        self._paths: dict[str, Path] = {}
+        self._digests: dict[str, str] = {}
+
+    def __enter__(self) -> Self:
+        """The workbench itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Give everything back."""
+        for analyst in self._analysts.values():
+            analyst.close()
+        self._ledger.close()
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Names of the models that run."""
+        return tuple(self._analysts)
+
+    def add(self, path: Path) -> None:
+        """Take a file in; the same instance a second time changes nothing.
+
+        Raises
+        ------
+        StudyError
+            ``object-*`` when it is no DICOM object with the UIDs that it needs.
+        """
+        dataset = read_file(path, self._limits)
+        uids = [str(dataset.get(name) or "") for name in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")]
+        if not all(uids):
+            raise StudyError("object-without-uids")
+        study, series, instance = uids
+        study_key = blind_key(self._key, "study", study)
+        header = Header(
+            series_key=blind_key(self._key, "series", study, series),
+            instance_key=blind_key(self._key, "instance", instance),
+            dataset=without_pixels(dataset),
+        )
+        self._headers.setdefault(study_key, {}).setdefault(header.instance_key, header)
+        self._paths.setdefault(header.instance_key, path)
+
+    def studies(self) -> list[Files]:
+        """What was taken in, a study each."""
+        return [
+            Files(
+                study_key=key,
+                headers=tuple(headers.values()),
+                paths={name: self._paths[name] for name in headers},
+            )
+            for key, headers in self._headers.items()
+        ]
+
+    def run(self, files: Files, model: str, output: Path, progress: Callable[[float], None]) -> Outcome:
+        """One model on one study: results into a folder, or the code of why there are none."""
+        analyst = self._analysts[model]
+        began = time.monotonic()
+        try:
+            analysis, picture, results = self._results(files, analyst, progress)
+        except (StudyError, NodeError) as error:
+            if isinstance(error, ConfigError):
+                raise
+            return Outcome(
+                study_key=files.study_key,
+                model=model,
+                seconds=time.monotonic() - began,
+                reason=error.code,
+                facts=error.facts,
+            )
+        written = self._write(files.study_key, model, output, picture, results)
+        return Outcome(
+            study_key=files.study_key,
+            model=model,
+            seconds=time.monotonic() - began,
+            files=tuple(written),
+            measurements=tuple(measurements_of(analysis)),
+            remarks=analysis.findings.remarks,
+        )
+
+    def _results(
+        self, files: Files, analyst: Analyst, progress: Callable[[float], None]
+    ) -> tuple[Analysis, KeyImage, tuple[EncodedResult, ...]]:
+        patients = {patient_of(header.dataset) for header in files.headers}
+        if len(patients) > 1:
+            raise StudyError("patient-mismatch", patients=len(patients))
+        rule = analyst.package.manifest.input
+        chosen = choose(survey(files.headers, rule), rule)
+        paths = [files.paths[key] for key in chosen.instance_keys]
+        digests: list[tuple[str, str]] = []
+        copied = copy_series(self._read(chosen.instance_keys, paths, digests), analyst.deidentifier)
+        analysis = analyst.analyse(copied.datasets, progress)
+        picture = picture_of(analysis)
+        digest = input_digest(digests)
+        results = analyst.encode(analysis, picture, identity=copied.identity, input_digest=digest)
+        return analysis, picture, results
+
+    def _read(self, keys: tuple[str, ...], paths: list[Path], digests: list[tuple[str, str]]) -> Iterator[Dataset]:
+        for key, path in zip(keys, paths, strict=True):
+            digests.append((key, hashlib.sha256(split_part10(path.read_bytes())[1]).hexdigest()))
+            yield read_file(path, self._limits)
+
+    def _write(
+        self, study_key: str, model: str, output: Path, picture: KeyImage, results: tuple[EncodedResult, ...]
+    ) -> Iterator[str]:
+        stem = f"{study_key[:8]}-{model}"
+        for result in results:
+            data = wrap_part10(
+                result.encoded,
+                sop_class_uid=result.sop_class_uid,
+                sop_instance_uid=result.sop_instance_uid,
+                transfer_syntax_uid=result.transfer_syntax_uid,
+            )
+            yield _write_file(output / f"{stem}-{result.role.value}.dcm", data)
+        yield _write_file(output / f"{stem}-key-image.png", png(picture.rgb))
+
+
+def measurements_of(analysis: Analysis) -> Iterator[dict[str, Any]]:
+    """Every number of an analysis as plain values."""
+    for region in analysis.findings.regions:
+        for item in region.measurements:
+            yield {
+                "region": region.label,
+                "name": item.concept.meaning,
+                "value": item.value,
+                "unit": item.unit.value,
+                "caveat": item.caveat,
+            }
+
+
+@contextlib.contextmanager
+def deidentify_file(
+    tree: Config, environment: Mapping[str, str], policy: str
+) -> Iterator[Callable[[Path, Path], Path]]:
+    """Function that de-identifies one file into a folder and returns where it wrote.
+
+    Raises
+    ------
+    ConfigError
+        ``config-invalid`` when there is no such policy.
+    """
+    chosen = _POLICIES.get(policy)
+    if chosen is None:
+        raise ConfigError("config-invalid", policies=len(_POLICIES))
+    layout = Layout.of(tree)
+    rooms.make_state_folder(layout)
+    ring = rooms.open_key_ring(tree, layout, environment, create=True)
+    deidentifier = rooms.open_deidentifier(tree, ring, chosen)
+    limits = limits_of(tree)
+
+    def deidentify(path: Path, output: Path) -> Path:
+        dataset = read_file(path, limits)
+        done = deidentifier.deidentify(dataset).dataset
+        data = encode_part10(done, transfer_syntax_uid=str(dataset.file_meta.TransferSyntaxUID))
+        target = output / f"{done.SOPInstanceUID}.dcm"
+        _write_file(target, data)
+        return target
+
+    yield deidentify
+
+
+def _write_file(path: Path, data: bytes) -> str:
+    try:
+        path.write_bytes(data)
+    except OSError:
+        raise ConfigError("output-not-empty") from None
+    return path.name
