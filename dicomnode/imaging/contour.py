@@ -2,8 +2,8 @@
 
 May live here: pure geometry of label maps in the plane. May not: drawing, DICOM objects.
 
-Coordinates are (column, row) of PS3.3 C.18.6.1.2 (Spatial Coordinates): 0\\0 is the top left corner of the top left
-pixel, whose centre lies at 0.5\\0.5.
+Coordinates are (column, row) of PS3.3 C.18.6.1.2 (Spatial Coordinates): (0, 0) is the top left corner of the top left
+pixel, whose centre lies at (0.5, 0.5).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def contour(mask: npt.NDArray[Any], *, tolerance: float = 0.3, maximum_points: i
     if filled is None:
         return []
     part, (row, column) = filled
-    exact = _boundary(part) + (column, row)
+    exact = _boundary(part) + np.array([column, row])
     simple = _simplified(exact, tolerance)
     while len(simple) > maximum_points:
         tolerance *= 2
@@ -74,11 +74,11 @@ def key_slices(labels: Labels) -> dict[int, int]:
 
 
 def spread_slices(labels: npt.NDArray[Any], count: int) -> tuple[int, ...]:
-    """Up to `count` different slices, evenly spread over those with labels (over all when there are none)."""
-    found = np.flatnonzero(labels.reshape(len(labels), -1).any(axis=1))
-    first, last = (int(found[0]), int(found[-1])) if len(found) else (0, len(labels) - 1)
-    places = first + (last - first) * (np.arange(count) + 0.5) / count
-    return tuple(sorted({round(float(place)) for place in places}))
+    """Up to `count` different slices, with equal shares of what is labelled between them (of all when nothing is)."""
+    areas = np.array([np.count_nonzero(plane) for plane in labels])
+    shares = np.cumsum(areas if areas.any() else np.ones(len(labels)))
+    places = np.searchsorted(shares, shares[-1] * (np.arange(count) + 0.5) / count)
+    return tuple(sorted({int(place) for place in places}))
 
 
 def _largest(mask: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.bool_], tuple[int, int]] | None:

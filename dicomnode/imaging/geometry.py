@@ -243,17 +243,17 @@ def _check_equal(planes: Sequence[Plane], limits: Tolerances) -> None:
     first = planes[0]
     if len({plane.frame_of_reference_uid for plane in planes}) > 1:
         raise StudyError("geometry-mixed-frame-of-reference")
+    cosines = np.array([plane.orientation for plane in planes]).reshape(-1, 2, 3)
+    chords = np.linalg.norm(cosines - cosines[0], axis=2).max()
+    degrees = math.degrees(2 * math.asin(min(1.0, float(chords) / 2)))
+    if degrees > limits.orientation_degrees:
+        raise StudyError("geometry-mixed-orientation", degrees=round(degrees, 2))
     if len({(plane.rows, plane.columns) for plane in planes}) > 1:
         raise StudyError("geometry-mixed-size")
     spacings = np.array([plane.pixel_spacing for plane in planes])
     deviation = float(np.abs(spacings - first.pixel_spacing).max())
     if deviation > limits.pixel_spacing_mm:
         raise StudyError("geometry-mixed-size", spacing_differs_mm=round(deviation, 4))
-    cosines = np.array([plane.orientation for plane in planes]).reshape(-1, 2, 3)
-    chords = np.linalg.norm(cosines - cosines[0], axis=2).max()
-    degrees = math.degrees(2 * math.asin(min(1.0, float(chords) / 2)))
-    if degrees > limits.orientation_degrees:
-        raise StudyError("geometry-mixed-orientation", degrees=round(degrees, 2))
 
 
 def _check_steps(heights: Floats, limits: Tolerances) -> float:

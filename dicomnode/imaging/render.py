@@ -183,12 +183,15 @@ class _Page:
             (centre, top + 6, "ma"),
             (centre, bottom - 6, "md"),
         )
+        caption = left + 14 + _font(14).getlength(_plain(view.caption))
         for letter, (x, y, anchor) in zip(view.letters, places, strict=True):
-            self._label((x, y), letter, 17, anchor)
+            if anchor != "ma" or caption < x - 10:  # no letter under the caption
+                self._label((x, y), letter, 17, anchor)
         self._label((left + 8, top + 7), view.caption, 14, "la")
         bar = 50 * scale
         if bar < (right - left) / 3:
-            self._draw.line((right - 10 - bar, bottom - 10, right - 10, bottom - 10), fill=_TEXT, width=2)
+            self._draw.rectangle((right - 11 - bar, bottom - 12, right - 9, bottom - 7), fill=_BACKGROUND)
+            self._draw.rectangle((right - 10 - bar, bottom - 11, right - 10, bottom - 8), fill=_TEXT)
             self._label((right - 10 - bar / 2, bottom - 14), "5 cm", 12, "md")
 
     def _levels(self, view: View, box: Box) -> None:
@@ -228,7 +231,7 @@ class _Page:
             self.text((edge, y), name, 13, _DIM, "rs")
             self.text((edge, y + 17), unit, 13, _DIM, "rs")
         y += 28
-        marks = set()
+        marks: set[str] = set()
         regions = findings.regions[: max(1, (bottom - y) // 2 // 34)]
         for region in regions:
             self._draw.line((left, y, right, y), fill=_RULE)

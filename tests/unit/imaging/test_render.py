@@ -1,0 +1,233 @@
+"""The key image: orientation, colours, odd shapes, and that its words fit."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dicomnode import coding
+from dicomnode.findings import Algorithm, Findings, Measurement, Region, Segment
+from dicomnode.imaging import render
+from dicomnode.imaging.geometry import Plane, arrange
+from dicomnode.imaging.views import LUNG_WINDOW, choose, paint
+from dicomnode.imaging.volume import Volume
+
+BLUE, ORANGE = (90, 200, 250), (255, 159, 67)
+AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+
+
+def volume_of(values: Any, spacing: Any = (2.0, 1.0, 1.0), orientation: Any = AXIAL) -> Any:
+    normal = np.cross(orientation[:3], orientation[3:])
+    planes = [
+        Plane(
+            sop_instance_uid=str(k),
+            position=tuple(spacing[0] * k * normal),
+            orientation=orientation,
+            pixel_spacing=spacing[1:],
+            rows=values.shape[1],
+            columns=values.shape[2],
+            slice_thickness=None,
+            frame_of_reference_uid="1",
+        )
+        for k in range(len(values))
+    ]
+    return Volume(values=values, geometry=arrange(planes), padding=None, sop_instance_uids=("1",) * len(values))
+
+
+def segment(number: Any, label: Any, colour: Any) -> Any:
+    return Segment(
+        number=number,
+        label=label,
+        category=coding.ANATOMICAL_STRUCTURE,
+        type=coding.LUNG,
+        laterality=None,
+        colour=colour,
+    )
+
+
+def findings_of(
+    regions: Any = True, remarks: Any = (), research_only: Any = False, caveat: Any = "", truncated: Any = ()
+) -> Any:
+    segments = (segment(1, "Right lung", BLUE), segment(2, "Left lung with an absurdly long name", ORANGE))
+    measurements = (
+        Measurement(concept=coding.VOLUME, value=2345.6, unit=coding.MILLILITRE),
+        Measurement(concept=coding.ATTENUATION, value=-834.2, unit=coding.HOUNSFIELD_UNIT),
+        Measurement(concept=coding.LAA_950, value=12.34, unit=coding.PERCENT, caveat=caveat),
+    )
+    found = [
+        Region(
+            label=item.label,
+            segments=(item.number,),
+            site=coding.LUNG,
+            laterality=None,
+            measurements=measurements[: item.number + 1],
+            truncated=truncated,
+        )
+        for item in segments
+    ]
+    total = Region(
+        label="Both lungs", segments=(1, 2), site=coding.BOTH_LUNGS, laterality=None, measurements=measurements
+    )
+    algorithm = Algorithm(
+        name="ct-lung",
+        version="1.0.0",
+        title="Lung segmentation",
+        manufacturer="us",
+        digest="0" * 64,
+        engine="cpu",
+        research_only=research_only,
+    )
+    return Findings(
+        algorithm=algorithm, segments=segments, regions=(*found, total) if regions else (), remarks=tuple(remarks)
+    )
+
+
+def body() -> Any:
+    values = np.full((40, 60, 70), -1000, np.int16)
+    values[:, 5:55, 5:65] = 40
+    labels = np.zeros(values.shape, np.uint8)
+    labels[5:35, 15:45, 10:30] = 1
+    labels[10:30, 15:45, 40:60] = 2
+    values[labels > 0] = -850
+    return values, labels
+
+
+def near(picture: Any, colour: Any) -> Any:
+    return np.abs(picture.astype(int) - colour).max(axis=2) < 25
+
+
+def test_the_page() -> None:
+    values, labels = body()
+    page = render.key_image(volume_of(values), labels, findings_of())
+    assert page.shape == (960, 1280, 3)
+    assert page.dtype == np.uint8
+    assert near(page, BLUE).sum() > 500
+    assert near(page, ORANGE).sum() > 500
+    again = render.key_image(volume_of(values), labels, findings_of())
+    np.testing.assert_array_equal(page, again)
+
+
+def test_right_is_at_the_left_and_the_head_is_up() -> None:
+    values, labels = body()
+    views = choose(volume_of(values), labels, axials=3)
+    for view in (views.coronal, *views.axials[1:]):
+        assert view.letters[:2] == ("R", "L")
+        columns = [np.flatnonzero((view.labels == n).any(axis=0)) for n in (1, 2)]
+        assert columns[0].max() < columns[1].min()
+    rows = [np.flatnonzero((views.coronal.labels == n).any(axis=1)) for n in (1, 2)]
+    assert rows[0].min() < rows[1].min()
+    assert views.sagittal.letters == ("A", "P", "H", "F")
+    assert views.coronal.letters[2:] == ("H", "F")
+
+
+def test_views_do_not_depend_on_how_the_scan_was_stored() -> None:
+    values, labels = body()
+    plain = choose(volume_of(values), labels, axials=3)
+    turned = (-1.0, 0.0, 0.0, 0.0, 1.0, 0.0)  # feet first: slices run down, columns run right
+    flip = (slice(None, None, -1), slice(None), slice(None, None, -1))
+    other = choose(volume_of(values[flip], orientation=turned), labels[flip], axials=3)
+    for first, second in (
+        (plain.coronal, other.coronal),
+        (plain.sagittal, other.sagittal),
+        (plain.axials[0], other.axials[0]),
+    ):
+        np.testing.assert_array_equal(first.values, second.values)
+        np.testing.assert_array_equal(first.labels, second.labels)
+
+
+def test_levels_on_the_coronal_view_are_those_of_the_axial_ones() -> None:
+    values, labels = body()
+    for z in range(len(values)):
+        values[z] = z * 10
+    views = choose(volume_of(values), labels, axials=3)
+    for (height, name), axial in zip(views.coronal.levels, views.axials, strict=True):
+        row = int(height * views.coronal.values.shape[0])
+        assert views.coronal.values[row, 0] == axial.values[0, 0]
+        assert axial.caption.startswith(f"Axial {name} ")
+        assert axial.caption.endswith(f"S {axial.values[0, 0] / 10 * 2:.0f} mm")
+
+
+def test_a_painted_view_is_windowed_tinted_and_outlined() -> None:
+    values, labels = body()
+    view = choose(volume_of(values), labels, axials=1).axials[0]
+    size = (view.values.shape[1] * 4, view.values.shape[0] * 4)
+    bare = paint(view, size, {}, (0.0, 2000.0))
+    picture = paint(view, size, {1: BLUE, 2: ORANGE}, LUNG_WINDOW)
+    assert picture.shape == (size[1], size[0], 3)
+    assert bare.shape == picture.shape
+    row = picture[size[1] // 2].astype(int)
+    lines = np.flatnonzero(np.abs(row - BLUE).max(axis=1) < 40)
+    assert 2 <= len(lines) <= 10
+    inside = row[lines.min() + 8]
+    assert inside[2] > inside[0] + 10
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing"),
+    [
+        ((2, 1, 1), (1, 1, 1)),
+        ((2, 3, 2), (5, 1, 1)),
+        ((300, 20, 20), (5, 1, 1)),
+        ((3, 200, 20), (1, 1, 1)),
+        ((3, 20, 300), (1, 1, 1)),
+        ((2, 64, 64), (40, 0.1, 0.1)),
+    ],
+)
+@pytest.mark.parametrize("found", [True, False])
+def test_odd_shapes(shape: Any, spacing: Any, found: Any) -> None:
+    values = np.zeros(shape, np.float32)
+    labels = np.zeros(shape, np.uint8)
+    if found:
+        labels[shape[0] // 2, shape[1] // 2, shape[2] // 2] = 1
+    page = render.key_image(volume_of(values, spacing), labels, findings_of(regions=found))
+    assert page.shape == (960, 1280, 3)
+
+
+def test_nothing_found_says_so() -> None:
+    values, labels = body()
+    silent = render.key_image(
+        volume_of(values), labels * 0, findings_of(regions=False), texts=render.Texts(nothing_found="")
+    )
+    page = render.key_image(volume_of(values), labels * 0, findings_of(regions=False))
+    assert (page != silent).any()
+    assert not near(page, BLUE).any()
+
+
+def test_every_text_is_drawn() -> None:
+    values, labels = body()
+    plain = findings_of(caveat="x", truncated=("inferior",), remarks=("Right lung is cut.",) * 40, research_only=True)
+    page = render.key_image(volume_of(values), labels, plain)
+    names = (
+        "headline",
+        "subtitle",
+        "measurements",
+        "remarks",
+        "not_reviewed",
+        "research_only",
+        "lower_bound",
+        "caveat",
+        "window",
+        "level",
+    )
+    for name in names:
+        other = render.key_image(volume_of(values), labels, plain, texts=render.Texts(**{name: "Größe – ż 肺"}))
+        assert (page != other).any(), name
+    assert (render.key_image(volume_of(values), labels, plain, texts=render.Texts(not_reviewed="")) != page).any()
+
+
+def test_labels_and_volume_must_agree() -> None:
+    values, labels = body()
+    with pytest.raises(ValueError, match="shape"):
+        render.key_image(volume_of(values), labels[1:], findings_of())
+
+
+def test_png_holds_the_picture_and_nothing_else() -> None:
+    picture = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
+    data = render.png(picture)
+    image = Image.open(io.BytesIO(data))
+    np.testing.assert_array_equal(np.asarray(image), picture)
+    assert image.info == {}
