@@ -82,7 +82,7 @@ _STOP: Final = frozenset(
 _SHORT_NAME: Final = 3
 _SHORT_NUMBER: Final = 6
 _SHORT_CODE: Final = 4
-_DESCRIPTORS: Final = frozenset("eEsg")
+_DESCRIPTORS: Final = frozenset("esgm")  # options of rows that describe or date, and name nobody
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,6 +31,7 @@ _OURS: Final = frozenset(
     {0x00100010, 0x00100020, 0x00120063, 0x00080100, 0x00080102, 0x00080104, 0x00080005, 0x00120062, 0x00280303}
 )
 _LONG_ENOUGH: Final = 4
+_GLUE: Final = re.compile(rb"[0-9a-z.]")
 _ALPHABETS: Final = ("utf-8", "iso8859", "utf-16-le", "utf-16-be")
 
 
@@ -163,11 +164,11 @@ def _character_sets() -> tuple[str, ...]:
 
 
 def _stands(data: bytes, word: bytes) -> bool:
-    """Whether a word stands in lower-case bytes with no letter or digit beside it."""
+    """Whether a word stands in lower-case bytes with no letter, digit or full stop beside it."""
     start = data.find(word)
     while start >= 0:
         end = start + len(word)
-        if not data[start - 1 : start].isalnum() and not data[end : end + 1].isalnum():
+        if not _GLUE.fullmatch(data[max(start - 1, 0) : start]) and not _GLUE.fullmatch(data[end : end + 1]):
             return True
         start = data.find(word, start + 1)
     return False

@@ -25,7 +25,7 @@ from dicomnode.deidentification.pseudonyms import (
     shifted_datetime,
 )
 from dicomnode.deidentification.rules import Rule, Treatment
-from dicomnode.deidentification.values import SYNTAX, Element, dummy, is_number, texts
+from dicomnode.deidentification.values import ASCII, SYNTAX, Element, dummy, is_number, texts
 from dicomnode.deidentification.vocabulary import cleaned, is_common, is_term
 
 _CONCEPT_NAME: Final = 0x0040A043
@@ -37,6 +37,8 @@ _SUSPICIOUS: Final = re.compile(
 )
 _LIMITS: Final = MappingProxyType({"SH": 16, "LO": 64, "CS": 16, "AE": 16, "ST": 1024, "LT": 10240})
 _UID: Final = re.compile(r"[0-9.]{1,64}")
+#: What stands for one of several values that does not survive: the others keep their places.
+_SEVERAL: Final = MappingProxyType({Treatment.TERM: "OTHER", Treatment.VERBATIM: "", Treatment.CLEAN: ""})
 
 
 class Treater:
@@ -88,7 +90,7 @@ class Treater:
         if treatment is Treatment.KEEP:
             return element
         if treatment is Treatment.NUMBER:
-            return element if is_number(element, rule.vr) else None
+            return element if is_number(element, rule.vr) and not self._is_identifier(element, rule.vr) else None
         if treatment is Treatment.CONTENT:
             return self._content(tag, rule.vr, element, node)
         if treatment in (Treatment.EMPTY, Treatment.DUMMY):
@@ -99,8 +101,8 @@ class Treater:
         if not values:
             return DataElement(tag, rule.vr, None)
         treated = [self._by_treatment[treatment](value) if value else "" for value in values]
-        if treatment is Treatment.TERM and len(values) > 1:
-            treated = [value if value is not None else "OTHER" for value in treated]
+        if len(values) > 1 and treatment in _SEVERAL:
+            treated = [value if value is not None else _SEVERAL[treatment] for value in treated]
         if any(value is None for value in treated):
             return None
         kept = [str(value) for value in treated]
@@ -112,6 +114,11 @@ class Treater:
         if limit is not None and any(len(value) > limit for value in values):
             values = [value[:limit].rstrip() for value in values]
         return DataElement(tag, vr, values[0] if len(values) == 1 else values, already_converted=False)
+
+    def _is_identifier(self, element: Element, vr: str) -> bool:
+        """Whether a number is one of the source's identifiers, as where an accession number serves as Series Number."""
+        codes_of_source = self._identifiers.codes
+        return bool(codes_of_source) and any(value in codes_of_source for value in texts(element, vr, ASCII))
 
     def uid(self, old: str) -> str:
         """Pseudonym of a UID, remembered for the way back."""

@@ -49,7 +49,7 @@ SYNTAX: Final = MappingProxyType(
     {
         "DS": re.compile(r" *[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)? *"),
         "IS": re.compile(r" *[+-]?\d{1,12} *"),
-        "AS": re.compile(r"\d{3}[DWMY]"),
+        "AS": re.compile(r"\d{1,3}[DWMY]"),
         "TM": re.compile(r"\d{2}(:?\d{2}(:?\d{2}(\.\d{1,6})?)?)? *"),
     }
 )
