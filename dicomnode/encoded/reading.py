@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import struct
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Final, cast
 
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.errors import BytesLengthException
 from pydicom.filereader import read_dataset as pydicom_read_dataset
 from pydicom.tag import BaseTag
 from pydicom.uid import UID
@@ -46,7 +48,16 @@ _WANTED: Final = {
 }
 _LONGEST_VALUE: Final = 256  # bytes of a UID or code that are looked at
 #: What converting a value can raise in pydicom; the value then stays as it was encoded.
-_VALUE_ERRORS: Final = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, OSError, struct.error)
+_VALUE_ERRORS: Final = (
+    BytesLengthException,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    OSError,
+    struct.error,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +116,8 @@ def _code(value: bytes) -> str:
 def read_dataset(encoded: Buffer, transfer_syntax_uid: str, limits: Limits) -> Dataset:
     """A Data Set with every value converted, after its budget was checked.
 
-    A value that its VR does not allow keeps its bytes, under VR UN. ``file_meta.TransferSyntaxUID`` is set (to what
+    A value that its VR does not allow stays as it came: text that should be a number as text, anything else as bytes
+    under VR UN. ``file_meta.TransferSyntaxUID`` is set (to what
     the bytes are, where a native syntax was named wrongly).
 
     Raises
@@ -142,7 +154,7 @@ def _convert_all(dataset: Dataset, limits: Limits) -> None:
     open_datasets = [dataset]
     while open_datasets:
         current = open_datasets.pop()
-        for tag in list(current.keys()):
+        for tag in sorted(current.keys()):  # private creators before what they name
             if tag.group in {0x0000, 0xFFFE}:  # padding and stray delimiters are no elements
                 del current[tag]
                 continue
@@ -155,14 +167,13 @@ def _convert(dataset: Dataset, tag: BaseTag, limits: Limits) -> DataElement:
     raw = cast(DataElement | RawDataElement, dataset.get_item(tag))
     if isinstance(raw, DataElement):
         return raw
-    try:
-        if raw.VR not in {None, "UN"} or not tag.is_private or _is_sound(raw, limits):
+    if raw.VR not in {None, "UN"} or not tag.is_private or _is_sound(raw, limits):
+        with suppress(*_VALUE_ERRORS):
             return dataset[tag]
-    except _VALUE_ERRORS:
-        dataset[tag] = DataElement(tag, "UN", raw.value or b"")
-        return dataset[tag]
-    dataset[tag] = DataElement(tag, "UN", raw.value)
-    return dataset[tag]
+    element = DataElement(tag, "OB", raw.value or b"", already_converted=True)
+    element.VR = "UN"  # named at once, pydicom would convert it again
+    dataset[tag] = element
+    return element
 
 
 def _is_sound(raw: RawDataElement, limits: Limits) -> bool:

@@ -106,8 +106,13 @@ def test_the_own_archive_keeps_the_bytes(tmp_path: Path) -> None:
         (path,) = own.files()
         transfer_syntax_uid, encoded = split_part10(path.read_bytes())
         assert (transfer_syntax_uid, bytes(encoded)) == (EXPLICIT_LITTLE, one.encoded)
-        again = Archive(tmp_path / "files")
-        again.start()
-        again.stop()
     finally:
         own.stop()
+    again = Archive(tmp_path / "files")
+    port = again.start()[1]
+    try:
+        requestor = Requestor(Destination(name="a", ae_title="ARCHIVE", host=HOST, port=port), "NODE")
+        found = requestor.find("IMAGE", {"SOPInstanceUID": one.sop_instance_uid})
+        assert [match["SOPInstanceUID"] for match in found] == [one.sop_instance_uid]
+    finally:
+        again.stop()
