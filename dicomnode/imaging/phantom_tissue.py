@@ -223,8 +223,11 @@ def paint_abdomen(canvas: Field, space: Space, fields: Fields, tissue: Tissue, r
 def _paint_bowel(canvas: Field, space: Space, room: Field, tissue: Tissue, rng: np.random.Generator) -> None:
     edge = edge_width(space)
     largest = float(rng.choice([30.0, 38.0, 55.0]))
-    for _ in range(int(rng.integers(5, 22))):
+    high = int(rng.integers(0, 4))
+    for count in range(int(rng.integers(5, 22))):
         middle = (float(rng.uniform(-105, 105)), float(rng.uniform(-75, 25)), float(rng.uniform(-600, -185)))
+        if count < high:  # the splenic flexure, right under the left dome
+            middle = (float(rng.uniform(45, 112)), float(rng.uniform(-70, 10)), float(rng.uniform(-185, -105)))
         if middle[2] + 60.0 < space.level.min() or middle[2] - 60.0 > space.level.max():
             continue
         radii = (

@@ -84,21 +84,34 @@ def insert_disease(hu: np.ndarray, labels: np.ndarray, rng: np.random.Generator)
         hu[box] += (alpha * (value - hu[box])).astype(np.float32)
 
 
+def _under_lungs(lung: np.ndarray) -> np.ndarray:
+    """Voxels up to 75 mm below the lowest lung voxel of their column: where bowel lies under the diaphragm."""
+    height = np.arange(lung.shape[0])[:, None, None]
+    lowest = np.where(lung.any(axis=0), lung.argmax(axis=0), -1)[None]
+    return (height < lowest) & (height > lowest - 25)
+
+
 def insert_gas(hu: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> None:
-    """Paint gas bubbles into soft tissue away from the lungs: bowel, stomach, emphysema of the skin; in place."""
-    free = ndimage.binary_erosion(labels == 0, iterations=3)
-    inside = np.argwhere((hu > -200) & (hu < 200) & free)
-    if len(inside) < 3000:
+    """Paint gas-filled loops into soft tissue: bowel and stomach, most often right under the diaphragm; in place."""
+    free = labels == 0
+    near = free & ~ndimage.binary_dilation(~free, iterations=1)
+    candidates = (hu > -200) & (hu < 200) & near
+    under = candidates & _under_lungs((labels == 1) | (labels == 2))
+    inside = np.argwhere(under if under.sum() > 500 and rng.random() < 0.75 else candidates)
+    if len(inside) < 500:
         return
     for _ in range(int(rng.integers(1, 6))):
-        centre, radius = inside[rng.integers(len(inside))], float(rng.uniform(1.5, 10.0))
-        low, high = np.maximum(centre - int(radius * 1.5) - 1, 0), np.minimum(centre + int(radius * 1.5) + 2, hu.shape)
+        centre, radius = inside[rng.integers(len(inside))], float(rng.uniform(1.5, 12.0))
+        low, high = np.maximum(centre - int(radius * 1.6) - 2, 0), np.minimum(centre + int(radius * 1.6) + 3, hu.shape)
         box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
         z, y, x = np.ix_(*[np.arange(a, b) - c for a, b, c in zip(low, high, centre, strict=True)])
-        stretch = rng.uniform(0.7, 1.6, 3)
+        stretch = rng.uniform(0.7, 1.5, 3)
         depth = radius - np.sqrt((z * stretch[0]) ** 2 + (y * stretch[1]) ** 2 + (x * stretch[2]) ** 2)
-        alpha = np.clip(depth + 0.5, 0, 1) * free[box] * (hu[box] > -300)
-        hu[box] += (alpha * (-990.0 - hu[box])).astype(np.float32)
+        depth = depth + ndimage.gaussian_filter(rng.standard_normal(depth.shape), 1.8) * rng.uniform(0.0, 8.0)
+        room = near[box] & (hu[box] > -400)
+        for inset, value in ((-1.0, 30.0), (0.0, rng.normal(-985.0, 20.0))):
+            alpha = np.clip(depth - inset + 0.5, 0, 1) * room
+            hu[box] += (alpha * (value - hu[box])).astype(np.float32)
 
 
 def shift_tissue(hu: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -151,7 +164,7 @@ def augment(sample: Sample, shape: tuple[int, int, int], rng: np.random.Generato
     hu, labels = warp(sample, shape, rng)
     if rng.random() < 0.3:
         insert_disease(hu, labels, rng)
-    if rng.random() < 0.25:
+    if rng.random() < 0.5:
         insert_gas(hu, labels, rng)
     hu = scanner(shift_tissue(hu, labels, rng), rng)
     crop_view(hu, labels, rng)

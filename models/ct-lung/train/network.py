@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 OPSET = 17
-WIDTHS = (8, 16, 32, 48, 64)
+WIDTHS = (8, 16, 32, 64, 96)
 """Channels at 3, 6, 12, 24 and 48 mm."""
 MULTIPLE = 16
 """Every axis of the input must be a multiple of this."""

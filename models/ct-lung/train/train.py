@@ -47,13 +47,15 @@ class Plan:
 def parse() -> Plan:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True, help="folder for checkpoint, log and model.onnx")
+    parser.add_argument(
+        "--out", type=Path, default=Path("build/train/ct-lung"), help="checkpoint, cache and model.onnx"
+    )
     parser.add_argument(
         "--data", type=Path, default=Path("../shared/data"), help="real scans; phantoms alone if absent"
     )
     parser.add_argument("--cache", type=Path, default=None, help="folder for phantoms (default: OUT/cache)")
-    parser.add_argument("--steps", type=int, default=4000)
-    parser.add_argument("--phantoms", type=int, default=260)
+    parser.add_argument("--steps", type=int, default=2100)
+    parser.add_argument("--phantoms", type=int, default=420)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--rate", type=float, default=4e-3)
     parser.add_argument("--resume", action="store_true")
