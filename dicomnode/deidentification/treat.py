@@ -36,6 +36,8 @@ _SUSPICIOUS: Final = re.compile(
     r"@|://|\^|=|\d{7}|\b(19|20)\d\d[-/.]\d|\b(dr|mr|mrs|ms|prof|patient|name|mrn|dob)\b", re.IGNORECASE
 )
 _LIMITS: Final = MappingProxyType({"SH": 16, "LO": 64, "CS": 16, "AE": 16, "ST": 1024, "LT": 10240})
+_SHORTEST_TEXT: Final = 4
+_PIXEL_DATA: Final = 0x7FE00010
 _UID: Final = re.compile(r"[0-9.]{1,64}")
 #: What stands for one of several values that does not survive: the others keep their places.
 _SEVERAL: Final = MappingProxyType({Treatment.TERM: "OTHER", Treatment.VERBATIM: "", Treatment.CLEAN: ""})
@@ -88,7 +90,7 @@ class Treater:
         """
         treatment = rule.treatment
         if treatment is Treatment.KEEP:
-            return element
+            return None if _is_text(element) and int(tag) != _PIXEL_DATA else element
         if treatment is Treatment.NUMBER:
             return element if is_number(element, rule.vr) and not self._is_identifier(element, rule.vr) else None
         if treatment is Treatment.CONTENT:
@@ -192,3 +194,11 @@ class Treater:
     def _concept(self, node: Node) -> codes.Code:
         items = items_of(node.dataset, _CONCEPT_NAME) if _CONCEPT_NAME in node.dataset else None
         return codes.read(items[0], node.encodings) if items else codes.Code("", "", "")
+
+
+def _is_text(element: Element) -> bool:
+    """Whether bytes that should be numbers are printable text from end to end."""
+    value = element.value
+    if not isinstance(value, bytes) or len(value) < _SHORTEST_TEXT:
+        return False
+    return value.isascii() and value.rstrip(b"\0").decode("ascii").isprintable()
