@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -183,16 +184,21 @@ def with_options(
     if quiet_seconds is not None:
         data.setdefault("completion", {})["quiet_seconds"] = quiet_seconds
     destinations = list(data.get("destinations", ()))
-    for number, text in enumerate(deliver_to, 1):
-        destinations.append(_destination(text, f"option-{number}"))
+    taken = {str(destination["name"]) for destination in destinations}
+    for text in deliver_to:
+        destinations.append(_destination(text, taken))
     return config.parse({**data, "destinations": destinations})
 
 
-def _destination(text: str, name: str) -> dict[str, str | int]:
+def _destination(text: str, taken: set[str]) -> dict[str, str | int]:
     ae_title, _, address = text.partition("@")
     host, _, port = address.rpartition(":")
     if not (ae_title and host and port.isdigit()):
         raise config.ConfigErrors((f"--deliver-to {text}: write it AE@HOST:PORT, for instance ORTHANC@127.0.0.1:4242",))
+    name = re.sub(r"[^a-z0-9]+", "-", ae_title.lower()).strip("-0123456789") or "destination"
+    while name in taken:
+        name += "-again"
+    taken.add(name)
     return {"name": name, "ae_title": ae_title, "host": host.strip("[]"), "port": int(port)}
 
 

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress, TaskID
 
 from dicomnode.config import Config
@@ -68,7 +69,7 @@ def run_study(files: Files, bench: Workbench, output: Path, console: Console) ->
                 f"[green]{name}[/] {len(files.paths)} files → {len(outcome.files)} results in {output}", soft_wrap=True
             )
             for line in outcome.lines:
-                console.print(f"  {line}", soft_wrap=True)
+                console.print(f"  {escape(line)}", soft_wrap=True)
         else:
             reason = REASONS[outcome.reason]
             console.print(
