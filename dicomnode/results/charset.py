@@ -12,6 +12,8 @@ from pydicom import charset as tables
 from pydicom.dataset import Dataset
 from pydicom.valuerep import PersonName
 
+from dicomnode.encoded.quiet import hushed
+
 UTF_8: Final = "ISO_IR 192"
 _TEXT_VRS: Final = frozenset({"SH", "LO", "ST", "LT", "UC", "UT", "PN"})
 #: Resets of code extensions (PS3.5 6.1.2.5.3).
@@ -40,9 +42,9 @@ def choose(source: Sequence[str], texts: Iterable[tuple[str, str]]) -> tuple[str
         return (UTF_8,)
     encodings = tables.convert_encodings(list(source))
     default_first = source[0] in ("", "ISO_IR 6", "ISO 2022 IR 6")
-    if all(_survives(vr, text, encodings, default_first=default_first) for vr, text in distinct):
-        return tuple(source)
-    return (UTF_8,)
+    with hushed():
+        survive = all(_survives(vr, text, encodings, default_first=default_first) for vr, text in distinct)
+    return tuple(source) if survive else (UTF_8,)
 
 
 def texts_of(dataset: Dataset) -> set[tuple[str, str]]:

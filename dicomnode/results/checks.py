@@ -18,8 +18,10 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
 from pydicom.multival import MultiValue
+from pydicom.uid import ExplicitVRLittleEndian
 from pydicom.valuerep import validate_value
 
+from dicomnode.encoded import Limits, check_budget
 from dicomnode.encoded.quiet import hushed
 from dicomnode.errors import StudyError
 from dicomnode.identity import IDENTITY_KEYWORDS
@@ -29,6 +31,10 @@ from dicomnode.results.report import COMPREHENSIVE_SR_STORAGE
 from dicomnode.results.segmentation import slice_counts
 from dicomnode.results.sources import positions
 
+#: Our own objects may be large; that they are whole is what is asked.
+_LIMITS: Final = Limits(
+    header_scan_bytes=1024, maximum_nesting=32, maximum_items=50_000_000, maximum_inflated_bytes=1024
+)
 _UID: Final = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
 #: Tolerance of a position that went through a DS of 16 characters, mm.
 _POSITION_TOLERANCE: Final = 1e-4
@@ -51,10 +57,11 @@ def decode(encoded: bytes) -> Dataset:
         ``result-invalid`` if the bytes are no Data Set.
     """
     try:
+        check_budget(encoded, ExplicitVRLittleEndian, _LIMITS)
         with hushed():
             dataset = read_dataset(BytesIO(encoded), is_implicit_VR=False, is_little_endian=True)
             dataset.walk(lambda *_: None)
-    except (EOFError, ValueError, KeyError, AttributeError, TypeError, OSError, NotImplementedError):
+    except (StudyError, ValueError, TypeError, LookupError, OSError, NotImplementedError):
         raise StudyError("result-invalid", check="decode") from None
     return dataset
 

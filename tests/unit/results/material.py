@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Sequence
+from copy import deepcopy
 from datetime import UTC, datetime
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from dicomnode import coding, findings, study
+from dicomnode.encoded.quiet import hushed
 from dicomnode.identity import IDENTITY_KEYWORDS, SourceIdentity
 from dicomnode.results.context import ResultContext
 from dicomnode.results.encode import KeyImage, ResultInput
@@ -71,8 +73,8 @@ def copies(originals: Sequence[Dataset]) -> list[Dataset]:
     """The pseudonymous copies: other UIDs, another patient, no request."""
     made = []
     for original in originals:
-        copy = Dataset()
-        copy.update({element.tag: element for element in original})
+        with hushed():
+            copy = deepcopy(original)
         for keyword in IDENTITY_KEYWORDS:
             if keyword in copy:
                 delattr(copy, keyword)

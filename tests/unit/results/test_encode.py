@@ -20,7 +20,9 @@ from dicomnode.study import ResultRole
 from tests.unit.results import material
 
 
-def encoded(given: encode.ResultInput | None = None, originals: list[Dataset] | None = None) -> dict[ResultRole, Dataset]:
+def encoded(
+    given: encode.ResultInput | None = None, originals: list[Dataset] | None = None
+) -> dict[ResultRole, Dataset]:
     originals = material.source_series() if originals is None else originals
     given = material.input_for(originals) if given is None else given
     results = encode.encode_results(given, material.context_for(), material.identity_of(originals))

@@ -1,0 +1,50 @@
+"""The key image object."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from pydicom.dataset import Dataset
+
+from dicomnode.errors import StudyError
+from dicomnode.results import capture
+from tests.unit.results import material
+
+
+def build(rgb: np.ndarray, **options: object) -> tuple[Dataset, list[Dataset]]:
+    sources = material.copies(material.source_series())
+    options = {"key_slices": (3, 1, 1), **options}
+    return capture.build(rgb, sources, material.findings_for(), material.context_for(), **options), sources  # type: ignore[arg-type]
+
+
+def test_picture_and_references() -> None:
+    rgb = np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3)
+    dataset, sources = build(rgb)
+    assert (dataset.Rows, dataset.Columns, dataset.PhotometricInterpretation) == (5, 7, "RGB")
+    assert len(dataset.PixelData) == 106
+    assert np.array_equal(np.frombuffer(dataset.PixelData, np.uint8)[:105].reshape(5, 7, 3), rgb)
+    assert dataset.PixelData[-1] == 0
+    named = [item.ReferencedSOPInstanceUID for item in dataset.SourceImageSequence]
+    assert named == [sources[1].SOPInstanceUID, sources[3].SOPInstanceUID]
+    assert (dataset.BurnedInAnnotation, dataset.ConversionType) == ("NO", "WSD")
+    assert dataset.LossyImageCompression == "00"
+    assert "FrameOfReferenceUID" not in dataset
+
+
+def test_burned_in_annotation_tells_the_truth() -> None:
+    dataset, _ = build(np.zeros((4, 4, 3), np.uint8), shows_identity=True)
+    assert dataset.BurnedInAnnotation == "YES"
+
+
+@pytest.mark.parametrize(
+    "rgb",
+    [
+        np.zeros((4, 4), np.uint8),
+        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((4, 4, 3), np.uint16),
+        np.zeros((0, 4, 3), np.uint8),
+    ],
+)
+def test_what_is_no_picture_is_refused(rgb: np.ndarray) -> None:
+    with pytest.raises(StudyError, match="key-image-shape"):
+        build(rgb)
