@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from dicomnode.inference import tiles
@@ -70,8 +70,7 @@ def test_a_tile_larger_than_the_volume_is_the_volume(shape: tiles.Size, overlap:
 @given(sizes, tile_sizes, overlaps)
 def test_places_and_weights_agree_with_the_axes(shape: tiles.Size, tile: tiles.Size, overlap: float) -> None:
     layout = tiles.plan(shape, tile, overlap)
-    if layout.count > 200:
-        return
+    assume(layout.count <= 200)
     covered = np.zeros(shape)
     count = 0
     for place, weights in layout.tiles():
