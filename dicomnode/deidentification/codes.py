@@ -83,18 +83,18 @@ class Code(NamedTuple):
 
 
 @cache
-def _meanings() -> MappingProxyType[tuple[str, str], str]:
-    found = {
-        (scheme, code): str(meaning)
-        for scheme, keywords in concepts.items()
-        for codes in keywords.values()
-        for code, (meaning, _) in cast("dict[str, tuple[str, object]]", codes).items()
-    }
+def _meanings() -> MappingProxyType[tuple[str, str], tuple[str, ...]]:
+    """Meanings of each code that its scheme or a context group gives, the shortest first."""
+    found: dict[tuple[str, str], set[str]] = {}
+    for scheme, keywords in concepts.items():
+        for entries in keywords.values():
+            for value, (meaning, _) in cast("dict[str, tuple[str, object]]", entries).items():
+                found.setdefault((scheme, value), set()).add(str(meaning))
     for old, new in snomed["SRT"].items():
-        if ("SCT", new) in found:
-            for scheme in ("SRT", "SNM3", "99SDM"):
+        for scheme in ("SRT", "SNM3", "99SDM"):
+            if ("SCT", new) in found:
                 found[scheme, old] = found["SCT", new]
-    return MappingProxyType(found)
+    return MappingProxyType({key: tuple(sorted(meanings, key=len)) for key, meanings in found.items()})
 
 
 def is_code(item: Dataset) -> bool:
@@ -124,9 +124,9 @@ def canonical(code: Code, token: Callable[[str, str], str]) -> Code:
     token
         Stands for values of unknown schemes, so that equal ones stay equal.
     """
-    meaning = _meanings().get((code.scheme, code.value))
-    if meaning is not None:
-        return code._replace(meaning=meaning[:64])
+    known = _meanings().get((code.scheme, code.value))
+    if known is not None:
+        return code if code.meaning in known else code._replace(meaning=known[0][:64])
     form = _FORMS.get(code.scheme)
     if form is not None and re.fullmatch(form, code.value) and (code.scheme != "UCUM" or _is_unit(code.value)):
         meaning = code.value if code.scheme == "UCUM" else f"{code.scheme} {code.value}"

@@ -80,6 +80,8 @@ _STOP: Final = frozenset(
     ]
 )
 _SHORT_NAME: Final = 3
+_SHORT_IDEOGRAPHIC: Final = 2
+_FIRST_IDEOGRAPH: Final = 0x2E80
 _SHORT_NUMBER: Final = 6
 _SHORT_CODE: Final = 4
 _DESCRIPTORS: Final = frozenset("esgm")  # options of rows that describe or date, and name nobody
@@ -114,9 +116,14 @@ class Identifiers:
     def hit(self, text: str) -> bool:
         """Whether a text holds an identifier."""
         folded = text.casefold().strip()
-        if folded in self.short or any(name in folded and name in split_words(text) for name in self.names):
+        if folded in self.short or any(name in folded and _is_word(name, text) for name in self.names):
             return True
         return any(holds(folded, code) for code in self.codes) or any(date in folded for date in self.dates)
+
+
+def _is_word(name: str, text: str) -> bool:
+    """Whether a name that stands in a text is a word of it; where no spaces are written, it need not be."""
+    return name in split_words(text) or any(ord(char) >= _FIRST_IDEOGRAPH for char in name)
 
 
 def holds(text: str, code: str) -> bool:
@@ -189,10 +196,10 @@ class _Found:
         """Every component of every group of a person name (PS3.5 6.2.1)."""
         for value in values:
             for word in split_words(value.replace("^", " ").replace("=", " ")):
-                if word in _STOP or len(word) < 2:
+                if word in _STOP or (len(word) < 2 and word.isascii()):
                     continue
-                letters = sum(not char.isascii() for char in word) or len(word) // _SHORT_NAME
-                (self.names if letters and not word.isdigit() else self.short).add(word)
+                least = _SHORT_NAME if word.isascii() else _SHORT_IDEOGRAPHIC
+                (self.names if len(word) >= least and not word.isdigit() else self.short).add(word)
 
     def add_codes(self, values: Iterable[str]) -> None:
         """Whole values: long ones are searched, short ones compared."""

@@ -61,7 +61,11 @@ def slice_of_ct(rows: int = 8, columns: int = 8) -> Dataset:
     ds.AccessionNumber, ds.StudyID, ds.ReferringPhysicianName = "ACC99817", "ST-4471", "Roe^Richard"
     ds.Modality, ds.ImageType = "CT", ["ORIGINAL", "PRIMARY", "AXIAL"]
     ds.Manufacturer, ds.ManufacturerModelName, ds.SoftwareVersions = "SIEMENS", "Sensation 64", "syngo CT 2007A"
-    ds.StudyDescription, ds.SeriesDescription, ds.ProtocolName = "CT Chest Jane Doe", "Thorax 5.0mm B31s", "Lung routine"
+    ds.StudyDescription, ds.SeriesDescription, ds.ProtocolName = (
+        "CT Chest Jane Doe",
+        "Thorax 5.0mm B31s",
+        "Lung routine",
+    )
     ds.KVP, ds.XRayTubeCurrent, ds.ExposureTime, ds.ConvolutionKernel = "120", "210", "500", "B31s"
     ds.SliceThickness, ds.PixelSpacing, ds.BodyPartExamined = "5", ["0.7", "0.7"], "CHEST"
     ds.ImagePositionPatient, ds.ImageOrientationPatient = ["-150", "-150", "-40"], ["1", "0", "0", "0", "1", "0"]
@@ -78,14 +82,55 @@ def slice_of_ct(rows: int = 8, columns: int = 8) -> Dataset:
 
 
 #: What a researcher needs of it, unchanged.
-NEEDED = (
-    "Modality ImageType Manufacturer ManufacturerModelName SoftwareVersions KVP XRayTubeCurrent ExposureTime ConvolutionKernel "
-    "SliceThickness PixelSpacing BodyPartExamined ImagePositionPatient ImageOrientationPatient SeriesNumber AcquisitionNumber "
-    "InstanceNumber PatientPosition SliceLocation TableHeight GantryDetectorTilt SamplesPerPixel PhotometricInterpretation Rows "
-    "Columns BitsAllocated BitsStored HighBit PixelRepresentation RescaleIntercept RescaleSlope RescaleType WindowCenter WindowWidth "
-    "CTDIvol SingleCollimationWidth SpiralPitchFactor PixelData PatientSex PatientAge PatientSize PatientWeight StudyTime SeriesTime "
-    "AcquisitionTime ContentTime SOPClassUID"
-).split()
+NEEDED = [
+    "Modality",
+    "ImageType",
+    "Manufacturer",
+    "ManufacturerModelName",
+    "SoftwareVersions",
+    "KVP",
+    "XRayTubeCurrent",
+    "ExposureTime",
+    "ConvolutionKernel",
+    "SliceThickness",
+    "PixelSpacing",
+    "BodyPartExamined",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "SeriesNumber",
+    "AcquisitionNumber",
+    "InstanceNumber",
+    "PatientPosition",
+    "SliceLocation",
+    "TableHeight",
+    "GantryDetectorTilt",
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "Rows",
+    "Columns",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    "RescaleIntercept",
+    "RescaleSlope",
+    "RescaleType",
+    "WindowCenter",
+    "WindowWidth",
+    "CTDIvol",
+    "SingleCollimationWidth",
+    "SpiralPitchFactor",
+    "PixelData",
+    "PatientSex",
+    "PatientAge",
+    "PatientSize",
+    "PatientWeight",
+    "StudyTime",
+    "SeriesTime",
+    "AcquisitionTime",
+    "ContentTime",
+    "SOPClassUID",
+]
 
 _TEMPLATES = {
     "LO": "{} note",

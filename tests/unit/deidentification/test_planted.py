@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from pydicom.datadict import keyword_for_tag
 from pydicom.dataset import Dataset
 
 from dicomnode.deidentification.apply import Deidentifier
@@ -14,7 +13,12 @@ from tests.unit.deidentification import planted
 
 LIMITS = Limits(header_scan_bytes=1 << 20, maximum_nesting=32, maximum_items=100_000, maximum_inflated_bytes=1 << 30)
 PSEUDONYMS = Pseudonyms(bytes(range(32)), "project")
-SOP_CLASSES = (planted.CT, "1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.88.33", "1.2.840.10008.5.1.4.1.1.481.3")
+SOP_CLASSES = (
+    planted.CT,
+    "1.2.840.10008.5.1.4.1.1.4",
+    "1.2.840.10008.5.1.4.1.1.88.33",
+    "1.2.840.10008.5.1.4.1.1.481.3",
+)
 
 
 def output_of(dataset: Dataset, policy: Policy, syntax: str = planted.EXPLICIT) -> bytes:
@@ -26,11 +30,34 @@ def output_of(dataset: Dataset, policy: Policy, syntax: str = planted.EXPLICIT) 
 
 #: Kept as they are because they say how an image was made; a name in them is found by screening, not by refusing them.
 VERBATIM = frozenset(
-    "Manufacturer ManufacturerModelName SoftwareVersions ConvolutionKernel SequenceName PulseSequenceName ReceiveCoilName "
-    "TransmitCoilName FilterType TypeOfFilters ImagedNucleus AlgorithmVersion ApplicationVersion ApplicationManufacturer "
-    "AttenuationCorrectionMethod ReconstructionMethod ScatterCorrectionMethod RandomsCorrectionMethod DetectorManufacturerName "
-    "DetectorManufacturerModelName ReceiveCoilManufacturerName TransmitCoilManufacturerName SecondaryCaptureDeviceManufacturer "
-    "SecondaryCaptureDeviceManufacturerModelName EthnicGroup SmokingStatus".split()
+    [
+        "Manufacturer",
+        "ManufacturerModelName",
+        "SoftwareVersions",
+        "ConvolutionKernel",
+        "SequenceName",
+        "PulseSequenceName",
+        "ReceiveCoilName",
+        "TransmitCoilName",
+        "FilterType",
+        "TypeOfFilters",
+        "ImagedNucleus",
+        "AlgorithmVersion",
+        "ApplicationVersion",
+        "ApplicationManufacturer",
+        "AttenuationCorrectionMethod",
+        "ReconstructionMethod",
+        "ScatterCorrectionMethod",
+        "RandomsCorrectionMethod",
+        "DetectorManufacturerName",
+        "DetectorManufacturerModelName",
+        "ReceiveCoilManufacturerName",
+        "TransmitCoilManufacturerName",
+        "SecondaryCaptureDeviceManufacturer",
+        "SecondaryCaptureDeviceManufacturerModelName",
+        "EthnicGroup",
+        "SmokingStatus",
+    ]
 )
 
 
