@@ -7,7 +7,6 @@ that a site may have them in its language; the typeface that ships draws the Lat
 from __future__ import annotations
 
 import io
-import textwrap
 import unicodedata
 from dataclasses import dataclass
 from typing import Any, Final
@@ -18,8 +17,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 from dicomnode import coding
 from dicomnode.findings import Findings, Measurement
+from dicomnode.imaging.chart import Curves, curves_picture, distributions, draw_frame, position
 from dicomnode.imaging.contour import Polyline, area_mm2, contour, key_slices, spread_slices
-from dicomnode.imaging.views import LUNG_WINDOW, Colour, Picture, View, choose, paint
+from dicomnode.imaging.measure import LAA_THRESHOLD_HU
+from dicomnode.imaging.views import LUNG_WINDOW, Colour, Picture, Planes, View, Views, paint
 from dicomnode.imaging.volume import Volume
 
 __all__ = ["Polyline", "Texts", "area_mm2", "contour", "key_image", "key_slices", "png", "spread_slices"]
@@ -31,6 +32,8 @@ _MARGIN: Final = 24
 _GAP: Final = 10
 _HEADER, _FOOTER = 76, 44
 _PANEL: Final = 372
+_CHART: Final = 170
+_FILLING_STEPS: Final = 3
 _BACKGROUND: Final[Colour] = (10, 12, 16)
 _CARD: Final[Colour] = (21, 25, 33)
 _RULE: Final[Colour] = (52, 60, 74)
@@ -54,6 +57,7 @@ class Texts:
     subtitle: str = ""
     measurements: str = "Measurements"
     remarks: str = "Remarks"
+    distribution: str = "Density distribution"
     nothing_found: str = "Nothing found"
     not_reviewed: str = "AI result, not reviewed by a physician"
     research_only: str = "RESEARCH USE ONLY"
@@ -93,16 +97,22 @@ def key_image(
     if labels.shape != volume.values.shape:
         raise ValueError("volume and labels differ in shape")
     words = texts or Texts()
-    views = choose(volume, labels, axials=3)
     page = _Page(words, {segment.number: segment.colour for segment in findings.segments}, window)
     page.header(f"{words.window} {window[1]:.0f}  {words.level} {window[0]:.0f}")
     left, top, right, bottom = _MARGIN, _HEADER, WIDTH - _MARGIN - _PANEL - _GAP, HEIGHT - _FOOTER
-    split = _split(views.coronal, views.sagittal, views.axials, (right - left, bottom - top))
+    views, split = _arranged(Planes(volume, labels, axials=3), (right - left, bottom - top))
     page.row((views.coronal, views.sagittal), (left, top, right, top + split))
     page.row(views.axials, (left, top + split + _GAP, right, bottom))
-    page.panel(findings, (right + _GAP, top, WIDTH - _MARGIN, bottom))
+    page.panel(findings, _curves(volume, labels, findings), (right + _GAP, top, WIDTH - _MARGIN, bottom))
     page.footer(findings)
     return np.asarray(page.image).copy()
+
+
+def _curves(volume: Volume, labels: npt.NDArray[np.uint8], findings: Findings) -> Curves:
+    """Distributions of the segments where density was measured; else none."""
+    if not any(item.concept == coding.ATTENUATION for region in findings.regions for item in region.measurements):
+        return {}
+    return distributions(volume, labels, [segment.number for segment in findings.segments])
 
 
 def png(rgb: Picture) -> bytes:
@@ -112,17 +122,38 @@ def png(rgb: Picture) -> bytes:
     return buffer.getvalue()
 
 
-def _split(coronal: View, sagittal: View, axials: tuple[View, ...], size: tuple[int, int]) -> int:
+def _arranged(planes: Planes, size: tuple[int, int]) -> tuple[Views, int]:
+    """Views and the height of the upper row; where height is left, the views show more of the scan."""
+    taller = deeper = 0.0
+    views = planes.views()
+    for _ in range(_FILLING_STEPS):
+        upper, lower = (views.coronal, views.sagittal), views.axials
+        split = _split(upper, lower, size)
+        scales = _scale(upper, (size[0], split)), _scale(lower, (size[0], size[1] - _GAP - split))
+        spare = (
+            size[1]
+            - _GAP
+            - sum(s * max(v.size_mm[1] for v in row) for s, row in zip(scales, (upper, lower), strict=True))
+        )
+        taller, deeper = taller + spare / 4 / scales[0], deeper + spare / 4 / scales[1]
+        views = planes.views(taller_mm=taller, deeper_mm=deeper)
+    return views, _split((views.coronal, views.sagittal), views.axials, size)
+
+
+def _split(upper: tuple[View, ...], lower: tuple[View, ...], size: tuple[int, int]) -> int:
     """Height of the upper row with which the pictures cover most of the page; neither row falls below a quarter."""
 
     def covered(height: int) -> float:
         total = 0.0
-        for views, space in (((coronal, sagittal), height), (axials, size[1] - _GAP - height)):
+        for views, space in ((upper, height), (lower, size[1] - _GAP - height)):
             scale = _scale(views, (size[0], space))
             total += scale**2 * sum(view.size_mm[0] * view.size_mm[1] for view in views)
-        return total
+        return round(total)
 
-    return max(range(size[1] // 4, size[1] * 3 // 4, 4), key=covered)
+    heights = range(size[1] // 4, size[1] * 3 // 4, 4)
+    best = max(map(covered, heights))
+    equal = [height for height in heights if covered(height) > 0.999 * best]
+    return equal[len(equal) // 2]
 
 
 def _scale(views: tuple[View, ...], space: tuple[int, int]) -> float:
@@ -185,7 +216,7 @@ class _Page:
         )
         caption = left + 14 + _font(14).getlength(_plain(view.caption))
         for letter, (x, y, anchor) in zip(view.letters, places, strict=True):
-            if anchor != "ma" or caption < x - 10:  # no letter under the caption
+            if anchor != "ma" or caption < x - 20:  # no letter under the caption
                 self._label((x, y), letter, 17, anchor)
         self._label((left + 8, top + 7), view.caption, 14, "la")
         bar = 50 * scale
@@ -207,8 +238,8 @@ class _Page:
             at, _plain(words), font=_font(size), fill=_TEXT, anchor=anchor, stroke_width=2, stroke_fill=_BACKGROUND
         )
 
-    def panel(self, findings: Findings, box: Box) -> None:
-        """Legend, table and remarks."""
+    def panel(self, findings: Findings, curves: Curves, box: Box) -> None:
+        """Legend, table, remarks, and a chart where room is left."""
         left, top, right, bottom = box
         self._draw.rounded_rectangle((left, top, right, bottom), radius=10, fill=_CARD)
         y = top + 34
@@ -218,7 +249,22 @@ class _Page:
             self.text((left + 18, y + 4), self._texts.nothing_found, 22, _WARNING)
             y += 40
         if findings.remarks:
-            self._remarks(findings.remarks, (left + 18, y + 12, right - 18, bottom - 14))
+            y = self._remarks(findings.remarks, (left + 18, y + 12, right - 18, bottom - 14))
+        if curves and bottom - y > _CHART + 70:
+            self._chart(curves, (left + 18, bottom - _CHART - 34, right - 18, bottom - 34))
+
+    def _chart(self, curves: Curves, box: Box) -> None:
+        left, top, right, bottom = box
+        self.text((left, top - 16), self._texts.distribution, 18)
+        size = (right - left, bottom - top)
+        picture = curves_picture(curves, size, self._colours, threshold=LAA_THRESHOLD_HU, background=_CARD)
+        self.image.paste(picture, (left, top))
+        x = left + position(LAA_THRESHOLD_HU) * (right - left)
+        for y in range(top + 4, bottom, 7):
+            self._draw.line((x, y, x, y + 3), fill=_TEXT)
+        for place, tick in draw_frame(self._draw, box, _DIM, ticks=(-950, -800, -700, -600, -500, -400)):
+            self.text((place, bottom + 18), str(tick), 12, _DIM, "ms")
+        self.text((right, top + 12), "HU", 12, _DIM, "rs")
 
     def _table(self, findings: Findings, box: Box) -> int:
         left, y, right, bottom = box
@@ -257,7 +303,7 @@ class _Page:
                 self.text((left, y), f"{mark} {words}", 13, _DIM)
         return y + 22
 
-    def _remarks(self, remarks: tuple[str, ...], box: Box) -> None:
+    def _remarks(self, remarks: tuple[str, ...], box: Box) -> int:
         left, y, right, bottom = box
         self.text((left, y + 14), self._texts.remarks, 18)
         y += 42
@@ -265,12 +311,13 @@ class _Page:
             lines = _wrapped(remark, right - left - 16)
             if y + 20 * len(lines) > bottom:
                 self.text((left, y), "...", 15, _DIM)
-                return
-            self._draw.ellipse((left, y - 8, left + 5, y - 3), fill=_WARNING)
+                return bottom
+            self._draw.ellipse((left, y - 9, left + 7, y - 2), fill=_WARNING)
             for line in lines:
                 self.text((left + 16, y), line, 15)
                 y += 20
             y += 7
+        return y
 
     def footer(self, findings: Findings) -> None:
         """Model at the left; what it may be used for at the right."""
@@ -308,5 +355,12 @@ def _fitted(words: str, width: float) -> str:
 
 
 def _wrapped(words: str, width: int) -> list[str]:
-    average = _font(15).getlength(_plain(words)) / max(len(words), 1)
-    return textwrap.wrap(_plain(words), max(10, int(width / max(average, 1.0))))
+    font = _font(15)
+    lines = [""]
+    for word in _plain(words).split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and font.getlength(longer) > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines

@@ -71,8 +71,8 @@ class Views:
     axials: tuple[View, ...]
 
 
-def choose(volume: Volume, labels: npt.NDArray[np.uint8], *, axials: int) -> Views:
-    """Coronal and sagittal planes where most is labelled, axial ones spread over what is labelled.
+class Planes:
+    """The planes to show: coronal and sagittal where most is labelled, axial ones spread over what is labelled.
 
     Parameters
     ----------
@@ -81,42 +81,45 @@ def choose(volume: Volume, labels: npt.NDArray[np.uint8], *, axials: int) -> Vie
     axials
         Axial planes, at most.
     """
-    geometry = volume.geometry
-    values, found = canonical(volume.values, geometry), canonical(labels, geometry)
-    spacing = canonical_axes(geometry).spacing
-    spans, coronal_at, sagittal_at = _extent(found, spacing)
-    levels = sorted(spread_slices(found, axials), reverse=True)
-    z = spans[0]
-    marks = tuple((1 - (level - z[0] + 0.5) / (z[1] - z[0]), str(n)) for n, level in enumerate(levels, start=1))
-    cut = _Cutter(values, found, spacing, spans, geometry)
-    return Views(
-        coronal=cut.view(1, coronal_at, marks),
-        sagittal=cut.view(2, sagittal_at, marks),
-        axials=tuple(cut.view(0, level, number=n) for n, level in enumerate(levels, start=1)),
-    )
 
+    def __init__(self, volume: Volume, labels: npt.NDArray[np.uint8], *, axials: int) -> None:
+        self._geometry = volume.geometry
+        self._values, self._labels = canonical(volume.values, volume.geometry), canonical(labels, volume.geometry)
+        self._spacing = canonical_axes(volume.geometry).spacing
+        self._spans, self._coronal_at, self._sagittal_at = _extent(self._labels, self._spacing)
+        self._levels = sorted(spread_slices(self._labels, axials), reverse=True)
 
-class _Cutter:
-    def __init__(
-        self,
-        values: Array,
-        labels: Array,
-        spacing: tuple[float, float, float],
-        spans: list[Span],
-        geometry: VolumeGeometry,
-    ) -> None:
-        self._values, self._labels, self._spacing, self._spans, self._geometry = (
-            values,
-            labels,
-            spacing,
-            spans,
-            geometry,
+    def views(self, *, taller_mm: float = 0.0, deeper_mm: float = 0.0) -> Views:
+        """Views cut to the labels with a margin.
+
+        Parameters
+        ----------
+        taller_mm
+            More at the top and bottom of the coronal and sagittal view, each, where the scan has it.
+        deeper_mm
+            More at the front and back of axial views, each.
+        """
+        z, y, x = self._spans
+        tall = self._wider(z, 0, taller_mm)
+        levels = list(enumerate(self._levels, start=1))
+        marks = tuple((1 - (at - tall[0] + 0.5) / (tall[1] - tall[0]), str(number)) for number, at in levels)
+        deep = [z, self._wider(y, 1, deeper_mm), x]
+        return Views(
+            coronal=self._view(1, self._coronal_at, [tall, y, x], marks),
+            sagittal=self._view(2, self._sagittal_at, [tall, y, x], marks),
+            axials=tuple(self._view(0, at, deep, number=number) for number, at in levels),
         )
 
-    def view(self, axis: int, at: int, levels: tuple[tuple[float, str], ...] = (), number: int = 0) -> View:
+    def _wider(self, span: Span, axis: int, millimetres: float) -> Span:
+        more = int(millimetres / self._spacing[axis])
+        return max(span[0] - more, 0), min(span[1] + more, self._values.shape[axis])
+
+    def _view(
+        self, axis: int, at: int, spans: list[Span], levels: tuple[tuple[float, str], ...] = (), *, number: int = 0
+    ) -> View:
         """Plane across a canonical axis: a slab of 2 mm where voxels are thinner."""
         rows, columns = ((1, 2), (0, 2), (0, 1))[axis]
-        area = [slice(*span) for span in self._spans]
+        area = [slice(*span) for span in spans]
         half = int(_SLAB_MM / 2 / self._spacing[axis])
         area[axis] = slice(max(at - half, 0), at + half + 1)
         values = self._values[tuple(area)].mean(axis=axis, dtype=np.float32)
@@ -195,7 +198,7 @@ def paint(view: View, size: tuple[int, int], colours: Mapping[int, Colour], wind
 def _overlay(mask: npt.NDArray[np.float32], size: tuple[int, int]) -> tuple[Array, Array]:
     """Opacity of the inside and of an antialiased outline, from the distance to the half level of the smooth mask."""
     smooth = np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.BILINEAR), np.float32)
-    sigma = [max(0.7, 0.45 * size[1 - axis] / mask.shape[axis]) for axis in (0, 1)]
+    sigma = [max(0.7, 0.6 * size[1 - axis] / mask.shape[axis]) for axis in (0, 1)]
     smooth = ndimage.gaussian_filter(smooth, sigma, mode="nearest")
     down, across = (np.gradient(smooth, axis=axis) if smooth.shape[axis] > 1 else 0 * smooth for axis in (0, 1))
     distance = (smooth - 0.5) / np.maximum(np.hypot(down, across), 0.02)

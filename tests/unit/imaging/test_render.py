@@ -13,7 +13,7 @@ from dicomnode import coding
 from dicomnode.findings import Algorithm, Findings, Measurement, Region, Segment
 from dicomnode.imaging import render
 from dicomnode.imaging.geometry import Plane, arrange
-from dicomnode.imaging.views import LUNG_WINDOW, choose, paint
+from dicomnode.imaging.views import LUNG_WINDOW, Planes, paint
 from dicomnode.imaging.volume import Volume
 
 BLUE, ORANGE = (90, 200, 250), (255, 159, 67)
@@ -113,7 +113,7 @@ def test_the_page() -> None:
 
 def test_right_is_at_the_left_and_the_head_is_up() -> None:
     values, labels = body()
-    views = choose(volume_of(values), labels, axials=3)
+    views = Planes(volume_of(values), labels, axials=3).views()
     for view in (views.coronal, *views.axials[1:]):
         assert view.letters[:2] == ("R", "L")
         columns = [np.flatnonzero((view.labels == n).any(axis=0)) for n in (1, 2)]
@@ -126,10 +126,10 @@ def test_right_is_at_the_left_and_the_head_is_up() -> None:
 
 def test_views_do_not_depend_on_how_the_scan_was_stored() -> None:
     values, labels = body()
-    plain = choose(volume_of(values), labels, axials=3)
+    plain = Planes(volume_of(values), labels, axials=3).views()
     turned = (-1.0, 0.0, 0.0, 0.0, 1.0, 0.0)  # feet first: slices run down, columns run right
     flip = (slice(None, None, -1), slice(None), slice(None, None, -1))
-    other = choose(volume_of(values[flip], orientation=turned), labels[flip], axials=3)
+    other = Planes(volume_of(values[flip], orientation=turned), labels[flip], axials=3).views()
     for first, second in (
         (plain.coronal, other.coronal),
         (plain.sagittal, other.sagittal),
@@ -143,7 +143,7 @@ def test_levels_on_the_coronal_view_are_those_of_the_axial_ones() -> None:
     values, labels = body()
     for z in range(len(values)):
         values[z] = z * 10
-    views = choose(volume_of(values), labels, axials=3)
+    views = Planes(volume_of(values), labels, axials=3).views()
     for (height, name), axial in zip(views.coronal.levels, views.axials, strict=True):
         row = int(height * views.coronal.values.shape[0])
         assert views.coronal.values[row, 0] == axial.values[0, 0]
@@ -153,7 +153,7 @@ def test_levels_on_the_coronal_view_are_those_of_the_axial_ones() -> None:
 
 def test_a_painted_view_is_windowed_tinted_and_outlined() -> None:
     values, labels = body()
-    view = choose(volume_of(values), labels, axials=1).axials[0]
+    view = Planes(volume_of(values), labels, axials=1).views().axials[0]
     size = (view.values.shape[1] * 4, view.values.shape[0] * 4)
     bare = paint(view, size, {}, (0.0, 2000.0))
     picture = paint(view, size, {1: BLUE, 2: ORANGE}, LUNG_WINDOW)

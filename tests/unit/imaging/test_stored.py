@@ -13,7 +13,7 @@ from tests.unit.imaging.slices import slice_of
 
 
 def form(
-    rows: Any = 2, columns: Any = 3, allocated: Any = 16, stored: Any = None, high: Any = None, signed: Any = False
+    rows: Any = 2, columns: Any = 3, *, allocated: Any = 16, stored: Any = None, high: Any = None, signed: Any = False
 ) -> Any:
     stored = stored or allocated
     return PixelFormat(
