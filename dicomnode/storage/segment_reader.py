@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal, Self
 
-from dicomnode.errors import KeyStoreError, StorageError
+from dicomnode.errors import StorageError
 from dicomnode.storage import segment
 from dicomnode.storage.open_segment import CLOSED_SUFFIX
 from dicomnode.storage.sealed import HEADER_BYTES, TAG_BYTES, open_stream
@@ -127,14 +127,24 @@ class SegmentReader:
         end = offset + segment.PREFIX_BYTES + prefix.sealed_bytes
         return os.pread(self._descriptor, TAG_BYTES, end - TAG_BYTES)
 
-    def search(self, offset: int, number: int) -> int | None:
-        """Place, from `offset` on, of the first record with a greater number than this."""
-        alignment = self.header.alignment
-        for place in range(offset, self.size, alignment):
+    def search(self, key: bytes, offset: int, number: int) -> tuple[int, segment.Prefix] | None:
+        """First whole record, from `offset` on, with a greater number than this, and its place.
+
+        A prefix is not sealed and may be a lie: only a record that opens counts.
+        """
+        for place in range(offset, self.size, self.header.alignment):
             found = self.prefix(place)
-            if found is not None and found.number > number:
-                return place
+            if found is not None and found.number > number and self._opens(key, found, place):
+                return place, found
         return None
+
+    def _opens(self, key: bytes, prefix: segment.Prefix, offset: int) -> bool:
+        try:
+            for _ in self.plaintext(key, prefix, offset):
+                continue
+        except StorageError:
+            return False
+        return True
 
     def _sealed(self, prefix: segment.Prefix, offset: int) -> Iterator[bytes]:
         start = offset + segment.PREFIX_BYTES
@@ -174,12 +184,12 @@ class Scan:
                 if isinstance(found, Found):
                     yield found
             if found is None:
-                next_place = self._reader.search(self._offset, self._number)
-                if next_place is None:
+                later = self._reader.search(self._key, self._offset, self._number)
+                if later is None:
                     if self._reader.claimed_prefix(self._offset) is not None:
                         yield self._damage("damaged" if self._reader.closed else "torn")
                     break
-                yield from self._skip_to(next_place)
+                yield from self._skip_to(*later)
         if self._reader.closed and not self._closed:
             yield self._damage("not-closed")
 
@@ -190,7 +200,7 @@ class Scan:
             if prefix.closing:
                 return self._take_close(prefix)
             metadata = reader.metadata(self._key, prefix, offset) if self._number >= self._known else None
-        except (StorageError, KeyStoreError):  # what was flipped may be the name of the key
+        except StorageError:  # also `KeyStoreError`: what was flipped may be the name of the key
             return None
         address = RecordAddress(segment_id=reader.header.segment_id, number=self._number, offset=offset)
         self._chain.add(segment.pack_prefix(prefix), reader.tag(prefix, offset))
@@ -205,11 +215,9 @@ class Scan:
         self._closed = True
         return True
 
-    def _skip_to(self, place: int) -> Iterator[Damage]:
-        found = self._reader.prefix(place)
-        target = self._number + 1 if found is None else found.number
+    def _skip_to(self, place: int, found: segment.Prefix) -> Iterator[Damage]:
         self._whole = False
-        while self._number < target:
+        while self._number < found.number:
             yield self._damage("damaged")
             self._number += 1
         self._offset = place

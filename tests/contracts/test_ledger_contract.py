@@ -35,7 +35,7 @@ def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
 
 
 def with_work(ledger: Ledger, key: WorkKey = WORK) -> None:
-    ledger.record_instances([row(0, study_key=key.study_key, segment=f"s{key.study_key[:2]}")])
+    ledger.record_instances([row(0, study_key=key.study_key, segment=f"s{key.study_key}")])
     ledger.open_revision(key.study_key, "digest", at(1))
     ledger.create_work(key, "digest", at(2))
 
@@ -117,6 +117,14 @@ def test_what_the_index_knows_of_a_segment(ledger: Ledger) -> None:
     ledger.record_instances(rows)
     assert ledger.known_addresses("s0") == tuple(each.address for each in rows[:3])
     assert [ledger.known_records(segment) for segment in ("s0", "s1", "s2")] == [2, 1, 0]
+
+
+def test_a_record_is_of_one_study(ledger: Ledger) -> None:
+    ledger.record_instances([row(0)])
+    with pytest.raises(NodeError) as caught:
+        ledger.record_instances([row(0, study_key=OTHER_STUDY)])
+    assert caught.value.code == "internal"
+    assert ledger.study(OTHER_STUDY) is None
 
 
 def test_a_large_batch(ledger: Ledger) -> None:

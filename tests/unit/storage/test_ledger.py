@@ -14,7 +14,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
-from dicomnode.errors import StorageError
+from dicomnode.errors import NodeError, StorageError
 from dicomnode.storage import database, schema
 from dicomnode.storage.ledger import Ledger
 from tests.unit.storage.samples import STUDY, at, row
@@ -121,14 +121,14 @@ def test_closed_cleanly_it_can_still_be_looked_at(tmp_path: Path) -> None:
 
 
 def test_many_threads_write(ledger: Ledger) -> None:
-    failures: list[BaseException] = []
+    failures: list[NodeError] = []
 
     def work(number: int) -> None:
         try:
             for turn in range(5):
                 ledger.record_instances([row(turn, segment=f"s{number}", instance=f"{number}-{turn}")])
                 ledger.open_revision(STUDY, f"{number}-{turn}", at(1))
-        except BaseException as error:
+        except NodeError as error:
             failures.append(error)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
