@@ -23,7 +23,7 @@ from dicomnode.findings import Algorithm, Findings, Segment
 from dicomnode.results.concepts import ARTIFICIAL_INTELLIGENCE, code_item, declare_private_scheme, sr_concept
 from dicomnode.results.context import MANUFACTURER, MODEL_NAME, RESEARCH_ONLY, ResultContext, content_label
 from dicomnode.results.equipment import inherit_lossy, stamp
-from dicomnode.results.sources import SourceSeries, read_sources
+from dicomnode.results.sources import SourceSeries, positions, read_sources
 from dicomnode.study import ResultRole
 
 _PER_FRAME: Final = ("SegmentIdentificationSequence", "PlanePositionSequence", "DerivationImageSequence")
@@ -77,6 +77,7 @@ def build(labels: NDArray[np.uint8], sources: Sequence[Dataset], findings: Findi
     numbers = segment_numbers(labels, findings.segments)
     dataset = _construct(_renumbered(labels, numbers), series, findings, numbers, context)
     _finish(dataset, series, findings, numbers, context)
+    _write_frames(dataset, labels, series, numbers)
     return dataset
 
 
@@ -162,6 +163,25 @@ def _identify(algorithm: Algorithm) -> AlgorithmIdentificationSequence:
     )
 
 
+def _write_frames(
+    dataset: Dataset, labels: NDArray[np.uint8], series: SourceSeries, numbers: Mapping[int, int]
+) -> None:
+    """Pack the frames ourselves, in the library's order (PS3.5 8.1.1): it errs on tiny frames and on the padding."""
+    places = positions(series.headers)
+    values = {number: value for value, number in numbers.items()}
+    planes = []
+    for group in dataset.PerFrameFunctionalGroupsSequence:
+        position = np.array([float(value) for value in group.PlanePositionSequence[0].ImagePositionPatient])
+        number = int(group.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
+        planes.append((int(np.abs(places - position).max(axis=1).argmin()), values[number]))
+    packed = []
+    for start in range(0, len(planes), 8):  # eight frames fill whole bytes, whatever their size
+        frames = [(labels[index] == value).ravel() for index, value in planes[start : start + 8]]
+        packed.append(np.packbits(np.concatenate(frames), bitorder="little").tobytes())
+    data = b"".join(packed)
+    dataset.PixelData = data + b"\x00" * (len(data) % 2)
+
+
 def _spread(dataset: Dataset) -> None:
     """Groups that happen to be the same for all frames go to each frame, where every viewer looks for them."""
     shared = dataset.SharedFunctionalGroupsSequence[0]
@@ -187,6 +207,4 @@ def _finish(
     for item in (*dataset.DimensionOrganizationSequence, *dataset.DimensionIndexSequence):
         item.DimensionOrganizationUID = organization
     _spread(dataset)
-    length = -(-int(dataset.NumberOfFrames) * dataset.Rows * dataset.Columns // 8)
-    dataset.PixelData = dataset.PixelData[:length] + b"\x00" * (length % 2)  # the library pads with another byte
     declare_private_scheme(dataset)

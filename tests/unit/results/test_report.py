@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import pytest
 from pydicom.dataset import Dataset
@@ -12,6 +13,12 @@ from dicomnode.errors import StudyError
 from dicomnode.results import report, segmentation
 from dicomnode.results.report_groups import KeyContour
 from tests.unit.results import material
+
+
+@functools.cache
+def plain() -> Dataset:
+    """The report of the material as it is, which no test changes."""
+    return build()
 
 
 def build(**changes: object) -> Dataset:
@@ -48,7 +55,7 @@ def values(group: Dataset, concept: str) -> list[tuple[float, str]]:
 
 
 def test_head_of_the_document() -> None:
-    dataset = build()
+    dataset = plain()
     assert (dataset.CompletionFlag, dataset.VerificationFlag) == ("COMPLETE", "UNVERIFIED")
     assert dataset.ContentTemplateSequence[0].TemplateIdentifier == "1500"
     found = {name(item): item for item in items(dataset)}
@@ -61,7 +68,7 @@ def test_head_of_the_document() -> None:
 
 
 def test_a_pair_of_groups_per_region_under_one_tracking_uid() -> None:
-    made = groups(build())
+    made = groups(plain())
     assert [group.ContentTemplateSequence[0].TemplateIdentifier for group in made] == [
         "1410", "1411", "1410", "1411", "1410", "1501",
     ]  # fmt: skip
@@ -77,7 +84,7 @@ def test_a_pair_of_groups_per_region_under_one_tracking_uid() -> None:
 
 
 def test_contours_are_closed_and_have_their_area() -> None:
-    planar = groups(build())[0]
+    planar = groups(plain())[0]
     (region,) = [item for item in planar.ContentSequence if item.ValueType == "SCOORD"]
     assert region.GraphicType == "POLYLINE"
     assert list(region.GraphicData[:2]) == list(region.GraphicData[-2:]) == [3.0, 10.0]
@@ -87,7 +94,7 @@ def test_contours_are_closed_and_have_their_area() -> None:
 
 
 def test_values_have_ucum_units_and_private_codes_are_declared() -> None:
-    dataset = build()
+    dataset = plain()
     volumetric = groups(dataset)[1]
     assert values(volumetric, "Volume") == [(2875.5, "ml")]
     assert values(volumetric, "Mean lung density") == [(-845.25, "[hnsf'U]")]
@@ -99,7 +106,7 @@ def test_values_have_ucum_units_and_private_codes_are_declared() -> None:
 
 
 def test_the_point_of_the_total_lies_in_the_largest_segment() -> None:
-    (point,) = [item for item in groups(build())[4].ContentSequence if item.ValueType == "SCOORD"]
+    (point,) = [item for item in groups(plain())[4].ContentSequence if item.ValueType == "SCOORD"]
     column, row = point.GraphicData
     assert point.GraphicType == "POINT"
     labels = material.labels_for()
@@ -107,7 +114,7 @@ def test_the_point_of_the_total_lies_in_the_largest_segment() -> None:
 
 
 def test_truncation_and_caveats_stand_in_the_group() -> None:
-    made = groups(build())
+    made = groups(plain())
     cut = [
         [
             item.ConceptCodeSequence[0].CodeMeaning
@@ -127,12 +134,12 @@ def test_remarks_are_comments_of_the_report_once_each() -> None:
     container = next(item for item in dataset.ContentSequence if name(item) == "Qualitative Evaluations")
     texts = [item.TextValue for item in container.ContentSequence]
     assert texts == [report.NOT_REVIEWED, report.RESEARCH_ONLY, remark]
-    plain = build(findings=material.findings_for(research_only=False))
-    assert report.RESEARCH_ONLY not in [item.get("TextValue") for item in items(plain)]
+    clinical = build(findings=material.findings_for(research_only=False))
+    assert report.RESEARCH_ONLY not in [item.get("TextValue") for item in items(clinical)]
 
 
 def test_image_library_and_evidence_hold_the_key_slices_and_the_segmentation_alone() -> None:
-    dataset = build()
+    dataset = plain()
     named = [
         item.ReferencedSOPInstanceUID
         for study in dataset.CurrentRequestedProcedureEvidenceSequence
