@@ -49,9 +49,9 @@ def distributions(volume: Volume, labels: npt.NDArray[np.uint8], numbers: Sequen
 
 
 def curves_picture(
-    curves: Curves, size: tuple[int, int], colours: Mapping[int, Colour], *, threshold: float, background: Colour
+    curves: Curves, size: tuple[int, int], colours: Mapping[int, Colour], *, threshold: float | None, background: Colour
 ) -> Image.Image:
-    """Curves over a transparent tint each, the part below the threshold tinted more; drawn large and scaled down."""
+    """Curves over a transparent tint each, the part below a threshold tinted more; drawn large and scaled down."""
     width, height = (side * _OVERSAMPLING for side in size)
     image = Image.new("RGB", (width, height), background)
     draw = ImageDraw.Draw(image, "RGBA")
@@ -61,11 +61,10 @@ def curves_picture(
         x = (np.arange(len(curve)) + 0.5) / len(curve) * (width - 1)
         y = height - 1 - curve / top * (height - 4 * _OVERSAMPLING)
         points = list(zip(x.tolist(), y.tolist(), strict=True))
-        edge = position(threshold) * (width - 1)
+        edge = -1.0 if threshold is None else position(threshold) * (width - 1)
         low = [point for point in points if point[0] <= edge]
-        for part, alpha in ((points, 30), (low, 90)):
-            if len(part) > 1:
-                draw.polygon([(part[0][0], height), *part, (part[-1][0], height)], fill=(*colour, alpha))
+        for part, alpha in ((points, 30), (low, 90))[: 2 if len(low) > 1 else 1]:
+            draw.polygon([(part[0][0], height), *part, (part[-1][0], height)], fill=(*colour, alpha))
         draw.line(points, fill=(*colour, 255), width=2 * _OVERSAMPLING, joint="curve")
     return image.resize(size, Image.Resampling.LANCZOS)
 

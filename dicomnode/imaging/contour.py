@@ -106,16 +106,15 @@ def _boundary(part: npt.NDArray[np.bool_]) -> Points:
         row, column = row + step[0], column + step[1]
         if (row, column) == start:
             break
-        for turn in (1, 0, 3):  # right first: pixels that touch at a corner are no neighbours
-            ahead = (direction + turn) % 4
-            inner, outer = _INNER[ahead], _INNER[(ahead + 3) % 4]
-            if (
-                padded[row + inner[0] + 1][column + inner[1] + 1]
-                and not padded[row + outer[0] + 1][column + outer[1] + 1]
-            ):
-                direction = ahead
-                break
+        turns = ((direction + turn) % 4 for turn in (1, 0, 3))  # right first: a common corner makes no neighbours
+        direction = next(ahead for ahead in turns if _is_edge(padded, row, column, ahead))
     return np.array(middles)
+
+
+def _is_edge(padded: list[list[bool]], row: int, column: int, direction: int) -> bool:
+    """Whether the pixel edge from a vertex has the inside at its right hand and the outside at its left."""
+    (down, across), (back, aside) = _INNER[direction], _INNER[(direction + 3) % 4]
+    return padded[row + down + 1][column + across + 1] and not padded[row + back + 1][column + aside + 1]
 
 
 def _simplified(points: Points, tolerance: float) -> Points:

@@ -110,9 +110,13 @@ def key_image(
 
 def _curves(volume: Volume, labels: npt.NDArray[np.uint8], findings: Findings) -> Curves:
     """Distributions of the segments where density was measured; else none."""
-    if not any(item.concept == coding.ATTENUATION for region in findings.regions for item in region.measurements):
+    if not _measured(findings, coding.ATTENUATION):
         return {}
     return distributions(volume, labels, [segment.number for segment in findings.segments])
+
+
+def _measured(findings: Findings, concept: coding.CodedConcept) -> bool:
+    return any(item.concept == concept for region in findings.regions for item in region.measurements)
 
 
 def png(rgb: Picture) -> bytes:
@@ -151,8 +155,8 @@ def _split(upper: tuple[View, ...], lower: tuple[View, ...], size: tuple[int, in
         return round(total)
 
     heights = range(size[1] // 4, size[1] * 3 // 4, 4)
-    best = max(map(covered, heights))
-    equal = [height for height in heights if covered(height) > 0.999 * best]
+    areas = [covered(height) for height in heights]
+    equal = [height for height, area in zip(heights, areas, strict=True) if area > 0.999 * max(areas)]
     return equal[len(equal) // 2]
 
 
@@ -251,17 +255,19 @@ class _Page:
         if findings.remarks:
             y = self._remarks(findings.remarks, (left + 18, y + 12, right - 18, bottom - 14))
         if curves and bottom - y > _CHART + 70:
-            self._chart(curves, (left + 18, bottom - _CHART - 34, right - 18, bottom - 34))
+            self._chart(curves, findings, (left + 18, bottom - _CHART - 34, right - 18, bottom - 34))
 
-    def _chart(self, curves: Curves, box: Box) -> None:
+    def _chart(self, curves: Curves, findings: Findings, box: Box) -> None:
         left, top, right, bottom = box
         self.text((left, top - 16), self._texts.distribution, 18)
+        threshold = LAA_THRESHOLD_HU if _measured(findings, coding.LAA_950) else None
         size = (right - left, bottom - top)
-        picture = curves_picture(curves, size, self._colours, threshold=LAA_THRESHOLD_HU, background=_CARD)
+        picture = curves_picture(curves, size, self._colours, threshold=threshold, background=_CARD)
         self.image.paste(picture, (left, top))
-        x = left + position(LAA_THRESHOLD_HU) * (right - left)
-        for y in range(top + 4, bottom, 7):
-            self._draw.line((x, y, x, y + 3), fill=_TEXT)
+        if threshold is not None:
+            x = left + position(threshold) * (right - left)
+            for y in range(top + 4, bottom, 7):
+                self._draw.line((x, y, x, y + 3), fill=_TEXT)
         for place, tick in draw_frame(self._draw, box, _DIM, ticks=(-950, -800, -700, -600, -500, -400)):
             self.text((place, bottom + 18), str(tick), 12, _DIM, "ms")
         self.text((right, top + 12), "HU", 12, _DIM, "rs")
@@ -285,7 +291,11 @@ class _Page:
             swatch = self._colours.get(region.segments[0], _TEXT) if len(region.segments) == 1 else None
             if swatch:
                 self._draw.rounded_rectangle((left, y - 21, left + 13, y - 8), radius=3, fill=swatch)
-            self.text((left + (20 if swatch else 0), y - 9), _fitted(region.label, edges[0] - 58 - left), 15)
+            self.text(
+                (left + (20 if swatch else 0), y - 9),
+                _fitted(region.label, (edges[0] - 58 if edges else right) - left),
+                15,
+            )
             for (concept, _, _, decimals), edge in zip(columns, edges, strict=True):
                 found = next((item for item in region.measurements if item.concept == concept), None)
                 words = _number(found, decimals)

@@ -211,3 +211,23 @@ def test_real_files_in_every_syntax(shared_data: Any, decoder: Any) -> None:
     for syntax in ("1.2.840.10008.1.2.4.91", "1.2.840.10008.1.2.4.81"):
         assert np.abs(found[syntax].astype(int) - reference).max() < 60
     assert refused["1.2.840.10008.1.2.4.53"] == refused["1.2.840.10008.1.2.4.55"] == "pixel-unsupported"
+
+
+def test_a_codec_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pydicom.pixels.decoders.base import RLELosslessDecoder
+
+    monkeypatch.setattr(type(RLELosslessDecoder), "is_available", property(lambda _: False))
+    assert decode._decoded(b"", RLELossless, pixel_format(slice_of(RAMP)))[0] == b"s"
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_damaged_frames_end_in_values_or_one_coded_error(decoder: Decoder, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    dataset = compressed((JPEG2000Lossless, JPEGLSLossless, RLELossless)[seed % 3])
+    data = bytearray(dataset.PixelData)
+    data[int(random.integers(20, len(data)))] ^= int(random.integers(1, 256))
+    dataset.PixelData = bytes(data[: int(random.integers(len(data) // 2, len(data)))])
+    try:
+        assert decoder.pixels(dataset).shape == RAMP.shape
+    except StudyError as error:
+        assert error.code == "pixel-undecodable"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 from dicomnode import coding
 from dicomnode.findings import Algorithm, Findings, Measurement, Region, Segment
 from dicomnode.imaging import render
+from dicomnode.imaging.chart import curves_picture, distributions
 from dicomnode.imaging.geometry import Plane, arrange
 from dicomnode.imaging.views import LUNG_WINDOW, Planes, paint
 from dicomnode.imaging.volume import Volume
@@ -217,6 +219,49 @@ def test_every_text_is_drawn() -> None:
         other = render.key_image(volume_of(values), labels, plain, texts=render.Texts(**{name: "Größe – ż 肺"}))
         assert (page != other).any(), name
     assert (render.key_image(volume_of(values), labels, plain, texts=render.Texts(not_reviewed="")) != page).any()
+
+
+def test_the_chart_marks_its_threshold_only_where_it_was_measured() -> None:
+    values, labels = body()
+    values[:, 20, :] = np.where(labels[:, 20, :] > 0, -980, values[:, 20, :])
+    full = findings_of()
+    short = replace(
+        full, regions=tuple(replace(region, measurements=region.measurements[:2]) for region in full.regions)
+    )
+    volumes = replace(
+        full, regions=tuple(replace(region, measurements=region.measurements[:1]) for region in full.regions)
+    )
+    panel = (slice(700, 900), slice(890, 1250))
+    pages = [render.key_image(volume_of(values), labels, findings)[panel] for findings in (full, short, volumes)]
+    assert (pages[0] != pages[1]).any()
+    assert near(pages[1], ORANGE).any()
+    assert not near(pages[2], ORANGE).any()
+
+
+def test_distributions_are_shares_without_padding() -> None:
+    values = np.full((40, 4, 4), -805, np.int16)
+    values[0] = -3000
+    labels = np.ones(values.shape, np.uint8)
+    labels[30:] = 3
+    padding = np.zeros(values.shape, bool)
+    padding[0] = True
+    curves = distributions(replace(volume_of(values), padding=padding), labels, [1, 2, 3])
+    assert list(curves) == [1, 3]
+    assert curves[1].sum() == pytest.approx(1)
+    assert curves[1].argmax() == (-805 + 1020) // 10
+    assert distributions(volume_of(values), labels, [1])[1].sum() == pytest.approx(29 / 30)
+    flat = {1: np.zeros(64), 2: np.ones(64)}
+    picture = np.asarray(curves_picture(flat, (64, 40), {1: BLUE}, threshold=-950.0, background=(0, 0, 0)))
+    assert picture[30, 0].max() > picture[30, 40].max() > 0
+
+
+def test_a_table_of_nothing_but_names() -> None:
+    values, labels = body()
+    full = findings_of()
+    many = replace(full, regions=full.regions * 20)
+    assert render.key_image(volume_of(values), labels, many).shape == (960, 1280, 3)
+    empty = replace(full, regions=tuple(replace(region, measurements=()) for region in full.regions))
+    assert render.key_image(volume_of(values), labels, empty).shape == (960, 1280, 3)
 
 
 def test_labels_and_volume_must_agree() -> None:

@@ -177,3 +177,29 @@ def test_a_real_compressed_series(shared_data: Any) -> None:
     assert built.geometry.spacing[0] == pytest.approx(2.0)
     assert -1024 <= built.values.min() < -900
     assert canonical_axes(built.geometry).permutation == (0, 1, 2)
+
+
+def test_padding_on_several_slices() -> None:
+    stored = STORED.astype(np.int16)
+    stored[1, 0, 0] = stored[3, 1, 1] = -3000
+    built = build(stack(stored))
+    assert built.padding is not None
+    assert np.argwhere(built.padding).tolist() == [[1, 0, 0], [3, 1, 1]]
+
+
+def test_a_slice_after_one_of_floats() -> None:
+    slices = stack(STORED)
+    slices[0].RescaleSlope = slices[2].RescaleSlope = 1.5
+    built = build(slices)
+    np.testing.assert_array_equal(built.values[2], STORED[2] * 1.5 - 1024)
+    np.testing.assert_array_equal(built.values[3], STORED[3] - 1024.0)
+
+
+def test_other_modalities_have_no_outside_of_the_circle() -> None:
+    stored = STORED.astype(np.int16) - 3000
+    built = build(stack(stored, Modality="MR", RescaleSlope=2, RescaleIntercept=0, PixelPaddingValue=int(stored.max())))
+    assert built.padding is not None
+    np.testing.assert_array_equal(built.padding, stored == stored.max())
+    assert built.values.min() == stored.min() * 2
+    plain = build(stack(stored, Modality="MR", RescaleSlope=2, RescaleIntercept=0))
+    np.testing.assert_array_equal(plain.values, stored * 2)
