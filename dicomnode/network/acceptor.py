@@ -46,7 +46,6 @@ from dicomnode.network.transport import Connection, Server
 
 _PENDING: Final = 0xFF00  # PS3.4 Table C.4-1
 _POLL_SECONDS: Final = 0.1
-_WAITING_CONNECTIONS: Final = 32  # of one address, without an association yet
 
 
 class Finder(Protocol):
@@ -97,6 +96,9 @@ class _Open:
     def peer(self, association: Association) -> Peer | None:
         with self._changed:
             return self._peers.get(association)
+
+    def has(self, association: Association) -> bool:
+        return self.peer(association) is not None
 
     def remove(self, association: Association) -> Peer | None:
         with self._changed:
@@ -199,9 +201,9 @@ class Acceptor:
         entity._servers.append(server)  # `shutdown` takes it out again
         server.silence_seconds = self._listen.network_timeout_seconds
         server.maximum_pdu_bytes = self._maximum_pdu_bytes
-        server.may_connect = self._may_connect
+        server.is_open = self._open.has
         server.sweep = self._sweep
-        server.failed = self._connection_failed
+        server.emit = self._emit
         self._server = server
         self._thread = threading.Thread(
             target=server.serve_forever, args=(_POLL_SECONDS,), name="acceptor", daemon=True
@@ -258,21 +260,6 @@ class Acceptor:
         if self._finder is not None:
             handlers.append((evt.EVT_C_FIND, self._find))
         return handlers
-
-    def _may_connect(self, address: str) -> bool:
-        """Cap of connections of one address that have not asked for an association yet."""
-        server = self._server
-        if server is None:
-            return True
-        known = set(self._open.all())
-        waiting = [one for one in server.active_associations if one not in known and one.requestor.address == address]
-        if len(waiting) < _WAITING_CONNECTIONS:
-            return True
-        self._emit("connection.refused", level="warning", address=address, connections=len(waiting))
-        return False
-
-    def _connection_failed(self, kind: str) -> None:
-        self._emit("connection.failed", level="warning", kind=kind)
 
     def _requested(self, event: evt.Event) -> None:
         association = event.assoc

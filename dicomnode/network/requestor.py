@@ -118,8 +118,6 @@ class Requestor:
             Unless the destination answers with success.
         """
         with self._association([build_context(Verification, [_EXPLICIT_LITTLE, _IMPLICIT_LITTLE])]) as association:
-            if not association.accepted_contexts:
-                raise PeerRefusal("peer-context-refused")
             status = association.send_c_echo()
             if "Status" not in status:
                 raise PeerError("peer-aborted")
@@ -154,8 +152,6 @@ class Requestor:
         model = StudyRootQueryRetrieveInformationModelFind
         context = build_context(model, [_EXPLICIT_LITTLE, _IMPLICIT_LITTLE])
         with self._association([context]) as association, hushed():
-            if not association.accepted_contexts:
-                raise PeerRefusal("peer-context-refused")
             return _matches(association.send_c_find(identifier, model))
 
     def _store_batch(self, batch: Sequence[OutgoingObject]) -> Iterator[StoreOutcome]:
@@ -210,6 +206,8 @@ class Requestor:
         if association.is_rejected:
             answer = association.acceptor.primitive
             return error_of_rejection(Rejection(answer.result, answer.result_source, answer.diagnostic))
+        if association.rejected_contexts:  # every one of them: pynetdicom then aborts
+            return PeerRefusal("peer-context-refused")
         if connected:
             return PeerError("peer-aborted")
         if self._tls is not None and _answers(self._destination):

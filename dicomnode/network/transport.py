@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import socket
 import ssl
+import sys
+import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -18,10 +21,15 @@ from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
+from dicomnode.events import Emit, silent
+
 #: PS3.8 9.3.2: an A-ASSOCIATE-RQ with 128 contexts of 60 transfer syntaxes is below 300 KB.
 _LONGEST_REQUEST: Final = 1024 * 1024
 _BACKLOG: Final = 128
 _HEADER: Final = 6  # PS3.8 9.3.1: type, reserved, length
+_UNRECOGNISED_PDU: Final = 1  # PS3.8 Table 9-26
+_INVALID_PARAMETER: Final = 6
+_WAITING_CONNECTIONS: Final = 32  # of one address, without an association yet
 
 
 class Entity(ApplicationEntity):  # type: ignore[misc]
@@ -49,7 +57,9 @@ class Connection(RequestHandler):  # type: ignore[misc]
         association = super()._create_association()
         transport = association.dul.socket
         transport._shutdown_socket = partial(shut, transport)
-        transport.recv = partial(receive, transport, max(_LONGEST_REQUEST, self.server.maximum_pdu_bytes))
+        longest = max(_LONGEST_REQUEST, self.server.maximum_pdu_bytes)
+        transport.recv = partial(receive, transport, longest, self.server.silence_seconds)
+        self.server.known(self.request, association)
         return association
 
 
@@ -61,12 +71,22 @@ class Server(ThreadedAssociationServer):  # type: ignore[misc]
     block_on_close = False
     silence_seconds: float = 60.0
     maximum_pdu_bytes: int = 131072
-    #: Asked before a connection is taken, with its address.
-    may_connect: Callable[[str], bool] = staticmethod(lambda _address: True)
-    #: Called twice a second.
+    #: Whether an association was asked for on a connection; what has none yet is capped.
+    is_open: Callable[[Association], bool] = staticmethod(lambda _association: False)
+    #: Called several times a second.
     sweep: Callable[[], None] = staticmethod(lambda: None)
-    #: Told the class of the error that ended a connection before its association.
-    failed: Callable[[str], None] = staticmethod(lambda _kind: None)
+    #: Told what became of a connection that had no association: an event's name and facts.
+    emit: Emit = staticmethod(silent)
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        self._waiting: dict[socket.socket, tuple[str, Association | None]] = {}
+        self._lock = threading.Lock()
+        super().__init__(*arguments, **named)
+
+    def known(self, request: socket.socket, association: Association) -> None:
+        """A connection has its association object now."""
+        with self._lock:
+            self._waiting[request] = (self._waiting[request][0], association)
 
     def get_request(self) -> tuple[socket.socket, Any]:
         """Accept; TLS is only prepared."""
@@ -76,19 +96,32 @@ class Server(ThreadedAssociationServer):  # type: ignore[misc]
         return connection, address
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
-        """Whether the connection is let in."""
-        return self.may_connect(str(client_address[0]))
+        """Whether the connection is let in: not beyond the cap of its address."""
+        address = str(client_address[0])
+        with self._lock:
+            self._waiting = {one: entry for one, entry in self._waiting.items() if self._is_waiting(entry[1])}
+            count = sum(entry[0] == address for entry in self._waiting.values())
+            if count < _WAITING_CONNECTIONS:
+                self._waiting[request] = (address, None)
+                return True
+        self.emit("connection.refused", level="warning", address=address, connections=count)
+        return False
+
+    def _is_waiting(self, association: Association | None) -> bool:
+        if association is None or association.ident is None:
+            return True
+        return association.is_alive() and not self.is_open(association)
 
     def service_actions(self) -> None:
-        """Twice a second, and after each connection."""
+        """Several times a second, and after each connection."""
         super().service_actions()
         self.sweep()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say that a connection failed; the default prints a traceback."""
-        import sys
-
-        self.failed(type(sys.exc_info()[1]).__name__)
+        with self._lock:
+            self._waiting.pop(request, None)
+        self.emit("connection.failed", level="warning", kind=type(sys.exception()).__name__)
 
 
 def shut(transport: AssociationSocket) -> None:
@@ -100,24 +133,38 @@ def shut(transport: AssociationSocket) -> None:
     transport.socket.close()
 
 
-def receive(transport: AssociationSocket, longest: int, count: int) -> bytearray:
+def receive(transport: AssociationSocket, longest: int, seconds: float, count: int) -> bytearray:
     """Exactly so many bytes, fewer only when the peer closed.
 
     Raises
     ------
     OSError
-        If a PDU claims to be longer than the cap; pynetdicom then closes the connection.
+        If the first byte is of no PDU, a PDU claims to be longer than the cap, or its bytes trickle in for longer than
+        it may take; pynetdicom then closes the connection. The peer is told by an A-ABORT.
     """
-    if count > longest + _HEADER:
+    if count > longest:
+        _abort(transport, _INVALID_PARAMETER)
         raise OSError("PDU too long")
     data = bytearray(count)
     view = memoryview(data)
     filled = 0
+    deadline = time.monotonic() + seconds
     while filled < count:
         got = transport.socket.recv_into(view[filled:])
         if not got:
             break
+        if count == _HEADER and not 1 <= data[0] <= 7:
+            _abort(transport, _UNRECOGNISED_PDU)
+            raise OSError("no PDU")
         filled += got
+        if time.monotonic() > deadline:
+            raise TimeoutError("PDU too slow")
     view.release()
     del data[filled:]
     return data
+
+
+def _abort(transport: AssociationSocket, reason: int) -> None:
+    """A-ABORT of the service provider (PS3.8 9.3.8)."""
+    with suppress(OSError):
+        transport.socket.sendall(bytes((0x07, 0, 0, 0, 0, 4, 0, 0, 2, reason)))

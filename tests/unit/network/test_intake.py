@@ -1,0 +1,85 @@
+"""Decisions on C-STORE requests, without a socket."""
+
+from __future__ import annotations
+
+import pytest
+
+from dicomnode.encoded import Limits, encode_dataset
+from dicomnode.errors import ModelError, NodeError, StorageError, StudyError
+from dicomnode.network.intake import Intake, Peer, StoreRequest
+from tests.unit.network.samples import EXPLICIT_LITTLE, SECONDARY_CAPTURE, Events, Recording, small_object
+
+PEER = Peer(calling_ae_title="CT1", called_ae_title="DICOMNODE", address="10.0.0.1", association_id="00ff00ff00ff00ff")
+
+
+def request(**changes: str | bytes) -> StoreRequest:
+    fields: dict[str, str | bytes] = {
+        "sop_class_uid": SECONDARY_CAPTURE,
+        "sop_instance_uid": "1.2.3.4",
+        "transfer_syntax_uid": EXPLICIT_LITTLE,
+        "encoded": encode_dataset(small_object(), EXPLICIT_LITTLE),
+    }
+    return StoreRequest(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+def intake(reception: Recording, events: Events, maximum_object_bytes: int = 1_000_000) -> Intake:
+    return Intake(reception, limits=Limits(), maximum_object_bytes=maximum_object_bytes, emit=events)
+
+
+def test_success_is_what_the_reception_made_durable() -> None:
+    reception, events = Recording(), Events()
+    asked = request()
+    assert intake(reception, events).receive(asked, PEER) == 0x0000
+    ((received, encoded),) = reception.objects
+    assert encoded == asked.encoded
+    assert (received.study_instance_uid, received.series_instance_uid) == ("1.2.3", "1.2.3.1")
+    assert (received.modality, received.peer) == ("OT", PEER)
+    assert events.events == []
+
+
+def test_names_that_differ_are_a_mismatch() -> None:
+    for changes in ({"sop_instance_uid": "1.2.3.5"}, {"sop_class_uid": "1.2.840.10008.5.1.4.1.1.2"}):
+        reception, events = Recording(), Events()
+        assert intake(reception, events).receive(request(**changes), PEER) == 0xA900
+        assert reception.objects == []
+        assert events.named("object.refused")[0]["reason"] == "object-uid-mismatch"
+
+
+@pytest.mark.parametrize("encoded", [b"", b"\0" * 100, b"\x08\x00\x18\x00UI\xff\xff"])
+def test_what_has_no_uids_is_not_understood(encoded: bytes) -> None:
+    reception, events = Recording(), Events()
+    assert intake(reception, events).receive(request(encoded=encoded), PEER) == 0xC000
+    assert reception.objects == []
+
+
+def test_a_missing_study_uid_is_not_understood() -> None:
+    dataset = small_object()
+    del dataset.StudyInstanceUID
+    encoded = encode_dataset(dataset, EXPLICIT_LITTLE)
+    assert intake(Recording(), Events()).receive(request(encoded=encoded), PEER) == 0xC000
+
+
+def test_an_object_beyond_the_limit_is_refused() -> None:
+    events = Events()
+    assert intake(Recording(), events, maximum_object_bytes=10).receive(request(), PEER) == 0xC000
+    assert events.named("object.refused")[0]["reason"] == "object-too-large"
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (StorageError("storage-full"), 0xA700),
+        (StudyError("object-malformed"), 0xC000),
+        (ModelError("internal"), 0x0110),
+        (RuntimeError("Doe^Jane 1.2.3.4"), 0x0110),
+        (MemoryError(), 0x0110),
+    ],
+)
+def test_every_error_becomes_its_status_and_an_event_without_names(error: Exception, status: int) -> None:
+    events = Events()
+    assert intake(Recording(refuse_object=error), events).receive(request(), PEER) == status
+    ((name, level, facts),) = events.events
+    assert name == ("object.refused" if isinstance(error, NodeError) else "internal")
+    assert level in {"warning", "error"}
+    assert "Doe" not in str(facts)
+    assert "1.2.3" not in str(facts)
