@@ -63,7 +63,8 @@ def build(
     dataset.BurnedInAnnotation = "YES" if shows_identity else "NO"
     dataset.ImageComments = "AI result, not reviewed"
     dataset.DerivationDescription = "Key slices with the outlines and values that an AI model found"
-    dataset.SourceImageSequence = [_source_item(series.headers[index]) for index in sorted(set(key_slices))]
+    if key_slices:
+        dataset.SourceImageSequence = [_source_item(series.headers[index]) for index in sorted(set(key_slices))]
     _write_pixels(dataset, rgb)
     stamp(dataset, ResultRole.KEY_IMAGE, findings.algorithm, context)
     _write_capture_device(dataset, context)

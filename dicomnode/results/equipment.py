@@ -5,13 +5,19 @@ May live here: attributes common to all kinds of results. Each function writes i
 
 from __future__ import annotations
 
+import hashlib
+from typing import Final
+
 from pydicom.dataset import Dataset
 
 from dicomnode.findings import Algorithm
 from dicomnode.results.concepts import PROCESSING_EQUIPMENT, code_item
 from dicomnode.results.context import MANUFACTURER, MODEL_NAME, ResultContext, series_description
 from dicomnode.results.sources import Lossy
-from dicomnode.study import ResultRole
+from dicomnode.study import ResultRole, mint_uid
+
+#: Names the domain of models: no secret, so that a model's Device UID is the same on every node.
+_MODELS: Final = hashlib.sha256(b"dicomnode: Device UID of a model").digest()
 
 
 def stamp(dataset: Dataset, role: ResultRole, algorithm: Algorithm, context: ResultContext) -> None:
@@ -45,7 +51,7 @@ def contributing_equipment(algorithm: Algorithm, context: ResultContext) -> Data
     item.Manufacturer = algorithm.manufacturer[:64]
     item.ManufacturerModelName = algorithm.name[:64]
     item.SoftwareVersions = [algorithm.version[:64]]
-    item.DeviceUID = context.mint("device", algorithm.name, algorithm.version, algorithm.digest)
+    item.DeviceUID = mint_uid(_MODELS, "model", algorithm.name, algorithm.version, algorithm.digest)
     item.StationName = context.station_name
     if context.institution_name:
         item.InstitutionName = context.institution_name

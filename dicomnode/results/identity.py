@@ -69,7 +69,7 @@ def restore(dataset: Dataset, identity: SourceIdentity) -> Dataset:
     for keyword in IDENTITY_KEYWORDS:
         if keyword in restored and keyword != _MAPPED:
             delattr(restored, keyword)
-        if keyword in source and keyword != _CHARACTER_SET:
+        if keyword in source and keyword != _CHARACTER_SET and not _is_empty_sequence(source[keyword]):
             restored.add(source[keyword])
     for keyword in EMPTY_IDENTITY:
         if keyword not in restored:
@@ -78,6 +78,11 @@ def restore(dataset: Dataset, identity: SourceIdentity) -> Dataset:
         _turn_request(restored)
     _write_character_set(restored, source)
     return restored
+
+
+def _is_empty_sequence(element: DataElement) -> bool:
+    """Whether it says nothing that its absence does not, and may not stand empty in a result."""
+    return element.VR == "SQ" and not element.value
 
 
 def _map_uids(dataset: Dataset, uids: Mapping[str, str]) -> Dataset:

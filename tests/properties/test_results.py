@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 
 from dicomnode.encoded import encode_dataset
+from dicomnode.imaging.contour import contour, key_slices
 from dicomnode.results import charset, checks, segmentation
+from dicomnode.results.encode import encode_results
 from dicomnode.results.report_groups import KeyContour
 from tests.unit.results import material
 
@@ -92,3 +94,17 @@ def test_the_inner_point_lies_inside(left: int, top: int, width: int, height: in
     closed = dataclasses.replace(contour, points=(*contour.points, contour.points[0]))
     assert closed.area() == contour.area()
     assert closed.inner_point() == (column, row)
+
+
+@settings(max_examples=20, deadline=None)
+@given(labels=masks())
+def test_any_mask_gets_a_report_that_viewers_draw(labels: np.ndarray) -> None:
+    slices, rows, columns = labels.shape
+    originals = material.source_series(slices, rows=rows, columns=columns)
+    contours = tuple(
+        KeyContour(segment=number, slice_index=index, points=tuple(contour(labels[index] == number)))
+        for number, index in key_slices(labels).items()
+    )
+    given_input = material.input_for(originals, labels, contours=contours)
+    results = encode_results(given_input, material.context_for(), material.identity_of(originals))
+    assert len(results) == 3

@@ -36,6 +36,11 @@ def test_burned_in_annotation_tells_the_truth() -> None:
     assert dataset.BurnedInAnnotation == "YES"
 
 
+def test_a_picture_of_no_slice_names_none() -> None:
+    dataset, _ = build(np.zeros((4, 4, 3), np.uint8), key_slices=())
+    assert "SourceImageSequence" not in dataset
+
+
 @pytest.mark.parametrize(
     "rgb",
     [

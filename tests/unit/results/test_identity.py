@@ -94,6 +94,34 @@ def test_a_source_without_request_gives_no_reference() -> None:
     assert "ReferencedRequestSequence" not in restored(originals)[1]
 
 
+def test_a_request_that_the_source_spells_out_is_taken_whole() -> None:
+    originals = material.source_series()
+    study, code = Dataset(), Dataset()
+    study.ReferencedSOPClassUID, study.ReferencedSOPInstanceUID = "1.2.840.10008.3.1.2.3.1", "1.2.3.9"
+    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = "CTTH", "99LOCAL", "CT Thorax"
+    for original in originals:
+        (request,) = original.RequestAttributesSequence
+        request.StudyInstanceUID, request.AccessionNumber = "1.2.3", "OTHER"
+        request.ReferencedStudySequence, request.RequestedProcedureCodeSequence = [study], [code]
+        request.ReasonForTheRequestedProcedure = "Husten"
+    (request,) = restored(originals)[1].ReferencedRequestSequence
+    assert (request.StudyInstanceUID, request.AccessionNumber) == ("1.2.3", "OTHER")
+    assert request.ReferencedStudySequence[0].ReferencedSOPInstanceUID == "1.2.3.9"
+    assert request.RequestedProcedureCodeSequence[0].CodeValue == "CTTH"
+    assert request.ReasonForTheRequestedProcedure == "Husten"
+
+
+def test_empty_sequences_of_the_source_are_left_out() -> None:
+    originals = material.source_series()
+    for original in originals:
+        original.RequestAttributesSequence = []
+        original.ProcedureCodeSequence = []
+    for result in restored(originals):
+        assert "RequestAttributesSequence" not in result
+        assert "ProcedureCodeSequence" not in result
+        checks.prove_identity(result, originals[0])
+
+
 def test_what_the_source_lacks_is_absent_or_empty() -> None:
     originals = material.source_series()
     kept = {"StudyInstanceUID", "PatientID"}

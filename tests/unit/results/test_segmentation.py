@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from pydicom.dataset import Dataset
 
+from dicomnode import study
 from dicomnode.errors import StudyError
 from dicomnode.results import checks, segmentation
+from dicomnode.results.equipment import contributing_equipment
 from dicomnode.study import ResultRole
 from tests.unit.results import material
 
@@ -158,6 +160,14 @@ def test_a_segment_that_is_no_organ_has_no_anatomic_region_of_its_own() -> None:
     assert "AnatomicRegionSequence" not in dataset.SegmentSequence[0]
 
 
+def test_sources_without_position_reference_indicator_give_an_empty_one() -> None:
+    sources = material.copies(material.source_series())
+    for source in sources:
+        del source.PositionReferenceIndicator
+    dataset = segmentation.build(material.labels_for(), sources, material.findings_for(), material.context_for())
+    assert "PositionReferenceIndicator" in dataset
+
+
 def test_equipment_of_node_and_model() -> None:
     dataset, _, _ = build()
     context = material.context_for()
@@ -168,6 +178,9 @@ def test_equipment_of_node_and_model() -> None:
     assert item.ManufacturerModelName == "ct-lung"
     assert item.PurposeOfReferenceCodeSequence[0].CodeValue == "109102"
     assert item.DeviceUID.startswith("2.25.")
+    other = dataclasses.replace(context, mint=lambda role, *parts: study.mint_uid(b"o" * 32, role, *parts))
+    again = contributing_equipment(material.findings_for().algorithm, other)
+    assert again.DeviceUID == item.DeviceUID
     nameless = dataclasses.replace(context, institution_name="")
     sources = material.copies(material.source_series())
     dataset = segmentation.build(material.labels_for(), sources, material.findings_for(), nameless)
