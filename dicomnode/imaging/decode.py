@@ -39,6 +39,9 @@ from dicomnode.imaging.stored import (
 _LENGTH: Final = struct.Struct("<Q")
 _ANSWER: Final = struct.Struct("<c2sQ")  # how it went, type of the values, bytes that follow
 _VALUES, _UNDECODABLE, _UNSUPPORTED = b"v", b"u", b"s"
+_JPEG_LS: Final = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81")
+_END_OF_IMAGE: Final = b"\xff\xd9"
+_TAIL: Final = 12  # the marker, a byte of padding, a sequence delimiter
 _TYPES: Final = (b"u1", b"i1", b"u2", b"i2", b"u4", b"i4")
 
 
@@ -217,6 +220,8 @@ def _decoded(data: bytes, syntax: str, form: PixelFormat) -> tuple[bytes, Intege
         return _UNSUPPORTED, nothing
     if not decoder.is_available:
         return _UNSUPPORTED, nothing
+    if syntax in _JPEG_LS and _END_OF_IMAGE not in data[-_TAIL:]:  # its codec waits for ever for what was cut off
+        return _UNDECODABLE, nothing
     options: dict[str, Any] = {
         "rows": form.rows,
         "columns": form.columns,
