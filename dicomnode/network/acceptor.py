@@ -80,10 +80,11 @@ def judge(rules: Rules, peer: Peer, *, open_associations: int, draining: bool) -
 
 
 class _Open:
-    """The associations that are open: each is counted once, however it ends."""
+    """The associations that were asked for: each is counted once, however it ends."""
 
     def __init__(self) -> None:
         self._peers: dict[Association, Peer] = {}
+        self._established: set[Association] = set()
         self._changed = threading.Condition()
 
     def add(self, association: Association, peer: Peer) -> int:
@@ -93,6 +94,12 @@ class _Open:
             self._peers[association] = peer
             return count
 
+    def establish(self, association: Association) -> Peer | None:
+        """Mark one as accepted."""
+        with self._changed:
+            self._established.add(association)
+            return self._peers.get(association)
+
     def peer(self, association: Association) -> Peer | None:
         with self._changed:
             return self._peers.get(association)
@@ -101,10 +108,13 @@ class _Open:
         return self.peer(association) is not None
 
     def remove(self, association: Association) -> Peer | None:
+        """Take one out; its peer if it had been accepted."""
         with self._changed:
             peer = self._peers.pop(association, None)
+            known = association in self._established
+            self._established.discard(association)
             self._changed.notify_all()
-            return peer
+            return peer if known else None
 
     def all(self) -> tuple[Association, ...]:
         with self._changed:
@@ -300,7 +310,7 @@ class Acceptor:
         return None
 
     def _established(self, event: evt.Event) -> None:
-        peer = self._open.peer(event.assoc)
+        peer = self._open.establish(event.assoc)
         if peer is not None:
             self._tell(peer, lambda: self._reception.opened(peer))
 

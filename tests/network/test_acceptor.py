@@ -15,6 +15,7 @@ from dicomnode.config import IntakeSection, ListenSection
 from dicomnode.encoded import Limits, encode_dataset, read_dataset
 from dicomnode.errors import ConfigError, PeerError, StorageError
 from dicomnode.network.acceptor import Acceptor
+from dicomnode.network.intake import Peer
 from dicomnode.network.requestor import OutgoingObject
 from dicomnode.network.transport import Entity
 from tests.neighbours import wait_for
@@ -267,3 +268,58 @@ def test_tls_with_a_stranger_fails_and_says_so(tmp_path: Path) -> None:
         wait_for(lambda: bool(target.events.named("connection.failed")), what="the event of the failed handshake")
         target.requestor(tls=tls).echo()
         assert len(target.reception.named("opened")) == 1
+
+
+class Faulty(Recording):
+    """A reception whose every notice fails."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+    def opened(self, peer: Peer) -> None:
+        super().opened(peer)
+        raise self.error
+
+    def closed(self, peer: Peer, *, aborted: bool) -> None:
+        super().closed(peer, aborted=aborted)
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [StorageError("ledger-failed"), RuntimeError("Doe^Jane")])
+def test_a_reception_that_fails_on_notices_stops_nothing(error: Exception) -> None:
+    with node(Faulty(error)) as target:
+        (outcome,) = target.requestor().store([outgoing()])
+        assert outcome.status == 0
+        assert target.reception.wait_for_closed() == [False]
+        name = "internal" if isinstance(error, RuntimeError) else "association.fault"
+        wait_for(lambda: len(target.events.named(name)) == 2, what="both events")
+        assert "Doe" not in repr(target.events.events)
+
+
+def test_a_fault_in_admission_is_a_transient_rejection() -> None:
+    with node(Recording(refuse_association=RuntimeError("Doe^Jane"))) as target:  # type: ignore[arg-type]
+        with pytest.raises(PeerError) as caught:
+            target.requestor().echo()
+        assert (caught.value.code, caught.value.retryable) == ("peer-rejected", True)
+        assert target.events.named("internal")[0]["kind"] == "RuntimeError"
+
+
+def test_an_association_whose_thread_dies_is_closed_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault in pynetdicom ends the thread without an event."""
+    with node() as target:
+        association = scu(target)
+        server = target.acceptor._server
+        assert server is not None
+        (ours,) = server.active_associations
+        ours.dul.kill_dul()
+        assert target.reception.wait_for_closed() == [True]
+        association.abort()
+        association.join(10)
+        transport = ours.dul.socket
+        if transport is not None and transport.socket is not None:
+            transport.socket.close()
+
+
+def test_draining_before_the_start_is_nothing() -> None:
+    assert Acceptor(ListenSection(), IntakeSection(), "X", Limits(), Recording()).drain(1) is True

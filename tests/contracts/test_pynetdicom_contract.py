@@ -1,0 +1,53 @@
+"""The private points of pynetdicom and pydicom that the house touches: a new version that moves one fails here."""
+
+from __future__ import annotations
+
+import inspect
+
+import pydicom.misc
+import pynetdicom
+from pynetdicom import _config
+from pynetdicom.ae import ApplicationEntity
+from pynetdicom.association import Association
+from pynetdicom.transport import AssociationServer, AssociationSocket, RequestHandler
+
+
+def test_the_version_is_the_one_that_was_read() -> None:
+    assert pynetdicom.__version__ == "3.0.4"
+
+
+def test_an_association_can_be_paused() -> None:
+    association = Association(ApplicationEntity("X"), "requestor")
+    assert association._reactor_checkpoint.is_set()
+    assert association._is_paused in (True, False)
+    assert "_reactor_checkpoint.clear" in inspect.getsource(Association.send_c_store)
+
+
+def test_a_connection_makes_its_association_in_one_place() -> None:
+    assert list(inspect.signature(RequestHandler._create_association).parameters) == ["self"]
+    assert "deepcopy(self.server.contexts)" in inspect.getsource(RequestHandler._create_association)
+    assert list(inspect.signature(AssociationSocket.recv).parameters) == ["self", "nr_bytes"]
+    assert list(inspect.signature(AssociationSocket._shutdown_socket).parameters) == ["self"]
+    assert list(inspect.signature(ApplicationEntity._create_socket).parameters) == [
+        "self",
+        "assoc",
+        "address",
+        "tls_args",
+    ]
+
+
+def test_a_server_takes_itself_out_of_the_entitys_list() -> None:
+    assert "_servers.remove" in inspect.getsource(AssociationServer.shutdown)
+    assert ApplicationEntity("X")._servers == []
+
+
+def test_nothing_is_logged_by_default_handlers() -> None:
+    import dicomnode.network.association
+
+    assert dicomnode.network.association.TRANSFER_SYNTAXES
+    assert _config.LOG_HANDLER_LEVEL == "none"
+
+
+def test_pydicom_warns_in_one_place() -> None:
+    assert "warnings.warn(" in inspect.getsource(pydicom.misc.warn_and_log)
+    assert "_Warnings" in type(pydicom.misc.warnings).__name__  # type: ignore[attr-defined]
