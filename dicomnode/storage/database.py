@@ -28,6 +28,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from dicomnode.errors import StorageError
 from dicomnode.storage import files, schema
 
+#: Names by which other rooms may speak of a transaction and of the engine without importing SQL.
+Transaction = Connection
+DatabaseEngine = Engine
+
 _BUSY_MILLISECONDS: Final = 30_000
 _POOL: Final = 16
 _IN_LIMIT: Final = 500  # values of one IN list: SQLite's least limit of variables is 999
@@ -74,6 +78,12 @@ class Database:
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             yield connection
             connection.commit()
+
+    def empty_journal(self) -> None:
+        """Move SQLite's write-ahead log into the database and cut it to nothing, as far as readers let it."""
+        with database_errors(), self.engine.connect() as connection:
+            if connection.dialect.name == "sqlite":
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").close()
 
     @contextlib.contextmanager
     def _writing(self, connection: Connection | None) -> Iterator[Connection]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Connection, delete, select
 
 from dicomnode.storage import schema
-from dicomnode.storage.database import Database, database_errors, insert_or_ignore
+from dicomnode.storage.database import Database, insert_or_ignore
 from dicomnode.storage.keys import WrappedKey
 from dicomnode.study import World
 
@@ -41,12 +41,6 @@ class WrappedKeyRows(Database):
             writing.execute(delete(_T).where(_T.c.study_key == study_key))
         if connection is None:
             self.empty_journal()
-
-    def empty_journal(self) -> None:
-        """Move SQLite's write-ahead log into the database and cut it to nothing, as far as readers let it."""
-        with database_errors(), self.engine.connect() as connection:
-            if connection.dialect.name == "sqlite":
-                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").close()
 
 
 def _get(connection: Connection, study_key: str, world: World) -> WrappedKey | None:

@@ -90,7 +90,11 @@ class VaultRows(Database):
             return tuple(reading.execute(query).scalars())
 
     def purge_study(self, study_key: str, *, connection: Connection | None = None) -> None:
-        """Delete every row of a study, its wrapped keys included; again, or of none, is fine."""
+        """Delete every row of a study, its wrapped keys included; again, or of none, is fine.
+
+        In a transaction of the caller's, `empty_journal` is to be called after it: until then the keys' bytes may stand
+        in the write-ahead log.
+        """
         results = select(schema.results.c.result_id).where(schema.results.c.study_key == study_key)
         with self._writing(connection) as writing:
             writing.execute(delete(schema.deliveries).where(schema.deliveries.c.result_id.in_(results)))
@@ -106,3 +110,5 @@ class VaultRows(Database):
                 schema.studies,
             ):
                 writing.execute(delete(table).where(table.c.study_key == study_key))
+        if connection is None:
+            self.empty_journal()

@@ -32,6 +32,7 @@ class Objects:
     def __init__(self, folder: Path, keys: KeySource) -> None:
         self._folder = folder
         self._keys = keys
+        self._durable: set[str] = set()  # studies whose folders this process flushed
         with files.disk_errors():
             files.make_folder(folder)
 
@@ -51,6 +52,10 @@ class Objects:
         buffers = (data,) if isinstance(data, bytes | bytearray | memoryview) else data
         with files.disk_errors():
             files.make_folder(path.parent)
+            if study_key not in self._durable:  # another thread may have made them and not flushed yet
+                for above in (path.parent.parent, self._folder):
+                    files.sync_folder(above)
+                self._durable.add(study_key)
             files.replace_file(path, Sealer(key.key, context=context).frames(buffers))
 
     def get(self, study_key: str, world: World, object_id: str, purpose: Purpose) -> bytes:
@@ -97,6 +102,7 @@ class Objects:
             ``storage-failed`` if the disk refuses.
         """
         folder = files.study_folder(self._folder, study_key)
+        self._durable.discard(study_key)
         with files.disk_errors():
             if folder.is_dir():
                 shutil.rmtree(folder)

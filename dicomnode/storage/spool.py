@@ -189,6 +189,8 @@ class Spool:
     def purge(self, study_key: str) -> None:
         """Take every segment of a study away, durably. A record that is being appended meanwhile fails.
 
+        To be called before the study's keys are shredded: a segment in use holds its key.
+
         Raises
         ------
         StorageError
@@ -260,6 +262,8 @@ class Spool:
         folder = files.study_folder(self._folder, study_key)
         with files.disk_errors():
             files.make_folder(folder)
+            for above in (folder.parent, self._folder):  # another thread may have made them and not flushed yet
+                files.sync_folder(above)
             open_segment = OpenSegment(
                 folder,
                 study_key,
@@ -312,7 +316,10 @@ class Spool:
             self._busy.pop(open_segment)
             self._purged.discard(open_segment)
         with contextlib.suppress(OSError):  # a torn record behind the last whole one is not believed anyway
-            open_segment.truncate()
+            if open_segment.records:
+                open_segment.truncate()
+            else:
+                open_segment.remove()
         open_segment.abandon()
 
     def _finish(self, open_segments: list[OpenSegment]) -> None:

@@ -376,3 +376,9 @@ def test_what_the_database_refuses_has_a_code_and_no_text(ledger: Ledger) -> Non
     naive: InstanceRow = replace(row(0), received_at=at(0).replace(tzinfo=None))
     with pytest.raises(StorageError):
         ledger.record_instances([naive])
+
+
+def test_a_result_is_issued_once(ledger: Ledger) -> None:
+    assert ledger.issue_time("key", at(1)) == at(1)
+    assert ledger.issue_time("key", at(2)) == at(1)
+    assert ledger.issue_time("other", at(3)) == at(3)

@@ -180,3 +180,13 @@ def test_rewrapping_keeps_the_data_key() -> None:
     again = ring().rewrap(STUDY, wrapped, ring(1))
     assert again.wrapping_key_id != wrapped.wrapping_key_id
     assert ring(1).unwrap(World.PSEUDONYM, STUDY, again) == bytes(32)
+
+
+def test_a_key_that_this_user_may_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys.open_keys(tmp_path / "keys", create=True)
+
+    def refuse(*_: object) -> None:
+        raise PermissionError("no")
+
+    monkeypatch.setattr("os.open", refuse)
+    assert code_of(lambda: keys.open_keys(tmp_path / "keys")) == "key-permissions"

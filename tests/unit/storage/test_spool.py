@@ -502,3 +502,46 @@ def test_a_writer_asserts_its_alignment(
     finally:
         held.close()
         held.close()
+
+
+# Other processes
+
+
+def test_a_segment_closed_while_the_folder_is_listed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = bench.spool()
+    addresses = bench.append(spool, 2)
+    listed = spool._segments()
+    gone = listed[0].with_name("ef" * 16 + ".open")
+    monkeypatch.setattr(spool, "_segments", lambda: [*listed, gone])
+    spool.close()
+    assert bench.recover(spool) == ([0, 1], [])
+    assert spool.read(STUDY, addresses[0])
+
+
+def test_a_purge_while_a_segment_is_begun_is_waited_out(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = bench.spool()
+    begin = spool._begin
+    purges = iter([True, False])
+
+    def purged(study_key: str, stage: memoryview) -> object:
+        begun = begin(study_key, stage)
+        if next(purges, always):
+            spool.purge(study_key)
+        return begun
+
+    always = False
+    monkeypatch.setattr(spool, "_begin", purged)
+    (address,) = bench.append(spool, 1)
+    assert spool.read(STUDY, address)[1] == encoded(0)
+    spool.close_study(STUDY)
+    always = True
+    with pytest.raises(StorageError) as caught:
+        bench.append(spool, 1)
+    assert caught.value.code == "storage-failed"
+
+
+def test_an_empty_segment_is_not_kept(bench: Bench) -> None:
+    spool = bench.spool()
+    with pytest.raises(ValueError, match="length"):
+        spool.append(STUDY, metadata(b"x"), b"xy")
+    assert bench.files() == []
