@@ -34,6 +34,7 @@ _HEADER, _FOOTER = 76, 44
 _PANEL: Final = 372
 _CHART: Final = 170
 _FILLING_STEPS: Final = 3
+_DEEPER_MM: Final = 40.0  # more would be air and table
 _BACKGROUND: Final[Colour] = (10, 12, 16)
 _CARD: Final[Colour] = (21, 25, 33)
 _RULE: Final[Colour] = (52, 60, 74)
@@ -139,7 +140,7 @@ def _arranged(planes: Planes, size: tuple[int, int]) -> tuple[Views, int]:
             - _GAP
             - sum(s * max(v.size_mm[1] for v in row) for s, row in zip(scales, (upper, lower), strict=True))
         )
-        taller, deeper = taller + spare / 4 / scales[0], deeper + spare / 4 / scales[1]
+        taller, deeper = taller + spare / 4 / scales[0], min(deeper + spare / 4 / scales[1], _DEEPER_MM)
         views = planes.views(taller_mm=taller, deeper_mm=deeper)
     return views, _split((views.coronal, views.sagittal), views.axials, size)
 

@@ -29,6 +29,8 @@ Span = tuple[int, int]
 #: Lung window: centre and width, HU.
 LUNG_WINDOW: Final = (-600.0, 1500.0)
 _MARGIN_MM: Final = 18.0
+_BODY_HU: Final = -300
+_BODY_SHARE: Final = 0.05  # of the largest count along an axis: a table is less
 _SLAB_MM: Final = 2.0
 _LINE_PIXELS: Final = 2.0
 _FILL: Final = 0.16
@@ -86,7 +88,7 @@ class Planes:
         self._geometry = volume.geometry
         self._values, self._labels = canonical(volume.values, volume.geometry), canonical(labels, volume.geometry)
         self._spacing = canonical_axes(volume.geometry).spacing
-        self._spans, self._coronal_at, self._sagittal_at = _extent(self._labels, self._spacing)
+        self._spans, self._coronal_at, self._sagittal_at = _extent(self._labels, self._values, self._spacing)
         self._levels = sorted(spread_slices(self._labels, axials), reverse=True)
 
     def views(self, *, taller_mm: float = 0.0, deeper_mm: float = 0.0) -> Views:
@@ -150,26 +152,39 @@ def _place(geometry: VolumeGeometry, axis: int, at: int) -> str:
     return f"{_SIGNS[axis][int(millimetres >= 0)]} {abs(millimetres):.0f} mm"
 
 
-def _extent(labels: Array, spacing: tuple[float, float, float]) -> tuple[list[Span], int, int]:
-    """Span of the labels along z, y, x with a margin, and the y and x where most is labelled (else all, the middle)."""
-    _, height, width = labels.shape
-    present = np.zeros(len(labels), np.int64)
-    in_rows, in_columns = np.zeros(height, np.int64), np.zeros(width, np.int64)
-    for z, plane in enumerate(labels):
-        found = plane != 0
-        rows = np.count_nonzero(found, axis=1)
+def _extent(labels: Array, values: Array, spacing: tuple[float, float, float]) -> tuple[list[Span], int, int]:
+    """Spans along z, y, x with a margin, and the y and x to show.
+
+    Of the labels, where most is labelled; without any, of the body and its middle; without one, of everything.
+    """
+    counts = _counts(labels, 0)
+    found = bool(counts[0].any())
+    if not found:
+        counts = tuple(np.where(count > count.max() * _BODY_SHARE, count, 0) for count in _counts(values, _BODY_HU))
+    if not counts[0].any():
+        counts = tuple(np.ones(size, np.int64) for size in labels.shape)
+    spans = []
+    for count, step in zip(counts, spacing, strict=True):
+        where = np.flatnonzero(count)
+        margin = round(_MARGIN_MM / step)
+        spans.append((max(int(where[0]) - margin, 0), min(int(where[-1]) + margin + 1, len(count))))
+    if found:
+        return spans, int(counts[1].argmax()), int(counts[2].argmax())
+    return spans, sum(spans[1]) // 2, sum(spans[2]) // 2
+
+
+def _counts(array: Array, above: int) -> tuple[npt.NDArray[np.int64], ...]:
+    """Voxels above a value for each index of each axis."""
+    depth, height, width = array.shape
+    present, in_rows, in_columns = (np.zeros(size, np.int64) for size in (depth, height, width))
+    for z, plane in enumerate(array):
+        inside = plane > above
+        rows = np.count_nonzero(inside, axis=1)
         present[z] = rows.sum()
         if present[z]:
             in_rows += rows
-            in_columns += np.count_nonzero(found, axis=0)
-    if not present.any():
-        return [(0, size) for size in labels.shape], height // 2, width // 2
-    spans = []
-    for counts, step in zip((present, in_rows, in_columns), spacing, strict=True):
-        where = np.flatnonzero(counts)
-        margin = round(_MARGIN_MM / step)
-        spans.append((max(int(where[0]) - margin, 0), min(int(where[-1]) + margin + 1, len(counts))))
-    return spans, int(in_rows.argmax()), int(in_columns.argmax())
+            in_columns += np.count_nonzero(inside, axis=0)
+    return present, in_rows, in_columns
 
 
 def paint(view: View, size: tuple[int, int], colours: Mapping[int, Colour], window: tuple[float, float]) -> Picture:

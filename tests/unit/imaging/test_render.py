@@ -141,6 +141,16 @@ def test_views_do_not_depend_on_how_the_scan_was_stored() -> None:
         np.testing.assert_array_equal(first.labels, second.labels)
 
 
+def test_without_labels_the_body_is_shown() -> None:
+    values, labels = body()
+    wide = np.full((40, 160, 170), -1000, np.int16)
+    wide[:, 50:110, 40:110] = values
+    views = Planes(volume_of(wide), np.zeros(wide.shape, np.uint8), axials=3).views()
+    assert views.axials[0].values.shape == (50 + 2 * 18, 60 + 2 * 18)
+    assert views.coronal.values.shape == (40, 60 + 2 * 18)
+    assert labels.any()
+
+
 def test_levels_on_the_coronal_view_are_those_of_the_axial_ones() -> None:
     values, labels = body()
     for z in range(len(values)):
