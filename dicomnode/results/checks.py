@@ -19,7 +19,7 @@ from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
 from pydicom.multival import MultiValue
 from pydicom.uid import ExplicitVRLittleEndian
-from pydicom.valuerep import validate_value
+from pydicom.valuerep import PersonName, validate_value
 
 from dicomnode.encoded import Limits, check_budget
 from dicomnode.encoded.quiet import hushed
@@ -109,6 +109,8 @@ def _plain(value: object) -> object:
             for element in value
             if not element.tag.is_private and (plain := _plain(element.value)) is not None
         }
+    if isinstance(value, PersonName):
+        return str(value).rstrip("=^ ") or None  # empty components and groups at the end say nothing (PS3.5 6.2.1)
     if isinstance(value, int | float) or type(value).__name__ in {"DSdecimal"}:
         return float(value)  # type: ignore[arg-type]
     if isinstance(value, str | bytes) or not hasattr(value, "__iter__"):

@@ -19,7 +19,7 @@ SOURCE_IMAGE: Final = dcm("121322", "Source image for image processing operation
 COMMENT: Final = dcm("121106", "Comment")
 QUALITATIVE_EVALUATIONS: Final = CodedConcept("C0034375", "UMLS", "Qualitative Evaluations")  # TID 1500
 ENGLISH: Final = CodedConcept("en", "RFC5646", "English")
-TRUNCATED: Final = private("TRUNCATED", "Cut by the end of the scan")
+TRUNCATED: Final = private("TRUNCATED", "Cut by the scan or field of view")
 IMAGING_PROCEDURE: Final = sct("363679005", "Imaging procedure")
 #: Procedure Reported by the modality of the source (CID 100).
 PROCEDURES: Final = MappingProxyType(

@@ -77,6 +77,13 @@ def test_another_identity_is_caught(segmentation: Dataset, keyword: str, value: 
     assert caught.value.facts == {"attribute": keyword}
 
 
+@pytest.mark.parametrize("name", ["Müller^Jürgen^^", "Müller^Jürgen==", "Müller^Jürgen "])
+def test_delimiters_at_the_end_of_a_name_are_no_difference(segmentation: Dataset, name: str) -> None:
+    original = source()
+    original.PatientName = name
+    checks.prove_identity(segmentation, original)
+
+
 def test_another_request_of_a_report_is_caught(report: Dataset) -> None:
     report.ReferencedRequestSequence[0].RequestedProcedureID = "RP-8"
     with pytest.raises(StudyError, match="ReferencedRequestSequence"):

@@ -119,7 +119,7 @@ def test_truncation_and_caveats_stand_in_the_group() -> None:
         [
             item.ConceptCodeSequence[0].CodeMeaning
             for item in group.ContentSequence
-            if name(item) == "Cut by the end of the scan"
+            if name(item) == "Cut by the scan or field of view"
         ]
         for group in made
     ]
