@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -71,6 +72,16 @@ TRANSITIONS: Final = MappingProxyType(
     }
 )
 FINAL_STATES: Final = frozenset({WorkState.DONE, WorkState.REFUSED, WorkState.FAILED, WorkState.SUPERSEDED})
+
+
+#: Stages of a work that compute, and all stages, in their order.
+WORK_STAGES: Final = ("prepare", "infer", "encode")
+STAGES: Final = ("receive", *WORK_STAGES, "wait", "deliver")
+
+
+def stages_in_order(stages: Mapping[str, float]) -> dict[str, float]:
+    """Stage times in the order in which the stages follow each other."""
+    return {name: stages[name] for name in STAGES if name in stages}
 
 
 def check_transition(old: WorkState, new: WorkState) -> None:

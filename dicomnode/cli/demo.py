@@ -27,7 +27,7 @@ from dicomnode.imaging.phantom_series import ct_series
 from dicomnode.imaging.render import png
 from dicomnode.network.requestor import Requestor
 from dicomnode.service.status import read_studies
-from dicomnode.study import FINAL_STATES, WorkRow, WorkState
+from dicomnode.study import FINAL_STATES, WorkRow, WorkState, stages_in_order
 
 _QUIET_SECONDS = 3.0
 _WAIT_SECONDS = 900.0
@@ -183,7 +183,7 @@ def _wait(tree: Config, console: Console) -> WorkRow:
 def _show_stages(work: WorkRow, console: Console) -> None:
     table = Table("stage", "seconds", title=f"\nStages of model {work.key.model}", title_justify="left")
     table.columns[1].justify = "right"
-    for name, seconds in work.stages.items():
+    for name, seconds in stages_in_order(work.stages).items():
         table.add_row(name, f"{seconds:.1f}")
     console.print(table)
     for delivery in work.deliveries:

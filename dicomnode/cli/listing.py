@@ -12,7 +12,7 @@ from rich.table import Table
 from dicomnode.config import Config
 from dicomnode.errors import REASONS
 from dicomnode.service.status import read_studies
-from dicomnode.study import DeliveryState, StudyRow, WorkRow
+from dicomnode.study import DeliveryState, StudyRow, WorkRow, stages_in_order
 
 _COLOURS = {"done": "green", "refused": "yellow", "failed": "red", "superseded": "dim"}
 
@@ -58,7 +58,7 @@ def _work_json(work: WorkRow) -> dict[str, Any]:
         "facts": work.facts,
         "created_at": _time(work.created_at),
         "settled_at": _time(work.settled_at),
-        "stages": {name: round(seconds, 3) for name, seconds in work.stages.items()},
+        "stages": {name: round(seconds, 3) for name, seconds in stages_in_order(work.stages).items()},
         "deliveries": [
             {
                 "role": delivery.role.value,
@@ -81,7 +81,7 @@ def _cells(row: StudyRow, work: WorkRow | None) -> tuple[str, ...]:
         return (*first, "", "receiving", "", "")
     colour = _COLOURS.get(work.state.value, "cyan")
     state = f"[{colour}]{work.state.value}[/]" + (f"\n{work.reason}" if work.reason else "")
-    stages = "\n".join(f"{name} {seconds:.1f} s" for name, seconds in work.stages.items())
+    stages = "\n".join(f"{name} {seconds:.1f} s" for name, seconds in stages_in_order(work.stages).items())
     model = f"{work.key.model} (revision {work.key.revision})"
     return (*first, model, state, stages, _deliveries(work))
 

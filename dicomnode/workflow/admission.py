@@ -6,11 +6,12 @@ Everything here is idempotent: a node that was killed anywhere in it does the sa
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any
 
 from dicomnode.events import Emit
 from dicomnode.storage.ledger import Ledger
-from dicomnode.study import FINAL_STATES, WorkKey, WorkRow, WorkState, input_digest
+from dicomnode.study import FINAL_STATES, WORK_STAGES, WorkKey, WorkRow, WorkState, input_digest
 from dicomnode.workflow.ports import Clock, Queue
 
 _UNTOUCHABLE = FINAL_STATES | {WorkState.DELIVERING}
@@ -83,6 +84,7 @@ class Admission:
 
     def release(self, study_key: str) -> None:
         """Queue the delivery of every finished work of the latest revision, if that is settled."""
+        released: list[WorkKey] = []
         with self._ledger.transaction() as connection:
             latest = self._ledger.latest_revision(study_key, connection=connection)
             study = self._ledger.study(study_key, connection=connection)
@@ -91,6 +93,9 @@ class Admission:
             for work in study.works:
                 if work.state is WorkState.READY and work.key.revision == latest.revision:
                     self._deliver(connection, work.key)
+                    released.append(work.key)
+        for key in released:
+            self._emit("work.released", work=key.workflow_id, destinations=len(self._destinations))
 
     def reconcile(self) -> None:
         """Release every work that is ready: a crash may have come between its end and its release."""
@@ -99,11 +104,20 @@ class Admission:
 
     def _deliver(self, connection: Any, key: WorkKey) -> None:
         now = self._clock()
+        self._record_wait(connection, key, now)
         self._ledger.set_work_state(key, WorkState.DELIVERING, at=now, connection=connection)
         for destination in self._destinations:
             self._queue.enqueue_delivery(connection, key, destination, 1, 0.0)
         if not self._destinations:
             self._ledger.set_work_state(key, WorkState.DONE, at=now, connection=connection)
+
+    def _record_wait(self, connection: Any, key: WorkKey, now: datetime) -> None:
+        """Seconds for which finished results waited until the study was surely whole."""
+        work = self._ledger.work(key, connection=connection)
+        if work is not None:
+            busy = sum(seconds for name, seconds in work.stages.items() if name in WORK_STAGES)
+            waited = max((now - work.created_at).total_seconds() - busy, 0.0)
+            self._ledger.record_stage(key, "wait", waited, connection=connection)
 
     def _open(self, connection: Any, study_key: str) -> int | None:
         """Number of a newly opened revision, or None where the input has one."""
@@ -121,6 +135,8 @@ class Admission:
         for model in self._models:
             key = WorkKey(study_key=study_key, revision=revision, model=model)
             self._ledger.create_work(key, digest, now, connection=connection)
+            received = max(row.received_at for row in rows) - min(row.received_at for row in rows)
+            self._ledger.record_stage(key, "receive", received.total_seconds(), connection=connection)
             self._queue.enqueue_work(connection, key)
         return revision
 

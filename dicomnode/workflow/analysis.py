@@ -228,7 +228,8 @@ class Analyst:
             mode="json", include={"station_name", "institution_name"}
         )
         changing = json.dumps(
-            [input_digest, algorithm.digest, algorithm.engine, __version__, _GENERATION, settings], sort_keys=True
+            [input_digest, algorithm.digest, self._engine.info.fingerprint, __version__, _GENERATION, settings],
+            sort_keys=True,
         )
         whole = hashlib.sha256(changing.encode()).hexdigest()
 

@@ -6,7 +6,7 @@ try are those of the first.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from dicomnode.config import DeliverySection
@@ -71,18 +71,28 @@ class Delivery:
         NodeError
             When the ledger cannot be read or written: the caller tries again.
         """
+        self._emit("delivery.begun", work=key.workflow_id, destination=destination, attempt=number)
+        try:
+            self._send(key, destination)
+        except NodeError as error:
+            self._emit("delivery.failed", level="error", work=key.workflow_id, reason=error.code)
+        except Exception as error:  # noqa: BLE001 - the border: it is tried again, and told without its text
+            self._report("deliver", error)
+        self._go_on(queue, key, destination, number)
+
+    def _send(self, key: WorkKey, destination: str) -> None:
+        began = self._clock()
         waiting = self._waiting(key, destination)
         peer = self._destinations.get(destination)
-        if waiting and peer is not None:
-            objects = [self._load(key, row) for row in waiting]
-            for outcome in peer.store(objects):
-                self._record(key, destination, outcome)
-        elif waiting:
+        if peer is None:  # the configuration no longer names it
             for row in waiting:
                 self._write(
                     row.result_id, destination, state=DeliveryState.REFUSED, status=None, reason="config-invalid"
                 )
-        self._go_on(queue, key, destination, number)
+        elif waiting:
+            for outcome in peer.store([self._load(key, row) for row in waiting]):
+                self._record(key, destination, outcome)
+            self._ledger.record_stage(key, "deliver", max((self._clock() - began).total_seconds(), 0.0))
 
     def _waiting(self, key: WorkKey, destination: str) -> list[DeliveryRow]:
         rows = self._ledger.deliveries(key)
@@ -111,28 +121,34 @@ class Delivery:
         )
 
     def _go_on(self, queue: Queue, key: WorkKey, destination: str, number: int) -> None:
-        now = self._clock()
         with self._ledger.transaction() as connection:
-            rows = self._ledger.deliveries(key, connection=connection)
-            work = self._ledger.work(key, connection=connection)
-            if work is None or work.state is not WorkState.DELIVERING:
-                return
-            left = [row for row in rows if row.state is DeliveryState.WAITING]
-            if any(row.destination == destination for row in left):
-                if (now - work.created_at).total_seconds() < self._settings.give_up_seconds:
-                    delay = wait_before(number + 1, self._settings)
-                    queue.enqueue_delivery(connection, key, destination, number + 1, delay)
-                    return
-                self._ledger.set_work_state(key, WorkState.FAILED, at=now, reason="timeout", connection=connection)
-            elif not left:
-                self._finish(connection, key, rows)
+            ended = self._decide(connection, queue, key, destination, number)
+        if ended is not None:
+            level = "info" if ended[0] is WorkState.DONE else "error"
+            self._emit("work.ended", level=level, work=key.workflow_id, state=ended[0].value, reason=ended[1])
 
-    def _finish(self, connection: Any, key: WorkKey, rows: Sequence[DeliveryRow]) -> None:
+    def _decide(
+        self, connection: Any, queue: Queue, key: WorkKey, destination: str, number: int
+    ) -> tuple[WorkState, str | None] | None:
+        """What follows a try: the next one, or the end of the work with its reason; None while anything is open."""
+        now = self._clock()
+        rows = self._ledger.deliveries(key, connection=connection)
+        work = self._ledger.work(key, connection=connection)
+        if work is None or work.state is not WorkState.DELIVERING:
+            return None
+        waiting = {row.destination for row in rows if row.state is DeliveryState.WAITING}
+        too_old = (now - work.created_at).total_seconds() >= self._settings.give_up_seconds
+        if destination in waiting and not too_old:
+            delay = wait_before(number + 1, self._settings)
+            queue.enqueue_delivery(connection, key, destination, number + 1, delay)
+            return None
+        if waiting - {destination}:
+            return None  # another destination still tries; it ends the work
         refused = [row for row in rows if row.state is DeliveryState.REFUSED]
-        state = WorkState.FAILED if refused else WorkState.DONE
-        reason = refused[0].reason if refused else None
-        self._ledger.set_work_state(key, state, at=self._clock(), reason=reason, connection=connection)
-        self._emit("work.ended", work=key.workflow_id, state=state.value, reason=reason)
+        reason = "timeout" if waiting else refused[0].reason if refused else None
+        state = WorkState.DONE if reason is None else WorkState.FAILED
+        self._ledger.set_work_state(key, state, at=now, reason=reason, connection=connection)
+        return state, reason
 
 
 def outgoing(result_id: str, part10: bytes) -> OutgoingObject:

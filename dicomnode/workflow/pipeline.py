@@ -15,11 +15,10 @@ from dbos import DBOS, DBOSClient, EnqueueOptions
 from dbos._serialization import Serializer
 from sqlalchemy.engine import Engine
 
-from dicomnode.study import WorkKey
+from dicomnode.study import WORK_STAGES, WorkKey
 
 #: Raised only when steps change so that a half-done workflow of the old kind could not go on.
 WORKFLOW_SCHEMA: Final = "1"
-STAGES: Final = ("prepare", "infer", "encode")
 _NAME: Final = "dicomnode"
 _WORK: Final = "work"
 _DELIVERY: Final = "delivery"
@@ -109,7 +108,7 @@ class DurableQueue:
 
         @DBOS.workflow(name=_WORK, max_recovery_attempts=10)
         def work(study_key: str, revision: int, model: str) -> bool:
-            return all(stage(name, study_key, revision, model) for name in STAGES)
+            return all(stage(name, study_key, revision, model) for name in WORK_STAGES)
 
         @DBOS.workflow(name=_DELIVERY, max_recovery_attempts=1000)
         def delivery(study_key: str, revision: int, model: str, destination: str, number: int) -> None:

@@ -139,6 +139,7 @@ class Stages:
             self._rooms.ledger.set_work_state(key, WorkState.SUPERSEDED, at=self._clock())
             return False
         self._rooms.ledger.set_work_state(key, state, at=self._clock())
+        self._emit("stage.begun", work=key.workflow_id, stage=stage)
         began = self._monotonic()
         going_on = {"prepare": self._prepare, "infer": self._infer, "encode": self._encode}[stage](key, work)
         seconds = self._monotonic() - began
@@ -150,11 +151,11 @@ class Stages:
         ours = not isinstance(error, StudyError)
         state = WorkState.FAILED if ours else WorkState.REFUSED
         level = "error" if ours else "warning"
-        self._emit(f"work.{state.value}", level=level, work=key.workflow_id, model=key.model, reason=error.code)
         try:
             self._rooms.ledger.set_work_state(key, state, at=self._clock(), reason=error.code, facts=dict(error.facts))
         except NodeError as second:
             self._emit("ledger.failed", level="error", work=key.workflow_id, reason=second.code)
+        self._emit(f"work.{state.value}", level=level, work=key.workflow_id, model=key.model, reason=error.code)
 
     # prepare -----------------------------------------------------------------------------------------------------
 
