@@ -143,7 +143,9 @@ def _remarks(findings: Findings, maker: GroupMaker) -> list[str]:
     remarks = [NOT_REVIEWED]
     if findings.algorithm.research_only:
         remarks.append(RESEARCH_ONLY)
-    remarks.extend(f"{segment.label}: not found." for segment in findings.segments if not maker.found(segment.number))
+    remarks.extend(
+        f"{segment.label} was not found." for segment in findings.segments if not maker.found(segment.number)
+    )
     remarks.extend(findings.remarks)
     return list(dict.fromkeys(remarks))
 

@@ -92,7 +92,7 @@ def test_one_segment_missing_is_said_and_numbers_stay_without_a_gap() -> None:
     objects = encoded(material.input_for(labels=labels))
     segmentation, report = objects[ResultRole.SEGMENTATION], objects[ResultRole.REPORT]
     assert [(item.SegmentNumber, item.SegmentLabel) for item in segmentation.SegmentSequence] == [(1, "Left lung")]
-    assert "Right lung: not found." in {item.get("TextValue") for item in _items(report)}
+    assert "Right lung was not found." in {item.get("TextValue") for item in _items(report)}
     tracked = {item.TextValue for item in _items(report) if _name(item) == "Tracking Identifier"}
     assert tracked == {"Left lung", "Both lungs"}
 
