@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import Final
 
@@ -30,6 +30,7 @@ HEADER_BYTES: Final = _HEADER.size
 MINIMUM_ALIGNMENT: Final = 512
 MAXIMUM_ALIGNMENT: Final = 1024 * 1024
 _MAXIMUM_METADATA: Final = 64 * 1024
+_METADATA_FIELDS: Final = tuple(field.name for field in fields(RecordMetadata))
 METADATA_TAIL: Final = _MAXIMUM_METADATA + _TRAILER.size
 
 
@@ -141,7 +142,8 @@ def parse_prefix(data: Buffer, segment_id: str) -> Prefix | None:
 
 def pack_metadata(metadata: RecordMetadata) -> bytes:
     """End of a record's plaintext: metadata as JSON, then its length."""
-    plain = {**asdict(metadata), "received_at": metadata.received_at.isoformat()}
+    plain = {name: getattr(metadata, name) for name in _METADATA_FIELDS}
+    plain["received_at"] = metadata.received_at.isoformat()
     encoded = json.dumps(plain, separators=(",", ":"), sort_keys=True).encode()
     if len(encoded) > _MAXIMUM_METADATA:
         raise ValueError("the metadata of a record are too long")

@@ -13,25 +13,27 @@ depends_on = None
 
 def upgrade() -> None:
     """Create the tables."""
+    _create_keys()
+    _create_index()
+    _create_works()
+    _create_stages()
+    _create_results()
+    _create_rest()
+
+
+def _create_keys() -> None:
     op.create_table(
-        "node_issued",
-        sa.Column("result_key", sa.String(length=64), nullable=False),
-        sa.Column("issued_at", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("result_key", name=op.f("pk_node_issued")),
-    )
-    op.create_table(
-        "node_quarantine",
-        sa.Column("id", sa.Integer(), nullable=False),
+        "node_wrapped_key",
         sa.Column("study_key", sa.String(length=64), nullable=False),
-        sa.Column("what", sa.String(length=64), nullable=False),
-        sa.Column("reason", sa.String(length=64), nullable=False),
-        sa.Column("at", sa.BigInteger(), nullable=False),
-        sa.Column("segment_id", sa.String(length=64), nullable=True),
-        sa.Column("number", sa.Integer(), nullable=True),
-        sa.Column("position", sa.BigInteger(), nullable=True),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_node_quarantine")),
+        sa.Column("world", sa.String(length=16), nullable=False),
+        sa.Column("wrapping_key_id", sa.LargeBinary(), nullable=False),
+        sa.Column("key_id", sa.LargeBinary(), nullable=False),
+        sa.Column("wrapped", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("study_key", "world", name=op.f("pk_node_wrapped_key")),
     )
-    op.create_index(op.f("ix_node_quarantine_study_key"), "node_quarantine", ["study_key"], unique=False)
+
+
+def _create_index() -> None:
     op.create_table(
         "node_study",
         sa.Column("study_key", sa.String(length=64), nullable=False),
@@ -42,23 +44,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("study_key", name=op.f("pk_node_study")),
     )
     op.create_index(op.f("ix_node_study_last_received_at"), "node_study", ["last_received_at"], unique=False)
-    op.create_table(
-        "node_vault",
-        sa.Column("study_key", sa.String(length=64), nullable=False),
-        sa.Column("series_key", sa.String(length=64), nullable=False),
-        sa.Column("revision", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("sealed", sa.LargeBinary(), nullable=False),
-        sa.PrimaryKeyConstraint("study_key", "series_key", "revision", name=op.f("pk_node_vault")),
-    )
-    op.create_table(
-        "node_wrapped_key",
-        sa.Column("study_key", sa.String(length=64), nullable=False),
-        sa.Column("world", sa.String(length=16), nullable=False),
-        sa.Column("wrapping_key_id", sa.LargeBinary(), nullable=False),
-        sa.Column("key_id", sa.LargeBinary(), nullable=False),
-        sa.Column("wrapped", sa.LargeBinary(), nullable=False),
-        sa.PrimaryKeyConstraint("study_key", "world", name=op.f("pk_node_wrapped_key")),
-    )
     op.create_table(
         "node_instance",
         sa.Column("segment_id", sa.String(length=64), nullable=False),
@@ -82,6 +67,9 @@ def upgrade() -> None:
         ["study_key", "instance_key", "state"],
         unique=False,
     )
+
+
+def _create_works() -> None:
     op.create_table(
         "node_revision",
         sa.Column("study_key", sa.String(length=64), nullable=False),
@@ -112,6 +100,26 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("study_key", "revision", "model", name=op.f("pk_node_work")),
     )
     op.create_index(op.f("ix_node_work_state"), "node_work", ["state"], unique=False)
+
+
+def _create_stages() -> None:
+    op.create_table(
+        "node_stage",
+        sa.Column("study_key", sa.String(length=64), nullable=False),
+        sa.Column("revision", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("model", sa.String(length=64), nullable=False),
+        sa.Column("stage", sa.String(length=32), nullable=False),
+        sa.Column("seconds", sa.Float(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["study_key", "revision", "model"],
+            ["node_work.study_key", "node_work.revision", "node_work.model"],
+            name=op.f("fk_node_stage_node_work"),
+        ),
+        sa.PrimaryKeyConstraint("study_key", "revision", "model", "stage", name=op.f("pk_node_stage")),
+    )
+
+
+def _create_results() -> None:
     op.create_table(
         "node_result",
         sa.Column("result_id", sa.String(length=128), nullable=False),
@@ -134,20 +142,6 @@ def upgrade() -> None:
         op.f("ix_node_result_study_key_revision_model"), "node_result", ["study_key", "revision", "model"], unique=False
     )
     op.create_table(
-        "node_stage",
-        sa.Column("study_key", sa.String(length=64), nullable=False),
-        sa.Column("revision", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("model", sa.String(length=64), nullable=False),
-        sa.Column("stage", sa.String(length=32), nullable=False),
-        sa.Column("seconds", sa.Float(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["study_key", "revision", "model"],
-            ["node_work.study_key", "node_work.revision", "node_work.model"],
-            name=op.f("fk_node_stage_node_work"),
-        ),
-        sa.PrimaryKeyConstraint("study_key", "revision", "model", "stage", name=op.f("pk_node_stage")),
-    )
-    op.create_table(
         "node_delivery",
         sa.Column("result_id", sa.String(length=128), nullable=False),
         sa.Column("destination", sa.String(length=64), nullable=False),
@@ -160,3 +154,33 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("result_id", "destination", name=op.f("pk_node_delivery")),
     )
     op.create_index(op.f("ix_node_delivery_state"), "node_delivery", ["state"], unique=False)
+
+
+def _create_rest() -> None:
+    op.create_table(
+        "node_issued",
+        sa.Column("result_key", sa.String(length=64), nullable=False),
+        sa.Column("issued_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("result_key", name=op.f("pk_node_issued")),
+    )
+    op.create_table(
+        "node_quarantine",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("study_key", sa.String(length=64), nullable=False),
+        sa.Column("what", sa.String(length=64), nullable=False),
+        sa.Column("reason", sa.String(length=64), nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("segment_id", sa.String(length=64), nullable=True),
+        sa.Column("number", sa.Integer(), nullable=True),
+        sa.Column("position", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_node_quarantine")),
+    )
+    op.create_index(op.f("ix_node_quarantine_study_key"), "node_quarantine", ["study_key"], unique=False)
+    op.create_table(
+        "node_vault",
+        sa.Column("study_key", sa.String(length=64), nullable=False),
+        sa.Column("series_key", sa.String(length=64), nullable=False),
+        sa.Column("revision", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("sealed", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("study_key", "series_key", "revision", name=op.f("pk_node_vault")),
+    )
