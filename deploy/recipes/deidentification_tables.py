@@ -7,16 +7,19 @@ tables/README names. Needs highdicom (for the attribute types) and dciodvfy (for
 from __future__ import annotations
 
 import csv
+import importlib
 import json
+import pkgutil
 import re
 import shutil
-import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from enum import EnumMeta
 from importlib import resources
 from pathlib import Path
 
+import highdicom
 from pydicom.datadict import DicomDictionary, keyword_for_tag
 
 TABLES = Path(__file__).resolve().parents[2] / "dicomnode" / "deidentification" / "tables"
@@ -44,7 +47,7 @@ CONTENT_OPTIONS = {
 }
 #: Rows of edition 2025c that 2024e lacks.
 ADDED = (("00102161", "X", ""), ("00102162", "X", ""))
-TEXT_VRS = frozenset({"LO", "LT", "SH", "ST", "UT", "UC", "UR", "PN", "AE", "CS"})
+TEXT_VRS = frozenset({"LO", "LT", "SH", "ST", "UT", "UC", "UR", "PN", "AE", "CS", "DS", "IS", "AS", "DA", "DT", "TM"})
 #: Parts of a coded concept: the engine treats the concept as a whole.
 CODE_KEYWORDS = frozenset(
     {
@@ -59,6 +62,7 @@ CODE_KEYWORDS = frozenset(
     }
 )
 #: Strings of constants of a program, from zero byte to zero byte, that have the form of a term.
+CODE_STRING = re.compile(r"[A-Z][A-Z0-9_ ]{1,15}")
 TERM = re.compile(rb"(?<=\x00)[A-Z][A-Z0-9_ ]{1,14}[A-Z0-9](?=\x00)")
 
 
@@ -139,10 +143,17 @@ def types(keywords: set[str]) -> Iterator[tuple[str, str, str, str]]:
 
 
 def terms() -> Iterator[tuple[str]]:
-    """Terms that dciodvfy knows: the defined and enumerated terms of Code Strings, and a few strings more."""
+    """Terms that dciodvfy, DCMTK and highdicom know: the defined and enumerated terms of Code Strings, and a few more."""
     program = shutil.which("dciodvfy") or sys.exit("needs dciodvfy (dicom3tools)")
-    for text in TERM.findall(Path(program).read_bytes()):
-        yield (text.decode(),)
+    libraries = sorted(Path("/usr/lib").glob("*/libdcm*.so.*"))
+    for path in (Path(program), *libraries):
+        for text in TERM.findall(path.read_bytes()):
+            yield (text.decode(),)
+    for module in pkgutil.walk_packages(highdicom.__path__, "highdicom."):
+        if module.name.endswith("enum"):
+            for kind in vars(importlib.import_module(module.name)).values():
+                if isinstance(kind, EnumMeta):
+                    yield from ((str(member.value),) for member in kind if CODE_STRING.fullmatch(str(member.value)))
 
 
 def main(facts: Path) -> None:

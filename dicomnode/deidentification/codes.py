@@ -71,7 +71,7 @@ _FORMS: Final = MappingProxyType(
 _VERSION: Final = re.compile(r"[0-9][0-9./\-]{0,15}")
 _RESOURCE: Final = frozenset({"DCMR", "SDM", "FMA", "UCUM", "NCIT", "LN"})
 _CONTEXT: Final = re.compile(r"CID ?\d{1,6}|\d{1,6}")
-_GROUP_VERSION: Final = re.compile(r"(19|20)\d{6}(\d{6})?")
+_GROUP_VERSION: Final = re.compile(r"(19|20)\d{6}(\d{6}(\.\d{1,6})?)?")
 
 
 class Code(NamedTuple):

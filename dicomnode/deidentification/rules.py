@@ -158,7 +158,6 @@ _CODE: Final = _tags(
     "CodeMeaning",
     "CodingSchemeDesignator",
     "CodingSchemeVersion",
-    "MappingResource",
     "ContextGroupVersion",
     "ContextIdentifier",
 )

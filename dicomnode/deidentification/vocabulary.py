@@ -16,7 +16,7 @@ _TECHNICAL: Final = re.compile(
     r"\d{1,4}([.,]\d{1,3})?(mm|cm|ms|kv|kvp|ma|mas|mgy|gy|ml|hu|%|mhz|hz|sec|t|s|d|w)|[bhijqud][rvfslu]?\d{2}[a-z]?|fc\d{2}|t[12]w?|b\d{1,4}|[ctls]\d{1,2}|te\d{1,3}|tr\d{1,4}|x\d|\dx"
 )
 _TOKEN: Final = re.compile(r"[^\W_]+(?:[.,]\d+[^\W_]*)?%?")
-_TERM_TOKEN: Final = re.compile(r"[A-Z]{1,2}|\d{1,2}|\d{1,2}[A-Z]|[A-Z]\d{1,2}")
+_TERM_TOKEN: Final = re.compile(r"[A-Z]{1,2}|\d{1,4}|\d{1,2}[A-Z]|[A-Z]\d{1,2}")
 
 
 def _read(name: str) -> list[str]:
