@@ -186,12 +186,21 @@ class Scan:
             if found is None:
                 later = self._reader.search(self._key, self._offset, self._number)
                 if later is None:
-                    if self._reader.claimed_prefix(self._offset) is not None:
-                        yield self._damage("damaged" if self._reader.closed else "torn")
                     break
                 yield from self._skip_to(*later)
-        if self._reader.closed and not self._closed:
-            yield self._damage("not-closed")
+        if not self._closed:
+            yield from self._end()
+            if self._reader.closed:
+                yield self._damage("not-closed")
+
+    def _end(self) -> Iterator[Damage]:
+        """What is to be said where no record follows: a record that the index knows was whole once."""
+        if self._number < self._known:
+            while self._number < self._known:
+                yield self._damage("damaged")
+                self._number += 1
+        elif self._reader.claimed_prefix(self._offset) is not None:
+            yield self._damage("damaged" if self._reader.closed else "torn")
 
     def _take(self, prefix: segment.Prefix) -> Found | bool | None:
         """The record at the place: Found, True (nothing new), or None if it is not valid."""

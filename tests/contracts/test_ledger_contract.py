@@ -382,3 +382,11 @@ def test_a_result_is_issued_once(ledger: Ledger) -> None:
     assert ledger.issue_time("key", at(1)) == at(1)
     assert ledger.issue_time("key", at(2)) == at(1)
     assert ledger.issue_time("other", at(3)) == at(3)
+
+
+def test_studies_whose_input_is_not_settled(ledger: Ledger) -> None:
+    ledger.record_instances([row(0), row(0, study_key=OTHER_STUDY, segment="s1")])
+    ledger.open_revision(STUDY, "digest", at(1))
+    assert set(ledger.open_studies()) == {(STUDY, at(0)), (OTHER_STUDY, at(0))}
+    ledger.settle(STUDY, 1, at(2))
+    assert ledger.open_studies() == ((OTHER_STUDY, at(0)),)

@@ -382,6 +382,18 @@ def test_what_the_index_knows_is_not_read_again(bench: Bench) -> None:
     assert found == [2, 3]
 
 
+@pytest.mark.parametrize("into", [0, 5000])
+def test_an_end_that_the_index_knows_is_damaged_not_torn(bench: Bench, into: int) -> None:
+    spool = bench.spool()
+    addresses = bench.append(spool, 4, size=9000)
+    os.truncate(bench.files()[0], addresses[2].offset + into)
+    for known in (2, 3, 4):
+        damages: list[Damage] = []
+        assert list(spool.recover(known=lambda _, known=known: known, on_damage=damages.append)) == []  # type: ignore[misc]
+        lost = [("damaged", number) for number in range(2, known)]
+        assert [(each.kind, each.number) for each in damages] == (lost or ([("torn", 2)] if into else []))
+
+
 def test_the_index_is_rebuilt_from_the_segments(bench: Bench, tmp_path: Path) -> None:
     def row(study_key: str, address: RecordAddress, found: RecordMetadata) -> InstanceRow:
         return InstanceRow(
@@ -545,3 +557,13 @@ def test_an_empty_segment_is_not_kept(bench: Bench) -> None:
     with pytest.raises(ValueError, match="length"):
         spool.append(STUDY, metadata(b"x"), b"xy")
     assert bench.files() == []
+
+
+def test_space_can_be_asked_for_before_an_association_is_let_in(bench: Bench) -> None:
+    free = [3000]
+    spool = bench.spool(free_bytes=lambda: free[0], minimum_free_bytes=3000)
+    spool.check_space()
+    free[0] -= 1
+    with pytest.raises(StorageError) as caught:
+        spool.check_space()
+    assert caught.value.code == "storage-full"
