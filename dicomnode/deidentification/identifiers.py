@@ -5,6 +5,7 @@ Pure. Collected from every Data Set of the object, nested ones included; never l
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
@@ -80,6 +81,10 @@ _STOP: Final = frozenset(
     ]
 )
 _SHORT_NAME: Final = 3
+_LONG_NAME: Final = 5
+_LONG_CODE: Final = 8
+_PHONE: Final = 7
+_DIGITS: Final = re.compile(r"\d{6,}")
 _SHORT_IDEOGRAPHIC: Final = 2
 _FIRST_IDEOGRAPH: Final = 0x2E80
 _SHORT_NUMBER: Final = 6
@@ -114,20 +119,24 @@ class Identifiers:
         return self.names | self.short
 
     def hit(self, text: str) -> bool:
-        """Whether a text holds an identifier."""
+        """Whether a text holds an identifier; words that are technical prove nothing."""
         folded = text.casefold().strip()
-        if folded in self.short or any(name in folded and _is_word(name, text) for name in self.names):
+        if folded in self.short or any(holds(folded, code) for code in self.codes):
             return True
-        return any(holds(folded, code) for code in self.codes) or any(date in folded for date in self.dates)
+        if any(date in folded for date in self.dates):
+            return True
+        return any(self._names(word) for word in split_words(text) if not is_common(word))
 
-
-def _is_word(name: str, text: str) -> bool:
-    """Whether a name that stands in a text is a word of it; where no spaces are written, it need not be."""
-    return name in split_words(text) or any(ord(char) >= _FIRST_IDEOGRAPH for char in name)
+    def _names(self, word: str) -> bool:
+        if word in self.names:
+            return True
+        return any(name in word for name in self.names if len(name) >= _LONG_NAME or ord(name[0]) >= _FIRST_IDEOGRAPH)
 
 
 def holds(text: str, code: str) -> bool:
-    """Whether `code` stands in `text` with no letter or digit beside it."""
+    """Whether `code` stands in `text`: a long one anywhere, a shorter one with no letter or digit beside it."""
+    if len(code) >= _LONG_CODE and code in text:
+        return True
     start = text.find(code)
     while start >= 0:
         end = start + len(code)
@@ -193,13 +202,18 @@ class _Found:
         self.dates: set[str] = set()
 
     def add_names(self, values: Iterable[str]) -> None:
-        """Every component of every group of a person name (PS3.5 6.2.1)."""
+        """Every component of every group of a person name (PS3.5 6.2.1), and what users are called after them."""
         for value in values:
-            for word in split_words(value.replace("^", " ").replace("=", " ")):
-                if word in _STOP or (len(word) < 2 and word.isascii()):
-                    continue
-                least = _SHORT_NAME if word.isascii() else _SHORT_IDEOGRAPHIC
-                (self.names if len(word) >= least and not word.isdigit() else self.short).add(word)
+            for group in value.split("="):
+                words = [word for word in split_words(group.replace("^", " ")) if word not in _STOP]
+                for word in (*words, *_user_names(words)):
+                    self._add_name(word)
+
+    def _add_name(self, word: str) -> None:
+        if len(word) < 2 and word.isascii():
+            return
+        least = _SHORT_NAME if word.isascii() else _SHORT_IDEOGRAPHIC
+        (self.names if len(word) >= least and not word.isdigit() else self.short).add(word)
 
     def add_codes(self, values: Iterable[str]) -> None:
         """Whole values: long ones are searched, short ones compared."""
@@ -210,6 +224,10 @@ class _Found:
                 continue
             long = _SHORT_NUMBER if folded.replace("-", "").isdigit() else _SHORT_CODE
             (self.codes if plain >= long else self.short).add(folded)
+            self.codes.update(_DIGITS.findall(folded))
+            digits = "".join(char for char in folded if char.isdigit())
+            if len(digits) >= _PHONE:
+                self.codes.add(digits)
 
     def frozen(self) -> Identifiers:
         """What was gathered."""
@@ -219,3 +237,12 @@ class _Found:
             short=frozenset(self.short),
             dates=frozenset(self.dates),
         )
+
+
+def _user_names(words: list[str]) -> list[str]:
+    """Family and given name written together, and with initials."""
+    if len(words) < 2 or not (words[0].isascii() and words[1].isascii()):
+        return []
+    family, given = words[0], words[1]
+    whole = [family + given, given + family]
+    return whole if len(family) < _SHORT_NAME else [*whole, given[0] + family, family + given[0]]

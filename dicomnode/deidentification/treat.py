@@ -10,6 +10,7 @@ from typing import Final
 
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
 
@@ -36,6 +37,7 @@ _SUSPICIOUS: Final = re.compile(
     r"@|://|\^|=|\d{7}|\b(19|20)\d\d[-/.]\d|\b(dr|mr|mrs|ms|prof|patient|name|mrn|dob)\b", re.IGNORECASE
 )
 _LIMITS: Final = MappingProxyType({"SH": 16, "LO": 64, "CS": 16, "AE": 16, "ST": 1024, "LT": 10240})
+_MEASURED: Final = 8  # more values than an identifier has
 _SHORTEST_TEXT: Final = 4
 _PIXEL_DATA: Final = 0x7FE00010
 _UID: Final = re.compile(r"[0-9.]{1,64}")
@@ -120,7 +122,9 @@ class Treater:
     def _is_identifier(self, element: Element, vr: str) -> bool:
         """Whether a number is one of the source's identifiers, as where an accession number serves as Series Number."""
         codes_of_source = self._identifiers.codes
-        return bool(codes_of_source) and any(value in codes_of_source for value in texts(element, vr, ASCII))
+        if not codes_of_source or (isinstance(element.value, MultiValue) and len(element.value) > _MEASURED):
+            return False
+        return any(value in codes_of_source for value in texts(element, vr, ASCII))
 
     def uid(self, old: str) -> str:
         """Pseudonym of a UID, remembered for the way back."""
@@ -148,7 +152,7 @@ class Treater:
     def _verbatim(self, value: str) -> str | None:
         if _SUSPICIOUS.search(value):
             return None
-        return value if is_common(value) or not self._identifiers.hit(value) else None
+        return value if not self._identifiers.hit(value) or is_common(value) else None
 
     def _clean(self, value: str) -> str | None:
         return cleaned(value, self._identifiers.words) or None

@@ -127,6 +127,8 @@ def is_number(element: Element, vr: str) -> bool:
     value = element.value
     if isinstance(value, bytes) and not _NUMBERS.fullmatch(value):
         return False
+    if isinstance(value, MultiValue) and all(isinstance(item, int | float) for item in value):
+        return True
     parts = texts(element, vr, ASCII)
     return all(SYNTAX[vr].fullmatch(part) for part in parts if part)
 
