@@ -238,6 +238,7 @@ class Acceptor:
         while not clean and time.monotonic() < deadline:
             self._sweep()
             clean = self._open.wait_for_none(deadline)
+        self._server.shut_waiting()
         for association in self._server.active_associations:
             self._end(association)
         self._sweep()

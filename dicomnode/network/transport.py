@@ -107,6 +107,14 @@ class Server(ThreadedAssociationServer):  # type: ignore[misc]
         self.emit("connection.refused", level="warning", address=address, connections=count)
         return False
 
+    def shut_waiting(self) -> None:
+        """End the connections that have no association object yet; what they become finds its socket closed."""
+        with self._lock:
+            waiting = [request for request, entry in self._waiting.items() if entry[1] is None]
+        for request in waiting:
+            with suppress(OSError):
+                request.shutdown(socket.SHUT_RDWR)
+
     def _is_waiting(self, association: Association | None) -> bool:
         if association is None or association.ident is None:
             return True
@@ -126,11 +134,12 @@ class Server(ThreadedAssociationServer):  # type: ignore[misc]
 
 def shut(transport: AssociationSocket) -> None:
     """Shut the socket down and close it; pynetdicom leaves it open where the peer was gone already."""
-    if transport.socket is None:
+    connection = transport.socket  # another thread may take it away
+    if connection is None:
         return
     with suppress(OSError):
-        transport.socket.shutdown(socket.SHUT_RDWR)
-    transport.socket.close()
+        connection.shutdown(socket.SHUT_RDWR)
+    connection.close()
 
 
 def receive(transport: AssociationSocket, longest: int, seconds: float, count: int) -> bytearray:
@@ -142,19 +151,22 @@ def receive(transport: AssociationSocket, longest: int, seconds: float, count: i
         If the first byte is of no PDU, a PDU claims to be longer than the cap, or its bytes trickle in for longer than
         it may take; pynetdicom then closes the connection. The peer is told by an A-ABORT.
     """
+    connection = transport.socket
+    if connection is None:
+        raise OSError("closed by another thread")
     if count > longest:
-        _abort(transport, _INVALID_PARAMETER)
+        _abort(connection, _INVALID_PARAMETER)
         raise OSError("PDU too long")
     data = bytearray(count)
     view = memoryview(data)
     filled = 0
     deadline = time.monotonic() + seconds
     while filled < count:
-        got = transport.socket.recv_into(view[filled:])
+        got = connection.recv_into(view[filled:])
         if not got:
             break
         if count == _HEADER and not 1 <= data[0] <= 7:
-            _abort(transport, _UNRECOGNISED_PDU)
+            _abort(connection, _UNRECOGNISED_PDU)
             raise OSError("no PDU")
         filled += got
         if time.monotonic() > deadline:
@@ -164,7 +176,7 @@ def receive(transport: AssociationSocket, longest: int, seconds: float, count: i
     return data
 
 
-def _abort(transport: AssociationSocket, reason: int) -> None:
+def _abort(connection: socket.socket, reason: int) -> None:
     """A-ABORT of the service provider (PS3.8 9.3.8)."""
     with suppress(OSError):
-        transport.socket.sendall(bytes((0x07, 0, 0, 0, 0, 4, 0, 0, 2, reason)))
+        connection.sendall(bytes((0x07, 0, 0, 0, 0, 4, 0, 0, 2, reason)))

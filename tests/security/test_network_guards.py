@@ -7,11 +7,13 @@ import logging
 import socket
 import struct
 from contextlib import ExitStack, redirect_stderr
+from pathlib import Path
 
 import pytest
 
 from dicomnode.network import transport
 from tests.neighbours import wait_for
+from tests.network.certificates import make_tls
 from tests.network.nodes import Node, node
 from tests.network.test_acceptor import outgoing
 from tests.unit.network.samples import Recording
@@ -62,6 +64,15 @@ def test_a_pdu_that_trickles_in_does_not_stay_open() -> None:
                 break
         else:
             pytest.fail("it stayed open")
+
+
+def test_a_tls_handshake_that_never_comes_holds_up_nobody(tmp_path: Path) -> None:
+    """pynetdicom shakes hands in the accept loop; and a stop ends what waits."""
+    tls = make_tls(tmp_path)
+    with node(tls=tls, network_timeout_seconds=20) as target, connect(target) as silent:
+        target.requestor(tls=tls).echo()
+        target.acceptor.stop()
+        assert closed_by_peer(silent)
 
 
 def test_a_connection_that_says_nothing_does_not_stay_open() -> None:
