@@ -142,7 +142,7 @@ class Treater:
         if not SYNTAX["AS"].fullmatch(value):
             return None
         highest = self._policy.highest_age
-        if highest is not None and value.endswith("Y") and int(value[:3]) > highest:
+        if highest is not None and value.endswith("Y") and int(value[:-1]) > highest:
             return f"{highest + 1:03}Y"
         return value
 

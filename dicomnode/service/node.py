@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Mapping
+from functools import partial
 from types import FrameType
 
 from dicomnode import __version__
@@ -22,6 +23,7 @@ from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.lock import StateLock
 from dicomnode.storage.objects import Objects
 from dicomnode.storage.spool import Spool
+from dicomnode.study import WorkKey
 from dicomnode.workflow.activity import ActivityTable
 from dicomnode.workflow.admission import Admission
 from dicomnode.workflow.completion import Completion
@@ -76,41 +78,14 @@ class Node:
 
     def _build_work(self, derivation_key: bytes) -> None:
         tree, emit = self._tree, self._emit
-        storage = Rooms(
-            spool=self._spool,
-            ledger=self._ledger,
-            objects=self._objects,
-            keys=self._keys,
-            derivation_key=derivation_key,
-            analysts=self._analysts,
-        )
-        self._stages = Stages(
-            storage,
-            tree,
-            released=self._release,
-            pause=self._ending.wait,
-            report=lambda where, error: report_fault(emit, where, error),
-            clock=rooms.now,
-            monotonic=time.monotonic,
-            emit=emit,
-        )
         names = tuple(destination.name for destination in tree.destinations)
-        self._delivery = Delivery(
-            self._ledger,
-            self._objects,
-            destinations={
-                destination.name: Requestor(destination, tree.node.ae_title) for destination in tree.destinations
-            },
-            settings=tree.delivery,
-            report=lambda where, error: report_fault(emit, where, error),
-            clock=rooms.now,
-            emit=emit,
-        )
+        self._stages = self._build_stages(derivation_key)
+        self._delivery = self._build_delivery()
         self._queue = DurableQueue(
             self._ledger.engine,
             self._ledger.url,
             run_stage=self._stages.run,
-            run_delivery=lambda key, destination, number: self._delivery.attempt(self._queue, key, destination, number),
+            run_delivery=self._deliver,
             destinations=names,
         )
         self._admission = Admission(
@@ -133,19 +108,44 @@ class Node:
             emit=emit,
         )
 
+    def _build_stages(self, derivation_key: bytes) -> Stages:
+        storage = Rooms(
+            spool=self._spool,
+            ledger=self._ledger,
+            objects=self._objects,
+            keys=self._keys,
+            derivation_key=derivation_key,
+            analysts=self._analysts,
+        )
+        return Stages(
+            storage,
+            self._tree,
+            released=self._release,
+            pause=self._ending.wait,
+            report=partial(report_fault, self._emit),
+            clock=rooms.now,
+            monotonic=time.monotonic,
+            emit=self._emit,
+        )
+
+    def _build_delivery(self) -> Delivery:
+        tree = self._tree
+        return Delivery(
+            self._ledger,
+            self._objects,
+            destinations={one.name: Requestor(one, tree.node.ae_title) for one in tree.destinations},
+            settings=tree.delivery,
+            report=partial(report_fault, self._emit),
+            clock=rooms.now,
+            emit=self._emit,
+        )
+
     def _build_intake(self, derivation_key: bytes) -> None:
         tree, emit = self._tree, self._emit
         limits = limits_of(tree)
         conflicts = Conflicts(self._ledger, self._spool, tree.reading, limits=limits, clock=rooms.now, emit=emit)
         self._indexer = Indexer(self._ledger, conflict=conflicts.resolve, emit=emit)
-        self._completion = Completion(
-            self._activity,
-            start=self._admission.start,
-            settle=self._admission.settle,
-            settings=tree.completion,
-            monotonic=time.monotonic,
-            emit=emit,
-        )
+        self._completion = self._build_completion()
         self._recovery = Recovery(
             self._ledger,
             self._spool,
@@ -169,13 +169,21 @@ class Node:
             emit=emit,
         )
         self._acceptor = Acceptor(
-            tree.listen,
-            tree.intake,
-            ae_title=tree.node.ae_title,
-            limits=limits,
-            reception=reception,
-            emit=emit,
+            tree.listen, tree.intake, ae_title=tree.node.ae_title, limits=limits, reception=reception, emit=emit
         )
+
+    def _build_completion(self) -> Completion:
+        return Completion(
+            self._activity,
+            start=self._admission.start,
+            settle=self._admission.settle,
+            settings=self._tree.completion,
+            monotonic=time.monotonic,
+            emit=self._emit,
+        )
+
+    def _deliver(self, key: WorkKey, destination: str, number: int) -> None:
+        self._delivery.attempt(self._queue, key, destination, number)
 
     def _release(self, study_key: str) -> None:
         self._admission.release(study_key)

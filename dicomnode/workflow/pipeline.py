@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from dbos import DBOS, DBOSClient, EnqueueOptions
 from dbos._serialization import Serializer
-from sqlalchemy.engine import Engine
 
+from dicomnode.storage.database import DatabaseEngine
 from dicomnode.study import WORK_STAGES, WorkKey
 
 #: Raised only when steps change so that a half-done workflow of the old kind could not go on.
@@ -66,7 +66,7 @@ class DurableQueue:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: DatabaseEngine,
         url: str,
         *,
         run_stage: StageRunner,

@@ -100,7 +100,7 @@ class Recovery:
             record=damage.number,
         )
         if not torn:
-            self._ledger.quarantine(damage.study_key, "segment", "sealed-damaged", self._clock())
+            self._ledger.quarantine(damage.study_key, "segment", damage.reason, self._clock(), address=damage.address)
 
     def _record(self, batch: list[InstanceRow]) -> int:
         rows = list(batch)

@@ -1,4 +1,4 @@
-"""How long data stays: a study that is finished and old enough is shredded: its keys first, then what they sealed."""
+"""How long data stays: a study that is finished and old enough is shredded: its keys and what they sealed."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ class Retention:
         return shredded
 
     def _shred(self, study_key: str) -> None:
+        self._spool.purge(study_key)  # before the keys: an open segment holds its own
         self._keys.shred(study_key)
-        self._spool.purge(study_key)
         self._objects.purge(study_key)
         self._ledger.purge_study(study_key)
         self._emit("study.shredded", study=study_key)

@@ -17,7 +17,7 @@ from dicomnode.config import Config, parse
 from dicomnode.service.status import read_studies
 from dicomnode.study import FINAL_STATES, StudyRow, WorkRow, WorkState
 
-_WAIT_SECONDS = 120.0
+_WAIT_SECONDS = 60.0
 
 
 class RunningNode:

@@ -22,7 +22,7 @@ from tests.neighbours import Dcmqrscp, Orthanc, dcmsend, free_port, storescu, wa
 ROUTING = """
 function OnStableSeries(seriesId, tags, metadata)
   if tags['Modality'] == 'CT' then
-    SendToModality(seriesId, 'node')
+    RestApiPost('/modalities/node/store', DumpJson({Resources = {seriesId}, Synchronous = false}))
   end
 end
 """

@@ -117,4 +117,6 @@ def pseudo_labels(hu: np.ndarray, spacing: tuple[float, float, float], *, from_t
         labels[part & (labels == 0) & ~found] = side
     doubt |= wide & (labels == 0) & ~ndimage.binary_dilation(found, iterations=3)
     labels[doubt] = IGNORED
+    if from_top:
+        labels[air & (labels == 0) & (np.arange(hu.shape[1])[None, :, None] > np.median(np.nonzero(body)[1]))] = IGNORED
     return labels

@@ -1,0 +1,190 @@
+"""The house holds itself: floors, house numbers, and what must never stand in the tree. Waivers are lines below."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "dicomnode"
+MAXIMUM_FILE_LINES = 400
+MAXIMUM_FUNCTION_LINES = 40
+MAXIMUM_POSITIONAL = 5
+FORBIDDEN_NAMES = {"utils", "helpers", "common", "manager", "handler", "util", "misc"}
+
+#: Reviewed exceptions: path → why.
+LONG_FILES: dict[str, str] = {}
+#: path::function → why.
+LONG_FUNCTIONS: dict[str, str] = {}
+
+
+def sources() -> list[Path]:
+    """Python files of the package and of the recipes of models."""
+    return sorted([*PACKAGE.rglob("*.py"), *(ROOT / "models").rglob("*.py")])
+
+
+def functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    """Every function of a module."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+
+
+def parsed(path: Path) -> ast.Module:
+    """Syntax tree of a file."""
+    return ast.parse(path.read_text("utf-8"))
+
+
+def name(path: Path) -> str:
+    """Path within the checkout."""
+    return path.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("path", sources(), ids=name)
+def test_a_file_is_a_room_with_one_purpose_said_in_its_first_lines(path: Path) -> None:
+    text = path.read_text("utf-8")
+    assert text.count("\n") <= MAXIMUM_FILE_LINES or name(path) in LONG_FILES
+    assert path.stem not in FORBIDDEN_NAMES
+    if text.strip():
+        assert ast.get_docstring(parsed(path)), "the first lines say what may live here"
+
+
+@pytest.mark.parametrize("path", sources(), ids=name)
+def test_functions_are_short_and_take_few_positional_parameters(path: Path) -> None:
+    faults = []
+    for function in functions(parsed(path)):
+        body = function.body[1:] if ast.get_docstring(function) else function.body
+        lines = body[-1].end_lineno - body[0].lineno + 1 if body else 0
+        if lines > MAXIMUM_FUNCTION_LINES and f"{name(path)}::{function.name}" not in LONG_FUNCTIONS:
+            faults.append(f"{function.name}: {lines} lines")
+        positional = [*function.args.posonlyargs, *function.args.args]
+        own = [one for one in positional if one.arg not in ("self", "cls")]
+        decorators = {ast.unparse(one).split("(")[0] for one in function.decorator_list}
+        if len(own) > MAXIMUM_POSITIONAL and not decorators & {"app.command"}:
+            faults.append(f"{function.name}: {len(own)} positional parameters")
+    assert not faults
+
+
+@pytest.mark.parametrize("path", sources(), ids=name)
+def test_no_exception_is_swallowed(path: Path) -> None:
+    faults = []
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.ExceptHandler):
+            broad = node.type is None or (
+                isinstance(node.type, ast.Name) and node.type.id in {"Exception", "BaseException"}
+            )
+            if broad and all(isinstance(one, ast.Pass | ast.Continue) for one in node.body):
+                faults.append(node.lineno)
+    assert not faults
+
+
+def test_the_environment_is_read_at_the_door_alone() -> None:
+    doors = {"dicomnode/cli/main.py", "dicomnode/cli/offline.py", "dicomnode/imaging/decode.py"}
+    readers = {
+        name(path)
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(parsed(path))
+        if isinstance(node, ast.Attribute) and node.attr in {"environ", "getenv"}
+    }
+    assert readers <= doors
+
+
+def test_no_two_modules_import_each_other_in_a_circle() -> None:
+    graph = {module: set(imports) for module, imports in _imports()}
+    done: set[str] = set()
+
+    def visit(module: str, path: tuple[str, ...]) -> None:
+        assert module not in path, " → ".join([*path[path.index(module) :], module])
+        if module in done:
+            return
+        for imported in sorted(graph.get(module, ())):
+            visit(imported, (*path, module))
+        done.add(module)
+
+    for module in sorted(graph):
+        visit(module, ())
+
+
+def _imports() -> Iterator[tuple[str, set[str]]]:
+    modules = {_module(path): path for path in PACKAGE.rglob("*.py")}
+    for module, path in modules.items():
+        found: set[str] = set()
+        for node in parsed(path).body:
+            if isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                for alias in node.names:
+                    whole = f"{node.module}.{alias.name}"
+                    found.add(whole if whole in modules else node.module)
+        yield module, {one for one in found if one in modules and one != module}
+
+
+def _module(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def test_the_floors_hold() -> None:
+    program = Path(sys.executable).parent / "lint-imports"
+    result = subprocess.run([program, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_a_receiver_stays_lean() -> None:
+    """Receivers are to become processes of their own: what they import must not drag in the engines."""
+    heavy = "dbos", "highdicom", "onnxruntime", "scipy"
+    program = (
+        "import sys, dicomnode.network.acceptor, dicomnode.storage.spool;"
+        f"print([name for name in {heavy!r} if name in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def tracked() -> list[str]:
+    """Files that git knows; all files where there is no git."""
+    result = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if result.returncode != 0:
+        return [name(path) for path in ROOT.rglob("*") if path.is_file() and ".venv" not in path.parts]
+    return [one for one in result.stdout.splitlines() if (ROOT / one).is_file()]
+
+
+def test_no_private_key_stands_in_the_tree() -> None:
+    marker = b"PRIVATE" + b" KEY-----"
+    assert [one for one in tracked() if marker in (ROOT / one).read_bytes()] == []
+
+
+def test_nothing_in_the_tree_names_a_machine() -> None:
+    words = re.compile("|".join(["/" + "work/", "/" + "root/", "/" + "farm/", "files\\.pythonhosted", "deb\\.debian"]))
+    faults = [
+        one
+        for one in tracked()
+        if not one.endswith((".onnx", ".png", ".lock", ".csv"))
+        and words.search((ROOT / one).read_text("utf-8", "replace"))
+    ]
+    assert faults == []
+
+
+def test_the_locks_hold_hashes_and_no_addresses() -> None:
+    for lock in ("requirements.lock", "requirements-dev.lock"):
+        text = (ROOT / lock).read_text("utf-8")
+        pins = re.findall(r"^([A-Za-z0-9_.-]+)==([^ ;\\\n]+)", text, re.MULTILINE)
+        assert len(pins) > 30
+        assert text.count("--hash=sha256:") >= len(pins)
+        assert "://" not in text
+        assert not [version for _, version in pins if "+" in version]
+        assert not {"torch", "tensorrt", "pycuda"} & {package for package, _ in pins}
+
+
+def test_the_base_install_takes_no_gpl() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    names = [re.split(r"[<>=\[ ]", one)[0] for one in project["dependencies"]]
+    assert "pylibjpeg-libjpeg" not in names  # GPL; JPEG is decoded by gdcm
+    assert project["license"] == "Apache-2.0"
