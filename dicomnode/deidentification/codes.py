@@ -17,6 +17,7 @@ from pydicom.sr._concepts_dict import concepts
 from pydicom.sr._snomed_dict import mapping as snomed
 
 from dicomnode.deidentification.values import Element, texts
+from dicomnode.deidentification.vocabulary import is_common, split_words
 
 CODE_VALUE: Final = 0x00080100
 SCHEME: Final = 0x00080102
@@ -139,10 +140,13 @@ _UNIT: Final = re.compile(
     r"[fpnumcdhkMGT]?(m|g|s|l|L|Hz|V|A|Pa|J|W|K|Cel|Gy|Bq|mol|eV|rad|deg|min|h|d|a|mo|wk|T|N|C|F|Ohm|S|Sv|bar|B|ar|st|cal)(-?\d)?|[./()])+"
 )
 
+_ANNOTATION: Final = re.compile(r"\{[^}]*\}")
+
 
 def _is_unit(value: str) -> bool:
-    """Whether a text is made of units of UCUM: `{annotations}` are free text, so only plain ones pass."""
-    return _UNIT.fullmatch(value) is not None
+    """Whether a text is made of units of UCUM; an `{annotation}` is free text and passes where it is technical."""
+    notes = "".join(_ANNOTATION.findall(value))
+    return _UNIT.fullmatch(value) is not None and all(is_common(word) for word in split_words(notes))
 
 
 def write(code: Code, source: Dataset, target: Dataset, encodings: tuple[str, ...]) -> None:

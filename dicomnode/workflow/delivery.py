@@ -7,7 +7,7 @@ try are those of the first.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from dicomnode.config import DeliverySection
 from dicomnode.encoded import Limits, scan_header, split_part10
@@ -19,6 +19,12 @@ from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.objects import Objects
 from dicomnode.study import DeliveryRow, DeliveryState, Purpose, WorkKey, WorkState, World
 from dicomnode.workflow.ports import Clock, Destination, Queue
+
+
+#: PS3.7 C.5.3: duplicate SOP instance.
+DUPLICATE: Final = 0x0111
+#: Refusals that end when somebody mends an AE title or a certificate: results wait for that.
+_MENDED_BY_PEOPLE: Final = frozenset({"peer-rejected", "tls-failed"})
 
 
 def wait_before(attempt: int, settings: DeliverySection) -> float:
@@ -90,8 +96,10 @@ class Delivery:
                     row.result_id, destination, state=DeliveryState.REFUSED, status=None, reason="config-invalid"
                 )
         elif waiting:
-            for outcome in peer.store([self._load(key, row) for row in waiting]):
-                self._record(key, destination, outcome)
+            objects = {row.result_id: self._load(key, row) for row in waiting}
+            for outcome in peer.store(list(objects.values())):
+                held = outcome.status == DUPLICATE and _holds(peer, objects[outcome.result_id])
+                self._record(key, destination, outcome, held=held)
             self._ledger.record_stage(key, "deliver", max((self._clock() - began).total_seconds(), 0.0))
 
     def _waiting(self, key: WorkKey, destination: str) -> list[DeliveryRow]:
@@ -102,8 +110,8 @@ class Delivery:
         data = self._objects.get(key.study_key, World.IDENTITY, row.result_id, Purpose.RESULT)
         return outgoing(row.result_id, data)
 
-    def _record(self, key: WorkKey, destination: str, outcome: StoreOutcome) -> None:
-        state, reason = verdict(outcome)
+    def _record(self, key: WorkKey, destination: str, outcome: StoreOutcome, *, held: bool) -> None:
+        state, reason = (DeliveryState.CONFIRMED, None) if held else verdict(outcome)
         self._write(outcome.result_id, destination, state=state, status=outcome.status, reason=reason)
         facts: dict[str, Any] = {"work": key.workflow_id, "destination": destination, "result": outcome.result_id}
         if state is DeliveryState.CONFIRMED:
@@ -164,6 +172,17 @@ def outgoing(result_id: str, part10: bytes) -> OutgoingObject:
     )
 
 
+def _holds(peer: Destination, sent: OutgoingObject) -> bool:
+    """Whether the destination has the object: what it calls a duplicate is ours of an earlier try, or it is not."""
+    header = scan_header(sent.encoded, sent.transfer_syntax_uid, Limits())
+    query = {
+        "StudyInstanceUID": header.study_instance_uid,
+        "SeriesInstanceUID": header.series_instance_uid,
+        "SOPInstanceUID": header.sop_instance_uid,
+    }
+    return any(found.get("SOPInstanceUID") == header.sop_instance_uid for found in peer.find("IMAGE", query))
+
+
 def verdict(outcome: StoreOutcome) -> tuple[DeliveryState, str | None]:
     """What a peer's answer means for the delivery: its state, and the code of what went wrong."""
     if outcome.status is not None:
@@ -174,6 +193,6 @@ def verdict(outcome: StoreOutcome) -> tuple[DeliveryState, str | None]:
             return DeliveryState.WAITING, "peer-out-of-resources"
         return DeliveryState.REFUSED, "peer-refused-object"
     error: NodeError | None = outcome.error
-    if error is None or error.retryable:
+    if error is None or error.retryable or error.code in _MENDED_BY_PEOPLE:
         return DeliveryState.WAITING, "peer-aborted" if error is None else error.code
     return DeliveryState.REFUSED, error.code

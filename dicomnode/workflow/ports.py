@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -30,4 +30,8 @@ class Destination(Protocol):
 
     def store(self, objects: Sequence[OutgoingObject]) -> tuple[StoreOutcome, ...]:
         """Send the objects; one outcome per object, never an exception for what the peer did."""
+        ...
+
+    def find(self, level: str, query: Mapping[str, str]) -> list[dict[str, str]]:
+        """C-FIND in the Study Root model; raises PeerError when the peer does not answer."""
         ...
