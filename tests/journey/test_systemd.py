@@ -1,0 +1,331 @@
+"""The node as hospital IT runs it: installed by deploy/install.sh under a real systemd, which is PID 1 of a container.
+
+Needs root, systemd-nspawn, debootstrap and a Debian mirror, and takes minutes: runs under DICOMNODE_SYSTEMD_PROOF=1
+(`make prove-systemd`). The tests are one story and run in order on one machine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dicomnode.encoded import encode_part10
+from dicomnode.imaging.phantom import chest_phantom
+from dicomnode.imaging.phantom_series import PhantomPatient, ct_series
+from tests.journey.systemd.container import Container
+from tests.neighbours import wait_for
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(
+        os.environ.get("DICOMNODE_SYSTEMD_PROOF") != "1",
+        reason="boots a container for minutes: DICOMNODE_SYSTEMD_PROOF=1, or `make prove-systemd`",
+    ),
+]
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+PROOF = REPOSITORY / "build" / "systemd-proof"
+UNIT = "dicomnode.service"
+CONFIGURATION = """
+[listen]
+port = 11112
+[intake]
+minimum_free_bytes = 0
+[completion]
+quiet_seconds = 2
+[[destinations]]
+name = "pacs"
+ae_title = "ORTHANC"
+host = "pacs.hospital.test"
+port = 4242
+"""
+#: Holds an association open until it is told to go on; then one object and the release.
+PATIENT_SENDER = """
+import sys
+from pydicom import dcmread
+from pynetdicom import AE
+image = dcmread(sys.argv[1])
+entity = AE("PATIENT")
+entity.add_requested_context(image.SOPClassUID, image.file_meta.TransferSyntaxUID)
+association = entity.associate("127.0.0.1", 11112, ae_title="DICOMNODE")
+print("established", association.is_established, flush=True)
+sys.stdin.readline()
+print("status", association.send_c_store(image).Status, flush=True)
+association.release()
+"""
+
+
+def _study(folder: Path, seed: int) -> Path:
+    """A phantom's study as files."""
+    if not folder.exists():
+        new = folder.with_suffix(".new")
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(parents=True)
+        phantom = chest_phantom(np.random.default_rng(seed))
+        who = PhantomPatient(seed=f"systemd-{seed}", name="Kowalska^Nadzwyczajna", patient_id="GEHEIM-4711")
+        for index, image in enumerate(ct_series(phantom.hu, phantom.spacing, who), 1):
+            (new / f"{index:04}.dcm").write_bytes(encode_part10(image, transfer_syntax_uid="1.2.840.10008.1.2.1"))
+        new.rename(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def machine() -> Iterator[Container]:
+    """A booted machine with the bundle, two studies and a PACS; nothing is installed yet."""
+    assert os.geteuid() == 0, "run it as root"
+    for program in ("systemd-nspawn", "debootstrap", "nsenter"):
+        assert shutil.which(program), f"{program} is missing: apt-get install systemd-container debootstrap util-linux"
+    PROOF.mkdir(parents=True, exist_ok=True)
+    subprocess.run([REPOSITORY / "tests/journey/systemd/make_root.sh", PROOF / "base"], check=True)
+    bundle = subprocess.run(
+        [REPOSITORY / "deploy/bundle.sh", sys.executable], check=True, capture_output=True, text=True
+    )
+    name = re.search(r"build/(\S+)\.tar\.gz", bundle.stdout)
+    assert name is not None
+    run = PROOF / "run"
+    shutil.rmtree(run, ignore_errors=True)
+    shared = {
+        "/mnt/bundle": REPOSITORY / "build" / "bundle" / name.group(1),
+        "/mnt/first": _study(PROOF / "study-7", 7),
+        "/mnt/second": _study(PROOF / "study-8", 8),
+    }
+    container = Container(PROOF / "base", run, shared)
+    try:
+        container.write("/root/orthanc.json", json.dumps({
+            "StorageDirectory": "/root/pacs", "IndexDirectory": "/root/pacs", "Plugins": [], "DicomAet": "ORTHANC",
+            "DicomPort": 4242, "HttpPort": 8042, "RemoteAccessAllowed": False, "AuthenticationEnabled": False,
+        }))  # fmt: skip
+        container.write("/root/sender.py", PATIENT_SENDER)
+        container.shell("echo 127.0.0.1 pacs.hospital.test >> /etc/hosts")
+        container.run("systemd-run", "-q", "--unit=pacs", "/usr/sbin/Orthanc", "/root/orthanc.json")
+        yield container
+    finally:
+        container.stop()
+
+
+def _show(machine: Container, name: str, unit: str = UNIT) -> str:
+    return machine.run("systemctl", "show", unit, "-p", name, "--value").stdout.strip()
+
+
+def _active(machine: Container, unit: str = UNIT) -> bool:
+    return _show(machine, "ActiveState", unit) == "active"
+
+
+def _echo(machine: Container, port: int = 11112) -> bool:
+    return machine.run("echoscu", "-aec", "DICOMNODE", "127.0.0.1", str(port), check=False).returncode == 0
+
+
+def _pacs(machine: Container, level: str) -> list[dict[str, object]]:
+    url = f"http://127.0.0.1:8042/{level}?expand"
+    fetch = f"import urllib.request; print(urllib.request.urlopen({url!r}).read().decode())"
+    return list(json.loads(machine.run("python3", "-c", fetch).stdout))
+
+
+def _events(machine: Container) -> list[dict[str, object]]:
+    lines = machine.run("journalctl", "-u", UNIT, "-o", "cat", "--no-pager", "_COMM=dicomnode").stdout.splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_install(machine: Container) -> None:
+    said = machine.run("/mnt/bundle/deploy/install.sh", seconds=600).stdout
+    assert "back up /etc/dicomnode/keys" in said
+    modes = machine.shell("cd /etc/dicomnode; stat -c '%n %a %U:%G' . dicomnode.toml keys keys/*.key tls")
+    assert modes.splitlines() == [
+        ". 750 root:dicomnode",
+        "dicomnode.toml 640 root:dicomnode",
+        "keys 700 root:root",
+        "keys/derivation.key 400 root:root",
+        "keys/identity.key 400 root:root",
+        "keys/pseudonym.key 400 root:root",
+        "tls 750 root:dicomnode",
+    ]
+    assert "#port = 11112" in machine.run("cat", "/etc/dicomnode/dicomnode.toml").stdout
+    machine.write("/etc/dicomnode/dicomnode.toml", CONFIGURATION)
+    checked = machine.run("dicomnode", "check")
+    assert "keys are there" in checked.stdout
+    assert "pacs.hospital.test port 4242) answers C-ECHO" in checked.stdout
+
+
+def test_verify_and_exposure(machine: Container) -> None:
+    units = [f"/etc/systemd/system/{name}" for name in ("dicomnode.service", "dicomnode@one.service")]
+    verified = machine.run("systemd-analyze", "verify", *units)
+    assert (verified.stdout, verified.stderr) == ("", "")
+    machine.run("systemd-analyze", "security", "--threshold=15", UNIT)  # tenths: at most 1.5
+
+
+def test_start_is_ready_when_it_listens(machine: Container) -> None:
+    machine.run("systemctl", "enable", "--now", UNIT)
+    assert _active(machine)
+    assert _show(machine, "StatusText") == "DICOMNODE listens on 127.0.0.1 port 11112"
+    assert _echo(machine)
+
+
+def test_process_is_confined(machine: Container) -> None:
+    pid = _show(machine, "MainPID")
+    status = dict(
+        line.split(":\t", 1) for line in machine.run("cat", f"/proc/{pid}/status").stdout.splitlines() if ":\t" in line
+    )
+    assert status["NoNewPrivs"] == "1"
+    assert status["Seccomp"] == "2"
+    assert {status[name] for name in ("CapEff", "CapPrm", "CapBnd", "CapAmb")} == {"0" * 16}
+    assert status["Uid"].split()[0] == machine.run("id", "-u", "dicomnode").stdout.strip()
+
+
+def test_keys_are_credentials(machine: Container) -> None:
+    given = machine.run("ls", "/run/credentials/dicomnode.service").stdout.split()
+    assert given == ["dicomnode.derivation", "dicomnode.identity", "dicomnode.pseudonym"]
+    assert machine.shell("find /var/lib/dicomnode -name '*.key' -o -name keys") == ""
+
+
+def test_study_goes_all_the_way(machine: Container) -> None:
+    """JPEG-LS images: the decoding child, the network and the delivery by host name all work in the sandbox."""
+    machine.shell(
+        "mkdir /root/lossless; for file in /mnt/first/*.dcm; do dcmcjpls $file /root/lossless/${file##*/}; done"
+    )
+    machine.run("dcmsend", "-aec", "DICOMNODE", "127.0.0.1", "11112", "--scan-directories", "/root/lossless")
+
+    def done() -> bool:
+        (study,) = json.loads(machine.run("dicomnode", "studies", "--json").stdout)
+        states = [work["state"] for work in study["works"]]
+        assert not set(states) & {"failed", "refused"}, study
+        return states == ["done"]
+
+    wait_for(done, 300, what="the study")
+    modalities = {str(series["MainDicomTags"]["Modality"]) for series in _pacs(machine, "series")}  # type: ignore[index]
+    assert modalities == {"SEG", "SR", "OT"}
+    (patient,) = _pacs(machine, "patients")
+    assert patient["MainDicomTags"]["PatientName"] == "Kowalska^Nadzwyczajna"  # type: ignore[index]
+
+
+def test_journal_has_events_and_no_names(machine: Container) -> None:
+    names = {str(event["event"]) for event in _events(machine)}
+    assert {"node.ready", "association.opened", "study.arrived", "work.ended", "delivery.confirmed"} <= names
+    journal = machine.run("journalctl", "--no-pager", "-o", "export", f"_SYSTEMD_UNIT={UNIT}").stdout
+    assert not re.search("Kowalska|GEHEIM", journal)
+
+
+def test_state_is_private_and_sealed(machine: Container) -> None:
+    loose = machine.shell(r"find /var/lib/dicomnode \( ! -user dicomnode -o -perm /077 \) -printf '%p %u %m\n'")
+    assert loose == ""
+    found = machine.run("grep", "-rlaE", "Kowalska|GEHEIM", "/var/lib/dicomnode", check=False)
+    assert (found.returncode, found.stdout) == (1, "")
+
+
+def test_stop_drains_an_open_association(machine: Container) -> None:
+    image = machine.shell("ls /mnt/second/*.dcm | head -n 1").strip()
+    sender = machine.start("/opt/dicomnode/current/bin/python", "/root/sender.py", image)
+    assert sender.stdin is not None
+    assert sender.stdout is not None
+    assert sender.stdout.readline() == "established True\n"
+    machine.run("systemctl", "stop", "--no-block", UNIT)
+    wait_for(lambda: not _echo(machine), what="the end of listening")
+    assert _show(machine, "ActiveState") == "deactivating"
+    assert _show(machine, "StatusText") == "Draining"
+    sender.stdin.write("go on\n")
+    sender.stdin.flush()
+    assert sender.stdout.readline() == "status 0\n"
+    assert sender.wait(30) == 0
+    sender.stdin.close()
+    sender.stdout.close()
+    wait_for(lambda: _show(machine, "ActiveState") == "inactive", 60, what="the end of the drain")
+    assert (_show(machine, "Result"), _show(machine, "ExecMainStatus")) == ("success", "0")
+    assert [event["event"] for event in _events(machine)][-1] == "node.stopped"
+
+
+def test_kill_brings_it_back(machine: Container) -> None:
+    machine.run("systemctl", "start", UNIT)
+    before = _show(machine, "MainPID")
+    machine.run("kill", "-9", before)
+    wait_for(lambda: _active(machine) and _show(machine, "MainPID") != before, 60, what="the restart")
+    assert _show(machine, "NRestarts") == "1"
+    assert _echo(machine)
+    studies = json.loads(machine.run("dicomnode", "studies", "--json").stdout)
+    assert sorted(study["instances"] for study in studies)[0] == 1  # the one that came during the drain
+    assert len(studies) == 2
+
+
+def test_watchdog_ends_a_stuck_node(machine: Container) -> None:
+    machine.shell(
+        "mkdir -p /run/systemd/system/dicomnode.service.d; cd /run/systemd/system/dicomnode.service.d;"
+        "printf '[Service]\\nWatchdogSec=4\\nRestartSec=1\\n' > fast.conf; systemctl daemon-reload;"
+        "systemctl restart dicomnode"
+    )
+    before = _show(machine, "MainPID")
+    machine.run("kill", "-STOP", before)
+    wait_for(lambda: _active(machine) and _show(machine, "MainPID") != before, 60, what="the restart")
+    said = machine.run("journalctl", "-u", UNIT, "--no-pager", "-o", "cat").stdout
+    assert "Failed with result 'watchdog'" in said
+    machine.shell("rm /run/systemd/system/dicomnode.service.d/fast.conf; systemctl daemon-reload")
+
+
+def test_port_104(machine: Container) -> None:
+    machine.write("/etc/dicomnode/dicomnode.toml", CONFIGURATION.replace("port = 11112", "port = 104"))
+    drop_in = "/etc/systemd/system/dicomnode.service.d/port-104.conf"
+    machine.run("install", "-D", "-m", "0644", "/mnt/bundle/systemd/port-104.conf", drop_in)
+    machine.shell("systemctl daemon-reload; systemctl restart dicomnode")
+    assert _echo(machine, 104)
+    machine.write("/etc/dicomnode/dicomnode.toml", CONFIGURATION)
+    machine.shell(f"rm {drop_in}; systemctl daemon-reload; systemctl restart dicomnode")
+
+
+def test_instance(machine: Container) -> None:
+    machine.write("/etc/dicomnode/two.toml", "[listen]\nport = 11113\n[intake]\nminimum_free_bytes = 0\n")
+    machine.shell(
+        "install -d -m 0700 /etc/dicomnode/keys/two; umask 0377;"
+        "for name in identity pseudonym derivation; do openssl rand -hex 32 > /etc/dicomnode/keys/two/$name.key; done"
+    )
+    machine.run("systemctl", "start", "dicomnode@two.service")
+    assert _echo(machine, 11113)
+    machine.run("systemctl", "stop", "dicomnode@two.service")
+    assert machine.shell("stat -c '%a %U' /var/lib/dicomnode-two").strip() == "700 dicomnode"
+
+
+def test_upgrade_keeps_keys_and_configuration(machine: Container) -> None:
+    kept = "sha256sum /etc/dicomnode/dicomnode.toml /etc/dicomnode/keys/*.key"
+    before, pid = machine.shell(kept), _show(machine, "MainPID")
+    said = machine.run("/mnt/bundle/deploy/install.sh", seconds=600).stdout
+    assert "The node runs version" in said
+    assert machine.shell(kept) == before
+    assert _active(machine)
+    assert _show(machine, "MainPID") != pid
+    assert len(machine.shell("ls /opt/dicomnode/releases").split()) == 2
+    assert len(json.loads(machine.run("dicomnode", "studies", "--json").stdout)) == 2
+
+
+def test_start_without_a_key_fails_and_touches_nothing(machine: Container) -> None:
+    machine.shell("systemctl stop dicomnode; mv /etc/dicomnode/keys/identity.key /root/")
+    started = machine.run("systemctl", "start", UNIT, check=False)
+    assert started.returncode != 0
+    assert "identity.key" in machine.run("journalctl", "-b", "--no-pager", "-o", "cat").stdout
+    again = machine.run("/mnt/bundle/deploy/install.sh", check=False, seconds=600)
+    assert again.returncode == 1
+    assert "holds 2 of 3 keys" in again.stderr
+    machine.shell(
+        "mv /root/identity.key /etc/dicomnode/keys/; systemctl reset-failed dicomnode; systemctl start dicomnode"
+    )
+    assert _echo(machine)
+
+
+def test_backup_opens_on_another_machine(machine: Container) -> None:
+    """State and keys are the whole of a node: restored elsewhere, they open."""
+    machine.shell(
+        "systemctl stop dicomnode; tar -C / -cpf /root/backup.tar etc/dicomnode var/lib/dicomnode;"
+        "rm -rf /etc/dicomnode /var/lib/dicomnode; tar -C / -xpf /root/backup.tar; systemctl start dicomnode"
+    )
+    assert len(json.loads(machine.run("dicomnode", "studies", "--json").stdout)) == 2
+
+
+def test_uninstall_keeps_data(machine: Container) -> None:
+    machine.run("/mnt/bundle/deploy/install.sh", "--uninstall")
+    assert not machine.shell("ls -d /opt/dicomnode /etc/systemd/system/dicomnode* 2>/dev/null", check=False)
+    machine.shell("test -f /var/lib/dicomnode/ledger.sqlite; test -f /etc/dicomnode/keys/identity.key")
