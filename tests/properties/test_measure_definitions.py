@@ -47,7 +47,7 @@ def test_numbers_agree_with_their_definitions(values: Any, kind: Any) -> None:
     (region,), _ = measure(array, labels, None, geometry, (LUNG,), density=Density(), acquisition=acquisition)
     found = {item.concept: item.value for item in region.measurements}
     assert found[coding.VOLUME] == pytest.approx(count / 1000)
-    assert found[coding.ATTENUATION] == pytest.approx(np.mean(values))
+    assert found[coding.MEAN_LUNG_DENSITY] == pytest.approx(np.mean(values))
     assert found[coding.LAA_950] == pytest.approx(100 * np.mean(np.array(values) < -950))
     rank = -(-15 * count // 100)
     assert found[coding.PERC15] == sorted(values)[rank - 1]

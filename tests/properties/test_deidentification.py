@@ -1,0 +1,97 @@
+"""Properties: no source value survives anywhere, order does not matter, and the same source gives the same output."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from dicomnode.deidentification.apply import Deidentifier
+from dicomnode.deidentification.compressed import scrub
+from dicomnode.deidentification.policy import EXPORT
+from dicomnode.deidentification.pseudonyms import Pseudonyms, shifted_date, shifted_datetime
+from dicomnode.deidentification.vocabulary import cleaned, is_common, split_words
+from dicomnode.encoded import Limits, encode_part10, read_part10
+from tests.unit.deidentification import planted
+
+LIMITS = Limits(header_scan_bytes=1 << 20, maximum_nesting=32, maximum_items=100_000, maximum_inflated_bytes=1 << 30)
+PSEUDONYMS = Pseudonyms(bytes(range(32)), "project")
+WORDS = st.text("abcdefghijklmnopqrstuvwxyz", min_size=5, max_size=12).filter(lambda word: not is_common(word))
+QUICK = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+KEYWORDS = st.sampled_from(
+    [
+        "SeriesDescription",
+        "StudyDescription",
+        "ProtocolName",
+        "ImageComments",
+        "ConvolutionKernel",
+        "SequenceName",
+        "SoftwareVersions",
+        "ManufacturerModelName",
+        "Manufacturer",
+        "ContrastBolusAgent",
+        "OperatorsName",
+        "StationName",
+        "ScanOptions",
+        "BodyPartExamined",
+    ]
+)
+
+
+@QUICK
+@given(family=WORDS, given_name=WORDS, number=st.integers(10**7, 10**9), places=st.lists(KEYWORDS, max_size=6))
+def test_names_and_numbers_survive_nowhere(family: str, given_name: str, number: int, places: list[str]) -> None:
+    ds = planted.slice_of_ct()
+    ds.PatientName, ds.PatientID, ds.OtherPatientIDs = f"{family}^{given_name}", str(number), f"X{number}"
+    for place in places:
+        text = f"{given_name} {number}"[:16].strip()
+        setattr(ds, place, text.upper() if place in ("ScanOptions", "BodyPartExamined") else text)
+    source = read_part10(planted.encoded(ds), LIMITS)
+    output = encode_part10(
+        Deidentifier(EXPORT, PSEUDONYMS).deidentify(source).dataset, transfer_syntax_uid=planted.EXPLICIT
+    ).lower()
+    header = output[: output.rindex(b"\xe0\x7f\x10\x00")]
+    assert family.encode() not in header
+    assert given_name.encode() not in header
+    assert str(number).encode() not in header.replace(b"2.25.", b"")
+
+
+@QUICK
+@given(order=st.permutations(range(4)))
+def test_order_of_instances_does_not_matter(order: list[int]) -> None:
+    engine = Deidentifier(EXPORT, Pseudonyms(bytes(range(32)), "project"))
+    outputs = {}
+    for number in order:
+        ds = planted.slice_of_ct()
+        ds.SOPInstanceUID, ds.InstanceNumber = f"1.2.3.{number}", str(number)
+        result = engine.deidentify(ds).dataset
+        outputs[number] = (result.SOPInstanceUID, result.StudyInstanceUID, result.PatientID, result.StudyDate)
+    assert [outputs[number][0] for number in range(4)] == [PSEUDONYMS.uid(f"1.2.3.{number}") for number in range(4)]
+    assert len({output[1:] for output in outputs.values()}) == 1
+
+
+@given(
+    st.dates(date(1901, 1, 1), date(2099, 12, 31)), st.dates(date(1901, 1, 1), date(2099, 12, 31)), st.integers(1, 3650)
+)
+def test_intervals_are_kept(first: date, second: date, days: int) -> None:
+    shift = timedelta(days=-days)
+    moved = [shifted_date(f"{day:%Y%m%d}", shift) for day in (first, second)]
+    assert all(moved)
+    one, two = (date(int(day[:4]), int(day[4:6]), int(day[6:])) for day in moved if day)
+    assert two - one == second - first
+    assert shifted_datetime(f"{first:%Y%m%d}1200", shift) == f"{moved[0]}1200"
+
+
+@given(st.text(max_size=60), st.frozensets(WORDS, max_size=3))
+def test_cleaned_text_holds_only_technical_words(text: str, forbidden: frozenset[str]) -> None:
+    left = cleaned(text, forbidden)
+    assert not forbidden & set(split_words(left))
+    assert cleaned(left, forbidden) == left
+
+
+@given(st.binary(max_size=400), st.sampled_from(["1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.90"]))
+def test_scrubbing_any_bytes_ends_and_keeps_their_length(stream: bytes, syntax: str) -> None:
+    start = b"\xff\xd8" if syntax.endswith("50") else b"\xff\x4f"
+    value = b"\xfe\xff\x00\xe0\0\0\0\0" + b"\xfe\xff\x00\xe0" + (len(stream) + 2).to_bytes(4, "little") + start + stream
+    assert len(scrub(value, syntax)) == len(value)

@@ -1,0 +1,146 @@
+"""Pixels: what is withheld, what of ultrasound stays, in every layout of native pixel data."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+
+from dicomnode.deidentification import pixels
+from dicomnode.deidentification.apply import Deidentifier
+from dicomnode.deidentification.compressed import fragments, scrub
+from dicomnode.deidentification.policy import AI, EXPORT
+from dicomnode.deidentification.pseudonyms import Pseudonyms
+from dicomnode.errors import StudyError
+from tests.unit.deidentification import planted
+
+US = "1.2.840.10008.5.1.4.1.1.6.1"
+
+
+def reason(dataset: Dataset, **how: bool) -> object:
+    with pytest.raises(StudyError) as caught:
+        pixels.plan(dataset, str(dataset.SOPClassUID), **how)
+    assert caught.value.code == "withheld-pixels"
+    return caught.value.facts["because"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "because"),
+    [
+        ({"BurnedInAnnotation": "YES"}, "burned-in"),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7"}, "kind"),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.77.1.4"}, "kind"),
+        ({"ImageType": ["DERIVED", "SECONDARY", "SCREEN SAVE"]}, "image-type"),
+        ({"ConversionType": "WSD"}, "conversion"),
+        ({"SamplesPerPixel": 3}, "colour"),
+        ({"SeriesDescription": "Dose Report"}, "description"),
+        (
+            {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.77.1.6", "ImageType": ["ORIGINAL", "PRIMARY", "LABEL", "NONE"]},
+            "slide-label",
+        ),
+        ({"SOPClassUID": US}, "no-regions"),
+    ],
+)
+def test_suspicious_pixels_are_withheld(changes: dict[str, object], because: str) -> None:
+    ds = planted.slice_of_ct()
+    for keyword, value in changes.items():
+        setattr(ds, keyword, value)
+    assert reason(ds) == because
+
+
+def test_recognizable_faces() -> None:
+    ds = planted.slice_of_ct()
+    ds.RecognizableVisualFeatures = "YES"
+    assert reason(ds, recognizable=False) == "recognizable"
+    assert not pixels.plan(ds, planted.CT).blanks
+
+
+def test_objects_without_pixels() -> None:
+    ds = planted.slice_of_ct()
+    del ds.PixelData
+    ds.BurnedInAnnotation = "YES"
+    assert pixels.plan(ds, planted.CT) == pixels.Plan()
+
+
+def ultrasound(samples: int = 1, frames: int = 1, planar: int = 0, bits: int = 8) -> tuple[Dataset, np.ndarray]:
+    ds = planted.slice_of_ct(rows=10, columns=12)
+    ds.SOPClassUID, ds.Modality = US, "US"
+    ds.SamplesPerPixel, ds.NumberOfFrames, ds.BurnedInAnnotation = samples, frames, "YES"
+    ds.PhotometricInterpretation = "RGB" if samples == 3 else "MONOCHROME2"
+    if samples > 1:
+        ds.PlanarConfiguration = planar
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit = bits, bits, bits - 1
+    shape = (frames, samples, 10, 12) if planar else (frames, 10, 12, samples)
+    values = np.full(shape, 7, f"<u{bits // 8}")
+    ds.PixelData = values.tobytes()
+    region = Dataset()
+    region.RegionLocationMinX0, region.RegionLocationMinY0 = 2, 3
+    region.RegionLocationMaxX1, region.RegionLocationMaxY1 = 9, 8
+    ds.SequenceOfUltrasoundRegions = Sequence([region])
+    return ds, values
+
+
+@pytest.mark.parametrize(
+    ("samples", "frames", "planar", "bits"), [(1, 1, 0, 8), (3, 1, 0, 8), (3, 3, 1, 8), (3, 2, 0, 8), (1, 4, 0, 16)]
+)
+def test_ultrasound_is_blanked_outside_its_regions(samples: int, frames: int, planar: int, bits: int) -> None:
+    ds, values = ultrasound(samples, frames, planar, bits)
+    result = Deidentifier(EXPORT, Pseudonyms(bytes(32), "p")).deidentify(ds)
+    out = np.frombuffer(result.dataset.PixelData, values.dtype)[: values.size].reshape(values.shape)
+    inside = np.zeros((10, 12), bool)
+    inside[3:9, 2:10] = True
+    expected = np.where(inside if planar else inside[:, :, None], values, 0)
+    assert np.array_equal(out, expected)
+    assert [item.CodeValue for item in result.dataset.DeidentificationMethodCodeSequence][:2] == ["113100", "113101"]
+    assert result.dataset.get("BurnedInAnnotation") != "NO"
+
+
+@pytest.mark.parametrize(
+    ("change", "because"),
+    [
+        (lambda ds: setattr(ds.file_meta, "TransferSyntaxUID", "1.2.840.10008.1.2.4.50"), "compressed"),
+        (lambda ds: setattr(ds.SequenceOfUltrasoundRegions[0], "RegionLocationMaxX1", 1), "regions"),
+        (lambda ds: [setattr(ds.SequenceOfUltrasoundRegions[0], f"RegionLocation{k}", v) for k, v in (("MinX0", 0), ("MinY0", 0), ("MaxX1", 99), ("MaxY1", 99))], "regions"),
+        (lambda ds: delattr(ds.SequenceOfUltrasoundRegions[0], "RegionLocationMinX0"), "regions"),
+        (lambda ds: setattr(ds, "PixelData", b"\0\0"), "length"),
+        (lambda ds: setattr(ds, "PhotometricInterpretation", "YBR_FULL_422"), "length"),
+    ],
+)  # fmt: skip
+def test_ultrasound_that_cannot_be_blanked_is_withheld(change: object, because: str) -> None:
+    ds, _ = ultrasound()
+    change(ds)  # type: ignore[operator]
+    with pytest.raises(StudyError) as caught:
+        Deidentifier(AI, Pseudonyms(bytes(32), "p")).deidentify(ds)
+    assert caught.value.facts["because"] == because
+
+
+def test_formats_that_are_not_blanked() -> None:
+    ds, _ = ultrasound(samples=3)
+    ds.PhotometricInterpretation = "YBR_FULL_422"
+    with pytest.raises(StudyError) as caught:
+        Deidentifier(AI, Pseudonyms(bytes(32), "p")).deidentify(ds)
+    assert caught.value.facts["because"] == "format"
+
+
+def test_short_pixel_data_of_others_passes_as_it_is() -> None:
+    ds = planted.slice_of_ct()
+    ds.PixelData = b"\1\2"
+    assert Deidentifier(AI, Pseudonyms(bytes(32), "p")).deidentify(ds).dataset.PixelData == b"\1\2"
+
+
+def test_streams_that_are_none_stay() -> None:
+    value = b"\xfe\xff\x00\xe0\0\0\0\0" + b"\xfe\xff\x00\xe0\x04\0\0\0abcd"
+    assert fragments(value) == [(16, 20)]
+    for syntax in ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.5"):
+        assert scrub(value, syntax) is value
+
+
+def test_padding_between_markers_and_bare_markers() -> None:
+    stream = b"\xff\xd8\xff\xff\xfe\x00\x06Jane\xff\x01\xff\xe0\x00\x06JFIF\xff\xda\x00\x02zz\xff\xd9"
+    stream += b"\0" * (len(stream) % 2)
+    value = b"\xfe\xff\x00\xe0\0\0\0\0" + b"\xfe\xff\x00\xe0" + len(stream).to_bytes(4, "little") + stream
+    out = scrub(value, "1.2.840.10008.1.2.4.57")
+    assert b"Jane" not in out
+    assert b"JFIF" in out
+    assert b"zz\xff\xd9" in out
