@@ -209,7 +209,7 @@ def _measurements(histogram: Counts, total: float, quality: _Quality) -> tuple[M
     if count and quality.mean:
         results.append(
             Measurement(
-                concept=coding.ATTENUATION,
+                concept=coding.MEAN_LUNG_DENSITY,
                 value=total / count,
                 unit=coding.HOUNSFIELD_UNIT,
                 derivation=coding.MEAN,

@@ -44,7 +44,7 @@ _WARNING: Final[Colour] = (255, 190, 92)
 #: Heads of the table's columns: concept, name, unit, decimals.
 _COLUMNS: Final = (
     (coding.VOLUME, "Volume", "ml", 0),
-    (coding.ATTENUATION, "Mean", "HU", 0),
+    (coding.MEAN_LUNG_DENSITY, "Mean", "HU", 0),
     (coding.LAA_950, "LAA-950", "%", 1),
     (coding.PERC15, "Perc15", "HU", 0),
 )
@@ -111,7 +111,7 @@ def key_image(
 
 def _curves(volume: Volume, labels: npt.NDArray[np.uint8], findings: Findings) -> Curves:
     """Distributions of the segments where density was measured; else none."""
-    if not _measured(findings, coding.ATTENUATION):
+    if not _measured(findings, coding.MEAN_LUNG_DENSITY):
         return {}
     return distributions(volume, labels, [segment.number for segment in findings.segments])
 

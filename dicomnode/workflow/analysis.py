@@ -257,7 +257,9 @@ def contours_of(analysis: Analysis) -> tuple[KeyContour, ...]:
 
 def picture_of(analysis: Analysis) -> KeyImage:
     """Key image of an analysis."""
-    picture = render.key_image(analysis.volume, analysis.labels, analysis.findings)
+    algorithm = analysis.findings.algorithm
+    texts = render.Texts(headline=algorithm.title, subtitle=f"Model {algorithm.name} {algorithm.version}")
+    picture = render.key_image(analysis.volume, analysis.labels, analysis.findings, texts=texts)
     return KeyImage(rgb=picture, slices=spread_slices(analysis.labels, _AXIAL_VIEWS))
 
 

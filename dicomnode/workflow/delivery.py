@@ -20,7 +20,6 @@ from dicomnode.storage.objects import Objects
 from dicomnode.study import DeliveryRow, DeliveryState, Purpose, WorkKey, WorkState, World
 from dicomnode.workflow.ports import Clock, Destination, Queue
 
-
 #: PS3.7 C.5.3: duplicate SOP instance.
 DUPLICATE: Final = 0x0111
 #: Refusals that end when somebody mends an AE title or a certificate: results wait for that.

@@ -82,7 +82,7 @@ def test_both_lungs_and_their_total() -> None:
         inside = values[np.isin(labels, region.segments)].astype(float)
         assert numbers(region) == {
             coding.VOLUME: pytest.approx(len(inside) / 1000),
-            coding.ATTENUATION: pytest.approx(inside.mean(), rel=1e-12),
+            coding.MEAN_LUNG_DENSITY: pytest.approx(inside.mean(), rel=1e-12),
             coding.LAA_950: pytest.approx(100 * (inside < -950).mean()),
             coding.PERC15: np.percentile(inside, 15, method="inverted_cdf"),
         }
@@ -91,7 +91,7 @@ def test_both_lungs_and_their_total() -> None:
     assert (total.site, total.laterality) == (coding.BOTH_LUNGS, None)
     assert [item.concept for item in total.measurements] == [
         coding.VOLUME,
-        coding.ATTENUATION,
+        coding.MEAN_LUNG_DENSITY,
         coding.LAA_950,
         coding.PERC15,
     ]
@@ -120,7 +120,7 @@ def test_floats_keep_the_threshold_and_the_mean() -> None:
     labels[1, 1, :] = 1
     found = numbers(run(values, labels)[0][0])
     assert found[coding.LAA_950] == pytest.approx(100 / 3)
-    assert found[coding.ATTENUATION] == pytest.approx(-950 - 0.25 / 3)
+    assert found[coding.MEAN_LUNG_DENSITY] == pytest.approx(-950 - 0.25 / 3)
     assert found[coding.PERC15] == -951
 
 
@@ -132,7 +132,7 @@ def test_padding_counts_as_volume_but_not_as_density() -> None:
     region = run(values, labels, padding=padding)[0][0]
     inside = values[(labels == 1) & ~padding]
     assert numbers(region)[coding.VOLUME] == pytest.approx((labels == 1).sum() / 1000)
-    assert numbers(region)[coding.ATTENUATION] == pytest.approx(inside.mean())
+    assert numbers(region)[coding.MEAN_LUNG_DENSITY] == pytest.approx(inside.mean())
 
 
 def test_a_region_of_padding_alone_has_a_volume_alone() -> None:

@@ -57,7 +57,7 @@ def findings_of(
     segments = (segment(1, "Right lung", BLUE), segment(2, "Left lung with an absurdly long name", ORANGE))
     measurements = (
         Measurement(concept=coding.VOLUME, value=2345.6, unit=coding.MILLILITRE),
-        Measurement(concept=coding.ATTENUATION, value=-834.2, unit=coding.HOUNSFIELD_UNIT),
+        Measurement(concept=coding.MEAN_LUNG_DENSITY, value=-834.2, unit=coding.HOUNSFIELD_UNIT),
         Measurement(concept=coding.LAA_950, value=12.34, unit=coding.PERCENT, caveat=caveat),
     )
     found = [
