@@ -185,8 +185,9 @@ class ResultsSection(_Section):
 class RetentionSection(_Section):
     """How long data stays."""
 
-    originals_days: float = Field(30, gt=0, description="days after which received originals are shredded")
-    results_days: float = Field(30, gt=0, description="days after which delivered results are shredded")
+    days: float = Field(
+        30, gt=0, description="days after its last image at which a finished study is shredded, keys and all"
+    )
 
 
 class LoggingSection(_Section):

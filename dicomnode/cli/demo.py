@@ -32,6 +32,8 @@ from dicomnode.study import FINAL_STATES, WorkRow, WorkState, stages_in_order
 _QUIET_SECONDS = 3.0
 _WAIT_SECONDS = 900.0
 _PHANTOM_SEED = 7
+#: Concept names of TID 1500 and 1410 (PS3.16).
+_MEASUREMENT_GROUP, _TRACKING_IDENTIFIER, _AREA = "125007", "112039", "42798000"
 _SAID = {
     WorkState.QUEUED: "waiting for its turn",
     WorkState.PREPARING: "de-identifying, sealing the pseudonymous copy",
@@ -181,14 +183,11 @@ def _wait(tree: Config, console: Console) -> WorkRow:
 
 
 def _show_stages(work: WorkRow, console: Console) -> None:
-    table = Table("stage", "seconds", title=f"\nStages of model {work.key.model}", title_justify="left")
-    table.columns[1].justify = "right"
-    for name, seconds in stages_in_order(work.stages).items():
-        table.add_row(name, f"{seconds:.1f}")
-    console.print(table)
+    times = " · ".join(f"{name} {seconds:.1f} s" for name, seconds in stages_in_order(work.stages).items())
+    console.print(f"Stages  {times}", soft_wrap=True)
     for delivery in work.deliveries:
         status = "no answer" if delivery.status is None else f"0x{delivery.status:04X}"
-        console.print(f"  {delivery.role.value} → {delivery.destination}: {delivery.state.value} ({status})")
+        console.print(f"Result  {delivery.role.value} → {delivery.destination}: {delivery.state.value} ({status})")
 
 
 def _explain(work: WorkRow, folder: Path, console: Console) -> None:
@@ -216,19 +215,22 @@ def _show_results(pacs: Orthanc | ShippedArchive, uid: str, folder: Path, consol
 
 
 def _measurements(report: Dataset) -> Table:
-    """Numbers of a TID 1500 report, as they stand in the PACS."""
-    table = Table(
-        "region", "measurement", "value", title="\nWhat was found (AI result, not reviewed)", title_justify="left"
-    )
-    table.columns[2].justify = "right"
-    for group in _nodes(report.ContentSequence, "125007"):
-        region = next((str(item.TextValue) for item in group if _code(item) == "112039"), "")
+    """Numbers of a TID 1500 report, as they stand in the PACS: a row for each region."""
+    regions: dict[str, dict[str, str]] = {}
+    for group in _nodes(report.ContentSequence, _MEASUREMENT_GROUP):
+        region = next((str(item.TextValue) for item in group if _code(item) == _TRACKING_IDENTIFIER), "")
         for item in group:
-            if item.ValueType == "NUM" and _code(item) != "42798000":
+            if item.ValueType == "NUM" and _code(item) != _AREA:
                 measured = item.MeasuredValueSequence[0]
-                unit = str(measured.MeasurementUnitsCodeSequence[0].CodeValue)
+                unit = _readable(str(measured.MeasurementUnitsCodeSequence[0].CodeValue))
                 name = str(item.ConceptNameCodeSequence[0].CodeMeaning)
-                table.add_row(region, name, escape(f"{float(measured.NumericValue):.1f} {_readable(unit)}"))
+                regions.setdefault(region, {})[name] = f"{float(measured.NumericValue):.1f} {unit}"
+    names = list(dict.fromkeys(name for values in regions.values() for name in values))
+    table = Table("", *names, title="\nWhat was found (AI result, not reviewed)", title_justify="left")
+    for region, values in regions.items():
+        table.add_row(escape(region), *(escape(values.get(name, "")) for name in names))
+    for column in table.columns[1:]:
+        column.justify = "right"
     return table
 
 

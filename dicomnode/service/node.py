@@ -5,12 +5,13 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from types import FrameType
 
 from dicomnode import __version__
 from dicomnode.config import Config
+from dicomnode.errors import NodeError
 from dicomnode.events import Emit
 from dicomnode.network.acceptor import Acceptor
 from dicomnode.network.requestor import Requestor
@@ -39,6 +40,7 @@ from dicomnode.workflow.stages import Rooms, Stages, limits_of
 #: Seconds that a drain gives to open associations and to running stages.
 DRAIN_SECONDS = 60.0
 _SWEEP_SECONDS = 3600.0
+_TEND_SECONDS = 15.0
 
 
 class Node:
@@ -93,6 +95,7 @@ class Node:
             self._queue,
             models=tuple(self._analysts),
             destinations=names,
+            deadline_seconds=tree.completion.deadline_seconds,
             flush=self._flush,
             close_segments=self._spool.close_study,
             clock=rooms.now,
@@ -212,10 +215,19 @@ class Node:
         )
         return host, port
 
+    def tend(self) -> None:
+        """Let go what a fault held back, end what is past its deadline. Called every so often; never raises."""
+        self._guarded("tend", self._admission.reconcile)
+
     def sweep(self) -> None:
-        """Shred what is past its time, and let go what a fault held back."""
-        self._retention.sweep()
-        self._admission.reconcile()
+        """Shred what is past its time. Called now and then; never raises."""
+        self._guarded("sweep", self._retention.sweep)
+
+    def _guarded(self, what: str, act: Callable[[], object]) -> None:
+        try:
+            act()
+        except NodeError as error:
+            self._emit("node.fault", level="error", stage=what, reason=error.code)
 
     def stop(self, seconds: float = DRAIN_SECONDS) -> None:
         """Drain: no new associations, open ones may end, running stages end; then close everything."""
@@ -250,12 +262,14 @@ def run(tree: Config, environment: Mapping[str, str]) -> None:
     node = Node(tree, environment, emit)
     host, port = node.start()
     notifier.ready(f"{tree.node.ae_title} listens on {host} port {port}")
-    next_sweep = time.monotonic()
-    while not ended.wait(notifier.watchdog_seconds or 5.0):
+    due = {node.tend: time.monotonic(), node.sweep: time.monotonic()}
+    every = {node.tend: _TEND_SECONDS, node.sweep: _SWEEP_SECONDS}
+    while not ended.wait(min(notifier.watchdog_seconds or _TEND_SECONDS, _TEND_SECONDS)):
         notifier.alive()
-        if time.monotonic() >= next_sweep:
-            node.sweep()
-            next_sweep = time.monotonic() + _SWEEP_SECONDS
+        for act, at in due.items():
+            if time.monotonic() >= at:
+                act()
+                due[act] = time.monotonic() + every[act]
     notifier.stopping()
     emit("node.draining")
     node.stop()

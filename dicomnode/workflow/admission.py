@@ -15,6 +15,7 @@ from dicomnode.study import FINAL_STATES, WORK_STAGES, WorkKey, WorkRow, WorkSta
 from dicomnode.workflow.ports import Clock, Queue
 
 _UNTOUCHABLE = FINAL_STATES | {WorkState.DELIVERING}
+_COMPUTING = (WorkState.QUEUED, WorkState.PREPARING, WorkState.INFERRING, WorkState.ENCODING)
 
 
 class Admission:
@@ -30,6 +31,8 @@ class Admission:
         Names of the models that look at every study.
     destinations
         Names of where results go.
+    deadline_seconds
+        Age at which a work that still computes is failed.
     flush
         Waits until the index has caught up with the spool; False when it has not.
     close_segments
@@ -45,6 +48,7 @@ class Admission:
         *,
         models: Sequence[str],
         destinations: Sequence[str],
+        deadline_seconds: float,
         flush: Callable[[], bool],
         close_segments: Callable[[str], None],
         clock: Clock,
@@ -54,6 +58,7 @@ class Admission:
         self._queue = queue
         self._models = tuple(models)
         self._destinations = tuple(destinations)
+        self._deadline_seconds = deadline_seconds
         self._flush = flush
         self._close_segments = close_segments
         self._clock = clock
@@ -98,9 +103,14 @@ class Admission:
             self._emit("work.released", work=key.workflow_id, destinations=len(self._destinations))
 
     def reconcile(self) -> None:
-        """Release every work that is ready: a crash may have come between its end and its release."""
+        """Release what is ready (a crash may have come between its end and its release); end what is past its time."""
         for work in self._ledger.works((WorkState.READY,)):
             self.release(work.key.study_key)
+        now = self._clock()
+        for work in self._ledger.works(_COMPUTING):
+            if (now - work.created_at).total_seconds() > self._deadline_seconds:
+                self._ledger.set_work_state(work.key, WorkState.FAILED, at=now, reason="timeout")
+                self._emit("work.failed", level="error", work=work.key.workflow_id, reason="timeout")
 
     def _deliver(self, connection: Any, key: WorkKey) -> None:
         now = self._clock()

@@ -49,9 +49,8 @@ class Retention:
 
     def sweep(self) -> int:
         """Shred every expired study whose work has ended; returns how many."""
-        days = max(self._settings.originals_days, self._settings.results_days)
         shredded = 0
-        for study_key in self._ledger.expired(self._clock() - timedelta(days=days)):
+        for study_key in self._ledger.expired(self._clock() - timedelta(days=self._settings.days)):
             study = self._ledger.study(study_key)
             if study is None or any(work.state not in FINAL_STATES for work in study.works):
                 continue

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 
 from dicomnode.deidentification.apply import Deidentified, Deidentifier
 from dicomnode.deidentification.policy import AI, EXPORT, Policy
@@ -104,8 +105,7 @@ def test_numbers_are_kept(shared_data: Shared, policy: Policy, name: str) -> Non
         if source is None or not (source.get("SOPInstanceUID") and source.get("SOPClassUID")):
             continue
         output = engine.deidentify(source).dataset
-        # Sex and masks made by others may hold what is no value of the standard; numbers never change.
-        assert [key for key in NUMBERS if key in source and output.get(key) != source[key].value] == []
+        assert [key for key in NUMBERS if key in source and _plain(output.get(key)) != _plain(source[key].value)] == []
         compared += 1
     assert compared
 
@@ -135,7 +135,7 @@ def test_nothing_ends_in_a_traceback(shared_data: Shared, policy: Policy) -> Non
                     "withheld-sop-class",
                     "withheld-document",
                     "object-without-uids",
-                }  # noqa: PT017
+                }
                 refused += 1
     assert done > 80
     assert refused < done
@@ -185,6 +185,13 @@ def test_ultrasound_with_a_name_in_its_pixels(shared_data: Shared) -> None:
     rows = output.pixel_array
     assert rows[:38].max() == 0
     assert (rows[100:700, 100:900] == source.pixel_array[100:700, 100:900]).all()
+
+
+def _plain(value: object) -> object:
+    """Value without padding; an empty one and none are the same."""
+    if isinstance(value, MultiValue) and all(isinstance(item, str) for item in value):
+        return [item.strip() for item in value]
+    return value or None if isinstance(value, str | bytes) else value
 
 
 def _referenced(dataset: Dataset) -> Iterator[str]:
