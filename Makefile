@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STUDY ?=
 MODEL ?= ct-lung
 
-.PHONY: help setup demo run test check format coverage lock train bench-slice prove-slice clean
+.PHONY: help setup demo run test check format coverage lock licences install train bench-slice prove-slice prove-systemd clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -58,6 +58,12 @@ lock: $(BIN)/.dev ## write the lock files anew
 	@$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -q -o requirements.lock
 	@$(BIN)/uv pip compile pyproject.toml --extra dev -c requirements.lock --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -q -o requirements-dev.lock
 
+licences: $(BIN)/.base ## write deploy/docs/licences.md anew
+	@$(BIN)/python deploy/licences.py
+
+install: ## install as a service (root): see deploy/docs/install.md
+	@sh deploy/install.sh
+
 train: ## train a model package by its recipe (needs the extra `train`)
 	@$(PYTHON) models/$(MODEL)/train/train.py --resume
 
@@ -66,6 +72,9 @@ bench-slice: $(BIN)/.dev ## stages of one study, timed
 
 prove-slice: $(BIN)/.dev ## kill -9 in every stage, many rounds
 	@DICOMNODE_KILL_ROUNDS=$${ROUNDS:-20} $(BIN)/python -m pytest tests/journey/test_kill.py
+
+prove-systemd: $(BIN)/.dev ## the unit under a real systemd, in a container of its own
+	@DICOMNODE_SYSTEMD_PROOF=1 $(BIN)/python -m pytest tests/journey/test_systemd.py
 
 clean: ## remove what was built, never a node's state
 	@rm -rf build demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .coverage*
