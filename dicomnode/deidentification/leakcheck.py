@@ -78,17 +78,22 @@ def find_leaks(source: Dataset, output: Dataset, kept: frozenset[int] = frozense
 
 def leaks_of(source: Source, output: Dataset) -> tuple[Leak, ...]:
     """Leaks of a known source into an output: by decoded values, then by the bytes outside pixel data."""
-    found = set(_in_values(source, output))
-    found.update(_in_bytes(source, encoded_without_pixels(output)))
+    ours: set[str] = set()
+    found = set(_in_values(source, output, ours))
+    found.update(_in_bytes(source, encoded_without_pixels(output), ours))
     return tuple(sorted(found))
 
 
-def _in_values(source: Source, output: Dataset) -> Iterator[Leak]:
+def _in_values(source: Source, output: Dataset, ours: set[str]) -> Iterator[Leak]:
+    """Leaks by decoded values; `ours` takes the words of the values that this package wrote itself."""
     for node in datasets(output):
         for tag in node.dataset.keys():  # noqa: SIM118 - a Data Set iterates over parsed elements
-            if int(tag) in _OURS or int(tag) in _PIXELS:
+            if int(tag) in _PIXELS:
                 continue
             element: Element = node.dataset.get_item(tag)
+            if int(tag) in _OURS:
+                ours.update(split_words(" ".join(texts(element, "LO", ("utf-8",)))))
+                continue
             vr = element.VR or (dictionary_VR(tag) if dictionary_has_tag(tag) else "UN")
             if vr not in STRING_VRS:
                 continue
@@ -115,7 +120,7 @@ def _kind(source: Source, value: str, vr: str) -> str:
     return "short" if folded in known.short and not is_common(folded) else ""
 
 
-def _in_bytes(source: Source, data: bytes) -> Iterator[Leak]:
+def _in_bytes(source: Source, data: bytes, ours: set[str]) -> Iterator[Leak]:
     known = source.identifiers
     lower = data.lower()
     if any(match.decode() in source.uids for match in _UIDS.findall(data)):
@@ -123,7 +128,7 @@ def _in_bytes(source: Source, data: bytes) -> Iterator[Leak]:
     if any(_stands(lower, date.encode()) for date in known.dates - source.produced):
         yield Leak(kind="date", tag=0)
     for kind, words in (("name", known.names), ("code", known.codes)):
-        if any(_any_alphabet(data, lower, word) for word in words if not is_common(word)):
+        if any(_any_alphabet(data, lower, word) for word in words - ours if not is_common(word)):
             yield Leak(kind=kind, tag=0)
 
 

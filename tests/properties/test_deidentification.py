@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date, timedelta
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from dicomnode.deidentification.apply import Deidentifier
@@ -18,6 +19,11 @@ from tests.unit.deidentification import planted
 LIMITS = Limits(header_scan_bytes=1 << 20, maximum_nesting=32, maximum_items=100_000, maximum_inflated_bytes=1 << 30)
 PSEUDONYMS = Pseudonyms(bytes(range(32)), "project")
 WORDS = st.text("abcdefghijklmnopqrstuvwxyz", min_size=5, max_size=12).filter(lambda word: not is_common(word))
+#: Words that the engine writes itself: its name, the policy's, and the meanings of CID 7050.
+OURS = {word.encode() for concept in EXPORT.concepts for word in concept.meaning.lower().split()} | {
+    b"dicomnode",
+    b"export",
+}
 QUICK = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 KEYWORDS = st.sampled_from(
     [
@@ -40,6 +46,8 @@ KEYWORDS = st.sampled_from(
 
 
 @QUICK
+@example(family="aaaaa", given_name="export", number=10000000, places=[])
+@example(family="dates", given_name="graphics", number=10000000, places=["SeriesDescription"])
 @given(family=WORDS, given_name=WORDS, number=st.integers(10**7, 10**9), places=st.lists(KEYWORDS, max_size=6))
 def test_names_and_numbers_survive_nowhere(family: str, given_name: str, number: int, places: list[str]) -> None:
     ds = planted.slice_of_ct()
@@ -52,9 +60,9 @@ def test_names_and_numbers_survive_nowhere(family: str, given_name: str, number:
         Deidentifier(EXPORT, PSEUDONYMS).deidentify(source).dataset, transfer_syntax_uid=planted.EXPLICIT
     ).lower()
     header = output[: output.rindex(b"\xe0\x7f\x10\x00")]
-    assert family.encode() not in header
-    assert given_name.encode() not in header
-    assert str(number).encode() not in header.replace(b"2.25.", b"")
+    words = set(re.findall(rb"[a-z]+", header)) - OURS
+    assert not {family.encode(), given_name.encode()} & words
+    assert str(number).encode() not in re.findall(rb"(?<![0-9.])[0-9]+(?![0-9.])", header)
 
 
 @QUICK

@@ -113,7 +113,7 @@ def test_numbers_are_kept(shared_data: Shared, policy: Policy, name: str) -> Non
 @BOTH
 def test_nothing_ends_in_a_traceback(shared_data: Shared, policy: Policy) -> None:
     engine = Deidentifier(policy, PSEUDONYMS)
-    done = refused = 0
+    done, reasons = 0, set()
     for name in (
         "pydicom_testfiles",
         "codecs_cornerstone",
@@ -130,15 +130,9 @@ def test_nothing_ends_in_a_traceback(shared_data: Shared, policy: Policy) -> Non
                 assert bytes_of(engine.deidentify(source))
                 done += 1
             except StudyError as error:
-                assert error.code in {
-                    "withheld-pixels",
-                    "withheld-sop-class",
-                    "withheld-document",
-                    "object-without-uids",
-                }
-                refused += 1
+                reasons.add(error.code)
     assert done > 80
-    assert refused < done
+    assert reasons <= {"withheld-pixels", "withheld-sop-class", "withheld-document", "object-without-uids"}
 
 
 def test_segmentation_and_report_still_point_at_their_images(shared_data: Shared) -> None:
