@@ -49,6 +49,20 @@ if [ -n "$uninstall" ]; then
     exit 0
 fi
 
+# -- keys: made once, taken over from a node that made its own, never replaced; what cannot go on fails here --
+present=0
+source=""
+for name in identity pseudonym derivation; do
+    [ ! -e "$settings/keys/$name.key" ] || present=$((present + 1))
+done
+if [ "$present" -eq 0 ] && [ -d "$state/keys" ]; then
+    source=$state/keys
+elif [ "$present" -eq 0 ] && [ -e "$state/ledger.sqlite" ]; then
+    fail "$state holds sealed data, but its keys are gone: restore $settings/keys from its backup"
+elif [ "$present" -ne 0 ] && [ "$present" -ne 3 ]; then
+    fail "$settings/keys holds $present of 3 keys: restore the others from their backup"
+fi
+
 # -- the program: every release in a folder of its own, the current one by a link that is swapped at once --
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || fail "Python 3.11 or newer is needed (--python)"
 "$python" -c 'import venv, ensurepip' 2>/dev/null || fail "the module venv is missing (Debian: apt-get install python3-venv)"
@@ -80,20 +94,9 @@ install -D -m 0755 "$here/deploy/dicomnode-as-service.sh" "$command"
 systemd-sysusers dicomnode.conf
 systemd-tmpfiles --create dicomnode.conf
 
-# -- keys: made once, taken over from a node that made its own, never replaced --
-present=0
-for name in identity pseudonym derivation; do
-    [ ! -e "$settings/keys/$name.key" ] || present=$((present + 1))
-done
+# -- keys --
 made_keys=""
 if [ "$present" -eq 0 ]; then
-    if [ -d "$state/keys" ]; then
-        source=$state/keys
-    elif [ -e "$state/ledger.sqlite" ]; then
-        fail "$state holds sealed data, but its keys are gone: restore $settings/keys from its backup"
-    else
-        source=""
-    fi
     for name in identity pseudonym derivation; do
         new=$settings/keys/.$name.key.new
         rm -f "$new"
@@ -108,8 +111,6 @@ if [ "$present" -eq 0 ]; then
     done
     sync -f "$settings/keys"
     made_keys=1
-elif [ "$present" -ne 3 ]; then
-    fail "$settings/keys holds $present of 3 keys: restore the others from their backup"
 fi
 
 # -- configuration: written once --
@@ -148,6 +149,7 @@ if [ -n "$was_active" ]; then
 fi
 
 say "Installed. What is left to do:"
+[ -z "$source" ] || say "  0. the keys of $source were taken over; once the node runs, remove that folder"
 [ -z "$made_keys" ] || say "  1. back up $settings/keys (three files): without them nothing that is sealed can be opened"
 [ -z "$made_configuration" ] || say "  2. edit $settings/dicomnode.toml: listen, destinations, TLS"
 say "  3. dicomnode check"

@@ -1,0 +1,50 @@
+"""The papers for IT say what the code says: every reason in the runbook, every status in the conformance statement."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from dicomnode import __version__
+from dicomnode.config import Config
+from dicomnode.encoded import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from dicomnode.errors import REASONS
+from dicomnode.network.association import RETIRED_STORAGE_CLASSES, storage_classes
+from dicomnode.network.status import CANNOT_UNDERSTAND, DATA_SET_MISMATCH, OUT_OF_RESOURCES, PROCESSING_FAILURE
+
+DOCS = Path(__file__).resolve().parents[2] / "deploy" / "docs"
+
+
+def test_every_reason_is_in_the_runbook_once() -> None:
+    text = (DOCS / "runbook.md").read_text("utf-8")
+    rows = re.findall(r"^\| `([a-z0-9-]+)` \|", text, re.MULTILINE)
+    assert sorted(rows) == sorted(REASONS)
+
+
+def test_settings_that_the_papers_name_exist() -> None:
+    named: set[str] = set()
+    for name in ("install.md", "runbook.md", "conformance.md"):
+        sections = "|".join(Config.model_fields)
+        named |= set(re.findall(rf"`((?:{sections})\.[a-z_]+)", (DOCS / name).read_text("utf-8")))
+    named -= {"node.fault"}  # an event
+    assert len(named) > 15
+    for path in named:
+        section, setting = path.split(".")
+        assert setting in (Config.model_fields[section].annotation or type).model_fields, path  # type: ignore[attr-defined]
+
+
+def test_conformance_statement_says_what_the_code_does() -> None:
+    text = (DOCS / "conformance.md").read_text("utf-8")
+    assert IMPLEMENTATION_CLASS_UID in text
+    assert IMPLEMENTATION_VERSION_NAME in text
+    assert f"{len(storage_classes())} storage SOP Classes" in text
+    assert f"{len(RETIRED_STORAGE_CLASSES)} retired ones" in text
+    for status in (OUT_OF_RESOURCES, DATA_SET_MISMATCH, CANNOT_UNDERSTAND, PROCESSING_FAILURE):
+        assert f"| {status:04X} |" in text
+    assert f"Maximum PDU received {Config().intake.maximum_pdu_bytes}" in text
+
+
+def test_changelog_begins_with_this_version() -> None:
+    first = re.search(r"^## (\S+)", (DOCS / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
+    assert first is not None
+    assert first[1] == __version__
