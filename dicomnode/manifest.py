@@ -128,6 +128,11 @@ class InputRule:
     body_parts: tuple[Text, ...] = ()
     preferred_kernels: Patterns = ()
 
+    @property
+    def sop_classes(self) -> frozenset[str]:
+        """SOP Classes of images that the rule looks at: those it may take, and those it refuses as multi-frame."""
+        return MULTI_FRAME_SOP_CLASSES | {SINGLE_FRAME_SOP_CLASSES[one] for one in self.modalities}
+
     def judge(self, series: SeriesSummary) -> tuple[str, ...]:
         """Codes of `errors.REASONS` for which the series is refused; empty when it is taken.
 

@@ -81,7 +81,8 @@ class Node:
     def _build_work(self, derivation_key: bytes) -> None:
         tree, emit = self._tree, self._emit
         names = tuple(destination.name for destination in tree.destinations)
-        self._stages = self._build_stages(derivation_key)
+        storage = self._storage_rooms(derivation_key)
+        self._stages = self._build_stages(storage)
         self._delivery = self._build_delivery()
         self._queue = DurableQueue(
             self._ledger.engine,
@@ -94,6 +95,7 @@ class Node:
             self._ledger,
             self._queue,
             models=tuple(self._analysts),
+            sop_classes=storage.sop_classes,
             destinations=names,
             deadline_seconds=tree.completion.deadline_seconds,
             flush=self._flush,
@@ -111,8 +113,8 @@ class Node:
             emit=emit,
         )
 
-    def _build_stages(self, derivation_key: bytes) -> Stages:
-        storage = Rooms(
+    def _storage_rooms(self, derivation_key: bytes) -> Rooms:
+        return Rooms(
             spool=self._spool,
             ledger=self._ledger,
             objects=self._objects,
@@ -120,6 +122,8 @@ class Node:
             derivation_key=derivation_key,
             analysts=self._analysts,
         )
+
+    def _build_stages(self, storage: Rooms) -> Stages:
         return Stages(
             storage,
             self._tree,
@@ -156,7 +160,6 @@ class Node:
             self._queue,
             conflict=conflicts.resolve,
             derivation_key=derivation_key,
-            quiet_seconds=tree.completion.quiet_seconds,
             clock=rooms.now,
             monotonic=time.monotonic,
             emit=emit,

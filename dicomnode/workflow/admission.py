@@ -5,14 +5,16 @@ Everything here is idempotent: a node that was killed anywhere in it does the sa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from typing import Any
 
+from dicomnode.errors import StorageError
 from dicomnode.events import Emit
 from dicomnode.storage.ledger import Ledger
 from dicomnode.study import FINAL_STATES, WORK_STAGES, WorkKey, WorkRow, WorkState, input_digest
 from dicomnode.workflow.ports import Clock, Queue
+from dicomnode.workflow.selection import relevant
 
 _UNTOUCHABLE = FINAL_STATES | {WorkState.DELIVERING}
 _COMPUTING = (WorkState.QUEUED, WorkState.PREPARING, WorkState.INFERRING, WorkState.ENCODING)
@@ -29,6 +31,8 @@ class Admission:
         Durable queue.
     models
         Names of the models that look at every study.
+    sop_classes
+        SOP Classes that any of them looks at.
     destinations
         Names of where results go.
     deadline_seconds
@@ -47,6 +51,7 @@ class Admission:
         queue: Queue,
         *,
         models: Sequence[str],
+        sop_classes: Collection[str],
         destinations: Sequence[str],
         deadline_seconds: float,
         flush: Callable[[], bool],
@@ -57,6 +62,7 @@ class Admission:
         self._ledger = ledger
         self._queue = queue
         self._models = tuple(models)
+        self._sop_classes = frozenset(sop_classes)
         self._destinations = tuple(destinations)
         self._deadline_seconds = deadline_seconds
         self._flush = flush
@@ -74,8 +80,15 @@ class Admission:
             self._emit("study.started", study=study_key, revision=revision)
 
     def settle(self, study_key: str) -> None:
-        """The study is whole: as `start`; its results may go out as soon as they are ready."""
-        self._flush()
+        """The study is whole: as `start`; its results may go out as soon as they are ready.
+
+        Raises
+        ------
+        StorageError
+            ``ledger-failed`` when the index has not caught up: what it lacks would never be worked on.
+        """
+        if not self._flush():
+            raise StorageError("ledger-failed")
         now = self._clock()
         with self._ledger.transaction() as connection:
             self._open(connection, study_key)
@@ -131,7 +144,7 @@ class Admission:
 
     def _open(self, connection: Any, study_key: str) -> int | None:
         """Number of a newly opened revision, or None where the input has one."""
-        rows = self._ledger.instances(study_key, connection=connection)
+        rows = relevant(self._ledger.instances(study_key, connection=connection), self._sop_classes)
         if not rows:
             return None
         digest = input_digest([(row.instance_key, row.digest) for row in rows])

@@ -44,11 +44,13 @@ class Conflicts:
         self._emit = emit
 
     def resolve(self, row: InstanceRow) -> None:
-        """Decide on a row that the index quarantined; never raises."""
+        """Decide on a row that the index quarantined; never raises: the row stays in quarantine."""
         try:
             self._resolve(row)
         except NodeError as error:
             self._alert(row, error.code)
+        except Exception:  # noqa: BLE001 - the border: the index's thread must go on whatever two objects hold
+            self._alert(row, "internal")
 
     def _resolve(self, row: InstanceRow) -> None:
         rivals = [
@@ -74,7 +76,10 @@ class Conflicts:
 
     def _alert(self, row: InstanceRow, code: str) -> None:
         self._emit("object.quarantined", level="warning", study=row.study_key, reason=code)
-        self._ledger.quarantine(row.study_key, "instance", code, self._clock(), address=row.address)
+        try:
+            self._ledger.quarantine(row.study_key, "instance", code, self._clock(), address=row.address)
+        except NodeError as error:
+            self._emit("ledger.failed", level="error", study=row.study_key, reason=error.code)
 
     def _read(self, row: InstanceRow) -> Dataset:
         metadata, encoded = self._spool.read(row.study_key, row.address)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
 from typing import Any, Final
 
 from dbos import DBOS, DBOSClient, EnqueueOptions
@@ -16,6 +15,7 @@ from dbos._serialization import Serializer
 
 from dicomnode.storage.database import DatabaseEngine
 from dicomnode.study import WORK_STAGES, WorkKey
+from dicomnode.workflow.ports import DeliveryRunner, StageRunner
 
 #: Raised only when steps change so that a half-done workflow of the old kind could not go on.
 WORKFLOW_SCHEMA: Final = "1"
@@ -23,9 +23,6 @@ _NAME: Final = "dicomnode"
 _WORK: Final = "work"
 _DELIVERY: Final = "delivery"
 _EXECUTOR: Final = "node"
-
-StageRunner = Callable[[str, WorkKey], bool]
-DeliveryRunner = Callable[[WorkKey, str, int], None]
 
 
 class JsonSerializer(Serializer):

@@ -11,6 +11,10 @@ from dicomnode.study import WorkKey
 
 Clock = Callable[[], datetime]
 Monotonic = Callable[[], float]
+#: Runs one stage of a work and returns whether the next may follow; never raises.
+StageRunner = Callable[[str, WorkKey], bool]
+#: Makes one try to deliver to a destination, the try's number last.
+DeliveryRunner = Callable[[WorkKey, str, int], None]
 
 
 class Queue(Protocol):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
 
 from dicomnode.events import Emit
 from dicomnode.storage.ledger import Ledger
@@ -25,13 +24,11 @@ class Recovery:
     ledger, spool
         What is known, and the journal that knows better.
     activity
-        Table that completion reads: studies that were not settled are entered again.
+        Table that completion reads: studies that were not settled are entered again, and wait their quiet time anew.
     queue
         Durable queue; it takes up its own workflows by itself.
     conflict
         Decides on an instance that came again with other bytes.
-    quiet_seconds
-        Quiet time: the longest that a study is made to wait anew.
     """
 
     def __init__(
@@ -43,7 +40,6 @@ class Recovery:
         *,
         conflict: Callable[[InstanceRow], None],
         derivation_key: bytes,
-        quiet_seconds: float,
         clock: Clock,
         monotonic: Monotonic,
         emit: Emit,
@@ -54,7 +50,6 @@ class Recovery:
         self._queue = queue
         self._conflict = conflict
         self._key = derivation_key
-        self._quiet_seconds = quiet_seconds
         self._clock = clock
         self._monotonic = monotonic
         self._emit = emit
@@ -76,17 +71,13 @@ class Recovery:
 
     def resume(self) -> None:
         """Enter studies that are not settled into the activity table, and queue works that a crash left unqueued."""
-        now, seconds = self._clock(), self._monotonic()
-        for study_key, last_received_at in self._ledger.open_studies():
-            self._activity.remembered(study_key, seconds - self._silence(last_received_at, now))
+        now = self._monotonic()
+        for study_key, _ in self._ledger.open_studies():
+            self._activity.remembered(study_key, now)  # while the node was deaf, its senders were not silent
         waiting = (WorkState.QUEUED, WorkState.PREPARING, WorkState.INFERRING, WorkState.ENCODING)
         with self._ledger.transaction() as connection:
             for work in self._ledger.works(waiting, connection=connection):
                 self._queue.enqueue_work(connection, work.key)
-
-    def _silence(self, last_received_at: datetime, now: datetime) -> float:
-        """Seconds of silence so far; a clock that was set back makes a study wait once more, never for ever."""
-        return min(max((now - last_received_at).total_seconds(), 0.0), self._quiet_seconds)
 
     def _set_aside(self, damage: Damage) -> None:
         """A torn end is what a crash leaves: nothing of it was acknowledged. Anything else is an alarm."""

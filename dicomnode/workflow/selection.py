@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from pydicom import Dataset
@@ -11,6 +11,7 @@ from pydicom import Dataset
 from dicomnode.errors import StudyError
 from dicomnode.imaging import geometry
 from dicomnode.manifest import InputRule, SeriesSummary
+from dicomnode.study import InstanceRow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +38,15 @@ class Header:
     series_key: str
     instance_key: str
     dataset: Dataset
+
+
+def relevant(rows: Sequence[InstanceRow], sop_classes: Collection[str]) -> tuple[InstanceRow, ...]:
+    """Instances that are a study's input: those of the models' SOP Classes, or all where there is none of them.
+
+    Reports, segmentations and captures that join a study, the node's own among them, thus open no new revision.
+    """
+    images = tuple(row for row in rows if row.sop_class_uid in sop_classes)
+    return images or tuple(rows)
 
 
 def survey(headers: Iterable[Header], rule: InputRule) -> tuple[SurveyedSeries, ...]:

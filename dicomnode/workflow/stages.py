@@ -37,7 +37,7 @@ from dicomnode.study import (
 )
 from dicomnode.workflow.analysis import Analysis, Analyst, copy_series, picture_of
 from dicomnode.workflow.ports import Clock, Monotonic
-from dicomnode.workflow.selection import Header, SurveyedSeries, choose, patient_of, survey
+from dicomnode.workflow.selection import Header, SurveyedSeries, choose, patient_of, relevant, survey
 
 _STATE_OF: Final = {"prepare": WorkState.PREPARING, "infer": WorkState.INFERRING, "encode": WorkState.ENCODING}
 _ORDER: Final = (
@@ -63,6 +63,11 @@ class Rooms:
     keys: DataKeys
     derivation_key: bytes
     analysts: Mapping[str, Analyst]
+
+    @property
+    def sop_classes(self) -> frozenset[str]:
+        """SOP Classes that any model looks at."""
+        return frozenset().union(*(analyst.package.manifest.input.sop_classes for analyst in self.analysts.values()))
 
 
 class Stages:
@@ -160,7 +165,7 @@ class Stages:
     # prepare -----------------------------------------------------------------------------------------------------
 
     def _prepare(self, key: WorkKey, work: WorkRow) -> bool:
-        rows = self._rooms.ledger.instances(key.study_key)
+        rows = relevant(self._rooms.ledger.instances(key.study_key), self._rooms.sop_classes)
         if input_digest([(row.instance_key, row.digest) for row in rows]) != work.input_digest:
             self._rooms.ledger.set_work_state(key, WorkState.SUPERSEDED, at=self._clock())
             return False

@@ -1,0 +1,98 @@
+"""A queue in memory: keeps the contract of `pipeline.DurableQueue` without a database of its own, a thread or a wait.
+
+Ships for tests. What it holds ends with the process; whoever holds the queue says when the time has come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from dicomnode.storage.database import when_committed
+from dicomnode.study import WORK_STAGES, WorkKey
+from dicomnode.workflow.ports import DeliveryRunner, Monotonic, StageRunner
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One queued workflow.
+
+    Attributes
+    ----------
+    name
+        Identifier: what was queued once under it is never queued again.
+    destination
+        Where a delivery goes; None for a work.
+    attempt
+        Number of the try to deliver, from 1; 0 for a work.
+    due
+        Monotonic seconds before which it does not run.
+    """
+
+    name: str
+    key: WorkKey
+    destination: str | None
+    attempt: int
+    due: float
+
+
+class MemoryQueue:
+    """Implements `ports.Queue` in memory; not for several threads.
+
+    Parameters
+    ----------
+    run_stage, run_delivery
+        As those of `pipeline.DurableQueue`.
+    monotonic
+        Clock in seconds.
+    """
+
+    def __init__(self, *, run_stage: StageRunner, run_delivery: DeliveryRunner, monotonic: Monotonic) -> None:
+        self._run_stage = run_stage
+        self._run_delivery = run_delivery
+        self._monotonic = monotonic
+        self._known: set[str] = set()
+        self._waiting: list[Entry] = []
+
+    @property
+    def waiting(self) -> tuple[Entry, ...]:
+        """What is queued and has not run, in the order in which it was queued."""
+        return tuple(self._waiting)
+
+    def enqueue_work(self, connection: Any, key: WorkKey) -> None:
+        """Queue a work, once the caller's transaction is committed."""
+        self._enqueue(connection, Entry(name=key.workflow_id, key=key, destination=None, attempt=0, due=0.0))
+
+    def enqueue_delivery(self, connection: Any, key: WorkKey, destination: str, attempt: int, delay: float) -> None:
+        """Queue one try to deliver, once the caller's transaction is committed, not before `delay` seconds."""
+        name = f"{key.workflow_id}-{destination}-{attempt}"
+        due = self._monotonic() + delay if delay > 0 else 0.0
+        self._enqueue(connection, Entry(name=name, key=key, destination=destination, attempt=attempt, due=due))
+
+    def run_due(self) -> int:
+        """Run everything that is due, and what that queues in turn, one after the other; returns how many ran."""
+        ran = 0
+        while (entry := self._next()) is not None:
+            self._waiting.remove(entry)
+            self._run(entry)
+            ran += 1
+        return ran
+
+    def _enqueue(self, connection: Any, entry: Entry) -> None:
+        def queue() -> None:
+            if entry.name not in self._known:
+                self._known.add(entry.name)
+                self._waiting.append(entry)
+
+        when_committed(connection, queue)
+
+    def _next(self) -> Entry | None:
+        now = self._monotonic()
+        return next((entry for entry in self._waiting if entry.due <= now), None)
+
+    def _run(self, entry: Entry) -> None:
+        if entry.destination is None:
+            all(self._run_stage(name, entry.key) for name in WORK_STAGES)
+        else:
+            self._run_delivery(entry.key, entry.destination, entry.attempt)
