@@ -20,6 +20,7 @@ from dicomnode.deidentification.nesting import datasets
 from dicomnode.deidentification.pseudonyms import WELL_KNOWN
 from dicomnode.deidentification.values import STRING_VRS, Element, encodings_of, texts
 from dicomnode.deidentification.vocabulary import is_common, split_words
+from dicomnode.deidentification.vocabulary import words as words_of_descriptors
 from dicomnode.encoded import encode_dataset
 
 _PIXELS: Final = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
@@ -110,14 +111,18 @@ def _kind(source: Source, value: str, vr: str) -> str:
     known = source.identifiers
     if any(date in folded and date not in source.produced for date in known.dates):
         return "date"
-    if vr not in _FREE or is_common(folded):
+    if vr not in _FREE:
+        return ""
+    if folded in known.short and folded not in words_of_descriptors():
+        return "short"
+    if is_common(folded):
         return ""
     words = split_words(value)
     if known.names & set(words) and not all(is_common(word) for word in words):
         return "name"
     if any(holds(folded, code) for code in known.codes):
         return "code"
-    return "short" if folded in known.short and not is_common(folded) else ""
+    return ""
 
 
 def _in_bytes(source: Source, data: bytes, ours: set[str]) -> Iterator[Leak]:

@@ -1,0 +1,212 @@
+"""The facade and the leak check: flags, character sets, refusals, and that the source stays as it is."""
+
+from __future__ import annotations
+
+import io
+
+import pydicom
+import pytest
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+from pydicom.tag import BaseTag
+
+from dicomnode.deidentification import apply
+from dicomnode.deidentification.apply import Deidentifier
+from dicomnode.deidentification.leakcheck import Leak, find_leaks
+from dicomnode.deidentification.nesting import Node, datasets, items_of
+from dicomnode.deidentification.policy import AI, EXPORT, Option, Policy
+from dicomnode.deidentification.pseudonyms import Pseudonyms
+from dicomnode.encoded import Limits, encode_part10, read_part10
+from dicomnode.errors import StudyError
+from tests.unit.deidentification import planted
+
+LIMITS = Limits(header_scan_bytes=1 << 20, maximum_nesting=32, maximum_items=100_000, maximum_inflated_bytes=1 << 30)
+PSEUDONYMS = Pseudonyms(bytes(range(32)), "project")
+
+
+def deidentified(ds: Dataset, policy: Policy = EXPORT) -> Dataset:
+    return Deidentifier(policy, PSEUDONYMS).deidentify(ds).dataset
+
+
+def test_flags_are_written() -> None:
+    output = deidentified(planted.slice_of_ct())
+    assert output.PatientIdentityRemoved == "YES"
+    assert output.DeidentificationMethod == "dicomnode export"
+    assert output.LongitudinalTemporalInformationModified == "MODIFIED"
+    values = [item.CodeValue for item in output.DeidentificationMethodCodeSequence]
+    assert values == ["113100", "113103", "113104", "113105", "113107", "113108", "113111"]
+    assert "113109" in [
+        item.CodeValue for item in deidentified(planted.slice_of_ct(), AI).DeidentificationMethodCodeSequence
+    ]
+    assert output.file_meta.MediaStorageSOPInstanceUID == output.SOPInstanceUID
+
+
+def test_the_source_stays_as_it_is() -> None:
+    source = read_part10(planted.encoded(planted.slice_of_ct()), LIMITS)
+    before = encode_part10(source, transfer_syntax_uid=planted.EXPLICIT)
+    deidentified(source)
+    assert encode_part10(source, transfer_syntax_uid=planted.EXPLICIT) == before
+
+
+def test_raw_elements_need_no_conversion() -> None:
+    source = pydicom.dcmread(io.BytesIO(planted.encoded(planted.slice_of_ct(), planted.IMPLICIT)))
+    output = deidentified(source)
+    assert encode_part10(output, transfer_syntax_uid=planted.IMPLICIT)
+    assert output.ImagePositionPatient == source.ImagePositionPatient
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_ages_above_89_are_one_class_in_exports() -> None:
+    ds = planted.slice_of_ct()
+    for age, exported in (("091Y", "090Y"), ("089Y", "089Y"), ("0Y", "0Y"), ("011M", "011M"), ("very", None)):
+        ds["PatientAge"] = DataElement(BaseTag(0x00101010), "AS", age)
+        assert deidentified(ds).get("PatientAge") == exported
+    ds.PatientAge = "091Y"
+    assert deidentified(ds, AI).PatientAge == "091Y"
+
+
+def test_text_that_is_kept_survives_in_utf_8() -> None:
+    ds = planted.slice_of_ct()
+    ds.SpecificCharacterSet, ds.ManufacturerModelName = ["", "ISO 2022 IR 87"], "装置"
+    source = read_part10(planted.encoded(ds), LIMITS)
+    output = read_part10(encode_part10(deidentified(source), transfer_syntax_uid=planted.EXPLICIT), LIMITS)
+    assert output.SpecificCharacterSet == "ISO_IR 192"
+    assert output.ManufacturerModelName == "装置"
+    assert deidentified(planted.slice_of_ct()).SpecificCharacterSet == "ISO_IR 100"
+
+
+def test_full_dates_and_no_dates() -> None:
+    ds = planted.slice_of_ct()
+    ds.AcquisitionDateTime = "20200301101112"
+    full = deidentified(ds, Policy(name="full", options=frozenset({Option.FULL_DATES})))
+    assert (full.StudyDate, full.AcquisitionDateTime) == ("20200301", "20200301101112")
+    none = deidentified(ds, Policy(name="none", options=frozenset()))
+    assert not none.StudyDate
+    assert "AcquisitionDateTime" not in none
+    assert none.LongitudinalTemporalInformationModified == "REMOVED"
+
+
+def test_stacks_and_layers_stay_consistent() -> None:
+    ds = planted.slice_of_ct()
+    layers = [Dataset(), Dataset()]
+    layers[0].GraphicLayer, layers[1].GraphicLayer = "JANE", "OTHER"
+    annotation = Dataset()
+    annotation.GraphicLayer, annotation.StackID = "OTHER", "Jane's stack"
+    ds.GraphicLayerSequence, ds.GraphicAnnotationSequence = Sequence(layers), Sequence([annotation])
+    output = deidentified(ds)
+    first, second = (item.GraphicLayer for item in output.GraphicLayerSequence)
+    assert first != second == output.GraphicAnnotationSequence[0].GraphicLayer
+    assert output.GraphicAnnotationSequence[0].StackID.startswith("ID")
+
+
+@pytest.mark.parametrize("keyword", ["SOPClassUID", "SOPInstanceUID"])
+def test_objects_without_uids(keyword: str) -> None:
+    ds = planted.slice_of_ct()
+    delattr(ds, keyword)
+    with pytest.raises(StudyError) as caught:
+        deidentified(ds)
+    assert caught.value.code == "object-without-uids"
+
+
+def test_objects_that_are_not_supported() -> None:
+    ds = planted.slice_of_ct()
+    ds.SOPClassUID = "1.3.12.2.1107.5.9.1"
+    with pytest.raises(StudyError) as caught:
+        deidentified(ds)
+    assert caught.value.code == "withheld-sop-class"
+
+
+def test_a_fault_says_nothing_of_the_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("Doe^Jane")
+
+    monkeypatch.setattr(apply, "walk", fail)
+    with pytest.raises(StudyError) as caught:
+        deidentified(planted.slice_of_ct())
+    assert caught.value.code == "withheld-malformed"
+    assert caught.value.__cause__ is None
+    assert "Doe" not in str(caught.value)
+
+
+def test_the_memory_for_rules_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apply, "_CLASSES_REMEMBERED", 1)
+    engine = Deidentifier(AI, PSEUDONYMS)
+    for sop_class_uid in (planted.CT, "1.2.840.10008.5.1.4.1.1.4", planted.CT):
+        ds = planted.slice_of_ct()
+        ds.SOPClassUID = sop_class_uid
+        assert engine.deidentify(ds).dataset.SOPClassUID == sop_class_uid
+
+
+def test_withheld_where_even_the_least_leaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apply, "leaks_of", lambda *_: (Leak(kind="name", tag=0),))
+    with pytest.raises(StudyError) as caught:
+        deidentified(planted.slice_of_ct(), AI)
+    assert (caught.value.code, caught.value.facts["kind"]) == ("withheld-leak", "name")
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value", "leaks"),
+    [
+        ("SeriesDescription", "chest of doe", {("name", 0x0008103E)}),
+        ("SeriesDescription", "chest of Müller", {("name", 0x0008103E), ("name", 0)}),
+        ("PatientComments", "see MRN-778812", {("code", 0x00104000), ("code", 0)}),
+        ("ContentDate", "19510203", {("date", 0x00080023), ("date", 0)}),
+        ("SeriesInstanceUID", "1.2.826.0.1.3680043.99.1", {("uid", 0x0020000E), ("uid", 0)}),
+        ("ImageComments", "Li", {("short", 0x00204000)}),
+        ("SeriesDescription", "chest", set()),
+        ("ProtocolName", "Doecker", set()),
+    ],
+)
+def test_find_leaks(keyword: str, value: str, leaks: set[tuple[str, int]]) -> None:
+    source = planted.slice_of_ct()
+    source.OtherPatientNames = "Li^Müller"
+    output = deidentified(source)
+    assert find_leaks(source, output) == ()
+    setattr(output, keyword, value)
+    assert {(leak.kind, leak.tag) for leak in find_leaks(source, output)} == leaks
+
+
+def test_find_leaks_in_bytes_of_any_alphabet() -> None:
+    source = planted.slice_of_ct()
+    source.SpecificCharacterSet, source.PatientName = "ISO_IR 192", "Müllerin^Ковалевская=王小东"
+    for hidden in (
+        "МЮ",
+        "müllerin".encode("latin-1"),
+        "КОВАЛЕВСКАЯ".encode("iso8859-5"),
+        "王小东".encode("gb18030"),
+        b"doe",
+    ):
+        output = deidentified(source)
+        data = hidden if isinstance(hidden, bytes) else hidden.encode()
+        output.add_new(0x00281201, "OW", data + bytes(len(data) % 2))
+        found = {leak.kind for leak in find_leaks(source, output)}
+        assert found == ({"name"} if len(data) > 4 else set())
+
+
+def test_nesting_has_an_end() -> None:
+    inner = Dataset()
+    for _ in range(3):
+        outer = Dataset()
+        outer.ReferencedImageSequence = Sequence([inner])
+        inner = outer
+    assert len(list(datasets(inner))) == 4
+    with pytest.raises(StudyError) as caught:
+        Node(inner, ("ascii",), 100).item(inner)
+    assert caught.value.code == "object-too-complex"
+
+
+def test_what_is_no_sequence_has_no_items() -> None:
+    ds = Dataset()
+    ds.PatientName = "x"
+    assert items_of(ds, 0x00100010) is None
+    assert items_of(ds, 0x00081140) is None
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_sequence_that_is_none_falls_back() -> None:
+    ds = planted.slice_of_ct()
+    ds[BaseTag(0x00081140)] = DataElement(BaseTag(0x00081140), "LO", "Jane")
+    ds[BaseTag(0x00400555)] = DataElement(BaseTag(0x00400555), "LO", "Jane")
+    output = deidentified(ds)
+    assert "Jane" not in str(output)
