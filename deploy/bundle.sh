@@ -13,7 +13,9 @@ mkdir -p "$work/$name/wheels"
 pip() { "$python" -m pip --disable-pip-version-check --no-input -q "$@"; }
 pip download --require-hashes --only-binary :all: -r "$here/requirements.lock" -d "$work/$name/wheels"
 pip wheel --no-deps -w "$work/$name/wheels" "$here"
-cp -R "$here/requirements.lock" "$here/systemd" "$here/deploy" "$work/$name/"
+cp -R "$here/requirements.lock" "$here/LICENSE" "$here/systemd" "$here/deploy" "$work/$name/"
+mkdir "$work/$name/certs"
+cp "$here/certs/README.md" "$here/certs/make-development-ca.sh" "$work/$name/certs/"
 printf '%s\n' "$version" >"$work/$name/VERSION"
 (cd "$work/$name" && find . -type f ! -name SHA256SUMS -exec sha256sum {} + | sort -k 2 >SHA256SUMS)
 tar -C "$work" --owner=0 --group=0 --sort=name -czf "$here/build/$name.tar.gz" "$name"

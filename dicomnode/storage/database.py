@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -159,6 +159,15 @@ def open_sqlite_read_only(path: Path) -> Engine:
         return connection
 
     return create_engine(URL.create("sqlite", database=str(path)), creator=connect)
+
+
+def when_committed(transaction: Transaction, act: Callable[[], None]) -> None:
+    """Call `act` when a transaction is committed; never where it is rolled back."""
+
+    def committed(_connection: Connection) -> None:
+        act()
+
+    event.listen(transaction, "commit", committed, once=True)
 
 
 def schema_version(connection: Connection) -> str | None:

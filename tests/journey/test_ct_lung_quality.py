@@ -108,7 +108,8 @@ def test_human_contours_on_the_left_out_scan(lungs: Lungs, chest: Chest) -> None
 @pytest.mark.slow
 @pytest.mark.parametrize("change", ["every second slice", "upper half", "lower half", "padding and noise", "narrow"])
 def test_human_contours_when_the_scan_is_made_worse(lungs: Lungs, chest: Chest, change: str) -> None:
-    hu, truth, spacing = chest.hu.copy(), chest.truth, chest.spacing
+    view = (slice(None), slice(60, 380), slice(90, 430))  # the body without the wide air around it: quicker
+    hu, truth, spacing = chest.hu[view].copy(), chest.truth[view], chest.spacing
     if change == "every second slice":
         hu, truth, spacing = hu[::2], truth[::2], (2 * spacing[0], spacing[1], spacing[2])
     elif change == "upper half":
@@ -117,9 +118,9 @@ def test_human_contours_when_the_scan_is_made_worse(lungs: Lungs, chest: Chest, 
         hu, truth = hu[:60], truth[:60]
     elif change == "padding and noise":
         hu = hu + np.random.default_rng(1).normal(0, 60, hu.shape).astype(np.int16)
-        hu[:, :, :60] = -3024
+        hu[:, :, :20] = -3024
     else:
-        hu, truth = hu[:, 90:350, 110:410], truth[:, 90:350, 110:410]
+        hu, truth = hu[:, 30:290, 20:320], truth[:, 30:290, 20:320]
     found = lungs(hu, spacing)
     for label in (1, 2):
         assert dice(found == label, truth == label) >= 0.90

@@ -280,6 +280,25 @@ def test_port_104(machine: Container) -> None:
     machine.shell(f"rm {drop_in}; systemctl daemon-reload; systemctl restart dicomnode")
 
 
+def test_tls(machine: Container) -> None:
+    """Certificates of certs/'s recipe, a private key that only root and the service may read, DCMTK as the PACS."""
+    settings = (REPOSITORY / "certs" / "README.md").read_text("utf-8")
+    (listen,) = re.findall(r"^\[listen\]\n(tls = .*\n)", settings, re.MULTILINE)
+    machine.shell(
+        "/mnt/bundle/certs/make-development-ca.sh /root/tls localhost,127.0.0.1;"
+        "install -m 0640 -g dicomnode /root/tls/node.key /etc/dicomnode/tls/;"
+        "install -m 0644 /root/tls/node.pem /root/tls/authority.pem /etc/dicomnode/tls/"
+    )
+    machine.write("/etc/dicomnode/dicomnode.toml", CONFIGURATION.replace("[listen]\n", f"[listen]\n{listen}"))
+    machine.run("systemctl", "restart", UNIT)
+    titles = ["-aec", "DICOMNODE", "-aet", "PACS"]
+    tls = ["+tls", "/root/tls/pacs.key", "/root/tls/pacs.pem", "+cf", "/root/tls/authority.pem", "-rc"]
+    machine.run("echoscu", *tls, *titles, "127.0.0.1", "11112")
+    assert not _echo(machine)  # without TLS
+    machine.write("/etc/dicomnode/dicomnode.toml", CONFIGURATION)
+    machine.run("systemctl", "restart", UNIT)
+
+
 def test_instance(machine: Container) -> None:
     machine.write("/etc/dicomnode/two.toml", "[listen]\nport = 11113\n[intake]\nminimum_free_bytes = 0\n")
     machine.shell(
