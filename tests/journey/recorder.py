@@ -1,0 +1,62 @@
+"""A destination that writes down every object that comes, byte for byte, repetitions too."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from types import TracebackType
+from typing import Self
+
+from pynetdicom import AE, evt
+from pynetdicom.sop_class import (  # type: ignore[attr-defined]
+    ComprehensiveSRStorage,
+    MultiFrameTrueColorSecondaryCaptureImageStorage,
+    SecondaryCaptureImageStorage,
+    SegmentationStorage,
+    Verification,
+)
+
+_CLASSES = (
+    ComprehensiveSRStorage,
+    MultiFrameTrueColorSecondaryCaptureImageStorage,
+    SecondaryCaptureImageStorage,
+    SegmentationStorage,
+    Verification,
+)
+
+
+class Recorder:
+    """Storage SCP on a free port of loopback."""
+
+    ae_title = "RECORDER"
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._digests: dict[str, list[str]] = {}
+        entity = AE(self.ae_title)
+        for sop_class in _CLASSES:
+            entity.add_supported_context(sop_class)
+        self._server = entity.start_server(
+            ("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, self._stored)]
+        )
+        self.port = int(self._server.socket.getsockname()[1])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+
+    def _stored(self, event: evt.Event) -> int:
+        uid = str(event.request.AffectedSOPInstanceUID)
+        digest = hashlib.sha256(event.request.DataSet.getvalue()).hexdigest()
+        with self._lock:
+            self._digests.setdefault(uid, []).append(digest)
+        return 0x0000
+
+    def digests(self) -> dict[str, list[str]]:
+        """SOP Instance UID to the digest of every Data Set that came under it."""
+        with self._lock:
+            return {uid: list(digests) for uid, digests in self._digests.items()}
