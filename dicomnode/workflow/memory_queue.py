@@ -5,7 +5,6 @@ Ships for tests. What it holds ends with the process; whoever holds the queue sa
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from dicomnode.workflow.activity import Activity, ActivityTable
+
+
+def only(table: ActivityTable) -> Activity:
+    (activity,) = table.snapshot()
+    return activity
+
+
+def test_a_study_is_open_while_an_association_carries_it() -> None:
+    table = ActivityTable()
+    table.received("s", "a", 1.0)
+    table.received("s", "b", 2.0)
+    assert only(table) == Activity(study_key="s", last_received=2.0, last_released=None, open_associations=2)
+    assert table.ended("a", 3.0) == ("s",)
+    assert only(table) == Activity(study_key="s", last_received=2.0, last_released=3.0, open_associations=1)
+    assert table.ended("b", 4.0) == ("s",)
+    assert only(table).open_associations == 0
+
+
+def test_an_association_tells_every_study_that_it_carried() -> None:
+    table = ActivityTable()
+    table.received("s", "a", 1.0)
+    table.received("t", "a", 1.0)
+    table.received("u", "b", 1.0)
+    assert sorted(table.ended("a", 2.0)) == ["s", "t"]
+    assert table.ended("a", 2.0) == ()
+    assert table.ended("never seen", 2.0) == ()
+
+
+def test_times_never_run_backwards_when_threads_overtake_each_other() -> None:
+    table = ActivityTable()
+    table.received("s", "a", 5.0)
+    table.received("s", "a", 4.0)
+    assert only(table).last_received == 5.0
+
+
+def test_what_is_remembered_counts_as_released_and_never_hides_what_came_since() -> None:
+    table = ActivityTable()
+    table.remembered("s", 1.0)
+    assert only(table) == Activity(study_key="s", last_received=1.0, last_released=1.0, open_associations=0)
+    table.received("s", "a", 7.0)
+    table.remembered("s", 1.0)
+    assert only(table).last_received == 7.0
+
+
+def test_a_settled_study_is_forgotten_unless_it_goes_on() -> None:
+    table = ActivityTable()
+    table.forget("never seen", 1.0)
+    table.received("s", "a", 1.0)
+    table.forget("s", 1.0)
+    assert only(table).open_associations == 1, "an association carries it"
+    table.ended("a", 2.0)
+    table.received("s", "b", 3.0)
+    table.ended("b", 3.0)
+    table.forget("s", 1.0)
+    assert only(table).last_received == 3.0, "an instance came after the look"
+    table.forget("s", 3.0)
+    assert table.snapshot() == ()

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from dicomnode.config import CompletionSection
+from dicomnode.errors import StorageError
+from dicomnode.workflow.activity import Activity, ActivityTable
+from dicomnode.workflow.completion import EARLY_START_SECONDS, Completion, Decision, Move, decide
+from tests.unit.workflow.samples import Events, Time
+
+SETTINGS = CompletionSection(quiet_seconds=30)
+
+
+def activity(received: float, released: float | None, open_associations: int = 0) -> Activity:
+    return Activity(study_key="s", last_received=received, last_released=released, open_associations=open_associations)
+
+
+@pytest.mark.parametrize(
+    ("what", "started", "now", "decision"),
+    [
+        (activity(0, None, 1), False, 1000.0, Decision(Move.WAIT, 30.0)),
+        (activity(0, 5, 1), True, 1000.0, Decision(Move.WAIT, 30.0)),
+        (activity(0, 5), False, 5.0, Decision(Move.WAIT, EARLY_START_SECONDS)),
+        (activity(0, 5), False, 6.0, Decision(Move.START, 29.0)),
+        (activity(0, 5), True, 6.0, Decision(Move.WAIT, 29.0)),
+        (activity(0, 5), True, 34.9, Decision(Move.WAIT, pytest.approx(0.1))),
+        (activity(0, 5), True, 35.0, Decision(Move.SETTLE, 0.0)),
+        (activity(0, 5), False, 35.0, Decision(Move.SETTLE, 0.0)),
+        (activity(7, 5), True, 35.0, Decision(Move.WAIT, 2.0)),
+        (activity(0, None), False, 10.0, Decision(Move.WAIT, 20.0)),
+        (activity(0, None), False, 30.0, Decision(Move.SETTLE, 0.0)),
+    ],
+)
+def test_the_rule_of_completeness(what: Activity, started: bool, now: float, decision: Decision) -> None:
+    assert decide(what, started=started, settings=SETTINGS, now=now) == decision
+
+
+def test_no_early_start_where_it_is_switched_off() -> None:
+    late = CompletionSection(quiet_seconds=30, start_early=False)
+    assert decide(activity(0, 5), started=False, settings=late, now=10.0) == Decision(Move.WAIT, 25.0)
+
+
+def test_a_quiet_time_shorter_than_the_early_start_settles_at_its_end() -> None:
+    short = CompletionSection(quiet_seconds=0.5)
+    assert decide(activity(0, 1), started=False, settings=short, now=1.25) == Decision(Move.WAIT, 0.25)
+    assert decide(activity(0, 1), started=False, settings=short, now=1.5).move is Move.SETTLE
+
+
+class World:
+    """A completion whose acts are remembered."""
+
+    def __init__(self, time: Time, events: Events, **settings: object) -> None:
+        self.acts: list[tuple[str, str]] = []
+        self.table = ActivityTable()
+        self.failing: set[str] = set()
+        self.settled = threading.Event()
+        self.completion = Completion(
+            self.table,
+            start=lambda key: self._act("start", key),
+            settle=lambda key: self._act("settle", key),
+            settings=CompletionSection.model_validate({"quiet_seconds": 30, **settings}),
+            monotonic=time.monotonic,
+            emit=events,
+        )
+
+    def _act(self, what: str, key: str) -> None:
+        if key in self.failing:
+            raise StorageError("ledger-failed")
+        self.acts.append((what, key))
+        if what == "settle":
+            self.settled.set()
+
+
+def test_a_study_starts_early_once_and_settles_after_the_quiet_time(time: Time, events: Events) -> None:
+    world = World(time, events)
+    world.table.received("s", "a", time.monotonic())
+    assert world.completion.look() == 30.0
+    world.table.ended("a", time.monotonic())
+    assert world.completion.look() == 1.0
+    time.forward(1)
+    assert world.completion.look() == 29.0
+    assert world.completion.look() == 29.0
+    assert world.acts == [("start", "s")]
+    time.forward(29)
+    assert world.completion.look() == 30.0
+    assert world.acts == [("start", "s"), ("settle", "s")]
+    assert world.table.snapshot() == ()
+
+
+def test_a_late_instance_starts_the_study_anew(time: Time, events: Events) -> None:
+    world = World(time, events)
+    for _ in range(2):
+        world.table.received("s", "a", time.monotonic())
+        world.table.ended("a", time.monotonic())
+        time.forward(2)
+        world.completion.look()
+    time.forward(30)
+    world.completion.look()
+    assert world.acts == [("start", "s"), ("start", "s"), ("settle", "s")]
+
+
+def test_a_fault_of_the_ledger_hurts_one_study_alone_and_is_tried_again(time: Time, events: Events) -> None:
+    world = World(time, events)
+    world.failing = {"bad"}
+    for key in ("bad", "good"):
+        world.table.remembered(key, 0.0)
+    assert world.completion.look() == 1.0
+    assert world.acts == [("settle", "good")]
+    assert events.facts("completion.failed") == [{"study": "bad", "reason": "ledger-failed"}]
+    world.failing = set()
+    world.completion.look()
+    assert world.acts == [("settle", "good"), ("settle", "bad")]
+
+
+def test_it_never_spins(time: Time, events: Events) -> None:
+    world = World(time, events)
+    world.table.remembered("s", time.monotonic() - 30 + 1e-6)
+    assert world.completion.look() == 0.01
+
+
+def test_the_thread_acts_when_it_is_woken_and_ends(time: Time, events: Events) -> None:
+    world = World(time, events, quiet_seconds=600)
+    world.completion.begin()
+    world.table.remembered("s", -1e6)
+    world.completion.wake()
+    assert world.settled.wait(10)
+    world.completion.end()
+    assert world.acts == [("settle", "s")]
+
+
+def test_one_that_never_began_ends_too(time: Time, events: Events) -> None:
+    World(time, events).completion.end()
