@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,11 +30,26 @@ def _ae_title(value: str) -> str:
     return text
 
 
+def _name(value: str) -> str:
+    if not re.fullmatch(r"[a-z][a-z0-9-]{0,31}", value):
+        raise ValueError("a name has 1 to 32 lower-case letters, digits and hyphens, a letter first")
+    return value
+
+
+def _address(value: str) -> str:
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        raise ValueError("an IP address of this machine, such as 127.0.0.1, 0.0.0.0 or ::1") from None
+    return value
+
+
 AETitle = Annotated[str, AfterValidator(_ae_title)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 ListenPort = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
+Name = Annotated[str, AfterValidator(_name)]
+Address = Annotated[str, AfterValidator(_address)]
 
 
 class _Section(BaseModel):
@@ -62,7 +78,7 @@ class NodeSection(_Section):
 class ListenSection(_Section):
     """Where the node listens."""
 
-    host: str = Field(
+    host: Address = Field(
         "127.0.0.1", description="address to listen on; 127.0.0.1 is this machine alone, 0.0.0.0 every network"
     )
     port: ListenPort = Field(11112, description="TCP port; 0 takes a free one")
@@ -72,14 +88,6 @@ class ListenSection(_Section):
     network_timeout_seconds: Seconds = Field(60, description="silence after which an association is ended")
     acse_timeout_seconds: Seconds = Field(30, description="time for the association request and release")
     tls: Tls | None = Field(None, description="listen with TLS (mutual) instead of plain TCP")
-
-    @model_validator(mode="after")
-    def _plain_host(self) -> Self:
-        try:
-            ipaddress.ip_address(self.host)
-        except ValueError:
-            raise ValueError("listen.host is an IP address, such as 127.0.0.1, 0.0.0.0 or ::1") from None
-        return self
 
 
 class IntakeSection(_Section):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import re
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from dicomnode import __version__, config
 from dicomnode.errors import ConfigError, NodeError
@@ -30,16 +32,23 @@ ConfigOption = Annotated[
 StateOption = Annotated[Path | None, typer.Option("--state", help="state folder, instead of the configured one")]
 
 
+class Policies(StrEnum):
+    """Policies of de-identification."""
+
+    AI = "ai"
+    EXPORT = "export"
+
+
 def main() -> None:
     """Entry point: runs a command and turns every coded error into one line and an exit status."""
     try:
         app()
     except config.ConfigErrors as error:
         for problem in error.problems:
-            _err.print(f"[red]error[/] {problem}", soft_wrap=True)
+            _err.print(f"[red]error[/] {escape(problem)}", soft_wrap=True)
         sys.exit(2)
     except NodeError as error:
-        _err.print(f"[red]error[/] {error}", soft_wrap=True)
+        _err.print(f"[red]error[/] {escape(str(error))}", soft_wrap=True)
         _err.print(f"      {error.reason.advice}", soft_wrap=True)
         sys.exit(2 if isinstance(error, ConfigError) else 1)
     except KeyboardInterrupt:
@@ -96,11 +105,11 @@ def check(config_file: ConfigOption = None, state: StateOption = None) -> None:
 
     report = examine(read_config(config_file, state), os.environ)
     for line in report.lines:
-        _out.print(f"[green]ok[/]    {line}", soft_wrap=True)
+        _out.print(f"[green]ok[/]    {escape(line)}", soft_wrap=True)
     for line in report.warnings:
-        _out.print(f"[yellow]note[/]  {line}", soft_wrap=True)
+        _out.print(f"[yellow]note[/]  {escape(line)}", soft_wrap=True)
     for line in report.errors:
-        _err.print(f"[red]error[/] {line}", soft_wrap=True)
+        _err.print(f"[red]error[/] {escape(line)}", soft_wrap=True)
     if report.errors:
         raise typer.Exit(2)
 
@@ -124,7 +133,9 @@ def deidentify(
     source: Annotated[Path, typer.Argument(help="folder (or file) with DICOM objects")],
     output: Annotated[Path, typer.Argument(help="folder for the de-identified objects")],
     *,
-    policy: Annotated[str, typer.Option(help="ai (what the network sees) or export (what may leave)")] = "export",
+    policy: Annotated[
+        Policies, typer.Option(help="ai: what the network sees; export: what may leave the house")
+    ] = Policies.EXPORT,
     map_file: Annotated[
         Path | None, typer.Option("--map", help="write JSON: relative source path → relative output path")
     ] = None,
@@ -135,7 +146,7 @@ def deidentify(
     from dicomnode.cli.offline import deidentify_folder
 
     tree = read_config(config_file, state)
-    deidentify_folder(tree, source, output, policy=policy, map_file=map_file, console=_out)
+    deidentify_folder(tree, source, output, policy=policy.value, map_file=map_file, console=_out)
 
 
 @app.command()
