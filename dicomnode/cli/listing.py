@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from dicomnode.config import Config
 from dicomnode.errors import REASONS
@@ -26,14 +26,12 @@ def list_studies(tree: Config, *, limit: int, as_json: bool, console: Console) -
     if not rows:
         console.print("No study has arrived yet.")
         return
-    table = Table("study", "last image", "images", "model", "state", "stages", "deliveries")
     for row in rows:
-        for work in row.works or (None,):
-            table.add_row(*_cells(row, work))
-    console.print(table)
+        for line in _lines(row):
+            console.print(line, soft_wrap=True)
     for code in sorted({work.reason for row in rows for work in row.works if work.reason}):
         reason = REASONS.get(code)
-        console.print(f"{code}: {reason.text}; {reason.advice}" if reason else code, soft_wrap=True)
+        console.print(f"[bold]{code}[/]: {reason.text}; {reason.advice}" if reason else code, soft_wrap=True)
 
 
 def study_json(row: StudyRow) -> dict[str, Any]:
@@ -74,16 +72,21 @@ def _work_json(work: WorkRow) -> dict[str, Any]:
     }
 
 
-def _cells(row: StudyRow, work: WorkRow | None) -> tuple[str, ...]:
-    images = str(row.instances) + (f" (+{row.quarantined} in quarantine)" if row.quarantined else "")
-    first = (row.study_key[:12], row.last_received_at.astimezone().strftime("%Y-%m-%d %H:%M:%S"), images)
-    if work is None:
-        return (*first, "", "receiving", "", "")
-    colour = _COLOURS.get(work.state.value, "cyan")
-    state = f"[{colour}]{work.state.value}[/]" + (f"\n{work.reason}" if work.reason else "")
-    stages = "\n".join(f"{name} {seconds:.1f} s" for name, seconds in stages_in_order(work.stages).items())
-    model = f"{work.key.model} (revision {work.key.revision})"
-    return (*first, model, state, stages, _deliveries(work))
+def _lines(row: StudyRow) -> Iterator[str]:
+    """A study for people: one line, and some for each work."""
+    images = f"{row.instances} objects" + (f", {row.quarantined} in quarantine" if row.quarantined else "")
+    when = row.last_received_at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    yield f"[bold]{row.study_key[:16]}[/]  last object {when}  {images}"
+    if not row.works:
+        yield "  [cyan]receiving[/]"
+    for work in row.works:
+        colour = _COLOURS.get(work.state.value, "cyan")
+        reason = f" ({work.reason})" if work.reason else ""
+        yield f"  {work.key.model}, revision {work.key.revision}: [{colour}]{work.state.value}[/]{reason}"
+        stages = stages_in_order(work.stages).items()
+        if stages:
+            yield "    " + " · ".join(f"{name} {seconds:.1f} s" for name, seconds in stages)
+        yield from (f"    {line}" for line in _deliveries(work).splitlines())
 
 
 def _deliveries(work: WorkRow) -> str:
@@ -92,7 +95,7 @@ def _deliveries(work: WorkRow) -> str:
         rows = [delivery for delivery in work.deliveries if delivery.destination == name]
         confirmed = sum(delivery.state is DeliveryState.CONFIRMED for delivery in rows)
         reasons = sorted({delivery.reason for delivery in rows if delivery.reason})
-        lines.append(f"{name}: {confirmed} of {len(rows)}" + (f" ({', '.join(reasons)})" if reasons else ""))
+        lines.append(f"{name}: {confirmed} of {len(rows)} confirmed" + (f" ({', '.join(reasons)})" if reasons else ""))
     if not lines and work.state.value == "done":
         return "no destination configured; results stay sealed"
     return "\n".join(lines)
