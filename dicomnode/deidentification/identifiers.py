@@ -17,7 +17,7 @@ from pydicom.dataset import Dataset
 from dicomnode.deidentification import profile
 from dicomnode.deidentification.nesting import Node, datasets
 from dicomnode.deidentification.values import Element, texts
-from dicomnode.deidentification.vocabulary import is_common, split_words
+from dicomnode.deidentification.vocabulary import is_common, is_technical, split_words
 
 #: Words of names and addresses that name nobody.
 _STOP: Final = frozenset(
@@ -125,7 +125,7 @@ class Identifiers:
             return True
         if any(date in folded for date in self.dates):
             return True
-        return any(self._names(word) for word in split_words(text) if not is_common(word))
+        return any(self._names(word) for word in split_words(text) if not is_technical(word))
 
     def _names(self, word: str) -> bool:
         if word in self.names:

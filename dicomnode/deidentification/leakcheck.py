@@ -19,7 +19,7 @@ from dicomnode.deidentification.identifiers import Identifiers, collect, holds
 from dicomnode.deidentification.nesting import datasets
 from dicomnode.deidentification.pseudonyms import WELL_KNOWN
 from dicomnode.deidentification.values import STRING_VRS, Element, encodings_of, texts
-from dicomnode.deidentification.vocabulary import is_common, split_words
+from dicomnode.deidentification.vocabulary import is_common, is_technical, split_words
 from dicomnode.deidentification.vocabulary import words as words_of_descriptors
 from dicomnode.encoded import encode_dataset
 
@@ -115,10 +115,9 @@ def _kind(source: Source, value: str, vr: str) -> str:
         return ""
     if folded in known.short and folded not in words_of_descriptors():
         return "short"
-    if is_common(folded):
+    if is_technical(folded):
         return ""
-    words = split_words(value)
-    if known.names & set(words) and not all(is_common(word) for word in words):
+    if any(word in known.names and not is_technical(word) for word in split_words(value)):
         return "name"
     if any(holds(folded, code) for code in known.codes):
         return "code"

@@ -27,7 +27,7 @@ from dicomnode.deidentification.pseudonyms import (
 )
 from dicomnode.deidentification.rules import Rule, Treatment
 from dicomnode.deidentification.values import ASCII, SYNTAX, Element, dummy, is_number, texts
-from dicomnode.deidentification.vocabulary import cleaned, is_common, is_term
+from dicomnode.deidentification.vocabulary import cleaned, is_technical, is_term
 
 _CONCEPT_NAME: Final = 0x0040A043
 _VALUE_TYPES: Final = MappingProxyType({0x0040A160: "TEXT", 0x0040A123: "PNAME"})
@@ -152,7 +152,7 @@ class Treater:
     def _verbatim(self, value: str) -> str | None:
         if _SUSPICIOUS.search(value):
             return None
-        return value if not self._identifiers.hit(value) or is_common(value) else None
+        return value if not self._identifiers.hit(value) or is_technical(value) else None
 
     def _clean(self, value: str) -> str | None:
         return cleaned(value, self._identifiers.words) or None

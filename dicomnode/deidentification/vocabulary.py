@@ -18,6 +18,9 @@ _TECHNICAL: Final = re.compile(
 _TOKEN: Final = re.compile(r"[^\W_]+(?:[.,]\d+[^\W_]*)?%?")
 _TERM_TOKEN: Final = re.compile(r"[A-Z]{1,2}|\d{1,4}|\d{1,2}[A-Z]|[A-Z]\d{1,2}")
 
+#: Words of descriptors that people are called.
+_NAMES_TOO: Final = frozenset(["dixon", "dot", "hu", "lin", "ma", "max", "min", "rod", "ge", "li", "may", "rose"])
+
 
 def _read(name: str) -> list[str]:
     return (resources.files(__package__) / "tables" / name).read_text("utf-8").splitlines()
@@ -56,6 +59,11 @@ def is_term(value: str) -> bool:
 def is_common(word: str) -> bool:
     """Whether a word is technical, so that finding it proves nothing."""
     return word.casefold() in words() or word.upper() in _term_words()
+
+
+def is_technical(text: str) -> bool:
+    """Whether every word of a text is of the descriptors' and none a family or given name too."""
+    return all(word in words() and word not in _NAMES_TOO for word in split_words(text))
 
 
 def cleaned(text: str, forbidden: frozenset[str]) -> str:

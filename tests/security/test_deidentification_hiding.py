@@ -340,6 +340,17 @@ def test_own_name_in_what_is_kept_as_it_is() -> None:
     assert b"scanner of oda" not in output
 
 
+@pytest.mark.parametrize("name", ["Flynn", "White", "Green", "Dixon", "Eve", "Joslin"])
+def test_names_that_are_terms_too(name: str) -> None:
+    ds = planted.slice_of_ct()
+    ds.PatientName, ds.SequenceName, ds.ConvolutionKernel = f"{name}^Oda", f"scan {name}", name
+    ds.SeriesDescription = f"Thorax {name}"
+    output = deidentified(planted.encoded(ds)).dataset
+    assert output.SeriesDescription == "Thorax"
+    assert name not in str([output.get(keyword) for keyword in ("SequenceName", "ConvolutionKernel")])
+    assert output.Manufacturer == "SIEMENS"
+
+
 def test_dates_in_sequences_move_together() -> None:
     ds = planted.slice_of_ct()
     item = Dataset()
