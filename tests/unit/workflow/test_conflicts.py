@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+import pytest
+from pydicom import Dataset
+
+from dicomnode.config import ReadingSection
+from dicomnode.encoded import Limits
+from dicomnode.errors import StorageError
+from dicomnode.storage.ledger import Ledger
+from dicomnode.storage.spool import Spool
+from dicomnode.study import InstanceRow, InstanceState
+from dicomnode.workflow.conflicts import Conflicts
+from dicomnode.workflow.indexing import row_of
+from tests.unit.workflow.samples import EXPLICIT, IMPLICIT, KEY, Events, Time, encoded, metadata, study_key_of
+from tests.unit.workflow.samples import tiny_series as series
+
+
+class World:
+    def __init__(self, ledger: Ledger, spool: Spool, time: Time, events: Events) -> None:
+        self.ledger = ledger
+        self.spool = spool
+        self.events = events
+        self.conflicts = Conflicts(ledger, spool, ReadingSection(), limits=Limits(), clock=time.now, emit=events)
+
+    def receive(self, image: Dataset, transfer_syntax_uid: str = EXPLICIT, data: bytes | None = None) -> InstanceRow:
+        data = encoded(image, transfer_syntax_uid) if data is None else data
+        about = metadata(image, data, transfer_syntax_uid=transfer_syntax_uid)
+        address = self.spool.append(study_key_of(image), about, data)
+        (recorded,) = self.ledger.record_instances([row_of(KEY, study_key_of(image), address, about)])
+        return recorded
+
+    def states(self, image: Dataset) -> list[InstanceState]:
+        return [one.state for one in self.ledger.instances(study_key_of(image), None)]
+
+    def reasons(self) -> list[str]:
+        return [one.reason for one in self.ledger.quarantined()]
+
+
+@pytest.fixture
+def world(ledger: Ledger, spool: Spool, time: Time, events: Events) -> World:
+    return World(ledger, spool, time, events)
+
+
+@pytest.fixture
+def image() -> Dataset:
+    return series()[0]
+
+
+def changed(image: Dataset, **values: Any) -> Dataset:
+    copy = deepcopy(image)
+    for keyword, value in values.items():
+        setattr(copy, keyword, value)
+    return copy
+
+
+def test_the_same_object_in_another_transfer_syntax_is_a_duplicate(world: World, image: Dataset) -> None:
+    world.receive(image)
+    second = world.receive(image, IMPLICIT)
+    assert second.state is InstanceState.QUARANTINED
+    world.conflicts.resolve(second)
+    assert world.states(image) == [InstanceState.CURRENT, InstanceState.DUPLICATE]
+    assert world.events.names == []
+
+
+def test_another_header_replaces_the_first(world: World, image: Dataset) -> None:
+    world.receive(image)
+    world.conflicts.resolve(world.receive(changed(image, AccessionNumber="NEW")))
+    assert world.states(image) == [InstanceState.REPLACED, InstanceState.CURRENT]
+    assert world.events.names == ["object.replaced"]
+
+
+def test_other_pixels_stay_in_quarantine_with_an_alert(world: World, image: Dataset) -> None:
+    world.receive(image)
+    world.conflicts.resolve(world.receive(changed(image, PixelData=bytes(len(image.PixelData)))))
+    assert world.states(image) == [InstanceState.CURRENT, InstanceState.QUARANTINED]
+    assert world.reasons() == ["same-uid-other-content"]
+    assert [(name, level) for name, level, _ in world.events.seen] == [("object.quarantined", "warning")]
+
+
+def test_one_that_cannot_be_parsed_stays_in_quarantine(world: World, image: Dataset) -> None:
+    world.receive(image)
+    world.conflicts.resolve(world.receive(image, data=b"\x08\x00\x05\x00CS\xff\x7fno data set"))
+    assert world.states(image)[1] is InstanceState.QUARANTINED
+    assert world.reasons() == ["object-malformed"]
+
+
+def test_an_instance_without_a_rival_is_left_alone(world: World, image: Dataset) -> None:
+    world.conflicts.resolve(world.receive(image))
+    assert world.states(image) == [InstanceState.CURRENT]
+    assert world.events.names == []
+
+
+def test_the_thread_of_the_index_outlives_a_ledger_that_fails(
+    world: World, image: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.receive(image)
+    second = world.receive(image, IMPLICIT)
+
+    def fails(*_: object, **__: object) -> None:
+        raise StorageError("ledger-failed")
+
+    monkeypatch.setattr(world.ledger, "set_instance_state", fails)
+    monkeypatch.setattr(world.ledger, "quarantine", fails)
+    world.conflicts.resolve(second)
+    assert world.events.names == ["object.quarantined", "ledger.failed"]
+
+
+def test_whatever_two_objects_hold_is_told_by_a_code_alone(
+    world: World, image: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.receive(image)
+    second = world.receive(image, IMPLICIT)
+
+    def fails(*_: object) -> None:
+        raise ValueError("Müller^Jürgen")
+
+    monkeypatch.setattr("dicomnode.workflow.conflicts.compare", fails)
+    world.conflicts.resolve(second)
+    assert world.reasons() == ["internal"]
+    assert "Müller" not in repr(world.events.seen)

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from dicomnode.errors import StorageError
+from dicomnode.study import InstanceRow, InstanceState
+from dicomnode.workflow.indexing import Indexer, row_of
+from tests.unit.workflow.samples import KEY, STUDY, Events, encoded, metadata, row, tiny_series
+
+
+class Index:
+    """An index in memory that fails as often as it is told to."""
+
+    def __init__(self) -> None:
+        self.batches: list[tuple[InstanceRow, ...]] = []
+        self.failures = 0
+        self.failed = threading.Event()
+        self.gate = threading.Event()
+        self.gate.set()
+        self.entered = threading.Event()
+        self.quarantined: set[str] = set()
+
+    def record_instances(self, rows: Sequence[InstanceRow]) -> tuple[InstanceRow, ...]:
+        self.entered.set()
+        assert self.gate.wait(10)
+        if self.failures:
+            self.failures -= 1
+            self.failed.set()
+            raise StorageError("ledger-failed")
+        self.batches.append(tuple(rows))
+        return tuple(
+            replace(one, state=InstanceState.QUARANTINED) if one.instance_key in self.quarantined else one
+            for one in rows
+        )
+
+    @property
+    def rows(self) -> list[InstanceRow]:
+        return [one for batch in self.batches for one in batch]
+
+
+@pytest.fixture
+def index() -> Index:
+    return Index()
+
+
+def indexer_of(index: Index, events: Events, **options: int) -> tuple[Indexer, list[InstanceRow]]:
+    conflicts: list[InstanceRow] = []
+    return Indexer(index, conflict=conflicts.append, emit=events, **options), conflicts
+
+
+def test_a_row_holds_blind_keys_and_no_uid() -> None:
+    image = tiny_series()[0]
+    data = encoded(image)
+    made = row_of(KEY, STUDY, row(3).address, metadata(image, data))
+    assert made.address == row(3).address
+    assert made.length == len(data)
+    assert made == row_of(KEY, STUDY, row(3).address, metadata(image, data))
+    for uid in (image.SOPInstanceUID, image.SeriesInstanceUID, image.StudyInstanceUID):
+        assert str(uid) not in repr(made)
+
+
+def test_rows_go_in_their_order_and_conflicts_are_told(index: Index, events: Events) -> None:
+    indexer, conflicts = indexer_of(index, events)
+    index.quarantined = {row(2).instance_key}
+    for number in range(5):
+        indexer.add(row(number))
+    indexer.begin()
+    assert indexer.flush(10)
+    indexer.end()
+    assert index.rows == [row(number) for number in range(5)]
+    assert [one.instance_key for one in conflicts] == [row(2).instance_key]
+
+
+def test_what_waits_is_written_in_batches(index: Index, events: Events) -> None:
+    indexer, _ = indexer_of(index, events)
+    for number in range(1100):
+        indexer.add(row(number))
+    indexer.begin()
+    assert indexer.flush(10)
+    assert [len(batch) for batch in index.batches] == [500, 500, 100]
+    indexer.end()
+
+
+def test_a_flush_that_takes_too_long_says_so(index: Index, events: Events) -> None:
+    indexer, _ = indexer_of(index, events)
+    assert indexer.flush(0)
+    indexer.add(row(0))
+    assert not indexer.flush(0)
+    indexer.begin()
+    assert indexer.flush(10)
+    indexer.end()
+
+
+def test_a_full_queue_makes_the_sender_wait(index: Index, events: Events) -> None:
+    indexer, _ = indexer_of(index, events, capacity=1)
+    index.gate.clear()
+    indexer.begin()
+    indexer.add(row(0))
+    assert index.entered.wait(10)
+    indexer.add(row(1))
+    handed_over = threading.Event()
+
+    def third() -> None:
+        indexer.add(row(2))
+        handed_over.set()
+
+    sender = threading.Thread(target=third)
+    sender.start()
+    assert not handed_over.is_set(), "the thread that writes is held, and one row waits"
+    index.gate.set()
+    assert handed_over.wait(10)
+    sender.join()
+    assert indexer.flush(10)
+    indexer.end()
+    assert index.rows == [row(0), row(1), row(2)]
+
+
+def test_a_ledger_that_recovers_gets_every_row(index: Index, events: Events, monkeypatch: pytest.MonkeyPatch) -> None:
+    indexer, _ = indexer_of(index, events)
+    waits: list[float] = []
+    monkeypatch.setattr(indexer, "_ended", type("Never", (), {"wait": lambda _, s: waits.append(s), "set": print})())
+    index.failures = 2
+    indexer.add(row(0))
+    indexer.begin()
+    assert indexer.flush(10)
+    assert index.rows == [row(0)]
+    assert waits == [1.0, 1.0]
+    assert [facts["reason"] for facts in events.facts("index.failed")] == ["ledger-failed"] * 2
+    indexer.end()
+
+
+def test_an_end_does_not_wait_for_a_ledger_that_stays_broken(index: Index, events: Events) -> None:
+    indexer, _ = indexer_of(index, events)
+    index.failures = 1_000_000
+    indexer.add(row(0))
+    indexer.begin()
+    assert index.failed.wait(10)
+    indexer.end()
+    assert index.rows == []
+    assert indexer.flush(0), "the spool still holds them"
+
+
+def test_an_end_writes_what_waits(index: Index, events: Events) -> None:
+    indexer, _ = indexer_of(index, events)
+    indexer.add(row(0))
+    indexer.begin()
+    indexer.end()
+    assert index.rows == [row(0)]
+
+
+def test_one_that_never_began_ends_too(index: Index, events: Events) -> None:
+    indexer_of(index, events)[0].end()
+    assert index.rows == []

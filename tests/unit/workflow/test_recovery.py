@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dicomnode.storage.ledger import Ledger
+from dicomnode.storage.segment_reader import Damage
+from dicomnode.storage.spool import Spool
+from dicomnode.study import InstanceRow, WorkState
+from dicomnode.workflow.activity import ActivityTable
+from dicomnode.workflow.memory_queue import MemoryQueue
+from dicomnode.workflow.recovery import Recovery
+from tests.unit.workflow.samples import (
+    KEY,
+    OTHER_STUDY,
+    STUDY,
+    WORK,
+    Events,
+    Time,
+    encoded,
+    metadata,
+    row,
+    study_key_of,
+    tiny_series,
+)
+
+
+class World:
+    def __init__(self, ledger: Ledger, spool: Spool, time: Time, events: Events) -> None:
+        self.ledger = ledger
+        self.spool = spool
+        self.activity = ActivityTable()
+        self.conflicts: list[InstanceRow] = []
+        self.queue = MemoryQueue(
+            run_stage=lambda stage, key: True, run_delivery=lambda *_: None, monotonic=time.monotonic
+        )
+        self.recovery = Recovery(
+            ledger,
+            spool,
+            self.activity,
+            self.queue,
+            conflict=self.conflicts.append,
+            derivation_key=KEY,
+            clock=time.now,
+            monotonic=time.monotonic,
+            emit=events,
+        )
+
+
+@pytest.fixture
+def world(ledger: Ledger, spool: Spool, time: Time, events: Events) -> World:
+    return World(ledger, spool, time, events)
+
+
+def test_the_index_is_brought_up_to_the_spool(world: World, events: Events, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dicomnode.workflow.recovery._BATCH", 2)
+    images = tiny_series()[:5]
+    for image in images:
+        data = encoded(image)
+        world.spool.append(study_key_of(image), metadata(image, data), data)
+    assert world.recovery.rebuild_index() == 5
+    assert [one.address.number for one in world.ledger.instances(study_key_of(images[0]))] == [0, 1, 2, 3, 4]
+    assert world.recovery.rebuild_index() == 0
+    assert events.facts("index.rebuilt") == [{"records": 5}]
+    assert world.conflicts == []
+
+
+def test_an_instance_that_came_twice_with_other_bytes_is_asked_about(world: World) -> None:
+    image = tiny_series()[0]
+    for comment in ("one", "two"):
+        image.ImageComments = comment
+        data = encoded(image)
+        world.spool.append(study_key_of(image), metadata(image, data), data)
+    assert world.recovery.rebuild_index() == 2
+    assert [one.address.number for one in world.conflicts] == [1]
+
+
+def test_a_torn_end_is_nothing_and_damage_is_an_alarm(world: World, events: Events) -> None:
+    for kind in ("torn", "damaged"):
+        world.recovery._set_aside(
+            Damage(
+                study_key=STUDY,
+                segment_id="5e" * 8,
+                number=1,
+                offset=4096,
+                kind=kind,  # type: ignore[arg-type]
+                reason="sealed-damaged",
+            )
+        )
+    assert [(name, level) for name, level, _ in events.seen] == [("segment.torn", "info"), ("segment.damaged", "error")]
+    (only,) = world.ledger.quarantined()
+    assert (only.study_key, only.what, only.reason) == (STUDY, "segment", "sealed-damaged")
+
+
+def test_what_was_open_waits_anew_and_what_was_queued_is_queued(world: World, time: Time) -> None:
+    world.ledger.record_instances([row(0), row(1, study_key=OTHER_STUDY)])
+    for study_key in (STUDY, OTHER_STUDY):
+        world.ledger.open_revision(study_key, "digest", time.now())
+    world.ledger.create_work(WORK, "digest", time.now())
+    time.forward(60)
+    world.ledger.settle(OTHER_STUDY, 1, time.now())
+    world.recovery.resume()
+    world.recovery.resume()
+    (activity,) = world.activity.snapshot()
+    assert (activity.study_key, activity.last_received, activity.open_associations) == (STUDY, time.monotonic(), 0)
+    assert [entry.name for entry in world.queue.waiting] == [WORK.workflow_id]
+
+
+@pytest.mark.parametrize("end", [WorkState.REFUSED, WorkState.FAILED, WorkState.SUPERSEDED])
+def test_what_has_ended_stays_ended(world: World, time: Time, end: WorkState) -> None:
+    world.ledger.record_instances([row(0)])
+    world.ledger.open_revision(STUDY, "digest", time.now())
+    world.ledger.create_work(WORK, "digest", time.now())
+    world.ledger.set_work_state(WORK, end, at=time.now())
+    world.recovery.resume()
+    assert world.queue.waiting == ()
+
+
+def test_a_damaged_segment_is_set_aside_at_the_start(world: World, events: Events, tmp_path: Path) -> None:
+    image = tiny_series()[0]
+    data = encoded(image)
+    for number in range(3):
+        image.InstanceNumber = number
+        world.spool.append(study_key_of(image), metadata(image, data), data)
+    world.spool.close_study(study_key_of(image))
+    (segment,) = [path for path in (tmp_path / "spool").rglob("*") if path.is_file()]
+    raw = bytearray(segment.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    segment.chmod(0o600)
+    segment.write_bytes(raw)
+    assert world.recovery.rebuild_index() < 3
+    assert "segment.damaged" in events.names
