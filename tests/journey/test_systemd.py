@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -129,13 +130,13 @@ def _echo(machine: Container, port: int = 11112) -> bool:
     )
 
 
-def _pacs(machine: Container, level: str) -> list[dict[str, object]]:
+def _pacs(machine: Container, level: str) -> list[dict[str, Any]]:
     url = f"http://127.0.0.1:8042/{level}?expand"
     fetch = f"import urllib.request; print(urllib.request.urlopen({url!r}).read().decode())"
     return list(json.loads(machine.run("python3", "-c", fetch).stdout))
 
 
-def _events(machine: Container) -> list[dict[str, object]]:
+def _events(machine: Container) -> list[dict[str, Any]]:
     lines = machine.run("journalctl", "-u", UNIT, "-o", "cat", "--no-pager", "_COMM=dicomnode").stdout.splitlines()
     return [json.loads(line) for line in lines]
 
@@ -205,10 +206,10 @@ def test_study_goes_all_the_way(machine: Container) -> None:
         return states == ["done"]
 
     wait_for(done, 300, what="the study")
-    modalities = {str(series["MainDicomTags"]["Modality"]) for series in _pacs(machine, "series")}  # type: ignore[index]
+    modalities = {str(series["MainDicomTags"]["Modality"]) for series in _pacs(machine, "series")}
     assert modalities == {"CT", "SEG", "SR", "OT"}
     (patient,) = _pacs(machine, "patients")
-    assert patient["MainDicomTags"]["PatientName"] == "Kowalska^Nadzwyczajna"  # type: ignore[index]
+    assert patient["MainDicomTags"]["PatientName"] == "Kowalska^Nadzwyczajna"
 
 
 def test_journal_has_events_and_no_names(machine: Container) -> None:
@@ -254,6 +255,31 @@ def test_kill_brings_it_back(machine: Container) -> None:
     studies = json.loads(machine.run("dicomnode", "studies", "--json").stdout)
     assert sorted(study["instances"] for study in studies)[0] == 1  # the one that came during the drain
     assert len(studies) == 2
+
+
+def test_stop_in_the_middle_of_work_ends_with_one_set(machine: Container) -> None:
+    """SIGTERM while the network runs: a clean end, and after the next start exactly one set of results in the PACS."""
+    begun = len(_events(machine))
+    machine.run(
+        "dcmsend", "-aec", "DICOMNODE", "-aet", "CT1", "127.0.0.1", "11112", "--scan-directories", "/mnt/second"
+    )
+
+    def infers() -> bool:
+        return any(event["event"] == "stage.begun" and event["stage"] == "infer" for event in _events(machine)[begun:])
+
+    wait_for(infers, 120, what="the network")
+    machine.run("systemctl", "stop", UNIT)
+    assert (_show(machine, "Result"), _show(machine, "ExecMainStatus")) == ("success", "0")
+    machine.run("systemctl", "start", UNIT)
+
+    def done() -> bool:
+        studies = json.loads(machine.run("dicomnode", "studies", "--json").stdout)
+        latest = [max(study["works"], key=lambda work: work["revision"]) for study in studies]
+        return [work["state"] for work in latest] == ["done", "done"]
+
+    wait_for(done, 300, what="both studies")
+    found = sorted(str(series["MainDicomTags"]["Modality"]) for series in _pacs(machine, "series"))
+    assert found == ["CT", "OT", "OT", "SEG", "SEG", "SR", "SR"]
 
 
 def test_watchdog_ends_a_stuck_node(machine: Container) -> None:
