@@ -184,6 +184,9 @@ REASONS: Final = MappingProxyType(
         "source-not-found": Reason(
             "the source folder does not exist or holds no file", "name a folder with DICOM files"
         ),
+        "source-unreadable": Reason(
+            "the source holds no DICOM object that can be read", "_outcome.json tells why, file by file"
+        ),
         "output-not-empty": Reason("the output folder cannot be written or is not empty", "name a new folder"),
         "tool-missing": Reason("a program that this needs is not installed", "run `make setup`"),
         "timeout": Reason("it did not end in time", "see `dicomnode studies` and the log"),

@@ -32,8 +32,6 @@ def infer_folder(tree: Config, source: Path, output: Path, *, model: str | None,
     make_output(output, anew=False)
     with Workbench(tree, os.environ, model) as bench:
         studies, unreadable = read_headers(paths, bench, console)
-        if not studies:
-            raise ConfigError("source-not-found", files=len(paths))
         outcomes = [outcome for files in studies for outcome in run_study(files, bench, output, console)]
     record = {
         "studies": [outcome.to_json() for outcome in outcomes],
@@ -42,6 +40,8 @@ def infer_folder(tree: Config, source: Path, output: Path, *, model: str | None,
     write_json(output / "_outcome.json", record)
     for code, count in Counter(unreadable.values()).items():
         console.print(f"[yellow]{count} file(s) left out[/] {code}: {REASONS[code].text}", soft_wrap=True)
+    if not outcomes:
+        raise ConfigError("source-unreadable", files=len(paths))
 
 
 def read_headers(paths: list[Path], bench: Workbench, console: Console) -> tuple[list[Files], dict[Path, str]]:
