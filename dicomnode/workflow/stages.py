@@ -26,6 +26,7 @@ from dicomnode.storage.rows import ResultRow
 from dicomnode.storage.sealed import SealContext, open_sealed, seal
 from dicomnode.storage.spool import Spool
 from dicomnode.study import (
+    FINAL_STATES,
     InstanceRow,
     Purpose,
     WorkKey,
@@ -157,10 +158,20 @@ class Stages:
         state = WorkState.FAILED if ours else WorkState.REFUSED
         level = "error" if ours else "warning"
         try:
+            work = self._rooms.ledger.work(key)
+            if work is not None and work.state in FINAL_STATES:  # superseded or past its deadline meanwhile
+                self._emit("work.overtaken", work=key.workflow_id, state=work.state.value)
+                return
             self._rooms.ledger.set_work_state(key, state, at=self._clock(), reason=error.code, facts=dict(error.facts))
         except NodeError as second:
             self._emit("ledger.failed", level="error", work=key.workflow_id, reason=second.code)
         self._emit(f"work.{state.value}", level=level, work=key.workflow_id, model=key.model, reason=error.code)
+
+    def _analyst(self, key: WorkKey) -> Analyst:
+        analyst = self._rooms.analysts.get(key.model)
+        if analyst is None:  # taken out of the configuration since
+            raise NodeError("model-not-found")
+        return analyst
 
     # prepare -----------------------------------------------------------------------------------------------------
 
@@ -169,9 +180,7 @@ class Stages:
         if input_digest([(row.instance_key, row.digest) for row in rows]) != work.input_digest:
             self._rooms.ledger.set_work_state(key, WorkState.SUPERSEDED, at=self._clock())
             return False
-        analyst = self._rooms.analysts.get(key.model)
-        if analyst is None:
-            raise NodeError("model-not-found")
+        analyst = self._analyst(key)
         by_key = {row.instance_key: row for row in rows}
         chosen = self._select(key, rows, analyst.package)
         members = [by_key[instance_key] for instance_key in chosen.instance_keys]
@@ -236,7 +245,7 @@ class Stages:
     # infer -------------------------------------------------------------------------------------------------------
 
     def _infer(self, key: WorkKey, work: WorkRow) -> bool:
-        analyst = self._rooms.analysts[key.model]
+        analyst = self._analyst(key)
         analysis = analyst.analyse(self._copies(key))
         self._put(key, World.PSEUDONYM, self._name(key, "labels"), Purpose.LABELS, analysis.packed_labels())
         findings = json.dumps(analysis.findings.to_json()).encode()
@@ -253,7 +262,7 @@ class Stages:
     # encode ------------------------------------------------------------------------------------------------------
 
     def _encode(self, key: WorkKey, work: WorkRow) -> bool:
-        analyst = self._rooms.analysts[key.model]
+        analyst = self._analyst(key)
         analysis = self._recall(key, analyst)
         plan = self._plan(key)
         vault = self._identity(key, plan["series_key"])

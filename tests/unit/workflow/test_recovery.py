@@ -85,7 +85,6 @@ def test_a_torn_end_is_nothing_and_damage_is_an_alarm(world: World, events: Even
                 number=1,
                 offset=4096,
                 kind=kind,  # type: ignore[arg-type]
-                reason="sealed-damaged",
             )
         )
     assert [(name, level) for name, level, _ in events.seen] == [("segment.torn", "info"), ("segment.damaged", "error")]

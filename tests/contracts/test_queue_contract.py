@@ -1,0 +1,210 @@
+"""What every durable queue keeps to: DBOS on SQLite, and the queue in memory that stands for it in unit tests."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import pytest
+
+from dicomnode.storage.ledger import Ledger
+from dicomnode.study import WORK_STAGES, WorkKey
+from dicomnode.workflow.memory_queue import MemoryQueue
+from dicomnode.workflow.pipeline import DurableQueue
+from dicomnode.workflow.ports import Queue
+
+_SECONDS = 30.0
+_numbers = itertools.count(1)
+
+
+class Runs:
+    """What a queue ran, in order, with the time of each."""
+
+    def __init__(self, monotonic: Any) -> None:
+        self._monotonic = monotonic
+        self._changed = threading.Condition()
+        self.ran: list[tuple[tuple[Any, ...], float]] = []
+        self.ends: dict[str, str] = {}  # workflow → stage after which it does not go on
+
+    def stage(self, name: str, key: WorkKey) -> bool:
+        self._note((key, name))
+        return self.ends.get(key.workflow_id) != name
+
+    def delivery(self, key: WorkKey, destination: str, attempt: int) -> None:
+        self._note((key, destination, attempt))
+
+    def _note(self, what: tuple[Any, ...]) -> None:
+        with self._changed:
+            self.ran.append((what, self._monotonic()))
+            self._changed.notify_all()
+
+    def wait_for(self, *wanted: tuple[Any, ...]) -> bool:
+        with self._changed:
+            return self._changed.wait_for(lambda: {what for what, _ in self.ran} >= set(wanted), _SECONDS)
+
+    def of(self, key: WorkKey) -> list[tuple[Any, ...]]:
+        with self._changed:
+            return [what[1:] for what, _ in self.ran if what[0] == key]
+
+    def moment(self, *wanted: Any) -> float:
+        with self._changed:
+            return next(moment for what, moment in self.ran if what == wanted)
+
+
+class World(Protocol):
+    """A queue with the ledger in whose transactions it takes part."""
+
+    queue: Queue
+    ledger: Ledger
+    runs: Runs
+
+    def until(self, *wanted: tuple[Any, ...]) -> bool:
+        """Let the queue work until all of this ran."""
+        ...
+
+    def monotonic(self) -> float:
+        """The queue's clock."""
+        ...
+
+
+class DurableWorld:
+    """DBOS, which runs by itself."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self.runs = Runs(self.monotonic)
+        self.queue = DurableQueue(
+            ledger.engine,
+            ledger.url,
+            run_stage=self.runs.stage,
+            run_delivery=self.runs.delivery,
+            destinations=("pacs", "archive"),
+            poll_seconds=0.02,
+        )
+        self.queue.launch()
+
+    def until(self, *wanted: tuple[Any, ...]) -> bool:
+        return self.runs.wait_for(*wanted)
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
+class MemoryWorld:
+    """The queue in memory, whose clock is moved until nothing waits."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self._seconds = 0.0
+        self.runs = Runs(self.monotonic)
+        self.queue = MemoryQueue(run_stage=self.runs.stage, run_delivery=self.runs.delivery, monotonic=self.monotonic)
+
+    def until(self, *wanted: tuple[Any, ...]) -> bool:
+        self.queue.run_due()
+        while self.queue.waiting:
+            self._seconds = min(entry.due for entry in self.queue.waiting)
+            self.queue.run_due()
+        return {what for what, _ in self.runs.ran} >= set(wanted)
+
+    def monotonic(self) -> float:
+        return self._seconds
+
+
+@pytest.fixture(scope="module", params=["dbos", "memory"])
+def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with Ledger.open(tmp_path_factory.mktemp("queue") / "ledger.sqlite") as ledger:
+        if request.param == "memory":
+            yield MemoryWorld(ledger)
+            return
+        made = DurableWorld(ledger)
+        try:
+            yield made
+        finally:
+            made.queue.close(5)
+
+
+@pytest.fixture
+def key() -> WorkKey:
+    """A work that no other test has."""
+    return WorkKey(study_key=f"{next(_numbers):032x}", revision=1, model="ct-lung")
+
+
+def last_stage(key: WorkKey) -> tuple[Any, ...]:
+    return key, WORK_STAGES[-1]
+
+
+def another(key: WorkKey) -> WorkKey:
+    return WorkKey(study_key=key.study_key, revision=2, model=key.model)
+
+
+def test_a_work_runs_its_stages_in_order(world: World, key: WorkKey) -> None:
+    with world.ledger.transaction() as connection:
+        world.queue.enqueue_work(connection, key)
+    assert world.until(last_stage(key))
+    assert world.runs.of(key) == [(name,) for name in WORK_STAGES]
+
+
+def test_a_stage_that_says_no_is_the_last_one(world: World, key: WorkKey) -> None:
+    world.runs.ends[key.workflow_id] = WORK_STAGES[0]
+    with world.ledger.transaction() as connection:
+        world.queue.enqueue_work(connection, key)
+        world.queue.enqueue_work(connection, another(key))
+    assert world.until(last_stage(another(key)))
+    assert world.runs.of(key) == [(WORK_STAGES[0],)]
+
+
+def test_the_same_work_again_changes_nothing(world: World, key: WorkKey) -> None:
+    with world.ledger.transaction() as connection:
+        world.queue.enqueue_work(connection, key)
+        world.queue.enqueue_work(connection, key)
+    assert world.until(last_stage(key))
+    with world.ledger.transaction() as connection:
+        world.queue.enqueue_work(connection, key)
+        world.queue.enqueue_work(connection, another(key))
+    assert world.until(last_stage(another(key)))
+    assert len(world.runs.of(key)) == len(WORK_STAGES)
+
+
+def test_a_transaction_that_is_rolled_back_queues_nothing(world: World, key: WorkKey) -> None:
+    def rolled_back() -> None:
+        with world.ledger.transaction() as connection:
+            world.queue.enqueue_work(connection, key)
+            world.queue.enqueue_delivery(connection, key, "pacs", 1, 0.0)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        rolled_back()
+    with world.ledger.transaction() as connection:
+        world.queue.enqueue_work(connection, another(key))
+        world.queue.enqueue_delivery(connection, another(key), "pacs", 1, 0.0)
+    assert world.until(last_stage(another(key)), (another(key), "pacs", 1))
+    assert world.runs.of(key) == []
+    with world.ledger.transaction() as connection:
+        world.queue.enqueue_work(connection, key)
+    assert world.until(last_stage(key)), "what was rolled back may still be queued"
+
+
+def test_a_delivery_runs_once_per_destination_and_attempt(world: World, key: WorkKey) -> None:
+    for _ in range(2):
+        with world.ledger.transaction() as connection:
+            for destination in ("pacs", "archive"):
+                world.queue.enqueue_delivery(connection, key, destination, 1, 0.0)
+    assert world.until((key, "pacs", 1), (key, "archive", 1))
+    with world.ledger.transaction() as connection:
+        world.queue.enqueue_delivery(connection, key, "pacs", 2, 0.0)
+    assert world.until((key, "pacs", 2))
+    assert sorted(world.runs.of(key)) == [("archive", 1), ("pacs", 1), ("pacs", 2)]
+
+
+def test_a_delayed_delivery_waits_and_lets_others_go_before(world: World, key: WorkKey) -> None:
+    queued = world.monotonic()
+    with world.ledger.transaction() as connection:
+        world.queue.enqueue_delivery(connection, key, "pacs", 2, 0.5)
+    with world.ledger.transaction() as connection:
+        world.queue.enqueue_delivery(connection, key, "pacs", 1, 0.0)
+    assert world.until((key, "pacs", 1), (key, "pacs", 2))
+    assert world.runs.of(key) == [("pacs", 1), ("pacs", 2)]
+    assert world.runs.moment(key, "pacs", 2) - queued >= 0.45

@@ -1,0 +1,146 @@
+"""DBOS really, on SQLite: what goes on after a stop, and what never gets stored. DBOS is one per process."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from dicomnode.storage.ledger import Ledger
+from dicomnode.study import WORK_STAGES, WorkKey
+from dicomnode.workflow.pipeline import DurableQueue, JsonSerializer
+from tests.unit.workflow.samples import WORK
+
+PHI = "Mueller^Juergen"
+
+
+@pytest.fixture
+def queues() -> Iterator[list[DurableQueue]]:
+    """Queues to close whatever happens: two of them at a time would be one too many."""
+    made: list[DurableQueue] = []
+    yield made
+    while made:
+        made.pop().close(5)
+
+
+def open_queue(
+    ledger: Ledger,
+    queues: list[DurableQueue],
+    *,
+    stage: Callable[[str, WorkKey], bool] = lambda name, key: True,
+    delivery: Callable[[WorkKey, str, int], None] = lambda key, destination, number: None,
+) -> DurableQueue:
+    queue = DurableQueue(
+        ledger.engine,
+        ledger.url,
+        run_stage=stage,
+        run_delivery=delivery,
+        destinations=("pacs",),
+        poll_seconds=0.02,
+    )
+    queues.append(queue)
+    return queue
+
+
+def test_a_queue_that_is_not_launched_takes_nothing(ledger: Ledger, queues: list[DurableQueue]) -> None:
+    queue = open_queue(ledger, queues)
+    with pytest.raises(RuntimeError, match="not launched"), ledger.transaction() as connection:
+        queue.enqueue_work(connection, WORK)
+
+
+def test_a_work_goes_on_at_its_stage_after_the_node_was_ended(
+    tmp_path: Path, ledger: Ledger, queues: list[DurableQueue]
+) -> None:
+    entered, go_on, done = threading.Event(), threading.Event(), threading.Event()
+    ran: list[str] = []
+
+    def first(name: str, key: WorkKey) -> bool:
+        ran.append(name)
+        if name == WORK_STAGES[1]:
+            entered.set()
+            assert go_on.wait(30)
+            raise KeyboardInterrupt(PHI)  # the process ends inside the stage
+        return True
+
+    queue = open_queue(ledger, queues, stage=first)
+    queue.launch()
+    with ledger.transaction() as connection:
+        queue.enqueue_work(connection, WORK)
+    assert entered.wait(30)
+    queues.remove(queue)
+    closing = threading.Thread(target=queue.close, args=(0,))
+    closing.start()
+    closing.join(30)
+    go_on.set()
+    assert ran == list(WORK_STAGES[:2])
+
+    def second(name: str, key: WorkKey) -> bool:
+        ran.append(name)
+        if name == WORK_STAGES[-1]:
+            done.set()
+        return True
+
+    again = open_queue(ledger, queues, stage=second)
+    again.launch()
+    assert done.wait(30)
+    assert ran == [*WORK_STAGES[:2], *WORK_STAGES[1:]]
+    assert PHI.encode() not in database_bytes(tmp_path)
+
+
+def test_the_text_of_an_exception_is_never_stored(tmp_path: Path, ledger: Ledger, queues: list[DurableQueue]) -> None:
+    raised, delivered = threading.Event(), threading.Event()
+
+    def stage(name: str, key: WorkKey) -> bool:
+        raised.set()
+        raise ValueError(PHI)
+
+    queue = open_queue(ledger, queues, stage=stage, delivery=lambda *_: delivered.set())
+    queue.launch()
+    with ledger.transaction() as connection:
+        queue.enqueue_work(connection, WORK)
+    assert raised.wait(30)
+    with ledger.transaction() as connection:
+        queue.enqueue_delivery(connection, WORK, "pacs", 1, 0.0)
+    assert delivered.wait(30)
+    queues.remove(queue)
+    queue.close(5)
+    stored = database_bytes(tmp_path)
+    assert WORK.workflow_id.encode() in stored
+    assert PHI.encode() not in stored
+
+
+def test_a_delivery_whose_ledger_fails_is_tried_again(ledger: Ledger, queues: list[DurableQueue]) -> None:
+    tries: list[int] = []
+    done = threading.Event()
+
+    def delivery(key: WorkKey, destination: str, number: int) -> None:
+        tries.append(number)
+        if len(tries) < 2:
+            raise RuntimeError(PHI)
+        done.set()
+
+    queue = open_queue(ledger, queues, delivery=delivery)
+    queue.launch()
+    with ledger.transaction() as connection:
+        queue.enqueue_delivery(connection, WORK, "pacs", 1, 0.0)
+    assert done.wait(30)
+    assert tries == [1, 1]
+
+
+def test_values_are_json_and_exceptions_their_type_alone() -> None:
+    serializer = JsonSerializer()
+    assert serializer.name() == "dicomnode_json"
+    for value in ({"args": ["key", 1, None, True], "kwargs": {}}, [1.5, "x"], None, {"error": "x", "more": 1}):
+        assert serializer.deserialize(serializer.serialize(value)) == value
+    text = serializer.serialize(ValueError(PHI))
+    assert PHI not in text
+    error = serializer.deserialize(text)
+    assert isinstance(error, RuntimeError)
+    assert str(error) == "ValueError"
+
+
+def database_bytes(folder: Path) -> bytes:
+    """Every byte of the ledger's files."""
+    return b"".join(path.read_bytes() for path in folder.glob("ledger.sqlite*"))
