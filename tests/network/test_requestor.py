@@ -204,6 +204,6 @@ def test_files_are_sent_with_their_bytes_and_progress(tmp_path: Path) -> None:
     with node() as target:
         outcomes = target.requestor().send_files([*paths, tmp_path / "readme.txt", tmp_path / "none"], told.append)
         assert [one.result_id for one in outcomes] == [str(path) for path in paths]
-        assert {one.status for one in outcomes} == {0}
+        assert {(one.status, one.error and one.error.code) for one in outcomes} == {(0, None)}
         assert told == [200, 250]
         assert len(target.reception.objects) == 250
