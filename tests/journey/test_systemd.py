@@ -100,17 +100,17 @@ def machine() -> Iterator[Container]:
     }
     container = Container(PROOF / "base", run, shared)
     try:
-        pacs = {"StorageDirectory": "/root/pacs", "IndexDirectory": "/root/pacs", "Plugins": []}
+        pacs = {"StorageDirectory": "/srv/pacs", "IndexDirectory": "/srv/pacs", "Plugins": []}
         pacs |= {"DicomPort": 4242, "HttpPort": 8042, "AuthenticationEnabled": False}
-        container.write("/root/orthanc.json", json.dumps(pacs | json.loads(_block("json"))))
+        container.write("/srv/orthanc.json", json.dumps(pacs | json.loads(_block("json"))))
         container.write("/etc/orthanc/dicomnode.lua", _block("lua"))
-        container.write("/root/sender.py", PATIENT_SENDER)
+        container.write("/srv/sender.py", PATIENT_SENDER)
         container.shell(
             "mkdir /mnt/bundle; tar -xzf /mnt/bundle.tar.gz -C /mnt/bundle --strip-components=1;"
             "cd /mnt/bundle; sha256sum --quiet -c SHA256SUMS"
         )
         container.shell("echo 127.0.0.1 pacs.hospital.test >> /etc/hosts")
-        container.run("systemd-run", "-q", "--unit=pacs", "/usr/sbin/Orthanc", "/root/orthanc.json")
+        container.run("systemd-run", "-q", "--unit=pacs", "/usr/sbin/Orthanc", "/srv/orthanc.json")
         yield container
     finally:
         container.stop()
@@ -195,9 +195,9 @@ def test_keys_are_credentials(machine: Container) -> None:
 def test_study_goes_all_the_way(machine: Container) -> None:
     """Into the PACS, by its rule to the node, back into the PACS: as JPEG-LS, so that the decoding child works too."""
     machine.shell(
-        "mkdir /root/lossless; for file in /mnt/first/*.dcm; do dcmcjpls $file /root/lossless/${file##*/}; done"
+        "mkdir /srv/lossless; for file in /mnt/first/*.dcm; do dcmcjpls $file /srv/lossless/${file##*/}; done"
     )
-    machine.run("dcmsend", "-aec", "PACS", "127.0.0.1", "4242", "--scan-directories", "/root/lossless")
+    machine.run("dcmsend", "-aec", "PACS", "127.0.0.1", "4242", "--scan-directories", "/srv/lossless")
 
     def done() -> bool:
         studies = json.loads(machine.run("dicomnode", "studies", "--json").stdout)
@@ -228,7 +228,7 @@ def test_state_is_private_and_sealed(machine: Container) -> None:
 
 def test_stop_drains_an_open_association(machine: Container) -> None:
     image = machine.shell("ls /mnt/second/*.dcm | head -n 1").strip()
-    sender = machine.start("/opt/dicomnode/current/bin/python", "/root/sender.py", image)
+    sender = machine.start("/opt/dicomnode/current/bin/python", "/srv/sender.py", image)
     assert sender.stdin is not None
     assert sender.stdout is not None
     assert sender.stdout.readline() == "established True\n"
@@ -311,14 +311,14 @@ def test_tls(machine: Container) -> None:
     settings = (REPOSITORY / "certs" / "README.md").read_text("utf-8")
     (listen,) = re.findall(r"^\[listen\]\n(tls = .*\n)", settings, re.MULTILINE)
     machine.shell(
-        "/mnt/bundle/certs/make-development-ca.sh /root/tls localhost,127.0.0.1;"
-        "install -m 0640 -g dicomnode /root/tls/node.key /etc/dicomnode/tls/;"
-        "install -m 0644 /root/tls/node.pem /root/tls/authority.pem /etc/dicomnode/tls/"
+        "/mnt/bundle/certs/make-development-ca.sh /srv/tls localhost,127.0.0.1;"
+        "install -m 0640 -g dicomnode /srv/tls/node.key /etc/dicomnode/tls/;"
+        "install -m 0644 /srv/tls/node.pem /srv/tls/authority.pem /etc/dicomnode/tls/"
     )
     machine.write("/etc/dicomnode/dicomnode.toml", CONFIGURATION.replace("[listen]\n", f"[listen]\n{listen}"))
     machine.run("systemctl", "restart", UNIT)
     titles = ["-aec", "DICOMNODE", "-aet", "PACS"]
-    tls = ["+tls", "/root/tls/pacs.key", "/root/tls/pacs.pem", "+cf", "/root/tls/authority.pem", "-rc"]
+    tls = ["+tls", "/srv/tls/pacs.key", "/srv/tls/pacs.pem", "+cf", "/srv/tls/authority.pem", "-rc"]
     machine.run("echoscu", *tls, *titles, "127.0.0.1", "11112")
     assert not _echo(machine)  # without TLS
     machine.write("/etc/dicomnode/dicomnode.toml", CONFIGURATION)
@@ -350,7 +350,7 @@ def test_upgrade_keeps_keys_and_configuration(machine: Container) -> None:
 
 
 def test_start_without_a_key_fails_and_touches_nothing(machine: Container) -> None:
-    machine.shell("systemctl stop dicomnode; mv /etc/dicomnode/keys/identity.key /root/")
+    machine.shell("systemctl stop dicomnode; mv /etc/dicomnode/keys/identity.key /srv/")
     started = machine.run("systemctl", "start", UNIT, check=False)
     assert started.returncode != 0
     assert "status=243/CREDENTIALS" in machine.run("journalctl", "-u", UNIT, "--no-pager", "-o", "cat").stdout
@@ -358,7 +358,7 @@ def test_start_without_a_key_fails_and_touches_nothing(machine: Container) -> No
     assert again.returncode == 1
     assert "holds 2 of 3 keys" in again.stderr
     machine.shell(
-        "mv /root/identity.key /etc/dicomnode/keys/; systemctl reset-failed dicomnode; systemctl start dicomnode"
+        "mv /srv/identity.key /etc/dicomnode/keys/; systemctl reset-failed dicomnode; systemctl start dicomnode"
     )
     assert _echo(machine)
 
@@ -373,11 +373,11 @@ def test_credentials_bound_to_the_machine(machine: Container) -> None:
     machine.shell(
         "cd /etc/dicomnode/keys; for name in identity pseudonym derivation; do"
         " systemd-creds encrypt --name=dicomnode.$name $name.key $name.cred; done;"
-        "mkdir /root/safe; mv *.key /root/safe/; systemctl daemon-reload; systemctl restart dicomnode"
+        "mkdir /srv/safe; mv *.key /srv/safe/; systemctl daemon-reload; systemctl restart dicomnode"
     )
     assert _echo(machine)
     machine.shell(
-        f"mv /root/safe/*.key /etc/dicomnode/keys/; rm {drop_in} /etc/dicomnode/keys/*.cred;"
+        f"mv /srv/safe/*.key /etc/dicomnode/keys/; rm {drop_in} /etc/dicomnode/keys/*.cred;"
         "systemctl daemon-reload; systemctl restart dicomnode"
     )
 
@@ -385,8 +385,8 @@ def test_credentials_bound_to_the_machine(machine: Container) -> None:
 def test_backup_opens_on_another_machine(machine: Container) -> None:
     """State and keys are the whole of a node: restored elsewhere, they open."""
     machine.shell(
-        "systemctl stop dicomnode; tar -C / -cpf /root/backup.tar etc/dicomnode var/lib/dicomnode;"
-        "rm -rf /etc/dicomnode /var/lib/dicomnode; tar -C / -xpf /root/backup.tar; systemctl start dicomnode"
+        "systemctl stop dicomnode; tar -C / -cpf /srv/backup.tar etc/dicomnode var/lib/dicomnode;"
+        "rm -rf /etc/dicomnode /var/lib/dicomnode; tar -C / -xpf /srv/backup.tar; systemctl start dicomnode"
     )
     assert len(json.loads(machine.run("dicomnode", "studies", "--json").stdout)) == 2
 
@@ -398,7 +398,7 @@ def test_uninstall_keeps_data(machine: Container) -> None:
 
 
 def test_install_refuses_a_state_without_keys(machine: Container) -> None:
-    machine.run("mv", "/etc/dicomnode/keys", "/root/keys")
+    machine.run("mv", "/etc/dicomnode/keys", "/srv/keys")
     refused = machine.run("/mnt/bundle/deploy/install.sh", check=False)
     assert refused.returncode == 1
     assert "holds sealed data, but its keys are gone" in refused.stderr
@@ -406,7 +406,7 @@ def test_install_refuses_a_state_without_keys(machine: Container) -> None:
 
 
 def test_install_takes_over_the_keys_of_a_node_that_made_its_own(machine: Container) -> None:
-    machine.run("mv", "/root/keys", "/var/lib/dicomnode/keys")
+    machine.run("mv", "/srv/keys", "/var/lib/dicomnode/keys")
     machine.run("/mnt/bundle/deploy/install.sh", seconds=600)
     kept = machine.shell("cd /etc/dicomnode/keys; sha256sum *.key")
     assert kept == machine.shell("cd /var/lib/dicomnode/keys; sha256sum *.key")
