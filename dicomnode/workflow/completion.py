@@ -19,6 +19,7 @@ from dicomnode.workflow.activity import Activity, ActivityTable
 #: Seconds of silence after a release before work starts early: senders that open one association per image would
 #: else start it anew with every image.
 EARLY_START_SECONDS = 1.0
+_AFTER_A_FAULT_SECONDS = 1.0
 
 
 class Move(Enum):
@@ -131,7 +132,11 @@ class Completion:
                 again = min(again, self._apply(activity))
             except NodeError as error:
                 self._emit("completion.failed", level="error", study=activity.study_key, reason=error.code)
-                again = min(again, 1.0)
+                again = min(again, _AFTER_A_FAULT_SECONDS)
+            except Exception as error:  # noqa: BLE001 - the border: the thread must outlive whatever happens
+                kind = type(error).__name__
+                self._emit("completion.fault", level="error", study=activity.study_key, kind=kind, reason="internal")
+                again = min(again, _AFTER_A_FAULT_SECONDS)
         return max(again, 0.01)
 
     def _apply(self, activity: Activity) -> float:

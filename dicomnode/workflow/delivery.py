@@ -149,7 +149,7 @@ class Delivery:
             delay = wait_before(number + 1, self._settings)
             queue.enqueue_delivery(connection, key, destination, number + 1, delay)
             return None
-        if waiting - {destination}:
+        if waiting - {destination} and not too_old:
             return None  # another destination still tries; it ends the work
         refused = [row for row in rows if row.state is DeliveryState.REFUSED]
         reason = "timeout" if waiting else refused[0].reason if refused else None

@@ -121,7 +121,16 @@ class Indexer:
         except NodeError as error:
             self._emit("index.failed", level="error", reason=error.code, rows=len(batch))
             return False
+        except Exception as error:  # noqa: BLE001 - the border: the thread must outlive whatever happens
+            self._emit("index.fault", level="error", kind=type(error).__name__, reason="internal", rows=len(batch))
+            return False
         for row in recorded:
             if row.state is InstanceState.QUARANTINED:
-                self._conflict(row)
+                self._settle(row)
         return True
+
+    def _settle(self, row: InstanceRow) -> None:
+        try:
+            self._conflict(row)
+        except Exception as error:  # noqa: BLE001 - as above; the row stays in quarantine
+            self._emit("index.fault", level="error", study=row.study_key, kind=type(error).__name__, reason="internal")
