@@ -25,7 +25,7 @@ from dicomnode.config import Destination
 from dicomnode.encoded import Limits, scan_header, split_part10
 from dicomnode.encoded.quiet import hushed
 from dicomnode.errors import NodeError, PeerError, PeerRefusal
-from dicomnode.network.association import MAXIMUM_CONTEXTS, application_entity, client_tls, exchange
+from dicomnode.network.association import MAXIMUM_CONTEXTS, Gate, application_entity, client_tls, exchange
 from dicomnode.network.status import Rejection, error_of, error_of_rejection
 
 _PENDING: Final = frozenset({0xFF00, 0xFF01})  # PS3.4 Table C.4-1
@@ -193,6 +193,7 @@ class Requestor:
             raise PeerError("peer-unreachable") from None
         if not association.is_established:
             raise self._failure(association, bool(connected))
+        association._reactor_checkpoint = Gate(association)
         try:
             yield association
         except BaseException:
