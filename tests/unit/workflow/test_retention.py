@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dicomnode.config import RetentionSection
+from dicomnode.errors import KeyStoreError, StorageError
+from dicomnode.storage.datakeys import DataKeys
+from dicomnode.storage.ledger import Ledger
+from dicomnode.storage.objects import Objects
+from dicomnode.storage.spool import Spool
+from dicomnode.study import Purpose, WorkKey, WorkState, World
+from dicomnode.workflow.indexing import row_of
+from dicomnode.workflow.retention import Retention
+from tests.unit.workflow.samples import KEY, MODEL, Events, Time, encoded, metadata, study_key_of, tiny_series
+
+DAY = 86400.0
+
+
+class Bench:
+    def __init__(
+        self, *, ledger: Ledger, spool: Spool, objects: Objects, keys: DataKeys, time: Time, events: Events
+    ) -> None:
+        self.ledger, self.spool, self.objects, self.keys, self.time = ledger, spool, objects, keys, time
+        self.retention = Retention(
+            ledger, spool, objects, keys, settings=RetentionSection(days=30), clock=time.now, emit=events
+        )
+
+    def study(self, seed: str, *states: WorkState) -> str:
+        """A study that came now, with a work that went through the states."""
+        image = tiny_series(seed=seed)[0]
+        data = encoded(image)
+        key, about = study_key_of(image), metadata(image, data)
+        address = self.spool.append(key, about, data)
+        self.ledger.record_instances([row_of(KEY, key, address, about)])
+        self.objects.put(key, World.PSEUDONYM, "copy", Purpose.COPY, b"copy")
+        self.ledger.open_revision(key, "digest", self.time.now())
+        work = WorkKey(study_key=key, revision=1, model=MODEL)
+        self.ledger.create_work(work, "digest", self.time.now())
+        for state in states:
+            self.ledger.set_work_state(work, state, at=self.time.now())
+        return key
+
+
+@pytest.fixture
+def bench(*, ledger: Ledger, spool: Spool, objects: Objects, keys: DataKeys, time: Time, events: Events) -> Bench:
+    return Bench(ledger=ledger, spool=spool, objects=objects, keys=keys, time=time, events=events)
+
+
+def test_a_finished_study_is_shredded_when_its_time_has_come(bench: Bench, events: Events, tmp_path: Path) -> None:
+    key = bench.study("one", WorkState.REFUSED)
+    bench.time.forward(30 * DAY)
+    assert bench.retention.sweep() == 0
+    bench.time.forward(1)
+    assert bench.retention.sweep() == 1
+    assert bench.ledger.study(key) is None
+    assert not bench.objects.exists(key, World.PSEUDONYM, "copy", Purpose.COPY)
+    with pytest.raises(KeyStoreError, match="key-missing"):
+        bench.keys.get(key, World.IDENTITY)
+    assert [path for path in tmp_path.rglob("*") if key in path.name] == []
+    assert events.facts("study.shredded") == [{"study": key}]
+    assert bench.retention.sweep() == 0
+
+
+@pytest.mark.parametrize(
+    "states", [(), (WorkState.PREPARING,), (WorkState.PREPARING, WorkState.INFERRING)], ids=["queued", "one", "two"]
+)
+def test_an_unfinished_study_stays_however_old(bench: Bench, states: tuple[WorkState, ...]) -> None:
+    key = bench.study("one", *states)
+    bench.time.forward(300 * DAY)
+    assert bench.retention.sweep() == 0
+    assert bench.ledger.study(key) is not None
+
+
+def test_a_study_that_cannot_be_shredded_hinders_no_other_and_is_tried_again(
+    bench: Bench, events: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad, good = bench.study("bad", WorkState.FAILED), bench.study("good", WorkState.SUPERSEDED)
+    purge = bench.spool.purge
+
+    def fails(study_key: str) -> None:
+        if study_key == bad:
+            raise StorageError("storage-failed")
+        purge(study_key)
+
+    monkeypatch.setattr(bench.spool, "purge", fails)
+    bench.time.forward(31 * DAY)
+    assert bench.retention.sweep() == 1
+    assert events.facts("retention.failed") == [{"study": bad, "reason": "storage-failed"}]
+    assert bench.ledger.study(good) is None
+    monkeypatch.undo()
+    assert bench.retention.sweep() == 1
+    assert bench.ledger.study(bad) is None
