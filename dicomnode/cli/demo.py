@@ -191,10 +191,9 @@ def _show_stages(work: WorkRow, console: Console) -> None:
 
 
 def _explain(work: WorkRow, folder: Path, console: Console) -> None:
-    code = work.reason or "internal"
-    console.print(f"[yellow]No result[/] {code}: {REASONS[code].text}. {REASONS[code].advice}", soft_wrap=True)
-    console.print(f"The node's log is {folder / 'node.log'}", soft_wrap=True)
-    raise StudyError(code) if code in REASONS else NodeError("internal")
+    console.print(f"No result. The node's log is {folder / 'node.log'}", soft_wrap=True)
+    code = work.reason if work.reason in REASONS else "internal"
+    raise StudyError(code)
 
 
 def _show_results(pacs: Orthanc | ShippedArchive, uid: str, folder: Path, console: Console) -> None:
