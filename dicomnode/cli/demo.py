@@ -192,8 +192,7 @@ def _show_stages(work: WorkRow, console: Console) -> None:
 
 def _explain(work: WorkRow, folder: Path, console: Console) -> None:
     console.print(f"No result. The node's log is {folder / 'node.log'}", soft_wrap=True)
-    code = work.reason if work.reason in REASONS else "internal"
-    raise StudyError(code)
+    raise StudyError(work.reason if work.reason and work.reason in REASONS else "internal")
 
 
 def _show_results(pacs: Orthanc | ShippedArchive, uid: str, folder: Path, console: Console) -> None:
