@@ -1,0 +1,396 @@
+"""The stages over a real ledger, spool and object store, with a tiny phantom and the stand-in for a network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from copy import deepcopy
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from pydicom import Dataset
+
+from dicomnode.config import Config
+from dicomnode.deidentification.apply import Deidentifier
+from dicomnode.deidentification.policy import AI
+from dicomnode.deidentification.pseudonyms import Pseudonyms
+from dicomnode.encoded import Limits, read_part10
+from dicomnode.errors import KeyStoreError, NodeError, StorageError
+from dicomnode.inference import standin
+from dicomnode.storage.datakeys import DataKeys
+from dicomnode.storage.ledger import Ledger
+from dicomnode.storage.objects import Objects
+from dicomnode.storage.spool import Spool
+from dicomnode.study import (
+    WORK_STAGES,
+    DeliveryState,
+    Purpose,
+    ResultRole,
+    WorkKey,
+    WorkRow,
+    WorkState,
+    World,
+    input_digest,
+)
+from dicomnode.workflow.analysis import Analyst
+from dicomnode.workflow.indexing import row_of
+from dicomnode.workflow.stages import Rooms, Stages
+from tests.unit.workflow.samples import (
+    EXPLICIT,
+    KEY,
+    MODEL,
+    Events,
+    Time,
+    encoded,
+    metadata,
+    study_key_of,
+    tiny_series,
+)
+
+TREE = Config.model_validate({"destinations": [{"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": 104}]})
+
+
+class Bench:
+    """Rooms with a study in them."""
+
+    def __init__(
+        self, *, ledger: Ledger, spool: Spool, objects: Objects, keys: DataKeys, time: Time, events: Events
+    ) -> None:
+        package = standin.package()
+        pseudonyms = Pseudonyms(KEY, project="tests", default_issuer="", maximum_date_shift_days=3650)
+        self.analyst = Analyst(
+            package,
+            standin.StandInEngine(package.manifest),
+            Deidentifier(AI, pseudonyms),
+            tree=TREE,
+            derivation_key=KEY,
+            issued_at=lambda key: datetime(2026, 3, 1, tzinfo=UTC),
+        )
+        self.rooms = Rooms(
+            spool=spool,
+            ledger=ledger,
+            objects=objects,
+            keys=keys,
+            derivation_key=KEY,
+            analysts={MODEL: self.analyst},
+        )
+        self.ledger, self.time, self.events = ledger, time, events
+        self.released: list[str] = []
+        self.pauses: list[float] = []
+        self.reported: list[tuple[str, BaseException]] = []
+        self.key = WorkKey(study_key="", revision=1, model=MODEL)
+
+    def stages(self, rooms: Rooms | None = None) -> Stages:
+        """Stages as a fresh process has them."""
+        return Stages(
+            rooms or self.rooms,
+            TREE,
+            released=self.released.append,
+            pause=self.pauses.append,
+            report=lambda stage, error: self.reported.append((stage, error)),
+            clock=self.time.now,
+            monotonic=self.time.monotonic,
+            emit=self.events,
+        )
+
+    def receive(self, images: list[Dataset], *, revision: int = 1, broken: bytes | None = None) -> WorkKey:
+        """Images of one study, and a queued work on them."""
+        study_key = study_key_of(images[0])
+        for image in images:
+            data = encoded(image) if broken is None or image is not images[-1] else broken
+            about = metadata(image, data)
+            address = self.rooms.spool.append(study_key, about, data)
+            self.ledger.record_instances([row_of(KEY, study_key, address, about)])
+        rows = self.ledger.instances(study_key)
+        digest = input_digest([(row.instance_key, row.digest) for row in rows])
+        self.ledger.open_revision(study_key, digest, self.time.now())
+        self.key = WorkKey(study_key=study_key, revision=revision, model=MODEL)
+        self.ledger.create_work(self.key, digest, self.time.now())
+        return self.key
+
+    def work(self, key: WorkKey | None = None) -> WorkRow:
+        found = self.ledger.work(key or self.key)
+        assert found is not None
+        return found
+
+    @property
+    def ended(self) -> tuple[WorkState, str | None]:
+        return self.work().state, self.work().reason
+
+    def results(self) -> dict[ResultRole, bytes]:
+        return {
+            row.role: self.rooms.objects.get(self.key.study_key, World.IDENTITY, row.result_id, Purpose.RESULT)
+            for row in self.ledger.results(self.key)
+        }
+
+
+@pytest.fixture
+def bench(*, ledger: Ledger, spool: Spool, objects: Objects, keys: DataKeys, time: Time, events: Events) -> Bench:
+    return Bench(ledger=ledger, spool=spool, objects=objects, keys=keys, time=time, events=events)
+
+
+@pytest.fixture
+def images() -> list[Dataset]:
+    return tiny_series()
+
+
+def test_a_study_goes_all_the_way(bench: Bench, images: list[Dataset]) -> None:
+    key = bench.receive(images)
+    stages = bench.stages()
+    for name in WORK_STAGES:
+        assert stages.run(name, key)
+    assert bench.ended == (WorkState.READY, None)
+    assert bench.released == [key.study_key]
+    assert set(bench.work().stages) >= set(WORK_STAGES)
+    results = bench.results()
+    assert set(results) == set(ResultRole)
+    for data in results.values():
+        found = read_part10(data, Limits())
+        assert str(found.PatientName) == str(images[0].PatientName)
+        assert found.StudyInstanceUID == images[0].StudyInstanceUID
+    assert {row.state for row in bench.ledger.deliveries(key)} == {DeliveryState.WAITING}
+    assert bench.events.names.count("stage.ended") == 3
+    assert "Phantom" not in repr(bench.events.seen)
+
+
+def test_a_node_that_dies_at_the_end_of_every_stage_makes_the_same_results(
+    bench: Bench, images: list[Dataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = bench.receive(images)
+    for name in WORK_STAGES:
+        with monkeypatch.context() as patch, suppress(KeyboardInterrupt):
+            patch.setattr(bench.ledger, "record_stage", _dies)
+            bench.stages().run(name, key)
+        went_on = bench.stages().run(name, key)
+        assert went_on == (name != WORK_STAGES[-1]), "the last one was done, and nothing follows it"
+    assert bench.ended == (WorkState.READY, None)
+    again = bench.results()
+    assert again
+    for name in WORK_STAGES:
+        assert not bench.stages().run(name, key), "it is past them"
+    assert bench.results() == again
+    assert bench.ended == (WorkState.READY, None)
+
+
+def _dies(*_: Any, **__: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_stage_that_was_done_lets_the_next_one_follow(bench: Bench, images: list[Dataset]) -> None:
+    key = bench.receive(images)
+    bench.ledger.set_work_state(key, WorkState.PREPARING, at=bench.time.now())
+    bench.ledger.set_work_state(key, WorkState.INFERRING, at=bench.time.now())
+    assert bench.stages().run("prepare", key)
+    assert "stage.begun" not in bench.events.names
+
+
+def test_a_work_that_is_not_there_or_has_ended_does_nothing(bench: Bench, images: list[Dataset]) -> None:
+    key = bench.receive(images)
+    assert not bench.stages().run("prepare", replace(key, revision=9))
+    bench.ledger.set_work_state(key, WorkState.FAILED, at=bench.time.now(), reason="timeout")
+    assert not bench.stages().run("prepare", key)
+    assert bench.ended == (WorkState.FAILED, "timeout")
+    assert bench.events.names == []
+
+
+def test_the_first_of_two_revisions_is_superseded(bench: Bench, images: list[Dataset]) -> None:
+    first = bench.receive(images[:-1])
+    second = bench.receive(images[-1:], revision=2)
+    assert not bench.stages().run("prepare", first)
+    assert bench.work(first).state is WorkState.SUPERSEDED
+    assert bench.stages().run("prepare", second)
+
+
+def test_an_input_that_is_no_longer_the_admitted_one_is_superseded(bench: Bench, images: list[Dataset]) -> None:
+    key = bench.receive(images[:-1])
+    data = encoded(images[-1])
+    address = bench.rooms.spool.append(key.study_key, metadata(images[-1], data), data)
+    bench.ledger.record_instances([row_of(KEY, key.study_key, address, metadata(images[-1], data))])
+    assert not bench.stages().run("prepare", key)
+    assert bench.ended == (WorkState.SUPERSEDED, None)
+
+
+def test_a_work_that_ends_while_a_stage_runs_keeps_its_end(
+    bench: Bench, images: list[Dataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = bench.receive(images)
+    stages = bench.stages()
+    stages.run("prepare", key)
+    stages.run("infer", key)
+    encode = bench.analyst.encode
+
+    def overtaken(*arguments: Any, **options: Any) -> Any:
+        bench.ledger.set_work_state(key, WorkState.FAILED, at=bench.time.now(), reason="timeout")
+        return encode(*arguments, **options)
+
+    monkeypatch.setattr(bench.analyst, "encode", overtaken)
+    assert not stages.run("encode", key)
+    assert bench.ended == (WorkState.FAILED, "timeout")
+    assert bench.events.names[-1] == "work.overtaken"
+    assert bench.ledger.results(key) == ()
+
+
+def without_position(images: list[Dataset]) -> None:
+    del images[3].ImagePositionPatient
+
+
+def of_another_patient(images: list[Dataset]) -> None:
+    images[3].PatientID = "OTHER"
+
+
+def of_another_modality(images: list[Dataset]) -> None:
+    for image in images:
+        image.Modality = "MR"
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (without_position, "geometry-attribute-missing"),
+        (of_another_patient, "patient-mismatch"),
+        (of_another_modality, "no-suitable-series"),
+    ],
+)
+def test_a_study_that_cannot_be_worked_on_is_refused_with_its_reason(
+    bench: Bench, images: list[Dataset], change: Callable[[list[Dataset]], None], code: str
+) -> None:
+    change(images)
+    key = bench.receive(images)
+    assert not bench.stages().run("prepare", key)
+    assert bench.ended == (WorkState.REFUSED, code)
+    assert bench.events.seen[-1] == (
+        "work.refused",
+        "warning",
+        {"work": key.workflow_id, "model": MODEL, "reason": code},
+    )
+    assert not bench.stages().run("infer", key)
+
+
+def test_an_empty_chest_is_refused_because_nothing_was_found(bench: Bench, images: list[Dataset]) -> None:
+    for image in images:
+        image.PixelData = b"\x00\x04" * (image.Rows * image.Columns)
+    key = bench.receive(images)
+    stages = bench.stages()
+    assert stages.run("prepare", key)
+    assert not stages.run("infer", key)
+    assert bench.ended == (WorkState.REFUSED, "nothing-found")
+    assert bench.work().facts == {"slices": len(images)}
+
+
+def test_an_unreadable_object_is_set_aside_and_the_others_go_on(bench: Bench, images: list[Dataset]) -> None:
+    stray = deepcopy(images[0])
+    stray.SOPInstanceUID = "2.25.99"
+    key = bench.receive([*images, stray], broken=b"\x08\x00\x05\x00CS\xff\x7fno data set")
+    assert bench.stages().run("prepare", key)
+    (aside,) = bench.ledger.quarantined(key.study_key)
+    assert (aside.what, aside.reason) == ("instance", "object-malformed")
+    assert "object.unreadable" in bench.events.names
+
+
+def test_a_study_of_nothing_but_unreadable_objects_is_refused(bench: Bench, images: list[Dataset]) -> None:
+    key = bench.receive(images[:1], broken=b"\x08\x00\x05\x00CS\xff\x7fno data set")
+    assert not bench.stages().run("prepare", key)
+    assert bench.ended == (WorkState.REFUSED, "object-malformed")
+
+
+def test_an_exception_that_nobody_foresaw_fails_the_work_without_its_text(
+    bench: Bench, images: list[Dataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = bench.receive(images)
+
+    def fails(*_: Any) -> None:
+        raise ValueError(str(images[0].PatientName))
+
+    monkeypatch.setattr("dicomnode.workflow.stages.copy_series", fails)
+    assert not bench.stages().run("prepare", key)
+    assert bench.ended == (WorkState.FAILED, "internal")
+    assert bench.work().facts == {"stage": "prepare"}
+    ((stage, error),) = bench.reported
+    assert (stage, type(error)) == ("prepare", ValueError)
+    assert "Phantom" not in repr(bench.events.seen)
+
+
+@pytest.mark.parametrize("stage", WORK_STAGES)
+def test_a_model_that_was_taken_away_meanwhile_is_told_so(bench: Bench, images: list[Dataset], stage: str) -> None:
+    key = bench.receive(images)
+    for name in WORK_STAGES[: WORK_STAGES.index(stage)]:
+        assert bench.stages().run(name, key)
+    assert not bench.stages(replace(bench.rooms, analysts={})).run(stage, key)
+    assert bench.ended == (WorkState.FAILED, "model-not-found")
+    assert bench.reported == []
+
+
+class Failing:
+    """A room whose one method fails some times, then works."""
+
+    def __init__(self, room: Any, method: str, errors: list[NodeError]) -> None:
+        self._room, self._method, self._errors = room, method, errors
+
+    def __getattr__(self, name: str) -> Any:
+        real = getattr(self._room, name)
+
+        def sometimes(*arguments: Any, **options: Any) -> Any:
+            if self._errors:
+                raise self._errors.pop()
+            return real(*arguments, **options)
+
+        return sometimes if name == self._method else real
+
+
+def test_a_disk_that_fails_twice_is_waited_for(bench: Bench, images: list[Dataset]) -> None:
+    key = bench.receive(images)
+    objects: Any = Failing(bench.rooms.objects, "put", [StorageError("storage-full")] * 2)
+    assert bench.stages(replace(bench.rooms, objects=objects)).run("prepare", key)
+    assert bench.pauses == [2.0, 2.0]
+    assert bench.events.names.count("stage.again") == 2
+
+
+def test_a_disk_that_stays_broken_fails_the_work(bench: Bench, images: list[Dataset]) -> None:
+    key = bench.receive(images)
+    objects: Any = Failing(bench.rooms.objects, "put", [StorageError("storage-failed")] * 3)
+    assert not bench.stages(replace(bench.rooms, objects=objects)).run("prepare", key)
+    assert bench.ended == (WorkState.FAILED, "storage-failed")
+    assert len(bench.pauses) == 2
+
+
+def test_a_key_that_is_gone_is_not_waited_for(bench: Bench, images: list[Dataset]) -> None:
+    key = bench.receive(images)
+    spool: Any = Failing(bench.rooms.spool, "read", [KeyStoreError("key-missing")])
+    assert not bench.stages(replace(bench.rooms, spool=spool)).run("prepare", key)
+    assert bench.ended == (WorkState.FAILED, "key-missing")
+    assert bench.pauses == []
+
+
+def test_a_ledger_that_cannot_take_the_end_is_told_and_raises_nothing(bench: Bench, images: list[Dataset]) -> None:
+    key = bench.receive(images)
+    ledger: Any = Failing(bench.ledger, "work", [StorageError("ledger-failed")] * 4)
+    assert not bench.stages(replace(bench.rooms, ledger=ledger)).run("prepare", key)
+    assert bench.events.names[-2:] == ["ledger.failed", "work.failed"]
+    assert bench.work().state is WorkState.QUEUED
+
+
+def test_a_vault_that_lost_the_identity_fails_the_work(bench: Bench, images: list[Dataset]) -> None:
+    key = bench.receive(images)
+    stages = bench.stages()
+    stages.run("prepare", key)
+    stages.run("infer", key)
+    ledger: Any = Failing(bench.ledger, "none", [])
+    ledger.vault = lambda *_: None
+    assert not bench.stages(replace(bench.rooms, ledger=ledger)).run("encode", key)
+    assert bench.ended == (WorkState.FAILED, "sealed-damaged")
+
+
+def test_copies_are_pseudonymous_and_sealed_under_their_own_key(bench: Bench, images: list[Dataset]) -> None:
+    key = bench.receive(images)
+    assert bench.stages().run("prepare", key)
+    plan = json.loads(bench.rooms.objects.get(key.study_key, World.PSEUDONYM, f"{key.workflow_id}-plan", Purpose.COPY))
+    assert len(plan["instances"]) == len(images)
+    copy = read_part10(
+        bench.rooms.objects.get(key.study_key, World.PSEUDONYM, plan["instances"][0], Purpose.COPY), Limits()
+    )
+    assert copy.file_meta.TransferSyntaxUID == EXPLICIT
+    assert str(copy.PatientName) != str(images[0].PatientName)
+    assert copy.StudyInstanceUID != images[0].StudyInstanceUID
