@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from dicomnode import config
+from dicomnode.config import Config, ConfigErrors, default_state_folder, load, parse
+
+DESTINATION = {"name": "pacs", "ae_title": "PACS", "host": "h", "port": 104}
+
+
+def problems(data: dict[str, Any]) -> tuple[str, ...]:
+    with pytest.raises(ConfigErrors) as caught:
+        parse(data)
+    assert caught.value.facts == {"errors": len(caught.value.problems)}
+    return caught.value.problems
+
+
+def test_the_embedded_defaults_are_valid_and_private() -> None:
+    tree = parse({})
+    assert tree == Config()
+    assert tree.listen.host == "127.0.0.1"
+    assert tree.listen.port == 11112
+    assert tree.node.ae_title == "DICOMNODE"
+    assert tree.destinations == ()
+
+
+def test_every_error_is_told_at_once_each_with_its_place() -> None:
+    found = problems(
+        {
+            "listen": {"port": 70000, "host": "pacs.example"},
+            "node": {"ae_title": "x" * 17, "colour": "red"},
+            "nothing": {},
+            "destinations": [{**DESTINATION, "port": 0}],
+        }
+    )
+    places = [problem.split(":")[0] for problem in found]
+    assert sorted(places) == [
+        "destinations.0.port",
+        "listen.host",
+        "listen.port",
+        "node.ae_title",
+        "node.colour",
+        "nothing",
+    ]
+    assert "node.colour: no such setting" in found
+    assert "node.ae_title: an AE title has 1 to 16 printable ASCII characters and no backslash" in found
+
+
+def test_a_listening_address_is_no_host_name() -> None:
+    assert problems({"listen": {"host": "pacs.example"}}) == (
+        "listen.host: an IP address of this machine, such as 127.0.0.1, 0.0.0.0 or ::1",
+    )
+
+
+def test_two_destinations_of_one_name_are_refused() -> None:
+    assert problems({"destinations": [DESTINATION, DESTINATION]}) == (
+        "configuration: two destinations have the same name",
+    )
+    assert len(parse({"destinations": [DESTINATION, {**DESTINATION, "name": "archive"}]}).destinations) == 2
+
+
+@pytest.mark.parametrize("name", ["", "PACS", "1st", "a_b", "a" * 33])
+def test_no_name_of_a_destination(name: str) -> None:
+    assert problems({"destinations": [{**DESTINATION, "name": name}]}) == (
+        "destinations.0.name: a name has 1 to 32 lower-case letters, digits and hyphens, a letter first",
+    )
+
+
+@pytest.mark.parametrize("title", ["", "    ", "x" * 17, "a\\b", "tab\t", "ä"])
+def test_no_ae_title(title: str) -> None:
+    assert problems({"node": {"ae_title": title}})
+
+
+def test_spaces_around_an_ae_title_do_not_count() -> None:
+    assert parse({"node": {"ae_title": " CT 1 "}}).node.ae_title == "CT 1"
+
+
+def sections(model: type[BaseModel]) -> list[type[BaseModel]]:
+    return [
+        value
+        for value in vars(config).values()
+        if isinstance(value, type) and issubclass(value, BaseModel) and value.__module__ == config.__name__
+    ]
+
+
+@pytest.mark.parametrize("section", sections(Config), ids=lambda section: section.__name__)
+def test_every_setting_says_what_it_is(section: type[BaseModel]) -> None:
+    assert section.model_config["frozen"]
+    assert section.model_config["extra"] == "forbid"
+    if section is not Config:
+        for name, field in section.model_fields.items():
+            assert field.description, name
+
+
+def test_a_file_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "node.toml"
+    path.write_text('[node]\nae_title = "CT"\n', "utf-8")
+    assert load(path).node.ae_title == "CT"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "No such file or directory"),
+        (b"[node\n", "node.toml: "),
+        (b"\xff", "byte 0 is not UTF-8"),
+        (b"[node]\nx = 1\n", "node.x: no such setting"),
+    ],
+)
+def test_a_file_that_is_none_says_why(tmp_path: Path, content: bytes | None, message: str) -> None:
+    path = tmp_path / "node.toml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigErrors) as caught:
+        load(path)
+    (problem,) = caught.value.problems
+    assert message in problem
+
+
+@pytest.mark.parametrize(
+    ("environment", "folder"),
+    [
+        ({"STATE_DIRECTORY": "/var/lib/a:/var/lib/b", "HOME": "/h"}, "/var/lib/a"),
+        ({"XDG_DATA_HOME": "/x", "HOME": "/h"}, "/x/dicomnode"),
+        ({"HOME": "/h"}, "/h/.local/share/dicomnode"),
+        ({}, "/.local/share/dicomnode"),
+    ],
+)
+def test_where_the_state_is_kept_by_default(environment: dict[str, str], folder: str) -> None:
+    assert default_state_folder(environment) == Path(folder)
