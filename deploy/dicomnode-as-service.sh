@@ -13,6 +13,7 @@ case ${1-} in
         shift
         exec systemd-run --quiet --pipe --wait --collect --same-dir --service-type=exec \
             -p User=dicomnode -p Group=dicomnode -p UMask=0077 \
+            -p Environment=ORT_DISABLE_TELEMETRY=1 \
             -p StateDirectory=dicomnode -p StateDirectoryMode=0700 \
             -p "LoadCredential=dicomnode.identity:$keys/identity.key" \
             -p "LoadCredential=dicomnode.pseudonym:$keys/pseudonym.key" \

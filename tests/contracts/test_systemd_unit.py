@@ -100,6 +100,11 @@ def test_sandbox(unit: Unit) -> None:
     assert "ReadWritePaths" not in unit  # StateDirectory is all that it may write
 
 
+def test_no_library_reports_to_its_maker(unit: Unit) -> None:
+    """ONNX Runtime 1.29 and newer does, unless this stands in the environment before it loads."""
+    assert unit["Environment"] == ["ORT_DISABLE_TELEMETRY=1"]
+
+
 def test_runs_as_the_user_that_sysusers_makes(unit: Unit) -> None:
     (line,) = [line for line in (UNITS / "dicomnode.sysusers.conf").read_text().splitlines() if line.startswith("u ")]
     user = line.split()[1]
@@ -154,7 +159,7 @@ def test_command_line_of_root_runs_as_the_service_does() -> None:
     """deploy/dicomnode-as-service.sh repeats what the unit says of user, folder and keys."""
     script = (REPOSITORY / "deploy" / "dicomnode-as-service.sh").read_text("utf-8")
     unit = read("dicomnode.service")
-    for name in ("User", "Group", "UMask", "StateDirectory", "StateDirectoryMode"):
+    for name in ("User", "Group", "UMask", "Environment", "StateDirectory", "StateDirectoryMode"):
         assert f"-p {name}={unit[name][0]} " in script
     for line in unit["LoadCredential"]:
         assert f'-p "LoadCredential={line.replace("/etc/dicomnode/keys", "$keys")}"' in script

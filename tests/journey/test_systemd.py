@@ -193,11 +193,8 @@ def test_keys_are_credentials(machine: Container) -> None:
 
 
 def test_study_goes_all_the_way(machine: Container) -> None:
-    """Into the PACS, by its rule to the node, back into the PACS: as JPEG-LS, so that the decoding child works too."""
-    machine.shell(
-        "mkdir /srv/lossless; for file in /mnt/first/*.dcm; do dcmcjpls $file /srv/lossless/${file##*/}; done"
-    )
-    machine.run("dcmsend", "-aec", "PACS", "127.0.0.1", "4242", "--scan-directories", "/srv/lossless")
+    """Into the PACS, by its rule to the node, back into the PACS."""
+    machine.run("dcmsend", "-aec", "PACS", "127.0.0.1", "4242", "--scan-directories", "/mnt/first")
 
     def done() -> bool:
         studies = json.loads(machine.run("dicomnode", "studies", "--json").stdout)
@@ -220,6 +217,10 @@ def test_journal_has_events_and_no_names(machine: Container) -> None:
 
 
 def test_state_is_private_and_sealed(machine: Container) -> None:
+    """Sealed, nobody else's to read, and with nothing in it that a library dropped there."""
+    present = set(machine.run("ls", "-A", "/var/lib/dicomnode").stdout.split())
+    known = {"ledger.sqlite", "ledger.sqlite-shm", "ledger.sqlite-wal", "node.lock", "objects", "spool"}
+    assert present - known == set()
     loose = machine.shell(r"find /var/lib/dicomnode \( ! -user dicomnode -o -perm /077 \) -printf '%p %u %m\n'")
     assert loose == ""
     found = machine.run("grep", "-rlaE", "Kowalska|GEHEIM", "/var/lib/dicomnode", check=False)
@@ -258,10 +259,16 @@ def test_kill_brings_it_back(machine: Container) -> None:
 
 
 def test_stop_in_the_middle_of_work_ends_with_one_set(machine: Container) -> None:
-    """SIGTERM while the network runs: a clean end, and after the next start exactly one set of results in the PACS."""
+    """SIGTERM while the network runs: a clean end, and after the next start exactly one set of results in the PACS.
+
+    The images are JPEG-LS: the child that decodes them works in the sandbox too.
+    """
+    machine.shell(
+        "mkdir /srv/lossless; for file in /mnt/second/*.dcm; do dcmcjpls $file /srv/lossless/${file##*/}; done"
+    )
     begun = len(_events(machine))
     machine.run(
-        "dcmsend", "-aec", "DICOMNODE", "-aet", "CT1", "127.0.0.1", "11112", "--scan-directories", "/mnt/second"
+        "dcmsend", "-aec", "DICOMNODE", "-aet", "CT1", "127.0.0.1", "11112", "--scan-directories", "/srv/lossless"
     )
 
     def infers() -> bool:
