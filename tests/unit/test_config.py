@@ -56,6 +56,11 @@ def test_a_listening_address_is_no_host_name() -> None:
     )
 
 
+def test_an_address_of_either_family_is_listened_on() -> None:
+    for host in ("0.0.0.0", "::1"):
+        assert parse({"listen": {"host": host}}).listen.host == host
+
+
 def test_two_destinations_of_one_name_are_refused() -> None:
     assert problems({"destinations": [DESTINATION, DESTINATION]}) == (
         "configuration: two destinations have the same name",
