@@ -63,9 +63,9 @@ def test_credentials_of_systemd_are_taken_where_they_are(tree_of: MakeTree, layo
     folder = layout.state / "credentials"
     folder.mkdir()
     for path in layout.keys.iterdir():
-        name = path.name if path.name.startswith("dicomnode.") else f"dicomnode.{path.name}"
-        (folder / name).write_bytes(path.read_bytes())
-        (folder / name).chmod(0o400)
+        credential = folder / f"dicomnode.{path.stem}"
+        credential.write_bytes(path.read_bytes())
+        credential.chmod(0o400)
     environment = {"CREDENTIALS_DIRECTORY": str(folder)}
     elsewhere = tree_of(keys={"folder": layout.state / "none"})
     assert rooms.open_key_ring(elsewhere, layout, environment, create=False).derivation == made.derivation

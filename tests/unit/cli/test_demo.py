@@ -1,0 +1,293 @@
+from __future__ import annotations
+
+import io
+import socket
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pydicom import Dataset
+from rich.console import Console
+
+from dicomnode.cli import demo, demo_pacs
+from dicomnode.config import Config
+from dicomnode.encoded import encode_part10
+from dicomnode.errors import ConfigError, NodeError, PeerError, StudyError
+from dicomnode.network.requestor import StoreOutcome
+from dicomnode.study import DeliveryRow, DeliveryState, ResultRole, StudyRow, WorkKey, WorkRow, WorkState
+from tests.unit.workflow.samples import EXPLICIT, tiny_series
+
+START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+WORK = WorkRow(
+    key=WorkKey(study_key="ab" * 16, revision=1, model="ct-lung"),
+    state=WorkState.DONE,
+    reason=None,
+    input_digest="d",
+    created_at=START,
+    settled_at=START,
+    stages={"infer": 5.0, "prepare": 1.0},
+    deliveries=tuple(
+        DeliveryRow(
+            result_id="r",
+            role=ResultRole.REPORT,
+            destination="orthanc",
+            state=DeliveryState.CONFIRMED,
+            status=status,
+            reason=None,
+            attempts=1,
+            updated_at=START,
+        )
+        for status in (0, None)
+    ),
+)
+
+
+class Screen:
+    """A console whose text is read."""
+
+    def __init__(self) -> None:
+        self._stream = io.StringIO()
+        self.console = Console(file=self._stream, width=160)
+
+    @property
+    def text(self) -> str:
+        return self._stream.getvalue()
+
+
+@pytest.fixture
+def screen() -> Screen:
+    """A new console."""
+    return Screen()
+
+
+def coded(code: str, meaning: str) -> Dataset:
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = code, "99TEST", meaning
+    return item
+
+
+def text_item(code: str, text: str) -> Dataset:
+    item = Dataset()
+    item.ValueType, item.TextValue = "TEXT", text
+    item.ConceptNameCodeSequence = [coded(code, "Tracking Identifier")]
+    return item
+
+
+def number_item(code: str, meaning: str, value: str, unit: str) -> Dataset:
+    item, measured = Dataset(), Dataset()
+    item.ValueType = "NUM"
+    item.ConceptNameCodeSequence = [coded(code, meaning)]
+    measured.NumericValue = value
+    measured.MeasurementUnitsCodeSequence = [coded(unit, unit)]
+    item.MeasuredValueSequence = [measured]
+    return item
+
+
+def container(code: str, *items: Dataset) -> Dataset:
+    item = Dataset()
+    item.ValueType = "CONTAINER"
+    item.ConceptNameCodeSequence = [coded(code, "x")]
+    item.ContentSequence = list(items)
+    return item
+
+
+def test_the_numbers_of_a_report_are_a_row_for_each_region(screen: Screen) -> None:
+    report = Dataset()
+    report.ContentSequence = [
+        container(
+            "126010",
+            container(
+                "125007",
+                text_item("112039", "Right [lung]"),
+                number_item("1", "Volume", "2500.25", "ml"),
+                number_item("42798000", "Area", "9", "mm2"),
+            ),
+            container("125007", text_item("112039", "Right [lung]"), number_item("2", "Density", "-850", "[hnsf'U]")),
+            container("125007", text_item("112039", "Both"), number_item("1", "Volume", "5000", "ml")),
+        ),
+        Dataset(),
+    ]
+    screen.console.print(demo._measurements(report))
+    rows = [line for line in screen.text.splitlines() if "ml" in line]
+    assert len(rows) == 2
+    assert all(part in rows[0] for part in ("Right [lung]", "2500.2 ml", "-850.0 HU"))
+    assert "Area" not in screen.text
+    assert "not reviewed" in screen.text
+
+
+def test_stage_times_and_statuses_are_told(screen: Screen) -> None:
+    demo._show_stages(WORK, screen.console)
+    assert "Stages  prepare 1.0 s · infer 5.0 s" in screen.text
+    assert "(0x0000)" in screen.text
+    assert "(no answer)" in screen.text
+
+
+def test_no_result_is_explained_and_ends_the_demo(screen: Screen, tmp_path: Path) -> None:
+    for reason, code in (("geometry-gap", "geometry-gap"), (None, "internal")):
+        with pytest.raises(NodeError, match=code):
+            demo._explain(replace(WORK, state=WorkState.REFUSED, reason=reason), tmp_path, screen.console)
+    assert "node.log" in screen.text
+
+
+def write(folder: Path, *images: Dataset) -> list[Path]:
+    folder.mkdir(exist_ok=True)
+    paths = []
+    for index, image in enumerate(images):
+        path = folder / f"{index}.dcm"
+        path.write_bytes(encode_part10(image, transfer_syntax_uid=EXPLICIT))
+        paths.append(path)
+    return paths
+
+
+def test_a_folder_without_images_is_no_study(tmp_path: Path) -> None:
+    for source in (tmp_path / "none", tmp_path):
+        with pytest.raises(ConfigError, match="source-not-found"):
+            demo._images(source)
+    stray = tmp_path / "stray.txt"
+    stray.write_text("no DICOM")
+    assert demo._images(tmp_path) == [stray]
+    with pytest.raises(ConfigError, match="source-not-found"):
+        demo._study_uid([stray])
+    (image,) = tiny_series()[:1]
+    assert demo._study_uid([stray, *write(tmp_path, image)]) == str(image.StudyInstanceUID)
+
+
+class Peer:
+    """A node that takes what it is told to."""
+
+    outcomes: Sequence[StoreOutcome] = ()
+
+    def __init__(self, destination: Any, calling_ae_title: str) -> None:
+        assert (destination.ae_title, calling_ae_title) == ("DICOMNODE", "DEMO")
+
+    def send_files(self, paths: Sequence[Path], progress: Any) -> Sequence[StoreOutcome]:
+        progress(len(paths))
+        return self.outcomes
+
+
+def outcome(status: int | None, error: PeerError | None = None) -> StoreOutcome:
+    return StoreOutcome(result_id="x", status=status, error=error)
+
+
+def test_what_was_sent_is_counted(screen: Screen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = write(tmp_path, *tiny_series()[:3])
+    monkeypatch.setattr(demo, "Requestor", Peer)
+    monkeypatch.setattr(Peer, "outcomes", [outcome(0), outcome(0), outcome(0xC000)])
+    assert demo._send(paths, 104, screen.console) == str(tiny_series()[0].StudyInstanceUID)
+    assert "Sent    2 of 3 files" in screen.text
+    for outcomes, code in (
+        ([outcome(None, PeerError("peer-unreachable"))], "peer-unreachable"),
+        ([outcome(0xC000)], "peer-aborted"),
+    ):
+        monkeypatch.setattr(Peer, "outcomes", outcomes)
+        with pytest.raises(PeerError, match=code):
+            demo._send(paths, 104, screen.console)
+
+
+def studies(*states: WorkState) -> tuple[StudyRow, ...]:
+    works = tuple(replace(WORK, state=state) for state in states)
+    return (
+        StudyRow(
+            study_key="ab" * 16,
+            first_received_at=START,
+            last_received_at=START,
+            instances=1,
+            quarantined=0,
+            revision=1,
+            works=works,
+        ),
+    )
+
+
+def test_it_waits_for_the_end_of_the_work_that_was_not_superseded(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = [(), studies(WorkState.SUPERSEDED, WorkState.INFERRING), studies(WorkState.SUPERSEDED, WorkState.DONE)]
+    monkeypatch.setattr(demo, "read_studies", lambda tree, limit: seen.pop(0))
+    monkeypatch.setattr(demo.time, "sleep", lambda seconds: None)
+    assert demo._wait(Config(), screen.console).state is WorkState.DONE
+    monkeypatch.setattr(demo, "_WAIT_SECONDS", 0.0)
+    with pytest.raises(NodeError, match="timeout"):
+        demo._wait(Config(), screen.console)
+
+
+class Pacs:
+    """A PACS with results in it."""
+
+    name, ae_title, port = "Orthanc", "ORTHANC", 4242
+
+    def objects(self, study_instance_uid: str, modality: str) -> list[Dataset]:
+        if modality == "SR":
+            report = Dataset()
+            report.ContentSequence = []
+            return [report]
+        picture = Dataset()
+        picture.Rows, picture.Columns = 3, 5
+        picture.PixelData = np.arange(46, dtype=np.uint8).tobytes()
+        return [picture]
+
+
+class Finder:
+    def __init__(self, destination: Any, calling_ae_title: str) -> None:
+        pass
+
+    def find(self, level: str, query: dict[str, str]) -> list[dict[str, str]]:
+        return [{"Modality": "SEG", "SeriesDescription": "AI [lungs]"}, {}]
+
+
+def test_what_the_pacs_holds_is_shown_with_the_picture(
+    screen: Screen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "Requestor", Finder)
+    demo._show_results(Pacs(), "1.2.3", tmp_path, screen.console)  # type: ignore[arg-type]
+    assert "SEG  AI [lungs]" in screen.text
+    assert (tmp_path / "key-image.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_phantom_is_a_study(screen: Screen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "chest_phantom", lambda generator: replace(_small(), spacing=(8.0, 4.0, 4.0)))
+    folder = demo._make_phantom(tmp_path / "study", screen.console)
+    assert len(demo._images(folder)) == 4
+    assert "4 images" in screen.text
+
+
+def _small() -> Any:
+    from dicomnode.imaging.phantom import Phantom
+
+    hu = np.zeros((4, 8, 8), np.int16)
+    return Phantom(hu=hu, labels=hu.astype(np.uint8), spacing=(1.0, 1.0, 1.0), truth={})
+
+
+def test_a_port_that_is_free_is_taken_and_else_another() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert demo_pacs.free_port(port) not in (0, port)
+    assert demo_pacs.free_port() > 0
+
+
+def test_no_port_at_all_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Socket(socket.socket):
+        def bind(self, address: Any) -> None:
+            raise OSError
+
+    monkeypatch.setattr(demo_pacs.socket, "socket", Socket)
+    with pytest.raises(NodeError, match="port-unavailable"):
+        demo_pacs.free_port()
+
+
+def test_without_orthanc_the_archive_that_ships_is_the_pacs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo_pacs.shutil, "which", lambda *_, **__: None)
+    with demo_pacs.open_pacs(tmp_path) as pacs:
+        assert pacs.port > 0
+        assert pacs.objects("1.2.3", "SR") == []
+
+
+def test_an_explanation_of_an_unknown_reason_is_a_fault(screen: Screen, tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match="nothing-found"):
+        demo._explain(replace(WORK, reason="nothing-found"), tmp_path, screen.console)

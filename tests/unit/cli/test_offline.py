@@ -1,0 +1,192 @@
+"""The offline twins on small folders, with the stand-in for a network."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from dicomnode.cli import offline
+from dicomnode.config import Config
+from dicomnode.encoded import Limits, encode_part10, read_file
+from dicomnode.errors import ConfigError, ModelError, NodeError
+from dicomnode.service.offline import Workbench
+from tests.unit.workflow.samples import EXPLICIT, tiny_series
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Config:
+    """A state folder of its own."""
+    return Config.model_validate(
+        {
+            "node": {"state": tmp_path / "state"},
+            "intake": {"minimum_free_bytes": 0},
+            "models": {"engine": "stand-in"},
+        }
+    )
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A study, a file that is no DICOM, and the traces of an earlier run."""
+    folder = tmp_path / "source"
+    (folder / "images").mkdir(parents=True)
+    for index, image in enumerate(tiny_series()):
+        (folder / "images" / f"{index:02}.dcm").write_bytes(encode_part10(image, transfer_syntax_uid=EXPLICIT))
+    (folder / "notes.txt").write_text("no DICOM")
+    (folder / "_outcome.json").write_text("{}")
+    return folder
+
+
+@pytest.fixture
+def stream() -> Iterator[io.StringIO]:
+    """What is printed."""
+    with io.StringIO() as made:
+        yield made
+
+
+def console(stream: io.StringIO) -> Console:
+    return Console(file=stream, width=200, highlight=False)
+
+
+def outcome(folder: Path) -> Any:
+    return json.loads((folder / "_outcome.json").read_text("utf-8"))
+
+
+def test_a_folder_is_inferred_twice_to_the_same_bytes(
+    tree: Config, source: Path, tmp_path: Path, stream: io.StringIO
+) -> None:
+    found: list[dict[str, bytes]] = []
+    for name in ("one", "two"):
+        output = tmp_path / name
+        offline.infer_folder(tree, source, output, model="stand-in", console=console(stream))
+        found.append({path.name: path.read_bytes() for path in output.glob("*.dcm")})
+    assert len(found[0]) == 3
+    assert found[0] == found[1]
+    record = outcome(tmp_path / "one")
+    (study,) = record["studies"]
+    assert (study["reason"], study["model"], len(study["files"])) == (None, "stand-in", 4)
+    assert record["unreadable"] == {"notes.txt": "object-malformed"}
+    assert {item["unit"] for item in study["measurements"]} >= {"ml"}
+    assert "1 file(s) left out object-malformed" in stream.getvalue()
+    for path in (tmp_path / "one").glob("*.dcm"):
+        assert str(read_file(path, Limits()).PatientName) == "Phantom^Chest"
+
+
+def test_a_study_that_the_model_does_not_want_has_a_reason_and_no_files(
+    tree: Config, source: Path, tmp_path: Path, stream: io.StringIO
+) -> None:
+    for path in sorted((source / "images").iterdir())[2:]:
+        path.unlink()
+    offline.infer_folder(tree, source, tmp_path / "out", model=None, console=console(stream))
+    (study,) = outcome(tmp_path / "out")["studies"]
+    assert (study["reason"], study["files"]) == ("geometry-too-few-slices", [])
+    assert "no result: geometry-too-few-slices" in stream.getvalue()
+
+
+def test_two_patients_in_one_study_are_refused(tree: Config, source: Path, tmp_path: Path, stream: io.StringIO) -> None:
+    image = deepcopy(tiny_series()[3])
+    image.PatientID = "OTHER"
+    (source / "images" / "03.dcm").write_bytes(encode_part10(image, transfer_syntax_uid=EXPLICIT))
+    offline.infer_folder(tree, source, tmp_path / "out", model=None, console=console(stream))
+    assert outcome(tmp_path / "out")["studies"][0]["reason"] == "patient-mismatch"
+
+
+def test_a_folder_without_any_study_is_told(tree: Config, tmp_path: Path, stream: io.StringIO) -> None:
+    (tmp_path / "source").mkdir()
+    with pytest.raises(ConfigError, match="source-not-found"):
+        offline.infer_folder(tree, tmp_path / "source", tmp_path / "out", model=None, console=console(stream))
+    (tmp_path / "source" / "notes.txt").write_text("no DICOM")
+    with pytest.raises(ConfigError, match="source-unreadable"):
+        offline.infer_folder(tree, tmp_path / "source", tmp_path / "out", model=None, console=console(stream))
+
+
+def test_a_model_that_is_not_installed_is_told(tree: Config, source: Path, tmp_path: Path, stream: io.StringIO) -> None:
+    with pytest.raises(ModelError, match="model-not-found"):
+        offline.infer_folder(tree, source, tmp_path / "out", model="none", console=console(stream))
+
+
+def test_results_that_cannot_be_written_are_told(
+    tree: Config, source: Path, tmp_path: Path, stream: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = Path.write_bytes
+
+    def fails(path: Path, data: bytes) -> int:
+        if path.parent == tmp_path / "out":
+            raise OSError
+        return write(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", fails)
+    with pytest.raises(ConfigError, match="output-not-empty"):
+        offline.infer_folder(tree, source, tmp_path / "out", model=None, console=console(stream))
+
+
+def test_an_object_without_its_series_cannot_be_worked_on(tree: Config, tmp_path: Path) -> None:
+    image = tiny_series()[0]
+    del image.SeriesInstanceUID
+    path = tmp_path / "image.dcm"
+    path.write_bytes(encode_part10(image, transfer_syntax_uid=EXPLICIT))
+    with Workbench(tree, {}, None) as bench:
+        with pytest.raises(NodeError, match="object-without-uids"):
+            bench.add(path)
+        assert bench.studies() == []
+        assert bench.models == ("stand-in",)
+
+
+@pytest.mark.parametrize("policy", ["ai", "export"])
+def test_a_folder_is_deidentified_with_its_map(
+    *, tree: Config, source: Path, tmp_path: Path, stream: io.StringIO, policy: str
+) -> None:
+    output, mapping = tmp_path / "out", tmp_path / "map.json"
+    offline.deidentify_folder(tree, source, output, policy=policy, map_file=mapping, console=console(stream))
+    names = json.loads(mapping.read_text("utf-8"))
+    assert len(names) == len(tiny_series())
+    assert set(names) == {f"images/{index:02}.dcm" for index in range(len(names))}
+    assert json.loads((output / "_withheld.json").read_text("utf-8")) == {"notes.txt": "object-malformed"}
+    for name in names.values():
+        found = read_file(output / name, Limits())
+        assert found.PatientIdentityRemoved == "YES"
+        assert "Phantom" not in str(found.PatientName)
+    assert "1 withheld object-malformed" in stream.getvalue()
+
+
+def test_deidentified_files_never_mix_with_what_was_there(
+    tree: Config, source: Path, tmp_path: Path, stream: io.StringIO
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "old.dcm").write_bytes(b"")
+    for output in (tmp_path / "out", source / "notes.txt"):
+        with pytest.raises(ConfigError, match="output-not-empty"):
+            offline.deidentify_folder(tree, source, output, policy="ai", map_file=None, console=console(stream))
+
+
+def test_a_policy_that_there_is_none_of_is_told(
+    tree: Config, source: Path, tmp_path: Path, stream: io.StringIO
+) -> None:
+    with pytest.raises(ConfigError, match="config-invalid"):
+        offline.deidentify_folder(tree, source, tmp_path / "out", policy="none", map_file=None, console=console(stream))
+
+
+def test_one_file_is_a_source_too(tree: Config, source: Path, tmp_path: Path, stream: io.StringIO) -> None:
+    path = source / "images" / "00.dcm"
+    assert offline.find_files(path) == [path]
+    assert offline.base_of(path) == source / "images"
+    offline.deidentify_folder(
+        tree, path, tmp_path / "out", policy="ai", map_file=tmp_path / "m.json", console=console(stream)
+    )
+    assert list(json.loads((tmp_path / "m.json").read_text("utf-8"))) == ["00.dcm"]
+
+
+def test_what_earlier_runs_left_is_no_source(source: Path) -> None:
+    assert "_outcome.json" not in {path.name for path in offline.find_files(source)}
+
+
+def test_json_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    with pytest.raises(NodeError, match="output-not-empty"):
+        offline.write_json(tmp_path / "none" / "x.json", {})

@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from dicomnode.config import Config
+from dicomnode.errors import ModelError, PeerError
+from dicomnode.manifest import ModelPackageErrors
+from dicomnode.service import check, rooms
+from dicomnode.service.check import Report, examine
+from dicomnode.service.rooms import Layout
+from dicomnode.storage.ledger import Ledger
+
+MakeTree = Callable[..., Config]
+DESTINATION = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": 104}
+
+
+class Peer:
+    """A destination that answers, or not."""
+
+    error: PeerError | None = None
+
+    def __init__(self, destination: Any, calling_ae_title: str) -> None:
+        assert calling_ae_title == "DICOMNODE"
+
+    def echo(self) -> None:
+        if self.error:
+            raise self.error
+
+
+@pytest.fixture(autouse=True)
+def peer(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Peer]]:
+    """The destinations of a test answer unless it says otherwise."""
+    monkeypatch.setattr(check, "Requestor", Peer)
+    yield Peer
+    Peer.error = None
+
+
+def settled(tree: Config) -> Layout:
+    """State as the first start leaves it."""
+    layout = Layout.of(tree)
+    rooms.make_state_folder(layout)
+    rooms.open_key_ring(tree, layout, {}, create=True)
+    Ledger.open(layout.ledger).close()
+    return layout
+
+
+def lines(report: Report) -> str:
+    return "\n".join(report.lines)
+
+
+def test_before_the_first_start_it_says_what_will_be_made_and_makes_nothing(tree_of: MakeTree) -> None:
+    tree = tree_of()
+    report = examine(tree, {})
+    assert report.errors == []
+    assert "will be made at the first start" in report.lines[0]
+    assert "keys will be made in" in report.lines[1]
+    assert "model stand-in 1" in lines(report)
+    assert "research only" in lines(report)
+    assert "DICOMNODE can listen on 127.0.0.1 port 0" in lines(report)
+    assert report.warnings == ["destinations: none; results stay sealed in the state folder"]
+    assert not Layout.of(tree).state.exists()
+
+
+def test_a_node_that_has_run_is_looked_at_whole(tree_of: MakeTree) -> None:
+    tree = tree_of(destinations=[DESTINATION])
+    settled(tree)
+    report = examine(tree, {})
+    assert (report.errors, report.warnings) == ([], [])
+    for part in ("durable writes by append", "ledger: 0 studies", "keys are there", "answers C-ECHO"):
+        assert part in lines(report)
+
+
+def test_every_error_is_told_in_one_go(tree_of: MakeTree, peer: type[Peer]) -> None:
+    tree = tree_of(
+        intake={"minimum_free_bytes": 1 << 62},
+        models={"engine": "onnxruntime", "folder": Path("/nowhere")},
+        listen={"tls": {"certificate": "/no", "private_key": "/no", "trusted_certificates": "/no"}},
+        destinations=[DESTINATION],
+    )
+    layout = settled(tree)
+    next(layout.keys.iterdir()).chmod(0o444)
+    peer.error = PeerError("peer-unreachable")
+    report = examine(tree, {})
+    assert len(report.errors) == 4
+    text = "\n".join(report.errors)
+    for part in ("intake.minimum_free_bytes", "key-permissions", "model", "tls-failed"):
+        assert part in text
+    assert len(report.warnings) == 1
+    assert "peer-unreachable" in report.warnings[0]
+
+
+def test_a_state_folder_that_cannot_be_written(tree_of: MakeTree, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    (error,) = examine(tree_of(), {}).errors
+    assert "cannot be written by this user" in error
+
+
+def test_keys_that_are_gone_are_an_error_and_not_made_anew(tree_of: MakeTree) -> None:
+    tree = tree_of()
+    layout = settled(tree)
+    for path in layout.keys.iterdir():
+        path.unlink()
+    layout.keys.rmdir()
+    (error,) = examine(tree, {}).errors
+    assert "is gone" in error
+    assert not layout.keys.exists()
+
+
+def test_credentials_that_are_missing_are_an_error(tree_of: MakeTree, tmp_path: Path) -> None:
+    tree = tree_of(keys={"source": "credentials"})
+    (error,) = examine(tree, {"CREDENTIALS_DIRECTORY": str(tmp_path)}).errors
+    assert error.startswith("key-missing")
+
+
+def test_no_model_is_an_error(tree_of: MakeTree, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rooms, "load_packages", lambda tree: ())
+    assert examine(tree_of(), {}).errors == ["models: no model is installed or enabled"]
+
+
+def test_every_problem_of_a_package_is_told(tree_of: MakeTree, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(tree: Config) -> None:
+        raise ModelPackageErrors(("ct-lung: one", "ct-lung: two"))
+
+    monkeypatch.setattr(rooms, "load_packages", broken)
+    assert examine(tree_of(), {}).errors == ["ct-lung: one", "ct-lung: two"]
+
+
+def test_an_engine_that_does_not_open_is_an_error(tree_of: MakeTree, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(tree: Config, package: Any) -> None:
+        raise ModelError("inference-failed")
+
+    monkeypatch.setattr(rooms, "open_engine", broken)
+    (error,) = examine(tree_of(), {}).errors
+    assert error.startswith("inference-failed: ")
+
+
+def test_a_port_that_is_taken_is_a_note(tree_of: MakeTree) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        report = examine(tree_of(listen={"port": taken.getsockname()[1]}), {})
+    assert report.errors == []
+    assert "Address already in use (a running node holds it itself)" in report.warnings[0]
+
+
+def test_an_open_door_is_a_note(tree_of: MakeTree) -> None:
+    def open_doors(**listen: Any) -> bool:
+        return any("anyone on the network" in one for one in examine(tree_of(listen=listen), {}).warnings)
+
+    assert open_doors(host="0.0.0.0")
+    assert not open_doors(host="0.0.0.0", calling_ae_titles=["CT1"])
+    assert not open_doors(host="::1")
+
+
+def test_tls_that_loads_is_said_and_closes_the_door(tree_of: MakeTree, monkeypatch: pytest.MonkeyPatch) -> None:
+    tls = {"certificate": "/c", "private_key": "/k", "trusted_certificates": "/t"}
+    loaded: list[Any] = []
+    monkeypatch.setattr(check, "server_tls", loaded.append)
+    monkeypatch.setattr(check, "client_tls", loaded.append)
+    tree = tree_of(listen={"host": "0.0.0.0", "tls": tls}, destinations=[{**DESTINATION, "tls": tls}])
+    report = examine(tree, {})
+    assert (report.errors, report.warnings, len(loaded)) == ([], [], 2)
+    assert "certificates load" in lines(report)
+
+
+def test_the_disk_is_asked_where_the_state_will_be(tree_of: MakeTree, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = tree_of(intake={"minimum_free_bytes": 1000})
+    settled(tree)
+    monkeypatch.setattr(os, "statvfs", lambda path: SimpleNamespace(f_bavail=1, f_frsize=999))
+    (error,) = examine(tree, {}).errors
+    assert error.startswith("intake.minimum_free_bytes")

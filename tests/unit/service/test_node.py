@@ -1,0 +1,142 @@
+"""The composition root: one node in this process, whole; and how it is run in the foreground."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dicomnode.config import Config, Destination
+from dicomnode.encoded import encode_part10
+from dicomnode.errors import ConfigError, StorageError
+from dicomnode.events import Fact
+from dicomnode.network.archive import Archive
+from dicomnode.network.requestor import Requestor
+from dicomnode.service import node as service
+from dicomnode.service.node import Node
+from dicomnode.service.status import read_studies
+from dicomnode.study import WorkState
+from tests.unit.workflow.samples import EXPLICIT, Events, tiny_series
+
+MakeTree = Callable[..., Config]
+
+
+class Log(Events):
+    """Events that can be waited for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._changed = threading.Condition()
+
+    def __call__(self, name: str, /, *, level: str = "info", **facts: Fact) -> None:
+        with self._changed:
+            super().__call__(name, level=level, **facts)
+            self._changed.notify_all()
+
+    def wait_for(self, name: str) -> bool:
+        with self._changed:
+            return self._changed.wait_for(lambda: name in self.names, 60)
+
+
+def test_a_node_takes_a_study_all_the_way_and_ends(tree_of: MakeTree, tmp_path: Path) -> None:
+    archive, log = Archive(tmp_path / "archive"), Log()
+    host, port = archive.start()
+    tree = tree_of(
+        completion={"quiet_seconds": 0.2},
+        destinations=[{"name": "archive", "ae_title": "ARCHIVE", "host": host, "port": port}],
+    )
+    node = Node(tree, {}, log)
+    with pytest.raises(ConfigError, match="node-running"):
+        Node(tree, {}, log)
+    try:
+        _, own = node.start()
+        paths = []
+        for index, image in enumerate(tiny_series()):
+            path = tmp_path / f"{index}.dcm"
+            path.write_bytes(encode_part10(image, transfer_syntax_uid=EXPLICIT))
+            paths.append(path)
+        peer = Requestor(Destination(name="node", ae_title="DICOMNODE", host="127.0.0.1", port=own), "CT1")
+        assert {outcome.status for outcome in peer.send_files(paths)} == {0}
+        assert log.wait_for("work.ended")
+        node.tend()
+        node.sweep()
+    finally:
+        node.stop(5)
+        archive.stop()
+    (study,) = read_studies(tree, 10)
+    assert [work.state for work in study.works] == [WorkState.DONE]
+    assert len(archive.files()) == 3
+    assert log.names[-1] == "node.stopped"
+    assert [facts for name, level, facts in log.seen if level == "error"] == []
+    assert "Phantom" not in repr(log.seen)
+
+
+class FakeNode:
+    """A node of which only the calls are seen; the first tending ends the service."""
+
+    calls: list[str]
+    handlers: dict[int, Callable[..., None]]
+
+    def __init__(self, tree: Config, environment: Any, emit: Any) -> None:
+        self.calls.append("made")
+
+    def start(self) -> tuple[str, int]:
+        self.calls.append("start")
+        return "127.0.0.1", 4711
+
+    def tend(self) -> None:
+        self.calls.append("tend")
+        if self.calls.count("tend") == 2:
+            self.handlers[signal.SIGTERM](signal.SIGTERM, None)
+
+    def sweep(self) -> None:
+        self.calls.append("sweep")
+
+    def stop(self) -> None:
+        self.calls.append("stop")
+
+
+class FakeNotifier:
+    watchdog_seconds = 0.001
+
+    def __init__(self, environment: Any) -> None:
+        pass
+
+    def ready(self, status: str) -> None:
+        FakeNode.calls.append(status)
+
+    def alive(self) -> None:
+        FakeNode.calls.append("alive")
+
+    def stopping(self) -> None:
+        FakeNode.calls.append("stopping")
+
+
+def test_a_service_is_tended_until_it_is_told_to_end(tree_of: MakeTree, monkeypatch: pytest.MonkeyPatch) -> None:
+    FakeNode.calls, FakeNode.handlers = [], {}
+    monkeypatch.setattr(service, "Node", FakeNode)
+    monkeypatch.setattr(service, "Notifier", FakeNotifier)
+    monkeypatch.setattr(service, "configure", lambda settings: Events())
+    monkeypatch.setattr(service, "_TEND_SECONDS", 0.0)
+    monkeypatch.setattr(signal, "signal", FakeNode.handlers.__setitem__)
+    service.run(tree_of(), {})
+    assert set(FakeNode.handlers) == {signal.SIGTERM, signal.SIGINT}
+    calls = FakeNode.calls
+    assert calls[:3] == ["made", "start", "DICOMNODE listens on 127.0.0.1 port 4711"]
+    assert calls[-2:] == ["stopping", "stop"]
+    assert calls.count("sweep") == 1
+    assert calls.count("alive") >= 2
+
+
+def test_a_fault_of_the_ledger_does_not_end_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails() -> None:
+        raise StorageError("ledger-failed")
+
+    node = Node.__new__(Node)
+    node._emit = log = Events()
+    node._guarded("sweep", fails)
+    assert log.facts("node.fault") == [{"stage": "sweep", "reason": "ledger-failed"}]
