@@ -31,13 +31,14 @@ def open_queue(
     *,
     stage: Callable[[str, WorkKey], bool] = lambda name, key: True,
     delivery: Callable[[WorkKey, str, int], None] = lambda key, destination, number: None,
+    destinations: tuple[str, ...] = ("pacs",),
 ) -> DurableQueue:
     queue = DurableQueue(
         ledger.engine,
         ledger.url,
         run_stage=stage,
         run_delivery=delivery,
-        destinations=("pacs",),
+        destinations=destinations,
         poll_seconds=0.02,
     )
     queues.append(queue)
@@ -127,6 +128,26 @@ def test_a_delivery_whose_ledger_fails_is_tried_again(ledger: Ledger, queues: li
         queue.enqueue_delivery(connection, WORK, "pacs", 1, 0.0)
     assert done.wait(30)
     assert tries == [1, 1]
+
+
+def test_a_delivery_to_a_destination_that_was_taken_out_still_gets_its_say(
+    ledger: Ledger, queues: list[DurableQueue]
+) -> None:
+    queue = open_queue(ledger, queues, destinations=("old",))
+    queue.launch()
+    with ledger.transaction() as connection:
+        queue.enqueue_delivery(connection, WORK, "old", 1, 2.0)
+    queues.remove(queue)
+    queue.close(0)
+    asked, done = [], threading.Event()
+
+    def delivery(key: WorkKey, destination: str, number: int) -> None:
+        asked.append((destination, number))
+        done.set()
+
+    open_queue(ledger, queues, delivery=delivery, destinations=("new",)).launch()
+    assert done.wait(30)
+    assert asked == [("old", 1)]
 
 
 def test_values_are_json_and_exceptions_their_type_alone() -> None:
