@@ -110,7 +110,7 @@ class Admission:
                 return
             for work in study.works:
                 if work.state is WorkState.READY and work.key.revision == latest.revision:
-                    self._deliver(connection, work.key)
+                    self._deliver(connection, work)
                     released.append(work.key)
         for key in released:
             self._emit("work.released", work=key.workflow_id, destinations=len(self._destinations))
@@ -125,22 +125,20 @@ class Admission:
                 self._ledger.set_work_state(work.key, WorkState.FAILED, at=now, reason="timeout")
                 self._emit("work.failed", level="error", work=work.key.workflow_id, reason="timeout")
 
-    def _deliver(self, connection: Any, key: WorkKey) -> None:
-        now = self._clock()
-        self._record_wait(connection, key, now)
+    def _deliver(self, connection: Any, work: WorkRow) -> None:
+        now, key = self._clock(), work.key
+        self._record_wait(connection, work, now)
         self._ledger.set_work_state(key, WorkState.DELIVERING, at=now, connection=connection)
         for destination in self._destinations:
             self._queue.enqueue_delivery(connection, key, destination, 1, 0.0)
         if not self._destinations:
             self._ledger.set_work_state(key, WorkState.DONE, at=now, connection=connection)
 
-    def _record_wait(self, connection: Any, key: WorkKey, now: datetime) -> None:
+    def _record_wait(self, connection: Any, work: WorkRow, now: datetime) -> None:
         """Seconds for which finished results waited until the study was surely whole."""
-        work = self._ledger.work(key, connection=connection)
-        if work is not None:
-            busy = sum(seconds for name, seconds in work.stages.items() if name in WORK_STAGES)
-            waited = max((now - work.created_at).total_seconds() - busy, 0.0)
-            self._ledger.record_stage(key, "wait", waited, connection=connection)
+        busy = sum(seconds for name, seconds in work.stages.items() if name in WORK_STAGES)
+        waited = max((now - work.created_at).total_seconds() - busy, 0.0)
+        self._ledger.record_stage(work.key, "wait", waited, connection=connection)
 
     def _open(self, connection: Any, study_key: str) -> int | None:
         """Number of a newly opened revision, or None where the input has one."""

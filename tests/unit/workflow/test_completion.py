@@ -55,6 +55,7 @@ class World:
         self.acts: list[tuple[str, str]] = []
         self.table = ActivityTable()
         self.failing: set[str] = set()
+        self.error: Exception = StorageError("ledger-failed")
         self.settled = threading.Event()
         self.completion = Completion(
             self.table,
@@ -67,7 +68,7 @@ class World:
 
     def _act(self, what: str, key: str) -> None:
         if key in self.failing:
-            raise StorageError("ledger-failed")
+            raise self.error
         self.acts.append((what, key))
         if what == "settle":
             self.settled.set()
@@ -112,6 +113,17 @@ def test_a_fault_of_the_ledger_hurts_one_study_alone_and_is_tried_again(time: Ti
     world.failing = set()
     world.completion.look()
     assert world.acts == [("settle", "good"), ("settle", "bad")]
+
+
+def test_the_thread_outlives_what_nobody_foresaw_and_tells_its_type_alone(time: Time, events: Events) -> None:
+    world = World(time, events)
+    world.failing, world.error = {"bad"}, ValueError("Mueller^Juergen")
+    for key in ("bad", "good"):
+        world.table.remembered(key, 0.0)
+    assert world.completion.look() <= 30.0
+    assert world.acts == [("settle", "good")]
+    assert events.facts("completion.fault") == [{"study": "bad", "kind": "ValueError", "reason": "internal"}]
+    assert "Mueller" not in repr(events.seen)
 
 
 def test_it_never_spins(time: Time, events: Events) -> None:
