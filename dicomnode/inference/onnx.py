@@ -1,6 +1,7 @@
 """ONNX Runtime on the CPU.
 
-The only module that imports onnxruntime.
+The only module that imports onnxruntime, and it does so with its telemetry off: by default the library reports to its
+maker over the network and leaves files in the user's cache.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ import os
 from typing import Any, Final, Self
 
 import numpy as np
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read once, while the library is loaded
 import onnxruntime
 
 from dicomnode.errors import ModelError

@@ -5,17 +5,17 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from types import FrameType
 
 from dicomnode import __version__
 from dicomnode.config import Config
-from dicomnode.errors import NodeError
 from dicomnode.events import Emit
 from dicomnode.network.acceptor import Acceptor
 from dicomnode.network.requestor import Requestor
 from dicomnode.service import rooms
+from dicomnode.service.housekeeping import Chore, Housekeeping
 from dicomnode.service.notify import Notifier
 from dicomnode.service.rooms import Layout
 from dicomnode.service.telemetry import configure, report_fault
@@ -37,10 +37,11 @@ from dicomnode.workflow.recovery import Recovery
 from dicomnode.workflow.retention import Retention
 from dicomnode.workflow.stages import Rooms, Stages, limits_of
 
-#: Seconds that a drain gives to open associations and to running stages.
+#: Seconds that a drain gives to open associations and to running stages together, and least to the latter.
 DRAIN_SECONDS = 60.0
+_LEAST_SECONDS = 10.0
 _SWEEP_SECONDS = 3600.0
-_TEND_SECONDS = 15.0
+_RECONCILE_SECONDS = 15.0
 
 
 class Node:
@@ -103,7 +104,7 @@ class Node:
             clock=rooms.now,
             emit=emit,
         )
-        self._retention = Retention(
+        retention = Retention(
             self._ledger,
             self._spool,
             self._objects,
@@ -112,6 +113,11 @@ class Node:
             clock=rooms.now,
             emit=emit,
         )
+        chores = (
+            Chore(name="reconcile", act=self._admission.reconcile, every_seconds=_RECONCILE_SECONDS),
+            Chore(name="retention", act=retention.sweep, every_seconds=_SWEEP_SECONDS),
+        )
+        self._housekeeping = Housekeeping(chores, monotonic=time.monotonic, emit=emit)
 
     def _storage_rooms(self, derivation_key: bytes) -> Rooms:
         return Rooms(
@@ -205,6 +211,7 @@ class Node:
         self._recovery.resume()
         self._admission.reconcile()
         self._completion.begin()
+        self._housekeeping.begin()
         host, port = self._acceptor.start()
         self._emit(
             "node.ready",
@@ -218,27 +225,15 @@ class Node:
         )
         return host, port
 
-    def tend(self) -> None:
-        """Let go what a fault held back, end what is past its deadline. Called every so often; never raises."""
-        self._guarded("tend", self._admission.reconcile)
-
-    def sweep(self) -> None:
-        """Shred what is past its time. Called now and then; never raises."""
-        self._guarded("sweep", self._retention.sweep)
-
-    def _guarded(self, what: str, act: Callable[[], object]) -> None:
-        try:
-            act()
-        except NodeError as error:
-            self._emit("node.fault", level="error", stage=what, reason=error.code)
-
     def stop(self, seconds: float = DRAIN_SECONDS) -> None:
         """Drain: no new associations, open ones may end, running stages end; then close everything."""
+        deadline = time.monotonic() + seconds
         self._ending.set()
         self._acceptor.drain(seconds)
+        self._housekeeping.end(_LEAST_SECONDS)
         self._completion.end()
         self._indexer.end()
-        self._queue.close(seconds)
+        self._queue.close(max(deadline - time.monotonic(), _LEAST_SECONDS))
         self.close()
 
     def close(self) -> None:
@@ -253,7 +248,7 @@ class Node:
 
 def run(tree: Config, environment: Mapping[str, str]) -> None:
     """Run a node in the foreground until SIGTERM or SIGINT, then drain it."""
-    emit = configure(tree.logging)
+    emit = configure(tree.logging, journal="JOURNAL_STREAM" in environment)
     notifier = Notifier(environment)
     ended = threading.Event()
 
@@ -265,14 +260,8 @@ def run(tree: Config, environment: Mapping[str, str]) -> None:
     node = Node(tree, environment, emit)
     host, port = node.start()
     notifier.ready(f"{tree.node.ae_title} listens on {host} port {port}")
-    due = {node.tend: time.monotonic(), node.sweep: time.monotonic()}
-    every = {node.tend: _TEND_SECONDS, node.sweep: _SWEEP_SECONDS}
-    while not ended.wait(min(notifier.watchdog_seconds or _TEND_SECONDS, _TEND_SECONDS)):
+    while not ended.wait(notifier.watchdog_seconds):
         notifier.alive()
-        for act, at in due.items():
-            if time.monotonic() >= at:
-                act()
-                due[act] = time.monotonic() + every[act]
     notifier.stopping()
     emit("node.draining")
     node.stop()

@@ -9,7 +9,7 @@ import logging
 import sys
 import traceback
 import warnings
-from typing import Final, TextIO
+from typing import Any, Final, TextIO
 
 import structlog
 
@@ -18,13 +18,14 @@ from dicomnode.errors import REASONS
 from dicomnode.events import Emit, Fact, admit
 
 _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+_PRIORITIES: Final = {"debug": 7, "info": 6, "warning": 4, "error": 3}
 _FOREIGN: Final = ("pynetdicom", "pydicom", "dbos", "highdicom", "alembic", "sqlalchemy", "asyncio")
 
 
-def configure(settings: LoggingSection, *, stream: TextIO | None = None) -> Emit:
+def configure(settings: LoggingSection, *, stream: TextIO | None = None, journal: bool = False) -> Emit:
     """Send events to a stream (standard error by default) as JSON or for a console; returns where rooms drop them.
 
-    Libraries' own loggers are silenced: they write Data Sets and names.
+    With `journal`, lines carry their priority for systemd's journal. Libraries' own loggers are silenced: they write Data Sets and names.
     """
     out = stream or sys.stderr
     for name in _FOREIGN:
@@ -33,13 +34,16 @@ def configure(settings: LoggingSection, *, stream: TextIO | None = None) -> Emit
         logger.propagate = False
     warnings.simplefilter("ignore")  # a library's warning may quote a value; errors reach us as exceptions
     console = settings.format == "console" or (settings.format == "auto" and out.isatty())
-    renderer = structlog.dev.ConsoleRenderer(colors=out.isatty()) if console else structlog.processors.JSONRenderer()
+    renderer: Any = (
+        structlog.dev.ConsoleRenderer(colors=out.isatty()) if console else structlog.processors.JSONRenderer()
+    )
     logger = structlog.wrap_logger(
         structlog.PrintLogger(out),
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             renderer,
+            *([_with_priority] if journal and not console else []),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[settings.level]),
         cache_logger_on_first_use=True,
@@ -53,6 +57,11 @@ def configure(settings: LoggingSection, *, stream: TextIO | None = None) -> Emit
         logger.log(_LEVELS.get(level, 20), name, **{key: fact for key, fact in admitted.items() if fact is not None})
 
     return emit
+
+
+def _with_priority(_logger: object, level: str, line: Any) -> str:
+    """The line with its priority before it, as the journal reads it (sd-daemon(3))."""
+    return f"<{_PRIORITIES.get(level, 6)}>{line}"
 
 
 def report_fault(emit: Emit, where: str, error: BaseException) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from dicomnode.config import Config, Destination
 from dicomnode.encoded import encode_part10
-from dicomnode.errors import ConfigError, StorageError
+from dicomnode.errors import ConfigError
 from dicomnode.events import Fact
 from dicomnode.network.archive import Archive
 from dicomnode.network.requestor import Requestor
@@ -62,8 +62,6 @@ def test_a_node_takes_a_study_all_the_way_and_ends(tree_of: MakeTree, tmp_path: 
         peer = Requestor(Destination(name="node", ae_title="DICOMNODE", host="127.0.0.1", port=own), "CT1")
         assert {outcome.status for outcome in peer.send_files(paths)} == {0}
         assert log.wait_for("work.ended")
-        node.tend()
-        node.sweep()
     finally:
         node.stop(5)
         archive.stop()
@@ -76,7 +74,7 @@ def test_a_node_takes_a_study_all_the_way_and_ends(tree_of: MakeTree, tmp_path: 
 
 
 class FakeNode:
-    """A node of which only the calls are seen; the first tending ends the service."""
+    """A node of which only the calls are seen."""
 
     calls: list[str]
     handlers: dict[int, Callable[..., None]]
@@ -87,14 +85,6 @@ class FakeNode:
     def start(self) -> tuple[str, int]:
         self.calls.append("start")
         return "127.0.0.1", 4711
-
-    def tend(self) -> None:
-        self.calls.append("tend")
-        if self.calls.count("tend") == 2:
-            self.handlers[signal.SIGTERM](signal.SIGTERM, None)
-
-    def sweep(self) -> None:
-        self.calls.append("sweep")
 
     def stop(self) -> None:
         self.calls.append("stop")
@@ -111,6 +101,8 @@ class FakeNotifier:
 
     def alive(self) -> None:
         FakeNode.calls.append("alive")
+        if FakeNode.calls.count("alive") == 2:
+            FakeNode.handlers[signal.SIGTERM](signal.SIGTERM, None)
 
     def stopping(self) -> None:
         FakeNode.calls.append("stopping")
@@ -120,23 +112,11 @@ def test_a_service_is_tended_until_it_is_told_to_end(tree_of: MakeTree, monkeypa
     FakeNode.calls, FakeNode.handlers = [], {}
     monkeypatch.setattr(service, "Node", FakeNode)
     monkeypatch.setattr(service, "Notifier", FakeNotifier)
-    monkeypatch.setattr(service, "configure", lambda settings: Events())
-    monkeypatch.setattr(service, "_TEND_SECONDS", 0.0)
+    monkeypatch.setattr(service, "configure", lambda settings, journal: Events())
     monkeypatch.setattr(signal, "signal", FakeNode.handlers.__setitem__)
     service.run(tree_of(), {})
     assert set(FakeNode.handlers) == {signal.SIGTERM, signal.SIGINT}
     calls = FakeNode.calls
     assert calls[:3] == ["made", "start", "DICOMNODE listens on 127.0.0.1 port 4711"]
     assert calls[-2:] == ["stopping", "stop"]
-    assert calls.count("sweep") == 1
-    assert calls.count("alive") >= 2
-
-
-def test_a_fault_of_the_ledger_does_not_end_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails() -> None:
-        raise StorageError("ledger-failed")
-
-    node = Node.__new__(Node)
-    node._emit = log = Events()
-    node._guarded("sweep", fails)
-    assert log.facts("node.fault") == [{"stage": "sweep", "reason": "ledger-failed"}]
+    assert calls.count("alive") == 2

@@ -1,0 +1,72 @@
+"""What a node does every so often, on a thread of its own: neither the watchdog nor SIGTERM waits for it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from dicomnode.errors import NodeError
+from dicomnode.events import Emit
+from dicomnode.service.telemetry import report_fault
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chore:
+    """Something to do every so many seconds; `name` stands in the log when it fails."""
+
+    name: str
+    act: Callable[[], object]
+    every_seconds: float
+
+
+class Housekeeping:
+    """Thread that does chores: each at once, then at its interval; a chore that fails is told and done again.
+
+    Parameters
+    ----------
+    chores
+        What to do.
+    monotonic
+        Clock in seconds.
+    emit
+        Where events go.
+    """
+
+    def __init__(self, chores: Sequence[Chore], *, monotonic: Callable[[], float], emit: Emit) -> None:
+        self._chores = tuple(chores)
+        self._monotonic = monotonic
+        self._emit = emit
+        self._due = {chore.name: monotonic() for chore in self._chores}
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="housekeeping", daemon=True)
+
+    def begin(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def end(self, timeout: float) -> None:
+        """Stop after the chore that runs, and wait up to `timeout` seconds for it."""
+        self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout)
+
+    def look(self) -> float:
+        """Do what is due; returns the seconds until something is again."""
+        for chore in self._chores:
+            if not self._ended.is_set() and self._monotonic() >= self._due[chore.name]:
+                self._do(chore)
+                self._due[chore.name] = self._monotonic() + chore.every_seconds
+        return max(min(self._due.values()) - self._monotonic(), 0.0)
+
+    def _do(self, chore: Chore) -> None:
+        try:
+            chore.act()
+        except NodeError as error:
+            self._emit("node.fault", level="error", stage=chore.name, reason=error.code)
+        except Exception as error:  # noqa: BLE001 - the border: the thread must outlive whatever happens
+            report_fault(self._emit, chore.name, error)
+
+    def _run(self) -> None:
+        while not self._ended.wait(self.look()):
+            pass
