@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests import tools
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # also where a test imports the library by itself
 
 
 @pytest.fixture(scope="session")
