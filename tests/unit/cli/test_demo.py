@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import contextlib
 import io
+import json
 import socket
+import subprocess
+import urllib.parse
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -291,3 +295,143 @@ def test_without_orthanc_the_archive_that_ships_is_the_pacs(tmp_path: Path, monk
 def test_an_explanation_of_an_unknown_reason_is_a_fault(screen: Screen, tmp_path: Path) -> None:
     with pytest.raises(StudyError, match="nothing-found"):
         demo._explain(replace(WORK, reason="nothing-found"), tmp_path, screen.console)
+
+
+class Process:
+    """A program that is started and ended, and does nothing."""
+
+    made: list[Process]
+
+    def __init__(self, command: list[str], **_: Any) -> None:
+        self.command, self.signals, self.stuck = command, [], False
+        self.made.append(self)
+
+    def poll(self) -> int | None:
+        return None
+
+    def send_signal(self, number: int) -> None:
+        self.signals.append(number)
+
+    def terminate(self) -> None:
+        self.signals.append(15)
+
+    def kill(self) -> None:
+        self.signals.append(9)
+        self.stuck = False
+
+    def wait(self, seconds: float | None = None) -> int:
+        if self.stuck:
+            raise subprocess.TimeoutExpired("x", 1)
+        return 0
+
+
+class Answering:
+    """A peer that answers its echo after some tries."""
+
+    failures = 0
+
+    def __init__(self, destination: Any, calling_ae_title: str) -> None:
+        pass
+
+    def echo(self) -> None:
+        if Answering.failures:
+            Answering.failures -= 1
+            raise PeerError("peer-unreachable")
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> type[Process]:
+    """No program is really started, and nobody waits."""
+    Process.made, Answering.failures = [], 0
+    for module in (demo, demo_pacs):
+        monkeypatch.setattr(module.subprocess, "Popen", Process)
+        monkeypatch.setattr(module, "Requestor", Answering)
+        monkeypatch.setattr(module.time, "sleep", lambda seconds: None)
+    return Process
+
+
+def test_the_demos_node_is_a_process_of_its_own_that_is_ended(
+    screen: Screen, tmp_path: Path, machine: type[Process]
+) -> None:
+    Answering.failures = 2
+    with demo._node(tmp_path, Pacs(), screen.console) as (tree, port):  # type: ignore[arg-type]
+        assert tree.node.state == tmp_path / "node"
+        (process,) = machine.made
+        assert process.command[1:4] == ["-m", "dicomnode", "serve"]
+        assert str(port) in process.command
+        assert "ORTHANC@127.0.0.1:4242" in process.command
+        process.stuck = True
+    assert process.signals == [15, 9]
+
+
+def test_a_node_that_ends_before_it_answers_shows_its_log(
+    *,
+    screen: Screen,
+    tmp_path: Path,
+    machine: type[Process],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Answering.failures = 1
+    monkeypatch.setattr(Process, "poll", lambda self: 2)
+    (tmp_path / "node.log").write_text("x")
+    with pytest.raises(PeerError, match="peer-unreachable"):
+        demo._until_it_answers(Process([]), 104, tmp_path / "node.log")  # type: ignore[arg-type]
+    assert capsys.readouterr().err == "x"
+
+
+def test_the_demo_is_one_study_all_the_way(screen: Screen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    ends = [WORK, replace(WORK, state=WorkState.FAILED, reason="timeout")]
+    monkeypatch.setattr(demo, "open_pacs", lambda folder: contextlib.nullcontext(Pacs()))
+    monkeypatch.setattr(demo, "_node", lambda *_: contextlib.nullcontext((Config(), 4711)))
+    monkeypatch.setattr(demo, "_send", lambda paths, port, console: calls.append(f"{len(paths)} {port}") or "1.2.3")
+    monkeypatch.setattr(demo, "_wait", lambda *_: ends.pop(0))
+    monkeypatch.setattr(demo, "_show_results", lambda pacs, uid, folder, console: calls.append(uid))
+    monkeypatch.setattr(demo, "chest_phantom", lambda generator: _small())
+    (tmp_path / "demo" / "study").mkdir(parents=True)
+    (tmp_path / "demo" / "study" / "old.dcm").write_bytes(b"")
+    demo.run_demo(None, tmp_path / "demo", screen.console)
+    assert calls == ["4 4711", "1.2.3"]
+    assert "Done in" in screen.text
+    with pytest.raises(NodeError, match="timeout"):
+        demo.run_demo(tmp_path / "demo" / "study", tmp_path / "other", screen.console)
+    assert calls == ["4 4711", "1.2.3", "4 4711"]
+
+
+def test_orthanc_runs_in_a_folder_of_its_own_until_it_is_left(
+    tmp_path: Path, machine: type[Process], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = tiny_series()[0]
+    answers = {"/tools/find": b'["a"]', "/instances/a/file": encode_part10(image, transfer_syntax_uid=EXPLICIT)}
+
+    def answer(request: Any, timeout: float) -> Any:
+        return contextlib.closing(io.BytesIO(answers[urllib.parse.urlsplit(request.full_url).path]))
+
+    monkeypatch.setattr(demo_pacs.shutil, "which", lambda *_, **__: "/usr/sbin/Orthanc")
+    monkeypatch.setattr(demo_pacs.urllib.request, "urlopen", answer)
+    Answering.failures = 1
+    with demo_pacs.open_pacs(tmp_path) as pacs:
+        settings = json.loads((tmp_path / "orthanc" / "orthanc.json").read_text("utf-8"))
+        assert (settings["DicomAet"], settings["DicomPort"]) == ("ORTHANC", pacs.port)
+        assert settings["RemoteAccessAllowed"] is False
+        (found,) = pacs.objects("1.2.3", "CT")
+        assert found.SOPInstanceUID == image.SOPInstanceUID
+        machine.made[0].stuck = True
+    assert machine.made[0].signals == [15, 9]
+
+
+def test_an_orthanc_that_does_not_come_up_or_answer_is_told(
+    tmp_path: Path, machine: type[Process], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def silent(request: Any, timeout: float) -> Any:
+        raise OSError
+
+    monkeypatch.setattr(demo_pacs.urllib.request, "urlopen", silent)
+    with demo_pacs.Orthanc("Orthanc", tmp_path) as pacs, pytest.raises(PeerError, match="peer-unreachable"):
+        pacs.objects("1.2.3", "CT")
+    monkeypatch.setattr(Process, "poll", lambda self: 1)
+    Answering.failures = 1
+    with pytest.raises(PeerError, match="peer-unreachable"), demo_pacs.Orthanc("Orthanc", tmp_path):
+        pass
+    assert machine.made[-1].signals == [15]

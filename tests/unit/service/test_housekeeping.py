@@ -1,67 +1,86 @@
-"""Chores are done when they are due, and outlive their faults."""
-
 from __future__ import annotations
 
 import threading
-import time
 
 from dicomnode.errors import StorageError
 from dicomnode.service.housekeeping import Chore, Housekeeping
-from tests.unit.workflow.samples import Events
+from tests.unit.workflow.samples import Events, Time
 
 
-class Clock:
-    """Seconds that the test sets."""
-
-    seconds = 0.0
-
-    def __call__(self) -> float:
-        return self.seconds
+def keeper(time: Time, events: Events, *chores: Chore) -> Housekeeping:
+    return Housekeeping(chores, monotonic=time.monotonic, emit=events)
 
 
-def test_a_chore_is_done_at_once_and_then_at_its_interval() -> None:
-    clock, done = Clock(), []
-    keeping = Housekeeping(
-        [
-            Chore(name="often", act=lambda: done.append("often"), every_seconds=10),
-            Chore(name="seldom", act=lambda: done.append("seldom"), every_seconds=25),
-        ],
-        monotonic=clock,
-        emit=Events(),
+def test_each_chore_is_done_at_once_and_then_at_its_interval() -> None:
+    time, done = Time(), list[str]()
+    house = keeper(
+        time,
+        Events(),
+        Chore(name="often", act=lambda: done.append("often"), every_seconds=15),
+        Chore(name="seldom", act=lambda: done.append("seldom"), every_seconds=40),
     )
-    assert keeping.look() == 10
+    assert house.look() == 15.0
     assert done == ["often", "seldom"]
-    clock.seconds = 9.0
-    assert keeping.look() == 1
-    clock.seconds = 25.0
-    keeping.look()
-    assert done == ["often", "seldom", "often", "seldom"]
+    time.forward(14)
+    assert house.look() == 1.0
+    for _ in range(4):
+        time.forward(15)
+        house.look()
+    assert done == ["often", "seldom", "often", "often", "seldom", "often", "often"]
 
 
-def test_a_chore_that_fails_is_told_and_done_again() -> None:
-    clock, log = Clock(), Events()
-    faults: list[BaseException] = [StorageError("ledger-failed"), ValueError("Meier^Anna")]
+def test_a_chore_that_fails_is_told_hinders_no_other_and_is_done_again() -> None:
+    time, events, done = Time(), Events(), list[str]()
+    errors: list[Exception] = [ValueError("Mueller^Juergen"), StorageError("ledger-failed")]
 
-    def act() -> None:
-        if faults:
-            raise faults.pop(0)
-        log("chore.done")
+    def fails() -> None:
+        if errors:
+            raise errors.pop()
 
-    keeping = Housekeeping([Chore(name="sweep", act=act, every_seconds=1)], monotonic=clock, emit=log)
-    for _ in range(3):
-        keeping.look()
-        clock.seconds += 1
-    assert log.names == ["node.fault", "node.fault", "chore.done"]
-    assert log.facts("node.fault")[0] == {"stage": "sweep", "reason": "ledger-failed"}
-    assert "Meier" not in repr(log.seen)
-
-
-def test_the_thread_ends_when_it_is_told_to() -> None:
-    ran = threading.Event()
-    keeping = Housekeeping(
-        [Chore(name="one", act=ran.set, every_seconds=3600)], monotonic=time.monotonic, emit=Events()
+    house = keeper(
+        time,
+        events,
+        Chore(name="bad", act=fails, every_seconds=1),
+        Chore(name="good", act=lambda: done.append("x"), every_seconds=1),
     )
-    keeping.begin()
-    assert ran.wait(10)
-    keeping.end(10)
-    assert not any(thread.name == "housekeeping" and thread.is_alive() for thread in threading.enumerate())
+    for _ in range(3):
+        house.look()
+        time.forward(1)
+    assert done == ["x"] * 3
+    assert [(facts["stage"], facts["reason"]) for facts in events.facts("node.fault")] == [
+        ("bad", "ledger-failed"),
+        ("bad", "internal"),
+    ]
+    assert "Mueller" not in repr(events.seen)
+
+
+def test_an_end_comes_after_the_chore_that_runs_and_before_the_next() -> None:
+    began, go_on, again = threading.Event(), threading.Event(), list[str]()
+
+    def long() -> None:
+        began.set()
+        assert go_on.wait(10)
+
+    house = keeper(
+        Time(),
+        Events(),
+        Chore(name="long", act=long, every_seconds=0),
+        Chore(name="never", act=lambda: again.append("x"), every_seconds=0),
+    )
+    house.begin()
+    assert began.wait(10)
+    house.end(0)
+    go_on.set()
+    house.end(10)
+    assert not house._thread.is_alive()
+    assert again == []
+
+
+def test_one_that_waits_ends_at_once_and_one_that_never_began_too() -> None:
+    began = threading.Event()
+    house = keeper(Time(), Events(), Chore(name="once", act=began.set, every_seconds=1000))
+    house.begin()
+    assert began.wait(10)
+    house.end(10)
+    assert not house._thread.is_alive()
+    keeper(Time(), Events()).end(0)

@@ -77,7 +77,6 @@ class FakeNode:
     """A node of which only the calls are seen."""
 
     calls: list[str]
-    handlers: dict[int, Callable[..., None]]
 
     def __init__(self, tree: Config, environment: Any, emit: Any) -> None:
         self.calls.append("made")
@@ -91,7 +90,10 @@ class FakeNode:
 
 
 class FakeNotifier:
+    """Ends the service, as a signal would, when it has said twice that it is alive."""
+
     watchdog_seconds = 0.001
+    handlers: dict[int, Callable[..., None]]
 
     def __init__(self, environment: Any) -> None:
         pass
@@ -102,21 +104,28 @@ class FakeNotifier:
     def alive(self) -> None:
         FakeNode.calls.append("alive")
         if FakeNode.calls.count("alive") == 2:
-            FakeNode.handlers[signal.SIGTERM](signal.SIGTERM, None)
+            self.handlers[signal.SIGTERM](signal.SIGTERM, None)
 
     def stopping(self) -> None:
         FakeNode.calls.append("stopping")
 
 
-def test_a_service_is_tended_until_it_is_told_to_end(tree_of: MakeTree, monkeypatch: pytest.MonkeyPatch) -> None:
-    FakeNode.calls, FakeNode.handlers = [], {}
+def test_a_service_says_that_it_lives_until_it_is_told_to_end(
+    tree_of: MakeTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    FakeNode.calls, FakeNotifier.handlers = [], {}
     monkeypatch.setattr(service, "Node", FakeNode)
     monkeypatch.setattr(service, "Notifier", FakeNotifier)
-    monkeypatch.setattr(service, "configure", lambda settings, journal: Events())
-    monkeypatch.setattr(signal, "signal", FakeNode.handlers.__setitem__)
+    monkeypatch.setattr(service, "configure", lambda settings, **_: Events())
+    monkeypatch.setattr(signal, "signal", FakeNotifier.handlers.__setitem__)
     service.run(tree_of(), {})
-    assert set(FakeNode.handlers) == {signal.SIGTERM, signal.SIGINT}
-    calls = FakeNode.calls
-    assert calls[:3] == ["made", "start", "DICOMNODE listens on 127.0.0.1 port 4711"]
-    assert calls[-2:] == ["stopping", "stop"]
-    assert calls.count("alive") == 2
+    assert set(FakeNotifier.handlers) == {signal.SIGTERM, signal.SIGINT}
+    assert FakeNode.calls == [
+        "made",
+        "start",
+        "DICOMNODE listens on 127.0.0.1 port 4711",
+        "alive",
+        "alive",
+        "stopping",
+        "stop",
+    ]

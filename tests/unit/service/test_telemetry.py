@@ -125,3 +125,15 @@ def test_the_place_of_a_fault_is_the_way_through_our_code() -> None:
     except AttributeError as error:
         report_fault(emitter(stream), "prepare", error)
     assert "telemetry.py:" in str(line(stream)["origin"])
+
+
+def test_the_journal_gets_a_priority_before_each_line() -> None:
+    stream = io.StringIO()
+    emit = configure(LoggingSection.model_validate({"format": "json", "level": "debug"}), stream=stream, journal=True)
+    for level in ("debug", "info", "warning", "error"):
+        emit("node.ready", level=level)
+    assert [line[:3] for line in stream.getvalue().splitlines()] == ["<7>", "<6>", "<4>", "<3>"]
+    assert json.loads(stream.getvalue().splitlines()[0][3:])["event"] == "node.ready"
+    plain = Terminal()
+    configure(LoggingSection(), stream=plain, journal=True)("node.ready")
+    assert not plain.getvalue().startswith("<")
