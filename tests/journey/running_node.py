@@ -50,6 +50,12 @@ class RunningNode:
 
     def start(self) -> RunningNode:
         """Start it and wait until it listens."""
+        self.launch()
+        self.port = self.wait_for_event("node.ready")["port"]
+        return self
+
+    def launch(self) -> None:
+        """Start it, and wait for nothing."""
         with self._changed:
             self.events.clear()
         command = [sys.executable, "-m", "dicomnode", "serve", "--state", str(self.state)]
@@ -60,8 +66,6 @@ class RunningNode:
         )
         self._reader = threading.Thread(target=self._read, args=(self._process,), daemon=True)
         self._reader.start()
-        self.port = self.wait_for_event("node.ready")["port"]
-        return self
 
     def __enter__(self) -> RunningNode:
         return self.start()

@@ -1,14 +1,13 @@
 """kill -9 of the node at every boundary of a study's way: afterwards the PACS holds exactly one set of results.
 
 One node, one archive and one recorder serve all cases; each case has its own patient and ends with a node that runs.
-`DICOMNODE_KILL_ROUNDS=N` adds N kills at random moments (`make prove-slice`).
+`DICOMNODE_KILL_ROUNDS=N` adds N kills at random moments (`make prove-slice`), with the seeds from `DICOMNODE_KILL_SEED` on.
 """
 
 from __future__ import annotations
 
 import os
 import random
-import signal
 import subprocess
 import sys
 import threading
@@ -32,10 +31,11 @@ from tests.journey.inside import Inside, data_of, digest_of, send
 from tests.journey.recorder import Recorder
 from tests.journey.running_node import RunningNode, destination
 from tests.journey.studies import EXPLICIT, write_study
-from tests.neighbours import Dcmqrscp
+from tests.neighbours import Dcmqrscp, wait_for
 
 MODEL = "stand-in"
 ROUNDS = int(os.environ.get("DICOMNODE_KILL_ROUNDS", "0"))
+FIRST_SEED = int(os.environ.get("DICOMNODE_KILL_SEED", "0"))
 BOUNDARIES = (
     "study.arrived",
     "study.started",
@@ -228,6 +228,17 @@ def test_a_second_node_on_the_same_state_is_refused(ward: Ward) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_killed_in_its_first_start(tmp_path: Path) -> None:
+    """While it makes its keys, its ledger and its spool: each next start goes on with what is there."""
+    node = RunningNode(tmp_path)
+    for name in ("keys", "ledger.sqlite", "spool"):
+        node.launch()
+        wait_for((node.state / name).exists, what=name)
+        node.kill()
+    with node:
+        assert node.terminate() == 0
+
+
 def deliver_to(ward: Ward, paths: list[Path]) -> None:
     """A sender that does not give up: whatever was not acknowledged goes again, to whichever node runs."""
     left = paths
@@ -237,16 +248,22 @@ def deliver_to(ward: Ward, paths: list[Path]) -> None:
 
 
 @pytest.mark.skipif(ROUNDS == 0, reason="DICOMNODE_KILL_ROUNDS is not set: `make prove-slice`")
-@pytest.mark.parametrize("seed", range(ROUNDS))
+@pytest.mark.parametrize("seed", range(FIRST_SEED, FIRST_SEED + ROUNDS))
 def test_killed_at_any_moment(ward: Ward, tmp_path: Path, seed: int) -> None:
+    """Also while it starts: then it says nothing yet, and is started again."""
     chance = random.Random(seed)
     moments = [chance.uniform(0.0, 4.0) for _ in range(chance.choice((1, 1, 2, 3)))]
+    in_start = chance.random() < 0.4
     paths, who = write_study(tmp_path / "study", f"random-{seed}", patient_id=f"K-{seed}")
     with ThreadPoolExecutor(1) as pool:
         sent = pool.submit(deliver_to, ward, paths)
         for moment in moments:
             threading.Event().wait(moment)
-            os.kill(ward.node.pid, signal.SIGKILL)
-            restart(ward)
+            ward.node.kill()
+            if in_start:
+                ward.node.launch()
+                threading.Event().wait(moment)
+                ward.node.kill()
+            ward.node.start()
         sent.result(60)
     prove(ward, who, paths, tmp_path / "twin")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import warnings
@@ -250,14 +251,25 @@ def test_check_tells_every_error_at_once(run: Run, tmp_path: Path) -> None:
             assert place in done.stderr, (command, done.stderr)
 
 
-def test_check_tells_a_port_in_use_and_a_destination_that_is_silent(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "silent.toml").write_text(
-        f'{STAND_IN}[listen]\nport = 0\n[[destinations]]\nname = "pacs"\nae_title = "P"\nhost = "127.0.0.1"\n'
-        f"port = {free_port()}\ntimeout_seconds = 2\n"
-    )
-    done = run("check", "--config", "silent.toml", "--state", "state", plain=True)
-    assert "pacs" in done.stdout + done.stderr
-    assert done.returncode in (0, 2)
+def test_check_notes_a_port_in_use_and_a_destination_that_is_silent(run: Run, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        (tmp_path / "silent.toml").write_text(
+            f"{STAND_IN}[listen]\nport = {taken.getsockname()[1]}\n"
+            '[[destinations]]\nname = "pacs"\nae_title = "P"\nhost = "127.0.0.1"\n'
+            f"port = {free_port()}\ntimeout_seconds = 2\n"
+        )
+        done = run("check", "--config", "silent.toml", "--state", "state", plain=True)
+    assert done.returncode == 0
+    assert "Address already in use" in done.stdout
+    assert "destination pacs" in done.stdout
+    assert "peer-unreachable" in done.stdout
+
+
+def test_a_port_that_is_taken_ends_serve_with_one_coded_error(run: Run, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = run("serve", "--port", str(taken.getsockname()[1]))
+    assert done.returncode == 2
+    assert "port-unavailable" in done.stderr
 
 
 @pytest.mark.parametrize("text", ["[listen\n", "\0\1", "[listen]\nport = 'x'\n"])
