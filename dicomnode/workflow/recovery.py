@@ -73,11 +73,19 @@ class Recovery:
         """Enter studies that are not settled into the activity table, and queue works that a crash left unqueued."""
         now = self._monotonic()
         for study_key, _ in self._ledger.open_studies():
+            self._judge(study_key)
             self._activity.remembered(study_key, now)  # while the node was deaf, its senders were not silent
         waiting = (WorkState.QUEUED, WorkState.PREPARING, WorkState.INFERRING, WorkState.ENCODING)
         with self._ledger.transaction() as connection:
             for work in self._ledger.works(waiting, connection=connection):
                 self._queue.enqueue_work(connection, work.key)
+
+    def _judge(self, study_key: str) -> None:
+        """Decide on instances that a crash left between their row and the decision on it."""
+        decided = {row.address for row in self._ledger.quarantined(study_key)}
+        for row in self._ledger.instances(study_key, InstanceState.QUARANTINED):
+            if row.address not in decided:
+                self._conflict(row)
 
     def _set_aside(self, damage: Damage) -> None:
         """A torn end is what a crash leaves: nothing of it was acknowledged. Anything else is an alarm."""

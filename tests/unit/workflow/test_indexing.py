@@ -18,6 +18,7 @@ class Index:
     def __init__(self) -> None:
         self.batches: list[tuple[InstanceRow, ...]] = []
         self.failures = 0
+        self.error: Exception = StorageError("ledger-failed")
         self.failed = threading.Event()
         self.gate = threading.Event()
         self.gate.set()
@@ -30,7 +31,7 @@ class Index:
         if self.failures:
             self.failures -= 1
             self.failed.set()
-            raise StorageError("ledger-failed")
+            raise self.error
         self.batches.append(tuple(rows))
         return tuple(
             replace(one, state=InstanceState.QUARANTINED) if one.instance_key in self.quarantined else one
@@ -119,7 +120,17 @@ def test_a_full_queue_makes_the_sender_wait(index: Index, events: Events) -> Non
     assert index.rows == [row(0), row(1), row(2)]
 
 
-def test_a_ledger_that_recovers_gets_every_row(index: Index, events: Events, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (StorageError("ledger-failed"), ("index.failed", "ledger-failed")),
+        (ValueError("Mueller^Juergen"), ("index.fault", "internal")),
+    ],
+)
+def test_a_ledger_that_recovers_gets_every_row(
+    *, index: Index, events: Events, monkeypatch: pytest.MonkeyPatch, error: Exception, told: tuple[str, str]
+) -> None:
+    index.error = error
     indexer, _ = indexer_of(index, events)
     waits: list[float] = []
     monkeypatch.setattr(indexer, "_ended", type("Never", (), {"wait": lambda _, s: waits.append(s), "set": print})())
@@ -129,7 +140,8 @@ def test_a_ledger_that_recovers_gets_every_row(index: Index, events: Events, mon
     assert indexer.flush(10)
     assert index.rows == [row(0)]
     assert waits == [1.0, 1.0]
-    assert [facts["reason"] for facts in events.facts("index.failed")] == ["ledger-failed"] * 2
+    assert [(name, facts["reason"]) for name, _, facts in events.seen] == [told] * 2
+    assert "Mueller" not in repr(events.seen)
     indexer.end()
 
 

@@ -7,7 +7,7 @@ import pytest
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.segment_reader import Damage
 from dicomnode.storage.spool import Spool
-from dicomnode.study import InstanceRow, WorkState
+from dicomnode.study import InstanceRow, InstanceState, WorkState
 from dicomnode.workflow.activity import ActivityTable
 from dicomnode.workflow.memory_queue import MemoryQueue
 from dicomnode.workflow.recovery import Recovery
@@ -104,6 +104,14 @@ def test_what_was_open_waits_anew_and_what_was_queued_is_queued(world: World, ti
     (activity,) = world.activity.snapshot()
     assert (activity.study_key, activity.last_received, activity.open_associations) == (STUDY, time.monotonic(), 0)
     assert [entry.name for entry in world.queue.waiting] == [WORK.workflow_id]
+
+
+def test_an_instance_that_a_crash_left_undecided_is_decided_on_once(world: World, time: Time) -> None:
+    world.ledger.record_instances([row(0, instance="i"), row(1, instance="i"), row(2, instance="i")])
+    decided = world.ledger.instances(STUDY, InstanceState.QUARANTINED)[1]
+    world.ledger.quarantine(STUDY, "instance", "same-uid-other-content", time.now(), address=decided.address)
+    world.recovery.resume()
+    assert [one.address.number for one in world.conflicts] == [1]
 
 
 @pytest.mark.parametrize("end", [WorkState.REFUSED, WorkState.FAILED, WorkState.SUPERSEDED])
