@@ -9,6 +9,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pydicom
@@ -16,6 +17,7 @@ import pytest
 from pydicom import Dataset
 
 from dicomnode import __version__
+from dicomnode.cli.main import main
 from dicomnode.errors import REASONS
 from tests import tools
 from tests.journey.studies import write_study
@@ -25,27 +27,33 @@ STAND_IN = '[models]\nengine = "stand-in"\n'
 RESULTS = {"key-image.dcm", "key-image.png", "report.dcm", "segmentation.dcm"}
 
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Run = Callable[..., Done]
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Run:
-    """`dicomnode` with a state folder and the stand-in engine; fails on a traceback."""
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """`dicomnode` in this process, with a state folder and the stand-in engine; an exception fails the test."""
     (tmp_path / "stand-in.toml").write_text(STAND_IN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
 
-    def run(command: str, *arguments: str | Path, plain: bool = False) -> subprocess.CompletedProcess[str]:
+    def run(command: str, *arguments: str | Path, plain: bool = False) -> Done:
         options = [] if plain else ["--state", str(tmp_path / "state"), "--config", str(tmp_path / "stand-in.toml")]
-        done = subprocess.run(
-            [sys.executable, "-m", "dicomnode", command, *map(str, arguments), *options],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-            cwd=tmp_path,
-            env={**os.environ, "HOME": str(tmp_path / "home")},
-        )
-        assert "Traceback" not in done.stdout + done.stderr
-        return done
+        monkeypatch.setattr(sys, "argv", ["dicomnode", command, *map(str, arguments), *options])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        return Done(int(ended.value.code or 0), said.out, said.err)
 
     return run
 
@@ -265,11 +273,14 @@ def test_check_notes_a_port_in_use_and_a_destination_that_is_silent(run: Run, tm
     assert "peer-unreachable" in done.stdout
 
 
-def test_a_port_that_is_taken_ends_serve_with_one_coded_error(run: Run, tmp_path: Path) -> None:
+def test_a_port_that_is_taken_ends_serve_with_one_coded_error(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        done = run("serve", "--port", str(taken.getsockname()[1]))
+        port = str(taken.getsockname()[1])
+        command = [sys.executable, "-m", "dicomnode", "serve", "--port", port, "--state", str(tmp_path / "state")]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
     assert "port-unavailable" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("text", ["[listen\n", "\0\1", "[listen]\nport = 'x'\n"])
