@@ -17,7 +17,7 @@ from dicomnode.storage.keys import KeyRing
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.segment_reader import Damage
 from dicomnode.storage.spool import Spool
-from dicomnode.study import InstanceRow, WorkKey, blind_key
+from dicomnode.study import InstanceRow, InstanceState, WorkKey, blind_key
 from tests.journey.running_node import RunningNode
 
 
@@ -59,10 +59,12 @@ class Inside:
         """Key of a study."""
         return blind_key(self.keys.derivation, "study", study_instance_uid)
 
-    def instances(self, study_instance_uid: str) -> tuple[InstanceRow, ...]:
-        """Index rows of a study's current instances."""
+    def instances(
+        self, study_instance_uid: str, state: InstanceState = InstanceState.CURRENT
+    ) -> tuple[InstanceRow, ...]:
+        """Index rows of a study's instances in a state."""
         with Ledger.open_read_only(self._layout.ledger) as ledger:
-            return ledger.instances(self.study_key(study_instance_uid))
+            return ledger.instances(self.study_key(study_instance_uid), state)
 
     def originals(self) -> dict[str, list[bytes]]:
         """Every record of the spool, whatever the index says of it: SOP Instance UID to the bytes that came."""

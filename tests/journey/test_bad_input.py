@@ -26,12 +26,12 @@ from dicomnode.encoded import split_part10
 from dicomnode.errors import REASONS
 from dicomnode.imaging.phantom_series import PhantomPatient
 from dicomnode.network.requestor import OutgoingObject, Requestor
-from dicomnode.study import FINAL_STATES, StudyRow, WorkRow, WorkState
+from dicomnode.study import FINAL_STATES, InstanceState, StudyRow, WorkRow, WorkState
 from tests import tools
 from tests.journey.inside import Inside
 from tests.journey.running_node import RunningNode
 from tests.journey.studies import EXPLICIT, write_study
-from tests.neighbours import dcmsend, storescu
+from tests.neighbours import dcmsend, storescu, wait_for
 
 IMPLICIT = "1.2.840.10008.1.2"
 JPEG_2000 = "1.2.840.10008.1.2.4.90"
@@ -330,9 +330,7 @@ def test_the_same_uid_with_another_header_gives_a_new_revision(ward: Ward, tmp_p
 
 def test_the_same_uid_in_another_transfer_syntax_is_nothing_new(ward: Ward, tmp_path: Path) -> None:
     uid = _send_again(ward, tmp_path, "other syntax", None, IMPLICIT)
-    closed = sum(event["event"] == "association.closed" for event in ward.node.events)
-    assert closed
-    ward.node.wait_for_event("study.settled", study=ward.inside.study_key(uid))
+    wait_for(lambda: len(ward.inside.instances(uid, InstanceState.DUPLICATE)) == 1, what="the decision")
     row = ward.row(uid)
     assert (row.instances, row.quarantined, row.revision) == (40, 0, 1)
     assert_sound(ward)

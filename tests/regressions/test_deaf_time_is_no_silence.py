@@ -25,6 +25,12 @@ class OneOpenStudy:
     def open_studies(self) -> tuple[tuple[str, datetime], ...]:
         return (("a" * 32, LONG_AGO),)
 
+    def quarantined(self, study_key: str) -> tuple[Any, ...]:
+        return ()
+
+    def instances(self, study_key: str, state: Any) -> tuple[Any, ...]:
+        return ()
+
     def works(self, states: Any, *, connection: Any) -> tuple[Any, ...]:
         return ()
 
