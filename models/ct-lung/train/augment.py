@@ -109,12 +109,7 @@ def insert_gas(hu: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> 
         depth = radius - np.sqrt((z * stretch[0]) ** 2 + (y * stretch[1]) ** 2 + (x * stretch[2]) ** 2)
         depth = depth + ndimage.gaussian_filter(rng.standard_normal(depth.shape), 1.8) * rng.uniform(0.0, 8.0)
         room = near[box] & (hu[box] > -400)
-        content = np.full(depth.shape, rng.normal(-985.0, 20.0))
-        if rng.random() < 0.5:  # stool: gas mixed with what is denser, as mottled as lung
-            content += np.abs(ndimage.gaussian_filter(rng.standard_normal(depth.shape), 1.2)) * rng.uniform(
-                500.0, 3000.0
-            )
-        for inset, value in ((-1.0, 30.0), (0.0, np.minimum(content, 60.0))):
+        for inset, value in ((-1.0, 30.0), (0.0, rng.normal(-985.0, 20.0))):
             alpha = np.clip(depth - inset + 0.5, 0, 1) * room
             hu[box] += (alpha * (value - hu[box])).astype(np.float32)
 
@@ -123,7 +118,7 @@ def shift_tissue(hu: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -
     """Other breath, other calibration, other contrast: lungs, soft tissue and bone move apart, in place."""
     lung = ndimage.gaussian_filter(((labels == 1) | (labels == 2)).astype(np.float32), 0.5)
     change = float(rng.normal(0.0, 45.0))
-    if rng.random() < 0.2:
+    if rng.random() < 0.12:
         change += float(rng.uniform(50.0, 250.0))
     hu = hu + lung * change * np.clip((-hu - 200.0) / 600.0, 0.0, 1.0)
     gain = float(rng.normal(1.0, 0.03))
@@ -169,7 +164,7 @@ def augment(sample: Sample, shape: tuple[int, int, int], rng: np.random.Generato
     hu, labels = warp(sample, shape, rng)
     if rng.random() < 0.3:
         insert_disease(hu, labels, rng)
-    if rng.random() < 0.7:
+    if rng.random() < 0.5:
         insert_gas(hu, labels, rng)
     hu = scanner(shift_tissue(hu, labels, rng), rng)
     crop_view(hu, labels, rng)
