@@ -17,7 +17,9 @@ def licence(found: Distribution) -> str:
     """Licence as the package's metadata tell it."""
     meta = found.metadata
     classifiers = [line.split(" :: ")[-1] for line in meta.get_all("Classifier") or [] if line.startswith("License ::")]
-    text = meta.get("License-Expression") or "; ".join(classifiers) or (meta.get("License") or "").strip().split("\n")[0]
+    text = (
+        meta.get("License-Expression") or "; ".join(classifiers) or (meta.get("License") or "").strip().split("\n")[0]
+    )
     return SAID_IN_FILES.get(str(meta["Name"]).lower(), text or "see its files")
 
 

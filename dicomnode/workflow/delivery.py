@@ -6,12 +6,12 @@ try are those of the first.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from dicomnode.config import DeliverySection
 from dicomnode.encoded import Limits, scan_header, split_part10
-from dicomnode.errors import NodeError
+from dicomnode.errors import NodeError, StorageError
 from dicomnode.events import Emit
 from dicomnode.network.requestor import OutgoingObject, StoreOutcome
 from dicomnode.network.status import StatusKind, classify
@@ -95,7 +95,7 @@ class Delivery:
                     row.result_id, destination, state=DeliveryState.REFUSED, status=None, reason="config-invalid"
                 )
         elif waiting:
-            objects = {row.result_id: self._load(key, row) for row in waiting}
+            objects = {one.result_id: one for one in self._load_all(key, destination, waiting)}
             for outcome in peer.store(list(objects.values())):
                 held = outcome.status == DUPLICATE and _holds(peer, objects[outcome.result_id])
                 self._record(key, destination, outcome, held=held)
@@ -105,9 +105,18 @@ class Delivery:
         rows = self._ledger.deliveries(key)
         return [row for row in rows if row.destination == destination and row.state is DeliveryState.WAITING]
 
-    def _load(self, key: WorkKey, row: DeliveryRow) -> OutgoingObject:
-        data = self._objects.get(key.study_key, World.IDENTITY, row.result_id, Purpose.RESULT)
-        return outgoing(row.result_id, data)
+    def _load_all(self, key: WorkKey, destination: str, rows: list[DeliveryRow]) -> Iterator[OutgoingObject]:
+        """What was sealed; an object that can never be opened again is given up by its own code."""
+        for row in rows:
+            try:
+                data = self._objects.get(key.study_key, World.IDENTITY, row.result_id, Purpose.RESULT)
+            except StorageError as error:
+                if error.retryable and error.code != "sealed-damaged":
+                    raise
+                self._write(row.result_id, destination, state=DeliveryState.REFUSED, status=None, reason=error.code)
+                self._emit("delivery.refused", level="error", work=key.workflow_id, reason=error.code)
+            else:
+                yield outgoing(row.result_id, data)
 
     def _record(self, key: WorkKey, destination: str, outcome: StoreOutcome, *, held: bool) -> None:
         state, reason = (DeliveryState.CONFIRMED, None) if held else verdict(outcome)

@@ -218,6 +218,19 @@ def test_a_sealed_object_that_is_lost_waits_for_its_restoration(bench: Bench, ob
     assert bench.work.state is WorkState.DONE
 
 
+def test_a_sealed_object_that_was_changed_is_given_up_and_the_others_go_out(bench: Bench, objects: Objects) -> None:
+    bench.prepare("pacs")
+    path = objects._path(STUDY, objects._keys.get(STUDY, World.IDENTITY), World.IDENTITY, RESULTS[0], Purpose.RESULT)
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.chmod(0o600)
+    path.write_bytes(data)
+    bench.queue.run_due()
+    assert [one.result_id for one in bench.peers["pacs"].got] == [RESULTS[1]]
+    assert bench.work.state is WorkState.FAILED
+    assert bench.work.reason == "sealed-damaged"
+
+
 def test_one_destination_down_holds_up_no_other(bench: Bench) -> None:
     bench.prepare("pacs", "archive")
     bench.peers["pacs"].answers = [PeerError("peer-unreachable")] * 4
