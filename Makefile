@@ -4,6 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STUDY ?=
 MODEL ?= ct-lung
+DATA ?= ../shared/data
 
 .PHONY: help setup demo run test check format coverage lock licences install train bench-slice prove-slice prove-systemd clean
 
@@ -64,8 +65,15 @@ licences: $(BIN)/.base ## write deploy/docs/licences.md anew
 install: ## install as a service (root): see deploy/docs/install.md
 	@sh deploy/install.sh
 
-train: ## train a model package by its recipe (needs the extra `train`)
-	@$(PYTHON) models/$(MODEL)/train/train.py --resume
+.venv-train/.ready: requirements.lock pyproject.toml
+	@echo "Making .venv-train with PyTorch (large; once)"
+	@$(PYTHON) -m venv .venv-train
+	@.venv-train/bin/python -m pip install --disable-pip-version-check -q --require-hashes -r requirements.lock
+	@.venv-train/bin/python -m pip install --disable-pip-version-check -q -e ".[train]"
+	@touch $@
+
+train: .venv-train/.ready ## train a model package by its recipe; DATA=<folder of real scans>, goes on where it stopped
+	@.venv-train/bin/python models/$(MODEL)/train/train.py --out build/train/$(MODEL) $(if $(wildcard $(DATA)),--data $(DATA)) --resume
 
 bench-slice: $(BIN)/.dev ## stages of one study, timed
 	@$(BIN)/python -m tests.benchmarks.slice
