@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import os
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -190,3 +194,47 @@ def test_a_key_that_this_user_may_not_read(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr("os.open", refuse)
     assert code_of(lambda: keys.open_keys(tmp_path / "keys")) == "key-permissions"
+
+
+def owned_by(patch: pytest.MonkeyPatch, owner: int, place: Path) -> None:
+    """A file or folder belongs to somebody; the node is nobody's root."""
+    real = {name: getattr(os, name) for name in ("stat", "fstat")}
+    inode = place.stat().st_ino
+
+    def told(name: str) -> Callable[..., object]:
+        def look(*arguments: Any, **options: Any) -> object:
+            found = real[name](*arguments, **options)
+            if found.st_ino != inode:
+                return found
+            return SimpleNamespace(st_mode=found.st_mode, st_uid=owner, st_ino=inode)
+
+        return look
+
+    for name in real:
+        patch.setattr(os, name, told(name))
+
+
+@pytest.mark.parametrize("name", ["", *(f"{name}.key" for name in KEY_NAMES)])
+def test_keys_and_a_folder_of_another_owner_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    folder = tmp_path / "keys"
+    first = keys.open_keys(folder, create=True)
+    me = os.geteuid()
+    for owner, accepted in ((0, True), (me, True), (me + 4711, False)):
+        with monkeypatch.context() as patch:
+            owned_by(patch, owner, folder / name)
+            if accepted:
+                assert keys.open_keys(folder).derivation == first.derivation
+            else:
+                assert code_of(lambda: keys.open_keys(folder)) == "key-permissions"
+
+
+def test_credentials_of_another_owner_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number, name in enumerate(KEY_NAMES):
+        path = tmp_path / f"dicomnode.{name}"
+        path.write_bytes(bytes([number + 1] * 32))
+        path.chmod(0o400)
+    assert keys.open_credentials(tmp_path).derivation
+    owned_by(monkeypatch, os.geteuid() + 4711, tmp_path / "dicomnode.derivation")
+    assert code_of(lambda: keys.open_credentials(tmp_path)) == "key-permissions"

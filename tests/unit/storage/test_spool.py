@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dicomnode.errors import KeyStoreError, StorageError
-from dicomnode.storage import writer
+from dicomnode.storage import segment, writer
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.memory import MemoryKeys
 from dicomnode.storage.segment_reader import Damage
@@ -567,3 +567,16 @@ def test_space_can_be_asked_for_before_an_association_is_let_in(bench: Bench) ->
     with pytest.raises(StorageError) as caught:
         spool.check_space()
     assert caught.value.code == "storage-full"
+
+
+def test_a_close_record_that_does_not_fit_its_records_is_told(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sealed with the right key, naming the right count, but closing other records."""
+    spool = bench.spool()
+    bench.append(spool, 3)
+    with monkeypatch.context() as patch:
+        patch.setattr(segment.Chain, "digest", lambda self: "00" * 32)
+        spool.close_study(STUDY)
+    assert bench.files(".closed")
+    found, damages = bench.recover(bench.spool())
+    assert found == [0, 1, 2]
+    assert ("not-closed", 3) in damages
