@@ -1,0 +1,79 @@
+"""No result leaves without its proofs: one is spoilt on its way through `encode_results`, and nothing comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from pydicom.dataset import Dataset
+
+from dicomnode.errors import StudyError
+from dicomnode.identity import SourceIdentity
+from dicomnode.results import encode
+from dicomnode.results.identity import restore
+from dicomnode.study import ResultRole
+from tests.unit.results import material
+
+Spoil = Callable[[Dataset], None]
+MODALITIES = {ResultRole.SEGMENTATION: "SEG", ResultRole.REPORT: "SR", ResultRole.KEY_IMAGE: "OT"}
+
+
+def another_patient(result: Dataset) -> None:
+    result.PatientID = "A-4712"
+
+
+def one_slice_off(result: Dataset) -> None:
+    place = result.PerFrameFunctionalGroupsSequence[0].PlanePositionSequence[0]
+    x, y, z = place.ImagePositionPatient
+    place.ImagePositionPatient = [x, y, z + 2.5]
+
+
+def a_reference_to_nothing(result: Dataset) -> None:
+    for item in result.iterall():
+        if item.keyword == "ReferencedSOPInstanceUID":
+            item.value = "1.2.3.4.5"
+            return
+
+
+def without_a_type_1_element(result: Dataset) -> None:
+    result.SeriesInstanceUID = ""
+
+
+def a_segment_under_another_tracking_uid(result: Dataset) -> None:
+    first, second = result.SegmentSequence[:2]
+    first.TrackingUID, second.TrackingUID = second.TrackingUID, first.TrackingUID
+
+
+def a_pseudonym_left(result: Dataset) -> None:
+    result.SeriesInstanceUID = material.pseudonym(str(material.source_series()[0].SeriesInstanceUID))
+
+
+@pytest.mark.parametrize(
+    ("role", "spoil", "code"),
+    [
+        *((role, another_patient, "result-identity-differs") for role in ResultRole),
+        (ResultRole.SEGMENTATION, one_slice_off, "result-geometry-differs"),
+        (ResultRole.REPORT, a_reference_to_nothing, "result-reference-dangling"),
+        (ResultRole.REPORT, without_a_type_1_element, "result-invalid"),
+        (ResultRole.SEGMENTATION, a_segment_under_another_tracking_uid, "result-invalid"),
+        (ResultRole.KEY_IMAGE, a_pseudonym_left, "result-invalid"),
+    ],
+)
+def test_a_spoilt_result_does_not_leave(
+    monkeypatch: pytest.MonkeyPatch, role: ResultRole, spoil: Spoil, code: str
+) -> None:
+    originals = material.source_series()
+    spoilt: list[Dataset] = []
+
+    def restore_and_spoil(dataset: Dataset, identity: SourceIdentity) -> Dataset:
+        restored = restore(dataset, identity)
+        if restored.Modality == MODALITIES[role]:
+            spoil(restored)
+            spoilt.append(restored)
+        return restored
+
+    monkeypatch.setattr(encode, "restore", restore_and_spoil)
+    with pytest.raises(StudyError) as caught:
+        encode.encode_results(material.input_for(originals), material.context_for(), material.identity_of(originals))
+    assert caught.value.code == code
+    assert len(spoilt) == 1
