@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STUDY ?=
+export STUDY
 MODEL ?= ct-lung
 DATA ?= ../shared/data
 
@@ -32,7 +33,7 @@ $(BIN)/.dev: $(BIN)/.base requirements-dev.lock
 	@touch $@
 
 demo: setup $(BIN)/.base ## one study all the way; STUDY=<folder> takes your own
-	@$(BIN)/dicomnode demo $(if $(STUDY),--study "$(STUDY)")
+	@if [ -n "$$STUDY" ]; then $(BIN)/dicomnode demo --study "$$STUDY"; else $(BIN)/dicomnode demo; fi
 
 run: $(BIN)/.base ## the node on embedded defaults, in the foreground
 	@$(BIN)/dicomnode serve

@@ -127,9 +127,7 @@ class CompletionSection(_Section):
     start_early: bool = Field(
         True, description="begin to work when the association is released and the geometry is whole"
     )
-    deadline_seconds: Seconds = Field(
-        3600, description="time after which a work that is not done is failed with a reason"
-    )
+    deadline_seconds: Seconds = Field(3600, description="time after which a stage that does not end fails its work")
 
 
 class KeysSection(_Section):
@@ -186,7 +184,6 @@ class DeidentificationSection(_Section):
 class ResultsSection(_Section):
     """What results look like."""
 
-    language: Literal["en"] = Field("en", description="language of texts; codes stay codes")
     series_number_base: int = Field(9000, ge=0, le=99000, description="Series Number of the first result series")
 
 

@@ -130,7 +130,8 @@ REASONS: Final = MappingProxyType(
         ),
         # Storage.
         "storage-full": Reason(
-            "less space is free than intake.minimum_free_bytes", "free space; senders try again by themselves"
+            "less space is free than intake.minimum_free_bytes",
+            "free space; what was refused, its sender sends again; what was taken, the node works on by itself",
         ),
         "storage-failed": Reason("the disk refused a read or a write", "look at the disk and the system log"),
         "storage-not-durable": Reason(
@@ -147,6 +148,13 @@ REASONS: Final = MappingProxyType(
         ),
         "key-wrong": Reason(
             "a key does not open what was sealed with it", "the keys folder does not belong to this state folder"
+        ),
+        "index-behind": Reason(
+            "the index has not caught up with what was received", "nothing; it is looked at again by itself"
+        ),
+        "ledger-missing": Reason(
+            "the spool holds studies, but their ledger is gone",
+            "restore ledger.sqlite from its backup; without it nothing can be opened",
         ),
         "ledger-failed": Reason(
             "the ledger cannot be read or written", "look at the disk; `dicomnode check` tests the ledger"
@@ -188,7 +196,6 @@ REASONS: Final = MappingProxyType(
             "the source holds no DICOM object that can be read", "_outcome.json tells why, file by file"
         ),
         "output-not-empty": Reason("the output folder cannot be written or is not empty", "name a new folder"),
-        "tool-missing": Reason("a program that this needs is not installed", "run `make setup`"),
         "timeout": Reason("it did not end in time", "see `dicomnode studies` and the log"),
         "internal": Reason("a fault of the node", "report it with the log; the data is safe"),
     }

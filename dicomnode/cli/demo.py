@@ -30,6 +30,7 @@ from dicomnode.service.status import read_studies
 from dicomnode.study import FINAL_STATES, WorkRow, WorkState, stages_in_order
 
 _QUIET_SECONDS = 3.0
+_MARKER = ".made-by-dicomnode-demo"
 _WAIT_SECONDS = 900.0
 _PHANTOM_SEED = 7
 #: Concept names of TID 1500 and 1410 (PS3.16).
@@ -54,11 +55,9 @@ def run_demo(study: Path | None, folder: Path, console: Console) -> None:
     """
     folder = folder.absolute()
     began = time.monotonic()
-    for part in ("node", "orthanc", "archive", "study"):
-        shutil.rmtree(folder / part, ignore_errors=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    source = study if study is not None else _make_phantom(folder / "study", console)
-    paths = _images(source)
+    given = None if study is None else _images(study)
+    _clear(folder, study)
+    paths = given or _images(_make_phantom(folder / "study", console))
     with open_pacs(folder) as pacs:
         console.print(f"PACS    {pacs.name}, AE title {pacs.ae_title}, port {pacs.port}", soft_wrap=True)
         with _node(folder, pacs, console) as (tree, port):
@@ -69,6 +68,27 @@ def run_demo(study: Path | None, folder: Path, console: Console) -> None:
                 _explain(work, folder, console)
             _show_results(pacs, uid, folder, console)
     console.print(f"\nDone in {time.monotonic() - began:.0f} s.", soft_wrap=True)
+
+
+def _clear(folder: Path, study: Path | None) -> None:
+    """Remove what an earlier demo made in its folder, and nothing else.
+
+    Raises
+    ------
+    ConfigError
+        ``output-not-empty`` where a folder that no demo made stands in the way, or holds the study.
+    """
+    marker = folder / _MARKER
+    parts = [folder / part for part in ("node", "orthanc", "archive", "study")]
+    present = [part for part in parts if part.exists()]
+    source = None if study is None else study.absolute().resolve()
+    inside = source is not None and any(source.is_relative_to(part.resolve()) for part in parts)
+    if inside or (present and not marker.is_file()):
+        raise ConfigError("output-not-empty")
+    for part in present:
+        shutil.rmtree(part)
+    folder.mkdir(parents=True, exist_ok=True)
+    marker.write_text("This folder was made by `dicomnode demo`, which clears it at its next run.\n", "utf-8")
 
 
 def _make_phantom(folder: Path, console: Console) -> Path:
@@ -85,7 +105,7 @@ def _make_phantom(folder: Path, console: Console) -> Path:
 
 
 def _images(source: Path) -> list[Path]:
-    paths = sorted(path for path in source.rglob("*") if path.is_file()) if source.is_dir() else []
+    paths = [source] if source.is_file() else sorted(path for path in source.rglob("*") if path.is_file())
     if not paths:
         raise ConfigError("source-not-found")
     return paths
@@ -96,7 +116,7 @@ def _node(folder: Path, pacs: Orthanc | ShippedArchive, console: Console) -> Ite
     """A node of its own process on embedded defaults; ended by SIGTERM, as systemd would."""
     port, state = free_port(11112), folder / "node"
     log = folder / "node.log"
-    command = [sys.executable, "-m", "dicomnode", "serve", "--state", str(state), "--port", str(port)]
+    command = [sys.executable, "-P", "-m", "dicomnode", "serve", "--state", str(state), "--port", str(port)]
     command += ["--quiet-seconds", str(_QUIET_SECONDS), "--deliver-to", f"{pacs.ae_title}@127.0.0.1:{pacs.port}"]
     with log.open("wb") as sink:
         process = subprocess.Popen(command, stdout=sink, stderr=subprocess.STDOUT)  # noqa: S603 - our own arguments
@@ -164,7 +184,7 @@ def _study_uid(paths: list[Path]) -> str:
             continue
         if uid:
             return uid
-    raise ConfigError("source-not-found")
+    raise ConfigError("source-unreadable", files=len(paths))
 
 
 def _wait(tree: Config, console: Console) -> WorkRow:

@@ -150,12 +150,12 @@ def transfer_syntax(dataset: Dataset) -> str:
 
 
 def _start_child(timeout_seconds: float, memory_bytes: int) -> subprocess.Popen[bytes]:
-    """Child with an environment of its own: a codec gets no credential, and one thread."""
+    """Child with an environment of its own: a codec gets no credential, one thread, and nobody's folder to import from."""
     root = Path(dicomnode.__file__).resolve().parent.parent
-    command = [sys.executable, "-m", "dicomnode.imaging.decode", str(memory_bytes), str(timeout_seconds)]
+    command = [sys.executable, "-P", "-m", "dicomnode.imaging.decode", str(memory_bytes), str(timeout_seconds)]
     environment = {"PYTHONPATH": str(root), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
-    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=nothing, env=environment)  # noqa: S603
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=nothing, env=environment, cwd="/")  # noqa: S603
 
 
 def _ask(child: subprocess.Popen[bytes], data: bytes, syntax: str, form: PixelFormat) -> Integers:

@@ -49,8 +49,8 @@ class _Examiner:
 
     def state(self) -> None:
         folder = _existing(self._layout.state)
-        if not os.access(folder, os.W_OK | os.X_OK):
-            self.report.errors.append(f"node.state: {folder} cannot be written by this user")
+        if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK) or _is_kernels(folder):
+            self.report.errors.append(f"node.state: no folder can be made or written at {self._layout.state}")
             return
         if not self._layout.state.exists():
             self.report.lines.append(f"state folder {self._layout.state} will be made at the first start")
@@ -138,6 +138,11 @@ def _describe(package: Package, engine: str) -> str:
     manifest = package.manifest
     note = ", research only" if manifest.research_only else ""
     return f"model {manifest.name} {manifest.version} ({manifest.title}{note}) on {engine}"
+
+
+def _is_kernels(folder: Path) -> bool:
+    """Whether a folder belongs to a file system of the kernel's own, where nothing can be kept."""
+    return any(folder.is_relative_to(root) for root in ("/proc", "/sys"))
 
 
 def _existing(path: Path) -> Path:

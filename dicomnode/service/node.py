@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from types import FrameType
 
 from dicomnode import __version__
 from dicomnode.config import Config
+from dicomnode.errors import StorageError
 from dicomnode.events import Emit
 from dicomnode.network.acceptor import Acceptor
 from dicomnode.network.requestor import Requestor
@@ -69,6 +71,9 @@ class Node:
         layout = Layout.of(tree)
         rooms.make_state_folder(layout)
         self._lock = StateLock(layout.state)
+        if not layout.ledger.exists() and layout.spool.is_dir() and any(layout.spool.iterdir()):
+            self._lock.release()
+            raise StorageError("ledger-missing")
         ring = rooms.open_key_ring(tree, layout, environment, create=True)
         self._ledger = Ledger.open(layout.ledger)
         self._keys = DataKeys(self._ledger, ring)
@@ -98,7 +103,7 @@ class Node:
             models=tuple(self._analysts),
             sop_classes=storage.sop_classes,
             destinations=names,
-            deadline_seconds=tree.completion.deadline_seconds,
+            overdue=self._overdue,
             flush=self._flush,
             close_segments=self._spool.close_study,
             clock=rooms.now,
@@ -109,6 +114,8 @@ class Node:
             self._spool,
             self._objects,
             self._keys,
+            activity=self._activity,
+            forget=self._queue.forget,
             settings=tree.retention,
             clock=rooms.now,
             emit=emit,
@@ -156,7 +163,9 @@ class Node:
     def _build_intake(self, derivation_key: bytes) -> None:
         tree, emit = self._tree, self._emit
         limits = limits_of(tree)
-        conflicts = Conflicts(self._ledger, self._spool, tree.reading, limits=limits, clock=rooms.now, emit=emit)
+        self._conflicts = conflicts = Conflicts(
+            self._ledger, self._spool, tree.reading, limits=limits, clock=rooms.now, emit=emit
+        )
         self._indexer = Indexer(self._ledger, conflict=conflicts.resolve, emit=emit)
         self._completion = self._build_completion()
         self._recovery = Recovery(
@@ -200,8 +209,11 @@ class Node:
     def _release(self, study_key: str) -> None:
         self._admission.release(study_key)
 
-    def _flush(self) -> bool:
-        return self._indexer.flush()
+    def _flush(self, study_key: str) -> bool:
+        return self._indexer.flush(study_key)
+
+    def _overdue(self) -> Sequence[WorkKey]:
+        return self._stages.overdue(self._tree.completion.deadline_seconds)
 
     def start(self) -> tuple[str, int]:
         """Take up what was interrupted, then listen; returns the bound address."""
@@ -238,6 +250,7 @@ class Node:
 
     def close(self) -> None:
         """Give back files and memory."""
+        self._conflicts.close()
         self._spool.close()
         for analyst in self._analysts.values():
             analyst.close()
@@ -248,6 +261,7 @@ class Node:
 
 def run(tree: Config, environment: Mapping[str, str]) -> None:
     """Run a node in the foreground until SIGTERM or SIGINT, then drain it."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # memory holds keys and images
     emit = configure(tree.logging, journal="JOURNAL_STREAM" in environment)
     notifier = Notifier(environment)
     ended = threading.Event()

@@ -14,9 +14,11 @@ from typing import Any, Self
 from pydicom import Dataset
 
 from dicomnode.config import Config
+from dicomnode.deidentification.apply import Deidentifier
 from dicomnode.deidentification.policy import AI, EXPORT
-from dicomnode.encoded import encode_part10, read_file, split_part10, wrap_part10
+from dicomnode.encoded import Limits, encode_part10, read_file, read_part10, split_part10, wrap_part10
 from dicomnode.errors import ConfigError, NodeError, StudyError
+from dicomnode.imaging.decode import Decoder
 from dicomnode.imaging.render import png
 from dicomnode.inference.package import find
 from dicomnode.results.encode import EncodedResult, KeyImage
@@ -25,6 +27,7 @@ from dicomnode.service.rooms import Layout
 from dicomnode.storage.ledger import Ledger
 from dicomnode.study import blind_key, input_digest
 from dicomnode.workflow.analysis import Analysis, Analyst, copy_series, picture_of
+from dicomnode.workflow.sameness import Sameness, compare
 from dicomnode.workflow.selection import Header, choose, patient_of, survey
 from dicomnode.workflow.stages import limits_of, without_pixels
 
@@ -38,7 +41,8 @@ class Files:
     Attributes
     ----------
     paths
-        By instance key.
+        By instance key, which tells instances apart within this study alone: another study may use the same SOP
+        Instance UIDs.
     """
 
     study_key: str
@@ -112,11 +116,11 @@ class Workbench:
             packages = (find(packages, model),)
         self._key = ring.derivation
         self._limits = limits_of(tree)
+        self._reading = tree.reading
         self._ledger = Ledger.open(layout.ledger)
         self._analysts = rooms.open_analysts(tree, ring, self._ledger, packages)
-        self._headers: dict[str, dict[str, Header]] = {}
-        self._paths: dict[str, Path] = {}
-        self._digests: dict[str, str] = {}
+        #: By study key, then by instance key.
+        self._taken: dict[str, dict[str, tuple[Header, Path]]] = {}
 
     def __enter__(self) -> Self:
         """The workbench itself."""
@@ -136,36 +140,55 @@ class Workbench:
         return tuple(self._analysts)
 
     def add(self, path: Path) -> None:
-        """Take a file in; the same instance a second time changes nothing.
+        """Take a file in; the same content a second time changes nothing.
 
         Raises
         ------
         StudyError
-            ``object-*`` when it is no DICOM object with the UIDs that it needs.
+            ``object-*`` when it is no DICOM object with the UIDs that it needs; ``same-uid-other-content`` when the
+            study has this SOP Instance UID already, with other content: the first stays.
         """
         dataset = read_file(path, self._limits)
         uids = [str(dataset.get(name) or "") for name in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")]
         if not all(uids):
             raise StudyError("object-without-uids")
         study, series, instance = uids
-        study_key = blind_key(self._key, "study", study)
+        members = self._taken.setdefault(blind_key(self._key, "study", study), {})
+        instance_key = blind_key(self._key, "instance", instance)
+        if instance_key in members:
+            self._check_same(members[instance_key][1], path)
+            return
         header = Header(
             series_key=blind_key(self._key, "series", study, series),
-            instance_key=blind_key(self._key, "instance", instance),
+            instance_key=instance_key,
             dataset=without_pixels(dataset),
         )
-        self._headers.setdefault(study_key, {}).setdefault(header.instance_key, header)
-        self._paths.setdefault(header.instance_key, path)
+        members[instance_key] = header, path
+
+    def _check_same(self, first: Path, second: Path) -> None:
+        data = _bytes_of(first), _bytes_of(second)
+        if data[0] == data[1]:
+            return
+        with Decoder(
+            timeout_seconds=self._reading.decode_timeout_seconds, memory_bytes=self._reading.decode_memory_bytes
+        ) as decoder:
+            try:
+                one, other = (read_part10(item, self._limits) for item in data)
+                sameness = compare(one, other, decoder.pixels)
+            except Exception:  # noqa: BLE001 - whatever two objects hold: what cannot be compared is not the same
+                raise StudyError("same-uid-other-content") from None
+        if sameness is not Sameness.SAME:
+            raise StudyError("same-uid-other-content")
 
     def studies(self) -> list[Files]:
         """What was taken in, a study each."""
         return [
             Files(
                 study_key=key,
-                headers=tuple(headers.values()),
-                paths={name: self._paths[name] for name in headers},
+                headers=tuple(header for header, _ in members.values()),
+                paths={name: path for name, (_, path) in members.items()},
             )
-            for key, headers in self._headers.items()
+            for key, members in self._taken.items()
         ]
 
     def run(self, files: Files, model: str, output: Path, progress: Callable[[float], None]) -> Outcome:
@@ -202,19 +225,23 @@ class Workbench:
             raise StudyError("patient-mismatch", patients=len(patients))
         rule = analyst.package.manifest.input
         chosen = choose(survey(files.headers, rule), rule)
-        paths = [files.paths[key] for key in chosen.instance_keys]
         digests: list[tuple[str, str]] = []
-        copied = copy_series(self._read(chosen.instance_keys, paths, digests), analyst.deidentifier)
+        copied = copy_series(self._read(files, chosen.instance_keys, digests), analyst.deidentifier)
         analysis = analyst.analyse(copied.datasets, progress)
         picture = picture_of(analysis)
         digest = input_digest(digests)
         results = analyst.encode(analysis, picture, identity=copied.identity, input_digest=digest)
         return analysis, picture, results
 
-    def _read(self, keys: tuple[str, ...], paths: list[Path], digests: list[tuple[str, str]]) -> Iterator[Dataset]:
-        for key, path in zip(keys, paths, strict=True):
-            digests.append((key, hashlib.sha256(split_part10(path.read_bytes())[1]).hexdigest()))
-            yield read_file(path, self._limits)
+    def _read(self, files: Files, keys: tuple[str, ...], digests: list[tuple[str, str]]) -> Iterator[Dataset]:
+        """Whole objects of chosen headers; each is proved to be the one whose header was chosen."""
+        headers = {header.instance_key: header.dataset for header in files.headers}
+        for key in keys:
+            data = _bytes_of(files.paths[key])
+            dataset = read_part10(data, self._limits)
+            _prove_surveyed(dataset, headers[key])
+            digests.append((key, hashlib.sha256(split_part10(data)[1]).hexdigest()))
+            yield dataset
 
     def _write(
         self, study_key: str, model: str, output: Path, picture: KeyImage, results: tuple[EncodedResult, ...]
@@ -231,6 +258,15 @@ class Workbench:
         yield _write_file(output / f"{stem}-key-image.png", png(picture.rgb))
 
 
+def _prove_surveyed(dataset: Dataset, header: Dataset) -> None:
+    """A result takes its patient and study from what is read here, not from the header by which it was chosen."""
+    for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
+        if str(dataset.get(keyword) or "") != str(header.get(keyword) or ""):
+            raise StudyError("result-identity-differs", attribute=keyword)
+    if patient_of(dataset) != patient_of(header):
+        raise StudyError("result-identity-differs", attribute="PatientID")
+
+
 def measurements_of(analysis: Analysis) -> Iterator[dict[str, Any]]:
     """Every number of an analysis as plain values."""
     for region in analysis.findings.regions:
@@ -244,11 +280,38 @@ def measurements_of(analysis: Analysis) -> Iterator[dict[str, Any]]:
             }
 
 
+class _Deidentification:
+    """De-identifies files one by one; remembers what each output came from, so that none stands for two contents."""
+
+    def __init__(self, deidentifier: Deidentifier, limits: Limits) -> None:
+        self._deidentifier = deidentifier
+        self._limits = limits
+        self._written: dict[Path, tuple[bytes, bytes]] = {}
+
+    def __call__(self, path: Path, output: Path) -> Path:
+        original = _bytes_of(path)
+        dataset = read_part10(original, self._limits)
+        done = self._deidentifier.deidentify(dataset).dataset
+        data = encode_part10(done, transfer_syntax_uid=str(dataset.file_meta.TransferSyntaxUID))
+        target = output / f"{done.SOPInstanceUID}.dcm"
+        # Two originals may differ in nothing but what was taken out of them: they are two contents all the same.
+        content = hashlib.sha256(split_part10(original)[1]).digest(), hashlib.sha256(data).digest()
+        if target not in self._written:
+            _write_file(target, data)
+            self._written[target] = content
+        elif self._written[target] != content:
+            raise StudyError("same-uid-other-content")
+        return target
+
+
 @contextlib.contextmanager
 def deidentify_file(
     tree: Config, environment: Mapping[str, str], policy: str
 ) -> Iterator[Callable[[Path, Path], Path]]:
     """Function that de-identifies one file into a folder and returns where it wrote.
+
+    It raises ``same-uid-other-content`` for a file whose output has the name of another content's; the same content
+    again has the same output.
 
     Raises
     ------
@@ -261,18 +324,14 @@ def deidentify_file(
     layout = Layout.of(tree)
     rooms.make_state_folder(layout)
     ring = rooms.open_key_ring(tree, layout, environment, create=True)
-    deidentifier = rooms.open_deidentifier(tree, ring, chosen)
-    limits = limits_of(tree)
+    yield _Deidentification(rooms.open_deidentifier(tree, ring, chosen), limits_of(tree))
 
-    def deidentify(path: Path, output: Path) -> Path:
-        dataset = read_file(path, limits)
-        done = deidentifier.deidentify(dataset).dataset
-        data = encode_part10(done, transfer_syntax_uid=str(dataset.file_meta.TransferSyntaxUID))
-        target = output / f"{done.SOPInstanceUID}.dcm"
-        _write_file(target, data)
-        return target
 
-    yield deidentify
+def _bytes_of(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        raise StudyError("object-malformed") from None
 
 
 def _write_file(path: Path, data: bytes) -> str:

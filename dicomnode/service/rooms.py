@@ -11,7 +11,7 @@ from dicomnode.config import Config
 from dicomnode.deidentification.apply import Deidentifier
 from dicomnode.deidentification.policy import AI, Policy
 from dicomnode.deidentification.pseudonyms import Pseudonyms
-from dicomnode.errors import ModelError
+from dicomnode.errors import ModelError, StorageError
 from dicomnode.inference import standin
 from dicomnode.inference.engine import Engine
 from dicomnode.inference.onnx import OnnxEngine
@@ -52,8 +52,17 @@ def now() -> datetime:
 
 
 def make_state_folder(layout: Layout) -> None:
-    """The state folder, readable by its owner alone."""
-    layout.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """The state folder, readable by its owner alone.
+
+    Raises
+    ------
+    StorageError
+        ``storage-failed`` when it cannot be made.
+    """
+    try:
+        layout.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError("storage-failed", errno=error.errno or 0) from None
 
 
 def open_key_ring(tree: Config, layout: Layout, environment: Mapping[str, str], *, create: bool) -> KeyRing:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, select, tuple_, update
+from sqlalchemy import Connection, Row, Select, func, select, tuple_, update
 
 from dicomnode.errors import Fact, NodeError
 from dicomnode.storage import schema
@@ -16,6 +16,7 @@ from dicomnode.storage.ledger_results import delivery_rows
 from dicomnode.storage.rows import RevisionRow
 from dicomnode.study import FINAL_STATES, DeliveryRow, WorkKey, WorkRow, WorkState, check_transition
 
+_I = schema.instances
 _R = schema.revisions
 _S = schema.studies
 _W = schema.works
@@ -26,12 +27,18 @@ class WorkRows(Database):
     """Revisions, works, stage times."""
 
     def open_revision(
-        self, study_key: str, input_digest: str, at: datetime, *, connection: Connection | None = None
+        self,
+        study_key: str,
+        input_digest: str,
+        at: datetime,
+        *,
+        anew: bool = False,
+        connection: Connection | None = None,
     ) -> tuple[int, bool]:
-        """Revision of an input set: the latest if its digest is equal, else a new one (True)."""
+        """Revision of an input set: the latest if its digest is equal, else (or with `anew`) a new one (True)."""
         with self._writing(connection) as writing:
             latest = _latest(writing, study_key)
-            if latest is not None and latest.input_digest == input_digest:
+            if latest is not None and latest.input_digest == input_digest and not anew:
                 return latest.revision, False
             revision = 1 if latest is None else latest.revision + 1
             row = {"study_key": study_key, "revision": revision, "input_digest": input_digest, "opened_at": at}
@@ -55,7 +62,9 @@ class WorkRows(Database):
         with self._writing(connection) as writing:
             if writing.execute(select(_R.c.revision).where(*here)).one_or_none() is None:
                 raise NodeError("internal", revision=revision)
-            writing.execute(update(_R).where(*here, _R.c.settled_at.is_(None)).values(settled_at=at))
+            received = select(func.count()).select_from(_I).where(_I.c.study_key == study_key).scalar_subquery()
+            values = {"settled_at": at, "records": received}
+            writing.execute(update(_R).where(*here, _R.c.settled_at.is_(None)).values(values))
 
     def unsettled(self, *, connection: Connection | None = None) -> tuple[RevisionRow, ...]:
         """Revisions that wait for evidence or the quiet time, oldest first."""
@@ -64,10 +73,16 @@ class WorkRows(Database):
             return tuple(_revision(row) for row in reading.execute(query))
 
     def open_studies(self, *, connection: Connection | None = None) -> tuple[tuple[str, datetime], ...]:
-        """Studies whose latest input is not settled, with the time of their last instance."""
+        """Studies that got records since their input was last settled, with the time of their last instance.
+
+        Counted in records, not in times: a clock that was set back hides nothing.
+        """
+        received = select(func.count()).select_from(_I).where(_I.c.study_key == _R.c.study_key).scalar_subquery()
         settled = (
-            select(_R.c.study_key).where(_R.c.study_key == _S.c.study_key, _R.c.settled_at >= _S.c.last_received_at)
-        ).exists()
+            select(_R.c.study_key)
+            .where(_R.c.study_key == _S.c.study_key, _R.c.settled_at.is_not(None), _R.c.records >= received)
+            .exists()
+        )
         query = select(_S.c.study_key, _S.c.last_received_at).where(~settled).order_by(_S.c.last_received_at)
         with self._reading(connection) as reading:
             return tuple((row.study_key, row.last_received_at) for row in reading.execute(query))

@@ -104,6 +104,7 @@ revisions = Table(
     Column("input_digest", String(64), nullable=False),
     Column("opened_at", UtcTime, nullable=False),
     Column("settled_at", UtcTime, index=True),
+    Column("records", Integer),
 )
 
 works = Table(

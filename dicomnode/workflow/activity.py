@@ -6,6 +6,9 @@ Memory of one process; the ledger holds what must survive. Times are monotonic s
 from __future__ import annotations
 
 import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 
@@ -40,8 +43,38 @@ class ActivityTable:
     """Arrivals per study; every method may be called from any thread."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
         self._studies: dict[str, _Study] = {}
+        self._arriving: Counter[str] = Counter()
+        self._closed: set[str] = set()
+
+    @contextmanager
+    def arriving(self, study_key: str) -> Iterator[None]:
+        """While an instance is made durable: the study cannot be closed meanwhile, and a closed one is waited for."""
+        with self._lock:
+            self._lock.wait_for(lambda: study_key not in self._closed)
+            self._arriving[study_key] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._arriving[study_key] -= 1
+                if not self._arriving[study_key]:
+                    del self._arriving[study_key]
+
+    @contextmanager
+    def closed(self, study_key: str) -> Iterator[bool]:
+        """Keep new instances of a study waiting, to shred it; False where anything of it is under way already."""
+        with self._lock:
+            free = study_key not in self._arriving and study_key not in self._studies
+            if free:
+                self._closed.add(study_key)
+        try:
+            yield free
+        finally:
+            with self._lock:
+                self._closed.discard(study_key)
+                self._lock.notify_all()
 
     def received(self, study_key: str, association_id: str, now: float) -> None:
         """An instance of the study was made durable."""

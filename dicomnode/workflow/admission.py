@@ -17,7 +17,6 @@ from dicomnode.workflow.ports import Clock, Queue
 from dicomnode.workflow.selection import relevant
 
 _UNTOUCHABLE = FINAL_STATES | {WorkState.DELIVERING}
-_COMPUTING = (WorkState.QUEUED, WorkState.PREPARING, WorkState.INFERRING, WorkState.ENCODING)
 
 
 class Admission:
@@ -35,8 +34,8 @@ class Admission:
         SOP Classes that any of them looks at.
     destinations
         Names of where results go.
-    deadline_seconds
-        Age at which a work that still computes is failed.
+    overdue
+        Works whose stage has been running for longer than it may.
     flush
         Waits until the index has caught up with the spool; False when it has not.
     close_segments
@@ -53,8 +52,8 @@ class Admission:
         models: Sequence[str],
         sop_classes: Collection[str],
         destinations: Sequence[str],
-        deadline_seconds: float,
-        flush: Callable[[], bool],
+        overdue: Callable[[], Sequence[WorkKey]],
+        flush: Callable[[str], bool],
         close_segments: Callable[[str], None],
         clock: Clock,
         emit: Emit,
@@ -64,7 +63,7 @@ class Admission:
         self._models = tuple(models)
         self._sop_classes = frozenset(sop_classes)
         self._destinations = tuple(destinations)
-        self._deadline_seconds = deadline_seconds
+        self._overdue = overdue
         self._flush = flush
         self._close_segments = close_segments
         self._clock = clock
@@ -72,7 +71,7 @@ class Admission:
 
     def start(self, study_key: str) -> None:
         """Open a revision for what has come and queue its work; nothing happens if there is one already."""
-        if not self._flush():
+        if not self._flush(study_key):
             return
         with self._ledger.transaction() as connection:
             revision = self._open(connection, study_key)
@@ -85,10 +84,10 @@ class Admission:
         Raises
         ------
         StorageError
-            ``ledger-failed`` when the index has not caught up: what it lacks would never be worked on.
+            ``index-behind`` when the index has not caught up: what it lacks would never be worked on.
         """
-        if not self._flush():
-            raise StorageError("ledger-failed")
+        if not self._flush(study_key):
+            raise StorageError("index-behind")
         now = self._clock()
         with self._ledger.transaction() as connection:
             self._open(connection, study_key)
@@ -119,11 +118,9 @@ class Admission:
         """Release what is ready (a crash may have come between its end and its release); end what is past its time."""
         for work in self._ledger.works((WorkState.READY,)):
             self.release(work.key.study_key)
-        now = self._clock()
-        for work in self._ledger.works(_COMPUTING):
-            if (now - work.created_at).total_seconds() > self._deadline_seconds:
-                self._ledger.set_work_state(work.key, WorkState.FAILED, at=now, reason="timeout")
-                self._emit("work.failed", level="error", work=work.key.workflow_id, reason="timeout")
+        for key in self._overdue():
+            self._ledger.set_work_state(key, WorkState.FAILED, at=self._clock(), reason="timeout")
+            self._emit("work.failed", level="error", work=key.workflow_id, reason="timeout")
 
     def _deliver(self, connection: Any, work: WorkRow) -> None:
         now, key = self._clock(), work.key
@@ -147,7 +144,8 @@ class Admission:
             return None
         digest = input_digest([(row.instance_key, row.digest) for row in rows])
         now = self._clock()
-        revision, new = self._ledger.open_revision(study_key, digest, now, connection=connection)
+        anew = self._is_to_be_tried_again(connection, study_key)
+        revision, new = self._ledger.open_revision(study_key, digest, now, anew=anew, connection=connection)
         if not new:
             return None
         study = self._ledger.study(study_key, connection=connection)
@@ -160,6 +158,15 @@ class Admission:
             self._ledger.record_stage(key, "receive", received.total_seconds(), connection=connection)
             self._queue.enqueue_work(connection, key)
         return revision
+
+    def _is_to_be_tried_again(self, connection: Any, study_key: str) -> bool:
+        """Whether the latest revision was whole and failed by a fault: then the same input, sent again, is a new try."""
+        latest = self._ledger.latest_revision(study_key, connection=connection)
+        study = self._ledger.study(study_key, connection=connection)
+        if latest is None or latest.settled_at is None or study is None:
+            return False
+        states = {work.state for work in study.works if work.key.revision == latest.revision}
+        return WorkState.FAILED in states and states <= {WorkState.FAILED, WorkState.REFUSED}
 
     def _supersede(self, connection: Any, work: WorkRow) -> None:
         if work.state not in _UNTOUCHABLE:

@@ -131,7 +131,8 @@ class Completion:
             try:
                 again = min(again, self._apply(activity))
             except NodeError as error:
-                self._emit("completion.failed", level="error", study=activity.study_key, reason=error.code)
+                level = "debug" if error.code == "index-behind" else "error"
+                self._emit("completion.failed", level=level, study=activity.study_key, reason=error.code)
                 again = min(again, _AFTER_A_FAULT_SECONDS)
             except Exception as error:  # noqa: BLE001 - the border: the thread must outlive whatever happens
                 kind = type(error).__name__

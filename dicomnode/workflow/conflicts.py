@@ -38,10 +38,16 @@ class Conflicts:
     ) -> None:
         self._ledger = ledger
         self._spool = spool
-        self._reading = reading
+        self._decoder = Decoder(
+            timeout_seconds=reading.decode_timeout_seconds, memory_bytes=reading.decode_memory_bytes
+        )
         self._limits = limits
         self._clock = clock
         self._emit = emit
+
+    def close(self) -> None:
+        """End the decoding child."""
+        self._decoder.close()
 
     def resolve(self, row: InstanceRow) -> None:
         """Decide on a row that the index quarantined; never raises: the row stays in quarantine."""
@@ -60,10 +66,7 @@ class Conflicts:
         ]
         if not rivals:
             return
-        with Decoder(
-            timeout_seconds=self._reading.decode_timeout_seconds, memory_bytes=self._reading.decode_memory_bytes
-        ) as decoder:
-            sameness = compare(self._read(rivals[0]), self._read(row), decoder.pixels)
+        sameness = compare(self._read(rivals[0]), self._read(row), self._decoder.pixels)
         if sameness is Sameness.SAME:
             self._ledger.set_instance_state(row.study_key, row.address, InstanceState.DUPLICATE)
         elif sameness is Sameness.OTHER_HEADER:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -67,32 +68,46 @@ class Indexer:
         self._conflict = conflict
         self._emit = emit
         self._rows: queue.Queue[InstanceRow | None] = queue.Queue(capacity)
-        self._idle = threading.Condition()
-        self._open = 0
+        self._conflicts: queue.Queue[InstanceRow | None] = queue.Queue()
+        self._changed = threading.Condition()
+        self._open: Counter[str] = Counter()
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="indexer", daemon=True)
+        self._threads = (
+            threading.Thread(target=self._run, name="indexer", daemon=True),
+            threading.Thread(target=self._judge, name="conflicts", daemon=True),
+        )
 
     def begin(self) -> None:
-        """Start the thread."""
-        self._thread.start()
+        """Start the threads."""
+        for thread in self._threads:
+            thread.start()
 
     def end(self) -> None:
-        """Write what waits and stop."""
+        """Write what waits and stop; conflicts that are still open are decided at the next start."""
         self._ended.set()
         self._rows.put(None)
-        if self._thread.is_alive():
-            self._thread.join()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join()
 
     def add(self, row: InstanceRow) -> None:
         """Hand over a row; returns at once unless `capacity` rows wait."""
-        with self._idle:
-            self._open += 1
+        with self._changed:
+            self._open[row.study_key] += 1
         self._rows.put(row)
 
-    def flush(self, timeout: float = 60.0) -> bool:
-        """Wait until every row handed over so far is in the ledger; False when it took too long."""
-        with self._idle:
-            return self._idle.wait_for(lambda: self._open == 0, timeout)
+    def flush(self, study_key: str, timeout: float = 2.0) -> bool:
+        """Wait until the study's rows are in the ledger and its conflicts decided; False when it took too long."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._open[study_key], timeout)
+
+    def _close(self, rows: Sequence[InstanceRow]) -> None:
+        with self._changed:
+            for row in rows:
+                self._open[row.study_key] -= 1
+                if not self._open[row.study_key]:
+                    del self._open[row.study_key]
+            self._changed.notify_all()
 
     def _run(self) -> None:
         last = False
@@ -106,28 +121,36 @@ class Indexer:
                     break
                 row = self._rows.get()
             self._write(batch)
+        self._conflicts.put(None)
 
     def _write(self, batch: list[InstanceRow]) -> None:
-        while batch and not self._try(batch):
+        while batch:
+            recorded = self._try(batch)
+            if recorded is not None:
+                conflicting = [row for row in recorded if row.state is InstanceState.QUARANTINED]
+                self._close([row for row in recorded if row.state is not InstanceState.QUARANTINED])
+                for row in conflicting:
+                    self._conflicts.put(row)
+                return
             if self._ended.wait(1.0):  # the spool still holds them; the next start finds them
-                break
-        with self._idle:
-            self._open -= len(batch)
-            self._idle.notify_all()
+                self._close(batch)
+                return
 
-    def _try(self, batch: list[InstanceRow]) -> bool:
+    def _try(self, batch: list[InstanceRow]) -> tuple[InstanceRow, ...] | None:
         try:
-            recorded = self._index.record_instances(batch)
+            return self._index.record_instances(batch)
         except NodeError as error:
             self._emit("index.failed", level="error", reason=error.code, rows=len(batch))
-            return False
         except Exception as error:  # noqa: BLE001 - the border: the thread must outlive whatever happens
             self._emit("index.fault", level="error", kind=type(error).__name__, reason="internal", rows=len(batch))
-            return False
-        for row in recorded:
-            if row.state is InstanceState.QUARANTINED:
+        return None
+
+    def _judge(self) -> None:
+        """Decide conflicts one by one: decoding takes long, and nobody else's rows wait for it."""
+        while (row := self._conflicts.get()) is not None:
+            if not self._ended.is_set():
                 self._settle(row)
-        return True
+            self._close([row])
 
     def _settle(self, row: InstanceRow) -> None:
         try:

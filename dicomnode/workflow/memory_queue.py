@@ -63,6 +63,16 @@ class MemoryQueue:
         """Queue a work, once the caller's transaction is committed."""
         self._enqueue(connection, Entry(name=key.workflow_id, key=key, destination=None, attempt=0, due=0.0))
 
+    def revive_work(self, key: WorkKey) -> None:
+        """Queue a work that is not done, unless it is queued."""
+        if not any(entry.destination is None and entry.key == key for entry in self._waiting):
+            self._waiting.append(Entry(name=key.workflow_id, key=key, destination=None, attempt=0, due=0.0))
+
+    def forget(self, study_key: str) -> None:
+        """Delete all that is kept of a study."""
+        self._waiting = [entry for entry in self._waiting if entry.key.study_key != study_key]
+        self._known = {name for name in self._known if not name.startswith(study_key)}
+
     def enqueue_delivery(self, connection: Any, key: WorkKey, destination: str, attempt: int, delay: float) -> None:
         """Queue one try to deliver, once the caller's transaction is committed, not before `delay` seconds."""
         name = f"{key.workflow_id}-{destination}-{attempt}"

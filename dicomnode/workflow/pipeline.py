@@ -10,7 +10,7 @@ import json
 import logging
 from typing import Any, Final
 
-from dbos import DBOS, DBOSClient, EnqueueOptions
+from dbos import DBOS, DBOSClient, EnqueueOptions, WorkflowStatus
 from dbos._serialization import Serializer
 
 from dicomnode.storage.database import DatabaseEngine
@@ -23,6 +23,8 @@ _NAME: Final = "dicomnode"
 _WORK: Final = "work"
 _DELIVERY: Final = "delivery"
 _EXECUTOR: Final = "node"
+_AGAIN: Final = "-again-"
+_UNDER_WAY: Final = frozenset({"PENDING", "ENQUEUED", "DELAYED"})
 
 
 class JsonSerializer(Serializer):
@@ -132,6 +134,33 @@ class DurableQueue:
         """Queue a work in the caller's transaction."""
         self._enqueue(connection, _WORK, _WORK, key.workflow_id, (key.study_key, key.revision, key.model))
 
+    def revive_work(self, key: WorkKey) -> None:
+        """Queue a work again that a stop of the node ended half-way; nothing happens while it is queued or under way."""
+        prefix = f"{key.workflow_id}{_AGAIN}"
+        found = [
+            one
+            for one in self._workflows(key.workflow_id)
+            if one.workflow_id == key.workflow_id or one.workflow_id.startswith(prefix)
+        ]
+        if any(one.status in _UNDER_WAY for one in found):
+            return
+        name = f"{prefix}{len(found)}" if found else key.workflow_id
+        with self._engine.begin() as connection:
+            self._enqueue(connection, _WORK, _WORK, name, (key.study_key, key.revision, key.model))
+
+    def forget(self, study_key: str) -> None:
+        """Delete all that DBOS keeps of a study's works and deliveries."""
+        if names := [one.workflow_id for one in self._workflows(study_key)]:
+            self._launched().delete_workflows(names)
+
+    def _workflows(self, prefix: str) -> list[WorkflowStatus]:
+        return self._launched().list_workflows(workflow_id_prefix=prefix, load_input=False, load_output=False)
+
+    def _launched(self) -> DBOSClient:
+        if self._client is None:
+            raise RuntimeError("the queue is not launched")
+        return self._client
+
     def enqueue_delivery(self, connection: Any, key: WorkKey, destination: str, attempt: int, delay: float) -> None:
         """Queue one try to deliver in the caller's transaction, not before `delay` seconds."""
         arguments = (key.study_key, key.revision, key.model, destination, attempt)
@@ -148,8 +177,7 @@ class DurableQueue:
         *,
         delay: float = 0,
     ) -> None:
-        if self._client is None:
-            raise RuntimeError("the queue is not launched")
+        client = self._launched()
         options: EnqueueOptions = {
             "workflow_name": workflow,
             "queue_name": queue,
@@ -158,4 +186,4 @@ class DurableQueue:
         }
         if delay > 0:
             options["delay_seconds"] = delay
-        self._client.enqueue_in_transaction(connection, options, *arguments)
+        client.enqueue_in_transaction(connection, options, *arguments)

@@ -24,6 +24,14 @@ class Queue(Protocol):
         """Queue the work of one model on one revision; the same key again changes nothing."""
         ...
 
+    def revive_work(self, key: WorkKey) -> None:
+        """Queue a work that is not done, unless it is queued or under way: a stop may have ended it half-way."""
+        ...
+
+    def forget(self, study_key: str) -> None:
+        """Delete all that is kept of a study's works and deliveries."""
+        ...
+
     def enqueue_delivery(self, connection: Any, key: WorkKey, destination: str, attempt: int, delay: float) -> None:
         """Queue one try to deliver, not before `delay` seconds; the same attempt again changes nothing."""
         ...

@@ -108,9 +108,10 @@ class Reception:
             digest=hashlib.sha256(encoded).hexdigest(),
             length=len(encoded),
         )
-        address = self._spool.append(study_key, metadata, encoded)
-        self._indexer.add(row_of(self._key, study_key, address, metadata))
-        self._activity.received(study_key, received.peer.association_id, self._monotonic())
+        with self._activity.arriving(study_key):
+            address = self._spool.append(study_key, metadata, encoded)
+            self._indexer.add(row_of(self._key, study_key, address, metadata))
+            self._activity.received(study_key, received.peer.association_id, self._monotonic())
 
     def closed(self, peer: Peer, *, aborted: bool) -> None:
         """An association ended; what was acknowledged stays, however it ended."""

@@ -76,9 +76,8 @@ class Recovery:
             self._judge(study_key)
             self._activity.remembered(study_key, now)  # while the node was deaf, its senders were not silent
         waiting = (WorkState.QUEUED, WorkState.PREPARING, WorkState.INFERRING, WorkState.ENCODING)
-        with self._ledger.transaction() as connection:
-            for work in self._ledger.works(waiting, connection=connection):
-                self._queue.enqueue_work(connection, work.key)
+        for work in self._ledger.works(waiting):
+            self._queue.revive_work(work.key)
 
     def _judge(self, study_key: str) -> None:
         """Decide on instances that a crash left between their row and the decision on it."""

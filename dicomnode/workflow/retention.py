@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Callable
+from datetime import datetime, timedelta
 
 from dicomnode.config import RetentionSection
 from dicomnode.errors import NodeError
@@ -12,6 +13,7 @@ from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.objects import Objects
 from dicomnode.storage.spool import Spool
 from dicomnode.study import FINAL_STATES
+from dicomnode.workflow.activity import ActivityTable
 from dicomnode.workflow.ports import Clock
 
 
@@ -22,6 +24,10 @@ class Retention:
     ----------
     ledger, spool, objects, keys
         Where a study's data and keys are.
+    activity
+        Keeps new instances of a study waiting while it is shredded.
+    forget
+        Deletes what the durable queue keeps of a study.
     settings
         Days.
     clock, emit
@@ -35,6 +41,8 @@ class Retention:
         objects: Objects,
         keys: DataKeys,
         *,
+        activity: ActivityTable,
+        forget: Callable[[str], None],
         settings: RetentionSection,
         clock: Clock,
         emit: Emit,
@@ -43,6 +51,8 @@ class Retention:
         self._spool = spool
         self._objects = objects
         self._keys = keys
+        self._activity = activity
+        self._forget = forget
         self._settings = settings
         self._clock = clock
         self._emit = emit
@@ -50,21 +60,28 @@ class Retention:
     def sweep(self) -> int:
         """Shred every expired study whose work has ended; returns how many."""
         shredded = 0
-        for study_key in self._ledger.expired(self._clock() - timedelta(days=self._settings.days)):
-            study = self._ledger.study(study_key)
-            if study is None or any(work.state not in FINAL_STATES for work in study.works):
-                continue
+        for study_key in self._ledger.expired(self._limit()):
             try:
-                self._shred(study_key)
+                shredded += self._shred(study_key)
             except NodeError as error:
                 self._emit("retention.failed", level="error", study=study_key, reason=error.code)
-                continue
-            shredded += 1
         return shredded
 
-    def _shred(self, study_key: str) -> None:
-        self._spool.purge(study_key)  # before the keys: an open segment holds its own
-        self._keys.shred(study_key)
-        self._objects.purge(study_key)
-        self._ledger.purge_study(study_key)
+    def _limit(self) -> datetime:
+        return self._clock() - timedelta(days=self._settings.days)
+
+    def _shred(self, study_key: str) -> bool:
+        """Shred one study, unless anything of it is under way or came in since the list was made."""
+        with self._activity.closed(study_key) as closed:
+            study = self._ledger.study(study_key)
+            if not closed or study is None or study.last_received_at >= self._limit():
+                return False
+            if any(work.state not in FINAL_STATES for work in study.works):
+                return False
+            self._spool.purge(study_key)  # before the keys: an open segment holds its own
+            self._keys.shred(study_key)
+            self._objects.purge(study_key)
+            self._forget(study_key)
+            self._ledger.purge_study(study_key)
         self._emit("study.shredded", study=study_key)
+        return True

@@ -26,7 +26,15 @@ class Sameness(Enum):
 
 #: Attributes that tell how pixels are encoded, not what they are (PS3.3 C.7.6.3), and what senders rewrite.
 _ENCODING: Final = frozenset(
-    {"PixelData", "PhotometricInterpretation", "PlanarConfiguration", "DataSetTrailingPadding"}
+    {
+        "PixelData",
+        "PhotometricInterpretation",
+        "PlanarConfiguration",
+        "DataSetTrailingPadding",
+        "DerivationDescription",
+        "DerivationCodeSequence",
+        "LossyImageCompression",
+    }
 )
 
 

@@ -114,8 +114,27 @@ def _survey_one(series_key: str, members: list[Header], rule: InputRule) -> Surv
 
 
 def patient_of(dataset: Dataset) -> tuple[str, str]:
-    """Patient ID and its issuer: what must be equal within a study."""
-    return _text(dataset, "PatientID").strip(), _text(dataset, "IssuerOfPatientID").strip()
+    """Patient ID and what qualifies it: what must be equal within a study.
+
+    Returns
+    -------
+    tuple of str
+        Patient ID (0010,0020) and its issuer. Where the id is empty: an empty string, and issuer, name, birth date
+        and sex in one text (empty where there is none of them). With an id the name says nothing: scanners of one
+        hospital spell it differently.
+    """
+    patient_id, issuer = (_text(dataset, keyword).strip() for keyword in ("PatientID", "IssuerOfPatientID"))
+    if patient_id:
+        return patient_id, issuer
+    name = _plain_name(str(dataset.get("PatientName") or ""))
+    known = (issuer, name, _text(dataset, "PatientBirthDate").strip(), _text(dataset, "PatientSex").strip().upper())
+    return "", "\\".join(known) if any(known) else ""
+
+
+def _plain_name(name: str) -> str:
+    """A name without what its spelling may vary in (PS3.5 6.2.1): case, padding, empty trailing parts."""
+    groups = ("^".join(part.strip() for part in group.split("^")).rstrip("^ ") for group in name.split("="))
+    return "=".join(groups).rstrip("=").casefold()
 
 
 def image_type(dataset: Dataset) -> tuple[str, ...]:

@@ -50,8 +50,10 @@ _ORDER: Final = (
     WorkState.DELIVERING,
     WorkState.DONE,
 )
-_TRIES: Final = 3
+#: How often a stage is tried that storage failed: what people mend by making space, for about half an hour.
+_TRIES: Final = {"storage-full": 64, "ledger-failed": 64, "storage-failed": 3}
 _PAUSE_SECONDS: Final = 2.0
+_LONGEST_PAUSE_SECONDS: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +85,7 @@ class Stages:
     released
         Called with a study key when its results are ready.
     pause
-        Waits some seconds before a stage is tried again; returns early when the node ends.
+        Waits some seconds before a stage is tried again; returns True, and early, when the node ends.
     report
         Told of an exception that nobody foresaw.
     """
@@ -94,7 +96,7 @@ class Stages:
         tree: Config,
         *,
         released: Callable[[str], None],
-        pause: Callable[[float], object],
+        pause: Callable[[float], bool],
         report: Callable[[str, BaseException], None],
         clock: Clock,
         monotonic: Monotonic,
@@ -110,6 +112,7 @@ class Stages:
         self._monotonic = monotonic
         self._emit = emit
         self._latest: tuple[WorkKey, Analysis] | None = None
+        self._running: dict[WorkKey, float] = {}
 
     def run(self, stage: str, key: WorkKey) -> bool:
         """Run one stage; whether the next may follow. Never raises: what went wrong is the work's state."""
@@ -123,15 +126,25 @@ class Stages:
         return False
 
     def _run(self, stage: str, key: WorkKey) -> bool:
-        for left in reversed(range(_TRIES)):
+        tried = 0
+        while True:
+            self._running[key] = self._monotonic()
             try:
                 return self._once(stage, key)
             except StorageError as error:
-                if not (left and error.retryable):
+                tried += 1
+                if tried >= _TRIES.get(error.code, 1):
                     raise
                 self._emit("stage.again", level="warning", work=key.workflow_id, stage=stage, reason=error.code)
-                self._pause(_PAUSE_SECONDS)
-        raise NodeError("internal", stage=stage)
+            finally:
+                del self._running[key]
+            if self._pause(min(_PAUSE_SECONDS * tried, _LONGEST_PAUSE_SECONDS)):
+                return False  # the node ends; the next start takes the work up in the state that it has
+
+    def overdue(self, seconds: float) -> tuple[WorkKey, ...]:
+        """Works with a stage that has been running for longer than `seconds`."""
+        now = self._monotonic()
+        return tuple(key for key, began in tuple(self._running.items()) if now - began > seconds)
 
     def _once(self, stage: str, key: WorkKey) -> bool:
         work = self._rooms.ledger.work(key)

@@ -5,8 +5,6 @@ The time for which the node was down counted as the sender's silence.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -31,12 +29,8 @@ class OneOpenStudy:
     def instances(self, study_key: str, state: Any) -> tuple[Any, ...]:
         return ()
 
-    def works(self, states: Any, *, connection: Any) -> tuple[Any, ...]:
+    def works(self, states: Any) -> tuple[Any, ...]:
         return ()
-
-    @contextlib.contextmanager
-    def transaction(self) -> Iterator[None]:
-        yield
 
 
 def test_the_quiet_time_begins_anew_at_a_start() -> None:

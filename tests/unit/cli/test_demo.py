@@ -154,7 +154,8 @@ def test_a_folder_without_images_is_no_study(tmp_path: Path) -> None:
     stray = tmp_path / "stray.txt"
     stray.write_text("no DICOM")
     assert demo._images(tmp_path) == [stray]
-    with pytest.raises(ConfigError, match="source-not-found"):
+    assert demo._images(stray) == [stray]
+    with pytest.raises(ConfigError, match="source-unreadable"):
         demo._study_uid([stray])
     (image,) = tiny_series()[:1]
     assert demo._study_uid([stray, *write(tmp_path, image)]) == str(image.StudyInstanceUID)
@@ -357,7 +358,7 @@ def test_the_demos_node_is_a_process_of_its_own_that_is_ended(
     with demo._node(tmp_path, Pacs(), screen.console) as (tree, port):  # type: ignore[arg-type]
         assert tree.node.state == tmp_path / "node"
         (process,) = machine.made
-        assert process.command[1:4] == ["-m", "dicomnode", "serve"]
+        assert process.command[1:5] == ["-P", "-m", "dicomnode", "serve"]
         assert str(port) in process.command
         assert "ORTHANC@127.0.0.1:4242" in process.command
         process.stuck = True
@@ -389,8 +390,10 @@ def test_the_demo_is_one_study_all_the_way(screen: Screen, tmp_path: Path, monke
     monkeypatch.setattr(demo, "_wait", lambda *_: ends.pop(0))
     monkeypatch.setattr(demo, "_show_results", lambda pacs, uid, folder, console: calls.append(uid))
     monkeypatch.setattr(demo, "chest_phantom", lambda generator: _small())
-    (tmp_path / "demo" / "study").mkdir(parents=True)
+    demo.run_demo(None, tmp_path / "demo", screen.console)
     (tmp_path / "demo" / "study" / "old.dcm").write_bytes(b"")
+    calls.clear()
+    ends.insert(0, WORK)
     demo.run_demo(None, tmp_path / "demo", screen.console)
     assert calls == ["4 4711", "1.2.3"]
     assert "Done in" in screen.text
@@ -435,3 +438,17 @@ def test_an_orthanc_that_does_not_come_up_or_answer_is_told(
     with pytest.raises(PeerError, match="peer-unreachable"), demo_pacs.Orthanc("Orthanc", tmp_path):
         pass
     assert machine.made[-1].signals == [15]
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_the_demo_removes_nothing_that_it_did_not_make(screen: Screen, tmp_path: Path, *, inside: bool) -> None:
+    own = tmp_path / "precious" / "study"
+    own.mkdir(parents=True)
+    write(own, *tiny_series()[:2])
+    with pytest.raises(ConfigError, match="output-not-empty"):
+        demo.run_demo(own if inside else None, tmp_path / "precious", screen.console)
+    assert len(list(own.iterdir())) == 2
+    (tmp_path / "precious" / demo._MARKER).write_text("")
+    with pytest.raises(ConfigError, match="output-not-empty"):
+        demo.run_demo(own, tmp_path / "precious", screen.console)
+    assert len(list(own.iterdir())) == 2

@@ -99,7 +99,7 @@ def test_every_error_is_told_in_one_go(tree_of: MakeTree, peer: type[Peer]) -> N
 def test_a_state_folder_that_cannot_be_written(tree_of: MakeTree, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     (error,) = examine(tree_of(), {}).errors
-    assert "cannot be written by this user" in error
+    assert "no folder can be made or written" in error
 
 
 def test_keys_that_are_gone_are_an_error_and_not_made_anew(tree_of: MakeTree) -> None:

@@ -21,6 +21,7 @@ class World:
         self.ledger = ledger
         self.time = time
         self.caught_up = True
+        self.overdue: tuple[WorkKey, ...] = ()
         self.closed: list[str] = []
         self.queue = MemoryQueue(
             run_stage=lambda stage, key: True, run_delivery=lambda *_: None, monotonic=time.monotonic
@@ -34,8 +35,8 @@ class World:
             models=models,
             sop_classes=("1.2.840.10008.5.1.4.1.1.2",),
             destinations=destinations,
-            deadline_seconds=3600,
-            flush=lambda: self.caught_up,
+            overdue=lambda: self.overdue,
+            flush=lambda study_key: self.caught_up,
             close_segments=self.closed.append,
             clock=self.time.now,
             emit=self.events,
@@ -91,7 +92,7 @@ def test_nothing_starts_before_the_index_has_caught_up(world: World) -> None:
 def test_nothing_settles_before_the_index_has_caught_up(world: World) -> None:
     world.receive(0)
     world.caught_up = False
-    with pytest.raises(StorageError, match="ledger-failed"):
+    with pytest.raises(StorageError, match="index-behind"):
         world.admission().settle(STUDY)
     assert world.ledger.latest_revision(STUDY) is None
     assert world.closed == []
@@ -256,13 +257,33 @@ def test_reconciling_ends_what_is_past_its_deadline(world: World, state: WorkSta
     admission.start(STUDY)
     if state is not WorkState.QUEUED:
         world.advance(to=state)
-    world.time.forward(3600)
+    world.time.forward(36_000)
     admission.reconcile()
     assert world.work().state is state
-    world.time.forward(1)
+    world.overdue = (WORK,)
     admission.reconcile()
     assert (world.work().state, world.work().reason) == (WorkState.FAILED, "timeout")
     assert world.events.facts("work.failed") == [{"work": WORK.workflow_id, "reason": "timeout"}]
+
+
+@pytest.mark.parametrize("end", [WorkState.FAILED, WorkState.REFUSED])
+def test_a_whole_study_that_a_fault_ended_is_tried_again_when_it_is_sent_again(world: World, end: WorkState) -> None:
+    world.receive(0)
+    admission = world.admission()
+    admission.settle(STUDY)
+    world.ledger.set_work_state(WORK, end, at=world.time.now(), reason="storage-full")
+    admission.settle(STUDY)
+    again = [] if end is WorkState.REFUSED else [second().workflow_id]
+    assert world.queued == [WORK.workflow_id, *again]
+
+
+def test_a_fault_before_the_study_is_whole_is_not_tried_again_at_once(world: World) -> None:
+    world.receive(0)
+    admission = world.admission()
+    admission.start(STUDY)
+    world.ledger.set_work_state(WORK, WorkState.FAILED, at=world.time.now(), reason="timeout")
+    admission.start(STUDY)
+    assert world.queued == [WORK.workflow_id]
 
 
 def test_what_no_model_looks_at_opens_no_revision(world: World) -> None:

@@ -1,22 +1,30 @@
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
+from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import pytest
 from pydicom import Dataset
 
-from dicomnode.config import Config
+from dicomnode.config import Config, ResultsSection
 from dicomnode.deidentification.apply import Deidentifier
 from dicomnode.deidentification.policy import AI
 from dicomnode.deidentification.pseudonyms import Pseudonyms
 from dicomnode.encoded import Limits, read_dataset
 from dicomnode.errors import ModelError, StudyError
 from dicomnode.findings import Findings
+from dicomnode.identity import SourceIdentity
 from dicomnode.inference import standin
-from dicomnode.results.encode import KeyImage
+from dicomnode.inference.engine import EngineInfo
+from dicomnode.results import checks
+from dicomnode.results.context import ResultContext
+from dicomnode.results.encode import KeyImage, ResultInput
 from dicomnode.study import ResultRole
+from dicomnode.workflow import analysis as module
 from dicomnode.workflow.analysis import Analysis, Analyst, Copied, contours_of, copy_series, picture_of, unpack_labels
 from tests.unit.workflow.samples import EXPLICIT, KEY, encoded, tiny_series
 
@@ -27,11 +35,11 @@ def deidentifier() -> Deidentifier:
     return Deidentifier(AI, Pseudonyms(KEY, project="tests", default_issuer="", maximum_date_shift_days=3650))
 
 
-def analyst(tree: Config | None = None) -> Analyst:
+def analyst(tree: Config | None = None, engine: type[standin.StandInEngine] = standin.StandInEngine) -> Analyst:
     package = standin.package()
     return Analyst(
         package,
-        standin.StandInEngine(package.manifest),
+        engine(package.manifest),
         deidentifier(),
         tree=tree or Config(),
         derivation_key=KEY,
@@ -138,3 +146,130 @@ def test_a_closed_engine_fails_with_a_code(copied: Copied) -> None:
     closed.close()
     with pytest.raises(ModelError, match="inference-failed"):
         closed.analyse(deepcopy(copied.datasets))
+
+
+def minted(what: Analysis, copied: Copied, patch: pytest.MonkeyPatch, changed: Analyst, digest: str) -> set[str]:
+    """Every kind of UID that results get, without making them."""
+    contexts: list[ResultContext] = []
+
+    def remember(given: ResultInput, context: ResultContext, identity: SourceIdentity) -> tuple[()]:
+        contexts.append(context)
+        return ()
+
+    patch.setattr(module, "encode_results", remember)
+    picture = KeyImage(rgb=np.zeros((64, 64, 3), np.uint8), slices=(4,))
+    changed.encode(what, picture, identity=copied.identity, input_digest=digest)
+    (context,) = contexts
+    objects = {uid for role in ResultRole for uid in (context.object_uid(role), context.series_uid(role))}
+    return objects | {context.tracking_uid((1,)), context.tracking_uid((1, 2)), context.mint("any", "part")}
+
+
+class Engine(standin.StandInEngine):
+    """The stand-in under another name, version, precision or number of threads."""
+
+    changes: Mapping[str, Any] = {}
+
+    @property
+    def info(self) -> EngineInfo:
+        """Which engine."""
+        return replace(super().info, **self.changes)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"name": "other"}, {"version": "0.0.1"}, {"precision": "fp16"}, {"threads": 7}], ids=str
+)
+def test_another_engine_mints_other_uids(
+    analysis: Analysis, copied: Copied, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+) -> None:
+    first = minted(analysis, copied, monkeypatch, analyst(engine=Engine), "d" * 64)
+    monkeypatch.setattr(Engine, "changes", changes)
+    assert minted(analysis, copied, monkeypatch, analyst(engine=Engine), "d" * 64).isdisjoint(first)
+
+
+def test_another_model_mints_other_uids(analysis: Analysis, copied: Copied, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = minted(analysis, copied, monkeypatch, analyst(), "d" * 64)
+    algorithm = replace(analysis.findings.algorithm, digest="0" * 64)
+    other = replace(analysis, findings=replace(analysis.findings, algorithm=algorithm))
+    assert minted(other, copied, monkeypatch, analyst(), "d" * 64).isdisjoint(first)
+
+
+def test_another_input_mints_other_uids(analysis: Analysis, copied: Copied, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = minted(analysis, copied, monkeypatch, analyst(), "d" * 64)
+    assert len(first) == 2 * len(ResultRole) + 3
+    assert minted(analysis, copied, monkeypatch, analyst(), "d" * 64) == first
+    assert minted(analysis, copied, monkeypatch, analyst(), "e" * 64).isdisjoint(first)
+
+
+@pytest.mark.parametrize(("name", "value"), [("__version__", "9.9.9"), ("_GENERATION", "other")])
+def test_another_software_mints_other_uids(
+    *, analysis: Analysis, copied: Copied, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    first = minted(analysis, copied, monkeypatch, analyst(), "d" * 64)
+    monkeypatch.setattr(module, name, value)
+    assert minted(analysis, copied, monkeypatch, analyst(), "d" * 64).isdisjoint(first)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"node": {"station_name": "OTHER"}},
+        {"node": {"institution_name": "Other"}},
+        *({"results": {name: 8000}} for name in ResultsSection.model_fields),
+    ],
+    ids=str,
+)
+def test_a_setting_that_changes_results_mints_other_uids(
+    analysis: Analysis, copied: Copied, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
+) -> None:
+    first = minted(analysis, copied, monkeypatch, analyst(), "d" * 64)
+    tree = Config.model_validate(settings)
+    assert minted(analysis, copied, monkeypatch, analyst(tree), "d" * 64).isdisjoint(first)
+
+
+def test_a_setting_that_changes_no_result_mints_the_same_uids(
+    analysis: Analysis, copied: Copied, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = minted(analysis, copied, monkeypatch, analyst(), "d" * 64)
+    tree = Config.model_validate({"listen": {"port": 11113}, "completion": {"quiet_seconds": 7}})
+    assert minted(analysis, copied, monkeypatch, analyst(tree), "d" * 64) == first
+
+
+def outlines_of(report: Dataset) -> list[tuple[str, list[float]]]:
+    """Original that each outline of a report lies on, and its polyline."""
+    found = []
+    for item in _items(report):
+        if item.ValueType == "SCOORD":
+            (image,) = item.ContentSequence
+            found.append((str(image.ReferencedSOPSequence[0].ReferencedSOPInstanceUID), list(item.GraphicData)))
+    return found
+
+
+def _items(item: Dataset) -> Iterator[Dataset]:
+    for child in item.get("ContentSequence", ()):
+        yield child
+        yield from _items(child)
+
+
+def test_the_reports_outlines_lie_on_the_slices_with_the_largest_areas(analysis: Analysis, copied: Copied) -> None:
+    picture = KeyImage(rgb=np.zeros((64, 64, 3), np.uint8), slices=(4,))
+    made = analyst().encode(analysis, picture, identity=copied.identity, input_digest="d" * 64)
+    (report,) = [checks.decode(one.encoded) for one in made if one.role is ResultRole.REPORT]
+    outlines = outlines_of(report)
+    originals = {str(one.SOPInstanceUID): float(one.ImagePositionPatient[2]) for one in tiny_series()}
+    heights = sorted(originals.values())
+    ours = analysis.labels if analysis.sources[0].ImagePositionPatient[2] == heights[0] else analysis.labels[::-1]
+    wanted = set()
+    for number in (1, 2):
+        areas = (ours == number).sum(axis=(1, 2))
+        index = int(areas.argmax())
+        assert (areas == areas[index]).sum() == 1, "one slice is the largest"
+        wanted.add((heights[index], number))
+    assert {originals[uid] for uid, _ in outlines} == {height for height, _ in wanted}
+    for uid, data in outlines:
+        columns, rows = np.array(data).reshape(-1, 2).T
+        column, row = int(columns.mean()), int(rows.mean())
+        mask = ours[heights.index(originals[uid])]
+        number = mask[row, column]
+        assert (originals[uid], number) in wanted
+        area = abs(np.sum(columns[:-1] * rows[1:] - columns[1:] * rows[:-1])) / 2
+        assert area == pytest.approx(np.count_nonzero(mask == number), abs=OUTLINE_TOLERANCE)

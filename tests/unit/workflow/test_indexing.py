@@ -9,7 +9,7 @@ import pytest
 from dicomnode.errors import StorageError
 from dicomnode.study import InstanceRow, InstanceState
 from dicomnode.workflow.indexing import Indexer, row_of
-from tests.unit.workflow.samples import KEY, STUDY, Events, encoded, metadata, row, tiny_series
+from tests.unit.workflow.samples import KEY, OTHER_STUDY, STUDY, Events, encoded, metadata, row, tiny_series
 
 
 class Index:
@@ -70,7 +70,7 @@ def test_rows_go_in_their_order_and_conflicts_are_told(index: Index, events: Eve
     for number in range(5):
         indexer.add(row(number))
     indexer.begin()
-    assert indexer.flush(10)
+    assert indexer.flush(STUDY, 10)
     indexer.end()
     assert index.rows == [row(number) for number in range(5)]
     assert [one.instance_key for one in conflicts] == [row(2).instance_key]
@@ -81,18 +81,19 @@ def test_what_waits_is_written_in_batches(index: Index, events: Events) -> None:
     for number in range(1100):
         indexer.add(row(number))
     indexer.begin()
-    assert indexer.flush(10)
+    assert indexer.flush(STUDY, 10)
     assert [len(batch) for batch in index.batches] == [500, 500, 100]
     indexer.end()
 
 
 def test_a_flush_that_takes_too_long_says_so(index: Index, events: Events) -> None:
     indexer, _ = indexer_of(index, events)
-    assert indexer.flush(0)
+    assert indexer.flush(STUDY, 0)
     indexer.add(row(0))
-    assert not indexer.flush(0)
+    assert not indexer.flush(STUDY, 0)
+    assert indexer.flush(OTHER_STUDY, 0)  # nobody waits for another study's rows
     indexer.begin()
-    assert indexer.flush(10)
+    assert indexer.flush(STUDY, 10)
     indexer.end()
 
 
@@ -115,7 +116,7 @@ def test_a_full_queue_makes_the_sender_wait(index: Index, events: Events) -> Non
     index.gate.set()
     assert handed_over.wait(10)
     sender.join()
-    assert indexer.flush(10)
+    assert indexer.flush(STUDY, 10)
     indexer.end()
     assert index.rows == [row(0), row(1), row(2)]
 
@@ -137,7 +138,7 @@ def test_a_ledger_that_recovers_gets_every_row(
     index.failures = 2
     indexer.add(row(0))
     indexer.begin()
-    assert indexer.flush(10)
+    assert indexer.flush(STUDY, 10)
     assert index.rows == [row(0)]
     assert waits == [1.0, 1.0]
     assert [(name, facts["reason"]) for name, _, facts in events.seen] == [told] * 2
@@ -153,7 +154,7 @@ def test_an_end_does_not_wait_for_a_ledger_that_stays_broken(index: Index, event
     assert index.failed.wait(10)
     indexer.end()
     assert index.rows == []
-    assert indexer.flush(0), "the spool still holds them"
+    assert indexer.flush(STUDY, 0), "the spool still holds them"
 
 
 def test_an_end_writes_what_waits(index: Index, events: Events) -> None:

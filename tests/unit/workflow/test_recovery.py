@@ -97,7 +97,7 @@ def test_what_was_open_waits_anew_and_what_was_queued_is_queued(world: World, ti
     for study_key in (STUDY, OTHER_STUDY):
         world.ledger.open_revision(study_key, "digest", time.now())
     world.ledger.create_work(WORK, "digest", time.now())
-    time.forward(60)
+    time.forward(-600)  # the clock was set back: that hides nothing
     world.ledger.settle(OTHER_STUDY, 1, time.now())
     world.recovery.resume()
     world.recovery.resume()

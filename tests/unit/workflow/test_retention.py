@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import threading
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.objects import Objects
 from dicomnode.storage.spool import Spool
 from dicomnode.study import Purpose, WorkKey, WorkState, World
+from dicomnode.workflow.activity import ActivityTable
 from dicomnode.workflow.indexing import row_of
 from dicomnode.workflow.retention import Retention
 from tests.unit.workflow.samples import KEY, MODEL, Events, Time, encoded, metadata, study_key_of, tiny_series
@@ -23,8 +27,18 @@ class Bench:
         self, *, ledger: Ledger, spool: Spool, objects: Objects, keys: DataKeys, time: Time, events: Events
     ) -> None:
         self.ledger, self.spool, self.objects, self.keys, self.time = ledger, spool, objects, keys, time
+        self.activity = ActivityTable()
+        self.forgotten: list[str] = []
         self.retention = Retention(
-            ledger, spool, objects, keys, settings=RetentionSection(days=30), clock=time.now, emit=events
+            ledger,
+            spool,
+            objects,
+            keys,
+            activity=self.activity,
+            forget=self.forgotten.append,
+            settings=RetentionSection(days=30),
+            clock=time.now,
+            emit=events,
         )
 
     def study(self, seed: str, *states: WorkState) -> str:
@@ -60,6 +74,7 @@ def test_a_finished_study_is_shredded_when_its_time_has_come(bench: Bench, event
         bench.keys.get(key, World.IDENTITY)
     assert [path for path in tmp_path.rglob("*") if key in path.name] == []
     assert events.facts("study.shredded") == [{"study": key}]
+    assert bench.forgotten == [key]
     assert bench.retention.sweep() == 0
 
 
@@ -92,3 +107,52 @@ def test_a_study_that_cannot_be_shredded_hinders_no_other_and_is_tried_again(
     monkeypatch.undo()
     assert bench.retention.sweep() == 1
     assert bench.ledger.study(bad) is None
+
+
+def test_a_study_of_which_something_is_under_way_stays(bench: Bench) -> None:
+    key = bench.study("one", WorkState.REFUSED)
+    bench.time.forward(31 * DAY)
+    with bench.activity.arriving(key):
+        assert bench.retention.sweep() == 0
+    bench.activity.received(key, "association", 0.0)
+    assert bench.retention.sweep() == 0
+    bench.activity.ended("association", 1.0)
+    bench.activity.forget(key, 1.0)
+    assert bench.retention.sweep() == 1
+
+
+def test_an_image_that_came_after_the_list_was_made_saves_its_study(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = bench.study("one", WorkState.REFUSED)
+    bench.time.forward(31 * DAY)
+    expired = bench.ledger.expired
+
+    def then_one_comes(before: datetime) -> tuple[str, ...]:
+        found = expired(before)
+        image = tiny_series(seed="one")[1]
+        data = encoded(image)
+        about = replace(metadata(image, data), received_at=bench.time.now())
+        bench.ledger.record_instances([row_of(KEY, key, bench.spool.append(key, about, data), about)])
+        return found
+
+    monkeypatch.setattr(bench.ledger, "expired", then_one_comes)
+    assert bench.retention.sweep() == 0
+    assert len(bench.ledger.instances(key)) == 2
+
+
+def test_an_image_that_comes_while_a_study_is_shredded_waits_for_keys_of_its_own(bench: Bench) -> None:
+    key = bench.study("one", WorkState.REFUSED)
+    entered = threading.Event()
+
+    def arrive() -> None:
+        with bench.activity.arriving(key):
+            entered.set()
+
+    with bench.activity.closed(key) as free:
+        assert free
+        thread = threading.Thread(target=arrive)
+        thread.start()
+        assert not entered.wait(0.05)
+    assert entered.wait(10)
+    thread.join()

@@ -80,6 +80,7 @@ class Bench:
         self.ledger, self.time, self.events = ledger, time, events
         self.released: list[str] = []
         self.pauses: list[float] = []
+        self.ends = False
         self.reported: list[tuple[str, BaseException]] = []
         self.key = WorkKey(study_key="", revision=1, model=MODEL)
 
@@ -89,12 +90,16 @@ class Bench:
             rooms or self.rooms,
             TREE,
             released=self.released.append,
-            pause=self.pauses.append,
+            pause=self.pause,
             report=lambda stage, error: self.reported.append((stage, error)),
             clock=self.time.now,
             monotonic=self.time.monotonic,
             emit=self.events,
         )
+
+    def pause(self, seconds: float) -> bool:
+        self.pauses.append(seconds)
+        return self.ends
 
     def receive(self, images: list[Dataset], *, revision: int = 1, broken: bytes | None = None) -> WorkKey:
         """Images of one study, and a queued work on them."""
@@ -344,8 +349,33 @@ def test_a_disk_that_fails_twice_is_waited_for(bench: Bench, images: list[Datase
     key = bench.receive(images)
     objects: Any = Failing(bench.rooms.objects, "put", [StorageError("storage-full")] * 2)
     assert bench.stages(replace(bench.rooms, objects=objects)).run("prepare", key)
-    assert bench.pauses == [2.0, 2.0]
+    assert bench.pauses == [2.0, 4.0]
     assert bench.events.names.count("stage.again") == 2
+
+
+def test_a_node_that_ends_leaves_the_work_for_its_next_start(bench: Bench, images: list[Dataset]) -> None:
+    key = bench.receive(images)
+    bench.ends = True
+    objects: Any = Failing(bench.rooms.objects, "put", [StorageError("storage-full")])
+    assert not bench.stages(replace(bench.rooms, objects=objects)).run("prepare", key)
+    assert bench.work().state is WorkState.PREPARING
+    assert bench.pauses == [2.0]
+
+
+def test_a_stage_that_does_not_end_is_overdue(bench: Bench, images: list[Dataset]) -> None:
+    key = bench.receive(images)
+    seen: list[tuple[WorkKey, ...]] = []
+    stages = bench.stages()
+
+    def slow(*_: Any) -> bool:
+        bench.time.forward(100)
+        seen.extend([stages.overdue(100), stages.overdue(99)])
+        return True
+
+    stages._prepare = slow  # type: ignore[method-assign]
+    assert stages.run("prepare", key)
+    assert seen == [(), (key,)]
+    assert stages.overdue(0) == ()
 
 
 def test_a_disk_that_stays_broken_fails_the_work(bench: Bench, images: list[Dataset]) -> None:
@@ -366,7 +396,7 @@ def test_a_key_that_is_gone_is_not_waited_for(bench: Bench, images: list[Dataset
 
 def test_a_ledger_that_cannot_take_the_end_is_told_and_raises_nothing(bench: Bench, images: list[Dataset]) -> None:
     key = bench.receive(images)
-    ledger: Any = Failing(bench.ledger, "work", [StorageError("ledger-failed")] * 4)
+    ledger: Any = Failing(bench.ledger, "work", [StorageError("ledger-failed")] * 65)
     assert not bench.stages(replace(bench.rooms, ledger=ledger)).run("prepare", key)
     assert bench.events.names[-2:] == ["ledger.failed", "work.failed"]
     assert bench.work().state is WorkState.QUEUED

@@ -77,6 +77,7 @@ def _create_works() -> None:
         sa.Column("input_digest", sa.String(length=64), nullable=False),
         sa.Column("opened_at", sa.BigInteger(), nullable=False),
         sa.Column("settled_at", sa.BigInteger(), nullable=True),
+        sa.Column("records", sa.Integer(), nullable=True),
         sa.ForeignKeyConstraint(["study_key"], ["node_study.study_key"], name=op.f("fk_node_revision_node_study")),
         sa.PrimaryKeyConstraint("study_key", "revision", name=op.f("pk_node_revision")),
     )
