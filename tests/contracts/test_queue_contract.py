@@ -6,6 +6,7 @@ import itertools
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Protocol
 
 import pytest
@@ -208,3 +209,28 @@ def test_a_delayed_delivery_waits_and_lets_others_go_before(world: World, key: W
     assert world.until((key, "pacs", 1), (key, "pacs", 2))
     assert world.runs.of(key) == [("pacs", 1), ("pacs", 2)]
     assert world.runs.moment(key, "pacs", 2) - queued >= 0.45
+
+
+def test_a_work_that_a_stop_ended_half_way_is_revived(world: World, key: WorkKey) -> None:
+    world.runs.ends[key.workflow_id] = WORK_STAGES[0]
+    with world.ledger.transaction() as connection:
+        world.queue.enqueue_work(connection, key)
+        world.queue.enqueue_work(connection, another(key))
+    assert world.until(last_stage(another(key)))  # works run one at a time: the first one has ended
+    world.runs.ends.clear()
+    world.queue.revive_work(key)
+    assert world.until(last_stage(key))
+    assert world.runs.of(key) == [(WORK_STAGES[0],), *((name,) for name in WORK_STAGES)]
+
+
+def test_a_forgotten_study_is_as_new(world: World, key: WorkKey) -> None:
+    with world.ledger.transaction() as connection:
+        world.queue.enqueue_work(connection, key)
+        world.queue.enqueue_work(connection, another(key))
+    assert world.until(last_stage(another(key)))
+    world.queue.forget(key.study_key)
+    with world.ledger.transaction() as connection:
+        world.queue.enqueue_work(connection, key)
+        world.queue.enqueue_work(connection, replace(key, revision=3))
+    assert world.until(last_stage(replace(key, revision=3)))
+    assert len(world.runs.of(key)) == 2 * len(WORK_STAGES)
