@@ -238,7 +238,7 @@ def outlines_of(report: Dataset) -> list[tuple[str, list[float]]]:
     """Original that each outline of a report lies on, and its polyline."""
     found = []
     for item in _items(report):
-        if item.ValueType == "SCOORD":
+        if item.ValueType == "SCOORD" and item.GraphicType == "POLYLINE":
             (image,) = item.ContentSequence
             found.append((str(image.ReferencedSOPSequence[0].ReferencedSOPInstanceUID), list(item.GraphicData)))
     return found
@@ -257,14 +257,15 @@ def test_the_reports_outlines_lie_on_the_slices_with_the_largest_areas(analysis:
     outlines = outlines_of(report)
     originals = {str(one.SOPInstanceUID): float(one.ImagePositionPatient[2]) for one in tiny_series()}
     heights = sorted(originals.values())
-    ours = analysis.labels if analysis.sources[0].ImagePositionPatient[2] == heights[0] else analysis.labels[::-1]
+    assert [one.ImagePositionPatient[2] for one in analysis.sources] == heights
+    ours = analysis.labels
     wanted = set()
     for number in (1, 2):
         areas = (ours == number).sum(axis=(1, 2))
         index = int(areas.argmax())
         assert (areas == areas[index]).sum() == 1, "one slice is the largest"
         wanted.add((heights[index], number))
-    assert {originals[uid] for uid, _ in outlines} == {height for height, _ in wanted}
+    assert sorted(originals[uid] for uid, _ in outlines) == sorted(height for height, _ in wanted)
     for uid, data in outlines:
         columns, rows = np.array(data).reshape(-1, 2).T
         column, row = int(columns.mean()), int(rows.mean())
@@ -272,4 +273,4 @@ def test_the_reports_outlines_lie_on_the_slices_with_the_largest_areas(analysis:
         number = mask[row, column]
         assert (originals[uid], number) in wanted
         area = abs(np.sum(columns[:-1] * rows[1:] - columns[1:] * rows[:-1])) / 2
-        assert area == pytest.approx(np.count_nonzero(mask == number), abs=OUTLINE_TOLERANCE)
+        assert area == pytest.approx(np.count_nonzero(mask == number), abs=3), "corners are cut"
