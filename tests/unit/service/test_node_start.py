@@ -1,0 +1,76 @@
+"""What a node takes up at its start, before anybody can send to it, and what it goes on doing."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from dicomnode.config import Config
+from dicomnode.service import node as service
+from dicomnode.service.node import Node
+from dicomnode.service.rooms import Layout
+from dicomnode.storage.ledger import Ledger
+from dicomnode.study import WorkState
+from tests.unit.workflow.samples import STUDY, WORK, Events, Time, row
+
+MakeTree = Callable[..., Config]
+
+
+def left_by_a_crash(tree: Config) -> None:
+    """A work whose results are ready and whose study is settled, not yet released."""
+    Node(tree, {}, Events()).close()
+    now = Time().now()
+    with Ledger.open(Layout.of(tree).ledger) as ledger:
+        ledger.record_instances([row(0)])
+        ledger.open_revision(STUDY, "digest", now)
+        ledger.create_work(WORK, "digest", now)
+        for state in (WorkState.PREPARING, WorkState.INFERRING, WorkState.ENCODING, WorkState.READY):
+            ledger.set_work_state(WORK, state, at=now)
+        ledger.settle(STUDY, 1, now)
+
+
+def test_what_a_crash_left_ready_is_released_before_the_node_listens(
+    tree_of: MakeTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree, log = tree_of(), Events()
+    left_by_a_crash(tree)
+    monkeypatch.setattr(service.Housekeeping, "begin", lambda self: None)  # it would do the same a little later
+    node = Node(tree, {}, log)
+    try:
+        node.start()
+        assert log.facts("work.released") == [{"work": WORK.workflow_id, "destinations": 0}]
+        assert log.names.index("work.released") < log.names.index("node.ready")
+    finally:
+        node.stop(5)
+    with Ledger.open(Layout.of(tree).ledger) as ledger:
+        work = ledger.work(WORK)
+    assert work is not None
+    assert work.state is WorkState.DONE, "there is no destination"
+
+
+def test_a_node_keeps_house_on_a_thread_of_its_own_from_its_start_to_its_end(
+    tree_of: MakeTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = {"reconcile": threading.Event(), "sweep": threading.Event()}
+
+    def noted(what: str) -> Callable[[Any], None]:
+        def act(_self: Any) -> None:
+            if threading.current_thread() is not threading.main_thread():
+                done[what].set()
+
+        return act
+
+    monkeypatch.setattr(service.Admission, "reconcile", noted("reconcile"))
+    monkeypatch.setattr(service.Retention, "sweep", noted("sweep"))
+    node = Node(tree_of(), {}, Events())
+    try:
+        node.start()
+        assert done["sweep"].wait(20)
+        assert done["reconcile"].wait(20)
+        (keeper,) = [thread for thread in threading.enumerate() if thread.name == "housekeeping"]
+    finally:
+        node.stop(5)
+    assert not keeper.is_alive()
