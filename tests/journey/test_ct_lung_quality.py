@@ -25,7 +25,7 @@ Labels = npt.NDArray[np.uint8]
 Spacing = tuple[float, float, float]
 LEFT_OUT = "ct_thorax_siemens105_rtstruct"
 #: Human contours of one reader; the model card gives the exact figures, this is the floor below them.
-FLOOR = {1: 0.97, 2: 0.935}
+FLOOR = {1: 0.975, 2: 0.94}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,12 +1,13 @@
 """Augmentation in scanner terms: bent and scaled bodies, slice thickness, kernels, noise, fields of view, breath.
 
-May live here: random changes of one sample with numpy and torch. Never a flip of left and right, never an upside-down body.
+May live here: random changes of one sample with numpy and torch (what is painted into it: paint.py). Never a flip of left and right, never an upside-down body.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import torch
+from paint import insert_colon, insert_disease, insert_gas, insert_lobe
 from samples import SPACING, Sample, smooth_field
 from scipy import ndimage
 from torch.nn import functional
@@ -65,55 +66,6 @@ def thicken(hu: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return slices[low] * (1 - share) + slices[low + 1] * share
 
 
-def insert_disease(hu: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> None:
-    """Paint a mass or consolidation inside the lungs (label unchanged), in place."""
-    inside = np.argwhere((labels == 1) | (labels == 2))
-    if len(inside) < 3000:
-        return
-    for _ in range(int(rng.integers(1, 4))):
-        centre, radius = inside[rng.integers(len(inside))], float(rng.uniform(2.0, 16.0))
-        low, high = np.maximum(centre - int(radius * 1.6) - 1, 0), np.minimum(centre + int(radius * 1.6) + 2, hu.shape)
-        box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-        axes = [np.arange(a, b) - c for a, b, c in zip(low, high, centre, strict=True)]
-        z, y, x = np.ix_(*axes)
-        stretch = rng.uniform(0.7, 1.4, 3)
-        depth = radius - np.sqrt((z * stretch[0]) ** 2 + (y * stretch[1]) ** 2 + (x * stretch[2]) ** 2)
-        depth = depth + ndimage.gaussian_filter(rng.standard_normal(depth.shape), 2.0) * radius * 2.0
-        alpha = np.clip(depth / rng.uniform(0.8, 5.0) + 0.5, 0, 1) * ((labels[box] == 1) | (labels[box] == 2))
-        value = rng.normal(30, 25) if rng.random() < 0.7 else rng.uniform(-650, -250)
-        hu[box] += (alpha * (value - hu[box])).astype(np.float32)
-
-
-def _under_lungs(lung: np.ndarray) -> np.ndarray:
-    """Voxels up to 75 mm below the lowest lung voxel of their column: where bowel lies under the diaphragm."""
-    height = np.arange(lung.shape[0])[:, None, None]
-    lowest = np.where(lung.any(axis=0), lung.argmax(axis=0), -1)[None]
-    return (height < lowest) & (height > lowest - 25)
-
-
-def insert_gas(hu: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> None:
-    """Paint gas-filled loops into soft tissue: bowel and stomach, most often right under the diaphragm; in place."""
-    free = labels == 0
-    near = free & ~ndimage.binary_dilation(~free, iterations=1)
-    candidates = (hu > -200) & (hu < 200) & near
-    under = candidates & _under_lungs((labels == 1) | (labels == 2))
-    inside = np.argwhere(under if under.sum() > 500 and rng.random() < 0.75 else candidates)
-    if len(inside) < 500:
-        return
-    for _ in range(int(rng.integers(1, 6))):
-        centre, radius = inside[rng.integers(len(inside))], float(rng.uniform(1.5, 12.0))
-        low, high = np.maximum(centre - int(radius * 1.6) - 2, 0), np.minimum(centre + int(radius * 1.6) + 3, hu.shape)
-        box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-        z, y, x = np.ix_(*[np.arange(a, b) - c for a, b, c in zip(low, high, centre, strict=True)])
-        stretch = rng.uniform(0.7, 1.5, 3)
-        depth = radius - np.sqrt((z * stretch[0]) ** 2 + (y * stretch[1]) ** 2 + (x * stretch[2]) ** 2)
-        depth = depth + ndimage.gaussian_filter(rng.standard_normal(depth.shape), 1.8) * rng.uniform(0.0, 8.0)
-        room = near[box] & (hu[box] > -400)
-        for inset, value in ((-1.0, 30.0), (0.0, rng.normal(-985.0, 20.0))):
-            alpha = np.clip(depth - inset + 0.5, 0, 1) * room
-            hu[box] += (alpha * (value - hu[box])).astype(np.float32)
-
-
 def shift_tissue(hu: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Other breath, other calibration, other contrast: lungs, soft tissue and bone move apart, in place."""
     lung = ndimage.gaussian_filter(((labels == 1) | (labels == 2)).astype(np.float32), 0.5)
@@ -159,13 +111,22 @@ def crop_view(hu: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> N
             hu[part], labels[part] = AIR, 0
 
 
-def augment(sample: Sample, shape: tuple[int, int, int], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """One training pair: input float32 in [-1, 1] and labels uint8, both of `shape`."""
+def augment(
+    sample: Sample, shape: tuple[int, int, int], rng: np.random.Generator, *, hard: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """One training pair: input float32 in [-1, 1] and labels uint8, both of `shape`.
+
+    `hard` is the second phase: more disease, whole lobes filled, colon with gas and stool.
+    """
     hu, labels = warp(sample, shape, rng)
-    if rng.random() < 0.3:
+    if rng.random() < (0.4 if hard else 0.3):
         insert_disease(hu, labels, rng)
+    if hard and rng.random() < 0.06:
+        insert_lobe(hu, labels, rng)
     if rng.random() < 0.5:
         insert_gas(hu, labels, rng)
+    if hard and rng.random() < 0.7:
+        insert_colon(hu, labels, rng)
     hu = scanner(shift_tissue(hu, labels, rng), rng)
     crop_view(hu, labels, rng)
     volume = (np.clip(hu, -1024.0, 600.0) + 1024.0) / 812.0 - 1.0

@@ -9,12 +9,14 @@ import argparse
 import resource
 import time
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from contours import lung_contours
+from paint import insert_colon, insert_lobe
 from real import LEFT_OUT
-from samples import SPACING, phantom_sample
+from samples import SPACING, Sample, phantom_sample
 from scans import Scan, read_scan
 from scipy import ndimage
 
@@ -26,6 +28,7 @@ from dicomnode.inference.postprocess import clean
 from dicomnode.inference.preprocess import prepare
 
 PACKAGE = Path(__file__).resolve().parents[1]
+Paint = Callable[[np.ndarray, np.ndarray, np.random.Generator], None]
 
 
 class Model:
@@ -97,11 +100,21 @@ def on_left_out(model: Model, data: Path) -> None:
             print(f"{title}, {side}: {text}, {hu[ours].mean():.1f} HU for {hu[theirs].mean():.1f} HU ({spent:.1f} s)")
 
 
-def on_phantoms(model: Model, cache: Path, first: int, last: int) -> None:
+def painted(sample: Sample, seed: int, paint: Paint) -> Sample:
+    """The sample with something painted into it, the same for every model."""
+    hu = sample.hu.astype(np.float32)
+    paint(hu, sample.labels, np.random.default_rng([77, seed]))
+    return Sample(name=sample.name, hu=np.rint(hu).astype(np.int16), labels=sample.labels)
+
+
+def on_phantoms(
+    model: Model, cache: Path, seeds: range, *, title: str = "phantoms", paint: Paint | None = None
+) -> None:
     """Print the Dice on phantoms; lungs below 100 ml are left away, bodies without lungs count false volume."""
     scores, false_ml = [], []
-    for seed in range(first, last):
+    for seed in seeds:
         sample = phantom_sample(seed, cache)
+        sample = painted(sample, seed, paint) if paint else sample
         labels = model.segment(sample.hu, (SPACING, SPACING, SPACING))
         if not sample.labels.any():
             false_ml.append((float((labels > 0).sum()) * SPACING**3 / 1000, seed))
@@ -109,7 +122,7 @@ def on_phantoms(model: Model, cache: Path, first: int, last: int) -> None:
             if (sample.labels == value).sum() * SPACING**3 >= 100e3:
                 scores.append((dice(labels == value, sample.labels == value), seed, value))
     values = np.array([score for score, _, _ in scores])
-    print(f"phantoms: {len(values)} lungs, mean {spread(values)}, 5th percentile {np.percentile(values, 5):.4f}")
+    print(f"{title}: {len(values)} lungs, mean {spread(values)}, 5th percentile {np.percentile(values, 5):.4f}")
     print("worst:", [(round(score, 3), seed, value) for score, seed, value in sorted(scores)[:6]])
     found = sum(volume > 0 for volume, _ in false_ml)
     print(f"without lungs: {len(false_ml)}, of which {found} with a false lung, largest {max(false_ml, default=0)}")
@@ -124,8 +137,12 @@ def main() -> None:
     parser.add_argument("--phantoms", type=int, nargs=2, default=(100000, 100060))
     given = parser.parse_args()
     model = Model(given.model)
-    on_left_out(model, given.data)
-    on_phantoms(model, given.cache, *given.phantoms)
+    if given.data.is_dir():
+        on_left_out(model, given.data)
+    seeds = range(*given.phantoms)
+    on_phantoms(model, given.cache, seeds)
+    on_phantoms(model, given.cache, seeds, title="phantoms with colon", paint=insert_colon)
+    on_phantoms(model, given.cache, seeds, title="phantoms with a consolidated lobe", paint=insert_lobe)
     print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
 
 

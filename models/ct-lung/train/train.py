@@ -30,6 +30,19 @@ None is thinner than 48: two layers at the coarsest scale make the bfloat16 weig
 read memory that was never written (seen as infinite gradients, other ones on every try).
 """
 BATCH = 2
+SECOND = 0
+"""Steps of the second phase: more disease, colon with gas and stool, a lower rate (see `augment`). What ships has none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Phase:
+    """Steps with one kind of samples and one course of the rate; statistics freeze after the share `moving`."""
+
+    first: int
+    steps: int
+    rate: float
+    hard: bool
+    moving: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,13 +52,20 @@ class Plan:
     out: Path
     data: Path | None
     cache: Path
-    steps: int
+    phases: tuple[Phase, ...]
     phantoms: int
     seed: int
-    rate: float
     resume: bool
-    start_from: Path | None
     with_left_out: bool
+
+    @property
+    def steps(self) -> int:
+        """Steps of all phases."""
+        return self.phases[-1].first + self.phases[-1].steps
+
+    def phase(self, step: int) -> Phase:
+        """The phase that a step belongs to."""
+        return next(phase for phase in reversed(self.phases) if phase.first <= step)
 
 
 def parse() -> Plan:
@@ -58,21 +78,22 @@ def parse() -> Plan:
         "--data", type=Path, default=Path("../shared/data"), help="real scans; phantoms alone if absent"
     )
     parser.add_argument("--cache", type=Path, default=None, help="folder for phantoms (default: OUT/cache)")
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=1500, help="steps of the first phase")
+    parser.add_argument("--second-steps", type=int, default=SECOND, help="steps of the second phase")
     parser.add_argument("--phantoms", type=int, default=300)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--rate", type=float, default=4e-3)
     parser.add_argument("--resume", action="store_true")
-    parser.add_argument("--start-from", type=Path, default=None, help="checkpoint whose weights to begin with")
     parser.add_argument("--with-left-out", action="store_true", help="also learn from the scan kept for reporting")
     given = parser.parse_args()
     data = given.data if given.data.is_dir() else None
     if data is None:
         print("no real scans: training on phantoms alone; expect a lower Dice on real lungs (see TRAINING.md)")
+    first = Phase(first=0, steps=given.steps, rate=given.rate, hard=False, moving=0.7)
+    second = Phase(first=given.steps, steps=given.second_steps, rate=given.rate / 4, hard=True, moving=0.0)
     return Plan(
-        out=given.out, data=data, cache=given.cache or given.out / "cache", steps=given.steps, phantoms=given.phantoms,
-        seed=given.seed, rate=given.rate, resume=given.resume, start_from=given.start_from,
-        with_left_out=given.with_left_out,
+        out=given.out, data=data, cache=given.cache or given.out / "cache", phases=(first, second),
+        phantoms=given.phantoms, seed=given.seed, resume=given.resume, with_left_out=given.with_left_out,
     )  # fmt: skip
 
 
@@ -103,16 +124,19 @@ def batch_of(plan: Plan, real: list[tuple[float, Sample]], step: int) -> tuple[t
     """Draw the batch of one step; it depends on the seed and the step alone."""
     rng = np.random.default_rng([plan.seed, step])
     shape = SHAPES[int(rng.integers(len(SHAPES)))]
-    pairs = [augment(pick(plan, real, rng), shape, rng) for _ in range(BATCH)]
+    hard = plan.phase(step).hard
+    pairs = [augment(pick(plan, real, rng), shape, rng, hard=hard) for _ in range(BATCH)]
     volumes = torch.from_numpy(np.stack([p[0] for p in pairs]))[:, None]
     labels = torch.from_numpy(np.stack([p[1] for p in pairs]).astype(np.int64))
     return volumes.to(memory_format=torch.channels_last_3d), labels
 
 
 def rate_at(plan: Plan, step: int) -> float:
-    """Warm up, then fall along a cosine."""
-    warm = min(1.0, (step + 1) / 60.0)
-    return plan.rate * warm * (0.01 + 0.99 * 0.5 * (1 + float(np.cos(np.pi * step / plan.steps))))
+    """Warm up, then fall along a cosine, in each phase."""
+    phase = plan.phase(step)
+    step -= phase.first
+    warm = min(1.0, (step + 1) / min(60.0, phase.steps / 10.0))
+    return phase.rate * warm * (0.01 + 0.99 * 0.5 * (1 + float(np.cos(np.pi * step / phase.steps))))
 
 
 class Trainer:
@@ -124,10 +148,8 @@ class Trainer:
         torch.use_deterministic_algorithms(True)
         self.plan, self.step = plan, 0
         self.network = LungNet().to(memory_format=torch.channels_last_3d)
-        if plan.start_from is not None:
-            self.network.load_state_dict(torch.load(plan.start_from, weights_only=True)["average"])
         self.average = {name: value.clone() for name, value in self.network.state_dict().items()}
-        self.optimiser = torch.optim.AdamW(self.network.parameters(), lr=plan.rate, weight_decay=1e-4)
+        self.optimiser = self.fresh_optimiser()
         self.path = plan.out / "checkpoint.pt"
         if plan.resume and self.path.exists():
             state = torch.load(self.path, weights_only=True)
@@ -136,9 +158,21 @@ class Trainer:
             self.optimiser.load_state_dict(state["optimiser"])
             print(f"resumed at step {self.step}")
 
+    def fresh_optimiser(self) -> torch.optim.AdamW:
+        """An optimiser without memory."""
+        return torch.optim.AdamW(self.network.parameters(), lr=self.plan.phases[0].rate, weight_decay=1e-4)
+
+    def begin_phase(self) -> None:
+        """Go on from the averaged weights of the phase before."""
+        self.network.load_state_dict(self.average)
+        self.optimiser = self.fresh_optimiser()
+
     def learn(self, volumes: torch.Tensor, labels: torch.Tensor) -> float:
         """One step; returns the loss."""
-        frozen = self.step > 0.7 * self.plan.steps
+        phase = self.plan.phase(self.step)
+        if self.step == phase.first > 0:
+            self.begin_phase()
+        frozen = self.step > phase.first + phase.moving * phase.steps or phase.moving == 0.0
         self.network.train()
         for module in self.network.modules():
             if frozen and isinstance(module, torch.nn.BatchNorm3d):
@@ -159,7 +193,8 @@ class Trainer:
                 value.copy_(statistics[name])
             return float("nan")
         self.optimiser.step()
-        keep = min(0.995, self.step / (self.step + 10.0))
+        done = self.step - phase.first
+        keep = min(0.995, done / (done + 10.0))
         for name, value in self.network.state_dict().items():
             if value.dtype.is_floating_point:
                 self.average[name].mul_(keep).add_(value, alpha=1 - keep)
