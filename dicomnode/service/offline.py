@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -293,14 +294,13 @@ class _Deidentification:
         dataset = read_part10(original, self._limits)
         done = self._deidentifier.deidentify(dataset).dataset
         data = encode_part10(done, transfer_syntax_uid=str(dataset.file_meta.TransferSyntaxUID))
-        target = output / f"{done.SOPInstanceUID}.dcm"
         # Two originals may differ in nothing but what was taken out of them: they are two contents all the same.
         content = hashlib.sha256(split_part10(original)[1]).digest(), hashlib.sha256(data).digest()
-        if target not in self._written:
-            _write_file(target, data)
-            self._written[target] = content
-        elif self._written[target] != content:
-            raise StudyError("same-uid-other-content")
+        for number in itertools.count(1):
+            target = output / (f"{done.SOPInstanceUID}.dcm" if number == 1 else f"{done.SOPInstanceUID}-{number}.dcm")
+            if self._written.setdefault(target, content) == content:
+                break
+        _write_file(target, data)
         return target
 
 
@@ -310,8 +310,7 @@ def deidentify_file(
 ) -> Iterator[Callable[[Path, Path], Path]]:
     """Function that de-identifies one file into a folder and returns where it wrote.
 
-    It raises ``same-uid-other-content`` for a file whose output has the name of another content's; the same content
-    again has the same output.
+    The same content again has the same output; another content under the same UID has a file of its own beside it.
 
     Raises
     ------

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydicom import Dataset
 from rich.console import Console
 
 from dicomnode.cli import offline
 from dicomnode.config import Config
 from dicomnode.encoded import Limits, encode_part10, read_file
-from dicomnode.errors import ConfigError, ModelError, NodeError
+from dicomnode.errors import ConfigError, ModelError, NodeError, StudyError
 from dicomnode.service.offline import Workbench
-from tests.unit.workflow.samples import EXPLICIT, tiny_series
+from tests.unit.workflow.samples import EXPLICIT, IMPLICIT, tiny_series
 
 
 @pytest.fixture
@@ -53,6 +54,10 @@ def stream() -> Iterator[io.StringIO]:
 
 def console(stream: io.StringIO) -> Console:
     return Console(file=stream, width=200, highlight=False)
+
+
+def write(path: Path, image: Dataset) -> None:
+    path.write_bytes(encode_part10(image, transfer_syntax_uid=EXPLICIT))
 
 
 def outcome(folder: Path) -> Any:
@@ -96,6 +101,124 @@ def test_two_patients_in_one_study_are_refused(tree: Config, source: Path, tmp_p
     (source / "images" / "03.dcm").write_bytes(encode_part10(image, transfer_syntax_uid=EXPLICIT))
     offline.infer_folder(tree, source, tmp_path / "out", model=None, console=console(stream))
     assert outcome(tmp_path / "out")["studies"][0]["reason"] == "patient-mismatch"
+
+
+def test_two_patients_without_ids_in_one_study_are_refused(
+    tree: Config, source: Path, tmp_path: Path, stream: io.StringIO
+) -> None:
+    for index, image in enumerate(tiny_series(patient_id="")):
+        image.PatientName = "Beta^Bob" if index == 3 else "Alpha^Anna"
+        write(source / "images" / f"{index:02}.dcm", image)
+    offline.infer_folder(tree, source, tmp_path / "out", model=None, console=console(stream))
+    assert outcome(tmp_path / "out")["studies"][0]["reason"] == "patient-mismatch"
+
+
+def test_studies_that_share_instance_uids_keep_their_own_files(
+    tree: Config, source: Path, tmp_path: Path, stream: io.StringIO
+) -> None:
+    (source / "other").mkdir()
+    for index, image in enumerate(tiny_series()):
+        image.PatientID, image.PatientName = "B-2", "Beta^Bob"
+        image.StudyInstanceUID, image.SeriesInstanceUID = "1.2.3.4.5", "1.2.3.4.5.6"
+        write(source / "other" / f"{index:02}.dcm", image)
+    offline.infer_folder(tree, source, tmp_path / "out", model=None, console=console(stream))
+    first = tiny_series()[0]
+    record = outcome(tmp_path / "out")
+    assert record["unreadable"] == {"notes.txt": "object-malformed"}
+    patients = []
+    for study in record["studies"]:
+        results = [read_file(tmp_path / "out" / name, Limits()) for name in study["files"] if name.endswith(".dcm")]
+        assert len(results) == 3
+        (patient,) = {(str(one.PatientID), str(one.PatientName), str(one.StudyInstanceUID)) for one in results}
+        patients.append(patient)
+    mine = (str(first.PatientID), str(first.PatientName), str(first.StudyInstanceUID))
+    assert sorted(patients) == sorted([mine, ("B-2", "Beta^Bob", "1.2.3.4.5")])
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [
+        ("PatientID", "OTHER"),
+        ("StudyInstanceUID", "1.2.3"),
+        ("SeriesInstanceUID", "1.2.3"),
+        ("SOPInstanceUID", "1.2.3"),
+    ],
+)
+def test_a_file_that_became_another_object_gives_no_result(
+    *, tree: Config, source: Path, tmp_path: Path, keyword: str, value: str
+) -> None:
+    paths = sorted((source / "images").iterdir())
+    (tmp_path / "out").mkdir()
+    with Workbench(tree, {}, None) as bench:
+        for path in paths:
+            bench.add(path)
+        (files,) = bench.studies()
+        image = tiny_series()[3]
+        setattr(image, keyword, value)
+        write(paths[3], image)
+        changed = bench.run(files, "stand-in", tmp_path / "out", lambda _: None)
+        paths[3].unlink()
+        gone = bench.run(files, "stand-in", tmp_path / "out", lambda _: None)
+    assert (changed.reason, changed.facts) == ("result-identity-differs", {"attribute": keyword})
+    assert gone.reason == "object-malformed"
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def other_name(image: Dataset) -> None:
+    image.PatientName = "Beta^Bob"
+
+
+def other_pixels(image: Dataset) -> None:
+    image.PixelData = bytes(len(image.PixelData))
+
+
+def no_pixels(image: Dataset) -> None:
+    image.PixelData = b""
+
+
+@pytest.mark.parametrize("change", [other_name, other_pixels, no_pixels])
+def test_the_same_uid_with_other_content_is_left_out_and_told(
+    *, tree: Config, source: Path, tmp_path: Path, stream: io.StringIO, change: Callable[[Dataset], None]
+) -> None:
+    offline.infer_folder(tree, source, tmp_path / "alone", model=None, console=console(stream))
+    image = tiny_series()[3]
+    change(image)
+    write(source / "images" / "again.dcm", image)
+    offline.infer_folder(tree, source, tmp_path / "out", model=None, console=console(stream))
+    assert outcome(tmp_path / "out")["unreadable"] == {
+        "images/again.dcm": "same-uid-other-content",
+        "notes.txt": "object-malformed",
+    }
+    assert "1 file(s) left out same-uid-other-content" in stream.getvalue()
+    results = [{path.name: path.read_bytes() for path in (tmp_path / name).glob("*.dcm")} for name in ("alone", "out")]
+    assert len(results[0]) == 3
+    assert results[0] == results[1]
+
+
+@pytest.mark.parametrize("syntax", [EXPLICIT, IMPLICIT])
+def test_the_same_content_again_is_a_duplicate(tree: Config, source: Path, syntax: str) -> None:
+    again = source / "images" / "again.dcm"
+    again.write_bytes(encode_part10(tiny_series()[3], transfer_syntax_uid=syntax))
+    with Workbench(tree, {}, None) as bench:
+        for path in sorted((source / "images").iterdir()):
+            bench.add(path)
+        (files,) = bench.studies()
+    assert len(files.headers) == len(files.paths) == len(tiny_series())
+    assert again not in files.paths.values()
+
+
+def test_what_cannot_be_compared_is_not_the_same(tree: Config, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any) -> Any:
+        raise TypeError
+
+    monkeypatch.setattr("dicomnode.service.offline.compare", fails)
+    image = tiny_series()[0]
+    other_name(image)
+    write(source / "again.dcm", image)
+    with Workbench(tree, {}, None) as bench:
+        bench.add(source / "images" / "00.dcm")
+        with pytest.raises(StudyError, match="same-uid-other-content"):
+            bench.add(source / "again.dcm")
 
 
 def test_a_folder_without_any_study_is_told(tree: Config, tmp_path: Path, stream: io.StringIO) -> None:
@@ -154,6 +277,28 @@ def test_a_folder_is_deidentified_with_its_map(
         assert found.PatientIdentityRemoved == "YES"
         assert "Phantom" not in str(found.PatientName)
     assert "1 withheld object-malformed" in stream.getvalue()
+
+
+@pytest.mark.parametrize("change", [other_name, other_pixels])
+def test_no_output_stands_for_two_contents(
+    *, tree: Config, source: Path, tmp_path: Path, stream: io.StringIO, change: Callable[[Dataset], None]
+) -> None:
+    first = source / "images" / "00.dcm"
+    (source / "images" / "twin.dcm").write_bytes(first.read_bytes())
+    image = tiny_series()[0]
+    change(image)
+    write(source / "images" / "other.dcm", image)
+    output, mapping = tmp_path / "out", tmp_path / "map.json"
+    offline.deidentify_folder(tree, source, output, policy="ai", map_file=mapping, console=console(stream))
+    names = json.loads(mapping.read_text("utf-8"))
+    count = len(tiny_series())
+    assert json.loads((output / "_withheld.json").read_text("utf-8")) == {"notes.txt": "object-malformed"}
+    assert f"{count + 2} of {count + 3} files" in stream.getvalue()
+    assert names["images/twin.dcm"] == names["images/00.dcm"]
+    assert names["images/other.dcm"] == names["images/00.dcm"].replace(".dcm", "-2.dcm")
+    assert len(set(names.values())) == count + 1 == len(list(output.glob("*.dcm")))
+    kept = read_file(output / names["images/00.dcm"], Limits())
+    assert kept.PixelData == tiny_series()[0].PixelData
 
 
 def test_deidentified_files_never_mix_with_what_was_there(
