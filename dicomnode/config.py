@@ -254,7 +254,16 @@ def parse(data: Mapping[str, Any]) -> Config:
     try:
         return Config.model_validate(data)
     except ValidationError as error:
-        raise ConfigErrors(tuple(_problem(item) for item in error.errors(include_url=False))) from None
+        problems = [_problem(item) for item in error.errors(include_url=False)]
+        if _same_name(data.get("destinations")) and not any("same name" in problem for problem in problems):
+            problems.append("destinations: two have the same name")  # pydantic tells it only when all else is well
+        raise ConfigErrors(tuple(problems)) from None
+
+
+def _same_name(destinations: object) -> bool:
+    blocks = destinations if isinstance(destinations, list | tuple) else ()
+    names = [str(block.get("name")) for block in blocks if isinstance(block, Mapping)]
+    return len(set(names)) != len(names)
 
 
 def load(path: Path) -> Config:

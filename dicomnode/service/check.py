@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from dicomnode.config import Config, Destination
@@ -95,8 +96,7 @@ class _Examiner:
 
     def listen(self) -> None:
         listen = self._tree.listen
-        if listen.tls:
-            server_tls(listen.tls)
+        if listen.tls and self._usable("listen.tls", partial(server_tls, listen.tls)):
             self.report.lines.append("TLS of the listening side: certificates load")
         family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
         with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -121,10 +121,20 @@ class _Examiner:
         for destination in self._tree.destinations:
             self._destination(destination)
 
+    def _usable(self, setting: str, load: Callable[[], object]) -> bool:
+        try:
+            load()
+        except NodeError as error:
+            self.report.errors.append(f"{setting}: {error}; {error.reason.advice}")
+            return False
+        return True
+
     def _destination(self, destination: Destination) -> None:
         where = f"destination {destination.name} ({destination.ae_title} at {destination.host} port {destination.port})"
-        if destination.tls:
-            client_tls(destination.tls)
+        if destination.tls and not self._usable(
+            f"destinations.{destination.name}.tls", partial(client_tls, destination.tls)
+        ):
+            return
         echo: Callable[[], None] = Requestor(destination, self._tree.node.ae_title).echo
         try:
             echo()
