@@ -154,3 +154,41 @@ def test_attributes_that_are_absent_empty_or_of_another_kind_read_as_none() -> N
 def test_kernels_of_several_values_are_joined() -> None:
     (found,) = survey(series("a", CHEST, ConvolutionKernel=["Br40d", "3"]), RULE)
     assert found.summary.kernel == "Br40d\\3"
+
+
+def of_patient(**attributes: Any) -> tuple[str, str]:
+    dataset = Dataset()
+    for keyword, value in attributes.items():
+        setattr(dataset, keyword, value)
+    return patient_of(dataset)
+
+
+def test_a_patient_with_an_id_is_told_by_it_alone() -> None:
+    first = of_patient(PatientID="1", PatientName="Alpha^Anna", PatientBirthDate="19500101", PatientSex="F")
+    assert of_patient(PatientID=" 1", PatientName="ALPHA^A") == first == ("1", "")
+    assert of_patient(PatientID="1", IssuerOfPatientID="X", PatientName="Alpha^Anna") != first
+    assert of_patient(PatientName="Alpha^Anna", PatientBirthDate="19500101", PatientSex="F") != first
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [
+        ("PatientName", "Beta^Bob"),
+        ("PatientName", "Alpha^^Anna"),
+        ("PatientName", ""),
+        ("PatientBirthDate", "19500102"),
+        ("PatientSex", "M"),
+        ("IssuerOfPatientID", "X"),
+    ],
+)
+def test_patients_without_ids_are_told_by_name_birth_date_and_sex(keyword: str, value: str) -> None:
+    known = {"PatientID": " ", "PatientName": "Alpha^Anna", "PatientBirthDate": "19500101", "PatientSex": "F"}
+    assert of_patient(**known) != of_patient(**{**known, keyword: value})
+
+
+@pytest.mark.parametrize(
+    "name", ["MÜLLER^JÖRG", "Müller^Jörg^^^", " Müller ^Jörg ^ ^", "Müller^Jörg==", "Müller^Jörg^=^^ "]
+)
+def test_case_and_padding_of_a_name_make_no_other_patient(name: str) -> None:
+    assert of_patient(PatientName=name) == of_patient(PatientName="Müller^Jörg")
+    assert of_patient(PatientName="Müller^Jörg=山田^太郎") != of_patient(PatientName=name)
