@@ -1,0 +1,62 @@
+"""The demo, really run: a node of its own, a PACS of its own, and at the end the numbers and a picture."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from dicomnode.cli import demo
+from dicomnode.cli.demo_pacs import ShippedArchive
+from tests import tools
+from tests.journey.studies import write_study
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def prove(text: str, folder: Path) -> None:
+    """What a stranger has to see."""
+    for modality in ("SEG", "SR", "OT"):
+        assert re.search(rf"^  {modality} +AI ", text, re.MULTILINE), text
+    stages = re.search(r"^Stages  (.*)$", text, re.MULTILINE)
+    assert stages, text
+    assert {"receive", "prepare", "infer", "encode", "deliver"} <= set(re.findall(r"(\w+) [\d.]+ s", stages[1]))
+    assert text.count("confirmed (0x0000)") == 3, text
+    assert "Volume" in text
+    volumes = [float(number) for number in re.findall(r"([\d.]+) ml", text)]
+    assert volumes, text
+    assert min(volumes) > 0
+    with Image.open(folder / "key-image.png") as picture:
+        assert (picture.format, picture.size, picture.mode) == ("PNG", (1280, 960), "RGB")
+        low, high = picture.convert("L").getextrema()
+    assert low < high, "an empty page"
+    assert re.search(r"^Done in \d+ s\.$", text, re.MULTILINE)
+
+
+def test_the_demo_with_a_phantom_and_orthanc(tmp_path: Path) -> None:
+    tools.require("Orthanc")
+    command = [sys.executable, "-m", "dicomnode", "demo", "--folder", str(tmp_path)]
+    environment = {**os.environ, "COLUMNS": "160", "HOME": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=250, check=False, cwd=ROOT, env=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "found by C-FIND in Orthanc" in done.stdout
+    prove(done.stdout, tmp_path)
+    assert "Traceback" not in done.stderr
+
+
+def test_the_demo_with_a_study_of_ones_own_and_the_archive_that_ships(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_study(tmp_path / "study", "own")
+    stream = io.StringIO()
+    monkeypatch.setattr(demo, "open_pacs", lambda folder: ShippedArchive(folder / "archive"))
+    demo.run_demo(tmp_path / "study", tmp_path / "demo", Console(file=stream, width=160))
+    assert "found by C-FIND in the archive that ships" in stream.getvalue()
+    prove(stream.getvalue(), tmp_path / "demo")
