@@ -13,8 +13,9 @@ import pytest
 
 from dicomnode.config import Destination
 from dicomnode.network.requestor import Requestor
-from dicomnode.study import DeliveryState, WorkState
+from dicomnode.study import FINAL_STATES, DeliveryState, InstanceState, WorkRow, WorkState
 from tests import tools
+from tests.journey.inside import Inside
 from tests.journey.running_node import RunningNode, destination
 from tests.journey.studies import write_study
 from tests.neighbours import Dcmqrscp, Orthanc, dcmsend, free_port, storescu, wait_for
@@ -98,21 +99,36 @@ def test_orthanc_routes_a_study_and_gets_its_results(routed: tuple[Orthanc, Runn
 
 def test_the_same_study_again_changes_nothing(routed: tuple[Orthanc, RunningNode], tmp_path: Path) -> None:
     orthanc, node = routed
-    paths, who = write_study(tmp_path, "again", patient_id="R-2")
     tools.require("storescu")
-    before = len(node.wait_for_work(count=0, ended=lambda work: work.state is WorkState.DONE))
+    paths, who = write_study(tmp_path / "study", "again", patient_id="R-2")
+    later, marker = write_study(tmp_path / "later", "after", patient_id="R-3")
+    inside = Inside(node.tree)
+    key = inside.study_key(who.uid("study"))
     assert storescu(node.port, *paths, called="DICOMNODE").returncode == 0
-    node.wait_for_work(count=before + 1)
-    first = {key: value.SOPInstanceUID for key, value in results_of(orthanc, who.uid("study")).items()}
-    settled = len([event for event in node.events if event["event"] == "association.closed"])
+    work_of(node, key)
+    first = {name: value.SOPInstanceUID for name, value in results_of(orthanc, who.uid("study")).items()}
 
     assert storescu(node.port, *paths, called="DICOMNODE").returncode == 0
-    wait_for(lambda: len([e for e in node.events if e["event"] == "association.closed"]) > settled)
-    wait_for(lambda: any(row.instances == len(paths) for row in node.studies()), what="the index")
+    wait_for(lambda: len(inside.instances(who.uid("study"), InstanceState.DUPLICATE)) == len(paths), what="duplicates")
+    # Whatever the second sending begins, begins before a study that is sent after it: that one's end is the moment.
+    assert storescu(node.port, *later, called="DICOMNODE").returncode == 0
+    work_of(node, inside.study_key(marker.uid("study")))
 
-    row = next(row for row in node.studies() if len(row.works) == 1 and row.works[0].key.study_key == row.study_key)
-    assert row.revision == 1
-    assert {key: value.SOPInstanceUID for key, value in results_of(orthanc, who.uid("study")).items()} == first
+    (row,) = [row for row in node.studies() if row.study_key == key]
+    assert (row.revision, len(row.works), row.instances) == (1, 1, len(paths))
+    assert work_of(node, key).state is WorkState.DONE
+    assert {name: value.SOPInstanceUID for name, value in results_of(orthanc, who.uid("study")).items()} == first
+    query = {"Level": "Instance", "Query": {"StudyInstanceUID": who.uid("study")}}
+    assert len(orthanc.post("/tools/find", query)) == 3, "the images themselves went to the node alone"
+    begun = [e for e in node.events if e["event"] == "study.started" and e["study"] == key]
+    sent = [e for e in node.events if e["event"] == "delivery.confirmed" and e["work"].startswith(key)]
+    assert (len(begun), len(sent)) == (1, 3), node.log()
+
+
+def work_of(node: RunningNode, study_key: str) -> WorkRow:
+    """The one work of a study, when it has ended."""
+    (work,) = node.wait_for_work(ended=lambda work: work.key.study_key == study_key and work.state in FINAL_STATES)
+    return work
 
 
 def test_dcmsend_sends_and_dcmqrscp_holds_the_results(tmp_path: Path) -> None:
