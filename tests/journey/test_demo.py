@@ -35,8 +35,7 @@ def prove(text: str, folder: Path) -> None:
     assert min(volumes) > 0
     with Image.open(folder / "key-image.png") as picture:
         assert (picture.format, picture.size, picture.mode) == ("PNG", (1280, 960), "RGB")
-        low, high = picture.convert("L").getextrema()
-    assert low < high, "an empty page"
+        assert len(set(picture.convert("L").tobytes())) > 16, "an empty page"
     assert re.search(r"^Done in \d+ s\.$", text, re.MULTILINE)
 
 

@@ -63,7 +63,7 @@ def outgoing(numbers: Sequence[int]) -> list[OutgoingObject]:
 def answers(target: Node, numbers: Sequence[int]) -> list[int | str | None]:
     """Status of each object, or why there is none."""
     return [
-        outcome.status if outcome.status is not None else outcome.error and outcome.error.code
+        outcome.error.code if outcome.status is None and outcome.error is not None else outcome.status
         for outcome in target.requestor().store(outgoing(numbers))
     ]
 

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from dicomnode.config import Config
-from dicomnode.service import node as service
+from dicomnode.service.housekeeping import Housekeeping
 from dicomnode.service.node import Node
 from dicomnode.service.rooms import Layout
 from dicomnode.storage.ledger import Ledger
 from dicomnode.study import WorkState
+from dicomnode.workflow.admission import Admission
+from dicomnode.workflow.retention import Retention
 from tests.unit.workflow.samples import STUDY, WORK, Events, Time, row
 
 MakeTree = Callable[..., Config]
@@ -37,7 +39,7 @@ def test_what_a_crash_left_ready_is_released_before_the_node_listens(
 ) -> None:
     tree, log = tree_of(), Events()
     left_by_a_crash(tree)
-    monkeypatch.setattr(service.Housekeeping, "begin", lambda self: None)  # it would do the same a little later
+    monkeypatch.setattr(Housekeeping, "begin", lambda self: None)  # it would do the same a little later
     node = Node(tree, {}, log)
     try:
         node.start()
@@ -63,8 +65,8 @@ def test_a_node_keeps_house_on_a_thread_of_its_own_from_its_start_to_its_end(
 
         return act
 
-    monkeypatch.setattr(service.Admission, "reconcile", noted("reconcile"))
-    monkeypatch.setattr(service.Retention, "sweep", noted("sweep"))
+    monkeypatch.setattr(Admission, "reconcile", noted("reconcile"))
+    monkeypatch.setattr(Retention, "sweep", noted("sweep"))
     node = Node(tree_of(), {}, Events())
     try:
         node.start()
