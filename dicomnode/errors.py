@@ -43,8 +43,8 @@ REASONS: Final = MappingProxyType(
             "the object is larger than intake.maximum_object_bytes", "raise the limit if such objects are expected"
         ),
         "same-uid-other-content": Reason(
-            "a second object with the same SOP Instance UID has other pixels",
-            "both are kept, the second in quarantine; find out which is right and send it under a new UID",
+            "a second object with the same SOP Instance UID has other content",
+            "the second one was set aside; find out which is right and send it under a new UID",
         ),
         "patient-mismatch": Reason(
             "two patients under one Study Instance UID", "correct the study in the PACS and send it again"
