@@ -137,3 +137,10 @@ def test_a_file_that_is_none_says_why(tmp_path: Path, content: bytes | None, mes
 )
 def test_where_the_state_is_kept_by_default(environment: dict[str, str], folder: str) -> None:
     assert default_state_folder(environment) == Path(folder)
+
+
+def test_two_destinations_of_one_name_are_told_beside_other_errors() -> None:
+    block = {"name": "pacs", "ae_title": "PACS", "host": "pacs", "port": 104}
+    with pytest.raises(ConfigErrors) as caught:
+        parse({"destinations": [block, block], "listen": {"port": -1}})
+    assert [problem.partition(":")[0] for problem in caught.value.problems] == ["listen.port", "destinations"]

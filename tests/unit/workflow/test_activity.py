@@ -58,3 +58,14 @@ def test_a_settled_study_is_forgotten_unless_it_goes_on() -> None:
     assert only(table).last_received == 3.0, "an instance came after the look"
     table.forget("s", 3.0)
     assert table.snapshot() == ()
+
+
+def test_a_study_stays_open_until_the_last_of_several_arrivals_is_durable() -> None:
+    table = ActivityTable()
+    with table.arriving("a"):
+        with table.arriving("a"):
+            pass
+        with table.closed("a") as free:
+            assert not free
+    with table.closed("a") as free:
+        assert free
