@@ -11,6 +11,7 @@ from typing import Final
 from dicomnode.results.capture import SECONDARY_CAPTURE_STORAGE
 from dicomnode.results.report import COMPREHENSIVE_SR_STORAGE
 from dicomnode.results.segmentation import SEGMENTATION_STORAGE
+from dicomnode.results.sources import EMPTY_IDENTITY
 
 #: Type 1: present and not empty.
 _COMMON_TYPE_1: Final = (
@@ -72,26 +73,14 @@ TYPE_1: Final = MappingProxyType(
         SECONDARY_CAPTURE_STORAGE: (*_COMMON_TYPE_1, *_PIXELS, "ConversionType", "BurnedInAnnotation"),
     }
 )
-#: Type 2: present, perhaps empty.
-_COMMON_TYPE_2: Final = (
-    "PatientName",
-    "PatientID",
-    "PatientBirthDate",
-    "PatientSex",
-    "StudyDate",
-    "StudyTime",
-    "ReferringPhysicianName",
-    "StudyID",
-    "AccessionNumber",
-)
 TYPE_2: Final = MappingProxyType(
     {
-        SEGMENTATION_STORAGE: (*_COMMON_TYPE_2, "PositionReferenceIndicator", "ContentCreatorName"),
+        SEGMENTATION_STORAGE: (*EMPTY_IDENTITY, "PositionReferenceIndicator", "ContentCreatorName"),
         COMPREHENSIVE_SR_STORAGE: (
-            *_COMMON_TYPE_2,
+            *EMPTY_IDENTITY,
             "ReferencedPerformedProcedureStepSequence",
             "PerformedProcedureCodeSequence",
         ),
-        SECONDARY_CAPTURE_STORAGE: (*_COMMON_TYPE_2, "PatientOrientation"),
+        SECONDARY_CAPTURE_STORAGE: (*EMPTY_IDENTITY, "PatientOrientation"),
     }
 )
