@@ -23,13 +23,13 @@ $(BIN)/.created:
 
 $(BIN)/.base: $(BIN)/.created requirements.lock pyproject.toml
 	@echo "Installing the locked packages (about a minute on a fresh machine)"
-	@$(BIN)/python -m pip install --disable-pip-version-check -q --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --disable-pip-version-check -q --require-hashes --no-deps -r requirements.lock
 	@$(BIN)/python -m pip install --disable-pip-version-check -q --no-deps -e .
 	@touch $@
 
 $(BIN)/.dev: $(BIN)/.base requirements-dev.lock
 	@echo "Installing the packages for development"
-	@$(BIN)/python -m pip install --disable-pip-version-check -q --require-hashes -r requirements-dev.lock
+	@$(BIN)/python -m pip install --disable-pip-version-check -q --require-hashes --no-deps -r requirements-dev.lock
 	@touch $@
 
 demo: setup $(BIN)/.base ## one study all the way; STUDY=<folder> takes your own
@@ -69,7 +69,7 @@ install: ## install as a service (root): see deploy/docs/install.md
 .venv-train/.ready: requirements.lock pyproject.toml
 	@echo "Making .venv-train with PyTorch (large; once)"
 	@$(PYTHON) -m venv .venv-train
-	@.venv-train/bin/python -m pip install --disable-pip-version-check -q --require-hashes -r requirements.lock
+	@.venv-train/bin/python -m pip install --disable-pip-version-check -q --require-hashes --no-deps -r requirements.lock
 	@.venv-train/bin/python -m pip install --disable-pip-version-check -q -e ".[train]"
 	@touch $@
 

@@ -11,7 +11,7 @@ work=$here/build/bundle
 rm -rf "${work:?}/$name"
 mkdir -p "$work/$name/wheels"
 pip() { "$python" -m pip --disable-pip-version-check --no-input -q "$@"; }
-pip download --require-hashes --only-binary :all: -r "$here/requirements.lock" -d "$work/$name/wheels"
+pip download --require-hashes --no-deps --only-binary :all: -r "$here/requirements.lock" -d "$work/$name/wheels"
 pip wheel --no-deps -w "$work/$name/wheels" "$here"
 cp -R "$here/requirements.lock" "$here/LICENSE" "$here/systemd" "$here/deploy" "$work/$name/"
 mkdir "$work/$name/certs"

@@ -75,12 +75,12 @@ trap 'rm -rf "$release"' EXIT
 "$python" -m venv "$release"
 pip() { "$release/bin/python" -m pip --disable-pip-version-check --no-input -q "$@"; }
 if [ -n "$wheels" ]; then
-    pip install --no-index --find-links "$wheels" --require-hashes -r "$here/requirements.lock"
+    pip install --no-index --find-links "$wheels" --require-hashes --no-deps -r "$here/requirements.lock"
     set -- "$wheels"/dicomnode-"$version"-*.whl
     [ -f "$1" ] || fail "no wheel of dicomnode $version in $wheels"
     pip install --no-index --no-deps "$1"
 else
-    pip install --require-hashes -r "$here/requirements.lock"
+    pip install --require-hashes --no-deps -r "$here/requirements.lock"
     pip install --no-deps "$here"
 fi
 cp -R "$here/deploy/docs" "$release/docs"

@@ -188,6 +188,18 @@ def test_the_locks_hold_hashes_and_no_addresses() -> None:
         assert not {"torch", "tensorrt", "pycuda"} & {package for package, _ in pins}
 
 
+def test_whoever_installs_a_lock_resolves_nothing() -> None:
+    """A lock is whole: a resolver that looks at the index again can find a release that no hash knows, and stop."""
+    lines = [
+        line
+        for one in ("Makefile", "deploy/install.sh", "deploy/bundle.sh")
+        for line in (ROOT / one).read_text("utf-8").splitlines()
+        if "--require-hashes" in line
+    ]
+    assert len(lines) >= 6
+    assert [line for line in lines if "--no-deps" not in line] == []
+
+
 def test_the_base_install_takes_no_gpl() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     names = [re.split(r"[<>=\[ ]", one)[0] for one in project["dependencies"]]
