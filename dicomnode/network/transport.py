@@ -38,6 +38,7 @@ class Entity(ApplicationEntity):  # type: ignore[misc]
     def _create_socket(self, *arguments: Any) -> AssociationSocket:
         transport = super()._create_socket(*arguments)
         transport._shutdown_socket = partial(shut, transport)
+        transport.assoc.dul.run = partial(run_and_shut, transport.assoc.dul.run, transport)
         return transport
 
 
@@ -57,6 +58,7 @@ class Connection(RequestHandler):  # type: ignore[misc]
         association = super()._create_association()
         transport = association.dul.socket
         transport._shutdown_socket = partial(shut, transport)
+        association.dul.run = partial(run_and_shut, association.dul.run, transport)
         longest = max(_LONGEST_REQUEST, self.server.maximum_pdu_bytes)
         transport.recv = partial(receive, transport, longest, self.server.silence_seconds)
         self.server.known(self.request, association)
@@ -140,6 +142,18 @@ def shut(transport: AssociationSocket) -> None:
     with suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)
     connection.close()
+
+
+def run_and_shut(run: Callable[[], None], transport: AssociationSocket) -> None:
+    """Run the thread that owns a socket, and shut the socket when the thread ends.
+
+    pynetdicom ends that thread with the socket open where it is stopped in its first state, before it has looked at its
+    first event, or by a fault of its own.
+    """
+    try:
+        run()
+    finally:
+        shut(transport)
 
 
 def receive(transport: AssociationSocket, longest: int, seconds: float, count: int) -> bytearray:
