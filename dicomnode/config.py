@@ -85,6 +85,10 @@ class ListenSection(_Section):
     calling_ae_titles: tuple[AETitle, ...] = Field((), description="AE titles that may call; empty: any")
     require_called_ae_title: bool = Field(False, description="refuse associations that call another AE title than ours")
     maximum_associations: int = Field(64, ge=1, le=1000, description="associations at a time, in all")
+    waiting_per_address: int = Field(
+        32, ge=1, le=1000, description="connections of one address that have not asked for an association yet"
+    )
+    maximum_connections: int = Field(512, ge=1, le=10_000, description="connections at a time, in all")
     network_timeout_seconds: Seconds = Field(60, description="silence after which an association is ended")
     acse_timeout_seconds: Seconds = Field(30, description="time for the association request and release")
     tls: Tls | None = Field(None, description="listen with TLS (mutual) instead of plain TCP")

@@ -183,6 +183,9 @@ REASONS: Final = MappingProxyType(
         "peer-out-of-resources": Reason(
             "the destination has no space left (0xA7xx)", "free space there; the node tries again"
         ),
+        "peer-protocol": Reason(
+            "the peer broke the rules of the protocol", "ask its vendor; the association was aborted"
+        ),
         "tls-failed": Reason("no TLS connection came about", "compare certificates, names and validity on both sides"),
         "port-unavailable": Reason(
             "the port cannot be listened on", "another program has it, or the address is not of this host"

@@ -21,6 +21,7 @@ from pydicom.filereader import read_dataset as pydicom_read_dataset
 from pydicom.tag import BaseTag
 from pydicom.uid import UID
 
+from dicomnode.encoded.quick import LONGEST_VALUE, SERIES_INSTANCE_UID, WANTED, quick_header
 from dicomnode.encoded.quiet import hushed
 from dicomnode.encoded.walk import (
     Buffer,
@@ -39,14 +40,7 @@ IMPLICIT_LITTLE: Final = "1.2.840.10008.1.2"
 EXPLICIT_LITTLE: Final = "1.2.840.10008.1.2.1"
 EXPLICIT_BIG: Final = "1.2.840.10008.1.2.2"
 _UID: Final = re.compile(rb"[0-9]+(?:\.[0-9]+)*")  # PS3.5 9.1; leading zeros are wrong but met
-_WANTED: Final = {
-    0x00080016: "sop_class_uid",
-    0x00080018: "sop_instance_uid",
-    0x00080060: "modality",
-    0x0020000D: "study_instance_uid",
-    0x0020000E: "series_instance_uid",
-}
-_LONGEST_VALUE: Final = 256  # bytes of a UID or code that are looked at
+_ENDLESS: Final = 1 << 62
 #: What converting a value can raise in pydicom; the value then stays as it was encoded.
 _VALUE_ERRORS: Final = (
     BytesLengthException,
@@ -71,8 +65,14 @@ class Header:
     modality: str
 
 
-def scan_header(encoded: Buffer, transfer_syntax_uid: str, limits: Limits) -> Header:
+def scan_header(encoded: Buffer, transfer_syntax_uid: str, limits: Limits, *, whole: bool = True) -> Header:
     """UIDs of an encoded Data Set, out of its first ``limits.header_scan_bytes`` bytes; nothing is decoded.
+
+    Parameters
+    ----------
+    whole
+        False: these are the first bytes of a Data Set, and more will follow. Then an answer is given only when the walk
+        has come past the UIDs, or to the end of what may be looked at.
 
     Raises
     ------
@@ -82,22 +82,38 @@ def scan_header(encoded: Buffer, transfer_syntax_uid: str, limits: Limits) -> He
     """
     layout = layout_of(transfer_syntax_uid)
     view = memoryview(encoded).cast("B")
+    found = (
+        None
+        if layout.deflated or layout.big_endian
+        else quick_header(view, implicit=looks_implicit(view, 0, layout.implicit))
+    )
+    if found is None:
+        found = _walked_header(view, layout, limits, whole=whole)
+    texts = {name: _code(value) if name == "modality" else _uid(value) for name, value in found.items()}
+    if not (texts.get("sop_class_uid") and texts.get("sop_instance_uid") and texts.get("study_instance_uid")):
+        raise StudyError("object-without-uids")
+    return Header(**{name: texts.get(name, "") for name in WANTED.values()})
+
+
+def _walked_header(view: memoryview, layout: Layout, limits: Limits, *, whole: bool) -> dict[str, bytes]:
     head: Buffer = view[: limits.header_scan_bytes]
-    total: int | None = len(view)
+    total: int | None = len(view) if whole else _ENDLESS
     if layout.deflated:
         head, more = inflate(head, limits.header_scan_bytes)
         total = limits.maximum_inflated_bytes if more else None
-    found: dict[str, str] = {}
+    found: dict[str, bytes] = {}
+    passed = False
     for element in Walk(head, layout, limits, total=total).elements():
-        name = _WANTED.get(element.tag)
-        if name and element.length <= _LONGEST_VALUE and name not in found:
-            value = bytes(head[element.start : element.start + element.length])
-            found[name] = _code(value) if name == "modality" else _uid(value)
-        if element.tag >= 0x0020000E and len(found.keys() - {"modality", "series_instance_uid"}) == 3:
+        name = WANTED.get(element.tag)
+        end = element.start + element.length
+        if name and element.length <= LONGEST_VALUE and name not in found and end <= len(head):
+            found[name] = bytes(head[element.start : end])
+        if element.tag >= SERIES_INSTANCE_UID and len(found.keys() - {"modality", "series_instance_uid"}) == 3:
+            passed = element.tag > SERIES_INSTANCE_UID or end <= len(head)
             break
-    if not (found.get("sop_class_uid") and found.get("sop_instance_uid") and found.get("study_instance_uid")):
+    if not (whole or passed) and len(view) < limits.header_scan_bytes:
         raise StudyError("object-without-uids")
-    return Header(**{name: found.get(name, "") for name in _WANTED.values()})
+    return found
 
 
 def _uid(value: bytes) -> str:
@@ -243,7 +259,7 @@ def _meta(view: memoryview) -> tuple[str, int]:
     for element in Walk(meta, layout_of(EXPLICIT_LITTLE), Limits(), total=len(view)).elements():
         end = element.start + element.length
         if element.tag == 0x00020010:
-            transfer_syntax_uid = _uid(bytes(view[element.start : end][:_LONGEST_VALUE]))
+            transfer_syntax_uid = _uid(bytes(view[element.start : end][:LONGEST_VALUE]))
         if bytes(view[end : end + 2]) != b"\x02\x00":
             break
     return transfer_syntax_uid, end

@@ -19,7 +19,8 @@ from dicomnode.config import IntakeSection, ListenSection
 from dicomnode.encoded import Limits, read_part10, wrap_part10
 from dicomnode.errors import StorageError, StudyError
 from dicomnode.network.acceptor import Acceptor
-from dicomnode.network.intake import Peer, ReceivedObject
+from dicomnode.network.collected import Collected
+from dicomnode.network.intake import Peer, ReceivedObject, Sink
 
 #: Unique key of each level of the Study Root model (PS3.4 C.6.2).
 _UNIQUE: Final = {"STUDY": "StudyInstanceUID", "SERIES": "SeriesInstanceUID", "IMAGE": "SOPInstanceUID"}
@@ -78,7 +79,11 @@ class Archive:
     def closed(self, peer: Peer, *, aborted: bool) -> None:
         """Nothing to do."""
 
-    def store(self, received: ReceivedObject, /) -> None:
+    def sink(self) -> Sink:
+        """Place for one object."""
+        return Collected(self.store)
+
+    def store(self, received: ReceivedObject, encoded: bytes, /) -> None:
         """Write one file; the same SOP Instance again replaces it.
 
         Raises
@@ -89,7 +94,7 @@ class Archive:
             If it cannot be parsed.
         """
         data = wrap_part10(
-            received.encoded,
+            encoded,
             sop_class_uid=received.sop_class_uid,
             sop_instance_uid=received.sop_instance_uid,
             transfer_syntax_uid=received.transfer_syntax_uid,

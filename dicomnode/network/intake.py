@@ -1,18 +1,24 @@
 """What comes in: the peer, the object, the port to whoever makes it durable, and the status that a sender gets.
 
-No socket: a C-STORE request arrives as the bytes of its Data Set and leaves as a status. Nothing here decodes a Data
-Set beyond the bounded scan for its UIDs.
+No socket: a C-STORE request arrives as its command and pieces of its Data Set, and leaves as a status. Nothing here
+decodes a Data Set beyond the bounded scan for its UIDs.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
-from dicomnode.encoded import Buffer, Limits, scan_header
+from dicomnode.encoded import Header, Limits, scan_header
 from dicomnode.errors import NodeError, StudyError
 from dicomnode.events import Emit
 from dicomnode.network.status import DATA_SET_MISMATCH, PROCESSING_FAILURE, SUCCESS
+
+_SCRATCH_BYTES: Final = 64 * 1024
+#: The UIDs of ordinary objects stand here; what does not is looked for in the whole bound.
+_FIRST_LOOK_BYTES: Final = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,17 +33,16 @@ class Peer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreRequest:
-    """A C-STORE request: what the command says, and the Data Set as it came."""
+    """A C-STORE request: what its command says, and the transfer syntax that was agreed on for its context."""
 
     sop_class_uid: str
     sop_instance_uid: str
     transfer_syntax_uid: str
-    encoded: Buffer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReceivedObject:
-    """An object that came, with what its first elements say; ``encoded`` is valid only during `Reception.store`."""
+    """An object that is coming, with what its first elements say."""
 
     sop_class_uid: str
     sop_instance_uid: str
@@ -45,8 +50,35 @@ class ReceivedObject:
     series_instance_uid: str
     transfer_syntax_uid: str
     modality: str
-    encoded: Buffer
     peer: Peer
+
+
+class Sink(Protocol):
+    """Where the bytes of one Data Set go as they come; used by one thread."""
+
+    def window(self) -> memoryview:
+        """Place for the next bytes; at least one, gone after `advance`."""
+        ...
+
+    def advance(self, count: int) -> None:
+        """So many bytes were put into the window; a NodeError says that no more can be taken."""
+        ...
+
+    def head(self) -> memoryview:
+        """What came so far, until `begin` is called."""
+        ...
+
+    def begin(self, received: ReceivedObject, /) -> None:
+        """It is known whose bytes these are; a NodeError says that they are not taken."""
+        ...
+
+    def finish(self) -> None:
+        """All bytes came; the object is durable on return; a NodeError gives the sender its status."""
+        ...
+
+    def close(self) -> None:
+        """Give back what is held; without `finish`, nothing of the object remains."""
+        ...
 
 
 class Reception(Protocol):
@@ -60,8 +92,8 @@ class Reception(Protocol):
         """An association was accepted."""
         ...
 
-    def store(self, received: ReceivedObject, /) -> None:
-        """Take an object: it is durable on return; a NodeError gives the sender its status."""
+    def sink(self) -> Sink:
+        """Place for one object."""
         ...
 
     def closed(self, peer: Peer, *, aborted: bool) -> None:
@@ -85,36 +117,102 @@ class Intake:
     """
 
     def __init__(self, reception: Reception, *, limits: Limits, maximum_object_bytes: int, emit: Emit) -> None:
-        self._reception = reception
-        self._limits = limits
-        self._maximum_object_bytes = maximum_object_bytes
-        self._emit = emit
+        self.reception = reception
+        self.limits = limits
+        self.maximum_object_bytes = maximum_object_bytes
+        self.emit = emit
 
-    def receive(self, request: StoreRequest, peer: Peer) -> int:
-        """DIMSE status for one request (PS3.4 B.2.3); never raises."""
+    def begin(self, request: StoreRequest, peer: Peer, *, refused: int | None = None) -> Transfer:
+        """One object begins to come; to be closed. `refused` is its status where that is settled already."""
+        return Transfer(self, request, peer, refused)
+
+
+class Transfer:
+    """One C-STORE on its way in. Its methods never raise: what goes wrong becomes the status at the end.
+
+    The bytes of an object that is refused half-way are still taken from the sender, and dropped.
+    """
+
+    def __init__(self, intake: Intake, request: StoreRequest, peer: Peer, refused: int | None) -> None:
+        self._intake = intake
+        self._request = request
+        self._peer = peer
+        self._total = 0
+        self._begun = False
+        self._look = _FIRST_LOOK_BYTES
+        self._status = refused
+        self._scratch: memoryview | None = None
+        self._held = ExitStack()
+        self._sink: Sink | None = None
+        if refused is None:
+            self._guarded(self._open)
+
+    def window(self) -> memoryview:
+        """Place for the next bytes of the Data Set."""
+        if self._status is None and self._sink is not None:
+            try:
+                return self._sink.window()
+            except Exception as error:  # noqa: BLE001 (the peer gets a status, not our fault)
+                self._refuse(error)
+        if self._scratch is None:
+            self._scratch = memoryview(bytearray(_SCRATCH_BYTES))
+        return self._scratch
+
+    def advance(self, count: int) -> None:
+        """So many bytes were put into the window."""
+        self._total += count
+        if self._status is None:
+            self._guarded(lambda: self._take(count))
+
+    def end(self) -> int:
+        """All bytes came: the DIMSE status (PS3.4 B.2.3)."""
+        if self._status is None:
+            self._guarded(self._finish)
+        self.close()
+        return SUCCESS if self._status is None else self._status
+
+    def close(self) -> None:
+        """Give back what is held; without `end` before it, nothing of the object remains."""
+        self._sink = None
+        self._held.close()
+
+    def _open(self) -> None:
+        if not self._request.sop_class_uid or not self._request.sop_instance_uid:
+            raise StudyError("object-without-uids")
+        self._sink = self._intake.reception.sink()
+        self._held.callback(self._sink.close)
+
+    def _take(self, count: int) -> None:
+        assert self._sink is not None
+        if self._total > self._intake.maximum_object_bytes:
+            raise StudyError("object-too-large", limit_bytes=self._intake.maximum_object_bytes)
+        self._sink.advance(count)
+        if not self._begun and self._total >= self._look:
+            self._begin(whole=False)
+
+    def _finish(self) -> None:
+        assert self._sink is not None
+        if not self._begun:
+            self._begin(whole=True)
+        self._sink.finish()
+
+    def _begin(self, *, whole: bool) -> None:
+        """Look for the UIDs in what has come; if they are not there yet, look again when there is twice as much."""
+        assert self._sink is not None
+        request, limits = self._request, self._intake.limits
+        final = whole or self._total >= limits.header_scan_bytes
         try:
-            self._reception.store(self._examined(request, peer))
-        except NodeError as error:
-            status = DATA_SET_MISMATCH if error.code == "object-uid-mismatch" else error.dimse_status
-            self._emit(
-                "object.refused",
-                level="warning",
-                association=peer.association_id,
-                reason=error.code,
-                status=f"x{status:04X}",
-            )
-            return status
-        except Exception as error:  # noqa: BLE001 (the peer gets a status, not our fault)
-            self._emit(
-                "internal", level="error", association=peer.association_id, reason="internal", kind=type(error).__name__
-            )
-            return PROCESSING_FAILURE
-        return SUCCESS
+            header = scan_header(self._sink.head(), request.transfer_syntax_uid, limits, whole=whole)
+        except StudyError:
+            if final:
+                raise
+            self._look = min(self._total * 2, limits.header_scan_bytes)
+            return
+        self._sink.begin(self._received(header))
+        self._begun = True
 
-    def _examined(self, request: StoreRequest, peer: Peer) -> ReceivedObject:
-        if len(memoryview(request.encoded)) > self._maximum_object_bytes:
-            raise StudyError("object-too-large", limit_bytes=self._maximum_object_bytes)
-        header = scan_header(request.encoded, request.transfer_syntax_uid, self._limits)
+    def _received(self, header: Header) -> ReceivedObject:
+        request = self._request
         if (header.sop_class_uid, header.sop_instance_uid) != (request.sop_class_uid, request.sop_instance_uid):
             raise StudyError("object-uid-mismatch")
         return ReceivedObject(
@@ -124,6 +222,42 @@ class Intake:
             series_instance_uid=header.series_instance_uid,
             transfer_syntax_uid=request.transfer_syntax_uid,
             modality=header.modality,
-            encoded=request.encoded,
-            peer=peer,
+            peer=self._peer,
         )
+
+    def _guarded(self, act: Callable[[], None]) -> None:
+        try:
+            act()
+        except Exception as error:  # noqa: BLE001 (the peer gets a status, not our fault)
+            self._refuse(error)
+
+    def _refuse(self, error: Exception) -> None:
+        """Settle the status, tell it, and let go of what was held."""
+        if isinstance(error, NodeError):
+            self._status = DATA_SET_MISMATCH if error.code == "object-uid-mismatch" else error.dimse_status
+            self._intake.emit(
+                "object.refused",
+                level="warning",
+                association=self._peer.association_id,
+                reason=error.code,
+                status=f"x{self._status:04X}",
+            )
+        else:
+            self._status = PROCESSING_FAILURE
+            self._intake.emit(
+                "internal",
+                level="error",
+                association=self._peer.association_id,
+                reason="internal",
+                kind=type(error).__name__,
+            )
+        self._let_go()
+
+    def _let_go(self) -> None:
+        self._sink = None
+        try:
+            self._held.close()
+        except NodeError as error:
+            self._intake.emit(
+                "object.refused", level="warning", association=self._peer.association_id, reason=error.code
+            )

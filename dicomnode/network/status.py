@@ -13,6 +13,8 @@ from dicomnode.errors import PeerError, PeerRefusal
 
 SUCCESS: Final = 0x0000
 PROCESSING_FAILURE: Final = 0x0110  # PS3.7 C.5.6
+SOP_CLASS_NOT_SUPPORTED: Final = 0x0122  # PS3.7 C.5.15
+UNRECOGNISED_OPERATION: Final = 0x0211  # PS3.7 C.5.14
 OUT_OF_RESOURCES: Final = 0xA700  # PS3.4 Table B.2-1
 DATA_SET_MISMATCH: Final = 0xA900  # PS3.4 Table B.2-1
 CANNOT_UNDERSTAND: Final = 0xC000  # PS3.4 Table B.2-1
@@ -79,6 +81,7 @@ class Rejection(NamedTuple):
     reason: int
 
 
+PROTOCOL_VERSION_NOT_SUPPORTED: Final = Rejection(1, 2, 2)
 APPLICATION_CONTEXT_NOT_SUPPORTED: Final = Rejection(1, 1, 2)
 CALLING_AE_TITLE_NOT_RECOGNISED: Final = Rejection(1, 1, 3)
 CALLED_AE_TITLE_NOT_RECOGNISED: Final = Rejection(1, 1, 7)

@@ -22,6 +22,7 @@ from dicomnode.service.notify import Notifier
 from dicomnode.service.rooms import Layout
 from dicomnode.service.telemetry import configure, report_fault
 from dicomnode.storage.datakeys import DataKeys
+from dicomnode.storage.digest import ContentDigests
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.lock import StateLock
 from dicomnode.storage.objects import Objects
@@ -181,6 +182,7 @@ class Node:
         )
         reception = Reception(
             spool=self._spool,
+            digest=ContentDigests(derivation_key).begin,
             indexer=self._indexer,
             activity=self._activity,
             derivation_key=derivation_key,

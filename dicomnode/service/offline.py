@@ -25,6 +25,7 @@ from dicomnode.inference.package import find
 from dicomnode.results.encode import EncodedResult, KeyImage
 from dicomnode.service import rooms
 from dicomnode.service.rooms import Layout
+from dicomnode.storage.digest import ContentDigests
 from dicomnode.storage.ledger import Ledger
 from dicomnode.study import blind_key, input_digest
 from dicomnode.workflow.analysis import Analysis, Analyst, copy_series, picture_of
@@ -116,6 +117,7 @@ class Workbench:
         if model is not None:
             packages = (find(packages, model),)
         self._key = ring.derivation
+        self._digests = ContentDigests(ring.derivation)
         self._limits = limits_of(tree)
         self._reading = tree.reading
         self._ledger = Ledger.open(layout.ledger)
@@ -241,7 +243,7 @@ class Workbench:
             data = _bytes_of(files.paths[key])
             dataset = read_part10(data, self._limits)
             _prove_surveyed(dataset, headers[key])
-            digests.append((key, hashlib.sha256(split_part10(data)[1]).hexdigest()))
+            digests.append((key, self._digests.of(split_part10(data)[1])))
             yield dataset
 
     def _write(

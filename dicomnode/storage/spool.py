@@ -19,10 +19,11 @@ from dicomnode.config import IntakeSection
 from dicomnode.errors import KeyStoreError, StorageError
 from dicomnode.storage import files, segment
 from dicomnode.storage.datakeys import KeySource
-from dicomnode.storage.open_segment import CLOSED_SUFFIX, OPEN_SUFFIX, Metadata, OpenSegment, stage_bytes
+from dicomnode.storage.incoming import Digest, Incoming, Metadata, stage_bytes
+from dicomnode.storage.open_segment import CLOSED_SUFFIX, OPEN_SUFFIX, OpenSegment
 from dicomnode.storage.sealed import Buffer
 from dicomnode.storage.segment_reader import Damage, Found, Scan, SegmentReader
-from dicomnode.storage.writer import WriteMode, aligned_buffer, try_modes
+from dicomnode.storage.writer import Extender, WriteMode, aligned_buffer, try_modes
 from dicomnode.study import RecordAddress, RecordMetadata, World
 
 _IDLE_STAGES: Final = 8
@@ -72,6 +73,7 @@ class Spool:
         self._purged: set[OpenSegment] = set()
         self._purges = 0
         self._stages: list[mmap.mmap] = []
+        self._extender = Extender()
         self._ended = False
 
     def __enter__(self) -> Self:
@@ -111,18 +113,21 @@ class Spool:
         whole = isinstance(encoded, bytes | bytearray | memoryview)
         self._check_space(memoryview(encoded).nbytes if isinstance(encoded, bytes | bytearray | memoryview) else 0)
         buffers: Iterable[Buffer] = (encoded,) if whole else encoded  # type: ignore[assignment]
-        with self._stage() as stage:
-            open_segment = self._take(study_key, stage)
-            try:
-                address = open_segment.append(metadata, buffers, stage)
-            except OSError as error:
-                self._retire(open_segment)
-                raise files.storage_error(error) from None
-            except BaseException:
-                self._retire(open_segment)
-                raise
-            self._give_back(open_segment, stage)
-        return address
+        with contextlib.closing(self.arrival()) as arrival:
+            arrival.begin(study_key)
+            for buffer in buffers:
+                arrival.put(buffer)
+            return arrival.finish(metadata)
+
+    def arrival(self, digest: Digest | None = None) -> Arrival:
+        """Begin to take an instance whose study is not known yet; to be closed.
+
+        Parameters
+        ----------
+        digest
+            Told of every byte of the Data Set.
+        """
+        return Arrival(self, digest)
 
     def check_space(self) -> None:
         """Raise ``storage-full`` when less than the minimum is free: whoever comes is best told before sending."""
@@ -217,6 +222,7 @@ class Spool:
             for busy in self._busy:
                 self._busy[busy] = True
         self._finish(idle)
+        self._extender.end()
 
     def _check_space(self, wanted: int) -> None:
         with files.disk_errors():
@@ -226,10 +232,18 @@ class Spool:
 
     @contextlib.contextmanager
     def _stage(self) -> Iterator[memoryview]:
+        buffer = self._borrow()
+        try:
+            yield memoryview(buffer)
+        finally:
+            self._bring_back(buffer)
+
+    def _borrow(self) -> mmap.mmap:
         with self._lock:
             buffer = self._stages.pop() if self._stages else None
-        buffer = buffer or aligned_buffer(self._stage_bytes)
-        yield memoryview(buffer)
+        return buffer or aligned_buffer(self._stage_bytes)
+
+    def _bring_back(self, buffer: mmap.mmap) -> None:
         with self._lock:
             if len(self._stages) < _IDLE_STAGES:
                 self._stages.append(buffer)
@@ -271,6 +285,7 @@ class Spool:
                 mode=self.write_mode,
                 extent_bytes=self._intake.extent_bytes,
                 chunk_bytes=self._intake.chunk_bytes,
+                ahead=self._extender.ask,
             )
             try:
                 open_segment.begin(stage)
@@ -359,6 +374,94 @@ class Spool:
             with contextlib.suppress(FileNotFoundError):
                 return SegmentReader(base.with_suffix(suffix), study_key)
         raise StorageError("storage-failed", missing=1)
+
+
+class Arrival:
+    """One instance on its way into the spool; used by one thread.
+
+    Every method raises what `Spool.append` does; then, and without `finish`, nothing of the instance is believed later.
+    """
+
+    def __init__(self, spool: Spool, digest: Digest | None) -> None:
+        self._spool = spool
+        self._buffer: mmap.mmap | None = spool._borrow()
+        self._stage = memoryview(self._buffer)
+        self._incoming = Incoming(
+            self._stage,
+            chunk_bytes=spool._intake.chunk_bytes,
+            alignment=spool.write_mode.alignment,
+            digest=digest,
+        )
+        self._segment: OpenSegment | None = None
+
+    @property
+    def length(self) -> int:
+        """Bytes of the Data Set so far."""
+        return self._incoming.length
+
+    def window(self) -> memoryview:
+        """Place for the next bytes of the Data Set; at least one."""
+        with self._guarded():
+            return self._incoming.window()
+
+    def advance(self, count: int) -> None:
+        """So many bytes were put into the window."""
+        with self._guarded():
+            self._incoming.advance(count)
+
+    def put(self, data: Buffer) -> None:
+        """Copy bytes of the Data Set in."""
+        with self._guarded():
+            self._incoming.put(data)
+
+    def head(self) -> memoryview:
+        """What came so far, until `begin`."""
+        return self._incoming.head()
+
+    def begin(self, study_key: str) -> None:
+        """It is known to which study it belongs: from now on it is sealed and written."""
+        self._spool._check_space(self._incoming.length)
+        with self._spool._stage() as stage:  # not ours: plaintext lies there
+            self._segment = self._spool._take(study_key, stage)
+        with self._guarded():
+            self._incoming.bind(self._segment)
+
+    def finish(self, metadata: Metadata) -> RecordAddress:
+        """All bytes came; the record is on the disk when this returns."""
+        assert self._segment is not None
+        address = self._segment.address
+        with self._guarded():
+            self._incoming.finish(metadata)
+        finished, self._segment = self._segment, None
+        self._spool._give_back(finished, self._stage)
+        return address
+
+    def close(self) -> None:
+        """Give back what is held; without `finish`, nothing of the instance remains."""
+        left, self._segment = self._segment, None
+        if left is not None:  # what was written of it stands behind the last record, and is written over
+            with contextlib.suppress(StorageError):
+                self._spool._give_back(left, self._stage)
+        buffer, self._buffer = self._buffer, None
+        if buffer is not None:
+            self._stage.release()
+            self._spool._bring_back(buffer)
+
+    @contextlib.contextmanager
+    def _guarded(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self._retire()
+            raise files.storage_error(error) from None
+        except BaseException:
+            self._retire()
+            raise
+
+    def _retire(self) -> None:
+        broken, self._segment = self._segment, None
+        if broken is not None:
+            self._spool._retire(broken)
 
 
 def _close(open_segment: OpenSegment, stage: memoryview) -> None:

@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import mmap
 import os
+import queue
 import secrets
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, Protocol
@@ -19,6 +23,7 @@ from dicomnode.storage import files
 
 _ALIGNMENTS: Final = (4096, 16384, 65536)
 _TRIAL_BLOCKS: Final = 4
+_ZERO_BYTES: Final = 1024 * 1024
 _FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
@@ -41,8 +46,8 @@ class WriteMode:
 class Writer(Protocol):
     """A file that grows by extents and takes aligned writes; all raise `OSError` as the system does."""
 
-    def write(self, block: memoryview, offset: int) -> None:
-        """Write whole blocks at a multiple of the alignment."""
+    def write(self, block: memoryview, offset: int, *, durable: bool = False) -> None:
+        """Write whole blocks at a multiple of the alignment; durable: these are on the disk when this returns."""
 
     def commit(self) -> None:
         """Everything written is on the disk when this returns."""
@@ -55,45 +60,100 @@ class Writer(Protocol):
 
 
 class _File:
-    """What both writers share: extents, alignment, truncation."""
+    """What both writers share: alignment, growth by extents, truncation."""
 
     def __init__(self, path: Path, mode: WriteMode, extent_bytes: int, extra_flags: int) -> None:
         self._alignment = mode.alignment
         self._extent = max(mode.alignment, extent_bytes // mode.alignment * mode.alignment)
         self._allocated = 0
+        self._growing = threading.Lock()
         self._descriptor = os.open(path, _FLAGS | extra_flags, files.FILE_MODE)
 
-    def write(self, block: memoryview, offset: int) -> None:
+    def truncate(self, size: int) -> None:
+        with self._growing:
+            os.ftruncate(self._descriptor, size)
+            os.fsync(self._descriptor)
+            self._allocated = size
+
+    def close(self) -> None:
+        with self._growing:
+            if self._descriptor >= 0:
+                os.close(self._descriptor)
+                self._descriptor = -1
+
+    def _put(self, descriptor: int, block: memoryview, offset: int) -> None:
         if offset % self._alignment or len(block) % self._alignment:
             raise ValueError("a write that is not aligned")
-        end = offset + len(block)
-        while self._allocated < end:
-            os.posix_fallocate(self._descriptor, self._allocated, self._extent)
-            self._allocated += self._extent
-            os.fsync(self._descriptor)  # the size, which a later write must not depend on
-        written = os.pwrite(self._descriptor, block, offset)
+        if offset + len(block) > self._allocated:
+            with self._growing:
+                while self._allocated < offset + len(block):
+                    self._grow()
+        written = os.pwrite(descriptor, block, offset)
         if written != len(block):  # a full or failing disk: what comes next says which
             raise OSError(errno.ENOSPC, "short write")
 
-    def truncate(self, size: int) -> None:
-        os.ftruncate(self._descriptor, size)
+    def _grow(self) -> None:
+        """One extent more, durably: a later write must not depend on a size or block that is not on the disk."""
+        os.posix_fallocate(self._descriptor, self._allocated, self._extent)
         os.fsync(self._descriptor)
-        self._allocated = size
-
-    def close(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        self._allocated += self._extent
 
 
 class DirectWriter(_File):
-    """O_DIRECT | O_DSYNC: a write is on the disk when it returns, and never in the page cache."""
+    """O_DIRECT, with O_DSYNC or a flush at the end: never in the page cache.
 
-    def __init__(self, path: Path, mode: WriteMode, extent_bytes: int) -> None:
-        super().__init__(path, mode, extent_bytes, os.O_DIRECT | os.O_DSYNC)
+    Its extents are filled with zeros before they are used: writing over blocks that are there already commits no
+    journal, which is what makes a durable write fast. One extent ahead is filled by whoever is asked through `ahead`.
+    """
+
+    def __init__(self, path: Path, mode: WriteMode, extent_bytes: int, ahead: Ahead | None = None) -> None:
+        super().__init__(path, mode, extent_bytes, os.O_DIRECT)
+        self._ahead = ahead
+        self._asked = 0
+        try:
+            self._durable = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_DIRECT | os.O_DSYNC)
+        except OSError:
+            super().close()
+            raise
+
+    def write(self, block: memoryview, offset: int, *, durable: bool = False) -> None:
+        """Write whole blocks."""
+        self._put(self._durable if durable else self._descriptor, block, offset)
+        if self._ahead is not None and self._allocated - offset < 2 * self._extent and self._asked < self._allocated:
+            self._asked = self._allocated
+            self._ahead(self)
 
     def commit(self) -> None:
-        """Nothing is left to do."""
+        """Flush what was written without O_DSYNC."""
+        os.fdatasync(self._descriptor)
+
+    def extend(self) -> None:
+        """Fill one extent more; nothing where the file is closed by now."""
+        with self._growing:
+            if self._descriptor >= 0:
+                self._grow()
+
+    def close(self) -> None:
+        """Close the file; a second call does nothing."""
+        super().close()
+        if self._durable >= 0:
+            os.close(self._durable)
+            self._durable = -1
+
+    def _grow(self) -> None:
+        end = self._allocated + self._extent
+        os.posix_fallocate(self._descriptor, self._allocated, self._extent)
+        with memoryview(_zeros()) as zeros:
+            for start in range(self._allocated, end, len(zeros)):
+                with zeros[: min(len(zeros), end - start)] as piece:
+                    if os.pwrite(self._descriptor, piece, start) != len(piece):
+                        raise OSError(errno.ENOSPC, "short write")
+        os.fsync(self._descriptor)
+        self._allocated = end
+
+
+#: Asks somebody to call `DirectWriter.extend` soon.
+Ahead = Callable[[DirectWriter], None]
 
 
 class AppendWriter(_File):
@@ -102,16 +162,50 @@ class AppendWriter(_File):
     def __init__(self, path: Path, mode: WriteMode, extent_bytes: int) -> None:
         super().__init__(path, mode, extent_bytes, 0)
 
+    def write(self, block: memoryview, offset: int, *, durable: bool = False) -> None:
+        """Write whole blocks."""
+        self._put(self._descriptor, block, offset)
+        if durable:
+            self.commit()
+
     def commit(self) -> None:
         """Flush the file's data."""
         os.fdatasync(self._descriptor)
 
 
-def open_writer(path: Path, mode: WriteMode, extent_bytes: int) -> Writer:
+def open_writer(path: Path, mode: WriteMode, extent_bytes: int, ahead: Ahead | None = None) -> Writer:
     """New file, which must not be there, in the mode that the trial found."""
     if mode.name == "direct":
-        return DirectWriter(path, mode, extent_bytes)
+        return DirectWriter(path, mode, extent_bytes, ahead)
     return AppendWriter(path, mode, extent_bytes)
+
+
+class Extender:
+    """Thread that fills extents before they are needed."""
+
+    def __init__(self) -> None:
+        self._wanted: queue.SimpleQueue[DirectWriter | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="extender", daemon=True)
+        self._thread.start()
+
+    def ask(self, writer: DirectWriter) -> None:
+        """Fill one extent of this file soon."""
+        self._wanted.put(writer)
+
+    def end(self) -> None:
+        """Fill what was asked for, and end."""
+        self._wanted.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while (writer := self._wanted.get()) is not None:
+            with contextlib.suppress(OSError):  # whoever needs the extent tries it again, and is told
+                writer.extend()
+
+
+@functools.cache
+def _zeros() -> mmap.mmap:
+    return aligned_buffer(_ZERO_BYTES)
 
 
 def try_modes(folder: Path, wanted: Literal["auto", "direct", "append"]) -> WriteMode:
@@ -150,7 +244,7 @@ def _works(folder: Path, mode: WriteMode) -> bool:
                 try:
                     for start in range(0, size, size // 2):
                         with view[start : start + size // 2] as block:
-                            writer.write(block, start)
+                            writer.write(block, start, durable=start > 0)
                     writer.commit()
                 finally:
                     writer.close()

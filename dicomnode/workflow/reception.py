@@ -5,8 +5,9 @@ Knows the spool and the index; decides nothing about models.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
+from contextlib import ExitStack
+from functools import lru_cache
 from typing import Protocol
 
 from dicomnode.events import Emit
@@ -17,6 +18,51 @@ from dicomnode.workflow.indexing import Indexer, row_of
 from dicomnode.workflow.ports import Clock, Monotonic
 
 
+class ArrivalPort(Protocol):
+    """One instance on its way into the spool."""
+
+    @property
+    def length(self) -> int:
+        """Bytes of the Data Set so far."""
+        ...
+
+    def window(self) -> memoryview:
+        """Place for the next bytes."""
+        ...
+
+    def advance(self, count: int) -> None:
+        """So many bytes were put into the window."""
+        ...
+
+    def head(self) -> memoryview:
+        """What came so far, until `begin`."""
+        ...
+
+    def begin(self, study_key: str) -> None:
+        """It is known to which study it belongs."""
+        ...
+
+    def finish(self, metadata: Callable[[], RecordMetadata]) -> RecordAddress:
+        """All bytes came; the record is durable on return."""
+        ...
+
+    def close(self) -> None:
+        """Give back what is held."""
+        ...
+
+
+class DigestPort(Protocol):
+    """Digest of one object's content."""
+
+    def update(self, data: memoryview, /) -> None:
+        """More bytes."""
+        ...
+
+    def hexdigest(self) -> str:
+        """Digest of all of them."""
+        ...
+
+
 class SpoolPort(Protocol):
     """The part of the spool that receiving needs."""
 
@@ -24,8 +70,8 @@ class SpoolPort(Protocol):
         """Raise ``storage-full`` when less than the minimum is free."""
         ...
 
-    def append(self, study_key: str, metadata: RecordMetadata, encoded: memoryview) -> RecordAddress:
-        """Seal and write one record; durable on return."""
+    def arrival(self, digest: DigestPort) -> ArrivalPort:
+        """Begin to take an instance; every byte of it is told to the digest."""
         ...
 
 
@@ -36,6 +82,8 @@ class Reception:
     ----------
     spool
         Where records go.
+    digest
+        Begins the digest of one object's content.
     indexer
         Thread that keeps the index.
     activity
@@ -54,6 +102,7 @@ class Reception:
         self,
         *,
         spool: SpoolPort,
+        digest: Callable[[], DigestPort],
         indexer: Indexer,
         activity: ActivityTable,
         derivation_key: bytes,
@@ -62,10 +111,12 @@ class Reception:
         monotonic: Monotonic,
         emit: Emit,
     ) -> None:
-        self._spool = spool
+        self.spool = spool
+        self._digest = digest
         self._indexer = indexer
-        self._activity = activity
+        self.activity = activity
         self._key = derivation_key
+        self._study_keys = lru_cache(1024)(lambda uid: blind_key(derivation_key, "study", uid))
         self._wake = wake
         self._clock = clock
         self._monotonic = monotonic
@@ -79,43 +130,23 @@ class Reception:
         StorageError
             When the disk is too full to take anything.
         """
-        self._spool.check_space()
+        self.spool.check_space()
 
     def opened(self, peer: Peer) -> None:
         """An association was accepted."""
         self._emit("association.opened", association=peer.association_id, address=peer.address)
 
-    def store(self, received: ReceivedObject) -> None:
-        """Make an object durable; returning means success (PS3.4 B.2.3).
+    def study_key(self, study_instance_uid: str) -> str:
+        """Blind key of a study."""
+        return self._study_keys(study_instance_uid)
 
-        Raises
-        ------
-        NodeError
-            With the status that the sender gets.
-        """
-        study_key = blind_key(self._key, "study", received.study_instance_uid)
-        encoded = memoryview(received.encoded)
-        metadata = RecordMetadata(
-            sop_class_uid=received.sop_class_uid,
-            sop_instance_uid=received.sop_instance_uid,
-            study_instance_uid=received.study_instance_uid,
-            series_instance_uid=received.series_instance_uid,
-            transfer_syntax_uid=received.transfer_syntax_uid,
-            calling_ae_title=received.peer.calling_ae_title,
-            called_ae_title=received.peer.called_ae_title,
-            peer_address=received.peer.address,
-            received_at=self._clock(),
-            digest=hashlib.sha256(encoded).hexdigest(),
-            length=len(encoded),
-        )
-        with self._activity.arriving(study_key):
-            address = self._spool.append(study_key, metadata, encoded)
-            self._indexer.add(row_of(self._key, study_key, address, metadata))
-            self._activity.received(study_key, received.peer.association_id, self._monotonic())
+    def sink(self) -> Arriving:
+        """Place for one object."""
+        return Arriving(self, self._digest())
 
     def closed(self, peer: Peer, *, aborted: bool) -> None:
         """An association ended; what was acknowledged stays, however it ended."""
-        carried = self._activity.ended(peer.association_id, self._monotonic())
+        carried = self.activity.ended(peer.association_id, self._monotonic())
         self._emit(
             "association.closed",
             association=peer.association_id,
@@ -126,3 +157,64 @@ class Reception:
         for study_key in carried:
             self._emit("study.arrived", study=study_key)
         self._wake()
+
+    def seal(self, arriving: Arriving, received: ReceivedObject, study_key: str) -> None:
+        """Make an object durable and known; returning means success (PS3.4 B.2.3)."""
+        metadata: list[RecordMetadata] = []
+
+        def describe() -> RecordMetadata:
+            metadata.append(
+                RecordMetadata(
+                    sop_class_uid=received.sop_class_uid,
+                    sop_instance_uid=received.sop_instance_uid,
+                    study_instance_uid=received.study_instance_uid,
+                    series_instance_uid=received.series_instance_uid,
+                    transfer_syntax_uid=received.transfer_syntax_uid,
+                    calling_ae_title=received.peer.calling_ae_title,
+                    called_ae_title=received.peer.called_ae_title,
+                    peer_address=received.peer.address,
+                    received_at=self._clock(),
+                    digest=arriving.digest.hexdigest(),
+                    length=arriving.arrival.length,
+                )
+            )
+            return metadata[0]
+
+        address = arriving.arrival.finish(describe)
+        self._indexer.add(row_of(self._key, study_key, address, metadata[0]))
+        self.activity.received(study_key, received.peer.association_id, self._monotonic())
+
+
+class Arriving:
+    """One object on its way; implements what `network.intake` expects of a sink.
+
+    Its methods raise a NodeError with the status that the sender gets.
+    """
+
+    def __init__(self, reception: Reception, digest: DigestPort) -> None:
+        self._reception = reception
+        self.digest = digest
+        self.arrival = reception.spool.arrival(digest)
+        self.window = self.arrival.window
+        self.advance = self.arrival.advance
+        self.head = self.arrival.head
+        self._held = ExitStack()
+        self._held.callback(self.arrival.close)
+        self._received: ReceivedObject | None = None
+        self._study_key = ""
+
+    def begin(self, received: ReceivedObject, /) -> None:
+        """Keep the study from being shredded while this comes, and begin to seal under its key."""
+        self._received = received
+        self._study_key = self._reception.study_key(received.study_instance_uid)
+        self._held.enter_context(self._reception.activity.arriving(self._study_key))
+        self.arrival.begin(self._study_key)
+
+    def finish(self) -> None:
+        """Make the object durable and known."""
+        assert self._received is not None
+        self._reception.seal(self, self._received, self._study_key)
+
+    def close(self) -> None:
+        """Give back what is held."""
+        self._held.close()

@@ -122,10 +122,12 @@ def test_a_source_that_breaks_off_leaves_nothing_believed(spool: Spool) -> None:
         yield encoded(9, 200_000)
         raise KeyError("a fault of the caller")
 
-    with pytest.raises(StorageError):
+    with pytest.raises(ConnectionResetError):
         spool.append(STUDY, metadata(b""), broken())
     with pytest.raises(KeyError):
         spool.append(STUDY, metadata(b""), rude())
+    records |= (more := fill(spool, 2))  # a peer that vanishes spoils no segment
+    assert {each.segment_id for each in more} <= {each.segment_id for each in records}
     with pytest.raises(ValueError, match="length"):
         spool.append(STUDY, metadata(b"x"), b"xy")
     after = fill(spool, 3)

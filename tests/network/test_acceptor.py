@@ -305,21 +305,5 @@ def test_a_fault_in_admission_is_a_transient_rejection() -> None:
         assert target.events.named("internal")[0]["kind"] == "RuntimeError"
 
 
-def test_an_association_whose_thread_dies_is_closed_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fault in pynetdicom ends the thread without an event."""
-    with node() as target:
-        association = scu(target)
-        server = target.acceptor._server
-        assert server is not None
-        (ours,) = server.active_associations
-        ours.dul.kill_dul()
-        assert target.reception.wait_for_closed() == [True]
-        association.abort()
-        association.join(10)
-        transport = ours.dul.socket
-        if transport is not None and transport.socket is not None:
-            transport.socket.close()
-
-
 def test_draining_before_the_start_is_nothing() -> None:
     assert Acceptor(ListenSection(), IntakeSection(), "X", Limits(), Recording()).drain(1) is True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -74,6 +75,7 @@ def test_a_disk_that_fills_up_inside_an_association(tmp_path: Path) -> None:
     with contextlib.closing(Spool(tmp_path, intake, MemoryKeys(), free_bytes=disk.free_bytes)) as spool:
         reception = Reception(
             spool=spool,
+            digest=hashlib.sha256,
             indexer=cast("Any", disk),
             activity=ActivityTable(),
             derivation_key=KEY,

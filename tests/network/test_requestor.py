@@ -18,8 +18,8 @@ from dicomnode.config import Destination
 from dicomnode.encoded import encode_dataset, encode_part10
 from dicomnode.errors import PeerError
 from dicomnode.network.requestor import OutgoingObject, Requestor, StoreOutcome
-from dicomnode.network.transport import Connection, Server
 from tests.neighbours import HOST, free_port
+from tests.network.foreign import Connection, Server
 from tests.network.nodes import node
 from tests.unit.network.samples import EXPLICIT_LITTLE, IMPLICIT_LITTLE, SECONDARY_CAPTURE, small_object
 

@@ -16,8 +16,8 @@ from pynetdicom.sop_class import Verification
 from dicomnode.config import Destination
 from dicomnode.errors import PeerError
 from dicomnode.network.requestor import Requestor
-from dicomnode.network.transport import Connection, Server
 from tests.neighbours import HOST
+from tests.network.foreign import Connection, Server
 from tests.network.nodes import node
 
 

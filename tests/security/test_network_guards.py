@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from dicomnode.network import transport
 from tests.neighbours import wait_for
 from tests.network.certificates import make_tls
 from tests.network.nodes import Node, node
@@ -90,10 +89,9 @@ def test_idle_connections_take_no_associations_from_others() -> None:
         target.requestor().echo()
 
 
-def test_idle_connections_of_one_address_are_capped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "_WAITING_CONNECTIONS", 3)
+def test_idle_connections_of_one_address_are_capped() -> None:
     with ExitStack() as stack:
-        target = stack.enter_context(node())
+        target = stack.enter_context(node(waiting_per_address=3))
         for _ in range(3):
             stack.enter_context(connect(target))
         last = stack.enter_context(connect(target))

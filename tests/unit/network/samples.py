@@ -10,7 +10,8 @@ from pydicom.uid import UID
 
 from dicomnode.errors import NodeError
 from dicomnode.events import Fact
-from dicomnode.network.intake import Peer, ReceivedObject
+from dicomnode.network.collected import Collected
+from dicomnode.network.intake import Peer, ReceivedObject, Sink
 
 IMPLICIT_LITTLE = "1.2.840.10008.1.2"
 EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
@@ -78,14 +79,17 @@ class Recording:
     def opened(self, peer: Peer) -> None:
         self._note("opened", peer)
 
-    def store(self, received: ReceivedObject, /) -> None:
+    def sink(self) -> Sink:
+        return Collected(self.store)
+
+    def store(self, received: ReceivedObject, encoded: bytes, /) -> None:
         self.entered.set()
         if self.gate is not None:
             assert self.gate.wait(20)
         if self.refuse_object is not None:
             raise self.refuse_object
         with self.changed:
-            self.objects.append((received, bytes(received.encoded)))
+            self.objects.append((received, encoded))
             self.changed.notify_all()
 
     def closed(self, peer: Peer, *, aborted: bool) -> None:

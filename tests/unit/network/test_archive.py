@@ -42,17 +42,17 @@ def test_matching(keyword: str, wanted: str, found: str, expected: bool) -> None
     assert matches(keyword, wanted, found) is expected
 
 
-def received(dataset: Dataset, encoded: bytes | None = None) -> ReceivedObject:
-    return ReceivedObject(
+def received(dataset: Dataset, encoded: bytes | None = None) -> tuple[ReceivedObject, bytes]:
+    one = ReceivedObject(
         sop_class_uid=SECONDARY_CAPTURE,
         sop_instance_uid=str(dataset.SOPInstanceUID),
         study_instance_uid=str(dataset.StudyInstanceUID),
         series_instance_uid=str(dataset.SeriesInstanceUID),
         transfer_syntax_uid=EXPLICIT_LITTLE,
         modality="OT",
-        encoded=encode_dataset(dataset, EXPLICIT_LITTLE) if encoded is None else encoded,
         peer=PEER,
     )
+    return one, encode_dataset(dataset, EXPLICIT_LITTLE) if encoded is None else encoded
 
 
 def query(**values: str) -> Dataset:
@@ -65,7 +65,7 @@ def query(**values: str) -> Dataset:
 def test_studies_are_summed_up(tmp_path: Path) -> None:
     archive = Archive(tmp_path)
     for number in range(3):
-        archive.store(received(small_object(f"1.2.3.{number}", series_instance_uid=f"1.2.3.{number % 2}")))
+        archive.store(*received(small_object(f"1.2.3.{number}", series_instance_uid=f"1.2.3.{number % 2}")))
     asked = query(
         QueryRetrieveLevel="STUDY",
         StudyInstanceUID="",
@@ -85,21 +85,21 @@ def test_studies_are_summed_up(tmp_path: Path) -> None:
 def test_what_cannot_be_parsed_leaves_no_file(tmp_path: Path) -> None:
     archive = Archive(tmp_path)
     with pytest.raises(StudyError):
-        archive.store(received(small_object(), b"\x08\x00\x40\x11SQ\0\0\xff\xff\xff\xff"))
+        archive.store(*received(small_object(), b"\x08\x00\x40\x11SQ\0\0\xff\xff\xff\xff"))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_is_gone_is_a_storage_failure(tmp_path: Path) -> None:
     archive = Archive(tmp_path / "gone")
     with pytest.raises(StorageError) as caught:
-        archive.store(received(small_object()))
+        archive.store(*received(small_object()))
     assert caught.value.code == "storage-failed"
 
 
 def test_file_names_tell_nothing(tmp_path: Path) -> None:
     archive = Archive(tmp_path)
     dataset = small_object("1.2.3.4567")
-    archive.store(received(dataset))
+    archive.store(*received(dataset))
     (path,) = archive.files()
     assert "4567" not in path.name
     assert path.read_bytes() == encode_part10(dataset, transfer_syntax_uid=EXPLICIT_LITTLE)

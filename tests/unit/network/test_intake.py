@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 
 from dicomnode.encoded import Limits, encode_dataset
@@ -12,14 +14,29 @@ from tests.unit.network.samples import EXPLICIT_LITTLE, SECONDARY_CAPTURE, Event
 PEER = Peer(calling_ae_title="CT1", called_ae_title="DICOMNODE", address="10.0.0.1", association_id="00ff00ff00ff00ff")
 
 
-def request(**changes: str | bytes) -> StoreRequest:
-    fields: dict[str, str | bytes] = {
+ENCODED = encode_dataset(small_object(), EXPLICIT_LITTLE)
+
+
+def request(**changes: str) -> StoreRequest:
+    fields = {
         "sop_class_uid": SECONDARY_CAPTURE,
         "sop_instance_uid": "1.2.3.4",
         "transfer_syntax_uid": EXPLICIT_LITTLE,
-        "encoded": encode_dataset(small_object(), EXPLICIT_LITTLE),
     }
-    return StoreRequest(**{**fields, **changes})  # type: ignore[arg-type]
+    return StoreRequest(**{**fields, **changes})
+
+
+def receive(taken: Intake, asked: StoreRequest, encoded: bytes = ENCODED, piece: int = 50_000) -> int:
+    """Status of an object that comes in pieces."""
+    with contextlib.closing(taken.begin(asked, PEER)) as transfer:
+        rest = memoryview(encoded)
+        while rest:
+            window = transfer.window()
+            count = min(len(window), len(rest), piece)
+            window[:count] = rest[:count]
+            transfer.advance(count)
+            rest = rest[count:]
+        return transfer.end()
 
 
 def intake(reception: Recording, events: Events, maximum_object_bytes: int = 1_000_000) -> Intake:
@@ -29,9 +46,9 @@ def intake(reception: Recording, events: Events, maximum_object_bytes: int = 1_0
 def test_success_is_what_the_reception_made_durable() -> None:
     reception, events = Recording(), Events()
     asked = request()
-    assert intake(reception, events).receive(asked, PEER) == 0x0000
+    assert receive(intake(reception, events), asked) == 0x0000
     ((received, encoded),) = reception.objects
-    assert encoded == asked.encoded
+    assert encoded == ENCODED
     assert (received.study_instance_uid, received.series_instance_uid) == ("1.2.3", "1.2.3.1")
     assert (received.modality, received.peer) == ("OT", PEER)
     assert events.events == []
@@ -40,7 +57,7 @@ def test_success_is_what_the_reception_made_durable() -> None:
 def test_names_that_differ_are_a_mismatch() -> None:
     for changes in ({"sop_instance_uid": "1.2.3.5"}, {"sop_class_uid": "1.2.840.10008.5.1.4.1.1.2"}):
         reception, events = Recording(), Events()
-        assert intake(reception, events).receive(request(**changes), PEER) == 0xA900
+        assert receive(intake(reception, events), request(**changes)) == 0xA900
         assert reception.objects == []
         assert events.named("object.refused")[0]["reason"] == "object-uid-mismatch"
 
@@ -48,7 +65,7 @@ def test_names_that_differ_are_a_mismatch() -> None:
 @pytest.mark.parametrize("encoded", [b"", b"\0" * 100, b"\x08\x00\x18\x00UI\xff\xff"])
 def test_what_has_no_uids_is_not_understood(encoded: bytes) -> None:
     reception, events = Recording(), Events()
-    assert intake(reception, events).receive(request(encoded=encoded), PEER) == 0xC000
+    assert receive(intake(reception, events), request(), encoded) == 0xC000
     assert reception.objects == []
 
 
@@ -56,12 +73,12 @@ def test_a_missing_study_uid_is_not_understood() -> None:
     dataset = small_object()
     del dataset.StudyInstanceUID
     encoded = encode_dataset(dataset, EXPLICIT_LITTLE)
-    assert intake(Recording(), Events()).receive(request(encoded=encoded), PEER) == 0xC000
+    assert receive(intake(Recording(), Events()), request(), encoded) == 0xC000
 
 
 def test_an_object_beyond_the_limit_is_refused() -> None:
     events = Events()
-    assert intake(Recording(), events, maximum_object_bytes=10).receive(request(), PEER) == 0xC000
+    assert receive(intake(Recording(), events, maximum_object_bytes=10), request()) == 0xC000
     assert events.named("object.refused")[0]["reason"] == "object-too-large"
 
 
@@ -77,7 +94,7 @@ def test_an_object_beyond_the_limit_is_refused() -> None:
 )
 def test_every_error_becomes_its_status_and_an_event_without_names(error: Exception, status: int) -> None:
     events = Events()
-    assert intake(Recording(refuse_object=error), events).receive(request(), PEER) == status
+    assert receive(intake(Recording(refuse_object=error), events), request()) == status
     ((name, level, facts),) = events.events
     assert name == ("object.refused" if isinstance(error, NodeError) else "internal")
     assert level in {"warning", "error"}

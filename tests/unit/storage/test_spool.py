@@ -435,7 +435,7 @@ def test_auto_takes_direct_where_it_works(disk: Path) -> None:
 
 
 def without_direct(monkeypatch: pytest.MonkeyPatch, allowed: int | None = None) -> None:
-    def refuse(path: Path, mode: writer.WriteMode, extent_bytes: int) -> None:
+    def refuse(path: Path, mode: writer.WriteMode, extent_bytes: int, *_ahead: object) -> None:
         if mode.alignment != allowed:
             raise OSError(errno.EINVAL, "no O_DIRECT here")
         real(path, mode, extent_bytes)
@@ -447,7 +447,7 @@ def without_direct(monkeypatch: pytest.MonkeyPatch, allowed: int | None = None) 
         monkeypatch.setattr(
             writer,
             "DirectWriter",
-            lambda path, mode, extent: (
+            lambda path, mode, extent, *_ahead: (
                 real(path, mode, extent) if mode.alignment == allowed else refuse(path, mode, extent)
             ),
         )

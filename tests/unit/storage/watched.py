@@ -30,7 +30,8 @@ class WatchedDisk:
         self._paths: dict[int, Path] = {}
         self._synchronous: set[int] = set()
         self._bytes: set[Path] = set()  # files with bytes that are not safe
-        self._sizes: set[Path] = set()  # files that grew since they were flushed
+        self._sizes: set[Path] = set()  # files that grew since they were flushed: no harm until more is written there
+        self._safe: dict[Path, int] = {}  # their sizes when they were flushed
         self._names: set[Path] = set()  # names that are not safe
         self._real: dict[str, Callable[..., Any]] = {}
         for name in ("open", "write", "pwrite", "fsync", "fdatasync", "ftruncate", "posix_fallocate"):
@@ -41,7 +42,7 @@ class WatchedDisk:
     @property
     def unsafe(self) -> list[str]:
         """What a loss of power would take now."""
-        found = [("bytes", path) for path in self._bytes | self._sizes] + [("name", path) for path in self._names]
+        found = [("bytes", path) for path in self._bytes] + [("name", path) for path in self._names]
         return sorted(f"{what} of {path.relative_to(self._root)}" for what, path in found)
 
     def _stand_in(self, patch: pytest.MonkeyPatch, name: str) -> None:
@@ -67,16 +68,18 @@ class WatchedDisk:
         return done
 
     def _pwrite(self, descriptor: int, data: Any, offset: int) -> int:
-        self._wrote(descriptor)
+        content = bytes(data)
+        if content.count(0) != len(content):  # zeros are what a hole reads as: nothing is lost with them
+            self._wrote(descriptor, offset + len(content))
         done: int = self._real["pwrite"](descriptor, data, offset)
         return done
 
-    def _wrote(self, descriptor: int) -> None:
+    def _wrote(self, descriptor: int, end: int | None = None) -> None:
         path = self._paths.get(descriptor)
         if path is None:  # no file of ours: a socket, the test's own output
             return
         self.writes += 1
-        if path in self._sizes:
+        if path in self._sizes and (end is None or end > self._safe.get(path, 0)):
             self.faults.append(f"bytes before the size of {path.suffix}")
         if descriptor not in self._synchronous:
             self._bytes.add(path)
@@ -87,17 +90,20 @@ class WatchedDisk:
 
     def _ftruncate(self, descriptor: int, size: int) -> None:
         self._real["ftruncate"](descriptor, size)
-        self._sizes.add(self._paths[descriptor])
+        self._bytes.add(self._paths[descriptor])
 
     def _fsync(self, descriptor: int) -> None:
+        size = os.fstat(descriptor).st_size
         self._real["fsync"](descriptor)
-        self._flushed(self._paths[descriptor])
+        self._flushed(self._paths[descriptor], size)
 
     def _fdatasync(self, descriptor: int) -> None:
+        size = os.fstat(descriptor).st_size
         self._real["fdatasync"](descriptor)
-        self._flushed(self._paths[descriptor])
+        self._flushed(self._paths[descriptor], size)
 
-    def _flushed(self, path: Path) -> None:
+    def _flushed(self, path: Path, size: int) -> None:
+        self._safe[path] = size
         self._bytes.discard(path)
         self._sizes.discard(path)
         self._names = {name for name in self._names if name.parent != path}

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import contextlib
 import hashlib
+from collections.abc import Callable
 
 import pytest
 
@@ -8,7 +10,7 @@ from dicomnode.errors import StorageError
 from dicomnode.network.intake import Peer, ReceivedObject
 from dicomnode.study import InstanceRow, RecordAddress, RecordMetadata, blind_key
 from dicomnode.workflow.activity import ActivityTable
-from dicomnode.workflow.reception import Reception
+from dicomnode.workflow.reception import Arriving, DigestPort, Reception
 from tests.unit.workflow.samples import KEY, Events, Time
 
 PEER = Peer(calling_ae_title="CT1", called_ae_title="DICOMNODE", address="10.0.0.9", association_id="a1" * 8)
@@ -23,10 +25,36 @@ class Spool:
         if self.error:
             raise self.error
 
-    def append(self, study_key: str, metadata: RecordMetadata, encoded: memoryview) -> RecordAddress:
-        self.check_space()
-        self.records.append((study_key, metadata, bytes(encoded)))
-        return RecordAddress(segment_id="5e", number=len(self.records) - 1, offset=0)
+    def arrival(self, digest: DigestPort) -> Arrival:
+        return Arrival(self, digest)
+
+
+class Arrival:
+    def __init__(self, spool: Spool, digest: DigestPort) -> None:
+        self.spool, self.digest = spool, digest
+        self.room, self.length, self.study_key, self.closed = bytearray(100), 0, "", False
+
+    def window(self) -> memoryview:
+        return memoryview(self.room)[self.length :]
+
+    def advance(self, count: int) -> None:
+        self.digest.update(memoryview(self.room)[self.length : self.length + count])
+        self.length += count
+
+    def head(self) -> memoryview:
+        return memoryview(self.room)[: self.length]
+
+    def begin(self, study_key: str) -> None:
+        self.spool.check_space()
+        self.study_key = study_key
+
+    def finish(self, metadata: Callable[[], RecordMetadata]) -> RecordAddress:
+        records = self.spool.records
+        records.append((self.study_key, metadata(), bytes(self.head())))
+        return RecordAddress(segment_id="5e", number=len(records) - 1, offset=0)
+
+    def close(self) -> None:
+        self.closed = True
 
 
 class World:
@@ -37,6 +65,7 @@ class World:
         self.woken = 0
         self.reception = Reception(
             spool=self.spool,
+            digest=hashlib.sha256,
             indexer=self,  # type: ignore[arg-type]
             activity=self.activity,
             derivation_key=KEY,
@@ -53,7 +82,7 @@ class World:
         self.woken += 1
 
 
-def received(data: bytes = b"data set") -> ReceivedObject:
+def received() -> ReceivedObject:
     return ReceivedObject(
         sop_class_uid="1.2.840.10008.5.1.4.1.1.2",
         sop_instance_uid="1.2.3.4",
@@ -61,9 +90,21 @@ def received(data: bytes = b"data set") -> ReceivedObject:
         series_instance_uid="1.2.3.1",
         transfer_syntax_uid="1.2.840.10008.1.2.1",
         modality="CT",
-        encoded=data,
         peer=PEER,
     )
+
+
+def store(world: World, data: bytes = b"data set", *, whole: bool = True) -> Arriving:
+    """An object comes as the intake lets it come."""
+    with contextlib.closing(world.reception.sink()) as sink:
+        for start in range(0, len(data), 3):
+            piece = data[start : start + 3]
+            sink.window()[: len(piece)] = piece
+            sink.advance(len(piece))
+        sink.begin(received())
+        if whole:
+            sink.finish()
+    return sink
 
 
 @pytest.fixture
@@ -72,7 +113,7 @@ def world(time: Time, events: Events) -> World:
 
 
 def test_an_object_is_durable_then_indexed_and_its_study_active(world: World, time: Time) -> None:
-    world.reception.store(received())
+    store(world)
     key = blind_key(KEY, "study", "1.2.3")
     ((study_key, metadata, data),) = world.spool.records
     assert (study_key, data) == (key, b"data set")
@@ -89,7 +130,7 @@ def test_an_object_is_durable_then_indexed_and_its_study_active(world: World, ti
 def test_what_the_disk_refuses_leaves_no_trace(world: World) -> None:
     world.spool.error = StorageError("storage-full")
     with pytest.raises(StorageError, match="storage-full"):
-        world.reception.store(received())
+        store(world)
     with pytest.raises(StorageError, match="storage-full"):
         world.reception.admit(PEER)
     assert world.rows == []
@@ -99,7 +140,7 @@ def test_what_the_disk_refuses_leaves_no_trace(world: World) -> None:
 def test_an_association_is_told_from_its_opening_to_its_end(world: World, events: Events) -> None:
     world.reception.admit(PEER)
     world.reception.opened(PEER)
-    world.reception.store(received())
+    store(world)
     world.reception.closed(PEER, aborted=True)
     assert events.names == ["association.opened", "association.closed", "study.arrived"]
     (closed,) = events.facts("association.closed")
@@ -113,3 +154,21 @@ def test_an_association_without_objects_wakes_and_tells_no_study(world: World, e
     world.reception.closed(PEER, aborted=False)
     assert events.names == ["association.closed"]
     assert world.woken == 1
+
+
+def test_a_study_is_not_shredded_while_an_object_of_it_comes(world: World) -> None:
+    key = blind_key(KEY, "study", "1.2.3")
+    with contextlib.closing(world.reception.sink()) as sink:
+        sink.begin(received())
+        with world.activity.closed(key) as free:
+            assert not free
+    with world.activity.closed(key) as free:
+        assert free
+
+
+def test_what_broke_off_is_given_back_and_leaves_no_trace(world: World) -> None:
+    sink = store(world, whole=False)
+    assert sink.arrival.closed
+    assert world.spool.records == []
+    assert world.rows == []
+    assert world.activity.snapshot() == ()

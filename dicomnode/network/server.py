@@ -1,0 +1,234 @@
+"""The listening socket: accepts connections, caps them, and gives each a thread. Nothing of DICOM is known here."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import ipaddress
+import os
+import select
+import socket
+import ssl
+import threading
+from collections import Counter
+from collections.abc import Callable
+from typing import Final
+
+from dicomnode.events import Emit
+from dicomnode.network.wire import Wire
+
+_BACKLOG: Final = 128
+_POLL_SECONDS: Final = 0.1
+#: The host is short of descriptors or memory: connections wait until some are free.
+_EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+
+class Connection:
+    """A connection that was accepted: its wire, once it has one, and where it comes from."""
+
+    def __init__(self, address: str, raw: socket.socket) -> None:
+        self.address = address
+        self.raw = raw
+        self.wire: Wire | None = None
+
+
+class Server:
+    """Listens.
+
+    Parameters
+    ----------
+    listener
+        Bound, listening socket; closed at the end.
+    serve
+        Called in a thread of its own with each connection; returns when it ended.
+    tls
+        Gives the TLS context for the next connection; the handshake is the connection's own business.
+    seconds
+        Silence that a handshake is given.
+    waiting_per_address, maximum_connections
+        Connections of one address that have no association yet, and of all addresses together.
+    emit
+        Where events go.
+    """
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        serve: Callable[[Connection, Wire], None],
+        *,
+        tls: Callable[[], ssl.SSLContext] | None,
+        seconds: float,
+        waiting_per_address: int,
+        maximum_connections: int,
+        emit: Emit,
+    ) -> None:
+        self._listener = listener
+        self._serve = serve
+        self._tls = tls
+        self._seconds = seconds
+        self._waiting_per_address = waiting_per_address
+        self._maximum_connections = maximum_connections
+        self._emit = emit
+        self._lock = threading.Lock()
+        self._connections: dict[Connection, threading.Thread] = {}
+        self._waiting: Counter[str] = Counter()
+        self._entered: set[Connection] = set()
+        self._ending, self._told = os.pipe2(os.O_CLOEXEC)
+        self._thread = threading.Thread(target=self._accept, name="acceptor", daemon=True)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Address and port that are listened on."""
+        name = self._listener.getsockname()
+        return str(name[0]), int(name[1])
+
+    def begin(self) -> None:
+        """Start to accept."""
+        self._thread.start()
+
+    def stop_listening(self) -> None:
+        """Accept nothing more; returns when the listening socket is closed."""
+        if self._told >= 0:
+            os.close(self._told)
+            self._told = -1
+            self._thread.join()
+            os.close(self._ending)
+            self._listener.close()
+
+    def entered(self, connection: Connection) -> None:
+        """A connection has its association: it waits no more."""
+        with self._lock:
+            if connection not in self._entered:
+                self._entered.add(connection)
+                self._no_longer_waiting(connection)
+
+    def shut_waiting(self) -> None:
+        """End the connections that have no association."""
+        with self._lock:
+            waiting = [one for one in self._connections if one not in self._entered]
+        for connection in waiting:
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(connection.raw, socket.SHUT_RDWR)
+
+    def join(self, seconds: float) -> None:
+        """Wait for the connections' threads, each for so long."""
+        with self._lock:
+            threads = list(self._connections.values())
+        for thread in threads:
+            if thread is not threading.current_thread():
+                thread.join(seconds)
+
+    def _no_longer_waiting(self, connection: Connection) -> None:
+        self._waiting[connection.address] -= 1
+        if not self._waiting[connection.address]:
+            del self._waiting[connection.address]
+
+    def _accept(self) -> None:
+        self._listener.setblocking(False)
+        poller = select.poll()
+        poller.register(self._listener, select.POLLIN)
+        poller.register(self._ending, select.POLLIN | select.POLLHUP)
+        while True:
+            ready = {descriptor for descriptor, _ in poller.poll()}
+            if self._ending in ready:
+                return
+            try:
+                raw, name = self._listener.accept()
+            except OSError as error:
+                if error.errno in _EXHAUSTED and self._ended_within(_POLL_SECONDS):
+                    return
+                continue
+            self._take(raw, _plain(str(name[0])))
+
+    def _ended_within(self, seconds: float) -> bool:
+        return bool(select.select([self._ending], [], [], seconds)[0])
+
+    def _take(self, raw: socket.socket, address: str) -> None:
+        connection = Connection(address, raw)
+        thread = threading.Thread(target=self._run, args=(connection,), name="association", daemon=True)
+        with self._lock:
+            count = self._waiting[address]
+            let_in = count < self._waiting_per_address and len(self._connections) < self._maximum_connections
+            if let_in:
+                self._waiting[address] += 1
+                self._connections[connection] = thread
+        if not let_in:
+            raw.close()
+            self._emit("connection.refused", level="warning", address=address, connections=count)
+            return
+        try:
+            thread.start()
+        except RuntimeError:  # no thread can be had
+            self._leave(connection)
+            raw.close()
+            self._emit("connection.refused", level="error", address=address, connections=count)
+
+    def _run(self, connection: Connection) -> None:
+        try:
+            connection.raw.setblocking(True)
+            wire = self._shake_hands(connection)
+            if wire is not None:
+                connection.wire = wire
+                self._serve(connection, wire)
+        except Exception as error:  # noqa: BLE001 (nobody is there to hand it to)
+            self._emit("internal", level="error", reason="internal", kind=type(error).__name__)
+        finally:
+            self._leave(connection)
+            connection.raw.close()
+
+    def _shake_hands(self, connection: Connection) -> Wire | None:
+        try:
+            if self._tls is None:
+                return Wire(connection.raw, self._seconds)
+            connection.raw.settimeout(self._seconds)
+            connection.raw = self._tls().wrap_socket(connection.raw, server_side=True)
+            return Wire(connection.raw, self._seconds)
+        except ssl.SSLError as error:
+            reason = (error.reason or type(error).__name__).replace(" ", "_")
+            self._emit(
+                "connection.failed", level="warning", address=connection.address, reason="tls-failed", kind=reason[:48]
+            )
+        except (OSError, ValueError) as error:
+            self._emit(
+                "connection.failed",
+                level="warning",
+                address=connection.address,
+                reason="tls-failed" if self._tls else "peer-aborted",
+                kind=type(error).__name__,
+            )
+        return None
+
+    def _leave(self, connection: Connection) -> None:
+        with self._lock:
+            self._connections.pop(connection, None)
+            if connection in self._entered:
+                self._entered.discard(connection)
+            else:
+                self._no_longer_waiting(connection)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Listening socket.
+
+    Raises
+    ------
+    OSError
+        If the port cannot be had.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(_BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _plain(address: str) -> str:
+    """Address without zone, and of IPv4 where it is one in IPv6's clothes."""
+    parsed = ipaddress.ip_address(address.partition("%")[0])
+    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
+    return str(mapped or parsed)

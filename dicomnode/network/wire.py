@@ -1,0 +1,143 @@
+"""A connected socket, read and written in exact pieces under time limits. No PDU is known here.
+
+Plain sockets block with the kernel's own time limits, which costs no system call; TLS has Python's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import struct
+import threading
+import time
+from typing import Final
+
+from dicomnode.errors import PeerError
+
+_TIMEVAL: Final = struct.Struct("@ll")
+
+
+class Wire:
+    """One connection.
+
+    Parameters
+    ----------
+    connection
+        Connected socket.
+    seconds
+        Silence after which reading or writing is given up.
+    """
+
+    def __init__(self, connection: socket.socket, seconds: float) -> None:
+        self._connection = connection
+        self._tls = isinstance(connection, ssl.SSLSocket)
+        self._flags = 0 if self._tls else socket.MSG_WAITALL
+        self._seconds = seconds
+        self._sending = threading.Lock()
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.wait_at_most(seconds)
+
+    def wait_at_most(self, seconds: float) -> None:
+        """Set the silence after which reading or writing is given up."""
+        self._seconds = seconds
+        if self._tls:
+            self._connection.settimeout(seconds)
+            return
+        self._connection.settimeout(None)
+        limit = _TIMEVAL.pack(int(seconds), int(seconds % 1 * 1_000_000) or int(seconds < 1))
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            self._connection.setsockopt(socket.SOL_SOCKET, option, limit)
+
+    def read(self, place: memoryview) -> None:
+        """Fill a place.
+
+        Raises
+        ------
+        PeerError
+            ``peer-aborted`` if the connection ended, ``timeout`` if it takes longer than it may.
+        """
+        if self._receive(place, self._flags) != len(place):
+            raise PeerError("peer-aborted")
+
+    def read_some(self, place: memoryview, least: int) -> int:
+        """Fill a place as far as bytes are there, `least` at least; 0 if the connection ended before the first.
+
+        Raises
+        ------
+        PeerError
+            As `read`.
+        """
+        count = self._once(place, 0)
+        if 0 < count < least:
+            self.read(place[count:least])
+            return least
+        return count
+
+    def send(self, data: bytes) -> None:
+        """Send all of it.
+
+        Raises
+        ------
+        PeerError
+            ``peer-aborted``, ``timeout``.
+        """
+        try:
+            with self._sending:
+                self._connection.sendall(data)
+        except TimeoutError:
+            raise PeerError("timeout") from None
+        except BlockingIOError:
+            raise PeerError("timeout") from None
+        except (OSError, ValueError):
+            raise PeerError("peer-aborted") from None
+
+    def acknowledge_at_once(self) -> None:
+        """Ask the kernel to acknowledge what comes next at once: a sender with Nagle's algorithm waits for that."""
+        with contextlib.suppress(OSError):
+            self._connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+
+    def interrupt(self, farewell: bytes = b"") -> None:
+        """End the connection from another thread, which finds it closed; the farewell goes out if that is possible."""
+        if farewell and self._sending.acquire(timeout=0.2):
+            try:
+                with contextlib.suppress(OSError, ValueError):
+                    self._connection.send(farewell, 0 if self._tls else socket.MSG_DONTWAIT)
+            finally:
+                self._sending.release()
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(self._connection, socket.SHUT_RDWR)
+
+    def end(self, seconds: float = 0.0) -> None:
+        """Close; before that, wait a little for the peer to close first, so that nothing on its way is cut off."""
+        with contextlib.suppress(OSError, ValueError, PeerError):
+            if seconds:
+                socket.socket.shutdown(self._connection, socket.SHUT_WR)
+                self.wait_at_most(seconds)
+                self._once(memoryview(bytearray(64)), 0)
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(self._connection, socket.SHUT_RDWR)
+        self._connection.close()
+
+    def _receive(self, place: memoryview, flags: int) -> int:
+        wanted = len(place)
+        count = self._once(place, flags)
+        if count == wanted:
+            return count
+        deadline = time.monotonic() + self._seconds
+        while 0 < count < wanted:
+            more = self._once(place[count:], flags)
+            if not more:
+                break
+            count += more
+            if count < wanted and time.monotonic() > deadline:
+                raise PeerError("timeout")
+        return count
+
+    def _once(self, place: memoryview, flags: int) -> int:
+        try:
+            return self._connection.recv_into(place, len(place), flags)
+        except (TimeoutError, BlockingIOError, ssl.SSLWantReadError):
+            raise PeerError("timeout") from None
+        except (OSError, ValueError):
+            raise PeerError("peer-aborted") from None

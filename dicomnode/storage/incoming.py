@@ -1,0 +1,225 @@
+"""A record on its way into a segment: put into a stage, sealed there chunk by chunk, written as the stage fills.
+
+Plaintext and ciphertext share one buffer: a chunk is sealed in its place, so an object costs one copy from the socket
+and none after it. Nothing here knows of the spool; one user at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from dicomnode.storage import segment
+from dicomnode.storage.sealed import HEADER_BYTES, TAG_BYTES, Buffer, Sealer
+from dicomnode.storage.writer import Writer
+from dicomnode.study import RecordMetadata
+
+_CHUNKS: Final = 2.5  # of a stage: a CT slice of 0.5 MB becomes one write
+_START: Final = segment.PREFIX_BYTES + HEADER_BYTES
+
+Metadata = RecordMetadata | Callable[[], RecordMetadata]
+
+
+def stage_bytes(chunk_bytes: int, alignment: int) -> int:
+    """Size of the buffer that a record is sealed into."""
+    needed = _START + int(_CHUNKS * (chunk_bytes + TAG_BYTES))
+    return segment.round_up(needed, alignment) + alignment
+
+
+class Digest(Protocol):
+    """Told of every byte of the Data Set, in order."""
+
+    def update(self, data: memoryview, /) -> None:
+        """So many more."""
+
+
+class Place(Protocol):
+    """Where in a segment a record goes, and under what."""
+
+    def sealer(self) -> Sealer:
+        """Fresh cipher of the next record."""
+
+    @property
+    def writer(self) -> Writer:
+        """The segment's file."""
+
+    @property
+    def position(self) -> int:
+        """Byte at which the next record begins."""
+
+    def prefix(self, sealed_bytes: int) -> bytes:
+        """What stands before the record."""
+
+    def added(self, prefix: bytes, tag: bytes) -> None:
+        """The record is durable."""
+
+
+class Incoming:
+    """One record.
+
+    Parameters
+    ----------
+    stage
+        Page-aligned buffer of `stage_bytes`.
+    chunk_bytes
+        Plaintext bytes of a sealed chunk.
+    alignment
+        Of writes.
+    digest
+        Told of the Data Set, if anybody.
+    """
+
+    def __init__(self, stage: memoryview, *, chunk_bytes: int, alignment: int, digest: Digest | None = None) -> None:
+        self.length = 0
+        self._stage = stage
+        self._chunk_bytes = chunk_bytes
+        self._alignment = alignment
+        self._digest = digest
+        self._early = bytearray()  # chunks that came before it was known whose they are
+        self._start = _START  # of the current chunk in the stage
+        self._pending = 0  # plaintext bytes of the current chunk
+        self._written = 0  # bytes of the record that stand before the stage's first
+        self._first: bytes | None = None  # block with the prefix, kept back once others are written
+        self._sealer: Sealer | None = None
+        self._place: Place | None = None
+
+    def window(self) -> memoryview:
+        """Place for the next bytes of plaintext; at least one."""
+        begin = self._start + self._pending
+        end = min(self._start + self._chunk_bytes, len(self._stage) - TAG_BYTES)
+        if begin >= end:
+            self._write_full()
+            end = min(self._start + self._chunk_bytes, len(self._stage) - TAG_BYTES)
+            begin = self._start + self._pending
+        return self._stage[begin:end]
+
+    def advance(self, count: int) -> None:
+        """So many bytes of the Data Set were put into the window."""
+        if self._digest is not None:
+            begin = self._start + self._pending
+            self._digest.update(self._stage[begin : begin + count])
+        self.length += count
+        self._extend(count)
+
+    def put(self, data: Buffer) -> None:
+        """Copy bytes of the Data Set in."""
+        view = memoryview(data).cast("B")
+        while len(view):
+            count = self._copy(view)
+            self.advance(count)
+            view = view[count:]
+
+    def head(self) -> memoryview:
+        """Plaintext so far, while no place is known."""
+        current = self._stage[self._start : self._start + self._pending]
+        return memoryview(bytes(self._early) + bytes(current)) if self._early else current
+
+    def bind(self, place: Place) -> None:
+        """It is known where the record goes: from now on it is sealed and written.
+
+        Raises
+        ------
+        OSError
+            As the disk says.
+        """
+        self._place = place
+        self._sealer = place.sealer()
+        self._stage[segment.PREFIX_BYTES : _START] = self._sealer.header
+        if self._early:
+            early = memoryview(bytes(self.head()))
+            self._early = bytearray()
+            self._pending = 0
+            while early:
+                count = self._copy(early)
+                self._extend(count)
+                early = early[count:]
+
+    def finish(self, metadata: Metadata) -> None:
+        """Add what stands beside the Data Set, seal the rest, and make the record durable.
+
+        Raises
+        ------
+        ValueError
+            If the metadata give another length than came.
+        OSError
+            As the disk says.
+        """
+        final = metadata if isinstance(metadata, RecordMetadata) else metadata()
+        if final.length != self.length:
+            raise ValueError("the metadata give another length than came")
+        self.finish_with(segment.pack_metadata(final))
+
+    def finish_with(self, trailer: bytes) -> None:
+        """End the plaintext with these bytes, one at least, and make the record durable."""
+        assert self._place is not None
+        view = memoryview(trailer)
+        while view:
+            if self._pending == self._chunk_bytes:
+                self._seal(last=False)
+            count = self._copy(view)
+            self._pending += count
+            view = view[count:]
+        self._seal(last=True)
+        tag = bytes(self._stage[self._start - TAG_BYTES : self._start])
+        prefix = self._place.prefix(self._written + self._start - segment.PREFIX_BYTES)
+        self._write_last(prefix)
+        self._place.added(prefix, tag)
+
+    def _copy(self, view: memoryview) -> int:
+        with self.window() as window:
+            count = min(len(window), len(view))
+            window[:count] = view[:count]
+        return count
+
+    def _extend(self, count: int) -> None:
+        self._pending += count
+        if self._pending < self._chunk_bytes:
+            return
+        if self._place is not None:  # something follows the full chunk: at least the metadata
+            self._seal(last=False)
+        else:
+            self._early += self._stage[self._start : self._start + self._pending]
+            self._pending = 0
+
+    def _seal(self, *, last: bool) -> None:
+        """Seal the current chunk in its place."""
+        assert self._sealer is not None
+        end = self._start + self._pending
+        with self._stage[self._start : end] as chunk, self._stage[self._start : end + TAG_BYTES] as frame:
+            self._sealer.seal_into(chunk, frame, last=last)
+        self._start = end + TAG_BYTES
+        self._pending = 0
+
+    def _write_full(self) -> None:
+        """Write the whole blocks of what is sealed; the rest, and the chunk that has begun, move to the front."""
+        assert self._place is not None
+        end = self._start // self._alignment * self._alignment
+        begin = 0
+        if self._first is None:
+            begin = self._alignment
+            self._first = bytes(self._stage[:begin])
+        if end > begin:
+            self._place.writer.write(self._stage[begin:end], self._place.position + self._written + begin)
+        rest = bytes(self._stage[end : self._start + self._pending])
+        self._stage[: len(rest)] = rest
+        self._written += end
+        self._start -= end
+
+    def _write_last(self, prefix: bytes) -> None:
+        """Pad, write what is left and, last, the block with the prefix; then commit.
+
+        A record whose writing broke off has no prefix, or its seal does not open: it is none.
+        """
+        assert self._place is not None
+        writer, offset = self._place.writer, self._place.position + self._written
+        end = segment.round_up(self._start, self._alignment)
+        self._stage[self._start : end] = bytes(end - self._start)
+        if self._first is None:
+            self._stage[: len(prefix)] = prefix
+            writer.write(self._stage[:end], offset, durable=True)
+            return
+        writer.write(self._stage[:end], offset)
+        self._stage[: self._alignment] = self._first
+        self._stage[: len(prefix)] = prefix
+        writer.write(self._stage[: self._alignment], self._place.position)
+        writer.commit()
