@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -16,6 +16,7 @@ from dicomnode.events import Emit
 from dicomnode.study import InstanceRow, InstanceState, RecordAddress, RecordMetadata, blind_key
 
 _BATCH = 500
+_LINGER_SECONDS = 0.2
 
 
 class Index(Protocol):
@@ -67,9 +68,13 @@ class Indexer:
         self._index = index
         self._conflict = conflict
         self._emit = emit
-        self._rows: queue.Queue[InstanceRow | None] = queue.Queue(capacity)
+        self._capacity = capacity
+        self._waiting: deque[InstanceRow] = deque()
+        self._hurried = 0
         self._conflicts: queue.Queue[InstanceRow | None] = queue.Queue()
-        self._changed = threading.Condition()
+        lock = threading.Lock()
+        self._changed = threading.Condition(lock)
+        self._arrived = threading.Condition(lock)
         self._open: Counter[str] = Counter()
         self._ended = threading.Event()
         self._threads = (
@@ -85,7 +90,9 @@ class Indexer:
     def end(self) -> None:
         """Write what waits and stop; conflicts that are still open are decided at the next start."""
         self._ended.set()
-        self._rows.put(None)
+        with self._changed:
+            self._arrived.notify_all()
+            self._changed.notify_all()
         for thread in self._threads:
             if thread.is_alive():
                 thread.join()
@@ -93,13 +100,21 @@ class Indexer:
     def add(self, row: InstanceRow) -> None:
         """Hand over a row; returns at once unless `capacity` rows wait."""
         with self._changed:
+            self._changed.wait_for(lambda: len(self._waiting) < self._capacity or self._ended.is_set())
             self._open[row.study_key] += 1
-        self._rows.put(row)
+            self._waiting.append(row)
+            if len(self._waiting) in {1, _BATCH}:
+                self._arrived.notify_all()
 
     def flush(self, study_key: str, timeout: float = 2.0) -> bool:
         """Wait until the study's rows are in the ledger and its conflicts decided; False when it took too long."""
         with self._changed:
-            return self._changed.wait_for(lambda: not self._open[study_key], timeout)
+            self._hurried += 1
+            self._arrived.notify_all()
+            try:
+                return self._changed.wait_for(lambda: not self._open[study_key], timeout)
+            finally:
+                self._hurried -= 1
 
     def _close(self, rows: Sequence[InstanceRow]) -> None:
         with self._changed:
@@ -110,18 +125,23 @@ class Indexer:
             self._changed.notify_all()
 
     def _run(self) -> None:
-        last = False
-        while not last:
-            batch: list[InstanceRow] = []
-            row = self._rows.get()
-            while True:
-                last = last or row is None
-                batch.extend([] if row is None else [row])
-                if len(batch) >= _BATCH or self._rows.empty():
-                    break
-                row = self._rows.get()
+        while batch := self._batch():
             self._write(batch)
         self._conflicts.put(None)
+
+    def _batch(self) -> list[InstanceRow]:
+        """Next rows to be written in one transaction; none at the end.
+
+        The first one waits a little for others: a transaction costs the same for one row as for many.
+        """
+        with self._changed:
+            self._arrived.wait_for(lambda: bool(self._waiting) or self._ended.is_set())
+            self._arrived.wait_for(
+                lambda: len(self._waiting) >= _BATCH or bool(self._hurried) or self._ended.is_set(), _LINGER_SECONDS
+            )
+            batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
+            self._changed.notify_all()
+            return batch
 
     def _write(self, batch: list[InstanceRow]) -> None:
         while batch:

@@ -134,7 +134,11 @@ def test_a_ledger_that_recovers_gets_every_row(
     index.error = error
     indexer, _ = indexer_of(index, events)
     waits: list[float] = []
-    monkeypatch.setattr(indexer, "_ended", type("Never", (), {"wait": lambda _, s: waits.append(s), "set": print})())
+    monkeypatch.setattr(
+        indexer,
+        "_ended",
+        type("Never", (), {"wait": lambda _, s: waits.append(s), "set": print, "is_set": lambda _: False})(),
+    )
     index.failures = 2
     indexer.add(row(0))
     indexer.begin()
