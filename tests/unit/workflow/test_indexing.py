@@ -121,6 +121,18 @@ def test_a_full_queue_makes_the_sender_wait(index: Index, events: Events) -> Non
     assert index.rows == [row(0), row(1), row(2)]
 
 
+class Ended(threading.Event):
+    """An event whose waits are counted and take no time."""
+
+    def __init__(self, waits: list[float]) -> None:
+        super().__init__()
+        self.waits = waits
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.waits.append(timeout or 0.0)
+        return self.is_set()
+
+
 @pytest.mark.parametrize(
     ("error", "told"),
     [
@@ -134,11 +146,7 @@ def test_a_ledger_that_recovers_gets_every_row(
     index.error = error
     indexer, _ = indexer_of(index, events)
     waits: list[float] = []
-    monkeypatch.setattr(
-        indexer,
-        "_ended",
-        type("Never", (), {"wait": lambda _, s: waits.append(s), "set": print, "is_set": lambda _: False})(),
-    )
+    monkeypatch.setattr(indexer, "_ended", Ended(waits))
     index.failures = 2
     indexer.add(row(0))
     indexer.begin()
