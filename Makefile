@@ -7,7 +7,7 @@ export STUDY
 MODEL ?= ct-lung
 DATA ?= ../shared/data
 
-.PHONY: help setup demo run test check format coverage lock licences install train bench-slice prove-slice prove-systemd clean
+.PHONY: help setup demo run test check format coverage lock licences install train bench-slice bench-receive prove-slice prove-systemd clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -78,6 +78,9 @@ train: .venv-train/.ready ## train a model package by its recipe; DATA=<folder o
 
 bench-slice: $(BIN)/.dev ## stages of one study, timed
 	@$(BIN)/python -m tests.benchmarks.slice
+
+bench-receive: $(BIN)/.dev ## receiving beside DCMTK and Orthanc; BENCH="--pairs 5 --cases ct-1"
+	@$(BIN)/python -m tests.benchmarks.receive $(BENCH)
 
 prove-slice: $(BIN)/.dev ## kill -9 in every stage, many rounds
 	@DICOMNODE_KILL_ROUNDS=$${ROUNDS:-20} $(BIN)/python -m pytest tests/journey/test_kill.py

@@ -19,6 +19,9 @@ from dicomnode.encoded import (
     scan_header,
     split_part10,
 )
+from dicomnode.encoded.quick import quick_header
+from dicomnode.encoded.reading import _walked_header
+from dicomnode.encoded.walk import layout_of, looks_implicit
 from dicomnode.errors import StudyError
 
 IMPLICIT = "1.2.840.10008.1.2"
@@ -148,3 +151,40 @@ def test_from_syntax_to_syntax_nothing_is_lost(first: str, second: str) -> None:
     ]
     private = {0x00091010}
     assert [pair for pair in left if pair[0] not in private] == [pair for pair in right if pair[0] not in private]
+
+
+def _plain() -> Dataset:
+    """As most scanners write it, with nothing that the quick way leaves to the walk."""
+    dataset = _sample()
+    del dataset.ReferencedImageSequence
+    dataset.Modality = "CT"
+    dataset.SeriesInstanceUID = "1.2.3.9"
+    return dataset
+
+
+_PLAIN = {syntax: encode_dataset(_plain(), syntax) for syntax in (IMPLICIT, EXPLICIT, BIG, DEFLATED)}
+
+
+@quick
+@given(syntaxes, st.integers(0, 600), st.booleans())
+def test_a_beginning_says_what_the_whole_says_or_nothing(syntax: str, count: int, plain: bool) -> None:
+    encoded = (_PLAIN if plain else _SAMPLES)[syntax]
+    try:
+        begun = scan_header(encoded[:count], syntax, LIMITS, whole=False)
+    except StudyError:
+        return
+    assert begun == scan_header(encoded, syntax, LIMITS)
+
+
+@settings(quick, max_examples=400)
+@given(st.data(), st.sampled_from([IMPLICIT, EXPLICIT]), st.booleans())
+def test_the_quick_way_finds_what_the_walk_finds(data: st.DataObject, syntax: str, damaged: bool) -> None:
+    encoded = data.draw(mutated(_PLAIN[syntax])) if damaged else _PLAIN[syntax]
+    view, layout = memoryview(encoded), layout_of(syntax)
+    found = quick_header(view, implicit=looks_implicit(view, 0, layout.implicit))
+    assert damaged or found is not None
+    try:
+        walked = _walked_header(view, layout, LIMITS, whole=True)
+    except StudyError:
+        return
+    assert found is None or found == walked
