@@ -10,16 +10,21 @@ import ipaddress
 import os
 import re
 import tomllib
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from dicomnode.errors import ConfigError
 
 MEBI = 1024 * 1024
 GIBI = 1024 * MEBI
+TEBI: Final = 1024 * GIBI
+EXBI: Final = 1024 * 1024 * TEBI
+DAY: Final = 86_400
+YEAR: Final = 365 * DAY
 
 
 def _ae_title(value: str) -> str:
@@ -44,12 +49,44 @@ def _address(value: str) -> str:
     return value
 
 
+def _one_line(value: str) -> str:
+    """SH and LO of PS3.5 6.2: no backslash, which parts values, and no control character."""
+    if "\\" in value or any(unicodedata.category(one) in _NOT_OF_A_LINE for one in value):
+        raise ValueError("one line of text, without backslashes and control characters")
+    return value
+
+
+def _host(value: str) -> str:
+    try:
+        value.encode("idna")
+    except UnicodeError:
+        raise ValueError("a host name or an address") from None
+    if not value.isprintable() or " " in value:
+        raise ValueError("a host name or an address")
+    return value
+
+
+def _path(value: object) -> object:
+    if isinstance(value, str) and (not value.strip() or "\0" in value):
+        raise ValueError("a path of at least one character, none of them NUL")
+    return value
+
+
+#: Control characters, surrogates, and separators of lines and paragraphs.
+_NOT_OF_A_LINE: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
 AETitle = Annotated[str, AfterValidator(_ae_title)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 ListenPort = Annotated[int, Field(ge=0, le=65535)]
-Seconds = Annotated[float, Field(gt=0)]
+#: What is waited for at a stretch: the system's own timers count milliseconds in 31 bits, 24 days.
+Seconds = Annotated[float, Field(ge=0.1, le=7 * DAY, allow_inf_nan=False)]
+#: What passes between two looks at a clock.
+Age = Annotated[float, Field(ge=0.1, le=YEAR, allow_inf_nan=False)]
 Name = Annotated[str, AfterValidator(_name)]
 Address = Annotated[str, AfterValidator(_address)]
+Host = Annotated[str, AfterValidator(_host)]
+ShortString = Annotated[str, Field(max_length=16), AfterValidator(_one_line)]
+LongString = Annotated[str, Field(max_length=64), AfterValidator(_one_line)]
+Location = Annotated[Path, BeforeValidator(_path)]
 
 
 class _Section(BaseModel):
@@ -59,20 +96,20 @@ class _Section(BaseModel):
 class Tls(_Section):
     """DICOM TLS (PS3.15 B.12) of one side: PEM files."""
 
-    certificate: Path = Field(description="certificate chain of this node, PEM")
-    private_key: Path = Field(description="private key of this node, PEM, readable by the node alone")
-    trusted_certificates: Path = Field(description="certificates of the authorities whose peers are let in, PEM")
+    certificate: Location = Field(description="certificate chain of this node, PEM")
+    private_key: Location = Field(description="private key of this node, PEM, readable by the node alone")
+    trusted_certificates: Location = Field(description="certificates of the authorities whose peers are let in, PEM")
 
 
 class NodeSection(_Section):
     """Who the node is and where it keeps its state."""
 
     ae_title: AETitle = Field("DICOMNODE", description="AE title, called and calling")
-    state: Path | None = Field(
+    state: Location | None = Field(
         None, description="state folder; default: $STATE_DIRECTORY of systemd, else the user's data folder"
     )
-    station_name: str = Field("DICOMNODE", max_length=16, description="Station Name (0008,1010) in results")
-    institution_name: str = Field("", max_length=64, description="Institution Name (0008,0080) in results; empty: none")
+    station_name: ShortString = Field("DICOMNODE", description="Station Name (0008,1010) in results")
+    institution_name: LongString = Field("", description="Institution Name (0008,0080) in results; empty: none")
 
 
 class ListenSection(_Section):
@@ -97,29 +134,46 @@ class ListenSection(_Section):
 class IntakeSection(_Section):
     """Limits of receiving and of the spool."""
 
-    header_scan_bytes: int = Field(MEBI, ge=4096, description="bytes of a Data Set that are searched for its UIDs")
-    maximum_object_bytes: int = Field(4 * GIBI, ge=MEBI, description="bytes of one object")
-    minimum_free_bytes: int = Field(
-        GIBI, ge=0, description="free bytes of the disk below which C-STORE is answered 0xA700"
+    header_scan_bytes: int = Field(
+        MEBI, ge=4096, le=64 * MEBI, description="bytes of a Data Set that are searched for its UIDs"
     )
-    segment_bytes: int = Field(GIBI, ge=MEBI, description="bytes after which a new segment is begun")
-    extent_bytes: int = Field(8 * MEBI, ge=4096, description="bytes by which a segment grows")
-    open_segments: int = Field(64, ge=1, description="segments open at once")
-    chunk_bytes: int = Field(256 * 1024, ge=4096, description="plaintext bytes of one sealed chunk")
+    maximum_object_bytes: int = Field(4 * GIBI, ge=MEBI, le=TEBI, description="bytes of one object")
+    minimum_free_bytes: int = Field(
+        GIBI, ge=0, le=EXBI, description="free bytes of the disk below which C-STORE is answered 0xA700"
+    )
+    segment_bytes: int = Field(GIBI, ge=MEBI, le=TEBI, description="bytes after which a new segment is begun")
+    extent_bytes: int = Field(
+        8 * MEBI, ge=4096, le=GIBI, description="bytes by which a segment grows, at most segment_bytes"
+    )
+    open_segments: int = Field(64, ge=1, le=4096, description="segments open at once")
+    chunk_bytes: int = Field(
+        256 * 1024, ge=4096, le=16 * MEBI, description="plaintext bytes of one sealed chunk, at most segment_bytes"
+    )
     maximum_pdu_bytes: int = Field(131072, ge=4096, le=1024 * 1024, description="largest PDU that we advertise")
     write_mode: Literal["auto", "direct", "append"] = Field(
         "auto", description="O_DIRECT, append + fdatasync, or what a trial shows"
     )
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> Self:
+        for name in ("extent_bytes", "chunk_bytes"):
+            if getattr(self, name) > self.segment_bytes:
+                raise ValueError(f"{name} is larger than segment_bytes")
+        return self
 
 
 class ReadingSection(_Section):
     """Budgets for parsing what strangers encoded."""
 
     maximum_nesting: int = Field(32, ge=1, le=100, description="depth of sequences")
-    maximum_items: int = Field(100_000, ge=1, description="items and elements of one Data Set")
-    maximum_inflated_bytes: int = Field(1 * GIBI, ge=MEBI, description="bytes of an inflated deflated Data Set")
+    maximum_items: int = Field(100_000, ge=1, le=100_000_000, description="items and elements of one Data Set")
+    maximum_inflated_bytes: int = Field(
+        1 * GIBI, ge=MEBI, le=TEBI, description="bytes of an inflated deflated Data Set"
+    )
     decode_timeout_seconds: Seconds = Field(60, description="time for decoding one compressed image")
-    decode_memory_bytes: int = Field(4 * GIBI, ge=256 * MEBI, description="address space of the decoding child")
+    decode_memory_bytes: int = Field(
+        4 * GIBI, ge=256 * MEBI, le=TEBI, description="address space of the decoding child"
+    )
 
 
 class CompletionSection(_Section):
@@ -131,7 +185,7 @@ class CompletionSection(_Section):
     start_early: bool = Field(
         True, description="begin to work when the association is released and the geometry is whole"
     )
-    deadline_seconds: Seconds = Field(3600, description="time after which a stage that does not end fails its work")
+    deadline_seconds: Age = Field(3600, description="time after which a stage that does not end fails its work")
 
 
 class KeysSection(_Section):
@@ -140,19 +194,21 @@ class KeysSection(_Section):
     source: Literal["auto", "files", "credentials"] = Field(
         "auto", description="files of the keys folder, systemd credentials, or whichever is there"
     )
-    folder: Path | None = Field(None, description="keys folder; default: <state>/keys")
+    folder: Location | None = Field(None, description="keys folder; default: <state>/keys")
 
 
 class ModelsSection(_Section):
     """Which models run, and how."""
 
-    folder: Path | None = Field(None, description="folder of model packages; default: those that ship with the node")
+    folder: Location | None = Field(
+        None, description="folder of model packages; default: those that ship with the node"
+    )
     enabled: tuple[str, ...] = Field((), description="names of the models that run; empty: all of the folder")
     engine: Literal["onnxruntime", "stand-in"] = Field(
         "onnxruntime", description="what runs the networks; stand-in: thresholds in their place, for tests alone"
     )
     threads: int = Field(0, ge=0, le=256, description="CPU threads of one inference; 0: one per core")
-    maximum_memory_bytes: int = Field(6 * GIBI, ge=256 * MEBI, description="memory that one study may take")
+    maximum_memory_bytes: int = Field(6 * GIBI, ge=256 * MEBI, le=TEBI, description="memory that one study may take")
 
 
 class Destination(_Section):
@@ -160,7 +216,7 @@ class Destination(_Section):
 
     name: Name = Field(description="name in logs, in the ledger and on the command line")
     ae_title: AETitle = Field(description="AE title of the destination")
-    host: str = Field(min_length=1, description="host name or address")
+    host: Host = Field(min_length=1, max_length=253, description="host name or address")
     port: Port = Field(description="TCP port")
     calling_ae_title: AETitle | None = Field(None, description="AE title that we call with; default: node.ae_title")
     tls: Tls | None = Field(None, description="connect with TLS")
@@ -172,16 +228,22 @@ class DeliverySection(_Section):
 
     first_retry_seconds: Seconds = Field(5, description="wait after the first failed try; doubled each time")
     longest_retry_seconds: Seconds = Field(600, description="longest wait between two tries")
-    give_up_seconds: Seconds = Field(7 * 86400, description="age at which a delivery is given up with a reason")
+    give_up_seconds: Age = Field(7 * DAY, description="age at which a delivery is given up with a reason")
+
+    @model_validator(mode="after")
+    def _waits_grow(self) -> Self:
+        if self.first_retry_seconds > self.longest_retry_seconds:
+            raise ValueError("first_retry_seconds is longer than longest_retry_seconds")
+        return self
 
 
 class DeidentificationSection(_Section):
     """De-identification (PS3.15 Annex E)."""
 
-    project: str = Field(
-        "dicomnode", min_length=1, max_length=64, description="pseudonyms and date shifts differ between projects"
+    project: LongString = Field(
+        "dicomnode", min_length=1, description="pseudonyms and date shifts differ between projects"
     )
-    default_issuer: str = Field("", max_length=64, description="issuer of patient ids that come without one")
+    default_issuer: LongString = Field("", description="issuer of patient ids that come without one")
     maximum_date_shift_days: int = Field(3650, ge=1, le=36500, description="dates move back by 1 to this many days")
 
 
@@ -195,7 +257,11 @@ class RetentionSection(_Section):
     """How long data stays."""
 
     days: float = Field(
-        30, gt=0, description="days after its last image at which a finished study is shredded, keys and all"
+        30,
+        ge=0.01,
+        le=36_500,
+        allow_inf_nan=False,
+        description="days after its last image at which a finished study is shredded, keys and all",
     )
 
 

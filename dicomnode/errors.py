@@ -37,7 +37,7 @@ REASONS: Final = MappingProxyType(
         ),
         "object-too-complex": Reason(
             "the Data Set exceeds the limits on nesting, items, element lengths or inflation",
-            "raise the limits under [intake] if the object is legitimate",
+            "raise the limits under [reading] if the object is legitimate",
         ),
         "object-too-large": Reason(
             "the object is larger than intake.maximum_object_bytes", "raise the limit if such objects are expected"
@@ -103,7 +103,7 @@ REASONS: Final = MappingProxyType(
         "model-not-found": Reason("no model of that name is installed", "`dicomnode check` lists the installed models"),
         "inference-failed": Reason("the network could not be run", "see the log; `dicomnode check` tests the engine"),
         "memory-too-large": Reason(
-            "the study needs more memory than inference.maximum_memory_bytes", "raise the limit or send fewer slices"
+            "the study needs more memory than models.maximum_memory_bytes", "raise the limit or send fewer slices"
         ),
         # De-identification.
         "withheld-leak": Reason(
@@ -196,7 +196,8 @@ REASONS: Final = MappingProxyType(
             "the source folder does not exist or holds no file", "name a folder with DICOM files"
         ),
         "source-unreadable": Reason(
-            "the source holds no DICOM object that can be read", "_outcome.json tells why, file by file"
+            "the source holds no DICOM object that can be read",
+            "the lines above tell why; `dicomnode infer` tells it file by file in _outcome.json",
         ),
         "output-not-empty": Reason("the output folder cannot be written or is not empty", "name a new folder"),
         "timeout": Reason("it did not end in time", "see `dicomnode studies` and the log"),

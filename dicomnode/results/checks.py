@@ -6,14 +6,17 @@ May live here: proofs on decoded objects; each returns nothing or raises one cod
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from io import BytesIO
+from types import MappingProxyType
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import config
+from pydicom.datadict import dictionary_has_tag, dictionary_VM
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
@@ -44,6 +47,10 @@ _IMAGING_MEASUREMENTS: Final = "126010"
 _TRACKING_UID: Final = "112040"
 _REFERENCED_SEGMENT: Final = "121191"
 _REFERENCES: Final = frozenset({"ReferencedSOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"})
+#: VRs of text, and the control characters that each lets in; escapes of ISO 2022 are gone once a text is decoded.
+_TEXTS: Final = MappingProxyType(
+    dict.fromkeys(("AE", "CS", "LO", "PN", "SH", "UC"), "") | dict.fromkeys(("LT", "ST", "UT"), "\t\n\f\r")
+)
 #: Elements that carry the source's own values, faults and all: equality is asked of them, not validity.
 _COPIED: Final = frozenset({*IDENTITY_KEYWORDS, "ReferencedRequestSequence"}) - {"StudyInstanceUID"}
 
@@ -287,11 +294,28 @@ def _prove_uids(element: DataElement, pseudonyms: AbstractSet[str], originals: A
 
 
 def _prove_values(element: DataElement) -> None:
+    values = _values(element)
     try:
-        for value in _values(element):
+        for value in values:
             validate_value(element.VR, str(value) if element.VR in {"IS", "DS"} else value, config.RAISE)
+        sound = not _too_many(element, len(values)) and not any(_controls(element.VR, value) for value in values)
     except ValueError:
-        raise StudyError("result-invalid", attribute=element.keyword or "private") from None
+        sound = False
+    if not sound:
+        raise StudyError("result-invalid", attribute=element.keyword or "private")
+
+
+def _too_many(element: DataElement, count: int) -> bool:
+    """Whether there are more values than PS3.6 lets the attribute have: a backslash parts one text into two."""
+    if not dictionary_has_tag(element.tag):
+        return False
+    most = dictionary_VM(element.tag).rpartition("-")[2]
+    return most.isdecimal() and count > int(most)
+
+
+def _controls(vr: str, value: object) -> bool:
+    """Whether a text holds a control character that its VR does not let in (PS3.5 6.2)."""
+    return vr in _TEXTS and any(unicodedata.category(one) == "Cc" and one not in _TEXTS[vr] for one in str(value))
 
 
 def _values(element: DataElement) -> Sequence[object]:

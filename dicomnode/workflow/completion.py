@@ -156,5 +156,10 @@ class Completion:
 
     def _run(self) -> None:
         while not self._ended.is_set():
-            self._wake.wait(self.look())
+            try:
+                self._wake.wait(self.look())
+            except Exception as error:  # noqa: BLE001 - the border: without this thread no study is ever settled
+                kind = type(error).__name__
+                self._emit("completion.fault", level="error", kind=kind, reason="internal")
+                self._ended.wait(_AFTER_A_FAULT_SECONDS)
             self._wake.clear()

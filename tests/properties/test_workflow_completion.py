@@ -101,7 +101,8 @@ def test_every_history_ends_settled_and_nothing_came_unseen(
     assert bool(acts) == bool(arrivals)
 
 
-@given(st.integers(2, 10_000), st.floats(0.1, 100), st.floats(0.1, 1e5))
-def test_waits_grow_up_to_the_longest(attempt: int, first: float, longest: float) -> None:
+@given(st.integers(2, 10_000), st.floats(0.1, 1e5), st.floats(0.1, 1e5))
+def test_waits_grow_up_to_the_longest(attempt: int, one: float, other: float) -> None:
+    first, longest = sorted((one, other))
     settings = DeliverySection(first_retry_seconds=first, longest_retry_seconds=longest)
     assert 0 < wait_before(attempt, settings) <= wait_before(attempt + 1, settings) <= longest

@@ -144,3 +144,64 @@ def test_two_destinations_of_one_name_are_told_beside_other_errors() -> None:
     with pytest.raises(ConfigErrors) as caught:
         parse({"destinations": [block, block], "listen": {"port": -1}})
     assert [problem.partition(":")[0] for problem in caught.value.problems] == ["listen.port", "destinations"]
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "value"),
+    [
+        ("node", "institution_name", "St. Mary\\Radiology"),
+        ("node", "institution_name", "St. Mary\nRadiology"),
+        ("node", "institution_name", "x" * 65),
+        ("node", "station_name", "A\\B"),
+        ("node", "station_name", "A\tB"),
+        ("node", "station_name", "A\u2028B"),
+        ("node", "station_name", "x" * 17),
+        ("deidentification", "project", "x\0y"),
+        ("deidentification", "project", "x\\y"),
+        ("deidentification", "default_issuer", "a\x7f"),
+        ("node", "state", ""),
+        ("node", "state", "  "),
+        ("node", "state", "a\0b"),
+        ("keys", "folder", ""),
+        ("models", "folder", ""),
+    ],
+)
+def test_text_that_dicom_or_the_disk_cannot_hold_is_refused(section: str, name: str, value: str) -> None:
+    (problem,) = problems({section: {name: value}})
+    assert problem.startswith(f"{section}.{name}: ")
+
+
+@pytest.mark.parametrize("name", ["Universitätsklinikum Köln", "St. Mary's = 2^2", "東京病院", ""])
+def test_an_institution_is_named_in_any_script(name: str) -> None:
+    assert parse({"node": {"institution_name": name}}).node.institution_name == name
+
+
+@pytest.mark.parametrize("host", ["", "a b", "a\0b", "a\nb", "a..b", "x" * 64 + ".org", "x." * 127])
+def test_no_host_of_a_destination(host: str) -> None:
+    (problem,) = problems({"destinations": [{**DESTINATION, "host": host}]})
+    assert problem.startswith("destinations.0.host: ")
+
+
+@pytest.mark.parametrize("host", ["pacs", "pacs.example.org", "10.0.0.1", "::1", "fe80::1%eth0", "bücher.example"])
+def test_a_host_of_a_destination(host: str) -> None:
+    assert parse({"destinations": [{**DESTINATION, "host": host}]}).destinations[0].host == host
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "problem"),
+    [
+        ("intake", {"segment_bytes": 1 << 20}, "intake: extent_bytes is larger than segment_bytes"),
+        (
+            "intake",
+            {"segment_bytes": 1 << 20, "extent_bytes": 4096, "chunk_bytes": 1 << 21},
+            "intake: chunk_bytes is larger than segment_bytes",
+        ),
+        (
+            "delivery",
+            {"first_retry_seconds": 601},
+            "delivery: first_retry_seconds is longer than longest_retry_seconds",
+        ),
+    ],
+)
+def test_settings_that_contradict_each_other_are_told(section: str, values: dict[str, int], problem: str) -> None:
+    assert problems({section: values}) == (problem,)

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import pickle
+import re
 
 import pytest
 
 from dicomnode import errors
+from dicomnode.config import Config
 from dicomnode.errors import REASONS, ConfigError, NodeError, PeerError, PeerRefusal, StorageError, StudyError
 
 
@@ -58,3 +60,16 @@ def test_who_may_try_again() -> None:
         False,
     ]
     assert (StudyError.dimse_status, StorageError.dimse_status) == (0xC000, 0xA700)
+
+
+def test_every_setting_that_a_reason_names_exists() -> None:
+    files = {"ledger.sqlite", "outcome.json"}
+    named: set[str] = set()
+    for text in (part for reason in REASONS.values() for part in reason):
+        named |= set(re.findall(r"[a-z_]*[a-z]\.[a-z][a-z_]*", text)) | set(re.findall(r"\[[a-z]+\]", text))
+    named = {one.lstrip("_") for one in named} - files
+    assert len(named) >= 3
+    for one in named:
+        section, _, setting = one.strip("[]").partition(".")
+        assert section in Config.model_fields, one
+        assert not setting or setting in (Config.model_fields[section].annotation or type).model_fields, one

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -214,3 +215,26 @@ def test_a_report_without_groups_is_caught(segmentation: Dataset) -> None:
 def test_cut_bytes_are_one_coded_reason(whole: dict[ResultRole, bytes], cut: int) -> None:
     with pytest.raises(StudyError, match="result-invalid"):
         checks.decode(whole[ResultRole.REPORT][:-cut])
+
+
+@pytest.mark.parametrize("keyword", ["station_name", "institution_name"])
+@pytest.mark.parametrize("text", ["St. Mary\\CT", "St. Mary\nCT", "St. Mary\x1bCT", "St. Mary\x85CT"])
+def test_a_name_that_its_value_representation_cannot_hold_never_leaves(keyword: str, text: str) -> None:
+    context = replace(material.context_for(), **{keyword: text})
+    with hushed(), pytest.raises(StudyError, match="result-invalid"):
+        encode.encode_results(material.input_for(), context, material.identity_of(material.source_series()))
+
+
+def test_a_long_text_may_have_lines_and_backslashes(segmentation: Dataset) -> None:
+    segmentation.ContributingEquipmentSequence[0].ContributionDescription = "one\\two\r\n\tthree"
+    checks.prove_valid(segmentation, material.identity_of(material.source_series()).uids)
+    with hushed():
+        segmentation.ContributingEquipmentSequence[0].ContributionDescription = "one\0two"
+        with pytest.raises(StudyError, match="ContributionDescription"):
+            checks.prove_valid(segmentation, material.identity_of(material.source_series()).uids)
+
+
+def test_what_no_dictionary_knows_may_have_any_number_of_values(segmentation: Dataset) -> None:
+    segmentation.add(DataElement(0x00990010, "LO", "TESTS"))
+    segmentation.add(DataElement(0x00991001, "LO", ["a", "b", "c"]))
+    checks.prove_valid(segmentation, material.identity_of(material.source_series()).uids)

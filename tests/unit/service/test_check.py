@@ -79,7 +79,7 @@ def test_a_node_that_has_run_is_looked_at_whole(tree_of: MakeTree) -> None:
 
 def test_every_error_is_told_in_one_go(tree_of: MakeTree, peer: type[Peer]) -> None:
     tree = tree_of(
-        intake={"minimum_free_bytes": 1 << 62},
+        intake={"minimum_free_bytes": 1 << 60},
         models={"engine": "onnxruntime", "folder": Path("/nowhere")},
         listen={"tls": {"certificate": "/no", "private_key": "/no", "trusted_certificates": "/no"}},
         destinations=[DESTINATION],

@@ -6,6 +6,7 @@ import pytest
 
 from dicomnode.config import CompletionSection
 from dicomnode.errors import StorageError
+from dicomnode.workflow import completion
 from dicomnode.workflow.activity import Activity, ActivityTable
 from dicomnode.workflow.completion import EARLY_START_SECONDS, Completion, Decision, Move, decide
 from tests.unit.workflow.samples import Events, Time
@@ -144,3 +145,46 @@ def test_the_thread_acts_when_it_is_woken_and_ends(time: Time, events: Events) -
 
 def test_one_that_never_began_ends_too(time: Time, events: Events) -> None:
     World(time, events).completion.end()
+
+
+@pytest.mark.parametrize("error", [OverflowError("timeout value is too large"), ValueError("Mueller^Juergen")])
+def test_the_thread_goes_on_when_looking_itself_fails(
+    time: Time, events: Events, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    world = World(time, events, quiet_seconds=600)
+    faults = [error, error]
+    real = world.table.snapshot
+
+    def snapshot() -> tuple[Activity, ...]:
+        if faults:
+            raise faults.pop()
+        return real()
+
+    monkeypatch.setattr(completion, "_AFTER_A_FAULT_SECONDS", 0.0)
+    monkeypatch.setattr(world.table, "snapshot", snapshot)
+    world.table.remembered("s", -1e6)
+    world.completion.begin()
+    assert world.settled.wait(10)
+    world.completion.end()
+    assert world.acts == [("settle", "s")]
+    fault = {"kind": type(error).__name__, "reason": "internal"}
+    assert events.facts("completion.fault") == [fault, fault]
+    assert "Mueller" not in repr(events.seen)
+
+
+def test_the_thread_outlives_a_wait_that_no_clock_can_bear(
+    time: Time, events: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(time, events)
+    endless = CompletionSection.model_construct(quiet_seconds=float("inf"), start_early=True)
+    faulted = threading.Event()
+    monkeypatch.setattr(completion, "_AFTER_A_FAULT_SECONDS", 0.0)
+    monkeypatch.setattr(world.completion, "_settings", endless)
+    monkeypatch.setattr(world.completion, "_emit", lambda *_, **__: faulted.set())
+    world.completion.begin()
+    assert faulted.wait(10)
+    world.completion._settings = SETTINGS
+    world.table.remembered("s", -1e6)
+    world.completion.wake()
+    assert world.settled.wait(10)
+    world.completion.end()
