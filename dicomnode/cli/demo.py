@@ -7,34 +7,36 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from pydicom import Dataset
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from dicomnode.cli.demo_pacs import Orthanc, ShippedArchive, free_port, open_pacs
+from dicomnode.cli.demo_results import explain, show_results, show_stages
+from dicomnode.cli.demo_source import Source, files_of, survey
 from dicomnode.config import Config, Destination
-from dicomnode.encoded import Limits, encode_part10, read_file
-from dicomnode.errors import REASONS, ConfigError, NodeError, PeerError, StudyError
+from dicomnode.encoded import encode_part10
+from dicomnode.errors import REASONS, ConfigError, NodeError, PeerError, PeerRefusal, StudyError
 from dicomnode.imaging.phantom import chest_phantom
 from dicomnode.imaging.phantom_series import ct_series
-from dicomnode.imaging.render import png
 from dicomnode.network.requestor import Requestor
+from dicomnode.service.rooms import Layout, open_key_ring
 from dicomnode.service.status import read_studies
-from dicomnode.study import FINAL_STATES, WorkRow, WorkState, stages_in_order
+from dicomnode.storage.files import disk_errors
+from dicomnode.study import FINAL_STATES, StudyRow, WorkRow, WorkState, blind_key
 
 _QUIET_SECONDS = 3.0
 _MARKER = ".made-by-dicomnode-demo"
 _WAIT_SECONDS = 900.0
+#: By then every study is settled: what has no work will get none, and what is refused stays so.
+_SETTLED_SECONDS = 4 * _QUIET_SECONDS
 _PHANTOM_SEED = 7
-#: Concept names of TID 1500 and 1410 (PS3.16).
-_MEASUREMENT_GROUP, _TRACKING_IDENTIFIER, _AREA = "125007", "112039", "42798000"
 _SAID = {
     WorkState.QUEUED: "waiting for its turn",
     WorkState.PREPARING: "de-identifying, sealing the pseudonymous copy",
@@ -46,28 +48,71 @@ _SAID = {
 
 
 def run_demo(study: Path | None, folder: Path, console: Console) -> None:
-    """Start a PACS and a node, send a study, wait for its results and show them.
+    """Start a PACS and a node, send every study of a folder, wait for their results and show them, study by study.
 
     Raises
     ------
     NodeError
-        When any part of the way fails; the node's log is in the folder.
+        When any part of the way fails, or no study came to a result; the node's log is in the folder.
     """
     folder = folder.absolute()
     began = time.monotonic()
-    given = None if study is None else _images(study)
+    source = None if study is None else survey(files_of(study), console)
     _clear(folder, study)
-    paths = given or _images(_make_phantom(folder / "study", console))
+    if source is None:
+        with disk_errors():
+            source = survey(files_of(_make_phantom(folder / "study", console)), console)
     with open_pacs(folder) as pacs:
         console.print(f"PACS    {pacs.name}, AE title {pacs.ae_title}, port {pacs.port}", soft_wrap=True)
         with _node(folder, pacs, console) as (tree, port):
-            uid = _send(paths, port, console)
-            work = _wait(tree, console)
-            _show_stages(work, console)
-            if work.state is not WorkState.DONE:
-                _explain(work, folder, console)
-            _show_results(pacs, uid, folder, console)
+            uids = _send(source, port, console)
+            rows = _wait(tree, uids, console)
+            reasons = [_show(rows, uid, source, pacs=pacs, folder=folder, console=console) for uid in source.studies]
+    if None not in reasons:
+        console.print(f"\nThe node's log is {folder / 'node.log'}", soft_wrap=True)
+        raise StudyError(reasons[0] or "internal")
     console.print(f"\nDone in {time.monotonic() - began:.0f} s.", soft_wrap=True)
+
+
+def _show(
+    rows: Mapping[str, StudyRow | None],
+    uid: str,
+    source: Source,
+    *,
+    pacs: Orthanc | ShippedArchive,
+    folder: Path,
+    console: Console,
+) -> str | None:
+    """What came of one study; the code of why it has no result, or None where it has one."""
+    number = list(source.studies).index(uid) + 1
+    picture = folder / "key-image.png"
+    if len(source.studies) > 1:
+        paths = source.studies[uid]
+        title = f"Study {number} of {len(source.studies)}: {len(paths)} files, the first {paths[0].parent.name}/{paths[0].name}"
+        console.print(f"\n[bold]{escape(title)}[/]", soft_wrap=True)
+        picture = folder / f"key-image-study-{number}.png"
+    works = _latest(rows.get(uid))
+    for work in works:
+        show_stages(work, console)
+        if work.state is not WorkState.DONE:
+            explain(_reason(work), console)
+    if any(work.state is WorkState.DONE for work in works):
+        show_results(pacs, uid, picture, console)
+        return None
+    if works:
+        return _reason(works[0])
+    reason = "no-suitable-series" if uid in rows else "peer-refused-object"
+    explain(reason, console)
+    return reason
+
+
+def _reason(work: WorkRow) -> str:
+    return work.reason if work.reason and work.reason in REASONS else "internal"
+
+
+def _latest(row: StudyRow | None) -> tuple[WorkRow, ...]:
+    """Works of a study's latest revision."""
+    return () if row is None else tuple(work for work in row.works if work.key.revision == row.revision)
 
 
 def _clear(folder: Path, study: Path | None) -> None:
@@ -76,19 +121,25 @@ def _clear(folder: Path, study: Path | None) -> None:
     Raises
     ------
     ConfigError
-        ``output-not-empty`` where a folder that no demo made stands in the way, or holds the study.
+        ``output-not-empty`` where a folder that no demo made stands in the way, or holds the study, or where nothing
+        can be written.
     """
     marker = folder / _MARKER
     parts = [folder / part for part in ("node", "orthanc", "archive", "study")]
-    present = [part for part in parts if part.exists()]
-    source = None if study is None else study.absolute().resolve()
-    inside = source is not None and any(source.is_relative_to(part.resolve()) for part in parts)
-    if inside or (present and not marker.is_file()):
-        raise ConfigError("output-not-empty")
-    for part in present:
-        shutil.rmtree(part)
-    folder.mkdir(parents=True, exist_ok=True)
-    marker.write_text("This folder was made by `dicomnode demo`, which clears it at its next run.\n", "utf-8")
+    try:
+        present = [part for part in parts if part.exists()]
+        source = None if study is None else study.absolute().resolve()
+        inside = source is not None and any(source.is_relative_to(part.resolve()) for part in parts)
+        if inside or (present and not marker.is_file()):
+            raise ConfigError("output-not-empty")
+        for part in present:
+            shutil.rmtree(part)
+        for picture in folder.glob("key-image*.png") if marker.is_file() else ():
+            picture.unlink()
+        folder.mkdir(parents=True, exist_ok=True)
+        marker.write_text("This folder was made by `dicomnode demo`, which clears it at its next run.\n", "utf-8")
+    except OSError:
+        raise ConfigError("output-not-empty") from None
 
 
 def _make_phantom(folder: Path, console: Console) -> Path:
@@ -102,13 +153,6 @@ def _make_phantom(folder: Path, console: Console) -> Path:
         soft_wrap=True,
     )
     return folder
-
-
-def _images(source: Path) -> list[Path]:
-    paths = [source] if source.is_file() else sorted(path for path in source.rglob("*") if path.is_file())
-    if not paths:
-        raise ConfigError("source-not-found")
-    return paths
 
 
 @contextmanager
@@ -156,114 +200,56 @@ def _address(port: int) -> Destination:
     return Destination(name="node", ae_title="DICOMNODE", host="127.0.0.1", port=port)
 
 
-def _send(paths: list[Path], port: int, console: Console) -> str:
-    """Send by C-STORE; returns the Study Instance UID of what was sent."""
-    uid = _study_uid(paths)
-    peer = Requestor(_address(port), "DEMO")
+def _send(source: Source, port: int, console: Console) -> list[str]:
+    """Send by C-STORE; returns the Study Instance UIDs of which the node took anything."""
+    peer, paths = Requestor(_address(port), "DEMO"), source.paths
     columns = (TextColumn("Sending"), BarColumn(), TextColumn("{task.completed:.0f} of {task.total:.0f} files"))
     began = time.monotonic()
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("", total=len(paths))
         outcomes = peer.send_files(paths, lambda sent: progress.update(task, completed=sent))
-    stored = sum(outcome.status == 0 for outcome in outcomes)
+    stored = {outcome.result_id for outcome in outcomes if outcome.status == 0}
+    for status, count in Counter(outcome.status for outcome in outcomes if outcome.status).items():
+        console.print(f"[yellow]{count} file(s) refused by the node[/] with status 0x{status:04X}", soft_wrap=True)
     if not stored:
-        raise next((outcome.error for outcome in outcomes if outcome.error), PeerError("peer-aborted"))
+        raise next((outcome.error for outcome in outcomes if outcome.error), PeerRefusal("peer-refused-object"))
     seconds = time.monotonic() - began
+    studies = "" if len(source.studies) == 1 else f", {len(source.studies)} studies,"
     console.print(
-        f"Sent    {stored} of {len(paths)} files by C-STORE in {seconds:.1f} s, each sealed on disk before its 0x0000",
+        f"Sent    {len(stored)} of {len(paths)} files{studies} by C-STORE in {seconds:.1f} s, each sealed on disk before "
+        "its 0x0000",
         soft_wrap=True,
     )
-    return uid
+    return [uid for uid, files in source.studies.items() if any(str(path) in stored for path in files)]
 
 
-def _study_uid(paths: list[Path]) -> str:
-    for path in paths:
-        try:
-            uid = str(read_file(path, Limits()).get("StudyInstanceUID") or "")
-        except StudyError:
-            continue
-        if uid:
-            return uid
-    raise ConfigError("source-unreadable", files=len(paths))
+def _wait(tree: Config, uids: Sequence[str], console: Console) -> dict[str, StudyRow | None]:
+    """Rows of the studies when everything that the node does for them has ended.
 
-
-def _wait(tree: Config, console: Console) -> WorkRow:
-    deadline = time.monotonic() + _WAIT_SECONDS
+    Raises
+    ------
+    NodeError
+        ``timeout``.
+    """
+    derivation = open_key_ring(tree, Layout.of(tree), {}, create=False).derivation
+    keys = {blind_key(derivation, "study", uid): uid for uid in uids}
+    began = time.monotonic()
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("waiting until the association is over", total=None)
-        while time.monotonic() < deadline:
-            for row in read_studies(tree, 1):
-                for work in row.works:
-                    if work.state in FINAL_STATES and work.state is not WorkState.SUPERSEDED:
-                        return work
-                    progress.update(task, description=_SAID.get(work.state, work.state.value))
+        while (waited := time.monotonic() - began) < _WAIT_SECONDS * len(uids):
+            found = {keys[row.study_key]: row for row in read_studies(tree, 100_000) if row.study_key in keys}
+            rows = {uid: found.get(uid) for uid in uids}
+            open_works = [work for row in rows.values() for work in _latest(row) if work.state not in FINAL_STATES]
+            if not open_works and (waited > _SETTLED_SECONDS or all(map(_delivered, rows.values()))):
+                return rows
+            for work in open_works[:1]:
+                progress.update(task, description=_SAID.get(work.state, work.state.value))
             time.sleep(0.2)
-    raise NodeError("timeout", seconds=_WAIT_SECONDS)
+    raise NodeError("timeout", seconds=_WAIT_SECONDS * len(uids))
 
 
-def _show_stages(work: WorkRow, console: Console) -> None:
-    times = " · ".join(f"{name} {seconds:.1f} s" for name, seconds in stages_in_order(work.stages).items())
-    console.print(f"Stages  {times}", soft_wrap=True)
-    for delivery in work.deliveries:
-        status = "no answer" if delivery.status is None else f"0x{delivery.status:04X}"
-        console.print(f"Result  {delivery.role.value} → {delivery.destination}: {delivery.state.value} ({status})")
-
-
-def _explain(work: WorkRow, folder: Path, console: Console) -> None:
-    console.print(f"No result. The node's log is {folder / 'node.log'}", soft_wrap=True)
-    raise StudyError(work.reason if work.reason and work.reason in REASONS else "internal")
-
-
-def _show_results(pacs: Orthanc | ShippedArchive, uid: str, folder: Path, console: Console) -> None:
-    peer = Requestor(Destination(name="pacs", ae_title=pacs.ae_title, host="127.0.0.1", port=pacs.port), "DEMO")
-    series = peer.find(
-        "SERIES", {"StudyInstanceUID": uid, "Modality": "", "SeriesDescription": "", "SeriesInstanceUID": ""}
-    )
-    console.print(f"\nThe PACS now holds, found by C-FIND in {pacs.name}:", soft_wrap=True)
-    for item in series:
-        console.print(f"  {item.get('Modality', ''):4} {escape(item.get('SeriesDescription', ''))}", soft_wrap=True)
-    for report in pacs.objects(uid, "SR"):
-        console.print(_measurements(report))
-    for picture in pacs.objects(uid, "OT"):
-        path = folder / "key-image.png"
-        shape = (picture.Rows, picture.Columns, 3)
-        path.write_bytes(png(np.frombuffer(picture.PixelData, np.uint8)[: shape[0] * shape[1] * 3].reshape(shape)))
-        console.print(f"\nThe picture: [bold]{path}[/]", soft_wrap=True)
-
-
-def _measurements(report: Dataset) -> Table:
-    """Numbers of a TID 1500 report, as they stand in the PACS: a row for each region."""
-    regions: dict[str, dict[str, str]] = {}
-    for group in _nodes(report.ContentSequence, _MEASUREMENT_GROUP):
-        region = next((str(item.TextValue) for item in group if _code(item) == _TRACKING_IDENTIFIER), "")
-        for item in group:
-            if item.ValueType == "NUM" and _code(item) != _AREA:
-                measured = item.MeasuredValueSequence[0]
-                unit = _readable(str(measured.MeasurementUnitsCodeSequence[0].CodeValue))
-                name = str(item.ConceptNameCodeSequence[0].CodeMeaning)
-                regions.setdefault(region, {})[name] = f"{float(measured.NumericValue):.1f} {unit}"
-    names = list(dict.fromkeys(name for values in regions.values() for name in values))
-    table = Table("", *names, title="\nWhat was found (AI result, not reviewed)", title_justify="left")
-    for region, values in regions.items():
-        table.add_row(escape(region), *(escape(values.get(name, "")) for name in names))
-    for column in table.columns[1:]:
-        column.justify = "right"
-    return table
-
-
-def _readable(unit: str) -> str:
-    return {"[hnsf'U]": "HU"}.get(unit, unit)
-
-
-def _nodes(items: list[Dataset], code: str) -> Iterator[list[Dataset]]:
-    for item in items:
-        children = list(item.get("ContentSequence") or ())
-        if _code(item) == code:
-            yield children
-        yield from _nodes(children, code)
-
-
-def _code(item: Dataset) -> str:
-    names = item.get("ConceptNameCodeSequence")
-    return str(names[0].CodeValue) if names else ""
+def _delivered(row: StudyRow | None) -> bool:
+    """Whether results went out, which no study's do before it is settled."""
+    works = _latest(row)
+    return bool(works) and all(work.state is WorkState.DONE for work in works)

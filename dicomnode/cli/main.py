@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Iterator
 from enum import StrEnum
+from itertools import count
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from dicomnode import __version__, config
-from dicomnode.errors import ConfigError, NodeError
+from dicomnode.errors import REASONS, ConfigError, NodeError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -25,6 +27,11 @@ app = typer.Typer(
 )
 _out = Console(highlight=False)
 _err = Console(stderr=True, highlight=False)
+
+#: sysexits.h: a fault of the program itself.
+_EX_SOFTWARE = 70
+#: Letters of a destination's name that come from its AE title; a number has room behind them.
+_STEM = 24
 
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", "-c", help="configuration (TOML); without it the embedded defaults hold")
@@ -53,6 +60,19 @@ def main() -> None:
         sys.exit(2 if isinstance(error, ConfigError) else 1)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:  # noqa: BLE001 - the border: a traceback holds values, and helps nobody who reads it
+        _tell_fault(error)
+        sys.exit(_EX_SOFTWARE)
+
+
+def _tell_fault(error: Exception) -> None:
+    """One coded line for what nobody foresaw: its type and the places of our code, never its text."""
+    from dicomnode.service.telemetry import place_of
+
+    reason = REASONS["internal"]
+    what = f"internal: {reason.text} ({type(error).__name__} at {place_of(error)})"
+    _err.print(f"[red]error[/] {escape(what)}", soft_wrap=True)
+    _err.print(f"      {reason.advice}", soft_wrap=True)
 
 
 def read_config(path: Path | None, state: Path | None = None) -> config.Config:
@@ -204,13 +224,18 @@ def with_options(
 def _destination(text: str, taken: set[str]) -> dict[str, str | int]:
     ae_title, _, address = text.partition("@")
     host, _, port = address.rpartition(":")
-    if not (ae_title and host and port.isdigit()):
+    if not (ae_title and host and re.fullmatch(r"[0-9]{1,9}", port)):
         raise config.ConfigErrors((f"--deliver-to {text}: write it AE@HOST:PORT, for instance ORTHANC@127.0.0.1:4242",))
-    name = re.sub(r"[^a-z0-9]+", "-", ae_title.lower()).strip("-0123456789") or "destination"
-    while name in taken:
-        name += "-again"
+    stem = re.sub(r"[^a-z0-9]+", "-", ae_title.lower()).strip("-0123456789")[:_STEM].rstrip("-") or "destination"
+    name = next(name for name in _numbered(stem) if name not in taken)
     taken.add(name)
     return {"name": name, "ae_title": ae_title, "host": host.strip("[]"), "port": int(port)}
+
+
+def _numbered(stem: str) -> Iterator[str]:
+    """The stem, then the stem with a number behind it."""
+    yield stem
+    yield from (f"{stem}-{number}" for number in count(2))
 
 
 __all__ = ["app", "main", "read_config", "with_options"]

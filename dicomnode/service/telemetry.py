@@ -64,8 +64,13 @@ def _with_priority(_logger: object, level: str, line: Any) -> str:
     return f"<{_PRIORITIES.get(level, 6)}>{line}"
 
 
+def place_of(error: BaseException) -> str:
+    """The lines of our code that an exception passed, the innermost first: never its text."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "dicomnode" in frame.filename]
+    return " < ".join(f"{frame.filename.rsplit('/', 2)[-1]}:{frame.lineno}" for frame in reversed(frames[-6:]))[:200]
+
+
 def report_fault(emit: Emit, where: str, error: BaseException) -> None:
     """Write an unforeseen exception down: its type and the lines of our code that it passed, never its text."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "dicomnode" in frame.filename]
-    place = " < ".join(f"{frame.filename.rsplit('/', 2)[-1]}:{frame.lineno}" for frame in reversed(frames[-6:]))
-    emit("node.fault", level="error", kind=type(error).__name__, origin=place[:200], stage=where, reason="internal")
+    kind = type(error).__name__
+    emit("node.fault", level="error", kind=kind, origin=place_of(error), stage=where, reason="internal")

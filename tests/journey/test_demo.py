@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from pydicom import Dataset
 from rich.console import Console
 
 from dicomnode.cli import demo
@@ -59,3 +60,26 @@ def test_the_demo_with_a_study_of_ones_own_and_the_archive_that_ships(
     demo.run_demo(tmp_path / "study", tmp_path / "demo", Console(file=stream, width=160))
     assert "found by C-FIND in the archive that ships" in stream.getvalue()
     prove(stream.getvalue(), tmp_path / "demo")
+
+
+def test_every_study_of_a_folder_is_shown_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def magnetic(_: int, image: Dataset) -> None:
+        image.Modality, image.SOPClassUID = "MR", "1.2.840.10008.5.1.4.1.1.4"
+
+    write_study(tmp_path / "study" / "a", "chest", patient_id="A")
+    write_study(tmp_path / "study" / "z", "head", patient_id="Z", change=magnetic)
+    (tmp_path / "study" / "note.txt").write_text("no DICOM")
+    stream = io.StringIO()
+    monkeypatch.setattr(demo, "open_pacs", lambda folder: ShippedArchive(folder / "archive"))
+    demo.run_demo(tmp_path / "study", tmp_path / "demo", Console(file=stream, width=160))
+    text = stream.getvalue()
+    assert "1 file(s) left out object-malformed" in text
+    assert "80 of 80 files, 2 studies, by C-STORE" in text
+    _, chest, head = re.split(r"^Study [12] of 2: ", text, flags=re.MULTILINE)
+    assert chest.startswith("40 files, the first a/000.dcm")
+    assert chest.count("confirmed (0x0000)") == 3
+    assert "Volume" in chest
+    assert head.startswith("40 files, the first z/000.dcm")
+    assert "No result no-suitable-series" in head
+    assert "Volume" not in head
+    assert (tmp_path / "demo" / "key-image-study-1.png").is_file()

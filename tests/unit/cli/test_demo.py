@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import json
 import socket
@@ -17,12 +18,24 @@ import pytest
 from pydicom import Dataset
 from rich.console import Console
 
-from dicomnode.cli import demo, demo_pacs
+from dicomnode.cli import demo, demo_pacs, demo_results, demo_source
+from dicomnode.cli.demo_source import Source
 from dicomnode.config import Config
 from dicomnode.encoded import encode_part10
-from dicomnode.errors import ConfigError, NodeError, PeerError, StudyError
+from dicomnode.errors import REASONS, ConfigError, NodeError, PeerError, StudyError
 from dicomnode.network.requestor import StoreOutcome
-from dicomnode.study import DeliveryRow, DeliveryState, ResultRole, StudyRow, WorkKey, WorkRow, WorkState
+from dicomnode.service import rooms
+from dicomnode.service.rooms import Layout
+from dicomnode.study import (
+    DeliveryRow,
+    DeliveryState,
+    ResultRole,
+    StudyRow,
+    WorkKey,
+    WorkRow,
+    WorkState,
+    blind_key,
+)
 from tests.unit.workflow.samples import EXPLICIT, tiny_series
 
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -115,7 +128,7 @@ def test_the_numbers_of_a_report_are_a_row_for_each_region(screen: Screen) -> No
         ),
         Dataset(),
     ]
-    screen.console.print(demo._measurements(report))
+    screen.console.print(demo_results._measurements(report))
     rows = [line for line in screen.text.splitlines() if "ml" in line]
     assert len(rows) == 2
     assert all(part in rows[0] for part in ("Right [lung]", "2500.2 ml", "-850.0 HU"))
@@ -124,17 +137,10 @@ def test_the_numbers_of_a_report_are_a_row_for_each_region(screen: Screen) -> No
 
 
 def test_stage_times_and_statuses_are_told(screen: Screen) -> None:
-    demo._show_stages(WORK, screen.console)
+    demo_results.show_stages(WORK, screen.console)
     assert "Stages  prepare 1.0 s · infer 5.0 s" in screen.text
     assert "(0x0000)" in screen.text
     assert "(no answer)" in screen.text
-
-
-def test_no_result_is_explained_and_ends_the_demo(screen: Screen, tmp_path: Path) -> None:
-    for reason, code in (("geometry-gap", "geometry-gap"), (None, "internal")):
-        with pytest.raises(NodeError, match=code):
-            demo._explain(replace(WORK, state=WorkState.REFUSED, reason=reason), tmp_path, screen.console)
-    assert "node.log" in screen.text
 
 
 def write(folder: Path, *images: Dataset) -> list[Path]:
@@ -147,18 +153,48 @@ def write(folder: Path, *images: Dataset) -> list[Path]:
     return paths
 
 
-def test_a_folder_without_images_is_no_study(tmp_path: Path) -> None:
-    for source in (tmp_path / "none", tmp_path):
+def test_a_folder_without_files_is_no_study(tmp_path: Path) -> None:
+    for source in (tmp_path / "none", tmp_path, tmp_path / ("x" * 300)):
         with pytest.raises(ConfigError, match="source-not-found"):
-            demo._images(source)
+            demo_source.files_of(source)
     stray = tmp_path / "stray.txt"
     stray.write_text("no DICOM")
-    assert demo._images(tmp_path) == [stray]
-    assert demo._images(stray) == [stray]
-    with pytest.raises(ConfigError, match="source-unreadable"):
-        demo._study_uid([stray])
-    (image,) = tiny_series()[:1]
-    assert demo._study_uid([stray, *write(tmp_path, image)]) == str(image.StudyInstanceUID)
+    assert demo_source.files_of(tmp_path) == [stray]
+    assert demo_source.files_of(stray) == [stray]
+
+
+def test_files_are_sorted_by_study_and_the_others_told_with_their_reason(screen: Screen, tmp_path: Path) -> None:
+    stray, bare = tmp_path / "stray.txt", tiny_series(seed="bare")[0]
+    stray.write_text("no DICOM")
+    del bare.StudyInstanceUID
+    one, other = tiny_series()[:2], tiny_series(seed="other")[:1]
+    paths = [
+        *write(tmp_path / "a", *one),
+        stray,
+        tmp_path / "gone",
+        *write(tmp_path / "b", bare, bare),
+        *write(tmp_path / "c", *other),
+    ]
+    found = demo_source.survey(paths, screen.console)
+    assert found.studies == {
+        str(one[0].StudyInstanceUID): tuple(paths[:2]),
+        str(other[0].StudyInstanceUID): tuple(paths[-1:]),
+    }
+    assert found.paths == [*paths[:2], paths[-1]]
+    assert found.left_out == {"object-malformed": 2, "object-without-uids": 2}
+    for code in found.left_out:
+        assert f"2 file(s) left out {code}: {REASONS[code].text}" in screen.text
+
+
+def test_a_folder_of_which_nothing_can_be_sent_says_why(screen: Screen, tmp_path: Path) -> None:
+    bare = tiny_series()[0]
+    del bare.StudyInstanceUID
+    write(tmp_path / "study", bare, bare)
+    with pytest.raises(ConfigError, match="source-unreadable") as caught:
+        demo.run_demo(tmp_path / "study", tmp_path / "demo", screen.console)
+    assert "2 file(s) left out object-without-uids" in screen.text
+    assert "lines above" in caught.value.reason.advice
+    assert not (tmp_path / "demo").exists()
 
 
 class Peer:
@@ -178,46 +214,126 @@ def outcome(status: int | None, error: PeerError | None = None) -> StoreOutcome:
     return StoreOutcome(result_id="x", status=status, error=error)
 
 
-def test_what_was_sent_is_counted(screen: Screen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    paths = write(tmp_path, *tiny_series()[:3])
+def source_of(*studies: list[Path]) -> Source:
+    return Source(studies={f"1.2.{number}": tuple(paths) for number, paths in enumerate(studies, 1)}, left_out={})
+
+
+def test_what_was_sent_is_counted_and_what_was_refused_told(
+    screen: Screen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [tmp_path / str(number) for number in range(4)]
+    source = source_of(paths[:2], paths[2:3], paths[3:])
     monkeypatch.setattr(demo, "Requestor", Peer)
-    monkeypatch.setattr(Peer, "outcomes", [outcome(0), outcome(0), outcome(0xC000)])
-    assert demo._send(paths, 104, screen.console) == str(tiny_series()[0].StudyInstanceUID)
-    assert "Sent    2 of 3 files" in screen.text
+    statuses = (0, 0xC000, 0, 0xC000)
+    monkeypatch.setattr(
+        Peer,
+        "outcomes",
+        [replace(outcome(status), result_id=str(path)) for status, path in zip(statuses, paths, strict=True)],
+    )
+    assert demo._send(source, 104, screen.console) == ["1.2.1", "1.2.2"]
+    assert "Sent    2 of 4 files, 3 studies, by C-STORE" in screen.text
+    assert "2 file(s) refused by the node with status 0xC000" in screen.text
     for outcomes, code in (
         ([outcome(None, PeerError("peer-unreachable"))], "peer-unreachable"),
-        ([outcome(0xC000)], "peer-aborted"),
+        ([outcome(0xC000)], "peer-refused-object"),
     ):
         monkeypatch.setattr(Peer, "outcomes", outcomes)
         with pytest.raises(PeerError, match=code):
-            demo._send(paths, 104, screen.console)
+            demo._send(source, 104, screen.console)
 
 
-def studies(*states: WorkState) -> tuple[StudyRow, ...]:
-    works = tuple(replace(WORK, state=state) for state in states)
-    return (
-        StudyRow(
-            study_key="ab" * 16,
-            first_received_at=START,
-            last_received_at=START,
-            instances=1,
-            quarantined=0,
-            revision=1,
-            works=works,
+UIDS = ("1.2.1", "1.2.2")
+
+
+def study(uid: str, *works: tuple[int, WorkState], derivation: bytes = b"d" * 32, revision: int = 1) -> StudyRow:
+    key = blind_key(derivation, "study", uid)
+    return StudyRow(
+        study_key=key,
+        first_received_at=START,
+        last_received_at=START,
+        instances=1,
+        quarantined=0,
+        revision=revision,
+        works=tuple(
+            replace(WORK, state=state, key=WorkKey(study_key=key, revision=number, model="ct-lung"))
+            for number, state in works
         ),
     )
 
 
-def test_it_waits_for_the_end_of_the_work_that_was_not_superseded(
-    screen: Screen, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def derived(tmp_path: Path) -> tuple[Config, bytes]:
+    """A state folder with keys, and the key of which study keys derive."""
+    tree = Config.model_validate({"node": {"state": tmp_path / "node"}})
+    layout = Layout.of(tree)
+    rooms.make_state_folder(layout)
+    return tree, rooms.open_key_ring(tree, layout, {}, create=True).derivation
+
+
+def test_it_waits_for_the_last_of_all_the_studies_that_it_sent(
+    screen: Screen, derived: tuple[Config, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = [(), studies(WorkState.SUPERSEDED, WorkState.INFERRING), studies(WorkState.SUPERSEDED, WorkState.DONE)]
-    monkeypatch.setattr(demo, "read_studies", lambda tree, limit: seen.pop(0))
+    tree, key = derived
+    done = study(UIDS[0], (1, WorkState.SUPERSEDED), (2, WorkState.DONE), derivation=key, revision=2)
+    foreign = study("1.2.99", (1, WorkState.INFERRING), derivation=key)
+    seen = [
+        (),
+        (done,),
+        (study(UIDS[1], (1, WorkState.REFUSED), (2, WorkState.INFERRING), derivation=key, revision=2), done, foreign),
+        (study(UIDS[1], (1, WorkState.REFUSED), (2, WorkState.DONE), derivation=key, revision=2), done, foreign),
+    ]
+    asked: list[int] = []
+
+    def read(tree: Config, limit: int) -> tuple[StudyRow, ...]:
+        asked.append(limit)
+        return seen.pop(0)
+
+    monkeypatch.setattr(demo, "read_studies", read)
     monkeypatch.setattr(demo.time, "sleep", lambda seconds: None)
-    assert demo._wait(Config(), screen.console).state is WorkState.DONE
+    rows = demo._wait(tree, UIDS, screen.console)
+    assert [[work.state for work in demo._latest(rows[uid])] for uid in UIDS] == [[WorkState.DONE], [WorkState.DONE]]
+    assert len(asked) == 4
     monkeypatch.setattr(demo, "_WAIT_SECONDS", 0.0)
     with pytest.raises(NodeError, match="timeout"):
-        demo._wait(Config(), screen.console)
+        demo._wait(tree, UIDS, screen.console)
+
+
+def test_what_is_refused_or_gets_no_work_is_believed_when_the_quiet_time_is_over(
+    screen: Screen, derived: tuple[Config, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree, key = derived
+    clock = [0.0]
+
+    def pass_time(seconds: float) -> None:
+        clock[0] += seconds
+
+    rows = (study(UIDS[0], (1, WorkState.REFUSED), derivation=key),)
+    monkeypatch.setattr(demo, "read_studies", lambda tree, limit: rows)
+    monkeypatch.setattr(demo.time, "sleep", pass_time)
+    monkeypatch.setattr(demo.time, "monotonic", lambda: clock[0])
+    found = demo._wait(tree, UIDS, screen.console)
+    assert (found[UIDS[0]], found[UIDS[1]]) == (rows[0], None)
+    assert demo._SETTLED_SECONDS < clock[0] < demo._SETTLED_SECONDS + 1
+
+
+def test_each_study_is_shown_apart(screen: Screen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = source_of(*([tmp_path / name / "1.dcm"] for name in "abcd"))
+    refused = study("1.2.2", (1, WorkState.REFUSED))
+    works = (replace(refused.works[0], reason="geometry-gap"),)
+    rows = {"1.2.1": study("1.2.1", (1, WorkState.DONE)), "1.2.2": replace(refused, works=works), "1.2.3": None}
+    shown: list[tuple[str, str]] = []
+    monkeypatch.setattr(demo, "show_results", lambda pacs, uid, picture, console: shown.append((uid, picture.name)))
+    reasons = [
+        demo._show(rows, uid, source, pacs=Pacs(), folder=tmp_path, console=screen.console)  # type: ignore[arg-type]
+        for uid in source.studies
+    ]
+    assert reasons == [None, "geometry-gap", "no-suitable-series", "peer-refused-object"]
+    assert shown == [("1.2.1", "key-image-study-1.png")]
+    for number, name in enumerate("abcd", 1):
+        assert f"Study {number} of 4: 1 files, the first {name}/1.dcm" in screen.text
+    for code in reasons[1:]:
+        assert code is not None
+        assert f"No result {code}: {REASONS[code].text}" in screen.text
 
 
 class Pacs:
@@ -233,7 +349,7 @@ class Pacs:
         picture = Dataset()
         picture.Rows, picture.Columns = 3, 5
         picture.PixelData = np.arange(46, dtype=np.uint8).tobytes()
-        return [picture]
+        return [picture, picture]
 
 
 class Finder:
@@ -247,16 +363,17 @@ class Finder:
 def test_what_the_pacs_holds_is_shown_with_the_picture(
     screen: Screen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(demo, "Requestor", Finder)
-    demo._show_results(Pacs(), "1.2.3", tmp_path, screen.console)  # type: ignore[arg-type]
+    monkeypatch.setattr(demo_results, "Requestor", Finder)
+    demo_results.show_results(Pacs(), "1.2.3", tmp_path / "key-image.png", screen.console)  # type: ignore[arg-type]
     assert "SEG  AI [lungs]" in screen.text
-    assert (tmp_path / "key-image.png").read_bytes().startswith(b"\x89PNG")
+    for name in ("key-image.png", "key-image-2.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_phantom_is_a_study(screen: Screen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "chest_phantom", lambda generator: replace(_small(), spacing=(8.0, 4.0, 4.0)))
     folder = demo._make_phantom(tmp_path / "study", screen.console)
-    assert len(demo._images(folder)) == 4
+    assert len(demo_source.files_of(folder)) == 4
     assert "4 images" in screen.text
 
 
@@ -293,9 +410,9 @@ def test_without_orthanc_the_archive_that_ships_is_the_pacs(tmp_path: Path, monk
         assert pacs.objects("1.2.3", "SR") == []
 
 
-def test_an_explanation_of_an_unknown_reason_is_a_fault(screen: Screen, tmp_path: Path) -> None:
-    with pytest.raises(StudyError, match="nothing-found"):
-        demo._explain(replace(WORK, reason="nothing-found"), tmp_path, screen.console)
+def test_an_unknown_reason_is_a_fault() -> None:
+    assert demo._reason(replace(WORK, reason="nothing-found")) == "nothing-found"
+    assert demo._reason(replace(WORK, reason="no such code")) == demo._reason(WORK) == "internal"
 
 
 class Process:
@@ -383,23 +500,36 @@ def test_a_node_that_ends_before_it_answers_shows_its_log(
 
 def test_the_demo_is_one_study_all_the_way(screen: Screen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
-    ends = [WORK, replace(WORK, state=WorkState.FAILED, reason="timeout")]
+    ends = [WorkState.DONE, WorkState.DONE, WorkState.FAILED]
+
+    def send(source: Source, port: int, console: Console) -> list[str]:
+        calls.append(f"{len(source.paths)} {port}")
+        return list(source.studies)
+
+    def wait(tree: Config, uids: list[str], console: Console) -> dict[str, StudyRow | None]:
+        row = study(uids[0], (1, ends.pop(0)))
+        return {uids[0]: replace(row, works=tuple(replace(work, reason="timeout") for work in row.works))}
+
     monkeypatch.setattr(demo, "open_pacs", lambda folder: contextlib.nullcontext(Pacs()))
     monkeypatch.setattr(demo, "_node", lambda *_: contextlib.nullcontext((Config(), 4711)))
-    monkeypatch.setattr(demo, "_send", lambda paths, port, console: calls.append(f"{len(paths)} {port}") or "1.2.3")
-    monkeypatch.setattr(demo, "_wait", lambda *_: ends.pop(0))
-    monkeypatch.setattr(demo, "_show_results", lambda pacs, uid, folder, console: calls.append(uid))
+    monkeypatch.setattr(demo, "_send", send)
+    monkeypatch.setattr(demo, "_wait", wait)
+    monkeypatch.setattr(demo, "show_results", lambda pacs, uid, picture, console: calls.append(picture.name))
     monkeypatch.setattr(demo, "chest_phantom", lambda generator: _small())
     demo.run_demo(None, tmp_path / "demo", screen.console)
     (tmp_path / "demo" / "study" / "old.dcm").write_bytes(b"")
+    (tmp_path / "demo" / "key-image.png").write_bytes(b"")
     calls.clear()
-    ends.insert(0, WORK)
     demo.run_demo(None, tmp_path / "demo", screen.console)
-    assert calls == ["4 4711", "1.2.3"]
+    assert calls == ["4 4711", "key-image.png"]
+    assert not (tmp_path / "demo" / "key-image.png").exists(), "the one of the run before"
     assert "Done in" in screen.text
-    with pytest.raises(NodeError, match="timeout"):
+    assert "Study 1 of" not in screen.text
+    with pytest.raises(StudyError, match="timeout"):
         demo.run_demo(tmp_path / "demo" / "study", tmp_path / "other", screen.console)
-    assert calls == ["4 4711", "1.2.3", "4 4711"]
+    assert calls == ["4 4711", "key-image.png", "4 4711"]
+    assert "node.log" in screen.text
+    assert "No result timeout" in screen.text
 
 
 def test_orthanc_runs_in_a_folder_of_its_own_until_it_is_left(
@@ -452,3 +582,30 @@ def test_the_demo_removes_nothing_that_it_did_not_make(screen: Screen, tmp_path:
     with pytest.raises(ConfigError, match="output-not-empty"):
         demo.run_demo(own, tmp_path / "precious", screen.console)
     assert len(list(own.iterdir())) == 2
+
+
+def test_a_picture_that_no_demo_made_stays(tmp_path: Path) -> None:
+    (tmp_path / "key-image.png").write_bytes(b"precious")
+    demo._clear(tmp_path, None)
+    assert (tmp_path / "key-image.png").read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize("what", ["mkdir", "write_text", "unlink"])
+def test_a_folder_that_cannot_be_written_is_told(
+    screen: Screen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    demo._clear(tmp_path, None)
+    (tmp_path / "key-image.png").write_bytes(b"")
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", "/Mueller^Juergen")
+
+    monkeypatch.setattr(Path, what, refuse)
+    with pytest.raises(ConfigError, match="output-not-empty"):
+        demo.run_demo(None, tmp_path, screen.console)
+
+
+def test_a_file_in_the_folders_place_is_told(screen: Screen, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="output-not-empty"):
+        demo.run_demo(None, tmp_path / "file", screen.console)

@@ -118,15 +118,65 @@ def test_no_option_changes_nothing(tmp_path: Path) -> None:
 def test_destinations_of_options_join_the_configured_ones_under_names_of_their_own() -> None:
     tree = Config.model_validate({"destinations": [{"name": "pacs", "ae_title": "A", "host": "h", "port": 1}]})
     found = cli.with_options(tree, None, None, ["PACS@h:2", "PACS@[::1]:3", "1_2@h:4", "CT 1@h:5"]).destinations
-    assert [one.name for one in found] == ["pacs", "pacs-again", "pacs-again-again", "destination", "ct"]
+    assert [one.name for one in found] == ["pacs", "pacs-2", "pacs-3", "destination", "ct"]
     assert found[2].host == "::1"
 
 
-@pytest.mark.parametrize("text", ["", "PACS", "PACS@host", "@host:1", "PACS@:1", "PACS@host:", "PACS@host:x", "host:1"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "PACS",
+        "PACS@host",
+        "@host:1",
+        "PACS@:1",
+        "PACS@host:",
+        "PACS@host:x",
+        "host:1",
+        "A@h:²",
+        "A@h:٣",
+        "A@h:-1",
+        "A@h:" + "9" * 5000,
+    ],
+)
 def test_a_destination_that_is_written_otherwise_is_refused(text: str) -> None:
     with pytest.raises(ConfigErrors) as caught:
         cli.with_options(Config(), None, None, [text])
     assert "write it AE@HOST:PORT" in caught.value.problems[0]
+
+
+@pytest.mark.parametrize("title", ["LONG_AE_TITLE_16", "A", "1", "PACS-2"])
+def test_any_number_of_destinations_of_one_title_get_names_that_are_valid_and_differ(title: str) -> None:
+    tree = Config.model_validate({"destinations": [{"name": "pacs-3", "ae_title": "A", "host": "h", "port": 1}]})
+    found = cli.with_options(tree, None, None, [f"{title}@h:{port}" for port in range(1, 120)]).destinations
+    assert len({one.name for one in found}) == 120
+
+
+@pytest.mark.parametrize("seconds", [float("inf"), float("nan"), 1e12])
+def test_a_quiet_time_without_end_is_refused(seconds: float) -> None:
+    with pytest.raises(ConfigErrors) as caught:
+        cli.with_options(Config(), None, seconds, [])
+    assert caught.value.problems[0].startswith("completion.quiet_seconds: ")
+
+
+def _deep(text: str) -> None:
+    raise ValueError(text)
+
+
+def test_what_nobody_foresaw_is_one_coded_line_with_its_place_and_without_its_text(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "app", lambda: cli.read_config(Path("Mueller^Juergen")))
+    monkeypatch.setattr(cli.config, "load", lambda path: _deep(str(path)))
+    assert call(monkeypatch) == 70
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    first, advice = captured.err.splitlines()
+    assert first.startswith("error internal: a fault of the node (ValueError at ")
+    assert "main.py:" in first
+    assert "report it with the log" in advice
+    assert "Mueller" not in captured.err
+    assert "Traceback" not in captured.err
 
 
 def test_a_destination_must_also_be_valid() -> None:
