@@ -5,6 +5,7 @@ Floor 1. De-identification fills it, storage seals it, results restore from it; 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -44,6 +45,15 @@ IDENTITY_KEYWORDS: Final = (
 )
 
 
+#: PS3.5 9.1: components are numbers, and none but 0 itself begins with 0.
+_UID: Final = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
+
+
+def is_valid_uid(uid: str) -> bool:
+    """Whether a UID is one by PS3.5 9.1; a source's that is not stays what it is, in results too."""
+    return len(uid) <= 64 and _UID.fullmatch(uid) is not None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceIdentity:
     """Identity of one source series.
@@ -58,6 +68,11 @@ class SourceIdentity:
 
     attributes: dict[str, Any] = field(repr=False)
     uids: dict[str, str] = field(repr=False)
+
+    @property
+    def invalid_uids(self) -> int:
+        """How many UIDs of the source break PS3.5 9.1."""
+        return sum(not is_valid_uid(uid) for uid in self.uids.values())
 
     def to_json(self) -> dict[str, Any]:
         """Plain types, for the vault."""

@@ -17,6 +17,7 @@ from dicomnode.network.requestor import Requestor
 from dicomnode.service import rooms
 from dicomnode.service.rooms import Layout
 from dicomnode.storage.ledger import Ledger
+from dicomnode.storage.medium import IN_MEMORY, is_volatile
 from dicomnode.storage.writer import try_modes
 
 
@@ -53,6 +54,8 @@ class _Examiner:
         if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK) or _is_kernels(folder):
             self.report.errors.append(f"node.state: no folder can be made or written at {self._layout.state}")
             return
+        if is_volatile(folder):
+            self.report.warnings.append(f"node.state: {IN_MEMORY}")
         if not self._layout.state.exists():
             self.report.lines.append(f"state folder {self._layout.state} will be made at the first start")
             return

@@ -25,6 +25,7 @@ from dicomnode.storage.datakeys import DataKeys
 from dicomnode.storage.digest import ContentDigests
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.lock import StateLock
+from dicomnode.storage.medium import IN_MEMORY, is_volatile
 from dicomnode.storage.objects import Objects
 from dicomnode.storage.spool import Spool
 from dicomnode.study import WorkKey
@@ -72,6 +73,8 @@ class Node:
         layout = Layout.of(tree)
         rooms.make_state_folder(layout)
         self._lock = StateLock(layout.state)
+        if is_volatile(layout.state):
+            emit("storage.volatile", level="warning", text=IN_MEMORY)
         if not layout.ledger.exists() and layout.spool.is_dir() and any(layout.spool.iterdir()):
             self._lock.release()
             raise StorageError("ledger-missing")

@@ -19,6 +19,7 @@ from dicomnode.deidentification.apply import Deidentifier
 from dicomnode.deidentification.policy import AI, EXPORT
 from dicomnode.encoded import Limits, encode_part10, read_file, read_part10, split_part10, wrap_part10
 from dicomnode.errors import ConfigError, NodeError, StudyError
+from dicomnode.identity import is_valid_uid
 from dicomnode.imaging.decode import Decoder
 from dicomnode.imaging.render import png
 from dicomnode.inference.package import find
@@ -217,7 +218,7 @@ class Workbench:
             seconds=time.monotonic() - began,
             files=tuple(written),
             measurements=tuple(measurements_of(analysis)),
-            remarks=analysis.findings.remarks,
+            remarks=(*analysis.findings.remarks, *_remarks_on_uids(files)),
         )
 
     def _results(
@@ -259,6 +260,14 @@ class Workbench:
             )
             yield _write_file(output / f"{stem}-{result.role.value}.dcm", data)
         yield _write_file(output / f"{stem}-key-image.png", png(picture.rgb))
+
+
+def _remarks_on_uids(files: Files) -> Iterator[str]:
+    """What a user should know of results that carry UIDs which are none."""
+    names = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+    uids = {str(header.dataset.get(name) or "") for header in files.headers for name in names}
+    if count := sum(not is_valid_uid(uid) for uid in uids):
+        yield f"{count} UIDs of the source break PS3.5 9.1; results carry them as they are, and strict readers refuse them"
 
 
 def _prove_surveyed(dataset: Dataset, header: Dataset) -> None:

@@ -198,6 +198,8 @@ class Stages:
         chosen = self._select(key, rows, analyst.package)
         members = [by_key[instance_key] for instance_key in chosen.instance_keys]
         copied = copy_series(self._read_all(members), analyst.deidentifier)
+        if count := copied.identity.invalid_uids:
+            self._emit("study.uids-invalid", level="warning", study=key.study_key, uids=count)
         for row, copy in zip(members, copied.datasets, strict=True):
             data = encode_part10(copy, transfer_syntax_uid=row.transfer_syntax_uid)
             self._put(key, World.PSEUDONYM, row.instance_key, Purpose.COPY, data)

@@ -16,6 +16,7 @@ from rich.console import Console
 from dicomnode.cli import offline
 from dicomnode.config import Config
 from dicomnode.encoded import Limits, encode_part10, read_file
+from dicomnode.encoded.quiet import hushed
 from dicomnode.errors import ConfigError, ModelError, NodeError, StudyError
 from dicomnode.service.offline import Workbench
 from tests.unit.workflow.samples import EXPLICIT, IMPLICIT, tiny_series
@@ -82,6 +83,23 @@ def test_a_folder_is_inferred_twice_to_the_same_bytes(
     assert "1 file(s) left out object-malformed" in stream.getvalue()
     for path in (tmp_path / "one").glob("*.dcm"):
         assert str(read_file(path, Limits()).PatientName) == "Phantom^Chest"
+
+
+def test_a_uid_that_is_none_is_kept_and_remarked(
+    tree: Config, source: Path, tmp_path: Path, stream: io.StringIO
+) -> None:
+    with hushed():
+        for path in sorted((source / "images").iterdir()):
+            image = read_file(path, Limits())
+            image.StudyInstanceUID = "1.2.826.0.1.007.4"
+            write(path, image)
+    offline.infer_folder(tree, source, tmp_path / "out", model=None, console=console(stream))
+    (study,) = outcome(tmp_path / "out")["studies"]
+    assert "1 UIDs of the source break PS3.5 9.1" in study["remarks"][-1]
+    assert study["remarks"][-1] in stream.getvalue()
+    for name in study["files"]:
+        if name.endswith(".dcm"):
+            assert read_file(tmp_path / "out" / name, Limits()).StudyInstanceUID == "1.2.826.0.1.007.4"
 
 
 def test_a_study_that_the_model_does_not_want_has_a_reason_and_no_files(

@@ -15,6 +15,7 @@ from dicomnode.manifest import ModelPackageErrors
 from dicomnode.service import check, rooms
 from dicomnode.service.check import Report, examine
 from dicomnode.service.rooms import Layout
+from dicomnode.storage import medium
 from dicomnode.storage.ledger import Ledger
 
 MakeTree = Callable[..., Config]
@@ -38,6 +39,7 @@ class Peer:
 def peer(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Peer]]:
     """The destinations of a test answer unless it says otherwise."""
     monkeypatch.setattr(check, "Requestor", Peer)
+    monkeypatch.setattr(check, "is_volatile", lambda folder: False)  # wherever tests keep their files
     yield Peer
     Peer.error = None
 
@@ -176,3 +178,22 @@ def test_the_disk_is_asked_where_the_state_will_be(tree_of: MakeTree, monkeypatc
     monkeypatch.setattr(os, "statvfs", lambda path: SimpleNamespace(f_bavail=1, f_frsize=999))
     (error,) = examine(tree, {}).errors
     assert error.startswith("intake.minimum_free_bytes")
+
+
+def test_a_state_folder_in_memory_is_a_note_before_the_first_start_and_after(
+    tree_of: MakeTree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Path] = []
+
+    def volatile(folder: Path) -> bool:
+        asked.append(folder)
+        return True
+
+    monkeypatch.setattr(check, "is_volatile", volatile)
+    tree = tree_of(destinations=[DESTINATION])
+    before = examine(tree, {})
+    settled(tree)
+    for report in (before, examine(tree, {})):
+        assert report.errors == []
+        assert report.warnings == [f"node.state: {medium.IN_MEMORY}"]
+    assert asked == [tmp_path, tmp_path / "state"]

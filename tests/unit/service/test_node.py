@@ -13,7 +13,7 @@ import pytest
 from dicomnode.config import Config, Destination
 from dicomnode.encoded import encode_part10
 from dicomnode.errors import ConfigError
-from dicomnode.events import Fact
+from dicomnode.events import Fact, admit
 from dicomnode.network.archive import Archive
 from dicomnode.network.requestor import Requestor
 from dicomnode.service import node as service
@@ -129,3 +129,14 @@ def test_a_service_says_that_it_lives_until_it_is_told_to_end(
         "stopping",
         "stop",
     ]
+
+
+@pytest.mark.parametrize("volatile", [True, False])
+def test_a_state_folder_in_memory_is_told_in_the_log(
+    tree_of: MakeTree, monkeypatch: pytest.MonkeyPatch, volatile: bool
+) -> None:
+    tree, log = tree_of(), Events()
+    monkeypatch.setattr(service, "is_volatile", lambda folder: volatile)
+    Node(tree, {}, log).close()
+    told = [(level, admit(facts)) for name, level, facts in log.seen if name == "storage.volatile"]
+    assert told == ([("warning", {"text": service.IN_MEMORY})] if volatile else [])

@@ -18,6 +18,7 @@ from dicomnode.deidentification.apply import Deidentifier
 from dicomnode.deidentification.policy import AI
 from dicomnode.deidentification.pseudonyms import Pseudonyms
 from dicomnode.encoded import Limits, read_part10
+from dicomnode.encoded.quiet import hushed
 from dicomnode.errors import KeyStoreError, NodeError, StorageError
 from dicomnode.inference import standin
 from dicomnode.storage.datakeys import DataKeys
@@ -158,7 +159,21 @@ def test_a_study_goes_all_the_way(bench: Bench, images: list[Dataset]) -> None:
         assert found.StudyInstanceUID == images[0].StudyInstanceUID
     assert {row.state for row in bench.ledger.deliveries(key)} == {DeliveryState.WAITING}
     assert bench.events.names.count("stage.ended") == 3
+    assert "study.uids-invalid" not in bench.events.names
     assert "Phantom" not in repr(bench.events.seen)
+
+
+def test_a_sources_uid_that_is_none_stays_what_it_is_in_the_results_and_is_told(
+    bench: Bench, images: list[Dataset]
+) -> None:
+    with hushed():
+        for image in images:
+            image.StudyInstanceUID = "1.2.826.0.1.007.4"
+    key = bench.receive(images)
+    for name in WORK_STAGES:
+        assert bench.stages().run(name, key), bench.ended
+    assert {read_part10(data, Limits()).StudyInstanceUID for data in bench.results().values()} == {"1.2.826.0.1.007.4"}
+    assert bench.events.facts("study.uids-invalid") == [{"study": key.study_key, "uids": 1}]
 
 
 def test_a_node_that_dies_at_the_end_of_every_stage_makes_the_same_results(
