@@ -6,87 +6,33 @@ the environment for its settings.
 
 from __future__ import annotations
 
-import ipaddress
 import os
-import re
 import tomllib
-import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from dicomnode.bounds import (
+    DAY,
+    EXBI,
+    GIBI,
+    MEBI,
+    TEBI,
+    Address,
+    AETitle,
+    Age,
+    Host,
+    ListenPort,
+    Location,
+    LongString,
+    Name,
+    Port,
+    Seconds,
+    ShortString,
+)
 from dicomnode.errors import ConfigError
-
-MEBI = 1024 * 1024
-GIBI = 1024 * MEBI
-TEBI: Final = 1024 * GIBI
-EXBI: Final = 1024 * 1024 * TEBI
-DAY: Final = 86_400
-YEAR: Final = 365 * DAY
-
-
-def _ae_title(value: str) -> str:
-    """AE of PS3.5 6.2: 1 to 16 characters of the default repertoire, no backslash, no control, not only spaces."""
-    text = value.strip(" ")
-    if not 0 < len(text) <= 16 or not text.isascii() or not text.isprintable() or "\\" in text:
-        raise ValueError("an AE title has 1 to 16 printable ASCII characters and no backslash")
-    return text
-
-
-def _name(value: str) -> str:
-    if not re.fullmatch(r"[a-z][a-z0-9-]{0,31}", value):
-        raise ValueError("a name has 1 to 32 lower-case letters, digits and hyphens, a letter first")
-    return value
-
-
-def _address(value: str) -> str:
-    try:
-        ipaddress.ip_address(value)
-    except ValueError:
-        raise ValueError("an IP address of this machine, such as 127.0.0.1, 0.0.0.0 or ::1") from None
-    return value
-
-
-def _one_line(value: str) -> str:
-    """SH and LO of PS3.5 6.2: no backslash, which parts values, and no control character."""
-    if "\\" in value or any(unicodedata.category(one) in _NOT_OF_A_LINE for one in value):
-        raise ValueError("one line of text, without backslashes and control characters")
-    return value
-
-
-def _host(value: str) -> str:
-    try:
-        value.encode("idna")
-    except UnicodeError:
-        raise ValueError("a host name or an address") from None
-    if not value.isprintable() or " " in value:
-        raise ValueError("a host name or an address")
-    return value
-
-
-def _path(value: object) -> object:
-    if isinstance(value, str) and (not value.strip() or "\0" in value):
-        raise ValueError("a path of at least one character, none of them NUL")
-    return value
-
-
-#: Control characters, surrogates, and separators of lines and paragraphs.
-_NOT_OF_A_LINE: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
-AETitle = Annotated[str, AfterValidator(_ae_title)]
-Port = Annotated[int, Field(ge=1, le=65535)]
-ListenPort = Annotated[int, Field(ge=0, le=65535)]
-#: What is waited for at a stretch: the system's own timers count milliseconds in 31 bits, 24 days.
-Seconds = Annotated[float, Field(ge=0.1, le=7 * DAY, allow_inf_nan=False)]
-#: What passes between two looks at a clock.
-Age = Annotated[float, Field(ge=0.1, le=YEAR, allow_inf_nan=False)]
-Name = Annotated[str, AfterValidator(_name)]
-Address = Annotated[str, AfterValidator(_address)]
-Host = Annotated[str, AfterValidator(_host)]
-ShortString = Annotated[str, Field(max_length=16), AfterValidator(_one_line)]
-LongString = Annotated[str, Field(max_length=64), AfterValidator(_one_line)]
-Location = Annotated[Path, BeforeValidator(_path)]
 
 
 class _Section(BaseModel):

@@ -18,6 +18,7 @@ FLOOR = 90.0
 #: Pure modules and packages: every statement and every branch.
 PURE = (
     "__init__",
+    "bounds",
     "coding",
     "config",
     "encoded",

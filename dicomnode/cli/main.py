@@ -76,11 +76,18 @@ def _tell_fault(error: Exception) -> None:
 
 
 def read_config(path: Path | None, state: Path | None = None) -> config.Config:
-    """Configuration of a file or the defaults, with the state folder filled in."""
+    """Configuration of a file or the defaults, with the state folder filled in.
+
+    Raises
+    ------
+    ConfigErrors
+        With everything that is wrong with them.
+    """
     tree = config.load(path) if path else config.Config()
+    data = tree.model_dump(exclude_unset=True)
     folder = state or tree.node.state or config.default_state_folder(os.environ)
-    node = tree.node.model_copy(update={"state": folder.absolute()})
-    return tree.model_copy(update={"node": node})
+    data.setdefault("node", {})["state"] = folder.absolute()
+    return config.parse(data)
 
 
 @app.command()

@@ -128,9 +128,12 @@ def find_files(source: Path) -> list[Path]:
     ConfigError
         ``source-not-found`` when there is none.
     """
-    if source.is_file():
-        return [source]
-    paths = sorted(path for path in source.rglob("*") if path.is_file() and path.name not in _RESERVED)
+    try:
+        if source.is_file():
+            return [source]
+        paths = sorted(path for path in source.rglob("*") if path.is_file() and path.name not in _RESERVED)
+    except OSError:  # a name that no file can have
+        paths = []
     if not paths:
         raise ConfigError("source-not-found")
     return paths

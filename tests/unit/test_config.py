@@ -162,6 +162,8 @@ def test_two_destinations_of_one_name_are_told_beside_other_errors() -> None:
         ("node", "state", ""),
         ("node", "state", "  "),
         ("node", "state", "a\0b"),
+        ("node", "state", "/a/" + "ä" * 128),
+        ("node", "state", "/a" * 2500),
         ("keys", "folder", ""),
         ("models", "folder", ""),
     ],

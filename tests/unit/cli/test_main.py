@@ -94,6 +94,14 @@ def test_the_state_folder_of_an_option_goes_before_the_configured_one(
     assert cli.read_config(None, Path("here")).node.state == tmp_path / "here"
 
 
+@pytest.mark.parametrize("command", ["check", "studies", "serve"])
+def test_a_state_folder_that_no_disk_can_hold_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    assert call(monkeypatch, command, "--state", "x" * 300) == 2
+    assert capsys.readouterr().err.startswith("error node.state: a path ")
+
+
 def test_serve_lays_its_options_over_the_configuration(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     ran: list[Config] = []
     monkeypatch.setattr("dicomnode.service.node.run", lambda tree, environment: ran.append(tree))

@@ -239,6 +239,11 @@ def test_what_cannot_be_compared_is_not_the_same(tree: Config, source: Path, mon
             bench.add(source / "again.dcm")
 
 
+def test_a_source_whose_name_no_file_can_have_is_not_there(tree: Config, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="source-not-found"):
+        offline.find_files(tmp_path / ("x" * 300))
+
+
 def test_a_folder_without_any_study_is_told(tree: Config, tmp_path: Path, stream: io.StringIO) -> None:
     (tmp_path / "source").mkdir()
     with pytest.raises(ConfigError, match="source-not-found"):
