@@ -20,14 +20,16 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from dicomnode.config import Config, ConfigErrors, Destination, parse
+from dicomnode.encoded import encode_part10
 from dicomnode.events import silent
 from dicomnode.imaging.decode import Decoder
+from dicomnode.network.requestor import Requestor
 from dicomnode.service import rooms
 from dicomnode.service.node import Node
 from dicomnode.storage.sealed import SealContext, Sealer
 from dicomnode.study import Purpose
 from dicomnode.workflow.delivery import wait_before
-from tests.unit.workflow.samples import Events
+from tests.unit.workflow.samples import EXPLICIT, Events, tiny_series
 
 SEALED = SealContext(study_key="ab" * 16, object_id="segment:7", purpose=Purpose.RECORD)
 WILD = (math.inf, -math.inf, math.nan, 0, -1, 1e-9, 1e-300, 1e12, 1e300, 10**12, 10**23, 2**31, 2**63, 99999999999999)
@@ -133,3 +135,21 @@ def test_no_number_is_without_end(number: tuple[str, str, float, float], value: 
         tree_with({number[:2]: value}, Path("/state"))
     (problem,) = caught.value.problems
     assert number[1] in problem
+
+
+@pytest.mark.parametrize("end", [2, 3], ids=["least", "largest"])
+def test_a_node_takes_objects_with_every_size_of_its_intake_at_its_end(tmp_path: Path, end: int) -> None:
+    sizes = {one[:2]: one[end] for one in NUMBERS if one[0] == "intake"}
+    sizes["intake", "minimum_free_bytes"] = 0
+    sizes["intake", "extent_bytes"] = min(sizes["intake", "extent_bytes"], 1 << 26)  # what a test may take of a disk
+    node = Node(tree_with(sizes, tmp_path / "state"), {}, Events())
+    try:
+        _, port = node.start()
+        paths = []
+        for index, image in enumerate(tiny_series()[:3]):
+            paths.append(tmp_path / f"{index}.dcm")
+            paths[-1].write_bytes(encode_part10(image, transfer_syntax_uid=EXPLICIT))
+        peer = Requestor(Destination(name="node", ae_title="DICOMNODE", host="127.0.0.1", port=port), "CT1")
+        assert [outcome.status for outcome in peer.send_files(paths)] == [0, 0, 0]
+    finally:
+        node.stop(1)
