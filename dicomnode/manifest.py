@@ -247,11 +247,35 @@ class Network:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Gas:
+    """Gas that a network takes for an airy organ: loops of bowel beside a lung, for instance.
+
+    Within each label, voxels darker than a wall form pieces, connected over faces. A piece whose median is much darker
+    than the largest piece's is gas, and leaves the label.
+
+    Attributes
+    ----------
+    wall_hu
+        Voxels of at least this many HU part two pieces.
+    darker_by_hu
+        By how much gas is darker than the largest piece, HU.
+    minimum_piece_ml
+        Smaller pieces stay: bubbles in a filled lobe are lung.
+    """
+
+    wall_hu: Hounsfield
+    darker_by_hu: Annotated[float, Field(gt=0, le=1000)]
+    minimum_piece_ml: Annotated[float, Field(ge=0, le=10_000)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Postprocess:
     """What is done to the labels.
 
     Attributes
     ----------
+    gas
+        None: nothing is taken out of a label for being gas.
     keep_largest_per_label
         Keep only the largest component, connected over faces, of each label.
     fill_holes
@@ -263,6 +287,7 @@ class Postprocess:
     keep_largest_per_label: bool = False
     fill_holes: bool = False
     minimum_component_ml: Annotated[float, Field(ge=0, le=10_000)] = 0.0
+    gas: Gas | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

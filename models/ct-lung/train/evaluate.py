@@ -25,7 +25,7 @@ from dicomnode.imaging.resample import labels_on
 from dicomnode.inference import tiles
 from dicomnode.inference.onnx import OnnxEngine
 from dicomnode.inference.postprocess import clean
-from dicomnode.inference.preprocess import prepare
+from dicomnode.inference.preprocess import prepare, restored
 
 PACKAGE = Path(__file__).resolve().parents[1]
 Paint = Callable[[np.ndarray, np.ndarray, np.random.Generator], None]
@@ -44,7 +44,8 @@ class Model:
         inputs, (z, y, x) = prepare(hu, spacing, rule)
         plan = tiles.plan(inputs.shape, network.tile, network.overlap)
         scores = tiles.run(inputs, plan, self.engine.run, channels=self.manifest.channels)[:, :z, :y, :x]
-        clean(scores, self.manifest.postprocess, voxel_ml=SPACING**3 / 1000)
+        seen = restored(inputs[:z, :y, :x], rule.intensity)
+        clean(scores, self.manifest.postprocess, voxel_ml=SPACING**3 / 1000, hu=seen)
         return labels_on(scores, rule.spacing_mm, hu.shape, spacing)
 
 
