@@ -248,20 +248,7 @@ class Network:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gas:
-    """Gas that a network takes for an airy organ: loops of bowel beside a lung, for instance.
-
-    Within each label, voxels darker than a wall form pieces, connected over faces. A piece whose median is much darker
-    than the largest piece's is gas, and leaves the label.
-
-    Attributes
-    ----------
-    wall_hu
-        Voxels of at least this many HU part two pieces.
-    darker_by_hu
-        By how much gas is darker than the largest piece, HU.
-    minimum_piece_ml
-        Smaller pieces stay: bubbles in a filled lobe are lung.
-    """
+    """Gas taken for an airy organ: pieces behind a wall, in the median this much darker than a label's largest piece."""
 
     wall_hu: Hounsfield
     darker_by_hu: Annotated[float, Field(gt=0, le=1000)]
