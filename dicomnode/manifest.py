@@ -248,9 +248,10 @@ class Network:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gas:
-    """Gas taken for an airy organ: pieces behind a wall, in the median this much darker than a label's largest piece."""
+    """Gas taken for an airy organ: pieces behind a wall, whose median is below `gas_hu` and darker than the largest's."""
 
     wall_hu: Hounsfield
+    gas_hu: Hounsfield
     darker_by_hu: Annotated[float, Field(gt=0, le=1000)]
     minimum_piece_ml: Annotated[float, Field(ge=0, le=10_000)]
 

@@ -69,7 +69,10 @@ def _drop_gas(labels: Labels, number: int, hu: Scores, *, rule: Gas, voxel_ml: f
     sizes[0] = 0
     large = np.flatnonzero(sizes * voxel_ml >= max(rule.minimum_piece_ml, voxel_ml))
     medians = np.asarray(ndimage.median(values, pieces, large))
-    gas = large[medians < medians[large == sizes.argmax()] - rule.darker_by_hu] if len(large) > 1 else large[:0]
+    if len(large) < 2:
+        return
+    limit = min(medians[large == sizes.argmax()].item() - rule.darker_by_hu, rule.gas_hu)
+    gas = large[medians < limit]
     if len(gas):
         nearest = ndimage.distance_transform_edt(pieces == 0, return_distances=False, return_indices=True)
         part[own & np.isin(pieces[tuple(nearest)], gas)] = 0

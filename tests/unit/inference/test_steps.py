@@ -118,7 +118,7 @@ def test_drops_a_label_below_the_least_volume() -> None:
     assert set(np.unique(result)) == {0, 2}
 
 
-GAS = Gas(wall_hu=-600.0, darker_by_hu=80.0, minimum_piece_ml=4.0)
+GAS = Gas(wall_hu=-600.0, gas_hu=-870.0, darker_by_hu=80.0, minimum_piece_ml=4.0)
 
 
 def _lung_over_bowel(loop_hu: float) -> tuple[np.ndarray, np.ndarray]:
@@ -140,9 +140,13 @@ def test_gas_beyond_a_wall_leaves_the_label_and_the_wall_goes_to_the_nearer_one(
     assert np.array_equal(scores.argmax(axis=0), wanted)
 
 
-@pytest.mark.parametrize("change", ["as dense as lung", "no wall", "too small", "no values", "no rule"])
+@pytest.mark.parametrize(
+    "change", ["as dense as lung", "a healthy lobe", "no wall", "too small", "no values", "no rule"]
+)
 def test_what_is_no_gas_beyond_a_wall_stays(change: str) -> None:
     labels, hu = _lung_over_bowel(-900 if change == "as dense as lung" else -990)
+    if change == "a healthy lobe":  # beside one that is clouded
+        hu[8:14, 2:8, 2:8], hu[2:6, 2:8, 2:8] = -650, -860
     if change == "no wall":  # a bulla
         hu[6:8, 4, 4] = -850
     if change == "too small":  # a bubble in a filled lobe
