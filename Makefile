@@ -59,6 +59,9 @@ lock: $(BIN)/.dev ## write the lock files anew
 	@$(BIN)/python -m pip install -q uv
 	@$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -q -o requirements.lock
 	@$(BIN)/uv pip compile pyproject.toml --extra dev -c requirements.lock --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -q -o requirements-dev.lock
+	@mkdir -p build
+	@$(BIN)/uv pip compile pyproject.toml --extra train -c requirements.lock --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -q -o build/train.lock
+	@awk '/^[a-z]/ {kept = !/^(torch==|triton==|nvidia-|cuda-)/} kept' build/train.lock > requirements-train.lock
 
 licences: $(BIN)/.base ## write deploy/docs/licences.md anew
 	@$(BIN)/python deploy/licences.py
@@ -66,10 +69,11 @@ licences: $(BIN)/.base ## write deploy/docs/licences.md anew
 install: ## install as a service (root): see deploy/docs/install.md
 	@sh deploy/install.sh
 
-.venv-train/.ready: requirements.lock pyproject.toml
+# PyTorch itself has a version but no hash: its file differs by platform and index (CPU or CUDA, and what CUDA brings along).
+.venv-train/.ready: requirements-train.lock pyproject.toml
 	@echo "Making .venv-train with PyTorch (large; once)"
 	@$(PYTHON) -m venv .venv-train
-	@.venv-train/bin/python -m pip install --disable-pip-version-check -q --require-hashes --no-deps -r requirements.lock
+	@.venv-train/bin/python -m pip install --disable-pip-version-check -q --require-hashes --no-deps -r requirements-train.lock
 	@.venv-train/bin/python -m pip install --disable-pip-version-check -q -e ".[train]"
 	@touch $@
 

@@ -247,11 +247,23 @@ class Network:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Gas:
+    """Gas taken for an airy organ: pieces behind a wall, whose median is below `gas_hu` and darker than the largest's."""
+
+    wall_hu: Hounsfield
+    gas_hu: Hounsfield
+    darker_by_hu: Annotated[float, Field(gt=0, le=1000)]
+    minimum_piece_ml: Annotated[float, Field(ge=0, le=10_000)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Postprocess:
     """What is done to the labels.
 
     Attributes
     ----------
+    gas
+        None: nothing is taken out of a label for being gas.
     keep_largest_per_label
         Keep only the largest component, connected over faces, of each label.
     fill_holes
@@ -263,6 +275,7 @@ class Postprocess:
     keep_largest_per_label: bool = False
     fill_holes: bool = False
     minimum_component_ml: Annotated[float, Field(ge=0, le=10_000)] = 0.0
+    gas: Gas | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

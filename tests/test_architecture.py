@@ -178,14 +178,15 @@ def test_nothing_in_the_tree_names_a_machine() -> None:
 
 
 def test_the_locks_hold_hashes_and_no_addresses() -> None:
-    for lock in ("requirements.lock", "requirements-dev.lock"):
+    for lock in ("requirements.lock", "requirements-dev.lock", "requirements-train.lock"):
         text = (ROOT / lock).read_text("utf-8")
         pins = re.findall(r"^([A-Za-z0-9_.-]+)==([^ ;\\\n]+)", text, re.MULTILINE)
         assert len(pins) > 30
         assert text.count("--hash=sha256:") >= len(pins)
         assert "://" not in text
         assert not [version for _, version in pins if "+" in version]
-        assert not {"torch", "tensorrt", "pycuda"} & {package for package, _ in pins}
+        assert not {"torch", "triton", "tensorrt", "pycuda"} & {package for package, _ in pins}
+        assert not [package for package, _ in pins if package.startswith(("nvidia-", "cuda-"))]
 
 
 def test_whoever_installs_a_lock_resolves_nothing() -> None:

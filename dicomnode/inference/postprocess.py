@@ -1,4 +1,4 @@
-"""What is done to a network's answer before it becomes labels: components, holes, volumes.
+"""What is done to a network's answer before it becomes labels: gas beyond a wall, components, holes, volumes.
 
 Pure, and on the network's own coarse grid: where the rules change a voxel's label its scores are changed to agree, so
 that interpolating the scores to the source grid afterwards yields smooth edges of what was kept.
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from dicomnode.manifest import Postprocess
+from dicomnode.manifest import Gas, Postprocess
 
 Scores = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.uint8]
@@ -18,7 +18,7 @@ Labels = npt.NDArray[np.uint8]
 _MARGIN = np.float32(1)  # by which a changed label leads, in logits
 
 
-def clean(scores: Scores, rule: Postprocess, *, voxel_ml: float) -> Labels:
+def clean(scores: Scores, rule: Postprocess, *, voxel_ml: float, hu: Scores | None = None) -> Labels:
     """Apply the rules to scores (logits), in place.
 
     Parameters
@@ -27,6 +27,8 @@ def clean(scores: Scores, rule: Postprocess, *, voxel_ml: float) -> Labels:
         (labels, z, y, x); label 0 is background.
     voxel_ml
         Volume of one voxel, ml.
+    hu
+        Values (z, y, x) that the network saw, in HU: a rule on gas needs them.
 
     Returns
     -------
@@ -35,6 +37,9 @@ def clean(scores: Scores, rule: Postprocess, *, voxel_ml: float) -> Labels:
     before: Labels = np.argmax(scores, axis=0).astype(np.uint8)
     labels = before.copy()
     numbers = range(1, len(scores))
+    if rule.gas is not None and hu is not None:
+        for number in numbers:
+            _drop_gas(labels, number, hu, rule=rule.gas, voxel_ml=voxel_ml)
     if rule.keep_largest_per_label:
         for number in numbers:
             _keep_largest(labels, number)
@@ -48,6 +53,29 @@ def clean(scores: Scores, rule: Postprocess, *, voxel_ml: float) -> Labels:
     z, y, x = np.nonzero(labels != before)
     scores[labels[z, y, x], z, y, x] = scores[:, z, y, x].max(axis=0) + _MARGIN
     return labels
+
+
+def _drop_gas(labels: Labels, number: int, hu: Scores, *, rule: Gas, voxel_ml: float) -> None:
+    """Take gas out of a label that a wall parts from the label's largest airy piece; the wall goes to the nearer one."""
+    boxes = ndimage.find_objects((labels == number).view(np.uint8))
+    if not boxes:
+        return
+    part, values = labels[boxes[0]], hu[boxes[0]]
+    own = part == number
+    pieces, count = ndimage.label(own & (values < rule.wall_hu))
+    if count < 2:
+        return
+    sizes = np.bincount(pieces.ravel())
+    sizes[0] = 0
+    large = np.flatnonzero(sizes * voxel_ml >= max(rule.minimum_piece_ml, voxel_ml))
+    medians = np.asarray(ndimage.median(values, pieces, large))
+    if len(large) < 2:
+        return
+    limit = min(medians[large == sizes.argmax()].item() - rule.darker_by_hu, rule.gas_hu)
+    gas = large[medians < limit]
+    if len(gas):
+        nearest = ndimage.distance_transform_edt(pieces == 0, return_distances=False, return_indices=True)
+        part[own & np.isin(pieces[tuple(nearest)], gas)] = 0
 
 
 def _keep_largest(labels: Labels, number: int) -> None:

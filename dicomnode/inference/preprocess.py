@@ -50,3 +50,10 @@ def normalise(values: Array, window: Intensity) -> Array:
         values *= np.float32(2)
         values -= np.float32(1)
     return values
+
+
+def restored(values: Array, window: Intensity) -> Array:
+    """Values that `normalise` mapped, within the window: its inverse, as a new array."""
+    low, high = (-1.0, 1.0) if window.scale == "minus-one-to-one" else (0.0, 1.0)
+    factor = np.float32((window.upper - window.lower) / (high - low))
+    return np.asarray((values - np.float32(low)) * factor + np.float32(window.lower), dtype=np.float32)

@@ -17,7 +17,7 @@ from dicomnode.imaging.volume import Volume, canonical, from_canonical, labels_o
 from dicomnode.inference import tiles
 from dicomnode.inference.engine import Engine
 from dicomnode.inference.postprocess import clean
-from dicomnode.inference.preprocess import prepare
+from dicomnode.inference.preprocess import prepare, restored
 from dicomnode.manifest import Manifest
 
 Labels = npt.NDArray[np.uint8]
@@ -91,7 +91,8 @@ def _segment(volume: Volume, manifest: Manifest, engine: Engine, tell: Progress)
         channels=manifest.channels,
         progress=lambda share: tell(_PREPARED + share * (_INFERRED - _PREPARED)),
     )[:, :z, :y, :x]
-    clean(scores, manifest.postprocess, voxel_ml=math.prod(spacing) / 1000)
+    hu = None if manifest.postprocess.gas is None else restored(inputs[:z, :y, :x], manifest.preprocess.intensity)
+    clean(scores, manifest.postprocess, voxel_ml=math.prod(spacing) / 1000, hu=hu)
     labels = labels_on(scores, spacing, axes.shape, axes.spacing)
     tell(1.0)
     return np.ascontiguousarray(from_canonical(labels, volume.geometry))

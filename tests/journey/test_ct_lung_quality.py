@@ -19,7 +19,7 @@ from dicomnode.inference import tiles
 from dicomnode.inference.onnx import OnnxEngine
 from dicomnode.inference.package import Package
 from dicomnode.inference.postprocess import clean
-from dicomnode.inference.preprocess import prepare
+from dicomnode.inference.preprocess import prepare, restored
 
 Labels = npt.NDArray[np.uint8]
 Spacing = tuple[float, float, float]
@@ -49,7 +49,8 @@ class Lungs:
         inputs, (z, y, x) = prepare(hu, spacing, rule)
         plan = tiles.plan((inputs.shape[0], inputs.shape[1], inputs.shape[2]), network.tile, network.overlap)
         scores = tiles.run(inputs, plan, self.engine.run, channels=3)[:, :z, :y, :x]
-        clean(scores, self.manifest.postprocess, voxel_ml=float(np.prod(rule.spacing_mm)) / 1000)
+        seen = restored(inputs[:z, :y, :x], rule.intensity)
+        clean(scores, self.manifest.postprocess, voxel_ml=float(np.prod(rule.spacing_mm)) / 1000, hu=seen)
         shape = (hu.shape[0], hu.shape[1], hu.shape[2])
         return labels_on(scores, rule.spacing_mm, shape, spacing)
 

@@ -7,12 +7,20 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from paint import insert_colon, insert_disease, insert_gas, insert_lobe
+from paint import insert_colon, insert_diffuse, insert_disease, insert_gas, insert_lobe
 from samples import SPACING, Sample, smooth_field
 from scipy import ndimage
 from torch.nn import functional
 
 AIR = -1024.0
+HARD = (
+    (0.15, insert_diffuse),
+    (0.45, insert_disease),
+    (0.20, insert_lobe),
+    (0.35, insert_gas),
+    (0.55, insert_colon),
+)
+"""What the second phase paints into a sample, in this order, and how often."""
 
 
 def _rotation(rng: np.random.Generator) -> np.ndarray:
@@ -95,6 +103,19 @@ def scanner(hu: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return hu
 
 
+def compress(hu: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Coarse steps in the fine wavelets of each slice, as lossy compression leaves them; even sizes only."""
+    a, b, c, d = hu[:, ::2, ::2], hu[:, ::2, 1::2], hu[:, 1::2, ::2], hu[:, 1::2, 1::2]
+    mean, step = (a + b + c + d) / 4.0, np.float32(rng.uniform(20.0, 120.0))
+    across, down, cross = (
+        np.rint(wave / (4.0 * step)) * step for wave in (a - b + c - d, a + b - c - d, a - b - c + d)
+    )
+    result = np.empty_like(hu)
+    result[:, ::2, ::2], result[:, ::2, 1::2] = mean + across + down + cross, mean - across + down - cross
+    result[:, 1::2, ::2], result[:, 1::2, 1::2] = mean + across - down - cross, mean - across - down + cross
+    return result
+
+
 def crop_view(hu: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> None:
     """Cut the field of view (circle) or the scan's ends, in place; what is cut has no lung."""
     _, ny, nx = hu.shape
@@ -116,18 +137,21 @@ def augment(
 ) -> tuple[np.ndarray, np.ndarray]:
     """One training pair: input float32 in [-1, 1] and labels uint8, both of `shape`.
 
-    `hard` is the second phase: more disease, whole lobes filled, colon with gas and stool.
+    `hard` is the second phase: more disease, whole lobes filled, diffuse disease, colon with gas and stool, compression.
     """
     hu, labels = warp(sample, shape, rng)
-    if rng.random() < (0.4 if hard else 0.3):
-        insert_disease(hu, labels, rng)
-    if hard and rng.random() < 0.06:
-        insert_lobe(hu, labels, rng)
-    if rng.random() < 0.5:
-        insert_gas(hu, labels, rng)
-    if hard and rng.random() < 0.7:
-        insert_colon(hu, labels, rng)
+    if hard:
+        for share, insert in HARD:
+            if rng.random() < share:
+                insert(hu, labels, rng)
+    else:
+        if rng.random() < 0.3:
+            insert_disease(hu, labels, rng)
+        if rng.random() < 0.5:
+            insert_gas(hu, labels, rng)
     hu = scanner(shift_tissue(hu, labels, rng), rng)
+    if hard and rng.random() < 0.12:
+        hu = compress(hu, rng)
     crop_view(hu, labels, rng)
     volume = (np.clip(hu, -1024.0, 600.0) + 1024.0) / 812.0 - 1.0
     return volume.astype(np.float32), labels

@@ -18,14 +18,14 @@ from paint import insert_colon, insert_lobe
 from real import LEFT_OUT
 from samples import SPACING, Sample, phantom_sample
 from scans import Scan, read_scan
-from scipy import ndimage
+from scipy import ndimage, stats
 
 from dicomnode import manifest as manifests
 from dicomnode.imaging.resample import labels_on
 from dicomnode.inference import tiles
 from dicomnode.inference.onnx import OnnxEngine
 from dicomnode.inference.postprocess import clean
-from dicomnode.inference.preprocess import prepare
+from dicomnode.inference.preprocess import prepare, restored
 
 PACKAGE = Path(__file__).resolve().parents[1]
 Paint = Callable[[np.ndarray, np.ndarray, np.random.Generator], None]
@@ -44,7 +44,8 @@ class Model:
         inputs, (z, y, x) = prepare(hu, spacing, rule)
         plan = tiles.plan(inputs.shape, network.tile, network.overlap)
         scores = tiles.run(inputs, plan, self.engine.run, channels=self.manifest.channels)[:, :z, :y, :x]
-        clean(scores, self.manifest.postprocess, voxel_ml=SPACING**3 / 1000)
+        seen = restored(inputs[:z, :y, :x], rule.intensity)
+        clean(scores, self.manifest.postprocess, voxel_ml=SPACING**3 / 1000, hu=seen)
         return labels_on(scores, rule.spacing_mm, hu.shape, spacing)
 
 
@@ -54,12 +55,27 @@ def dice(first: np.ndarray, second: np.ndarray) -> float:
     return 1.0 if total == 0 else 2.0 * int((first & second).sum()) / total
 
 
-def spread(values: np.ndarray) -> str:
-    """Mean and its 95 % bootstrap interval."""
-    rng = np.random.default_rng(0)
-    means = rng.choice(values, (2000, len(values))).mean(axis=1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return f"{values.mean():.4f} ({low:.4f} to {high:.4f})"
+def spread(scores: list[tuple[float, int, int]]) -> str:
+    """Mean and 5th percentile of (Dice, seed, side), each with its 95 % bootstrap interval; whole bodies are drawn."""
+    rng, values = np.random.default_rng(0), np.array([score for score, _, _ in scores])
+    bodies = np.unique([seed for _, seed, _ in scores], return_inverse=True)[1]
+    draws = [
+        np.bincount(rng.integers(0, bodies.max() + 1, bodies.max() + 1), minlength=bodies.max() + 1)
+        for _ in range(2000)
+    ]
+    samples = [np.repeat(values, draw[bodies]) for draw in draws]
+    text = []
+    for name, figure in (("mean", np.mean), ("5th percentile", lambda some: np.percentile(some, 5))):
+        low, high = np.percentile([figure(sample) for sample in samples], [2.5, 97.5])
+        text.append(f"{name} {figure(values):.4f} ({low:.4f} to {high:.4f})")
+    return ", ".join(text)
+
+
+def share(found: int, of: int) -> str:
+    """A share with its exact 95 % interval (Clopper and Pearson)."""
+    low = float(stats.beta.ppf(0.025, found, of - found + 1)) if found else 0.0
+    high = float(stats.beta.ppf(0.975, found + 1, of - found)) if found < of else 1.0
+    return f"{found} of {of} ({low:.2f} to {high:.2f})"
 
 
 def worsened(scan: Scan, truth: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray, tuple[float, float, float]]]:
@@ -121,11 +137,10 @@ def on_phantoms(
         for value in (1, 2):
             if (sample.labels == value).sum() * SPACING**3 >= 100e3:
                 scores.append((dice(labels == value, sample.labels == value), seed, value))
-    values = np.array([score for score, _, _ in scores])
-    print(f"{title}: {len(values)} lungs, mean {spread(values)}, 5th percentile {np.percentile(values, 5):.4f}")
+    print(f"{title}: {len(scores)} lungs, {spread(scores)}")
     print("worst:", [(round(score, 3), seed, value) for score, seed, value in sorted(scores)[:6]])
     found = sum(volume > 0 for volume, _ in false_ml)
-    print(f"without lungs: {len(false_ml)}, of which {found} with a false lung, largest {max(false_ml, default=0)}")
+    print(f"false lungs: {share(found, len(false_ml))}, largest {max(false_ml, default=(0.0, 0))}", flush=True)
 
 
 def main() -> None:

@@ -86,6 +86,33 @@ class _Graph:
         return self.add("Relu", [done], f"{name}.relu")
 
 
+def read_onnx(path: Path) -> LungNet:
+    """Take the weights of a file of `write_onnx`, to train on with statistics that stay as they are.
+
+    Folding loses how a weight is shared out between convolution and normalisation. Each output channel of a convolution
+    gets the spread that a fresh one has, and the normalisation's variance what makes up for it, at a gain of 1: so one
+    rate suits every layer again.
+    """
+    weights = {
+        item.name: torch.from_numpy(numpy_helper.to_array(item).copy()) for item in onnx.load(path).graph.initializer
+    }
+    network = LungNet()
+    for name, block in network.named_modules():
+        if isinstance(block, Block):
+            weight, bias = weights[f"{name.replace('.', '')}.weight"], weights[f"{name.replace('.', '')}.bias"]
+            spread = weight.flatten(1).std(dim=1).clamp(min=1e-6)
+            scale = (2.0 / weight[0].numel()) ** 0.5 / spread
+            block.conv.weight.data.copy_(weight * scale.view(-1, 1, 1, 1, 1))
+            block.norm.running_var.copy_(scale**2 - block.norm.eps)
+            block.norm.bias.data.copy_(bias)
+    for level, up in enumerate(network.up):
+        up.weight.data.copy_(weights[f"up{level}.weight"])
+        up.bias.data.copy_(weights[f"up{level}.bias"])
+    network.head.weight.data.copy_(weights["head.weight"])
+    network.head.bias.data.copy_(weights["head.bias"])
+    return network
+
+
 def write_onnx(network: LungNet, path: Path) -> None:
     """Write the network as ONNX: Conv, ConvTranspose, Relu, Add; fp32; batch and space dynamic."""
     network = network.eval().float()

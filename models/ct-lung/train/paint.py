@@ -83,6 +83,26 @@ def insert_lobe(hu: np.ndarray, labels: np.ndarray, rng: np.random.Generator) ->
     hu[box] += (alpha * (value - hu[box])).astype(np.float32)
 
 
+def insert_diffuse(hu: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> None:
+    """Ground glass, fibrosis below the pleura, dependent density or emphysema in both lungs (label unchanged), in place."""
+    lung = (labels == 1) | (labels == 2)
+    if lung.sum() < 4000:
+        return
+    (box,) = ndimage.find_objects(lung.astype(np.uint8))
+    inside = lung[box]
+    shallow = 1.0 - ndimage.uniform_filter(inside.astype(np.float32), 9)
+    y = np.linspace(-1.0, 1.0, inside.shape[1], dtype=np.float32)[:, None]
+    where = smooth_noise(rng, inside.shape, 6.0) + rng.uniform(0.0, 5.0) * shallow + rng.uniform(-0.3, 1.2) * y
+    edge = float(np.quantile(where[inside], rng.uniform(0.3, 0.9)))
+    alpha = np.clip((where - edge) / rng.uniform(0.2, 1.5) + 0.5, 0, 1) * inside
+    grain = smooth_noise(rng, inside.shape, float(rng.uniform(0.6, 1.5)))
+    if rng.random() < 0.25:
+        value = np.minimum(-970.0 + 10.0 * grain, hu[box])
+    else:
+        value = np.maximum(rng.uniform(-700.0, -100.0) + rng.uniform(20.0, 150.0) * grain, hu[box])
+    hu[box] += (alpha * (value - hu[box])).astype(np.float32)
+
+
 def smooth_noise(rng: np.random.Generator, shape: tuple[int, ...], sigma: float) -> np.ndarray:
     """Noise of unit standard deviation, correlated over `sigma` voxels."""
     noise = ndimage.gaussian_filter(rng.standard_normal(shape, dtype=np.float32), sigma)

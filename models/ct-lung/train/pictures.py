@@ -1,6 +1,6 @@
 """Draw the worst phantoms for the model card: truth above, network below.
 
-May live here: one picture. `python models/ct-lung/train/pictures.py CACHE SEED [SEED ...]`
+May live here: one picture. `python models/ct-lung/train/pictures.py CACHE SEED [SEED:colon] [SEED:lobe] ...`
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from evaluate import PACKAGE, Model
+from evaluate import PACKAGE, Model, painted
+from paint import insert_colon, insert_lobe
 from PIL import Image
 from samples import SPACING, phantom_sample
 
@@ -33,10 +34,13 @@ def tile(hu: np.ndarray, labels: np.ndarray, size: tuple[int, int] = (260, 200))
 
 def main() -> None:
     """Write pictures/failures.png beside the model card."""
-    cache, seeds = Path(sys.argv[1]), [int(text) for text in sys.argv[2:]]
+    cache, paints = Path(sys.argv[1]), {"colon": insert_colon, "lobe": insert_lobe}
     model, columns = Model(PACKAGE / "model.onnx"), []
-    for seed in seeds:
-        sample = phantom_sample(seed, cache)
+    for text in sys.argv[2:]:
+        seed, _, kind = text.partition(":")
+        sample = phantom_sample(int(seed), cache)
+        if kind:
+            sample = painted(sample, int(seed), paints[kind])
         found = model.segment(sample.hu, (SPACING, SPACING, SPACING))
         wrong = (found != sample.labels).sum(axis=(1, 2))
         z, y = int(wrong.argmax()), int((found != sample.labels).sum(axis=(0, 2)).argmax())

@@ -18,7 +18,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
 import torch
 from augment import augment
-from network import LungNet, write_onnx
+from network import LungNet, read_onnx, write_onnx
 from real import real_samples
 from samples import Sample, phantom_sample
 from torch.nn import functional
@@ -30,8 +30,8 @@ None is thinner than 48: two layers at the coarsest scale make the bfloat16 weig
 read memory that was never written (seen as infinite gradients, other ones on every try).
 """
 BATCH = 2
-SECOND = 0
-"""Steps of the second phase: more disease, colon with gas and stool, a lower rate (see `augment`). What ships has none."""
+FIRST, SECOND = 1500, 600
+"""Steps of the phases; the second has disease, filled lobes and colon in most samples and a lower rate (see `augment`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +57,7 @@ class Plan:
     seed: int
     resume: bool
     with_left_out: bool
+    start: Path | None = None
 
     @property
     def steps(self) -> int:
@@ -78,7 +79,10 @@ def parse() -> Plan:
         "--data", type=Path, default=Path("../shared/data"), help="real scans; phantoms alone if absent"
     )
     parser.add_argument("--cache", type=Path, default=None, help="folder for phantoms (default: OUT/cache)")
-    parser.add_argument("--steps", type=int, default=1500, help="steps of the first phase")
+    parser.add_argument(
+        "--start", type=Path, default=None, help="model.onnx that ended a first phase: only the second is run"
+    )
+    parser.add_argument("--steps", type=int, default=FIRST, help="steps of the first phase")
     parser.add_argument("--second-steps", type=int, default=SECOND, help="steps of the second phase")
     parser.add_argument("--phantoms", type=int, default=300)
     parser.add_argument("--seed", type=int, default=1)
@@ -90,10 +94,11 @@ def parse() -> Plan:
     if data is None:
         print("no real scans: training on phantoms alone; expect a lower Dice on real lungs (see TRAINING.md)")
     first = Phase(first=0, steps=given.steps, rate=given.rate, hard=False, moving=0.7)
-    second = Phase(first=given.steps, steps=given.second_steps, rate=given.rate / 4, hard=True, moving=0.0)
+    second = Phase(first=given.steps, steps=given.second_steps, rate=given.rate / 2, hard=True, moving=0.0)
     return Plan(
         out=given.out, data=data, cache=given.cache or given.out / "cache", phases=(first, second),
         phantoms=given.phantoms, seed=given.seed, resume=given.resume, with_left_out=given.with_left_out,
+        start=given.start,
     )  # fmt: skip
 
 
@@ -151,6 +156,8 @@ class Trainer:
         self.average = {name: value.clone() for name, value in self.network.state_dict().items()}
         self.optimiser = self.fresh_optimiser()
         self.path = plan.out / "checkpoint.pt"
+        if plan.start is not None:
+            self.step = plan.phases[1].first
         if plan.resume and self.path.exists():
             state = torch.load(self.path, weights_only=True)
             self.network.load_state_dict(state["network"])
@@ -163,8 +170,13 @@ class Trainer:
         return torch.optim.AdamW(self.network.parameters(), lr=self.plan.phases[0].rate, weight_decay=1e-4)
 
     def begin_phase(self) -> None:
-        """Go on from the averaged weights of the phase before."""
-        self.network.load_state_dict(self.average)
+        """Go on from the averaged weights of the phase before, normalisation folded: from what its ONNX holds."""
+        before = self.plan.start
+        if before is None:
+            self.save()
+            before = self.plan.out / "model.onnx"
+        self.network = read_onnx(before).to(memory_format=torch.channels_last_3d)
+        self.average = {name: value.clone() for name, value in self.network.state_dict().items()}
         self.optimiser = self.fresh_optimiser()
 
     def learn(self, volumes: torch.Tensor, labels: torch.Tensor) -> float:

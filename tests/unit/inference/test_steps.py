@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import pytest
 
 from dicomnode.imaging.resample import labels_on
 from dicomnode.inference.postprocess import clean
-from dicomnode.inference.preprocess import normalise, prepare
-from dicomnode.manifest import Intensity, Postprocess, Preprocess
+from dicomnode.inference.preprocess import normalise, prepare, restored
+from dicomnode.manifest import Gas, Intensity, Postprocess, Preprocess
 
 WINDOW = Intensity(lower=-1000.0, upper=600.0, scale="minus-one-to-one")
 RULE = Preprocess(spacing_mm=(3.0, 2.0, 2.0), intensity=WINDOW, pad_hu=-1000.0, multiple_of=(4, 8, 8))
@@ -19,6 +21,19 @@ def test_normalises_to_either_scale() -> None:
     assert normalise(values.copy(), WINDOW).tolist() == [-1, -1, 0, 1, 1]
     plain = Intensity(lower=-1000.0, upper=600.0, scale="zero-to-one")
     assert normalise(values.copy(), plain).tolist() == [0, 0, 0.5, 1, 1]
+
+
+@pytest.mark.parametrize("scale", ["minus-one-to-one", "zero-to-one"])
+def test_what_was_normalised_can_be_restored_within_the_window(
+    scale: Literal["minus-one-to-one", "zero-to-one"],
+) -> None:
+    values, window = (
+        np.array([-1000, -999, -200, 0, 600], np.float32),
+        Intensity(lower=-1000.0, upper=600.0, scale=scale),
+    )
+    mapped = normalise(values.copy(), window)
+    np.testing.assert_allclose(restored(mapped, window), values, atol=1e-3)
+    np.testing.assert_allclose(normalise(values.copy(), window), mapped)  # and left alone
 
 
 def test_prepares_on_the_networks_spacing_and_pads_the_high_ends() -> None:
@@ -101,6 +116,51 @@ def test_drops_a_label_below_the_least_volume() -> None:
     assert set(np.unique(scores.argmax(axis=0))) == {0, 2}
     result = clean(scores, Postprocess(minimum_component_ml=float(volumes[2]) * 0.5), voxel_ml=0.5)
     assert set(np.unique(result)) == {0, 2}
+
+
+GAS = Gas(wall_hu=-600.0, gas_hu=-870.0, darker_by_hu=80.0, minimum_piece_ml=4.0)
+
+
+def _lung_over_bowel(loop_hu: float) -> tuple[np.ndarray, np.ndarray]:
+    """Labels and HU: one lung, below it a wall and a loop, all of them taken for lung."""
+    labels, hu = np.zeros((16, 10, 10), np.uint8), np.full((16, 10, 10), 40, np.float32)
+    labels[2:14, 2:8, 2:8] = 1
+    hu[8:14, 2:8, 2:8] = -850
+    hu[2:6, 2:8, 2:8] = loop_hu
+    return labels, hu
+
+
+def test_gas_beyond_a_wall_leaves_the_label_and_the_wall_goes_to_the_nearer_one() -> None:
+    labels, hu = _lung_over_bowel(-990)
+    scores = _scores(labels)
+    result = clean(scores, Postprocess(gas=GAS), voxel_ml=1.0, hu=hu)
+    wanted = labels.copy()
+    wanted[:7] = 0
+    assert np.array_equal(result, wanted)
+    assert np.array_equal(scores.argmax(axis=0), wanted)
+
+
+@pytest.mark.parametrize(
+    "change", ["as dense as lung", "a healthy lobe", "no wall", "too small", "no values", "no rule"]
+)
+def test_what_is_no_gas_beyond_a_wall_stays(change: str) -> None:
+    labels, hu = _lung_over_bowel(-900 if change == "as dense as lung" else -990)
+    if change == "a healthy lobe":  # beside one that is clouded
+        hu[8:14, 2:8, 2:8], hu[2:6, 2:8, 2:8] = -650, -860
+    if change == "no wall":  # a bulla
+        hu[6:8, 4, 4] = -850
+    if change == "too small":  # a bubble in a filled lobe
+        hu[2:6, 2:8, 2:8] = 40
+        hu[3, 3, 3:6] = -990
+    rule = Postprocess(gas=None if change == "no rule" else GAS)
+    assert np.array_equal(clean(_scores(labels), rule, voxel_ml=1.0, hu=None if change == "no values" else hu), labels)
+
+
+def test_gas_is_looked_for_within_each_label() -> None:
+    hu = np.where(_two_lungs() == 1, np.float32(-990), np.float32(-800))
+    assert np.array_equal(clean(_scores(_two_lungs()), Postprocess(gas=GAS), voxel_ml=1.0, hu=hu), _two_lungs())
+    nothing = np.zeros((4, 4, 4), np.uint8)
+    assert not clean(_scores(nothing), Postprocess(gas=GAS), voxel_ml=1.0, hu=np.zeros((4, 4, 4), np.float32)).any()
 
 
 def test_nothing_stays_nothing() -> None:
