@@ -39,7 +39,7 @@ from dicomnode.study import mint_uid
 Labels = npt.NDArray[np.uint8]
 Progress = Callable[[float], None]
 #: Raised when a change of the node's own code changes results of the same input.
-_GENERATION: Final = "1"
+_GENERATION: Final = "2"
 _AXIAL_VIEWS: Final = 3
 
 

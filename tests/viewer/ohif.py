@@ -22,6 +22,10 @@ _SPINNING: Final = ".animate-spin, .spinner, [class*=loading-indicator]"
 #: Guided tours that stand before the images of a newcomer.
 _TOURS: Final = ("basicViewerTour",)
 _SECONDS: Final = 90.0
+_DRAWN: Final = f"""[...document.querySelectorAll('{_PANE} svg text')].map(one => {{
+  const box = one.getBoundingClientRect();
+  return [one.textContent, {{left: box.x, top: box.y, width: box.width, height: box.height}}];
+}})"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +41,11 @@ class Box:
     def middle(self) -> tuple[float, float]:
         """Its middle, (x, y)."""
         return self.left + self.width / 2, self.top + self.height / 2
+
+    def meets(self, other: Box) -> bool:
+        """Whether they have a pixel in common."""
+        apart = self.left + self.width <= other.left or other.left + other.width <= self.left
+        return not apart and self.top < other.top + other.height and other.top < self.top + self.height
 
     def cut(self, picture: Picture) -> Picture:
         """What lies in it."""
@@ -55,13 +64,13 @@ class View:
     words
         Text of the whole page.
     drawn
-        Text that is drawn on the image.
+        Text that is drawn on the image, and where.
     """
 
     picture: Picture
     page: Picture
     words: str
-    drawn: tuple[str, ...]
+    drawn: tuple[tuple[str, Box], ...]
 
     @property
     def instance_number(self) -> int:
@@ -166,12 +175,11 @@ class Ohif:
             _PANE
         )  # while it is made anew, and where it fails, none is there
         assert pane is not None, "there is no viewport"
-        texts = f"[...document.querySelectorAll('{_PANE} svg text')].map(one => one.textContent)"
         return View(
             picture=pane.cut(page),
             page=page,
             words=self.browser.evaluate("document.body.innerText"),
-            drawn=tuple(self.browser.evaluate(texts)),
+            drawn=tuple((text, Box(**box)) for text, box in self.browser.evaluate(_DRAWN)),
         )
 
     def spins(self) -> list[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -232,7 +233,8 @@ def assert_is_drawn(view: View, study: Shown, drawing: Drawing) -> None:
         x, y, share = best_shift(view.picture, drawing.points, fit)
         assert max(abs(x), abs(y)) <= 1, "half a pixel of the image is nearly two of the screen"
         assert share > 0.4, "a dashed line"
-    (text,) = (text for text in view.drawn if all(line in text for line in drawing.lines))
+    (text,) = (text for text, _ in view.drawn if all(line in text for line in drawing.lines))
+    assert not any(one.meets(other) for (_, one), (_, other) in combinations(view.drawn, 2)), "texts on each other"
     assert len(drawing.lines) >= 4, text
 
 
