@@ -7,7 +7,7 @@ export STUDY
 MODEL ?= ct-lung
 DATA ?= ../shared/data
 
-.PHONY: help setup demo run test check format coverage lock licences install train bench-slice bench-receive prove-slice prove-systemd clean
+.PHONY: help setup demo run test test-viewer check format coverage lock licences install train bench-slice bench-receive prove-slice prove-systemd clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -38,8 +38,12 @@ demo: setup $(BIN)/.base ## one study all the way; STUDY=<folder> takes your own
 run: $(BIN)/.base ## the node on embedded defaults, in the foreground
 	@$(BIN)/dicomnode serve
 
-test: setup $(BIN)/.dev ## all tests
-	@$(BIN)/python -m pytest
+test: setup $(BIN)/.dev ## all tests, except those in a viewer
+	@$(BIN)/python -m pytest --ignore=tests/viewer
+
+test-viewer: setup $(BIN)/.dev ## results in a real viewer: OHIF in a headless Chromium, on Orthanc; fetches both
+	@sh deploy/setup-viewer.sh build/viewer
+	@$(BIN)/python -m pytest tests/viewer
 
 check: $(BIN)/.dev ## ruff, mypy --strict, import-linter
 	@$(BIN)/ruff check .
@@ -52,7 +56,7 @@ format: $(BIN)/.dev ## format the code
 	@$(BIN)/ruff format .
 
 coverage: $(BIN)/.dev ## branch coverage, held against the floors of the house
-	@$(BIN)/python -m pytest --cov --cov-report=json:build/coverage.json --cov-report=
+	@$(BIN)/python -m pytest --cov --cov-report=json:build/coverage.json --cov-report= --ignore=tests/viewer
 	@$(BIN)/python tests/coverage_floors.py build/coverage.json
 
 lock: $(BIN)/.dev ## write the lock files anew

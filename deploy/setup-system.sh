@@ -1,14 +1,20 @@
 #!/bin/sh
 # Installs the programs that the demo and the tests work with. Without root it prints the command instead.
+# `setup-system.sh viewer` adds those of `make test-viewer`.
 set -eu
 packages=""
-need() { # program, package
-    PATH="$PATH:/usr/sbin:/sbin" command -v "$1" >/dev/null 2>&1 || packages="$packages $2"
+need() { # program or file, package
+    PATH="$PATH:/usr/sbin:/sbin" command -v "$1" >/dev/null 2>&1 || [ -f "$1" ] || packages="$packages $2"
 }
 need Orthanc orthanc
 need storescu dcmtk
 need dsrdump dcmtk
 need dciodvfy dicom3tools
+if [ "${1:-}" = viewer ]; then
+    need chromium chromium
+    need npm npm
+    need /usr/share/orthanc/plugins/libOrthancDicomWeb.so orthanc-dicomweb
+fi
 packages=$(printf '%s\n' $packages | sort -u | tr '\n' ' ')
 packages=${packages# }
 [ -n "$packages" ] || exit 0

@@ -99,13 +99,23 @@ class Orthanc(_Program):
         Text of a Lua script (auto-routing), if any.
     modalities
         Name to (AE title, host, port) of peers that it knows.
+    plugins
+        Libraries that it loads.
     """
 
     ae_title = "ORTHANC"
 
-    def __init__(self, folder: Path, *, lua: str | None = None, modalities: Modalities | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        lua: str | None = None,
+        modalities: Modalities | None = None,
+        plugins: Iterable[Path] = (),
+    ) -> None:
         super().__init__(folder)
         self._lua = lua
+        self._plugins = [str(plugin) for plugin in plugins]
         self._modalities = dict(modalities or {})
         self.dicom_port = free_port()
         self.http_port = free_port()
@@ -123,7 +133,7 @@ class Orthanc(_Program):
             "Name": "neighbour",
             "StorageDirectory": str(self.folder / "storage"),
             "IndexDirectory": str(self.folder / "storage"),
-            "Plugins": [],
+            "Plugins": self._plugins,
             "LuaScripts": scripts,
             "ConcurrentJobs": 2,
             "HttpServerEnabled": True,

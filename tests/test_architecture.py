@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import subprocess
 import sys
@@ -187,6 +188,15 @@ def test_the_locks_hold_hashes_and_no_addresses() -> None:
         assert not [version for _, version in pins if "+" in version]
         assert not {"torch", "triton", "tensorrt", "pycuda"} & {package for package, _ in pins}
         assert not [package for package, _ in pins if package.startswith(("nvidia-", "cuda-"))]
+
+
+def test_the_lock_of_the_viewer_holds_integrity_and_no_addresses() -> None:
+    """Nothing but the built viewer is fetched: no code of its dependencies comes along."""
+    text = (ROOT / "tests/viewer/package-lock.json").read_text("utf-8")
+    packages = {name: one for name, one in json.loads(text)["packages"].items() if name}
+    assert list(packages) == ["node_modules/@ohif/app"]
+    assert all(one["integrity"].startswith("sha512-") and one["version"] for one in packages.values())
+    assert "://" not in text
 
 
 def test_whoever_installs_a_lock_resolves_nothing() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -20,11 +21,21 @@ def require(program: str) -> str:
     """Path of a program; skips the test where it is missing, fails it under DICOMNODE_REQUIRE_TOOLS=1."""
     path = find(program)
     if path is None:
-        message = f"needs the program {program}: run `make setup` as root"
-        if os.environ.get("DICOMNODE_REQUIRE_TOOLS") == "1":
-            pytest.fail(message)
-        pytest.skip(message)
+        _lacks(f"the program {program}: run `make setup` as root")
     return path
+
+
+def require_file(path: str | Path, *, setup: str) -> Path:
+    """A file that a setup step puts there; skips or fails the test like `require` where it is missing."""
+    if not Path(path).is_file():
+        _lacks(f"{Path(path).name}: run `{setup}`")
+    return Path(path)
+
+
+def _lacks(what: str) -> NoReturn:
+    if os.environ.get("DICOMNODE_REQUIRE_TOOLS") == "1":
+        pytest.fail(f"needs {what}")
+    pytest.skip(f"needs {what}")
 
 
 def shared_data_folder() -> Path | None:

@@ -147,7 +147,7 @@ def prove_geometry(segmentation: Dataset, labels: NDArray[np.uint8], sources: Se
         ``result-geometry-differs``.
     """
     shared = segmentation.SharedFunctionalGroupsSequence[0]
-    _prove_plane(shared, sources[0])
+    prove_plane(shared, sources[0])
     if (segmentation.Rows, segmentation.Columns) != labels.shape[1:]:
         raise StudyError("result-geometry-differs", check="size")
     counts = slice_counts(labels)
@@ -166,7 +166,14 @@ def prove_geometry(segmentation: Dataset, labels: NDArray[np.uint8], sources: Se
         raise StudyError("result-geometry-differs", check="frames")
 
 
-def _prove_plane(shared: Dataset, source: Dataset) -> None:
+def prove_plane(shared: Dataset, source: Dataset) -> None:
+    """Spacing and orientation of the frames are the source's.
+
+    Raises
+    ------
+    StudyError
+        ``result-geometry-differs``.
+    """
     pairs = (
         (shared.PixelMeasuresSequence[0].PixelSpacing, source.PixelSpacing),
         (shared.PlaneOrientationSequence[0].ImageOrientationPatient, source.ImageOrientationPatient),

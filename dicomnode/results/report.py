@@ -38,7 +38,7 @@ from dicomnode.results.concepts import (
 from dicomnode.results.context import MANUFACTURER, MODEL_NAME, ResultContext
 from dicomnode.results.equipment import stamp
 from dicomnode.results.report_groups import GroupMaker, KeyContour, text_item
-from dicomnode.results.sources import read_sources
+from dicomnode.results.sources import SourceSeries, read_sources
 from dicomnode.study import ResultRole
 
 __all__ = ["KeyContour", "Predecessor", "build"]
@@ -61,7 +61,7 @@ class Predecessor:
 
 def build(
     segmentation: Dataset,
-    sources: Sequence[Dataset],
+    sources: Sequence[Dataset] | SourceSeries,
     findings: Findings,
     contours: Sequence[KeyContour],
     context: ResultContext,
@@ -107,6 +107,9 @@ def build(
 
 
 def _construct(content: MeasurementReport, evidence: list[Dataset], context: ResultContext) -> Dataset:
+    """The object around the content, which the library would copy twice: it is given the root with one child."""
+    items = content[0].ContentSequence
+    content[0].ContentSequence = ContentSequence([items[0]])
     dataset: Dataset = ComprehensiveSR(
         evidence=evidence,
         content=content[0],
@@ -121,6 +124,7 @@ def _construct(content: MeasurementReport, evidence: list[Dataset], context: Res
         transfer_syntax_uid=ExplicitVRLittleEndian,
         specific_character_set=None,
     )
+    dataset.ContentSequence = items
     return dataset
 
 

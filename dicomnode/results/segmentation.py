@@ -5,7 +5,7 @@ May live here: building it from a label map. Identity is none of its business (s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -31,8 +31,16 @@ SEGMENTATION_STORAGE: Final = "1.2.840.10008.5.1.4.1.1.66.4"
 
 
 def slice_counts(labels: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Voxels of every value in every slice: int64 (slices, 256); slice by slice, since counting widens eightfold."""
-    return np.stack([np.bincount(plane.ravel(), minlength=256) for plane in labels])
+    """Voxels of every value in every slice: int64 (slices, 256); row by row of what is not empty, since counting widens."""
+    counts = np.zeros((len(labels), 256), dtype=np.int64)
+    wide = np.empty(labels[0].size, dtype=np.intp)  # counting widens: one buffer, not one for each slice
+    for count, plane in zip(counts, labels, strict=True):
+        rows = np.flatnonzero(plane.any(axis=1))
+        part = plane[rows[0] : rows[-1] + 1] if rows.size else plane[:0]
+        wide[: part.size] = part.ravel()
+        count[:] = np.bincount(wide[: part.size], minlength=256)
+        count[0] += plane.size - part.size
+    return counts
 
 
 def segment_numbers(labels: NDArray[np.uint8], segments: Sequence[Segment]) -> dict[int, int]:
@@ -46,7 +54,12 @@ def segment_numbers(labels: NDArray[np.uint8], segments: Sequence[Segment]) -> d
     StudyError
         ``nothing-found`` if no segment has a voxel, ``result-invalid`` if the map holds a value that is not described.
     """
-    counts = slice_counts(labels).sum(axis=0)
+    return numbers_of(slice_counts(labels), segments)
+
+
+def numbers_of(slice_counts: NDArray[np.int64], segments: Sequence[Segment]) -> dict[int, int]:
+    """`segment_numbers` of a label map whose voxels are counted already."""
+    counts = slice_counts.sum(axis=0)
     described = sorted(segment.number for segment in segments)
     if np.setdiff1d(np.flatnonzero(counts[1:]) + 1, described).size:
         raise StudyError("result-invalid", check="undescribed-label")
@@ -56,7 +69,9 @@ def segment_numbers(labels: NDArray[np.uint8], segments: Sequence[Segment]) -> d
     return {number: index for index, number in enumerate(present, start=1)}
 
 
-def build(labels: NDArray[np.uint8], sources: Sequence[Dataset], findings: Findings, context: ResultContext) -> Dataset:
+def build(
+    labels: NDArray[np.uint8], sources: Sequence[Dataset] | SourceSeries, findings: Findings, context: ResultContext
+) -> Dataset:
     """Segmentation object in the space of its sources.
 
     Parameters
@@ -166,20 +181,40 @@ def _identify(algorithm: Algorithm) -> AlgorithmIdentificationSequence:
 def _write_frames(
     dataset: Dataset, labels: NDArray[np.uint8], series: SourceSeries, numbers: Mapping[int, int]
 ) -> None:
-    """Pack the frames ourselves, in the library's order (PS3.5 8.1.1): it errs on tiny frames and on the padding."""
-    places = positions(series.headers)
+    """Write the frames ourselves: the library errs on tiny frames and on the padding."""
     values = {number: value for value, number in numbers.items()}
+    planes = [(index, values[number]) for index, number in planes_of(dataset, series)]
+    dataset.PixelData = b"".join(part.tobytes() for part in packed(labels, planes))
+
+
+def planes_of(dataset: Dataset, series: SourceSeries) -> list[tuple[int, int]]:
+    """Source plane and Segment Number of every frame, in the library's order."""
+    places = positions(series.headers)
     planes = []
     for group in dataset.PerFrameFunctionalGroupsSequence:
         position = np.array([float(value) for value in group.PlanePositionSequence[0].ImagePositionPatient])
         number = int(group.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
-        planes.append((int(np.abs(places - position).max(axis=1).argmin()), values[number]))
-    packed = []
-    for start in range(0, len(planes), 8):  # eight frames fill whole bytes, whatever their size
-        frames = [(labels[index] == value).ravel() for index, value in planes[start : start + 8]]
-        packed.append(np.packbits(np.concatenate(frames), bitorder="little").tobytes())
-    data = b"".join(packed)
-    dataset.PixelData = data + b"\x00" * (len(data) % 2)
+        planes.append((int(np.abs(places - position).max(axis=1).argmin()), number))
+    return planes
+
+
+def packed(labels: NDArray[np.uint8], planes: Sequence[tuple[int, int]]) -> Iterator[NDArray[np.uint8]]:
+    """Frames bit by bit from the least significant (PS3.5 8.1.1), padded to an even length.
+
+    Parameters
+    ----------
+    planes
+        Index in the label map and value there, of every frame.
+    """
+    size = labels[0].size
+    step = 1 if size % 8 == 0 else 8  # eight frames fill whole bytes, whatever their size
+    masks = np.empty((step, *labels.shape[1:]), np.bool_)
+    for start in range(0, len(planes), step):
+        part = planes[start : start + step]
+        for mask, (index, value) in zip(masks, part, strict=False):
+            np.equal(labels[index], value, out=mask)
+        yield np.packbits(masks[: len(part)].ravel(), bitorder="little")
+    yield np.zeros(-(-len(planes) * size // 8) % 2, np.uint8)
 
 
 def _spread(dataset: Dataset) -> None:
@@ -200,11 +235,20 @@ def _finish(
     inherit_lossy(dataset, series.lossy)
     dataset.SegmentsOverlap = "NO"
     dataset.ContentCreatorName = "dicomnode^AI"
-    names = ", ".join(segment.label for segment in findings.segments if segment.number in numbers)
-    remark = f" {RESEARCH_ONLY}" if findings.algorithm.research_only else ""
-    dataset.ContentDescription = f"AI result, not reviewed: {names}"[: 64 - len(remark)] + remark
     organization = context.mint("dimensions", ResultRole.SEGMENTATION.value)
     for item in (*dataset.DimensionOrganizationSequence, *dataset.DimensionIndexSequence):
         item.DimensionOrganizationUID = organization
+    if "DimensionOrganizationType" in dataset:  # optional, and the library says it of objects with one segment alone
+        del dataset.DimensionOrganizationType
     _spread(dataset)
+    describe(dataset, findings, numbers)
+
+
+def describe(dataset: Dataset, findings: Findings, numbers: Mapping[int, int]) -> None:
+    """Write what depends on which segments there are: Content Description, and the declaration of their codes."""
+    names = ", ".join(segment.label for segment in findings.segments if segment.number in numbers)
+    remark = f" {RESEARCH_ONLY}" if findings.algorithm.research_only else ""
+    dataset.ContentDescription = f"AI result, not reviewed: {names}"[: 64 - len(remark)] + remark
+    if "CodingSchemeIdentificationSequence" in dataset:
+        del dataset.CodingSchemeIdentificationSequence
     declare_private_scheme(dataset)

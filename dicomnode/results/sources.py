@@ -85,19 +85,22 @@ class SourceSeries:
         return len(self.headers), int(self.headers[0].Rows), int(self.headers[0].Columns)
 
 
-def read_sources(sources: Sequence[Dataset]) -> SourceSeries:
+def read_sources(sources: Sequence[Dataset] | SourceSeries) -> SourceSeries:
     """Bare headers of a series.
 
     Parameters
     ----------
     sources
-        Headers in source order (by position along the slice normal, ascending), in pseudonymous space.
+        Headers in source order (by position along the slice normal, ascending), in pseudonymous space. A series that
+        was read before is taken as it is.
 
     Raises
     ------
     StudyError
         ``geometry-attribute-missing`` if a slice cannot be placed in space.
     """
+    if isinstance(sources, SourceSeries):
+        return sources
     if not sources:
         raise StudyError("geometry-too-few-slices", slices=0)
     try:

@@ -29,7 +29,7 @@ from dicomnode.service.rooms import Layout
 from dicomnode.storage.digest import ContentDigests
 from dicomnode.storage.ledger import Ledger
 from dicomnode.study import blind_key, input_digest
-from dicomnode.workflow.analysis import Analysis, Analyst, copy_series, picture_of
+from dicomnode.workflow.analysis import Analysis, Analyst, Issue, copy_series, picture_of
 from dicomnode.workflow.sameness import Sameness, compare
 from dicomnode.workflow.selection import Header, choose, patient_of, survey
 from dicomnode.workflow.stages import limits_of, without_pixels
@@ -231,9 +231,10 @@ class Workbench:
         chosen = choose(survey(files.headers, rule), rule)
         digests: list[tuple[str, str]] = []
         copied = copy_series(self._read(files, chosen.instance_keys, digests), analyst.deidentifier)
-        analysis = analyst.analyse(copied.datasets, progress)
-        picture = picture_of(analysis)
         digest = input_digest(digests)
+        issue = Issue(identity=copied.identity, input_digest=digest)
+        analysis = analyst.analyse(copied.datasets, progress, issue=issue)
+        picture = picture_of(analysis)
         results = analyst.encode(analysis, picture, identity=copied.identity, input_digest=digest)
         return analysis, picture, results
 

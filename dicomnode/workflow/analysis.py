@@ -9,6 +9,7 @@ import hashlib
 import json
 import zlib
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -32,14 +33,15 @@ from dicomnode.inference.engine import Engine
 from dicomnode.inference.package import Package
 from dicomnode.inference.segment import segment
 from dicomnode.results.context import ResultContext
-from dicomnode.results.encode import EncodedResult, KeyImage, ResultInput, encode_results
+from dicomnode.results.encode import EncodedResult, KeyImage, ResultInput, encode_results, prepare_results
+from dicomnode.results.prepared import Prepared
 from dicomnode.results.report_groups import KeyContour
 from dicomnode.study import mint_uid
 
 Labels = npt.NDArray[np.uint8]
 Progress = Callable[[float], None]
 #: Raised when a change of the node's own code changes results of the same input.
-_GENERATION: Final = "1"
+_GENERATION: Final = "2"
 _AXIAL_VIEWS: Final = 3
 
 
@@ -61,17 +63,28 @@ class Analysis:
         Pseudonymous headers in source order.
     labels
         uint8 (slices, rows, columns) on the source grid, in source order.
+    prepared
+        What of the results was made meanwhile, if anything.
     """
 
     sources: tuple[Dataset, ...] = field(repr=False)
     volume: Volume
     labels: Labels = field(repr=False)
     findings: Findings
+    prepared: Future[Prepared | None] | None = field(default=None, repr=False)
 
     def packed_labels(self) -> bytes:
         """Shape and deflated voxels."""
         shape = np.asarray(self.labels.shape, "<i4").tobytes()
         return shape + zlib.compress(self.labels.tobytes(), 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Issue:
+    """Whose results an analysis is for: with this, they are prepared while the network runs."""
+
+    identity: SourceIdentity = field(repr=False)
+    input_digest: str
 
 
 def unpack_labels(data: bytes) -> Labels:
@@ -136,14 +149,19 @@ class Analyst:
         self._tree = tree
         self._key = derivation_key
         self._issued_at = issued_at
+        self._meanwhile = ThreadPoolExecutor(1, thread_name_prefix="prepare")
 
-    def analyse(self, copies: Sequence[Dataset], progress: Progress | None = None) -> Analysis:
+    def analyse(
+        self, copies: Sequence[Dataset], progress: Progress | None = None, *, issue: Issue | None = None
+    ) -> Analysis:
         """Run the network and measure.
 
         Parameters
         ----------
         copies
             Pseudonymous images of one series, in any order.
+        issue
+            None: nothing is prepared, and `encode` takes the longer way to the same bytes.
 
         Raises
         ------
@@ -154,6 +172,8 @@ class Analyst:
         """
         built, ordered = self._volume(copies)
         manifest = self.package.manifest
+        sources = _bare(ordered)
+        prepared = None if issue is None else self._prepare(sources, issue)
         limit = self._tree.models.maximum_memory_bytes
         labels = segment(built, manifest, self._engine, progress=progress, maximum_memory_bytes=limit)
         if not labels.any():
@@ -168,7 +188,17 @@ class Analyst:
             acquisition=measure.acquisition_of(ordered[0]),
         )
         findings = Findings(algorithm=self.algorithm(), segments=manifest.segments, regions=regions, remarks=remarks)
-        return Analysis(sources=_bare(ordered), volume=built, labels=labels, findings=findings)
+        return Analysis(sources=sources, volume=built, labels=labels, findings=findings, prepared=prepared)
+
+    def _prepare(self, sources: Sequence[Dataset], issue: Issue) -> Future[Prepared | None] | None:
+        """Begin with what of the results does not wait for labels; None when the analyst is closed."""
+        algorithm = self.algorithm()
+        unknown = Findings(algorithm=algorithm, segments=self.package.manifest.segments, regions=())
+        context = self._context(algorithm, issue.input_digest)
+        try:
+            return self._meanwhile.submit(prepare_results, sources, unknown, context, issue.identity)
+        except RuntimeError:
+            return None
 
     def recall(self, copies: Sequence[Dataset], labels: bytes, findings: dict[str, Any]) -> Analysis:
         """The analysis again, out of what was sealed before a crash."""
@@ -197,7 +227,8 @@ class Analyst:
             contours=contours_of(analysis),
             key_image=picture,
         )
-        return encode_results(given, self._context(analysis.findings.algorithm, input_digest), identity)
+        context = self._context(analysis.findings.algorithm, input_digest)
+        return encode_results(given, context, identity, _ready(analysis))
 
     def algorithm(self) -> Algorithm:
         """Which algorithm this is."""
@@ -214,6 +245,7 @@ class Analyst:
 
     def close(self) -> None:
         """Give the engine's memory back."""
+        self._meanwhile.shutdown(cancel_futures=True)
         self._engine.close()
 
     def _volume(self, copies: Sequence[Dataset]) -> tuple[Volume, list[Dataset]]:
@@ -245,6 +277,16 @@ class Analyst:
             software_versions=(__version__,),
             device_uid=mint_uid(self._key, "device"),
         )
+
+
+def _ready(analysis: Analysis) -> Prepared | None:
+    """What was prepared; None where that failed: the plain way then says why, or does without."""
+    if analysis.prepared is None:
+        return None
+    try:
+        return analysis.prepared.result()
+    except StudyError:
+        return None
 
 
 def contours_of(analysis: Analysis) -> tuple[KeyContour, ...]:

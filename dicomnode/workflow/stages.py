@@ -36,7 +36,7 @@ from dicomnode.study import (
     blind_key,
     input_digest,
 )
-from dicomnode.workflow.analysis import Analysis, Analyst, copy_series, picture_of
+from dicomnode.workflow.analysis import Analysis, Analyst, Issue, copy_series, picture_of
 from dicomnode.workflow.ports import Clock, Monotonic
 from dicomnode.workflow.selection import Header, SurveyedSeries, choose, patient_of, relevant, survey
 
@@ -261,7 +261,10 @@ class Stages:
 
     def _infer(self, key: WorkKey, work: WorkRow) -> bool:
         analyst = self._analyst(key)
-        analysis = analyst.analyse(self._copies(key))
+        plan = self._plan(key)
+        identity = SourceIdentity.from_json(json.loads(self._identity(key, plan["series_key"])))
+        issue = Issue(identity=identity, input_digest=plan["digest"])
+        analysis = analyst.analyse(self._copies(key), issue=issue)
         self._put(key, World.PSEUDONYM, self._name(key, "labels"), Purpose.LABELS, analysis.packed_labels())
         findings = json.dumps(analysis.findings.to_json()).encode()
         self._put(key, World.PSEUDONYM, self._name(key, "findings"), Purpose.FINDINGS, findings)

@@ -17,7 +17,6 @@ from dicomnode.deidentification.pseudonyms import Pseudonyms
 from dicomnode.encoded import Limits, read_dataset
 from dicomnode.errors import ModelError, StudyError
 from dicomnode.findings import Findings
-from dicomnode.identity import SourceIdentity
 from dicomnode.inference import standin
 from dicomnode.inference.engine import EngineInfo
 from dicomnode.results import checks
@@ -25,7 +24,16 @@ from dicomnode.results.context import ResultContext
 from dicomnode.results.encode import KeyImage, ResultInput
 from dicomnode.study import ResultRole
 from dicomnode.workflow import analysis as module
-from dicomnode.workflow.analysis import Analysis, Analyst, Copied, contours_of, copy_series, picture_of, unpack_labels
+from dicomnode.workflow.analysis import (
+    Analysis,
+    Analyst,
+    Copied,
+    Issue,
+    contours_of,
+    copy_series,
+    picture_of,
+    unpack_labels,
+)
 from tests.unit.workflow.samples import EXPLICIT, KEY, encoded, tiny_series
 
 ISSUED = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -122,6 +130,28 @@ def test_equal_input_makes_equal_bytes_and_any_other_setting_other_uids(analysis
             assert text.split()[0] != first[role].split()[0]
 
 
+def test_what_is_prepared_while_the_network_runs_ends_in_the_same_bytes(analysis: Analysis, copied: Copied) -> None:
+    issue = Issue(identity=copied.identity, input_digest="d" * 64)
+    prepared = analyst().analyse(deepcopy(copied.datasets)[::-1], issue=issue)
+    assert prepared.prepared is not None
+    assert prepared.prepared.result() is not None
+    assert analysis.prepared is None
+    assert results(prepared, copied) == results(analysis, copied)
+    assert results(prepared, copied, digest="e" * 64) == results(analysis, copied, digest="e" * 64), "left aside"
+
+
+def test_what_could_not_be_prepared_is_made_the_plain_way(
+    analysis: Analysis, copied: Copied, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise StudyError("result-invalid", check="build")
+
+    monkeypatch.setattr(module, "prepare_results", fails)
+    issue = Issue(identity=copied.identity, input_digest="d" * 64)
+    prepared = analyst().analyse(deepcopy(copied.datasets), issue=issue)
+    assert results(prepared, copied) == results(analysis, copied)
+
+
 def test_each_segment_has_its_outline_and_the_picture_its_slices(analysis: Analysis) -> None:
     outlines = contours_of(analysis)
     assert [one.segment for one in outlines] == [1, 2]
@@ -146,13 +176,15 @@ def test_a_closed_engine_fails_with_a_code(copied: Copied) -> None:
     closed.close()
     with pytest.raises(ModelError, match="inference-failed"):
         closed.analyse(deepcopy(copied.datasets))
+    with pytest.raises(ModelError, match="inference-failed"):
+        closed.analyse(deepcopy(copied.datasets), issue=Issue(identity=copied.identity, input_digest="d" * 64))
 
 
 def minted(what: Analysis, copied: Copied, patch: pytest.MonkeyPatch, changed: Analyst, digest: str) -> set[str]:
     """Every kind of UID that results get, without making them."""
     contexts: list[ResultContext] = []
 
-    def remember(given: ResultInput, context: ResultContext, identity: SourceIdentity) -> tuple[()]:
+    def remember(given: ResultInput, context: ResultContext, *_: object) -> tuple[()]:
         contexts.append(context)
         return ()
 

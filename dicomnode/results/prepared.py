@@ -1,0 +1,313 @@
+"""A segmentation made ready while the network runs: the header, and the item of every plane, as bytes with two blanks.
+
+May live here: what is prepared, and its completion once the labels are there, to the very bytes that the plain way
+(`segmentation.build`, `identity.restore`, `encode_dataset`) gives. Nothing is decided here that is not decided there.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from io import BytesIO
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRLittleEndian
+
+from dicomnode.encoded import encode_dataset
+from dicomnode.errors import StudyError
+from dicomnode.findings import Findings
+from dicomnode.identity import SourceIdentity
+from dicomnode.results import segmentation
+from dicomnode.results.context import ResultContext
+from dicomnode.results.identity import restore
+from dicomnode.results.sources import SourceSeries, read_sources
+from dicomnode.study import ResultRole
+
+_SYNTAX: Final = str(ExplicitVRLittleEndian)
+_PER_FRAME: Final = 0x52009230
+_PIXEL_DATA: Final = 0x7FE00010
+#: Elements of an item that the labels decide: Referenced Segment Number, and both Dimension Index Values.
+_NUMBER: Final = struct.pack("<HH2sH", 0x0062, 0x000B, b"US", 2)
+_INDEX: Final = struct.pack("<HH2sH", 0x0020, 0x9157, b"UL", 8)
+_ITEM: Final = struct.Struct("<HHI")
+_SEQUENCE: Final = struct.Struct("<HH2sHI")
+#: Rows and columns of the stand-in label map: enough for every value of a map to have a voxel in one plane.
+_SIDE: Final = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plane:
+    """Item of Per-Frame Functional Groups Sequence for one source plane.
+
+    Attributes
+    ----------
+    item
+        Encoded, without its own tag and length.
+    number_at, index_at
+        Where the two blanks stand.
+    rank
+        Place of the plane in the library's order of frames, from 1.
+    position
+        Image Position (Patient) of the source, mm.
+    """
+
+    item: bytes = field(repr=False)
+    number_at: int
+    index_at: int
+    rank: int
+    position: tuple[float, ...]
+
+    def blank(self, item: bytes) -> bytes:
+        """An item with nothing in the blanks."""
+        blank = bytearray(item)
+        struct.pack_into("<H", blank, self.number_at, 0)
+        struct.pack_into("<II", blank, self.index_at, 0, 0)
+        return bytes(blank)
+
+    def is_item(self, item: bytes) -> bool:
+        """Whether bytes are this item but for the blanks."""
+        return len(item) == len(self.item) and self.blank(item) == self.blank(self.item)
+
+    def filled(self, number: int, rank: int) -> bytes:
+        """The item of a segment's frame, with its own tag and length."""
+        item = bytearray(self.item)
+        struct.pack_into("<H", item, self.number_at, number)
+        struct.pack_into("<II", item, self.index_at, number, rank)
+        return _ITEM.pack(0xFFFE, 0xE000, len(item)) + item
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Prepared:
+    """All of a segmentation but its frames, in the order of the sources that it was prepared from.
+
+    Attributes
+    ----------
+    header
+        In pseudonymous space, with every segment of the model.
+    minted
+        Every UID that was minted for it.
+    """
+
+    series: SourceSeries = field(repr=False)
+    header: Dataset = field(repr=False)
+    planes: tuple[Plane, ...] = field(repr=False)
+    findings: Findings
+    context: ResultContext = field(repr=False)
+    minted: frozenset[str] = field(default=frozenset(), repr=False)
+
+    def fits(self, sources: Sequence[Dataset], findings: Findings, context: ResultContext) -> bool:
+        """Whether it was prepared for exactly these."""
+        return (
+            [str(source.SOPInstanceUID) for source in sources]
+            == [str(header.SOPInstanceUID) for header in self.series.headers]
+            and (findings.algorithm, findings.segments) == (self.findings.algorithm, self.findings.segments)
+            and replace(context, mint=self.context.mint) == self.context
+            and all(context.object_uid(role) == self.context.object_uid(role) for role in ResultRole)
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completed:
+    """A segmentation whose frames are there.
+
+    Attributes
+    ----------
+    pseudonymous
+        Its header, for what refers to it.
+    header
+        The same with the source's identity.
+    encoded
+        The whole object.
+    frames_at, pixels_at
+        Where the first item of its frames, and the first byte of its pixels, stand in `encoded`.
+    values
+        In the label map, by Segment Number from 1.
+    """
+
+    pseudonymous: Dataset = field(repr=False)
+    header: Dataset = field(repr=False)
+    encoded: bytes = field(repr=False)
+    frames_at: int
+    pixels_at: int
+    values: tuple[int, ...]
+
+
+def prepare(
+    sources: Sequence[Dataset], findings: Findings, context: ResultContext, identity: SourceIdentity
+) -> Prepared | None:
+    """Everything that does not depend on the labels.
+
+    Parameters
+    ----------
+    sources
+        Headers of the pseudonymous copies in source order; pixel data is not needed.
+    findings
+        Algorithm and segments of the model; what was found is not looked at.
+
+    Returns
+    -------
+    Prepared or None
+        None where the object's form gives no room for blanks: it is then built the plain way.
+
+    Raises
+    ------
+    StudyError
+        ``geometry-attribute-missing`` as the plain way raises it.
+    """
+    series = read_sources(sources)
+    empty = replace(findings, regions=(), remarks=())
+    header = segmentation.build(_stand_in(len(sources), findings), _small(series), empty, context)
+    header.Rows, header.Columns = series.shape[1:]
+    groups = restore(_only(header, "PerFrameFunctionalGroupsSequence"), identity).PerFrameFunctionalGroupsSequence
+    places = segmentation.planes_of(header, series)
+    del header.PerFrameFunctionalGroupsSequence, header.PixelData
+    found: dict[int, Plane] = {}
+    for (index, _), group in zip(places, groups, strict=True):
+        if index not in found:
+            plane = _plane(encode_dataset(group, _SYNTAX), series.headers[index])
+            if plane is None:
+                return None
+            found[index] = plane
+    if len(found) != len(sources) or max(header.keys()) > _PER_FRAME:
+        return None
+    planes = tuple(found[index] for index in range(len(sources)))
+    return Prepared(series=series, header=header, planes=planes, findings=empty, context=context)
+
+
+def _stand_in(slices: int, findings: Findings) -> NDArray[np.uint8]:
+    """Label map in which every plane has a voxel, and every segment too."""
+    labels = np.zeros((slices, _SIDE * _SIDE), dtype=np.uint8)
+    numbers = [segment.number for segment in findings.segments]
+    for index in range(max(slices, len(numbers))):
+        labels[index % slices, index // slices] = numbers[index % len(numbers)]
+    return labels.reshape(slices, _SIDE, _SIDE)
+
+
+def _small(series: SourceSeries) -> SourceSeries:
+    """The series with small images: the library builds the same object in less memory."""
+    headers = []
+    for header in series.headers:
+        small = _without(header, "Rows", "Columns")
+        small.Rows = small.Columns = _SIDE
+        headers.append(small)
+    return replace(series, headers=tuple(headers))
+
+
+def _only(dataset: Dataset, keyword: str) -> Dataset:
+    """What `restore` needs to give one sequence its identity."""
+    part = Dataset()
+    for kept in ("SOPClassUID", "StudyInstanceUID", keyword):
+        part.add(dataset[kept])
+    return part
+
+
+def _without(dataset: Dataset, *keywords: str) -> Dataset:
+    """A copy that shares all elements but these, which it lacks: setting one there would change the original."""
+    copy = Dataset()
+    for element in dataset:
+        if element.keyword not in keywords:
+            copy.add(element)
+    return copy
+
+
+def _plane(item: bytes, source: Dataset) -> Plane | None:
+    if item.count(_NUMBER) != 1 or item.count(_INDEX) != 1:
+        return None
+    number_at, index_at = item.find(_NUMBER) + len(_NUMBER), item.find(_INDEX) + len(_INDEX)
+    (rank,) = struct.unpack_from("<I", item, index_at + 4)
+    position = tuple(float(value) for value in source.ImagePositionPatient)
+    return Plane(item=item, number_at=number_at, index_at=index_at, rank=rank, position=position)
+
+
+def complete(prepared: Prepared, labels: NDArray[np.uint8], findings: Findings, identity: SourceIdentity) -> Completed:
+    """The segmentation of a label map.
+
+    Raises
+    ------
+    StudyError
+        ``nothing-found``, or ``result-invalid`` if map and sources do not fit.
+    """
+    series = prepared.series
+    if labels.shape != series.shape or labels.dtype != np.uint8:
+        raise StudyError("result-invalid", check="label-map-shape")
+    counts = segmentation.slice_counts(labels)
+    numbers = segmentation.numbers_of(counts, findings.segments)
+    frames = _frames(prepared, counts, numbers)
+    header = _reduced(prepared.header, findings, numbers)
+    header.NumberOfFrames = len(frames)
+    restored = restore(header, identity)
+    items = b"".join(item for _, _, item in frames)
+    size = -(-len(frames) * labels[0].size // 8)
+    size += size % 2
+    stream = BytesIO()
+    stream.write(encode_dataset(restored, _SYNTAX))
+    stream.write(_SEQUENCE.pack(_PER_FRAME >> 16, _PER_FRAME & 0xFFFF, b"SQ", 0, len(items)))
+    frames_at = stream.tell()
+    stream.write(items)
+    stream.write(_SEQUENCE.pack(_PIXEL_DATA >> 16, _PIXEL_DATA & 0xFFFF, b"OB", 0, size))
+    pixels_at = stream.tell()
+    for part in segmentation.packed(labels, [(index, value) for index, value, _ in frames]):
+        stream.write(part.data)
+    return Completed(
+        pseudonymous=header,
+        header=restored,
+        encoded=stream.getvalue(),
+        frames_at=frames_at,
+        pixels_at=pixels_at,
+        values=tuple(sorted(numbers, key=lambda value: numbers[value])),
+    )
+
+
+def parts(completed: Completed) -> tuple[memoryview, memoryview]:
+    """The encoded items of the frames, and the value of Pixel Data."""
+    whole = memoryview(completed.encoded)
+    return whole[completed.frames_at : completed.pixels_at - _SEQUENCE.size], whole[completed.pixels_at :]
+
+
+def excerpt(completed: Completed) -> bytes:
+    """The object with its first frame and hardly a pixel: everything that is not prepared."""
+    (length,) = struct.unpack_from("<I", completed.encoded, completed.frames_at + 4)
+    item = completed.encoded[completed.frames_at : completed.frames_at + _ITEM.size + length]
+    return completed.encoded[: completed.frames_at - _SEQUENCE.size] + _ending(item)
+
+
+def sample(prepared: Prepared, identity: SourceIdentity) -> bytes:
+    """The object with one frame of each plane and hardly a pixel: everything that is prepared."""
+    items = b"".join(plane.filled(1, plane.rank) for plane in prepared.planes)
+    return encode_dataset(restore(prepared.header, identity), _SYNTAX) + _ending(items)
+
+
+def _ending(items: bytes) -> bytes:
+    frames = _SEQUENCE.pack(_PER_FRAME >> 16, _PER_FRAME & 0xFFFF, b"SQ", 0, len(items)) + items
+    return frames + _SEQUENCE.pack(_PIXEL_DATA >> 16, _PIXEL_DATA & 0xFFFF, b"OB", 0, 2) + b"\1\0"
+
+
+def _frames(prepared: Prepared, counts: NDArray[np.int64], numbers: Mapping[int, int]) -> list[tuple[int, int, bytes]]:
+    """Plane, value and item of every frame, in the library's order: by segment, then by the rank of the plane."""
+    used = sorted(np.flatnonzero(counts[:, 1:].any(axis=1)), key=lambda index: prepared.planes[index].rank)
+    ranks = {int(index): rank for rank, index in enumerate(used, start=1)}
+    return [
+        (index, value, prepared.planes[index].filled(number, rank))
+        for value, number in sorted(numbers.items(), key=lambda pair: pair[1])
+        for index, rank in ranks.items()
+        if counts[index, value]
+    ]
+
+
+def _reduced(prepared: Dataset, findings: Findings, numbers: Mapping[int, int]) -> Dataset:
+    """The header with the segments that have a voxel."""
+    header = _without(prepared, "SegmentSequence", "NumberOfFrames", "ContentDescription")
+    described = sorted(segment.number for segment in findings.segments)
+    items = []
+    for value, item in zip(described, prepared.SegmentSequence, strict=True):
+        if value in numbers:
+            kept = _without(item, "SegmentNumber")
+            kept.SegmentNumber = numbers[value]
+            items.append(kept)
+    header.SegmentSequence = items
+    segmentation.describe(header, findings, numbers)
+    return header

@@ -1,0 +1,236 @@
+"""What is prepared while the network runs ends in the very bytes of the plain way, and is proved like it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+
+from dicomnode import coding
+from dicomnode.encoded.quiet import hushed
+from dicomnode.errors import StudyError
+from dicomnode.findings import Findings
+from dicomnode.results import checks_frames, encode, prepared, segmentation
+from dicomnode.results.encode import EncodedResult, ResultInput, encode_results, prepare_results
+from dicomnode.results.prepared import Completed, Prepared
+from tests.unit.results import material
+
+Labels = NDArray[np.uint8]
+
+
+def alone(number: int) -> Labels:
+    labels = material.labels_for()
+    labels[labels != number] = 0
+    return labels
+
+
+def one_plane() -> Labels:
+    labels = material.labels_for()
+    labels[:3] = labels[4:] = 0
+    return labels
+
+
+def with_a_gap() -> Labels:
+    labels = material.labels_for()
+    labels[2] = 0
+    labels[3, :, :24] = 0
+    return labels
+
+
+def both_ways(
+    originals: list[Dataset], labels: Labels, findings: Findings | None = None
+) -> tuple[tuple[EncodedResult, ...], tuple[EncodedResult, ...]]:
+    given = material.input_for(originals, labels, findings=findings or material.findings_for())
+    identity, context = material.identity_of(originals), material.context_for()
+    ready = prepare_results(given.sources, given.findings, context, identity)
+    assert ready is not None
+    return encode_results(given, context, identity, ready), encode_results(given, context, identity)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [material.labels_for(), alone(1), alone(2), one_plane(), with_a_gap()],
+    ids=["all", "one", "two", "plane", "gap"],
+)
+def test_the_bytes_are_those_of_the_plain_way(labels: Labels, monkeypatch: pytest.MonkeyPatch) -> None:
+    completed: list[Completed] = []
+    plain = prepared.complete
+
+    def noted(*given: object) -> Completed:
+        completed.append(plain(*given))  # type: ignore[arg-type]
+        return completed[-1]
+
+    monkeypatch.setattr(prepared, "complete", noted)
+    ours, theirs = both_ways(material.source_series(), labels)
+    assert ours == theirs
+    assert len(completed) == 1, "it was not made the plain way twice"
+
+
+@pytest.mark.parametrize("size", [(7, 5), (3, 3), (16, 24)])
+def test_frames_that_end_within_a_byte(size: tuple[int, int]) -> None:
+    rows, columns = size
+    labels = np.zeros((6, rows, columns), np.uint8)
+    labels[1:5, 1:, :2] = 1
+    labels[2:4, :, 2:] = 2
+    ours, theirs = both_ways(material.source_series(rows=rows, columns=columns), labels)
+    assert ours == theirs
+
+
+def test_an_oblique_series() -> None:
+    orientation = (0.96, 0.28, 0.0, -0.168, 0.576, -0.8)
+    ours, theirs = both_ways(material.source_series(orientation=orientation), material.labels_for())
+    assert ours == theirs
+
+
+def test_more_segments_than_planes_and_codes_that_only_absent_ones_have() -> None:
+    base = material.findings_for()
+    others = [
+        dataclasses.replace(
+            base.segments[0],
+            number=number,
+            label=f"Größe {number}",
+            type=coding.private("ODD", "Something odd"),
+            laterality=None,
+        )
+        for number in range(3, 40)
+    ]
+    findings = dataclasses.replace(base, segments=(*base.segments, *others))
+    ours, theirs = both_ways(material.source_series(), material.labels_for(), findings)
+    assert ours == theirs
+    assert b"99DICOMNODE" not in ours[0].encoded
+    labels = material.labels_for()
+    labels[2, 0, :3] = 20
+    contour = dataclasses.replace(material.box_contour(labels, 1), segment=20)
+    given = material.input_for(material.source_series(), labels, findings=findings)
+    given = dataclasses.replace(given, contours=(*given.contours, contour))
+    identity = material.identity_of(material.source_series())
+    ready = prepare_results(given.sources, findings, material.context_for(), identity)
+    ours = encode_results(given, material.context_for(), identity, ready)
+    assert ours == encode_results(given, material.context_for(), identity)
+    assert b"99DICOMNODE" in ours[0].encoded
+
+
+def given_and_ready(**changes: object) -> tuple[ResultInput, Prepared]:
+    originals = material.source_series()
+    given = material.input_for(originals, **changes)  # type: ignore[arg-type]
+    ready = prepare_results(given.sources, given.findings, material.context_for(), material.identity_of(originals))
+    assert ready is not None
+    return given, ready
+
+
+def test_what_was_prepared_for_others_is_left_aside() -> None:
+    given, ready = given_and_ready()
+    identity, context = material.identity_of(material.source_series()), material.context_for()
+    assert ready.fits(given.sources, given.findings, context)
+    assert not ready.fits(given.sources[1:], given.findings, context)
+    assert not ready.fits(given.sources, dataclasses.replace(given.findings, segments=()), context)
+    later = dataclasses.replace(context, station_name="OTHER")
+    assert not ready.fits(given.sources, given.findings, later)
+    other = dataclasses.replace(context, mint=lambda role, *parts: context.mint(role, *parts, "other"))
+    assert not ready.fits(given.sources, given.findings, other)
+
+    assert encode_results(given, later, identity, ready) == encode_results(given, later, identity)
+
+
+def test_an_item_without_room_for_blanks_is_not_prepared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prepared, "_NUMBER", b"nowhere")
+    given, identity = material.input_for(), material.identity_of(material.source_series())
+    assert prepare_results(given.sources, given.findings, material.context_for(), identity) is None
+
+
+def test_nothing_found_and_a_wrong_map_are_told_alike() -> None:
+    given, ready = given_and_ready()
+    identity, context = material.identity_of(material.source_series()), material.context_for()
+    for labels, reason in ((np.zeros_like(given.labels), "nothing-found"), (given.labels[1:], "result-invalid")):
+        wrong = dataclasses.replace(given, labels=labels)
+        for way in (ready, None):
+            with pytest.raises(StudyError) as caught:
+                encode_results(wrong, context, identity, way)
+            assert caught.value.code == reason
+
+
+def completed_of(labels: Labels) -> tuple[Completed, Prepared]:
+    given, ready = given_and_ready()
+    with hushed():
+        made = prepared.complete(ready, labels, given.findings, material.identity_of(material.source_series()))
+    return made, ready
+
+
+def flip_a_pixel(made: Completed) -> bytes:
+    data = bytearray(made.encoded)
+    data[made.pixels_at + 100] ^= 1
+    return bytes(data)
+
+
+def pad_with_ones(made: Completed) -> bytes:
+    return made.encoded + b"\1\0"
+
+
+def rename_a_segment(made: Completed) -> bytes:
+    at = made.encoded.index(checks_frames._NUMBER, made.frames_at) + len(checks_frames._NUMBER)
+    return made.encoded[:at] + b"\2" + made.encoded[at + 1 :]
+
+
+def refer_to_another_image(made: Completed) -> bytes:
+    at = made.encoded.index(b"1.2.826.0.1.3680043.8.498.1.", made.frames_at)
+    return made.encoded[: at + 28] + b"9" + made.encoded[at + 29 :]
+
+
+def lose_the_position(made: Completed) -> bytes:
+    at = made.encoded.index(checks_frames._POSITION, made.frames_at)
+    return made.encoded[:at] + b"\0\0\0\0" + made.encoded[at + 4 :]
+
+
+def move_a_frame(made: Completed) -> bytes:
+    at = made.encoded.index(checks_frames._POSITION, made.frames_at) + 8
+    return made.encoded[:at] + b"9" + made.encoded[at + 1 :]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "check"),
+    [
+        (flip_a_pixel, "mask"),
+        (pad_with_ones, "length"),
+        (rename_a_segment, "mask"),
+        (refer_to_another_image, "item"),
+        (lose_the_position, "item"),
+        (move_a_frame, "position"),
+    ],
+)
+def test_spoiled_bytes_are_not_sent(spoil: Callable[[Completed], bytes], check: str) -> None:
+    made, ready = completed_of(material.labels_for())
+    values = dict(enumerate(made.values, start=1))
+    checks_frames.prove_frames(*prepared.parts(made), material.labels_for(), values, ready.planes)
+    spoiled = dataclasses.replace(made, encoded=spoil(made))
+    with pytest.raises(StudyError) as caught:
+        checks_frames.prove_frames(*prepared.parts(spoiled), material.labels_for(), values, ready.planes)
+    assert (caught.value.code, caught.value.facts["check"]) == ("result-geometry-differs", check)
+
+
+def test_a_frame_that_is_missing_or_empty_is_seen() -> None:
+    labels = material.labels_for()
+    made, ready = completed_of(labels)
+    values = dict(enumerate(made.values, start=1))
+    more = labels.copy()
+    more[0, 0, 0] = 1
+    for wrong, check in ((more, "frames"),):
+        with pytest.raises(StudyError) as caught:
+            checks_frames.prove_frames(*prepared.parts(made), wrong, values, ready.planes)
+        assert caught.value.facts["check"] == check
+    empty = dataclasses.replace(made, encoded=made.encoded[: made.pixels_at] + bytes(len(made.encoded)))
+    with pytest.raises(StudyError) as caught:
+        checks_frames.prove_frames(*prepared.parts(empty), labels, values, ready.planes)
+    assert caught.value.facts["check"] == "empty-frame"
+
+
+def test_the_encoder_proves_what_it_completes(monkeypatch: pytest.MonkeyPatch) -> None:
+    given, ready = given_and_ready()
+    plain = segmentation.packed
+    monkeypatch.setattr(segmentation, "packed", lambda labels, planes: plain(labels[::-1], planes))
+    with pytest.raises(StudyError) as caught:
+        encode.encode_results(given, material.context_for(), material.identity_of(material.source_series()), ready)
+    assert caught.value.code == "result-geometry-differs"
