@@ -80,6 +80,7 @@ _STOP: Final = frozenset(
         "female",
     ]
 )
+_PARTS: Final = re.compile(r"[\W_]+")
 _SHORT_NAME: Final = 3
 _LONG_NAME: Final = 5
 _LONG_CODE: Final = 8
@@ -126,6 +127,11 @@ class Identifiers:
         if any(date in folded for date in self.dates):
             return True
         return any(self._names(word) for word in split_words(text) if not is_technical(word))
+
+    def names_in(self, text: str) -> bool:
+        """Whether one of the words of a text is a name, or the whole an identifier."""
+        folded = text.casefold().strip()
+        return folded in self.codes or any(word in self.names for word in _PARTS.split(folded))
 
     def _names(self, word: str) -> bool:
         if word in self.names:

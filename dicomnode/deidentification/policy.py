@@ -81,6 +81,8 @@ class Policy:
         Whether objects flagged with Recognizable Visual Features (0028,0302) stay in the house.
     site
         The site's own rules: keyword → action; they go before the tables, never before the leak check.
+    words
+        Casefolded words of makers that the site knows besides ours.
 
     Raises
     ------
@@ -94,6 +96,7 @@ class Policy:
     highest_age: int | None = None
     withhold_recognizable: bool = False
     site: Mapping[str, SiteAction] = field(default_factory=dict)
+    words: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         if {Option.FULL_DATES, Option.MODIFIED_DATES} <= self.options:
