@@ -47,6 +47,33 @@ _TABLE: Final = {
 _NEWER: Final = frozenset({"66.7", "66.8"})
 
 
+#: Modality (0008,0060) of projections and photographs, where markers and labels are burned in without a flag.
+PROJECTIONS: Final = frozenset(
+    [
+        "CR",
+        "DX",
+        "MG",
+        "RF",
+        "XA",
+        "IO",
+        "PX",
+        "NM",
+        "OT",
+        "RG",
+        "DG",
+        "OP",
+        "OPT",
+        "XC",
+        "ES",
+        "GM",
+        "DF",
+        "RTIMAGE",
+        "BMD",
+        "TG",
+    ]
+)
+
+
 @cache
 def kind_of(sop_class_uid: str) -> Kind:
     """Kind of an object; a SOP Class that PS3.6 does not register as storage is not supported."""
