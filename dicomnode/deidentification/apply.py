@@ -23,7 +23,7 @@ from dicomnode.deidentification.kinds import Kind, kind_of
 from dicomnode.deidentification.leakcheck import Leak, Source, leaks_of
 from dicomnode.deidentification.minimal import minimal
 from dicomnode.deidentification.nesting import CHARACTER_SET, own_encodings
-from dicomnode.deidentification.policy import OnLeak, Policy
+from dicomnode.deidentification.policy import OnLeak, Option, Policy
 from dicomnode.deidentification.pseudonyms import Pseudonyms, Subject
 from dicomnode.deidentification.reader import Reader
 from dicomnode.deidentification.rules import Rules
@@ -124,7 +124,7 @@ class Deidentifier:
             raise StudyError("withheld-pixels", because="face")
         plan = pixels.plan(dataset, sop_class, self._looking)
         rules = self._rules_of(sop_class)
-        identifiers = collect(dataset, rules.kept)
+        identifiers = collect(dataset, rules.kept, dates=Option.FULL_DATES not in self._policy.options)
         subject = self._subject(dataset)
         treater = Treater(self._policy, self._pseudonyms, subject, identifiers)
         walked = walk(dataset, rules, treater)
