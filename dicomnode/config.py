@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydicom.datadict import dictionary_VR, tag_for_keyword
 
 from dicomnode.bounds import (
     DAY,
@@ -183,6 +184,58 @@ class DeliverySection(_Section):
         return self
 
 
+_NEEDED = frozenset(
+    {"SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "PatientName", "PatientID", "Modality"}
+)
+OptionName = Literal[
+    "retain-safe-private", "retain-uids", "retain-device-identity", "retain-institution-identity",
+    "retain-patient-characteristics", "retain-full-dates", "retain-modified-dates", "clean-descriptors",
+    "clean-structured-content", "clean-graphics",
+]  # fmt: skip
+
+
+class PolicySection(_Section):
+    """How a site changes one policy of de-identification."""
+
+    options: tuple[OptionName, ...] | None = Field(
+        None, description="options of PS3.15 E.3 that apply, in place of the policy's own"
+    )
+    keep: tuple[str, ...] = Field((), description="keywords of attributes that stay, but for the source's identifiers")
+    clean: tuple[str, ...] = Field((), description="keywords of attributes of which only technical words stay")
+    empty: tuple[str, ...] = Field((), description="keywords of attributes that are emptied")
+    remove: tuple[str, ...] = Field((), description="keywords of attributes that are removed")
+    faces: Literal["pass", "flag", "withhold"] | None = Field(
+        None,
+        description="heads in CT, MR and PET: pass, flagged in (0028,0302), or withheld; default: the policy's own",
+    )
+
+    @model_validator(mode="after")
+    def _rules_are_sound(self) -> Self:
+        faults = [*_faults_of_rules(self)]
+        if self.options is not None and {"retain-full-dates", "retain-modified-dates"} <= set(self.options):
+            faults.append("dates are retained full or modified, not both")
+        if faults:
+            raise ValueError("; ".join(faults))
+        return self
+
+
+def _faults_of_rules(section: PolicySection) -> Iterator[str]:
+    """What is wrong with a site's rules for attributes."""
+    seen: dict[str, str] = {}
+    for action in ("keep", "clean", "empty", "remove"):
+        for keyword in getattr(section, action):
+            tag = tag_for_keyword(keyword)
+            if tag is None:
+                yield f"{action}: {keyword} is no keyword of an attribute"
+            elif keyword in seen:
+                yield f"{keyword} stands in {seen[keyword]} and in {action}"
+            elif action in ("keep", "clean") and (keyword == "PatientID" or dictionary_VR(tag) in ("PN", "UI")):
+                yield f"{action}: {keyword} names a person or an object and is always replaced"
+            elif action in ("empty", "remove") and keyword in _NEEDED:
+                yield f"{action}: without {keyword} there is no object"
+            seen.setdefault(keyword, action)
+
+
 class DeidentificationSection(_Section):
     """De-identification (PS3.15 Annex E)."""
 
@@ -191,6 +244,14 @@ class DeidentificationSection(_Section):
     )
     default_issuer: LongString = Field("", description="issuer of patient ids that come without one")
     maximum_date_shift_days: int = Field(3650, ge=1, le=36500, description="dates move back by 1 to this many days")
+    known_words: tuple[str, ...] = Field((), description="names of models, coils and sequences that may stay in texts")
+    text_in_pixels: Literal["blank", "withhold"] = Field(
+        "blank", description="what is done where text is read in pixels; unread it is always withheld"
+    )
+    ai: PolicySection = Field(
+        PolicySection(), description="changes to what the network sees, by options and by keywords of attributes"
+    )
+    export: PolicySection = Field(PolicySection(), description="the same for what leaves the house")
 
 
 class ResultsSection(_Section):

@@ -158,7 +158,7 @@ def infer(
 @app.command()
 def deidentify(
     source: Annotated[Path, typer.Argument(help="folder (or file) with DICOM objects")],
-    output: Annotated[Path, typer.Argument(help="folder for the de-identified objects")],
+    output: Annotated[Path | None, typer.Argument(help="folder for the de-identified objects")] = None,
     *,
     policy: Annotated[
         Policies, typer.Option(help="ai: what the network sees; export: what may leave the house")
@@ -166,13 +166,22 @@ def deidentify(
     map_file: Annotated[
         Path | None, typer.Option("--map", help="write JSON: relative source path → relative output path")
     ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="write nothing; print for one file which rule decides each attribute")
+    ] = False,
     config_file: ConfigOption = None,
     state: StateOption = None,
 ) -> None:
     """De-identify a folder of DICOM; what cannot be proved clean is withheld, with its reason in _withheld.json."""
+    from dicomnode.cli import offline
     from dicomnode.cli.offline import deidentify_folder
 
     tree = read_config(config_file, state)
+    if explain:
+        offline.explain(tree, source, policy=policy.value, console=_out)
+        return
+    if output is None:
+        raise typer.BadParameter("name a folder for the de-identified objects, or ask for --explain")
     deidentify_folder(tree, source, output, policy=policy.value, map_file=map_file, console=_out)
 
 

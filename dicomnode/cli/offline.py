@@ -15,7 +15,7 @@ from rich.progress import Progress, TaskID
 
 from dicomnode.config import Config
 from dicomnode.errors import REASONS, ConfigError, NodeError, StudyError
-from dicomnode.service.offline import Files, Outcome, Workbench, deidentify_file
+from dicomnode.service.offline import Files, Outcome, Workbench, deidentify_file, explain_file
 
 _RESERVED = ("_withheld.json", "_outcome.json")
 
@@ -118,6 +118,29 @@ def deidentify_folder(
     for code, count in Counter(withheld.values()).items():
         reason = REASONS[code]
         console.print(f"[yellow]{count} withheld[/] {code}: {reason.text}; {reason.advice}", soft_wrap=True)
+
+
+def explain(tree: Config, source: Path, *, policy: str, console: Console) -> None:
+    """Print, attribute by attribute, which rule decided and what came of it; no values.
+
+    Raises
+    ------
+    NodeError
+        When the file cannot be read or would be withheld for another reason than its pixels.
+    """
+    if not source.is_file():
+        raise ConfigError("source-not-found")
+    lines, withheld = explain_file(tree, os.environ, policy, source)
+    width = max(len(line.where) for line in lines)
+    for line in lines:
+        console.print(
+            escape(f"{line.where:{width}}  {line.outcome:8} {line.treatment:10} {line.keyword}: {line.decided}"),
+            soft_wrap=True,
+        )
+    counts = Counter(line.outcome for line in lines)
+    console.print(", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items())), soft_wrap=True)
+    if withheld is not None:
+        console.print(f"[yellow]withheld[/] {withheld}: {REASONS[withheld].text}", soft_wrap=True)
 
 
 def find_files(source: Path) -> list[Path]:

@@ -34,7 +34,9 @@ def _lines(section: type[BaseModel]) -> list[str]:
     lines = []
     for name, field in section.model_fields.items():
         lines.append(f"# {field.description}\n")
-        if name == "tls":
+        if isinstance(field.default, BaseModel):
+            lines.append(f"#{name} = {_table(field.default)}\n")
+        elif name == "tls":
             lines.append(f"#{name} = {_tls()}\n")
         elif field.is_required() or field.default is None:
             lines.append(f"#{name} = {_example(name)}\n")
@@ -52,6 +54,12 @@ def _destinations() -> str:
 def _tls() -> str:
     pairs = ", ".join(f"{name} = {_example(name)}" for name in Tls.model_fields)
     return "{" + pairs + "}"
+
+
+def _table(section: BaseModel) -> str:
+    """A section within a section, on one line; what has no default is left out."""
+    pairs = ((name, getattr(section, name)) for name in type(section).model_fields)
+    return "{" + ", ".join(f"{name} = {_value(value)}" for name, value in pairs if value is not None) + "}"
 
 
 def _example(name: str) -> str:

@@ -16,13 +16,16 @@ from pydicom.uid import UID
 
 from dicomnode.coding import CodedConcept, dcm
 from dicomnode.deidentification import pixels
+from dicomnode.deidentification.frames import EXPLICIT_LITTLE, DecodingLimits
+from dicomnode.deidentification.heads import shows_a_head
 from dicomnode.deidentification.identifiers import Identifiers, collect
 from dicomnode.deidentification.kinds import Kind, kind_of
 from dicomnode.deidentification.leakcheck import Leak, Source, leaks_of
 from dicomnode.deidentification.minimal import minimal
 from dicomnode.deidentification.nesting import CHARACTER_SET, own_encodings
-from dicomnode.deidentification.policy import OnLeak, Policy
+from dicomnode.deidentification.policy import OnLeak, Option, Policy
 from dicomnode.deidentification.pseudonyms import Pseudonyms, Subject
+from dicomnode.deidentification.reader import Reader
 from dicomnode.deidentification.rules import Rules
 from dicomnode.deidentification.treat import Treater
 from dicomnode.deidentification.values import ASCII, STRING_VRS, texts
@@ -30,6 +33,7 @@ from dicomnode.deidentification.walk import Walked, walk
 from dicomnode.encoded.quiet import hushed
 from dicomnode.errors import NodeError, StudyError
 
+IMPLICIT_LITTLE: Final = "1.2.840.10008.1.2"
 _CLEAN_PIXEL_DATA: Final = dcm("113101", "Clean Pixel Data Option")
 _CLASSES_REMEMBERED: Final = 64
 _SOP_CLASS: Final = 0x00080016
@@ -65,10 +69,28 @@ class Deidentifier:
     ----------
     policy, pseudonyms
         What is done, and by which key names and dates are replaced.
+    reader
+        Reads text in pixels; without one, pixels that may show text are withheld.
+    decoding
+        What decoding the frames of one object may take.
     """
 
-    def __init__(self, policy: Policy, pseudonyms: Pseudonyms) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        pseudonyms: Pseudonyms,
+        *,
+        reader: Reader | None = None,
+        decoding: DecodingLimits | None = None,
+    ) -> None:
         self._policy = policy
+        self._looking = pixels.Looking(
+            reader=reader,
+            blanks_text=policy.blank_text,
+            every_image=policy.look_at_every_image,
+            recognizable=not policy.withhold_recognizable,
+            decoding=decoding or DecodingLimits(),
+        )
         self._pseudonyms = pseudonyms
         self._rules: OrderedDict[str, Rules] = OrderedDict()
 
@@ -98,14 +120,17 @@ class Deidentifier:
         if not (sop_class and _first(dataset, _SOP_INSTANCE, "UI")):
             raise StudyError("object-without-uids")
         _refuse(kind_of(sop_class))
-        plan = pixels.plan(dataset, sop_class, recognizable=not self._policy.withhold_recognizable)
+        if self._policy.withhold_faces and shows_a_head(dataset):
+            raise StudyError("withheld-pixels", because="face")
+        plan = pixels.plan(dataset, sop_class, self._looking)
         rules = self._rules_of(sop_class)
-        identifiers = collect(dataset, rules.kept)
+        identifiers = collect(dataset, rules.kept, dates=Option.FULL_DATES not in self._policy.options)
         subject = self._subject(dataset)
         treater = Treater(self._policy, self._pseudonyms, subject, identifiers)
         walked = walk(dataset, rules, treater)
-        pixels.carry_out(plan, dataset, walked.dataset)
-        self._finish(dataset, walked.dataset, plan)
+        seeds = identifiers.names | identifiers.codes | identifiers.dates
+        anew = pixels.carry_out(plan, dataset, walked.dataset, seeds, self._looking)
+        self._finish(dataset, walked.dataset, plan, anew=anew)
         return self._checked(dataset, walked, identifiers)
 
     def _checked(self, source: Dataset, walked: Walked, identifiers: Identifiers) -> Deidentified:
@@ -138,7 +163,7 @@ class Deidentifier:
                 self._rules.popitem(last=False)
         return rules
 
-    def _finish(self, source: Dataset, target: Dataset, plan: pixels.Plan) -> None:
+    def _finish(self, source: Dataset, target: Dataset, plan: pixels.Plan, *, anew: bool) -> None:
         concepts = list(self._policy.concepts)
         if plan.blanks:
             concepts.insert(1, _CLEAN_PIXEL_DATA)
@@ -146,12 +171,14 @@ class Deidentifier:
         target.DeidentificationMethod = f"dicomnode {self._policy.name}"
         target.DeidentificationMethodCodeSequence = Sequence([_code_item(concept) for concept in concepts])
         target.LongitudinalTemporalInformationModified = self._policy.temporal_information
+        _declare_pixels(target, plan, flag_face=self._policy.flag_faces and shows_a_head(source))
         _declare_character_set(source, target)
         meta = FileMetaDataset()
         meta.MediaStorageSOPClassUID = target.SOPClassUID
         meta.MediaStorageSOPInstanceUID = target.SOPInstanceUID
-        if (syntax := getattr(getattr(source, "file_meta", None), "TransferSyntaxUID", None)) is not None:
-            meta.TransferSyntaxUID = UID(syntax)
+        syntax = getattr(getattr(source, "file_meta", None), "TransferSyntaxUID", None)
+        if anew or syntax is not None:
+            meta.TransferSyntaxUID = UID(EXPLICIT_LITTLE if anew and syntax != IMPLICIT_LITTLE else str(syntax))
         target.file_meta = meta
 
 
@@ -173,6 +200,16 @@ def _code_item(concept: CodedConcept) -> Dataset:
     item = Dataset()
     item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = concept.value, concept.scheme, concept.meaning
     return item
+
+
+def _declare_pixels(target: Dataset, plan: pixels.Plan, *, flag_face: bool) -> None:
+    """Burned In Annotation NO where text was looked for and blanked; a face is told of; nothing that is not known."""
+    if plan.read:
+        target.BurnedInAnnotation = "NO"
+    elif plan.blanks and "BurnedInAnnotation" in target:
+        del target.BurnedInAnnotation
+    if flag_face and "PixelData" in target:
+        target.RecognizableVisualFeatures = "YES"
 
 
 def _declare_character_set(source: Dataset, target: Dataset) -> None:

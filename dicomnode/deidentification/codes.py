@@ -29,6 +29,9 @@ CONTEXT_IDENTIFIER: Final = 0x0008010F
 LONG_CODE_VALUE: Final = 0x00080119
 URN_CODE_VALUE: Final = 0x00080120
 _VALUES: Final = (CODE_VALUE, LONG_CODE_VALUE, URN_CODE_VALUE)
+PARTS: Final = frozenset(
+    {*_VALUES, SCHEME, SCHEME_VERSION, MEANING, MAPPING_RESOURCE, GROUP_VERSION, CONTEXT_IDENTIFIER}
+)
 UNKNOWN_SCHEME: Final = "99UNKNOWN"
 WITHHELD_MEANING: Final = "Withheld"
 
@@ -98,6 +101,12 @@ def _meanings() -> MappingProxyType[tuple[str, str], tuple[str, ...]]:
     return MappingProxyType({key: tuple(sorted(meanings, key=len)) for key, meanings in found.items()})
 
 
+@cache
+def _standard_meanings() -> frozenset[str]:
+    """Meanings that the standard gives to any code, casefolded: none of them names a person."""
+    return frozenset(meaning.casefold() for meanings in _meanings().values() for meaning in meanings)
+
+
 def is_code(item: Dataset) -> bool:
     """Whether an item is a coded concept."""
     return any(tag in item for tag in (*_VALUES, MEANING))
@@ -127,7 +136,7 @@ def canonical(code: Code, token: Callable[[str, str], str]) -> Code:
     """
     known = _meanings().get((code.scheme, code.value))
     if known is not None:
-        return code if code.meaning in known else code._replace(meaning=known[0][:64])
+        return code if code.meaning.casefold() in _standard_meanings() else code._replace(meaning=known[0][:64])
     form = _FORMS.get(code.scheme)
     if form is not None and re.fullmatch(form, code.value) and (code.scheme != "UCUM" or _is_unit(code.value)):
         meaning = code.value if code.scheme == "UCUM" else f"{code.scheme} {code.value}"

@@ -80,6 +80,7 @@ _STOP: Final = frozenset(
         "female",
     ]
 )
+_PARTS: Final = re.compile(r"[\W_]+")
 _SHORT_NAME: Final = 3
 _LONG_NAME: Final = 5
 _LONG_CODE: Final = 8
@@ -105,7 +106,7 @@ class Identifiers:
     short
         Names and identifiers too short to be searched: compared with whole values.
     dates
-        Dates of birth, in DICOM's form.
+        Dates, in DICOM's form: of birth, and all others that the policy does not keep.
     """
 
     names: frozenset[str] = field(repr=False)
@@ -126,6 +127,11 @@ class Identifiers:
         if any(date in folded for date in self.dates):
             return True
         return any(self._names(word) for word in split_words(text) if not is_technical(word))
+
+    def names_in(self, text: str) -> bool:
+        """Whether one of the words of a text is a name, or the whole an identifier."""
+        folded = text.casefold().strip()
+        return folded in self.codes or any(word in self.names for word in _PARTS.split(folded))
 
     def _names(self, word: str) -> bool:
         if word in self.names:
@@ -154,7 +160,7 @@ def _is_identifying(tag: int) -> bool:
     return dictionary_VR(tag) in {"LO", "SH", "ST", "LT", "UT", "UC", "PN", "AE"} and row.action != "U"
 
 
-def collect(source: Dataset, kept: frozenset[int] = frozenset()) -> Identifiers:
+def collect(source: Dataset, kept: frozenset[int] = frozenset(), *, dates: bool = True) -> Identifiers:
     """Identifiers of a source.
 
     Parameters
@@ -163,33 +169,39 @@ def collect(source: Dataset, kept: frozenset[int] = frozenset()) -> Identifiers:
         The Data Set as received.
     kept
         Tags whose values the policy keeps: no identifiers then.
+    dates
+        Whether dates other than that of birth identify: not where the policy keeps them.
     """
     found = _Found()
     for node in datasets(source):
         for tag in node.dataset.keys():  # noqa: SIM118 - a Data Set iterates over parsed elements
             if not tag.is_private and tag not in kept:
-                _gather(node, int(tag), found)
+                _gather(node, int(tag), found, dates=dates)
     return found.frozen()
 
 
-def _gather(node: Node, tag: int, found: _Found) -> None:
+def _gather(node: Node, tag: int, found: _Found, *, dates: bool) -> None:
     try:
         vr = dictionary_VR(tag)
     except KeyError:
         return
-    if vr != "PN" and not (tag in _DATES_OF_BIRTH or _is_identifying(tag)):
+    dated = tag in _DATES_OF_BIRTH or (dates and vr in ("DA", "DT") and tag not in _VERSIONS)
+    if vr != "PN" and not (dated or _is_identifying(tag)):
         return
     element: Element = node.dataset.get_item(tag)
     values = texts(element, vr, node.encodings)
     if vr == "PN":
         found.add_names(values)
-    elif tag in _DATES_OF_BIRTH:
-        found.dates.update(value for value in values if len(value) == 8)
+    elif dated:
+        found.dates.update(value[:8] for value in values if _DAY.match(value))
     else:
         found.add_codes(values)
 
 
 _DATES_OF_BIRTH: Final = frozenset({0x00100030})
+#: Versions of context groups are dates of the standard's own.
+_VERSIONS: Final = frozenset({0x00080106, 0x00080107})
+_DAY: Final = re.compile(r"(?:18|19|20)\d{6}")
 
 
 class _Found:

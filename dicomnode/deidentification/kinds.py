@@ -43,6 +43,36 @@ _TABLE: Final = {
     "200.2": Kind.UNSUPPORTED,
 }
 
+#: Storage of editions after the dictionary's: Label Map and Height Map Segmentation.
+_NEWER: Final = frozenset({"66.7", "66.8"})
+
+
+#: Modality (0008,0060) of projections and photographs, where markers and labels are burned in without a flag.
+PROJECTIONS: Final = frozenset(
+    [
+        "CR",
+        "DX",
+        "MG",
+        "RF",
+        "XA",
+        "IO",
+        "PX",
+        "NM",
+        "OT",
+        "RG",
+        "DG",
+        "OP",
+        "OPT",
+        "XC",
+        "ES",
+        "GM",
+        "DF",
+        "RTIMAGE",
+        "BMD",
+        "TG",
+    ]
+)
+
 
 @cache
 def kind_of(sop_class_uid: str) -> Kind:
@@ -50,6 +80,8 @@ def kind_of(sop_class_uid: str) -> Kind:
     short = sop_class_uid.removeprefix(_STORAGE)
     if short in _TABLE and short != sop_class_uid:
         return _TABLE[short]
+    if short in _NEWER:
+        return Kind.ORDINARY
     entry = UID_dictionary.get(sop_class_uid)
     if entry is None or entry[1] != "SOP Class" or "Storage" not in entry[0] or "Commitment" in entry[0]:
         return Kind.UNSUPPORTED

@@ -109,7 +109,7 @@ def _kind(source: Source, value: str, vr: str) -> str:
         return "uid" if value in source.uids else ""
     folded = value.casefold()
     known = source.identifiers
-    if any(date in folded and date not in source.produced for date in known.dates):
+    if any(form in folded for date in known.dates - source.produced for form in forms_of(date)):
         return "date"
     if vr not in _FREE:
         return ""
@@ -124,12 +124,24 @@ def _kind(source: Source, value: str, vr: str) -> str:
     return ""
 
 
+def forms_of(date: str) -> tuple[str, ...]:
+    """A date as DICOM and as people write it, with four digits for the year."""
+    year, month, day = date[:4], date[4:6], date[6:]
+    written = {
+        f"{a}{mark}{b}{mark}{c}"
+        for mark in "-/."
+        for a, b, c in ((year, month, day), (day, month, year), (month, day, year))
+    }
+    return date, *sorted(written)
+
+
 def _in_bytes(source: Source, data: bytes, ours: set[str]) -> Iterator[Leak]:
     known = source.identifiers
     lower = data.lower()
     if any(match.decode() in source.uids for match in _UIDS.findall(data)):
         yield Leak(kind="uid", tag=0)
-    if any(_stands(lower, date.encode()) for date in known.dates - source.produced):
+    dates = known.dates - source.produced
+    if any(_stands(lower, form.encode()) for date in dates for form in forms_of(date)):
         yield Leak(kind="date", tag=0)
     for kind, words in (("name", known.names), ("code", known.codes)):
         if any(_any_alphabet(data, lower, word) for word in words - ours if not is_common(word)):

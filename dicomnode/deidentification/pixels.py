@@ -1,13 +1,14 @@
 """Pixels: which may show text, what of ultrasound is blanked, and what hides beside the picture.
 
-`plan` decides, `carry_out` acts. What nothing proves clean is withheld; no text is read here.
+`plan` decides, `carry_out` acts. What nothing proves clean is withheld: without a reader (extra `ocr`), all that may
+show text.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
 import numpy as np
@@ -15,9 +16,13 @@ from numpy.typing import NDArray
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
+from dicomnode.deidentification import burned
 from dicomnode.deidentification.compressed import scrub
-from dicomnode.deidentification.kinds import Kind, kind_of
+from dicomnode.deidentification.frames import DecodingLimits, Frames, frames_of
+from dicomnode.deidentification.kinds import PROJECTIONS, Kind, kind_of
 from dicomnode.deidentification.nesting import items_of
+from dicomnode.deidentification.reader import Reader
+from dicomnode.deidentification.strokes import has_strokes
 from dicomnode.deidentification.values import ASCII, Element, texts
 from dicomnode.errors import StudyError
 
@@ -42,9 +47,34 @@ _DESCRIBED: Final = re.compile(
 _SLIDE_PARTS: Final = frozenset({"LABEL", "OVERVIEW"})
 #: Conversion Type (0008,0064) of screens, video and paper (PS3.3 C.8.6.1).
 _CONVERTED: Final = frozenset({"DV", "DF", "WSD", "SD", "SI", "DRW", "DI"})
+#: Those of paper: handwriting and barcodes are no text that is read for certain.
+_PAPER: Final = frozenset({"SD", "DRW"})
 #: Classes whose pixels are measurements; colour in them is a rendering, with its legend.
 _MEASURED: Final = frozenset(f"1.2.840.10008.5.1.4.1.1.{last}" for last in ("2", "4", "128", "20"))
 _WHOLE_FRAME: Final = 0.95
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Looking:
+    """How pixels are looked at.
+
+    Attributes
+    ----------
+    reader
+        Reads text; None: what may show text is withheld.
+    blanks_text
+        Whether text that is found is blanked; else the object is withheld.
+    every_image
+        Whether images without any flag are looked at too.
+    recognizable
+        Whether an object that is flagged with recognizable visual features may pass.
+    """
+
+    reader: Reader | None = None
+    blanks_text: bool = True
+    every_image: bool = False
+    recognizable: bool = True
+    decoding: DecodingLimits = field(default_factory=DecodingLimits)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,53 +85,71 @@ class Plan:
     ----------
     regions
         Rectangles (x0, y0, x1, y1), inclusive, that stay; all else is blanked. None: all stays.
+    read
+        Why text is looked for; empty: it is not.
     """
 
     regions: tuple[tuple[int, int, int, int], ...] | None = None
+    read: str = ""
 
     @property
     def blanks(self) -> bool:
         """Whether something is blanked."""
-        return self.regions is not None
+        return self.regions is not None or bool(self.read)
 
 
-def plan(dataset: Dataset, sop_class_uid: str, *, recognizable: bool = True) -> Plan:
+def plan(dataset: Dataset, sop_class_uid: str, looking: Looking | None = None) -> Plan:
     """Decide on the pixels of an object.
-
-    Parameters
-    ----------
-    recognizable
-        Whether an object that is flagged with recognizable visual features may pass.
 
     Raises
     ------
     StudyError
-        ``withheld-pixels`` where they may show text.
+        ``withheld-pixels`` where they may show text and nobody reads it, or show a face that must not pass.
     """
+    looking = looking or Looking()
     if not any(tag in dataset for tag in (PIXEL_DATA, *_FLOATS)):
         return Plan()
     kind = kind_of(sop_class_uid)
-    burned = _word(dataset, 0x00280301) == "YES"
-    if kind is Kind.TEXT_PRONE:
-        raise StudyError("withheld-pixels", because="kind")
-    if not recognizable and _word(dataset, 0x00280302) == "YES":
+    if not looking.recognizable and _word(dataset, 0x00280302) == "YES":
         raise StudyError("withheld-pixels", because="recognizable")
+    if kind is Kind.SLIDE and _SLIDE_PARTS & set(_words(dataset, 0x00080008)):
+        raise StudyError("withheld-pixels", because="slide-label")
+    if _PAPER & set(_words(dataset, 0x00080064)) or _word(dataset, 0x00080060) == "DOC":
+        raise StudyError("withheld-pixels", because="paper")
     if kind is Kind.ULTRASOUND:
-        return _ultrasound(dataset)
-    if burned:
-        raise StudyError("withheld-pixels", because="burned-in")
-    if because := _suspicion(dataset, sop_class_uid, kind):
+        return _ultrasound(dataset, looking)
+    because = "kind" if kind is Kind.TEXT_PRONE else _suspicion(dataset, sop_class_uid)
+    if not because and looking.every_image:
+        because = _unflagged(dataset, kind_of(sop_class_uid), looking)
+    if because and (looking.reader is None or PIXEL_DATA not in dataset):
         raise StudyError("withheld-pixels", because=because)
-    return Plan()
+    return Plan(read=because)
 
 
-def _suspicion(dataset: Dataset, sop_class_uid: str, kind: Kind) -> str:
-    image_type = _words(dataset, 0x00080008)
-    if any(_SCREENS.search(word) for word in image_type):
+def _unflagged(dataset: Dataset, kind: Kind, looking: Looking) -> str:
+    """Why an image without any flag is read: it is a projection, on which markers are common; or it shows strokes."""
+    if kind is Kind.ORDINARY and looking.reader is not None and _word(dataset, 0x00080060) in PROJECTIONS:
+        return "projection"
+    if PIXEL_DATA not in dataset or _number(dataset, 0x00280002, 1) != 1 or _syntax(dataset) not in _NATIVE:
+        return ""
+    allocated, signed = _number(dataset, 0x00280100, 16), _number(dataset, 0x00280103) == 1
+    rows, columns = _number(dataset, 0x00280010), _number(dataset, 0x00280011)
+    value = dataset.get_item(PIXEL_DATA).value
+    size = rows * columns * allocated // 8
+    if allocated not in (8, 16) or not size or not isinstance(value, bytes) or len(value) < size:
+        return ""
+    order = ">" if _syntax(dataset) == _BIG_ENDIAN else "<"
+    frames = np.frombuffer(value[: len(value) // size * size], f"{order}{'i' if signed else 'u'}{allocated // 8}")
+    found = any(has_strokes(frame) for frame in frames.reshape(-1, rows, columns))
+    return "strokes" if found else ""
+
+
+def _suspicion(dataset: Dataset, sop_class_uid: str) -> str:
+    if _word(dataset, 0x00280301) == "YES":
+        return "burned-in"
+    if any(_SCREENS.search(word) for word in _words(dataset, 0x00080008)):
         return "image-type"
-    if kind is Kind.SLIDE and _SLIDE_PARTS & set(image_type):
-        return "slide-label"
-    if _word(dataset, 0x00080064) in _CONVERTED or _word(dataset, 0x00080060) in ("DOC", "SC"):
+    if _word(dataset, 0x00080064) in _CONVERTED or _word(dataset, 0x00080060) == "SC":
         return "conversion"
     if sop_class_uid in _MEASURED and _number(dataset, 0x00280002, 1) > 1:
         return "colour"
@@ -110,12 +158,13 @@ def _suspicion(dataset: Dataset, sop_class_uid: str, kind: Kind) -> str:
     return ""
 
 
-def _ultrasound(dataset: Dataset) -> Plan:
+def _ultrasound(dataset: Dataset, looking: Looking) -> Plan:
+    reads = "ultrasound" if looking.reader is not None else ""
     items = items_of(dataset, _REGIONS) if _REGIONS in dataset else None
     if not items:
-        raise StudyError("withheld-pixels", because="no-regions")
-    if _syntax(dataset) not in _NATIVE:
-        raise StudyError("withheld-pixels", because="compressed")
+        if not reads:
+            raise StudyError("withheld-pixels", because="no-regions")
+        return Plan(read=reads)
     rows, columns = _number(dataset, 0x00280010), _number(dataset, 0x00280011)
     regions = []
     for item in items:
@@ -123,9 +172,9 @@ def _ultrasound(dataset: Dataset) -> Plan:
         if min(box) < 0 or box[0] > box[2] or box[1] > box[3]:
             raise StudyError("withheld-pixels", because="regions")
         regions.append(cast("tuple[int, int, int, int]", box))
-    if _inside(regions, rows, columns).mean() > _WHOLE_FRAME:
+    if _inside(regions, rows, columns).mean() > _WHOLE_FRAME and not reads:
         raise StudyError("withheld-pixels", because="regions")
-    return Plan(regions=tuple(regions))
+    return Plan(regions=tuple(regions), read=reads)
 
 
 def _inside(regions: Iterable[tuple[int, int, int, int]], rows: int, columns: int) -> NDArray[np.bool_]:
@@ -135,28 +184,79 @@ def _inside(regions: Iterable[tuple[int, int, int, int]], rows: int, columns: in
     return mask
 
 
-def carry_out(what: Plan, source: Dataset, target: Dataset) -> None:
+def carry_out(
+    what: Plan, source: Dataset, target: Dataset, seeds: frozenset[str] = frozenset(), looking: Looking | None = None
+) -> bool:
     """Put the pixels of the source into the target: blanked, masked to their bits, cut to their length, scrubbed.
+
+    Parameters
+    ----------
+    seeds
+        The header's own values, to be recognised in text that is read.
+
+    Returns
+    -------
+    bool
+        Whether the pixels were written anew, as Explicit VR Little Endian.
 
     Raises
     ------
     StudyError
-        ``withheld-pixels`` where a plan to blank cannot be carried out.
+        ``withheld-pixels`` where a plan to blank cannot be carried out, or text stays readable.
     """
+    looking = looking or Looking()
     if PIXEL_DATA not in target:
-        return
+        return False
     element = cast("Element", source.get_item(PIXEL_DATA))
     value = element.value
     if not isinstance(value, bytes):
         raise StudyError("withheld-pixels", because="no-bytes")
     syntax = _syntax(source)
+    if what.read or (what.blanks and not _is_simple(source, syntax)):
+        return _looked_at(what, source, target, seeds, looking)
     new = _native(what, source, value, syntax) if syntax in _NATIVE else scrub(value, syntax)
     if new is value:
-        return
+        return False
     vr = element.VR or ("OB" if _number(source, 0x00280100) <= 8 and syntax != "1.2.840.10008.1.2" else "OW")
     pixel_data = DataElement(PIXEL_DATA, vr, new)
     pixel_data.is_undefined_length = syntax not in _NATIVE
     target[PIXEL_DATA] = pixel_data
+    return False
+
+
+def _is_simple(dataset: Dataset, syntax: str) -> bool:
+    """Whether rectangles can be blanked in the bytes as they are."""
+    allocated = _number(dataset, 0x00280100, 16)
+    subsampled = _word(dataset, 0x00280004) not in ("MONOCHROME1", "MONOCHROME2", "RGB", "PALETTE COLOR")
+    return (
+        syntax in _NATIVE and allocated % 8 == 0 and not subsampled and not (allocated == 8 and syntax == _BIG_ENDIAN)
+    )
+
+
+def _looked_at(what: Plan, source: Dataset, target: Dataset, seeds: frozenset[str], looking: Looking) -> bool:
+    """Decode, blank what lies outside of the regions, read and blank text; native pixels where anything changed."""
+    frames = frames_of(source, looking.decoding)
+    if what.regions is not None:
+        burned.keep_regions(frames, what.regions)
+    blanked = 0
+    if what.read and looking.reader is not None:
+        doubtful = what.read in ("ultrasound", "projection", "strokes")
+        blanked = burned.blank_text(frames, source, looking.reader, seeds, sure_alone=doubtful)
+    if blanked and not looking.blanks_text:
+        raise StudyError("withheld-pixels", because="text")
+    if not blanked and what.regions is None:
+        carry_out(Plan(), source, target)
+        return False
+    masked(frames, source)
+    frames.write(target)
+    return True
+
+
+def masked(frames: Frames, dataset: Dataset) -> None:
+    """Bits above High Bit, where older overlays stand (PS3.5 8.1.1), are dropped."""
+    stored, high = _number(dataset, 0x00280101, 16), _number(dataset, 0x00280102, 15)
+    if frames.values.dtype.kind == "u" and stored == high + 1 < frames.values.dtype.itemsize * 8:
+        frames.values = frames.values & frames.values.dtype.type((1 << stored) - 1)
 
 
 def _native(what: Plan, dataset: Dataset, value: bytes, syntax: str) -> bytes:
@@ -172,8 +272,6 @@ def _native(what: Plan, dataset: Dataset, value: bytes, syntax: str) -> bytes:
         return value
     new = _masked(dataset, value[:length] if len(value) > length + 1 else value, length, syntax == _BIG_ENDIAN)
     if what.regions is not None:
-        if allocated % 8 or samples == 2 or (allocated == 8 and syntax == _BIG_ENDIAN):
-            raise StudyError("withheld-pixels", because="format")
         shape = (frames, rows, columns, samples, allocated // 8)
         new = _blanked(what.regions, new[:length], shape, planar=samples > 1 and _number(dataset, 0x00280006) == 1)
     if len(new) > length and new[length:] != b"\0":

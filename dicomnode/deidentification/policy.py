@@ -29,6 +29,23 @@ class Option(StrEnum):
     CLEAN_GRAPHICS = "g"
 
 
+#: Options by the names that a configuration has for them.
+OPTION_NAMES: Final = MappingProxyType(
+    {
+        "retain-safe-private": Option.SAFE_PRIVATE,
+        "retain-uids": Option.UIDS,
+        "retain-device-identity": Option.DEVICE,
+        "retain-institution-identity": Option.INSTITUTION,
+        "retain-patient-characteristics": Option.PATIENT_CHARACTERISTICS,
+        "retain-full-dates": Option.FULL_DATES,
+        "retain-modified-dates": Option.MODIFIED_DATES,
+        "clean-descriptors": Option.CLEAN_DESCRIPTORS,
+        "clean-structured-content": Option.CLEAN_STRUCTURED_CONTENT,
+        "clean-graphics": Option.CLEAN_GRAPHICS,
+    }
+)
+
+
 class OnLeak(StrEnum):
     """What follows when the leak check finds something."""
 
@@ -81,6 +98,16 @@ class Policy:
         Whether objects flagged with Recognizable Visual Features (0028,0302) stay in the house.
     site
         The site's own rules: keyword → action; they go before the tables, never before the leak check.
+    words
+        Casefolded words of makers that the site knows besides ours.
+    look_at_every_image
+        Whether images without any flag are searched for written text too.
+    blank_text
+        Whether text in pixels is blanked where it can be read; else such an object is withheld.
+    flag_faces
+        Whether heads in CT, MR and PET are flagged with Recognizable Visual Features (0028,0302).
+    withhold_faces
+        Whether they are withheld instead.
 
     Raises
     ------
@@ -94,6 +121,11 @@ class Policy:
     highest_age: int | None = None
     withhold_recognizable: bool = False
     site: Mapping[str, SiteAction] = field(default_factory=dict)
+    words: frozenset[str] = frozenset()
+    look_at_every_image: bool = False
+    blank_text: bool = True
+    flag_faces: bool = False
+    withhold_faces: bool = False
 
     def __post_init__(self) -> None:
         if {Option.FULL_DATES, Option.MODIFIED_DATES} <= self.options:
@@ -126,6 +158,12 @@ _CLEAN: Final = frozenset(
 AI: Final = Policy(name="ai", options=_CLEAN | {Option.DEVICE}, on_leak=OnLeak.MINIMAL)
 #: What may leave the house: no device identity (maker, model and technique stay), ages above 89 in one class.
 EXPORT: Final = Policy(
-    name="export", options=_CLEAN, on_leak=OnLeak.WITHHOLD, highest_age=89, withhold_recognizable=True
+    name="export",
+    options=_CLEAN,
+    on_leak=OnLeak.WITHHOLD,
+    highest_age=89,
+    withhold_recognizable=True,
+    look_at_every_image=True,
+    flag_faces=True,
 )
 POLICIES: Final = MappingProxyType({"ai": AI, "export": EXPORT})

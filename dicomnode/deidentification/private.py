@@ -14,17 +14,20 @@ from dicomnode.deidentification import profile
 from dicomnode.deidentification.rules import Treatment
 from dicomnode.deidentification.values import Element, texts
 
-#: Treatments by VR: bulk bytes, long text and UIDs of who knows what stay out even where the table calls them safe.
+#: Treatments by VR: opaque bytes, which nobody can look into, stay out even where the table calls them safe.
 _TREATMENTS: Final = {
     "SQ": Treatment.SEQUENCE,
     "CS": Treatment.TERM,
     "DS": Treatment.NUMBER,
     "IS": Treatment.NUMBER,
-    "LO": Treatment.CLEAN,
-    "SH": Treatment.CLEAN,
-    **dict.fromkeys(("FL", "FD", "US", "UL", "SS", "SL"), Treatment.KEEP),
+    "LO": Treatment.PLAIN,
+    "SH": Treatment.PLAIN,
+    "ST": Treatment.CLEAN,
+    "LT": Treatment.CLEAN,
+    "UI": Treatment.UID,
+    **dict.fromkeys(("FL", "FD", "US", "UL", "SS", "SL", "AT"), Treatment.KEEP),
 }
-_SIZES: Final = {"FL": 4, "FD": 8, "US": 2, "UL": 4, "SS": 2, "SL": 4}
+_SIZES: Final = {"FL": 4, "FD": 8, "US": 2, "UL": 4, "SS": 2, "SL": 4, "AT": 4}
 
 
 def creators(dataset: Dataset, encodings: tuple[str, ...]) -> dict[int, str]:

@@ -28,6 +28,7 @@ class Treatment(Enum):
     AGE = auto()
     TERM = auto()
     VERBATIM = auto()
+    PLAIN = auto()
     CLEAN = auto()
     TOKEN = auto()
     STACK = auto()
@@ -64,7 +65,7 @@ class Rule(NamedTuple):
 _T: Final = Treatment
 _HOW: Final = MappingProxyType(
     {
-        "verbatim": _T.VERBATIM,
+        "plain": _T.PLAIN,
         "clean": _T.CLEAN,
         "token": _T.TOKEN,
         "stack": _T.STACK,
@@ -93,6 +94,7 @@ def _tags(*keywords: str) -> frozenset[int]:
     return frozenset(tag for keyword in keywords if (tag := tag_for_keyword(keyword)) is not None)
 
 
+_KEPT: Final = frozenset({_T.VERBATIM, _T.PLAIN})
 #: Bulk data that a researcher needs and that is made of numbers.
 _BULK: Final = _tags(
     "PixelData",
@@ -176,7 +178,7 @@ class Rules:
     @cached_property
     def kept(self) -> frozenset[int]:
         """Text attributes that the policy keeps as they are: their values are no identifiers."""
-        return frozenset(tag for tag in profile.attributes() if self.rule("", tag).treatment is _T.VERBATIM)
+        return frozenset(tag for tag in profile.attributes() if self.rule("", tag).treatment in _KEPT)
 
     def rule(self, sequence: str, tag: int) -> Rule:
         """Rule for a standard attribute.
@@ -225,8 +227,10 @@ class Rules:
         if vr in ("DA", "DT", "TM") and {"m", "f"} & self._letters and "m" in row.options:
             full = Option.FULL_DATES in self._letters
             return Rule(_T.KEEP if full else self._kept(vr), fallback, vr, "table")
-        if self._letters & {letter.lower() for letter in row.options if letter.isupper()} - {"f"}:
-            return Rule(_T.VERBATIM if vr in TEXT_VRS else self._kept(vr), fallback, vr, "table")
+        retained = self._letters & {letter.lower() for letter in row.options if letter.isupper()} - {"f"}
+        if retained:
+            text = _T.PLAIN if retained == {Option.PATIENT_CHARACTERISTICS} else _T.VERBATIM
+            return Rule(text if vr in TEXT_VRS else self._kept(vr), fallback, vr, "table")
         if self._letters & {letter for letter in row.options if letter.islower()}:
             treatment = self._cleaned(tag, row, vr)
             return Rule(treatment or fallback, fallback, vr, "table")
@@ -243,8 +247,10 @@ class Rules:
     def _cleaned(self, tag: int, row: profile.Row, vr: str) -> Treatment | None:
         if vr == "SQ":
             return _T.SEQUENCE if set(row.options) & {"s", "g"} else None
+        if tag in profile.allowed_text():
+            return _HOW[profile.allowed_text()[tag]]
         if vr in ("LO", "SH"):
-            return _HOW.get(profile.allowed_text().get(tag, ""), _T.CLEAN)
+            return _T.CLEAN
         return _T.TERM if vr == "CS" else None
 
     def _by_default(self, tag: int, vr: str, kind: int) -> Rule:

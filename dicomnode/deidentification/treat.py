@@ -27,10 +27,11 @@ from dicomnode.deidentification.pseudonyms import (
 )
 from dicomnode.deidentification.rules import Rule, Treatment
 from dicomnode.deidentification.values import ASCII, SYNTAX, Element, dummy, is_number, texts
-from dicomnode.deidentification.vocabulary import cleaned, is_technical, is_term
+from dicomnode.deidentification.vocabulary import cleaned, filtered, is_official, is_plain, is_technical, is_term
 
 _CONCEPT_NAME: Final = 0x0040A043
 _VALUE_TYPES: Final = MappingProxyType({0x0040A160: "TEXT", 0x0040A123: "PNAME"})
+_DATED_CONTENT: Final = MappingProxyType({0x0040A120: "DATETIME", 0x0040A121: "DATE", 0x0040A122: "TIME"})
 _TRACKING_IDENTIFIER: Final = ("DCM", "112039")
 _ZONE: Final = re.compile(r"[+-](0\d|1[0-4])[0-5]\d")
 _SUSPICIOUS: Final = re.compile(
@@ -42,7 +43,9 @@ _SHORTEST_TEXT: Final = 4
 _PIXEL_DATA: Final = 0x7FE00010
 _UID: Final = re.compile(r"[0-9.]{1,64}")
 #: What stands for one of several values that does not survive: the others keep their places.
-_SEVERAL: Final = MappingProxyType({Treatment.TERM: "OTHER", Treatment.VERBATIM: "", Treatment.CLEAN: ""})
+_SEVERAL: Final = MappingProxyType(
+    {Treatment.TERM: "OTHER", Treatment.VERBATIM: "", Treatment.PLAIN: "", Treatment.CLEAN: ""}
+)
 
 
 class Treater:
@@ -63,6 +66,7 @@ class Treater:
             Treatment.AGE: self._age,
             Treatment.TERM: self._term,
             Treatment.VERBATIM: self._verbatim,
+            Treatment.PLAIN: self._plain,
             Treatment.CLEAN: self._clean,
             Treatment.TOKEN: lambda value: pseudonyms.token("identifier", value),
             Treatment.STACK: lambda value: (
@@ -104,6 +108,8 @@ class Treater:
         values = texts(element, rule.vr, node.encodings)
         if not values:
             return DataElement(tag, rule.vr, None)
+        if int(tag) in _DATED_CONTENT and self._is_dropped(node, _DATED_CONTENT[int(tag)]):
+            return self.dummy(tag, rule.vr)
         treated = [self._by_treatment[treatment](value) if value else "" for value in values]
         if len(values) > 1 and treatment in _SEVERAL:
             treated = [value if value is not None else _SEVERAL[treatment] for value in treated]
@@ -121,7 +127,7 @@ class Treater:
 
     def _is_identifier(self, element: Element, vr: str) -> bool:
         """Whether a number is one of the source's identifiers, as where an accession number serves as Series Number."""
-        codes_of_source = self._identifiers.codes
+        codes_of_source = self._identifiers.codes | self._identifiers.dates
         if not codes_of_source or (isinstance(element.value, MultiValue) and len(element.value) > _MEASURED):
             return False
         return any(value in codes_of_source for value in texts(element, vr, ASCII))
@@ -147,12 +153,25 @@ class Treater:
         return value
 
     def _term(self, value: str) -> str | None:
-        return value if len(value) <= 16 and is_term(value) else None
+        if len(value) > 16 or not is_term(value):
+            return None
+        return value if is_official(value) or not self._identifiers.names_in(value) else None
 
     def _verbatim(self, value: str) -> str | None:
         if _SUSPICIOUS.search(value):
             return None
         return value if not self._identifiers.hit(value) or is_technical(value) else None
+
+    def _plain(self, value: str) -> str | None:
+        """A maker's text without any word that is not known to be one, and without the source's own identifiers."""
+        if is_technical(value):
+            return value
+        if "://" in value or "@" in value:
+            return None
+        hit = self._identifiers.hit
+        also = self._policy.words
+        left = filtered(value, lambda token: is_plain(token, also) and (is_technical(token) or not hit(token)))
+        return left if left and (not hit(left) or is_technical(left)) else None
 
     def _clean(self, value: str) -> str | None:
         return cleaned(value, self._identifiers.words) or None
@@ -194,6 +213,12 @@ class Treater:
         elif vr != "PN" and (row is None or "e" in row.options) and Option.CLEAN_DESCRIPTORS in self._letters:
             new = self._clean(value)
         return DataElement(tag, vr, new) if new else self.dummy(tag, vr)
+
+    def _is_dropped(self, node: Node, value_type: str) -> bool:
+        """Whether a date of a content item is no temporal information that may be shifted, such as a date of birth."""
+        concept = self._concept(node)
+        row = profile.content().get((concept.scheme, concept.value, value_type))
+        return row is not None and "m" not in row.options
 
     def _concept(self, node: Node) -> codes.Code:
         items = items_of(node.dataset, _CONCEPT_NAME) if _CONCEPT_NAME in node.dataset else None

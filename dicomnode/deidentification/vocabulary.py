@@ -1,4 +1,4 @@
-"""Words that identify nobody: the terms of Code Strings, and what may survive in a cleaned descriptor.
+"""Words that identify nobody: the terms of Code Strings, what may survive in a descriptor, what makers call things.
 
 Pure; reads the package's own lists once.
 """
@@ -6,9 +6,13 @@ Pure; reads the package's own lists once.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import cache
 from importlib import resources
-from typing import Final
+from typing import Final, cast
+
+from pydicom._dicom_dict import DicomDictionary
+from pydicom.sr._concepts_dict import concepts
 
 _WORD: Final = re.compile(r"[^\W_]+(?:[-'][^\W_]+)*")
 #: Tokens that carry meaning by their form: slice thickness with its unit, kernels, field strengths, times of echo, b-values.
@@ -16,10 +20,27 @@ _TECHNICAL: Final = re.compile(
     r"\d{1,4}([.,]\d{1,3})?(mm|cm|ms|kv|kvp|ma|mas|mgy|gy|ml|hu|%|mhz|hz|sec|t|s|d|w)|[bhijqud][rvfslu]?\d{2}[a-z]?|fc\d{2}|t[12]w?|b\d{1,4}|[ctls]\d{1,2}|te\d{1,3}|tr\d{1,4}|x\d|\dx"
 )
 _TOKEN: Final = re.compile(r"[^\W_]+(?:[.,]\d+[^\W_]*)?%?")
-_TERM_TOKEN: Final = re.compile(r"[A-Z]{1,2}|\d{1,4}|\d{1,2}[A-Z]|[A-Z]\d{1,2}")
+_TERM_TOKEN: Final = re.compile(r"[A-Z]{1,2}|\d{1,3}|\d{1,2}[A-Z]|[A-Z]{1,3}\d{1,2}")
+_TERM_DIGITS: Final = 4
+_LOWER: Final = re.compile(r"(?<=[ (/-])[a-z]{3,}")
+_PLAIN_TOKEN: Final = re.compile(r"(?<![\w.])\d{1,4}\.\d{1,6}(?![\w.])|[^\W_]+")
+_DECIMAL: Final = re.compile(r"\d{1,4}\.\d{1,6}")
+#: Runs of letters and digits; a capital begins a new one (BoArray, LightSpeed).
+_RUN: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+_LETTERS: Final = re.compile(r"[^\W\d]+|\d+")
+_CAPITALS: Final = 2
+_LONGEST_RUN: Final = 3
+#: What may stand between two words that are kept, if nothing was dropped there.
+_JOINTS: Final = frozenset(["_", "/", "+"])
+_LONGEST_NUMBER: Final = 4
 
 #: Words of descriptors that people are called.
 _NAMES_TOO: Final = frozenset(["dixon", "dot", "hu", "lin", "ma", "max", "min", "rod", "ge", "li", "may", "rose"])
+#: Words of the standard's own language that people are called: no terms unless the list of terms has them.
+_NAMES_ALONE: Final = frozenset(
+    ["brown", "black", "cross", "fox", "gene", "green", "gross", "long", "mark", "may", "ray", "rose", "stone", "walker",
+     "white", "young", "king", "lee", "price", "wells", "rich", "field", "bell", "hunter", "rod", "max", "will"]
+)  # fmt: skip
 
 
 def _read(name: str) -> list[str]:
@@ -43,8 +64,32 @@ def words() -> frozenset[str]:
 
 
 @cache
+def makers() -> frozenset[str]:
+    """Words of makers: models, programs, coils, sequences and kernels; and what patients are by kind. Casefolded."""
+    found: set[str] = set()
+    for line in _read("makers.txt"):
+        if not line.startswith("#"):
+            found.update(line.casefold().split())
+    return frozenset(found)
+
+
+@cache
 def _term_words() -> frozenset[str]:
     return frozenset(word for term in terms() for word in re.split(r"[ _]", term)) | {word.upper() for word in words()}
+
+
+@cache
+def _language() -> frozenset[str]:
+    """Words that the standard itself uses in lower case in meanings of codes, and words of names of attributes."""
+    meanings = (
+        str(meaning)
+        for keywords in concepts.values()
+        for entries in keywords.values()
+        for meaning, _ in cast("dict[str, tuple[str, object]]", entries).values()
+    )
+    found = {word for meaning in meanings for word in _LOWER.findall(meaning)}
+    found.update(word for entry in DicomDictionary.values() for word in re.findall(r"[a-z]{3,}", entry[2].casefold()))
+    return frozenset(word.upper() for word in found - _NAMES_ALONE)
 
 
 @cache
@@ -52,8 +97,15 @@ def is_term(value: str) -> bool:
     """Whether a Code String is a term of the standard or made of technical words."""
     if value in terms():
         return True
+    if sum(char.isdigit() for char in value) > _TERM_DIGITS:
+        return False
     parts = re.split(r"[ _\-/.]+", value.upper())
-    return all(part in _term_words() or _TERM_TOKEN.fullmatch(part) for part in parts if part)
+    return all(part in _term_words() or part in _language() or _TERM_TOKEN.fullmatch(part) for part in parts if part)
+
+
+def is_official(value: str) -> bool:
+    """Whether a Code String stands in the list of terms as it is."""
+    return value in terms()
 
 
 def is_common(word: str) -> bool:
@@ -66,6 +118,41 @@ def is_technical(text: str) -> bool:
     return all(word in words() and word not in _NAMES_TOO for word in split_words(text))
 
 
+def is_plain(token: str, also: frozenset[str] = frozenset()) -> bool:
+    """Whether a token of a maker's text names nobody: known words, numbers, short runs of letters beside them.
+
+    Parameters
+    ----------
+    also
+        Casefolded words that a site knows besides.
+    """
+    folded = token.casefold()
+    if folded in words() or folded in makers() or folded in also or len(token) == 1:
+        return True
+    if not token.isascii():
+        return False
+    if token.isalpha() and len(token) <= _LONGEST_RUN:
+        return sum(char.isupper() for char in token) >= _CAPITALS
+    return _known_runs(_RUN.findall(token)) or _known_runs(_LETTERS.findall(token))
+
+
+def _known_runs(runs: list[str]) -> bool:
+    """Whether one of the runs is a word or a number, and the others are short."""
+    known = [run.casefold() in words() or run.casefold() in makers() for run in runs]
+    short = [len(run) <= (_LONGEST_NUMBER if run.isdigit() else _LONGEST_RUN) for run in runs]
+    return any(known[n] or run.isdigit() for n, run in enumerate(runs)) and all(map(max, known, short))
+
+
+def filtered(text: str, passes: Callable[[str], bool]) -> str:
+    """Text without the tokens that do not pass; empty where none does."""
+    left = " ".join(
+        _PLAIN_TOKEN.sub(
+            lambda match: match[0] if _DECIMAL.fullmatch(match[0]) or passes(match[0]) else "", text
+        ).split()
+    )
+    return left if _PLAIN_TOKEN.search(left) else ""
+
+
 def cleaned(text: str, forbidden: frozenset[str]) -> str:
     """Descriptor with nothing left but technical words.
 
@@ -76,12 +163,15 @@ def cleaned(text: str, forbidden: frozenset[str]) -> str:
     forbidden
         Casefolded words that go even where they are technical (the patient may be called Head).
     """
-    kept = []
-    for token in _TOKEN.findall(text):
-        folded = token.casefold()
+    kept = ""
+    end = -1
+    for match in _TOKEN.finditer(text):
+        folded = match[0].casefold()
         if folded not in forbidden and (folded in words() or _TECHNICAL.fullmatch(folded)):
-            kept.append(token)
-    return " ".join(kept)
+            between = text[end : match.start()] if kept else ""
+            kept += (between if between in _JOINTS else " ") + match[0]
+            end = match.end()
+    return kept.strip()
 
 
 def split_words(text: str) -> list[str]:

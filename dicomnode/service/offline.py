@@ -16,7 +16,7 @@ from pydicom import Dataset
 
 from dicomnode.config import Config
 from dicomnode.deidentification.apply import Deidentifier
-from dicomnode.deidentification.policy import AI, EXPORT
+from dicomnode.deidentification.explain import Explanation, explain
 from dicomnode.encoded import Limits, encode_part10, read_file, read_part10, split_part10, wrap_part10
 from dicomnode.errors import ConfigError, NodeError, StudyError
 from dicomnode.identity import is_valid_uid
@@ -33,8 +33,6 @@ from dicomnode.workflow.analysis import Analysis, Analyst, Issue, copy_series, p
 from dicomnode.workflow.sameness import Sameness, compare
 from dicomnode.workflow.selection import Header, choose, patient_of, survey
 from dicomnode.workflow.stages import limits_of, without_pixels
-
-_POLICIES = {"ai": AI, "export": EXPORT}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -305,7 +303,7 @@ class _Deidentification:
         original = _bytes_of(path)
         dataset = read_part10(original, self._limits)
         done = self._deidentifier.deidentify(dataset).dataset
-        data = encode_part10(done, transfer_syntax_uid=str(dataset.file_meta.TransferSyntaxUID))
+        data = encode_part10(done, transfer_syntax_uid=str(done.file_meta.TransferSyntaxUID))
         # Two originals may differ in nothing but what was taken out of them: they are two contents all the same.
         content = hashlib.sha256(split_part10(original)[1]).digest(), hashlib.sha256(data).digest()
         for number in itertools.count(1):
@@ -329,13 +327,35 @@ def deidentify_file(
     ConfigError
         ``config-invalid`` when there is no such policy.
     """
-    chosen = _POLICIES.get(policy)
-    if chosen is None:
-        raise ConfigError("config-invalid", policies=len(_POLICIES))
+    rooms.policy_of(tree, policy)
     layout = Layout.of(tree)
     rooms.make_state_folder(layout)
     ring = rooms.open_key_ring(tree, layout, environment, create=True)
-    yield _Deidentification(rooms.open_deidentifier(tree, ring, chosen), limits_of(tree))
+    yield _Deidentification(rooms.open_deidentifier(tree, ring, policy), limits_of(tree))
+
+
+def explain_file(
+    tree: Config, environment: Mapping[str, str], policy: str, path: Path
+) -> tuple[list[Explanation], str | None]:
+    """What is decided for every attribute of a file, and the code of why the file would be withheld, if it would.
+
+    Where it is withheld for its pixels, its attributes are explained all the same.
+    """
+    chosen = rooms.policy_of(tree, policy)
+    layout = Layout.of(tree)
+    rooms.make_state_folder(layout)
+    ring = rooms.open_key_ring(tree, layout, environment, create=True)
+    engine = rooms.open_deidentifier(tree, ring, policy)
+    dataset = read_file(path, limits_of(tree))
+    withheld = None
+    try:
+        output = engine.deidentify(dataset).dataset
+    except StudyError as error:
+        if error.code != "withheld-pixels":
+            raise
+        withheld = error.code
+        output = engine.deidentify(without_pixels(dataset)).dataset
+    return list(explain(dataset, output, chosen, str(dataset.SOPClassUID))), withheld
 
 
 def _bytes_of(path: Path) -> bytes:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from dicomnode.config import Config
+from dicomnode.config import Config, PolicySection
 from dicomnode.deidentification.apply import Deidentifier
-from dicomnode.deidentification.policy import AI, Policy
+from dicomnode.deidentification.frames import DecodingLimits
+from dicomnode.deidentification.policy import OPTION_NAMES, POLICIES, Policy, SiteAction
 from dicomnode.deidentification.pseudonyms import Pseudonyms
-from dicomnode.errors import ModelError, StorageError
+from dicomnode.deidentification.reader import installed_reader
+from dicomnode.errors import ConfigError, ModelError, StorageError
 from dicomnode.inference import standin
 from dicomnode.inference.engine import Engine
 from dicomnode.inference.onnx import OnnxEngine
@@ -112,9 +114,42 @@ def open_pseudonyms(tree: Config, ring: KeyRing) -> Pseudonyms:
     )
 
 
-def open_deidentifier(tree: Config, ring: KeyRing, policy: Policy = AI) -> Deidentifier:
+def policy_of(tree: Config, name: str) -> Policy:
+    """Policy of a name with the site's own changes.
+
+    Raises
+    ------
+    ConfigError
+        ``config-invalid`` when there is none of that name.
+    """
+    base = POLICIES.get(name)
+    if base is None:
+        raise ConfigError("config-invalid", policies=len(POLICIES))
+    settings = tree.deidentification
+    changes: PolicySection = getattr(settings, name)
+    actions = ((SiteAction(action), getattr(changes, action)) for action in ("keep", "clean", "empty", "remove"))
+    options = base.options if changes.options is None else frozenset(OPTION_NAMES[name] for name in changes.options)
+    return replace(
+        base,
+        options=options,
+        site={keyword: action for action, keywords in actions for keyword in keywords},
+        words=frozenset(word.casefold() for word in settings.known_words),
+        blank_text=settings.text_in_pixels == "blank",
+        flag_faces=base.flag_faces if changes.faces is None else changes.faces == "flag",
+        withhold_faces=changes.faces == "withhold",
+    )
+
+
+def open_deidentifier(tree: Config, ring: KeyRing, policy: str = "ai") -> Deidentifier:
     """De-identification of one policy."""
-    return Deidentifier(policy, open_pseudonyms(tree, ring))
+    return Deidentifier(
+        policy_of(tree, policy),
+        open_pseudonyms(tree, ring),
+        reader=installed_reader(),
+        decoding=DecodingLimits(
+            timeout_seconds=tree.reading.decode_timeout_seconds, memory_bytes=tree.reading.decode_memory_bytes
+        ),
+    )
 
 
 def open_analysts(

@@ -196,7 +196,7 @@ def test_a_deidentified_folder_holds_no_secret_and_comes_out_alike(run: Run, tmp
 
 def test_what_cannot_be_proved_clean_is_withheld_and_that_is_no_error(run: Run, tmp_path: Path) -> None:
     def burned_in(index: int, image: Dataset) -> None:
-        image.BurnedInAnnotation = "YES"
+        image.ConversionType = "SD"  # paper: withheld whether text can be read or not
 
     write_study(tmp_path / "study" / "clean", "clean", name="Quincy^Xavier")
     paths, _ = write_study(tmp_path / "study" / "burned", "burned", change=burned_in)

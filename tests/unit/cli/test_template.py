@@ -40,7 +40,10 @@ def test_what_is_written_as_a_default_is_the_default() -> None:
         if isinstance(section, type) and issubclass(section, BaseModel):
             for setting, about in section.model_fields.items():
                 if about.default not in (None, ()) and not about.is_required():
-                    assert data[name][setting] == about.default, f"{name}.{setting}"
+                    written = data[name][setting]
+                    if isinstance(about.default, BaseModel):
+                        written = type(about.default).model_validate(written)
+                    assert written == about.default, f"{name}.{setting}"
 
 
 def test_every_setting_is_explained_in_the_line_above() -> None:

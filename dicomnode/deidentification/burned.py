@@ -1,0 +1,143 @@
+"""Burned-in text: found in decoded frames, blanked on every frame, looked for again.
+
+Pure but for the reader. Which objects are looked at is decided elsewhere (pixels).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.pixels.processing import apply_color_lut
+
+from dicomnode.deidentification.frames import Frames
+from dicomnode.deidentification.reader import Box, Picture, Reader, Text, says_seed
+from dicomnode.errors import StudyError
+
+_FRAMES_READ: Final = 12
+_ROUNDS: Final = 3
+_LINES: Final = 5
+_MARGIN: Final = 3
+_PERCENTILES: Final = (1, 99)
+_SMALLEST: Final = 32  # rows and columns below which nobody can write
+
+
+def keep_regions(frames: Frames, regions: Iterable[Box]) -> None:
+    """Blank what lies outside of all regions, on every frame."""
+    outside = np.ones(frames.values.shape[1:3], bool)
+    for x0, y0, x1, y1 in regions:
+        outside[y0 : y1 + 1, x0 : x1 + 1] = False
+    _writable(frames)[:, outside] = _fill(frames)
+
+
+def blank_text(
+    frames: Frames, dataset: Dataset, reader: Reader, seeds: frozenset[str], *, sure_alone: bool = False
+) -> int:
+    """Find text and blank it on every frame, until none is found.
+
+    Parameters
+    ----------
+    dataset
+        Gives the palette of PALETTE COLOR.
+    seeds
+        The header's own values.
+    sure_alone
+        Blank what is text for certain or says a seed, and leave doubtful boxes (speckle of ultrasound) as they are.
+
+    Returns
+    -------
+    int
+        How many boxes were blanked.
+
+    Raises
+    ------
+    StudyError
+        ``withheld-pixels`` where text stays readable.
+    """
+    if min(frames.values.shape[1:3]) < _SMALLEST:
+        return 0
+    blanked = 0
+    for _ in range(_ROUNDS):
+        found = [text for picture in pictures(frames, dataset) for text in reader.read(picture)]
+        boxes = [text.box for text in found if _matters(text, seeds) or (not sure_alone and _is_line(text, frames))]
+        if not boxes:
+            return blanked
+        _blank(frames, boxes)
+        blanked += len(boxes)
+    left = [text for picture in pictures(frames, dataset) for text in reader.read(picture)]
+    if any(_matters(text, seeds) for text in left):
+        raise StudyError("withheld-pixels", because="text")
+    return blanked
+
+
+def _is_line(text: Text, frames: Frames) -> bool:
+    """Whether a box that could not be read is of the size of a line of text."""
+    return (text.box[3] - text.box[1]) * _LINES <= int(frames.values.shape[1])
+
+
+def _matters(text: Text, seeds: frozenset[str]) -> bool:
+    return text.is_sure or says_seed(text.says, seeds)
+
+
+def pictures(frames: Frames, dataset: Dataset) -> list[Picture]:
+    """What is read: some frames spread over all, and the brightest and darkest of every pixel over time; each in two contrasts."""
+    values = frames.values
+    count = len(values)
+    chosen = sorted({round(n * (count - 1) / (_FRAMES_READ - 1)) for n in range(_FRAMES_READ)})
+    wanted: list[NDArray[Any]] = [values[number] for number in chosen]
+    if count > 1:
+        wanted += [values.max(axis=0), values.min(axis=0)]
+    found: dict[bytes, Picture] = {}
+    for frame in wanted:
+        found.update((picture.tobytes(), picture) for picture in _rendered(frame, frames, dataset))
+    return list(found.values())
+
+
+def _rendered(frame: NDArray[Any], frames: Frames, dataset: Dataset) -> list[Picture]:
+    if frames.is_colour:
+        return [_eight_bits(frame, frame.min(), frame.max())]
+    flat = frame[..., 0]
+    if frames.photometric_interpretation == "PALETTE COLOR":
+        colours = np.asarray(apply_color_lut(flat, dataset))
+        return [_eight_bits(colours[..., :3], colours.min(), colours.max())]
+    low, high = np.percentile(flat, _PERCENTILES)
+    whole = _eight_bits(flat, flat.min(), flat.max())
+    if low <= flat.min() and high >= flat.max():
+        return [_as_colour(whole)]
+    return [_as_colour(whole), _as_colour(_eight_bits(flat, low, high))]
+
+
+def _eight_bits(values: NDArray[Any], low: float, high: float) -> Picture:
+    span = max(float(high) - float(low), 1.0)
+    scaled = (values.astype(np.float32) - float(low)) * (255.0 / span)
+    picture: Picture = np.clip(scaled, 0, 255).astype(np.uint8)
+    return picture
+
+
+def _as_colour(picture: Picture) -> Picture:
+    return np.repeat(picture[..., None], 3, axis=2)
+
+
+def _blank(frames: Frames, boxes: Sequence[Box]) -> None:
+    values = _writable(frames)
+    for x0, y0, x1, y1 in boxes:
+        margin = _MARGIN + (y1 - y0) // 6
+        values[:, max(y0 - margin, 0) : y1 + margin + 1, max(x0 - margin, 0) : x1 + margin + 1] = _fill(frames)
+
+
+def _writable(frames: Frames) -> NDArray[Any]:
+    if not frames.values.flags.writeable:
+        frames.values = frames.values.copy()
+    return frames.values
+
+
+def _fill(frames: Frames) -> int:
+    """Stored value of black."""
+    if frames.photometric_interpretation == "MONOCHROME1":
+        return int(frames.values.max())
+    if frames.photometric_interpretation == "MONOCHROME2":
+        return int(frames.values.min())
+    return 0

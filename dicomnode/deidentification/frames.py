@@ -1,0 +1,165 @@
+"""Frames of any image as an array, and an array as native Pixel Data: for what must be looked at or blanked.
+
+Native samples are read here; compressed frames are decoded in a child process, which has a limit on memory and on time
+and may die of them. Run as a module it is the child: ``python -m dicomnode.deidentification.frames MEMORY_BYTES``.
+"""
+
+from __future__ import annotations
+
+import io
+import resource
+import subprocess
+import sys
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import dcmread
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.tag import Tag
+from pydicom.uid import UID
+
+import dicomnode
+from dicomnode.encoded import encode_part10
+from dicomnode.errors import NodeError, StudyError
+
+EXPLICIT_LITTLE: Final = "1.2.840.10008.1.2.1"
+_PIXEL_DATA: Final = 0x7FE00010
+_KEYWORDS: Final = (
+    "SOPClassUID", "SOPInstanceUID", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration",
+    "NumberOfFrames", "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation",
+    "ExtendedOffsetTable", "ExtendedOffsetTableLengths", "PixelData",
+)  # fmt: skip
+_COLOURS: Final = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT", "YBR_PARTIAL_420"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecodingLimits:
+    """What decoding all frames of one object may take."""
+
+    timeout_seconds: float = 120.0
+    memory_bytes: int = 8 << 30
+
+
+@dataclass(slots=True, kw_only=True)
+class Frames:
+    """Decoded frames.
+
+    Attributes
+    ----------
+    values
+        Shape (frames, rows, columns, samples); colour is RGB.
+    """
+
+    values: NDArray[Any]
+    photometric_interpretation: str
+
+    @property
+    def is_colour(self) -> bool:
+        """Whether a pixel has three samples."""
+        return bool(self.values.shape[3] == 3)
+
+    def write(self, target: Dataset) -> None:
+        """Make them the Pixel Data of a Data Set, native and little endian (PS3.5 8.1)."""
+        count, rows, columns, samples = self.values.shape
+        target.Rows, target.Columns, target.SamplesPerPixel = rows, columns, samples
+        target.PhotometricInterpretation = self.photometric_interpretation
+        if samples > 1:
+            target.PlanarConfiguration = 0
+        elif "PlanarConfiguration" in target:
+            del target.PlanarConfiguration
+        if count > 1 or "NumberOfFrames" in target:
+            target.NumberOfFrames = str(count)
+        allocated = target.BitsAllocated
+        if allocated == 1:
+            data = np.packbits(self.values.ravel().astype(bool), bitorder="little").tobytes()
+        else:
+            little = self.values.astype(self.values.dtype.newbyteorder("<"), copy=False)
+            data = little.tobytes()
+            target.BitsAllocated = self.values.dtype.itemsize * 8
+        element = DataElement(
+            Tag(_PIXEL_DATA), "OW" if target.BitsAllocated > 8 else "OB", data + b"\0" * (len(data) % 2)
+        )
+        target[_PIXEL_DATA] = element
+        for keyword in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths"):
+            if keyword in target:
+                delattr(target, keyword)
+
+
+def frames_of(dataset: Dataset, limits: DecodingLimits) -> Frames:
+    """Every frame of an image.
+
+    Raises
+    ------
+    StudyError
+        ``withheld-pixels`` where they cannot be decoded.
+    """
+    slim = Dataset()
+    for keyword in _KEYWORDS:
+        if keyword in dataset:
+            slim[keyword] = dataset[keyword]
+    slim.file_meta = FileMetaDataset()
+    syntax = str(dataset.file_meta.TransferSyntaxUID)
+    slim.file_meta.TransferSyntaxUID = UID(syntax)
+    root = Path(dicomnode.__file__).resolve().parent.parent
+    command = [sys.executable, "-P", "-m", "dicomnode.deidentification.frames", str(limits.memory_bytes)]
+    environment = {"PYTHONPATH": str(root), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    try:
+        data = encode_part10(slim, transfer_syntax_uid=syntax)
+        done = subprocess.run(  # noqa: S603
+            command, input=data, env=environment, cwd="/",
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=limits.timeout_seconds, check=True,
+        )  # fmt: skip
+        name, _, array = done.stdout.partition(b"\n")
+        values = np.load(io.BytesIO(array), allow_pickle=False)
+    except (subprocess.SubprocessError, OSError, ValueError, NodeError):
+        raise StudyError("withheld-pixels", because="undecodable") from None
+    return _checked(dataset, values, name.decode("ascii", "replace"))
+
+
+def _checked(dataset: Dataset, values: NDArray[Any], photometric_interpretation: str) -> Frames:
+    """The child ran foreign code on foreign data: nothing that it says is believed."""
+    wanted = (int(dataset.get("NumberOfFrames") or 1), dataset.Rows, dataset.Columns, dataset.SamplesPerPixel)
+    colour = wanted[3] == 3
+    known = photometric_interpretation == "RGB" if colour else photometric_interpretation not in _COLOURS
+    if values.shape != wanted or values.dtype.kind not in "ui" or not known or len(photometric_interpretation) > 16:
+        raise StudyError("withheld-pixels", because="undecodable")
+    return Frames(values=values, photometric_interpretation=photometric_interpretation)
+
+
+# ---- the child ----
+
+
+def decoded(data: bytes) -> bytes:
+    """Photometric interpretation, a line feed, and the frames in NumPy's format."""
+    from pydicom.pixels.decoders.base import get_decoder
+
+    dataset = dcmread(io.BytesIO(data))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        values, properties = get_decoder(dataset.file_meta.TransferSyntaxUID).as_array(dataset, raw=False)
+    count = int(dataset.get("NumberOfFrames") or 1)
+    shape = (count, dataset.Rows, dataset.Columns, dataset.SamplesPerPixel)
+    stream = io.BytesIO()
+    np.save(stream, values.reshape(shape), allow_pickle=False)
+    return str(properties["photometric_interpretation"]).encode() + b"\n" + stream.getvalue()
+
+
+def _main(arguments: list[str]) -> None:  # pragma: no cover - runs in the child
+    import os
+
+    memory = int(arguments[0])
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # codecs print on standard output
+    with answers:
+        answers.write(decoded(sys.stdin.buffer.read()))
+
+
+if __name__ == "__main__":  # pragma: no cover - runs in the child
+    _main(sys.argv[1:])

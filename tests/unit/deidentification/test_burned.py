@@ -1,0 +1,215 @@
+"""Burned-in text: found, blanked on every frame, in every photometric interpretation and transfer syntax; or withheld."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.sequence import Sequence
+
+from dicomnode.deidentification import frames
+from dicomnode.deidentification.apply import Deidentifier
+from dicomnode.deidentification.frames import DecodingLimits, frames_of
+from dicomnode.deidentification.policy import AI, EXPORT, Policy
+from dicomnode.deidentification.pseudonyms import Pseudonyms
+from dicomnode.deidentification.reader import Picture, RapidReader, Reader, Text, installed_reader, says_seed
+from dicomnode.deidentification.strokes import has_strokes
+from dicomnode.encoded import Limits, encode_part10, read_part10
+from dicomnode.errors import StudyError
+from tests.unit.deidentification import planted
+from tests.unit.deidentification.pictures import (
+    JPEG_BASELINE,
+    JPEG_LS,
+    RLE,
+    SIZE,
+    capture,
+    compressed,
+    drawn,
+)
+
+PSEUDONYMS = Pseudonyms(bytes(range(32)), "project")
+BOX = (8, 10, 200, 40)
+
+
+class Scripted:
+    """A reader that finds what is nearly white, or as black in an inverted picture, in the rows where text is drawn."""
+
+    def __init__(self, says: str = "DOE JANE", score: float = 0.9) -> None:
+        self.says, self.score, self.asked = says, score, 0
+
+    def read(self, picture: Picture) -> list[Text]:
+        self.asked += 1
+        part = picture[BOX[1] : BOX[3], BOX[0] : BOX[2], 0].astype(int)
+        soft = abs(np.diff(part, axis=1)).max() < 40
+        return [] if soft else [Text(box=BOX, says=self.says, score=self.score)]
+
+
+def result(ds: Dataset, reader: Reader | None, policy: Policy = EXPORT) -> tuple[Dataset, NDArray[np.generic]]:
+    syntax = str(ds.file_meta.TransferSyntaxUID)
+    source = read_part10(planted.encoded(ds, syntax), Limits())
+    done = Deidentifier(policy, PSEUDONYMS, reader=reader).deidentify(source).dataset
+    data = encode_part10(done, transfer_syntax_uid=str(done.file_meta.TransferSyntaxUID))
+    output = dcmread(DicomBytesIO(data))
+    return output, output.pixel_array
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("frames_", [1, 3])
+@pytest.mark.parametrize(
+    ("photometric", "bits", "syntax"),
+    [
+        ("MONOCHROME2", 8, planted.EXPLICIT), ("MONOCHROME2", 16, planted.EXPLICIT), ("MONOCHROME1", 8, planted.EXPLICIT),
+        ("MONOCHROME2", 1, planted.EXPLICIT), ("RGB", 8, planted.EXPLICIT), ("YBR_FULL", 8, planted.EXPLICIT),
+        ("YBR_FULL_422", 8, planted.EXPLICIT), ("PALETTE COLOR", 8, planted.EXPLICIT), ("RGB", 8, planted.IMPLICIT),
+        ("MONOCHROME2", 8, JPEG_BASELINE), ("RGB", 8, JPEG_BASELINE), ("MONOCHROME2", 16, RLE), ("RGB", 8, RLE),
+        ("PALETTE COLOR", 8, RLE), ("MONOCHROME2", 16, JPEG_LS), ("RGB", 8, JPEG_LS), ("MONOCHROME1", 8, JPEG_LS),
+    ],
+)  # fmt: skip
+def test_text_is_blanked_on_every_frame(photometric: str, bits: int, syntax: str, frames_: int) -> None:
+    pictures = [drawn(size=SIZE) for _ in range(frames_)]
+    ds = compressed(capture(pictures, photometric, bits), syntax)
+    ds.file_meta.TransferSyntaxUID = syntax
+    output, values = result(ds, Scripted())
+    values = values.reshape(frames_, SIZE, SIZE, -1)
+    x0, y0, x1, y1 = BOX
+    assert (values[:, y0 : y1 + 1, x0 : x1 + 1] == values[:, y0 : y0 + 1, x0 : x0 + 1]).all()
+    assert len(np.unique(values[:, 60:])) > (1 if bits == 1 else 20) or bits == 1
+    if syntax != JPEG_BASELINE and photometric == "MONOCHROME2" and bits > 1:
+        assert np.array_equal(values[0, 60:, :, 0], pictures[0][60:].astype(values.dtype) * (16 if bits == 16 else 1))
+    assert output.BurnedInAnnotation == "NO"
+    assert output.file_meta.TransferSyntaxUID == planted.EXPLICIT or syntax == planted.IMPLICIT
+    assert [item.CodeValue for item in output.DeidentificationMethodCodeSequence][1] == "113101"
+
+
+def test_without_a_reader_it_is_withheld() -> None:
+    with pytest.raises(StudyError) as caught:
+        result(capture([drawn()]), None)
+    assert (caught.value.code, caught.value.facts["because"]) == ("withheld-pixels", "kind")
+
+
+def test_a_site_may_withhold_what_shows_text() -> None:
+    from dataclasses import replace
+
+    with pytest.raises(StudyError) as caught:
+        result(capture([drawn()]), Scripted(), replace(EXPORT, blank_text=False))
+    assert caught.value.facts["because"] == "text"
+
+
+def test_text_that_stays_readable_is_withheld() -> None:
+    class Stubborn:
+        def read(self, picture: Picture) -> list[Text]:
+            return [Text(box=BOX, says="D0E JANE", score=0.3)]
+
+    with pytest.raises(StudyError) as caught:
+        result(capture([drawn()]), Stubborn())
+    assert caught.value.facts["because"] == "text"
+
+
+def test_a_picture_without_text_keeps_its_bytes() -> None:
+    ds = capture([drawn("")])
+    output, _ = result(ds, Scripted())
+    assert output.PixelData == ds.PixelData
+    assert output.BurnedInAnnotation == "NO"
+
+
+def test_pixels_that_cannot_be_decoded_are_withheld() -> None:
+    ds = capture([drawn()])
+    ds.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.102"
+    with pytest.raises(StudyError) as caught:
+        frames_of(ds, DecodingLimits())
+    assert caught.value.facts["because"] == "undecodable"
+
+
+def test_the_child_of_decoding_gives_every_frame() -> None:
+    ds = capture([drawn(), drawn("OTHER")], "RGB")
+    name, _, values = frames.decoded(planted.encoded(ds)).partition(b"\n")
+    assert name == b"RGB"
+    assert values.startswith(b"\x93NUMPY")
+
+
+def ultrasound(pictures: list[NDArray[np.uint8]]) -> Dataset:
+    ds = capture(pictures, "RGB")
+    ds.SOPClassUID, ds.Modality = "1.2.840.10008.5.1.4.1.1.3.1", "US"
+    region = Dataset()
+    region.RegionLocationMinX0, region.RegionLocationMinY0 = 0, 100
+    region.RegionLocationMaxX1, region.RegionLocationMaxY1 = 255, 255
+    ds.SequenceOfUltrasoundRegions = Sequence([region])
+    return ds
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("reader", [None, Scripted()], ids=["unread", "read"])
+def test_compressed_ultrasound_keeps_its_regions_alone(reader: Reader | None) -> None:
+    ds = compressed(ultrasound([drawn(), drawn()]), JPEG_BASELINE)
+    output, values = result(ds, reader, AI)
+    assert values.shape == (2, SIZE, SIZE, 3)
+    assert not values[:, :100].any()
+    assert values[:, 100:].any()
+    assert output.get("BurnedInAnnotation") == ("NO" if reader else None)
+
+
+def test_paper_is_withheld_whoever_reads() -> None:
+    ds = capture([drawn()])
+    ds.ConversionType = "SD"
+    with pytest.raises(StudyError) as caught:
+        result(ds, Scripted())
+    assert caught.value.facts["because"] == "paper"
+
+
+def image_of(modality: str, values: NDArray[np.generic]) -> Dataset:
+    ds = planted.slice_of_ct(*values.shape)
+    ds.Modality, ds.PixelData = modality, values.astype("<u2").tobytes()
+    ds["PixelData"].VR = "OW"
+    return ds
+
+
+def written_on(values: NDArray[np.int_]) -> NDArray[np.int_]:
+    text = drawn() == 255
+    return np.where(text, values.max(), values)
+
+
+def test_images_without_any_flag_are_searched_for_strokes() -> None:
+    rng = np.random.default_rng(7)
+    tissue = rng.normal(1000, 60, (SIZE, SIZE)).astype(int).clip(0, 4095)
+    tissue[100:140, 100:140] = 3000  # metal: a blob
+    assert not has_strokes(tissue)
+    assert has_strokes(written_on(tissue))
+    assert not has_strokes(np.full((8, 8), 3))
+    with pytest.raises(StudyError) as caught:
+        result(image_of("CT", written_on(tissue)), None)
+    assert caught.value.facts["because"] == "strokes"
+    result(image_of("CT", tissue), None)
+    result(image_of("CT", written_on(tissue)), None, AI)  # in the house the patient's result goes first
+    reader = Scripted()
+    result(image_of("MG", tissue), reader)
+    assert reader.asked
+
+
+@pytest.mark.parametrize(
+    ("read", "seed", "same"),
+    [
+        ("J0HN D0E", "john", True),
+        ("W0LKENSTE1N", "wolkenstein", True),
+        ("WOLKENSTAIN", "wolkenstein", True),
+        ("WALKING STONE", "wolkenstein", False),
+        ("MRN 44I7882", "4417882", True),
+        ("Li", "li", False),
+    ],
+)
+def test_what_readers_misread_is_recognised(read: str, seed: str, same: bool) -> None:
+    assert says_seed(read, {seed}) is same
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_the_reader_that_ships_with_the_extra() -> None:
+    pytest.importorskip("rapidocr", reason="the extra `ocr` is not installed")
+    reader = installed_reader()
+    assert isinstance(reader, RapidReader)
+    output, values = result(capture([drawn()]), reader)
+    assert values[14:30, 14:180].max() == values[14:30, 14:180].min()
+    assert len(np.unique(values[60:])) > 20
+    assert output.BurnedInAnnotation == "NO"

@@ -1,0 +1,86 @@
+"""Explaining names who decided for every attribute, at every depth, and tells no value."""
+
+from __future__ import annotations
+
+import pytest
+from pydicom.dataelem import DataElement
+
+from dicomnode.config import ConfigErrors, PolicySection, parse
+from dicomnode.deidentification.apply import Deidentifier
+from dicomnode.deidentification.explain import explain
+from dicomnode.deidentification.policy import EXPORT, OPTION_NAMES, SiteAction
+from dicomnode.deidentification.pseudonyms import Pseudonyms
+from dicomnode.encoded import Limits, read_part10
+from dicomnode.service.rooms import policy_of
+from tests.unit.deidentification import planted
+from tests.unit.deidentification.kinds_planted import mr, report
+
+PSEUDONYMS = Pseudonyms(bytes(range(32)), "project")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("make", [mr, report])
+def test_every_attribute_is_explained_and_no_value_told(make: object) -> None:
+    one = make()  # type: ignore[operator]
+    one.dataset[0x00091001] = DataElement(0x00091001, "LO", "x")
+    source = read_part10(planted.encoded(one.dataset), Limits())
+    output = Deidentifier(EXPORT, PSEUDONYMS).deidentify(source).dataset
+    lines = list(explain(source, output, EXPORT, str(source.SOPClassUID)))
+    text = "\n".join(str(line) for line in lines).casefold()
+    assert not [where for where, plant in one.plants.items() if plant.casefold() in text]
+    by_place = {line.where: line for line in lines}
+    assert by_place["(0010,0020)"].outcome == "changed"
+    assert by_place["(0010,1040)"].outcome == "removed"
+    assert by_place["(0020,000D)"].decided == "table: U (uids)"
+    assert by_place["(0009,1001)"].decided == "private: not safe"
+    assert by_place["(0012,0062)"].outcome == "added"
+    assert by_place["(0010,0040)"].outcome == "kept"
+    if make is report:
+        assert by_place["(0040,A730)[9](0040,A300)[1](0040,A30A)"].outcome == "kept"
+    else:
+        assert by_place["(0019,100C)"].decided == "private: Table E.3.10-1"
+        assert by_place["(0019,100C)"].outcome == "kept"
+
+
+def test_a_site_changes_a_policy() -> None:
+    tree = parse({"deidentification": {
+        "known_words": ["Rhapsode"], "text_in_pixels": "withhold",
+        "export": {"keep": ["RequestedProcedureDescription"], "remove": ["BodyPartExamined"], "faces": "withhold",
+                   "options": ["clean-descriptors", "retain-modified-dates"]},
+    }})  # fmt: skip
+    policy = policy_of(tree, "export")
+    assert policy.site == {
+        "RequestedProcedureDescription": SiteAction.KEEP, "BodyPartExamined": SiteAction.REMOVE,
+    }  # fmt: skip
+    assert policy.options == {OPTION_NAMES["clean-descriptors"], OPTION_NAMES["retain-modified-dates"]}
+    assert (policy.words, policy.blank_text, policy.withhold_faces) == (frozenset({"rhapsode"}), False, True)
+    assert policy_of(tree, "ai").site == {}
+    ds = planted.slice_of_ct()
+    ds.RequestedProcedureDescription, ds.ManufacturerModelName = "Lunge 3", "RHAPSODE"
+    output = Deidentifier(policy, PSEUDONYMS).deidentify(ds).dataset
+    assert output.RequestedProcedureDescription == "Lunge 3"
+    assert output.ManufacturerModelName == "RHAPSODE"
+    assert "BodyPartExamined" not in output
+
+
+@pytest.mark.parametrize(
+    ("section", "problem"),
+    [
+        ({"keep": ["NoSuchThing"]}, "keep: NoSuchThing is no keyword of an attribute"),
+        ({"keep": ["PatientName"]}, "is always replaced"),
+        ({"clean": ["StudyInstanceUID"]}, "is always replaced"),
+        ({"remove": ["SOPClassUID"]}, "without SOPClassUID there is no object"),
+        ({"keep": ["BodyPartExamined"], "empty": ["BodyPartExamined"]}, "stands in keep and in empty"),
+        ({"options": ["retain-full-dates", "retain-modified-dates"]}, "full or modified, not both"),
+        ({"options": ["retain-everything"]}, "retain-safe-private"),
+    ],
+)
+def test_rules_that_make_no_sense_are_told(section: dict[str, list[str]], problem: str) -> None:
+    with pytest.raises(ConfigErrors) as caught:
+        parse({"deidentification": {"export": section}})
+    assert any(problem in line and "deidentification.export" in line for line in caught.value.problems)
+
+
+@pytest.mark.parametrize("name", OPTION_NAMES)
+def test_every_option_has_a_name_in_the_configuration(name: str) -> None:
+    assert PolicySection.model_validate({"options": [name]}).options == (name,)
