@@ -532,7 +532,7 @@ def test_a_segment_closed_while_the_folder_is_listed(bench: Bench, monkeypatch: 
 
 def test_a_purge_while_a_segment_is_begun_is_waited_out(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     spool = bench.spool()
-    begin = spool._begin
+    begin = spool._open._begin
     purges = iter([True, False])
 
     def purged(study_key: str, stage: memoryview) -> object:
@@ -542,7 +542,7 @@ def test_a_purge_while_a_segment_is_begun_is_waited_out(bench: Bench, monkeypatc
         return begun
 
     always = False
-    monkeypatch.setattr(spool, "_begin", purged)
+    monkeypatch.setattr(spool._open, "_begin", purged)
     (address,) = bench.append(spool, 1)
     assert spool.read(STUDY, address)[1] == encoded(0)
     spool.close_study(STUDY)
