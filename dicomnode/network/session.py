@@ -230,7 +230,8 @@ class Session:
         """Take the items of a P-DATA-TF (PS3.8 9.3.5)."""
         if remaining < pdu.ITEM_BYTES:
             raise Violation(pdu.INVALID_PARAMETER, "pdu-empty")
-        self._wire.read(self._head[pdu.HEADER_BYTES + self._ahead :])
+        if self._ahead < pdu.ITEM_BYTES:
+            self._wire.read(self._head[pdu.HEADER_BYTES + self._ahead :])
         while True:
             item = pdu.parse_item(self._head, pdu.HEADER_BYTES, remaining)
             remaining -= pdu.ITEM_BYTES + item.length

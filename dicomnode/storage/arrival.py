@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import mmap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from dicomnode.errors import StorageError
 from dicomnode.storage import files
@@ -49,18 +49,24 @@ class Arrival:
 
     def window(self) -> memoryview:
         """Place for the next bytes of the Data Set; at least one."""
-        with self._guarded():
+        try:
             return self._incoming.window()
+        except OSError as error:
+            raise self._failed(error) from None
 
     def advance(self, count: int) -> None:
         """So many bytes were put into the window."""
-        with self._guarded():
+        try:
             self._incoming.advance(count)
+        except OSError as error:
+            raise self._failed(error) from None
 
     def put(self, data: Buffer) -> None:
         """Copy bytes of the Data Set in."""
-        with self._guarded():
+        try:
             self._incoming.put(data)
+        except OSError as error:
+            raise self._failed(error) from None
 
     def head(self) -> memoryview:
         """What came so far, until `begin`."""
@@ -71,15 +77,22 @@ class Arrival:
         self._check_space(self._incoming.length)
         with self._segments.stage() as stage:  # not ours: plaintext lies there
             self._segment = self._segments.take(study_key, stage)
-        with self._guarded():
+        try:
             self._incoming.bind(self._segment)
+        except OSError as error:
+            raise self._failed(error) from None
 
     def finish(self, metadata: Metadata) -> RecordAddress:
         """All bytes came; the record is on the disk when this returns."""
         assert self._segment is not None
         address = self._segment.address
-        with self._guarded():
+        try:
             self._incoming.finish(metadata)
+        except OSError as error:
+            raise self._failed(error) from None
+        except BaseException:  # the record may be half written, or its place not known: nothing follows it there
+            self._retire()
+            raise
         finished, self._segment = self._segment, None
         self._segments.give_back(finished, self._stage)
         return address
@@ -95,16 +108,9 @@ class Arrival:
             self._stage.release()
             self._segments.bring_back(buffer)
 
-    @contextlib.contextmanager
-    def _guarded(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            self._retire()
-            raise files.storage_error(error) from None
-        except BaseException:
-            self._retire()
-            raise
+    def _failed(self, error: OSError) -> StorageError:
+        self._retire()
+        return files.storage_error(error)
 
     def _retire(self) -> None:
         broken, self._segment = self._segment, None
