@@ -11,6 +11,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Final
 
@@ -43,6 +44,7 @@ __all__ = ["Acceptor", "Finder", "Rules", "judge"]
 _POLL_SECONDS: Final = 0.1
 _JOIN_SECONDS: Final = 5.0
 _REMEMBERED_REQUESTS: Final = 64
+_LARGE_REQUEST_BYTES: Final = 32 * 1024  # these cost a tenth of a second: one at a time, and nobody else waits
 _REMEMBERED_BYTES: Final = 256 * 1024  # of all of them: once read they take some twenty times as much
 
 
@@ -115,6 +117,7 @@ class _Remembered:
         self._lock = threading.Lock()
         self._known: OrderedDict[bytes, tuple[Request, Association | None]] = OrderedDict()
         self._bytes = 0
+        self._large = threading.Lock()
 
     def request(self, encoded: bytes) -> tuple[Request, Association | None]:
         """The request, read, and what is agreed on unless it is to be rejected."""
@@ -123,8 +126,9 @@ class _Remembered:
             if found is not None:
                 self._known.move_to_end(encoded)
                 return found
-        request = Request(encoded)
-        found = request, None if request.rejection else self._agree(request)
+        with self._large if len(encoded) > _LARGE_REQUEST_BYTES else nullcontext():
+            request = Request(encoded)
+            found = request, None if request.rejection else self._agree(request)
         with self._lock:
             if encoded not in self._known:
                 self._bytes += len(encoded)

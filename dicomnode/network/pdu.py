@@ -78,6 +78,8 @@ def parse_header(data: Buffer, longest: int) -> tuple[int, int]:
         raise Violation(UNRECOGNISED_PDU, "pdu-type")
     if length > longest or (kind in _SHORT and length != _SHORT_BYTES):
         raise Violation(INVALID_PARAMETER, "pdu-length")
+    if kind == P_DATA_TF and length < ITEM_BYTES:
+        raise Violation(INVALID_PARAMETER, "pdu-empty")
     return kind, length
 
 

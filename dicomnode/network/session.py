@@ -248,8 +248,6 @@ class Session:
 
     def _data(self, remaining: int) -> None:
         """Take the items of a P-DATA-TF (PS3.8 9.3.5)."""
-        if remaining < pdu.ITEM_BYTES:
-            raise Violation(pdu.INVALID_PARAMETER, "pdu-empty")
         self._wire.read(self._head[pdu.HEADER_BYTES + self._ahead :])
         while True:
             item = pdu.parse_item(self._head, pdu.HEADER_BYTES, remaining)

@@ -142,17 +142,15 @@ class Wire:
 
     def _receive(self, place: memoryview, flags: int) -> int:
         wanted = len(place)
-        count = self._once(place, flags)
-        if count == wanted:
-            return count
         deadline = time.monotonic() + self._seconds
+        count = self._once(place, flags)
         while 0 < count < wanted:
+            if time.monotonic() > deadline:
+                raise PeerError("timeout")
             more = self._once(place[count:], flags)
             if not more:
                 break
             count += more
-            if count < wanted and time.monotonic() > deadline:
-                raise PeerError("timeout")
         return count
 
     def _once(self, place: memoryview, flags: int) -> int:
