@@ -103,7 +103,10 @@ class IntakeSection(_Section):
         64, ge=1, le=4096, description="mean size of a message's fragments, where there are more than 1024"
     )
     minimum_bytes_per_second: int = Field(
-        256, ge=0, le=MEBI, description="mean that a sender must reach over a network timeout, in the middle of an object"
+        256,
+        ge=0,
+        le=MEBI,
+        description="mean that a sender must reach over a network timeout, in the middle of an object",
     )
     maximum_pdu_bytes: int = Field(131072, ge=4096, le=1024 * 1024, description="largest PDU that we advertise")
     write_mode: Literal["auto", "direct", "append"] = Field(
