@@ -68,7 +68,10 @@ class ListenSection(_Section):
     port: ListenPort = Field(11112, description="TCP port; 0 takes a free one")
     calling_ae_titles: tuple[AETitle, ...] = Field((), description="AE titles that may call; empty: any")
     require_called_ae_title: bool = Field(False, description="refuse associations that call another AE title than ours")
-    maximum_associations: int = Field(64, ge=1, le=1000, description="associations at a time, in all")
+    maximum_associations: int = Field(96, ge=1, le=1000, description="associations at a time, in all")
+    associations_per_address: int = Field(
+        64, ge=1, le=1000, description="associations of one address at a time: the rest is for others"
+    )
     waiting_per_address: int = Field(
         32, ge=1, le=1000, description="connections of one address that have not asked for an association yet"
     )
@@ -95,6 +98,15 @@ class IntakeSection(_Section):
     open_segments: int = Field(64, ge=1, le=4096, description="segments open at once")
     chunk_bytes: int = Field(
         256 * 1024, ge=4096, le=16 * MEBI, description="plaintext bytes of one sealed chunk, at most segment_bytes"
+    )
+    minimum_fragment_bytes: int = Field(
+        64, ge=1, le=4096, description="mean size of a message's fragments, where there are more than 1024"
+    )
+    minimum_bytes_per_second: int = Field(
+        256,
+        ge=0,
+        le=MEBI,
+        description="mean that a sender must reach over a network timeout, in the middle of an object",
     )
     maximum_pdu_bytes: int = Field(131072, ge=4096, le=1024 * 1024, description="largest PDU that we advertise")
     write_mode: Literal["auto", "direct", "append"] = Field(

@@ -11,6 +11,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,6 +26,7 @@ from dicomnode.network import dimse, pdu
 from dicomnode.network.association import accepted_contexts, server_tls, storage_classes
 from dicomnode.network.intake import Intake, Peer, Reception
 from dicomnode.network.negotiation import Association, Request
+from dicomnode.network.pace import Pace
 from dicomnode.network.server import Connection, Server, listen
 from dicomnode.network.services import Finder, echo, finding
 from dicomnode.network.session import Manners, Service, Session
@@ -42,6 +44,8 @@ __all__ = ["Acceptor", "Finder", "Rules", "judge"]
 _POLL_SECONDS: Final = 0.1
 _JOIN_SECONDS: Final = 5.0
 _REMEMBERED_REQUESTS: Final = 64
+_LARGE_REQUEST_BYTES: Final = 32 * 1024  # these cost a tenth of a second: one at a time, and nobody else waits
+_REMEMBERED_BYTES: Final = 256 * 1024  # of all of them: once read they take some twenty times as much
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,17 +56,26 @@ class Rules:
     calling_ae_titles: tuple[str, ...]
     require_called_ae_title: bool
     maximum_associations: int
+    associations_per_address: int
 
 
-def judge(rules: Rules, peer: Peer, *, open_associations: int, draining: bool) -> Rejection | None:
-    """Why an association is not let in (PS3.8 9.3.4), or None."""
+def judge(
+    rules: Rules, peer: Peer, *, open_associations: int, of_address: int = 0, draining: bool = False
+) -> Rejection | None:
+    """Why an association is not let in (PS3.8 9.3.4), or None.
+
+    Parameters
+    ----------
+    open_associations, of_address
+        How many others are open, in all and of the peer's address.
+    """
     if rules.calling_ae_titles and peer.calling_ae_title not in rules.calling_ae_titles:
         return CALLING_AE_TITLE_NOT_RECOGNISED
     if rules.require_called_ae_title and peer.called_ae_title != rules.ae_title:
         return CALLED_AE_TITLE_NOT_RECOGNISED
     if draining:
         return TEMPORARY_CONGESTION
-    if open_associations >= rules.maximum_associations:
+    if open_associations >= rules.maximum_associations or of_address >= rules.associations_per_address:
         return LOCAL_LIMIT_EXCEEDED
     return None
 
@@ -71,18 +84,19 @@ class _Open:
     """The associations that are open or being let in."""
 
     def __init__(self) -> None:
-        self._sessions: set[Session] = set()
+        self._sessions: dict[Session, str] = {}
         self._changed = threading.Condition()
 
-    def add(self, session: Session) -> int:
-        """Add one; how many there were before."""
+    def add(self, session: Session, address: str) -> tuple[int, int]:
+        """Add one; how many there were before, in all and of its address."""
         with self._changed:
-            self._sessions.add(session)
-            return len(self._sessions) - 1
+            before = len(self._sessions), sum(one == address for one in self._sessions.values())
+            self._sessions[session] = address
+            return before
 
     def remove(self, session: Session) -> None:
         with self._changed:
-            self._sessions.discard(session)
+            self._sessions.pop(session, None)
             self._changed.notify_all()
 
     def all(self) -> tuple[Session, ...]:
@@ -102,6 +116,8 @@ class _Remembered:
         self._agree = agree
         self._lock = threading.Lock()
         self._known: OrderedDict[bytes, tuple[Request, Association | None]] = OrderedDict()
+        self._bytes = 0
+        self._large = threading.Lock()
 
     def request(self, encoded: bytes) -> tuple[Request, Association | None]:
         """The request, read, and what is agreed on unless it is to be rejected."""
@@ -110,12 +126,16 @@ class _Remembered:
             if found is not None:
                 self._known.move_to_end(encoded)
                 return found
-        request = Request(encoded)
-        found = request, None if request.rejection else self._agree(request)
+        with self._large if len(encoded) > _LARGE_REQUEST_BYTES else nullcontext():
+            request = Request(encoded)
+            found = request, None if request.rejection else self._agree(request)
         with self._lock:
+            if encoded not in self._known:
+                self._bytes += len(encoded)
             self._known[encoded] = found
-            while len(self._known) > _REMEMBERED_REQUESTS:
-                self._known.popitem(last=False)
+            while len(self._known) > _REMEMBERED_REQUESTS or self._bytes > _REMEMBERED_BYTES:
+                forgotten, _ = self._known.popitem(last=False)
+                self._bytes -= len(forgotten)
         return found
 
 
@@ -160,6 +180,7 @@ class Acceptor:
             calling_ae_titles=listen.calling_ae_titles,
             require_called_ae_title=listen.require_called_ae_title,
             maximum_associations=listen.maximum_associations,
+            associations_per_address=listen.associations_per_address,
         )
         contexts = {str(one.abstract_syntax): one for one in accepted_contexts(private_sop_classes)}
         services: dict[int, Service] = {dimse.C_ECHO_RQ: echo}
@@ -175,6 +196,12 @@ class Acceptor:
             maximum_pdu_bytes=intake.maximum_pdu_bytes,
             silence_seconds=listen.network_timeout_seconds,
             request_seconds=listen.acse_timeout_seconds,
+            pace=lambda: Pace(
+                fragment_bytes=intake.minimum_fragment_bytes,
+                bytes_per_second=intake.minimum_bytes_per_second,
+                seconds=listen.network_timeout_seconds,
+                longest_bytes=2 * intake.maximum_object_bytes,
+            ),
             emit=emit,
         )
         self._remembered = _Remembered(lambda request: request.agree(contexts, storage, intake.maximum_pdu_bytes))
@@ -235,7 +262,7 @@ class Acceptor:
         self.drain(0.0)
 
     def _serve(self, connection: Connection, wire: Wire) -> None:
-        session = Session(wire, self._manners, self)
+        session = Session(wire, self._manners, self, connection.address)
         self._connections[session] = connection
         try:
             session.run()
@@ -252,9 +279,13 @@ class Acceptor:
             address=connection.address,
             association_id=secrets.token_hex(8),
         )
-        before = self._open.add(session)
+        before, of_address = self._open.add(session, peer.address)
         rejection = asked.rejection or judge(
-            self._rules, peer, open_associations=before, draining=self._draining.is_set()
+            self._rules,
+            peer,
+            open_associations=before,
+            of_address=of_address,
+            draining=self._draining.is_set(),
         )
         if rejection is None:
             rejection = self._admitted(peer)

@@ -25,6 +25,7 @@ from pynetdicom.presentation import PresentationContext, negotiate_as_acceptor
 
 from dicomnode.encoded import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicomnode.network.pdu import HEADER_BYTES, INVALID_PARAMETER, Buffer, Violation
+from dicomnode.network.proposal import check_structure
 from dicomnode.network.status import (
     APPLICATION_CONTEXT_NOT_SUPPORTED,
     PROTOCOL_VERSION_NOT_SUPPORTED,
@@ -81,6 +82,7 @@ class Request:
 
     def __init__(self, encoded: Buffer) -> None:
         data = bytes(encoded)
+        check_structure(data)
         try:
             pdu = A_ASSOCIATE_RQ()
             pdu.decode(data)

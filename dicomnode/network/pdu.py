@@ -29,6 +29,9 @@ _HEADER: Final = struct.Struct(">BxL")
 _ITEM: Final = struct.Struct(">LBB")
 _PDATA: Final = struct.Struct(">BxLLBB")
 _ITEM_LEAST: Final = 2  # PS3.8 E.2: an item's length counts context id and control header
+#: PS3.8 9.3.4, 9.3.6 to 9.3.8: these have one length.
+_SHORT: Final = frozenset({A_ASSOCIATE_RJ, A_RELEASE_RQ, A_RELEASE_RP, A_ABORT})
+_SHORT_BYTES: Final = 4
 
 #: Reasons of an A-ABORT by the service provider (PS3.8 Table 9-26).
 NOT_SPECIFIED: Final = 0
@@ -68,13 +71,15 @@ def parse_header(data: Buffer, longest: int) -> tuple[int, int]:
     Raises
     ------
     Violation
-        For a type that is none, or a length beyond the longest.
+        For a type that is none, a length beyond the longest, or another than the type has.
     """
     kind, length = _HEADER.unpack_from(data)
     if not A_ASSOCIATE_RQ <= kind <= A_ABORT:
         raise Violation(UNRECOGNISED_PDU, "pdu-type")
-    if length > longest:
+    if length > longest or (kind in _SHORT and length != _SHORT_BYTES):
         raise Violation(INVALID_PARAMETER, "pdu-length")
+    if kind == P_DATA_TF and length < ITEM_BYTES:
+        raise Violation(INVALID_PARAMETER, "pdu-empty")
     return kind, length
 
 

@@ -16,6 +16,7 @@ from dicomnode.network import dimse, pdu
 from dicomnode.network.dimse import Command
 from dicomnode.network.intake import Intake, Peer, StoreRequest, Transfer
 from dicomnode.network.negotiation import Agreed, Association
+from dicomnode.network.pace import Pace
 from dicomnode.network.pdu import Item, Violation
 from dicomnode.network.status import (
     CANNOT_UNDERSTAND,
@@ -26,7 +27,8 @@ from dicomnode.network.status import (
 from dicomnode.network.wire import Wire
 
 #: PS3.8 9.3.2: an A-ASSOCIATE-RQ with 128 contexts of 60 transfer syntaxes is below 300 KB.
-_LONGEST_REQUEST: Final = 1024 * 1024
+_LONGEST_REQUEST: Final = 512 * 1024
+_PIECE_BYTES: Final = 16 * 1024  # memory is taken as bytes come, not as they are announced
 _LONGEST_DATA_SET: Final = 1024 * 1024  # of messages other than C-STORE: identifiers and attribute lists
 _FAREWELL_SECONDS: Final = 2.0  # PS3.8 9.1.5: ARTIM after the last PDU
 _BY_PROVIDER: Final = 2
@@ -85,6 +87,8 @@ class Manners:
         What was advertised.
     silence_seconds, request_seconds
         Silence that is borne in an association, and before one is asked for.
+    pace
+        Makes what watches one session's messages.
     emit
         Where events go.
     """
@@ -95,6 +99,7 @@ class Manners:
     maximum_pdu_bytes: int
     silence_seconds: float
     request_seconds: float
+    pace: Callable[[], Pace]
     emit: Emit
 
 
@@ -119,10 +124,14 @@ class Session:
         How to behave.
     hall
         Who lets in.
+    address
+        Of the peer, for the log.
     """
 
-    def __init__(self, wire: Wire, manners: Manners, hall: Hall) -> None:
+    def __init__(self, wire: Wire, manners: Manners, hall: Hall, address: str) -> None:
         self._wire = wire
+        self._address = address
+        self._pace = manners.pace()
         self._manners = manners
         self._hall = hall
         self._head = memoryview(bytearray(pdu.HEAD_BYTES))
@@ -160,12 +169,13 @@ class Session:
         violation = isinstance(error, Violation)
         if violation or error.code == "timeout":
             reason = error.abort_reason if isinstance(error, Violation) else pdu.NOT_SPECIFIED
-            self._wire.interrupt(pdu.abort(_BY_PROVIDER, reason))
+            self._wire.part(pdu.abort(_BY_PROVIDER, reason))
         association = self._peer.association_id if self._peer is not None else None
         self._manners.emit(
             "association.broken" if self._peer is not None else "connection.failed",
             level="warning",
             association=association,
+            address=self._address,
             reason=error.code,
             kind=error.facts.get("what"),
         )
@@ -179,14 +189,24 @@ class Session:
             return None
         if kind != pdu.A_ASSOCIATE_RQ:
             raise Violation(pdu.UNEXPECTED_PDU, "pdu-before-association")
-        whole = bytearray(pdu.HEADER_BYTES + length)
-        whole[: pdu.HEADER_BYTES] = self._head[: pdu.HEADER_BYTES]
-        self._read_payload(memoryview(whole)[pdu.HEADER_BYTES :])
-        entered = self._hall.enter(self, memoryview(whole))
+        entered = self._hall.enter(self, self._request(length))
         if isinstance(entered, bytes):
             self._wire.send(entered)
             return None
         return entered
+
+    def _request(self, length: int) -> memoryview:
+        """Read a whole association request, in the time that one PDU has."""
+        whole = bytearray(self._head[: pdu.HEADER_BYTES + self._ahead])
+        end, begun = pdu.HEADER_BYTES + length, self._wire.waited
+        while len(whole) < end:
+            start = len(whole)
+            whole.extend(bytes(min(end - start, _PIECE_BYTES)))
+            with memoryview(whole)[start:] as place:
+                self._wire.read(place)
+            if self._wire.waited - begun > self._manners.silence_seconds:
+                raise PeerError("timeout")
+        return memoryview(whole)
 
     def _associated(self, peer: Peer, association: Association) -> bool:
         """Serve an association; whether it was released."""
@@ -228,13 +248,12 @@ class Session:
 
     def _data(self, remaining: int) -> None:
         """Take the items of a P-DATA-TF (PS3.8 9.3.5)."""
-        if remaining < pdu.ITEM_BYTES:
-            raise Violation(pdu.INVALID_PARAMETER, "pdu-empty")
         if self._ahead < pdu.ITEM_BYTES:
             self._wire.read(self._head[pdu.HEADER_BYTES + self._ahead :])
         while True:
             item = pdu.parse_item(self._head, pdu.HEADER_BYTES, remaining)
             remaining -= pdu.ITEM_BYTES + item.length
+            self._pace.fragment(item.length, self._wire.waited)
             if item.context_id not in self._contexts:
                 raise Violation(pdu.UNEXPECTED_PARAMETER, "item-context")
             if item.is_command:
@@ -261,6 +280,8 @@ class Session:
         if item.is_last:
             command = dimse.parse_command(self._command)
             self._command.clear()
+            if not command.has_data_set:
+                self._pace.next_message()
             self._begin(command, item.context_id)
 
     def _begin(self, command: Command, context_id: int) -> None:
@@ -304,6 +325,7 @@ class Session:
                 self._wire.read(place)
         if item.is_last:
             self._message = None
+            self._pace.next_message()
             self._serve(message)
 
     def _stream(self, transfer: Transfer, remaining: int) -> None:

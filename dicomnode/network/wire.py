@@ -16,6 +16,7 @@ from typing import Final
 from dicomnode.errors import PeerError
 
 _TIMEVAL: Final = struct.Struct("@ll")
+_SCRATCH_BYTES: Final = 64 * 1024
 
 
 class Wire:
@@ -27,9 +28,15 @@ class Wire:
         Connected socket.
     seconds
         Silence after which reading or writing is given up.
+
+    Attributes
+    ----------
+    waited
+        Seconds that reading took so far: the peer's time, not ours.
     """
 
     def __init__(self, connection: socket.socket, seconds: float) -> None:
+        self.waited = 0.0
         self._connection = connection
         self._tls = isinstance(connection, ssl.SSLSocket)
         self._flags = 0 if self._tls else socket.MSG_WAITALL
@@ -97,47 +104,62 @@ class Wire:
         with contextlib.suppress(OSError):
             self._connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
-    def interrupt(self, farewell: bytes = b"") -> None:
-        """End the connection from another thread, which finds it closed; the farewell goes out if that is possible."""
+    def part(self, farewell: bytes) -> None:
+        """Send some last bytes if that is possible without waiting for the peer."""
         if farewell and self._sending.acquire(timeout=0.2):
             try:
                 with contextlib.suppress(OSError, ValueError):
                     self._connection.send(farewell, 0 if self._tls else socket.MSG_DONTWAIT)
             finally:
                 self._sending.release()
+
+    def interrupt(self, farewell: bytes = b"") -> None:
+        """End the connection from another thread, which finds it closed; the farewell goes out if that is possible."""
+        self.part(farewell)
         with contextlib.suppress(OSError):
             socket.socket.shutdown(self._connection, socket.SHUT_RDWR)
 
     def end(self, seconds: float = 0.0) -> None:
-        """Close; before that, wait a little for the peer to close first, so that nothing on its way is cut off."""
+        """Close; before that, wait a little for the peer to close first.
+
+        What it still sends is thrown away: a socket that is closed with unread bytes is reset, and a reset can take the
+        last PDU from a peer that has not read it yet.
+        """
         with contextlib.suppress(OSError, ValueError, PeerError):
             if seconds:
                 socket.socket.shutdown(self._connection, socket.SHUT_WR)
-                self.wait_at_most(seconds)
-                self._once(memoryview(bytearray(64)), 0)
+                self._throw_away(time.monotonic() + seconds)
         with contextlib.suppress(OSError):
             socket.socket.shutdown(self._connection, socket.SHUT_RDWR)
         self._connection.close()
 
+    def _throw_away(self, deadline: float) -> None:
+        scratch = memoryview(bytearray(_SCRATCH_BYTES))
+        while (left := deadline - time.monotonic()) > 0:
+            self.wait_at_most(left)
+            if not self._once(scratch, 0):
+                return
+
     def _receive(self, place: memoryview, flags: int) -> int:
         wanted = len(place)
-        count = self._once(place, flags)
-        if count == wanted:
-            return count
         deadline = time.monotonic() + self._seconds
+        count = self._once(place, flags)
         while 0 < count < wanted:
+            if time.monotonic() > deadline:
+                raise PeerError("timeout")
             more = self._once(place[count:], flags)
             if not more:
                 break
             count += more
-            if count < wanted and time.monotonic() > deadline:
-                raise PeerError("timeout")
         return count
 
     def _once(self, place: memoryview, flags: int) -> int:
+        begun = time.monotonic()
         try:
             return self._connection.recv_into(place, len(place), flags)
         except (TimeoutError, BlockingIOError, ssl.SSLWantReadError):
             raise PeerError("timeout") from None
         except (OSError, ValueError):
             raise PeerError("peer-aborted") from None
+        finally:
+            self.waited += time.monotonic() - begun

@@ -73,7 +73,13 @@ def test_the_acceptor_takes_what_it_likes_best(proposed: list[str], taken: str) 
     assert (answer.result, answer.transfer_syntax) == (0, [taken])
 
 
-RULES = Rules(ae_title="NODE", calling_ae_titles=("CT1",), require_called_ae_title=True, maximum_associations=2)
+RULES = Rules(
+    ae_title="NODE",
+    calling_ae_titles=("CT1",),
+    require_called_ae_title=True,
+    maximum_associations=2,
+    associations_per_address=2,
+)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +99,13 @@ def test_who_is_let_in(calling: str, called: str, count: int, draining: bool, ex
 
 
 def test_without_rules_anybody_is() -> None:
-    rules = Rules(ae_title="NODE", calling_ae_titles=(), require_called_ae_title=False, maximum_associations=2)
+    rules = Rules(
+        ae_title="NODE",
+        calling_ae_titles=(),
+        require_called_ae_title=False,
+        maximum_associations=2,
+        associations_per_address=2,
+    )
     peer = Peer(calling_ae_title="X", called_ae_title="Y", address="::1", association_id="00")
     assert judge(rules, peer, open_associations=0, draining=False) is None
 

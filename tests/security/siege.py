@@ -1,0 +1,132 @@
+"""What must hold whatever a peer does: the one invariant that every attack of this folder is held to.
+
+The receiver runs in a process of its own, so that its memory, threads and descriptors are its own. An attack ends with:
+each expected event exactly once and no other alarm, nothing of the patient in the log, no thread or descriptor left,
+memory flat, and the next legitimate peer served.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from dicomnode.network import pdu
+from tests.neighbours import wait_for
+from tests.network.raw import PATIENT, SECONDS, STUDY, Peer, store
+from tests.network.receiver import Receiver
+
+MEBI = 1024 * 1024
+LASTING_BYTES = 24 * MEBI  # more than allocators keep of a hundred stages; an attack's bytes are far more
+PEAK_BYTES = 64 * MEBI
+OTHER_FILES = 24  # ledger, pipes, listener: a segment has two more
+FRIEND = "127.0.0.200"
+SERVICE_SECONDS = 20.0  # an hour of a quiet machine; a second is measured by `make bench-receive`, not here
+
+Expected = dict[tuple[str, str, str | None], int]
+_numbers = itertools.count(1)
+
+
+class Siege:
+    """A receiver, and what is known of it before an attack."""
+
+    def __init__(self, receiver: Receiver) -> None:
+        self.receiver = receiver
+
+    @contextmanager
+    def attack(self, expected: Expected | None = None, *, secrets: tuple[str, ...] = ()) -> Iterator[Siege]:
+        """Everything that a peer does to harm.
+
+        Parameters
+        ----------
+        expected
+            Alarms that it must raise, how often each: name of the event, reason and kind.
+        secrets
+            What must not stand in the log, the planted patient apart.
+        """
+        receiver = self.receiver
+        self.serve_a_friend()
+        self._settled()
+        since = len(receiver.lines)
+        threads, (sockets, _) = receiver.threads(), receiver.descriptors()
+        receiver.forget_peak()
+        before, _ = receiver.memory()
+        yield self
+        self._alarms(expected or {}, since)
+        wait_for(lambda: receiver.threads() <= threads, SECONDS, what=f"an end of threads above {threads}")
+        wait_for(lambda: receiver.descriptors()[0] <= sockets, SECONDS, what=f"an end of sockets above {sockets}")
+        files = receiver.descriptors()[1]
+        assert files <= OTHER_FILES + 2 * receiver.tree.intake.open_segments, f"{files} files are open"
+        now, peak = receiver.memory()
+        assert peak - before < PEAK_BYTES, f"{(peak - before) // MEBI} MiB more at its peak"
+        assert now - before < LASTING_BYTES, f"{(now - before) // MEBI} MiB more stay"
+        self.serve_a_friend()
+        log = "\n".join(receiver.lines[since:])
+        for secret in (PATIENT, PATIENT.split("^", maxsplit=1)[0], STUDY, "Traceback", *secrets):
+            assert secret not in log
+
+    def peer(self, address: str = "127.0.0.1") -> Peer:
+        """A connection."""
+        return Peer(self.receiver.port, address)
+
+    def serve_a_friend(self) -> None:
+        """A legitimate peer: association, object, release."""
+        uid = f"{STUDY}.7.{next(_numbers)}"
+        with self.peer(FRIEND) as friend:
+            friend.socket.settimeout(SERVICE_SECONDS)
+            friend.associate()
+            friend.send(*store(uid))
+            assert friend.status() == 0x0000
+            friend.release()
+
+    def _settled(self) -> None:
+        """Until no connection is left."""
+        opened = len([one for one in self.receiver.events() if one["event"] == "association.opened"])
+        self.receiver.wait_for(
+            lambda events: [one for one in events if one["event"] == "association.closed"], count=opened
+        )
+        receiver, steady = self.receiver, Counter[tuple[int, int]]()
+
+        def quiet() -> bool:
+            now = receiver.threads(), receiver.descriptors()[0]
+            steady[now] += 1
+            return steady[now] > 3
+
+        wait_for(quiet, SECONDS, what="a receiver at rest")
+
+    def _alarms(self, expected: Expected, since: int) -> None:
+        """Each expected alarm as often as expected, and no other."""
+        total = sum(expected.values())
+        self.receiver.wait_for(_alarming, since=since, count=total)
+        found = Counter(
+            (one["event"], one.get("reason", one.get("line", "")), one.get("kind"))
+            for one in _alarming(self.receiver.events(since))
+        )
+        assert found == Counter(expected), (found, expected)
+
+
+def _alarming(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [one for one in events if one.get("level", "error") in {"warning", "error"}]
+
+
+def broken(kind: str | None, reason: str = "peer-protocol", times: int = 1) -> Expected:
+    """An association that we aborted."""
+    return {("association.broken", reason, kind): times}
+
+
+def failed(kind: str | None, reason: str = "peer-protocol", times: int = 1) -> Expected:
+    """A connection that became no association."""
+    return {("connection.failed", reason, kind): times}
+
+
+def refused(reason: str, times: int = 1) -> Expected:
+    """An object that was not taken."""
+    return {("object.refused", reason, None): times}
+
+
+def assert_aborted(peer: Peer, reason: int) -> None:
+    """The next PDU is an A-ABORT of the provider (PS3.8 9.3.8) with this reason, and the connection ends."""
+    assert peer.pdu() == (pdu.A_ABORT, bytes((0, 0, 2, reason)))
+    assert peer.pdu() is None
