@@ -173,6 +173,10 @@ def test_text_that_dicom_or_the_disk_cannot_hold_is_refused(section: str, name: 
     assert problem.startswith(f"{section}.{name}: ")
 
 
+def test_a_number_is_no_path() -> None:
+    assert problems({"node": {"state": 5}}) == ("node.state: Input is not a valid path for <class 'pathlib.Path'>",)
+
+
 @pytest.mark.parametrize("name", ["Universitätsklinikum Köln", "St. Mary's = 2^2", "東京病院", ""])
 def test_an_institution_is_named_in_any_script(name: str) -> None:
     assert parse({"node": {"institution_name": name}}).node.institution_name == name
