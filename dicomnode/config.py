@@ -93,7 +93,7 @@ class IntakeSection(_Section):
     )
     segment_bytes: int = Field(GIBI, ge=MEBI, le=TEBI, description="bytes after which a new segment is begun")
     extent_bytes: int = Field(
-        8 * MEBI, ge=4096, le=GIBI, description="bytes by which a segment grows, at most segment_bytes"
+        8 * MEBI, ge=4096, le=GIBI, description="most bytes by which a segment grows at once; at most segment_bytes"
     )
     open_segments: int = Field(64, ge=1, le=4096, description="segments open at once")
     chunk_bytes: int = Field(

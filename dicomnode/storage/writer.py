@@ -24,6 +24,7 @@ from dicomnode.storage import files
 _ALIGNMENTS: Final = (4096, 16384, 65536)
 _TRIAL_BLOCKS: Final = 4
 _ZERO_BYTES: Final = 1024 * 1024
+_FIRST_EXTENT: Final = 1024 * 1024
 _FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
@@ -94,9 +95,16 @@ class _File:
 
     def _grow(self) -> None:
         """One extent more, durably: a later write must not depend on a size or block that is not on the disk."""
-        os.posix_fallocate(self._descriptor, self._allocated, self._extent)
+        size = self._next_extent
+        os.posix_fallocate(self._descriptor, self._allocated, size)
         os.fsync(self._descriptor)
-        self._allocated += self._extent
+        self._allocated += size
+
+    @property
+    def _next_extent(self) -> int:
+        """Bytes by which the file grows next: as many as it has, so that small studies stay small, up to the extent."""
+        wanted = max(self._allocated, _FIRST_EXTENT)
+        return min(self._extent, -(-wanted // self._alignment) * self._alignment)
 
 
 class DirectWriter(_File):
@@ -119,7 +127,8 @@ class DirectWriter(_File):
     def write(self, block: memoryview, offset: int, *, durable: bool = False) -> None:
         """Write whole blocks."""
         self._put(self._durable if durable else self._descriptor, block, offset)
-        if self._ahead is not None and self._allocated - offset < 2 * self._extent and self._asked < self._allocated:
+        left = self._allocated - offset - len(block)
+        if self._ahead is not None and 2 * left < self._next_extent and self._asked < self._allocated:
             self._asked = self._allocated
             self._ahead(self)
 
@@ -141,8 +150,8 @@ class DirectWriter(_File):
             self._durable = -1
 
     def _grow(self) -> None:
-        end = self._allocated + self._extent
-        os.posix_fallocate(self._descriptor, self._allocated, self._extent)
+        end = self._allocated + self._next_extent
+        os.posix_fallocate(self._descriptor, self._allocated, self._next_extent)
         with memoryview(_zeros()) as zeros:
             for start in range(self._allocated, end, len(zeros)):
                 with zeros[: min(len(zeros), end - start)] as piece:
