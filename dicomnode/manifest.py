@@ -264,8 +264,8 @@ class Postprocess:
     ----------
     gas
         None: nothing is taken out of a label for being gas.
-    keep_largest_per_label
-        Keep only the largest component, connected over faces, of each label.
+    keep_largest_per_label, share_of_largest
+        Keep only the largest component, connected over faces, of each label, and those of this share of it or more.
     fill_holes
         Give background enclosed by a label to that label.
     minimum_component_ml
@@ -273,6 +273,7 @@ class Postprocess:
     """
 
     keep_largest_per_label: bool = False
+    share_of_largest: Annotated[float, Field(gt=0, le=1)] = 1.0
     fill_holes: bool = False
     minimum_component_ml: Annotated[float, Field(ge=0, le=10_000)] = 0.0
     gas: Gas | None = None

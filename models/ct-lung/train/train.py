@@ -30,18 +30,19 @@ None is thinner than 48: two layers at the coarsest scale make the bfloat16 weig
 read memory that was never written (seen as infinite gradients, other ones on every try).
 """
 BATCH = 2
-FIRST, SECOND = 1500, 600
-"""Steps of the phases; the second has disease, filled lobes and colon in most samples and a lower rate (see `augment`)."""
+STEPS = (1500, 450, 400)
+"""Steps of the phases. The second has disease, filled lobes and colon in every sample (see `augment`) and half the rate, the
+third has them in half of the samples and an eighth of the rate."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Phase:
-    """Steps with one kind of samples and one course of the rate; statistics freeze after the share `moving`."""
+    """Steps with a share of `hard` samples and one course of the rate; statistics freeze after the share `moving`."""
 
     first: int
     steps: int
     rate: float
-    hard: bool
+    hard: float
     moving: float
 
 
@@ -57,7 +58,7 @@ class Plan:
     seed: int
     resume: bool
     with_left_out: bool
-    start: Path | None = None
+    start: tuple[Path, int] | None = None
 
     @property
     def steps(self) -> int:
@@ -79,11 +80,9 @@ def parse() -> Plan:
         "--data", type=Path, default=Path("../shared/data"), help="real scans; phantoms alone if absent"
     )
     parser.add_argument("--cache", type=Path, default=None, help="folder for phantoms (default: OUT/cache)")
-    parser.add_argument(
-        "--start", type=Path, default=None, help="model.onnx that ended a first phase: only the second is run"
-    )
-    parser.add_argument("--steps", type=int, default=FIRST, help="steps of the first phase")
-    parser.add_argument("--second-steps", type=int, default=SECOND, help="steps of the second phase")
+    parser.add_argument("--steps", type=int, nargs=3, default=STEPS, help="steps of the three phases")
+    parser.add_argument("--start", type=Path, default=None, help="model.onnx that ended the phase before --phase")
+    parser.add_argument("--phase", type=int, default=2, choices=(2, 3), help="with --start: the first phase to run")
     parser.add_argument("--phantoms", type=int, default=300)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--rate", type=float, default=4e-3)
@@ -93,12 +92,14 @@ def parse() -> Plan:
     data = given.data if given.data.is_dir() else None
     if data is None:
         print("no real scans: training on phantoms alone; expect a lower Dice on real lungs (see TRAINING.md)")
-    first = Phase(first=0, steps=given.steps, rate=given.rate, hard=False, moving=0.7)
-    second = Phase(first=given.steps, steps=given.second_steps, rate=given.rate / 2, hard=True, moving=0.0)
+    one, two, three = given.steps
+    first = Phase(first=0, steps=one, rate=given.rate, hard=0.0, moving=0.7)
+    second = Phase(first=one, steps=two, rate=given.rate / 2, hard=1.0, moving=0.0)
+    third = Phase(first=one + two, steps=three, rate=given.rate / 8, hard=0.5, moving=0.0)
     return Plan(
-        out=given.out, data=data, cache=given.cache or given.out / "cache", phases=(first, second),
+        out=given.out, data=data, cache=given.cache or given.out / "cache", phases=(first, second, third),
         phantoms=given.phantoms, seed=given.seed, resume=given.resume, with_left_out=given.with_left_out,
-        start=given.start,
+        start=(given.start, given.phase - 1) if given.start else None,
     )  # fmt: skip
 
 
@@ -129,8 +130,11 @@ def batch_of(plan: Plan, real: list[tuple[float, Sample]], step: int) -> tuple[t
     """Draw the batch of one step; it depends on the seed and the step alone."""
     rng = np.random.default_rng([plan.seed, step])
     shape = SHAPES[int(rng.integers(len(SHAPES)))]
-    hard = plan.phase(step).hard
-    pairs = [augment(pick(plan, real, rng), shape, rng, hard=hard) for _ in range(BATCH)]
+    share = plan.phase(step).hard
+    pairs = []
+    for _ in range(BATCH):
+        hard = share == 1.0 or (share > 0.0 and bool(rng.random() < share))
+        pairs.append(augment(pick(plan, real, rng), shape, rng, hard=hard))
     volumes = torch.from_numpy(np.stack([p[0] for p in pairs]))[:, None]
     labels = torch.from_numpy(np.stack([p[1] for p in pairs]).astype(np.int64))
     return volumes.to(memory_format=torch.channels_last_3d), labels
@@ -157,7 +161,7 @@ class Trainer:
         self.optimiser = self.fresh_optimiser()
         self.path = plan.out / "checkpoint.pt"
         if plan.start is not None:
-            self.step = plan.phases[1].first
+            self.step = plan.phases[plan.start[1]].first
         if plan.resume and self.path.exists():
             state = torch.load(self.path, weights_only=True)
             self.network.load_state_dict(state["network"])
@@ -171,8 +175,9 @@ class Trainer:
 
     def begin_phase(self) -> None:
         """Go on from the averaged weights of the phase before, normalisation folded: from what its ONNX holds."""
-        before = self.plan.start
-        if before is None:
+        if self.plan.start is not None and self.step == self.plan.phases[self.plan.start[1]].first:
+            before = self.plan.start[0]
+        else:
             self.save()
             before = self.plan.out / "model.onnx"
         self.network = read_onnx(before).to(memory_format=torch.channels_last_3d)

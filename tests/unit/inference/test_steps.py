@@ -90,6 +90,23 @@ def test_keeps_the_largest_piece_of_each_label_and_fills_holes() -> None:
     assert np.array_equal(scores.argmax(axis=0), wanted)
 
 
+@pytest.mark.parametrize(("share", "kept"), [(1.0, {6}), (0.5, {6, 3}), (0.1, {6, 3, 1})])
+def test_keeps_pieces_that_are_large_beside_the_largest(share: float, kept: set[int]) -> None:
+    """A filled lobe can part a lung in two."""
+    labels = np.zeros((3, 3, 16), np.uint8)
+    labels[1, 1, 1:7] = labels[1, 1, 8:11] = labels[1, 1, 12] = 1
+    result = clean(_scores(labels), Postprocess(keep_largest_per_label=True, share_of_largest=share), voxel_ml=1.0)
+    assert result.sum() == sum(kept)
+    assert (result[1, 1, 8:11] == (3 in kept)).all()
+
+
+def test_of_pieces_of_equal_size_one_is_the_largest() -> None:
+    labels = np.zeros((3, 3, 9), np.uint8)
+    labels[1, 1, 1:3] = labels[1, 1, 5:7] = 1
+    result = clean(_scores(labels), Postprocess(keep_largest_per_label=True), voxel_ml=1.0)
+    assert np.argwhere(result)[:, 2].tolist() == [1, 2]
+
+
 def test_pieces_that_touch_at_an_edge_alone_are_two() -> None:
     labels = np.zeros((4, 4, 4), np.uint8)
     labels[1, 1, 1:3] = 1
