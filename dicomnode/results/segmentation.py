@@ -20,6 +20,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from dicomnode.coding import ANATOMICAL_STRUCTURE
 from dicomnode.errors import StudyError
 from dicomnode.findings import Algorithm, Findings, Segment
+from dicomnode.imaging.contour import slice_counts
 from dicomnode.results.concepts import ARTIFICIAL_INTELLIGENCE, code_item, declare_private_scheme, sr_concept
 from dicomnode.results.context import MANUFACTURER, MODEL_NAME, RESEARCH_ONLY, ResultContext, content_label
 from dicomnode.results.equipment import inherit_lossy, stamp
@@ -28,19 +29,6 @@ from dicomnode.study import ResultRole
 
 _PER_FRAME: Final = ("SegmentIdentificationSequence", "PlanePositionSequence", "DerivationImageSequence")
 SEGMENTATION_STORAGE: Final = "1.2.840.10008.5.1.4.1.1.66.4"
-
-
-def slice_counts(labels: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Voxels of every value in every slice: int64 (slices, 256); row by row of what is not empty, since counting widens."""
-    counts = np.zeros((len(labels), 256), dtype=np.int64)
-    wide = np.empty(labels[0].size, dtype=np.intp)  # counting widens: one buffer, not one for each slice
-    for count, plane in zip(counts, labels, strict=True):
-        rows = np.flatnonzero(plane.any(axis=1))
-        part = plane[rows[0] : rows[-1] + 1] if rows.size else plane[:0]
-        wide[: part.size] = part.ravel()
-        count[:] = np.bincount(wide[: part.size], minlength=256)
-        count[0] += plane.size - part.size
-    return counts
 
 
 def segment_numbers(labels: NDArray[np.uint8], segments: Sequence[Segment]) -> dict[int, int]:
@@ -57,9 +45,9 @@ def segment_numbers(labels: NDArray[np.uint8], segments: Sequence[Segment]) -> d
     return numbers_of(slice_counts(labels), segments)
 
 
-def numbers_of(slice_counts: NDArray[np.int64], segments: Sequence[Segment]) -> dict[int, int]:
+def numbers_of(counted: NDArray[np.int64], segments: Sequence[Segment]) -> dict[int, int]:
     """`segment_numbers` of a label map whose voxels are counted already."""
-    counts = slice_counts.sum(axis=0)
+    counts = counted.sum(axis=0)
     described = sorted(segment.number for segment in segments)
     if np.setdiff1d(np.flatnonzero(counts[1:]) + 1, described).size:
         raise StudyError("result-invalid", check="undescribed-label")
