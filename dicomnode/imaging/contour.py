@@ -73,14 +73,21 @@ def key_slices(labels: Labels) -> dict[int, int]:
     return {int(label): int(areas[:, label].argmax()) for label in found}
 
 
+def extent(present: npt.NDArray[np.bool_]) -> slice:
+    """From the first to the last place that is present; empty where none is."""
+    places = np.flatnonzero(present)
+    return slice(int(places[0]), int(places[-1]) + 1) if places.size else slice(0, 0)
+
+
 def slice_counts(labels: Labels) -> npt.NDArray[np.int64]:
-    """Voxels of every value in every slice: int64 (slices, 256); row by row of what is not empty, since counting widens."""
+    """Voxels of every value in every slice: int64 (slices, 256); within the frame of what is not empty, as counting widens."""
     counts = np.zeros((len(labels), 256), dtype=np.int64)
     wide = np.empty(labels[0].size, dtype=np.intp)  # counting widens: one buffer, not one for each slice
     for count, plane in zip(counts, labels, strict=True):
-        rows = np.flatnonzero(plane.any(axis=1))
-        part = plane[rows[0] : rows[-1] + 1] if rows.size else plane[:0]
-        wide[: part.size] = part.ravel()
+        rows = extent(plane.any(axis=1))
+        part = plane[rows]
+        part = part[:, extent(part.any(axis=0))]
+        np.copyto(wide[: part.size].reshape(part.shape), part)
         count[:] = np.bincount(wide[: part.size], minlength=256)
         count[0] += plane.size - part.size
     return counts
