@@ -7,7 +7,7 @@ export STUDY
 MODEL ?= ct-lung
 DATA ?= ../shared/data
 
-.PHONY: help setup demo run test test-viewer check format coverage lock licences install train bench-slice bench-receive prove-slice prove-systemd clean
+.PHONY: help setup demo run test test-viewer check format coverage lock licences install train bench-results bench-slice bench-receive prove-slice prove-systemd clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -83,6 +83,16 @@ install: ## install as a service (root): see deploy/docs/install.md
 
 train: .venv-train/.ready ## train a model package by its recipe; DATA=<folder of real scans>, goes on where it stopped
 	@.venv-train/bin/python models/$(MODEL)/train/train.py --out build/train/$(MODEL) $(if $(wildcard $(DATA)),--data $(DATA)) --resume
+
+.venv-bench/.ready: requirements.lock pyproject.toml
+	@echo "Making .venv-bench with the peers"
+	@$(PYTHON) -m venv .venv-bench
+	@.venv-bench/bin/python -m pip install --disable-pip-version-check -q --require-hashes --no-deps -r requirements.lock
+	@.venv-bench/bin/python -m pip install --disable-pip-version-check -q -e ".[bench]"
+	@touch $@
+
+bench-results: .venv-bench/.ready ## SEG, SR and key image after the labels, beside plain highdicom and dcmqi
+	@.venv-bench/bin/python -m tests.benchmarks.results
 
 bench-slice: $(BIN)/.dev ## stages of one study, timed
 	@$(BIN)/python -m tests.benchmarks.slice

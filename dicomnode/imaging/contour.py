@@ -68,9 +68,29 @@ def area_mm2(polyline: Polyline, spacing: tuple[float, float]) -> float:
 
 def key_slices(labels: Labels) -> dict[int, int]:
     """For each label that occurs, the slice with its largest area (the first of equal ones)."""
-    size = int(labels.max(initial=0)) + 1
-    areas = np.array([np.bincount(plane.reshape(-1), minlength=size) for plane in labels])
-    return {label: int(areas[:, label].argmax()) for label in range(1, size) if areas[:, label].any()}
+    areas = slice_counts(labels)
+    found = np.flatnonzero(areas[:, 1:].any(axis=0)) + 1
+    return {int(label): int(areas[:, label].argmax()) for label in found}
+
+
+def extent(present: npt.NDArray[np.bool_]) -> slice:
+    """From the first to the last place that is present; empty where none is."""
+    places = np.flatnonzero(present)
+    return slice(int(places[0]), int(places[-1]) + 1) if places.size else slice(0, 0)
+
+
+def slice_counts(labels: Labels) -> npt.NDArray[np.int64]:
+    """Voxels of every value in every slice: int64 (slices, 256); within the frame of what is not empty, as counting widens."""
+    counts = np.zeros((len(labels), 256), dtype=np.int64)
+    wide = np.empty(labels[0].size, dtype=np.intp)  # counting widens: one buffer, not one for each slice
+    for count, plane in zip(counts, labels, strict=True):
+        rows = extent(plane.any(axis=1))
+        part = plane[rows]
+        part = part[:, extent(part.any(axis=0))]
+        np.copyto(wide[: part.size].reshape(part.shape), part)
+        count[:] = np.bincount(wide[: part.size], minlength=256)
+        count[0] += plane.size - part.size
+    return counts
 
 
 def spread_slices(labels: npt.NDArray[Any], count: int) -> tuple[int, ...]:

@@ -28,10 +28,10 @@ from dicomnode.encoded import Limits, check_budget
 from dicomnode.encoded.quiet import hushed
 from dicomnode.errors import StudyError
 from dicomnode.identity import IDENTITY_KEYWORDS
+from dicomnode.imaging.contour import slice_counts
 from dicomnode.results.definitions import TYPE_1, TYPE_2
 from dicomnode.results.identity import request_item
 from dicomnode.results.report import COMPREHENSIVE_SR_STORAGE
-from dicomnode.results.segmentation import slice_counts
 from dicomnode.results.sources import positions
 
 #: Our own objects may be large; that they are whole is what is asked.
@@ -288,9 +288,10 @@ def prove_valid(result: Dataset, uids: Mapping[str, str]) -> None:
     for element in _all_elements(result, skip=frozenset()):
         if element.VR == "UI":
             _prove_uids(element, pseudonyms, originals)
+    proved: set[tuple[str, str]] = set()
     for element in _all_elements(result, skip=_COPIED):
         if element.VR not in {"SQ", "UI", "OB", "OW"}:
-            _prove_values(element)
+            _prove_values(element, proved)
 
 
 def _prove_uids(element: DataElement, pseudonyms: AbstractSet[str], originals: AbstractSet[str]) -> None:
@@ -300,12 +301,17 @@ def _prove_uids(element: DataElement, pseudonyms: AbstractSet[str], originals: A
             raise StudyError("result-invalid", attribute=element.keyword or "UID")
 
 
-def _prove_values(element: DataElement) -> None:
+def _prove_values(element: DataElement, proved: set[tuple[str, str]]) -> None:
+    """Lengths and forms; a report says the same thousands of times, so what was proved is remembered."""
     values = _values(element)
+    sound = not _too_many(element, len(values))
     try:
         for value in values:
-            validate_value(element.VR, str(value) if element.VR in {"IS", "DS"} else value, config.RAISE)
-        sound = not _too_many(element, len(values)) and not any(_controls(element.VR, value) for value in values)
+            known = (element.VR, str(value))
+            if known not in proved:
+                validate_value(element.VR, known[1] if element.VR in {"IS", "DS"} else value, config.RAISE)
+                sound = sound and not _controls(element.VR, value)
+                proved.add(known)
     except ValueError:
         sound = False
     if not sound:

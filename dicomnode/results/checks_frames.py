@@ -62,11 +62,13 @@ def prove_frames(
     places = np.array([plane.position for plane in planes])
     data = np.frombuffer(pixels, np.uint8)
     voxels, count, seen = 0, 0, set()
+    found: dict[bytes, int] = {}
     for item in _items(items):
         number, position = _key(item)
-        distances = np.abs(places - position).max(axis=1)
-        index = int(distances.argmin())
-        if distances[index] > _TOLERANCE or number not in values or (number, index) in seen:
+        index = found.setdefault(position, -1)
+        if index < 0:
+            index = found[position] = _nearest(places, position)
+        if number not in values or (number, index) in seen:
             raise StudyError("result-geometry-differs", check="position")
         if not planes[index].is_item(item):
             raise StudyError("result-geometry-differs", check="item")
@@ -91,7 +93,15 @@ def _items(items: memoryview) -> Iterator[bytes]:
         at += length
 
 
-def _key(item: bytes) -> tuple[int, NDArray[np.float64]]:
+def _nearest(places: NDArray[np.float64], position: bytes) -> int:
+    distances = np.abs(places - np.array([float(value) for value in position.split(b"\\")])).max(axis=1)
+    index = int(distances.argmin())
+    if distances[index] > _TOLERANCE:
+        raise StudyError("result-geometry-differs", check="position")
+    return index
+
+
+def _key(item: bytes) -> tuple[int, bytes]:
     """Referenced Segment Number and Image Position (Patient) of an item."""
     number_at, position_at = item.find(_NUMBER), item.find(_POSITION)
     if number_at < 0 or position_at < 0:
@@ -99,7 +109,7 @@ def _key(item: bytes) -> tuple[int, NDArray[np.float64]]:
     (number,) = struct.unpack_from("<H", item, number_at + len(_NUMBER))
     (digits,) = struct.unpack_from("<H", item, position_at + len(_POSITION))
     start = position_at + len(_POSITION) + 2
-    return number, np.array([float(value) for value in item[start : start + digits].split(b"\\")])
+    return number, item[start : start + digits]
 
 
 def _prove_mask(bits: NDArray[np.uint8], offset: int, plane: NDArray[np.uint8], value: int) -> int:

@@ -21,6 +21,7 @@ from dicomnode.encoded import encode_dataset
 from dicomnode.errors import StudyError
 from dicomnode.findings import Findings
 from dicomnode.identity import SourceIdentity
+from dicomnode.imaging.contour import slice_counts
 from dicomnode.results import segmentation
 from dicomnode.results.context import ResultContext
 from dicomnode.results.identity import restore
@@ -28,6 +29,8 @@ from dicomnode.results.sources import SourceSeries, read_sources
 from dicomnode.study import ResultRole
 
 _SYNTAX: Final = str(ExplicitVRLittleEndian)
+#: Sequences with an item for every image, which the labels do not touch: they are encoded beforehand.
+_BULK: Final = ("ReferencedSeriesSequence", "SourceImageSequence")
 _PER_FRAME: Final = 0x52009230
 _PIXEL_DATA: Final = 0x7FE00010
 #: Elements of an item that the labels decide: Referenced Segment Number, and both Dimension Index Values.
@@ -35,6 +38,8 @@ _NUMBER: Final = struct.pack("<HH2sH", 0x0062, 0x000B, b"US", 2)
 _INDEX: Final = struct.pack("<HH2sH", 0x0020, 0x9157, b"UL", 8)
 _ITEM: Final = struct.Struct("<HHI")
 _SEQUENCE: Final = struct.Struct("<HH2sHI")
+#: Value Representations with a length of four bytes (PS3.5 7.1.2) that a header has.
+_LONG: Final = frozenset({b"SQ", b"OB", b"OW", b"UN", b"UT", b"UC", b"UR"})
 #: Rows and columns of the stand-in label map: enough for every value of a map to have a voxel in one plane.
 _SIDE: Final = 16
 
@@ -88,12 +93,16 @@ class Prepared:
     ----------
     header
         In pseudonymous space, with every segment of the model.
+    bulk, brief
+        Encoded elements that `header` lacks, by tag, with the source's identity; and the same with one image.
     minted
         Every UID that was minted for it.
     """
 
     series: SourceSeries = field(repr=False)
     header: Dataset = field(repr=False)
+    bulk: Mapping[int, bytes] = field(repr=False)
+    brief: Mapping[int, bytes] = field(repr=False)
     planes: tuple[Plane, ...] = field(repr=False)
     findings: Findings
     context: ResultContext = field(repr=False)
@@ -122,6 +131,8 @@ class Completed:
         The same with the source's identity.
     encoded
         The whole object.
+    brief
+        Its beginning up to the frames, in which what has an item for every image has one.
     frames_at, pixels_at
         Where the first item of its frames, and the first byte of its pixels, stand in `encoded`.
     values
@@ -131,6 +142,7 @@ class Completed:
     pseudonymous: Dataset = field(repr=False)
     header: Dataset = field(repr=False)
     encoded: bytes = field(repr=False)
+    brief: bytes = field(repr=False)
     frames_at: int
     pixels_at: int
     values: tuple[int, ...]
@@ -174,8 +186,45 @@ def prepare(
             found[index] = plane
     if len(found) != len(sources) or max(header.keys()) > _PER_FRAME:
         return None
+    bulk, brief = _take_bulk(header, identity)
     planes = tuple(found[index] for index in range(len(sources)))
-    return Prepared(series=series, header=header, planes=planes, findings=empty, context=context)
+    return Prepared(
+        series=series, header=header, bulk=bulk, brief=brief, planes=planes, findings=empty, context=context
+    )
+
+
+def _take_bulk(header: Dataset, identity: SourceIdentity) -> tuple[dict[int, bytes], dict[int, bytes]]:
+    """Encode the long sequences, take them out of the header, and encode them again with one image each."""
+    bulk, brief = {}, {}
+    for keyword in _BULK:
+        if keyword in header:
+            element = restore(_only(header, keyword), identity)[keyword]
+            part = Dataset()
+            part.add(element)
+            bulk[int(element.tag)] = encode_dataset(part, _SYNTAX)
+            del element.value[1:]
+            for nested in element.value[0]:
+                if nested.VR == "SQ":
+                    del nested.value[1:]
+            brief[int(element.tag)] = encode_dataset(part, _SYNTAX)
+            delattr(header, keyword)
+    return bulk, brief
+
+
+def _spliced(encoded: bytes, elements: Mapping[int, bytes]) -> bytes:
+    """An encoded Data Set with further elements where their tags belong."""
+    pieces, at, begun = [], 0, 0
+    waiting = sorted(elements.items())
+    while waiting and at < len(encoded):
+        group, number, vr, short = struct.unpack_from("<HH2sH", encoded, at)
+        if group << 16 | number > waiting[0][0]:
+            pieces += [encoded[begun:at], waiting.pop(0)[1]]
+            begun = at
+        elif vr in _LONG:
+            at += 12 + struct.unpack_from("<I", encoded, at + 8)[0]
+        else:
+            at += 8 + short
+    return b"".join([*pieces, encoded[begun:], *(element for _, element in waiting)])
 
 
 def _stand_in(slices: int, findings: Findings) -> NDArray[np.uint8]:
@@ -234,7 +283,7 @@ def complete(prepared: Prepared, labels: NDArray[np.uint8], findings: Findings, 
     series = prepared.series
     if labels.shape != series.shape or labels.dtype != np.uint8:
         raise StudyError("result-invalid", check="label-map-shape")
-    counts = segmentation.slice_counts(labels)
+    counts = slice_counts(labels)
     numbers = segmentation.numbers_of(counts, findings.segments)
     frames = _frames(prepared, counts, numbers)
     header = _reduced(prepared.header, findings, numbers)
@@ -244,7 +293,8 @@ def complete(prepared: Prepared, labels: NDArray[np.uint8], findings: Findings, 
     size = -(-len(frames) * labels[0].size // 8)
     size += size % 2
     stream = BytesIO()
-    stream.write(encode_dataset(restored, _SYNTAX))
+    head = encode_dataset(restored, _SYNTAX)
+    stream.write(_spliced(head, prepared.bulk))
     stream.write(_SEQUENCE.pack(_PER_FRAME >> 16, _PER_FRAME & 0xFFFF, b"SQ", 0, len(items)))
     frames_at = stream.tell()
     stream.write(items)
@@ -256,6 +306,7 @@ def complete(prepared: Prepared, labels: NDArray[np.uint8], findings: Findings, 
         pseudonymous=header,
         header=restored,
         encoded=stream.getvalue(),
+        brief=_spliced(head, prepared.brief),
         frames_at=frames_at,
         pixels_at=pixels_at,
         values=tuple(sorted(numbers, key=lambda value: numbers[value])),
@@ -272,13 +323,14 @@ def excerpt(completed: Completed) -> bytes:
     """The object with its first frame and hardly a pixel: everything that is not prepared."""
     (length,) = struct.unpack_from("<I", completed.encoded, completed.frames_at + 4)
     item = completed.encoded[completed.frames_at : completed.frames_at + _ITEM.size + length]
-    return completed.encoded[: completed.frames_at - _SEQUENCE.size] + _ending(item)
+    return completed.brief + _ending(item)
 
 
 def sample(prepared: Prepared, identity: SourceIdentity) -> bytes:
     """The object with one frame of each plane and hardly a pixel: everything that is prepared."""
     items = b"".join(plane.filled(1, plane.rank) for plane in prepared.planes)
-    return encode_dataset(restore(prepared.header, identity), _SYNTAX) + _ending(items)
+    head = encode_dataset(restore(prepared.header, identity), _SYNTAX)
+    return _spliced(head, prepared.bulk) + _ending(items)
 
 
 def _ending(items: bytes) -> bytes:

@@ -20,6 +20,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from dicomnode.coding import ANATOMICAL_STRUCTURE
 from dicomnode.errors import StudyError
 from dicomnode.findings import Algorithm, Findings, Segment
+from dicomnode.imaging.contour import extent, slice_counts
 from dicomnode.results.concepts import ARTIFICIAL_INTELLIGENCE, code_item, declare_private_scheme, sr_concept
 from dicomnode.results.context import MANUFACTURER, MODEL_NAME, RESEARCH_ONLY, ResultContext, content_label
 from dicomnode.results.equipment import inherit_lossy, stamp
@@ -28,19 +29,6 @@ from dicomnode.study import ResultRole
 
 _PER_FRAME: Final = ("SegmentIdentificationSequence", "PlanePositionSequence", "DerivationImageSequence")
 SEGMENTATION_STORAGE: Final = "1.2.840.10008.5.1.4.1.1.66.4"
-
-
-def slice_counts(labels: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Voxels of every value in every slice: int64 (slices, 256); row by row of what is not empty, since counting widens."""
-    counts = np.zeros((len(labels), 256), dtype=np.int64)
-    wide = np.empty(labels[0].size, dtype=np.intp)  # counting widens: one buffer, not one for each slice
-    for count, plane in zip(counts, labels, strict=True):
-        rows = np.flatnonzero(plane.any(axis=1))
-        part = plane[rows[0] : rows[-1] + 1] if rows.size else plane[:0]
-        wide[: part.size] = part.ravel()
-        count[:] = np.bincount(wide[: part.size], minlength=256)
-        count[0] += plane.size - part.size
-    return counts
 
 
 def segment_numbers(labels: NDArray[np.uint8], segments: Sequence[Segment]) -> dict[int, int]:
@@ -57,9 +45,9 @@ def segment_numbers(labels: NDArray[np.uint8], segments: Sequence[Segment]) -> d
     return numbers_of(slice_counts(labels), segments)
 
 
-def numbers_of(slice_counts: NDArray[np.int64], segments: Sequence[Segment]) -> dict[int, int]:
+def numbers_of(counted: NDArray[np.int64], segments: Sequence[Segment]) -> dict[int, int]:
     """`segment_numbers` of a label map whose voxels are counted already."""
-    counts = slice_counts.sum(axis=0)
+    counts = counted.sum(axis=0)
     described = sorted(segment.number for segment in segments)
     if np.setdiff1d(np.flatnonzero(counts[1:]) + 1, described).size:
         raise StudyError("result-invalid", check="undescribed-label")
@@ -206,15 +194,28 @@ def packed(labels: NDArray[np.uint8], planes: Sequence[tuple[int, int]]) -> Iter
     planes
         Index in the label map and value there, of every frame.
     """
-    size = labels[0].size
-    step = 1 if size % 8 == 0 else 8  # eight frames fill whole bytes, whatever their size
-    masks = np.empty((step, *labels.shape[1:]), np.bool_)
-    for start in range(0, len(planes), step):
-        part = planes[start : start + step]
-        for mask, (index, value) in zip(masks, part, strict=False):
-            np.equal(labels[index], value, out=mask)
-        yield np.packbits(masks[: len(part)].ravel(), bitorder="little")
+    size, columns = labels[0].size, labels.shape[2]
+    if columns % 8 == 0:
+        yield from _packed_rows(labels, planes)
+    else:
+        for start in range(0, len(planes), 8):  # eight frames fill whole bytes, whatever their size
+            masks = [(labels[index] == value).ravel() for index, value in planes[start : start + 8]]
+            yield np.packbits(np.concatenate(masks), bitorder="little")
     yield np.zeros(-(-len(planes) * size // 8) % 2, np.uint8)
+
+
+def _packed_rows(labels: NDArray[np.uint8], planes: Sequence[tuple[int, int]]) -> Iterator[NDArray[np.uint8]]:
+    """Frames whose rows are whole bytes: the rows of a plane that hold no label need no look."""
+    width = labels.shape[2] // 8
+    extents: dict[int, slice] = {}
+    for index, value in planes:
+        rows = extents.get(index)
+        if rows is None:
+            rows = extents[index] = extent(labels[index].any(axis=1))
+        frame = np.zeros(labels.shape[1] * width, np.uint8)
+        bits = np.packbits((labels[index, rows] == value).ravel(), bitorder="little")
+        frame[rows.start * width : rows.stop * width] = bits
+        yield frame
 
 
 def _spread(dataset: Dataset) -> None:
