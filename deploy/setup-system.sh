@@ -10,6 +10,8 @@ need Orthanc orthanc
 need storescu dcmtk
 need dsrdump dcmtk
 need dciodvfy dicom3tools
+need softhsm2-util softhsm2
+need pkcs11-tool opensc
 if [ "${1:-}" = viewer ]; then
     need chromium chromium
     need npm npm

@@ -150,10 +150,20 @@ class CompletionSection(_Section):
 class KeysSection(_Section):
     """Where the keys come from."""
 
-    source: Literal["auto", "files", "credentials"] = Field(
-        "auto", description="files of the keys folder, systemd credentials, or whichever is there"
+    source: Literal["auto", "files", "credentials", "command"] = Field(
+        "auto", description="files of the keys folder, systemd credentials, whichever of them is there, or a program"
     )
+    command: tuple[str, ...] = Field(
+        (), description="program that prints a key, whose name it gets as its last argument (KMS, PKCS#11)"
+    )
+    command_timeout_seconds: Seconds = Field(30, description="time for that program, for each key")
     folder: Location | None = Field(None, description="keys folder; default: <state>/keys")
+
+    @model_validator(mode="after")
+    def _command_is_named(self) -> Self:
+        if (self.source == "command") != bool(self.command):
+            raise ValueError("source is command where, and only where, a command is named")
+        return self
 
 
 class ModelsSection(_Section):

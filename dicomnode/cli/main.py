@@ -16,6 +16,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from dicomnode import __version__, config
+from dicomnode.cli import keys
+from dicomnode.cli.options import ConfigOption, StateOption, read_config
 from dicomnode.errors import REASONS, ConfigError, NodeError
 
 app = typer.Typer(
@@ -25,6 +27,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     help="A DICOM node beside a PACS: receives studies, runs a network on each, answers with Segmentation and Structured Report.",
 )
+app.add_typer(keys.app, name="keys")
 _out = Console(highlight=False)
 _err = Console(stderr=True, highlight=False)
 
@@ -32,11 +35,6 @@ _err = Console(stderr=True, highlight=False)
 _EX_SOFTWARE = 70
 #: Letters of a destination's name that come from its AE title; a number has room behind them.
 _STEM = 24
-
-ConfigOption = Annotated[
-    Path | None, typer.Option("--config", "-c", help="configuration (TOML); without it the embedded defaults hold")
-]
-StateOption = Annotated[Path | None, typer.Option("--state", help="state folder, instead of the configured one")]
 
 
 class Policies(StrEnum):
@@ -73,21 +71,6 @@ def _tell_fault(error: Exception) -> None:
     what = f"internal: {reason.text} ({type(error).__name__} at {place_of(error)})"
     _err.print(f"[red]error[/] {escape(what)}", soft_wrap=True)
     _err.print(f"      {reason.advice}", soft_wrap=True)
-
-
-def read_config(path: Path | None, state: Path | None = None) -> config.Config:
-    """Configuration of a file or the defaults, with the state folder filled in.
-
-    Raises
-    ------
-    ConfigErrors
-        With everything that is wrong with them.
-    """
-    tree = config.load(path) if path else config.Config()
-    data = tree.model_dump(exclude_unset=True)
-    folder = state or tree.node.state or config.default_state_folder(os.environ)
-    data.setdefault("node", {})["state"] = folder.absolute()
-    return config.parse(data)
 
 
 @app.command()

@@ -77,7 +77,8 @@ class _Examiner:
 
     def keys(self) -> None:
         credentials = self._environment.get("CREDENTIALS_DIRECTORY")
-        if not credentials and self._tree.keys.source != "credentials" and not self._layout.keys.exists():
+        elsewhere = self._tree.keys.source in ("credentials", "command")
+        if not credentials and not elsewhere and not self._layout.keys.exists():
             if self._layout.ledger.exists():
                 self.report.errors.append(
                     f"keys: {self._layout.keys} is gone, and what is sealed cannot be opened without it"

@@ -18,6 +18,7 @@ from dicomnode.inference import standin
 from dicomnode.inference.engine import Engine
 from dicomnode.inference.onnx import OnnxEngine
 from dicomnode.inference.package import Package, load_all, shipped_models_folder
+from dicomnode.storage.keyhook import open_command
 from dicomnode.storage.keys import KeyRing, has_credentials, open_credentials, open_keys
 from dicomnode.storage.ledger import Ledger
 from dicomnode.workflow.analysis import Analyst
@@ -75,6 +76,8 @@ def open_key_ring(tree: Config, layout: Layout, environment: Mapping[str, str], 
     KeyStoreError
         When they are missing, wrong, or readable by others.
     """
+    if tree.keys.source == "command":
+        return open_command(tree.keys.command, timeout_seconds=tree.keys.command_timeout_seconds)
     given = environment.get("CREDENTIALS_DIRECTORY")
     credentials = Path(given) if given else None
     source = tree.keys.source

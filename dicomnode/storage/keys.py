@@ -54,8 +54,12 @@ class KeyRing:
 
     Parameters
     ----------
-    identity, pseudonym, derivation
-        32 bytes each.
+    pseudonym
+        32 bytes. A ring with this key alone opens what the network works with, and nothing that names anybody.
+    identity, derivation
+        32 bytes each; None: this process is of the pseudonym world.
+    following
+        Keys that are to take the place of the present ones (rotation): what they wrapped is unwrapped too.
 
     Raises
     ------
@@ -63,20 +67,52 @@ class KeyRing:
         If one has another length, or two are equal.
     """
 
-    def __init__(self, *, identity: bytes, pseudonym: bytes, derivation: bytes) -> None:
-        if {len(identity), len(pseudonym), len(derivation)} != {KEY_BYTES}:
+    def __init__(
+        self,
+        *,
+        pseudonym: bytes,
+        identity: bytes | None = None,
+        derivation: bytes | None = None,
+        following: Mapping[World, bytes] = MappingProxyType({}),
+    ) -> None:
+        given = [key for key in (identity, pseudonym, derivation, *following.values()) if key is not None]
+        if {len(key) for key in given} != {KEY_BYTES}:
             raise ValueError("a root key has 32 bytes")
-        if len({identity, pseudonym, derivation}) != 3:
+        if len(set(given)) != len(given):
             raise ValueError("the root keys differ from each other")
-        self.derivation = derivation
-        self._wrapping: Mapping[World, bytes] = MappingProxyType({World.IDENTITY: identity, World.PSEUDONYM: pseudonym})
+        self._derivation = derivation
+        present = {World.IDENTITY: identity, World.PSEUDONYM: pseudonym}
+        self._wrapping = MappingProxyType({world: key for world, key in present.items() if key is not None})
+        self.following = MappingProxyType(dict(following))
 
     def __repr__(self) -> str:
         return "KeyRing()"
 
-    def wrap(self, world: World, study_key: str, key: bytes) -> WrappedKey:
+    @property
+    def derivation(self) -> bytes:
+        """Key of blind keys, UIDs and pseudonyms; `KeyStoreError` ``key-missing`` in the pseudonym world."""
+        if self._derivation is None:
+            raise KeyStoreError("key-missing", missing=1)
+        return self._derivation
+
+    @property
+    def worlds(self) -> tuple[World, ...]:
+        """Worlds whose objects this ring opens."""
+        return tuple(self._wrapping)
+
+    def wrapping_key_id(self, world: World, *, following: bool = False) -> bytes:
+        """Name of a world's key-encryption key, present or following."""
+        return key_id(self._key_of(world, following=following))
+
+    def _key_of(self, world: World, *, following: bool = False) -> bytes:
+        key = (self.following if following else self._wrapping).get(world)
+        if key is None:
+            raise KeyStoreError("key-missing", world=world.value)
+        return key
+
+    def wrap(self, world: World, study_key: str, key: bytes, *, following: bool = False) -> WrappedKey:
         """Wrap a data key, bound to its study and world."""
-        wrapping = self._wrapping[world]
+        wrapping = self._key_of(world, following=following)
         name = key_id(key)
         nonce = os.urandom(_NONCE_BYTES)
         sealed = AESGCMSIV(wrapping).encrypt(nonce, key, _associated_data(world, study_key, name))
@@ -90,7 +126,9 @@ class KeyRing:
         KeyStoreError
             ``key-wrong`` if another key wrapped it, or it belongs to another study or world, or was changed.
         """
-        wrapping = self._wrapping[world]
+        wrapping = self._key_of(world)
+        if world in self.following and wrapped.wrapping_key_id == self.wrapping_key_id(world, following=True):
+            wrapping = self.following[world]
         if wrapped.wrapping_key_id != key_id(wrapping) or len(wrapped.wrapped) <= _NONCE_BYTES:
             raise KeyStoreError("key-wrong", world=world.value)
         nonce, sealed = wrapped.wrapped[:_NONCE_BYTES], wrapped.wrapped[_NONCE_BYTES:]
@@ -102,6 +140,11 @@ class KeyRing:
     def rewrap(self, study_key: str, wrapped: WrappedKey, new: KeyRing) -> WrappedKey:
         """The same data key under the key-encryption key of another ring (rotation); errors as `unwrap`."""
         return new.wrap(wrapped.world, study_key, self.unwrap(wrapped.world, study_key, wrapped))
+
+    def advance(self, study_key: str, wrapped: WrappedKey) -> WrappedKey:
+        """The same data key under the following key-encryption key of its world; errors as `unwrap`."""
+        key = self.unwrap(wrapped.world, study_key, wrapped)
+        return self.wrap(wrapped.world, study_key, key, following=True)
 
 
 def open_keys(folder: Path, *, create: bool = False, sealed_with: Sequence[Path] = ()) -> KeyRing:
@@ -133,7 +176,36 @@ def open_keys(folder: Path, *, create: bool = False, sealed_with: Sequence[Path]
         raise KeyStoreError("key-missing", missing=len(KEY_NAMES) - len(present))
     with files.disk_errors():
         _check_owned(folder.stat(), 0o077)
-    return _ring({name: _read(_file(folder, name), 0o077) for name in KEY_NAMES})
+    keys = {name: _read(_file(folder, name), 0o077) for name in KEY_NAMES}
+    following = {world: _file(folder, f"{world.value}.next") for world in World}
+    return ring_of(keys, {world: _read(path, 0o077) for world, path in following.items() if path.exists()})
+
+
+def open_pseudonym_keys(folder: Path) -> KeyRing:
+    """Ring of a process of the pseudonym world: ``pseudonym.key`` alone is looked at; errors as `open_keys`."""
+    with files.disk_errors():
+        _check_owned(folder.stat(), 0o077)
+    return ring_of({"pseudonym": _read(_file(folder, "pseudonym"), 0o077)}, {})
+
+
+def make_following(folder: Path, world: World) -> bool:
+    """Make a key that is to follow a world's key-encryption key; False where one waits there already."""
+    path = _file(folder, f"{world.value}.next")
+    if path.exists():
+        return False
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    with files.disk_errors():
+        files.write_new(temporary, (f"{secrets.token_hex(KEY_BYTES)}\n".encode(),), mode=0o400)
+        temporary.replace(path)
+        files.sync_folder(folder)
+    return True
+
+
+def adopt_following(folder: Path, world: World) -> None:
+    """Put the following key in the place of the present one, by one rename."""
+    with files.disk_errors():
+        _file(folder, f"{world.value}.next").replace(_file(folder, world.value))
+        files.sync_folder(folder)
 
 
 def open_credentials(folder: Path) -> KeyRing:
@@ -146,7 +218,9 @@ def open_credentials(folder: Path) -> KeyRing:
     KeyStoreError
         ``key-missing``, ``key-wrong`` or ``key-permissions``.
     """
-    return _ring({name: _read(folder / f"dicomnode.{name}", 0o007) for name in KEY_NAMES})
+    keys = {name: _read(folder / f"dicomnode.{name}", 0o007) for name in KEY_NAMES}
+    following = {world: folder / f"dicomnode.{world.value}.next" for world in World}
+    return ring_of(keys, {world: _read(path, 0o007) for world, path in following.items() if path.exists()})
 
 
 def has_credentials(folder: Path | None) -> bool:
@@ -158,9 +232,10 @@ def _file(folder: Path, name: str) -> Path:
     return folder / f"{name}.key"
 
 
-def _ring(keys: Mapping[str, bytes]) -> KeyRing:
+def ring_of(keys: Mapping[str, bytes], following: Mapping[World, bytes]) -> KeyRing:
+    """Ring of keys by their names; `KeyStoreError` ``key-wrong`` where they are none."""
     try:
-        return KeyRing(**keys)
+        return KeyRing(**keys, following=following)
     except ValueError:
         raise KeyStoreError("key-wrong") from None
 
@@ -196,10 +271,11 @@ def _read(path: Path, forbidden: int) -> bytes:
         raise StorageError("storage-failed", errno=error.errno or 0) from None
     with files.disk_errors(), os.fdopen(descriptor, "rb") as file:
         _check_owned(os.fstat(descriptor), forbidden)
-        return _parse(file.read(_LARGEST_FILE))
+        return parse_key(file.read(_LARGEST_FILE))
 
 
-def _parse(data: bytes) -> bytes:
+def parse_key(data: bytes) -> bytes:
+    """Key out of 32 raw bytes or 64 hexadecimal digits; `KeyStoreError` ``key-wrong``."""
     if len(data) == KEY_BYTES:
         return data
     try:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, delete, select
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, func, select, update
 
 from dicomnode.storage import schema
 from dicomnode.storage.database import Database, insert_or_ignore
@@ -35,6 +38,31 @@ class WrappedKeyRows(Database):
             insert_or_ignore(writing, _T, (row,))
             return _get(writing, study_key, world) or wrapped
 
+    def wrapped_under(
+        self, world: World, wrapping_key_id: bytes, limit: int, *, connection: Connection | None = None
+    ) -> list[tuple[str, WrappedKey]]:
+        """Some keys of a world that are wrapped by a key-encryption key, with their studies."""
+        here = _T.c.world == world.value, _T.c.wrapping_key_id == wrapping_key_id
+        with self._reading(connection) as reading:
+            rows = reading.execute(select(_T).where(*here).order_by(_T.c.study_key).limit(limit)).all()
+        return [(row.study_key, _key(row)) for row in rows]
+
+    def rewrap_keys(self, keys: Sequence[tuple[str, WrappedKey]], *, connection: Connection | None = None) -> None:
+        """Put newly wrapped keys in the place of those that name the same data keys, committed together."""
+        with self._writing(connection) as writing:
+            for study_key, key in keys:
+                here = _T.c.study_key == study_key, _T.c.world == key.world.value, _T.c.key_id == key.key_id
+                new = {"wrapping_key_id": key.wrapping_key_id, "wrapped": key.wrapped}
+                writing.execute(update(_T).where(*here).values(new))
+        if connection is None:
+            self.empty_journal()
+
+    def count_wrapped_keys(self, *, connection: Connection | None = None) -> dict[tuple[World, bytes], int]:
+        """How many data keys each key-encryption key wraps."""
+        query = select(_T.c.world, _T.c.wrapping_key_id, func.count()).group_by(_T.c.world, _T.c.wrapping_key_id)
+        with self._reading(connection) as reading:
+            return {(World(row[0]), bytes(row[1])): int(row[2]) for row in reading.execute(query)}
+
     def shred_keys(self, study_key: str, *, connection: Connection | None = None) -> None:
         """Delete a study's keys; their bytes are overwritten, and the journal that may hold them is emptied."""
         with self._writing(connection) as writing:
@@ -45,10 +73,12 @@ class WrappedKeyRows(Database):
 
 def _get(connection: Connection, study_key: str, world: World) -> WrappedKey | None:
     row = connection.execute(select(_T).where(_T.c.study_key == study_key, _T.c.world == world.value)).one_or_none()
-    if row is None:
-        return None
+    return None if row is None else _key(row)
+
+
+def _key(row: Row[Any]) -> WrappedKey:
     return WrappedKey(
-        world=world,
+        world=World(row.world),
         wrapping_key_id=bytes(row.wrapping_key_id),
         key_id=bytes(row.key_id),
         wrapped=bytes(row.wrapped),

@@ -1,0 +1,58 @@
+"""`dicomnode keys`: which keys there are, new ones, a study's destroyed, the certificate of the way back."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from dicomnode.cli.options import ConfigOption, StateOption, read_config
+
+app = typer.Typer(no_args_is_help=True, help="Keys of a node: list, rotate, destroy a study's, export the public one.")
+_out = Console(highlight=False)
+
+
+@app.command("list")
+def list_(config_file: ConfigOption = None, state: StateOption = None) -> None:
+    """List key-encryption keys by their names, and how many studies' keys each wraps; never a key."""
+    from dicomnode.service.keeping import list_keys
+
+    for line in list_keys(read_config(config_file, state), os.environ):
+        _out.print(f"{line.world:10} {line.key_id}  {line.role:9} wraps {line.wrapped} data keys", soft_wrap=True)
+
+
+@app.command()
+def rotate(config_file: ConfigOption = None, state: StateOption = None) -> None:
+    """Make new key-encryption keys and wrap all data keys anew; no data is touched. Goes on where it was broken off."""
+    from dicomnode.service.keeping import rotate_keys
+
+    for world, count in rotate_keys(read_config(config_file, state), os.environ).items():
+        _out.print(f"[green]{world}[/] {count} data keys wrapped by a new key", soft_wrap=True)
+    _out.print("Back the keys folder up again: the old backup opens what was sealed no more.", soft_wrap=True)
+
+
+@app.command()
+def destroy(
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="study key, as `dicomnode studies` lists it")],
+    config_file: ConfigOption = None,
+    state: StateOption = None,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
+) -> None:
+    """Destroy a study's keys: its originals, copies and identities can be read by nobody any more. Audited."""
+    from dicomnode.service.keeping import destroy_study
+
+    if not yes:
+        typer.confirm(f"Destroy the keys of study {study}? Nothing brings them back", abort=True)
+    destroy_study(read_config(config_file, state), os.environ, study)
+    _out.print(f"[green]destroyed[/] the keys of study {study}", soft_wrap=True)
+
+
+@app.command("export-public")
+def export_public(config_file: ConfigOption = None, state: StateOption = None) -> None:
+    """Print the certificate for which exports encrypt original attributes (PEM)."""
+    from dicomnode.service.keeping import export_public as certificate
+
+    typer.echo(certificate(read_config(config_file, state)), nl=False)

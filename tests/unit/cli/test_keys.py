@@ -1,0 +1,100 @@
+"""`dicomnode keys`: lists names and never keys, rotates, destroys with an audit, and says what it cannot do."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from dicomnode.cli.main import app
+from dicomnode.errors import ConfigError, KeyStoreError
+from dicomnode.storage import audit
+from dicomnode.storage.datakeys import DataKeys
+from dicomnode.storage.keys import open_keys
+from dicomnode.storage.ledger import Ledger
+from dicomnode.storage.lock import StateLock
+from dicomnode.storage.objects import Objects
+from dicomnode.study import Purpose, World
+
+STUDY, OTHER = "a" * 64, "b" * 64
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    ring = open_keys(tmp_path / "keys", create=True)
+    with Ledger.open(tmp_path / "ledger.sqlite") as ledger:
+        objects = Objects(tmp_path / "objects", DataKeys(ledger, ring))
+        for study in (STUDY, OTHER):
+            for world in World:
+                objects.put(study, world, "one", Purpose.COPY, b"content")
+    return tmp_path
+
+
+def run(state: Path, *words: str) -> str:
+    result = CliRunner().invoke(app, ["keys", *words, "--state", str(state)], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def read(state: Path, study: str, world: World) -> bytes:
+    with Ledger.open(state / "ledger.sqlite") as ledger:
+        return Objects(state / "objects", DataKeys(ledger, open_keys(state / "keys"))).get(
+            study, world, "one", Purpose.COPY
+        )
+
+
+def test_list_names_keys_and_counts(state: Path) -> None:
+    output = run(state, "list")
+    assert output.count("present") == 2
+    assert output.count("wraps 2 data keys") == 2
+    for path in (state / "keys").iterdir():
+        assert path.read_text().strip() not in output
+
+
+def test_rotate_leaves_data_as_it_is(state: Path) -> None:
+    files = {path: path.read_bytes() for path in (state / "objects").rglob("*") if path.is_file()}
+    keys = {path.name: path.read_bytes() for path in (state / "keys").iterdir()}
+    assert "identity 2 data keys" in run(state, "rotate")
+    assert {path: path.read_bytes() for path in (state / "objects").rglob("*") if path.is_file()} == files
+    changed = [name for name, data in keys.items() if (state / "keys" / name).read_bytes() != data]
+    assert sorted(changed) == ["identity.key", "pseudonym.key"]
+    assert read(state, STUDY, World.IDENTITY) == read(state, STUDY, World.PSEUDONYM) == b"content"
+
+
+def test_destroy_takes_one_study_away_and_is_audited(state: Path) -> None:
+    sealed = {path.read_bytes() for path in (state / "objects").rglob("*") if path.is_file()}
+    with Ledger.open(state / "ledger.sqlite") as ledger:
+        wrapped = [ledger.wrapped_key(STUDY, world) for world in World]
+    run(state, "destroy", STUDY, "--yes")
+    for world in World:
+        with pytest.raises(KeyStoreError):
+            read(state, STUDY, world)
+        assert read(state, OTHER, world) == b"content"
+    everything = b"".join(path.read_bytes() for path in state.rglob("*") if path.is_file())
+    assert not any(key.wrapped in everything for key in wrapped if key)
+    assert len(sealed & {path.read_bytes() for path in (state / "objects").rglob("*") if path.is_file()}) == 2
+    events = [json.loads(line)["event"] for line in (state / "audit.jsonl").read_text().splitlines()]
+    assert events == ["study-destroying", "study-destroyed"]
+    assert audit.verify(state)
+    with pytest.raises(KeyStoreError):
+        run(state, "destroy", STUDY, "--yes")
+
+
+def test_destroy_asks(state: Path) -> None:
+    result = CliRunner().invoke(app, ["keys", "destroy", STUDY, "--state", str(state)], input="n\n")
+    assert result.exit_code == 1
+    assert read(state, STUDY, World.IDENTITY) == b"content"
+
+
+@pytest.mark.parametrize("words", [("rotate",), ("destroy", STUDY, "--yes")])
+def test_a_running_node_is_left_alone(state: Path, words: tuple[str, ...]) -> None:
+    with StateLock(state), pytest.raises(ConfigError) as caught:
+        run(state, *words)
+    assert caught.value.code == "node-running"
+
+
+def test_export_public_prints_a_certificate(state: Path) -> None:
+    assert run(state, "export-public").startswith("-----BEGIN CERTIFICATE-----")
+    assert run(state, "export-public") == (state / "keys" / "reidentify.pem").read_text()
