@@ -7,7 +7,7 @@ export STUDY
 MODEL ?= ct-lung
 DATA ?= ../shared/data
 
-.PHONY: help setup demo run test test-viewer check format coverage lock licences install train bench-results bench-slice bench-receive prove-slice prove-systemd clean
+.PHONY: help setup demo run test test-viewer check format coverage lock licences install train bench-results bench-slice bench-receive prove-slice prove-fuzz prove-intake prove-systemd clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -102,6 +102,10 @@ bench-receive: $(BIN)/.dev ## receiving beside DCMTK and Orthanc; BENCH="--pairs
 
 prove-slice: $(BIN)/.dev ## kill -9 in every stage, many rounds
 	@DICOMNODE_KILL_ROUNDS=$${ROUNDS:-20} $(BIN)/python -m pytest tests/journey/test_kill.py
+
+prove-fuzz: $(BIN)/.dev ## a hundred thousand mutated PDUs; SEED=<number>, CASE=<number> for one of them alone
+	@DICOMNODE_FUZZ_SEED=$${SEED:-1} DICOMNODE_FUZZ_PDUS=$${PDUS:-100000} DICOMNODE_FUZZ_CASE=$${CASE:-} \
+		$(BIN)/python -m pytest tests/fuzz -s --timeout 7200
 
 prove-systemd: $(BIN)/.dev ## the unit under a real systemd, in a container of its own
 	@DICOMNODE_SYSTEMD_PROOF=1 $(BIN)/python -m pytest tests/journey/test_systemd.py

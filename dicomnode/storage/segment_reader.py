@@ -31,8 +31,8 @@ class Damage:
     offset
         Where the search for it began.
     kind
-        ``torn``: the last record of a segment without close record; a crash leaves that, and nobody was told that the
-        record is safe, unless the index knows it. ``damaged``: a record that was whole once. ``not-closed``: a closed
+        ``torn``: the last record of a segment without close record, or a segment that has not begun; a crash leaves
+        that, and nobody was told that the record is safe, unless the index knows it. ``damaged``: a record that was whole once. ``not-closed``: a closed
         segment whose close record is missing or disagrees. ``unreadable``: no segment. ``no-key``: its key is gone.
     """
 
@@ -59,6 +59,15 @@ class Found:
 
     address: RecordAddress
     metadata: RecordMetadata
+
+
+def is_blank(path: Path) -> bool:
+    """Whether nothing was ever written into a file: a crash came between its name and its header."""
+    with path.open("rb") as file:
+        while block := file.read(_READ_BYTES):
+            if block.count(0) != len(block):
+                return False
+    return True
 
 
 class SegmentReader:

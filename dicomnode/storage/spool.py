@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -21,7 +22,7 @@ from dicomnode.storage.incoming import Digest, Metadata, stage_bytes
 from dicomnode.storage.open_segment import CLOSED_SUFFIX, OPEN_SUFFIX, OpenSegment
 from dicomnode.storage.open_segments import OpenSegments
 from dicomnode.storage.sealed import Buffer
-from dicomnode.storage.segment_reader import Damage, Found, Scan, SegmentReader
+from dicomnode.storage.segment_reader import Damage, Found, Scan, SegmentReader, is_blank
 from dicomnode.storage.writer import Extender, WriteMode, try_modes
 from dicomnode.study import RecordAddress, RecordMetadata, World
 
@@ -253,7 +254,8 @@ class Spool:
         try:
             reader = SegmentReader(path, study_key)
         except StorageError:
-            yield whole
+            begun = known or path.suffix == CLOSED_SUFFIX or not is_blank(path)
+            yield whole if begun else replace(whole, kind="torn")
             return
         except FileNotFoundError:  # closed, and so renamed, or purged since the folder was listed
             renamed = path.with_suffix(CLOSED_SUFFIX)

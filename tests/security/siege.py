@@ -55,10 +55,7 @@ class Siege:
         before, _ = receiver.memory()
         yield self
         self._alarms(expected or {}, since)
-        wait_for(lambda: receiver.threads() <= threads, SECONDS, what=f"an end of threads above {threads}")
-        wait_for(lambda: receiver.descriptors()[0] <= sockets, SECONDS, what=f"an end of sockets above {sockets}")
-        files = receiver.descriptors()[1]
-        assert files <= OTHER_FILES + 2 * receiver.tree.intake.open_segments, f"{files} files are open"
+        self.at_rest(sockets=sockets, threads=threads)
         now, peak = receiver.memory()
         assert peak - before < PEAK_BYTES, f"{(peak - before) // MEBI} MiB more at its peak"
         assert now - before < LASTING_BYTES, f"{(now - before) // MEBI} MiB more stay"
@@ -66,6 +63,14 @@ class Siege:
         log = "\n".join(receiver.lines[since:])
         for secret in (PATIENT, PATIENT.split("^", maxsplit=1)[0], STUDY, "Traceback", *secrets):
             assert secret not in log
+
+    def at_rest(self, *, sockets: int, threads: int) -> None:
+        """Wait until no more sockets and threads are left than before; open files are those of segments."""
+        receiver = self.receiver
+        wait_for(lambda: receiver.threads() <= threads, SECONDS, what=f"an end of threads above {threads}")
+        wait_for(lambda: receiver.descriptors()[0] <= sockets, SECONDS, what=f"an end of sockets above {sockets}")
+        files = receiver.descriptors()[1]
+        assert files <= OTHER_FILES + 2 * receiver.tree.intake.open_segments, f"{files} files are open"
 
     def peer(self, address: str = "127.0.0.1") -> Peer:
         """A connection."""

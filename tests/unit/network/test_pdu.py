@@ -22,10 +22,16 @@ def decoded(kind: type, data: bytes) -> object:
     return read
 
 
-@pytest.mark.parametrize("kind", range(1, 8))
-def test_a_header_is_type_and_length(kind: int) -> None:
-    length = 77 if kind in {pdu.A_ASSOCIATE_RQ, pdu.A_ASSOCIATE_AC, pdu.P_DATA_TF} else 4
+@pytest.mark.parametrize(("kind", "length"), [(1, 77), (2, 77), (3, 4), (4, 77), (5, 4), (6, 4), (7, 4)])
+def test_a_header_is_type_and_length(kind: int, length: int) -> None:
     assert pdu.parse_header(struct.pack(">BBL", kind, 0, length), 77) == (kind, length)
+
+
+@pytest.mark.parametrize(("kind", "length"), [(3, 5), (4, 0), (4, 5), (5, 0), (6, 77), (7, 3)])
+def test_a_length_that_the_type_cannot_have_is_invalid(kind: int, length: int) -> None:
+    with pytest.raises(Violation) as caught:
+        pdu.parse_header(struct.pack(">BBL", kind, 0, length), 77)
+    assert caught.value.abort_reason == pdu.INVALID_PARAMETER
 
 
 @pytest.mark.parametrize("kind", [0, 8, 255])
