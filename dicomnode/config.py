@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydantic import Field, ValidationError, model_validator
 
 from dicomnode.bounds import (
     DAY,
@@ -34,13 +33,10 @@ from dicomnode.bounds import (
     ShortString,
 )
 from dicomnode.errors import ConfigError
+from dicomnode.site_rules import PolicySection, Section
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Tls(_Section):
+class Tls(Section):
     """DICOM TLS (PS3.15 B.12) of one side: PEM files."""
 
     certificate: Location = Field(description="certificate chain of this node, PEM")
@@ -48,7 +44,7 @@ class Tls(_Section):
     trusted_certificates: Location = Field(description="certificates of the authorities whose peers are let in, PEM")
 
 
-class NodeSection(_Section):
+class NodeSection(Section):
     """Who the node is and where it keeps its state."""
 
     ae_title: AETitle = Field("DICOMNODE", description="AE title, called and calling")
@@ -59,7 +55,7 @@ class NodeSection(_Section):
     institution_name: LongString = Field("", description="Institution Name (0008,0080) in results; empty: none")
 
 
-class ListenSection(_Section):
+class ListenSection(Section):
     """Where the node listens."""
 
     host: Address = Field(
@@ -81,7 +77,7 @@ class ListenSection(_Section):
     tls: Tls | None = Field(None, description="listen with TLS (mutual) instead of plain TCP")
 
 
-class IntakeSection(_Section):
+class IntakeSection(Section):
     """Limits of receiving and of the spool."""
 
     header_scan_bytes: int = Field(
@@ -121,7 +117,7 @@ class IntakeSection(_Section):
         return self
 
 
-class ReadingSection(_Section):
+class ReadingSection(Section):
     """Budgets for parsing what strangers encoded."""
 
     maximum_nesting: int = Field(32, ge=1, le=100, description="depth of sequences")
@@ -135,7 +131,7 @@ class ReadingSection(_Section):
     )
 
 
-class CompletionSection(_Section):
+class CompletionSection(Section):
     """When a study is whole."""
 
     quiet_seconds: Seconds = Field(
@@ -147,7 +143,7 @@ class CompletionSection(_Section):
     deadline_seconds: Age = Field(3600, description="time after which a stage that does not end fails its work")
 
 
-class KeysSection(_Section):
+class KeysSection(Section):
     """Where the keys come from."""
 
     source: Literal["auto", "files", "credentials", "command"] = Field(
@@ -166,7 +162,7 @@ class KeysSection(_Section):
         return self
 
 
-class ModelsSection(_Section):
+class ModelsSection(Section):
     """Which models run, and how."""
 
     folder: Location | None = Field(
@@ -180,7 +176,7 @@ class ModelsSection(_Section):
     maximum_memory_bytes: int = Field(6 * GIBI, ge=256 * MEBI, le=TEBI, description="memory that one study may take")
 
 
-class Destination(_Section):
+class Destination(Section):
     """Where results go."""
 
     name: Name = Field(description="name in logs, in the ledger and on the command line")
@@ -192,7 +188,7 @@ class Destination(_Section):
     timeout_seconds: Seconds = Field(30, description="time for connecting, and for each answer")
 
 
-class DeliverySection(_Section):
+class DeliverySection(Section):
     """How results are sent."""
 
     first_retry_seconds: Seconds = Field(5, description="wait after the first failed try; doubled each time")
@@ -206,59 +202,7 @@ class DeliverySection(_Section):
         return self
 
 
-_NEEDED = frozenset(
-    {"SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "PatientName", "PatientID", "Modality"}
-)
-OptionName = Literal[
-    "retain-safe-private", "retain-uids", "retain-device-identity", "retain-institution-identity",
-    "retain-patient-characteristics", "retain-full-dates", "retain-modified-dates", "clean-descriptors",
-    "clean-structured-content", "clean-graphics",
-]  # fmt: skip
-
-
-class PolicySection(_Section):
-    """How a site changes one policy of de-identification."""
-
-    options: tuple[OptionName, ...] | None = Field(
-        None, description="options of PS3.15 E.3 that apply, in place of the policy's own"
-    )
-    keep: tuple[str, ...] = Field((), description="keywords of attributes that stay, but for the source's identifiers")
-    clean: tuple[str, ...] = Field((), description="keywords of attributes of which only technical words stay")
-    empty: tuple[str, ...] = Field((), description="keywords of attributes that are emptied")
-    remove: tuple[str, ...] = Field((), description="keywords of attributes that are removed")
-    faces: Literal["pass", "flag", "withhold"] | None = Field(
-        None,
-        description="heads in CT, MR and PET: pass, flagged in (0028,0302), or withheld; default: the policy's own",
-    )
-
-    @model_validator(mode="after")
-    def _rules_are_sound(self) -> Self:
-        faults = [*_faults_of_rules(self)]
-        if self.options is not None and {"retain-full-dates", "retain-modified-dates"} <= set(self.options):
-            faults.append("dates are retained full or modified, not both")
-        if faults:
-            raise ValueError("; ".join(faults))
-        return self
-
-
-def _faults_of_rules(section: PolicySection) -> Iterator[str]:
-    """What is wrong with a site's rules for attributes."""
-    seen: dict[str, str] = {}
-    for action in ("keep", "clean", "empty", "remove"):
-        for keyword in getattr(section, action):
-            tag = tag_for_keyword(keyword)
-            if tag is None:
-                yield f"{action}: {keyword} is no keyword of an attribute"
-            elif keyword in seen:
-                yield f"{keyword} stands in {seen[keyword]} and in {action}"
-            elif action in ("keep", "clean") and (keyword == "PatientID" or dictionary_VR(tag) in ("PN", "UI")):
-                yield f"{action}: {keyword} names a person or an object and is always replaced"
-            elif action in ("empty", "remove") and keyword in _NEEDED:
-                yield f"{action}: without {keyword} there is no object"
-            seen.setdefault(keyword, action)
-
-
-class DeidentificationSection(_Section):
+class DeidentificationSection(Section):
     """De-identification (PS3.15 Annex E)."""
 
     project: LongString = Field(
@@ -276,13 +220,13 @@ class DeidentificationSection(_Section):
     export: PolicySection = Field(PolicySection(), description="the same for what leaves the house")
 
 
-class ResultsSection(_Section):
+class ResultsSection(Section):
     """What results look like."""
 
     series_number_base: int = Field(9000, ge=0, le=99000, description="Series Number of the first result series")
 
 
-class RetentionSection(_Section):
+class RetentionSection(Section):
     """How long data stays."""
 
     days: float = Field(
@@ -294,7 +238,7 @@ class RetentionSection(_Section):
     )
 
 
-class LoggingSection(_Section):
+class LoggingSection(Section):
     """Logs."""
 
     level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is written")
@@ -303,7 +247,7 @@ class LoggingSection(_Section):
     )
 
 
-class Config(_Section):
+class Config(Section):
     """The whole tree.
 
     Raises

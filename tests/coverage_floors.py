@@ -27,6 +27,7 @@ PURE = (
     "findings",
     "identity",
     "manifest",
+    "site_rules",
     "study",
     "imaging/geometry",
     "imaging/measure",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from dicomnode.config import Config, PolicySection
+from dicomnode.config import Config
 from dicomnode.deidentification.apply import Deidentifier
 from dicomnode.deidentification.frames import DecodingLimits
 from dicomnode.deidentification.policy import OPTION_NAMES, POLICIES, Policy, SiteAction
@@ -18,6 +18,7 @@ from dicomnode.inference import standin
 from dicomnode.inference.engine import Engine
 from dicomnode.inference.onnx import OnnxEngine
 from dicomnode.inference.package import Package, load_all, shipped_models_folder
+from dicomnode.site_rules import PolicySection
 from dicomnode.storage.keyhook import open_command
 from dicomnode.storage.keys import KeyRing, has_credentials, open_credentials, open_keys
 from dicomnode.storage.ledger import Ledger

@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 from pydicom.dataelem import DataElement
 
-from dicomnode.config import ConfigErrors, PolicySection, parse
+from dicomnode.config import ConfigErrors, parse
 from dicomnode.deidentification.apply import Deidentifier
 from dicomnode.deidentification.explain import explain
 from dicomnode.deidentification.policy import EXPORT, OPTION_NAMES, SiteAction
 from dicomnode.deidentification.pseudonyms import Pseudonyms
 from dicomnode.encoded import Limits, read_part10
 from dicomnode.service.rooms import policy_of
+from dicomnode.site_rules import PolicySection
 from tests.unit.deidentification import planted
 from tests.unit.deidentification.kinds_planted import mr, report
 

@@ -1,0 +1,70 @@
+"""What a site may change of a policy of de-identification: a section of the configuration, and what is wrong with one.
+
+Floor 1, below `config`. What a rule does to an attribute stands in `deidentification`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+
+
+class Section(BaseModel):
+    """A table of the configuration: frozen, and without settings that nobody knows."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+_NEEDED = frozenset(
+    {"SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "PatientName", "PatientID", "Modality"}
+)
+OptionName = Literal[
+    "retain-safe-private", "retain-uids", "retain-device-identity", "retain-institution-identity",
+    "retain-patient-characteristics", "retain-full-dates", "retain-modified-dates", "clean-descriptors",
+    "clean-structured-content", "clean-graphics",
+]  # fmt: skip
+
+
+class PolicySection(Section):
+    """How a site changes one policy of de-identification."""
+
+    options: tuple[OptionName, ...] | None = Field(
+        None, description="options of PS3.15 E.3 that apply, in place of the policy's own"
+    )
+    keep: tuple[str, ...] = Field((), description="keywords of attributes that stay, but for the source's identifiers")
+    clean: tuple[str, ...] = Field((), description="keywords of attributes of which only technical words stay")
+    empty: tuple[str, ...] = Field((), description="keywords of attributes that are emptied")
+    remove: tuple[str, ...] = Field((), description="keywords of attributes that are removed")
+    faces: Literal["pass", "flag", "withhold"] | None = Field(
+        None,
+        description="heads in CT, MR and PET: pass, flagged in (0028,0302), or withheld; default: the policy's own",
+    )
+
+    @model_validator(mode="after")
+    def _rules_are_sound(self) -> Self:
+        faults = [*_faults_of_rules(self)]
+        if self.options is not None and {"retain-full-dates", "retain-modified-dates"} <= set(self.options):
+            faults.append("dates are retained full or modified, not both")
+        if faults:
+            raise ValueError("; ".join(faults))
+        return self
+
+
+def _faults_of_rules(section: PolicySection) -> Iterator[str]:
+    """What is wrong with a site's rules for attributes."""
+    seen: dict[str, str] = {}
+    for action in ("keep", "clean", "empty", "remove"):
+        for keyword in getattr(section, action):
+            tag = tag_for_keyword(keyword)
+            if tag is None:
+                yield f"{action}: {keyword} is no keyword of an attribute"
+            elif keyword in seen:
+                yield f"{keyword} stands in {seen[keyword]} and in {action}"
+            elif action in ("keep", "clean") and (keyword == "PatientID" or dictionary_VR(tag) in ("PN", "UI")):
+                yield f"{action}: {keyword} names a person or an object and is always replaced"
+            elif action in ("empty", "remove") and keyword in _NEEDED:
+                yield f"{action}: without {keyword} there is no object"
+            seen.setdefault(keyword, action)
