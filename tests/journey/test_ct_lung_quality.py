@@ -25,7 +25,7 @@ Labels = npt.NDArray[np.uint8]
 Spacing = tuple[float, float, float]
 LEFT_OUT = "ct_thorax_siemens105_rtstruct"
 #: Human contours of one reader; the model card gives the exact figures, this is the floor below them.
-FLOOR = {1: 0.975, 2: 0.94}
+FLOOR = {1: 0.975, 2: 0.97}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,8 +123,21 @@ def test_human_contours_when_the_scan_is_made_worse(lungs: Lungs, chest: Chest, 
     else:
         hu, truth = hu[:, 30:290, 20:320], truth[:, 30:290, 20:320]
     found = lungs(hu, spacing)
+    floor = 0.91 if change == "every second slice" else 0.955  # 8 mm blur away the wall between lung and bowel
     for label in (1, 2):
-        assert dice(found == label, truth == label) >= 0.88
+        assert dice(found == label, truth == label) >= floor
+
+
+@pytest.mark.slow
+def test_density_within_the_human_contours(lungs: Lungs, chest: Chest) -> None:
+    """What the outlines' difference (Dice 0.98) moves: a few HU, no emphysema out of nothing."""
+    found = lungs(chest.hu, chest.spacing)
+    for label in (1, 2):
+        ours, theirs = chest.hu[found == label], chest.hu[chest.truth == label]
+        assert abs(ours.size / theirs.size - 1) < 0.03
+        assert abs(ours.mean() - theirs.mean()) < 6.0
+        assert abs(np.percentile(ours, 15) - np.percentile(theirs, 15)) < 4.0
+        assert abs(100.0 * (ours < -950).mean() - 100.0 * (theirs < -950).mean()) < 0.2
 
 
 def test_phantoms_never_seen(lungs: Lungs) -> None:
