@@ -89,6 +89,8 @@ def test_no_exception_is_swallowed(path: Path) -> None:
 def test_the_environment_is_read_at_the_door_alone() -> None:
     doors = {
         "dicomnode/cli/main.py",
+        "dicomnode/cli/keys.py",
+        "dicomnode/cli/options.py",
         "dicomnode/cli/offline.py",
         "dicomnode/imaging/decode.py",  # hands its child a clean one
         "dicomnode/inference/onnx.py",  # writes: the only way to turn the library's telemetry off
