@@ -7,7 +7,7 @@ export STUDY
 MODEL ?= ct-lung
 DATA ?= ../shared/data
 
-.PHONY: help setup demo run test test-viewer check format coverage lock licences install train bench-results bench-slice bench-receive prove-slice prove-fuzz prove-intake prove-systemd clean
+.PHONY: help setup demo run test test-viewer check format coverage lock licences statement install train bench-results bench-deidentify bench-slice bench-receive prove-slice prove-fuzz prove-intake prove-systemd clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -70,6 +70,9 @@ lock: $(BIN)/.dev ## write the lock files anew
 licences: $(BIN)/.base ## write deploy/docs/licences.md anew
 	@$(BIN)/python deploy/licences.py
 
+statement: $(BIN)/.base ## write deploy/docs/deidentification.md anew
+	@$(BIN)/python deploy/deidentification_statement.py
+
 install: ## install as a service (root): see deploy/docs/install.md
 	@sh deploy/install.sh
 
@@ -99,6 +102,10 @@ bench-slice: $(BIN)/.dev ## stages of one study, timed
 
 bench-receive: $(BIN)/.dev ## receiving beside DCMTK and Orthanc; BENCH="--pairs 5 --cases ct-1"
 	@$(BIN)/python -m tests.benchmarks.receive $(BENCH)
+
+bench-deidentify: .venv-bench/.ready ## de-identification beside dicom-anonymizer, deid, dicognito and gdcmanon, in one run
+	@sh deploy/setup-system.sh bench
+	@.venv-bench/bin/python -m tests.benchmarks.deidentify
 
 prove-slice: $(BIN)/.dev ## kill -9 in every stage, many rounds
 	@DICOMNODE_KILL_ROUNDS=$${ROUNDS:-20} $(BIN)/python -m pytest tests/journey/test_kill.py

@@ -17,6 +17,10 @@ if [ "${1:-}" = viewer ]; then
     need npm npm
     need /usr/share/orthanc/plugins/libOrthancDicomWeb.so orthanc-dicomweb
 fi
+if [ "${1:-}" = bench ]; then
+    need gdcmanon libgdcm-tools
+    need openssl openssl
+fi
 packages=$(printf '%s\n' $packages | sort -u | tr '\n' ' ')
 packages=${packages# }
 [ -n "$packages" ] || exit 0

@@ -214,6 +214,10 @@ class DeidentificationSection(Section):
     text_in_pixels: Literal["blank", "withhold"] = Field(
         "blank", description="what is done where text is read in pixels; unread it is always withheld"
     )
+    recipients: tuple[Location, ...] = Field(
+        (),
+        description="certificates, PEM, for whose keys exports enclose the original attributes, encrypted; empty: none",
+    )
     ai: PolicySection = Field(
         PolicySection(), description="changes to what the network sees, by options and by keywords of attributes"
     )

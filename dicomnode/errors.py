@@ -113,6 +113,9 @@ REASONS: Final = MappingProxyType(
             "the pixels may show identifying text", "policy withholds it; install the `ocr` extra to clean pixels"
         ),
         "withheld-document": Reason("an encapsulated document cannot be de-identified", "it is withheld by policy"),
+        "object-not-reidentifiable": Reason(
+            "the object encloses no original attributes", "export with deidentification.recipients encloses them"
+        ),
         "withheld-malformed": Reason(
             "the object cannot be parsed, so nothing proves it clean", "it is withheld by policy"
         ),

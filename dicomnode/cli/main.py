@@ -169,6 +169,25 @@ def deidentify(
 
 
 @app.command()
+def reidentify(
+    source: Annotated[Path, typer.Argument(help="folder (or file) with exported objects")],
+    output: Annotated[Path, typer.Argument(help="folder for the objects with their original attributes")],
+    *,
+    key: Annotated[
+        Path | None, typer.Option(help="private key, PEM; default: reidentify.key of the keys folder")
+    ] = None,
+    certificate: Annotated[Path | None, typer.Option(help="its certificate; default: reidentify.pem beside it")] = None,
+    config_file: ConfigOption = None,
+    state: StateOption = None,
+) -> None:
+    """Give exported objects their original attributes back, by the private key for which they were enclosed."""
+    from dicomnode.cli.offline import reidentify_folder
+
+    tree = read_config(config_file, state)
+    reidentify_folder(tree, source, output, key=key, certificate=certificate, console=_out)
+
+
+@app.command()
 def studies(
     json_output: Annotated[bool, typer.Option("--json", help="machine-readable")] = False,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="newest studies first")] = 50,

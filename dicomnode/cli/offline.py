@@ -15,7 +15,8 @@ from rich.progress import Progress, TaskID
 
 from dicomnode.config import Config
 from dicomnode.errors import REASONS, ConfigError, NodeError, StudyError
-from dicomnode.service.offline import Files, Outcome, Workbench, deidentify_file, explain_file
+from dicomnode.service.deidentifying import deidentify_file, explain_file, reidentify_file
+from dicomnode.service.offline import Files, Outcome, Workbench
 
 _RESERVED = ("_withheld.json", "_outcome.json")
 
@@ -118,6 +119,30 @@ def deidentify_folder(
     for code, count in Counter(withheld.values()).items():
         reason = REASONS[code]
         console.print(f"[yellow]{count} withheld[/] {code}: {reason.text}; {reason.advice}", soft_wrap=True)
+
+
+def reidentify_folder(
+    tree: Config, source: Path, output: Path, *, key: Path | None, certificate: Path | None, console: Console
+) -> None:
+    """Give the objects of a folder their original attributes back, by the private key of a recipient.
+
+    Raises
+    ------
+    NodeError
+        When the source is not there, the output cannot be written, or the key is none or another's.
+    """
+    paths = find_files(source)
+    make_output(output, anew=True)
+    reidentify = reidentify_file(tree, key, certificate)
+    left: Counter[str] = Counter()
+    for path in paths:
+        try:
+            reidentify(path, output)
+        except StudyError as error:
+            left[error.code] += 1
+    console.print(f"{len(paths) - left.total()} of {len(paths)} files reidentified into {output}", soft_wrap=True)
+    for code, count in left.items():
+        console.print(f"[yellow]{count} left out[/] {code}: {REASONS[code].text}", soft_wrap=True)
 
 
 def explain(tree: Config, source: Path, *, policy: str, console: Console) -> None:

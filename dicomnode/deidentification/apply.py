@@ -9,6 +9,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Final
 
+from cryptography.x509 import Certificate
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
@@ -16,11 +17,12 @@ from pydicom.uid import UID
 
 from dicomnode.coding import CodedConcept, dcm
 from dicomnode.deidentification import pixels
+from dicomnode.deidentification.encrypted import enclose
 from dicomnode.deidentification.frames import EXPLICIT_LITTLE, DecodingLimits
 from dicomnode.deidentification.heads import shows_a_head
 from dicomnode.deidentification.identifiers import Identifiers, collect
 from dicomnode.deidentification.kinds import Kind, kind_of
-from dicomnode.deidentification.leakcheck import Leak, Source, leaks_of
+from dicomnode.deidentification.leakcheck import Leak, Source, leaks_of, words_of_ours
 from dicomnode.deidentification.minimal import minimal
 from dicomnode.deidentification.nesting import CHARACTER_SET, own_encodings
 from dicomnode.deidentification.policy import OnLeak, Option, Policy
@@ -73,6 +75,8 @@ class Deidentifier:
         Reads text in pixels; without one, pixels that may show text are withheld.
     decoding
         What decoding the frames of one object may take.
+    recipients
+        For whom the original attributes are enclosed, encrypted; for nobody by default.
     """
 
     def __init__(
@@ -82,7 +86,9 @@ class Deidentifier:
         *,
         reader: Reader | None = None,
         decoding: DecodingLimits | None = None,
+        recipients: tuple[Certificate, ...] = (),
     ) -> None:
+        self.recipients = recipients
         self._policy = policy
         self._looking = pixels.Looking(
             reader=reader,
@@ -109,7 +115,10 @@ class Deidentifier:
         """
         try:
             with hushed():
-                return self._deidentify(dataset)
+                done = self._deidentify(dataset)
+                if self.recipients:
+                    enclose(dataset, done.dataset, self.recipients)
+                return done
         except NodeError:
             raise
         except Exception:  # noqa: BLE001 - a foreign error may quote a value; nothing proves the object clean
@@ -132,6 +141,22 @@ class Deidentifier:
         anew = pixels.carry_out(plan, dataset, walked.dataset, seeds, self._looking)
         self._finish(dataset, walked.dataset, plan, anew=anew)
         return self._checked(dataset, walked, identifiers)
+
+    @property
+    def looks_at_every_image(self) -> bool:
+        """Whether images without any flag are searched for text too."""
+        return self._policy.look_at_every_image
+
+    def context_of(self, source: Dataset, output: Dataset) -> tuple[Rules, Treater, Source, frozenset[str]]:
+        """Rules, treater and leak check of an object that was de-identified, for others with the same identities."""
+        rules = self._rules_of(_first(source, _SOP_CLASS, "UI"))
+        identifiers = collect(source, rules.kept, dates=Option.FULL_DATES not in self._policy.options)
+        treater = Treater(self._policy, self._pseudonyms, self._subject(source), identifiers)
+        walked = walk(source, rules, treater)
+        known = Source(
+            identifiers=identifiers, uids=frozenset(walked.uids.values()), produced=frozenset(walked.produced)
+        )
+        return rules, treater, known, words_of_ours(output)
 
     def _checked(self, source: Dataset, walked: Walked, identifiers: Identifiers) -> Deidentified:
         known = Source(

@@ -17,7 +17,7 @@ _WORDS: Final = re.compile(
     r"pituitary|temporal|carotid|hnc|h&n|whole.?body|wb",
     re.IGNORECASE,
 )
-_TEXTS: Final = (0x00180015, 0x00081030, 0x0008103E, 0x00181030, 0x00400254, 0x00321060)
+TEXTS: Final = (0x00180015, 0x00081030, 0x0008103E, 0x00181030, 0x00400254, 0x00321060)
 _REGION: Final = 0x00082218
 #: SNOMED CT: head, brain, skull, face, paranasal sinus, orbit, jaw, head and neck, entire body.
 _CODES: Final = frozenset(
@@ -35,7 +35,7 @@ def shows_a_head(dataset: Dataset) -> bool:
     modality = texts(dataset.get_item(0x00080060), "CS", ASCII) if 0x00080060 in dataset else []
     if not _MODALITIES & set(modality) or "PixelData" not in dataset:
         return False
-    if any(_WORDS.search(word) for tag in _TEXTS for word in words(tag)):
+    if any(_WORDS.search(word) for tag in TEXTS for word in words(tag)):
         return True
     regions = items_of(dataset, _REGION) if _REGION in dataset else None
     return any(codes.read(item, encodings).value in _CODES for item in regions or [])

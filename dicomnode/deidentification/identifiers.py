@@ -153,7 +153,8 @@ def holds(text: str, code: str) -> bool:
 
 
 @cache
-def _is_identifying(tag: int) -> bool:
+def is_identifying(tag: int) -> bool:
+    """Whether values of an attribute identify somebody."""
     row = profile.attributes().get(tag)
     if row is None or _DESCRIPTORS & set(row.options):
         return False
@@ -186,7 +187,7 @@ def _gather(node: Node, tag: int, found: _Found, *, dates: bool) -> None:
     except KeyError:
         return
     dated = tag in _DATES_OF_BIRTH or (dates and vr in ("DA", "DT") and tag not in _VERSIONS)
-    if vr != "PN" and not (dated or _is_identifying(tag)):
+    if vr != "PN" and not (dated or is_identifying(tag)):
         return
     element: Element = node.dataset.get_item(tag)
     values = texts(element, vr, node.encodings)

@@ -124,6 +124,21 @@ def _kind(source: Source, value: str, vr: str) -> str:
     return ""
 
 
+def leaks_in_bytes(source: Source, data: bytes, ours: set[str]) -> bool:
+    """Whether encoded elements hold an identifier of a source; `ours`: words that this package wrote itself."""
+    return next(_in_bytes(source, data, ours), None) is not None
+
+
+def words_of_ours(output: Dataset) -> frozenset[str]:
+    """Words of the values that this package wrote into an output itself."""
+    ours: set[str] = set()
+    nothing = frozenset[str]()
+    known = Identifiers(names=nothing, codes=nothing, short=nothing, dates=nothing)
+    for _ in _in_values(Source(identifiers=known, uids=nothing), output, ours):
+        pass
+    return frozenset(ours)
+
+
 def forms_of(date: str) -> tuple[str, ...]:
     """A date as DICOM and as people write it, with four digits for the year."""
     year, month, day = date[:4], date[4:6], date[6:]

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,9 +12,7 @@ from typing import Any, Self
 from pydicom import Dataset
 
 from dicomnode.config import Config
-from dicomnode.deidentification.apply import Deidentifier
-from dicomnode.deidentification.explain import Explanation, explain
-from dicomnode.encoded import Limits, encode_part10, read_file, read_part10, split_part10, wrap_part10
+from dicomnode.encoded import read_file, read_part10, split_part10, wrap_part10
 from dicomnode.errors import ConfigError, NodeError, StudyError
 from dicomnode.identity import is_valid_uid
 from dicomnode.imaging.decode import Decoder
@@ -168,7 +163,7 @@ class Workbench:
         members[instance_key] = header, path
 
     def _check_same(self, first: Path, second: Path) -> None:
-        data = _bytes_of(first), _bytes_of(second)
+        data = bytes_of(first), bytes_of(second)
         if data[0] == data[1]:
             return
         with Decoder(
@@ -240,7 +235,7 @@ class Workbench:
         """Whole objects of chosen headers; each is proved to be the one whose header was chosen."""
         headers = {header.instance_key: header.dataset for header in files.headers}
         for key in keys:
-            data = _bytes_of(files.paths[key])
+            data = bytes_of(files.paths[key])
             dataset = read_part10(data, self._limits)
             _prove_surveyed(dataset, headers[key])
             digests.append((key, self._digests.of(split_part10(data)[1])))
@@ -257,8 +252,8 @@ class Workbench:
                 sop_instance_uid=result.sop_instance_uid,
                 transfer_syntax_uid=result.transfer_syntax_uid,
             )
-            yield _write_file(output / f"{stem}-{result.role.value}.dcm", data)
-        yield _write_file(output / f"{stem}-key-image.png", png(picture.rgb))
+            yield write_file(output / f"{stem}-{result.role.value}.dcm", data)
+        yield write_file(output / f"{stem}-key-image.png", png(picture.rgb))
 
 
 def _remarks_on_uids(files: Files) -> Iterator[str]:
@@ -291,81 +286,16 @@ def measurements_of(analysis: Analysis) -> Iterator[dict[str, Any]]:
             }
 
 
-class _Deidentification:
-    """De-identifies files one by one; remembers what each output came from, so that none stands for two contents."""
-
-    def __init__(self, deidentifier: Deidentifier, limits: Limits) -> None:
-        self._deidentifier = deidentifier
-        self._limits = limits
-        self._written: dict[Path, tuple[bytes, bytes]] = {}
-
-    def __call__(self, path: Path, output: Path) -> Path:
-        original = _bytes_of(path)
-        dataset = read_part10(original, self._limits)
-        done = self._deidentifier.deidentify(dataset).dataset
-        data = encode_part10(done, transfer_syntax_uid=str(done.file_meta.TransferSyntaxUID))
-        # Two originals may differ in nothing but what was taken out of them: they are two contents all the same.
-        content = hashlib.sha256(split_part10(original)[1]).digest(), hashlib.sha256(data).digest()
-        for number in itertools.count(1):
-            target = output / (f"{done.SOPInstanceUID}.dcm" if number == 1 else f"{done.SOPInstanceUID}-{number}.dcm")
-            if self._written.setdefault(target, content) == content:
-                break
-        _write_file(target, data)
-        return target
-
-
-@contextlib.contextmanager
-def deidentify_file(
-    tree: Config, environment: Mapping[str, str], policy: str
-) -> Iterator[Callable[[Path, Path], Path]]:
-    """Function that de-identifies one file into a folder and returns where it wrote.
-
-    The same content again has the same output; another content under the same UID has a file of its own beside it.
-
-    Raises
-    ------
-    ConfigError
-        ``config-invalid`` when there is no such policy.
-    """
-    rooms.policy_of(tree, policy)
-    layout = Layout.of(tree)
-    rooms.make_state_folder(layout)
-    ring = rooms.open_key_ring(tree, layout, environment, create=True)
-    yield _Deidentification(rooms.open_deidentifier(tree, ring, policy), limits_of(tree))
-
-
-def explain_file(
-    tree: Config, environment: Mapping[str, str], policy: str, path: Path
-) -> tuple[list[Explanation], str | None]:
-    """What is decided for every attribute of a file, and the code of why the file would be withheld, if it would.
-
-    Where it is withheld for its pixels, its attributes are explained all the same.
-    """
-    chosen = rooms.policy_of(tree, policy)
-    layout = Layout.of(tree)
-    rooms.make_state_folder(layout)
-    ring = rooms.open_key_ring(tree, layout, environment, create=True)
-    engine = rooms.open_deidentifier(tree, ring, policy)
-    dataset = read_file(path, limits_of(tree))
-    withheld = None
-    try:
-        output = engine.deidentify(dataset).dataset
-    except StudyError as error:
-        if error.code != "withheld-pixels":
-            raise
-        withheld = error.code
-        output = engine.deidentify(without_pixels(dataset)).dataset
-    return list(explain(dataset, output, chosen, str(dataset.SOPClassUID))), withheld
-
-
-def _bytes_of(path: Path) -> bytes:
+def bytes_of(path: Path) -> bytes:
+    """Content of a file; `StudyError` ``object-malformed`` where it cannot be read."""
     try:
         return path.read_bytes()
     except OSError:
         raise StudyError("object-malformed") from None
 
 
-def _write_file(path: Path, data: bytes) -> str:
+def write_file(path: Path, data: bytes) -> str:
+    """Write a file of the output; its name. `ConfigError` ``output-not-empty`` where it cannot be written."""
     try:
         path.write_bytes(data)
     except OSError:

@@ -22,6 +22,7 @@ from dicomnode.site_rules import PolicySection
 from dicomnode.storage.keyhook import open_command
 from dicomnode.storage.keys import KeyRing, has_credentials, open_credentials, open_keys
 from dicomnode.storage.ledger import Ledger
+from dicomnode.storage.recipients import certificates
 from dicomnode.workflow.analysis import Analyst
 
 
@@ -153,6 +154,7 @@ def open_deidentifier(tree: Config, ring: KeyRing, policy: str = "ai") -> Deiden
         decoding=DecodingLimits(
             timeout_seconds=tree.reading.decode_timeout_seconds, memory_bytes=tree.reading.decode_memory_bytes
         ),
+        recipients=certificates(tree.deidentification.recipients) if policy == "export" else (),
     )
 
 

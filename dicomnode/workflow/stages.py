@@ -201,7 +201,7 @@ class Stages:
         if count := copied.identity.invalid_uids:
             self._emit("study.uids-invalid", level="warning", study=key.study_key, uids=count)
         for row, copy in zip(members, copied.datasets, strict=True):
-            data = encode_part10(copy, transfer_syntax_uid=row.transfer_syntax_uid)
+            data = encode_part10(copy, transfer_syntax_uid=str(copy.file_meta.TransferSyntaxUID))
             self._put(key, World.PSEUDONYM, row.instance_key, Purpose.COPY, data)
         identity = json.dumps(copied.identity.to_json()).encode()
         self._keep_identity(key, chosen.summary.series_key, identity)

@@ -1,0 +1,133 @@
+"""Writes deploy/docs/deidentification.md, the statement that PS3.15 E.1.3 asks for, out of the engine's own tables.
+
+Usage: python deploy/deidentification_statement.py
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydicom.datadict import dictionary_has_tag, keyword_for_tag
+
+from dicomnode.deidentification import profile
+from dicomnode.deidentification.kinds import Kind, kind_of
+from dicomnode.deidentification.policy import POLICIES, Policy
+from dicomnode.deidentification.rules import Rules, Treatment
+
+PATH = Path(__file__).resolve().parent / "docs" / "deidentification.md"
+CT = "1.2.840.10008.5.1.4.1.1.2"
+MEANINGS = {
+    Treatment.REMOVE: "removed",
+    Treatment.EMPTY: "emptied",
+    Treatment.DUMMY: "dummy value",
+    Treatment.KEEP: "kept (numbers)",
+    Treatment.NUMBER: "kept where it is a number",
+    Treatment.AGE: "kept; classed where the policy says",
+    Treatment.TERM: "kept where it is a term",
+    Treatment.VERBATIM: "kept without the source's identifiers",
+    Treatment.PLAIN: "makers' and technical words kept",
+    Treatment.CLEAN: "technical words kept",
+    Treatment.TOKEN: "token (keyed)",
+    Treatment.STACK: "small number kept, else token",
+    Treatment.LAYER: "renamed within the object",
+    Treatment.ZONE: "kept where it is a zone",
+    Treatment.CONTENT: "by concept (Table E.3.4-1)",
+    Treatment.PSEUDONYM: "pseudonym (keyed)",
+    Treatment.UID: "replaced by a keyed UID",
+    Treatment.KEEP_UID: "kept",
+    Treatment.CLASS_UID: "kept where well known",
+    Treatment.DATE: "shifted by whole days",
+    Treatment.DATETIME: "shifted by whole days",
+    Treatment.TIME: "kept",
+    Treatment.SEQUENCE: "items treated one by one",
+}
+HEAD = """\
+# De-identification: the statement of PS3.15 E.1.3
+
+Written by `make statement` out of the tables that the engine works by; do not edit. Formats and keys are described in
+[formats](formats.md), the services in the [conformance statement](conformance.md).
+
+## What is claimed
+
+The Basic Application Level Confidentiality Profile as a De-identifier (PS3.15 E.1), edition 2024e with two rows of 2025c, by two
+policies with these options (CID 7050). Each object says so in (0012,0062), (0012,0063), (0012,0064) and (0028,0303).
+
+"""
+TAIL = """
+## Beyond the table
+
+- **Default-deny**: any element that can carry text and stands in no table survives only on an allow-list; Code Strings only where they are terms or made of the standard's own words; unknown, private and retired group 50xx and 60xx elements, icons, and bytes behind the Data Set are dropped. Preamble and File Meta Information are written anew.
+- **Private attributes**: those of Table E.3.10-1 with their creator, group and place, except opaque bytes (OB, OW).
+- **Codes**: a code's meaning is its scheme's, whatever the source wrote; codes of unknown schemes become tokens.
+- **Pseudonyms**: UIDs (2.25), Patient ID and name, tokens and date shifts are HMAC-SHA256 under a key of the identity world and the project's name: the same over instances, series, studies and years. Dates move back by 1 to `maximum_date_shift_days` whole days, the same for all of a patient; times, intervals and decay times stay.
+- **Character sets**: ISO_IR and ISO 2022 sets, GB18030, GBK and UTF-8 are decoded; text that stays is written in the source's set, else in UTF-8.
+- **Pixels**: Secondary Capture, visible light, Burned In Annotation YES, screens and, under `export`, projections and images that look written on are searched for text by OCR (extra `ocr`), blanked on every frame, and searched again; ultrasound keeps its regions alone. Without the extra, and where pixels cannot be decoded, they are withheld. Scanned paper, slide labels, encapsulated documents and videos are withheld. Bits above High Bit are cleared.
+- **Faces**: heads in CT, MR and PET are flagged with (0028,0302) under `export`, or withheld (`faces`). They are not defaced: the Clean Recognizable Visual Features Option is not claimed.
+- **Leak check** of every output: the source's names, identifiers, dates and UIDs, in decoded values and in encoded bytes outside pixel data. Under `export` a hit withholds; under `ai` an allow-listed copy is made instead. False holds: 0 of 828 identities made of short ids and names that are words (`tests/unit/deidentification/test_false_holds.py`).
+- **Re-identification**: Encrypted Attributes Sequence (0400,0500) with CMS EnvelopedData, AES-256-CBC, RSA key transport (PKCS #1 v1.5), where `deidentification.recipients` names certificates; `dicomnode reidentify` opens it.
+- **A site's own rules** (`deidentification.ai`, `deidentification.export`) go before the tables and never before the leak check. `dicomnode deidentify --explain FILE` tells for every attribute who decided.
+
+"""
+
+
+def render() -> str:
+    """The whole page."""
+    return HEAD + "".join(_options()) + TAIL + "".join(_attributes()) + "".join(_kinds())
+
+
+def _options() -> Iterator[str]:
+    yield (
+        "| code (DCM) | option | "
+        + " | ".join(f"`{name}`" for name in POLICIES)
+        + " |\n|-|-|"
+        + "-|" * len(POLICIES)
+        + "\n"
+    )
+    concepts = dict.fromkeys(concept for policy in POLICIES.values() for concept in policy.concepts)
+    for concept in sorted(concepts, key=lambda concept: concept.value):
+        marks = " | ".join("yes" if concept in policy.concepts else "no" for policy in POLICIES.values())
+        yield f"| {concept.value} | {concept.meaning} | {marks} |\n"
+    yield "| 113101 | Clean Pixel Data Option | " + " | ".join("where pixels were cleaned" for _ in POLICIES) + " |\n"
+
+
+def _rule(policy: Policy, tag: int) -> str:
+    return MEANINGS[Rules(policy, CT).rule("", tag).treatment]
+
+
+def _attributes() -> Iterator[str]:
+    yield "## Attributes of Table E.1-1\n\nAs in a CT image (types decide over removing, emptying and dummies; they differ by SOP Class).\n\n"
+    yield (
+        "| tag | attribute | "
+        + " | ".join(f"`{name}`" for name in POLICIES)
+        + " |\n|-|-|"
+        + "-|" * len(POLICIES)
+        + "\n"
+    )
+    counts: Counter[tuple[str, str]] = Counter()
+    for tag in sorted(profile.attributes()):
+        name = keyword_for_tag(tag) if dictionary_has_tag(tag) else ""
+        actions = {policy: _rule(rules, tag) for policy, rules in POLICIES.items()}
+        counts.update(actions.items())
+        yield f"| ({tag >> 16:04X},{tag & 0xFFFF:04X}) | {name} | {' | '.join(actions.values())} |\n"
+    for policy in POLICIES:
+        listed = ", ".join(f"{count} {action}" for (name, action), count in sorted(counts.items()) if name == policy)
+        yield f"\n`{policy}`: {listed}.\n"
+
+
+def _kinds() -> Iterator[str]:
+    from pydicom._uid_dict import UID_dictionary
+
+    yield "\n## Kinds of objects\n\n"
+    names = {Kind.TEXT_PRONE: "searched for text, else withheld", Kind.ULTRASOUND: "regions kept", Kind.SLIDE: "labels withheld", Kind.DOCUMENT: "withheld"}  # fmt: skip
+    for kind, what in names.items():
+        found = sorted(
+            entry[0] for uid, entry in UID_dictionary.items() if "Storage" in entry[0] and kind_of(uid) is kind
+        )
+        yield f"- **{what}**: {', '.join(found)}.\n"
+    yield "- Every other storage SOP Class of the standard is de-identified; raw data, audio, private and unknown classes are withheld.\n"
+
+
+if __name__ == "__main__":
+    PATH.write_text(render(), "utf-8")

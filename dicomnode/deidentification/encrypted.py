@@ -1,0 +1,108 @@
+"""Encrypted Attributes Sequence (0400,0500): the original attributes inside a de-identified object, for recipients alone.
+
+PS3.15 E.1.1 and PS3.3 C.12.1.1.4.1: a Data Set with Modified Attributes Sequence (0400,0550), enveloped by CMS (RFC 5652)
+with AES-256-CBC and RSA key transport. What the envelope holds never passes through the leak check: it is ciphertext.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
+from cryptography.hazmat.primitives.ciphers.algorithms import AES256
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization.pkcs7 import PKCS7EnvelopeBuilder, PKCS7Options, pkcs7_decrypt_der
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+
+from dicomnode.encoded import Limits, encode_dataset, read_dataset
+from dicomnode.errors import KeyStoreError, StudyError
+
+EXPLICIT_LITTLE: Final = "1.2.840.10008.1.2.1"
+_CHARACTER_SET: Final = 0x00080005
+_PIXELS: Final = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
+#: Written by de-identification: they go when an object is itself again, unless the original had them.
+_FLAGS: Final = (
+    "PatientIdentityRemoved",
+    "DeidentificationMethod",
+    "DeidentificationMethodCodeSequence",
+    "LongitudinalTemporalInformationModified",
+    "EncryptedAttributesSequence",
+    "RecognizableVisualFeatures",
+)
+
+
+def enclose(source: Dataset, output: Dataset, recipients: tuple[x509.Certificate, ...]) -> None:
+    """Add to a de-identified object what it lost: every attribute of the source, but for pixels, that differs.
+
+    Raises
+    ------
+    KeyStoreError
+        ``key-wrong`` where a recipient's key is not RSA.
+    """
+    originals = Dataset()
+    for tag in source.keys():  # noqa: SIM118 - a Data Set iterates over parsed elements
+        kept = int(tag) in _PIXELS or (tag in output and output[tag] == source[tag])
+        if tag.group > 2 and (int(tag) == _CHARACTER_SET or not kept):
+            originals[tag] = source[tag]
+    content = Dataset()
+    content.ModifiedAttributesSequence = Sequence([originals])
+    builder = PKCS7EnvelopeBuilder().set_data(encode_dataset(content, EXPLICIT_LITTLE))
+    for recipient in recipients:
+        if not isinstance(recipient.public_key(), RSAPublicKey):
+            raise KeyStoreError("key-wrong")
+        builder = builder.add_recipient(recipient)
+    envelope = builder.set_content_encryption_algorithm(AES256).encrypt(Encoding.DER, [PKCS7Options.Binary])
+    item = Dataset()
+    item.EncryptedContentTransferSyntaxUID = EXPLICIT_LITTLE
+    item.EncryptedContent = envelope + b"\0" * (len(envelope) % 2)
+    output.EncryptedAttributesSequence = Sequence([item])
+
+
+def restore(dataset: Dataset, certificate: x509.Certificate, key: RSAPrivateKey, limits: Limits) -> Dataset:
+    """The object with its original attributes; pixels stay as they are in the de-identified one.
+
+    Raises
+    ------
+    StudyError
+        ``object-not-reidentifiable`` where nothing is enclosed.
+    KeyStoreError
+        ``key-wrong`` where it was enclosed for others, or was changed.
+    """
+    items = dataset.get("EncryptedAttributesSequence") or []
+    contents = [bytes(item.get("EncryptedContent") or b"") for item in items]
+    if not any(contents):
+        raise StudyError("object-not-reidentifiable")
+    opened = next((plain for content in contents if (plain := _open(content, certificate, key)) is not None), None)
+    if opened is None:
+        raise KeyStoreError("key-wrong")
+    modified = read_dataset(opened, EXPLICIT_LITTLE, limits).get("ModifiedAttributesSequence")
+    if not modified:
+        raise StudyError("object-not-reidentifiable")
+    restored = Dataset()
+    restored.update(dataset)
+    for keyword in _FLAGS:
+        if keyword in restored:
+            delattr(restored, keyword)
+    restored.update(modified[0])
+    restored.file_meta = dataset.file_meta
+    return restored
+
+
+def _open(content: bytes, certificate: x509.Certificate, key: RSAPrivateKey) -> bytes | None:
+    """Content of an envelope; None where it is not for this key or was changed."""
+    length = _der_length(content)
+    try:
+        return pkcs7_decrypt_der(content[:length], certificate, key, [])
+    except (ValueError, UnsupportedAlgorithm):
+        return None
+
+
+def _der_length(content: bytes) -> int:
+    """Length of the outermost element (X.690 8.1.3), without what pads it."""
+    if len(content) < 2 or content[1] < 0x80:
+        return len(content)
+    count = content[1] & 0x7F
+    return 2 + count + int.from_bytes(content[2 : 2 + count], "big")

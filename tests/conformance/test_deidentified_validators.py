@@ -1,0 +1,40 @@
+"""dciodvfy finds no error in a de-identified object that it did not find in its source."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dicomnode.deidentification.apply import Deidentifier
+from dicomnode.deidentification.policy import AI, EXPORT, Policy
+from dicomnode.deidentification.pseudonyms import Pseudonyms
+from dicomnode.encoded import Limits, encode_part10, read_part10
+from tests.unit.deidentification import planted
+from tests.unit.deidentification.kinds_planted import Object, kinds
+
+PSEUDONYMS = Pseudonyms(bytes(range(32)), "project")
+
+pytestmark = pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="needs dciodvfy (make setup)")
+
+
+def errors(path: Path, data: bytes) -> set[str]:
+    """Errors of a file; values and UIDs, which are meant to differ, are left out of their texts."""
+    path.write_bytes(data)
+    done = subprocess.run(["dciodvfy", path], capture_output=True, timeout=60, check=False)
+    lines = (done.stdout + done.stderr).decode("utf-8", "replace").splitlines()
+    return {re.sub(r"<[^>]*>|\d+(\.\d+){2,}", "", line) for line in lines if line.startswith("Error")}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("policy", [AI, EXPORT], ids=lambda policy: policy.name)
+@pytest.mark.parametrize("make", kinds()[:18], ids=lambda make: make.__name__)
+def test_no_new_error(make: Callable[[], Object], policy: Policy, tmp_path: Path) -> None:
+    source = planted.encoded(make().dataset)
+    done = Deidentifier(policy, PSEUDONYMS).deidentify(read_part10(source, Limits())).dataset
+    output = encode_part10(done, transfer_syntax_uid=str(done.file_meta.TransferSyntaxUID))
+    assert errors(tmp_path / "out.dcm", output) - errors(tmp_path / "in.dcm", source) == set()
