@@ -114,6 +114,11 @@ prove-fuzz: $(BIN)/.dev ## a hundred thousand mutated PDUs; SEED=<number>, CASE=
 	@DICOMNODE_FUZZ_SEED=$${SEED:-1} DICOMNODE_FUZZ_PDUS=$${PDUS:-100000} DICOMNODE_FUZZ_CASE=$${CASE:-} \
 		$(BIN)/python -m pytest tests/fuzz -s --timeout 7200
 
+prove-intake: $(BIN)/.dev ## kill -9 under load 200 times, power cuts and flipped bits by the thousand; SEED=<number>, ROUNDS=<number>
+	@DICOMNODE_INTAKE_SEED=$${SEED:-0} DICOMNODE_INTAKE_ROUNDS=$${ROUNDS:-200} DICOMNODE_CUT_SEED=$${SEED:-0} DICOMNODE_CUT_SAMPLES=60 \
+		DICOMNODE_FLIP_SEED=$${SEED:-0} DICOMNODE_FLIPS=10000 $(BIN)/python -m pytest -s --timeout 7200 \
+		tests/journey/test_kill_intake.py tests/properties/test_power_cut.py tests/properties/test_flipped_bits.py
+
 prove-systemd: $(BIN)/.dev ## the unit under a real systemd, in a container of its own
 	@DICOMNODE_SYSTEMD_PROOF=1 $(BIN)/python -m pytest tests/journey/test_systemd.py
 

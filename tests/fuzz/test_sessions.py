@@ -85,10 +85,20 @@ def answers(data: bytes) -> list[tuple[int, bytes]]:
 
 
 def acknowledged(found: list[tuple[int, bytes]]) -> int:
-    """How many objects the peer was told are safe."""
-    responses = [dimse.parse_command(body[pdu.ITEM_BYTES :]) for kind, body in found if kind == pdu.P_DATA_TF]
-    stored = dimse.C_STORE_RQ | dimse.RESPONSE
-    return sum(one.command_field == stored and one.status == 0 for one in responses)
+    """How many objects the peer was told are safe; a command may come in many fragments, as small as the peer asked."""
+    count, command = 0, b""
+    for kind, body in found:
+        if kind != pdu.P_DATA_TF:
+            continue
+        one = pdu.parse_item(body, 0, len(body))
+        assert one.is_command
+        assert one.length + pdu.ITEM_BYTES == len(body)
+        command += body[pdu.ITEM_BYTES :]
+        if one.is_last:
+            said, command = dimse.parse_command(command), b""
+            count += said.command_field == dimse.C_STORE_RQ | dimse.RESPONSE and said.status == 0
+    assert not command, "half a response"
+    return count
 
 
 class MemoryWire:
