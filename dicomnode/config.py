@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
 from dicomnode.bounds import (
@@ -24,31 +24,17 @@ from dicomnode.bounds import (
     Address,
     AETitle,
     Age,
-    Host,
     ListenPort,
     Location,
     LongString,
-    Name,
-    Port,
     Seconds,
     ShortString,
 )
 from dicomnode.errors import ConfigError
+from dicomnode.sections import Destination, Section, Tls
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Tls(_Section):
-    """DICOM TLS (PS3.15 B.12) of one side: PEM files."""
-
-    certificate: Location = Field(description="certificate chain of this node, PEM")
-    private_key: Location = Field(description="private key of this node, PEM, readable by the node alone")
-    trusted_certificates: Location = Field(description="certificates of the authorities whose peers are let in, PEM")
-
-
-class NodeSection(_Section):
+class NodeSection(Section):
     """Who the node is and where it keeps its state."""
 
     ae_title: AETitle = Field("DICOMNODE", description="AE title, called and calling")
@@ -59,7 +45,7 @@ class NodeSection(_Section):
     institution_name: LongString = Field("", description="Institution Name (0008,0080) in results; empty: none")
 
 
-class ListenSection(_Section):
+class ListenSection(Section):
     """Where the node listens."""
 
     host: Address = Field(
@@ -81,7 +67,7 @@ class ListenSection(_Section):
     tls: Tls | None = Field(None, description="listen with TLS (mutual) instead of plain TCP")
 
 
-class IntakeSection(_Section):
+class IntakeSection(Section):
     """Limits of receiving and of the spool."""
 
     header_scan_bytes: int = Field(
@@ -121,7 +107,7 @@ class IntakeSection(_Section):
         return self
 
 
-class ReadingSection(_Section):
+class ReadingSection(Section):
     """Budgets for parsing what strangers encoded."""
 
     maximum_nesting: int = Field(32, ge=1, le=100, description="depth of sequences")
@@ -135,7 +121,7 @@ class ReadingSection(_Section):
     )
 
 
-class CompletionSection(_Section):
+class CompletionSection(Section):
     """When a study is whole."""
 
     quiet_seconds: Seconds = Field(
@@ -147,7 +133,7 @@ class CompletionSection(_Section):
     deadline_seconds: Age = Field(3600, description="time after which a stage that does not end fails its work")
 
 
-class KeysSection(_Section):
+class KeysSection(Section):
     """Where the keys come from."""
 
     source: Literal["auto", "files", "credentials", "command"] = Field(
@@ -166,7 +152,7 @@ class KeysSection(_Section):
         return self
 
 
-class ModelsSection(_Section):
+class ModelsSection(Section):
     """Which models run, and how."""
 
     folder: Location | None = Field(
@@ -180,24 +166,15 @@ class ModelsSection(_Section):
     maximum_memory_bytes: int = Field(6 * GIBI, ge=256 * MEBI, le=TEBI, description="memory that one study may take")
 
 
-class Destination(_Section):
-    """Where results go."""
-
-    name: Name = Field(description="name in logs, in the ledger and on the command line")
-    ae_title: AETitle = Field(description="AE title of the destination")
-    host: Host = Field(min_length=1, max_length=253, description="host name or address")
-    port: Port = Field(description="TCP port")
-    calling_ae_title: AETitle | None = Field(None, description="AE title that we call with; default: node.ae_title")
-    tls: Tls | None = Field(None, description="connect with TLS")
-    timeout_seconds: Seconds = Field(30, description="time for connecting, and for each answer")
-
-
-class DeliverySection(_Section):
+class DeliverySection(Section):
     """How results are sent."""
 
     first_retry_seconds: Seconds = Field(5, description="wait after the first failed try; doubled each time")
     longest_retry_seconds: Seconds = Field(600, description="longest wait between two tries")
     give_up_seconds: Age = Field(7 * DAY, description="age at which a delivery is given up with a reason")
+    probe_seconds: Age = Field(
+        DAY, description="age at which what is known of a destination's SOP Classes is asked anew"
+    )
 
     @model_validator(mode="after")
     def _waits_grow(self) -> Self:
@@ -216,7 +193,7 @@ OptionName = Literal[
 ]  # fmt: skip
 
 
-class PolicySection(_Section):
+class PolicySection(Section):
     """How a site changes one policy of de-identification."""
 
     options: tuple[OptionName, ...] | None = Field(
@@ -258,7 +235,7 @@ def _faults_of_rules(section: PolicySection) -> Iterator[str]:
             seen.setdefault(keyword, action)
 
 
-class DeidentificationSection(_Section):
+class DeidentificationSection(Section):
     """De-identification (PS3.15 Annex E)."""
 
     project: LongString = Field(
@@ -276,13 +253,16 @@ class DeidentificationSection(_Section):
     export: PolicySection = Field(PolicySection(), description="the same for what leaves the house")
 
 
-class ResultsSection(_Section):
+class ResultsSection(Section):
     """What results look like."""
 
     series_number_base: int = Field(9000, ge=0, le=99000, description="Series Number of the first result series")
+    language: Literal["en", "de", "fr", "zh"] = Field(
+        "en", description="language of texts in results; codes stay codes"
+    )
 
 
-class RetentionSection(_Section):
+class RetentionSection(Section):
     """How long data stays."""
 
     days: float = Field(
@@ -294,7 +274,7 @@ class RetentionSection(_Section):
     )
 
 
-class LoggingSection(_Section):
+class LoggingSection(Section):
     """Logs."""
 
     level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is written")
@@ -303,7 +283,7 @@ class LoggingSection(_Section):
     )
 
 
-class Config(_Section):
+class Config(Section):
     """The whole tree.
 
     Raises
