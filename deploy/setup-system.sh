@@ -9,6 +9,7 @@ need() { # program or file, package
 need Orthanc orthanc
 need storescu dcmtk
 need dsrdump dcmtk
+need pdfinfo poppler-utils
 need dciodvfy dicom3tools
 need softhsm2-util softhsm2
 need pkcs11-tool opensc

@@ -64,6 +64,7 @@ PERC15: Final = private("PERC15", "15th percentile lung density")
 MEAN_LUNG_DENSITY: Final = private("MLD", "Mean lung density")
 
 MILLILITRE: Final = ucum("ml", "milliliter")
+MILLIMETRE: Final = ucum("mm", "millimeter")
 SQUARE_MILLIMETRE: Final = ucum("mm2", "square millimeter")
 HOUNSFIELD_UNIT: Final = ucum("[hnsf'U]", "Hounsfield unit")
 PERCENT: Final = ucum("%", "percent")

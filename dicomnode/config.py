@@ -23,25 +23,15 @@ from dicomnode.bounds import (
     Address,
     AETitle,
     Age,
-    Host,
     ListenPort,
     Location,
     LongString,
-    Name,
-    Port,
     Seconds,
     ShortString,
 )
 from dicomnode.errors import ConfigError
-from dicomnode.site_rules import PolicySection, Section
-
-
-class Tls(Section):
-    """DICOM TLS (PS3.15 B.12) of one side: PEM files."""
-
-    certificate: Location = Field(description="certificate chain of this node, PEM")
-    private_key: Location = Field(description="private key of this node, PEM, readable by the node alone")
-    trusted_certificates: Location = Field(description="certificates of the authorities whose peers are let in, PEM")
+from dicomnode.sections import Destination, Section, Tls
+from dicomnode.site_rules import PolicySection
 
 
 class NodeSection(Section):
@@ -176,24 +166,15 @@ class ModelsSection(Section):
     maximum_memory_bytes: int = Field(6 * GIBI, ge=256 * MEBI, le=TEBI, description="memory that one study may take")
 
 
-class Destination(Section):
-    """Where results go."""
-
-    name: Name = Field(description="name in logs, in the ledger and on the command line")
-    ae_title: AETitle = Field(description="AE title of the destination")
-    host: Host = Field(min_length=1, max_length=253, description="host name or address")
-    port: Port = Field(description="TCP port")
-    calling_ae_title: AETitle | None = Field(None, description="AE title that we call with; default: node.ae_title")
-    tls: Tls | None = Field(None, description="connect with TLS")
-    timeout_seconds: Seconds = Field(30, description="time for connecting, and for each answer")
-
-
 class DeliverySection(Section):
     """How results are sent."""
 
     first_retry_seconds: Seconds = Field(5, description="wait after the first failed try; doubled each time")
     longest_retry_seconds: Seconds = Field(600, description="longest wait between two tries")
     give_up_seconds: Age = Field(7 * DAY, description="age at which a delivery is given up with a reason")
+    probe_seconds: Age = Field(
+        DAY, description="age at which what is known of a destination's SOP Classes is asked anew"
+    )
 
     @model_validator(mode="after")
     def _waits_grow(self) -> Self:
@@ -228,6 +209,9 @@ class ResultsSection(Section):
     """What results look like."""
 
     series_number_base: int = Field(9000, ge=0, le=99000, description="Series Number of the first result series")
+    language: Literal["en", "de", "fr", "zh"] = Field(
+        "en", description="language of texts in results; codes stay codes"
+    )
 
 
 class RetentionSection(Section):

@@ -131,6 +131,10 @@ REASONS: Final = MappingProxyType(
         "result-reference-dangling": Reason(
             "a result refers to an object that is not of its source", "report it; it was quarantined"
         ),
+        "result-over-budget": Reason(
+            "a result is larger, or of more series, than the destination is to get",
+            "raise maximum_object_bytes or maximum_series of the destination, or send it less",
+        ),
         # Storage.
         "storage-full": Reason(
             "less space is free than intake.minimum_free_bytes",
@@ -195,6 +199,9 @@ REASONS: Final = MappingProxyType(
         ),
         # The user's input.
         "config-invalid": Reason("the configuration has errors", "`dicomnode check` lists them all"),
+        "destination-not-found": Reason(
+            "the configuration names no such destination", "`dicomnode check` lists the destinations"
+        ),
         "source-not-found": Reason(
             "the source folder does not exist or holds no file", "name a folder with DICOM files"
         ),

@@ -21,6 +21,8 @@ class Algorithm:
         SHA-256 of everything of the package that can change a result, in hex.
     engine
         Engine and precision, for instance ``onnxruntime-cpu fp32``.
+    udi
+        Unique Device Identifier of the model where it is a device (PS3.3 10.29); empty: it has none.
     """
 
     name: str
@@ -30,6 +32,7 @@ class Algorithm:
     digest: str
     engine: str
     research_only: bool
+    udi: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +79,59 @@ class Measurement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """A judgement with a code as its value: what a classification says.
+
+    Attributes
+    ----------
+    probability
+        0 to 1; None where the model gives none.
+    """
+
+    concept: CodedConcept
+    value: CodedConcept
+    probability: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_probability(self.probability)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Detection:
+    """Something found at a place: what a detection says.
+
+    Attributes
+    ----------
+    number
+        From 1, in the order of `Findings.detections`.
+    position
+        Centre, mm, in the patient's coordinates (LPS) of the source's Frame of Reference.
+    diameter_mm
+        Of the sphere of the same size; None: a point.
+    """
+
+    number: int
+    label: str
+    finding: CodedConcept
+    site: CodedConcept | None
+    position: tuple[float, float, float]
+    laterality: CodedConcept | None = None
+    diameter_mm: float | None = None
+    probability: float | None = None
+    measurements: tuple[Measurement, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_probability(self.probability)
+        if self.number < 1 or (self.diameter_mm is not None and self.diameter_mm <= 0):
+            raise ValueError("a detection has a number from 1 and no diameter or one greater than 0")
+
+
+def _check_probability(probability: float | None) -> None:
+    if probability is not None and not 0 <= probability <= 1:
+        raise ValueError("a probability lies between 0 and 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Region:
     """Measurements of one segment, or of several taken together.
 
@@ -87,6 +143,8 @@ class Region:
         Finding site.
     truncated
         Ends of the scan that cut the region: a subset of ``("inferior", "superior")`` and the like.
+    evaluations
+        What a classification says of it.
     """
 
     label: str
@@ -95,6 +153,7 @@ class Region:
     laterality: CodedConcept | None
     measurements: tuple[Measurement, ...]
     truncated: tuple[str, ...] = ()
+    evaluations: tuple[Evaluation, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,12 +164,18 @@ class Findings:
     ----------
     remarks
         Sentences for the reader (without PHI): omitted measurements and why, a scan that cuts an organ.
+    evaluations
+        Of the case as a whole.
+    detections
+        Found places, the surest first.
     """
 
     algorithm: Algorithm
     segments: tuple[Segment, ...]
     regions: tuple[Region, ...]
     remarks: tuple[str, ...] = ()
+    evaluations: tuple[Evaluation, ...] = ()
+    detections: tuple[Detection, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain types, for sealing between two steps."""
@@ -124,6 +189,8 @@ class Findings:
             segments=tuple(_segment(item) for item in data["segments"]),
             regions=tuple(_region(item) for item in data["regions"]),
             remarks=tuple(data["remarks"]),
+            evaluations=tuple(_evaluation(item) for item in data.get("evaluations", ())),
+            detections=tuple(_detection(item) for item in data.get("detections", ())),
         )
 
 
@@ -149,4 +216,23 @@ def _region(data: dict[str, Any]) -> Region:
         laterality=_concept(data["laterality"]),
         measurements=tuple(_measurement(item) for item in data["measurements"]),
         truncated=tuple(data["truncated"]),
+        evaluations=tuple(_evaluation(item) for item in data.get("evaluations", ())),
+    )
+
+
+def _evaluation(data: dict[str, Any]) -> Evaluation:
+    codes = {name: CodedConcept(**data[name]) for name in ("concept", "value")}
+    return Evaluation(**{**data, **codes})
+
+
+def _detection(data: dict[str, Any]) -> Detection:
+    return Detection(
+        **{
+            **data,
+            "finding": CodedConcept(**data["finding"]),
+            "site": _concept(data["site"]),
+            "laterality": _concept(data["laterality"]),
+            "position": tuple(data["position"]),
+            "measurements": tuple(_measurement(item) for item in data["measurements"]),
+        }
     )

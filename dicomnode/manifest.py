@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from dicomnode.errors import ModelError
 from dicomnode.findings import Segment
+from dicomnode.series import SeriesSummary
 
 _COLOUR: Final = re.compile(r"#[0-9A-Fa-f]{6}")
 _SAME_EXTENT: Final = 0.9  # two reconstructions of one scan differ by a slice or two
@@ -75,37 +76,6 @@ class ModelPackageErrors(ModelError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return ModelPackageErrors, (self.problems,)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SeriesSummary:
-    """What is known of a series before its pixels are read.
-
-    Attributes
-    ----------
-    series_key
-        Blind key of the series; breaks ties.
-    modality, sop_class_uid, image_type, kernel, body_part
-        Modality (0008,0060), SOP Class UID, values of Image Type (0008,0008), Convolution Kernel (0018,1210) and
-        Body Part Examined (0018,0015) of the series' images; empty where absent.
-    slices
-        Number of images.
-    extent_mm, slice_spacing_mm
-        Distance of the first slice's centre from the last one's, and of two neighbours; None where it is not known.
-    slice_thickness_mm
-        Slice Thickness (0018,0050); None where absent.
-    """
-
-    series_key: str
-    modality: str
-    sop_class_uid: str
-    image_type: tuple[str, ...]
-    slices: int
-    extent_mm: float | None = None
-    slice_spacing_mm: float | None = None
-    kernel: str = ""
-    body_part: str = ""
-    slice_thickness_mm: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -299,6 +269,14 @@ class Density:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Results besides segmentation, report, key image and key slices: a page of PDF, a map of probabilities."""
+
+    document: bool = False
+    parametric_map: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
     """The whole manifest; `parse` makes it.
 
@@ -308,6 +286,8 @@ class Manifest:
         Marks every result as not for clinical use.
     density
         None: lung density is not measured.
+    udi
+        Unique Device Identifier, for a model that is a device.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -326,6 +306,8 @@ class Manifest:
     postprocess: Postprocess
     segments: Annotated[tuple[Segment, ...], Field(max_length=255)]
     density: Density | None = None
+    results: Wanted = field(default_factory=Wanted)
+    udi: Annotated[str, Field(max_length=1024), AfterValidator(_plain_text)] = ""
 
     @property
     def channels(self) -> int:

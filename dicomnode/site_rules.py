@@ -8,15 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
-
-class Section(BaseModel):
-    """A table of the configuration: frozen, and without settings that nobody knows."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+from dicomnode.sections import Section
 
 _NEEDED = frozenset(
     {"SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "PatientName", "PatientID", "Modality"}

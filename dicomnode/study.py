@@ -60,8 +60,9 @@ _ENDS: Final = frozenset({WorkState.REFUSED, WorkState.FAILED, WorkState.SUPERSE
 TRANSITIONS: Final = MappingProxyType(
     {
         WorkState.QUEUED: frozenset({WorkState.PREPARING}) | _ENDS,
-        WorkState.PREPARING: frozenset({WorkState.INFERRING}) | _ENDS,
-        WorkState.INFERRING: frozenset({WorkState.ENCODING}) | _ENDS,
+        # From the first two a work may be ready at once: with the document that says why there are no results.
+        WorkState.PREPARING: frozenset({WorkState.INFERRING, WorkState.READY}) | _ENDS,
+        WorkState.INFERRING: frozenset({WorkState.ENCODING, WorkState.READY}) | _ENDS,
         WorkState.ENCODING: frozenset({WorkState.READY}) | _ENDS,
         WorkState.READY: frozenset({WorkState.DELIVERING, WorkState.SUPERSEDED}),
         WorkState.DELIVERING: frozenset({WorkState.DONE, WorkState.FAILED}),
@@ -96,6 +97,7 @@ class DeliveryState(StrEnum):
     WAITING = "waiting"
     CONFIRMED = "confirmed"
     REFUSED = "refused"
+    DOWNGRADED = "downgraded"
 
 
 class InstanceState(StrEnum):
@@ -113,6 +115,11 @@ class ResultRole(StrEnum):
     SEGMENTATION = "segmentation"
     REPORT = "report"
     KEY_IMAGE = "key-image"
+    KEY_OBJECTS = "key-objects"
+    DOCUMENT = "document"
+    PARAMETRIC_MAP = "parametric-map"
+    OUTCOME = "outcome"
+    REJECTION = "rejection"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,10 +188,17 @@ class WorkKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryRow:
-    """One object on its way to one destination."""
+    """One object on its way to one destination.
+
+    Attributes
+    ----------
+    form
+        How the object is written: `forms.Variant.name`; empty in a row of a version that knew one form alone.
+    """
 
     result_id: str
     role: ResultRole
+    form: str = ""
     destination: str
     state: DeliveryState
     status: int | None

@@ -90,10 +90,8 @@ def test_the_environment_is_read_at_the_door_alone() -> None:
     doors = {
         "dicomnode/cli/keys.py",
         "dicomnode/cli/main.py",
-        "dicomnode/cli/keys.py",
         "dicomnode/cli/options.py",
         "dicomnode/cli/offline.py",
-        "dicomnode/cli/options.py",
         "dicomnode/imaging/decode.py",  # hands its child a clean one
         "dicomnode/inference/onnx.py",  # writes: the only way to turn the library's telemetry off
     }

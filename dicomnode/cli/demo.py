@@ -20,12 +20,13 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from dicomnode.cli.demo_pacs import Orthanc, ShippedArchive, free_port, open_pacs
 from dicomnode.cli.demo_results import explain, show_results, show_stages
 from dicomnode.cli.demo_source import Source, files_of, survey
-from dicomnode.config import Config, Destination
+from dicomnode.config import Config
 from dicomnode.encoded import encode_part10
 from dicomnode.errors import REASONS, ConfigError, NodeError, PeerError, PeerRefusal, StudyError
 from dicomnode.imaging.phantom import chest_phantom
 from dicomnode.imaging.phantom_series import ct_series
 from dicomnode.network.requestor import Requestor
+from dicomnode.sections import Destination
 from dicomnode.service.rooms import Layout, open_key_ring
 from dicomnode.service.status import read_studies
 from dicomnode.storage.files import disk_errors

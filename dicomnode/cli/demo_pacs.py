@@ -14,11 +14,11 @@ from typing import Protocol, Self
 
 from pydicom import Dataset
 
-from dicomnode.config import Destination
 from dicomnode.encoded import Limits, read_file, read_part10
 from dicomnode.errors import NodeError, PeerError
 from dicomnode.network.archive import Archive
 from dicomnode.network.requestor import Requestor
+from dicomnode.sections import Destination
 
 _START_SECONDS = 60.0
 

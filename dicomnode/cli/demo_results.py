@@ -12,10 +12,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from dicomnode.cli.demo_pacs import Orthanc, ShippedArchive
-from dicomnode.config import Destination
 from dicomnode.errors import REASONS
 from dicomnode.imaging.render import png
 from dicomnode.network.requestor import Requestor
+from dicomnode.sections import Destination
 from dicomnode.study import WorkRow, stages_in_order
 
 #: Concept names of TID 1500 and 1410 (PS3.16).

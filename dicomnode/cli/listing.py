@@ -12,7 +12,7 @@ from rich.console import Console
 from dicomnode.config import Config
 from dicomnode.errors import REASONS
 from dicomnode.service.status import read_studies
-from dicomnode.study import DeliveryState, StudyRow, WorkRow, stages_in_order
+from dicomnode.study import DeliveryRow, DeliveryState, StudyRow, WorkRow, stages_in_order
 
 _COLOURS = {"done": "green", "refused": "yellow", "failed": "red", "superseded": "dim"}
 
@@ -60,6 +60,7 @@ def _work_json(work: WorkRow) -> dict[str, Any]:
         "deliveries": [
             {
                 "role": delivery.role.value,
+                "form": delivery.form,
                 "destination": delivery.destination,
                 "state": delivery.state.value,
                 "status": None if delivery.status is None else f"0x{delivery.status:04X}",
@@ -92,13 +93,26 @@ def _lines(row: StudyRow) -> Iterator[str]:
 def _deliveries(work: WorkRow) -> str:
     lines = []
     for name in dict.fromkeys(delivery.destination for delivery in work.deliveries):
-        rows = [delivery for delivery in work.deliveries if delivery.destination == name]
+        all_rows = [delivery for delivery in work.deliveries if delivery.destination == name]
+        rows = [delivery for delivery in all_rows if delivery.state is not DeliveryState.DOWNGRADED]
         confirmed = sum(delivery.state is DeliveryState.CONFIRMED for delivery in rows)
         reasons = sorted({delivery.reason for delivery in rows if delivery.reason})
         lines.append(f"{name}: {confirmed} of {len(rows)} confirmed" + (f" ({', '.join(reasons)})" if reasons else ""))
+        lines += [f"{name}: {line}" for line in _downgrades(work, name, rows)]
+    if outcome := work.facts.get("outcome"):
+        lines.append(f"told why there are no results: {outcome}")
     if not lines and work.state.value == "done":
         return "no destination configured; results stay sealed"
     return "\n".join(lines)
+
+
+def _downgrades(work: WorkRow, name: str, rows: list[DeliveryRow]) -> Iterator[str]:
+    """What a destination did not take, and what it got instead."""
+    sent = ", ".join(f"{row.role.value} as {row.form.partition('+')[0]}" for row in rows if row.form)
+    prefix = f"downgraded.{name}."
+    for fact, form in work.facts.items():
+        if fact.startswith(prefix):
+            yield f"does not take {fact.removeprefix(prefix)} as {form}; sent: {sent or 'nothing'}"
 
 
 def _time(moment: datetime | None) -> str | None:

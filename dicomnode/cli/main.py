@@ -128,14 +128,19 @@ def check(config_file: ConfigOption = None, state: StateOption = None) -> None:
 def infer(
     source: Annotated[Path, typer.Argument(help="folder (or file) with DICOM images")],
     output: Annotated[Path, typer.Argument(help="folder for the results")],
+    *,
     model: Annotated[str | None, typer.Option(help="name of the model; default: all that are enabled")] = None,
+    destination: Annotated[
+        str | None, typer.Option(help="write the results as this destination of the configuration gets them")
+    ] = None,
     config_file: ConfigOption = None,
     state: StateOption = None,
 ) -> None:
     """Run a model on a folder of DICOM and write SEG, SR and key image with the source's identity."""
     from dicomnode.cli.offline import infer_folder
 
-    infer_folder(read_config(config_file, state), source, output, model=model, console=_out)
+    tree = read_config(config_file, state)
+    infer_folder(tree, source, output, model=model, destination=destination, console=_out)
 
 
 @app.command()

@@ -21,7 +21,15 @@ from dicomnode.service.offline import Files, Outcome, Workbench
 _RESERVED = ("_withheld.json", "_outcome.json")
 
 
-def infer_folder(tree: Config, source: Path, output: Path, *, model: str | None, console: Console) -> None:
+def infer_folder(
+    tree: Config,
+    source: Path,
+    output: Path,
+    *,
+    model: str | None,
+    destination: str | None = None,
+    console: Console,
+) -> None:
     """Run a model (all enabled ones by default) on every study of a folder.
 
     Raises
@@ -31,7 +39,7 @@ def infer_folder(tree: Config, source: Path, output: Path, *, model: str | None,
     """
     paths = find_files(source)
     make_output(output, anew=False)
-    with Workbench(tree, os.environ, model) as bench:
+    with Workbench(tree, os.environ, model, destination) as bench:
         studies, unreadable = read_headers(paths, bench, console)
         outcomes = [outcome for files in studies for outcome in run_study(files, bench, output, console)]
     record = {

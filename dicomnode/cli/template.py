@@ -8,7 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from dicomnode.config import Config, Destination, Tls
+from dicomnode.config import Config
+from dicomnode.sections import Destination, Tls
 
 _HEAD = """\
 # Configuration of dicomnode. Every setting is written with its default behind a "#": take the "#" away to change it.

@@ -1,25 +1,26 @@
 """The key image: one page that shows what was found, where, and the numbers; without any identity of the patient.
 
-May live here: layout, type, PNG. May not: which planes are shown (views), DICOM objects. Texts come in as a table, so
-that a site may have them in its language; the typeface that ships draws the Latin letters of ISO 646 alone.
+May live here: layout, PNG. May not: which planes are shown (views), letters (typeface), DICOM objects. Texts come in as
+a table, so that a site may have them in its language.
 """
 
 from __future__ import annotations
 
 import io
-import unicodedata
+import re
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from dicomnode import coding
 from dicomnode.findings import Findings, Measurement
 from dicomnode.imaging.chart import Curves, curves_picture, distributions, draw_frame, position
 from dicomnode.imaging.contour import Polyline, area_mm2, contour, key_slices, spread_slices
 from dicomnode.imaging.measure import LAA_THRESHOLD_HU
+from dicomnode.imaging.typeface import drawable, font
 from dicomnode.imaging.views import LUNG_WINDOW, Colour, Picture, Planes, View, Views, paint
 from dicomnode.imaging.volume import Volume
 
@@ -177,7 +178,7 @@ class _Page:
 
     def text(self, at: tuple[float, float], words: str, size: int, colour: Colour = _TEXT, anchor: str = "ls") -> None:
         """Draw one line; `anchor` as in Pillow."""
-        self._draw.text(at, _plain(words), font=_font(size), fill=colour, anchor=anchor)
+        self._draw.text(at, drawable(words), font=font(size), fill=colour, anchor=anchor)
 
     def header(self, window: str) -> None:
         """Headline at the left, window at the right."""
@@ -188,7 +189,7 @@ class _Page:
             self._chip((WIDTH - _MARGIN, 40), self._texts.not_reviewed, _WARNING)
 
     def _chip(self, right_middle: tuple[int, int], words: str, colour: Colour) -> None:
-        width = _font(15).getlength(_plain(words))
+        width = font(15).getlength(drawable(words))
         x, y = right_middle
         self._draw.rounded_rectangle((x - width - 24, y - 27, x, y + 1), radius=14, outline=colour, width=2)
         self.text((x - 12, y - 8), words, 15, colour, "rs")
@@ -219,7 +220,7 @@ class _Page:
             (centre, top + 6, "ma"),
             (centre, bottom - 6, "md"),
         )
-        caption = left + 14 + _font(14).getlength(_plain(view.caption))
+        caption = left + 14 + font(14).getlength(drawable(view.caption))
         for letter, (x, y, anchor) in zip(view.letters, places, strict=True):
             if anchor != "ma" or caption < x - 20:  # no letter under the caption
                 self._label((x, y), letter, 17, anchor)
@@ -240,7 +241,7 @@ class _Page:
 
     def _label(self, at: tuple[float, float], words: str, size: int, anchor: str) -> None:
         self._draw.text(
-            at, _plain(words), font=_font(size), fill=_TEXT, anchor=anchor, stroke_width=2, stroke_fill=_BACKGROUND
+            at, drawable(words), font=font(size), fill=_TEXT, anchor=anchor, stroke_width=2, stroke_fill=_BACKGROUND
         )
 
     def panel(self, findings: Findings, curves: Curves, box: Box) -> None:
@@ -342,36 +343,25 @@ def _number(measurement: Measurement | None, decimals: int) -> str:
     return "-" if measurement is None else f"{measurement.value:.{decimals}f}"
 
 
-def _font(size: int) -> Any:
-    return ImageFont.load_default(size)
-
-
-def _plain(words: str) -> str:
-    """Letters that the typeface has: accents are dropped, what remains unknown becomes a question mark."""
-    folded = unicodedata.normalize("NFKD", words.replace("\u2013", "-").replace("\u2212", "-"))
-    return "".join(
-        letter if " " <= letter <= "~" or letter in "·±" else "?"
-        for letter in folded
-        if not unicodedata.combining(letter)
-    )
-
-
 def _fitted(words: str, width: float) -> str:
     """Words, cut with dots where they are wider than so many pixels."""
-    font = _font(15)
-    cut = _plain(words)
-    while cut and font.getlength(cut) > width:
+    cut = drawable(words)
+    while cut and font(15).getlength(cut) > width:
         cut = cut[:-1]
-    return cut if cut == _plain(words) else f"{cut[:-1].rstrip()}.."
+    return cut if cut == drawable(words) else f"{cut[:-1].rstrip()}.."
 
 
 def _wrapped(words: str, width: int) -> list[str]:
-    font = _font(15)
     lines = [""]
-    for word in _plain(words).split():
-        longer = f"{lines[-1]} {word}".strip()
-        if lines[-1] and font.getlength(longer) > width:
+    for word in _words(drawable(words)):
+        longer = f"{lines[-1]}{word}"
+        if lines[-1].strip() and font(15).getlength(longer.rstrip()) > width:
             lines.append(word)
         else:
             lines[-1] = longer
-    return lines
+    return [line.strip() for line in lines]
+
+
+def _words(text: str) -> list[str]:
+    """What may stand on a line of its own: words, and every letter of scripts without spaces."""
+    return re.findall(r"[^\s\u3000-\uffee]+\s*|[\u3000-\uffee]\s*", text)

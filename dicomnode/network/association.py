@@ -20,10 +20,10 @@ from pynetdicom.association import Association
 from pynetdicom.presentation import AllStoragePresentationContexts, PresentationContext, build_context
 from pynetdicom.sop_class import Verification
 
-from dicomnode.config import Tls
 from dicomnode.encoded import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicomnode.errors import ConfigError
 from dicomnode.network.transport import Entity
+from dicomnode.sections import Tls
 
 # pynetdicom prints AE titles, UIDs and Data Sets; the node's own events say what happened, without them.
 _config.LOG_HANDLER_LEVEL = "none"

@@ -21,12 +21,12 @@ from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind, Verification
 
-from dicomnode.config import Destination
 from dicomnode.encoded import Limits, scan_header, split_part10
 from dicomnode.encoded.quiet import hushed
 from dicomnode.errors import NodeError, PeerError, PeerRefusal
 from dicomnode.network.association import MAXIMUM_CONTEXTS, Gate, application_entity, client_tls, exchange
 from dicomnode.network.status import Rejection, error_of, error_of_rejection
+from dicomnode.sections import Destination
 
 _PENDING: Final = frozenset({0xFF00, 0xFF01})  # PS3.4 Table C.4-1
 _MEDIUM_PRIORITY: Final = 0  # PS3.7 9.3.1.1
@@ -124,6 +124,24 @@ class Requestor:
             error = error_of(int(status.Status))
             if error is not None:
                 raise error
+
+    def probe(self, sop_class_uids: Iterable[str]) -> frozenset[str]:
+        """Which Storage SOP Classes the destination accepts, in the transfer syntax in which results are written.
+
+        Raises
+        ------
+        PeerError
+            If the destination is not there or does not let us in.
+        """
+        wanted = list(dict.fromkeys(sop_class_uids))[: MAXIMUM_CONTEXTS - 1]
+        contexts = [build_context(uid, _EXPLICIT_LITTLE) for uid in wanted]
+        try:
+            with self._association([*contexts, build_context(Verification, _EXPLICIT_LITTLE)]) as association:
+                return frozenset(uid for uid, _ in _accepted(association)) & frozenset(wanted)
+        except PeerRefusal as error:
+            if error.code != "peer-context-refused":
+                raise
+            return frozenset()
 
     def find(self, level: str, query: Mapping[str, str]) -> list[dict[str, str]]:
         """C-FIND in the Study Root model (PS3.4 C.6.2).

@@ -73,6 +73,17 @@ def error_of(status: int) -> PeerError | None:
     return None
 
 
+#: What a peer says that accepted the presentation context and does not take the SOP Class all the same (PS3.7 C.5).
+_SOP_CLASS_NOT_SUPPORTED: Final = frozenset({0x0118, 0x0122})
+
+
+def is_not_supported(status: int | None, error: PeerError | None) -> bool:
+    """Whether an answer says that the SOP Class is not supported, as a context or as a status."""
+    if status is not None:
+        return status in _SOP_CLASS_NOT_SUPPORTED
+    return error is not None and error.code == "peer-context-refused"
+
+
 class Rejection(NamedTuple):
     """A-ASSOCIATE-RJ (PS3.8 Table 9-21): result, source and reason."""
 

@@ -13,8 +13,6 @@ from io import BytesIO
 from types import MappingProxyType
 from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
 from pydicom import config
 from pydicom.datadict import dictionary_has_tag, dictionary_VM
 from pydicom.dataelem import DataElement
@@ -28,19 +26,14 @@ from dicomnode.encoded import Limits, check_budget
 from dicomnode.encoded.quiet import hushed
 from dicomnode.errors import StudyError
 from dicomnode.identity import IDENTITY_KEYWORDS
-from dicomnode.imaging.contour import slice_counts
-from dicomnode.results.definitions import TYPE_1, TYPE_2
-from dicomnode.results.identity import request_item
-from dicomnode.results.report import COMPREHENSIVE_SR_STORAGE
-from dicomnode.results.sources import positions
+from dicomnode.results.definitions import IN_SPACE, TYPE_1, TYPE_2
+from dicomnode.results.identity import DOCUMENTS, request_item
 
 #: Our own objects may be large; that they are whole is what is asked.
 _LIMITS: Final = Limits(
     header_scan_bytes=1024, maximum_nesting=32, maximum_items=50_000_000, maximum_inflated_bytes=1024
 )
 _UID: Final = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
-#: Tolerance of a position that went through a DS of 16 characters, mm.
-_POSITION_TOLERANCE: Final = 1e-4
 _NOT_COMPARED: Final = frozenset({"SpecificCharacterSet"})
 #: Concepts of PS3.16 Annex D.
 _IMAGING_MEASUREMENTS: Final = "126010"
@@ -51,6 +44,7 @@ _REFERENCES: Final = frozenset({"ReferencedSOPInstanceUID", "SeriesInstanceUID",
 _TEXTS: Final = MappingProxyType(
     dict.fromkeys(("AE", "CS", "LO", "PN", "SH", "UC"), "") | dict.fromkeys(("LT", "ST", "UT"), "\t\n\f\r")
 )
+_NAMED: Final = frozenset({"FrameOfReferenceUID", "ReferencedFrameOfReferenceUID", "UID"})
 #: Elements that carry the source's own values, faults and all: equality is asked of them, not validity.
 _COPIED: Final = frozenset({*IDENTITY_KEYWORDS, "ReferencedRequestSequence"}) - {"StudyInstanceUID"}
 
@@ -87,7 +81,7 @@ def prove_identity(result: Dataset, source: Dataset) -> None:
     StudyError
         ``result-identity-differs`` with the first keyword that differs.
     """
-    is_report = result.SOPClassUID == COMPREHENSIVE_SR_STORAGE
+    is_report = result.SOPClassUID in DOCUMENTS
     for keyword in IDENTITY_KEYWORDS:
         if keyword in _NOT_COMPARED:
             continue
@@ -131,79 +125,6 @@ def _text(value: object) -> str:
     return text.strip(" \x00")
 
 
-def prove_geometry(segmentation: Dataset, labels: NDArray[np.uint8], sources: Sequence[Dataset]) -> None:
-    """The frames, put where their positions say, are the label map, voxel by voxel.
-
-    Parameters
-    ----------
-    labels
-        uint8 (slices, rows, columns) in source order, with the values that the segmentation was made from.
-    sources
-        Headers in source order.
-
-    Raises
-    ------
-    StudyError
-        ``result-geometry-differs``.
-    """
-    shared = segmentation.SharedFunctionalGroupsSequence[0]
-    prove_plane(shared, sources[0])
-    if (segmentation.Rows, segmentation.Columns) != labels.shape[1:]:
-        raise StudyError("result-geometry-differs", check="size")
-    counts = slice_counts(labels)
-    values = dict(enumerate((int(value) for value in np.flatnonzero(counts.any(axis=0)) if value), start=1))
-    places = positions(sources)
-    seen = set()
-    for (number, position), frame in zip(_frame_keys(segmentation), _frames(segmentation), strict=True):
-        distances = np.abs(places - position).max(axis=1)
-        index = int(distances.argmin())
-        if distances[index] > _POSITION_TOLERANCE or number not in values or (number, index) in seen:
-            raise StudyError("result-geometry-differs", check="position")
-        seen.add((number, index))
-        if not np.array_equal(frame, labels[index] == values[number]):
-            raise StudyError("result-geometry-differs", check="mask")
-    if len(seen) != np.count_nonzero(counts[:, 1:]):
-        raise StudyError("result-geometry-differs", check="frames")
-
-
-def prove_plane(shared: Dataset, source: Dataset) -> None:
-    """Spacing and orientation of the frames are the source's.
-
-    Raises
-    ------
-    StudyError
-        ``result-geometry-differs``.
-    """
-    pairs = (
-        (shared.PixelMeasuresSequence[0].PixelSpacing, source.PixelSpacing),
-        (shared.PlaneOrientationSequence[0].ImageOrientationPatient, source.ImageOrientationPatient),
-    )
-    for written, given in pairs:
-        if not np.allclose(np.array(written, dtype=float), np.array(given, dtype=float), rtol=0, atol=1e-6):
-            raise StudyError("result-geometry-differs", check="plane")
-
-
-def _frame_keys(segmentation: Dataset) -> Iterator[tuple[int, NDArray[np.float64]]]:
-    for group in segmentation.PerFrameFunctionalGroupsSequence:
-        number = int(group.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
-        position = group.PlanePositionSequence[0].ImagePositionPatient
-        yield number, np.array([float(value) for value in position])
-
-
-def _frames(segmentation: Dataset) -> Iterator[NDArray[np.bool_]]:
-    """Frames of a BINARY segmentation, bit by bit from the least significant (PS3.5 8.1.1)."""
-    rows, columns, count = segmentation.Rows, segmentation.Columns, int(segmentation.NumberOfFrames)
-    size = rows * columns
-    data = np.frombuffer(segmentation.PixelData, dtype=np.uint8)
-    needed = -(-size * count // 8)
-    if len(data) != needed + needed % 2 or (needed % 2 and data[-1]):
-        raise StudyError("result-geometry-differs", check="length")
-    for index in range(count):
-        first, last = index * size, (index + 1) * size
-        bits = np.unpackbits(data[first // 8 : -(-last // 8)], bitorder="little")
-        yield bits[first % 8 : first % 8 + size].reshape(rows, columns).astype(bool)
-
-
 def prove_references(result: Dataset, known: AbstractSet[str]) -> None:
     """Every object, series, study and Frame of Reference that the result names is known.
 
@@ -219,23 +140,33 @@ def prove_references(result: Dataset, known: AbstractSet[str]) -> None:
     """
     for element in _all_elements(result, skip=_COPIED):
         keyword = element.keyword
-        if keyword in _REFERENCES or keyword in {"FrameOfReferenceUID", "UID"}:
+        if keyword in _REFERENCES or keyword in _NAMED:
             for uid in _values(element):
                 if str(uid) not in known:
                     raise StudyError("result-reference-dangling", attribute=keyword)
 
 
-def prove_report(report: Dataset, segmentation: Dataset) -> None:
+def tracked(segmentation: Dataset) -> dict[int, str]:
+    """Segment Number → Tracking UID."""
+    items = [item for item in segmentation.SegmentSequence if "TrackingUID" in item]  # a background has none
+    return {int(item.SegmentNumber): str(item.TrackingUID) for item in items}
+
+
+def prove_report(report: Dataset, segments: Mapping[int, str]) -> None:
     """Every Tracking UID has a contour, and a segment that a group names is the one with the same Tracking UID.
 
     Viewers go black over a Tracking UID without a contour.
+
+    Parameters
+    ----------
+    segments
+        Segment Number → Tracking UID of the segmentation.
 
     Raises
     ------
     StudyError
         ``result-invalid``.
     """
-    segments = {int(item.SegmentNumber): str(item.TrackingUID) for item in segmentation.SegmentSequence}
     drawn, named = set(), set()
     for group in _groups(report):
         tracking = {str(item.UID) for item in group if _concept(item) == _TRACKING_UID}
@@ -277,7 +208,8 @@ def prove_valid(result: Dataset, uids: Mapping[str, str]) -> None:
         ``result-invalid`` with the keyword that breaks its definition.
     """
     sop_class_uid = str(result.SOPClassUID)
-    for keyword in TYPE_1[sop_class_uid]:
+    needed = TYPE_1[sop_class_uid] + (IN_SPACE if _has_planes(result) else ())
+    for keyword in needed:
         if keyword not in result or result[keyword].is_empty:
             raise StudyError("result-invalid", attribute=keyword)
     for keyword in TYPE_2[sop_class_uid]:
@@ -292,6 +224,11 @@ def prove_valid(result: Dataset, uids: Mapping[str, str]) -> None:
     for element in _all_elements(result, skip=_COPIED):
         if element.VR not in {"SQ", "UI", "OB", "OW"}:
             _prove_values(element, proved)
+
+
+def _has_planes(result: Dataset) -> bool:
+    groups = result.get("PerFrameFunctionalGroupsSequence")
+    return bool(groups) and "PlanePositionSequence" in groups[0]
 
 
 def _prove_uids(element: DataElement, pseudonyms: AbstractSet[str], originals: AbstractSet[str]) -> None:

@@ -11,14 +11,16 @@ from typing import Final
 from highdicom.sr import CodedConcept as SrConcept
 from pydicom.dataset import Dataset
 
-from dicomnode.coding import PRIVATE_SCHEME, CodedConcept, dcm, private, sct
+from dicomnode.coding import PRIVATE_SCHEME, VOLUME, CodedConcept, dcm, private, sct
 
 ARTIFICIAL_INTELLIGENCE: Final = dcm("123110", "Artificial Intelligence")  # CID 7162
 PROCESSING_EQUIPMENT: Final = dcm("109102", "Processing Equipment")  # CID 7005
 SOURCE_IMAGE: Final = dcm("121322", "Source image for image processing operation")  # CID 7202
 COMMENT: Final = dcm("121106", "Comment")
 QUALITATIVE_EVALUATIONS: Final = CodedConcept("C0034375", "UMLS", "Qualitative Evaluations")  # TID 1500
-ENGLISH: Final = CodedConcept("en", "RFC5646", "English")
+CERTAINTY: Final = dcm("111012", "Certainty of Finding")
+WHOLE_CASE: Final = private("WHOLECASE", "Case as a whole")
+DIAMETER: Final = sct("81827009", "Diameter")
 TRUNCATED: Final = private("TRUNCATED", "Cut by the scan or field of view")
 IMAGING_PROCEDURE: Final = sct("363679005", "Imaging procedure")
 #: Procedure Reported by the modality of the source (CID 100).
@@ -29,6 +31,8 @@ PROCEDURES: Final = MappingProxyType(
         "PT": CodedConcept("44136-0", "LN", "PET unspecified body region"),
     }
 )
+#: How a quantity was measured (CID 7474 and others), where a standard code says it.
+METHODS: Final = MappingProxyType({VOLUME: dcm("126030", "Sum of segmented voxel volumes")})
 #: Ends of a scan (CID 2).
 ENDS: Final = MappingProxyType(
     {

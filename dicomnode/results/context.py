@@ -15,19 +15,14 @@ from typing import Final
 
 from dicomnode.findings import Algorithm
 from dicomnode.study import ResultRole
+from dicomnode.texts import Words
 
 Mint = Callable[..., str]
 
 MANUFACTURER: Final = "dicomnode project"
 MODEL_NAME: Final = "dicomnode"
-#: Offset of the Series Number, and what a Series Description calls it.
-_SERIES: Final = MappingProxyType(
-    {
-        ResultRole.SEGMENTATION: (0, "segmentation"),
-        ResultRole.REPORT: (1, "measurements"),
-        ResultRole.KEY_IMAGE: (2, "key image"),
-    }
-)
+#: Offset of the Series Number.
+_SERIES: Final = MappingProxyType({role: offset for offset, role in enumerate(ResultRole)})
 _OFFSET: Final = re.compile(r"([+-])(\d{2})(\d{2})")
 RESEARCH_ONLY: Final = "(research only)"
 
@@ -46,6 +41,10 @@ class ResultContext:
         Series Number of the segmentation; the report and the key image follow.
     device_uid
         UID of this installation (PS3.3 C.7.5.1, Device UID), under 2.25.
+    words
+        Texts in the language of the results.
+    form
+        Name of the variant that is being written: two forms of one result are two objects.
     """
 
     mint: Mint = field(repr=False)
@@ -55,6 +54,8 @@ class ResultContext:
     institution_name: str
     software_versions: tuple[str, ...]
     device_uid: str
+    words: Words = field(default_factory=Words)
+    form: str = ""
 
     def __post_init__(self) -> None:
         if self.content_datetime.tzinfo is None:
@@ -64,11 +65,15 @@ class ResultContext:
 
     def series_uid(self, role: ResultRole) -> str:
         """Series Instance UID of a kind of result."""
-        return self.mint("series", role.value)
+        return self.mint("series", role.value, self.form)
 
     def object_uid(self, role: ResultRole) -> str:
         """SOP Instance UID of a kind of result."""
-        return self.mint("object", role.value)
+        return self.mint("object", role.value, self.form)
+
+    def written_as(self, form: str) -> ResultContext:
+        """The same context for one variant."""
+        return replace(self, form=form)
 
     def tracking_uid(self, segments: tuple[int, ...]) -> str:
         """Tracking UID (PS3.3 C.8.20.2) of a region: the same in the segmentation and the report."""
@@ -76,7 +81,7 @@ class ResultContext:
 
     def series_number(self, role: ResultRole) -> int:
         """Series Number of a kind of result."""
-        return self.series_number_base + _SERIES[role][0]
+        return self.series_number_base + _SERIES[role]
 
     @property
     def date(self) -> str:
@@ -111,9 +116,9 @@ class ResultContext:
         return replace(self, content_datetime=self.content_datetime.astimezone(timezone(delta)))
 
 
-def series_description(role: ResultRole, algorithm: Algorithm) -> str:
+def series_description(role: ResultRole, algorithm: Algorithm, words: Words, *, what: str | None = None) -> str:
     """Series Description: begins with "AI", at most 64 characters (LO), says when the model is for research only."""
-    what = _SERIES[role][1]
+    what = words.say(role.value) if what is None else what
     end = f": {what} {RESEARCH_ONLY}" if algorithm.research_only else f": {what}"
     return f"AI {algorithm.title}"[: 64 - len(end)].rstrip() + end
 

@@ -12,69 +12,35 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from dicomnode.encoded import encode_dataset
 from dicomnode.encoded.quiet import hushed
 from dicomnode.errors import NodeError, StudyError
-from dicomnode.findings import Findings
+from dicomnode.findings import Algorithm, Findings
+from dicomnode.forms import Form, Variant
 from dicomnode.identity import SourceIdentity
-from dicomnode.results import capture, checks, checks_frames, prepared, report, segmentation
+from dicomnode.results import checks, checks_frames, geometry, key_objects, outcome, parametric_map, pdf, prepared
+from dicomnode.results.build import BINARY, Builder, KeyImage, ResultInput
 from dicomnode.results.context import ResultContext
 from dicomnode.results.identity import restore, source_attributes
 from dicomnode.results.prepared import Completed, Prepared
 from dicomnode.results.report import Predecessor
-from dicomnode.results.report_groups import KeyContour
-from dicomnode.results.sources import read_sources
 from dicomnode.study import ResultRole
+
+__all__ = [
+    "EncodedResult",
+    "KeyImage",
+    "ResultInput",
+    "encode_outcome",
+    "encode_rejection",
+    "encode_results",
+    "prepare_results",
+]
 
 _TRANSFER_SYNTAX: Final = str(ExplicitVRLittleEndian)
 _SOURCE_UIDS: Final = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeyImage:
-    """The picture for viewers that show neither segmentation nor report.
-
-    Attributes
-    ----------
-    rgb
-        uint8 (rows, columns, 3).
-    slices
-        Indices in source order of the slices that it shows.
-    """
-
-    rgb: NDArray[np.uint8] = field(repr=False)
-    slices: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResultInput:
-    """What the results of one series are made of.
-
-    Attributes
-    ----------
-    labels
-        uint8 (slices, rows, columns) on the source grid, in source order; 0 is background.
-    sources
-        Headers of the pseudonymous copies in source order; pixel data is not needed.
-    contours
-        One per segment that has a voxel, on its key slice.
-    key_image
-        None: no key image is wanted.
-    predecessor
-        The report that this one replaces, in the space of the source.
-    """
-
-    labels: NDArray[np.uint8] = field(repr=False)
-    sources: Sequence[Dataset] = field(repr=False)
-    findings: Findings
-    contours: tuple[KeyContour, ...] = field(repr=False)
-    key_image: KeyImage | None
-    predecessor: Predecessor | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +49,8 @@ class EncodedResult:
 
     Attributes
     ----------
+    form
+        `forms.Variant.name`.
     encoded
         The Data Set, without Part 10 header, in the transfer syntax named.
     digest
@@ -90,6 +58,7 @@ class EncodedResult:
     """
 
     role: ResultRole
+    form: str
     sop_class_uid: str
     sop_instance_uid: str = field(repr=False)
     series_instance_uid: str = field(repr=False)
@@ -120,20 +89,20 @@ def prepare_results(
     """
     source = source_attributes(identity)
     minted: set[str] = {context.device_uid}
-    context = _recording(_local(context, source), minted)
-    with _one_error(), hushed():
+    context = recording(_local(context, source), minted).written_as(BINARY.name)
+    with _coded_errors(), hushed():
         ready = prepared.prepare(sources, findings, context, identity)
         if ready is None:
             return None
-        decoded = checks.decode(prepared.sample(ready, identity))
-        _prove_header(decoded, _expected(source, sources, identity), _known(sources, identity) | minted, identity)
+        expected, known = _expected(source, sources, identity), minted | _known(sources, identity)
+        prove_header(checks.decode(prepared.sample(ready, identity)), expected, known, identity)
     return replace(ready, minted=frozenset(minted))
 
 
 def encode_results(
     given: ResultInput, context: ResultContext, identity: SourceIdentity, ready: Prepared | None = None
 ) -> tuple[EncodedResult, ...]:
-    """Segmentation, report and key image of one series, proved and encoded.
+    """The objects of one series that are wanted, proved and encoded.
 
     Parameters
     ----------
@@ -145,23 +114,27 @@ def encode_results(
     Returns
     -------
     tuple of EncodedResult
-        In the order in which they are best sent: what is referred to comes first.
+        In the order of `given.variants`.
 
     Raises
     ------
     StudyError
-        ``nothing-found`` if no segment has a voxel; ``geometry-attribute-missing``; ``result-*`` if a proof fails.
+        ``nothing-found`` if there is nothing to tell; ``geometry-attribute-missing``; ``result-*`` if a proof fails.
     """
     source = source_attributes(identity)
     minted: set[str] = {context.device_uid}
-    context = _recording(_local(context, source), minted)
-    if ready is not None and not ready.fits(given.sources, given.findings, context):
+    context = recording(_local(context, source), minted)
+    if ready is not None and not ready.fits(given.sources, given.findings, context.written_as(BINARY.name)):
         ready = None
     minted |= frozenset() if ready is None else ready.minted
-    with _one_error(), hushed():
-        made = _make(given, context, identity, ready)
-        _prove(made, given, source, identity, minted)
-    return made.results
+    with _coded_errors(), hushed():
+        completed = None if ready is None else prepared.complete(ready, given.labels, given.findings, identity)
+        builder = Builder(given, context, source, completed)
+        encoded = [_encoded(variant, builder, identity) for variant in builder.variants]
+        _prove(encoded, builder, source, identity, minted)
+        if completed is not None and ready is not None:
+            _prove_frames(completed, ready, given)
+    return tuple(encoded)
 
 
 def _local(context: ResultContext, source: Dataset) -> ResultContext:
@@ -169,9 +142,94 @@ def _local(context: ResultContext, source: Dataset) -> ResultContext:
     return context.in_timezone(str(source.get("TimezoneOffsetFromUTC") or ""))
 
 
+def _encoded(variant: Variant, builder: Builder, identity: SourceIdentity) -> EncodedResult:
+    if builder.completed is not None and variant == BINARY:
+        return _result(variant, builder.completed.header, builder.completed.encoded)
+    return encode_object(variant, restore(builder.build(variant), identity))
+
+
+def encode_outcome(
+    code: str,
+    header: Dataset,
+    findings: Findings,
+    context: ResultContext,
+    identity: SourceIdentity,
+    *,
+    variants: Sequence[Variant],
+    predecessor: Predecessor | None = None,
+) -> tuple[EncodedResult, ...]:
+    """The document that says why there are no other results, proved and encoded.
+
+    Parameters
+    ----------
+    code
+        ``nothing-found``, or why the study was not processed.
+    header
+        Of an image that was looked at, in the space of `identity`'s keys or, where nothing was mapped, its own.
+    findings
+        Of the model: what was sought.
+
+    Raises
+    ------
+    StudyError
+        ``result-*`` if a proof fails.
+    """
+    source = source_attributes(identity)
+    minted: set[str] = {context.device_uid}
+    context = recording(_local(context, source), minted)
+    with _coded_errors(), hushed():
+        made = []
+        for variant in variants:
+            written = context.written_as(variant.name)
+            if variant.form is Form.PDF:
+                dataset = pdf.build_outcome(_page(code, findings, written, source), header, written)
+            else:
+                dataset = outcome.build_outcome(code, header, findings, written, predecessor)
+            made.append(encode_object(variant, restore(dataset, identity)))
+        prove_documents(made, [header], source, identity, minted | _named(predecessor))
+    return tuple(made)
+
+
+def _page(code: str, findings: Findings, context: ResultContext, source: Dataset) -> pdf.Page:
+    return pdf.Page(
+        picture=None,
+        findings=findings,
+        identity=source,
+        found=frozenset(),
+        words=context.words,
+        made=f"{context.content_datetime:%Y-%m-%d %H:%M} {context.station_name}",
+        outcome=code,
+    )
+
+
+def encode_rejection(
+    rejected: Sequence[Dataset],
+    algorithm: Algorithm,
+    context: ResultContext,
+    identity: SourceIdentity,
+    *,
+    wrong: bool = False,
+) -> EncodedResult:
+    """A rejection note of earlier results, proved and encoded; its form is that of `context`.
+
+    Parameters
+    ----------
+    rejected
+        Headers of what is retracted, in the space of the source.
+    """
+    source = source_attributes(identity)
+    minted: set[str] = {context.device_uid}
+    context = recording(_local(context, source), minted)
+    variant = Variant(role=ResultRole.REJECTION, form=Form.KEY_OBJECTS)
+    with _coded_errors(), hushed():
+        note = key_objects.build_rejection(rejected, algorithm, context, wrong=wrong)
+        made = replace(encode_object(variant, restore(note, identity)), form=context.form or variant.name)
+        prove_documents([made], rejected, source, identity, minted)
+    return made
+
+
 @contextmanager
-def _one_error() -> Iterator[None]:
-    """Whatever goes wrong within is one coded error."""
+def _coded_errors() -> Iterator[None]:
     try:
         yield
     except NodeError:
@@ -180,7 +238,7 @@ def _one_error() -> Iterator[None]:
         raise StudyError("result-invalid", check="build") from None
 
 
-def _recording(context: ResultContext, minted: set[str]) -> ResultContext:
+def recording(context: ResultContext, minted: set[str]) -> ResultContext:
     """The same context, which notes every UID that it mints."""
 
     def mint(role: str, *parts: str) -> str:
@@ -191,47 +249,15 @@ def _recording(context: ResultContext, minted: set[str]) -> ResultContext:
     return replace(context, mint=mint)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Made:
-    """Results, not proved yet.
-
-    Attributes
-    ----------
-    ready, completed
-        What the segmentation was made of, where it was prepared.
-    """
-
-    results: tuple[EncodedResult, ...]
-    ready: Prepared | None
-    completed: Completed | None
+def encode_object(variant: Variant, dataset: Dataset) -> EncodedResult:
+    """Bytes of an object."""
+    return _result(variant, dataset, encode_dataset(dataset, _TRANSFER_SYNTAX))
 
 
-def _make(given: ResultInput, context: ResultContext, identity: SourceIdentity, ready: Prepared | None) -> _Made:
-    series = read_sources(given.sources) if ready is None else ready.series
-    completed = None
-    if ready is None:
-        seg = segmentation.build(given.labels, series, given.findings, context)
-        results = [_encode(ResultRole.SEGMENTATION, restore(seg, identity))]
-    else:
-        completed = prepared.complete(ready, given.labels, given.findings, identity)
-        seg = completed.pseudonymous
-        results = [_result(ResultRole.SEGMENTATION, completed.header, completed.encoded)]
-    sr = report.build(seg, series, given.findings, given.contours, context, predecessor=given.predecessor)
-    results.append(_encode(ResultRole.REPORT, restore(sr, identity)))
-    if given.key_image is not None:
-        picture = given.key_image
-        sc = capture.build(picture.rgb, series, given.findings, context, key_slices=picture.slices)
-        results.append(_encode(ResultRole.KEY_IMAGE, restore(sc, identity)))
-    return _Made(results=tuple(results), ready=ready, completed=completed)
-
-
-def _encode(role: ResultRole, dataset: Dataset) -> EncodedResult:
-    return _result(role, dataset, encode_dataset(dataset, _TRANSFER_SYNTAX))
-
-
-def _result(role: ResultRole, dataset: Dataset, data: bytes) -> EncodedResult:
+def _result(variant: Variant, dataset: Dataset, data: bytes) -> EncodedResult:
     return EncodedResult(
-        role=role,
+        role=variant.role,
+        form=variant.name,
         sop_class_uid=str(dataset.SOPClassUID),
         sop_instance_uid=str(dataset.SOPInstanceUID),
         series_instance_uid=str(dataset.SeriesInstanceUID),
@@ -241,51 +267,34 @@ def _result(role: ResultRole, dataset: Dataset, data: bytes) -> EncodedResult:
     )
 
 
-def _prove(made: _Made, given: ResultInput, source: Dataset, identity: SourceIdentity, minted: set[str]) -> None:
+def _prove(
+    results: Sequence[EncodedResult], builder: Builder, source: Dataset, identity: SourceIdentity, minted: set[str]
+) -> None:
     """All proofs of `checks` on the bytes that will be sent."""
-    known = _known(given.sources, identity) | minted
-    if given.predecessor is not None:
-        old = given.predecessor
-        known |= {old.study_instance_uid, old.series_instance_uid, old.sop_instance_uid}
+    given = builder.given
+    known = minted | _known(given.sources, identity) | _named(given.predecessor)
     expected = _expected(source, given.sources, identity)
-    decoded = {result.role: _decoded(result, made.completed) for result in made.results}
-    for dataset in decoded.values():
-        _prove_header(dataset, expected, known, identity)
-    segmentation_object = decoded[ResultRole.SEGMENTATION]
-    if made.completed is None or made.ready is None:
-        checks.prove_geometry(segmentation_object, given.labels, given.sources)
-    else:
-        _prove_frames(made.completed, made.ready, given)
-    checks.prove_report(decoded[ResultRole.REPORT], segmentation_object)
+    decoded = [_decoded(result, builder.completed) for result in results]
+    for dataset in decoded:
+        prove_header(dataset, expected, known, identity)
+    segmentations = [] if builder.binary is None else [builder.binary]
+    segmentations += [one for one in decoded if "SegmentSequence" in one]
+    segments = [checks.tracked(one) for one in segmentations] or [{}]
+    for result, dataset in zip(results, decoded, strict=True):
+        variant = Variant.of(result.role, result.form)
+        if variant.form in (Form.COMPREHENSIVE, Form.COMPREHENSIVE_3D):
+            for one in segments:
+                checks.prove_report(dataset, one)
+        elif variant != BINARY or builder.completed is None:
+            _prove_geometry(variant.form, dataset, given)
 
 
-def _known(sources: Sequence[Dataset], identity: SourceIdentity) -> set[str]:
-    """UIDs of the source series, in its own space."""
-    return {
-        identity.uids.get(str(header[keyword].value), str(header[keyword].value))
-        for header in sources
-        for keyword in _SOURCE_UIDS
-    }
-
-
-def _expected(source: Dataset, sources: Sequence[Dataset], identity: SourceIdentity) -> Dataset:
-    """The attributes of the vault, and the Frame of Reference."""
-    frame_of_reference = str(sources[0].FrameOfReferenceUID)
-    source.FrameOfReferenceUID = identity.uids.get(frame_of_reference, frame_of_reference)
-    return source
-
-
-def _prove_header(decoded: Dataset, expected: Dataset, known: AbstractSet[str], identity: SourceIdentity) -> None:
-    checks.prove_valid(decoded, identity.uids)
-    checks.prove_identity(decoded, expected)
-    checks.prove_references(decoded, known)
-
-
-def _decoded(result: EncodedResult, completed: Completed | None) -> Dataset:
-    """The object out of its bytes; of a completed segmentation, what was not proved when it was prepared."""
-    if completed is None or result.role is not ResultRole.SEGMENTATION:
-        return checks.decode(result.encoded)
-    return checks.decode(prepared.excerpt(completed))
+def _prove_geometry(form: Form, dataset: Dataset, given: ResultInput) -> None:
+    """What has frames gives back what it was made of."""
+    if form in (Form.BINARY, Form.FRACTIONAL, Form.LABELMAP):
+        geometry.prove_segmentation(dataset, given.labels, given.sources)
+    elif form is Form.MAP and given.voxel_map is not None:
+        geometry.prove_map(dataset, parametric_map.stored(given.voxel_map.values), given.sources)
 
 
 def _prove_frames(completed: Completed, ready: Prepared, given: ResultInput) -> None:
@@ -293,3 +302,50 @@ def _prove_frames(completed: Completed, ready: Prepared, given: ResultInput) -> 
     items, pixels = prepared.parts(completed)
     values = dict(enumerate(completed.values, start=1))
     checks_frames.prove_frames(items, pixels, given.labels, values, ready.planes)
+
+
+def _decoded(result: EncodedResult, completed: Completed | None) -> Dataset:
+    """The object out of its bytes; of a completed segmentation, what was not proved when it was prepared."""
+    if completed is None or Variant.of(result.role, result.form) != BINARY:
+        return checks.decode(result.encoded)
+    return checks.decode(prepared.excerpt(completed))
+
+
+def prove_documents(
+    results: Sequence[EncodedResult],
+    headers: Sequence[Dataset],
+    source: Dataset,
+    identity: SourceIdentity,
+    minted: set[str],
+) -> None:
+    """What is proved of every object: it is valid, has the source's identity, and refers to nothing unknown."""
+    known, expected = minted | _known(headers, identity), _expected(source, headers, identity)
+    for result in results:
+        prove_header(checks.decode(result.encoded), expected, known, identity)
+
+
+def prove_header(decoded: Dataset, expected: Dataset, known: AbstractSet[str], identity: SourceIdentity) -> None:
+    """The same of one decoded object."""
+    checks.prove_valid(decoded, identity.uids)
+    checks.prove_identity(decoded, expected)
+    checks.prove_references(decoded, known)
+
+
+def _known(sources: Sequence[Dataset], identity: SourceIdentity) -> set[str]:
+    """UIDs of the source series, in its own space."""
+    found = (str(header.get(keyword) or "") for header in sources for keyword in _SOURCE_UIDS)
+    return {identity.uids.get(uid, uid) for uid in found if uid}
+
+
+def _expected(source: Dataset, sources: Sequence[Dataset], identity: SourceIdentity) -> Dataset:
+    """The attributes of the vault, and the Frame of Reference."""
+    frame_of_reference = str(sources[0].get("FrameOfReferenceUID") or "")
+    if frame_of_reference:
+        source.FrameOfReferenceUID = identity.uids.get(frame_of_reference, frame_of_reference)
+    return source
+
+
+def _named(predecessor: Predecessor | None) -> set[str]:
+    if predecessor is None:
+        return set()
+    return {predecessor.study_instance_uid, predecessor.series_instance_uid, predecessor.sop_instance_uid}

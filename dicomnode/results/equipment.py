@@ -28,7 +28,7 @@ def stamp(dataset: Dataset, role: ResultRole, algorithm: Algorithm, context: Res
     dataset.SOPInstanceUID = context.object_uid(role)
     dataset.SeriesInstanceUID = context.series_uid(role)
     dataset.SeriesNumber = context.series_number(role)
-    dataset.SeriesDescription = series_description(role, algorithm)
+    dataset.SeriesDescription = series_description(role, algorithm, context.words)
     dataset.InstanceNumber = 1
     for keyword in ("InstanceCreation", "Series", "Content"):
         setattr(dataset, f"{keyword}Date", context.date)
@@ -52,11 +52,21 @@ def contributing_equipment(algorithm: Algorithm, context: ResultContext) -> Data
     item.ManufacturerModelName = algorithm.name[:64]
     item.SoftwareVersions = [algorithm.version[:64]]
     item.DeviceUID = mint_uid(_MODELS, "model", algorithm.name, algorithm.version, algorithm.digest)
+    if algorithm.udi:
+        item.UDISequence = [_udi(algorithm)]
     item.StationName = context.station_name
     if context.institution_name:
         item.InstitutionName = context.institution_name
     item.ContributionDateTime = context.date_time
     item.ContributionDescription = f"{algorithm.title}, {algorithm.engine}"
+    return item
+
+
+def _udi(algorithm: Algorithm) -> Dataset:
+    """Item of UDI Sequence (10.29)."""
+    item = Dataset()
+    item.UniqueDeviceIdentifier = algorithm.udi
+    item.DeviceDescription = algorithm.title
     return item
 
 

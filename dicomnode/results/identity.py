@@ -15,14 +15,18 @@ from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.tag import Tag
 
+from dicomnode.forms import SOP_CLASSES, Form
 from dicomnode.identity import IDENTITY_KEYWORDS, SourceIdentity
 from dicomnode.results import charset, model_json
-from dicomnode.results.report import COMPREHENSIVE_SR_STORAGE
 from dicomnode.results.sources import EMPTY_IDENTITY
 
 _CHARACTER_SET: Final = "SpecificCharacterSet"
 #: Kept of a result where the vault has none: UIDs are mapped, not copied.
 _MAPPED: Final = "StudyInstanceUID"
+#: Documents: they name the request in Referenced Request Sequence (C.17.2, C.17.6.2), which images do not have.
+DOCUMENTS: Final = frozenset(
+    SOP_CLASSES[form] for form in (Form.COMPREHENSIVE, Form.COMPREHENSIVE_3D, Form.BASIC_TEXT, Form.KEY_OBJECTS)
+)
 #: Attributes of an item of Referenced Request Sequence (PS3.3 C.17.2), type 2 unless `_REQUEST_OPTIONAL`.
 _REQUEST_EMPTY: Final = (
     "AccessionNumber",
@@ -74,7 +78,7 @@ def restore(dataset: Dataset, identity: SourceIdentity) -> Dataset:
     for keyword in EMPTY_IDENTITY:
         if keyword not in restored:
             setattr(restored, keyword, "")
-    if restored.SOPClassUID == COMPREHENSIVE_SR_STORAGE:
+    if restored.SOPClassUID in DOCUMENTS:
         _turn_request(restored)
     _write_character_set(restored, source)
     return restored
@@ -106,7 +110,7 @@ def _mapped(value: object, uids: Mapping[str, str]) -> str | list[str]:
 
 
 def _turn_request(report: Dataset) -> None:
-    """A report names the request in Referenced Request Sequence (C.17.2), which images do not have."""
+    """Request Attributes become items of Referenced Request Sequence."""
     requests = report.get("RequestAttributesSequence")
     if "RequestAttributesSequence" in report:
         del report.RequestAttributesSequence

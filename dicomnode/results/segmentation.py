@@ -102,7 +102,7 @@ def _construct(
 ) -> Dataset:
     role = ResultRole.SEGMENTATION
     dataset: Dataset = SegmentationObject(
-        source_images=list(series.headers),
+        source_images=series.stand_ins(),
         pixel_array=labels,
         segmentation_type=SegmentationTypeValues.BINARY,
         segment_descriptions=[
@@ -120,15 +120,22 @@ def _construct(
         device_serial_number=context.device_uid,
         content_label=content_label(findings.algorithm),
         transfer_syntax_uid=ExplicitVRLittleEndian,
-        pixel_measures=PixelMeasuresSequence(
-            pixel_spacing=series.pixel_spacing,
-            slice_thickness=series.slice_thickness,
-            spacing_between_slices=series.slice_spacing or None,
-        ),
+        pixel_measures=_measures(series),
         omit_empty_frames=True,
         specific_character_set=None,
     )
     return dataset
+
+
+def _measures(series: SourceSeries) -> PixelMeasuresSequence | None:
+    """Pixel Measures (C.7.6.16.2.1); a distance between slices only where it is the same between all."""
+    if not series.calibrated:
+        return None
+    return PixelMeasuresSequence(
+        pixel_spacing=series.pixel_spacing,
+        slice_thickness=series.slice_thickness,
+        spacing_between_slices=(series.even and series.slice_spacing) or None,
+    )
 
 
 def _describe(segment: Segment, number: int, algorithm: Algorithm, context: ResultContext) -> Dataset:
@@ -177,12 +184,10 @@ def _write_frames(
 
 def planes_of(dataset: Dataset, series: SourceSeries) -> list[tuple[int, int]]:
     """Source plane and Segment Number of every frame, in the library's order."""
-    places = positions(series.headers)
     planes = []
-    for group in dataset.PerFrameFunctionalGroupsSequence:
-        position = np.array([float(value) for value in group.PlanePositionSequence[0].ImagePositionPatient])
+    for index, group in zip(plane_indices(dataset, series), dataset.PerFrameFunctionalGroupsSequence, strict=True):
         number = int(group.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
-        planes.append((int(np.abs(places - position).max(axis=1).argmin()), number))
+        planes.append((index, number))
     return planes
 
 
@@ -218,6 +223,16 @@ def _packed_rows(labels: NDArray[np.uint8], planes: Sequence[tuple[int, int]]) -
         yield frame
 
 
+def plane_indices(dataset: Dataset, series: SourceSeries) -> list[int]:
+    """For each frame of the object the index of its plane in source order."""
+    groups = dataset.PerFrameFunctionalGroupsSequence
+    if not series.in_space:
+        return [0] * len(groups)
+    places = positions(series.headers)
+    at = [[float(value) for value in group.PlanePositionSequence[0].ImagePositionPatient] for group in groups]
+    return [int(np.abs(places - position).max(axis=1).argmin()) for position in np.array(at)]
+
+
 def _spread(dataset: Dataset) -> None:
     """Groups that happen to be the same for all frames go to each frame, where every viewer looks for them."""
     shared = dataset.SharedFunctionalGroupsSequence[0]
@@ -234,6 +249,8 @@ def _finish(
     """Put the node's own in place of what the library made up, and mend what it leaves out."""
     stamp(dataset, ResultRole.SEGMENTATION, findings.algorithm, context)
     inherit_lossy(dataset, series.lossy)
+    if not series.in_space:  # type 2C of General Image
+        dataset.PatientOrientation = series.headers[0].get("PatientOrientation") or ""
     dataset.SegmentsOverlap = "NO"
     dataset.ContentCreatorName = "dicomnode^AI"
     organization = context.mint("dimensions", ResultRole.SEGMENTATION.value)
@@ -242,6 +259,7 @@ def _finish(
     if "DimensionOrganizationType" in dataset:  # optional, and the library says it of objects with one segment alone
         del dataset.DimensionOrganizationType
     _spread(dataset)
+    series.name_frames(dataset)
     describe(dataset, findings, numbers)
 
 

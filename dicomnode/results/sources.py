@@ -1,13 +1,15 @@
-"""The source series as the builders see it: one bare header per slice, without what a result must not inherit.
+"""The source series as the builders see it: one bare header per plane, without what a result must not inherit.
 
 May live here: reading geometry, references and lossy compression out of source headers. Patient, study and request stay
-out: they come from the vault when the identity is restored.
+out: they come from the vault when the identity is restored. A plane of a multi-frame image is a header with the image's
+UID and its own Referenced Frame Number (0008,1160), as `imaging.frames` makes it; an image that lies nowhere in space
+(a 2D image) is a plane by itself.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -29,7 +31,15 @@ _KEPT: Final = (
     "PixelSpacing",
     "ImageOrientationPatient",
     "ImagePositionPatient",
+    "PatientOrientation",
+    "ReferencedFrameNumber",
 )
+_IN_SPACE: Final = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "FrameOfReferenceUID")
+#: Share of the mean step by which a step may differ from it in an even stack.
+_EVEN: Final = 0.01
+#: SOP Class that stands for a frame while the library looks at it: it knows no frames of an image as planes.
+_STAND_IN_CLASS: Final = "1.2.840.10008.5.1.4.1.1.2"
+_STAND_IN_ROOT: Final = "2.25.1."
 #: Type 2 of Patient and General Study (PS3.3 C.7.1.1, C.7.2.1), which the vault fills.
 EMPTY_IDENTITY: Final = (
     "PatientName",
@@ -54,14 +64,16 @@ class Lossy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceSeries:
-    """One series of single-frame images, in source order.
+    """One series of images, plane by plane, in source order.
 
     Attributes
     ----------
     headers
-        One bare header per slice.
+        One bare header per plane.
     slice_spacing
         Mean distance of neighbouring slices along their normal, mm; 0 for a single slice.
+    even
+        Whether every step is the mean one: no slice is missing, none lies elsewhere.
     slice_thickness
         Slice Thickness of the source, mm; the spacing where the source does not say.
     lossy
@@ -70,8 +82,57 @@ class SourceSeries:
 
     headers: tuple[Dataset, ...]
     slice_spacing: float
+    even: bool
     slice_thickness: float
     lossy: Lossy | None
+
+    @property
+    def in_space(self) -> bool:
+        """Whether the planes lie in a Frame of Reference."""
+        return "ImagePositionPatient" in self.headers[0]
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether a pixel has a size."""
+        return "PixelSpacing" in self.headers[0]
+
+    @property
+    def framed(self) -> bool:
+        """Whether the planes are frames of multi-frame images."""
+        return "ReferencedFrameNumber" in self.headers[0]
+
+    def images(self, indices: Iterable[int] | None = None) -> list[Dataset]:
+        """Headers of the images that these planes (None: all) belong to, each image once."""
+        chosen = range(len(self.headers)) if indices is None else indices
+        found = {str(self.headers[index].SOPInstanceUID): self.headers[index] for index in chosen}
+        return list(found.values())
+
+    def stand_ins(self) -> list[Dataset]:
+        """Headers under which a library sees each plane as an image of its own; `name_frames` undoes it."""
+        if not self.framed:
+            return list(self.headers)
+        return [_stand_in(header, index) for index, header in enumerate(self.headers)]
+
+    def name_frames(self, dataset: Dataset) -> None:
+        """Put the image and its frame in the place of every stand-in that an object refers to."""
+        if self.framed:
+            self._name(dataset)
+
+    def _name(self, dataset: Dataset) -> None:
+        for element in dataset:
+            if element.VR != "SQ":
+                continue
+            for item in element.value:
+                self._name(item)
+                uid = str(item.get("ReferencedSOPInstanceUID") or "")
+                if uid.startswith(_STAND_IN_ROOT):
+                    refer(item, self.headers[int(uid.removeprefix(_STAND_IN_ROOT)) - 1])
+        instances = dataset.get("ReferencedInstanceSequence")
+        if instances:  # a list of images: each stands once, without its frames
+            once = {str(item.ReferencedSOPInstanceUID): item for item in instances}
+            for item in once.values():
+                item.pop("ReferencedFrameNumber", None)
+            dataset.ReferencedInstanceSequence = list(once.values())
 
     @property
     def pixel_spacing(self) -> tuple[float, float]:
@@ -85,14 +146,32 @@ class SourceSeries:
         return len(self.headers), int(self.headers[0].Rows), int(self.headers[0].Columns)
 
 
+def _stand_in(header: Dataset, index: int) -> Dataset:
+    made = Dataset()
+    for element in header:
+        if element.keyword not in ("SOPClassUID", "SOPInstanceUID", "ReferencedFrameNumber"):
+            made.add(element)
+    made.SOPClassUID = _STAND_IN_CLASS
+    made.SOPInstanceUID = f"{_STAND_IN_ROOT}{index + 1}"
+    return made
+
+
+def refer(item: Dataset, header: Dataset) -> None:
+    """Write the reference to a plane: its image and, where it is one of several, its frame (PS3.3 10.3)."""
+    item.ReferencedSOPClassUID = header.SOPClassUID
+    item.ReferencedSOPInstanceUID = header.SOPInstanceUID
+    if "ReferencedFrameNumber" in header:
+        item.ReferencedFrameNumber = int(header.ReferencedFrameNumber)
+
+
 def read_sources(sources: Sequence[Dataset] | SourceSeries) -> SourceSeries:
     """Bare headers of a series.
 
     Parameters
     ----------
     sources
-        Headers in source order (by position along the slice normal, ascending), in pseudonymous space. A series that
-        was read before is taken as it is.
+        Headers in source order (by position along the slice normal, ascending), in pseudonymous space; one header
+        alone may lie nowhere in space. A series that was read before is taken as it is.
 
     Raises
     ------
@@ -104,16 +183,19 @@ def read_sources(sources: Sequence[Dataset] | SourceSeries) -> SourceSeries:
     if not sources:
         raise StudyError("geometry-too-few-slices", slices=0)
     try:
-        headers = tuple(_bare(source) for source in sources)
-        spacing = _slice_spacing(headers)
+        flat = len(sources) == 1 and not sources[0].get("ImagePositionPatient")
+        headers = tuple(_bare(source, flat=flat) for source in sources)
+        steps = np.zeros(0) if flat else _steps(headers)
     except (AttributeError, KeyError, TypeError, ValueError):
         raise StudyError("geometry-attribute-missing") from None
+    spacing = float(abs(steps.mean())) if len(steps) else 0.0
     thickness = _thickness(sources[0]) or spacing or 1.0
     for header in headers:
         header.SliceThickness = f"{thickness:.10g}"
     return SourceSeries(
         headers=headers,
         slice_spacing=spacing,
+        even=bool(np.abs(steps - steps.mean()).max() <= _EVEN * spacing) if len(steps) else True,
         slice_thickness=thickness,
         lossy=_lossy(sources),
     )
@@ -124,23 +206,34 @@ def positions(headers: Sequence[Dataset]) -> np.ndarray:
     return np.array([[float(value) for value in header.ImagePositionPatient] for header in headers])
 
 
-def _bare(source: Dataset) -> Dataset:
+def _bare(source: Dataset, *, flat: bool) -> Dataset:
     header = Dataset()
     for keyword in _KEPT:
-        if keyword in source:
+        if keyword in source and not (flat and keyword in _IN_SPACE and keyword != "PixelSpacing"):
             header.add(source[keyword])
-    for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "FrameOfReferenceUID"):
-        if not header[keyword].value:
-            raise ValueError(keyword)
+    if flat:
+        _calibrate(header, source)
+    else:
+        for keyword in _IN_SPACE:
+            if not header[keyword].value:
+                raise ValueError(keyword)
     for keyword in EMPTY_IDENTITY:
         setattr(header, keyword, "")
     return header
 
 
-def _slice_spacing(headers: Sequence[Dataset]) -> float:
+def _calibrate(header: Dataset, source: Dataset) -> None:
+    """Size of a pixel of a 2D image: what was calibrated, else what the detector says (PS3.3 10.7.1.3)."""
+    for keyword in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"):
+        if source.get(keyword):
+            header.PixelSpacing = list(source[keyword].value)
+            return
+
+
+def _steps(headers: Sequence[Dataset]) -> np.ndarray:
+    """Distances of neighbouring planes along their normal, mm."""
     orientation = np.array([float(value) for value in headers[0].ImageOrientationPatient])
-    along = positions(headers) @ np.cross(orientation[:3], orientation[3:])
-    return 0.0 if len(along) < 2 else float(abs(along[-1] - along[0]) / (len(along) - 1))
+    return np.asarray(np.diff(positions(headers) @ np.cross(orientation[:3], orientation[3:])))
 
 
 def _thickness(source: Dataset) -> float:

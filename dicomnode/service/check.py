@@ -9,16 +9,19 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from dicomnode.config import Config, Destination
+from dicomnode.config import Config
 from dicomnode.errors import NodeError, PeerError
+from dicomnode.forms import choose, missed, sop_classes
 from dicomnode.inference.package import Package
 from dicomnode.network.association import client_tls, server_tls
 from dicomnode.network.requestor import Requestor
+from dicomnode.sections import Destination
 from dicomnode.service import rooms
 from dicomnode.service.rooms import Layout
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.medium import IN_MEMORY, is_volatile
 from dicomnode.storage.writer import try_modes
+from dicomnode.workflow.wishes import wishes_of
 
 
 @dataclass(slots=True)
@@ -139,13 +142,32 @@ class _Examiner:
             f"destinations.{destination.name}.tls", partial(client_tls, destination.tls)
         ):
             return
-        echo: Callable[[], None] = Requestor(destination, self._tree.node.ae_title).echo
+        requestor = Requestor(destination, self._tree.node.ae_title)
         try:
-            echo()
+            requestor.echo()
+            self.report.lines.append(f"{where} answers C-ECHO")
+            self._takes(destination, requestor)
         except PeerError as error:
             self.report.warnings.append(f"{where}: {error}; {error.reason.advice}")
-        else:
-            self.report.lines.append(f"{where} answers C-ECHO")
+
+    def _takes(self, destination: Destination, requestor: Requestor) -> None:
+        """Ask what the destination takes of what it is to get; what it does not take, and what goes instead."""
+        for package in rooms.load_packages(self._tree):
+            wishes = wishes_of(destination, package.manifest)
+            wanted = sop_classes(wishes)
+            refused = frozenset(wanted) - requestor.probe(wanted)
+            chosen = choose(wishes, refused)
+            said = ", ".join(f"{variant.role.value} as {variant.form.value}" for variant in chosen) or "nothing"
+            self.report.lines.append(f"destination {destination.name} gets of {package.manifest.name}: {said}")
+            self.report.warnings.extend(
+                f"destination {destination.name} does not take {variant.role.value} as {variant.form.value}"
+                for variant in missed(wishes, chosen)
+            )
+            self.report.warnings.extend(
+                f"destination {destination.name} takes {variant.role.value} in no form; its delivery will fail"
+                for variant in chosen
+                if variant.sop_class_uid in refused
+            )
 
 
 def _describe(package: Package, engine: str) -> str:

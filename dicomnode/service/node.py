@@ -14,6 +14,7 @@ from dicomnode import __version__
 from dicomnode.config import Config
 from dicomnode.errors import StorageError
 from dicomnode.events import Emit
+from dicomnode.forms import Wishes
 from dicomnode.network.acceptor import Acceptor
 from dicomnode.network.requestor import Requestor
 from dicomnode.service import rooms
@@ -34,12 +35,14 @@ from dicomnode.workflow.admission import Admission
 from dicomnode.workflow.completion import Completion
 from dicomnode.workflow.conflicts import Conflicts
 from dicomnode.workflow.delivery import Delivery
+from dicomnode.workflow.downgrade import Capabilities, Downgrade
 from dicomnode.workflow.indexing import Indexer
 from dicomnode.workflow.pipeline import DurableQueue
 from dicomnode.workflow.reception import Reception
 from dicomnode.workflow.recovery import Recovery
 from dicomnode.workflow.retention import Retention
 from dicomnode.workflow.stages import Rooms, Stages, limits_of
+from dicomnode.workflow.wishes import wishes_of
 
 #: Seconds that a drain gives to open associations and to running stages together, and least to the latter.
 DRAIN_SECONDS = 60.0
@@ -92,8 +95,10 @@ class Node:
         tree, emit = self._tree, self._emit
         names = tuple(destination.name for destination in tree.destinations)
         storage = self._storage_rooms(derivation_key)
-        self._stages = self._build_stages(storage)
-        self._delivery = self._build_delivery()
+        requestors = {one.name: Requestor(one, tree.node.ae_title) for one in tree.destinations}
+        capabilities = self._build_capabilities(requestors)
+        self._stages = self._build_stages(storage, capabilities)
+        self._delivery = self._build_delivery(requestors, capabilities)
         self._queue = DurableQueue(
             self._ledger.engine,
             self._ledger.url,
@@ -113,22 +118,25 @@ class Node:
             clock=rooms.now,
             emit=emit,
         )
-        retention = Retention(
+        retention = self._build_retention()
+        chores = (
+            Chore(name="reconcile", act=self._admission.reconcile, every_seconds=_RECONCILE_SECONDS),
+            Chore(name="retention", act=retention.sweep, every_seconds=_SWEEP_SECONDS),
+        )
+        self._housekeeping = Housekeeping(chores, monotonic=time.monotonic, emit=emit)
+
+    def _build_retention(self) -> Retention:
+        return Retention(
             self._ledger,
             self._spool,
             self._objects,
             self._keys,
             activity=self._activity,
             forget=self._queue.forget,
-            settings=tree.retention,
+            settings=self._tree.retention,
             clock=rooms.now,
-            emit=emit,
+            emit=self._emit,
         )
-        chores = (
-            Chore(name="reconcile", act=self._admission.reconcile, every_seconds=_RECONCILE_SECONDS),
-            Chore(name="retention", act=retention.sweep, every_seconds=_SWEEP_SECONDS),
-        )
-        self._housekeeping = Housekeeping(chores, monotonic=time.monotonic, emit=emit)
 
     def _storage_rooms(self, derivation_key: bytes) -> Rooms:
         return Rooms(
@@ -140,7 +148,17 @@ class Node:
             analysts=self._analysts,
         )
 
-    def _build_stages(self, storage: Rooms) -> Stages:
+    def _build_capabilities(self, requestors: Mapping[str, Requestor]) -> Capabilities:
+        return Capabilities(
+            self._ledger,
+            destinations=requestors,
+            peers={one.name: one.peer for one in self._tree.destinations},
+            probe_seconds=self._tree.delivery.probe_seconds,
+            clock=rooms.now,
+            emit=self._emit,
+        )
+
+    def _build_stages(self, storage: Rooms, capabilities: Capabilities) -> Stages:
         return Stages(
             storage,
             self._tree,
@@ -150,19 +168,35 @@ class Node:
             clock=rooms.now,
             monotonic=time.monotonic,
             emit=self._emit,
+            refused=capabilities.refused,
         )
 
-    def _build_delivery(self) -> Delivery:
-        tree = self._tree
+    def _build_delivery(self, requestors: Mapping[str, Requestor], capabilities: Capabilities) -> Delivery:
+        downgrade = Downgrade(
+            self._ledger,
+            capabilities,
+            wishes=self._wishes,
+            remake=self._stages.encoding.more,
+            clock=rooms.now,
+            emit=self._emit,
+        )
         return Delivery(
             self._ledger,
             self._objects,
-            destinations={one.name: Requestor(one, tree.node.ae_title) for one in tree.destinations},
-            settings=tree.delivery,
+            destinations=requestors,
+            downgrade=downgrade,
+            settings=self._tree.delivery,
             report=partial(report_fault, self._emit),
             clock=rooms.now,
             emit=self._emit,
         )
+
+    def _wishes(self, destination: str, model: str) -> Wishes:
+        """What a destination is to get of a model; nothing in another form where either is not known any more."""
+        found = [one for one in self._tree.destinations if one.name == destination]
+        if not found or model not in self._analysts:
+            return Wishes(fallbacks=False)
+        return wishes_of(found[0], self._analysts[model].package.manifest)
 
     def _build_intake(self, derivation_key: bytes) -> None:
         tree, emit = self._tree, self._emit

@@ -11,7 +11,9 @@ from typing import Any, Self
 
 from pydicom import Dataset
 
+from dicomnode import forms
 from dicomnode.config import Config
+from dicomnode.deidentification.vault import source_identity
 from dicomnode.encoded import read_file, read_part10, split_part10, wrap_part10
 from dicomnode.errors import ConfigError, NodeError, StudyError
 from dicomnode.identity import is_valid_uid
@@ -24,10 +26,11 @@ from dicomnode.service.rooms import Layout
 from dicomnode.storage.digest import ContentDigests
 from dicomnode.storage.ledger import Ledger
 from dicomnode.study import blind_key, input_digest
-from dicomnode.workflow.analysis import Analysis, Analyst, Issue, copy_series, picture_of
+from dicomnode.workflow.analysis import Analysis, Analyst, Issue, copy_series, measurements_of, picture_of
 from dicomnode.workflow.sameness import Sameness, compare
 from dicomnode.workflow.selection import Header, choose, patient_of, survey
 from dicomnode.workflow.stages import limits_of, without_pixels
+from dicomnode.workflow.wishes import default_wishes, is_told, wishes_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +99,8 @@ class Workbench:
         The process's environment.
     model
         Name of the one model to run; None: all that are enabled.
+    destination
+        Name of the destination whose forms of results are written; None: the default ones.
 
     Raises
     ------
@@ -103,7 +108,13 @@ class Workbench:
         When keys, ledger or models are not usable.
     """
 
-    def __init__(self, tree: Config, environment: Mapping[str, str], model: str | None) -> None:
+    def __init__(
+        self, tree: Config, environment: Mapping[str, str], model: str | None, destination: str | None = None
+    ) -> None:
+        found = [one for one in tree.destinations if one.name == destination]
+        if destination is not None and not found:
+            raise ConfigError("destination-not-found", destinations=len(tree.destinations))
+        self._destination = found[0] if found else None
         layout = Layout.of(tree)
         rooms.make_state_folder(layout)
         ring = rooms.open_key_ring(tree, layout, environment, create=True)
@@ -197,10 +208,12 @@ class Workbench:
         except (StudyError, NodeError) as error:
             if isinstance(error, ConfigError):
                 raise
+            told = self._told(files, analyst, error)
             return Outcome(
                 study_key=files.study_key,
                 model=model,
                 seconds=time.monotonic() - began,
+                files=tuple(self._write(files.study_key, model, output, None, told)),
                 reason=error.code,
                 facts=error.facts,
             )
@@ -227,9 +240,29 @@ class Workbench:
         digest = input_digest(digests)
         issue = Issue(identity=copied.identity, input_digest=digest)
         analysis = analyst.analyse(copied.datasets, progress, issue=issue)
-        picture = picture_of(analysis)
-        results = analyst.encode(analysis, picture, identity=copied.identity, input_digest=digest)
+        picture = picture_of(analysis, analyst.words)
+        manifest = analyst.package.manifest
+        wishes = default_wishes(manifest) if self._destination is None else wishes_of(self._destination, manifest)
+        results = analyst.encode(
+            analysis, picture, identity=copied.identity, input_digest=digest, variants=forms.choose(wishes)
+        )
         return analysis, picture, results
+
+    def _told(self, files: Files, analyst: Analyst, error: NodeError) -> tuple[EncodedResult, ...]:
+        """The document that says why there are no results, where the destination wants one."""
+        if self._destination is None or not is_told(self._destination, error):
+            return ()
+        manifest = analyst.package.manifest
+        taken = [one.dataset for one in files.headers if one.dataset.get("Modality") in manifest.input.modalities]
+        if not taken:
+            return ()
+        return analyst.encode_outcome(
+            error.code,
+            taken[0],
+            identity=source_identity([taken[0]], {}),
+            input_digest=input_digest([(one.instance_key, one.instance_key) for one in files.headers]),
+            variants=forms.choose_outcome(wishes_of(self._destination, manifest)),
+        )
 
     def _read(self, files: Files, keys: tuple[str, ...], digests: list[tuple[str, str]]) -> Iterator[Dataset]:
         """Whole objects of chosen headers; each is proved to be the one whose header was chosen."""
@@ -242,7 +275,7 @@ class Workbench:
             yield dataset
 
     def _write(
-        self, study_key: str, model: str, output: Path, picture: KeyImage, results: tuple[EncodedResult, ...]
+        self, study_key: str, model: str, output: Path, picture: KeyImage | None, results: tuple[EncodedResult, ...]
     ) -> Iterator[str]:
         stem = f"{study_key[:8]}-{model}"
         for result in results:
@@ -253,7 +286,8 @@ class Workbench:
                 transfer_syntax_uid=result.transfer_syntax_uid,
             )
             yield write_file(output / f"{stem}-{result.role.value}.dcm", data)
-        yield write_file(output / f"{stem}-key-image.png", png(picture.rgb))
+        if picture is not None:
+            yield write_file(output / f"{stem}-key-image.png", png(picture.rgb))
 
 
 def _remarks_on_uids(files: Files) -> Iterator[str]:
@@ -271,19 +305,6 @@ def _prove_surveyed(dataset: Dataset, header: Dataset) -> None:
             raise StudyError("result-identity-differs", attribute=keyword)
     if patient_of(dataset) != patient_of(header):
         raise StudyError("result-identity-differs", attribute="PatientID")
-
-
-def measurements_of(analysis: Analysis) -> Iterator[dict[str, Any]]:
-    """Every number of an analysis as plain values."""
-    for region in analysis.findings.regions:
-        for item in region.measurements:
-            yield {
-                "region": region.label,
-                "name": item.concept.meaning,
-                "value": item.value,
-                "unit": item.unit.value,
-                "caveat": item.caveat,
-            }
 
 
 def bytes_of(path: Path) -> bytes:

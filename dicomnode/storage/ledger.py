@@ -14,6 +14,7 @@ from typing import Any, Self
 from sqlalchemy import Connection, Row, func, select
 
 from dicomnode.storage import database, schema
+from dicomnode.storage.ledger_capabilities import CapabilityRows
 from dicomnode.storage.ledger_index import InstanceRows
 from dicomnode.storage.ledger_keys import WrappedKeyRows
 from dicomnode.storage.ledger_results import ResultRows
@@ -26,7 +27,7 @@ _R = schema.revisions
 _W = schema.works
 
 
-class Ledger(WrappedKeyRows, InstanceRows, WorkRows, ResultRows, VaultRows):
+class Ledger(WrappedKeyRows, InstanceRows, WorkRows, ResultRows, CapabilityRows, VaultRows):
     """The ledger of a node; safe to use from many threads. Made by `open` or `open_read_only`.
 
     Attributes

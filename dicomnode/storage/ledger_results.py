@@ -42,18 +42,16 @@ class ResultRows(Database):
             stored = dict(_results(writing, [row.result_id for row in results]))
             if any(stored[row.result_id] != (key, row) for row in results):
                 raise StudyError("result-invalid", results=len(results))
-            waiting = [
-                {
-                    "result_id": row.result_id,
-                    "destination": destination,
-                    "state": DeliveryState.WAITING.value,
-                    "attempts": 0,
-                    "updated_at": at,
-                }
-                for row in results
-                for destination in destinations
-            ]
-            insert_or_ignore(writing, _D, waiting)
+            for destination in destinations:
+                self.add_deliveries(destination, [row.result_id for row in results], at, connection=writing)
+
+    def add_deliveries(
+        self, destination: str, result_ids: Sequence[str], at: datetime, *, connection: Connection | None = None
+    ) -> None:
+        """Enter a waiting delivery of each result to one destination; one that is there stays as it is."""
+        fresh = {"destination": destination, "state": DeliveryState.WAITING.value, "attempts": 0, "updated_at": at}
+        with self._writing(connection) as writing:
+            insert_or_ignore(writing, _D, [{"result_id": result_id, **fresh} for result_id in result_ids])
 
     def issue_time(self, result_key: str, at: datetime, *, connection: Connection | None = None) -> datetime:
         """Moment at which a result was first made: the first call for a key enters `at`, which then stands for good.
@@ -124,7 +122,7 @@ class ResultRows(Database):
 def delivery_rows(connection: Connection, works: Select[Any]) -> dict[WorkKey, tuple[DeliveryRow, ...]]:
     """Deliveries of the works that a query gives as (study key, revision, model)."""
     query = (
-        select(_D, _T.c.study_key, _T.c.revision, _T.c.model, _T.c.role)
+        select(_D, _T.c.study_key, _T.c.revision, _T.c.model, _T.c.role, _T.c.form)
         .join(_T, _T.c.result_id == _D.c.result_id)
         .where(tuple_(_T.c.study_key, _T.c.revision, _T.c.model).in_(works))
     )
@@ -151,6 +149,7 @@ def _result(row: Row[Any]) -> ResultRow:
     return ResultRow(
         result_id=row.result_id,
         role=ResultRole(row.role),
+        form=row.form,
         sop_class_uid=row.sop_class_uid,
         digest=row.digest,
         length=row.length,
@@ -161,6 +160,7 @@ def _delivery(row: Row[Any]) -> DeliveryRow:
     return DeliveryRow(
         result_id=row.result_id,
         role=ResultRole(row.role),
+        form=row.form,
         destination=row.destination,
         state=DeliveryState(row.state),
         status=row.status,
@@ -177,6 +177,7 @@ def _result_values(key: WorkKey, row: ResultRow, at: datetime) -> dict[str, Any]
         "model": key.model,
         "result_id": row.result_id,
         "role": row.role.value,
+        "form": row.form,
         "sop_class_uid": row.sop_class_uid,
         "digest": row.digest,
         "length": row.length,

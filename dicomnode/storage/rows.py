@@ -37,10 +37,13 @@ class ResultRow:
         SHA-256 of the encoded object, in hex.
     length
         Bytes of the encoded object.
+    form
+        How it is written: `forms.Variant.name`.
     """
 
     result_id: str
     role: ResultRole
+    form: str = ""
     sop_class_uid: str
     digest: str
     length: int
@@ -63,3 +66,22 @@ class QuarantineRow:
     reason: str
     at: datetime
     address: RecordAddress | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CapabilityRow:
+    """What is known of a destination and one SOP Class.
+
+    Attributes
+    ----------
+    peer
+        Whom the destination's name stood for when it was learnt.
+    supported
+        False: the presentation context or the C-STORE was answered with "not supported".
+    """
+
+    destination: str
+    peer: str
+    sop_class_uid: str
+    supported: bool
+    at: datetime

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     Dialect,
     Float,
@@ -28,7 +29,7 @@ from sqlalchemy import (
 PREFIX: Final = "node_"
 VERSION_TABLE: Final = "node_schema_version"
 #: Alembic revisions that this version knows, oldest first.
-REVISIONS: Final = ("0001",)
+REVISIONS: Final = ("0001", "0002")
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -143,6 +144,7 @@ results = Table(
     Column("revision", Integer, nullable=False),
     Column("model", String(64), nullable=False),
     Column("role", String(32), nullable=False),
+    Column("form", String(64), nullable=False, server_default=""),
     Column("sop_class_uid", String(64), nullable=False),
     Column("digest", String(64), nullable=False),
     Column("length", BigInteger, nullable=False),
@@ -163,6 +165,16 @@ deliveries = Table(
     Column("reason", String(64)),
     Column("attempts", Integer, nullable=False),
     Column("updated_at", UtcTime, nullable=False),
+)
+
+capabilities = Table(
+    "node_capability",
+    metadata,
+    Column("destination", String(64), primary_key=True),
+    Column("sop_class_uid", String(64), primary_key=True),
+    Column("peer", String(400), nullable=False),
+    Column("supported", Boolean, nullable=False),
+    Column("at", UtcTime, nullable=False),
 )
 
 issued = Table(

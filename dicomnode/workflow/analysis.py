@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -24,6 +24,7 @@ from dicomnode.deidentification.apply import Deidentifier
 from dicomnode.deidentification.vault import source_identity
 from dicomnode.errors import StudyError
 from dicomnode.findings import Algorithm, Findings
+from dicomnode.forms import Variant, Wishes, choose
 from dicomnode.identity import SourceIdentity
 from dicomnode.imaging import measure, render, volume
 from dicomnode.imaging.contour import contour, key_slices, spread_slices
@@ -33,10 +34,20 @@ from dicomnode.inference.engine import Engine
 from dicomnode.inference.package import Package
 from dicomnode.inference.segment import segment
 from dicomnode.results.context import ResultContext
-from dicomnode.results.encode import EncodedResult, KeyImage, ResultInput, encode_results, prepare_results
+from dicomnode.results.encode import (
+    EncodedResult,
+    KeyImage,
+    ResultInput,
+    encode_outcome,
+    encode_rejection,
+    encode_results,
+    prepare_results,
+)
 from dicomnode.results.prepared import Prepared
+from dicomnode.results.report import Predecessor
 from dicomnode.results.report_groups import KeyContour
 from dicomnode.study import mint_uid
+from dicomnode.texts import Words
 
 Labels = npt.NDArray[np.uint8]
 Progress = Callable[[float], None]
@@ -144,6 +155,7 @@ class Analyst:
         issued_at: Callable[[str], datetime],
     ) -> None:
         self.package = package
+        self.words = Words(tree.results.language)
         self.deidentifier = deidentifier
         self._engine = engine
         self._tree = tree
@@ -194,7 +206,7 @@ class Analyst:
         """Begin with what of the results does not wait for labels; None when the analyst is closed."""
         algorithm = self.algorithm()
         unknown = Findings(algorithm=algorithm, segments=self.package.manifest.segments, regions=())
-        context = self._context(algorithm, issue.input_digest)
+        context = self._context(algorithm, issue.input_digest, None)
         try:
             return self._meanwhile.submit(prepare_results, sources, unknown, context, issue.identity)
         except RuntimeError:
@@ -211,7 +223,14 @@ class Analyst:
         )
 
     def encode(
-        self, analysis: Analysis, picture: KeyImage, *, identity: SourceIdentity, input_digest: str
+        self,
+        analysis: Analysis,
+        picture: KeyImage,
+        *,
+        identity: SourceIdentity,
+        input_digest: str,
+        variants: tuple[Variant, ...] = choose(Wishes()),
+        predecessor: Predecessor | None = None,
     ) -> tuple[EncodedResult, ...]:
         """Results of an analysis, with the source's identity, proved and encoded.
 
@@ -226,9 +245,36 @@ class Analyst:
             findings=analysis.findings,
             contours=contours_of(analysis),
             key_image=picture,
+            variants=variants,
+            predecessor=predecessor,
         )
-        context = self._context(analysis.findings.algorithm, input_digest)
+        context = self._context(analysis.findings.algorithm, input_digest, predecessor)
         return encode_results(given, context, identity, _ready(analysis))
+
+    def encode_outcome(
+        self,
+        code: str,
+        header: Dataset,
+        *,
+        identity: SourceIdentity,
+        input_digest: str,
+        variants: Sequence[Variant],
+        predecessor: Predecessor | None = None,
+    ) -> tuple[EncodedResult, ...]:
+        """The document that says why there are no results: of a study in which nothing was found, or not processed."""
+        findings = Findings(algorithm=self.algorithm(), segments=self.package.manifest.segments, regions=())
+        context = self._context(findings.algorithm, f"{input_digest} {code}", predecessor)
+        return encode_outcome(code, header, findings, context, identity, variants=variants, predecessor=predecessor)
+
+    def encode_rejection(
+        self, replaced: Sequence[Dataset], identity: SourceIdentity, *, destination: str, work: str, wrong: bool = False
+    ) -> EncodedResult:
+        """A rejection note for one destination: of results that a work replaces, or that were found wrong."""
+        algorithm = self.algorithm()
+        named = " ".join(str(header.SOPInstanceUID) for header in replaced)
+        context = self._context(algorithm, f"{work} {destination} {named} {wrong}", None)
+        form = f"key-objects.{destination}{'.wrong' if wrong else ''}"
+        return encode_rejection(replaced, algorithm, context.written_as(form), identity, wrong=wrong)
 
     def algorithm(self) -> Algorithm:
         """Which algorithm this is."""
@@ -241,6 +287,7 @@ class Analyst:
             digest=self.package.digest,
             engine=str(self._engine.info),
             research_only=manifest.research_only,
+            udi=manifest.udi,
         )
 
     def close(self) -> None:
@@ -254,15 +301,14 @@ class Analyst:
             built = volume.build(copies, decoder=decoder)
         return built, [copies[index] for index in built.geometry.order]
 
-    def _context(self, algorithm: Algorithm, input_digest: str) -> ResultContext:
+    def _context(self, algorithm: Algorithm, input_digest: str, predecessor: Predecessor | None) -> ResultContext:
         """Everything that can change a result goes into its UIDs (design section 2)."""
         settings = self._tree.results.model_dump(mode="json") | self._tree.node.model_dump(
             mode="json", include={"station_name", "institution_name"}
         )
-        changing = json.dumps(
-            [input_digest, algorithm.digest, self._engine.info.fingerprint, __version__, _GENERATION, settings],
-            sort_keys=True,
-        )
+        replaced = "" if predecessor is None else predecessor.sop_instance_uid
+        parts = [input_digest, algorithm.digest, self._engine.info.fingerprint, __version__, _GENERATION, settings]
+        changing = json.dumps([*parts, replaced], sort_keys=True)
         whole = hashlib.sha256(changing.encode()).hexdigest()
 
         def mint(role: str, *parts: str) -> str:
@@ -276,6 +322,7 @@ class Analyst:
             institution_name=self._tree.node.institution_name,
             software_versions=(__version__,),
             device_uid=mint_uid(self._key, "device"),
+            words=self.words,
         )
 
 
@@ -289,6 +336,19 @@ def _ready(analysis: Analysis) -> Prepared | None:
         return None
 
 
+def measurements_of(analysis: Analysis) -> Iterator[dict[str, Any]]:
+    """Every number of an analysis as plain values."""
+    for region in analysis.findings.regions:
+        for item in region.measurements:
+            yield {
+                "region": region.label,
+                "name": item.concept.meaning,
+                "value": item.value,
+                "unit": item.unit.value,
+                "caveat": item.caveat,
+            }
+
+
 def contours_of(analysis: Analysis) -> tuple[KeyContour, ...]:
     """Outline of every segment on its key slice."""
     return tuple(
@@ -297,12 +357,29 @@ def contours_of(analysis: Analysis) -> tuple[KeyContour, ...]:
     )
 
 
-def picture_of(analysis: Analysis) -> KeyImage:
+def picture_of(analysis: Analysis, words: Words) -> KeyImage:
     """Key image of an analysis."""
-    algorithm = analysis.findings.algorithm
-    texts = render.Texts(headline=algorithm.title, subtitle=f"Model {algorithm.name} {algorithm.version}")
-    picture = render.key_image(analysis.volume, analysis.labels, analysis.findings, texts=texts)
+    picture = render.key_image(analysis.volume, analysis.labels, analysis.findings, texts=texts_of(analysis, words))
     return KeyImage(rgb=picture, slices=spread_slices(analysis.labels, _AXIAL_VIEWS))
+
+
+def texts_of(analysis: Analysis, words: Words) -> render.Texts:
+    """The words of a key image."""
+    algorithm = analysis.findings.algorithm
+    return render.Texts(
+        headline=algorithm.title,
+        subtitle=words.say("model", name=algorithm.name, version=algorithm.version),
+        measurements=words.say("measurements"),
+        remarks=words.say("remarks"),
+        distribution=words.say("distribution"),
+        nothing_found=words.say("nothing-found"),
+        not_reviewed=words.say("not-reviewed"),
+        research_only=words.say("research-only-mark"),
+        lower_bound=words.say("lower-bound"),
+        caveat=words.say("caveat"),
+        window=words.say("window"),
+        level=words.say("level"),
+    )
 
 
 def _bare(datasets: Iterable[Dataset]) -> tuple[Dataset, ...]:

@@ -13,11 +13,13 @@ from dicomnode.config import DeliverySection
 from dicomnode.encoded import Limits, scan_header, split_part10
 from dicomnode.errors import NodeError, StorageError
 from dicomnode.events import Emit
+from dicomnode.forms import Variant
 from dicomnode.network.requestor import OutgoingObject, StoreOutcome
-from dicomnode.network.status import StatusKind, classify
+from dicomnode.network.status import StatusKind, classify, is_not_supported
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.objects import Objects
-from dicomnode.study import DeliveryRow, DeliveryState, Purpose, WorkKey, WorkState, World
+from dicomnode.study import DeliveryRow, DeliveryState, Purpose, ResultRole, WorkKey, WorkState, World
+from dicomnode.workflow.downgrade import Downgrade
 from dicomnode.workflow.ports import Clock, Destination, Queue
 
 #: PS3.7 C.5.3: duplicate SOP instance.
@@ -41,6 +43,8 @@ class Delivery:
         Where rows stand, and where the sealed results lie.
     destinations
         By name.
+    downgrade
+        What is sent where a destination does not take something.
     settings
         Waits and the age at which a delivery is given up.
     report
@@ -55,6 +59,7 @@ class Delivery:
         objects: Objects,
         *,
         destinations: Mapping[str, Destination],
+        downgrade: Downgrade,
         settings: DeliverySection,
         report: Callable[[str, BaseException], None],
         clock: Clock,
@@ -63,6 +68,7 @@ class Delivery:
         self._ledger = ledger
         self._objects = objects
         self._destinations = destinations
+        self._downgrade = downgrade
         self._settings = settings
         self._report = report
         self._clock = clock
@@ -95,11 +101,32 @@ class Delivery:
                     row.result_id, destination, state=DeliveryState.REFUSED, status=None, reason="config-invalid"
                 )
         elif waiting:
-            objects = {one.result_id: one for one in self._load_all(key, destination, waiting)}
-            for outcome in peer.store(list(objects.values())):
-                held = outcome.status == DUPLICATE and _holds(peer, objects[outcome.result_id])
-                self._record(key, destination, outcome, held=held)
+            self._downgrade.begin(key, destination)
+            self._exchange(key, destination, peer)
             self._ledger.record_stage(key, "deliver", max((self._clock() - began).total_seconds(), 0.0))
+
+    def _exchange(self, key: WorkKey, destination: str, peer: Destination) -> None:
+        """Send what waits, role by role; what is not supported is sent anew in the next form of its chain."""
+        tried: set[str] = set()
+        while batch := self._next_batch(key, destination, tried):
+            tried |= {row.result_id for row in batch}
+            objects = {one.result_id: one for one in self._load_all(key, destination, batch)}
+            for outcome in peer.store(list(objects.values())):
+                sent = objects[outcome.result_id]
+                if is_not_supported(outcome.status, outcome.error) and self._downgrade.not_supported(
+                    key, destination, sent.sop_class_uid
+                ):
+                    continue
+                held = outcome.status == DUPLICATE and _holds(peer, sent)
+                if self._record(key, destination, outcome, held=held) is DeliveryState.CONFIRMED:
+                    self._downgrade.prove(destination, sent.sop_class_uid)
+
+    def _next_batch(self, key: WorkKey, destination: str, tried: set[str]) -> list[DeliveryRow]:
+        """What is sent next: the segmentation by itself where nobody knows yet whether it is taken, else all."""
+        waiting = [row for row in self._waiting(key, destination) if row.result_id not in tried]
+        first = [row for row in waiting if row.role is ResultRole.SEGMENTATION and row.form]
+        classes = [Variant.of(row.role, row.form).sop_class_uid for row in first]
+        return first if first and not self._downgrade.is_proven(destination, classes) else waiting
 
     def _waiting(self, key: WorkKey, destination: str) -> list[DeliveryRow]:
         rows = self._ledger.deliveries(key)
@@ -118,7 +145,7 @@ class Delivery:
             else:
                 yield outgoing(row.result_id, data)
 
-    def _record(self, key: WorkKey, destination: str, outcome: StoreOutcome, *, held: bool) -> None:
+    def _record(self, key: WorkKey, destination: str, outcome: StoreOutcome, *, held: bool) -> DeliveryState:
         state, reason = (DeliveryState.CONFIRMED, None) if held else verdict(outcome)
         self._write(outcome.result_id, destination, state=state, status=outcome.status, reason=reason)
         facts: dict[str, Any] = {"work": key.workflow_id, "destination": destination, "result": outcome.result_id}
@@ -128,6 +155,7 @@ class Delivery:
             level = "warning" if state is DeliveryState.WAITING else "error"
             status = "none" if outcome.status is None else f"x{outcome.status:04X}"
             self._emit(f"delivery.{state.value}", level=level, reason=reason, status=status, **facts)
+        return state
 
     def _write(
         self, result_id: str, destination: str, *, state: DeliveryState, status: int | None, reason: str | None

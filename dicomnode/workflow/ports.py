@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -42,6 +42,10 @@ class Destination(Protocol):
 
     def store(self, objects: Sequence[OutgoingObject]) -> tuple[StoreOutcome, ...]:
         """Send the objects; one outcome per object, never an exception for what the peer did."""
+        ...
+
+    def probe(self, sop_class_uids: Iterable[str]) -> frozenset[str]:
+        """Which of these SOP Classes it accepts; raises PeerError when it does not answer."""
         ...
 
     def find(self, level: str, query: Mapping[str, str]) -> list[dict[str, str]]:

@@ -10,7 +10,8 @@ from pydicom import Dataset
 
 from dicomnode.errors import StudyError
 from dicomnode.imaging import geometry
-from dicomnode.manifest import InputRule, SeriesSummary
+from dicomnode.manifest import InputRule
+from dicomnode.series import SeriesSummary
 from dicomnode.study import InstanceRow
 
 

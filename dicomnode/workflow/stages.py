@@ -6,25 +6,17 @@ What one stage hands to the next lies sealed in the object store; what it tells 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Callable, Iterator
+from typing import Final
 
 from pydicom import Dataset
 
 from dicomnode.config import Config
-from dicomnode.encoded import Limits, encode_part10, read_dataset, read_part10, wrap_part10
+from dicomnode.encoded import Limits, encode_part10, read_dataset, read_part10
 from dicomnode.errors import NodeError, StorageError, StudyError
 from dicomnode.events import Emit
 from dicomnode.identity import SourceIdentity
 from dicomnode.inference.package import Package
-from dicomnode.results.encode import EncodedResult
-from dicomnode.storage.datakeys import DataKeys
-from dicomnode.storage.ledger import Ledger
-from dicomnode.storage.objects import Objects
-from dicomnode.storage.rows import ResultRow
-from dicomnode.storage.sealed import SealContext, open_sealed, seal
-from dicomnode.storage.spool import Spool
 from dicomnode.study import (
     FINAL_STATES,
     InstanceRow,
@@ -33,12 +25,15 @@ from dicomnode.study import (
     WorkRow,
     WorkState,
     World,
-    blind_key,
     input_digest,
 )
-from dicomnode.workflow.analysis import Analysis, Analyst, Issue, copy_series, picture_of
+from dicomnode.workflow.analysis import Analysis, Analyst, Issue, copy_series
+from dicomnode.workflow.encoding import Encoding
+from dicomnode.workflow.handover import Handover, Rooms, name
 from dicomnode.workflow.ports import Clock, Monotonic
 from dicomnode.workflow.selection import Header, SurveyedSeries, choose, patient_of, relevant, survey
+
+__all__ = ["Rooms", "Stages", "limits_of", "without_pixels"]
 
 _STATE_OF: Final = {"prepare": WorkState.PREPARING, "infer": WorkState.INFERRING, "encode": WorkState.ENCODING}
 _ORDER: Final = (
@@ -56,23 +51,6 @@ _PAUSE_SECONDS: Final = 2.0
 _LONGEST_PAUSE_SECONDS: Final = 30.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rooms:
-    """What the stages work with."""
-
-    spool: Spool
-    ledger: Ledger
-    objects: Objects
-    keys: DataKeys
-    derivation_key: bytes
-    analysts: Mapping[str, Analyst]
-
-    @property
-    def sop_classes(self) -> frozenset[str]:
-        """SOP Classes that any model looks at."""
-        return frozenset().union(*(analyst.package.manifest.input.sop_classes for analyst in self.analysts.values()))
-
-
 class Stages:
     """Runs the stages of works.
 
@@ -88,6 +66,8 @@ class Stages:
         Waits some seconds before a stage is tried again; returns True, and early, when the node ends.
     report
         Told of an exception that nobody foresaw.
+    refused
+        SOP Classes that a destination, by its name, is known not to support.
     """
 
     def __init__(
@@ -101,9 +81,11 @@ class Stages:
         clock: Clock,
         monotonic: Monotonic,
         emit: Emit,
+        refused: Callable[[str], frozenset[str]] = lambda _: frozenset(),
     ) -> None:
         self._rooms = rooms
-        self._tree = tree
+        self._handover = Handover(rooms)
+        self.encoding = Encoding(rooms, tree, refused=refused, copies=self._copies, clock=clock, emit=emit)
         self._limits = limits_of(tree)
         self._released = released
         self._pause = pause
@@ -167,13 +149,15 @@ class Stages:
         return going_on
 
     def _end(self, key: WorkKey, error: NodeError) -> None:
-        ours = not isinstance(error, StudyError)
+        ours = not isinstance(error, StudyError) or error.code.startswith("result-")
         state = WorkState.FAILED if ours else WorkState.REFUSED
         level = "error" if ours else "warning"
         try:
             work = self._rooms.ledger.work(key)
             if work is not None and work.state in FINAL_STATES:  # superseded or past its deadline meanwhile
                 self._emit("work.overtaken", work=key.workflow_id, state=work.state.value)
+                return
+            if work is not None and self._told(key, error):
                 return
             self._rooms.ledger.set_work_state(key, state, at=self._clock(), reason=error.code, facts=dict(error.facts))
         except NodeError as second:
@@ -202,29 +186,16 @@ class Stages:
             self._emit("study.uids-invalid", level="warning", study=key.study_key, uids=count)
         for row, copy in zip(members, copied.datasets, strict=True):
             data = encode_part10(copy, transfer_syntax_uid=str(copy.file_meta.TransferSyntaxUID))
-            self._put(key, World.PSEUDONYM, row.instance_key, Purpose.COPY, data)
+            self._handover.put(key, World.PSEUDONYM, row.instance_key, Purpose.COPY, data)
         identity = json.dumps(copied.identity.to_json()).encode()
-        self._keep_identity(key, chosen.summary.series_key, identity)
+        self._handover.put_identity(key, chosen.summary.series_key, identity)
         plan = {
             "series_key": chosen.summary.series_key,
             "instances": [row.instance_key for row in members],
             "digest": input_digest([(row.instance_key, row.digest) for row in members]),
         }
-        self._put(key, World.PSEUDONYM, self._name(key, "plan"), Purpose.COPY, json.dumps(plan).encode())
+        self._handover.put_plan(key, plan)
         return True
-
-    def _keep_identity(self, key: WorkKey, series_key: str, identity: bytes) -> None:
-        data_key = self._rooms.keys.get_or_create(key.study_key, World.IDENTITY)
-        context = _vault_context(key, series_key)
-        sealed = seal(data_key.key, identity, context=context, key_id=data_key.key_id)
-        self._rooms.ledger.put_vault(key.study_key, series_key, key.revision, sealed)
-
-    def _identity(self, key: WorkKey, series_key: str) -> bytes:
-        sealed = self._rooms.ledger.vault(key.study_key, series_key, key.revision)
-        if sealed is None:
-            raise StorageError("sealed-damaged")
-        context = _vault_context(key, series_key)
-        return open_sealed(self._rooms.keys.get(key.study_key, World.IDENTITY).key, sealed, context=context)
 
     def _select(self, key: WorkKey, rows: tuple[InstanceRow, ...], package: Package) -> SurveyedSeries:
         headers: list[Header] = []
@@ -261,88 +232,64 @@ class Stages:
 
     def _infer(self, key: WorkKey, work: WorkRow) -> bool:
         analyst = self._analyst(key)
-        plan = self._plan(key)
-        identity = SourceIdentity.from_json(json.loads(self._identity(key, plan["series_key"])))
+        plan = self._handover.plan(key)
+        identity = SourceIdentity.from_json(json.loads(self._handover.identity(key, plan["series_key"])))
         issue = Issue(identity=identity, input_digest=plan["digest"])
         analysis = analyst.analyse(self._copies(key), issue=issue)
-        self._put(key, World.PSEUDONYM, self._name(key, "labels"), Purpose.LABELS, analysis.packed_labels())
+        self._handover.put(key, World.PSEUDONYM, name(key, "labels"), Purpose.LABELS, analysis.packed_labels())
         findings = json.dumps(analysis.findings.to_json()).encode()
-        self._put(key, World.PSEUDONYM, self._name(key, "findings"), Purpose.FINDINGS, findings)
+        self._handover.put(key, World.PSEUDONYM, name(key, "findings"), Purpose.FINDINGS, findings)
         self._latest = (key, analysis)
         return True
 
     def _copies(self, key: WorkKey) -> list[Dataset]:
-        plan = self._plan(key)
+        plan = self._handover.plan(key)
         return [
-            read_part10(self._get(key, World.PSEUDONYM, name, Purpose.COPY), self._limits) for name in plan["instances"]
+            read_part10(self._handover.get(key, World.PSEUDONYM, one, Purpose.COPY), self._limits)
+            for one in plan["instances"]
         ]
 
     # encode ------------------------------------------------------------------------------------------------------
 
     def _encode(self, key: WorkKey, work: WorkRow) -> bool:
         analyst = self._analyst(key)
-        analysis = self._recall(key, analyst)
-        plan = self._plan(key)
-        vault = self._identity(key, plan["series_key"])
-        results = analyst.encode(
-            analysis,
-            picture_of(analysis),
-            identity=SourceIdentity.from_json(json.loads(vault)),
-            input_digest=plan["digest"],
-        )
-        rows = [self._keep(key, result) for result in results]
-        now = self._clock()
-        destinations = [destination.name for destination in self._tree.destinations]
-        with self._rooms.ledger.transaction() as connection:
-            self._rooms.ledger.record_results(key, rows, destinations, now, connection=connection)
-            self._rooms.ledger.set_work_state(key, WorkState.READY, at=now, connection=connection)
+        latest = self._latest
+        analysis = latest[1] if latest is not None and latest[0] == key else self.encoding.recall(key, analyst)
+        self.encoding.encode(key, analyst, analysis)
         self._latest = None
         self._released(key.study_key)
         return True
 
-    def _keep(self, key: WorkKey, result: EncodedResult) -> ResultRow:
-        result_id = blind_key(self._rooms.derivation_key, "result", key.workflow_id, result.role.value)
-        part10 = wrap_part10(
-            result.encoded,
-            sop_class_uid=result.sop_class_uid,
-            sop_instance_uid=result.sop_instance_uid,
-            transfer_syntax_uid=result.transfer_syntax_uid,
-        )
-        self._put(key, World.IDENTITY, result_id, Purpose.RESULT, part10)
-        return ResultRow(
-            result_id=result_id,
-            role=result.role,
-            sop_class_uid=result.sop_class_uid,
-            digest=result.digest,
-            length=len(result.encoded),
-        )
+    # outcome -----------------------------------------------------------------------------------------------------
 
-    def _recall(self, key: WorkKey, analyst: Analyst) -> Analysis:
-        if self._latest is not None and self._latest[0] == key:
-            return self._latest[1]
-        labels = self._get(key, World.PSEUDONYM, self._name(key, "labels"), Purpose.LABELS)
-        findings = self._get(key, World.PSEUDONYM, self._name(key, "findings"), Purpose.FINDINGS)
-        return analyst.recall(self._copies(key), labels, json.loads(findings))
+    def _told(self, key: WorkKey, error: NodeError) -> bool:
+        """Whether somebody gets a document in place of the results; then the work goes on to its delivery."""
+        if not isinstance(error, StudyError):
+            return False
+        if error.code.startswith("result-"):
+            self.encoding.quarantine(key, error.code)
+            return False
+        try:
+            told = self.encoding.tell(key, error, lambda: self._looked_at(key))
+        except StudyError as second:
+            self.encoding.quarantine(key, second.code)
+            return False
+        if told:
+            self._emit("work.told", work=key.workflow_id, model=key.model, reason=error.code)
+            self._released(key.study_key)
+        return told
 
-    # sealed hand-over --------------------------------------------------------------------------------------------
-
-    def _plan(self, key: WorkKey) -> dict[str, Any]:
-        data = self._get(key, World.PSEUDONYM, self._name(key, "plan"), Purpose.COPY)
-        plan: dict[str, Any] = json.loads(data)
-        return plan
-
-    def _name(self, key: WorkKey, what: str) -> str:
-        return f"{key.workflow_id}-{what}"
-
-    def _put(self, key: WorkKey, world: World, name: str, purpose: Purpose, data: bytes) -> None:
-        self._rooms.objects.put(key.study_key, world, name, purpose, data)
-
-    def _get(self, key: WorkKey, world: World, name: str, purpose: Purpose) -> bytes:
-        return self._rooms.objects.get(key.study_key, world, name, purpose)
-
-
-def _vault_context(key: WorkKey, series_key: str) -> SealContext:
-    return SealContext(study_key=key.study_key, object_id=f"{series_key}-{key.revision}", purpose=Purpose.VAULT)
+    def _looked_at(self, key: WorkKey) -> Dataset | None:
+        """Header of an image that the model's rule takes, as received."""
+        modalities = self._analyst(key).package.manifest.input.modalities
+        for row in relevant(self._rooms.ledger.instances(key.study_key), self._rooms.sop_classes):
+            try:
+                dataset = without_pixels(self._read(row))
+            except StudyError:
+                continue
+            if dataset.get("Modality") in modalities:
+                return dataset
+        return None
 
 
 def limits_of(tree: Config) -> Limits:

@@ -31,6 +31,7 @@ from dicomnode.imaging.phantom_series import ct_series
 from dicomnode.service import rooms
 from dicomnode.service.rooms import Layout
 from dicomnode.storage.ledger import Ledger
+from dicomnode.texts import Words
 from dicomnode.workflow.analysis import copy_series, picture_of
 
 PAIRS = 3
@@ -81,7 +82,7 @@ def stages(tree: Config, paths: list[Path]) -> dict[str, float]:
     seconds["read"], datasets = cpu(lambda: [read_file(path, Limits()) for path in paths])
     seconds["deidentify"], copied = cpu(lambda: copy_series(datasets, analyst.deidentifier))
     seconds["infer and measure"], analysis = cpu(lambda: analyst.analyse(copied.datasets))
-    seconds["key image"], picture = cpu(lambda: picture_of(analysis))
+    seconds["key image"], picture = cpu(lambda: picture_of(analysis, Words()))
     seconds["encode and prove"], _ = cpu(
         lambda: analyst.encode(analysis, picture, identity=copied.identity, input_digest="bench")
     )

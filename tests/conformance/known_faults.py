@@ -17,7 +17,16 @@ DCIODVFY_WARNINGS: Final = MappingProxyType(
         "Unrecognized defined term <99DICOMNODE>": "PS3.3 8.2: 99-schemes are private; declared in (0008,0110)",
         "only permitted to be empty when actually unknown": "PS3.3 C.7.3.1: Laterality is type 2C; a montage has none",
         "Retired Person Name form": "PS3.5 6.2.1: the name is the source's and stays as it is",
+        "Unrecognized defined term <QUANTITY>": "PS3.3 C.8.32.2: value 4 of Image Type of a Parametric Map",
         "Value dubious for this VR": "the value is the source's and stays as it is",
+    }
+)
+#: Errors of dciodvfy where a Label Map Segmentation is concerned: the version in Debian 12 does not know the SOP Class.
+DCIODVFY_LABELMAP: Final = MappingProxyType(
+    {
+        "Information Object Not found": "PS3.4 B.5: Label Map Segmentation Storage, of 2023",
+        "SegmentNumber not monotonically increasing from one by one": "PS3.3 C.8.20.2.3: of a label map any, 0 too",
+        "Shall not be present for Referenced SOP Class that is not segmentation": "PS3.3 10.3: it is a segmentation",
     }
 )
 #: Text in a line of dcentvfy → why the set is right.

@@ -1,62 +1,113 @@
-"""dciodvfy, dcentvfy and dsrdump on every kind of result, of a series made here and of a real chest CT."""
+"""dciodvfy, dcentvfy and dsrdump on every kind of object of every kind of source, made here or real."""
 
 from __future__ import annotations
 
 import re
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+import pydicom
 import pytest
 
+from dicomnode.forms import Form, Variant
+from dicomnode.results.encode import encode_outcome, encode_rejection
 from dicomnode.study import ResultRole
 from tests import tools
 from tests.conformance import known_faults, results_material
-from tests.conformance.results_material import Written
+from tests.conformance.results_material import KINDS, LABELMAP, MAP, OUTCOMES, RTSTRUCT, TO_LABELMAP, Written
+from tests.conformance.sources import SOURCES, everything
 from tests.unit.results import material
 
-OBLIQUE = (0.866025, 0.0, -0.5, 0.0, 1.0, 0.0)
 
-
-@pytest.fixture(scope="module", params=["axial", "oblique", "thorax", "one-segment"])
+@pytest.fixture(scope="module", params=list(SOURCES))
 def written(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Written:
-    folder = tmp_path_factory.mktemp(request.param)
-    labels = material.labels_for()
-    if request.param == "thorax":
-        originals = results_material.with_identity(results_material.thorax(), results_material.INVENTED)
-        return results_material.write(folder, originals, results_material.ellipsoids(105, 512, 512))
-    if request.param == "one-segment":
-        labels[labels == 2] = 0
-        labels[3:] = 0
-    orientation = OBLIQUE if request.param == "oblique" else material.AXIAL
-    return results_material.write(folder, material.source_series(orientation=orientation), labels)
+    return everything(request.param, tmp_path_factory.mktemp(request.param))
 
 
-@pytest.mark.parametrize("role", list(ResultRole))
-def test_dciodvfy_finds_no_error_and_no_warning_that_is_not_reviewed(written: Written, role: ResultRole) -> None:
-    done = subprocess.run([tools.require("dciodvfy"), written.files[role]], capture_output=True, check=False)
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Every document that stands in place of results, and a rejection note."""
+    folder = tmp_path_factory.mktemp("outcomes")
+    originals = material.source_series()
+    context, identity = material.context_for(), material.identity_of(originals)
+    made: list[Path] = []
+    for code in ("nothing-found", "geometry-irregular-spacing", "pixel-missing"):
+        (folder / code).mkdir()
+        header = material.copies(originals)[0]
+        results = encode_outcome(code, header, material.findings_for(), context, identity, variants=OUTCOMES)
+        made += [results_material.write_one(folder / code, result) for result in results]
+    rejected = []
+    for path in results_material.write(folder, originals, material.labels_for()).kinds.values():
+        header = pydicom.dcmread(path, stop_before_pixels=True)
+        rejected.append(header)
+    note = encode_rejection(rejected, material.findings_for().algorithm, context.written_as("note"), identity)
+    return [*made, results_material.write_one(folder, note)]
+
+
+def lines_of(path: Path) -> list[str]:
+    done = subprocess.run([tools.require("dciodvfy"), path], capture_output=True, check=False)
     lines = done.stderr.decode("utf-8", "replace").splitlines()
     assert len(lines) > 0
-    assert [line for line in lines if line.startswith("Error")] == []
+    return lines
+
+
+def faults(path: Path, *, labelmap: bool = False) -> list[str]:
+    lines = lines_of(path)
+    errors = [line for line in lines if line.startswith("Error")]
+    if labelmap:
+        errors = known_faults.unexplained(errors, known_faults.DCIODVFY_LABELMAP)
     warnings = [line for line in lines if line.startswith("Warning")]
-    assert known_faults.unexplained(warnings, known_faults.DCIODVFY_WARNINGS) == []
+    return errors + known_faults.unexplained(warnings, known_faults.DCIODVFY_WARNINGS)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: f"{kind.role.value}-{kind.name}")
+def test_dciodvfy_finds_no_error_and_no_warning_that_is_not_reviewed(written: Written, kind: Variant) -> None:
+    if kind not in written.kinds:
+        assert kind in (RTSTRUCT, MAP)
+        assert "ImagePositionPatient" not in written.originals[0], "only what lies nowhere has none"
+        return
+    assert faults(written.kinds[kind], labelmap=kind in (LABELMAP, TO_LABELMAP)) == []
+
+
+def test_dciodvfy_finds_nothing_on_outcomes_and_rejection_notes(outcomes: list[Path]) -> None:
+    assert len(outcomes) == 7
+    assert {path: found for path in outcomes if (found := faults(path))} == {}
 
 
 def test_dcentvfy_finds_the_set_consistent(written: Written) -> None:
-    text = results_material.run("dcentvfy", *written.files.values())
+    known = [path for kind, path in written.kinds.items() if kind not in (LABELMAP, TO_LABELMAP)]
+    text = results_material.run("dcentvfy", *known)
     lines = [line for line in text.splitlines() if line.startswith(("Error", "Warning"))]
     assert known_faults.unexplained(lines, known_faults.DCENTVFY) == []
 
 
-def test_dsrdump_reads_the_report_with_its_numbers(written: Written) -> None:
-    text = results_material.run("dsrdump", "-Ec", "+Pl", "+U8", written.files[ResultRole.REPORT])
+@pytest.mark.parametrize("form", [Form.COMPREHENSIVE, Form.COMPREHENSIVE_3D])
+def test_dsrdump_reads_the_report_with_its_numbers(written: Written, form: Form) -> None:
+    kind = Variant(role=ResultRole.REPORT, form=form, links=Form.BINARY)
+    text = results_material.run("dsrdump", "-Ec", "+Pl", "+U8", written.kinds[kind])
     assert "Imaging Measurement Report" in text
     assert "COMPLETE" in text
     assert "UNVERIFIED" in text
-    for number, unit in (("2875.5", "ml"), ("-845.25", "[hnsf'U]"), ("3.125", "%"), ("-921", "[hnsf'U]")):
+    for number, unit in (("2875.5", "ml"), ("-845.25", "[hnsf'U]"), ("3.125", "%"), ("-921", "[hnsf'U]"), ("93", "%")):
         assert re.search(rf'="{re.escape(number)}(\.0)?" \({re.escape(unit)},UCUM', text), number
     drawn = text.count("SCOORD:")
     assert drawn == len(set(re.findall(r'Tracking Unique Identifier"\)="([0-9.]+)"', text)))
+    assert ("SCOORD3D:" in text) == (form is Form.COMPREHENSIVE_3D and "ImagePositionPatient" in written.originals[0])
     assert "AI result, not reviewed by a physician." in text
+
+
+def test_dsrdump_reads_every_other_document(written: Written, outcomes: Sequence[Path]) -> None:
+    basic = written.kinds[Variant(role=ResultRole.REPORT, form=Form.BASIC_TEXT)]
+    text = results_material.run("dsrdump", "-Ec", "+Pl", "+U8", basic)
+    assert "Volume 2875.5 ml" in text
+    selection = written.kinds[Variant(role=ResultRole.KEY_OBJECTS, form=Form.KEY_OBJECTS)]
+    assert "Of Interest" in results_material.run("dsrdump", "+Pl", selection)
+    told = [results_material.run("dsrdump", "-Ec", "+Pl", "+U8", path) for path in outcomes if "pdf" not in path.name]
+    assert "NOFINDING" in told[0]
+    assert "geometry-irregular-spacing" in told[1]
+    assert "Rejected for Quality Reasons" in told[-1]
 
 
 def test_the_key_image_is_decoded_by_dcmtk(written: Written, tmp_path: Path) -> None:
@@ -64,5 +115,33 @@ def test_the_key_image_is_decoded_by_dcmtk(written: Written, tmp_path: Path) -> 
     results_material.run("dcm2pnm", "+op", written.files[ResultRole.KEY_IMAGE], target)
     head, size, _, pixels = target.read_bytes().split(b"\n", 3)
     assert (head, size) == (b"P6", b"35 33")
+    assert pixels == material.key_image_for(written.labels).rgb.tobytes()
+
+
+def test_the_document_is_one_page_of_pdf(written: Written, tmp_path: Path) -> None:
+    dataset = pydicom.dcmread(written.kinds[Variant(role=ResultRole.DOCUMENT, form=Form.PDF)])
+    data = dataset.EncapsulatedDocument[: dataset.EncapsulatedDocumentLength]
+    (tmp_path / "page.pdf").write_bytes(data)
+    assert re.search(r"^Pages: +1$", results_material.run("pdfinfo", tmp_path / "page.pdf"), re.MULTILINE)
+    text = results_material.run("pdftotext", tmp_path / "page.pdf", "-")
+    name = str(written.originals[0].PatientName).replace("^", " ")
+    for part in (name, str(written.originals[0].PatientID), "Volume 2875.5 ml", "not reviewed by a physician"):
+        assert part in text, part
+
+
+def test_a_real_chest_passes(tmp_path: Path) -> None:
+    originals = results_material.with_identity(results_material.thorax(), results_material.INVENTED)
+    chest = results_material.write(tmp_path, originals, results_material.ellipsoids(105, 512, 512))
+    assert {kind: found for kind, path in chest.kinds.items() if (found := faults(path))} == {}
+
+
+def test_one_segment_on_few_slices_passes(tmp_path: Path) -> None:
     labels = material.labels_for()
-    assert pixels == material.key_image_for(labels).rgb.tobytes()
+    labels[labels == 2] = 0
+    labels[3:] = 0
+    small = results_material.write(tmp_path, material.source_series(), labels, KINDS[:-1])
+    bad = {
+        kind: found for kind, path in small.kinds.items() if (found := faults(path, labelmap="labelmap" in kind.name))
+    }
+    assert bad == {}
+    assert np.count_nonzero(labels) > 0

@@ -34,6 +34,9 @@ def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
         yield opened
 
 
+ROLES = (ResultRole.SEGMENTATION, ResultRole.REPORT, ResultRole.KEY_IMAGE)
+
+
 def with_work(ledger: Ledger, key: WorkKey = WORK) -> None:
     ledger.record_instances([row(0, study_key=key.study_key, segment=f"s{key.study_key}")])
     ledger.open_revision(key.study_key, "digest", at(1))
@@ -43,7 +46,7 @@ def with_work(ledger: Ledger, key: WorkKey = WORK) -> None:
 def results(*names: str) -> list[ResultRow]:
     return [
         ResultRow(result_id=name, role=role, sop_class_uid="1.2.3", digest=f"d-{name}", length=7)
-        for name, role in zip(names, itertools.cycle(reversed(ResultRole)))
+        for name, role in zip(names, itertools.cycle(reversed(ROLES)))
     ]
 
 
@@ -259,15 +262,34 @@ def test_results_and_one_delivery_for_each_destination(ledger: Ledger) -> None:
     rows = results("a", "b", "c")
     for _ in range(2):
         ledger.record_results(WORK, rows, ["pacs", "archive"], at(3))
-    assert [found.role for found in ledger.results(WORK)] == list(ResultRole)
+    assert [found.role for found in ledger.results(WORK)] == list(ROLES)
     assert set(ledger.results(WORK)) == set(rows)
     deliveries = ledger.deliveries(WORK)
     assert [(each.destination, each.role) for each in deliveries] == [
-        (destination, role) for destination in ("archive", "pacs") for role in ResultRole
+        (destination, role) for destination in ("archive", "pacs") for role in ROLES
     ]
     assert {(each.state, each.attempts, each.status) for each in deliveries} == {(DeliveryState.WAITING, 0, None)}
     assert ledger.work_of_result("b") == WORK
     assert ledger.work_of_result("z") is None
+
+
+def test_a_delivery_to_one_destination_is_added_once(ledger: Ledger) -> None:
+    with_work(ledger)
+    ledger.record_results(WORK, [replace(one, form="binary") for one in results("a", "b")], [], at(3))
+    assert ledger.deliveries(WORK) == ()
+    for _ in range(2):
+        ledger.add_deliveries("pacs", ["a"], at(4))
+    (row,) = ledger.deliveries(WORK)
+    assert (row.result_id, row.destination, row.form, row.state) == ("a", "pacs", "binary", DeliveryState.WAITING)
+
+
+def test_what_destinations_take_is_remembered_and_learnt_anew(ledger: Ledger) -> None:
+    assert ledger.capabilities("pacs") == ()
+    ledger.learn("pacs", "PACS@host:104", {"1.2": True, "1.3": False}, at(1))
+    ledger.learn("other", "OTHER@host:104", {"1.2": False}, at(1))
+    ledger.learn("pacs", "PACS@host:105", {"1.3": True}, at(2))
+    found = [(row.sop_class_uid, row.supported, row.peer, row.at) for row in ledger.capabilities("pacs")]
+    assert found == [("1.2", True, "PACS@host:104", at(1)), ("1.3", True, "PACS@host:105", at(2))]
 
 
 def test_recording_again_does_not_undo_a_delivery(ledger: Ledger) -> None:

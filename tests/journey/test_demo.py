@@ -29,7 +29,7 @@ def prove(text: str, folder: Path) -> None:
     stages = re.search(r"^Stages  (.*)$", text, re.MULTILINE)
     assert stages, text
     assert {"receive", "prepare", "infer", "encode", "deliver"} <= set(re.findall(r"(\w+) [\d.]+ s", stages[1]))
-    assert text.count("confirmed (0x0000)") == 3, text
+    assert text.count("confirmed (0x0000)") == 4, text
     assert "Volume" in text
     volumes = [float(number) for number in re.findall(r"([\d.]+) ml", text)]
     assert volumes, text

@@ -126,7 +126,7 @@ def prove(ward: Ward, who: PhantomPatient, paths: list[Path], output: Path) -> N
     expected = {str(pydicom.dcmread(path).SOPInstanceUID): digest_of(path) for path in twin}
 
     found = archived(ward, who.uid("study"))
-    assert sorted(found.values()) == ["OT", "SEG", "SR"]
+    assert sorted(found.values()) == ["KO", "OT", "SEG", "SR"]
     assert set(found) == set(expected)
     assert set(ward.inside.result_digests(work.key).values()) == set(expected.values())
     received = ward.recorder.digests()

@@ -24,7 +24,7 @@ from tests.journey.studies import write_study
 from tests.neighbours import free_port
 
 STAND_IN = '[models]\nengine = "stand-in"\n'
-RESULTS = {"key-image.dcm", "key-image.png", "report.dcm", "segmentation.dcm"}
+RESULTS = {"key-image.dcm", "key-image.png", "key-objects.dcm", "report.dcm", "segmentation.dcm"}
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ def test_orthanc_routes_a_study_and_gets_its_results(routed: tuple[Orthanc, Runn
 
     assert work.state is WorkState.DONE, work
     assert {delivery.status for delivery in work.deliveries} == {0}
-    assert modalities(orthanc.dicom_port, "ORTHANC", who.uid("study")) == ["CT", "OT", "SEG", "SR"]
+    assert modalities(orthanc.dicom_port, "ORTHANC", who.uid("study")) == ["CT", "KO", "OT", "SEG", "SR"]
     source = pydicom.dcmread(paths[0])
     for result in results_of(orthanc, who.uid("study")).values():
         for keyword in ("PatientName", "PatientID", "PatientBirthDate", "StudyInstanceUID", "AccessionNumber"):
@@ -119,10 +119,10 @@ def test_the_same_study_again_changes_nothing(routed: tuple[Orthanc, RunningNode
     assert work_of(node, key).state is WorkState.DONE
     assert {name: value.SOPInstanceUID for name, value in results_of(orthanc, who.uid("study")).items()} == first
     query = {"Level": "Instance", "Query": {"StudyInstanceUID": who.uid("study")}}
-    assert len(orthanc.post("/tools/find", query)) == 3, "the images themselves went to the node alone"
+    assert len(orthanc.post("/tools/find", query)) == 4, "the images themselves went to the node alone"
     begun = [e for e in node.events if e["event"] == "study.started" and e["study"] == key]
     sent = [e for e in node.events if e["event"] == "delivery.confirmed" and e["work"].startswith(key)]
-    assert (len(begun), len(sent)) == (1, 3), node.log()
+    assert (len(begun), len(sent)) == (1, 4), node.log()
 
 
 def work_of(node: RunningNode, study_key: str) -> WorkRow:
@@ -144,7 +144,7 @@ def test_dcmsend_sends_and_dcmqrscp_holds_the_results(tmp_path: Path) -> None:
 
             assert work.state is WorkState.DONE, node.log()
             found = find_series(archive.dicom_port, "DCMQRSCP", who.uid("study"))
-            assert sorted(item["Modality"] for item in found) == ["OT", "SEG", "SR"]
+            assert sorted(item["Modality"] for item in found) == ["KO", "OT", "SEG", "SR"]
             assert node.terminate() == 0
     finally:
         archive.stop()
@@ -165,7 +165,7 @@ def test_a_destination_that_is_down_gets_everything_when_it_is_back(tmp_path: Pa
         try:
             work = node.wait_for_work()[0]
             assert work.state is WorkState.DONE
-            assert modalities(archive.dicom_port, "DCMQRSCP", who.uid("study")) == ["OT", "SEG", "SR"]
+            assert modalities(archive.dicom_port, "DCMQRSCP", who.uid("study")) == ["KO", "OT", "SEG", "SR"]
         finally:
             archive.stop()
 

@@ -204,7 +204,7 @@ def test_study_goes_all_the_way(machine: Container) -> None:
 
     wait_for(done, 300, what="the study")
     modalities = {str(series["MainDicomTags"]["Modality"]) for series in _pacs(machine, "series")}
-    assert modalities == {"CT", "SEG", "SR", "OT"}
+    assert modalities == {"CT", "KO", "SEG", "SR", "OT"}
     (patient,) = _pacs(machine, "patients")
     assert patient["MainDicomTags"]["PatientName"] == "Kowalska^Nadzwyczajna"
 
@@ -286,7 +286,7 @@ def test_stop_in_the_middle_of_work_ends_with_one_set(machine: Container) -> Non
 
     wait_for(done, 300, what="both studies")
     found = sorted(str(series["MainDicomTags"]["Modality"]) for series in _pacs(machine, "series"))
-    assert found == ["CT", "OT", "OT", "SEG", "SEG", "SR", "SR"]
+    assert found == ["CT", "KO", "KO", "OT", "OT", "SEG", "SEG", "SR", "SR"]
 
 
 def test_watchdog_ends_a_stuck_node(machine: Container) -> None:

@@ -73,11 +73,11 @@ def test_a_folder_is_inferred_twice_to_the_same_bytes(
         output = tmp_path / name
         offline.infer_folder(tree, source, output, model="stand-in", console=console(stream))
         found.append({path.name: path.read_bytes() for path in output.glob("*.dcm")})
-    assert len(found[0]) == 3
+    assert len(found[0]) == 4
     assert found[0] == found[1]
     record = outcome(tmp_path / "one")
     (study,) = record["studies"]
-    assert (study["reason"], study["model"], len(study["files"])) == (None, "stand-in", 4)
+    assert (study["reason"], study["model"], len(study["files"])) == (None, "stand-in", 5)
     assert record["unreadable"] == {"notes.txt": "object-malformed"}
     assert {item["unit"] for item in study["measurements"]} >= {"ml"}
     assert "1 file(s) left out object-malformed" in stream.getvalue()
@@ -146,7 +146,7 @@ def test_studies_that_share_instance_uids_keep_their_own_files(
     patients = []
     for study in record["studies"]:
         results = [read_file(tmp_path / "out" / name, Limits()) for name in study["files"] if name.endswith(".dcm")]
-        assert len(results) == 3
+        assert len(results) == 4
         (patient,) = {(str(one.PatientID), str(one.PatientName), str(one.StudyInstanceUID)) for one in results}
         patients.append(patient)
     mine = (str(first.PatientID), str(first.PatientName), str(first.StudyInstanceUID))
@@ -209,7 +209,7 @@ def test_the_same_uid_with_other_content_is_left_out_and_told(
     }
     assert "1 file(s) left out same-uid-other-content" in stream.getvalue()
     results = [{path.name: path.read_bytes() for path in (tmp_path / name).glob("*.dcm")} for name in ("alone", "out")]
-    assert len(results[0]) == 3
+    assert len(results[0]) == 4
     assert results[0] == results[1]
 
 

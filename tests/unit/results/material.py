@@ -79,7 +79,8 @@ def copies(originals: Sequence[Dataset]) -> list[Dataset]:
             if keyword in copy:
                 delattr(copy, keyword)
         for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID"):
-            setattr(copy, keyword, pseudonym(str(original[keyword].value)))
+            if keyword in original:
+                setattr(copy, keyword, pseudonym(str(original[keyword].value)))
         copy.PatientName, copy.PatientID, copy.StudyDate = "PSEUDO", "PSEUDO", "20200101"
         made.append(copy)
     return made
@@ -90,6 +91,7 @@ def identity_of(originals: Sequence[Dataset]) -> SourceIdentity:
         pseudonym(str(original[keyword].value)): str(original[keyword].value)
         for original in originals
         for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID")
+        if keyword in original
     }
     kept = Dataset()
     for keyword in IDENTITY_KEYWORDS:

@@ -13,7 +13,8 @@ from pydicom.dataset import Dataset
 
 from dicomnode.encoded.quiet import hushed
 from dicomnode.errors import StudyError
-from dicomnode.results import checks, encode
+from dicomnode.forms import Wishes, choose
+from dicomnode.results import checks, encode, geometry
 from dicomnode.study import ResultRole
 from tests.unit.results import material
 
@@ -43,7 +44,9 @@ def source() -> Dataset:
 def known() -> set[str]:
     uids = set(material.identity_of(material.source_series()).uids.values())
     context = material.context_for()
-    uids |= {context.object_uid(role) for role in ResultRole} | {context.series_uid(role) for role in ResultRole}
+    for variant in choose(Wishes()):
+        written = context.written_as(variant.name)
+        uids |= {written.object_uid(variant.role), written.series_uid(variant.role)}
     return uids | {context.device_uid, *(context.tracking_uid(s) for s in ((1,), (2,), (1, 2)))}
 
 
@@ -52,8 +55,8 @@ def test_a_good_result_passes(segmentation: Dataset, report: Dataset) -> None:
         checks.prove_identity(dataset, source())
         checks.prove_references(dataset, known())
         checks.prove_valid(dataset, material.identity_of(material.source_series()).uids)
-    checks.prove_geometry(segmentation, material.labels_for(), material.source_series())
-    checks.prove_report(report, segmentation)
+    geometry.prove_segmentation(segmentation, material.labels_for(), material.source_series())
+    checks.prove_report(report, checks.tracked(segmentation))
 
 
 @pytest.mark.parametrize(
@@ -140,14 +143,14 @@ def spoil_size(dataset: Dataset) -> None:
 def test_another_geometry_is_caught(segmentation: Dataset, spoil: Callable[[Dataset], None], check: str) -> None:
     spoil(segmentation)
     with pytest.raises(StudyError, match="result-geometry-differs") as caught:
-        checks.prove_geometry(segmentation, material.labels_for(), material.source_series())
+        geometry.prove_segmentation(segmentation, material.labels_for(), material.source_series())
     assert caught.value.facts == {"check": check}
 
 
 def test_flipped_labels_are_caught(segmentation: Dataset) -> None:
     flipped = np.ascontiguousarray(material.labels_for()[:, :, ::-1])
     with pytest.raises(StudyError, match="result-geometry-differs"):
-        checks.prove_geometry(segmentation, flipped, material.source_series())
+        geometry.prove_segmentation(segmentation, flipped, material.source_series())
 
 
 @pytest.mark.parametrize("missing", [0, 1])
@@ -195,7 +198,7 @@ def test_a_tracking_uid_without_contour_is_caught(report: Dataset, segmentation:
     group = groups_of(report)[0]
     group.ContentSequence = [item for item in group.ContentSequence if item.ValueType != "SCOORD"]
     with pytest.raises(StudyError, match="tracking-without-contour"):
-        checks.prove_report(report, segmentation)
+        checks.prove_report(report, checks.tracked(segmentation))
 
 
 def test_a_group_that_names_another_segment_is_caught(report: Dataset, segmentation: Dataset) -> None:
@@ -203,7 +206,7 @@ def test_a_group_that_names_another_segment_is_caught(report: Dataset, segmentat
         if item.ValueType == "IMAGE":
             item.ReferencedSOPSequence[0].ReferencedSegmentNumber = 2
     with pytest.raises(StudyError, match="segment-tracking"):
-        checks.prove_report(report, segmentation)
+        checks.prove_report(report, checks.tracked(segmentation))
 
 
 def test_a_report_without_groups_is_caught(segmentation: Dataset) -> None:

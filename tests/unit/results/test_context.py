@@ -9,6 +9,7 @@ import pytest
 
 from dicomnode.results.context import content_label, series_description
 from dicomnode.study import ResultRole
+from dicomnode.texts import Words
 from tests.unit.results import material
 
 
@@ -42,7 +43,7 @@ def test_a_context_checks_itself(change: dict[str, object]) -> None:
 def test_descriptions_fit_their_vr() -> None:
     algorithm = dataclasses.replace(material.findings_for().algorithm, title="A very long title " * 9, name="--")
     for role in ResultRole:
-        text = series_description(role, algorithm)
+        text = series_description(role, algorithm, Words())
         assert len(text) <= 64
         assert text.endswith("(research only)")
     assert content_label(algorithm) == "AI"
@@ -53,5 +54,6 @@ def test_uids_differ_by_role_and_region() -> None:
     context = material.context_for()
     made = [context.series_uid(role) for role in ResultRole] + [context.object_uid(role) for role in ResultRole]
     made += [context.tracking_uid(segments) for segments in ((1,), (2,), (1, 2), (12,))]
+    made += [context.written_as("pdf").object_uid(role) for role in ResultRole]
     assert len(set(made)) == len(made)
-    assert [context.series_number(role) for role in ResultRole] == [9000, 9001, 9002]
+    assert [context.series_number(role) for role in ResultRole] == list(range(9000, 9008))

@@ -29,20 +29,21 @@ def encoded(
     return {result.role: checks.decode(result.encoded) for result in results}
 
 
-def test_three_objects_in_the_order_in_which_they_refer_to_each_other() -> None:
+def test_four_objects_in_the_order_in_which_they_refer_to_each_other() -> None:
     originals = material.source_series()
     given, context = material.input_for(originals), material.context_for()
     results = encode.encode_results(given, context, material.identity_of(originals))
-    assert [result.role for result in results] == list(ResultRole)
-    assert [result.sop_instance_uid for result in results] == [context.object_uid(role) for role in ResultRole]
-    assert [result.series_instance_uid for result in results] == [context.series_uid(role) for role in ResultRole]
-    assert len({result.series_instance_uid for result in results}) == 3
+    assert [result.role for result in results] == list(ResultRole)[:4]
+    contexts = [(context.written_as(result.form), result.role) for result in results]
+    assert [result.sop_instance_uid for result in results] == [one.object_uid(role) for one, role in contexts]
+    assert [result.series_instance_uid for result in results] == [one.series_uid(role) for one, role in contexts]
+    assert len({result.series_instance_uid for result in results}) == 4
     assert all("2.25" not in repr(result) for result in results)
 
 
 def test_no_key_image_where_none_is_wanted() -> None:
     objects = encoded(material.input_for(key_image=None))
-    assert set(objects) == {ResultRole.SEGMENTATION, ResultRole.REPORT}
+    assert set(objects) == {ResultRole.SEGMENTATION, ResultRole.REPORT, ResultRole.KEY_OBJECTS}
 
 
 def test_same_input_gives_the_same_bytes_in_fresh_processes() -> None:
@@ -64,7 +65,7 @@ def test_same_input_gives_the_same_bytes_in_fresh_processes() -> None:
         ).stdout.split()
         for seed, zone in (("1", "UTC"), ("2", "Asia/Tokyo"))
     ]
-    assert len(set(runs[0])) == 3
+    assert len(set(runs[0])) == 4
     assert runs[0] == runs[1]
 
 

@@ -124,7 +124,8 @@ def given_and_ready(**changes: object) -> tuple[ResultInput, Prepared]:
 
 def test_what_was_prepared_for_others_is_left_aside() -> None:
     given, ready = given_and_ready()
-    identity, context = material.identity_of(material.source_series()), material.context_for()
+    identity = material.identity_of(material.source_series())
+    context = material.context_for().written_as("binary")
     assert ready.fits(given.sources, given.findings, context)
     assert not ready.fits(given.sources[1:], given.findings, context)
     assert not ready.fits(given.sources, dataclasses.replace(given.findings, segments=()), context)

@@ -15,7 +15,12 @@ from dicomnode.study import ResultRole
 from tests.unit.results import material
 
 Spoil = Callable[[Dataset], None]
-MODALITIES = {ResultRole.SEGMENTATION: "SEG", ResultRole.REPORT: "SR", ResultRole.KEY_IMAGE: "OT"}
+MODALITIES = {
+    ResultRole.SEGMENTATION: "SEG",
+    ResultRole.REPORT: "SR",
+    ResultRole.KEY_IMAGE: "OT",
+    ResultRole.KEY_OBJECTS: "KO",
+}
 
 
 def another_patient(result: Dataset) -> None:
@@ -51,7 +56,7 @@ def a_pseudonym_left(result: Dataset) -> None:
 @pytest.mark.parametrize(
     ("role", "spoil", "code"),
     [
-        *((role, another_patient, "result-identity-differs") for role in ResultRole),
+        *((role, another_patient, "result-identity-differs") for role in MODALITIES),
         (ResultRole.SEGMENTATION, one_slice_off, "result-geometry-differs"),
         (ResultRole.REPORT, a_reference_to_nothing, "result-reference-dangling"),
         (ResultRole.REPORT, without_a_type_1_element, "result-invalid"),

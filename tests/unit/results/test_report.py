@@ -12,6 +12,7 @@ from dicomnode import findings
 from dicomnode.errors import StudyError
 from dicomnode.results import report, segmentation
 from dicomnode.results.report_groups import KeyContour
+from dicomnode.texts import Words
 from tests.unit.results import material
 
 
@@ -133,9 +134,10 @@ def test_remarks_are_comments_of_the_report_once_each() -> None:
     dataset = build(findings=material.findings_for(remarks=(remark, remark)))
     container = next(item for item in dataset.ContentSequence if name(item) == "Qualitative Evaluations")
     texts = [item.TextValue for item in container.ContentSequence]
-    assert texts == [report.NOT_REVIEWED, report.RESEARCH_ONLY, remark]
+    words = Words()
+    assert texts == [words.say("not-reviewed-sentence"), words.say("research-only"), remark]
     clinical = build(findings=material.findings_for(research_only=False))
-    assert report.RESEARCH_ONLY not in [item.get("TextValue") for item in items(clinical)]
+    assert Words().say("research-only") not in [item.get("TextValue") for item in items(clinical)]
 
 
 def test_image_library_and_evidence_hold_the_key_slices_and_the_segmentation_alone() -> None:

@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset
 
 from dicomnode import study
 from dicomnode.errors import StudyError
-from dicomnode.results import checks, segmentation
+from dicomnode.results import geometry, segmentation
 from dicomnode.results.equipment import contributing_equipment
 from dicomnode.study import ResultRole
 from tests.unit.results import material
@@ -73,7 +73,7 @@ def test_pixel_data_is_even_and_padded_with_zero(width: int) -> None:
     bits = np.unpackbits(np.frombuffer(dataset.PixelData, np.uint8), bitorder="little")
     assert bits[: 9 * width].all()
     assert not bits[9 * width :].any()
-    checks.prove_geometry(dataset, labels, sources)
+    geometry.prove_segmentation(dataset, labels, sources)
 
 
 OBLIQUE = (0.9510565163, 0.0, -0.3090169944, 0.0955, 0.9510565163, 0.29389)
@@ -84,7 +84,7 @@ OBLIQUE = (0.9510565163, 0.0, -0.3090169944, 0.0955, 0.9510565163, 0.29389)
 )
 def test_geometry_round_trips_by_position(orientation: tuple[float, ...]) -> None:
     dataset, labels, sources = build(orientation=orientation)
-    checks.prove_geometry(dataset, labels, sources)
+    geometry.prove_segmentation(dataset, labels, sources)
 
 
 def test_highdicom_reads_the_same_mask_back() -> None:
@@ -134,7 +134,7 @@ def test_values_with_gaps_become_numbers_without() -> None:
     sources = material.copies(material.source_series())
     dataset = segmentation.build(labels, sources, changed, material.context_for())
     assert [item.SegmentNumber for item in dataset.SegmentSequence] == [1, 2]
-    checks.prove_geometry(dataset, labels, sources)
+    geometry.prove_segmentation(dataset, labels, sources)
 
 
 @pytest.mark.parametrize("labels", [np.zeros((6, 40, 47), np.uint8), np.ones((6, 40, 48), np.int16)])

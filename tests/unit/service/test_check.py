@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,6 +26,7 @@ class Peer:
     """A destination that answers, or not."""
 
     error: PeerError | None = None
+    refused: frozenset[str] = frozenset()
 
     def __init__(self, destination: Any, calling_ae_title: str) -> None:
         assert calling_ae_title == "DICOMNODE"
@@ -34,6 +35,9 @@ class Peer:
         if self.error:
             raise self.error
 
+    def probe(self, sop_class_uids: Iterable[str]) -> frozenset[str]:
+        return frozenset(sop_class_uids) - self.refused
+
 
 @pytest.fixture(autouse=True)
 def peer(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Peer]]:
@@ -41,7 +45,7 @@ def peer(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Peer]]:
     monkeypatch.setattr(check, "Requestor", Peer)
     monkeypatch.setattr(check, "is_volatile", lambda folder: False)  # wherever tests keep their files
     yield Peer
-    Peer.error = None
+    Peer.error, Peer.refused = None, frozenset()
 
 
 def settled(tree: Config) -> Layout:

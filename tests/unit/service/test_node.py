@@ -67,7 +67,7 @@ def test_a_node_takes_a_study_all_the_way_and_ends(tree_of: MakeTree, tmp_path: 
         archive.stop()
     (study,) = read_studies(tree, 10)
     assert [work.state for work in study.works] == [WorkState.DONE]
-    assert len(archive.files()) == 3
+    assert len(archive.files()) == 4
     assert log.names[-1] == "node.stopped"
     assert [facts for name, level, facts in log.seen if level == "error"] == []
     assert "Phantom" not in repr(log.seen)

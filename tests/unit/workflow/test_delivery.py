@@ -1,20 +1,24 @@
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
 import pytest
+from sqlalchemy import update
 
 from dicomnode.config import DeliverySection
 from dicomnode.encoded import encode_part10
 from dicomnode.errors import NodeError, PeerError, PeerRefusal
+from dicomnode.forms import SOP_CLASSES, Form, Variant, Wishes
 from dicomnode.network.requestor import OutgoingObject, StoreOutcome
+from dicomnode.storage import schema
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.objects import Objects
 from dicomnode.storage.rows import ResultRow
-from dicomnode.study import DeliveryRow, DeliveryState, Purpose, ResultRole, WorkRow, WorkState, World
+from dicomnode.study import DeliveryRow, DeliveryState, Purpose, ResultRole, WorkKey, WorkRow, WorkState, World
 from dicomnode.workflow.delivery import Delivery, outgoing, verdict, wait_before
+from dicomnode.workflow.downgrade import Capabilities, Downgrade
 from dicomnode.workflow.memory_queue import MemoryQueue
 from tests.unit.workflow.samples import EXPLICIT, STUDY, WORK, Events, Time, row, tiny_series
 
@@ -30,6 +34,8 @@ class Peer:
     holds: list[str] = field(default_factory=list)
     got: list[OutgoingObject] = field(default_factory=list)
     queries: list[Mapping[str, str]] = field(default_factory=list)
+    accepts: frozenset[str] | NodeError | None = None
+    probed: list[list[str]] = field(default_factory=list)
 
     def store(self, objects: Sequence[OutgoingObject]) -> tuple[StoreOutcome, ...]:
         return tuple(self._outcome(one) for one in objects)
@@ -43,6 +49,12 @@ class Peer:
             raise answer
         return StoreOutcome(result_id=one.result_id, status=answer, error=None)
 
+    def probe(self, sop_class_uids: Iterable[str]) -> frozenset[str]:
+        self.probed.append(list(sop_class_uids))
+        if isinstance(self.accepts, NodeError):
+            raise self.accepts
+        return frozenset(self.probed[-1]) if self.accepts is None else self.accepts
+
     def find(self, level: str, query: Mapping[str, str]) -> list[dict[str, str]]:
         self.queries.append(query)
         return [{"SOPInstanceUID": uid} for uid in self.holds]
@@ -54,6 +66,8 @@ class Bench:
     def __init__(self, ledger: Ledger, objects: Objects, time: Time, events: Events) -> None:
         self.ledger, self.objects, self.time, self.events = ledger, objects, time, events
         self.peers: dict[str, Peer] = {}
+        self.wishes = Wishes(key_objects=False)
+        self.remade: list[Variant] = []
         self.reported: list[tuple[str, BaseException]] = []
 
     def prepare(self, *destinations: str) -> None:
@@ -74,10 +88,27 @@ class Bench:
         self.ledger.record_results(WORK, rows, destinations, self.time.now())
         for state in (WorkState.PREPARING, WorkState.INFERRING, WorkState.ENCODING, WorkState.READY):
             self.ledger.set_work_state(WORK, state, at=self.time.now())
+        self.capabilities = Capabilities(
+            self.ledger,
+            destinations=self.peers,
+            peers={name: f"{name}@127.0.0.1:104" for name in destinations},
+            probe_seconds=3600,
+            clock=self.time.now,
+            emit=self.events,
+        )
+        downgrade = Downgrade(
+            self.ledger,
+            self.capabilities,
+            wishes=lambda destination, model: self.wishes,
+            remake=self.remake,
+            clock=self.time.now,
+            emit=self.events,
+        )
         self.delivery = Delivery(
             self.ledger,
             self.objects,
             destinations=self.peers,
+            downgrade=downgrade,
             settings=SETTINGS,
             report=lambda where, error: self.reported.append((where, error)),
             clock=self.time.now,
@@ -93,11 +124,34 @@ class Bench:
             for destination in destinations:
                 self.queue.enqueue_delivery(connection, WORK, destination, 1, 0.0)
 
+    def remake(self, key: WorkKey, variants: Sequence[Variant]) -> dict[Variant, str]:
+        """One more object for each form that is asked for."""
+        image = tiny_series()[5]
+        data = encode_part10(image, transfer_syntax_uid=EXPLICIT)
+        made = {}
+        for variant in variants:
+            self.remade.append(variant)
+            made[variant] = f"{len(self.remade):032x}"
+            self.objects.put(STUDY, World.IDENTITY, made[variant], Purpose.RESULT, data)
+            row = ResultRow(
+                result_id=made[variant],
+                role=variant.role,
+                form=variant.name,
+                sop_class_uid=variant.sop_class_uid,
+                digest=made[variant],
+                length=len(data),
+            )
+            self.ledger.record_results(key, [row], [], self.time.now())
+        return made
+
     @property
     def work(self) -> WorkRow:
         found = self.ledger.work(WORK)
         assert found is not None
         return found
+
+    def ended(self) -> tuple[WorkState, str | None]:
+        return self.work.state, self.work.reason
 
     def rows(self, destination: str = "pacs") -> list[DeliveryRow]:
         return [one for one in self.ledger.deliveries(WORK) if one.destination == destination]
@@ -127,7 +181,13 @@ def test_success_and_warnings_end_the_work(bench: Bench, status: int) -> None:
     assert [(one.status, one.attempts, one.reason) for one in bench.rows()] == [(status, 1, None)] * 2
     assert (bench.work.state, bench.work.reason) == (WorkState.DONE, None)
     assert bench.work.stages["deliver"] == 0.0
-    assert bench.events.names == ["delivery.begun", "delivery.confirmed", "delivery.confirmed", "work.ended"]
+    assert bench.events.names == [
+        "delivery.begun",
+        "destination.probed",
+        "delivery.confirmed",
+        "delivery.confirmed",
+        "work.ended",
+    ]
 
 
 def test_what_waits_is_sent_again_with_the_same_bytes_and_nothing_else_is(bench: Bench) -> None:
@@ -310,3 +370,141 @@ def test_what_is_sent_is_the_data_set_inside_the_sealed_file() -> None:
 
 def test_the_first_wait_is_the_configured_one() -> None:
     assert [wait_before(number, SETTINGS) for number in (2, 3, 4, 6, 10_000)] == [5, 10, 20, 60, 60]
+
+
+SEG, SR, SC = (SOP_CLASSES[one] for one in (Form.BINARY, Form.COMPREHENSIVE, Form.CAPTURE))
+
+
+class FormBench(Bench):
+    """Two results with forms: a segmentation and the report that refers to it."""
+
+    def prepare(self, *destinations: str) -> None:
+        super().prepare(*destinations)
+        forms = {RESULTS[0]: ("binary", SEG), RESULTS[1]: ("comprehensive+binary", SR)}
+        with self.ledger.transaction() as connection:
+            for result_id, (form, uid) in forms.items():
+                values = {"form": form, "sop_class_uid": uid}
+                connection.execute(update(schema.results).where(schema.results.c.result_id == result_id).values(values))
+        for (result_id, (_, uid)), image in zip(forms.items(), tiny_series(), strict=False):
+            image.SOPClassUID = uid
+            data = encode_part10(image, transfer_syntax_uid=EXPLICIT)
+            self.objects.put(STUDY, World.IDENTITY, result_id, Purpose.RESULT, data)
+
+    def forms(self, destination: str = "pacs") -> dict[str, str]:
+        return {f"{row.role.value}:{row.form}": row.state.value for row in self.rows(destination)}
+
+
+@pytest.fixture
+def forms(ledger: Ledger, objects: Objects, time: Time, events: Events) -> FormBench:
+    return FormBench(ledger, objects, time, events)
+
+
+def test_a_context_that_is_refused_is_replaced_before_anything_is_sent(forms: FormBench) -> None:
+    forms.prepare("pacs")
+    forms.peers["pacs"].accepts = frozenset({SR, SC})
+    forms.queue.run_due()
+    assert forms.forms() == {
+        "segmentation:binary": "downgraded",
+        "report:comprehensive+binary": "downgraded",
+        "report:comprehensive": "confirmed",
+        "key-image:capture": "confirmed",
+    }
+    assert forms.work.state is WorkState.DONE
+    assert forms.work.facts == {"downgraded.pacs.segmentation": "binary"}
+    (told,) = forms.events.facts("delivery.downgraded")
+    assert (told["role"], told["kind"], told["destination"]) == ("segmentation", "binary", "pacs")
+
+
+def test_a_status_that_says_not_supported_is_a_downgrade_too_and_is_remembered(forms: FormBench) -> None:
+    forms.prepare("pacs")
+    forms.peers["pacs"].answers = [0x0122]
+    forms.queue.run_due()
+    assert len(forms.peers["pacs"].got) == 3, "the segmentation by itself, then the report and the key image"
+    assert forms.forms()["segmentation:binary"] == "downgraded"
+    assert forms.forms()["report:comprehensive"] == "confirmed"
+    assert forms.work.state is WorkState.DONE
+    assert forms.capabilities.refused("pacs") == {SEG}
+
+
+@pytest.mark.parametrize("status", [0xA900, 0xC000, 0x0124, 0x0117])
+def test_no_other_refusal_is_a_downgrade(forms: FormBench, status: int) -> None:
+    forms.prepare("pacs")
+    forms.peers["pacs"].answers = [status]
+    forms.queue.run_due()
+    assert forms.forms() == {"segmentation:binary": "refused", "report:comprehensive+binary": "confirmed"}
+    assert forms.ended() == (WorkState.FAILED, "peer-refused-object")
+    assert forms.remade == []
+
+
+def test_the_report_goes_down_its_chain_to_the_end(forms: FormBench) -> None:
+    forms.prepare("pacs")
+    forms.peers["pacs"].accepts = frozenset({SEG, SC, SOP_CLASSES[Form.PDF]})
+    forms.queue.run_due()
+    assert forms.forms()["report:pdf"] == "confirmed"
+    assert [one.form for one in forms.remade if one.role is ResultRole.REPORT] == [Form.PDF]
+
+
+def test_without_fallbacks_the_refusal_stands(forms: FormBench) -> None:
+    forms.wishes = Wishes(key_objects=False, fallbacks=False)
+    forms.prepare("pacs")
+    forms.peers["pacs"].answers = [PeerRefusal("peer-context-refused")]
+    forms.queue.run_due()
+    assert forms.forms()["segmentation:binary"] == "refused"
+    assert forms.ended() == (WorkState.FAILED, "peer-context-refused")
+    assert forms.remade == []
+
+
+def test_a_chain_at_its_end_fails_the_work_with_the_reason(forms: FormBench) -> None:
+    forms.prepare("pacs")
+    forms.peers["pacs"].accepts = frozenset({SEG, SC})
+    forms.peers["pacs"].answers = [0x0000, PeerRefusal("peer-context-refused")]
+    forms.queue.run_due()
+    assert forms.forms()["report:comprehensive+binary"] == "refused"
+    assert forms.ended() == (WorkState.FAILED, "peer-context-refused")
+
+
+def test_a_destination_is_asked_once_and_again_when_the_answer_is_old(forms: FormBench) -> None:
+    forms.prepare("pacs")
+    forms.peers["pacs"].answers = [0xA700, 0xA700]
+    forms.queue.run_due()
+    forms.later(5)
+    assert len(forms.peers["pacs"].probed) == 1
+    forms.peers["pacs"].answers = [0xA700, 0xA700]
+    forms.capabilities.refresh("pacs", [SEG])
+    assert len(forms.peers["pacs"].probed) == 1
+    forms.time.forward(3600)
+    forms.capabilities.refresh("pacs", [SEG])
+    assert forms.peers["pacs"].probed[-1] == [SEG]
+
+
+def test_a_destination_that_became_another_is_asked_anew(forms: FormBench) -> None:
+    forms.prepare("pacs")
+    forms.capabilities.learn("pacs", SEG, supported=False)
+    other = Capabilities(
+        forms.ledger,
+        destinations=forms.peers,
+        peers={"pacs": "NEW@10.0.0.1:104"},
+        probe_seconds=3600,
+        clock=forms.time.now,
+        emit=forms.events,
+    )
+    assert forms.capabilities.refused("pacs") == {SEG}
+    assert other.refused("pacs") == frozenset()
+
+
+def test_a_destination_that_does_not_answer_the_question_is_sent_to_all_the_same(forms: FormBench) -> None:
+    forms.prepare("pacs")
+    forms.peers["pacs"].accepts = PeerError("peer-unreachable")
+    forms.queue.run_due()
+    assert set(forms.forms().values()) == {"confirmed"}
+    assert forms.events.facts("destination.unprobed") == [{"destination": "pacs", "reason": "peer-unreachable"}]
+
+
+def test_each_destination_goes_its_own_way(forms: FormBench) -> None:
+    forms.prepare("old", "new")
+    forms.peers["old"].accepts = frozenset({SC, SR})
+    forms.queue.run_due()
+    assert forms.forms("new") == {"segmentation:binary": "confirmed", "report:comprehensive+binary": "confirmed"}
+    assert forms.forms("old")["key-image:capture"] == "confirmed"
+    assert forms.work.state is WorkState.DONE
+    assert forms.work.facts == {"downgraded.old.segmentation": "binary"}

@@ -8,6 +8,7 @@ import pytest
 from pydicom import Dataset
 
 from dicomnode.study import WORK_STAGES, Purpose, WorkKey, WorkState, World
+from dicomnode.workflow.handover import Handover
 from tests.unit.workflow.test_stages import Bench, bench, images
 
 __all__ = ["bench", "images"]
@@ -54,8 +55,8 @@ def test_the_identity_of_another_series_is_not_believed(bench: Bench, images: li
     for name in ("prepare", "infer"):
         assert stages.run(name, key)
     series = series_of(bench, key)
-    identity = stages._identity(key, series)
-    stages._keep_identity(key, "0f" * 16, identity)
+    handover = Handover(bench.rooms)
+    handover.put_identity(key, "0f" * 16, handover.identity(key, series))
     moved = bench.ledger.vault(key.study_key, "0f" * 16, 1)
     assert moved is not None
     bench.ledger.put_vault(key.study_key, series, 1, moved)

@@ -1,0 +1,71 @@
+"""Sections of the configuration that are about others: TLS, and where results go, with what each destination is to get.
+
+Floor 1. Part of the tree that `config` reads; nothing is read here.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from dicomnode.bounds import EXBI, MEBI, AETitle, Host, Location, Name, Port, Seconds
+
+
+class Section(BaseModel):
+    """A table of the configuration: frozen, without settings that nobody knows."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Tls(Section):
+    """DICOM TLS (PS3.15 B.12) of one side: PEM files."""
+
+    certificate: Location = Field(description="certificate chain of this node, PEM")
+    private_key: Location = Field(description="private key of this node, PEM, readable by the node alone")
+    trusted_certificates: Location = Field(description="certificates of the authorities whose peers are let in, PEM")
+
+
+class Destination(Section):
+    """Where results go."""
+
+    name: Name = Field(description="name in logs, in the ledger and on the command line")
+    ae_title: AETitle = Field(description="AE title of the destination")
+    host: Host = Field(min_length=1, max_length=253, description="host name or address")
+    port: Port = Field(description="TCP port")
+    calling_ae_title: AETitle | None = Field(None, description="AE title that we call with; default: node.ae_title")
+    tls: Tls | None = Field(None, description="connect with TLS")
+    timeout_seconds: Seconds = Field(30, description="time for connecting, and for each answer")
+    segmentation: Literal["binary", "fractional", "labelmap", "rtstruct", "none"] = Field(
+        "binary",
+        description="form of the regions; OHIF shows binary alone well; rtstruct may reach treatment planning",
+    )
+    report: Literal["comprehensive", "comprehensive-3d", "basic-text", "none"] = Field(
+        "comprehensive", description="form of the measurements: SOP Class of the structured report"
+    )
+    key_image: bool = Field(True, description="send the key image, a Secondary Capture")
+    key_objects: bool = Field(True, description="send a Key Object Selection that names the slices that matter")
+    no_finding: bool = Field(False, description="say so in a report where a model found none of what it looks for")
+    not_processed: bool = Field(
+        False, description="say so in a report where a model's rule took the study and it could not be processed"
+    )
+    rejection_notes: bool = Field(
+        False, description="retract replaced results by a rejection note (IHE IOCM, code 113001)"
+    )
+    fallbacks: bool = Field(
+        True, description="where a SOP Class is not supported, send the next form of the declared chain"
+    )
+    maximum_object_bytes: int = Field(
+        512 * MEBI,
+        ge=0,
+        le=EXBI,
+        description="bytes of one result object that the destination is to get at most; 0: any",
+    )
+    maximum_series: int = Field(
+        8, ge=0, le=1000, description="series that one model may add to a study at the destination; 0: any number"
+    )
+
+    @property
+    def peer(self) -> str:
+        """Whom the name stands for: what is learnt of it holds as long as this stays."""
+        return f"{self.ae_title}@{self.host}:{self.port}"

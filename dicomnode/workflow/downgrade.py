@@ -1,0 +1,208 @@
+"""Destinations that cannot: what each takes is asked and remembered, and what it does not take goes in the next form.
+
+The declared chain (`forms.CHAIN`) is followed on "not supported" alone, said of the presentation context or by the
+status of a C-STORE. Every downgrade is an event, a fact of the work, and a row of its own in the ledger.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final
+
+from dicomnode.errors import NodeError, PeerError
+from dicomnode.events import Emit
+from dicomnode.forms import SOP_CLASSES, Variant, Wishes, choose, choose_outcome, missed, sop_classes
+from dicomnode.storage.ledger import Ledger
+from dicomnode.storage.rows import CapabilityRow
+from dicomnode.study import DeliveryRow, DeliveryState, ResultRole, WorkKey
+from dicomnode.workflow.ports import Clock, Destination
+
+#: Gives a work's results the forms that are asked for, and returns their names; what cannot be made is left out.
+Remake = Callable[[WorkKey, Sequence[Variant]], Mapping[Variant, str]]
+#: The code under which a form ends that was not taken.
+NOT_TAKEN: Final = "peer-context-refused"
+
+
+class Capabilities:
+    """What destinations take.
+
+    Parameters
+    ----------
+    destinations
+        By name.
+    peers
+        Whom each name stands for.
+    probe_seconds
+        Age at which an answer is asked for anew.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        *,
+        destinations: Mapping[str, Destination],
+        peers: Mapping[str, str],
+        probe_seconds: float,
+        clock: Clock,
+        emit: Emit,
+    ) -> None:
+        self._ledger = ledger
+        self._destinations = destinations
+        self._peers = peers
+        self._probe_seconds = probe_seconds
+        self._clock = clock
+        self._emit = emit
+
+    def refused(self, destination: str) -> frozenset[str]:
+        """SOP Classes that it is known not to support."""
+        return frozenset(row.sop_class_uid for row in self._known(destination) if not row.supported)
+
+    def learn(self, destination: str, sop_class_uid: str, *, supported: bool) -> None:
+        """Remember what an answer said."""
+        self._write(destination, {sop_class_uid: supported})
+
+    def refresh(self, destination: str, wanted: Sequence[str]) -> None:
+        """Ask the destination where an answer is missing or old; that it does not answer is told by what follows."""
+        now = self._clock()
+        fresh = {
+            row.sop_class_uid
+            for row in self._known(destination)
+            if (now - row.at).total_seconds() < self._probe_seconds
+        }
+        peer = self._destinations.get(destination)
+        if peer is None or fresh >= set(wanted):
+            return
+        try:
+            accepted = peer.probe(wanted)
+        except PeerError as error:
+            self._emit("destination.unprobed", level="warning", destination=destination, reason=error.code)
+            return
+        self._write(destination, {uid: uid in accepted for uid in wanted})
+        self._emit("destination.probed", destination=destination, accepted=len(accepted), asked=len(wanted))
+
+    def _known(self, destination: str) -> list[CapabilityRow]:
+        peer = self._peers.get(destination)
+        return [row for row in self._ledger.capabilities(destination) if row.peer == peer]
+
+    def _write(self, destination: str, supported: Mapping[str, bool]) -> None:
+        self._ledger.learn(destination, self._peers.get(destination, ""), supported, self._clock())
+
+
+class Downgrade:
+    """Brings the deliveries of a work to one destination into the forms that it takes.
+
+    Parameters
+    ----------
+    wishes
+        Of a destination and a model, by their names.
+    remake
+        Makes further forms of a work's results.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        capabilities: Capabilities,
+        *,
+        wishes: Callable[[str, str], Wishes],
+        remake: Remake,
+        clock: Clock,
+        emit: Emit,
+    ) -> None:
+        self._ledger = ledger
+        self._capabilities = capabilities
+        self._wishes = wishes
+        self._remake = remake
+        self._clock = clock
+        self._emit = emit
+        self._proven: set[tuple[str, str]] = set()
+
+    def prove(self, destination: str, sop_class_uid: str) -> None:
+        """An object was taken: the SOP Class is supported, whatever the contexts say."""
+        self._proven.add((destination, sop_class_uid))
+
+    def is_proven(self, destination: str, sop_class_uids: Iterable[str]) -> bool:
+        """Whether objects of all these SOP Classes were taken since the node began."""
+        return all((destination, uid) in self._proven for uid in sop_class_uids)
+
+    def begin(self, key: WorkKey, destination: str) -> None:
+        """Ask the destination where that is due, and align what waits for it."""
+        self._capabilities.refresh(destination, sop_classes(self._wishes(destination, key.model)))
+        self.align(key, destination)
+
+    def not_supported(self, key: WorkKey, destination: str, sop_class_uid: str) -> bool:
+        """Remember that a SOP Class is not supported, and align; whether other forms now wait."""
+        self._capabilities.learn(destination, sop_class_uid, supported=False)
+        return self.align(key, destination)
+
+    def align(self, key: WorkKey, destination: str) -> bool:
+        """Replace what waits and is not taken by what is; whether anything was replaced."""
+        wishes = self._wishes(destination, key.model)
+        refused = self._capabilities.refused(destination)
+        rows = [row for row in self._ledger.deliveries(key) if row.destination == destination]
+        managed = [row for row in rows if row.form and row.role is not ResultRole.REJECTION]
+        waiting = [row for row in managed if row.state is DeliveryState.WAITING]
+        outcome = any(row.role is ResultRole.OUTCOME for row in managed)
+        target = choose_outcome(wishes, refused) if outcome else choose(wishes, refused)
+        names = {(variant.role, variant.name) for variant in target}
+        late = [row for row in waiting if (row.role, row.form) not in names and _must_go(row, refused)]
+        if not wishes.fallbacks or not late:
+            return False
+        done = {row.role for row in managed if row.state is DeliveryState.CONFIRMED}
+        there = {(row.role, row.form) for row in managed}
+        needed = [one for one in target if one.role not in done and (one.role, one.name) not in there]
+        ids = self._results(key, needed)
+        self._replace(key, destination, late, list(ids.values()))
+        self._tell(key, destination, missed(wishes, target, outcome=outcome))
+        return True
+
+    def _results(self, key: WorkKey, needed: Sequence[Variant]) -> dict[Variant, str]:
+        """Names of results in the forms that are needed: those that are there, the others made."""
+        there = {(row.role, row.form): row.result_id for row in self._ledger.results(key)}
+        found = {one: there[one.role, one.name] for one in needed if (one.role, one.name) in there}
+        missing = [one for one in needed if one not in found]
+        return {**found, **(self._remake(key, missing) if missing else {})}
+
+    def _replace(self, key: WorkKey, destination: str, late: Sequence[DeliveryRow], ids: Sequence[str]) -> None:
+        now = self._clock()
+        with self._ledger.transaction() as connection:
+            for row in late:
+                self._ledger.record_delivery(
+                    row.result_id,
+                    destination,
+                    state=DeliveryState.DOWNGRADED,
+                    status=row.status,
+                    reason=NOT_TAKEN,
+                    at=now,
+                    connection=connection,
+                )
+            self._ledger.add_deliveries(destination, ids, now, connection=connection)
+
+    def _tell(self, key: WorkKey, destination: str, variants: Sequence[Variant]) -> None:
+        facts = facts_of(destination, variants)
+        work = self._ledger.work(key)
+        if work is None:
+            raise NodeError("internal", works=0)
+        self._ledger.set_work_state(key, work.state, at=self._clock(), facts=facts)
+        for variant in variants:
+            self._emit(
+                "delivery.downgraded",
+                level="warning",
+                work=key.workflow_id,
+                destination=destination,
+                role=variant.role.value,
+                kind=variant.form.value,
+                reason=NOT_TAKEN,
+            )
+
+
+def _must_go(row: DeliveryRow, refused: frozenset[str]) -> bool:
+    """Whether a waiting form is not taken, or refers to one that is not."""
+    variant = Variant.of(row.role, row.form)
+    forms = [variant.form] + ([variant.links] if variant.links is not None else [])
+    return any(SOP_CLASSES[form] in refused for form in forms)
+
+
+def facts_of(destination: str, variants: Sequence[Variant]) -> dict[str, int | float | str]:
+    """Facts of a work that say which forms a destination did not take."""
+    return {f"downgraded.{destination}.{variant.role.value}": variant.form.value for variant in variants}

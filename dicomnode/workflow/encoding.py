@@ -1,0 +1,274 @@
+"""The last stage that computes: from an analysis to sealed objects, and to who is to get which of them.
+
+May live here: which forms are made for whom, what an earlier result has to do with a new one, and what is done where a
+proof fails. A result that does not prove true is quarantined with its reason, and somebody is told.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from pydicom import Dataset
+
+from dicomnode.config import Config
+from dicomnode.deidentification.vault import source_identity
+from dicomnode.encoded import wrap_part10
+from dicomnode.errors import NodeError, StudyError
+from dicomnode.events import Emit, Fact
+from dicomnode.forms import Variant, choose, choose_outcome, missed
+from dicomnode.identity import SourceIdentity
+from dicomnode.results.encode import EncodedResult
+from dicomnode.sections import Destination
+from dicomnode.storage.rows import ResultRow
+from dicomnode.study import DeliveryState, Purpose, ResultRole, WorkKey, WorkRow, WorkState, World, blind_key
+from dicomnode.workflow.analysis import Analysis, Analyst, picture_of
+from dicomnode.workflow.downgrade import facts_of
+from dicomnode.workflow.handover import Handover, Rooms, name
+from dicomnode.workflow.ports import Clock
+from dicomnode.workflow.predecessors import Predecessors
+from dicomnode.workflow.wishes import default_wishes, is_told, wishes_of
+
+_OVER_BUDGET: Final = "result-over-budget"
+
+
+class Encoding:
+    """Makes the results of works.
+
+    Parameters
+    ----------
+    rooms
+        Storage and one analyst per model.
+    refused
+        SOP Classes that a destination, by its name, is known not to support.
+    copies
+        Pseudonymous copies of a work's images.
+    """
+
+    def __init__(
+        self,
+        rooms: Rooms,
+        tree: Config,
+        *,
+        refused: Callable[[str], frozenset[str]],
+        copies: Callable[[WorkKey], list[Dataset]],
+        clock: Clock,
+        emit: Emit,
+    ) -> None:
+        self._rooms = rooms
+        self._tree = tree
+        self._refused = refused
+        self._copies = copies
+        self._handover = Handover(rooms)
+        self._predecessors = Predecessors(rooms)
+        self._clock = clock
+        self._emit = emit
+
+    def encode(self, key: WorkKey, analyst: Analyst, analysis: Analysis) -> None:
+        """Make what the destinations take, seal it, and enter who is to get it; the work is then ready."""
+        plans = {
+            one.name: choose(wishes_of(one, analyst.package.manifest), self._refused(one.name)) for one in self._to
+        }
+        everything = [variant for plan in plans.values() for variant in plan]
+        variants = tuple(dict.fromkeys(everything)) or choose(default_wishes(analyst.package.manifest))
+        identity = self._identity(key)
+        results = self._make(key, analyst, analysis, _in_order(variants), identity)
+        facts: dict[str, int | float | str] = {}
+        for one in self._to:
+            facts |= facts_of(one.name, missed(wishes_of(one, analyst.package.manifest), plans[one.name]))
+        self._enter(key, results, plans, facts=facts, identity=identity)
+
+    def more(self, key: WorkKey, variants: Sequence[Variant]) -> dict[Variant, str]:
+        """Further forms of a work's results, made of what was sealed; returns their names.
+
+        What cannot be made (a work with no analysis has no key image) is left out.
+        """
+        analyst = self._rooms.analysts.get(key.model)
+        work = self._rooms.ledger.work(key)
+        if analyst is None or work is None:
+            return {}
+        if any(variant.role is ResultRole.OUTCOME for variant in variants):
+            results = self._outcome_again(key, work, analyst, variants)
+        else:
+            analysis = self.recall(key, analyst)
+            results = self._make(key, analyst, analysis, tuple(variants), self._identity(key))
+        rows = [self._keep(key, result) for result in results]
+        self._rooms.ledger.record_results(key, rows, [], self._clock())
+        ids = {(row.role, row.form): row.result_id for row in rows}
+        return {one: ids[one.role, one.name] for one in variants if (one.role, one.name) in ids}
+
+    def recall(self, key: WorkKey, analyst: Analyst) -> Analysis:
+        """The analysis again, out of what was sealed."""
+        labels = self._handover.get(key, World.PSEUDONYM, name(key, "labels"), Purpose.LABELS)
+        findings = self._handover.get(key, World.PSEUDONYM, name(key, "findings"), Purpose.FINDINGS)
+        return analyst.recall(self._copies(key), labels, json.loads(findings))
+
+    def tell(self, key: WorkKey, error: StudyError, look: Callable[[], Dataset | None]) -> bool:
+        """Make the document that says why there are no results, where anybody wants it; whether the work is ready.
+
+        Parameters
+        ----------
+        look
+            Gives the header of an image that the model's rule took, in its own space; None where there is none.
+        """
+        wanted = [one for one in self._to if is_told(one, error)]
+        analyst = self._rooms.analysts.get(key.model)
+        if not wanted or analyst is None:
+            return False
+        work = self._rooms.ledger.work(key)
+        header = look()
+        if header is None or work is None:
+            return False
+        identity = source_identity([header], {})
+        plan = {"code": error.code, "identity": identity.to_json(), "header": _reference(header).to_json_dict()}
+        self._handover.put(key, World.IDENTITY, name(key, "outcome"), Purpose.VAULT, json.dumps(plan).encode())
+        plans = {
+            one.name: choose_outcome(wishes_of(one, analyst.package.manifest), self._refused(one.name))
+            for one in wanted
+        }
+        variants = tuple(dict.fromkeys(variant for plan in plans.values() for variant in plan))
+        results = self._outcome_again(key, work, analyst, variants)
+        facts: dict[str, int | float | str] = {"outcome": error.code}
+        for one in wanted:
+            wishes = wishes_of(one, analyst.package.manifest)
+            facts |= facts_of(one.name, missed(wishes, plans[one.name], outcome=True))
+        self._enter(key, results, plans, facts=facts, identity=identity)
+        return True
+
+    @property
+    def _to(self) -> tuple[Destination, ...]:
+        return self._tree.destinations
+
+    def _identity(self, key: WorkKey) -> SourceIdentity:
+        series_key = self._handover.plan(key)["series_key"]
+        return SourceIdentity.from_json(json.loads(self._handover.identity(key, series_key)))
+
+    def _make(
+        self,
+        key: WorkKey,
+        analyst: Analyst,
+        analysis: Analysis,
+        variants: tuple[Variant, ...],
+        identity: SourceIdentity,
+    ) -> tuple[EncodedResult, ...]:
+        return analyst.encode(
+            analysis,
+            picture_of(analysis, analyst.words),
+            identity=identity,
+            input_digest=self._handover.plan(key)["digest"],
+            variants=variants,
+            predecessor=self._predecessors.report(key),
+        )
+
+    def _outcome_again(
+        self, key: WorkKey, work: WorkRow, analyst: Analyst, variants: Sequence[Variant]
+    ) -> tuple[EncodedResult, ...]:
+        plan = json.loads(self._handover.get(key, World.IDENTITY, name(key, "outcome"), Purpose.VAULT))
+        return analyst.encode_outcome(
+            plan["code"],
+            Dataset.from_json(plan["header"]),
+            identity=SourceIdentity.from_json(plan["identity"]),
+            input_digest=work.input_digest,
+            variants=variants,
+            predecessor=self._predecessors.report(key),
+        )
+
+    def _enter(
+        self,
+        key: WorkKey,
+        results: Sequence[EncodedResult],
+        plans: Mapping[str, Sequence[Variant]],
+        *,
+        facts: Mapping[str, int | float | str],
+        identity: SourceIdentity,
+    ) -> None:
+        """Seal results, enter who is to get which, and let the work be ready, in one transaction."""
+        rows = {(result.role, result.form): self._keep(key, result) for result in results}
+        notes = self._rejections(key, plans, identity)
+        now, ledger = self._clock(), self._rooms.ledger
+        over: list[tuple[str, str]] = []
+        with ledger.transaction() as connection:
+            ledger.record_results(key, [*rows.values(), *notes.values()], [], now, connection=connection)
+            for one in self._to:
+                places = [(variant.role, variant.name) for variant in plans.get(one.name, ())]
+                wanted = [rows[place] for place in places if place in rows]
+                wanted += [notes[one.name]] if one.name in notes else []
+                ledger.add_deliveries(one.name, [row.result_id for row in wanted], now, connection=connection)
+                over += [(one.name, row.result_id) for row in _over_budget(one, wanted)]
+            for destination, result_id in over:
+                ledger.record_delivery(
+                    result_id,
+                    destination,
+                    state=DeliveryState.REFUSED,
+                    status=None,
+                    reason=_OVER_BUDGET,
+                    at=now,
+                    connection=connection,
+                )
+            ledger.set_work_state(key, WorkState.READY, at=now, facts=facts, connection=connection)
+        for destination, result_id in over:
+            self.quarantine(key, _OVER_BUDGET, destination=destination, result=result_id)
+
+    def quarantine(self, key: WorkKey, code: str, **facts: Fact) -> None:
+        """Enter that a result of a work is set aside, and alert."""
+        self._rooms.ledger.quarantine(key.study_key, "result", code, self._clock())
+        self._emit("result.quarantined", level="error", work=key.workflow_id, model=key.model, reason=code, **facts)
+
+    def _rejections(
+        self, key: WorkKey, plans: Mapping[str, Sequence[Variant]], identity: SourceIdentity
+    ) -> dict[str, ResultRow]:
+        """A note for each destination that wants them and holds results that these replace."""
+        analyst = self._rooms.analysts[key.model]
+        notes = {}
+        for one in self._to:
+            replaced = self._predecessors.delivered(key, one.name) if one.rejection_notes and one.name in plans else ()
+            if replaced:
+                note = analyst.encode_rejection(replaced, identity, destination=one.name, work=key.workflow_id)
+                notes[one.name] = self._keep(key, note)
+        return notes
+
+    def _keep(self, key: WorkKey, result: EncodedResult) -> ResultRow:
+        result_id = blind_key(self._rooms.derivation_key, "result", key.workflow_id, result.role.value, result.form)
+        part10 = wrap_part10(
+            result.encoded,
+            sop_class_uid=result.sop_class_uid,
+            sop_instance_uid=result.sop_instance_uid,
+            transfer_syntax_uid=result.transfer_syntax_uid,
+        )
+        self._handover.put(key, World.IDENTITY, result_id, Purpose.RESULT, part10)
+        return ResultRow(
+            result_id=result_id,
+            role=result.role,
+            form=result.form,
+            sop_class_uid=result.sop_class_uid,
+            digest=result.digest,
+            length=len(result.encoded),
+        )
+
+
+def _in_order(variants: Sequence[Variant]) -> tuple[Variant, ...]:
+    roles = list(ResultRole)
+    return tuple(sorted(variants, key=lambda variant: (roles.index(variant.role), variant.name)))
+
+
+def _over_budget(destination: Destination, rows: Sequence[ResultRow]) -> list[ResultRow]:
+    """Results that are too large for a destination, and those by which their number of series is too high.
+
+    Each result is a series of its own; those that come last in the order of sending are left out first.
+    """
+    large = [row for row in rows if 0 < destination.maximum_object_bytes < row.length]
+    fitting = [row for row in rows if row not in large]
+    limit = destination.maximum_series
+    return [*large, *(fitting[limit:] if limit else [])]
+
+
+def _reference(header: Dataset) -> Dataset:
+    """What an outcome names of an image."""
+    kept = Dataset()
+    for keyword in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Modality"):
+        if header.get(keyword):
+            kept.add(header[keyword])
+    if "StudyInstanceUID" not in kept or "SOPInstanceUID" not in kept:
+        raise NodeError("internal", stage="outcome")
+    return kept

@@ -1,0 +1,84 @@
+"""What one stage of a work leaves for the next: sealed objects, a plan, and the identity in the vault.
+
+May live here: names and purposes of what is sealed between stages. What the stages do stands in `stages`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dicomnode.errors import StorageError
+from dicomnode.storage.datakeys import DataKeys
+from dicomnode.storage.ledger import Ledger
+from dicomnode.storage.objects import Objects
+from dicomnode.storage.sealed import SealContext, open_sealed, seal
+from dicomnode.storage.spool import Spool
+from dicomnode.study import Purpose, WorkKey, World
+from dicomnode.workflow.analysis import Analyst
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rooms:
+    """What the stages work with."""
+
+    spool: Spool
+    ledger: Ledger
+    objects: Objects
+    keys: DataKeys
+    derivation_key: bytes
+    analysts: Mapping[str, Analyst]
+
+    @property
+    def sop_classes(self) -> frozenset[str]:
+        """SOP Classes that any model looks at."""
+        return frozenset().union(*(analyst.package.manifest.input.sop_classes for analyst in self.analysts.values()))
+
+
+class Handover:
+    """Seals what a work needs later, and opens it again."""
+
+    def __init__(self, rooms: Rooms) -> None:
+        self._rooms = rooms
+
+    def put(self, key: WorkKey, world: World, name: str, purpose: Purpose, data: bytes) -> None:
+        """Seal an object of a study."""
+        self._rooms.objects.put(key.study_key, world, name, purpose, data)
+
+    def get(self, key: WorkKey, world: World, name: str, purpose: Purpose) -> bytes:
+        """Open an object of a study."""
+        return self._rooms.objects.get(key.study_key, world, name, purpose)
+
+    def put_plan(self, key: WorkKey, plan: Mapping[str, Any]) -> None:
+        """Seal which images a work is made of."""
+        self.put(key, World.PSEUDONYM, name(key, "plan"), Purpose.COPY, json.dumps(plan).encode())
+
+    def plan(self, key: WorkKey) -> dict[str, Any]:
+        """Which images a work is made of."""
+        plan: dict[str, Any] = json.loads(self.get(key, World.PSEUDONYM, name(key, "plan"), Purpose.COPY))
+        return plan
+
+    def put_identity(self, key: WorkKey, series_key: str, identity: bytes) -> None:
+        """Seal the identity of a series in the vault."""
+        data_key = self._rooms.keys.get_or_create(key.study_key, World.IDENTITY)
+        sealed = seal(data_key.key, identity, context=_vault_context(key, series_key), key_id=data_key.key_id)
+        self._rooms.ledger.put_vault(key.study_key, series_key, key.revision, sealed)
+
+    def identity(self, key: WorkKey, series_key: str) -> bytes:
+        """Open the identity of a series."""
+        sealed = self._rooms.ledger.vault(key.study_key, series_key, key.revision)
+        if sealed is None:
+            raise StorageError("sealed-damaged")
+        context = _vault_context(key, series_key)
+        return open_sealed(self._rooms.keys.get(key.study_key, World.IDENTITY).key, sealed, context=context)
+
+
+def name(key: WorkKey, what: str) -> str:
+    """Name of what a work leaves behind."""
+    return f"{key.workflow_id}-{what}"
+
+
+def _vault_context(key: WorkKey, series_key: str) -> SealContext:
+    return SealContext(study_key=key.study_key, object_id=f"{series_key}-{key.revision}", purpose=Purpose.VAULT)

@@ -1,0 +1,226 @@
+"""What the last stage makes for whom: forms, outcomes, predecessors, rejection notes, budgets, quarantine."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from pydicom import Dataset
+
+from dicomnode.config import Config
+from dicomnode.encoded import Limits, read_part10
+from dicomnode.errors import StudyError
+from dicomnode.forms import Form, Variant
+from dicomnode.results import encode
+from dicomnode.study import WORK_STAGES, DeliveryState, Purpose, ResultRole, WorkKey, WorkState, World
+from dicomnode.workflow.stages import Stages
+from tests.unit.workflow.samples import Events, tiny_series
+from tests.unit.workflow.test_stages import Bench, bench, images
+
+__all__ = ["bench", "images"]
+
+PACS = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": 104}
+
+
+def stages_for(bench: Bench, *destinations: dict[str, Any], refused: frozenset[str] = frozenset()) -> Stages:
+    tree = Config.model_validate({"destinations": [{**PACS, **one} for one in destinations]})
+    return Stages(
+        bench.rooms,
+        tree,
+        released=bench.released.append,
+        pause=bench.pause,
+        report=lambda stage, error: bench.reported.append((stage, error)),
+        clock=bench.time.now,
+        monotonic=bench.time.monotonic,
+        emit=bench.events,
+        refused=lambda _: refused,
+    )
+
+
+def run(stages: Stages, key: WorkKey) -> list[bool]:
+    return [stages.run(name, key) for name in WORK_STAGES]
+
+
+def waiting(bench: Bench, destination: str = "pacs", key: WorkKey | None = None) -> list[str]:
+    rows = bench.ledger.deliveries(key or bench.key)
+    return [f"{row.role.value}:{row.form}" for row in rows if row.destination == destination]
+
+
+def opened(bench: Bench, role: ResultRole, key: WorkKey | None = None) -> Dataset:
+    key = key or bench.key
+    (row,) = [row for row in bench.ledger.results(key) if row.role is role]
+    data = bench.rooms.objects.get(key.study_key, World.IDENTITY, row.result_id, Purpose.RESULT)
+    return read_part10(data, Limits())
+
+
+def confirm(bench: Bench, key: WorkKey, destination: str = "pacs") -> None:
+    """The destination has taken everything."""
+    for row in bench.ledger.deliveries(key):
+        if row.destination == destination:
+            bench.ledger.record_delivery(
+                row.result_id, destination, state=DeliveryState.CONFIRMED, status=0, reason=None, at=bench.time.now()
+            )
+
+
+def test_each_destination_gets_its_own_forms(bench: Bench, images: list[Dataset]) -> None:
+    stages = stages_for(bench, {}, {"name": "planning", "segmentation": "rtstruct", "report": "basic-text"})
+    assert run(stages, bench.receive(images)) == [True] * 3
+    assert waiting(bench) == [
+        "segmentation:binary",
+        "report:comprehensive+binary",
+        "key-image:capture",
+        "key-objects:key-objects",
+    ]
+    assert waiting(bench, "planning") == [
+        "segmentation:rtstruct",
+        "report:basic-text",
+        "key-image:capture",
+        "key-objects:key-objects",
+    ]
+    assert bench.work().facts == {}
+
+
+def test_what_is_known_not_to_be_taken_is_not_made_and_told(bench: Bench, images: list[Dataset]) -> None:
+    refused = frozenset({"1.2.840.10008.5.1.4.1.1.66.4"})
+    assert run(stages_for(bench, {}, refused=refused), bench.receive(images)) == [True] * 3
+    assert waiting(bench) == ["report:comprehensive", "key-image:capture", "key-objects:key-objects"]
+    assert bench.work().facts == {"downgraded.pacs.segmentation": "binary"}
+
+
+def test_more_forms_are_made_of_what_was_sealed(bench: Bench, images: list[Dataset]) -> None:
+    stages = stages_for(bench, {})
+    key = bench.receive(images)
+    run(stages, key)
+    wanted = [Variant(role=ResultRole.REPORT, form=Form.BASIC_TEXT), Variant(role=ResultRole.REPORT, form=Form.PDF)]
+    made = stages_for(bench, {}).encoding.more(key, wanted)
+    assert set(made) == set(wanted)
+    again = stages_for(bench, {}).encoding.more(key, wanted)
+    assert again == made, "the same bytes under the same name, or the ledger would refuse them"
+    assert len(bench.ledger.results(key)) == 6
+
+
+def blank(images: list[Dataset]) -> list[Dataset]:
+    """The same images with nothing in them."""
+    for image in images:
+        image.PixelData = np.zeros((image.Rows, image.Columns), np.int16).tobytes()
+    return images
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_nothing_found_is_told_where_it_is_wanted(bench: Bench, images: list[Dataset], *, wanted: bool) -> None:
+    key = bench.receive(blank(images))
+    going_on = run(stages_for(bench, {"no_finding": wanted}), key)
+    assert going_on == [True, False, False]
+    if not wanted:
+        assert bench.ended == (WorkState.REFUSED, "nothing-found")
+        assert bench.ledger.results(key) == ()
+        return
+    assert bench.work().state is WorkState.READY
+    assert bench.work().facts == {"outcome": "nothing-found"}
+    assert waiting(bench) == ["outcome:basic-text"]
+    assert bench.released == [key.study_key]
+    told = opened(bench, ResultRole.OUTCOME)
+    original = tiny_series()[0]
+    assert (told.PatientID, str(told.PatientName)) == (original.PatientID, str(original.PatientName))
+    assert told.StudyInstanceUID == original.StudyInstanceUID
+    assert "NOFINDING" in str(told)
+
+
+def test_not_processed_is_told_with_its_code(bench: Bench, images: list[Dataset]) -> None:
+    del images[7]
+    key = bench.receive(images)
+    assert run(stages_for(bench, {"not_processed": True}), key) == [False] * 3
+    assert bench.work().facts == {"outcome": "geometry-gap"}
+    told = opened(bench, ResultRole.OUTCOME)
+    assert "geometry-gap" in str(told)
+    assert "slices are missing in the middle of the series" in str(told)
+
+
+def test_a_study_that_no_rule_took_is_told_to_nobody(bench: Bench, images: list[Dataset]) -> None:
+    for image in images:
+        image.Modality, image.SOPClassUID = "MR", "1.2.840.10008.5.1.4.1.1.4"
+    key = bench.receive(images)
+    run(stages_for(bench, {"not_processed": True, "no_finding": True}), key)
+    assert bench.ended == (WorkState.REFUSED, "no-suitable-series")
+    assert bench.ledger.results(key) == ()
+
+
+def second_revision(bench: Bench, images: list[Dataset], settings: dict[str, Any]) -> WorkKey:
+    """A first revision that the destination took, and the work on a second one."""
+    first = bench.receive(images[:-1])
+    assert run(stages_for(bench, settings), first) == [True] * 3
+    confirm(bench, first)
+    return bench.receive(images[-1:], revision=2)
+
+
+def test_a_new_report_names_the_one_that_it_replaces(bench: Bench, images: list[Dataset]) -> None:
+    second = second_revision(bench, images, {})
+    first = replace(second, revision=1)
+    assert run(stages_for(bench, {}), second) == [True] * 3
+    item = opened(bench, ResultRole.REPORT, second).PredecessorDocumentsSequence[0]
+    old = opened(bench, ResultRole.REPORT, first)
+    named = item.ReferencedSeriesSequence[0]
+    assert (item.StudyInstanceUID, named.SeriesInstanceUID) == (old.StudyInstanceUID, old.SeriesInstanceUID)
+    assert named.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == old.SOPInstanceUID
+    assert "rejection" not in str(waiting(bench, key=second))
+
+
+def test_what_never_arrived_has_no_successor(bench: Bench, images: list[Dataset]) -> None:
+    first = bench.receive(images[:-1])
+    run(stages_for(bench, {}), first)
+    second = bench.receive(images[-1:], revision=2)
+    run(stages_for(bench, {}), second)
+    assert "PredecessorDocumentsSequence" not in opened(bench, ResultRole.REPORT, second)
+
+
+def test_replaced_results_are_retracted_where_that_is_wanted(bench: Bench, images: list[Dataset]) -> None:
+    second = second_revision(bench, images, {"rejection_notes": True})
+    assert run(stages_for(bench, {"rejection_notes": True}), second) == [True] * 3
+    assert waiting(bench, key=second)[-1] == "rejection:key-objects.pacs"
+    note = opened(bench, ResultRole.REJECTION, second)
+    assert note.ConceptNameCodeSequence[0].CodeValue == "113001"
+    rejected = {
+        reference.ReferencedSOPInstanceUID
+        for series in note.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence
+        for reference in series.ReferencedSOPSequence
+    }
+    first = replace(second, revision=1)
+    roles = (ResultRole.SEGMENTATION, ResultRole.REPORT, ResultRole.KEY_IMAGE, ResultRole.KEY_OBJECTS)
+    assert rejected == {opened(bench, role, first).SOPInstanceUID for role in roles}
+    assert note.PatientID == opened(bench, ResultRole.REPORT, first).PatientID
+
+
+def test_a_result_over_the_budget_is_quarantined_and_the_others_go(bench: Bench, images: list[Dataset]) -> None:
+    settings = {"maximum_object_bytes": 20_000, "maximum_series": 2}
+    key = bench.receive(images)
+    assert run(stages_for(bench, settings), key) == [True] * 3
+    states = {row.role: (row.state, row.reason) for row in bench.ledger.deliveries(key)}
+    over = (DeliveryState.REFUSED, "result-over-budget")
+    sizes = {row.role: row.length for row in bench.ledger.results(key)}
+    fitting = [role for role in ResultRole if 0 < sizes.get(role, 0) <= 20_000]
+    assert [role for role in ResultRole if states.get(role) == (DeliveryState.WAITING, None)] == fitting[:2]
+    assert all(states[role] == over for role in sizes if role not in fitting[:2])
+    assert {row.reason for row in bench.ledger.quarantined(key.study_key)} == {"result-over-budget"}
+    assert quarantined(bench.events) == {("error", "result-over-budget")}
+
+
+def quarantined(events: Events) -> set[tuple[str, object]]:
+    return {(level, facts["reason"]) for name, level, facts in events.seen if name == "result.quarantined"}
+
+
+def test_a_result_that_does_not_prove_true_is_quarantined_with_an_alert(
+    bench: Bench, images: list[Dataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def differs(*_: object) -> None:
+        raise StudyError("result-geometry-differs", check="mask")
+
+    monkeypatch.setattr(encode.checks_frames, "prove_frames", differs)
+    key = bench.receive(images)
+    assert run(stages_for(bench, {}), key) == [True, True, False]
+    assert bench.ended == (WorkState.FAILED, "result-geometry-differs")
+    assert bench.ledger.results(key) == ()
+    (row,) = bench.ledger.quarantined(key.study_key)
+    assert (row.what, row.reason) == ("result", "result-geometry-differs")
+    assert quarantined(bench.events) == {("error", "result-geometry-differs")}
