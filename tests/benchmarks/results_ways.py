@@ -35,6 +35,7 @@ from dicomnode.results import checks, checks_frames, prepared
 from dicomnode.results.encode import EncodedResult, ResultInput, encode_results, prepare_results
 from dicomnode.storage.files import replace_file
 from dicomnode.study import ResultRole, mint_uid
+from dicomnode.texts import Words
 from dicomnode.workflow.analysis import Analysis, contours_of, picture_of
 from tests.unit.results.material import KEY, context_for
 
@@ -171,7 +172,7 @@ def ours(folder: Path, segments: int) -> dict[str, Any]:
         with watch.part("  outlines"):
             outlines = contours_of(analysis)
         with watch.part("  picture"):
-            picture = picture_of(analysis)
+            picture = picture_of(analysis, Words())
         with watch.part("  encode and prove"):
             given = ResultInput(
                 labels=analysis.labels,
