@@ -13,7 +13,7 @@ import struct
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 from pydicom._dicom_dict import DicomDictionary
@@ -29,23 +29,14 @@ from dicomnode.deidentification.identifiers import is_identifying
 from dicomnode.deidentification.leakcheck import Source, leaks_in_bytes
 from dicomnode.deidentification.nesting import Node, own_encodings
 from dicomnode.deidentification.rules import Rule, Rules, Treatment
+from dicomnode.deidentification.slices import EXPLICIT_LITTLE, NEEDED, SHORT, SOP_INSTANCE, Element, split
 from dicomnode.deidentification.strokes import has_strokes
 from dicomnode.deidentification.treat import Treater
 from dicomnode.encoded import Limits, encode_part10, read_part10, wrap_part10
 
-EXPLICIT_LITTLE: Final = "1.2.840.10008.1.2.1"
-_SYNTAX: Final = b"\x02\x00\x10\x00UI\x14\x00" + EXPLICIT_LITTLE.encode() + b"\0"
-_ORDINARY: Final = frozenset(f"1.2.840.10008.5.1.4.1.1.{last}".encode() for last in ("2", "4", "128"))
-_LONG: Final = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
-_PIXEL_DATA: Final = 0x7FE00010
-_SOP_INSTANCE: Final = 0x00080018
 _CHARACTER_SET: Final = 0x00080005
-_LONGEST_HEADER: Final = 64 * 1024
 _CONTEXTS: Final = 16
 _REMEMBERED: Final = 4096
-_HEADER: Final = struct.Struct("<HH2sH").unpack_from
-_SHORT: Final = struct.Struct("<H").unpack_from
-_LONGER: Final = struct.Struct("<L").unpack_from
 #: Besides identities, what decides over the whole object: character set, classes, flags of the pixels, descriptors.
 _DECISIVE: Final = frozenset(
     {
@@ -85,14 +76,6 @@ class DeidentifiedFile:
     sop_instance_uid: str
     uids: dict[str, str] = field(repr=False)
     quick: bool = False
-
-
-class _Element(NamedTuple):
-    tag: int
-    vr: bytes
-    start: int
-    end: int
-    whole: bytes
 
 
 @dataclass(slots=True, kw_only=True)
@@ -166,7 +149,7 @@ class FileDeidentifier:
         new = encode_part10(done.dataset, transfer_syntax_uid=syntax)
         return DeidentifiedFile(data=new, sop_instance_uid=str(done.dataset.SOPInstanceUID), uids=done.uids)
 
-    def _learn(self, data: bytes, elements: list[_Element], key: tuple[bytes, ...]) -> DeidentifiedFile:
+    def _learn(self, data: bytes, elements: list[Element], key: tuple[bytes, ...]) -> DeidentifiedFile:
         """The full way once; what it made of each element is remembered, where it did nothing to the pixels."""
         dataset = read_part10(data, self._limits)
         done = self._full_way.deidentify(dataset)
@@ -199,7 +182,7 @@ class FileDeidentifier:
             self._contexts.popitem(last=False)
         return result
 
-    def _assemble(self, elements: list[_Element], context: _Context) -> DeidentifiedFile | None:
+    def _assemble(self, elements: list[Element], context: _Context) -> DeidentifiedFile | None:
         if not self._pixels_stay(elements):
             return None
         output = list(context.added)
@@ -221,93 +204,21 @@ class FileDeidentifier:
         output.sort()
         return _wrapped(output, elements[-1].whole, uids)
 
-    def _pixels_stay(self, elements: list[_Element]) -> bool:
+    def _pixels_stay(self, elements: list[Element]) -> bool:
         """Whether the full way would leave the pixels as they are; their format is that of the context."""
-        by_tag = {element.tag: element.whole[-2:] for element in elements if element.tag in _NEEDED}
-        stored, signed = (_SHORT(by_tag[tag])[0] for tag in (0x00280101, 0x00280103))
+        by_tag = {element.tag: element.whole[-2:] for element in elements if element.tag in NEEDED}
+        stored, signed = (SHORT(by_tag[tag])[0] for tag in (0x00280101, 0x00280103))
         pixels = elements[-1].whole
         words = np.frombuffer(pixels, "<u2", offset=12)
         if stored < 16 and (signed or int(words.max()) >> stored):
             return False
         if not self._full_way.looks_at_every_image:
             return True
-        rows = _SHORT(by_tag[0x00280010])[0]
+        rows = SHORT(by_tag[0x00280010])[0]
         return not has_strokes(words.view("<i2" if signed else "<u2").reshape(rows, -1))
 
 
-def split(data: bytes) -> list[_Element] | None:
-    """Top-level elements of an ordinary file; None where anything is unusual."""
-    if data[128:140] != b"DICM\x02\x00\x00\x00UL\x04\x00" or len(data) < 1024:
-        return None
-    start = 144 + _LONGER(data, 140)[0]
-    if _SYNTAX not in data[144:start] or data[start : start + 2] != b"\x08\x00":
-        return None
-    try:
-        elements = _elements(data, start)
-    except (struct.error, IndexError):
-        return None
-    return elements if elements and _is_ordinary(elements, len(data)) else None
-
-
-def _elements(data: bytes, position: int) -> list[_Element] | None:
-    found = []
-    last = 0
-    while position < len(data):
-        group, number, vr, length = _HEADER(data, position)
-        tag = group << 16 | number
-        start = position + 8
-        if vr in _LONG:
-            start = position + 12
-            length = _LONGER(data, position + 8)[0]
-        if length == 0xFFFFFFFF:
-            if vr != b"SQ":
-                return None
-            end = _end_of_sequence(data, start)
-        else:
-            end = start + length
-        if tag <= last or end > len(data) or (start > _LONGEST_HEADER and tag != _PIXEL_DATA) or not vr.isalpha():
-            return None
-        last = tag
-        whole = data[position:end] if tag != _PIXEL_DATA else memoryview(data)[position:end]
-        found.append(_Element(tag, vr, start, end, whole))  # type: ignore[arg-type]
-        position = end
-    return found
-
-
-def _end_of_sequence(data: bytes, start: int) -> int:
-    """End of a sequence of undefined length, where no other stands within."""
-    delimiter = b"\xfe\xff\xdd\xe0\0\0\0\0"
-    place = data.find(delimiter, start, start + _LONGEST_HEADER)
-    if place < 0:
-        return len(data) + 1
-    end = place + len(delimiter)
-    inner = data.find(b"SQ\0\0\xff\xff\xff\xff", start, end)
-    return end if inner < 0 else len(data) + 1
-
-
-def _is_ordinary(elements: list[_Element], size: int) -> bool:
-    """Whether it is a plain slice: CT, MR or PET, one frame of 16 bits, its pixels whole and last."""
-    values = {element.tag: element.whole[8:] for element in elements if element.tag in _NEEDED}
-    last = elements[-1]
-    if len(values) != len(_NEEDED) or last.tag != _PIXEL_DATA or last.vr != b"OW" or last.end != size:
-        return False
-    if values[0x00080016].rstrip(b"\0") not in _ORDINARY or values[0x00280004].rstrip() != b"MONOCHROME2":
-        return False
-    numbers = {tag: _SHORT(values[tag])[0] for tag in _NEEDED if tag >> 16 == 0x28 and tag != 0x00280004}
-    length = numbers[0x00280010] * numbers[0x00280011] * 2
-    plain = numbers[0x00280002] == 1 and numbers[0x00280100] == 16
-    high = numbers[0x00280102] == numbers[0x00280101] - 1
-    frames = next((element.whole[8:].strip() for element in elements if element.tag == 0x00280008), b"1")
-    return plain and high and frames == b"1" and last.end - last.start == length > 0
-
-
-_NEEDED: Final = frozenset(
-    {0x00080016, _SOP_INSTANCE, 0x0020000D, 0x00280002, 0x00280004, 0x00280010, 0x00280011, 0x00280100, 0x00280101,
-     0x00280102, 0x00280103}
-)  # fmt: skip
-
-
-def _key(elements: list[_Element]) -> list[bytes]:
+def _key(elements: list[Element]) -> list[bytes]:
     """Everything that the treatment of an element may depend on besides its own bytes."""
     parts = []
     for element in elements[:-1]:
@@ -338,7 +249,7 @@ def _feeds(tag: int, vr: bytes) -> int:
     return _WHOLE if decisive or foreign or named in (b"PN", b"DA", b"DT", b"SQ") or is_identifying(tag) else _NO
 
 
-def _treated(element: _Element, context: _Context) -> _Made | None:
+def _treated(element: Element, context: _Context) -> _Made | None:
     """What the rules make of an element that is new; None where this way does not know."""
     rule = context.rule(element.tag)
     if rule.treatment is Treatment.REMOVE:
@@ -380,7 +291,7 @@ def _treated(element: _Element, context: _Context) -> _Made | None:
     return _Made(data=element.whole[:6] + struct.pack("<H", len(encoded)) + encoded, uids=uids)
 
 
-def _uid(element: _Element, value: bytes, context: _Context) -> _Made:
+def _uid(element: Element, value: bytes, context: _Context) -> _Made:
     old = value.rstrip(b"\0").decode("ascii")
     new = context.treater.uid(old)
     encoded = new.encode("ascii") + b"\0" * (len(new) % 2)
@@ -395,7 +306,7 @@ def _is_canonical(value: bytes) -> bool:
 
 def _wrapped(output: list[tuple[int, bytes]], pixels: bytes, uids: dict[str, str]) -> DeidentifiedFile:
     by_tag = dict(output)
-    instance, sop_class = (by_tag[tag][8:].rstrip(b"\0").decode("ascii") for tag in (_SOP_INSTANCE, 0x00080016))
+    instance, sop_class = (by_tag[tag][8:].rstrip(b"\0").decode("ascii") for tag in (SOP_INSTANCE, 0x00080016))
     head = wrap_part10(
         b"",
         sop_class_uid=sop_class,
