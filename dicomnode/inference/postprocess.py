@@ -42,7 +42,7 @@ def clean(scores: Scores, rule: Postprocess, *, voxel_ml: float, hu: Scores | No
             _drop_gas(labels, number, hu, rule=rule.gas, voxel_ml=voxel_ml)
     if rule.keep_largest_per_label:
         for number in numbers:
-            _keep_largest(labels, number, rule.share_of_largest)
+            _keep_largest(labels, number, rule.share_of_largest, least=rule.minimum_component_ml / voxel_ml)
     if rule.fill_holes:
         for number in numbers:
             _fill_holes(labels, number)
@@ -78,15 +78,17 @@ def _drop_gas(labels: Labels, number: int, hu: Scores, *, rule: Gas, voxel_ml: f
         part[own & np.isin(pieces[tuple(nearest)], gas)] = 0
 
 
-def _keep_largest(labels: Labels, number: int, share: float) -> None:
-    """Pieces of less than a share of the largest go; connected over faces: what touches at an edge comes apart later."""
+def _keep_largest(labels: Labels, number: int, share: float, *, least: float) -> None:
+    """Keep the largest piece, and others of a share of it that alone would be enough; connected over faces.
+
+    What touches at an edge alone comes apart on a finer grid.
+    """
     pieces, count = ndimage.label(labels == number)
     if count > 1:
         sizes = np.bincount(pieces.ravel())
         sizes[0] = 0
-        kept = sizes >= share * sizes.max()
-        if share >= 1:
-            kept[:] = np.arange(len(sizes)) == sizes.argmax()
+        kept = (sizes >= max(share * sizes.max(), least)) & (share < 1)
+        kept[sizes.argmax()] = True
         labels[(pieces != 0) & ~kept[pieces]] = 0
 
 

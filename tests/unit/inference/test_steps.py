@@ -100,6 +100,13 @@ def test_keeps_pieces_that_are_large_beside_the_largest(share: float, kept: set[
     assert (result[1, 1, 8:11] == (3 in kept)).all()
 
 
+def test_small_pieces_do_not_add_up_to_the_least_volume() -> None:
+    labels = np.zeros((3, 3, 9), np.uint8)
+    labels[1, 1, 1:4] = labels[1, 1, 5:7] = 1
+    rule = Postprocess(keep_largest_per_label=True, share_of_largest=0.5, minimum_component_ml=4.0)
+    assert not clean(_scores(labels), rule, voxel_ml=1.0).any()
+
+
 def test_of_pieces_of_equal_size_one_is_the_largest() -> None:
     labels = np.zeros((3, 3, 9), np.uint8)
     labels[1, 1, 1:3] = labels[1, 1, 5:7] = 1
