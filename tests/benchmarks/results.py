@@ -54,13 +54,13 @@ def label_map(segments: int) -> NDArray[np.uint8]:
     return labels
 
 
-def spent(arguments: list[str]) -> tuple[float, float, int]:
-    """CPU and wall seconds of a process, and its peak memory in MB."""
+def spent(arguments: list[str]) -> tuple[float, float]:
+    """CPU and wall seconds of a process."""
     began, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(arguments, check=True, capture_output=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return cpu, time.perf_counter() - began, after.ru_maxrss // 1024
+    return cpu, time.perf_counter() - began
 
 
 def way(name: str, folder: Path, segments: int) -> dict[str, Any]:
@@ -78,8 +78,8 @@ def dcmqi(folder: Path, segments: int) -> dict[str, Any]:
     arguments += ["--inputImageList", str(folder / f"labels-{segments}.nrrd")]
     arguments += ["--inputMetadata", str(folder / f"labels-{segments}.json")]
     arguments += ["--outputDICOM", str(folder / f"dcmqi-{segments}.dcm")]
-    cpu, wall, megabytes = spent(arguments)
-    return {"segmentation": {"cpu": cpu, "wall": wall}, "peak memory MB": megabytes}
+    cpu, wall = spent(arguments)
+    return {"segmentation": {"cpu": cpu, "wall": wall}}
 
 
 def ways(folder: Path, segments: int) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
@@ -129,7 +129,8 @@ def tell(segments: int, found: dict[str, Any]) -> None:
             continue
         for part, spent_on in figures.items():
             if isinstance(spent_on, dict):
-                memory = f"{figures['peak memory MB']:9.0f}" if part == "segmentation" else ""
+                known = part == "segmentation" and "peak memory MB" in figures
+                memory = f"{figures['peak memory MB']:9.0f}" if known else ""
                 print(f"  {name:10} {part:22} {spent_on['cpu']:6.2f}   {spent_on['wall']:6.2f}{memory}")
     ratios = found["ratios of the segmentation, CPU"]
     for peer, floor in RATIOS.items():

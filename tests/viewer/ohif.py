@@ -74,8 +74,9 @@ class View:
 
     @property
     def instance_number(self) -> int:
-        """Instance Number of the image, as the corner of the viewport names it."""
-        return int(self.words.split("I:")[1].split()[0])
+        """Instance Number of the image, as the corner of the viewport names it; 0 where it names none."""
+        _, found, rest = self.words.partition("I:")
+        return int(rest.split()[0]) if found else 0
 
 
 class Ohif:
@@ -137,31 +138,25 @@ class Ohif:
         self.browser.click(*box.middle)
         self.browser.rest()
 
-    def next_measurement(self) -> View:
+    def next_measurement(self, until: Callable[[View], bool]) -> View:
         """The arrow that leads to the next measurement of a report."""
         self.press('[data-cy="viewport-action-arrows-right"]')
-        return self._at_rest()
+        return self._at_rest(until)
 
     def open_panel(self, name: str) -> View:
         """Open a panel at the right side."""
         self.press(f'[data-cy="{name}-btn"]')
         return self._at_rest()
 
-    def go_to_slice(self, index: int) -> View:
-        """Scroll to an image of the stack."""
-        self.browser.evaluate(
-            "cornerstone.utilities.jumpToSlice(cornerstone.getEnabledElements()[0].viewport.element,"
-            f" {{imageIndex: {index}}})"
+    def go_to_image(self, instance_number: int) -> View:
+        """Scroll to the image of the stack that has this Instance Number."""
+        viewport = "cornerstone.getEnabledElements()[0].viewport"
+        index = self.browser.evaluate(
+            f"{viewport}.getImageIds().findIndex(id => "
+            f"Number(cornerstone.metaData.get('instance', id).InstanceNumber) === {instance_number})"
         )
-        return self._at_rest()
-
-    def slice_of(self, instance_number: int) -> int:
-        """Place in the stack of the image with this Instance Number."""
-        numbers: list[int] = self.browser.evaluate(
-            "cornerstone.getEnabledElements()[0].viewport.getImageIds().map("
-            "id => Number(cornerstone.metaData.get('instance', id).InstanceNumber))"
-        )
-        return numbers.index(instance_number)
+        self.browser.evaluate(f"cornerstone.utilities.jumpToSlice({viewport}.element, {{imageIndex: {index}}})")
+        return self._at_rest(lambda view: view.instance_number == instance_number)
 
     def marker(self, side: str) -> str:
         """Letter that the viewport shows at one of its sides."""
@@ -192,17 +187,18 @@ class Ohif:
         return [*turning, *(line for line in words.splitlines() if "oading" in line)]
 
     def _at_rest(self, until: Callable[[View], bool] | None = None) -> View:
-        """Wait until nothing spins and the page looks the same twice, and look."""
+        """Wait until nothing spins and the page looks the same three times, and look."""
         last: list[View] = []
 
         def still() -> bool:
-            before, now = last[-1:], self.view()
-            last[:] = [now]
-            same = bool(before) and np.array_equal(before[0].page, now.page)
-            return same and (until is None or until(now)) and not self.spins()
+            now = self.view()
+            if last and not np.array_equal(last[-1].page, now.page):
+                last.clear()
+            last.append(now)
+            return len(last) > 2 and (until is None or until(now)) and not self.spins()
 
         self._until(still, "the page at rest")
-        return last[0]
+        return last[-1]
 
     def _overlay(self) -> str:
         text: str = self.browser.evaluate(
