@@ -12,6 +12,7 @@ import unicodedata
 from pathlib import Path
 from typing import Annotated, Final
 
+from cryptography import x509
 from pydantic import AfterValidator, BeforeValidator, Field
 
 MEBI: Final = 1024 * 1024
@@ -72,6 +73,35 @@ def _path(value: object) -> object:
     return value
 
 
+def _network(value: str) -> str:
+    try:
+        return str(ipaddress.ip_network(value))
+    except ValueError:
+        raise ValueError(
+            "an address or a network, such as 10.1.2.3 or 10.1.0.0/16 (no bits behind its length)"
+        ) from None
+
+
+def _uid(value: str) -> str:
+    if len(value) > 64 or not re.fullmatch(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+", value):
+        raise ValueError("a UID has at most 64 digits and dots, and no component begins with 0 (PS3.5 9.1)")
+    return value
+
+
+def _fingerprint(value: str) -> str:
+    text = value.replace(":", "").lower()
+    if not re.fullmatch(r"[0-9a-f]{64}", text):
+        raise ValueError("SHA-256 of a certificate: 64 hexadecimal digits, colons between them or not")
+    return text
+
+
+def _distinguished_name(value: str) -> str:
+    try:
+        return x509.Name.from_rfc4514_string(re.sub(r", +", ",", value)).rfc4514_string()
+    except ValueError:
+        raise ValueError("a distinguished name as RFC 4514 writes it, such as CN=ct1,O=Hospital") from None
+
+
 AETitle = Annotated[str, AfterValidator(_ae_title)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 ListenPort = Annotated[int, Field(ge=0, le=65535)]
@@ -85,3 +115,7 @@ Host = Annotated[str, AfterValidator(_host)]
 ShortString = Annotated[str, Field(max_length=16), AfterValidator(_one_line)]
 LongString = Annotated[str, Field(max_length=64), AfterValidator(_one_line)]
 Location = Annotated[Path, BeforeValidator(_path)]
+Network = Annotated[str, AfterValidator(_network)]
+Uid = Annotated[str, AfterValidator(_uid)]
+Fingerprint = Annotated[str, AfterValidator(_fingerprint)]
+DistinguishedName = Annotated[str, AfterValidator(_distinguished_name)]

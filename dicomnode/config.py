@@ -20,17 +20,17 @@ from dicomnode.bounds import (
     GIBI,
     MEBI,
     TEBI,
-    Address,
     AETitle,
     Age,
-    ListenPort,
     Location,
     LongString,
     Seconds,
     ShortString,
+    Uid,
 )
 from dicomnode.errors import ConfigError
-from dicomnode.sections import Destination, Section, Tls
+from dicomnode.network_sections import ListenSection, PeerRule, ServicesSection
+from dicomnode.sections import Destination, Section
 from dicomnode.site_rules import PolicySection
 
 
@@ -43,28 +43,6 @@ class NodeSection(Section):
     )
     station_name: ShortString = Field("DICOMNODE", description="Station Name (0008,1010) in results")
     institution_name: LongString = Field("", description="Institution Name (0008,0080) in results; empty: none")
-
-
-class ListenSection(Section):
-    """Where the node listens."""
-
-    host: Address = Field(
-        "127.0.0.1", description="address to listen on; 127.0.0.1 is this machine alone, 0.0.0.0 every network"
-    )
-    port: ListenPort = Field(11112, description="TCP port; 0 takes a free one")
-    calling_ae_titles: tuple[AETitle, ...] = Field((), description="AE titles that may call; empty: any")
-    require_called_ae_title: bool = Field(False, description="refuse associations that call another AE title than ours")
-    maximum_associations: int = Field(96, ge=1, le=1000, description="associations at a time, in all")
-    associations_per_address: int = Field(
-        64, ge=1, le=1000, description="associations of one address at a time: the rest is for others"
-    )
-    waiting_per_address: int = Field(
-        32, ge=1, le=1000, description="connections of one address that have not asked for an association yet"
-    )
-    maximum_connections: int = Field(512, ge=1, le=10_000, description="connections at a time, in all")
-    network_timeout_seconds: Seconds = Field(60, description="silence after which an association is ended")
-    acse_timeout_seconds: Seconds = Field(30, description="time for the association request and release")
-    tls: Tls | None = Field(None, description="listen with TLS (mutual) instead of plain TCP")
 
 
 class IntakeSection(Section):
@@ -95,6 +73,13 @@ class IntakeSection(Section):
         description="mean that a sender must reach over a network timeout, in the middle of an object",
     )
     maximum_pdu_bytes: int = Field(131072, ge=4096, le=1024 * 1024, description="largest PDU that we advertise")
+    private_sop_classes: tuple[Uid, ...] = Field((), description="SOP Classes that are stored beside the standard's")
+    maximum_spool_bytes: int = Field(
+        0,
+        ge=0,
+        le=EXBI,
+        description="bytes that the spool may hold; beyond it C-STORE is answered 0xA700; 0: as the disk has",
+    )
     write_mode: Literal["auto", "direct", "append"] = Field(
         "auto", description="O_DIRECT, append + fdatasync, or what a trial shows"
     )
@@ -126,6 +111,10 @@ class CompletionSection(Section):
 
     quiet_seconds: Seconds = Field(
         30, description="silence after the last instance, with no association open, before delivery"
+    )
+    evidence_seconds: Seconds = Field(
+        1800,
+        description="silence that is borne while a procedure step is in progress or announced instances are missing",
     )
     start_early: bool = Field(
         True, description="begin to work when the association is released and the geometry is whole"
@@ -247,10 +236,12 @@ class Config(Section):
     node: NodeSection = NodeSection()
     listen: ListenSection = ListenSection()
     intake: IntakeSection = IntakeSection()
+    services: ServicesSection = ServicesSection()
     reading: ReadingSection = ReadingSection()
     completion: CompletionSection = CompletionSection()
     keys: KeysSection = KeysSection()
     models: ModelsSection = ModelsSection()
+    peers: tuple[PeerRule, ...] = ()
     destinations: tuple[Destination, ...] = ()
     delivery: DeliverySection = DeliverySection()
     deidentification: DeidentificationSection = DeidentificationSection()
@@ -260,9 +251,10 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:
-        names = [destination.name for destination in self.destinations]
-        if len(set(names)) != len(names):
-            raise ValueError("two destinations have the same name")
+        for what, blocks in (("destinations", self.destinations), ("peers", self.peers)):
+            names = [block.name for block in blocks]
+            if len(set(names)) != len(names):
+                raise ValueError(f"two {what} have the same name")
         return self
 
 
@@ -286,13 +278,14 @@ def parse(data: Mapping[str, Any]) -> Config:
         return Config.model_validate(data)
     except ValidationError as error:
         problems = [_problem(item) for item in error.errors(include_url=False)]
-        if _same_name(data.get("destinations")) and not any("same name" in problem for problem in problems):
-            problems.append("destinations: two have the same name")  # pydantic tells it only when all else is well
+        for what in ("destinations", "peers"):  # pydantic tells it only when all else is well
+            if _same_name(data.get(what)) and not any("same name" in problem for problem in problems):
+                problems.append(f"{what}: two have the same name")
         raise ConfigErrors(tuple(problems)) from None
 
 
-def _same_name(destinations: object) -> bool:
-    blocks = destinations if isinstance(destinations, list | tuple) else ()
+def _same_name(given: object) -> bool:
+    blocks = given if isinstance(given, list | tuple) else ()
     names = [str(block.get("name")) for block in blocks if isinstance(block, Mapping)]
     return len(set(names)) != len(names)
 

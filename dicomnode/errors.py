@@ -140,6 +140,14 @@ REASONS: Final = MappingProxyType(
             "less space is free than intake.minimum_free_bytes",
             "free space; what was refused, its sender sends again; what was taken, the node works on by itself",
         ),
+        "spool-quota": Reason(
+            "the spool holds as many bytes as intake.maximum_spool_bytes allows",
+            "raise the limit, or let retention.days end studies sooner; senders send again what was refused",
+        ),
+        "peer-limit": Reason(
+            "a peer sends more than its rule under [[peers]] allows",
+            "raise maximum_open_studies, maximum_study_instances or maximum_study_bytes if that is legitimate",
+        ),
         "storage-failed": Reason("the disk refused a read or a write", "look at the disk and the system log"),
         "storage-not-durable": Reason(
             "the state folder can neither write directly nor flush", "put the state on a local disk"
@@ -193,7 +201,9 @@ REASONS: Final = MappingProxyType(
         "peer-protocol": Reason(
             "the peer broke the rules of the protocol", "ask its vendor; the association was aborted"
         ),
-        "tls-failed": Reason("no TLS connection came about", "compare certificates, names and validity on both sides"),
+        "tls-failed": Reason(
+            "no TLS connection came about", "see the kind of the event in the runbook; `dicomnode check` tests our side"
+        ),
         "port-unavailable": Reason(
             "the port cannot be listened on", "another program has it, or the address is not of this host"
         ),
@@ -281,6 +291,13 @@ class StudyError(NodeError):
     """The study, as it is, cannot be worked on; its sender did nothing that trying again would mend."""
 
     dimse_status = 0xC000  # PS3.4 Table B.2-1: cannot understand
+
+
+class LimitError(NodeError):
+    """A peer has used up what it was given; later there may be room again."""
+
+    retryable = True
+    dimse_status = 0xA700  # PS3.4 Table B.2-1: out of resources
 
 
 class ModelError(NodeError):

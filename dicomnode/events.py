@@ -34,6 +34,7 @@ ALLOWED: Final[Mapping[str, re.Pattern[str]]] = MappingProxyType(
         "state": _WORD,
         "reason": _WORD,
         "destination": _WORD,
+        "peer": _WORD,
         "role": _WORD,
         "policy": _WORD,
         "engine": _TEXT,

@@ -38,6 +38,7 @@ class Purpose(StrEnum):
     FINDINGS = "findings"
     RESULT = "result"
     COLUMN = "column"
+    COMMITMENT = "commitment"
 
 
 class WorkState(StrEnum):

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel
 
 from dicomnode.config import Config
+from dicomnode.network_sections import PeerRule
 from dicomnode.sections import Destination, Tls
 
 _HEAD = """\
 # Configuration of dicomnode. Every setting is written with its default behind a "#": take the "#" away to change it.
 # `dicomnode check --config <this file>` tells every error at once; `dicomnode serve --config <this file>` runs it.
 """
+#: Sections of which there may be any number.
+_BLOCKS: Final[Mapping[str, type[BaseModel]]] = {"peers": PeerRule, "destinations": Destination}
 
 
 def render() -> str:
     """Text of a configuration in which everything is a comment but the section headings."""
     parts = [_HEAD]
     for name, field in Config.model_fields.items():
-        if name == "destinations":
-            parts.append(_destinations())
+        if name in _BLOCKS:
+            parts.append(_block(name))
             continue
         section = field.annotation
         if isinstance(section, type) and issubclass(section, BaseModel):
@@ -46,10 +50,11 @@ def _lines(section: type[BaseModel]) -> list[str]:
     return lines
 
 
-def _destinations() -> str:
-    doc = (Destination.__doc__ or "").strip().rstrip(".")
-    body = "".join(f"#{line}" if not line.startswith("#") else line for line in _lines(Destination))
-    return f"# {doc}: one block for each, as many as there are.\n#[[destinations]]\n{body}"
+def _block(name: str) -> str:
+    model = _BLOCKS[name]
+    doc = (model.__doc__ or "").strip().rstrip(".")
+    body = "".join(f"#{line}" if not line.startswith("#") else line for line in _lines(model))
+    return f"# {doc}: one block for each, as many as there are.\n#[[{name}]]\n{body}"
 
 
 def _tls() -> str:
@@ -71,8 +76,12 @@ def _example(name: str) -> str:
         "ae_title": "PACS",
         "host": "pacs.example.org",
         "port": 104,
+        "report_host": "ct1.example.org",
+        "commitment_destination": "pacs",
         "calling_ae_title": "DICOMNODE",
         "certificate": "/etc/dicomnode/tls/node.pem",
+        "certificate_subject": "CN=ct1,O=Hospital",
+        "certificate_issuer": "CN=Hospital authority",
         "private_key": "/etc/dicomnode/tls/node.key",
         "trusted_certificates": "/etc/dicomnode/tls/authorities.pem",
     }

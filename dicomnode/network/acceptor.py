@@ -7,136 +7,43 @@ in `judge`, what becomes of an object in `intake`.
 from __future__ import annotations
 
 import secrets
+import socket
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Callable
-from contextlib import nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Final
 
-from pynetdicom.presentation import build_context
-from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind
+from pynetdicom.sop_class import Verification
 
-from dicomnode.config import IntakeSection, ListenSection
+from dicomnode.config import IntakeSection
 from dicomnode.encoded import Limits
 from dicomnode.errors import ConfigError, NodeError
 from dicomnode.events import Emit, silent
 from dicomnode.network import dimse, pdu
-from dicomnode.network.association import accepted_contexts, server_tls, storage_classes
+from dicomnode.network.admission import Open, Remembered, Rules, judge
+from dicomnode.network.asking import Event
+from dicomnode.network.association import accepted_contexts, service_context, storage_classes
 from dicomnode.network.intake import Intake, Peer, Reception
-from dicomnode.network.negotiation import Association, Request
+from dicomnode.network.negotiation import Association, Offer, Request
 from dicomnode.network.pace import Pace
-from dicomnode.network.server import Connection, Server, listen
-from dicomnode.network.services import Finder, echo, finding
+from dicomnode.network.pdu import Violation
+from dicomnode.network.peers import Stranger, read_certificate, recognise
+from dicomnode.network.server import Connection, Door, Server, listen
+from dicomnode.network.services import echo
 from dicomnode.network.session import Manners, Service, Session
 from dicomnode.network.status import (
-    CALLED_AE_TITLE_NOT_RECOGNISED,
     CALLING_AE_TITLE_NOT_RECOGNISED,
     LOCAL_LIMIT_EXCEEDED,
     TEMPORARY_CONGESTION,
     Rejection,
 )
+from dicomnode.network.tls import Certificates
 from dicomnode.network.wire import Wire
-
-__all__ = ["Acceptor", "Finder", "Rules", "judge"]
+from dicomnode.network_sections import ListenSection, PeerRule
 
 _POLL_SECONDS: Final = 0.1
 _JOIN_SECONDS: Final = 5.0
-_REMEMBERED_REQUESTS: Final = 64
-_LARGE_REQUEST_BYTES: Final = 32 * 1024  # these cost a tenth of a second: one at a time, and nobody else waits
-_REMEMBERED_BYTES: Final = 256 * 1024  # of all of them: once read they take some twenty times as much
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
-    """Who is let in."""
-
-    ae_title: str
-    calling_ae_titles: tuple[str, ...]
-    require_called_ae_title: bool
-    maximum_associations: int
-    associations_per_address: int
-
-
-def judge(
-    rules: Rules, peer: Peer, *, open_associations: int, of_address: int = 0, draining: bool = False
-) -> Rejection | None:
-    """Why an association is not let in (PS3.8 9.3.4), or None.
-
-    Parameters
-    ----------
-    open_associations, of_address
-        How many others are open, in all and of the peer's address.
-    """
-    if rules.calling_ae_titles and peer.calling_ae_title not in rules.calling_ae_titles:
-        return CALLING_AE_TITLE_NOT_RECOGNISED
-    if rules.require_called_ae_title and peer.called_ae_title != rules.ae_title:
-        return CALLED_AE_TITLE_NOT_RECOGNISED
-    if draining:
-        return TEMPORARY_CONGESTION
-    if open_associations >= rules.maximum_associations or of_address >= rules.associations_per_address:
-        return LOCAL_LIMIT_EXCEEDED
-    return None
-
-
-class _Open:
-    """The associations that are open or being let in."""
-
-    def __init__(self) -> None:
-        self._sessions: dict[Session, str] = {}
-        self._changed = threading.Condition()
-
-    def add(self, session: Session, address: str) -> tuple[int, int]:
-        """Add one; how many there were before, in all and of its address."""
-        with self._changed:
-            before = len(self._sessions), sum(one == address for one in self._sessions.values())
-            self._sessions[session] = address
-            return before
-
-    def remove(self, session: Session) -> None:
-        with self._changed:
-            self._sessions.pop(session, None)
-            self._changed.notify_all()
-
-    def all(self) -> tuple[Session, ...]:
-        with self._changed:
-            return tuple(self._sessions)
-
-    def wait_for_none(self, deadline: float) -> bool:
-        """Wait at most to the deadline (monotonic seconds); whether none is left."""
-        with self._changed:
-            return self._changed.wait_for(lambda: not self._sessions, max(0.0, deadline - time.monotonic()))
-
-
-class _Remembered:
-    """What was agreed on for the last requests, byte for byte: most senders ask the same thing each time."""
-
-    def __init__(self, agree: Callable[[Request], Association]) -> None:
-        self._agree = agree
-        self._lock = threading.Lock()
-        self._known: OrderedDict[bytes, tuple[Request, Association | None]] = OrderedDict()
-        self._bytes = 0
-        self._large = threading.Lock()
-
-    def request(self, encoded: bytes) -> tuple[Request, Association | None]:
-        """The request, read, and what is agreed on unless it is to be rejected."""
-        with self._lock:
-            found = self._known.get(encoded)
-            if found is not None:
-                self._known.move_to_end(encoded)
-                return found
-        with self._large if len(encoded) > _LARGE_REQUEST_BYTES else nullcontext():
-            request = Request(encoded)
-            found = request, None if request.rejection else self._agree(request)
-        with self._lock:
-            if encoded not in self._known:
-                self._bytes += len(encoded)
-            self._known[encoded] = found
-            while len(self._known) > _REMEMBERED_REQUESTS or self._bytes > _REMEMBERED_BYTES:
-                forgotten, _ = self._known.popitem(last=False)
-                self._bytes -= len(forgotten)
-        return found
 
 
 class Acceptor:
@@ -154,10 +61,10 @@ class Acceptor:
         Who takes what comes.
     emit
         Where events go.
-    private_sop_classes
-        SOP Class UIDs that are stored although no standard names them.
-    finder
-        Who answers C-FIND, if anybody.
+    peers
+        Who may call, and what each may; none: whoever `listen` lets in.
+    services
+        What answers other requests, by SOP Class and Command Field.
     """
 
     def __init__(
@@ -169,8 +76,8 @@ class Acceptor:
         reception: Reception,
         *,
         emit: Emit = silent,
-        private_sop_classes: tuple[str, ...] = (),
-        finder: Finder | None = None,
+        peers: Sequence[PeerRule] = (),
+        services: Mapping[tuple[str, int], Service] = MappingProxyType({}),
     ) -> None:
         self._listen = listen
         self._reception = reception
@@ -182,36 +89,50 @@ class Acceptor:
             maximum_associations=listen.maximum_associations,
             associations_per_address=listen.associations_per_address,
         )
-        contexts = {str(one.abstract_syntax): one for one in accepted_contexts(private_sop_classes)}
-        services: dict[int, Service] = {dimse.C_ECHO_RQ: echo}
-        if finder is not None:
-            model = build_context(StudyRootQueryRetrieveInformationModelFind)
-            contexts[str(model.abstract_syntax)] = model
-            services[dimse.C_FIND_RQ] = finding(finder, limits)
-        storage = frozenset(storage_classes(private_sop_classes))
-        self._manners = Manners(
-            intake=Intake(reception, limits=limits, maximum_object_bytes=intake.maximum_object_bytes, emit=emit),
-            services=services,
-            storage=storage,
+        self._peers = tuple(peers)
+        private = intake.private_sop_classes
+        contexts = {str(one.abstract_syntax): one for one in accepted_contexts(private)}
+        contexts |= {uid: service_context(uid) for uid, _ in services}
+        self._offer = Offer(
+            contexts=contexts,
+            storage=frozenset(storage_classes(private)),
             maximum_pdu_bytes=intake.maximum_pdu_bytes,
-            silence_seconds=listen.network_timeout_seconds,
-            request_seconds=listen.acse_timeout_seconds,
-            pace=lambda: Pace(
-                fragment_bytes=intake.minimum_fragment_bytes,
-                bytes_per_second=intake.minimum_bytes_per_second,
-                seconds=listen.network_timeout_seconds,
-                longest_bytes=2 * intake.maximum_object_bytes,
-            ),
-            emit=emit,
         )
-        self._remembered = _Remembered(lambda request: request.agree(contexts, storage, intake.maximum_pdu_bytes))
-        self._open = _Open()
+        self._manners = self._behaviour(
+            Intake(reception, limits=limits, maximum_object_bytes=intake.maximum_object_bytes, emit=emit),
+            intake,
+            services,
+        )
+        self._remembered = Remembered(
+            lambda request, rule: request.agree(self._offer.limited_to(rule.sop_classes if rule else ()))
+        )
+        self._open = Open()
         self._draining = threading.Event()
         self._connections: dict[Session, Connection] = {}
         self._server: Server | None = None
+        self._certificates: Certificates | None = None
+        self.addresses: tuple[tuple[str, int], ...] = ()
+
+    def _behaviour(
+        self, objects: Intake, intake: IntakeSection, services: Mapping[tuple[str, int], Service]
+    ) -> Manners:
+        return Manners(
+            intake=objects,
+            services={(str(Verification), dimse.C_ECHO_RQ): echo, **services},
+            maximum_pdu_bytes=intake.maximum_pdu_bytes,
+            silence_seconds=self._listen.network_timeout_seconds,
+            request_seconds=self._listen.acse_timeout_seconds,
+            pace=lambda: Pace(
+                fragment_bytes=intake.minimum_fragment_bytes,
+                bytes_per_second=intake.minimum_bytes_per_second,
+                seconds=self._listen.network_timeout_seconds,
+                longest_bytes=2 * intake.maximum_object_bytes,
+            ),
+            emit=self._emit,
+        )
 
     def start(self) -> tuple[str, int]:
-        """Listen; the address and port that were bound.
+        """Listen; the address and port that were bound: of the plain port where there is one.
 
         Raises
         ------
@@ -219,22 +140,47 @@ class Acceptor:
             ``port-unavailable``, or ``tls-failed``.
         """
         settings = self._listen
-        tls = server_tls(settings.tls) if settings.tls else None
+        doors: list[Door] = []
         try:
-            listener = listen(settings.host, settings.port)
-        except OSError:
-            raise ConfigError("port-unavailable", port=settings.port) from None
+            if settings.listens_plain:
+                doors.append(Door(listener=_listen(settings.host, settings.port)))
+            if settings.tls is not None:
+                self._certificates = Certificates(settings.tls, self._emit)
+                listener = _listen(settings.host, settings.tls_port)
+                doors.append(Door(listener=listener, tls=self._certificates.context))
+        except ConfigError:
+            for door in doors:
+                door.listener.close()
+            raise
         self._server = Server(
-            listener,
+            doors,
             self._serve,
-            tls=(lambda: tls) if tls else None,
             seconds=settings.network_timeout_seconds,
             waiting_per_address=settings.waiting_per_address,
             maximum_connections=settings.maximum_connections,
             emit=self._emit,
         )
         self._server.begin()
-        return self._server.address
+        self.addresses = tuple(door.address for door in doors)
+        return self.addresses[0]
+
+    def reload_certificates(self) -> None:
+        """Read the files of TLS anew; associations that are open go on, files that cannot be used change nothing."""
+        if self._certificates is not None:
+            self._certificates.reload()
+
+    def report(self, association_id: str, event: Event, seconds: float) -> int | None:
+        """Send an N-EVENT-REPORT in an association that is open; the peer's status, None where there is none.
+
+        Raises
+        ------
+        PeerError
+            As `Session.report`.
+        """
+        for session in self._open.all():
+            if session.association_id == association_id:
+                return session.report(event, seconds)
+        return None
 
     def drain(self, timeout: float) -> bool:
         """Stop listening, let what is open finish, then abort the rest.
@@ -271,15 +217,19 @@ class Acceptor:
 
     def enter(self, session: Session, request: memoryview) -> tuple[Peer, Association] | bytes:
         """Decide on an association request; a Violation where it cannot be read."""
-        asked, association = self._remembered.request(bytes(request))
+        encoded = bytes(request)
+        asked = self._remembered.request(encoded)
         connection = self._connections[session]
+        recognised = self._recognise(asked, connection)
+        rule = recognised if isinstance(recognised, PeerRule) else None
         peer = Peer(
             calling_ae_title=asked.calling_ae_title,
             called_ae_title=asked.called_ae_title,
             address=connection.address,
             association_id=secrets.token_hex(8),
+            rule=rule,
         )
-        before, of_address = self._open.add(session, peer.address)
+        before, of_address, of_peer = self._open.add(session, peer)
         rejection = asked.rejection or judge(
             self._rules,
             peer,
@@ -287,17 +237,45 @@ class Acceptor:
             of_address=of_address,
             draining=self._draining.is_set(),
         )
-        if rejection is None:
-            rejection = self._admitted(peer)
-        if rejection is None and association is not None:
-            return peer, association
+        if rejection is None and isinstance(recognised, Stranger):
+            rejection = self._strange(peer, recognised)
+        if rejection is None and rule is not None and of_peer >= rule.maximum_associations:
+            rejection = LOCAL_LIMIT_EXCEEDED
+        rejection = rejection or self._admitted(peer)
+        try:
+            if rejection is None:
+                return peer, self._remembered.association(encoded, asked, rule)
+        except Violation:
+            self._open.remove(session)
+            raise
         self._open.remove(session)
-        assert rejection is not None
+        return self._reject(peer, rejection)
+
+    def _recognise(self, asked: Request, connection: Connection) -> PeerRule | Stranger | None:
+        if not self._peers:
+            return None
+        certificate = read_certificate(connection.certificate) if connection.certificate else None
+        return recognise(self._peers, asked.calling_ae_title, connection.address, certificate)
+
+    def _strange(self, peer: Peer, stranger: Stranger) -> Rejection:
+        """Nobody that the configuration knows: told to the audit, with what did not fit."""
+        self._emit(
+            "peer.unknown",
+            level="warning",
+            association=peer.association_id,
+            address=peer.address,
+            calling_ae_title=peer.calling_ae_title,
+            kind=stranger.value,
+        )
+        return CALLING_AE_TITLE_NOT_RECOGNISED
+
+    def _reject(self, peer: Peer, rejection: Rejection) -> bytes:
         self._emit(
             "association.rejected",
             level="warning",
             association=peer.association_id,
             address=peer.address,
+            peer=peer.rule.name if peer.rule else None,
             result=rejection.result,
             source=rejection.source,
             diagnostic=rejection.reason,
@@ -338,3 +316,10 @@ class Acceptor:
         self._emit(
             "internal", level="error", association=peer.association_id, reason="internal", kind=type(error).__name__
         )
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        return listen(host, port)
+    except OSError:
+        raise ConfigError("port-unavailable", port=port) from None

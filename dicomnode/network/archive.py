@@ -15,12 +15,14 @@ from typing import Any, Final
 
 from pydicom.dataset import Dataset
 
-from dicomnode.config import IntakeSection, ListenSection
+from dicomnode.config import IntakeSection
 from dicomnode.encoded import Limits, read_part10, wrap_part10
 from dicomnode.errors import StorageError, StudyError
 from dicomnode.network.acceptor import Acceptor
 from dicomnode.network.collected import Collected
 from dicomnode.network.intake import Peer, ReceivedObject, Sink
+from dicomnode.network.services import find_services
+from dicomnode.network_sections import ListenSection
 
 #: Unique key of each level of the Study Root model (PS3.4 C.6.2).
 _UNIQUE: Final = {"STUDY": "StudyInstanceUID", "SERIES": "SeriesInstanceUID", "IMAGE": "SOPInstanceUID"}
@@ -46,7 +48,12 @@ class Archive:
         self._lock = threading.Lock()
         self._headers: dict[str, Dataset] = {}
         self._acceptor = Acceptor(
-            listen or ListenSection(port=0), IntakeSection(), ae_title, self._limits, self, finder=self
+            listen or ListenSection(port=0),
+            IntakeSection(),
+            ae_title,
+            self._limits,
+            self,
+            services=find_services(self, self._limits),
         )
 
     def start(self) -> tuple[str, int]:

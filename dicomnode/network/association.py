@@ -1,4 +1,4 @@
-"""What associations are made of: presentation contexts, TLS, and the few private points of pynetdicom that we need.
+"""What associations are made of: presentation contexts, and the few private points of pynetdicom that we need.
 
 The order of transfer syntaxes: pynetdicom's acceptor goes through *its own* list and takes the first that the
 requestor proposes (`presentation.negotiate_as_acceptor`, 3.0.4), so the order below is the node's preference
@@ -9,9 +9,9 @@ comes in a context that proposes its own syntax, or senders would have to decomp
 from __future__ import annotations
 
 import logging
-import ssl
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from copy import copy
 from typing import Any, Final
 
@@ -21,9 +21,7 @@ from pynetdicom.presentation import AllStoragePresentationContexts, Presentation
 from pynetdicom.sop_class import Verification
 
 from dicomnode.encoded import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from dicomnode.errors import ConfigError
 from dicomnode.network.transport import Entity
-from dicomnode.sections import Tls
 
 # pynetdicom prints AE titles, UIDs and Data Sets; the node's own events say what happened, without them.
 _config.LOG_HANDLER_LEVEL = "none"
@@ -106,8 +104,6 @@ TRANSFER_SYNTAXES: Final = (*_NATIVE, *_LOSSLESS, *_LOSSY)
 
 #: PS3.8 9.3.2.2: context ids are the odd numbers of one byte.
 MAXIMUM_CONTEXTS: Final = 128
-#: BCP 195 (RFC 9325) with TLS 1.2; TLS 1.3 brings its own.
-_CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
 
 class SharedContexts(list[PresentationContext]):
@@ -134,48 +130,19 @@ def accepted_contexts(private_sop_classes: Iterable[str] = ()) -> SharedContexts
     return contexts
 
 
+def service_context(sop_class_uid: str) -> PresentationContext:
+    """Context of a service beside C-STORE. The peer may propose either role, or both (PS3.7 D.3.3.4)."""
+    context = build_context(sop_class_uid, list(_NATIVE))
+    context.scu_role = context.scp_role = True
+    return context
+
+
 def application_entity(ae_title: str) -> Entity:
     """An application entity in the node's name."""
     entity = Entity(ae_title)
     entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
     entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
     return entity
-
-
-def server_tls(tls: Tls) -> ssl.SSLContext:
-    """TLS of the acceptor (PS3.15 B.12): mutual, 1.2 at least, AEAD with forward secrecy.
-
-    Raises
-    ------
-    ConfigError
-        ``tls-failed`` if a file is missing, unreadable or does not fit the others.
-    """
-    context = _tls(ssl.PROTOCOL_TLS_SERVER, tls)
-    context.verify_mode = ssl.CERT_REQUIRED
-    return context
-
-
-def client_tls(tls: Tls) -> ssl.SSLContext:
-    """TLS of the requestor: the peer's certificate must name the host that is called.
-
-    Raises
-    ------
-    ConfigError
-        ``tls-failed``.
-    """
-    return _tls(ssl.PROTOCOL_TLS_CLIENT, tls)
-
-
-def _tls(protocol: int, tls: Tls) -> ssl.SSLContext:
-    context = ssl.SSLContext(protocol)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_ciphers(_CIPHERS)
-    try:
-        context.load_cert_chain(tls.certificate, tls.private_key)
-        context.load_verify_locations(tls.trusted_certificates)
-    except (OSError, ValueError):  # SSLError is an OSError
-        raise ConfigError("tls-failed") from None
-    return context
 
 
 class Gate:
@@ -226,13 +193,20 @@ def exchange(association: Association, request: Any, context_id: int) -> Any | N
     the association's reactor as `send_c_store` does (private names of 3.0.4, held by a contract test), so that it
     does not take the response for a request. The association must have a `Gate`.
     """
+    with quiet(association):
+        association.dimse.send_msg(request, context_id)
+        _, response = association.dimse.get_msg(block=True)
+    return response
+
+
+@contextmanager
+def quiet(association: Association) -> Iterator[None]:
+    """While the association's reactor stands still: what comes is for whoever asked."""
     checkpoint = association._reactor_checkpoint
     checkpoint.clear()
     while not association._is_paused and association.is_alive():
         association.join(0.001)
     try:
-        association.dimse.send_msg(request, context_id)
-        _, response = association.dimse.get_msg(block=True)
+        yield
     finally:
         checkpoint.set()
-    return response

@@ -147,6 +147,20 @@ def response(request: Command, status: int, *, with_data_set: bool = False, sop_
     return _command_set(parts)
 
 
+def event_report(message_id: int, sop_class_uid: str, sop_instance_uid: str, event_type_id: int) -> bytes:
+    """Command set of an N-EVENT-REPORT request with a Data Set (PS3.7 10.3.1.1)."""
+    return _command_set(
+        [
+            _element(_AFFECTED_SOP_CLASS_UID, _uid(sop_class_uid)),
+            _element(_COMMAND_FIELD, _US.pack(N_EVENT_REPORT_RQ)),
+            _element(_MESSAGE_ID, _US.pack(message_id)),
+            _element(_DATA_SET_TYPE, _US.pack(0x0001)),
+            _element(_AFFECTED_SOP_INSTANCE_UID, _uid(sop_instance_uid)),
+            _element(_EVENT_TYPE_ID, _US.pack(event_type_id)),
+        ]
+    )
+
+
 def _command_set(parts: list[bytes]) -> bytes:
     body = b"".join(parts)
     return _HEAD.pack(0, 0, 4) + struct.pack("<L", len(body)) + body

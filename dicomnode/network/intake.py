@@ -15,6 +15,7 @@ from dicomnode.encoded import Header, Limits, scan_header
 from dicomnode.errors import NodeError, StudyError
 from dicomnode.events import Emit
 from dicomnode.network.status import DATA_SET_MISMATCH, PROCESSING_FAILURE, SUCCESS
+from dicomnode.network_sections import PeerRule
 
 _SCRATCH_BYTES: Final = 64 * 1024
 #: The UIDs of ordinary objects stand here; what does not is looked for in the whole bound.
@@ -23,12 +24,13 @@ _FIRST_LOOK_BYTES: Final = 4096
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peer:
-    """Who is at the other end of an association; ``association_id`` is random, in hex."""
+    """Who is at the other end of an association; ``association_id`` is random, in hex; the rule that let it in, if any."""
 
     calling_ae_title: str
     called_ae_title: str
     address: str
     association_id: str
+    rule: PeerRule | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ pynetdicom encodes, decodes and chooses presentation contexts; no socket and no 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
@@ -55,6 +55,8 @@ class Association:
     ----------
     contexts
         By presentation context id.
+    storage
+        SOP Classes that are stored.
     longest_pdu
         Bytes that the peer takes in one PDU, header apart; 0: any number.
     answer
@@ -62,8 +64,36 @@ class Association:
     """
 
     contexts: Mapping[int, Agreed]
+    storage: frozenset[str]
     longest_pdu: int
     answer: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """What the acceptor takes.
+
+    Attributes
+    ----------
+    contexts
+        By abstract syntax.
+    storage
+        Storage SOP Classes: where extended negotiation asks, they say what storing means here.
+    maximum_pdu_bytes
+        What is advertised.
+    """
+
+    contexts: Mapping[str, PresentationContext]
+    storage: frozenset[str]
+    maximum_pdu_bytes: int
+
+    def limited_to(self, sop_classes: Sequence[str]) -> Offer:
+        """The same with fewer SOP Classes to store; none named: the same. What is no storage stays."""
+        if not sop_classes:
+            return self
+        storage = self.storage.intersection(sop_classes)
+        contexts = {uid: one for uid, one in self.contexts.items() if uid in storage or uid not in self.storage}
+        return Offer(contexts=contexts, storage=storage, maximum_pdu_bytes=self.maximum_pdu_bytes)
 
 
 class Request:
@@ -107,29 +137,19 @@ class Request:
             return APPLICATION_CONTEXT_NOT_SUPPORTED
         return None
 
-    def agree(
-        self, supported: Mapping[str, PresentationContext], storage: frozenset[str], maximum_pdu_bytes: int
-    ) -> Association:
+    def agree(self, offer: Offer) -> Association:
         """Choose contexts and encode the answer.
-
-        Parameters
-        ----------
-        supported
-            Contexts of the acceptor by abstract syntax.
-        storage
-            Storage SOP Classes: where extended negotiation asks, they say what storing means here.
-        maximum_pdu_bytes
-            What is advertised.
 
         Raises
         ------
         Violation
             If the answer cannot be encoded from what was asked.
         """
+        supported, storage = offer.contexts, offer.storage
         try:
             ours = [supported[one.abstract_syntax] for one in self._proposed if one.abstract_syntax in supported]
             chosen, roles = negotiate_as_acceptor(self._proposed, ours, self._roles())
-            answer = self._answer(chosen, [*roles, *self._extended(storage)], maximum_pdu_bytes)
+            answer = self._answer(chosen, [*roles, *self._extended(storage)], offer.maximum_pdu_bytes)
         except Exception:  # noqa: BLE001 (as above)
             raise Violation(INVALID_PARAMETER, "associate-contexts") from None
         accepted = {
@@ -139,7 +159,9 @@ class Request:
             for one in chosen
             if one.result == _ACCEPTED
         }
-        return Association(contexts=MappingProxyType(accepted), longest_pdu=self.longest_pdu, answer=answer)
+        return Association(
+            contexts=MappingProxyType(accepted), storage=storage, longest_pdu=self.longest_pdu, answer=answer
+        )
 
     def _roles(self) -> dict[UID, tuple[bool | None, bool | None]]:
         return {

@@ -24,8 +24,9 @@ from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind, Ver
 from dicomnode.encoded import Limits, scan_header, split_part10
 from dicomnode.encoded.quiet import hushed
 from dicomnode.errors import NodeError, PeerError, PeerRefusal
-from dicomnode.network.association import MAXIMUM_CONTEXTS, Gate, application_entity, client_tls, exchange
+from dicomnode.network.association import MAXIMUM_CONTEXTS, Gate, application_entity, exchange
 from dicomnode.network.status import Rejection, error_of, error_of_rejection
+from dicomnode.network.tls import client_tls
 from dicomnode.sections import Destination
 
 _PENDING: Final = frozenset({0xFF00, 0xFF01})  # PS3.4 Table C.4-1
@@ -187,8 +188,15 @@ class Requestor:
                 yield StoreOutcome(result_id=one.result_id, status=None, error=error)
 
     @contextmanager
-    def _association(self, contexts: list[PresentationContext]) -> Iterator[Association]:
+    def _association(self, contexts: list[PresentationContext], *, items: Sequence[Any] = ()) -> Iterator[Association]:
         """An established association, released at the end, aborted after an error.
+
+        Parameters
+        ----------
+        contexts
+            What is proposed.
+        items
+            Further items of the negotiation.
 
         Raises
         ------
@@ -205,6 +213,7 @@ class Requestor:
                 ae_title=target.ae_title,
                 max_pdu=_MAXIMUM_PDU,
                 tls_args=(self._tls, target.host) if self._tls else None,
+                ext_neg=list(items) or None,
                 evt_handlers=[(evt.EVT_CONN_OPEN, _without_delay, [connected])],
             )
         except OSError:  # the name does not resolve

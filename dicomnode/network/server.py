@@ -11,10 +11,12 @@ import socket
 import ssl
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from dicomnode.events import Emit
+from dicomnode.network.tls import failure_kind
 from dicomnode.network.wire import Wire
 
 _BACKLOG: Final = 128
@@ -23,13 +25,29 @@ _POLL_SECONDS: Final = 0.1
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
-class Connection:
-    """A connection that was accepted: its wire, once it has one, and where it comes from."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Door:
+    """A bound, listening socket, and what gives the TLS context of the next connection where it speaks TLS."""
 
-    def __init__(self, address: str, raw: socket.socket) -> None:
+    listener: socket.socket
+    tls: Callable[[], ssl.SSLContext] | None = None
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Address and port that are listened on."""
+        name = self.listener.getsockname()
+        return str(name[0]), int(name[1])
+
+
+class Connection:
+    """A connection that was accepted: its wire, once it has one, where it comes from, and its certificate in DER."""
+
+    def __init__(self, address: str, raw: socket.socket, tls: Callable[[], ssl.SSLContext] | None) -> None:
         self.address = address
         self.raw = raw
+        self.tls = tls
         self.wire: Wire | None = None
+        self.certificate: bytes | None = None
 
 
 class Server:
@@ -37,12 +55,10 @@ class Server:
 
     Parameters
     ----------
-    listener
-        Bound, listening socket; closed at the end.
+    doors
+        Where it listens; closed at the end. A handshake of TLS is the connection's own business.
     serve
         Called in a thread of its own with each connection; returns when it ended.
-    tls
-        Gives the TLS context for the next connection; the handshake is the connection's own business.
     seconds
         Silence that a handshake is given.
     waiting_per_address, maximum_connections
@@ -53,18 +69,16 @@ class Server:
 
     def __init__(
         self,
-        listener: socket.socket,
+        doors: Sequence[Door],
         serve: Callable[[Connection, Wire], None],
         *,
-        tls: Callable[[], ssl.SSLContext] | None,
         seconds: float,
         waiting_per_address: int,
         maximum_connections: int,
         emit: Emit,
     ) -> None:
-        self._listener = listener
+        self._doors = tuple(doors)
         self._serve = serve
-        self._tls = tls
         self._seconds = seconds
         self._waiting_per_address = waiting_per_address
         self._maximum_connections = maximum_connections
@@ -76,24 +90,19 @@ class Server:
         self._ending, self._told = os.pipe2(os.O_CLOEXEC)
         self._thread = threading.Thread(target=self._accept, name="acceptor", daemon=True)
 
-    @property
-    def address(self) -> tuple[str, int]:
-        """Address and port that are listened on."""
-        name = self._listener.getsockname()
-        return str(name[0]), int(name[1])
-
     def begin(self) -> None:
         """Start to accept."""
         self._thread.start()
 
     def stop_listening(self) -> None:
-        """Accept nothing more; returns when the listening socket is closed."""
+        """Accept nothing more; returns when the listening sockets are closed."""
         if self._told >= 0:
             os.close(self._told)
             self._told = -1
             self._thread.join()
             os.close(self._ending)
-            self._listener.close()
+            for door in self._doors:
+                door.listener.close()
 
     def entered(self, connection: Connection) -> None:
         """A connection has its association: it waits no more."""
@@ -124,27 +133,30 @@ class Server:
             del self._waiting[connection.address]
 
     def _accept(self) -> None:
-        self._listener.setblocking(False)
         poller = select.poll()
-        poller.register(self._listener, select.POLLIN)
         poller.register(self._ending, select.POLLIN | select.POLLHUP)
+        doors = {door.listener.fileno(): door for door in self._doors}
+        for descriptor, door in doors.items():
+            door.listener.setblocking(False)
+            poller.register(descriptor, select.POLLIN)
         while True:
             ready = {descriptor for descriptor, _ in poller.poll()}
             if self._ending in ready:
                 return
-            try:
-                raw, name = self._listener.accept()
-            except OSError as error:
-                if error.errno in _EXHAUSTED and self._ended_within(_POLL_SECONDS):
-                    return
-                continue
-            self._take(raw, _plain(str(name[0])))
+            for descriptor in ready:
+                try:
+                    raw, name = doors[descriptor].listener.accept()
+                except OSError as error:
+                    if error.errno in _EXHAUSTED and self._ended_within(_POLL_SECONDS):
+                        return
+                    continue
+                self._take(Connection(_plain(str(name[0])), raw, doors[descriptor].tls))
 
     def _ended_within(self, seconds: float) -> bool:
         return bool(select.select([self._ending], [], [], seconds)[0])
 
-    def _take(self, raw: socket.socket, address: str) -> None:
-        connection = Connection(address, raw)
+    def _take(self, connection: Connection) -> None:
+        raw, address = connection.raw, connection.address
         thread = threading.Thread(target=self._run, args=(connection,), name="association", daemon=True)
         with self._lock:
             count = self._waiting[address]
@@ -178,23 +190,21 @@ class Server:
 
     def _shake_hands(self, connection: Connection) -> Wire | None:
         try:
-            if self._tls is None:
-                return Wire(connection.raw, self._seconds)
-            connection.raw.settimeout(self._seconds)
-            connection.raw = self._tls().wrap_socket(connection.raw, server_side=True)
+            if connection.tls is not None:
+                connection.raw.settimeout(self._seconds)
+                context = connection.tls()
+                secured = context.wrap_socket(connection.raw, server_side=True, do_handshake_on_connect=False)
+                connection.raw = secured  # so that a stop finds it
+                secured.do_handshake()
+                connection.certificate = secured.getpeercert(binary_form=True)
             return Wire(connection.raw, self._seconds)
-        except ssl.SSLError as error:
-            reason = (error.reason or type(error).__name__).replace(" ", "_")
-            self._emit(
-                "connection.failed", level="warning", address=connection.address, reason="tls-failed", kind=reason[:48]
-            )
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError) as error:  # SSLError is an OSError
             self._emit(
                 "connection.failed",
                 level="warning",
                 address=connection.address,
-                reason="tls-failed" if self._tls else "peer-aborted",
-                kind=type(error).__name__,
+                reason="tls-failed" if connection.tls else "peer-aborted",
+                kind=failure_kind(error),
             )
         return None
 

@@ -9,9 +9,11 @@ from pydicom.dataset import Dataset
 
 from dicomnode.encoded import Limits, encode_dataset, read_dataset
 from dicomnode.encoded.quiet import hushed
+from dicomnode.network import dimse
 from dicomnode.network.session import Call, Reply, Service
 from dicomnode.network.status import SUCCESS
 
+STUDY_ROOT_FIND: Final = "1.2.840.10008.5.1.4.1.2.2.1"
 _PENDING: Final = 0xFF00  # PS3.4 Table C.4-1
 
 
@@ -28,8 +30,12 @@ def echo(_call: Call) -> Iterator[Reply]:
     yield Reply(SUCCESS)
 
 
-def finding(finder: Finder, limits: Limits) -> Service:
-    """C-FIND (PS3.4 C.4.1)."""
+def find_services(finder: Finder, limits: Limits) -> dict[tuple[str, int], Service]:
+    """C-FIND in the Study Root model (PS3.4 C.4.1), by SOP Class and Command Field."""
+    return {(STUDY_ROOT_FIND, dimse.C_FIND_RQ): _finding(finder, limits)}
+
+
+def _finding(finder: Finder, limits: Limits) -> Service:
 
     def find(call: Call) -> Iterator[Reply]:
         syntax = call.context.transfer_syntax

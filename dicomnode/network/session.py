@@ -13,6 +13,7 @@ from typing import Final, NamedTuple, Protocol
 from dicomnode.errors import PeerError
 from dicomnode.events import Emit
 from dicomnode.network import dimse, pdu
+from dicomnode.network.asking import Asking, Event
 from dicomnode.network.dimse import Command
 from dicomnode.network.intake import Intake, Peer, StoreRequest, Transfer
 from dicomnode.network.negotiation import Agreed, Association
@@ -80,9 +81,7 @@ class Manners:
     intake
         Decides on C-STORE.
     services
-        What answers other requests, by Command Field (PS3.7 E.1).
-    storage
-        SOP Classes that are stored.
+        What answers other requests, by SOP Class of the context and Command Field (PS3.7 E.1).
     maximum_pdu_bytes
         What was advertised.
     silence_seconds, request_seconds
@@ -94,8 +93,7 @@ class Manners:
     """
 
     intake: Intake
-    services: Mapping[int, Service]
-    storage: frozenset[str]
+    services: Mapping[tuple[str, int], Service]
     maximum_pdu_bytes: int
     silence_seconds: float
     request_seconds: float
@@ -137,11 +135,13 @@ class Session:
         self._head = memoryview(bytearray(pdu.HEAD_BYTES))
         self._ahead = 0  # bytes of the head that are there beyond the PDU's header
         self._contexts: Mapping[int, Agreed] = {}
+        self._storage: frozenset[str] = frozenset()
         self._longest = 0
         self._peer: Peer | None = None
         self._command = bytearray()
         self._command_context = 0
         self._message: _Message | None = None
+        self._asking = Asking(wire.send)
 
     def run(self) -> None:
         """Serve until the connection ends."""
@@ -156,13 +156,23 @@ class Session:
         finally:
             if self._message is not None and self._message.transfer is not None:
                 self._message.transfer.close()
+            self._asking.end()
             if self._peer is not None:
                 self._hall.closed(self, self._peer, aborted=not released)
             self._wire.end(_FAREWELL_SECONDS)
 
+    @property
+    def association_id(self) -> str:
+        """Identifier of its association; empty before there is one."""
+        return self._peer.association_id if self._peer is not None else ""
+
     def abort(self) -> None:
         """End it from another thread: by an A-ABORT where an association is open."""
         self._wire.interrupt(pdu.abort(_BY_PROVIDER, pdu.NOT_SPECIFIED) if self._peer is not None else b"")
+
+    def report(self, event: Event, seconds: float) -> int | None:
+        """As `Asking.report`, in this association."""
+        return self._asking.report(event, self._contexts, self._longest, seconds)
 
     def _part(self, error: PeerError) -> None:
         """Tell the peer why, where it is still there, and the log."""
@@ -211,6 +221,7 @@ class Session:
     def _associated(self, peer: Peer, association: Association) -> bool:
         """Serve an association; whether it was released."""
         self._contexts = association.contexts
+        self._storage = association.storage
         self._longest = association.longest_pdu
         self._peer = peer
         self._hall.opened(self, peer)
@@ -288,11 +299,12 @@ class Session:
         """A command is whole: its Data Set follows, or it is served now."""
         if command.command_field == dimse.C_CANCEL_RQ:  # responses go out one after the other: nothing is pending
             return
-        if command.command_field & dimse.RESPONSE:
+        if command.command_field & dimse.RESPONSE and not self._asking.answered(command):
             raise Violation(pdu.UNEXPECTED_PARAMETER, "response-unasked")
         message = _Message(command, context_id, None)
         if not command.has_data_set:
-            self._serve(message)
+            if not command.command_field & dimse.RESPONSE:
+                self._serve(message)
             return
         if command.command_field == dimse.C_STORE_RQ:
             message.transfer = self._transfer(command, self._contexts[context_id])
@@ -301,7 +313,7 @@ class Session:
     def _transfer(self, command: Command, context: Agreed) -> Transfer:
         assert self._peer is not None
         refused = None
-        if context.abstract_syntax not in self._manners.storage:
+        if not self._storage.issuperset((context.abstract_syntax, command.affected_sop_class_uid or "")):
             refused = SOP_CLASS_NOT_SUPPORTED
         request = StoreRequest(
             sop_class_uid=command.affected_sop_class_uid,
@@ -326,7 +338,8 @@ class Session:
         if item.is_last:
             self._message = None
             self._pace.next_message()
-            self._serve(message)
+            if not message.command.command_field & dimse.RESPONSE:  # what an answer says beside its status is dropped
+                self._serve(message)
 
     def _stream(self, transfer: Transfer, remaining: int) -> None:
         """Read a fragment into the sink's own window."""
@@ -347,12 +360,13 @@ class Session:
         if command.command_field == dimse.C_STORE_RQ:  # without a Data Set
             self._answer(message, Reply(CANNOT_UNDERSTAND))
             return
-        service = self._manners.services.get(command.command_field)
+        context = self._contexts[message.context_id]
+        service = self._manners.services.get((context.abstract_syntax, command.command_field))
         if service is None:
             self._answer(message, Reply(UNRECOGNISED_OPERATION))
             return
         assert self._peer is not None
-        call = Call(command, self._contexts[message.context_id], bytes(message.collected), self._peer)
+        call = Call(command, context, bytes(message.collected), self._peer)
         try:
             for reply in service(call):
                 self._answer(message, reply)

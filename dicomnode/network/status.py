@@ -12,7 +12,14 @@ from typing import Final, NamedTuple
 from dicomnode.errors import PeerError, PeerRefusal
 
 SUCCESS: Final = 0x0000
+INVALID_VALUE: Final = 0x0106  # PS3.7 C.5.8: invalid attribute value
 PROCESSING_FAILURE: Final = 0x0110  # PS3.7 C.5.6
+DUPLICATE_INSTANCE: Final = 0x0111  # PS3.7 C.5.3
+NO_SUCH_INSTANCE: Final = 0x0112  # PS3.7 C.5.11
+NO_SUCH_EVENT: Final = 0x0113  # PS3.7 C.5.16
+INVALID_ARGUMENT: Final = 0x0115  # PS3.7 C.5.17
+MISSING_ATTRIBUTE: Final = 0x0120  # PS3.7 C.5.21
+NO_SUCH_ACTION: Final = 0x0123  # PS3.7 C.5.24
 SOP_CLASS_NOT_SUPPORTED: Final = 0x0122  # PS3.7 C.5.15
 UNRECOGNISED_OPERATION: Final = 0x0211  # PS3.7 C.5.14
 OUT_OF_RESOURCES: Final = 0xA700  # PS3.4 Table B.2-1

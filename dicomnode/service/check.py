@@ -13,15 +13,20 @@ from dicomnode.config import Config
 from dicomnode.errors import NodeError, PeerError
 from dicomnode.forms import choose, missed, sop_classes
 from dicomnode.inference.package import Package
-from dicomnode.network.association import client_tls, server_tls
+from dicomnode.network.association import storage_classes
 from dicomnode.network.requestor import Requestor
+from dicomnode.network.tls import client_tls, server_tls, valid_until
+from dicomnode.network_sections import PeerRule
 from dicomnode.sections import Destination
 from dicomnode.service import rooms
 from dicomnode.service.rooms import Layout
+from dicomnode.service.services import committing_destination
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.medium import IN_MEMORY, is_volatile
 from dicomnode.storage.writer import try_modes
 from dicomnode.workflow.wishes import wishes_of
+
+_SOON_DAYS = 30
 
 
 @dataclass(slots=True)
@@ -34,9 +39,16 @@ class Report:
 
 
 def examine(tree: Config, environment: Mapping[str, str]) -> Report:
-    """Look at state folder, keys, ledger, models, listening address and destinations; nothing is created or changed."""
+    """Look at state folder, keys, ledger, models, listening, peers and destinations; nothing is created or changed."""
     examiner = _Examiner(tree, environment)
-    for look in (examiner.state, examiner.keys, examiner.models, examiner.listen, examiner.destinations):
+    for look in (
+        examiner.state,
+        examiner.keys,
+        examiner.models,
+        examiner.listen,
+        examiner.peers,
+        examiner.destinations,
+    ):
         try:
             look()
         except NodeError as error:
@@ -103,26 +115,69 @@ class _Examiner:
 
     def listen(self) -> None:
         listen = self._tree.listen
-        if listen.tls and self._usable("listen.tls", partial(server_tls, listen.tls)):
-            self.report.lines.append("TLS of the listening side: certificates load")
-        family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
+        if listen.listens_plain:
+            self._port(listen.host, listen.port, "")
+        if listen.tls:
+            if self._usable("listen.tls", partial(server_tls, listen.tls)):
+                self.report.lines.append("TLS of the listening side: certificates load")
+                self._validity(listen.tls.certificate)
+            self._port(listen.host, listen.tls_port, " with TLS")
+        known = listen.calling_ae_titles or self._tree.peers
+        if listen.host not in ("127.0.0.1", "::1") and listen.listens_plain and not known:
+            self.report.warnings.append(
+                "listen: anyone on the network may send; set [[peers]], listen.calling_ae_titles or listen.tls"
+            )
+
+    def peers(self) -> None:
+        """Rules that can let nobody in, or that another one hides."""
+        tree = self._tree
+        for number, rule in enumerate(tree.peers):
+            where = f"peers.{rule.name}"
+            if _asks_for_certificate(rule) and tree.listen.tls is None:
+                self.report.errors.append(f"{where}: asks for a certificate, but listen.tls is not set")
+            titles = tree.listen.calling_ae_titles
+            if titles and rule.ae_title is not None and rule.ae_title not in titles:
+                self.report.errors.append(f"{where}: {rule.ae_title} is not in listen.calling_ae_titles")
+            unknown = set(rule.sop_classes) - set(storage_classes(tree.intake.private_sop_classes))
+            if unknown:
+                self.report.errors.append(
+                    f"{where}: sop_classes that the node does not store: {', '.join(sorted(unknown))}"
+                )
+            hiding = [one.name for one in tree.peers[:number] if _hides(one, rule)]
+            if hiding:
+                self.report.warnings.append(
+                    f"{where}: never reached, since {hiding[0]} before it fits whenever it does"
+                )
+            self.report.lines.append(f"peer {rule.name}: {rule.ae_title or 'any AE title'}, {rule.priority}")
+
+    def _port(self, host: str, port: int, how: str) -> None:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind((listen.host, listen.port))
+                probe.bind((host, port))
             except OSError as error:
                 what = os.strerror(error.errno or 0)
-                self.report.warnings.append(
-                    f"listen: {listen.host} port {listen.port}: {what} (a running node holds it itself)"
-                )
+                self.report.warnings.append(f"listen: {host} port {port}: {what} (a running node holds it itself)")
             else:
-                self.report.lines.append(f"{self._tree.node.ae_title} can listen on {listen.host} port {listen.port}")
-        if listen.host not in ("127.0.0.1", "::1") and not listen.tls and not listen.calling_ae_titles:
-            self.report.warnings.append(
-                "listen: anyone on the network may send; set listen.calling_ae_titles or listen.tls"
-            )
+                self.report.lines.append(f"{self._tree.node.ae_title} can listen on {host} port {port}{how}")
+
+    def _validity(self, certificate: Path) -> None:
+        left = valid_until(certificate) - rooms.now()
+        if left.total_seconds() <= 0:
+            self.report.errors.append("listen.tls: the node's certificate has expired; every peer will refuse it")
+        elif left.days < _SOON_DAYS:
+            self.report.warnings.append(f"listen.tls: the node's certificate expires in {left.days} days")
 
     def destinations(self) -> None:
+        if self._tree.services.storage_commitment and self._usable(
+            "services.commitment_destination", partial(committing_destination, self._tree)
+        ):
+            pacs = committing_destination(self._tree)
+            if pacs is None:
+                self.report.errors.append("services.storage_commitment: there is no destination that could commit")
+            else:
+                self.report.lines.append(f"storage commitment is answered with what {pacs.ae_title} commits")
         if not self._tree.destinations:
             self.report.warnings.append("destinations: none; results stay sealed in the state folder")
         for destination in self._tree.destinations:
@@ -168,6 +223,15 @@ class _Examiner:
                 for variant in chosen
                 if variant.sop_class_uid in refused
             )
+
+
+def _asks_for_certificate(rule: PeerRule) -> bool:
+    return bool(rule.certificate_sha256 or rule.certificate_subject or rule.certificate_issuer)
+
+
+def _hides(first: PeerRule, later: PeerRule) -> bool:
+    """Whether a rule lets in everybody that a later one would."""
+    return not _asks_for_certificate(first) and not first.addresses and first.ae_title in (None, later.ae_title)
 
 
 def _describe(package: Package, engine: str) -> str:

@@ -8,19 +8,24 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
+from queue import Empty, SimpleQueue
 from types import FrameType
 
 from dicomnode import __version__
 from dicomnode.config import Config
+from dicomnode.encoded import Limits
 from dicomnode.errors import StorageError
 from dicomnode.events import Emit
 from dicomnode.forms import Wishes
 from dicomnode.network.acceptor import Acceptor
+from dicomnode.network.asking import Event
+from dicomnode.network.committing import CommitmentRequestor
 from dicomnode.network.requestor import Requestor
 from dicomnode.service import rooms
 from dicomnode.service.housekeeping import Chore, Housekeeping
 from dicomnode.service.notify import Notifier
 from dicomnode.service.rooms import Layout
+from dicomnode.service.services import Askers, committing_destination, services
 from dicomnode.service.telemetry import configure, report_fault
 from dicomnode.storage.datakeys import DataKeys
 from dicomnode.storage.digest import ContentDigests
@@ -32,10 +37,13 @@ from dicomnode.storage.spool import Spool
 from dicomnode.study import WorkKey
 from dicomnode.workflow.activity import ActivityTable
 from dicomnode.workflow.admission import Admission
+from dicomnode.workflow.allowances import Allowances
+from dicomnode.workflow.commitment import CommitmentDesk
 from dicomnode.workflow.completion import Completion
 from dicomnode.workflow.conflicts import Conflicts
 from dicomnode.workflow.delivery import Delivery
 from dicomnode.workflow.downgrade import Capabilities, Downgrade
+from dicomnode.workflow.evidence import EvidenceBook
 from dicomnode.workflow.indexing import Indexer
 from dicomnode.workflow.pipeline import DurableQueue
 from dicomnode.workflow.reception import Reception
@@ -205,7 +213,9 @@ class Node:
             self._ledger, self._spool, tree.reading, limits=limits, clock=rooms.now, emit=emit
         )
         self._indexer = Indexer(self._ledger, conflict=conflicts.resolve, emit=emit)
+        self._evidence = self._build_evidence(derivation_key)
         self._completion = self._build_completion()
+        self._desk = self._build_desk(derivation_key)
         self._recovery = Recovery(
             self._ledger,
             self._spool,
@@ -223,13 +233,57 @@ class Node:
             indexer=self._indexer,
             activity=self._activity,
             derivation_key=derivation_key,
+            allowances=self._build_allowances(),
             wake=self._completion.wake,
             clock=rooms.now,
             monotonic=time.monotonic,
             emit=emit,
         )
-        self._acceptor = Acceptor(
-            tree.listen, tree.intake, ae_title=tree.node.ae_title, limits=limits, reception=reception, emit=emit
+        self._acceptor = self._build_acceptor(reception, limits)
+
+    def _build_acceptor(self, reception: Reception, limits: Limits) -> Acceptor:
+        tree = self._tree
+        return Acceptor(
+            tree.listen,
+            tree.intake,
+            ae_title=tree.node.ae_title,
+            limits=limits,
+            reception=reception,
+            peers=tree.peers,
+            services=services(tree, limits, self._evidence, self._desk),
+            emit=self._emit,
+        )
+
+    def _build_allowances(self) -> Allowances:
+        ledger = self._ledger
+        return Allowances(known=ledger.size_of_study, is_open=self._activity.is_open, rank=ledger.rank_study)
+
+    def _build_evidence(self, derivation_key: bytes) -> EvidenceBook:
+        return EvidenceBook(
+            self._ledger,
+            derivation_key=derivation_key,
+            wake=self._look,
+            clock=rooms.now,
+            emit=self._emit,
+        )
+
+    def _build_desk(self, derivation_key: bytes) -> CommitmentDesk | None:
+        if not self._tree.services.storage_commitment:
+            return None
+        tree, pacs = self._tree, committing_destination(self._tree)
+        return CommitmentDesk(
+            self._ledger,
+            self._objects,
+            self._keys,
+            derivation_key=derivation_key,
+            pacs=CommitmentRequestor(pacs, tree.node.ae_title) if pacs else None,
+            pacs_ae_title=pacs.ae_title if pacs else "",
+            tell_here=self._report,
+            tell_there=Askers(tree).tell,
+            settings=tree.services,
+            retries=tree.delivery,
+            clock=rooms.now,
+            emit=self._emit,
         )
 
     def _build_completion(self) -> Completion:
@@ -237,10 +291,17 @@ class Node:
             self._activity,
             start=self._admission.start,
             settle=self._admission.settle,
+            evidence=self._evidence.of,
             settings=self._tree.completion,
             monotonic=time.monotonic,
             emit=self._emit,
         )
+
+    def _look(self) -> None:
+        self._completion.wake()
+
+    def _report(self, association_id: str, event: Event, seconds: float) -> int | None:
+        return self._acceptor.report(association_id, event, seconds)
 
     def _deliver(self, key: WorkKey, destination: str, number: int) -> None:
         self._delivery.attempt(self._queue, key, destination, number)
@@ -263,6 +324,8 @@ class Node:
         self._admission.reconcile()
         self._completion.begin()
         self._housekeeping.begin()
+        if self._desk is not None:
+            self._desk.begin()
         host, port = self._acceptor.start()
         self._emit(
             "node.ready",
@@ -276,6 +339,10 @@ class Node:
         )
         return host, port
 
+    def reload(self) -> None:
+        """Take up certificates that were changed; associations that are open go on."""
+        self._acceptor.reload_certificates()
+
     def stop(self, seconds: float = DRAIN_SECONDS) -> None:
         """Drain: no new associations, open ones may end, running stages end; then close everything."""
         deadline = time.monotonic() + seconds
@@ -283,6 +350,8 @@ class Node:
         self._acceptor.drain(seconds)
         self._housekeeping.end(_LEAST_SECONDS)
         self._completion.end()
+        if self._desk is not None:
+            self._desk.end()
         self._indexer.end()
         self._queue.close(max(deadline - time.monotonic(), _LEAST_SECONDS))
         self.close()
@@ -299,22 +368,32 @@ class Node:
 
 
 def run(tree: Config, environment: Mapping[str, str]) -> None:
-    """Run a node in the foreground until SIGTERM or SIGINT, then drain it."""
+    """Run a node in the foreground until SIGTERM or SIGINT, then drain it; SIGHUP has it read its certificates anew."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # memory holds keys and images
     emit = configure(tree.logging, journal="JOURNAL_STREAM" in environment)
     notifier = Notifier(environment)
-    ended = threading.Event()
+    told: SimpleQueue[int] = SimpleQueue()
 
-    def end(_number: int, _frame: FrameType | None) -> None:
-        ended.set()
+    def tell(number: int, _frame: FrameType | None) -> None:
+        told.put(number)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, end)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, tell)
     node = Node(tree, environment, emit)
     host, port = node.start()
     notifier.ready(f"{tree.node.ae_title} listens on {host} port {port}")
-    while not ended.wait(notifier.watchdog_seconds):
+    while (said := _next(told, notifier.watchdog_seconds)) in (None, signal.SIGHUP):
         notifier.alive()
+        if said is not None:
+            node.reload()
     notifier.stopping()
     emit("node.draining")
     node.stop()
+
+
+def _next(told: SimpleQueue[int], seconds: float | None) -> int | None:
+    """The next signal; None when none came in time."""
+    try:
+        return told.get(timeout=seconds)
+    except Empty:
+        return None

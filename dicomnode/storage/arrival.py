@@ -26,12 +26,14 @@ class Arrival:
         segments: OpenSegments,
         check_space: Callable[[int], None],
         *,
+        came: Callable[[int], None],
         chunk_bytes: int,
         alignment: int,
         digest: Digest | None,
     ) -> None:
         self._segments = segments
         self._check_space = check_space
+        self._came = came
         self._buffer: mmap.mmap | None = segments.borrow()
         self._stage = memoryview(self._buffer)
         self._incoming = Incoming(
@@ -93,6 +95,7 @@ class Arrival:
         except BaseException:  # the record may be half written, or its place not known: nothing follows it there
             self._retire()
             raise
+        self._came(self._incoming.length)
         finished, self._segment = self._segment, None
         self._segments.give_back(finished, self._stage)
         return address

@@ -18,6 +18,7 @@ from dicomnode.storage.ledger_capabilities import CapabilityRows
 from dicomnode.storage.ledger_index import InstanceRows
 from dicomnode.storage.ledger_keys import WrappedKeyRows
 from dicomnode.storage.ledger_results import ResultRows
+from dicomnode.storage.ledger_services import ServiceRows
 from dicomnode.storage.ledger_vault import VaultRows
 from dicomnode.storage.ledger_works import WorkRows, work_rows
 from dicomnode.study import StudyRow, WorkRow
@@ -27,7 +28,7 @@ _R = schema.revisions
 _W = schema.works
 
 
-class Ledger(WrappedKeyRows, InstanceRows, WorkRows, ResultRows, CapabilityRows, VaultRows):
+class Ledger(WrappedKeyRows, InstanceRows, WorkRows, ResultRows, CapabilityRows, ServiceRows, VaultRows):
     """The ledger of a node; safe to use from many threads. Made by `open` or `open_read_only`.
 
     Attributes

@@ -99,6 +99,9 @@ class VaultRows(Database):
         with self._writing(connection) as writing:
             writing.execute(delete(schema.deliveries).where(schema.deliveries.c.result_id.in_(results)))
             for table in (
+                schema.announced,
+                schema.procedures,
+                schema.origins,
                 schema.results,
                 schema.stages,
                 schema.works,

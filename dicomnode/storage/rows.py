@@ -85,3 +85,33 @@ class CapabilityRow:
     sop_class_uid: str
     supported: bool
     at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcedureRow:
+    """What a performed procedure step, or a notification, says of one study: ``in-progress``, ``completed``, ``discontinued``."""
+
+    study_key: str
+    state: str
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommitmentRow:
+    """A transaction of storage commitment.
+
+    Attributes
+    ----------
+    state
+        ``asked`` (of us), ``waiting`` (for the PACS), ``answered`` (by it; the asker is to be told).
+    attempts
+        Tries in this state.
+    due_at
+        Not to be looked at before.
+    """
+
+    transaction_key: str
+    state: str
+    attempts: int
+    created_at: datetime
+    due_at: datetime

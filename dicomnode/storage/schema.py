@@ -29,7 +29,7 @@ from sqlalchemy import (
 PREFIX: Final = "node_"
 VERSION_TABLE: Final = "node_schema_version"
 #: Alembic revisions that this version knows, oldest first.
-REVISIONS: Final = ("0001", "0002")
+REVISIONS: Final = ("0001", "0002", "0003")
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -203,4 +203,41 @@ quarantine = Table(
     Column("segment_id", String(64)),
     Column("number", Integer),
     Column("position", BigInteger),
+)
+
+origins = Table(
+    "node_origin",
+    metadata,
+    Column("study_key", _KEY, primary_key=True),
+    Column("peer", String(32), nullable=False),
+    Column("priority", String(16), nullable=False),
+)
+
+procedures = Table(
+    "node_procedure",
+    metadata,
+    Column("procedure_key", _KEY, primary_key=True),
+    Column("study_key", _KEY, primary_key=True),
+    Column("state", String(16), nullable=False),
+    Column("updated_at", UtcTime, nullable=False),
+    Index(None, "study_key"),
+)
+
+announced = Table(
+    "node_announced",
+    metadata,
+    Column("procedure_key", _KEY, primary_key=True),
+    Column("study_key", _KEY, primary_key=True),
+    Column("instance_key", _KEY, primary_key=True),
+    ForeignKeyConstraint(["procedure_key", "study_key"], ["node_procedure.procedure_key", "node_procedure.study_key"]),
+)
+
+commitments = Table(
+    "node_commitment",
+    metadata,
+    Column("transaction_key", _KEY, primary_key=True),
+    Column("state", String(16), nullable=False, index=True),
+    Column("attempts", Integer, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("due_at", UtcTime, nullable=False),
 )

@@ -21,6 +21,7 @@ from dicomnode.storage.datakeys import KeySource
 from dicomnode.storage.incoming import Digest, Metadata, stage_bytes
 from dicomnode.storage.open_segment import CLOSED_SUFFIX, OPEN_SUFFIX, OpenSegment
 from dicomnode.storage.open_segments import OpenSegments
+from dicomnode.storage.quota import Quota
 from dicomnode.storage.sealed import Buffer
 from dicomnode.storage.segment_reader import Damage, Found, Scan, SegmentReader, is_blank
 from dicomnode.storage.writer import Extender, WriteMode, try_modes
@@ -63,6 +64,7 @@ class Spool:
         with files.disk_errors():
             files.make_folder(folder)
             self.write_mode: WriteMode = try_modes(folder, intake.write_mode)
+        self._quota = Quota(folder, intake.maximum_spool_bytes)
         self._extender = Extender()
         self._open = OpenSegments(
             self._begin,
@@ -125,6 +127,7 @@ class Spool:
         return Arrival(
             self._open,
             self._check_space,
+            came=self._quota.add,
             chunk_bytes=self._intake.chunk_bytes,
             alignment=self.write_mode.alignment,
             digest=digest,
@@ -135,7 +138,7 @@ class Spool:
         self._open.close_study(study_key)
 
     def check_space(self) -> None:
-        """Raise ``storage-full`` when less than the minimum is free: whoever comes is best told before sending."""
+        """Raise ``storage-full`` or ``spool-quota`` when nothing more can be taken: who comes is told before sending."""
         self._check_space(0)
 
     def read(self, study_key: str, address: RecordAddress) -> tuple[RecordMetadata, bytes]:
@@ -215,6 +218,7 @@ class Spool:
             free = self._free_bytes()
         if free - wanted < self._intake.minimum_free_bytes:
             raise StorageError("storage-full", free=free)
+        self._quota.check(wanted)
 
     def _begin(self, study_key: str, stage: memoryview) -> OpenSegment:
         key = self._keys.get_or_create(study_key, World.IDENTITY).key

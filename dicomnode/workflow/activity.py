@@ -106,6 +106,11 @@ class ActivityTable:
             if study is not None and study.last_received <= last_received and not study.associations:
                 del self._studies[study_key]
 
+    def is_open(self, study_key: str) -> bool:
+        """Whether a study is known and not settled."""
+        with self._lock:
+            return study_key in self._studies
+
     def snapshot(self) -> tuple[Activity, ...]:
         """All studies that are not settled."""
         with self._lock:

@@ -1,7 +1,7 @@
 """When a study is whole: a pure rule, and the thread that acts on it.
 
-Released association may *start* work; delivery waits for the quiet time (design section 4). The rule knows no clock
-and no ledger; the thread knows nothing of DICOM.
+Released association may *start* work; delivery waits for evidence or the quiet time (design section 4). The rule knows no
+clock and no ledger; the thread knows nothing of DICOM.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ from dicomnode.config import CompletionSection
 from dicomnode.errors import NodeError
 from dicomnode.events import Emit
 from dicomnode.workflow.activity import Activity, ActivityTable
+from dicomnode.workflow.evidence import Evidence
 
 #: Seconds of silence after a release before work starts early: senders that open one association per image would
 #: else start it anew with every image.
 EARLY_START_SECONDS = 1.0
 _AFTER_A_FAULT_SECONDS = 1.0
+_AGAIN_SECONDS = 1.0
 
 
 class Move(Enum):
@@ -38,7 +40,9 @@ class Decision:
     again_seconds: float
 
 
-def decide(activity: Activity, *, started: bool, settings: CompletionSection, now: float) -> Decision:
+def decide(
+    activity: Activity, *, started: bool, settings: CompletionSection, now: float, evidence: Evidence | None = None
+) -> Decision:
     """Rule of completeness.
 
     Parameters
@@ -51,21 +55,30 @@ def decide(activity: Activity, *, started: bool, settings: CompletionSection, no
         Quiet time, and whether to start early.
     now
         Monotonic seconds.
+    evidence
+        What was announced of the study, if anything was.
 
     Returns
     -------
     Decision
-        SETTLE after the quiet time with no association open; START after a release when early starts are on.
+        SETTLE with no association open, as soon as all that was announced has come, else after the quiet time, which
+        is longer while more is to be expected; START after a release when early starts are on.
     """
     quiet_since = max(activity.last_received, activity.last_released or activity.last_received)
     if activity.open_associations:
         return Decision(Move.WAIT, settings.quiet_seconds)
+    soon = quiet_since + min(EARLY_START_SECONDS, settings.quiet_seconds) - now
     quiet_left = quiet_since + settings.quiet_seconds - now
+    if evidence is not None and evidence.is_whole:
+        quiet_left = min(quiet_left, soon)
+    elif evidence is not None and evidence.is_lacking:
+        quiet_left += max(settings.evidence_seconds - settings.quiet_seconds, 0.0)
     if quiet_left <= 0:
         return Decision(Move.SETTLE, 0.0)
+    if evidence is not None and evidence.missing:  # the index may be a little behind what came
+        quiet_left = min(quiet_left, _AGAIN_SECONDS)
     if not started and settings.start_early and activity.last_released is not None:
-        early_left = quiet_since + min(EARLY_START_SECONDS, settings.quiet_seconds) - now
-        return Decision(Move.START, quiet_left) if early_left <= 0 else Decision(Move.WAIT, early_left)
+        return Decision(Move.START, quiet_left) if soon <= 0 else Decision(Move.WAIT, soon)
     return Decision(Move.WAIT, quiet_left)
 
 
@@ -80,6 +93,8 @@ class Completion:
         Called with a study key: opens a revision for what has come and queues its work.
     settle
         Called with a study key: as `start`, and lets the results go out.
+    evidence
+        Gives what was announced of a study, by its key; None where nothing was.
     settings
         Quiet time and early start.
     monotonic
@@ -94,6 +109,7 @@ class Completion:
         *,
         start: Callable[[str], None],
         settle: Callable[[str], None],
+        evidence: Callable[[str], Evidence | None] = lambda _: None,
         settings: CompletionSection,
         monotonic: Callable[[], float],
         emit: Emit,
@@ -101,6 +117,7 @@ class Completion:
         self._activity = activity
         self._start = start
         self._settle = settle
+        self._evidence = evidence
         self._settings = settings
         self._monotonic = monotonic
         self._emit = emit
@@ -143,16 +160,28 @@ class Completion:
     def _apply(self, activity: Activity) -> float:
         key = activity.study_key
         started = self._started.get(key) == activity.last_received
-        decision = decide(activity, started=started, settings=self._settings, now=self._monotonic())
+        evidence = None if activity.open_associations else self._evidence(key)
+        now = self._monotonic()
+        decision = decide(activity, started=started, settings=self._settings, now=now, evidence=evidence)
         if decision.move is Move.START:
             self._start(key)
             self._started[key] = activity.last_received
         elif decision.move is Move.SETTLE:
             self._settle(key)
+            if evidence is not None:
+                self._tell(key, evidence)
             self._started.pop(key, None)
             self._activity.forget(key, activity.last_received)
             return self._settings.quiet_seconds
         return decision.again_seconds
+
+    def _tell(self, key: str, evidence: Evidence) -> None:
+        if evidence.is_lacking:
+            self._emit(
+                "study.incomplete", level="warning", study=key, missing=evidence.missing, steps=evidence.under_way
+            )
+        elif evidence.is_whole:
+            self._emit("study.whole", study=key, instances=evidence.announced)
 
     def _run(self) -> None:
         while not self._ended.is_set():

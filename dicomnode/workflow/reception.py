@@ -14,6 +14,7 @@ from dicomnode.events import Emit
 from dicomnode.network.intake import Peer, ReceivedObject
 from dicomnode.study import RecordAddress, RecordMetadata, blind_key
 from dicomnode.workflow.activity import ActivityTable
+from dicomnode.workflow.allowances import Allowances, Allowed
 from dicomnode.workflow.indexing import Indexer, row_of
 from dicomnode.workflow.ports import Clock, Monotonic
 
@@ -90,6 +91,8 @@ class Reception:
         Table that completion reads.
     derivation_key
         Key of the blind keys.
+    allowances
+        What each configured peer may send; none: as much as it likes.
     wake
         Called when an association ended.
     clock, monotonic
@@ -106,6 +109,7 @@ class Reception:
         indexer: Indexer,
         activity: ActivityTable,
         derivation_key: bytes,
+        allowances: Allowances | None = None,
         wake: Callable[[], None],
         clock: Clock,
         monotonic: Monotonic,
@@ -115,6 +119,7 @@ class Reception:
         self._digest = digest
         self._indexer = indexer
         self.activity = activity
+        self.allowances = allowances
         self._key = derivation_key
         self._study_keys = lru_cache(1024)(lambda uid: blind_key(derivation_key, "study", uid))
         self._wake = wake
@@ -202,18 +207,27 @@ class Arriving:
         self._held.callback(self.arrival.close)
         self._received: ReceivedObject | None = None
         self._study_key = ""
+        self._allowed: Allowed | None = None
 
     def begin(self, received: ReceivedObject, /) -> None:
         """Keep the study from being shredded while this comes, and begin to seal under its key."""
         self._received = received
         self._study_key = self._reception.study_key(received.study_instance_uid)
         self._held.enter_context(self._reception.activity.arriving(self._study_key))
+        allowances, rule = self._reception.allowances, received.peer.rule
+        if allowances is not None and rule is not None:
+            self._allowed = allowances.begin(rule, self._study_key)
+            self._held.callback(self._allowed.close)
         self.arrival.begin(self._study_key)
 
     def finish(self) -> None:
         """Make the object durable and known."""
         assert self._received is not None
+        if self._allowed is not None:
+            self._allowed.weigh(self.arrival.length)
         self._reception.seal(self, self._received, self._study_key)
+        if self._allowed is not None:
+            self._allowed.keep()
 
     def close(self) -> None:
         """Give back what is held."""

@@ -60,6 +60,7 @@ class Retention:
     def sweep(self) -> int:
         """Shred every expired study whose work has ended; returns how many."""
         shredded = 0
+        self._ledger.forget_procedures(self._limit())
         for study_key in self._ledger.expired(self._limit()):
             try:
                 shredded += self._shred(study_key)

@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import pytest
 
-from dicomnode.config import Destination
 from dicomnode.encoded import encode_dataset, split_part10
 from dicomnode.network.archive import Archive
 from dicomnode.network.requestor import OutgoingObject, Requestor
+from dicomnode.sections import Destination
 from tests.neighbours import HOST, Dcmqrscp, Orthanc
 from tests.unit.network.samples import EXPLICIT_LITTLE, IMPLICIT_LITTLE, small_object
 

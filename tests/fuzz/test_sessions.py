@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from dicomnode.config import IntakeSection, ListenSection
+from dicomnode.config import IntakeSection
 from dicomnode.encoded import Limits, scan_header
 from dicomnode.errors import PeerError, StudyError
 from dicomnode.network import dimse, pdu
@@ -23,6 +23,7 @@ from dicomnode.network.acceptor import Acceptor
 from dicomnode.network.negotiation import Request
 from dicomnode.network.pdu import Violation
 from dicomnode.network.server import Connection
+from dicomnode.network_sections import ListenSection
 from dicomnode.storage.datakeys import DataKeys
 from dicomnode.storage.keys import open_keys
 from dicomnode.storage.ledger import Ledger

@@ -6,9 +6,10 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from dicomnode.config import Config, Destination
+from dicomnode.config import Config
 from dicomnode.encoded import split_part10
 from dicomnode.network.requestor import Requestor, StoreOutcome
+from dicomnode.sections import Destination
 from dicomnode.service import rooms
 from dicomnode.service.offline import Workbench
 from dicomnode.service.rooms import Layout

@@ -21,11 +21,11 @@ import pytest
 from pydicom import Dataset
 from pydicom.encaps import encapsulate
 
-from dicomnode.config import Destination
 from dicomnode.encoded import split_part10
 from dicomnode.errors import REASONS
 from dicomnode.imaging.phantom_series import PhantomPatient
 from dicomnode.network.requestor import OutgoingObject, Requestor
+from dicomnode.sections import Destination
 from dicomnode.study import FINAL_STATES, InstanceState, StudyRow, WorkRow, WorkState
 from tests import tools
 from tests.journey.inside import Inside

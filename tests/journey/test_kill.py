@@ -23,9 +23,9 @@ from pynetdicom import AE
 from pynetdicom.association import Association
 from pynetdicom.sop_class import CTImageStorage  # type: ignore[attr-defined]
 
-from dicomnode.config import Destination
 from dicomnode.imaging.phantom_series import PhantomPatient
 from dicomnode.network.requestor import Requestor
+from dicomnode.sections import Destination
 from dicomnode.study import FINAL_STATES, WorkRow, WorkState
 from tests import tools
 from tests.journey.inside import Inside, data_of, digest_of, send

@@ -11,8 +11,8 @@ import numpy as np
 import pydicom
 import pytest
 
-from dicomnode.config import Destination
 from dicomnode.network.requestor import Requestor
+from dicomnode.sections import Destination
 from dicomnode.study import FINAL_STATES, DeliveryState, InstanceState, WorkRow, WorkState
 from tests import tools
 from tests.journey.inside import Inside

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from dicomnode.config import Destination, IntakeSection, ListenSection, Tls
+from dicomnode.config import IntakeSection
 from dicomnode.encoded import Limits
 from dicomnode.network.acceptor import Acceptor
 from dicomnode.network.requestor import Requestor
+from dicomnode.network.session import Service
+from dicomnode.network_sections import ListenSection, PeerRule
+from dicomnode.sections import Destination, Tls
 from tests.unit.network.samples import Events, Recording
 
 
@@ -19,6 +22,7 @@ class Node(NamedTuple):
     events: Events
     host: str
     port: int
+    tls_port: int = 0
 
     def requestor(self, *, calling: str = "SENDER", called: str = "DICOMNODE", tls: Tls | None = None) -> Requestor:
         return Requestor(
@@ -31,23 +35,25 @@ class Node(NamedTuple):
 def node(
     reception: Recording | None = None,
     *,
-    private_sop_classes: tuple[str, ...] = (),
+    peers: Sequence[dict[str, Any]] = (),
+    services: Mapping[tuple[str, int], Service] | None = None,
     intake: dict[str, Any] | None = None,
     **listen: Any,
 ) -> Iterator[Node]:
     """An acceptor that listens, stopped at the end."""
     reception, events = reception or Recording(), Events()
     acceptor = Acceptor(
-        ListenSection(**{"port": 0, **listen}),
+        ListenSection(**{"port": 0, "tls_port": 0, **listen}),
         IntakeSection(**(intake or {})),
         "DICOMNODE",
         Limits(),
         reception,
         emit=events,
-        private_sop_classes=private_sop_classes,
+        services=services or {},
+        peers=[PeerRule.model_validate(one) for one in peers],
     )
     host, port = acceptor.start()
     try:
-        yield Node(acceptor, reception, events, host, port)
+        yield Node(acceptor, reception, events, host, port, acceptor.addresses[-1][1])
     finally:
         acceptor.stop()

@@ -11,13 +11,14 @@ from pydicom.dataset import Dataset
 from pynetdicom import Association
 from pynetdicom.presentation import build_context
 
-from dicomnode.config import IntakeSection, ListenSection
+from dicomnode.config import IntakeSection
 from dicomnode.encoded import Limits, encode_dataset, read_dataset
 from dicomnode.errors import ConfigError, PeerError, StorageError
 from dicomnode.network.acceptor import Acceptor
 from dicomnode.network.intake import Peer
 from dicomnode.network.requestor import OutgoingObject
 from dicomnode.network.transport import Entity
+from dicomnode.network_sections import ListenSection
 from tests.neighbours import wait_for
 from tests.network.certificates import make_tls
 from tests.network.nodes import Node, node
@@ -82,7 +83,7 @@ def test_bytes_arrive_as_they_were_sent() -> None:
 
 def test_a_private_class_is_stored_where_it_is_named() -> None:
     private = "1.3.12.2.1107.5.9.1"
-    with node(private_sop_classes=(private,)) as target:
+    with node(intake={"private_sop_classes": (private,)}) as target:
         (outcome,) = target.requestor().store([outgoing(1, sop_class_uid=private)])
         assert outcome.status == 0
     with node() as target:

@@ -14,10 +14,10 @@ from pynetdicom import AE, evt
 from pynetdicom.presentation import build_context
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind, Verification
 
-from dicomnode.config import Destination
 from dicomnode.encoded import encode_dataset, encode_part10
 from dicomnode.errors import PeerError
 from dicomnode.network.requestor import OutgoingObject, Requestor, StoreOutcome
+from dicomnode.sections import Destination
 from tests.neighbours import HOST, free_port
 from tests.network.foreign import Connection, Server
 from tests.network.nodes import node

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from dicomnode.config import Destination, Tls
 from dicomnode.encoded import encode_dataset, encode_part10
 from dicomnode.errors import PeerError
 from dicomnode.network.requestor import OutgoingObject, Requestor
+from dicomnode.sections import Destination, Tls
 from tests import tools
 from tests.neighbours import HOST, echoscu, free_port, listens, run, storescu, wait_for
 from tests.network.nodes import node

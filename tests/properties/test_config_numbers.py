@@ -19,11 +19,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from dicomnode.config import Config, ConfigErrors, Destination, parse
+from dicomnode.config import Config, ConfigErrors, parse
 from dicomnode.encoded import encode_part10
 from dicomnode.events import silent
 from dicomnode.imaging.decode import Decoder
 from dicomnode.network.requestor import Requestor
+from dicomnode.sections import Destination
 from dicomnode.service import rooms
 from dicomnode.service.node import Node
 from dicomnode.storage.sealed import SealContext, Sealer

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from pynetdicom.dul import DULServiceProvider
 
-from dicomnode.config import Destination
 from dicomnode.errors import PeerError
 from dicomnode.network.requestor import Requestor
+from dicomnode.sections import Destination
 from tests.network.nodes import node
 
 

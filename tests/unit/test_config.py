@@ -211,3 +211,40 @@ def test_a_host_of_a_destination(host: str) -> None:
 )
 def test_settings_that_contradict_each_other_are_told(section: str, values: dict[str, int], problem: str) -> None:
     assert problems({section: values}) == (problem,)
+
+
+@pytest.mark.parametrize(
+    ("peer", "place"),
+    [
+        ({"addresses": ["10.0.0.1/8"]}, "peers.0.addresses.0"),
+        ({"addresses": ["pacs"]}, "peers.0.addresses.0"),
+        ({"certificate_sha256": ["abc"]}, "peers.0.certificate_sha256.0"),
+        ({"certificate_subject": "no name"}, "peers.0.certificate_subject"),
+        ({"sop_classes": ["1.02"]}, "peers.0.sop_classes.0"),
+        ({"sop_classes": ["CT"]}, "peers.0.sop_classes.0"),
+        ({"priority": "urgent"}, "peers.0.priority"),
+    ],
+)
+def test_no_rule_of_a_peer(peer: dict[str, Any], place: str) -> None:
+    (problem,) = problems({"peers": [{"name": "ct1", **peer}]})
+    assert problem.startswith(f"{place}: ")
+
+
+def test_fingerprints_and_names_are_brought_into_one_form() -> None:
+    peer = {"name": "a", "certificate_sha256": ["AB:" * 31 + "CD"], "certificate_subject": "CN=ct1, O=Hospital"}
+    (rule,) = parse({"peers": [peer]}).peers
+    assert rule.certificate_sha256 == ("ab" * 31 + "cd",)
+    assert rule.certificate_subject == "CN=ct1,O=Hospital"
+
+
+def test_two_peers_of_one_name_are_refused() -> None:
+    assert problems({"peers": [{"name": "a"}, {"name": "a"}]}) == ("configuration: two peers have the same name",)
+
+
+def test_a_node_listens_somewhere_and_nowhere_twice() -> None:
+    tls = {"certificate": "/c", "private_key": "/k", "trusted_certificates": "/t"}
+    assert problems({"listen": {"plain": "off"}})[0].startswith("listen: plain is off")
+    same = {"tls": tls, "plain": "on", "port": 104, "tls_port": 104}
+    assert problems({"listen": same})[0] == "listen: port and tls_port are the same"
+    assert not parse({"listen": {"tls": tls}}).listen.listens_plain
+    assert parse({"listen": {"tls": tls, "plain": "on"}}).listen.listens_plain

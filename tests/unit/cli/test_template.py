@@ -7,7 +7,9 @@ from itertools import pairwise
 from pydantic import BaseModel
 
 from dicomnode.cli.template import render
-from dicomnode.config import Config, Destination, parse
+from dicomnode.config import Config, parse
+from dicomnode.network_sections import PeerRule
+from dicomnode.sections import Destination
 
 TEXT = render()
 
@@ -27,6 +29,7 @@ def test_every_setting_uncommented_is_accepted() -> None:
     assert len(tree.destinations) == 1
     assert set(data) == set(Config.model_fields)
     assert set(data["destinations"][0]) == set(Destination.model_fields)
+    assert set(data["peers"][0]) == set(PeerRule.model_fields)
     for name, field in Config.model_fields.items():
         section = field.annotation
         if isinstance(section, type) and issubclass(section, BaseModel):

@@ -10,19 +10,18 @@ import pytest
 from pynetdicom._globals import ALL_TRANSFER_SYNTAXES
 from pynetdicom.presentation import build_context, negotiate_as_acceptor
 
-from dicomnode.config import Tls
 from dicomnode.errors import ConfigError
-from dicomnode.network.acceptor import Rules, judge
+from dicomnode.network.admission import Rules, judge
 from dicomnode.network.association import (
     RETIRED_STORAGE_CLASSES,
     TRANSFER_SYNTAXES,
     accepted_contexts,
-    client_tls,
-    server_tls,
     storage_classes,
 )
 from dicomnode.network.intake import Peer
 from dicomnode.network.requestor import OutgoingObject, batches
+from dicomnode.network.tls import client_tls, server_tls
+from dicomnode.sections import Tls
 from tests.network.certificates import make_tls
 
 CT = "1.2.840.10008.5.1.4.1.1.2"

@@ -22,7 +22,7 @@ from pynetdicom.pdu_primitives import (
 from pynetdicom.presentation import PresentationContext, build_context
 
 from dicomnode.network.association import accepted_contexts, storage_classes
-from dicomnode.network.negotiation import Agreed, Request
+from dicomnode.network.negotiation import Agreed, Offer, Request
 from dicomnode.network.pdu import Violation
 from dicomnode.network.status import APPLICATION_CONTEXT_NOT_SUPPORTED, PROTOCOL_VERSION_NOT_SUPPORTED
 
@@ -50,7 +50,9 @@ def asked(*contexts: PresentationContext, items: tuple[Any, ...] = (), longest: 
 
 
 def answered(encoded: bytes, maximum_pdu_bytes: int = 131072) -> tuple[Any, A_ASSOCIATE]:
-    association = Request(encoded).agree(SUPPORTED, STORAGE, maximum_pdu_bytes)
+    association = Request(encoded).agree(
+        Offer(contexts=SUPPORTED, storage=STORAGE, maximum_pdu_bytes=maximum_pdu_bytes)
+    )
     pdu = A_ASSOCIATE_AC()
     pdu.decode(association.answer)
     return association, pdu.to_primitive()
@@ -146,4 +148,4 @@ def test_a_damaged_request_is_agreed_on_or_a_violation(data: st.DataObject) -> N
     with suppress(Violation):
         request = Request(bytes(encoded))
         if request.rejection is None:
-            request.agree(SUPPORTED, STORAGE, 131072)
+            request.agree(Offer(contexts=SUPPORTED, storage=STORAGE, maximum_pdu_bytes=131072))

@@ -17,6 +17,7 @@ from dicomnode.service.check import Report, examine
 from dicomnode.service.rooms import Layout
 from dicomnode.storage import medium
 from dicomnode.storage.ledger import Ledger
+from tests.network.certificates import Authority, make_tls
 
 MakeTree = Callable[..., Config]
 DESTINATION = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": 104}
@@ -165,15 +166,38 @@ def test_an_open_door_is_a_note(tree_of: MakeTree) -> None:
     assert not open_doors(host="::1")
 
 
-def test_tls_that_loads_is_said_and_closes_the_door(tree_of: MakeTree, monkeypatch: pytest.MonkeyPatch) -> None:
-    tls = {"certificate": "/c", "private_key": "/k", "trusted_certificates": "/t"}
-    loaded: list[Any] = []
-    monkeypatch.setattr(check, "server_tls", loaded.append)
-    monkeypatch.setattr(check, "client_tls", loaded.append)
-    tree = tree_of(listen={"host": "0.0.0.0", "tls": tls}, destinations=[{**DESTINATION, "tls": tls}])
-    report = examine(tree, {})
-    assert (report.errors, report.warnings, len(loaded)) == ([], [], 2)
+def test_tls_that_loads_is_said_and_closes_the_door(tree_of: MakeTree, tmp_path: Path) -> None:
+    tls = make_tls(tmp_path)
+    listen = {"host": "0.0.0.0", "tls": tls, "tls_port": 0}
+    report = examine(tree_of(listen=listen, destinations=[{**DESTINATION, "tls": tls}]), {})
+    assert report.errors == []
+    assert report.warnings == ["listen.tls: the node's certificate expires in 0 days"]
     assert "certificates load" in lines(report)
+    assert "can listen on 0.0.0.0 port 0 with TLS" in lines(report)
+    assert len([one for one in report.lines if "can listen" in one]) == 1
+
+
+def test_a_certificate_that_has_expired_is_an_error(tree_of: MakeTree, tmp_path: Path) -> None:
+    old = Authority(tmp_path).issue("old", (-9, -1))
+    (error,) = examine(tree_of(listen={"tls": old, "tls_port": 0}), {}).errors
+    assert "has expired" in error
+
+
+def test_rules_that_let_nobody_in_are_told(tree_of: MakeTree) -> None:
+    peers = [
+        {"name": "a", "ae_title": "CT1", "certificate_subject": "CN=a"},
+        {"name": "b", "ae_title": "CT2", "sop_classes": ["1.2.3"]},
+        {"name": "c", "ae_title": "CT1", "priority": "stat"},
+        {"name": "d", "ae_title": "CT1", "addresses": ["10.0.0.0/8"]},
+    ]
+    report = examine(tree_of(listen={"calling_ae_titles": ["CT1"]}, peers=peers), {})
+    assert report.errors == [
+        "peers.a: asks for a certificate, but listen.tls is not set",
+        "peers.b: CT2 is not in listen.calling_ae_titles",
+        "peers.b: sop_classes that the node does not store: 1.2.3",
+    ]
+    assert "peers.d: never reached, since c before it fits whenever it does" in report.warnings
+    assert "peer c: CT1, stat" in lines(report)
 
 
 def test_the_disk_is_asked_where_the_state_will_be(tree_of: MakeTree, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from dicomnode.config import Config, Destination
+from dicomnode.config import Config
 from dicomnode.encoded import encode_part10
 from dicomnode.errors import ConfigError
 from dicomnode.events import Fact, admit
 from dicomnode.network.archive import Archive
 from dicomnode.network.requestor import Requestor
+from dicomnode.sections import Destination
 from dicomnode.service import node as service
 from dicomnode.service.node import Node
 from dicomnode.service.status import read_studies
@@ -85,6 +86,9 @@ class FakeNode:
         self.calls.append("start")
         return "127.0.0.1", 4711
 
+    def reload(self) -> None:
+        self.calls.append("reload")
+
     def stop(self) -> None:
         self.calls.append("stop")
 
@@ -103,6 +107,8 @@ class FakeNotifier:
 
     def alive(self) -> None:
         FakeNode.calls.append("alive")
+        if FakeNode.calls.count("alive") == 1:
+            self.handlers[signal.SIGHUP](signal.SIGHUP, None)
         if FakeNode.calls.count("alive") == 2:
             self.handlers[signal.SIGTERM](signal.SIGTERM, None)
 
@@ -119,13 +125,14 @@ def test_a_service_says_that_it_lives_until_it_is_told_to_end(
     monkeypatch.setattr(service, "configure", lambda settings, **_: Events())
     monkeypatch.setattr(signal, "signal", FakeNotifier.handlers.__setitem__)
     service.run(tree_of(), {})
-    assert set(FakeNotifier.handlers) == {signal.SIGTERM, signal.SIGINT}
+    assert set(FakeNotifier.handlers) == {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
     assert FakeNode.calls == [
         "made",
         "start",
         "DICOMNODE listens on 127.0.0.1 port 4711",
         "alive",
         "alive",
+        "reload",
         "stopping",
         "stop",
     ]

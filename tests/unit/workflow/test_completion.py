@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import pytest
 
@@ -9,6 +10,7 @@ from dicomnode.errors import StorageError
 from dicomnode.workflow import completion
 from dicomnode.workflow.activity import Activity, ActivityTable
 from dicomnode.workflow.completion import EARLY_START_SECONDS, Completion, Decision, Move, decide
+from dicomnode.workflow.evidence import Evidence
 from tests.unit.workflow.samples import Events, Time
 
 SETTINGS = CompletionSection(quiet_seconds=30)
@@ -38,6 +40,56 @@ def test_the_rule_of_completeness(what: Activity, started: bool, now: float, dec
     assert decide(what, started=started, settings=SETTINGS, now=now) == decision
 
 
+WHOLE = Evidence(under_way=0, announced=3, missing=0)
+MISSING = Evidence(under_way=0, announced=3, missing=1)
+UNDER_WAY = Evidence(under_way=1, announced=3, missing=0)
+SILENT = Evidence(under_way=0, announced=0, missing=0)
+
+
+@pytest.mark.parametrize(
+    ("evidence", "what", "now", "decision"),
+    [
+        (WHOLE, activity(0, 5, 1), 6.0, Decision(Move.WAIT, 30.0)),
+        (WHOLE, activity(0, 5), 5.0, Decision(Move.WAIT, 1.0)),
+        (WHOLE, activity(0, 5), 6.0, Decision(Move.SETTLE, 0.0)),
+        (MISSING, activity(0, 5), 36.0, Decision(Move.WAIT, 1.0)),
+        (MISSING, activity(0, 5), 105.0, Decision(Move.SETTLE, 0.0)),
+        (UNDER_WAY, activity(0, 5), 36.0, Decision(Move.WAIT, 69.0)),
+        (UNDER_WAY, activity(0, 5), 105.0, Decision(Move.SETTLE, 0.0)),
+        (SILENT, activity(0, 5), 34.0, Decision(Move.WAIT, 1.0)),
+        (SILENT, activity(0, 5), 35.0, Decision(Move.SETTLE, 0.0)),
+    ],
+)
+def test_evidence_shortens_the_quiet_time_or_makes_it_longer(
+    evidence: Evidence, what: Activity, now: float, decision: Decision
+) -> None:
+    settings = CompletionSection(quiet_seconds=30, evidence_seconds=100)
+    assert decide(what, started=True, settings=settings, now=now, evidence=evidence) == decision
+
+
+def test_evidence_that_says_more_is_to_come_starts_the_work_all_the_same() -> None:
+    settings = CompletionSection(quiet_seconds=30, evidence_seconds=100)
+    found = decide(activity(0, 5), started=False, settings=settings, now=6.0, evidence=UNDER_WAY)
+    assert found == Decision(Move.START, 99.0)
+
+
+@pytest.mark.parametrize(
+    ("evidence", "name", "facts"),
+    [
+        (MISSING, "study.incomplete", {"study": "s", "missing": 1, "steps": 0}),
+        (WHOLE, "study.whole", {"study": "s", "instances": 3}),
+    ],
+)
+def test_what_a_study_was_settled_by_is_told(
+    time: Time, events: Events, evidence: Evidence, name: str, facts: dict[str, object]
+) -> None:
+    world = World(time, events, evidence=lambda _: evidence)
+    world.table.remembered("s", time.monotonic() - 1e5)
+    world.completion.look()
+    assert world.acts == [("settle", "s")]
+    assert events.facts(name) == [facts]
+
+
 def test_no_early_start_where_it_is_switched_off() -> None:
     late = CompletionSection(quiet_seconds=30, start_early=False)
     assert decide(activity(0, 5), started=False, settings=late, now=10.0) == Decision(Move.WAIT, 25.0)
@@ -52,7 +104,13 @@ def test_a_quiet_time_shorter_than_the_early_start_settles_at_its_end() -> None:
 class World:
     """A completion whose acts are remembered."""
 
-    def __init__(self, time: Time, events: Events, **settings: object) -> None:
+    def __init__(
+        self,
+        time: Time,
+        events: Events,
+        evidence: Callable[[str], Evidence | None] = lambda _: None,
+        **settings: object,
+    ) -> None:
         self.acts: list[tuple[str, str]] = []
         self.table = ActivityTable()
         self.failing: set[str] = set()
@@ -62,6 +120,7 @@ class World:
             self.table,
             start=lambda key: self._act("start", key),
             settle=lambda key: self._act("settle", key),
+            evidence=evidence,
             settings=CompletionSection.model_validate({"quiet_seconds": 30, **settings}),
             monotonic=time.monotonic,
             emit=events,

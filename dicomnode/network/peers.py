@@ -1,0 +1,89 @@
+"""Who is at the other end: what a connection shows of itself against the rules of the configuration. Pure: no socket."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from cryptography import x509
+
+from dicomnode.network_sections import PeerRule
+
+
+class Stranger(StrEnum):
+    """What about a caller no rule knows; the peer itself hears of all three the same (PS3.8 9.3.4: 1, 1, 3)."""
+
+    AE_TITLE = "ae-title-unknown"
+    ADDRESS = "address-unknown"
+    CERTIFICATE = "certificate-unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Certificate:
+    """What a rule may ask of a certificate: SHA-256 of its DER in hex, and its names as RFC 4514 writes them."""
+
+    sha256: str
+    subject: str
+    issuer: str
+
+
+def read_certificate(der: bytes) -> Certificate:
+    """Certificate that TLS has verified; names that cannot be read are empty, and so fit no rule."""
+    fingerprint = hashlib.sha256(der).hexdigest()
+    try:
+        parsed = x509.load_der_x509_certificate(der)
+        return Certificate(
+            sha256=fingerprint, subject=parsed.subject.rfc4514_string(), issuer=parsed.issuer.rfc4514_string()
+        )
+    except ValueError:
+        return Certificate(sha256=fingerprint, subject="", issuer="")
+
+
+def recognise(
+    rules: Sequence[PeerRule], calling_ae_title: str, address: str, certificate: Certificate | None
+) -> PeerRule | Stranger:
+    """The first rule that fits whole, or what came closest to one.
+
+    Parameters
+    ----------
+    rules
+        Peers in the order of the configuration.
+    address
+        Of the connection, IPv4 plain.
+    certificate
+        Of the connection; None without TLS.
+    """
+    stranger = Stranger.AE_TITLE
+    for rule in rules:
+        if rule.ae_title not in (None, calling_ae_title):
+            continue
+        if not _calls_from(rule, address):
+            stranger = Stranger.ADDRESS if stranger is Stranger.AE_TITLE else stranger
+        elif not _shows(rule, certificate):
+            stranger = Stranger.CERTIFICATE
+        else:
+            return rule
+    return stranger
+
+
+def _calls_from(rule: PeerRule, address: str) -> bool:
+    if not rule.addresses:
+        return True
+    caller = ipaddress.ip_address(address)
+    return any(caller in ipaddress.ip_network(network) for network in rule.addresses)
+
+
+def _shows(rule: PeerRule, certificate: Certificate | None) -> bool:
+    asked = rule.certificate_sha256 or rule.certificate_subject or rule.certificate_issuer
+    if not asked:
+        return True
+    if certificate is None:
+        return False
+    return (
+        (not rule.certificate_sha256 or certificate.sha256 in rule.certificate_sha256)
+        and rule.certificate_subject in (None, certificate.subject)
+        and rule.certificate_issuer in (None, certificate.issuer)
+    )

@@ -1,0 +1,118 @@
+"""The part of the configuration that faces the network: where the node listens, who may call, what else it answers.
+
+Floor 1. Part of the tree that `config` reads; nothing is read here.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from dicomnode.bounds import (
+    EXBI,
+    GIBI,
+    MEBI,
+    Address,
+    AETitle,
+    DistinguishedName,
+    Fingerprint,
+    Host,
+    ListenPort,
+    Name,
+    Network,
+    Port,
+    Seconds,
+    Uid,
+)
+from dicomnode.sections import Section, Tls
+
+
+class ListenSection(Section):
+    """Where the node listens."""
+
+    host: Address = Field(
+        "127.0.0.1", description="address to listen on; 127.0.0.1 is this machine alone, 0.0.0.0 every network"
+    )
+    port: ListenPort = Field(11112, description="TCP port without TLS; 0 takes a free one")
+    plain: Literal["auto", "on", "off"] = Field(
+        "auto", description="whether that port is open; auto: unless `tls` is set, so that nothing comes unencrypted"
+    )
+    calling_ae_titles: tuple[AETitle, ...] = Field((), description="AE titles that may call; empty: any")
+    require_called_ae_title: bool = Field(False, description="refuse associations that call another AE title than ours")
+    maximum_associations: int = Field(96, ge=1, le=1000, description="associations at a time, in all")
+    associations_per_address: int = Field(
+        64, ge=1, le=1000, description="associations of one address at a time: the rest is for others"
+    )
+    waiting_per_address: int = Field(
+        32, ge=1, le=1000, description="connections of one address that have not asked for an association yet"
+    )
+    maximum_connections: int = Field(512, ge=1, le=10_000, description="connections at a time, in all")
+    network_timeout_seconds: Seconds = Field(60, description="silence after which an association is ended")
+    acse_timeout_seconds: Seconds = Field(30, description="time for the association request and release")
+    tls: Tls | None = Field(None, description="listen with TLS (mutual) on `tls_port`")
+    tls_port: ListenPort = Field(2762, description="TCP port of TLS; 0 takes a free one")
+
+    @property
+    def listens_plain(self) -> bool:
+        """Whether the port without TLS is open."""
+        return self.plain == "on" or (self.plain == "auto" and self.tls is None)
+
+    @model_validator(mode="after")
+    def _ports_make_sense(self) -> Self:
+        if not self.listens_plain and self.tls is None:
+            raise ValueError("plain is off and tls is not set: nothing would listen")
+        if self.listens_plain and self.tls is not None and self.port == self.tls_port != 0:
+            raise ValueError("port and tls_port are the same")
+        return self
+
+
+class PeerRule(Section):
+    """Who may send, and what."""
+
+    name: Name = Field(description="name in logs and in the ledger")
+    ae_title: AETitle | None = Field(None, description="calling AE title; without it: any")
+    addresses: tuple[Network, ...] = Field((), description="addresses and networks it calls from; empty: any")
+    certificate_sha256: tuple[Fingerprint, ...] = Field(
+        (), description="SHA-256 of its certificate (DER), one of these; so it must come by TLS"
+    )
+    certificate_subject: DistinguishedName | None = Field(
+        None, description="subject of its certificate (RFC 4514); so it must come by TLS"
+    )
+    certificate_issuer: DistinguishedName | None = Field(
+        None, description="issuer of its certificate (RFC 4514); so it must come by TLS"
+    )
+    sop_classes: tuple[Uid, ...] = Field(
+        (), description="SOP Classes that it may store; empty: all that the node takes"
+    )
+    maximum_associations: int = Field(64, ge=1, le=1000, description="associations at a time")
+    maximum_open_studies: int = Field(1000, ge=1, le=1_000_000, description="studies of it that are arriving at a time")
+    maximum_study_instances: int = Field(100_000, ge=1, le=10_000_000, description="instances of one study")
+    maximum_study_bytes: int = Field(256 * GIBI, ge=MEBI, le=EXBI, description="bytes of one study")
+    report_host: Host | None = Field(
+        None, description="where it takes reports of storage commitment; without it: where it asked"
+    )
+    report_port: Port = Field(104, description="TCP port of `report_host`")
+    priority: Literal["stat", "routine", "research"] = Field(
+        "routine", description="how urgent its studies are; kept with each study"
+    )
+
+
+class ServicesSection(Section):
+    """Services beside C-ECHO and C-STORE."""
+
+    procedure_steps: bool = Field(
+        True, description="take Modality Performed Procedure Steps and Instance Availability Notifications as evidence"
+    )
+    storage_commitment: bool = Field(
+        False, description="answer requests of storage commitment with what the PACS has committed"
+    )
+    commitment_destination: Name | None = Field(
+        None, description="destination that is asked to commit; default: the first"
+    )
+    commitment_wait_seconds: Seconds = Field(
+        5, description="time for its report on the association that asked; later it comes on one of its own"
+    )
+    commitment_give_up_seconds: Seconds = Field(
+        86400, description="age at which a request is reported as failed, or its report given up"
+    )

@@ -1,0 +1,175 @@
+"""What the services beside C-STORE leave behind: who sent a study, what was announced of it, commitments asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+
+from sqlalchemy import Connection, delete, func, select, update
+
+from dicomnode.storage import schema
+from dicomnode.storage.database import Database, changed_rows, insert_or_ignore
+from dicomnode.storage.rows import CommitmentRow, ProcedureRow
+from dicomnode.study import InstanceState
+
+_A = schema.announced
+_C = schema.commitments
+_I = schema.instances
+_O = schema.origins
+_P = schema.procedures
+
+#: Most urgent first.
+PRIORITIES = ("stat", "routine", "research")
+
+
+class ServiceRows(Database):
+    """Origins, procedure steps, commitments."""
+
+    def size_of_study(self, study_key: str, *, connection: Connection | None = None) -> tuple[int, int]:
+        """Current instances of a study, and their bytes."""
+        query = select(func.count(), func.coalesce(func.sum(_I.c.length), 0)).where(
+            _I.c.study_key == study_key, _I.c.state == InstanceState.CURRENT.value
+        )
+        with self._reading(connection) as reading:
+            found = reading.execute(query).one()
+        return int(found[0]), int(found[1])
+
+    def rank_study(self, study_key: str, peer: str, priority: str, *, connection: Connection | None = None) -> None:
+        """Keep who sent a study and how urgent it is: the most urgent of its senders stands."""
+        with self._writing(connection) as writing:
+            insert_or_ignore(writing, _O, ({"study_key": study_key, "peer": peer, "priority": priority},))
+            lesser = PRIORITIES[PRIORITIES.index(priority) + 1 :]
+            writing.execute(
+                update(_O)
+                .where(_O.c.study_key == study_key, _O.c.priority.in_(lesser))
+                .values(peer=peer, priority=priority)
+            )
+
+    def rank_of_study(self, study_key: str, *, connection: Connection | None = None) -> tuple[str, str] | None:
+        """Name of the peer that sent a study, and its priority; None where no rule let it in."""
+        with self._reading(connection) as reading:
+            row = reading.execute(select(_O).where(_O.c.study_key == study_key)).one_or_none()
+        return None if row is None else (row.peer, row.priority)
+
+    def begin_procedure(
+        self,
+        procedure_key: str,
+        study_keys: Collection[str],
+        state: str,
+        at: datetime,
+        *,
+        connection: Connection | None = None,
+    ) -> bool:
+        """Enter a procedure step, with a row for each of its studies; False where it is known already."""
+        with self._writing(connection) as writing:
+            if writing.execute(select(_P.c.state).where(_P.c.procedure_key == procedure_key)).first() is not None:
+                return False
+            rows = [
+                {"procedure_key": procedure_key, "study_key": key, "state": state, "updated_at": at}
+                for key in sorted(set(study_keys))
+            ]
+            insert_or_ignore(writing, _P, rows)
+            return True
+
+    def update_procedure(
+        self,
+        procedure_key: str,
+        state: str | None,
+        announced: Collection[str] | None,
+        at: datetime,
+        *,
+        connection: Connection | None = None,
+    ) -> None:
+        """Set state and announced instances (blind keys) of a step; None leaves what stands.
+
+        Instances are entered where the step has one study: with several, nobody says which belongs to which.
+        """
+        here = _P.c.procedure_key == procedure_key
+        with self._writing(connection) as writing:
+            values = {"updated_at": at} if state is None else {"updated_at": at, "state": state}
+            writing.execute(update(_P).where(here).values(**values))
+            studies = list(writing.execute(select(_P.c.study_key).where(here)).scalars())
+            if announced is not None and len(studies) == 1:
+                writing.execute(delete(_A).where(_A.c.procedure_key == procedure_key))
+                base = {"procedure_key": procedure_key, "study_key": studies[0]}
+                insert_or_ignore(writing, _A, [{**base, "instance_key": key} for key in sorted(set(announced))])
+
+    def procedure(self, procedure_key: str, *, connection: Connection | None = None) -> tuple[ProcedureRow, ...]:
+        """A step: one row for each of its studies."""
+        query = select(_P).where(_P.c.procedure_key == procedure_key).order_by(_P.c.study_key)
+        with self._reading(connection) as reading:
+            return tuple(
+                ProcedureRow(study_key=row.study_key, state=row.state, updated_at=row.updated_at)
+                for row in reading.execute(query)
+            )
+
+    def studies_with_procedures(self, *, connection: Connection | None = None) -> tuple[str, ...]:
+        """Studies of which a step says something."""
+        with self._reading(connection) as reading:
+            return tuple(reading.execute(select(_P.c.study_key).distinct()).scalars())
+
+    def evidence(self, study_key: str, *, connection: Connection | None = None) -> tuple[int, int, int, int]:
+        """Steps of a study, those of them that are under way, instances announced, and how many of those are missing."""
+        names = select(_A.c.instance_key).where(_A.c.study_key == study_key).distinct()
+        here = select(_I.c.instance_key).where(_I.c.study_key == study_key)
+        with self._reading(connection) as reading:
+            states = list(reading.execute(select(_P.c.state).where(_P.c.study_key == study_key)).scalars())
+            if not states:
+                return 0, 0, 0, 0
+            named = reading.execute(select(func.count()).select_from(names.subquery())).scalar_one()
+            absent = names.where(_A.c.instance_key.not_in(here)).subquery()
+            missing = reading.execute(select(func.count()).select_from(absent)).scalar_one()
+        return len(states), states.count("in-progress"), int(named), int(missing)
+
+    def forget_procedures(self, before: datetime, *, connection: Connection | None = None) -> None:
+        """Delete steps that nothing was heard of since a time."""
+        old = select(_P.c.procedure_key).where(_P.c.updated_at < before)
+        with self._writing(connection) as writing:
+            writing.execute(delete(_A).where(_A.c.procedure_key.in_(old)))
+            writing.execute(delete(_P).where(_P.c.updated_at < before))
+
+    def begin_commitment(self, transaction_key: str, at: datetime, *, connection: Connection | None = None) -> bool:
+        """Enter a transaction that was asked for; False where it is known already."""
+        row = {"transaction_key": transaction_key, "state": "asked", "attempts": 0, "created_at": at, "due_at": at}
+        with self._writing(connection) as writing:
+            known = writing.execute(select(_C.c.state).where(_C.c.transaction_key == transaction_key)).first()
+            insert_or_ignore(writing, _C, (row,))
+            return known is None
+
+    def move_commitment(
+        self,
+        transaction_key: str,
+        state: str,
+        *,
+        attempts: int,
+        due_at: datetime,
+        was: str | None = None,
+        connection: Connection | None = None,
+    ) -> bool:
+        """Say where a transaction stands; False where there is none, or none in the state that it was in."""
+        statement = (
+            update(_C)
+            .where(_C.c.transaction_key == transaction_key)
+            .values(state=state, attempts=attempts, due_at=due_at)
+        )
+        if was is not None:
+            statement = statement.where(_C.c.state == was)
+        with self._writing(connection) as writing:
+            return changed_rows(writing, statement) > 0
+
+    def commitment(self, transaction_key: str, *, connection: Connection | None = None) -> CommitmentRow | None:
+        """One transaction."""
+        with self._reading(connection) as reading:
+            row = reading.execute(select(_C).where(_C.c.transaction_key == transaction_key)).one_or_none()
+        return None if row is None else CommitmentRow(**row._mapping)
+
+    def commitments(self, *, connection: Connection | None = None) -> tuple[CommitmentRow, ...]:
+        """The transactions that are not done, in the order in which they are due."""
+        with self._reading(connection) as reading:
+            found = reading.execute(select(_C).order_by(_C.c.due_at, _C.c.transaction_key)).all()
+        return tuple(CommitmentRow(**row._mapping) for row in found)
+
+    def end_commitment(self, transaction_key: str, *, connection: Connection | None = None) -> None:
+        """Delete a transaction."""
+        with self._writing(connection) as writing:
+            writing.execute(delete(_C).where(_C.c.transaction_key == transaction_key))

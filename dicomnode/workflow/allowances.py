@@ -1,0 +1,115 @@
+"""What each peer may send: studies at a time, and instances and bytes of one study. Counted as it comes.
+
+A tally is begun out of the ledger with the first instance of a study that is arriving, and ends with the arriving:
+what it says is right after a restart as well.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dicomnode.errors import LimitError
+from dicomnode.network_sections import PeerRule
+
+
+@dataclass(slots=True)
+class _Tally:
+    peer: str
+    instances: int
+    size: int
+    arriving: int = 0
+
+
+class Allowances:
+    """Tallies of the studies that are arriving; every method may be called from any thread.
+
+    Parameters
+    ----------
+    known
+        Gives instances and bytes of a study in the ledger.
+    is_open
+        Whether a study is still arriving, by its key.
+    rank
+        Keeps who sent a study and how urgent it is: study key, name of the peer, priority.
+    """
+
+    def __init__(
+        self,
+        *,
+        known: Callable[[str], tuple[int, int]],
+        is_open: Callable[[str], bool],
+        rank: Callable[[str, str, str], None],
+    ) -> None:
+        self._known = known
+        self._is_open = is_open
+        self._rank = rank
+        self._lock = threading.Lock()
+        self._tallies: dict[str, _Tally] = {}
+
+    def begin(self, rule: PeerRule, study_key: str) -> Allowed:
+        """One instance of a study comes; to be closed.
+
+        Raises
+        ------
+        LimitError
+            ``peer-limit``.
+        """
+        with self._lock:
+            tally = self._tallies.get(study_key) or self._open(rule, study_key)
+            if tally.instances >= rule.maximum_study_instances or tally.size >= rule.maximum_study_bytes:
+                raise LimitError("peer-limit", instances=tally.instances)
+            tally.instances += 1
+            tally.arriving += 1
+        return Allowed(self, rule, tally)
+
+    def _open(self, rule: PeerRule, study_key: str) -> _Tally:
+        for key in [key for key, one in self._tallies.items() if not (one.arriving or self._is_open(key))]:
+            del self._tallies[key]
+        studies = sum(one.peer == rule.name for one in self._tallies.values())
+        if studies >= rule.maximum_open_studies:
+            raise LimitError("peer-limit", studies=studies)
+        self._rank(study_key, rule.name, rule.priority)
+        instances, size = self._known(study_key)
+        tally = self._tallies[study_key] = _Tally(rule.name, instances, size)
+        return tally
+
+    def add(self, tally: _Tally, size: int, limit: int) -> None:
+        """Add bytes to a study, unless that is too many."""
+        with self._lock:
+            if tally.size + size > limit:
+                raise LimitError("peer-limit", bytes=tally.size)
+            tally.size += size
+
+    def end(self, tally: _Tally, size: int, *, kept: bool) -> None:
+        """An instance came, or did not: then what was counted of it is taken back."""
+        with self._lock:
+            tally.arriving -= 1
+            if not kept:
+                tally.instances -= 1
+                tally.size -= size
+
+
+class Allowed:
+    """One instance that may come; used by one thread."""
+
+    def __init__(self, allowances: Allowances, rule: PeerRule, tally: _Tally) -> None:
+        self._allowances = allowances
+        self._rule = rule
+        self._tally = tally
+        self._size = 0
+        self._kept = False
+
+    def weigh(self, size: int) -> None:
+        """Its bytes are known now; LimitError ``peer-limit`` if they are too many for the study."""
+        self._allowances.add(self._tally, size, self._rule.maximum_study_bytes)
+        self._size = size
+
+    def keep(self) -> None:
+        """It is durable."""
+        self._kept = True
+
+    def close(self) -> None:
+        """It has come, or not."""
+        self._allowances.end(self._tally, self._size, kept=self._kept)

@@ -1,0 +1,123 @@
+"""Evidence of completeness: what procedure steps and notifications announced of a study, and what of it has come.
+
+The ledger keeps it, under blind keys alone; studies that have any are remembered, so that nobody else is asked about.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dicomnode.events import Emit
+from dicomnode.network.procedures import Step, StepState
+from dicomnode.storage.ledger import Ledger
+from dicomnode.study import blind_key
+from dicomnode.workflow.ports import Clock
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What is announced of a study.
+
+    Attributes
+    ----------
+    under_way
+        Procedure steps that are in progress.
+    announced, missing
+        Instances that were named, and those of them that have not come.
+    """
+
+    under_way: int
+    announced: int
+    missing: int
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether everything has come that was announced, and nobody is still at it."""
+        return not self.under_way and self.announced > 0 and not self.missing
+
+    @property
+    def is_lacking(self) -> bool:
+        """Whether more is to be expected."""
+        return self.under_way > 0 or self.missing > 0
+
+
+class EvidenceBook:
+    """Implements what `network.procedures` expects of whoever keeps steps.
+
+    Parameters
+    ----------
+    ledger
+        Keeps them.
+    derivation_key
+        Key of the blind keys.
+    wake
+        Called when something was said of a study.
+    clock, emit
+        Wall clock in UTC; where events go.
+    """
+
+    def __init__(
+        self, ledger: Ledger, *, derivation_key: bytes, wake: Callable[[], None], clock: Clock, emit: Emit
+    ) -> None:
+        self._ledger = ledger
+        self._key = derivation_key
+        self._wake = wake
+        self._clock = clock
+        self._emit = emit
+        self._lock = threading.Lock()
+        self._studies = set(ledger.studies_with_procedures())
+
+    def begin(self, step: Step) -> bool:
+        """Enter a step; False where it is known. Durable on return."""
+        studies = [blind_key(self._key, "study", uid) for uid in step.study_instance_uids]
+        name, now, state = self._name(step), self._clock(), step.state or StepState.IN_PROGRESS
+        with self._ledger.transaction() as connection:
+            new = self._ledger.begin_procedure(name, studies, state.value, now, connection=connection)
+            if new and step.instances is not None:
+                self._ledger.update_procedure(name, None, self._named(step), now, connection=connection)
+        if new:
+            with self._lock:
+                self._studies.update(studies)
+            self._tell(studies, state, step)
+        return new
+
+    def update(self, step: Step) -> StepState | None:
+        """Change a step that is in progress; the state that it was in before, None where it is not known."""
+        name = self._name(step)
+        with self._ledger.transaction() as connection:
+            rows = self._ledger.procedure(name, connection=connection)
+            if not rows:
+                return None
+            before = StepState(rows[0].state)
+            if before is not StepState.IN_PROGRESS:
+                return before
+            state = step.state.value if step.state else None
+            named = self._named(step) if step.instances is not None else None
+            self._ledger.update_procedure(name, state, named, self._clock(), connection=connection)
+        self._tell([row.study_key for row in rows], step.state or before, step)
+        return before
+
+    def of(self, study_key: str) -> Evidence | None:
+        """What is announced of a study; None where nothing is."""
+        with self._lock:
+            if study_key not in self._studies:
+                return None
+        steps, under_way, announced, missing = self._ledger.evidence(study_key)
+        if not steps:  # shredded meanwhile
+            with self._lock:
+                self._studies.discard(study_key)
+            return None
+        return Evidence(under_way=under_way, announced=announced, missing=missing)
+
+    def _name(self, step: Step) -> str:
+        return blind_key(self._key, "procedure", step.sop_instance_uid)
+
+    def _named(self, step: Step) -> list[str]:
+        return [blind_key(self._key, "instance", uid) for uid in step.instances or ()]
+
+    def _tell(self, studies: list[str], state: StepState, step: Step) -> None:
+        for study_key in studies:
+            self._emit("study.announced", study=study_key, state=state.value, instances=len(step.instances or ()))
+        self._wake()

@@ -1,0 +1,199 @@
+"""Procedure steps and availability notifications from pynetdicom: what is answered, and what is known afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.uid import UID
+from pynetdicom import Association
+from pynetdicom.presentation import build_context
+
+from dicomnode.encoded import Limits, encode_dataset
+from dicomnode.network import dimse
+from dicomnode.network.intake import Peer
+from dicomnode.network.negotiation import Agreed
+from dicomnode.network.procedures import INSTANCE_AVAILABILITY, PROCEDURE_STEP, procedure_services
+from dicomnode.network.session import Call
+from dicomnode.network.transport import Entity
+from dicomnode.storage.ledger import Ledger
+from dicomnode.study import blind_key
+from dicomnode.workflow.evidence import Evidence, EvidenceBook
+from tests.network.nodes import Node, node
+from tests.unit.network.samples import EXPLICIT_LITTLE
+from tests.unit.workflow.samples import KEY, Events, Time, row
+
+STUDY_UID, STEP_UID = "1.2.3", "1.2.840.99.1"
+STUDY = blind_key(KEY, "study", STUDY_UID)
+
+
+class World:
+    def __init__(self, folder: Path) -> None:
+        self.ledger = Ledger.open(folder / "ledger.sqlite")
+        self.events, self.woken = Events(), 0
+        self.book = self.again()
+
+    def again(self) -> EvidenceBook:
+        """The book as a restart makes it."""
+        return EvidenceBook(self.ledger, derivation_key=KEY, wake=self.wake, clock=Time().now, emit=self.events)
+
+    def wake(self) -> None:
+        self.woken += 1
+
+    def arrive(self, *uids: str) -> None:
+        rows = [
+            row(number, study_key=STUDY, instance=blind_key(KEY, "instance", uid)) for number, uid in enumerate(uids)
+        ]
+        self.ledger.record_instances(rows)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    made = World(tmp_path)
+    yield made
+    made.ledger.close()
+
+
+@contextmanager
+def modality(world: World, uid: str = PROCEDURE_STEP) -> Iterator[tuple[Association, Node]]:
+    with node(services=procedure_services(world.book, Limits())) as target:
+        entity = Entity("MODALITY")
+        entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 20
+        association = entity.associate(target.host, target.port, [build_context(uid)])
+        assert association.is_established
+        yield association, target
+        association.release()
+        association.join(10)
+
+
+def step(status: str | None = "IN PROGRESS", *studies: str) -> Dataset:
+    data = Dataset()
+    if status:
+        data.PerformedProcedureStepStatus = status
+    items = []
+    for uid in studies or (STUDY_UID,):
+        item = Dataset()
+        item.StudyInstanceUID = UID(uid)
+        items.append(item)
+    data.ScheduledStepAttributesSequence = items
+    data.PatientName = "Doe^Jane"
+    data.PerformedSeriesSequence = []
+    return data
+
+
+def end(status: str, images: tuple[str, ...], others: tuple[str, ...] = ()) -> Dataset:
+    data = Dataset()
+    data.PerformedProcedureStepStatus = status
+    series = Dataset()
+    series.SeriesInstanceUID = UID("1.2.3.1")
+    series.ReferencedImageSequence = [reference(uid) for uid in images]
+    series.ReferencedNonImageCompositeSOPInstanceSequence = [reference(uid) for uid in others]
+    data.PerformedSeriesSequence = [series]
+    return data
+
+
+def reference(uid: str, availability: str | None = None) -> Dataset:
+    item = Dataset()
+    item.ReferencedSOPClassUID = UID("1.2.840.10008.5.1.4.1.1.2")
+    item.ReferencedSOPInstanceUID = UID(uid)
+    if availability:
+        item.InstanceAvailability = availability
+    return item
+
+
+def status(answer: tuple[Dataset, Any]) -> int:
+    return int(answer[0].Status)
+
+
+@pytest.mark.parametrize("final", ["COMPLETED", "DISCONTINUED"])
+def test_a_step_from_its_beginning_to_its_end(world: World, final: str) -> None:
+    assert world.book.of(STUDY) is None
+    with modality(world) as (association, target):
+        assert status(association.send_n_create(step(), PROCEDURE_STEP, STEP_UID)) == 0
+        assert world.book.of(STUDY) == Evidence(under_way=1, announced=0, missing=0)
+        assert status(association.send_n_set(end(final, ("1.1", "1.2"), ("1.3",)), PROCEDURE_STEP, STEP_UID)) == 0
+        assert world.book.of(STUDY) == Evidence(under_way=0, announced=3, missing=3)
+        world.arrive("1.1", "1.3")
+        assert world.book.of(STUDY) == Evidence(under_way=0, announced=3, missing=1)
+        world.arrive("1.1", "1.3", "1.2")
+        found = world.again().of(STUDY)
+        assert found is not None
+        assert found.is_whole, "a restart knows it too"
+        assert "Doe" not in repr(target.events.events) + repr(world.events.seen)
+    assert world.woken == 2
+
+
+def test_what_is_wrong_has_its_own_status(world: World) -> None:
+    with modality(world) as (association, _):
+        create = association.send_n_create
+        assert status(create(step("COMPLETED"), PROCEDURE_STEP, STEP_UID)) == 0x0106
+        assert status(create(step(None), PROCEDURE_STEP, STEP_UID)) == 0x0120
+        assert status(association.send_n_set(end("COMPLETED", ()), PROCEDURE_STEP, STEP_UID)) == 0x0112
+        assert status(create(step(), PROCEDURE_STEP, STEP_UID)) == 0
+        assert status(create(step(), PROCEDURE_STEP, STEP_UID)) == 0x0111
+        assert status(association.send_n_set(end("FINISHED", ()), PROCEDURE_STEP, STEP_UID)) == 0x0106
+        assert status(association.send_n_set(end("COMPLETED", ("1.1",)), PROCEDURE_STEP, STEP_UID)) == 0
+        assert status(association.send_n_set(end("COMPLETED", ("9.9",)), PROCEDURE_STEP, STEP_UID)) == 0x0110
+    assert world.book.of(STUDY) == Evidence(under_way=0, announced=1, missing=1)
+
+
+def test_a_step_without_a_uid_is_given_one(world: World) -> None:
+    service = procedure_services(world.book, Limits())[PROCEDURE_STEP, dimse.N_CREATE_RQ]
+    command = dimse.Command(command_field=dimse.N_CREATE_RQ, affected_sop_class_uid=PROCEDURE_STEP)
+    context = Agreed(abstract_syntax=PROCEDURE_STEP, transfer_syntax=EXPLICIT_LITTLE)
+    peer = Peer(calling_ae_title="A", called_ae_title="B", address="::1", association_id="a1")
+    (reply,) = service(Call(command, context, encode_dataset(step(), EXPLICIT_LITTLE), peer))
+    assert reply.status == 0
+    assert reply.sop_instance_uid.startswith("2.25.")
+
+
+def test_an_unreadable_data_set_ends_no_association(world: World) -> None:
+    with modality(world) as (association, target):
+        data = step()
+        data.add_new(0x00400340, "OB", b"\x01\x02")
+        assert status(association.send_n_create(data, PROCEDURE_STEP, STEP_UID)) in (0, 0x0110)
+        assert status(association.send_n_create(step(), PROCEDURE_STEP, "1.2.9")) == 0
+        assert target.events.named("internal") == []
+
+
+def test_a_step_of_two_studies_speaks_of_progress_alone(world: World) -> None:
+    other = blind_key(KEY, "study", "1.2.4")
+    with modality(world) as (association, _):
+        association.send_n_create(step("IN PROGRESS", STUDY_UID, "1.2.4"), PROCEDURE_STEP, STEP_UID)
+        assert world.book.of(other) == Evidence(under_way=1, announced=0, missing=0)
+        association.send_n_set(end("COMPLETED", ("1.1",)), PROCEDURE_STEP, STEP_UID)
+    assert world.book.of(STUDY) == world.book.of(other) == Evidence(under_way=0, announced=0, missing=0)
+
+
+def test_a_notification_names_what_can_be_had(world: World) -> None:
+    data = Dataset()
+    data.StudyInstanceUID = UID(STUDY_UID)
+    series = Dataset()
+    series.SeriesInstanceUID = UID("1.2.3.1")
+    series.ReferencedSOPSequence = [reference("1.1", "ONLINE"), reference("1.2", "UNAVAILABLE")]
+    data.ReferencedSeriesSequence = [series]
+    with modality(world, INSTANCE_AVAILABILITY) as (association, _):
+        assert status(association.send_n_create(data, INSTANCE_AVAILABILITY, "1.2.5")) == 0
+        assert status(association.send_n_create(data, INSTANCE_AVAILABILITY, "1.2.5")) == 0x0111
+        del data.StudyInstanceUID
+        assert status(association.send_n_create(data, INSTANCE_AVAILABILITY, "1.2.6")) == 0x0120
+    assert world.book.of(STUDY) == Evidence(under_way=0, announced=1, missing=1)
+
+
+def test_a_study_that_is_shredded_leaves_nothing(world: World) -> None:
+    with modality(world) as (association, _):
+        association.send_n_create(step(), PROCEDURE_STEP, STEP_UID)
+    world.ledger.purge_study(STUDY)
+    assert world.book.of(STUDY) is None
+
+
+def test_without_the_service_its_context_is_refused() -> None:
+    with node() as target:
+        entity = Entity("MODALITY")
+        association = entity.associate(target.host, target.port, [build_context(PROCEDURE_STEP)])
+        assert not association.is_established
+        assert [one.result for one in association.rejected_contexts] == [3]

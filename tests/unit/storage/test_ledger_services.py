@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from dicomnode.storage.ledger import Ledger
+from tests.unit.workflow.samples import OTHER_STUDY, STUDY, row
+
+NOW = datetime(2026, 5, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with Ledger.open(tmp_path / "ledger.sqlite") as opened:
+        yield opened
+
+
+def test_the_size_of_a_study(ledger: Ledger) -> None:
+    assert ledger.size_of_study(STUDY) == (0, 0)
+    ledger.record_instances([row(1), row(2)])
+    assert ledger.size_of_study(STUDY) == (2, 6000)
+
+
+def test_the_most_urgent_sender_stands(ledger: Ledger) -> None:
+    assert ledger.rank_of_study(STUDY) is None
+    for peer, priority in (("a", "research"), ("b", "stat"), ("c", "routine")):
+        ledger.rank_study(STUDY, peer, priority)
+    assert ledger.rank_of_study(STUDY) == ("b", "stat")
+
+
+def test_a_step_and_what_it_announces(ledger: Ledger) -> None:
+    ledger.record_instances([row(1)])
+    assert ledger.evidence(STUDY) == (0, 0, 0, 0)
+    assert ledger.begin_procedure("p", [STUDY], "in-progress", NOW)
+    assert not ledger.begin_procedure("p", [STUDY], "in-progress", NOW)
+    assert ledger.evidence(STUDY) == (1, 1, 0, 0)
+    ledger.update_procedure("p", "completed", [row(1).instance_key, row(2).instance_key], NOW)
+    assert ledger.evidence(STUDY) == (1, 0, 2, 1)
+    ledger.record_instances([row(2)])
+    assert ledger.evidence(STUDY) == (1, 0, 2, 0)
+    assert [(one.study_key, one.state) for one in ledger.procedure("p")] == [(STUDY, "completed")]
+
+
+def test_a_step_of_two_studies_announces_nothing(ledger: Ledger) -> None:
+    ledger.begin_procedure("p", [STUDY, OTHER_STUDY], "in-progress", NOW)
+    ledger.update_procedure("p", "completed", ["1" * 32], NOW)
+    assert ledger.evidence(STUDY) == ledger.evidence(OTHER_STUDY) == (1, 0, 0, 0)
+
+
+def test_steps_end_with_their_study_or_their_time(ledger: Ledger) -> None:
+    for name, study in (("p", STUDY), ("q", OTHER_STUDY)):
+        ledger.begin_procedure(name, [study], "completed", NOW)
+        ledger.update_procedure(name, None, ["1" * 32], NOW)
+        ledger.rank_study(study, "a", "stat")
+    ledger.purge_study(STUDY)
+    assert (ledger.evidence(STUDY)[0], ledger.evidence(OTHER_STUDY)[0]) == (0, 1)
+    assert ledger.rank_of_study(STUDY) is None
+    ledger.forget_procedures(NOW)
+    assert ledger.evidence(OTHER_STUDY)[0] == 1
+    ledger.forget_procedures(NOW + timedelta(seconds=1))
+    assert ledger.evidence(OTHER_STUDY)[0] == 0
+
+
+def test_transactions_of_storage_commitment(ledger: Ledger) -> None:
+    assert ledger.begin_commitment("t", NOW)
+    assert not ledger.begin_commitment("t", NOW)
+    later = NOW + timedelta(seconds=5)
+    assert ledger.move_commitment("t", "waiting", attempts=1, due_at=later)
+    assert not ledger.move_commitment("u", "waiting", attempts=1, due_at=later)
+    (found,) = ledger.commitments()
+    assert (found.state, found.attempts, found.created_at, found.due_at) == ("waiting", 1, NOW, later)
+    assert ledger.commitment("t") == found
+    ledger.end_commitment("t")
+    assert ledger.commitment("t") is None
+    assert ledger.commitments() == ()
