@@ -189,6 +189,23 @@ def test_a_session_in_memory_ends_in_order() -> None:
     assert ONLY or len(outcomes) >= 5, outcomes
 
 
+def test_a_fault_is_told_with_its_seed_and_its_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The proof of the proof: a parser that runs into something else than its one error."""
+    parse = dimse.parse_command
+
+    def careless(encoded: Any) -> dimse.Command:
+        try:
+            return parse(encoded)
+        except Violation as error:
+            raise IndexError from error
+
+    monkeypatch.setattr(dimse, "parse_command", careless)
+    with pytest.raises(IndexError) as caught:
+        test_a_session_in_memory_ends_in_order()
+    (note,) = caught.value.__notes__
+    assert f"SEED={SEED} CASE=" in note
+
+
 @pytest.mark.timeout(7200)
 def test_an_acceptor_that_listens_outlives_all_of_them() -> None:
     """Success for exactly what the spool holds afterwards; nothing left open, memory flat, the next peer served."""

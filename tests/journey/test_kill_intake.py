@@ -218,7 +218,7 @@ def siege(process: Process, state: Path, rounds: int, ended: Callable[[], object
     door, post, torn = Door(), Post(state, process.tree), 0
     senders = [Sender(number, door) for number in range(SENDERS)]
     starts = 0
-    for _ in range(rounds):
+    for number in range(1, rounds + 1):
         process.start()
         door.listen(process.port)
         threading.Event().wait(chance.uniform(0.0, 0.8))
@@ -231,6 +231,8 @@ def siege(process: Process, state: Path, rounds: int, ended: Callable[[], object
             process.kill()
             starts += 1
         torn += post.verify(acknowledged)["torn"]
+        if number % 10 == 0:
+            print(f"SEED={SEED}: {number} of {rounds} kills, {sum(acknowledged)} acknowledged, all there", flush=True)  # noqa: T201
     process.start()
     door.listen(process.port)
     door.close()
