@@ -114,6 +114,7 @@ class CommitmentDesk:
         self._retries = retries
         self._clock = clock
         self._emit = emit
+        self._cases = threading.Lock()  # one reads, changes and writes a case at a time
         self._wake = threading.Event()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="commitment", daemon=True)
@@ -130,14 +131,20 @@ class CommitmentDesk:
             self._thread.join()
 
     def ask(self, request: CommitmentRequest, call: Call) -> None:
-        """Take a request over; durable on return. The same again changes nothing."""
+        """Take a request over; durable on return. The same again is told about where it was asked last."""
         peer = call.peer
         key = blind_key(self._key, "commitment", peer.calling_ae_title, request.transaction_uid)
-        if self._ledger.commitment(key) is None:
-            name = peer.rule.name if peer.rule else ""
-            asker = Asker(ae_title=peer.calling_ae_title, peer=name, association_id=peer.association_id)
-            self._put(key, _Case(asker=asker, request=request))
-            self._ledger.begin_commitment(key, self._clock())
+        name = peer.rule.name if peer.rule else ""
+        asker = Asker(ae_title=peer.calling_ae_title, peer=name, association_id=peer.association_id)
+        with self._cases:
+            row = self._ledger.commitment(key)
+            if row is None:
+                self._put(key, _Case(asker=asker, request=request))
+                self._ledger.begin_commitment(key, self._clock())
+            else:
+                self._put(key, replace(self._get(key), asker=asker))
+                self._move(row, row.attempts, self._clock())
+        if row is None:
             self._emit("commitment.asked", association=peer.association_id, instances=len(request.references))
         self._wake.set()
 
@@ -193,10 +200,11 @@ class CommitmentDesk:
 
     def _answer(self, row: CommitmentRow, pacs: CommitmentReport | None) -> None:
         """Keep what the asker is to be told; the first answer stands."""
-        case = self._get(row.transaction_key)
-        report = answer(case.request, pacs, self._pacs_ae_title)
-        if case.report is None:
-            self._put(row.transaction_key, replace(case, report=report))
+        with self._cases:
+            case = self._get(row.transaction_key)
+            report = case.report or answer(case.request, pacs, self._pacs_ae_title)
+            if case.report is None:
+                self._put(row.transaction_key, replace(case, report=report))
         self._ledger.move_commitment(row.transaction_key, "answered", attempts=0, due_at=self._clock())
         self._emit("commitment.answered", committed=len(report.committed), failed=len(report.failed))
 
@@ -232,9 +240,10 @@ class CommitmentDesk:
         self._ledger.move_commitment(row.transaction_key, row.state, attempts=attempts, due_at=due, was=row.state)
 
     def _close(self, row: CommitmentRow) -> None:
-        self._ledger.end_commitment(row.transaction_key)
-        self._objects.purge(row.transaction_key)
-        self._keys.shred(row.transaction_key)
+        with self._cases:
+            self._ledger.end_commitment(row.transaction_key)
+            self._objects.purge(row.transaction_key)
+            self._keys.shred(row.transaction_key)
 
     def _uids(self, row: CommitmentRow) -> list[str]:
         """Transaction UIDs that the PACS was asked under, one for each try."""

@@ -307,6 +307,22 @@ def test_the_same_request_again_is_one_transaction(tmp_path: Path) -> None:
         assert made.states == ["asked"]
 
 
+def test_who_asks_again_is_told_where_it_asked_last(tmp_path: Path) -> None:
+    scanner = Scanner()
+    with hospital(tmp_path, Pacs([ONE])) as (made, target):
+        with scanner.calls(target) as association:
+            asks(association, ONE)
+        target.reception.wait_for_closed()
+        made.desk.look()
+        made.desk.look()
+        assert made.states == ["answered"]
+        with scanner.calls(target) as association:
+            assert asks(association, ONE) == 0
+            made.desk.look()
+            assert (made.states, scanner.event.wait(10)) == ([], True)
+    assert scanner.heard[0].committed == (ONE,)
+
+
 def test_what_is_wrong_has_its_own_status(tmp_path: Path) -> None:
     scanner = Scanner()
     with hospital(tmp_path, Pacs([ONE])) as (made, target), scanner.calls(target) as association:
