@@ -9,6 +9,7 @@ import pynetdicom
 from pynetdicom import _config
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
+from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.transport import AssociationServer, AssociationSocket, RequestHandler
 
 
@@ -51,3 +52,11 @@ def test_nothing_is_logged_by_default_handlers() -> None:
 def test_pydicom_warns_in_one_place() -> None:
     assert "warnings.warn(" in inspect.getsource(pydicom.misc.warn_and_log)
     assert "_Warnings" in type(pydicom.misc.warnings).__name__  # type: ignore[attr-defined]
+
+
+def test_a_report_is_served_in_a_thread_of_its_own() -> None:
+    """`network.committing` takes the place of what serves it."""
+    assert list(inspect.signature(Association._serve_request).parameters) == ["self", "msg", "context_id"]
+    source = inspect.getsource(DIMSEServiceProvider.receive_primitive)
+    assert "N_EVENT_REPORT" in source
+    assert "_serve_request" in source
