@@ -173,7 +173,7 @@ def test_a_session_in_memory_ends_in_order() -> None:
             reception.calls.clear()
             events.events.clear()
             wire: Any = MemoryWire(b"".join(one.pdus))
-            connection: Any = Connection("127.0.0.1", None)  # type: ignore[arg-type]
+            connection: Any = Connection("127.0.0.1", None, None)  # type: ignore[arg-type]
             acceptor._serve(connection, wire)
             assert wire.ended
             found = answers(wire.sent)

@@ -19,7 +19,7 @@ from tests.network.raw import (
     fragment,
     store_command,
 )
-from tests.security.siege import Siege, assert_aborted, broken, refused
+from tests.security.siege import Expected, Siege, assert_aborted, broken, refused
 
 ECHO = {
     "affected_sop_class_uid": VERIFICATION,
@@ -38,14 +38,22 @@ def test_a_field_that_is_missing(siege: Siege, missing: str) -> None:
         assert_aborted(peer, pdu.UNEXPECTED_PARAMETER)
 
 
-@pytest.mark.parametrize("missing", ["affected_sop_class_uid", "affected_sop_instance_uid"])
-def test_an_object_without_a_name_is_refused_and_the_association_goes_on(siege: Siege, missing: str) -> None:
+@pytest.mark.parametrize(
+    ("missing", "status", "expected"),
+    [
+        ("affected_sop_class_uid", 0x0122, {}),  # another class than its context is for: answered, no alarm
+        ("affected_sop_instance_uid", 0xC000, refused("object-without-uids")),
+    ],
+)
+def test_an_object_without_a_name_is_refused_and_the_association_goes_on(
+    siege: Siege, missing: str, status: int, expected: Expected
+) -> None:
     command = store_command(f"{STUDY}.5", **{missing: b""})
-    with siege.attack(refused("object-without-uids")), siege.peer() as peer:
+    with siege.attack(expected), siege.peer() as peer:
         peer.associate()
         peer.send(data_pdu(fragment(STORE_CONTEXT, command, command=True, last=True)))
         peer.send(data_pdu(fragment(STORE_CONTEXT, data_set(f"{STUDY}.5"), command=False, last=True)))
-        assert peer.status() == 0xC000
+        assert peer.status() == status
         peer.release()
 
 

@@ -33,7 +33,7 @@ def test_a_whole_file_with_a_preamble_in_place_of_a_data_set(siege: Siege, kind:
     marker = MARKERS[kind]
     meta = element(0x0002, 0x0010, b"UI", b"1.2.840.10008.1.2.1")
     whole = marker.ljust(128, b"\0")[:128] + b"DICM" + meta + data_set(f"{STUDY}.8.1")
-    with siege.attack(refused("object-without-uids")), siege.peer() as peer:
+    with siege.attack(refused("object-malformed")), siege.peer() as peer:
         peer.associate()
         peer.send(*store(f"{STUDY}.8.1", whole))
         assert peer.status() == 0xC000
