@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from dicomnode.network import pdu
+from dicomnode.network.requestor import Requestor
+from dicomnode.sections import Destination, Tls
 from tests.network.certificates import make_tls
 from tests.network.raw import (
     SECONDS,
@@ -135,7 +137,7 @@ def test_many_at_once_hold_up_nobody(impatient: Siege) -> None:
 @pytest.mark.parametrize("hello", ["none", "half", "trickled"])
 def test_a_tls_handshake_that_is_not_finished(tmp_path: Path, hello: str) -> None:
     tls = make_tls(tmp_path)
-    listen = {**PATIENCE, "tls": tls.model_dump(mode="json")}
+    listen = {**PATIENCE, "tls_port": 0, "tls": tls.model_dump(mode="json")}
     with disk_folder() as folder, Receiver(folder / "state", listen=listen) as receiver:
         since = len(receiver.lines)
         with Peer(receiver.port) as peer:
@@ -164,11 +166,7 @@ def client_hello() -> bytes:
     return outgoing.read()
 
 
-def echo_over_tls(receiver: Receiver, tls: object) -> None:
-    from dicomnode.config import Destination, Tls
-    from dicomnode.network.requestor import Requestor
-
-    assert isinstance(tls, Tls)
+def echo_over_tls(receiver: Receiver, tls: Tls) -> None:
     peer = Destination(
         name="node", ae_title="DICOMNODE", host="127.0.0.1", port=receiver.port, timeout_seconds=20, tls=tls
     )
