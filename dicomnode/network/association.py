@@ -13,10 +13,12 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from copy import copy
+from queue import Empty
 from typing import Any, Final
 
 from pynetdicom import _config
 from pynetdicom.association import Association
+from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.presentation import AllStoragePresentationContexts, PresentationContext, build_context
 from pynetdicom.sop_class import Verification
 
@@ -102,6 +104,7 @@ _LOSSY: Final = (
 #: What the node takes, best first. JPIP (.4.94, .4.95, .4.204, .4.205: pixels elsewhere) and SMPTE streams (.7.x) not.
 TRANSFER_SYNTAXES: Final = (*_NATIVE, *_LOSSLESS, *_LOSSY)
 
+_REJECTED: Final = frozenset({1, 2})  # PS3.8 Table 9-21: permanent, transient
 #: PS3.8 9.3.2.2: context ids are the odd numbers of one byte.
 MAXIMUM_CONTEXTS: Final = 128
 
@@ -184,6 +187,22 @@ class Gate:
             passed = self._changed.wait_for(self.is_set, timeout)
             self._parked = False
             return passed
+
+
+def unread_rejection(association: Association) -> Any | None:
+    """A-ASSOCIATE primitive of a rejection that pynetdicom received and did not look at; None where there is none.
+
+    A peer that rejects and closes faster than `AE.associate` looks whether it is connected is taken for one that could
+    not be reached (3.0.4): the answer then lies in the queue to the user.
+    """
+    waiting = association.dul.to_user_queue
+    while True:
+        try:
+            primitive = waiting.get_nowait()
+        except Empty:
+            return None
+        if isinstance(primitive, A_ASSOCIATE) and primitive.result in _REJECTED:
+            return primitive
 
 
 def exchange(association: Association, request: Any, context_id: int) -> Any | None:

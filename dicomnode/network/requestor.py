@@ -24,7 +24,7 @@ from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind, Ver
 from dicomnode.encoded import Limits, scan_header, split_part10
 from dicomnode.encoded.quiet import hushed
 from dicomnode.errors import NodeError, PeerError, PeerRefusal
-from dicomnode.network.association import MAXIMUM_CONTEXTS, Gate, application_entity, exchange
+from dicomnode.network.association import MAXIMUM_CONTEXTS, Gate, application_entity, exchange, unread_rejection
 from dicomnode.network.status import Rejection, error_of, error_of_rejection
 from dicomnode.network.tls import client_tls
 from dicomnode.sections import Destination
@@ -231,8 +231,8 @@ class Requestor:
 
     def _failure(self, association: Association, connected: bool) -> PeerError:
         """Why there is no association."""
-        if association.is_rejected:
-            answer = association.acceptor.primitive
+        answer = association.acceptor.primitive if association.is_rejected else unread_rejection(association)
+        if answer is not None:
             return error_of_rejection(Rejection(answer.result, answer.result_source, answer.diagnostic))
         if association.rejected_contexts:  # every one of them: pynetdicom then aborts
             return PeerRefusal("peer-context-refused")
