@@ -10,6 +10,7 @@ from typing import Self
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     ComprehensiveSRStorage,
+    KeyObjectSelectionDocumentStorage,
     MultiFrameTrueColorSecondaryCaptureImageStorage,
     SecondaryCaptureImageStorage,
     SegmentationStorage,
@@ -18,6 +19,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 
 _CLASSES = (
     ComprehensiveSRStorage,
+    KeyObjectSelectionDocumentStorage,
     MultiFrameTrueColorSecondaryCaptureImageStorage,
     SecondaryCaptureImageStorage,
     SegmentationStorage,
