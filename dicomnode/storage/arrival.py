@@ -95,7 +95,7 @@ class Arrival:
         except BaseException:  # the record may be half written, or its place not known: nothing follows it there
             self._retire()
             raise
-        self._came(self._incoming.length)
+        self._came(self._segment.position - address.offset)  # as it lies there: sealed and padded
         finished, self._segment = self._segment, None
         self._segments.give_back(finished, self._stage)
         return address
