@@ -77,7 +77,7 @@ def test_every_study_of_a_folder_is_shown_apart(tmp_path: Path, monkeypatch: pyt
     assert "80 of 80 files, 2 studies, by C-STORE" in text
     _, chest, head = re.split(r"^Study [12] of 2: ", text, flags=re.MULTILINE)
     assert chest.startswith("40 files, the first a/000.dcm")
-    assert chest.count("confirmed (0x0000)") == 3
+    assert chest.count("confirmed (0x0000)") == 4
     assert "Volume" in chest
     assert head.startswith("40 files, the first z/000.dcm")
     assert "No result no-suitable-series" in head
