@@ -40,7 +40,7 @@ class Quota:
         self._look_again_at = float("-inf")
 
     def check(self, wanted: int) -> None:
-        """Raise ``spool-quota`` where so many bytes more are too many."""
+        """Raise ``spool-quota`` where so many bytes more, one at least, are too many."""
         if not self._limit:
             return
         if self._monotonic() >= self._look_again_at and self._looking.acquire(blocking=self._look_again_at < 0):
@@ -48,7 +48,7 @@ class Quota:
                 self._look()
             finally:
                 self._looking.release()
-        if self._held + self._added + wanted > self._limit:
+        if self._held + self._added + max(wanted, 1) > self._limit:  # a full spool takes nobody in
             raise StorageError("spool-quota", held=self._held + self._added)
 
     def add(self, count: int) -> None:

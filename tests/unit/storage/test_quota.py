@@ -34,6 +34,8 @@ def test_what_lies_there_counts_and_what_is_added_until_it_is_looked_at_again(tm
     quota.add(300)
     assert refused(quota, 101)
     assert not refused(quota, 100)
+    quota.add(100)
+    assert refused(quota, 0), "a full spool takes nobody in"
     clock.seconds += 1
     assert not refused(quota, 400), "nothing was written after all"
 
