@@ -21,7 +21,7 @@ _PANE: Final = '[data-cy="viewport-pane"]'
 _SPINNING: Final = ".animate-spin, .spinner, [class*=loading-indicator]"
 #: Guided tours that stand before the images of a newcomer.
 _TOURS: Final = ("basicViewerTour",)
-_SECONDS: Final = 90.0
+_SECONDS: Final = 240.0  # a browser that draws by software takes its time on two cores
 _DRAWN: Final = f"""[...document.querySelectorAll('{_PANE} svg text')].map(one => {{
   const box = one.getBoundingClientRect();
   return [one.textContent, {{left: box.x, top: box.y, width: box.width, height: box.height}}];
@@ -197,7 +197,14 @@ class Ohif:
             last.append(now)
             return len(last) > 2 and (until is None or until(now)) and not self.spins()
 
-        self._until(still, "the page at rest")
+        try:
+            self._until(still, "the page at rest")
+        except AssertionError as error:
+            changed = int((last[-1].page != last[-2].page).any(axis=-1).sum()) if len(last) > 1 else -1
+            wanted = until is None or until(last[-1])
+            raise AssertionError(
+                f"{error}; at work: {self.spins()}; changing: {changed}; as wanted: {wanted}"
+            ) from None
         return last[-1]
 
     def _overlay(self) -> str:

@@ -32,6 +32,7 @@ from tests.viewer.ohif import Ohif, View
 from tests.viewer.pictures import Fit, best_shift, covered, likeness, lit, nearest_line, of_hue
 from tests.viewer.web import ViewerSite
 
+pytestmark = pytest.mark.timeout(900)
 ROOT = Path(__file__).resolve().parents[2]
 PICTURES = ROOT / "build" / "viewer" / "pictures"
 EXPLICIT = "1.2.840.10008.1.2.1"
