@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
 from dicomnode.storage import files, segment
-from dicomnode.storage.incoming import Incoming, Metadata
-from dicomnode.storage.sealed import Buffer, Sealer
+from dicomnode.storage.incoming import Incoming
+from dicomnode.storage.sealed import Sealer
 from dicomnode.storage.writer import Ahead, WriteMode, Writer, open_writer
 from dicomnode.study import RecordAddress
 
@@ -62,29 +61,6 @@ class OpenSegment:
         stage[: self._alignment] = segment.pack_header(header)
         self.writer.write(stage[: self._alignment], 0, durable=True)
         files.sync_folder(self._path.parent)
-
-    def append(self, metadata: Metadata, encoded: Iterable[Buffer], stage: memoryview) -> RecordAddress:
-        """Seal one record and make it durable.
-
-        Parameters
-        ----------
-        metadata
-            What stands beside the Data Set, or a function that gives it when the last buffer was taken.
-        stage
-            Buffer of `stage_bytes`, page-aligned.
-
-        Raises
-        ------
-        ValueError
-            If the metadata give another length than came.
-        """
-        address = self.address
-        incoming = self.incoming(stage)
-        incoming.bind(self)
-        for buffer in encoded:
-            incoming.put(buffer)
-        incoming.finish(metadata)
-        return address
 
     @property
     def address(self) -> RecordAddress:

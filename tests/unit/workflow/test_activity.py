@@ -69,3 +69,12 @@ def test_a_study_stays_open_until_the_last_of_several_arrivals_is_durable() -> N
             assert not free
     with table.closed("a") as free:
         assert free
+
+
+def test_a_study_is_open_until_it_is_settled() -> None:
+    table = ActivityTable()
+    assert not table.is_open("a")
+    table.remembered("a", 1.0)
+    assert table.is_open("a")
+    table.forget("a", 1.0)
+    assert not table.is_open("a")

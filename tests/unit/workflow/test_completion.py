@@ -73,6 +73,14 @@ def test_evidence_that_says_more_is_to_come_starts_the_work_all_the_same() -> No
     assert found == Decision(Move.START, 99.0)
 
 
+def test_a_study_of_which_nothing_was_announced_is_settled_in_silence(time: Time, events: Events) -> None:
+    world = World(time, events, evidence=lambda _: Evidence(under_way=0, announced=0, missing=0))
+    world.table.remembered("s", time.monotonic() - 1e5)
+    world.completion.look()
+    assert world.acts == [("settle", "s")]
+    assert events.facts("study.whole") == events.facts("study.incomplete") == []
+
+
 @pytest.mark.parametrize(
     ("evidence", "name", "facts"),
     [
