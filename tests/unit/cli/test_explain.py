@@ -1,0 +1,59 @@
+"""`dicomnode deidentify --explain`: every attribute has its rule, no value is printed."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from dicomnode.cli import offline
+from dicomnode.config import Config
+from dicomnode.encoded import encode_part10
+from dicomnode.errors import ConfigError
+from tests.unit.network.samples import small_object
+from tests.unit.workflow.samples import EXPLICIT, tiny_series
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Config:
+    return Config.model_validate({"node": {"state": tmp_path / "state"}, "intake": {"minimum_free_bytes": 0}})
+
+
+def explained(tree: Config, path: Path, policy: str) -> str:
+    stream = io.StringIO()
+    offline.explain(tree, path, policy=policy, console=Console(file=stream, width=300, highlight=False))
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("policy", ["ai", "export"])
+def test_every_attribute_has_its_rule_and_no_value(tree: Config, tmp_path: Path, policy: str) -> None:
+    image = next(iter(tiny_series()))
+    image.PatientName, image.PatientID = "Grünwald^Anna", "PID-4711"
+    path = tmp_path / "image.dcm"
+    path.write_bytes(encode_part10(image, transfer_syntax_uid=EXPLICIT))
+    text = explained(tree, path, policy)
+    for element in image:
+        assert element.keyword in text
+    assert "Grünwald" not in text
+    assert "PID-4711" not in text
+    assert "withheld" not in text
+    assert "changed" in text.splitlines()[-1]
+
+
+def test_what_is_withheld_for_its_pixels_is_explained_all_the_same(tree: Config, tmp_path: Path) -> None:
+    shot = small_object()
+    shot.ConversionType = "SD"  # scanned paper
+    shot.Rows = shot.Columns = 64
+    shot.PixelData = bytes(range(64)) * 64
+    path = tmp_path / "shot.dcm"
+    path.write_bytes(encode_part10(shot, transfer_syntax_uid=EXPLICIT))
+    lines = explained(tree, path, "export").splitlines()
+    assert "PatientName" in "".join(lines)
+    assert lines[-1].startswith("withheld withheld-pixels")
+
+
+def test_a_folder_is_not_explained(tree: Config, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="source-not-found"):
+        explained(tree, tmp_path, "ai")
