@@ -60,8 +60,11 @@ def _block(language: str) -> str:
     return str(text)
 
 
-#: What install.md says, a shorter quiet time, and a disk that may be nearly full.
-CONFIGURATION = _block("toml") + "[completion]\nquiet_seconds = 2\n[intake]\nminimum_free_bytes = 0\n"
+#: What install.md says, with the PACS's real address, a shorter quiet time, and a disk that may be nearly full.
+CONFIGURATION = (
+    _block("toml").replace("10.1.2.3", "127.0.0.1").replace("10.1.8.0/24", "127.0.0.0/8")
+    + "[completion]\nquiet_seconds = 2\n[intake]\nminimum_free_bytes = 0\n"
+)
 
 
 def _study(folder: Path, seed: int) -> Path:
@@ -326,8 +329,9 @@ def test_tls(machine: Container) -> None:
     machine.run("systemctl", "restart", UNIT)
     titles = ["-aec", "DICOMNODE", "-aet", "PACS"]
     tls = ["+tls", "/srv/tls/pacs.key", "/srv/tls/pacs.pem", "+cf", "/srv/tls/authority.pem", "-rc"]
-    machine.run("echoscu", *tls, *titles, "127.0.0.1", "11112")
-    assert not _echo(machine)  # without TLS
+    machine.run("echoscu", *tls, *titles, "127.0.0.1", "2762")
+    assert not _echo(machine)  # the plain port is closed then
+    assert not _echo(machine, 2762)  # without TLS
     machine.write("/etc/dicomnode/dicomnode.toml", CONFIGURATION)
     machine.run("systemctl", "restart", UNIT)
 
