@@ -67,12 +67,15 @@ REASONS: Final = MappingProxyType(
             "slices are missing in the middle of the series", "send the missing slices; the work starts anew by itself"
         ),
         "geometry-irregular-spacing": Reason(
-            "the distance between slices varies", "send a reconstruction with equal spacing"
+            "the distance between slices varies too much", "send a reconstruction with equal spacing"
         ),
         "geometry-duplicate-position": Reason(
             "two slices lie at the same position", "the series mixes several acquisitions; send them as separate series"
         ),
-        "geometry-gantry-tilt": Reason("the slices are sheared by a gantry tilt", "send a reconstruction without tilt"),
+        "geometry-gantry-tilt": Reason(
+            "the slices are shifted against each other, by more than a gantry tilts",
+            "send a reconstruction without tilt",
+        ),
         "geometry-mixed-orientation": Reason(
             "the slices of the series have different orientations", "send one reconstruction per series"
         ),
@@ -88,7 +91,9 @@ REASONS: Final = MappingProxyType(
         "geometry-extent-too-short": Reason(
             "the series covers too little of the body for this model", "send the whole scan"
         ),
-        "geometry-multi-frame": Reason("multi-frame images are not read by this model", "send single-frame images"),
+        "geometry-multi-frame": Reason(
+            "a multi-frame image does not say where its frames lie", "send enhanced or single-frame images"
+        ),
         # What a model wants.
         "no-model": Reason(
             "no model is installed or enabled", "run `dicomnode check`; put a package into the models folder"

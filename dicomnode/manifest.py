@@ -28,16 +28,11 @@ SINGLE_FRAME_SOP_CLASSES: Final[Mapping[str, str]] = {
     "PT": "1.2.840.10008.5.1.4.1.1.128",
 }
 #: Their enhanced and legacy converted counterparts, with many frames per object.
-MULTI_FRAME_SOP_CLASSES: Final[frozenset[str]] = frozenset(
-    {
-        "1.2.840.10008.5.1.4.1.1.2.1",
-        "1.2.840.10008.5.1.4.1.1.2.2",
-        "1.2.840.10008.5.1.4.1.1.4.1",
-        "1.2.840.10008.5.1.4.1.1.4.4",
-        "1.2.840.10008.5.1.4.1.1.130",
-        "1.2.840.10008.5.1.4.1.1.128.1",
-    }
-)
+MULTI_FRAME_SOP_CLASSES: Final[Mapping[str, tuple[str, ...]]] = {
+    "CT": ("1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2"),
+    "MR": ("1.2.840.10008.5.1.4.1.1.4.1", "1.2.840.10008.5.1.4.1.1.4.4"),
+    "PT": ("1.2.840.10008.5.1.4.1.1.130", "1.2.840.10008.5.1.4.1.1.128.1"),
+}
 
 
 def _regular_expression(pattern: str) -> str:
@@ -100,8 +95,8 @@ class InputRule:
 
     @property
     def sop_classes(self) -> frozenset[str]:
-        """SOP Classes of images that the rule looks at: those it may take, and those it refuses as multi-frame."""
-        return MULTI_FRAME_SOP_CLASSES | {SINGLE_FRAME_SOP_CLASSES[one] for one in self.modalities}
+        """SOP Classes of images that the rule may take."""
+        return frozenset(uid for one in self.modalities for uid in sop_classes_of(one))
 
     def judge(self, series: SeriesSummary) -> tuple[str, ...]:
         """Codes of `errors.REASONS` for which the series is refused; empty when it is taken.
@@ -110,9 +105,7 @@ class InputRule:
         """
         if series.modality not in self.modalities or set(self.excluded_image_types) & set(series.image_type):
             return ("no-suitable-series",)
-        if series.sop_class_uid in MULTI_FRAME_SOP_CLASSES:
-            return ("geometry-multi-frame",)
-        if series.sop_class_uid != SINGLE_FRAME_SOP_CLASSES.get(series.modality):
+        if series.sop_class_uid not in sop_classes_of(series.modality):
             return ("no-suitable-series",)
         spacing, extent = series.slice_spacing_mm, series.extent_mm
         refusals = (
@@ -151,6 +144,12 @@ class InputRule:
         if series.extent_mm is None:
             return 3, named
         return sum(series.extent_mm < factor * self.minimum_extent_mm for factor in (2, 4)), named
+
+
+def sop_classes_of(modality: str) -> tuple[str, ...]:
+    """SOP Classes that a modality's series are made of."""
+    single = SINGLE_FRAME_SOP_CLASSES.get(modality)
+    return () if single is None else (single, *MULTI_FRAME_SOP_CLASSES[modality])
 
 
 def rank(patterns: tuple[str, ...], text: str) -> int:

@@ -140,9 +140,9 @@ REASON_TABLE: Final[Mapping[str, tuple[str, str, str]]] = MappingProxyType(
             "序列中间缺少层面",
         ),
         "geometry-irregular-spacing": (
-            "der Schichtabstand ist ungleich",
-            "la distance entre les coupes varie",
-            "层间距不一致",
+            "der Schichtabstand ist zu ungleich",
+            "la distance entre les coupes varie trop",
+            "层间距差异过大",
         ),
         "geometry-duplicate-position": (
             "zwei Schichten liegen an derselben Stelle",
@@ -150,9 +150,9 @@ REASON_TABLE: Final[Mapping[str, tuple[str, str, str]]] = MappingProxyType(
             "两个层面位置重复",
         ),
         "geometry-gantry-tilt": (
-            "die Schichten sind durch eine Gantrykippung geschert",
-            "les coupes sont cisaillées par une inclinaison du statif",
-            "层面因机架倾斜而错切",
+            "die Schichten sind gegeneinander verschoben, mehr als durch eine Gantrykippung",
+            "les coupes sont décalées entre elles, plus que par une inclinaison du statif",
+            "层面相互错位，超出机架倾斜所致",
         ),
         "geometry-mixed-orientation": (
             "die Schichten der Serie haben verschiedene Orientierungen",

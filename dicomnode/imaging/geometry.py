@@ -38,11 +38,16 @@ class Tolerances:
     duplicate_mm
         Slices nearer to each other than this lie at the same position.
     step_mm, step_fraction
-        Deviation of a step between neighbours from the median step: the larger of the two (mm; of the median).
+        Deviation of a step between neighbours from the median step: the larger of the two (mm; of the median). Beyond
+        it the stack is uneven.
     grid_fraction
-        Deviation of any slice from the even grid of the whole stack, in slice spacings.
+        Deviation of any slice from the even grid of the whole stack, in slice spacings: beyond it, too.
+    step_ratio
+        Largest step divided by the smallest: an uneven stack beyond it is no stack.
     shear_mm
-        Wander of the slices across their normal over the whole stack: gantry tilt, or slices that do not stack up.
+        Wander of the slices across their normal over the whole stack: beyond it, they are tilted.
+    tilt_degrees
+        Angle between the normal and the line on which the slices lie.
     """
 
     orientation_degrees: float = 0.1
@@ -51,7 +56,9 @@ class Tolerances:
     step_mm: float = 0.1
     step_fraction: float = 0.05
     grid_fraction: float = 0.25
+    step_ratio: float = 5.0
     shear_mm: float = 1.0
+    tilt_degrees: float = 40.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +89,7 @@ class Plane:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VolumeGeometry:
-    """An even stack of slices in space.
+    """A stack of parallel slices in space.
 
     Attributes
     ----------
@@ -91,11 +98,16 @@ class VolumeGeometry:
     row_direction, column_direction, slice_direction
         Unit vectors along which the column, row and slice index grow; right-handed in this order.
     spacing
-        Distance between slices, rows and columns, mm: that of positions, never Spacing Between Slices.
+        Distance between slices (the mean), rows and columns, mm: that of positions, never Spacing Between Slices.
     shape
         Slices, rows, columns.
     order
         For each slice in source order the index of its plane in the input of `arrange`.
+    heights
+        Of each slice above the first along the slice direction, mm, where steps are uneven; None: they are even.
+    drift
+        How far each slice lies off the first one's normal, along the column and the row direction, mm, where the
+        gantry was tilted; None: the slices stack up.
     """
 
     origin: Vector
@@ -106,12 +118,15 @@ class VolumeGeometry:
     shape: Shape
     frame_of_reference_uid: str = field(repr=False)
     order: tuple[int, ...]
+    heights: tuple[float, ...] | None = None
+    drift: tuple[tuple[float, float], ...] | None = None
 
     def affine(self) -> Floats:
         """Matrix from array indices to the patient.
 
         PS3.3 C.7.6.2.1.1, widened by the slice axis and with its columns in the order of array axes:
-        ``affine() @ (slice, row, column, 1)`` is ``(x, y, z, 1)`` in mm, LPS, of the voxel's centre.
+        ``affine() @ (slice, row, column, 1)`` is ``(x, y, z, 1)`` in mm, LPS, of the voxel's centre. Of the even,
+        straight stack: `straighten` makes one of any other.
         """
         matrix = np.eye(4)
         directions = (self.slice_direction, self.column_direction, self.row_direction)
@@ -121,9 +136,22 @@ class VolumeGeometry:
         return matrix
 
     @property
+    def widest_step(self) -> float:
+        """Largest distance of two neighbouring slices, mm."""
+        return self.spacing[0] if self.heights is None else float(np.diff(self.heights).max())
+
+    @property
     def voxel_volume_ml(self) -> float:
-        """Volume of one voxel, ml."""
+        """Volume of one voxel, ml; the mean where slices are uneven."""
         return math.prod(self.spacing) / 1000.0
+
+    def voxel_volumes_ml(self) -> Floats:
+        """Volume of a voxel of each slice, ml: each reaches half-way to its neighbours, the outermost as far outward."""
+        if self.heights is None:
+            return np.full(self.shape[0], self.voxel_volume_ml)
+        steps = np.diff(self.heights)
+        reach = (np.concatenate([steps[:1], steps]) + np.concatenate([steps, steps[-1:]])) / 2
+        return np.asarray(reach * self.spacing[1] * self.spacing[2] / 1000.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,7 +220,7 @@ def plane_of(dataset: Dataset) -> Plane:
 
 
 def arrange(planes: Sequence[Plane], tolerances: Tolerances | None = None) -> VolumeGeometry:
-    """Order planes by their position along the slice normal and check that they make one even volume.
+    """Order planes by their position along the slice normal and check that they make one volume.
 
     Raises
     ------
@@ -207,8 +235,7 @@ def arrange(planes: Sequence[Plane], tolerances: Tolerances | None = None) -> Vo
     positions = np.array([plane.position for plane in planes])
     heights = positions @ normal
     order = np.argsort(heights, kind="stable")
-    spacing = _check_steps(heights[order], limits)
-    _check_shear(positions[order], normal, limits)
+    spacing, even = _check_steps(heights[order], limits)
     first = planes[int(order[0])]
     return VolumeGeometry(
         origin=first.position,
@@ -219,6 +246,8 @@ def arrange(planes: Sequence[Plane], tolerances: Tolerances | None = None) -> Vo
         shape=(len(planes), first.rows, first.columns),
         frame_of_reference_uid=first.frame_of_reference_uid,
         order=tuple(int(index) for index in order),
+        heights=None if even else tuple(float(height) for height in heights[order] - heights[order[0]]),
+        drift=_drift(positions[order], (row, column, normal), limits),
     )
 
 
@@ -256,8 +285,8 @@ def _check_equal(planes: Sequence[Plane], limits: Tolerances) -> None:
         raise StudyError("geometry-mixed-size", spacing_differs_mm=round(deviation, 4))
 
 
-def _check_steps(heights: Floats, limits: Tolerances) -> float:
-    """Slice spacing (mm) of heights in ascending order."""
+def _check_steps(heights: Floats, limits: Tolerances) -> tuple[float, bool]:
+    """Mean slice spacing (mm) of heights in ascending order, and whether they are even."""
     steps = np.diff(heights)
     duplicates = int((steps < limits.duplicate_mm).sum())
     if duplicates:
@@ -271,24 +300,34 @@ def _check_steps(heights: Floats, limits: Tolerances) -> float:
     deviation = float(np.abs(steps - median).max())
     spacing = float(heights[-1] - heights[0]) / len(steps)
     grid = float(np.abs(heights - heights[0] - spacing * np.arange(len(heights))).max())
-    if deviation > allowed or grid > limits.grid_fraction * spacing:
+    if steps.max() > limits.step_ratio * steps.min():
         raise StudyError(
             "geometry-irregular-spacing",
             median_mm=round(median, 3),
             smallest_mm=round(float(steps.min()), 3),
             largest_mm=round(float(steps.max()), 3),
         )
-    return spacing
+    return spacing, deviation <= allowed and grid <= limits.grid_fraction * spacing
 
 
-def _check_shear(positions: Floats, normal: Floats, limits: Tolerances) -> None:
+def _drift(
+    positions: Floats, axes: tuple[Floats, Floats, Floats], limits: Tolerances
+) -> tuple[tuple[float, float], ...] | None:
+    """Where each slice lies off the first one's normal; None where that is next to nothing."""
+    row, column, normal = axes
     offsets = positions - positions[0]
     heights = offsets @ normal
-    across = np.linalg.norm(offsets - heights[:, None] * normal, axis=1)
-    worst = int(across.argmax())
-    if across[worst] > limits.shear_mm:
-        degrees = math.degrees(math.atan2(float(across[worst]), float(heights[worst])))
-        raise StudyError("geometry-gantry-tilt", degrees=round(degrees, 2), offset_mm=round(float(across[worst]), 2))
+    across = np.stack([offsets @ column, offsets @ row], axis=1)
+    lengths = np.linalg.norm(across, axis=1)
+    worst = int(lengths.argmax())
+    if lengths[worst] <= limits.shear_mm:
+        return None
+    slope = heights @ across / (heights @ heights)
+    degrees = math.degrees(math.atan(float(np.linalg.norm(slope))))
+    stray = float(np.linalg.norm(across - heights[:, None] * slope, axis=1).max())
+    if degrees > limits.tilt_degrees or stray > limits.shear_mm:
+        raise StudyError("geometry-gantry-tilt", degrees=round(degrees, 2), stray_mm=round(stray, 2))
+    return tuple((float(down), float(right)) for down, right in across)
 
 
 def _axes(plane: Plane) -> tuple[Floats, Floats, Floats]:

@@ -5,7 +5,8 @@ May live here: pure arithmetic and the sentences that qualify it. May not: DICOM
 Definitions
 -----------
 Volume
-    Labelled voxels times the volume of a voxel: it agrees with the segmentation, padding included.
+    Labelled voxels times the volume of a voxel: it agrees with the segmentation, padding included. Where slices are
+    uneven, a voxel reaches half-way to the neighbouring slices.
 Mean
     Of the labelled voxels without padding, exact.
 LAA-950
@@ -42,6 +43,7 @@ CUT_AREA_MM2: Final = 100.0
 _LOW, _BINS, _SLAB = -32768, 65536, 32
 _DIRECTIONS: Final = ("superior", "inferior", "right", "left", "anterior", "posterior")
 
+_UNEVEN: Final = "The distances between slices vary: each slice counts as far as half-way to its neighbours."
 _NO_THICKNESS: Final = "LAA-950 and 15th percentile density are not given: the slice thickness is not stated."
 _KERNEL: Final = "The reconstruction kernel is sharp or unknown: LAA-950 and 15th percentile density may be off."
 _CONTRAST: Final = "Contrast agent was given: it raises lung density."
@@ -131,6 +133,7 @@ def measure(
     histogram, sums, voxels = _histograms(values, labels, padding, size)
     if sorted(np.flatnonzero(voxels)) != sorted(n for n in numbers if voxels[n]):
         raise ValueError("a label has no segment")
+    volumes = _volumes(labels, voxels, geometry)
     quality = _quality(density, acquisition)
     cuts = _cuts(labels, padding, geometry, size)
     found = [segment for segment in segments if voxels[segment.number]]
@@ -139,14 +142,15 @@ def measure(
     for group in groups:
         rows = [segment.number for segment in group]
         numbers_of = (histogram[rows].sum(axis=0), float(sums[rows].sum()))
-        volume = float(voxels[rows].sum()) * geometry.voxel_volume_ml
+        volume = float(volumes[rows].sum())
         touched = {name for name in _DIRECTIONS if (cuts[name][rows] > CUT_AREA_MM2).any()}
         regions.append(_region(group, (volume, *_measurements(*numbers_of, quality)), touched))
     absent = tuple(f"{segment.label} was not found." for segment in segments if not voxels[segment.number])
     truncated = tuple(
         _truncation(region, geometry) for region in regions if region.truncated and len(region.segments) == 1
     )
-    return tuple(regions), (*absent, *truncated, *(quality.remarks if found else ()))
+    uneven = (_UNEVEN,) if found and geometry.heights is not None else ()
+    return tuple(regions), (*absent, *truncated, *uneven, *(quality.remarks if found else ()))
 
 
 def percentile_15(histogram: Counts) -> int:
@@ -175,6 +179,17 @@ def _histograms(values: Array, labels: Labels, padding: Bools | None, size: int)
         bins = np.clip(np.floor(value), _LOW, _LOW + _BINS - 1).astype(np.intp) - _LOW
         histogram += np.bincount(label * np.intp(_BINS) + bins, minlength=size * _BINS).reshape(size, _BINS)
     return histogram, sums, voxels
+
+
+def _volumes(labels: Labels, voxels: Counts, geometry: VolumeGeometry) -> Array:
+    """Per label: ml."""
+    if geometry.heights is None:
+        return voxels * geometry.voxel_volume_ml
+    volumes = np.zeros(len(voxels))
+    for plane, each in zip(labels, geometry.voxel_volumes_ml(), strict=True):
+        volumes += np.bincount(plane.reshape(-1), minlength=len(voxels)) * each
+    volumes[0] = 0.0
+    return volumes
 
 
 def _quality(density: Density | None, acquisition: Acquisition) -> _Quality:

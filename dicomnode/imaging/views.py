@@ -19,6 +19,7 @@ from scipy import ndimage
 
 from dicomnode.imaging.contour import spread_slices
 from dicomnode.imaging.geometry import VolumeGeometry, canonical_axes
+from dicomnode.imaging.straighten import straighten
 from dicomnode.imaging.volume import Volume, canonical
 
 Array = npt.NDArray[Any]
@@ -85,9 +86,11 @@ class Planes:
     """
 
     def __init__(self, volume: Volume, labels: npt.NDArray[np.uint8], *, axials: int) -> None:
-        self._geometry = volume.geometry
-        self._values, self._labels = canonical(volume.values, volume.geometry), canonical(labels, volume.geometry)
-        self._spacing = canonical_axes(volume.geometry).spacing
+        grid = straighten(volume.geometry)
+        self._geometry = grid.geometry
+        self._values = canonical(grid.volume(volume).values, grid.geometry)
+        self._labels = canonical(grid.labels(labels), grid.geometry)
+        self._spacing = canonical_axes(grid.geometry).spacing
         self._spans, self._coronal_at, self._sagittal_at = _extent(self._labels, self._values, self._spacing)
         self._levels = sorted(spread_slices(self._labels, axials), reverse=True)
 

@@ -1,4 +1,4 @@
-"""The way from a volume to its label map: canonical axes, network input, tiles, rules, and back to the source grid.
+"""The way from a volume to its label map: an even grid, canonical axes, network input, tiles, rules, and back to the source grid.
 
 May live here: the order of the steps and what they cost in memory. May not: opinions on what the labels mean.
 """
@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from dicomnode.errors import StudyError
 from dicomnode.imaging.geometry import canonical_axes
+from dicomnode.imaging.straighten import straighten
 from dicomnode.imaging.volume import Volume, canonical, from_canonical, labels_on, resampled_shape
 from dicomnode.inference import tiles
 from dicomnode.inference.engine import Engine
@@ -59,15 +60,17 @@ def segment(
     needed = memory_needed(volume, manifest)
     if maximum_memory_bytes is not None and needed > maximum_memory_bytes:
         raise StudyError("memory-too-large", needed=needed, maximum=maximum_memory_bytes)
+    grid = straighten(volume.geometry)
     try:
-        return _segment(volume, manifest, engine, tell)
+        return grid.back(_segment(grid.volume(volume), manifest, engine, tell))
     except MemoryError:
         raise StudyError("memory-too-large", needed=needed) from None
 
 
 def memory_needed(volume: Volume, manifest: Manifest) -> int:
     """Bytes that `segment` takes at its peak, the volume included: an estimate on the high side."""
-    axes, rule = canonical_axes(volume.geometry), manifest.preprocess
+    grid = straighten(volume.geometry)
+    axes, rule = canonical_axes(grid.geometry), manifest.preprocess
     source = math.prod(axes.shape)
     sizes = resampled_shape(axes.shape, axes.spacing, rule.spacing_mm)
     shrinks = sorted(new / old for new, old in zip(sizes, axes.shape, strict=True))
@@ -77,6 +80,8 @@ def memory_needed(volume: Volume, manifest: Manifest) -> int:
     coarse = 4 * (1 + manifest.channels) * math.prod(padded)
     inference = coarse + tile * (manifest.network.memory_bytes_per_voxel + 8 * manifest.channels)
     held = volume.values.nbytes + (0 if volume.padding is None else volume.padding.nbytes)
+    if not grid.is_source:
+        held += 5 * source  # float32 values and labels on the straight grid
     return held + math.ceil(max(resampling, inference, coarse * 2 + 2 * source))
 
 

@@ -26,7 +26,7 @@ from dicomnode.errors import StudyError
 from dicomnode.findings import Algorithm, Findings
 from dicomnode.forms import Variant, Wishes, choose
 from dicomnode.identity import SourceIdentity
-from dicomnode.imaging import measure, render, volume
+from dicomnode.imaging import frames, measure, render, volume
 from dicomnode.imaging.contour import contour, key_slices, spread_slices
 from dicomnode.imaging.decode import Decoder
 from dicomnode.imaging.volume import Volume
@@ -48,6 +48,7 @@ from dicomnode.results.report import Predecessor
 from dicomnode.results.report_groups import KeyContour
 from dicomnode.study import mint_uid
 from dicomnode.texts import Words
+from dicomnode.workflow.selection import image_type
 
 Labels = npt.NDArray[np.uint8]
 Progress = Callable[[float], None]
@@ -297,9 +298,15 @@ class Analyst:
 
     def _volume(self, copies: Sequence[Dataset]) -> tuple[Volume, list[Dataset]]:
         limits = self._tree.reading
+        planes = self._kept(frames.planes(copies))
         with Decoder(timeout_seconds=limits.decode_timeout_seconds, memory_bytes=limits.decode_memory_bytes) as decoder:
-            built = volume.build(copies, decoder=decoder)
-        return built, [copies[index] for index in built.geometry.order]
+            built = volume.build(planes, decoder=decoder)
+        return built, [planes[index] for index in built.geometry.order]
+
+    def _kept(self, planes: list[Dataset]) -> list[Dataset]:
+        """The planes of the kind that the rule takes, as when the series was chosen: an image may hold others."""
+        excluded = {value.upper() for value in self.package.manifest.input.excluded_image_types}
+        return [plane for plane in planes if not excluded & set(image_type(plane))] or planes
 
     def _context(self, algorithm: Algorithm, input_digest: str, predecessor: Predecessor | None) -> ResultContext:
         """Everything that can change a result goes into its UIDs (design section 2)."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pydicom import Dataset
 
 from dicomnode.errors import StudyError
-from dicomnode.imaging import geometry
+from dicomnode.imaging import frames, geometry
 from dicomnode.manifest import InputRule
 from dicomnode.series import SeriesSummary
 from dicomnode.study import InstanceRow
@@ -51,7 +51,7 @@ def relevant(rows: Sequence[InstanceRow], sop_classes: Collection[str]) -> tuple
 
 
 def survey(headers: Iterable[Header], rule: InputRule) -> tuple[SurveyedSeries, ...]:
-    """Group headers by series and look at the geometry of each.
+    """Group headers by series and look at the geometry of each; multi-frame images frame by frame.
 
     Images whose Image Type holds an excluded value are left out where the series has others: some scanners put the
     localizer into the series that it plans.
@@ -85,18 +85,22 @@ def choose(series: Sequence[SurveyedSeries], rule: InputRule) -> SurveyedSeries:
 
 def _survey_one(series_key: str, members: list[Header], rule: InputRule) -> SurveyedSeries:
     excluded = {value.upper() for value in rule.excluded_image_types}
-    kept = [header for header in members if not excluded & set(image_type(header.dataset))] or members
     problem: StudyError | None = None
+    try:
+        planes = [(header.instance_key, plane) for header in members for plane in frames.planes([header.dataset])]
+    except StudyError as error:
+        problem, planes = error, [(header.instance_key, header.dataset) for header in members]
+    kept = [one for one in planes if not excluded & set(image_type(one[1]))] or planes
     spacing = extent = None
     order: Sequence[int] = range(len(kept))
     try:
-        found = geometry.arrange([geometry.plane_of(header.dataset) for header in kept])
+        found = geometry.arrange([geometry.plane_of(plane) for _, plane in kept])
         order = found.order
-        spacing = float(found.spacing[0])
-        extent = spacing * (found.shape[0] - 1)
+        spacing = found.widest_step
+        extent = float(found.spacing[0]) * (found.shape[0] - 1)
     except StudyError as error:
-        problem = error
-    first = kept[0].dataset
+        problem = problem or error
+    first = kept[0][1]
     summary = SeriesSummary(
         series_key=series_key,
         modality=_text(first, "Modality"),
@@ -110,7 +114,7 @@ def _survey_one(series_key: str, members: list[Header], rule: InputRule) -> Surv
         slice_thickness_mm=number(first, "SliceThickness"),
     )
     return SurveyedSeries(
-        summary=summary, instance_keys=tuple(kept[index].instance_key for index in order), problem=problem
+        summary=summary, instance_keys=tuple(dict.fromkeys(kept[index][0] for index in order)), problem=problem
     )
 
 

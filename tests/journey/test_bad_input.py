@@ -163,12 +163,12 @@ def _duplicate(image: Dataset) -> None:
 
 
 def _irregular(image: Dataset) -> None:
-    image.ImagePositionPatient = [*image.ImagePositionPatient[:2], float(image.ImagePositionPatient[2]) - 3.0]
+    image.ImagePositionPatient = [*image.ImagePositionPatient[:2], float(image.ImagePositionPatient[2]) - 7.0]
 
 
 def _tilt(index: int, image: Dataset) -> None:
     x, y, z = image.ImagePositionPatient
-    image.ImagePositionPatient = [x, float(y) + 2.0 * index, z]
+    image.ImagePositionPatient = [x, float(y) + 10.0 * index, z]  # 51 degrees
 
 
 def _halve(image: Dataset) -> None:

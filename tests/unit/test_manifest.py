@@ -173,7 +173,9 @@ def test_errors_survive_a_pickle() -> None:
         (summary(extent_mm=None, slice_spacing_mm=None), ()),
         (summary(modality="MR", sop_class_uid="1.2.840.10008.5.1.4.1.1.4"), ("no-suitable-series",)),
         (summary(image_type=("DERIVED", "SECONDARY", "LOCALIZER")), ("no-suitable-series",)),
-        (summary(sop_class_uid="1.2.840.10008.5.1.4.1.1.2.1"), ("geometry-multi-frame",)),
+        (summary(sop_class_uid="1.2.840.10008.5.1.4.1.1.2.1"), ()),  # Enhanced CT
+        (summary(sop_class_uid="1.2.840.10008.5.1.4.1.1.2.2"), ()),  # Legacy Converted Enhanced CT
+        (summary(sop_class_uid="1.2.840.10008.5.1.4.1.1.4.1"), ("no-suitable-series",)),
         (summary(sop_class_uid="1.2.840.10008.5.1.4.1.1.7"), ("no-suitable-series",)),
         (summary(slices=15), ("geometry-too-few-slices",)),
         (summary(slice_spacing_mm=10.01), ("geometry-spacing-too-wide",)),

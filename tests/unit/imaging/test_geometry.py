@@ -102,18 +102,27 @@ def test_missing_slices_are_counted(heights: Any, missing: Any) -> None:
 
 
 def test_uneven_steps_are_no_gap() -> None:
-    code, facts = code_of([plane(z) for z in (0.0, 1.0, 2.0, 3.4, 4.4)])
+    geometry = arrange([plane(z) for z in (4.4, 0.0, 1.0, 2.0, 3.4)])
+    assert geometry.heights == pytest.approx((0.0, 1.0, 2.0, 3.4, 4.4))
+    assert geometry.spacing[0] == pytest.approx(1.1)
+    assert geometry.widest_step == pytest.approx(1.4)
+    face = 0.7 * 0.8 / 1000
+    assert geometry.voxel_volumes_ml() == pytest.approx([face, face, 1.2 * face, 1.2 * face, face])
+
+
+def test_steps_that_are_no_stack() -> None:
+    code, facts = code_of([plane(z) for z in (0.0, 1.0, 2.3, 8.6, 9.6)])
     assert code == "geometry-irregular-spacing"
-    assert facts == {"median_mm": 1.0, "smallest_mm": 1.0, "largest_mm": 1.4}
+    assert facts == {"median_mm": 1.0, "smallest_mm": 1.0, "largest_mm": 6.3}
 
 
-def test_a_gap_beside_an_uneven_step_is_irregular() -> None:
-    assert code_of([plane(z) for z in (0.0, 1.0, 2.0, 4.0, 5.5, 6.5)])[0] == "geometry-irregular-spacing"
+def test_a_gap_beside_an_uneven_step_is_uneven() -> None:
+    assert arrange([plane(z) for z in (0.0, 1.0, 2.0, 4.0, 5.5, 6.5)]).heights is not None
 
 
 def test_drift_that_no_single_step_shows() -> None:
     heights = np.concatenate([np.arange(50) * 1.0, 49 + np.arange(1, 51) * 1.09])
-    assert code_of([plane(float(z)) for z in heights])[0] == "geometry-irregular-spacing"
+    assert arrange([plane(float(z)) for z in heights]).heights == pytest.approx(tuple(heights))
 
 
 def test_jitter_of_real_scanners_passes() -> None:
@@ -124,18 +133,32 @@ def test_jitter_of_real_scanners_passes() -> None:
     assert arrange([plane(z) for z in rounded]).spacing[0] == pytest.approx(0.625, abs=0.002)
 
 
-def test_gantry_tilt_tells_its_angle() -> None:
+def test_a_gantry_tilt_is_kept_as_drift() -> None:
     shift = math.tan(math.radians(12))
-    planes = [plane(0, position=(0.0, 5.0 * k * shift, 5.0 * k)) for k in range(5)]
-    code, facts = code_of(planes)
+    geometry = arrange([plane(0, position=(0.0, 5.0 * k * shift, 5.0 * k)) for k in range(5)])
+    assert geometry.heights is None
+    assert geometry.drift is not None
+    assert np.array(geometry.drift) == pytest.approx(np.array([(5.0 * k * shift, 0.0) for k in range(5)]))
+
+
+def test_a_tilt_beyond_any_gantry_tells_its_angle() -> None:
+    shift = math.tan(math.radians(50))
+    code, facts = code_of([plane(0, position=(0.0, 5.0 * k * shift, 5.0 * k)) for k in range(5)])
     assert code == "geometry-gantry-tilt"
-    assert facts == {"degrees": 12.0, "offset_mm": pytest.approx(20 * shift, abs=0.01)}
+    assert facts == {"degrees": 50.0, "stray_mm": 0.0}
+
+
+def test_slices_that_do_not_lie_on_a_line() -> None:
+    code, facts = code_of([plane(0, position=(0.0, 20.0 if k == 2 else 0.0, 5.0 * k)) for k in range(5)])
+    assert code == "geometry-gantry-tilt"
+    assert facts["stray_mm"] > 10
 
 
 def test_tolerances_are_settings() -> None:
     planes = [plane(z) for z in (0.0, 1.0, 2.4, 3.4)]
-    assert code_of(planes)[0] == "geometry-irregular-spacing"
-    assert arrange(planes, Tolerances(step_mm=0.5, grid_fraction=0.5)).shape[0] == 4
+    assert arrange(planes).heights is not None
+    assert arrange(planes, Tolerances(step_mm=0.5, grid_fraction=0.5)).heights is None
+    assert code_of(planes, Tolerances(step_ratio=1.2))[0] == "geometry-irregular-spacing"
 
 
 def test_axes_of_an_axial_scan_sent_feet_up() -> None:
@@ -240,7 +263,6 @@ def test_multi_frame_images_are_refused() -> None:
 @pytest.mark.parametrize(
     ("folder", "code"),
     [
-        ("gantrytilting", "geometry-gantry-tilt"),
         ("sliceincrement", "geometry-gap"),
         ("sliceorientation", "geometry-mixed-orientation"),
         ("ge", "geometry-duplicate-position"),
@@ -255,6 +277,18 @@ def test_real_edges(shared_data: Any, folder: Any, code: Any) -> None:
     for dataset in datasets:
         dataset.FrameOfReferenceUID = "1.2.3"
     assert code_of([plane_of(dataset) for dataset in datasets])[0] == code
+
+
+def test_a_real_tilted_stack(shared_data: Any) -> None:
+    folder = shared_data("geometry_edges") / "gantrytilting"
+    datasets = [pydicom.dcmread(path, stop_before_pixels=True) for path in sorted(folder.rglob("*")) if path.is_file()]
+    for dataset in datasets:
+        dataset.FrameOfReferenceUID = "1.2.3"
+    geometry = arrange([plane_of(dataset) for dataset in datasets])
+    assert geometry.drift is not None
+    down = np.diff(np.array(geometry.drift)[:, 0])
+    tilt = math.degrees(math.asin(abs(datasets[0].ImageOrientationPatient[5])))  # the table moved along z
+    assert np.degrees(np.arctan(np.abs(down) / geometry.spacing[0])) == pytest.approx([tilt] * 3, abs=0.01)
 
 
 def test_a_real_chest_ct(shared_data: Any) -> None:

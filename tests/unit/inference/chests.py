@@ -77,8 +77,14 @@ def dice(labels: npt.NDArray[Any], expected: npt.NDArray[Any], number: int) -> f
 
 def _depth(grid: VolumeGeometry, centre: Vector, radii: Vector) -> npt.NDArray[np.float64]:
     indices = np.indices(grid.shape).reshape(3, -1)
-    places = grid.affine() @ np.vstack([indices, np.ones(indices.shape[1])])
-    distance = (places[:3].T - centre) / radii
+    places = (grid.affine() @ np.vstack([indices, np.ones(indices.shape[1])]))[:3].T
+    if grid.heights is not None:
+        more = np.array(grid.heights) - np.arange(grid.shape[0]) * grid.spacing[0]
+        places = places + more[indices[0], None] * np.array(grid.slice_direction)
+    if grid.drift is not None:
+        down, right = np.array(grid.drift)[indices[0]].T[:, :, None]
+        places = places + down * np.array(grid.column_direction) + right * np.array(grid.row_direction)
+    distance = (places - centre) / radii
     return np.asarray((distance**2).sum(axis=1).reshape(grid.shape))
 
 

@@ -11,7 +11,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage
 
 from dicomnode.errors import ModelError, StudyError
-from dicomnode.imaging.geometry import Vector
+from dicomnode.imaging.geometry import Vector, VolumeGeometry
 from dicomnode.imaging.phantom import chest_phantom
 from dicomnode.imaging.volume import Volume, build
 from dicomnode.inference import standin
@@ -19,6 +19,7 @@ from dicomnode.inference.engine import Batch, EngineInfo
 from dicomnode.inference.segment import memory_needed, segment
 from dicomnode.inference.standin import StandInEngine
 from dicomnode.manifest import Manifest
+from tests.unit.imaging.test_straighten import STACKS
 from tests.unit.inference.chests import ORIENTATIONS, chest, dice, geometry, truth, values
 from tests.unit.inference.models import tiny_manifest
 
@@ -54,6 +55,18 @@ def test_labels_lie_where_the_lungs_are_in_oblique_slices(degrees: int) -> None:
     labels = run(chest(grid))
     assert dice(labels, expected, 1) > 0.9
     assert dice(labels, expected, 2) > 0.9
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_labels_of_tilted_and_uneven_stacks_lie_on_their_own_planes(stack: VolumeGeometry) -> None:
+    labels, expected = run(chest(stack)), truth(stack)
+    assert labels.shape == stack.shape
+    assert labels.flags.c_contiguous
+    for number in (1, 2):
+        assert dice(labels, expected, number) > 0.9
+    assert memory_needed(chest(stack), MANIFEST) > memory_needed(
+        chest(replace(stack, heights=None, drift=None)), MANIFEST
+    )
 
 
 @pytest.mark.parametrize("spacing", [(4.0, 4.0, 4.0), (1.0, 1.5, 1.5), (7.0, 2.0, 2.0), (4.1, 5.0, 3.9)])

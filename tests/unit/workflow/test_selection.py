@@ -97,7 +97,9 @@ def test_a_series_of_nothing_but_localizers_is_refused() -> None:
     [
         (CHEST, {"Modality": "MR"}, "no-suitable-series"),
         (CHEST, {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7"}, "no-suitable-series"),
-        (CHEST, {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.2.1"}, "geometry-multi-frame"),
+        (CHEST, {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.2.1", "NumberOfFrames": 2}, "geometry-multi-frame"),
+        (CHEST, {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.4.1"}, "no-suitable-series"),
+        ([*CHEST[:10], 93.0, *CHEST[12:]], {}, "geometry-irregular-spacing"),
         (CHEST[:3], {}, "geometry-too-few-slices"),
         ([30.0 * index for index in range(10)], {}, "geometry-spacing-too-wide"),
         ([1.0, 2.0, 3.0, 4.0, 5.0], {}, "geometry-extent-too-short"),
@@ -107,6 +109,15 @@ def test_a_series_of_nothing_but_localizers_is_refused() -> None:
 )
 def test_a_refusal_says_what_is_wrong(positions: list[float], attributes: dict[str, Any], code: str) -> None:
     assert code_of(*series("a", positions, **attributes)) == code
+
+
+def test_an_uneven_stack_is_judged_by_its_widest_step() -> None:
+    found = chosen(*series("a", [*CHEST[:10], 104.0, *CHEST[11:]]))
+    assert found.problem is None
+    assert found.summary.slice_spacing_mm == 14.0
+    assert (
+        code_of(*series("a", [*CHEST[:10], *(height + 16.5 for height in CHEST[10:])])) == "geometry-spacing-too-wide"
+    )
 
 
 def test_a_broken_series_of_the_right_kind_explains_better_than_one_of_another_kind() -> None:
