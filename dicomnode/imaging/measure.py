@@ -31,6 +31,7 @@ from dicomnode import coding
 from dicomnode.findings import Measurement, Region, Segment
 from dicomnode.imaging.geometry import VolumeGeometry, canonical_axes
 from dicomnode.manifest import Density, rank
+from dicomnode.texts import Words
 
 Array = npt.NDArray[Any]
 Labels = npt.NDArray[np.uint8]
@@ -40,14 +41,9 @@ Counts = npt.NDArray[np.int64]
 LAA_THRESHOLD_HU: Final = -950
 #: A region that touches an end of the scan or of the field of view with more than this is called cut.
 CUT_AREA_MM2: Final = 100.0
+_ENGLISH: Final = Words("en")
 _LOW, _BINS, _SLAB = -32768, 65536, 32
 _DIRECTIONS: Final = ("superior", "inferior", "right", "left", "anterior", "posterior")
-
-_UNEVEN: Final = "The distances between slices vary: each slice counts as far as half-way to its neighbours."
-_NO_THICKNESS: Final = "LAA-950 and 15th percentile density are not given: the slice thickness is not stated."
-_KERNEL: Final = "The reconstruction kernel is sharp or unknown: LAA-950 and 15th percentile density may be off."
-_CONTRAST: Final = "Contrast agent was given: it raises lung density."
-_MAYBE_CONTRAST: Final = "Contrast agent may have been given: it raises lung density."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +101,7 @@ def measure(
     *,
     density: Density | None,
     acquisition: Acquisition,
+    words: Words = _ENGLISH,
 ) -> tuple[tuple[Region, ...], tuple[str, ...]]:
     """Measure every segment that was found, and all of them together.
 
@@ -119,7 +116,7 @@ def measure(
     -------
     tuple
         Regions in the order of `segments` (those without a voxel are left out), then their total when there are
-        several; and remarks for the reader, in English.
+        several; and remarks for the reader, in the language of `words`.
 
     Raises
     ------
@@ -134,7 +131,7 @@ def measure(
     if sorted(np.flatnonzero(voxels)) != sorted(n for n in numbers if voxels[n]):
         raise ValueError("a label has no segment")
     volumes = _volumes(labels, voxels, geometry)
-    quality = _quality(density, acquisition)
+    quality = _quality(density, acquisition, words)
     cuts = _cuts(labels, padding, geometry, size)
     found = [segment for segment in segments if voxels[segment.number]]
     groups = [(segment,) for segment in found] + ([tuple(found)] if len(found) > 1 else [])
@@ -145,11 +142,11 @@ def measure(
         volume = float(volumes[rows].sum())
         touched = {name for name in _DIRECTIONS if (cuts[name][rows] > CUT_AREA_MM2).any()}
         regions.append(_region(group, (volume, *_measurements(*numbers_of, quality)), touched))
-    absent = tuple(f"{segment.label} was not found." for segment in segments if not voxels[segment.number])
+    absent = tuple(words.say("not-found", label=one.label) for one in segments if not voxels[one.number])
     truncated = tuple(
-        _truncation(region, geometry) for region in regions if region.truncated and len(region.segments) == 1
+        _truncation(region, geometry, words) for region in regions if region.truncated and len(region.segments) == 1
     )
-    uneven = (_UNEVEN,) if found and geometry.heights is not None else ()
+    uneven = (words.say("uneven"),) if found and geometry.heights is not None else ()
     return tuple(regions), (*absent, *truncated, *uneven, *(quality.remarks if found else ()))
 
 
@@ -192,29 +189,26 @@ def _volumes(labels: Labels, voxels: Counts, geometry: VolumeGeometry) -> Array:
     return volumes
 
 
-def _quality(density: Density | None, acquisition: Acquisition) -> _Quality:
+def _quality(density: Density | None, acquisition: Acquisition, words: Words) -> _Quality:
     if density is None:
         return _Quality(False, False, "", "", ())
     remarks = []
     contrast = ""
     if not density.contrast_allowed and acquisition.contrast is not False:
-        contrast = _CONTRAST if acquisition.contrast else _MAYBE_CONTRAST
+        contrast = words.say("contrast" if acquisition.contrast else "contrast-maybe")
         remarks.append(contrast)
     thickness, limit = acquisition.slice_thickness_mm, density.maximum_slice_thickness_mm
     if thickness is None:
-        remarks.append(_NO_THICKNESS)
+        remarks.append(words.say("no-thickness"))
         return _Quality(True, False, contrast, "", tuple(remarks))
     if thickness > limit:
-        remarks.append(
-            "LAA-950 and 15th percentile density are not given: "
-            f"slices are {thickness:g} mm thick, the limit is {limit:g} mm."
-        )
+        remarks.append(words.say("too-thick", thickness=f"{thickness:g}", limit=f"{limit:g}"))
         return _Quality(True, False, contrast, "", tuple(remarks))
     kernels = density.soft_kernels
     soft = not kernels or rank(kernels, acquisition.kernel or "") < len(kernels)
-    if not soft:
-        remarks.append(_KERNEL)
-    return _Quality(True, True, contrast, " ".join(filter(None, (contrast, "" if soft else _KERNEL))), tuple(remarks))
+    kernel = "" if soft else words.say("kernel")
+    remarks += [kernel] if kernel else []
+    return _Quality(True, True, contrast, " ".join(filter(None, (contrast, kernel))), tuple(remarks))
 
 
 def _measurements(histogram: Counts, total: float, quality: _Quality) -> tuple[Measurement, ...]:
@@ -289,13 +283,14 @@ def _add_padding_cuts(areas: dict[str, Array], labels: Array, outside: Bools, ge
             areas[name] += face * np.bincount(inner[next_to], minlength=size)
 
 
-def _truncation(region: Region, geometry: VolumeGeometry) -> str:
+def _truncation(region: Region, geometry: VolumeGeometry, words: Words) -> str:
     along = canonical_axes(geometry).ends(0)
-    ends = [name for name in region.truncated if name in along]
-    edges = [name for name in region.truncated if name not in along]
     parts = []
-    if ends:
-        parts.append(f"the {' and '.join(ends)} end{'s' * (len(ends) > 1)} of the scan")
-    if edges:
-        parts.append(f"the {' and '.join(edges)} edge{'s' * (len(edges) > 1)} of the field of view")
-    return f"{region.label} is cut by {' and '.join(parts)}: its volume is a lower bound."
+    for what, names in (
+        ("scan-end", [name for name in region.truncated if name in along]),
+        ("view-edge", [name for name in region.truncated if name not in along]),
+    ):
+        if names:
+            where = words.say("and").join(words.say(name) for name in names)
+            parts.append(words.say(what + "s" * (len(names) > 1), where=where))
+    return words.say("cut", label=region.label, what=words.say("and").join(parts))

@@ -21,7 +21,7 @@ from dicomnode.imaging.chart import Curves, curves_picture, distributions, draw_
 from dicomnode.imaging.contour import Polyline, area_mm2, contour, key_slices, spread_slices
 from dicomnode.imaging.measure import LAA_THRESHOLD_HU
 from dicomnode.imaging.typeface import drawable, font
-from dicomnode.imaging.views import LUNG_WINDOW, Colour, Picture, Planes, View, Views, paint
+from dicomnode.imaging.views import LUNG_WINDOW, NAMES, Colour, Picture, Planes, View, Views, paint
 from dicomnode.imaging.volume import Volume
 
 __all__ = ["Polyline", "Texts", "area_mm2", "contour", "key_image", "key_slices", "png", "spread_slices"]
@@ -42,10 +42,10 @@ _RULE: Final[Colour] = (52, 60, 74)
 _TEXT: Final[Colour] = (232, 236, 242)
 _DIM: Final[Colour] = (152, 162, 178)
 _WARNING: Final[Colour] = (255, 190, 92)
-#: Heads of the table's columns: concept, name, unit, decimals.
+#: Columns of the table: concept, head (a field of `Texts`, or as it is), unit, decimals.
 _COLUMNS: Final = (
-    (coding.VOLUME, "Volume", "ml", 0),
-    (coding.MEAN_LUNG_DENSITY, "Mean", "HU", 0),
+    (coding.VOLUME, "volume", "ml", 0),
+    (coding.MEAN_LUNG_DENSITY, "mean", "HU", 0),
     (coding.LAA_950, "LAA-950", "%", 1),
     (coding.PERC15, "Perc15", "HU", 0),
 )
@@ -67,6 +67,9 @@ class Texts:
     caveat: str = "see remarks"
     window: str = "W"
     level: str = "L"
+    volume: str = "Volume"
+    mean: str = "Mean"
+    planes: tuple[str, str, str] = NAMES
 
 
 def key_image(
@@ -102,7 +105,7 @@ def key_image(
     page = _Page(words, {segment.number: segment.colour for segment in findings.segments}, window)
     page.header(f"{words.window} {window[1]:.0f}  {words.level} {window[0]:.0f}")
     left, top, right, bottom = _MARGIN, _HEADER, WIDTH - _MARGIN - _PANEL - _GAP, HEIGHT - _FOOTER
-    views, split = _arranged(Planes(volume, labels, axials=3), (right - left, bottom - top))
+    views, split = _arranged(Planes(volume, labels, axials=3, names=words.planes), (right - left, bottom - top))
     page.row((views.coronal, views.sagittal), (left, top, right, top + split))
     page.row(views.axials, (left, top + split + _GAP, right, bottom))
     page.panel(findings, _curves(volume, labels, findings), (right + _GAP, top, WIDTH - _MARGIN, bottom))
@@ -282,7 +285,7 @@ class _Page:
         edges = [right - 66 * (len(columns) - 1 - n) for n in range(len(columns))]
         y += 34
         for (_, name, unit, _), edge in zip(columns, edges, strict=True):
-            self.text((edge, y), name, 13, _DIM, "rs")
+            self.text((edge, y), getattr(self._texts, name, name), 13, _DIM, "rs")
             self.text((edge, y + 17), unit, 13, _DIM, "rs")
         y += 28
         marks: set[str] = set()

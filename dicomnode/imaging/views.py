@@ -37,7 +37,8 @@ _LINE_PIXELS: Final = 2.0
 _FILL: Final = 0.16
 #: Letters at left, right, top and bottom of a view, by canonical axis across it.
 _LETTERS: Final = (("R", "L", "A", "P"), ("R", "L", "H", "F"), ("A", "P", "H", "F"))
-_NAMES: Final = ("Axial", "Coronal", "Sagittal")
+#: What the planes across each canonical axis are called.
+NAMES: Final = ("Axial", "Coronal", "Sagittal")
 _SIGNS: Final = (("I", "S"), ("A", "P"), ("R", "L"))
 
 
@@ -83,9 +84,19 @@ class Planes:
         (slices, rows, columns) on the source grid, like the volume.
     axials
         Axial planes, at most.
+    names
+        What axial, coronal and sagittal planes are called.
     """
 
-    def __init__(self, volume: Volume, labels: npt.NDArray[np.uint8], *, axials: int) -> None:
+    def __init__(
+        self,
+        volume: Volume,
+        labels: npt.NDArray[np.uint8],
+        *,
+        axials: int,
+        names: tuple[str, str, str] = NAMES,
+    ) -> None:
+        self._names = names
         grid = straighten(volume.geometry)
         self._geometry = grid.geometry
         self._values = canonical(grid.volume(volume).values, grid.geometry)
@@ -133,7 +144,7 @@ class Planes:
         if rows == 0:  # the head is up
             values, labels = values[::-1], labels[::-1]
         height, width = values.shape
-        name = f"{_NAMES[axis]} {number}" if number else _NAMES[axis]
+        name = f"{self._names[axis]} {number}" if number else self._names[axis]
         return View(
             values=np.ascontiguousarray(values),
             labels=np.ascontiguousarray(labels),

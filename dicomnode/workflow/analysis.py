@@ -55,6 +55,11 @@ Progress = Callable[[float], None]
 #: Raised when a change of the node's own code changes results of the same input.
 _GENERATION: Final = "2"
 _AXIAL_VIEWS: Final = 3
+#: Fields of `render.Texts` whose text stands under their own name.
+_ON_THE_PAGE: Final = (
+    *("measurements", "remarks", "distribution", "nothing_found", "not_reviewed", "lower_bound", "caveat"),
+    *("window", "level", "volume", "mean"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,6 +204,7 @@ class Analyst:
             manifest.segments,
             density=manifest.density,
             acquisition=measure.acquisition_of(ordered[0]),
+            words=self.words,
         )
         findings = Findings(algorithm=self.algorithm(), segments=manifest.segments, regions=regions, remarks=remarks)
         return Analysis(sources=sources, volume=built, labels=labels, findings=findings, prepared=prepared)
@@ -376,16 +382,9 @@ def texts_of(analysis: Analysis, words: Words) -> render.Texts:
     return render.Texts(
         headline=algorithm.title,
         subtitle=words.say("model", name=algorithm.name, version=algorithm.version),
-        measurements=words.say("measurements"),
-        remarks=words.say("remarks"),
-        distribution=words.say("distribution"),
-        nothing_found=words.say("nothing-found"),
-        not_reviewed=words.say("not-reviewed"),
         research_only=words.say("research-only-mark"),
-        lower_bound=words.say("lower-bound"),
-        caveat=words.say("caveat"),
-        window=words.say("window"),
-        level=words.say("level"),
+        planes=(words.say("axial"), words.say("coronal"), words.say("sagittal")),
+        **{field: words.say(field.replace("_", "-")) for field in _ON_THE_PAGE},
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from dicomnode.findings import Segment
 from dicomnode.imaging.geometry import VolumeGeometry
 from dicomnode.imaging.measure import Acquisition, acquisition_of, measure, percentile_15
 from dicomnode.manifest import Density
+from dicomnode.texts import LANGUAGES, Words
 
 SOFT = Acquisition(slice_thickness_mm=1.0, kernel="B30f", contrast=False)
 DENSITY = Density(maximum_slice_thickness_mm=5.0, soft_kernels=("^B[23]", "STANDARD"))
@@ -319,3 +322,31 @@ def test_acquisition_of_a_damaged_slice() -> None:
     tag = Tag("SliceThickness")
     dataset._dict[tag] = RawDataElement(tag, "DS", 3, b"one", 0, False, True)
     assert acquisition_of(dataset) == Acquisition(slice_thickness_mm=None, kernel=None, contrast=None)
+
+
+@pytest.mark.parametrize("language", LANGUAGES[1:])
+def test_every_remark_is_in_the_language_that_was_asked_for(language: str) -> None:
+    """What qualifies a measurement, and what a sentence is put together of: nothing English is left in it."""
+    labels = np.zeros((6, 8, 8), np.uint8)
+    labels[0, :, 2:4] = 1
+    labels[1:, 2:4, 2:4] = 1
+    heights = (0.0, 2.0, 4.0, 7.0, 9.0, 11.0)
+    geometry = replace(geometry_of(labels.shape, (2.2, 5.0, 5.0)), heights=heights)
+    for acquisition in (
+        Acquisition(slice_thickness_mm=None, kernel="B31f", contrast=True),
+        Acquisition(slice_thickness_mm=7.5, kernel="B31f", contrast=None),
+        Acquisition(slice_thickness_mm=1.0, kernel="B70f", contrast=False),
+    ):
+        said = {}
+        for one in ("en", language):
+            regions, remarks = measure(
+                np.zeros(labels.shape, np.int16), labels, None, geometry, LUNGS, density=DENSITY,
+                acquisition=acquisition, words=Words(one),
+            )  # fmt: skip
+            caveats = [item.caveat for region in regions for item in region.measurements if item.caveat]
+            said[one] = [*remarks, *caveats]
+        assert len(said["en"]) == len(said[language]) >= 4  # not found, cut, uneven, and what the acquisition is
+        assert not set(said["en"]) & set(said[language])
+        english = re.compile(r"\b(the|of|is|and|slices?|edges?|ends?|scan|view|given|may)\b")
+        if language != "fr":  # whose words these may be
+            assert not [text for text in said[language] if english.search(text)]

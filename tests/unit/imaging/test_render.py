@@ -224,11 +224,16 @@ def test_every_text_is_drawn() -> None:
         "caveat",
         "window",
         "level",
+        "volume",
     )
     for name in names:
         other = render.key_image(volume_of(values), labels, plain, texts=render.Texts(**{name: "Größe – ż 肺"}))
         assert (page != other).any(), name
     assert (render.key_image(volume_of(values), labels, plain, texts=render.Texts(not_reviewed="")) != page).any()
+    named = render.key_image(
+        volume_of(values), labels, plain, texts=render.Texts(planes=("Axial", "Koronal", "Sagittal"))
+    )
+    assert (named != page).any()
 
 
 def test_the_chart_marks_its_threshold_only_where_it_was_measured() -> None:
