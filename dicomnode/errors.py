@@ -214,6 +214,12 @@ REASONS: Final = MappingProxyType(
         ),
         # The user's input.
         "config-invalid": Reason("the configuration has errors", "`dicomnode check` lists them all"),
+        "study-not-found": Reason(
+            "no study, or more than one, has a key that begins so", "`dicomnode studies` lists them; write more of it"
+        ),
+        "rejection-notes-off": Reason(
+            "no destination takes rejection notes", "set `rejection_notes = true` at a destination that honours them"
+        ),
         "destination-not-found": Reason(
             "the configuration names no such destination", "`dicomnode check` lists the destinations"
         ),

@@ -67,7 +67,7 @@ TRANSITIONS: Final = MappingProxyType(
         WorkState.ENCODING: frozenset({WorkState.READY}) | _ENDS,
         WorkState.READY: frozenset({WorkState.DELIVERING, WorkState.SUPERSEDED}),
         WorkState.DELIVERING: frozenset({WorkState.DONE, WorkState.FAILED}),
-        WorkState.DONE: frozenset(),
+        WorkState.DONE: frozenset({WorkState.DELIVERING}),  # to be retracted
         WorkState.REFUSED: frozenset(),
         WorkState.FAILED: frozenset({WorkState.DELIVERING}),
         WorkState.SUPERSEDED: frozenset(),
@@ -84,6 +84,11 @@ STAGES: Final = ("receive", *WORK_STAGES, "wait", "deliver")
 def stages_in_order(stages: Mapping[str, float]) -> dict[str, float]:
     """Stage times in the order in which the stages follow each other."""
     return {name: stages[name] for name in STAGES if name in stages}
+
+
+#: Fact of a work of which somebody wishes that its results are retracted; then of what became of that.
+RETRACTION: Final = "retraction"
+WISHED: Final = "wished"
 
 
 def check_transition(old: WorkState, new: WorkState) -> None:

@@ -206,6 +206,31 @@ def studies(
 
 
 @app.command()
+def retract(
+    study: Annotated[
+        str, typer.Argument(metavar="STUDY", help="study key, or its beginning, as `dicomnode studies` lists it")
+    ],
+    model: Annotated[str | None, typer.Option(help="results of this model alone; default: of all")] = None,
+    config_file: ConfigOption = None,
+    state: StateOption = None,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
+) -> None:
+    """Retract results that were found wrong: destinations that take rejection notes get one, and hide them."""
+    from dicomnode.service.status import wish_retraction
+
+    if not yes:
+        typer.confirm(f"Retract the results of study {study}? Destinations then hide them", abort=True)
+    works, takers = wish_retraction(read_config(config_file, state), study, model)
+    for key in works:
+        _out.print(f"[green]retracting[/] {key.model}, revision {key.revision}, at {', '.join(takers)}", soft_wrap=True)
+    if works:
+        _out.print("The running node sends the rejection notes within seconds; dicomnode studies shows them.")
+    else:
+        _out.print("[yellow]nothing[/] to retract: the study has no ended results, or they are retracted already")
+
+
+@app.command()
 def demo(
     study: Annotated[Path | None, typer.Option(help="folder of your own study; default: a phantom")] = None,
     folder: Annotated[Path, typer.Option(help="where the demo keeps its things")] = Path("demo"),

@@ -1,11 +1,13 @@
-"""What a state folder holds, read beside a running node."""
+"""What a state folder holds, read beside a running node, and what it is wished to do."""
 
 from __future__ import annotations
 
 from dicomnode.config import Config
-from dicomnode.service.rooms import Layout
+from dicomnode.errors import ConfigError
+from dicomnode.service.rooms import Layout, now
 from dicomnode.storage.ledger import Ledger
-from dicomnode.study import StudyRow
+from dicomnode.study import StudyRow, WorkKey
+from dicomnode.workflow.retraction import wish
 
 
 def read_studies(tree: Config, limit: int) -> tuple[StudyRow, ...]:
@@ -22,5 +24,39 @@ def read_studies(tree: Config, limit: int) -> tuple[StudyRow, ...]:
     ledger = Ledger.open_read_only(layout.ledger)
     try:
         return ledger.studies(limit=limit)
+    finally:
+        ledger.close()
+
+
+def wish_retraction(tree: Config, study_key: str, model: str | None) -> tuple[tuple[WorkKey, ...], tuple[str, ...]]:
+    """Ask the node to retract the results of a study: it does so within seconds, or at its next start.
+
+    Parameters
+    ----------
+    study_key
+        Or the beginning of one, as `dicomnode studies` shows it.
+
+    Returns
+    -------
+    tuple
+        Works concerned, and names of the destinations that take rejection notes.
+
+    Raises
+    ------
+    ConfigError
+        ``study-not-found`` where none or several begin so; ``rejection-notes-off`` where no destination takes them.
+    """
+    takers = tuple(one.name for one in tree.destinations if one.rejection_notes)
+    if not takers:
+        raise ConfigError("rejection-notes-off", destinations=len(tree.destinations))
+    layout = Layout.of(tree)
+    if not layout.ledger.exists():
+        raise ConfigError("study-not-found", studies=0)
+    ledger = Ledger.open(layout.ledger)
+    try:
+        found = ledger.study_keys(study_key)
+        if len(found) != 1:
+            raise ConfigError("study-not-found", studies=len(found))
+        return wish(ledger, found[0], model, now), takers
     finally:
         ledger.close()

@@ -89,6 +89,12 @@ class Ledger(WrappedKeyRows, InstanceRows, WorkRows, ResultRows, CapabilityRows,
             found = _studies(reading, [study_key])
         return found[0] if found else None
 
+    def study_keys(self, beginning: str, *, connection: Connection | None = None) -> tuple[str, ...]:
+        """Keys that begin so, in order; at most a few."""
+        query = select(_S.c.study_key).where(_S.c.study_key.startswith(beginning, autoescape=True))
+        with self._reading(connection) as reading:
+            return tuple(reading.execute(query.order_by(_S.c.study_key).limit(10)).scalars())
+
     def studies(self, *, limit: int = 100, connection: Connection | None = None) -> tuple[StudyRow, ...]:
         """The studies that received something last, newest first."""
         newest = select(_S.c.study_key).order_by(_S.c.last_received_at.desc(), _S.c.study_key).limit(limit)

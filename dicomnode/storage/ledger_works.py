@@ -14,7 +14,7 @@ from dicomnode.storage import schema
 from dicomnode.storage.database import Database, changed_rows, insert_or_ignore
 from dicomnode.storage.ledger_results import delivery_rows
 from dicomnode.storage.rows import RevisionRow
-from dicomnode.study import FINAL_STATES, DeliveryRow, WorkKey, WorkRow, WorkState, check_transition
+from dicomnode.study import FINAL_STATES, RETRACTION, WISHED, DeliveryRow, WorkKey, WorkRow, WorkState, check_transition
 
 _I = schema.instances
 _R = schema.revisions
@@ -116,6 +116,12 @@ class WorkRows(Database):
             query = query.where(_W.c.state.in_([state.value for state in states]))
         with self._reading(connection) as reading:
             return work_rows(reading, query)
+
+    def wished_back(self, *, connection: Connection | None = None) -> tuple[WorkRow, ...]:
+        """Works whose results somebody wishes to be retracted."""
+        wish = json.dumps({RETRACTION: WISHED})[1:-1]
+        with self._reading(connection) as reading:
+            return work_rows(reading, select(_W).where(_W.c.facts.contains(wish, autoescape=True)))
 
     def set_work_state(
         self,

@@ -22,6 +22,8 @@ from dicomnode.study import DeliveryRow, DeliveryState, Purpose, ResultRole, Wor
 from dicomnode.workflow.downgrade import Downgrade
 from dicomnode.workflow.ports import Clock, Destination, Queue
 
+#: Numbers of tries to deliver a retraction begin here: those of the results are below.
+RETRACTION_ATTEMPT: Final = 1000
 #: PS3.7 C.5.3: duplicate SOP instance.
 DUPLICATE: Final = 0x0111
 #: Refusals that end when somebody mends an AE title or a certificate: results wait for that.
@@ -181,9 +183,10 @@ class Delivery:
         if work is None or work.state is not WorkState.DELIVERING:
             return None
         waiting = {row.destination for row in rows if row.state is DeliveryState.WAITING}
-        too_old = (now - work.created_at).total_seconds() >= self._settings.give_up_seconds
+        since = max(work.created_at.timestamp(), float(work.facts.get("retracted_at", 0)))
+        too_old = now.timestamp() - since >= self._settings.give_up_seconds
         if destination in waiting and not too_old:
-            delay = wait_before(number + 1, self._settings)
+            delay = wait_before(number % RETRACTION_ATTEMPT + 1, self._settings)
             queue.enqueue_delivery(connection, key, destination, number + 1, delay)
             return None
         if waiting - {destination} and not too_old:

@@ -72,7 +72,7 @@ class Encoding:
         }
         everything = [variant for plan in plans.values() for variant in plan]
         variants = tuple(dict.fromkeys(everything)) or choose(default_wishes(analyst.package.manifest))
-        identity = self._identity(key)
+        identity = self.identity(key)
         results = self._make(key, analyst, analysis, _in_order(variants), identity)
         facts: dict[str, int | float | str] = {}
         for one in self._to:
@@ -92,8 +92,8 @@ class Encoding:
             results = self._outcome_again(key, work, analyst, variants)
         else:
             analysis = self.recall(key, analyst)
-            results = self._make(key, analyst, analysis, tuple(variants), self._identity(key))
-        rows = [self._keep(key, result) for result in results]
+            results = self._make(key, analyst, analysis, tuple(variants), self.identity(key))
+        rows = [self.keep(key, result) for result in results]
         self._rooms.ledger.record_results(key, rows, [], self._clock())
         ids = {(row.role, row.form): row.result_id for row in rows}
         return {one: ids[one.role, one.name] for one in variants if (one.role, one.name) in ids}
@@ -140,7 +140,8 @@ class Encoding:
     def _to(self) -> tuple[Destination, ...]:
         return self._tree.destinations
 
-    def _identity(self, key: WorkKey) -> SourceIdentity:
+    def identity(self, key: WorkKey) -> SourceIdentity:
+        """Whose results a work's are."""
         series_key = self._handover.plan(key)["series_key"]
         return SourceIdentity.from_json(json.loads(self._handover.identity(key, series_key)))
 
@@ -184,7 +185,7 @@ class Encoding:
         identity: SourceIdentity,
     ) -> None:
         """Seal results, enter who is to get which, and let the work be ready, in one transaction."""
-        rows = {(result.role, result.form): self._keep(key, result) for result in results}
+        rows = {(result.role, result.form): self.keep(key, result) for result in results}
         notes = self._rejections(key, plans, identity)
         now, ledger = self._clock(), self._rooms.ledger
         over: list[tuple[str, str]] = []
@@ -225,10 +226,11 @@ class Encoding:
             replaced = self._predecessors.delivered(key, one.name) if one.rejection_notes and one.name in plans else ()
             if replaced:
                 note = analyst.encode_rejection(replaced, identity, destination=one.name, work=key.workflow_id)
-                notes[one.name] = self._keep(key, note)
+                notes[one.name] = self.keep(key, note)
         return notes
 
-    def _keep(self, key: WorkKey, result: EncodedResult) -> ResultRow:
+    def keep(self, key: WorkKey, result: EncodedResult) -> ResultRow:
+        """Seal a result; its row."""
         result_id = blind_key(self._rooms.derivation_key, "result", key.workflow_id, result.role.value, result.form)
         part10 = wrap_part10(
             result.encoded,

@@ -49,10 +49,13 @@ class Predecessors:
                     )
         return None
 
-    def delivered(self, key: WorkKey, destination: str) -> tuple[Dataset, ...]:
-        """Objects of earlier revisions that a destination confirmed and that no rejection note retracted there."""
+    def delivered(self, key: WorkKey, destination: str, *, own: bool = False) -> tuple[Dataset, ...]:
+        """Objects of earlier revisions that a destination confirmed and that no rejection note retracted there.
+
+        With `own`, those of this revision alone.
+        """
         found: list[Dataset] = []
-        for earlier in self._earlier(key):
+        for earlier in [key] if own else self._earlier(key):
             rows = [row for row in self._rooms.ledger.deliveries(earlier) if row.destination == destination]
             confirmed = {row.result_id: row.role for row in rows if row.state is DeliveryState.CONFIRMED}
             for row in self._rooms.ledger.results(earlier):

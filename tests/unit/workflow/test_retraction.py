@@ -1,0 +1,147 @@
+"""Results that were found wrong: who gets which note, once, and what becomes of a wish that cannot be met."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydicom import Dataset
+
+from dicomnode.sections import Destination
+from dicomnode.study import RETRACTION, WISHED, DeliveryState, ResultRole, WorkKey, WorkState
+from dicomnode.workflow.delivery import RETRACTION_ATTEMPT
+from dicomnode.workflow.memory_queue import MemoryQueue
+from dicomnode.workflow.retraction import Retraction, wish
+from dicomnode.workflow.stages import Stages
+from tests.unit.workflow.test_encoding import PACS, confirm, opened, run, stages_for, waiting
+from tests.unit.workflow.test_stages import Bench, bench, images
+
+__all__ = ["bench", "images"]
+
+TAKES: dict[str, Any] = {"rejection_notes": True}
+ARCHIVE: dict[str, Any] = {"name": "archive"}
+ROLES = (ResultRole.SEGMENTATION, ResultRole.REPORT, ResultRole.KEY_IMAGE, ResultRole.KEY_OBJECTS)
+
+
+class Desk:
+    """A retraction with the queue that it fills."""
+
+    def __init__(self, bench: Bench, stages: Stages, *settings: dict[str, Any]) -> None:
+        self.bench = bench
+        self.queue = MemoryQueue(
+            run_stage=lambda *_: True, run_delivery=lambda *_: None, monotonic=bench.time.monotonic
+        )
+        self.retraction = Retraction(
+            bench.rooms,
+            self.queue,
+            destinations=[Destination.model_validate({**PACS, **one}) for one in settings],
+            encoding=stages.encoding,
+            clock=bench.time.now,
+            emit=bench.events,
+        )
+
+    def wish(self, model: str | None = None) -> tuple[WorkKey, ...]:
+        return wish(self.bench.ledger, self.bench.key.study_key, model, self.bench.time.now)
+
+
+def done(bench: Bench, images: list[Dataset], *settings: dict[str, Any]) -> Desk:
+    """A work whose results every destination has."""
+    stages = stages_for(bench, *settings)
+    key = bench.receive(images)
+    assert run(stages, key) == [True] * 3
+    for one in settings:
+        confirm(bench, key, one.get("name", "pacs"))
+    for state in (WorkState.DELIVERING, WorkState.DONE):
+        bench.ledger.set_work_state(key, state, at=bench.time.now())
+    return Desk(bench, stages, *settings)
+
+
+def test_each_destination_that_takes_notes_gets_one_and_others_nothing(bench: Bench, images: list[Dataset]) -> None:
+    desk = done(bench, images, TAKES, ARCHIVE)
+    assert desk.wish() == (bench.key,)
+    desk.retraction.sweep()
+
+    assert waiting(bench)[-1] == "rejection:key-objects.pacs.wrong"
+    assert "rejection" not in str(waiting(bench, "archive"))
+    note = opened(bench, ResultRole.REJECTION)
+    assert note.ConceptNameCodeSequence[0].CodeValue == "113001"
+    assert note.PatientID == opened(bench, ResultRole.REPORT).PatientID
+    rejected = {
+        reference.ReferencedSOPInstanceUID
+        for series in note.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence
+        for reference in series.ReferencedSOPSequence
+    }
+    assert rejected == {opened(bench, role).SOPInstanceUID for role in ROLES}
+    (entry,) = desk.queue.waiting
+    assert (entry.key, entry.destination, entry.attempt) == (bench.key, "pacs", RETRACTION_ATTEMPT)
+    assert bench.work().state is WorkState.DELIVERING
+    assert bench.work().facts[RETRACTION] == "sent"
+
+
+def test_a_second_look_and_a_second_wish_send_nothing_more(bench: Bench, images: list[Dataset]) -> None:
+    desk = done(bench, images, TAKES)
+    desk.wish()
+    desk.retraction.sweep()
+    desk.retraction.sweep()
+    assert len(desk.queue.waiting) == 1
+    assert desk.wish() == ()
+
+
+def test_a_crash_between_wish_and_note_makes_the_same_note(bench: Bench, images: list[Dataset]) -> None:
+    desk = done(bench, images, TAKES)
+    desk.wish()
+    (work,) = bench.ledger.wished_back()
+    first = desk.retraction._notes(work.key)
+    again = Desk(bench, stages_for(bench, TAKES), TAKES).retraction._notes(work.key)
+    assert first == again
+
+
+def test_what_a_destination_never_confirmed_is_not_retracted(bench: Bench, images: list[Dataset]) -> None:
+    desk = done(bench, images, TAKES)
+    for row in bench.ledger.deliveries(bench.key):
+        state = DeliveryState.CONFIRMED if row.role is ResultRole.REPORT else DeliveryState.REFUSED
+        bench.ledger.record_delivery(row.result_id, "pacs", state=state, status=None, reason=None, at=bench.time.now())
+    desk.wish()
+    desk.retraction.sweep()
+    note = opened(bench, ResultRole.REJECTION)
+    (series,) = note.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence
+    (reference,) = series.ReferencedSOPSequence
+    assert reference.ReferencedSOPInstanceUID == opened(bench, ResultRole.REPORT).SOPInstanceUID
+
+
+def test_nothing_delivered_is_said(bench: Bench, images: list[Dataset]) -> None:
+    desk = done(bench, images, ARCHIVE)
+    desk.wish()
+    desk.retraction.sweep()
+    assert bench.work().facts[RETRACTION] == "nothing-delivered"
+    assert bench.work().state is WorkState.DONE
+    assert "retraction.empty" in {name for name, _, _ in bench.events.seen}
+    assert bench.ledger.wished_back() == ()
+
+
+def test_a_model_that_is_gone_is_said_and_not_asked_again(bench: Bench, images: list[Dataset]) -> None:
+    desk = done(bench, images, TAKES)
+    desk.wish()
+    bench.rooms.analysts.clear()  # type: ignore[attr-defined]
+    desk.retraction.sweep()
+    assert bench.work().facts[RETRACTION] == "model-not-found"
+    assert bench.ledger.wished_back() == ()
+
+
+@pytest.mark.parametrize("model", ["another", None])
+def test_only_ended_works_of_the_model_can_be_wished_back(
+    bench: Bench, images: list[Dataset], model: str | None
+) -> None:
+    desk = done(bench, images, TAKES)
+    assert bool(desk.wish(model)) == (model is None)
+    assert (bench.work().facts.get(RETRACTION) == WISHED) == (model is None)
+
+
+def test_a_work_under_way_is_not_touched(bench: Bench, images: list[Dataset]) -> None:
+    stages = stages_for(bench, TAKES)
+    bench.receive(images)
+    assert Desk(bench, stages, TAKES).wish() == ()
+
+
+def test_an_unknown_study_has_nothing(bench: Bench) -> None:
+    assert wish(bench.ledger, "0" * 32, None, bench.time.now) == ()
