@@ -222,6 +222,15 @@ class LoggingSection(Section):
     format: Literal["auto", "console", "json"] = Field(
         "auto", description="auto: console on a terminal, JSON elsewhere"
     )
+    summary_seconds: int = Field(
+        60,
+        ge=0,
+        le=DAY,
+        description="what a peer causes again and again is written once, then summed up at this interval; 0: every time",
+    )
+    summary_sources: int = Field(
+        256, ge=1, le=65536, description="kinds of event and addresses that summaries tell apart at once"
+    )
 
 
 class Config(Section):

@@ -241,6 +241,7 @@ class Transfer:
                 "object.refused",
                 level="warning",
                 association=self._peer.association_id,
+                address=self._peer.address,
                 reason=error.code,
                 status=f"x{self._status:04X}",
             )
@@ -261,5 +262,9 @@ class Transfer:
             self._held.close()
         except NodeError as error:
             self._intake.emit(
-                "object.refused", level="warning", association=self._peer.association_id, reason=error.code
+                "object.refused",
+                level="warning",
+                association=self._peer.association_id,
+                address=self._peer.address,
+                reason=error.code,
             )

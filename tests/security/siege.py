@@ -27,6 +27,7 @@ SERVICE_SECONDS = SECONDS  # patience with a loaded machine; on a quiet one it i
 
 Expected = dict[tuple[str, str, str | None], int]
 _numbers = itertools.count(1)
+_attackers = itertools.count(1)
 
 
 class Siege:
@@ -34,6 +35,8 @@ class Siege:
 
     def __init__(self, receiver: Receiver) -> None:
         self.receiver = receiver
+        number = next(_attackers)
+        self.attacker = f"127.1.{number >> 8}.{number & 255}"  # nobody was there before: its first alarm is told at once
 
     @contextmanager
     def attack(self, expected: Expected | None = None, *, secrets: tuple[str, ...] = ()) -> Iterator[Siege]:
@@ -72,9 +75,9 @@ class Siege:
         files = receiver.descriptors()[1]
         assert files <= OTHER_FILES + 2 * receiver.tree.intake.open_segments, f"{files} files are open"
 
-    def peer(self, address: str = "127.0.0.1") -> Peer:
-        """A connection."""
-        return Peer(self.receiver.port, address)
+    def peer(self, address: str | None = None) -> Peer:
+        """A connection, of the attacker where nobody else is named."""
+        return Peer(self.receiver.port, address or self.attacker)
 
     def serve_a_friend(self) -> None:
         """A legitimate peer: association, object, release."""
@@ -113,7 +116,9 @@ class Siege:
 
 
 def _alarming(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [one for one in events if one.get("level", "error") in {"warning", "error"}]
+    """Alarms, each as often as it was raised: a summary stands for its `repeats`."""
+    alarms = [one for one in events if one.get("level", "error") in {"warning", "error"}]
+    return [one for one in alarms for _ in range(one.get("repeats", 1))]
 
 
 def broken(kind: str | None, reason: str = "peer-protocol", times: int = 1) -> Expected:
