@@ -222,10 +222,11 @@ class LoggingSection(Section):
     format: Literal["auto", "console", "json"] = Field(
         "auto", description="auto: console on a terminal, JSON elsewhere"
     )
-    summary_seconds: int = Field(
-        60,
+    summary_seconds: float = Field(
+        60.0,
         ge=0,
         le=DAY,
+        allow_inf_nan=False,
         description="what a peer causes again and again is written once, then summed up at this interval; 0: every time",
     )
     summary_sources: int = Field(

@@ -29,6 +29,7 @@ CAUSED_BY_PEERS: Final = frozenset(
 )
 #: Facts that tell one kind of event from another: codes of the house and names of its configuration, never a peer's text.
 _TELLING: Final = ("reason", "kind", "status", "result", "source", "diagnostic", "peer")
+_LEAST_SECONDS: Final = 0.02  # between two looks
 
 
 class Line(NamedTuple):
@@ -171,7 +172,7 @@ class Calm:
             thread.join()
 
     def _watch(self, repeats: Repeats) -> None:
-        while not self._ended.wait(self._seconds / 4):
+        while not self._ended.wait(max(self._seconds / 4, _LEAST_SECONDS)):
             with self._lock:
                 self._write(repeats.due(self._monotonic()))
                 if not repeats.pending:

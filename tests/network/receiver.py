@@ -95,7 +95,7 @@ class Receiver:
 
     def __init__(self, state: Path, **settings: dict[str, Any]) -> None:
         settings = {**settings, "node": {"state": str(state)}}
-        settings["logging"] = {"format": "json", "summary_seconds": 1, **settings.get("logging", {})}
+        settings["logging"] = {"format": "json", "summary_seconds": 0.1, **settings.get("logging", {})}
         settings["listen"] = {"port": 0, **settings.get("listen", {})}
         self._settings = json.dumps(settings, default=str)
         self.tree = parse(json.loads(self._settings))
