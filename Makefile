@@ -7,7 +7,7 @@ export STUDY
 MODEL ?= ct-lung
 DATA ?= ../shared/data
 
-.PHONY: help setup demo run test test-viewer check format coverage lock licences statement install train bench-results bench-deidentify bench-slice bench-receive prove-slice prove-fuzz prove-intake prove-systemd clean
+.PHONY: help setup demo run test test-viewer check format coverage lock licences statement install train bench-results bench-deidentify bench-slice bench-receive prove-slice prove-fuzz prove-intake prove-scale prove-systemd clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -100,7 +100,7 @@ bench-results: .venv-bench/.ready ## SEG, SR and key image after the labels, bes
 bench-slice: $(BIN)/.dev ## stages of one study, timed
 	@$(BIN)/python -m tests.benchmarks.slice
 
-bench-receive: $(BIN)/.dev ## receiving beside DCMTK and Orthanc; BENCH="--pairs 5 --cases ct-1"
+bench-receive: $(BIN)/.dev ## receiving beside DCMTK and Orthanc; BENCH="--pairs 5 --cases ct-1 --senders fast"
 	@$(BIN)/python -m tests.benchmarks.receive $(BENCH)
 
 bench-deidentify: .venv-bench/.ready ## de-identification beside dicom-anonymizer, deid, dicognito and gdcmanon, in one run
@@ -118,6 +118,9 @@ prove-intake: $(BIN)/.dev ## kill -9 under load 200 times, power cuts and flippe
 	@DICOMNODE_INTAKE_SEED=$${SEED:-0} DICOMNODE_INTAKE_ROUNDS=$${ROUNDS:-200} DICOMNODE_CUT_SEED=$${SEED:-0} DICOMNODE_CUT_SAMPLES=60 \
 		DICOMNODE_FLIP_SEED=$${SEED:-0} DICOMNODE_FLIPS=10000 $(BIN)/python -m pytest -s --timeout 7200 \
 		tests/journey/test_kill_intake.py tests/properties/test_power_cut.py tests/properties/test_flipped_bits.py
+
+prove-scale: $(BIN)/.dev ## more receivers on more cores, over two network namespaces (root); BENCH="--receivers 1,2"
+	@$(BIN)/python -m tests.benchmarks.scale $(BENCH)
 
 prove-systemd: $(BIN)/.dev ## the unit under a real systemd, in a container of its own
 	@DICOMNODE_SYSTEMD_PROOF=1 $(BIN)/python -m pytest tests/journey/test_systemd.py

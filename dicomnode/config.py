@@ -222,6 +222,16 @@ class LoggingSection(Section):
     format: Literal["auto", "console", "json"] = Field(
         "auto", description="auto: console on a terminal, JSON elsewhere"
     )
+    summary_seconds: float = Field(
+        60.0,
+        ge=0,
+        le=DAY,
+        allow_inf_nan=False,
+        description="what a peer causes again and again is written once, then summed up at this interval; 0: every time",
+    )
+    summary_sources: int = Field(
+        256, ge=1, le=65536, description="kinds of event and addresses that summaries tell apart at once"
+    )
 
 
 class Config(Section):

@@ -297,7 +297,13 @@ class Acceptor:
         try:
             self._reception.admit(peer)
         except NodeError as error:
-            self._emit("association.refused", level="warning", association=peer.association_id, reason=error.code)
+            self._emit(
+                "association.refused",
+                level="warning",
+                association=peer.association_id,
+                address=peer.address,
+                reason=error.code,
+            )
             return TEMPORARY_CONGESTION
         except Exception as error:  # noqa: BLE001 (a rejection, not our fault, goes to the peer)
             self._internal(peer, error)

@@ -6,8 +6,9 @@ decodes a Data Set beyond the bounded scan for its UIDs.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -20,6 +21,7 @@ from dicomnode.network_sections import PeerRule
 _SCRATCH_BYTES: Final = 64 * 1024
 #: The UIDs of ordinary objects stand here; what does not is looked for in the whole bound.
 _FIRST_LOOK_BYTES: Final = 4096
+_ORDINARY_BYTES: Final = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +125,12 @@ class Intake:
         self.limits = limits
         self.maximum_object_bytes = maximum_object_bytes
         self.emit = emit
+        self._costly = threading.Lock()
+
+    def look(self, head: memoryview, transfer_syntax_uid: str, *, whole: bool) -> Header:
+        """As `scan_header`; long heads one at a time, since a walk through one that was made to cost takes half a second."""
+        with self._costly if len(head) > _ORDINARY_BYTES else nullcontext():
+            return scan_header(head, transfer_syntax_uid, self.limits, whole=whole)
 
     def begin(self, request: StoreRequest, peer: Peer, *, refused: int | None = None) -> Transfer:
         """One object begins to come; to be closed. `refused` is its status where that is settled already."""
@@ -204,9 +212,9 @@ class Transfer:
         request, limits = self._request, self._intake.limits
         final = whole or self._total >= limits.header_scan_bytes
         try:
-            header = scan_header(self._sink.head(), request.transfer_syntax_uid, limits, whole=whole)
-        except StudyError:
-            if final:
+            header = self._intake.look(self._sink.head(), request.transfer_syntax_uid, whole=whole)
+        except StudyError as error:
+            if final or error.code == "object-too-complex":  # more bytes make it no simpler
                 raise
             self._look = min(self._total * 2, limits.header_scan_bytes)
             return
@@ -241,6 +249,7 @@ class Transfer:
                 "object.refused",
                 level="warning",
                 association=self._peer.association_id,
+                address=self._peer.address,
                 reason=error.code,
                 status=f"x{self._status:04X}",
             )
@@ -261,5 +270,9 @@ class Transfer:
             self._held.close()
         except NodeError as error:
             self._intake.emit(
-                "object.refused", level="warning", association=self._peer.association_id, reason=error.code
+                "object.refused",
+                level="warning",
+                association=self._peer.association_id,
+                address=self._peer.address,
+                reason=error.code,
             )

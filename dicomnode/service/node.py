@@ -389,6 +389,7 @@ def run(tree: Config, environment: Mapping[str, str]) -> None:
     notifier.stopping()
     emit("node.draining")
     node.stop()
+    emit.end()
 
 
 def _next(told: SimpleQueue[int], seconds: float | None) -> int | None:

@@ -16,16 +16,18 @@ import structlog
 from dicomnode.config import LoggingSection
 from dicomnode.errors import REASONS
 from dicomnode.events import Emit, Fact, admit
+from dicomnode.service.floods import Calm
 
 _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 _PRIORITIES: Final = {"debug": 7, "info": 6, "warning": 4, "error": 3}
 _FOREIGN: Final = ("pynetdicom", "pydicom", "dbos", "highdicom", "alembic", "sqlalchemy", "asyncio")
 
 
-def configure(settings: LoggingSection, *, stream: TextIO | None = None, journal: bool = False) -> Emit:
+def configure(settings: LoggingSection, *, stream: TextIO | None = None, journal: bool = False) -> Calm:
     """Send events to a stream (standard error by default) as JSON or for a console; returns where rooms drop them.
 
     With `journal`, lines carry their priority for systemd's journal. Libraries' own loggers are silenced: they write Data Sets and names.
+    Floods are summed up: `end` what is returned when the process ends, so that the last summary is written.
     """
     out = stream or sys.stderr
     for name in _FOREIGN:
@@ -56,7 +58,7 @@ def configure(settings: LoggingSection, *, stream: TextIO | None = None, journal
             admitted["advice"] = REASONS[reason].advice
         logger.log(_LEVELS.get(level, 20), name, **{key: fact for key, fact in admitted.items() if fact is not None})
 
-    return emit
+    return Calm(emit, seconds=settings.summary_seconds, sources=settings.summary_sources)
 
 
 def _with_priority(_logger: object, level: str, line: Any) -> str:

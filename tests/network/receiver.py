@@ -73,6 +73,7 @@ def serve(tree: Config) -> None:
     indexer.end()
     spool.close()
     ledger.close()
+    emit.end()
 
 
 def _now() -> Any:
@@ -93,7 +94,8 @@ class Receiver:
     """
 
     def __init__(self, state: Path, **settings: dict[str, Any]) -> None:
-        settings = {**settings, "node": {"state": str(state)}, "logging": {"format": "json"}}
+        settings = {**settings, "node": {"state": str(state)}}
+        settings["logging"] = {"format": "json", "summary_seconds": 0.1, **settings.get("logging", {})}
         settings["listen"] = {"port": 0, **settings.get("listen", {})}
         self._settings = json.dumps(settings, default=str)
         self.tree = parse(json.loads(self._settings))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 import struct
-import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,7 +17,6 @@ from dicomnode.network.requestor import Requestor
 from dicomnode.sections import Destination, Tls
 from tests.network.certificates import make_tls
 from tests.network.raw import (
-    SECONDS,
     STORE_CONTEXT,
     STUDY,
     Peer,
@@ -28,7 +27,7 @@ from tests.network.raw import (
     store_command,
 )
 from tests.network.receiver import Receiver
-from tests.security.siege import Siege, assert_aborted, broken, failed
+from tests.security.siege import SERVICE_SECONDS, Siege, assert_aborted, broken, failed
 from tests.unit.storage.samples import disk_folder
 
 PATIENCE = {"network_timeout_seconds": 2.0, "acse_timeout_seconds": 2.0}
@@ -145,10 +144,9 @@ def test_a_tls_handshake_that_is_not_finished(tmp_path: Path, hello: str) -> Non
                 peer.send(client_hello()[:40])
             elif hello == "trickled":
                 trickle(peer.socket, bytewise(client_hello()))
-            echoed = threading.Thread(target=echo_over_tls, args=(receiver, tls))
-            echoed.start()
-            echoed.join(SECONDS)
-            assert not echoed.is_alive()
+            begun = time.monotonic()
+            echo_over_tls(receiver, tls)
+            assert time.monotonic() - begun <= SERVICE_SECONDS
             assert peer.pdu() is None
             (event,) = receiver.wait_for(
                 lambda events: [one for one in events if one["level"] == "warning"], since=since
