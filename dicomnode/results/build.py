@@ -37,7 +37,7 @@ from dicomnode.results.sources import read_sources
 from dicomnode.study import ResultRole
 
 BINARY: Final = Variant(role=ResultRole.SEGMENTATION, form=Form.BINARY)
-_REPORTS: Final = (Form.COMPREHENSIVE, Form.COMPREHENSIVE_3D)
+REPORTS: Final = (Form.COMPREHENSIVE, Form.COMPREHENSIVE_3D)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,8 +156,6 @@ class Builder:
                 found=self._found,
                 predecessor=given.predecessor,
             )
-        if variant.form in _REPORTS:
-            return self._report(variant, context)
         raise StudyError("result-invalid", check="form")
 
     def _binary(self) -> Dataset:
@@ -183,8 +181,9 @@ class Builder:
             whole, form, given.labels, series=self._series, findings=given.findings, context=context
         )
 
-    def _report(self, variant: Variant, context: ResultContext) -> Dataset:
-        given = self.given
+    def report(self, variant: Variant) -> report.Report:
+        """A report of measurements, in the space of its sources."""
+        given, context = self.given, self._context.written_as(variant.name)
         linked = variant.links is not None and self.binary is not None
         named = self._segmentation(variant.links) if variant.links is not None and linked else self.binary
         return report.build(

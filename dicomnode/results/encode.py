@@ -21,8 +21,19 @@ from dicomnode.errors import NodeError, StudyError
 from dicomnode.findings import Algorithm, Findings
 from dicomnode.forms import Form, Variant
 from dicomnode.identity import SourceIdentity
-from dicomnode.results import checks, checks_frames, geometry, key_objects, outcome, parametric_map, pdf, prepared
-from dicomnode.results.build import BINARY, Builder, KeyImage, ResultInput
+from dicomnode.results import (
+    checks,
+    checks_content,
+    checks_frames,
+    geometry,
+    key_objects,
+    outcome,
+    parametric_map,
+    pdf,
+    prepared,
+    report,
+)
+from dicomnode.results.build import BINARY, REPORTS, Builder, KeyImage, ResultInput
 from dicomnode.results.context import ResultContext
 from dicomnode.results.identity import restore, source_attributes
 from dicomnode.results.prepared import Completed, Prepared
@@ -145,6 +156,8 @@ def _local(context: ResultContext, source: Dataset) -> ResultContext:
 def _encoded(variant: Variant, builder: Builder, identity: SourceIdentity) -> EncodedResult:
     if builder.completed is not None and variant == BINARY:
         return _result(variant, builder.completed.header, builder.completed.encoded)
+    if variant.form in REPORTS:
+        return _result(variant, *report.encode(builder.report(variant), identity))
     return encode_object(variant, restore(builder.build(variant), identity))
 
 
@@ -306,7 +319,10 @@ def _prove_frames(completed: Completed, ready: Prepared, given: ResultInput) -> 
 
 def _decoded(result: EncodedResult, completed: Completed | None) -> Dataset:
     """The object out of its bytes; of a completed segmentation, what was not proved when it was prepared."""
-    if completed is None or Variant.of(result.role, result.form) != BINARY:
+    variant = Variant.of(result.role, result.form)
+    if variant.form in REPORTS:
+        return checks_content.decode_report(result.encoded)
+    if completed is None or variant != BINARY:
         return checks.decode(result.encoded)
     return checks.decode(prepared.excerpt(completed))
 

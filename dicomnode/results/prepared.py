@@ -24,6 +24,7 @@ from dicomnode.identity import SourceIdentity
 from dicomnode.imaging.contour import slice_counts
 from dicomnode.results import segmentation
 from dicomnode.results.context import ResultContext
+from dicomnode.results.elements import spliced
 from dicomnode.results.identity import restore
 from dicomnode.results.sources import SourceSeries, read_sources
 from dicomnode.study import ResultRole
@@ -38,8 +39,6 @@ _NUMBER: Final = struct.pack("<HH2sH", 0x0062, 0x000B, b"US", 2)
 _INDEX: Final = struct.pack("<HH2sH", 0x0020, 0x9157, b"UL", 8)
 _ITEM: Final = struct.Struct("<HHI")
 _SEQUENCE: Final = struct.Struct("<HH2sHI")
-#: Value Representations with a length of four bytes (PS3.5 7.1.2) that a header has.
-_LONG: Final = frozenset({b"SQ", b"OB", b"OW", b"UN", b"UT", b"UC", b"UR"})
 #: Rows and columns of the stand-in label map: enough for every value of a map to have a voxel in one plane.
 _SIDE: Final = 16
 
@@ -211,22 +210,6 @@ def _take_bulk(header: Dataset, identity: SourceIdentity) -> tuple[dict[int, byt
     return bulk, brief
 
 
-def _spliced(encoded: bytes, elements: Mapping[int, bytes]) -> bytes:
-    """An encoded Data Set with further elements where their tags belong."""
-    pieces, at, begun = [], 0, 0
-    waiting = sorted(elements.items())
-    while waiting and at < len(encoded):
-        group, number, vr, short = struct.unpack_from("<HH2sH", encoded, at)
-        if group << 16 | number > waiting[0][0]:
-            pieces += [encoded[begun:at], waiting.pop(0)[1]]
-            begun = at
-        elif vr in _LONG:
-            at += 12 + struct.unpack_from("<I", encoded, at + 8)[0]
-        else:
-            at += 8 + short
-    return b"".join([*pieces, encoded[begun:], *(element for _, element in waiting)])
-
-
 def _stand_in(slices: int, findings: Findings) -> NDArray[np.uint8]:
     """Label map in which every plane has a voxel, and every segment too."""
     labels = np.zeros((slices, _SIDE * _SIDE), dtype=np.uint8)
@@ -294,7 +277,7 @@ def complete(prepared: Prepared, labels: NDArray[np.uint8], findings: Findings, 
     size += size % 2
     stream = BytesIO()
     head = encode_dataset(restored, _SYNTAX)
-    stream.write(_spliced(head, prepared.bulk))
+    stream.write(spliced(head, prepared.bulk))
     stream.write(_SEQUENCE.pack(_PER_FRAME >> 16, _PER_FRAME & 0xFFFF, b"SQ", 0, len(items)))
     frames_at = stream.tell()
     stream.write(items)
@@ -306,7 +289,7 @@ def complete(prepared: Prepared, labels: NDArray[np.uint8], findings: Findings, 
         pseudonymous=header,
         header=restored,
         encoded=stream.getvalue(),
-        brief=_spliced(head, prepared.brief),
+        brief=spliced(head, prepared.brief),
         frames_at=frames_at,
         pixels_at=pixels_at,
         values=tuple(sorted(numbers, key=lambda value: numbers[value])),
@@ -330,7 +313,7 @@ def sample(prepared: Prepared, identity: SourceIdentity) -> bytes:
     """The object with one frame of each plane and hardly a pixel: everything that is prepared."""
     items = b"".join(plane.filled(1, plane.rank) for plane in prepared.planes)
     head = encode_dataset(restore(prepared.header, identity), _SYNTAX)
-    return _spliced(head, prepared.bulk) + _ending(items)
+    return spliced(head, prepared.bulk) + _ending(items)
 
 
 def _ending(items: bytes) -> bytes:
