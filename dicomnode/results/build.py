@@ -33,7 +33,7 @@ from dicomnode.results.parametric_map import VoxelMap
 from dicomnode.results.prepared import Completed
 from dicomnode.results.report import Predecessor
 from dicomnode.results.report_groups import KeyContour
-from dicomnode.results.sources import read_sources
+from dicomnode.results.sources import SourceSeries, read_sources
 from dicomnode.study import ResultRole
 
 BINARY: Final = Variant(role=ResultRole.SEGMENTATION, form=Form.BINARY)
@@ -102,6 +102,8 @@ class Builder:
         The source's own attributes, of the vault: what a page for people names.
     completed
         The BINARY segmentation where it was prepared while the network ran.
+    series
+        The sources where they were read meanwhile.
 
     Raises
     ------
@@ -110,13 +112,18 @@ class Builder:
     """
 
     def __init__(
-        self, given: ResultInput, context: ResultContext, source: Dataset, completed: Completed | None = None
+        self,
+        given: ResultInput,
+        context: ResultContext,
+        source: Dataset,
+        completed: Completed | None = None,
+        series: SourceSeries | None = None,
     ) -> None:
         self.given = given
         self.completed = completed
         self._context = context
         self._source = source
-        self._series = read_sources(given.sources)
+        self._series = series or read_sources(given.sources)
         self._found = frozenset(_values(given.labels) if completed is None else completed.values)
         self._segmentations: dict[Form, Dataset] = {}
         told = given.findings.detections or given.findings.evaluations

@@ -22,7 +22,7 @@ from pydicom.multival import MultiValue
 from pydicom.uid import ExplicitVRLittleEndian
 from pydicom.valuerep import PersonName, validate_value
 
-from dicomnode.encoded import Limits, check_budget
+from dicomnode.encoded import Buffer, Limits, check_budget
 from dicomnode.encoded.quiet import hushed
 from dicomnode.errors import StudyError
 from dicomnode.identity import IDENTITY_KEYWORDS
@@ -49,7 +49,7 @@ _NAMED: Final = frozenset({"FrameOfReferenceUID", "ReferencedFrameOfReferenceUID
 _COPIED: Final = frozenset({*IDENTITY_KEYWORDS, "ReferencedRequestSequence"}) - {"StudyInstanceUID"}
 
 
-def decode(encoded: bytes) -> Dataset:
+def decode(encoded: Buffer) -> Dataset:
     """Decode an object of our own (Explicit VR Little Endian) without trusting anything but its bytes.
 
     Raises

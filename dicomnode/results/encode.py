@@ -15,7 +15,7 @@ from typing import Final
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-from dicomnode.encoded import encode_dataset
+from dicomnode.encoded import Buffer, encode_dataset, wrap_part10
 from dicomnode.encoded.quiet import hushed
 from dicomnode.errors import NodeError, StudyError
 from dicomnode.findings import Algorithm, Findings
@@ -74,8 +74,18 @@ class EncodedResult:
     sop_instance_uid: str = field(repr=False)
     series_instance_uid: str = field(repr=False)
     transfer_syntax_uid: str
-    encoded: bytes = field(repr=False)
+    encoded: Buffer = field(repr=False)
     digest: str
+
+    def part10(self) -> tuple[bytes, Buffer]:
+        """A whole file (PS3.10 7.1), in two pieces."""
+        head = wrap_part10(
+            b"",
+            sop_class_uid=self.sop_class_uid,
+            sop_instance_uid=self.sop_instance_uid,
+            transfer_syntax_uid=self.transfer_syntax_uid,
+        )
+        return head, self.encoded
 
 
 def prepare_results(
@@ -140,7 +150,7 @@ def encode_results(
     minted |= frozenset() if ready is None else ready.minted
     with _coded_errors(), hushed():
         completed = None if ready is None else prepared.complete(ready, given.labels, given.findings, identity)
-        builder = Builder(given, context, source, completed)
+        builder = Builder(given, context, source, completed, None if ready is None else ready.series)
         encoded = [_encoded(variant, builder, identity) for variant in builder.variants]
         _prove(encoded, builder, source, identity, minted)
         if completed is not None and ready is not None:
@@ -267,7 +277,7 @@ def encode_object(variant: Variant, dataset: Dataset) -> EncodedResult:
     return _result(variant, dataset, encode_dataset(dataset, _TRANSFER_SYNTAX))
 
 
-def _result(variant: Variant, dataset: Dataset, data: bytes) -> EncodedResult:
+def _result(variant: Variant, dataset: Dataset, data: Buffer) -> EncodedResult:
     return EncodedResult(
         role=variant.role,
         form=variant.name,
@@ -321,7 +331,7 @@ def _decoded(result: EncodedResult, completed: Completed | None) -> Dataset:
     """The object out of its bytes; of a completed segmentation, what was not proved when it was prepared."""
     variant = Variant.of(result.role, result.form)
     if variant.form in REPORTS:
-        return checks_content.decode_report(result.encoded)
+        return checks_content.decode_report(bytes(result.encoded))
     if completed is None or variant != BINARY:
         return checks.decode(result.encoded)
     return checks.decode(prepared.excerpt(completed))
