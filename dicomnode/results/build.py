@@ -33,11 +33,11 @@ from dicomnode.results.parametric_map import VoxelMap
 from dicomnode.results.prepared import Completed
 from dicomnode.results.report import Predecessor
 from dicomnode.results.report_groups import KeyContour
-from dicomnode.results.sources import read_sources
+from dicomnode.results.sources import SourceSeries, read_sources
 from dicomnode.study import ResultRole
 
 BINARY: Final = Variant(role=ResultRole.SEGMENTATION, form=Form.BINARY)
-_REPORTS: Final = (Form.COMPREHENSIVE, Form.COMPREHENSIVE_3D)
+REPORTS: Final = (Form.COMPREHENSIVE, Form.COMPREHENSIVE_3D)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +102,8 @@ class Builder:
         The source's own attributes, of the vault: what a page for people names.
     completed
         The BINARY segmentation where it was prepared while the network ran.
+    series
+        The sources where they were read meanwhile.
 
     Raises
     ------
@@ -110,13 +112,18 @@ class Builder:
     """
 
     def __init__(
-        self, given: ResultInput, context: ResultContext, source: Dataset, completed: Completed | None = None
+        self,
+        given: ResultInput,
+        context: ResultContext,
+        source: Dataset,
+        completed: Completed | None = None,
+        series: SourceSeries | None = None,
     ) -> None:
         self.given = given
         self.completed = completed
         self._context = context
         self._source = source
-        self._series = read_sources(given.sources)
+        self._series = series or read_sources(given.sources)
         self._found = frozenset(_values(given.labels) if completed is None else completed.values)
         self._segmentations: dict[Form, Dataset] = {}
         told = given.findings.detections or given.findings.evaluations
@@ -156,8 +163,6 @@ class Builder:
                 found=self._found,
                 predecessor=given.predecessor,
             )
-        if variant.form in _REPORTS:
-            return self._report(variant, context)
         raise StudyError("result-invalid", check="form")
 
     def _binary(self) -> Dataset:
@@ -183,8 +188,9 @@ class Builder:
             whole, form, given.labels, series=self._series, findings=given.findings, context=context
         )
 
-    def _report(self, variant: Variant, context: ResultContext) -> Dataset:
-        given = self.given
+    def report(self, variant: Variant) -> report.Report:
+        """A report of measurements, in the space of its sources."""
+        given, context = self.given, self._context.written_as(variant.name)
         linked = variant.links is not None and self.binary is not None
         named = self._segmentation(variant.links) if variant.links is not None and linked else self.binary
         return report.build(

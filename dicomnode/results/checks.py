@@ -22,7 +22,7 @@ from pydicom.multival import MultiValue
 from pydicom.uid import ExplicitVRLittleEndian
 from pydicom.valuerep import PersonName, validate_value
 
-from dicomnode.encoded import Limits, check_budget
+from dicomnode.encoded import Buffer, Limits, check_budget
 from dicomnode.encoded.quiet import hushed
 from dicomnode.errors import StudyError
 from dicomnode.identity import IDENTITY_KEYWORDS
@@ -49,7 +49,7 @@ _NAMED: Final = frozenset({"FrameOfReferenceUID", "ReferencedFrameOfReferenceUID
 _COPIED: Final = frozenset({*IDENTITY_KEYWORDS, "ReferencedRequestSequence"}) - {"StudyInstanceUID"}
 
 
-def decode(encoded: bytes) -> Dataset:
+def decode(encoded: Buffer) -> Dataset:
     """Decode an object of our own (Explicit VR Little Endian) without trusting anything but its bytes.
 
     Raises
@@ -274,11 +274,15 @@ def _values(element: DataElement) -> Sequence[object]:
     return list(element.value) if isinstance(element.value, MultiValue | list) else [element.value]
 
 
-def _all_elements(dataset: Dataset, *, skip: AbstractSet[str]) -> Iterator[DataElement]:
+def _all_elements(dataset: Dataset, *, skip: AbstractSet[str], seen: set[int] | None = None) -> Iterator[DataElement]:
+    """Every element but those skipped; of an item that stands in several places, once."""
+    seen = set() if seen is None else seen
     for element in dataset:
         if element.keyword in skip:
             continue
         yield element
         if element.VR == "SQ":
             for item in element.value:
-                yield from _all_elements(item, skip=skip)
+                if id(item) not in seen:
+                    seen.add(id(item))
+                    yield from _all_elements(item, skip=skip, seen=seen)

@@ -5,6 +5,7 @@ May live here: the codes that only result objects need, and the declaration of t
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from types import MappingProxyType
 from typing import Final
 
@@ -60,9 +61,16 @@ def code_item(concept: CodedConcept) -> Dataset:
     return item
 
 
-def declare_private_scheme(dataset: Dataset) -> None:
-    """Write (0008,0110) Coding Scheme Identification Sequence where an item uses the project's scheme (C.12.1.1.6)."""
-    if not _uses_private_scheme(dataset):
+def declare_private_scheme(dataset: Dataset, concepts: Iterable[CodedConcept] = ()) -> None:
+    """Write (0008,0110) Coding Scheme Identification Sequence where an item uses the project's scheme (C.12.1.1.6).
+
+    Parameters
+    ----------
+    concepts
+        What will stand in the object beside what the Data Set holds.
+    """
+    used = any(concept.scheme == PRIVATE_SCHEME for concept in concepts)
+    if not used and not _uses_private_scheme(dataset):
         return
     item = Dataset()
     item.CodingSchemeDesignator = PRIVATE_SCHEME

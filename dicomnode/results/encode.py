@@ -15,14 +15,25 @@ from typing import Final
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-from dicomnode.encoded import encode_dataset
+from dicomnode.encoded import Buffer, encode_dataset, wrap_part10
 from dicomnode.encoded.quiet import hushed
 from dicomnode.errors import NodeError, StudyError
 from dicomnode.findings import Algorithm, Findings
 from dicomnode.forms import Form, Variant
 from dicomnode.identity import SourceIdentity
-from dicomnode.results import checks, checks_frames, geometry, key_objects, outcome, parametric_map, pdf, prepared
-from dicomnode.results.build import BINARY, Builder, KeyImage, ResultInput
+from dicomnode.results import (
+    checks,
+    checks_content,
+    checks_frames,
+    geometry,
+    key_objects,
+    outcome,
+    parametric_map,
+    pdf,
+    prepared,
+    report,
+)
+from dicomnode.results.build import BINARY, REPORTS, Builder, KeyImage, ResultInput
 from dicomnode.results.context import ResultContext
 from dicomnode.results.identity import restore, source_attributes
 from dicomnode.results.prepared import Completed, Prepared
@@ -63,8 +74,18 @@ class EncodedResult:
     sop_instance_uid: str = field(repr=False)
     series_instance_uid: str = field(repr=False)
     transfer_syntax_uid: str
-    encoded: bytes = field(repr=False)
+    encoded: Buffer = field(repr=False)
     digest: str
+
+    def part10(self) -> tuple[bytes, Buffer]:
+        """A whole file (PS3.10 7.1), in two pieces."""
+        head = wrap_part10(
+            b"",
+            sop_class_uid=self.sop_class_uid,
+            sop_instance_uid=self.sop_instance_uid,
+            transfer_syntax_uid=self.transfer_syntax_uid,
+        )
+        return head, self.encoded
 
 
 def prepare_results(
@@ -129,7 +150,7 @@ def encode_results(
     minted |= frozenset() if ready is None else ready.minted
     with _coded_errors(), hushed():
         completed = None if ready is None else prepared.complete(ready, given.labels, given.findings, identity)
-        builder = Builder(given, context, source, completed)
+        builder = Builder(given, context, source, completed, None if ready is None else ready.series)
         encoded = [_encoded(variant, builder, identity) for variant in builder.variants]
         _prove(encoded, builder, source, identity, minted)
         if completed is not None and ready is not None:
@@ -145,6 +166,8 @@ def _local(context: ResultContext, source: Dataset) -> ResultContext:
 def _encoded(variant: Variant, builder: Builder, identity: SourceIdentity) -> EncodedResult:
     if builder.completed is not None and variant == BINARY:
         return _result(variant, builder.completed.header, builder.completed.encoded)
+    if variant.form in REPORTS:
+        return _result(variant, *report.encode(builder.report(variant), identity))
     return encode_object(variant, restore(builder.build(variant), identity))
 
 
@@ -254,7 +277,7 @@ def encode_object(variant: Variant, dataset: Dataset) -> EncodedResult:
     return _result(variant, dataset, encode_dataset(dataset, _TRANSFER_SYNTAX))
 
 
-def _result(variant: Variant, dataset: Dataset, data: bytes) -> EncodedResult:
+def _result(variant: Variant, dataset: Dataset, data: Buffer) -> EncodedResult:
     return EncodedResult(
         role=variant.role,
         form=variant.name,
@@ -306,7 +329,10 @@ def _prove_frames(completed: Completed, ready: Prepared, given: ResultInput) -> 
 
 def _decoded(result: EncodedResult, completed: Completed | None) -> Dataset:
     """The object out of its bytes; of a completed segmentation, what was not proved when it was prepared."""
-    if completed is None or Variant.of(result.role, result.form) != BINARY:
+    variant = Variant.of(result.role, result.form)
+    if variant.form in REPORTS:
+        return checks_content.decode_report(bytes(result.encoded))
+    if completed is None or variant != BINARY:
         return checks.decode(result.encoded)
     return checks.decode(prepared.excerpt(completed))
 

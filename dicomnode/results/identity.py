@@ -7,6 +7,7 @@ which `checks` proves afterwards.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 from pydicom import config
@@ -55,13 +56,15 @@ def source_attributes(identity: SourceIdentity) -> Dataset:
     return model_json.read(identity.attributes)
 
 
-def restore(dataset: Dataset, identity: SourceIdentity) -> Dataset:
+def restore(dataset: Dataset, identity: SourceIdentity, texts: AbstractSet[tuple[str, str]] = frozenset()) -> Dataset:
     """A new Data Set: the same result in the space of its source.
 
     Parameters
     ----------
     dataset
         Result in pseudonymous space; it is not changed, though values are shared.
+    texts
+        (VR, value) of every text beside ASCII that will stand in the object and does not in the Data Set.
 
     Raises
     ------
@@ -80,7 +83,7 @@ def restore(dataset: Dataset, identity: SourceIdentity) -> Dataset:
             setattr(restored, keyword, "")
     if restored.SOPClassUID in DOCUMENTS:
         _turn_request(restored)
-    _write_character_set(restored, source)
+    _write_character_set(restored, source, texts)
     return restored
 
 
@@ -138,9 +141,9 @@ def request_item(attributes: Dataset, report: Dataset) -> Dataset:
     return item
 
 
-def _write_character_set(restored: Dataset, source: Dataset) -> None:
+def _write_character_set(restored: Dataset, source: Dataset, texts: AbstractSet[tuple[str, str]]) -> None:
     terms = source.get(_CHARACTER_SET) or ()
     given = (terms,) if isinstance(terms, str) else tuple(str(term or "") for term in terms)
-    chosen = charset.choose(given, charset.texts_of(restored))
+    chosen = charset.choose(given, charset.texts_of(restored) | texts)
     if chosen:
         restored.SpecificCharacterSet = chosen[0] if len(chosen) == 1 else list(chosen)

@@ -1,53 +1,60 @@
 """The report: a TID 1500 Imaging Measurement Report that viewers draw and quantitative readers get whole (PS3.16).
 
-May live here: the object and its frame (observer, procedure, image library, remarks). Its groups stand in
-`report_groups`. Viewers go black where a Tracking UID has no contour, so no group is made for a region without one.
+May live here: the object and its frame (observer, procedure, remarks), and its way into bytes. Its groups stand in
+`report_groups`, its image library in `report_library`. Viewers go black where a Tracking UID has no contour, so no group is made for a region without one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
-from highdicom.sr import (
-    Comprehensive3DSR,
-    ComprehensiveSR,
-    ContainerContentItem,
-    ContentSequence,
-    DeviceObserverIdentifyingAttributes,
-    LanguageOfContentItemAndDescendants,
-    MeasurementReport,
-    ObservationContext,
-    ObserverContext,
-)
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from dicomnode.coding import dcm
+from dicomnode.encoded import encode_dataset
 from dicomnode.errors import StudyError
 from dicomnode.findings import Findings
 from dicomnode.forms import SOP_CLASSES, Form
+from dicomnode.identity import SourceIdentity
+from dicomnode.results import content, document, report_library
 from dicomnode.results.concepts import (
     COMMENT,
     IMAGING_PROCEDURE,
     PROCEDURES,
     QUALITATIVE_EVALUATIONS,
+    code_item,
     declare_private_scheme,
-    sr_concept,
 )
+from dicomnode.results.content import CONTENT_SEQUENCE, Encoder, Item
 from dicomnode.results.context import MANUFACTURER, MODEL_NAME, ResultContext
+from dicomnode.results.elements import spliced
 from dicomnode.results.equipment import stamp
-from dicomnode.results.report_groups import GroupMaker, KeyContour, text_item
+from dicomnode.results.identity import restore
+from dicomnode.results.report_groups import GroupMaker, KeyContour
 from dicomnode.results.report_places import PlaceMaker
-from dicomnode.results.sources import SourceSeries, read_sources
+from dicomnode.results.sources import EMPTY_IDENTITY, SourceSeries, read_sources
 from dicomnode.study import ResultRole
 from dicomnode.texts import Words
 
-__all__ = ["KeyContour", "Predecessor", "build"]
+__all__ = ["KeyContour", "Predecessor", "Report", "build", "encode"]
 
 COMPREHENSIVE_SR_STORAGE: Final = SOP_CLASSES[Form.COMPREHENSIVE]
-_OBSERVER_TYPE_DEVICE: Final = dcm("121007", "Device")
+_TITLE: Final = dcm("126000", "Imaging Measurement Report")  # CID 7021
+_TEMPLATE: Final = "1500"
+_LANGUAGE: Final = dcm("121049", "Language of Content Item and Descendants")
+_OBSERVER_TYPE: Final = dcm("121005", "Observer Type")
+_DEVICE: Final = dcm("121007", "Device")
+_OBSERVER_UID: Final = dcm("121012", "Device Observer UID")
+_OBSERVER_NAME: Final = dcm("121013", "Device Observer Name")
+_OBSERVER_MANUFACTURER: Final = dcm("121014", "Device Observer Manufacturer")
+_OBSERVER_MODEL: Final = dcm("121015", "Device Observer Model Name")
+_PROCEDURE_REPORTED: Final = dcm("121058", "Procedure reported")
+_IMAGING_MEASUREMENTS: Final = dcm("126010", "Imaging Measurements")
+_OBSERVATION: Final = "HAS OBS CONTEXT"
+_MODIFIER: Final = "HAS CONCEPT MOD"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +67,22 @@ class Predecessor:
     sop_class_uid: str = COMPREHENSIVE_SR_STORAGE
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """A report in the space of its sources.
+
+    Attributes
+    ----------
+    header
+        All but Content Sequence.
+    items
+        Of Content Sequence.
+    """
+
+    header: Dataset = field(repr=False)
+    items: tuple[Item, ...] = field(repr=False)
+
+
 def build(
     segmentation: Dataset | None,
     sources: Sequence[Dataset] | SourceSeries,
@@ -70,7 +93,7 @@ def build(
     form: Form = Form.COMPREHENSIVE,
     linked: bool = True,
     predecessor: Predecessor | None = None,
-) -> Dataset:
+) -> Report:
     """Comprehensive (3D) SR in the space of its sources.
 
     Parameters
@@ -99,60 +122,70 @@ def build(
     groups += places.case(findings.evaluations)
     if not groups:
         raise StudyError("result-invalid", check="report-without-group")
-    key_headers = series.images(sorted({contour.slice_index for contour in contours} | places.slices))
-    content = MeasurementReport(
-        observation_context=_observation_context(findings, context),
-        procedure_reported=sr_concept(PROCEDURES.get(str(series.headers[0].Modality), IMAGING_PROCEDURE)),
-        imaging_measurements=groups,
-        language_of_content_item_and_descendants=LanguageOfContentItemAndDescendants(sr_concept(context.words.concept)),
-        # The library's entry of a projection wants views and markers that say nothing of what was measured.
-        referenced_images=key_headers if series.in_space else None,
+    images = series.images(sorted({contour.slice_index for contour in contours} | places.slices))
+    procedure = PROCEDURES.get(str(series.headers[0].Modality), IMAGING_PROCEDURE)
+    remarks = remarks_of(findings, maker.found, context.words)
+    items = (
+        content.code(_LANGUAGE, context.words.concept, _MODIFIER),
+        *_observer(findings, context),
+        content.code(_PROCEDURE_REPORTED, procedure, _MODIFIER),
+        # The entry of a projection wants views and markers that say nothing of what was measured.
+        *(report_library.entries(images) if series.in_space else ()),
+        content.container(_IMAGING_MEASUREMENTS, groups),
+        content.container(QUALITATIVE_EVALUATIONS, [content.text(COMMENT, remark) for remark in remarks]),
     )
-    _add_remarks(content[0], remarks_of(findings, maker.found, context.words))
-    evidence = [segmentation, *key_headers] if linked and segmentation is not None else key_headers
-    dataset = _construct(content, evidence, context, form)
-    stamp(dataset, ResultRole.REPORT, findings.algorithm, context)
+    evidence = [segmentation, *images] if linked and segmentation is not None else images
+    header = _header(evidence, findings, context, form)
     if predecessor is not None:
-        dataset.PredecessorDocumentsSequence = [predecessor_item(predecessor)]
-    declare_private_scheme(dataset)
-    return dataset
+        header.PredecessorDocumentsSequence = [predecessor_item(predecessor)]
+    return Report(header=header, items=items)
 
 
-def _construct(content: MeasurementReport, evidence: list[Dataset], context: ResultContext, form: Form) -> Dataset:
-    """The object around the content, which the library would copy twice: it is given the root with one child."""
-    items = content[0].ContentSequence
-    content[0].ContentSequence = ContentSequence([items[0]])
-    kind = Comprehensive3DSR if form is Form.COMPREHENSIVE_3D else ComprehensiveSR
-    dataset: Dataset = kind(
-        evidence=evidence,
-        content=content[0],
-        series_instance_uid=context.series_uid(ResultRole.REPORT),
-        series_number=max(context.series_number(ResultRole.REPORT), 1),
-        sop_instance_uid=context.object_uid(ResultRole.REPORT),
-        instance_number=1,
-        manufacturer=MANUFACTURER,
-        is_complete=True,
-        is_final=False,
-        is_verified=False,
-        transfer_syntax_uid=ExplicitVRLittleEndian,
-        specific_character_set=None,
-    )
-    dataset.ContentSequence = items
-    return dataset
+def encode(report: Report, identity: SourceIdentity) -> tuple[Dataset, bytes]:
+    """The header with the source's identity, and the whole report in bytes (Explicit VR Little Endian)."""
+    encoder = Encoder(identity.uids)
+    encoded = encoder.sequence(report.items)
+    header = restore(report.header, identity, encoder.texts)
+    declare_private_scheme(header, encoder.concepts)
+    if encoder.texts:
+        encoded = Encoder(identity.uids, content.encodings_of(header)).sequence(report.items)
+    return header, spliced(encode_dataset(header, str(ExplicitVRLittleEndian)), {CONTENT_SEQUENCE: encoded})
 
 
-def _observation_context(findings: Findings, context: ResultContext) -> ObservationContext:
+def _header(evidence: Sequence[Dataset], findings: Findings, context: ResultContext, form: Form) -> Dataset:
+    """Everything but the content (PS3.3 A.35.3, A.35.13): complete, not verified, its evidence named."""
+    header = Dataset()
+    for keyword in EMPTY_IDENTITY:
+        setattr(header, keyword, "")
+    header.SOPClassUID = SOP_CLASSES[form]
+    header.StudyInstanceUID = evidence[0].StudyInstanceUID
+    header.Modality = "SR"
+    header.ReferencedPerformedProcedureStepSequence = []
+    header.PerformedProcedureCodeSequence = []
+    header.CompletionFlag = "COMPLETE"
+    header.VerificationFlag = "UNVERIFIED"
+    header.PreliminaryFlag = "PRELIMINARY"
+    header.ValueType = "CONTAINER"
+    header.ConceptNameCodeSequence = [code_item(_TITLE)]
+    header.ContinuityOfContent = "CONTINUOUS"
+    template = Dataset()
+    template.MappingResource = "DCMR"
+    template.TemplateIdentifier = _TEMPLATE
+    header.ContentTemplateSequence = [template]
+    header.CurrentRequestedProcedureEvidenceSequence = [document.evidence_item(evidence)]
+    stamp(header, ResultRole.REPORT, findings.algorithm, context)
+    return header
+
+
+def _observer(findings: Findings, context: ResultContext) -> tuple[Item, ...]:
     """TID 1004: the observer is a device, known by its UID."""
-    return ObservationContext(
-        observer_device_context=ObserverContext(
-            observer_type=sr_concept(_OBSERVER_TYPE_DEVICE),
-            observer_identifying_attributes=DeviceObserverIdentifyingAttributes(
-                uid=context.device_uid,
-                name=context.station_name,
-                manufacturer_name=MANUFACTURER,
-                model_name=f"{MODEL_NAME} with {findings.algorithm.name} {findings.algorithm.version}"[:64],
-            ),
-        )
+    model = f"{MODEL_NAME} with {findings.algorithm.name} {findings.algorithm.version}"[:64]
+    return (
+        content.code(_OBSERVER_TYPE, _DEVICE, _OBSERVATION),
+        content.uid_reference(_OBSERVER_UID, context.device_uid, _OBSERVATION),
+        content.text(_OBSERVER_NAME, context.station_name, _OBSERVATION),
+        content.text(_OBSERVER_MANUFACTURER, MANUFACTURER, _OBSERVATION),
+        content.text(_OBSERVER_MODEL, model, _OBSERVATION),
     )
 
 
@@ -171,13 +204,6 @@ def remarks_of(findings: Findings, found: Callable[[int], bool], words: Words) -
     remarks.extend(words.say("not-found", label=label) for label in missing)
     remarks.extend(findings.remarks)
     return list(dict.fromkeys(remarks))
-
-
-def _add_remarks(root: Dataset, remarks: Sequence[str]) -> None:
-    """Container of Qualitative Evaluations (TID 1500) with a comment for each remark."""
-    container = ContainerContentItem(name=sr_concept(QUALITATIVE_EVALUATIONS), relationship_type="CONTAINS")
-    container.ContentSequence = ContentSequence([text_item(COMMENT, remark) for remark in remarks])
-    root.ContentSequence.append(container)
 
 
 def predecessor_item(predecessor: Predecessor) -> Dataset:

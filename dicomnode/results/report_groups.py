@@ -8,39 +8,42 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
-from highdicom.sr import (
-    AlgorithmIdentification,
-    ContentSequence,
-    FindingSite,
-    GraphicTypeValues,
-    ImageRegion,
-    Measurement,
-    MeasurementsAndQualitativeEvaluations,
-    PlanarROIMeasurementsAndQualitativeEvaluations,
-    QualitativeEvaluation,
-    ReferencedSegment,
-    SourceImageForRegion,
-    SourceSeriesForSegmentation,
-    TrackingIdentifier,
-    VolumetricROIMeasurementsAndQualitativeEvaluations,
-)
-from highdicom.sr import CodeContentItem as CodeItem
-from highdicom.sr import TextContentItem as TextItem
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from dicomnode import findings
-from dicomnode.coding import AREA, PERCENT, SQUARE_MILLIMETRE, CodedConcept
+from dicomnode.coding import AREA, PERCENT, SQUARE_MILLIMETRE, CodedConcept, dcm, sct
 from dicomnode.errors import StudyError
 from dicomnode.findings import Findings, Region
-from dicomnode.results.concepts import CERTAINTY, COMMENT, ENDS, METHODS, TRUNCATED, sr_concept
+from dicomnode.results import content
+from dicomnode.results.concepts import CERTAINTY, COMMENT, ENDS, METHODS, TRUNCATED
+from dicomnode.results.content import Item, Reference
 from dicomnode.results.context import ResultContext
 from dicomnode.results.sources import SourceSeries
 
-#: A content sequence that holds one container.
-Group = Sequence[Dataset]
+PLANAR: Final = "1410"
+VOLUMETRIC: Final = "1411"
+NO_REGION: Final = "1501"
+SOURCE: Final = sct("260753009", "Source")
+IMAGE_REGION: Final = dcm("111030", "Image Region")
+_GROUP: Final = dcm("125007", "Measurement Group")
+_TRACKING_IDENTIFIER: Final = dcm("112039", "Tracking Identifier")
+_TRACKING_UID: Final = dcm("112040", "Tracking Unique Identifier")
+_FINDING: Final = dcm("121071", "Finding")
+_FINDING_SITE: Final = sct("363698007", "Finding Site")
+_LATERALITY: Final = sct("272741003", "Laterality")
+_METHOD: Final = sct("370129005", "Measurement Method")
+_DERIVATION: Final = dcm("121401", "Derivation")
+_ALGORITHM_NAME: Final = dcm("111001", "Algorithm Name")
+_ALGORITHM_VERSION: Final = dcm("111003", "Algorithm Version")
+_ALGORITHM_PARAMETERS: Final = dcm("111002", "Algorithm Parameters")
+_REFERENCED_SEGMENT: Final = dcm("121191", "Referenced Segment")
+_SOURCE_SERIES: Final = dcm("121232", "Source Series for Segmentation")
+_OBSERVATION: Final = "HAS OBS CONTEXT"
+_MODIFIER: Final = "HAS CONCEPT MOD"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,9 +93,9 @@ class KeyContour:
         return float(widest.mean()), row
 
 
-def text_item(concept: CodedConcept, text: str) -> TextItem:
-    """TEXT content item, contained."""
-    return TextItem(name=sr_concept(concept), value=text, relationship_type="CONTAINS")
+def measurement_group(template: str, *parts: Sequence[Item]) -> Item:
+    """One group (TID 1410, 1411, 1501)."""
+    return content.container(_GROUP, [item for part in parts for item in part], template)
 
 
 class GroupMaker:
@@ -118,7 +121,7 @@ class GroupMaker:
         self._linked = linked
         self.series = series
         self.context = context
-        self._algorithm = found.algorithm
+        self.algorithm = _algorithm(found)
         self._numbers = {} if segmentation is None else _tracked(segmentation)
         self._contours = {contour.segment: contour for contour in contours}
         for contour in contours:
@@ -128,7 +131,7 @@ class GroupMaker:
         """Whether the segmentation holds the segment."""
         return self.context.tracking_uid((segment,)) in self._numbers
 
-    def groups(self, region: Region) -> tuple[Group, ...]:
+    def groups(self, region: Region) -> tuple[Item, ...]:
         """Pair of groups of a region; none where it has no voxel.
 
         A region of one segment: TID 1410 with the contour and its area, TID 1411 with the segment and the values (TID
@@ -141,101 +144,97 @@ class GroupMaker:
         missing = [number for number in present if number not in self._contours]
         if missing:
             raise StudyError("result-invalid", check="segment-without-contour")
+        uid = self.context.tracking_uid(region.segments)
+        common = [
+            *tracking(uid, region.label),
+            finding(region.site),
+            finding_site(region.site, region.laterality),
+            *self.algorithm,
+        ]
         if len(region.segments) == 1:
-            values = self._volumetric(region) if self._linked else self._total(region)
-            return self._planar(region, self._contours[present[0]]), values
+            contour = self._contours[present[0]]
+            polygon = contour.polygon()
+            outline = self.image_region("POLYLINE", np.vstack([polygon, polygon[:1]]), contour.slice_index)
+            planar = measurement_group(PLANAR, common, self._area(contour), [outline])
+            return planar, self._values(region, common, self._segment(uid) if self._linked else [])
         largest = max((self._contours[number] for number in present), key=KeyContour.area)
-        return self._anchor(region, largest), self._total(region)
-
-    def _common(self, region: Region) -> dict[str, object]:
-        """What both groups of a pair say alike."""
-        return {
-            "tracking_identifier": TrackingIdentifier(
-                uid=self.context.tracking_uid(region.segments), identifier=region.label
-            ),
-            "finding_type": sr_concept(region.site),
-            "finding_sites": [finding_site(region.site, region.laterality)],
-            "algorithm_id": self.algorithm_id(),
-        }
-
-    def algorithm_id(self) -> AlgorithmIdentification:
-        """TID 4019."""
-        return AlgorithmIdentification(
-            name=self._algorithm.name,
-            version=self._algorithm.version,
-            parameters=[f"engine={self._algorithm.engine}", f"digest={self._algorithm.digest}"],
-        )
+        anchor = self.image_region("POINT", np.array([largest.inner_point()]), largest.slice_index)
+        return measurement_group(PLANAR, common, [anchor]), self._values(region, common, [])
 
     def largest(self) -> KeyContour | None:
         """The largest of the contours."""
         return max(self._contours.values(), key=KeyContour.area, default=None)
 
-    def _planar(self, region: Region, contour: KeyContour) -> Group:
-        polygon = contour.polygon()
-        planar: Group = PlanarROIMeasurementsAndQualitativeEvaluations(
-            referenced_region=self.image_region(
-                GraphicTypeValues.POLYLINE, np.vstack([polygon, polygon[:1]]), contour.slice_index
-            ),
-            measurements=self._area(contour),
-            **self._common(region),
-        )
-        return planar
-
-    def _area(self, contour: KeyContour) -> list[Measurement] | None:
+    def _area(self, contour: KeyContour) -> list[Item]:
         """Area inside the contour; none of an image whose pixels have no known size."""
         if not self.series.calibrated:
-            return None
+            return []
         row_spacing, column_spacing = self.series.pixel_spacing
-        value = number(contour.area() * row_spacing * column_spacing)
-        return [Measurement(name=sr_concept(AREA), value=value, unit=sr_concept(SQUARE_MILLIMETRE))]
+        return [content.numeric(AREA, number(contour.area() * row_spacing * column_spacing), SQUARE_MILLIMETRE)]
 
-    def _anchor(self, region: Region, contour: KeyContour) -> Group:
-        point = np.array([contour.inner_point()])
-        planar: Group = PlanarROIMeasurementsAndQualitativeEvaluations(
-            referenced_region=self.image_region(GraphicTypeValues.POINT, point, contour.slice_index),
-            **self._common(region),
-        )
-        return planar
-
-    def _volumetric(self, region: Region) -> Group:
-        uid = self.context.tracking_uid(region.segments)
+    def _segment(self, uid: str) -> list[Item]:
+        """The segment that values are of, and the series that it was made of (TID 1411, rows 7 and 12)."""
         if self._segmentation is None:
             raise StudyError("result-invalid", check="segment-without-object")
-        group: Group = VolumetricROIMeasurementsAndQualitativeEvaluations(
-            referenced_segment=ReferencedSegment(
-                sop_class_uid=self._segmentation.SOPClassUID,
-                sop_instance_uid=self._segmentation.SOPInstanceUID,
-                segment_number=self._numbers[uid],
-                source_series=SourceSeriesForSegmentation(str(self.series.headers[0].SeriesInstanceUID)),
-            ),
-            measurements=measurement_items(region.measurements),
-            qualitative_evaluations=_evaluations(region),
-            **self._common(region),
+        reference = Reference(
+            str(self._segmentation.SOPClassUID),
+            str(self._segmentation.SOPInstanceUID),
+            segment=self._numbers[uid],
         )
-        return _with_caveats(group, region)
+        series_uid = str(self.series.headers[0].SeriesInstanceUID)
+        return [content.image(_REFERENCED_SEGMENT, reference), content.uid_reference(_SOURCE_SERIES, series_uid)]
 
-    def _total(self, region: Region) -> Group:
-        group: Group = MeasurementsAndQualitativeEvaluations(
-            measurements=measurement_items(region.measurements),
-            qualitative_evaluations=_evaluations(region),
-            **self._common(region),
+    def _values(self, region: Region, common: Sequence[Item], segment: Sequence[Item]) -> Item:
+        """The group with the values: of a segment, or of no region.
+
+        Caveats of measurements stand as comments of the group; probabilities beside the evaluations.
+        """
+        cut = [content.code(TRUNCATED, ENDS[end]) for end in region.truncated if end in ENDS]
+        return measurement_group(
+            VOLUMETRIC if segment else NO_REGION,
+            common,
+            measurement_items(region.measurements),
+            [*cut, *evaluation_items(region.evaluations)],
+            segment,
+            certainty_items(region.evaluations),
+            [
+                content.text(COMMENT, f"{item.concept.meaning}: {item.caveat}")
+                for item in region.measurements
+                if item.caveat
+            ],
         )
-        return _with_caveats(group, region)
 
-    def image_region(
-        self, graphic_type: GraphicTypeValues, points: NDArray[np.float64], slice_index: int
-    ) -> ImageRegion:
+    def image_region(self, graphic_type: str, points: NDArray[np.float64], slice_index: int) -> Item:
         """A region on one plane (TID 1410, row 5)."""
         header = self.series.headers[slice_index]
-        return ImageRegion(
-            graphic_type=graphic_type,
-            graphic_data=points,
-            source_image=SourceImageForRegion(
-                referenced_sop_class_uid=header.SOPClassUID,
-                referenced_sop_instance_uid=header.SOPInstanceUID,
-                referenced_frame_numbers=[int(header.ReferencedFrameNumber)] if self.series.framed else None,
-            ),
-        )
+        frame = int(header.ReferencedFrameNumber) if self.series.framed else None
+        reference = Reference(str(header.SOPClassUID), str(header.SOPInstanceUID), frame)
+        source = content.image(SOURCE, reference, "SELECTED FROM")
+        return content.coordinates(IMAGE_REGION, graphic_type, points, source)
+
+
+def _algorithm(found: Findings) -> tuple[Item, ...]:
+    """TID 4019."""
+    algorithm = found.algorithm
+    return (
+        content.text(_ALGORITHM_NAME, algorithm.name, _MODIFIER),
+        content.text(_ALGORITHM_VERSION, algorithm.version, _MODIFIER),
+        content.text(_ALGORITHM_PARAMETERS, f"engine={algorithm.engine}", _MODIFIER),
+        content.text(_ALGORITHM_PARAMETERS, f"digest={algorithm.digest}", _MODIFIER),
+    )
+
+
+def tracking(uid: str, identifier: str) -> tuple[Item, Item]:
+    """TID 4108: what a person calls it, and its UID."""
+    return (
+        content.text(_TRACKING_IDENTIFIER, identifier, _OBSERVATION),
+        content.uid_reference(_TRACKING_UID, uid, _OBSERVATION),
+    )
+
+
+def finding(concept: CodedConcept) -> Item:
+    """What was found."""
+    return content.code(_FINDING, concept)
 
 
 def _tracked(segmentation: Dataset) -> dict[str, int]:
@@ -252,71 +251,43 @@ def _check_contour(contour: KeyContour, series: SourceSeries) -> None:
         raise StudyError("result-invalid", check="contour-outside")
 
 
-def finding_site(site: CodedConcept, laterality: CodedConcept | None) -> FindingSite:
+def finding_site(site: CodedConcept, laterality: CodedConcept | None) -> Item:
     """Where a finding is."""
-    return FindingSite(
-        anatomic_location=sr_concept(site), laterality=None if laterality is None else sr_concept(laterality)
-    )
+    side = () if laterality is None else (content.code(_LATERALITY, laterality, _MODIFIER),)
+    return content.code(_FINDING_SITE, site, _MODIFIER, *side)
 
 
-def measurement_items(measurements: Sequence[findings.Measurement]) -> list[Measurement]:
+def measurement_items(measurements: Sequence[findings.Measurement]) -> list[Item]:
     """NUM content items (TID 300)."""
-    return [
-        Measurement(
-            name=sr_concept(item.concept),
-            value=number(item.value),
-            unit=sr_concept(item.unit),
-            derivation=None if item.derivation is None else sr_concept(item.derivation),
-            method=sr_concept(METHODS[item.concept]) if item.concept in METHODS else None,
-        )
-        for item in measurements
-    ]
+    return [_measurement(item) for item in measurements]
 
 
-def certainty_of(probability: float) -> Measurement:
+def _measurement(item: findings.Measurement) -> Item:
+    modifiers = []
+    if item.concept in METHODS:
+        modifiers.append(content.code(_METHOD, METHODS[item.concept], _MODIFIER))
+    if item.derivation is not None:
+        modifiers.append(content.code(_DERIVATION, item.derivation, _MODIFIER))
+    return content.numeric(item.concept, number(item.value), item.unit, "CONTAINS", *modifiers)
+
+
+def certainty_of(probability: float, *modifiers: Item) -> Item:
     """How sure the model is, in percent."""
-    return Measurement(name=sr_concept(CERTAINTY), value=number(100 * probability), unit=sr_concept(PERCENT))
+    return content.numeric(CERTAINTY, number(100 * probability), PERCENT, "CONTAINS", *modifiers)
 
 
-def evaluation_items(evaluations: Sequence[findings.Evaluation]) -> list[QualitativeEvaluation]:
+def evaluation_items(evaluations: Sequence[findings.Evaluation]) -> list[Item]:
     """CODE content items of a classification (TID 1501, row 10)."""
-    return [QualitativeEvaluation(name=sr_concept(item.concept), value=sr_concept(item.value)) for item in evaluations]
+    return [content.code(item.concept, item.value) for item in evaluations]
 
 
-def certainty_items(evaluations: Sequence[findings.Evaluation]) -> list[Dataset]:
+def certainty_items(evaluations: Sequence[findings.Evaluation]) -> list[Item]:
     """For each evaluation with a probability a NUM that names what it is the probability of."""
-    made = []
-    for item in evaluations:
-        if item.probability is not None:
-            certainty = certainty_of(item.probability)[0]
-            certainty.ContentSequence = ContentSequence(
-                [
-                    CodeItem(
-                        name=sr_concept(item.concept), value=sr_concept(item.value), relationship_type="HAS CONCEPT MOD"
-                    )
-                ]
-            )
-            made.append(certainty)
-    return made
-
-
-def _evaluations(region: Region) -> list[QualitativeEvaluation] | None:
-    found = [
-        QualitativeEvaluation(name=sr_concept(TRUNCATED), value=sr_concept(ENDS[end]))
-        for end in region.truncated
-        if end in ENDS
+    return [
+        certainty_of(item.probability, content.code(item.concept, item.value, _MODIFIER))
+        for item in evaluations
+        if item.probability is not None
     ]
-    found += evaluation_items(region.evaluations)
-    return found or None
-
-
-def _with_caveats(group: Group, region: Region) -> Group:
-    """Caveats of measurements stand as comments of the group; probabilities beside the evaluations."""
-    group[0].ContentSequence.extend(certainty_items(region.evaluations))
-    for item in region.measurements:
-        if item.caveat:
-            group[0].ContentSequence.append(text_item(COMMENT, f"{item.concept.meaning}: {item.caveat}"))
-    return group
 
 
 def number(value: float) -> float:

@@ -10,29 +10,27 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
-from highdicom.sr import (
-    GraphicTypeValues,
-    GraphicTypeValues3D,
-    ImageRegion3D,
-    Measurement,
-    PlanarROIMeasurementsAndQualitativeEvaluations,
-    TrackingIdentifier,
-)
 from numpy.typing import NDArray
 
 from dicomnode.coding import MILLIMETRE
 from dicomnode.errors import StudyError
 from dicomnode.findings import Detection, Evaluation
-from dicomnode.results.concepts import DIAMETER, WHOLE_CASE, sr_concept
+from dicomnode.results import content
+from dicomnode.results.concepts import DIAMETER, WHOLE_CASE
+from dicomnode.results.content import Item
 from dicomnode.results.report_groups import (
-    Group,
+    IMAGE_REGION,
+    PLANAR,
     GroupMaker,
     certainty_items,
     certainty_of,
     evaluation_items,
+    finding,
     finding_site,
+    measurement_group,
     measurement_items,
     number,
+    tracking,
 )
 from dicomnode.results.sources import positions
 
@@ -56,7 +54,7 @@ class PlaceMaker:
         self._spatial = spatial
         self.slices: set[int] = set()
 
-    def groups(self, detection: Detection) -> tuple[Group, ...]:
+    def groups(self, detection: Detection) -> tuple[Item, ...]:
         """An outline on the nearest slice with the values; in a 3D report a point in space, too.
 
         Raises
@@ -65,46 +63,40 @@ class PlaceMaker:
             ``result-invalid`` if it lies outside the images.
         """
         plane, points = self._on_image(detection)
-        graphic = GraphicTypeValues.POINT if len(points) == 1 else GraphicTypeValues.POLYLINE
-        uid = self._maker.context.mint("tracking", "detection", str(detection.number))
-        common = {
-            "tracking_identifier": TrackingIdentifier(uid=uid, identifier=detection.label),
-            "finding_type": sr_concept(detection.finding),
-            "finding_sites": [finding_site(detection.site, detection.laterality)] if detection.site else None,
-            "algorithm_id": self._maker.algorithm_id(),
-        }
+        graphic = "POINT" if len(points) == 1 else "POLYLINE"
+        common = [
+            *tracking(self._maker.context.mint("tracking", "detection", str(detection.number)), detection.label),
+            finding(detection.finding),
+            *([finding_site(detection.site, detection.laterality)] if detection.site else ()),
+            *self._maker.algorithm,
+        ]
         self.slices.add(plane)
-        flat: Group = PlanarROIMeasurementsAndQualitativeEvaluations(
-            referenced_region=self._maker.image_region(graphic, points, plane),
-            measurements=_measurements(detection) or None,
-            **common,
-        )
+        outline = self._maker.image_region(graphic, points, plane)
+        flat = measurement_group(PLANAR, common, _measurements(detection), [outline])
         if not (self._spatial and self._series.in_space):
             return (flat,)
-        region = ImageRegion3D(
-            graphic_type=GraphicTypeValues3D.POINT,
-            graphic_data=np.array([detection.position]),
-            frame_of_reference_uid=str(self._series.headers[0].FrameOfReferenceUID),
+        frame_of_reference_uid = str(self._series.headers[0].FrameOfReferenceUID)
+        place = content.spatial_coordinates(
+            IMAGE_REGION, "POINT", np.array([detection.position]), frame_of_reference_uid
         )
-        return flat, PlanarROIMeasurementsAndQualitativeEvaluations(referenced_region=region, **common)
+        return flat, measurement_group(PLANAR, common, [place])
 
-    def case(self, evaluations: Sequence[Evaluation]) -> tuple[Group, ...]:
+    def case(self, evaluations: Sequence[Evaluation]) -> tuple[Item, ...]:
         """One group for the judgements on the case: a point inside the largest segment, or in the middle."""
         if not evaluations:
             return ()
         contour = self._maker.largest()
         plane, point = self._middle() if contour is None else (contour.slice_index, contour.inner_point())
         self.slices.add(plane)
-        group: Group = PlanarROIMeasurementsAndQualitativeEvaluations(
-            referenced_region=self._maker.image_region(GraphicTypeValues.POINT, np.array([point]), plane),
-            tracking_identifier=TrackingIdentifier(
-                uid=self._maker.context.mint("tracking", "case"), identifier=WHOLE_CASE.meaning
-            ),
-            finding_type=sr_concept(WHOLE_CASE),
-            qualitative_evaluations=evaluation_items(evaluations),
-            algorithm_id=self._maker.algorithm_id(),
+        group = measurement_group(
+            PLANAR,
+            tracking(self._maker.context.mint("tracking", "case"), WHOLE_CASE.meaning),
+            [finding(WHOLE_CASE)],
+            self._maker.algorithm,
+            evaluation_items(evaluations),
+            [self._maker.image_region("POINT", np.array([point]), plane)],
+            certainty_items(evaluations),
         )
-        group[0].ContentSequence.extend(certainty_items(evaluations))
         return (group,)
 
     def _middle(self) -> tuple[int, tuple[float, float]]:
@@ -137,11 +129,10 @@ class PlaceMaker:
         return plane, np.clip(centre + ring, 0, size)
 
 
-def _measurements(detection: Detection) -> list[Measurement]:
+def _measurements(detection: Detection) -> list[Item]:
     made = measurement_items(detection.measurements)
     if detection.diameter_mm is not None:
-        value = number(detection.diameter_mm)
-        made.append(Measurement(name=sr_concept(DIAMETER), value=value, unit=sr_concept(MILLIMETRE)))
+        made.append(content.numeric(DIAMETER, number(detection.diameter_mm), MILLIMETRE))
     if detection.probability is not None:
         made.append(certainty_of(detection.probability))
     return made

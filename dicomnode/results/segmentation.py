@@ -5,7 +5,7 @@ May live here: building it from a label map. Identity is none of its business (s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -179,7 +179,9 @@ def _write_frames(
     """Write the frames ourselves: the library errs on tiny frames and on the padding."""
     values = {number: value for value, number in numbers.items()}
     planes = [(index, values[number]) for index, number in planes_of(dataset, series)]
-    dataset.PixelData = b"".join(part.tobytes() for part in packed(labels, planes))
+    pixels = np.zeros(packed_length(len(planes), labels[0].size), np.uint8)
+    pack(pixels, labels, planes)
+    dataset.PixelData = pixels.tobytes()
 
 
 def planes_of(dataset: Dataset, series: SourceSeries) -> list[tuple[int, int]]:
@@ -191,36 +193,54 @@ def planes_of(dataset: Dataset, series: SourceSeries) -> list[tuple[int, int]]:
     return planes
 
 
-def packed(labels: NDArray[np.uint8], planes: Sequence[tuple[int, int]]) -> Iterator[NDArray[np.uint8]]:
-    """Frames bit by bit from the least significant (PS3.5 8.1.1), padded to an even length.
+def packed_length(frames: int, size: int) -> int:
+    """Bytes of so many frames of so many pixels, an even number."""
+    length = -(-frames * size // 8)
+    return length + length % 2
+
+
+def pack(pixels: NDArray[np.uint8], labels: NDArray[np.uint8], planes: Sequence[tuple[int, int]]) -> None:
+    """Write frames bit by bit from the least significant (PS3.5 8.1.1); what is zero is not touched.
 
     Parameters
     ----------
+    pixels
+        Zeros, `packed_length` of them.
     planes
         Index in the label map and value there, of every frame.
     """
     size, columns = labels[0].size, labels.shape[2]
     if columns % 8 == 0:
-        yield from _packed_rows(labels, planes)
-    else:
-        for start in range(0, len(planes), 8):  # eight frames fill whole bytes, whatever their size
-            masks = [(labels[index] == value).ravel() for index, value in planes[start : start + 8]]
-            yield np.packbits(np.concatenate(masks), bitorder="little")
-    yield np.zeros(-(-len(planes) * size // 8) % 2, np.uint8)
+        _pack_rows(pixels, labels, planes)
+        return
+    for start in range(0, len(planes), 8):  # eight frames fill whole bytes, whatever their size
+        masks = [(labels[index] == value).ravel() for index, value in planes[start : start + 8]]
+        bits = np.packbits(np.concatenate(masks), bitorder="little")
+        first = start * size // 8
+        pixels[first : first + len(bits)] = bits
 
 
-def _packed_rows(labels: NDArray[np.uint8], planes: Sequence[tuple[int, int]]) -> Iterator[NDArray[np.uint8]]:
+def _pack_rows(pixels: NDArray[np.uint8], labels: NDArray[np.uint8], planes: Sequence[tuple[int, int]]) -> None:
     """Frames whose rows are whole bytes: the rows of a plane that hold no label need no look."""
     width = labels.shape[2] // 8
+    length = labels.shape[1] * width
     extents: dict[int, slice] = {}
-    for index, value in planes:
+    for place, (index, value) in enumerate(planes):
         rows = extents.get(index)
         if rows is None:
             rows = extents[index] = extent(labels[index].any(axis=1))
-        frame = np.zeros(labels.shape[1] * width, np.uint8)
+        first = place * length + rows.start * width
         bits = np.packbits((labels[index, rows] == value).ravel(), bitorder="little")
-        frame[rows.start * width : rows.stop * width] = bits
-        yield frame
+        marked = _marked(bits)
+        pixels[first + marked.start : first + marked.stop] = bits[marked]
+
+
+def _marked(bits: NDArray[np.uint8]) -> slice:
+    """From the first to the last byte with a bit, or somewhat more."""
+    if len(bits) % 8:
+        return extent(bits != 0)
+    words = extent(bits.view(np.uint64) != 0)
+    return slice(words.start * 8, words.stop * 8)
 
 
 def plane_indices(dataset: Dataset, series: SourceSeries) -> list[int]:

@@ -14,7 +14,7 @@ from pydicom import Dataset
 from dicomnode import forms
 from dicomnode.config import Config
 from dicomnode.deidentification.vault import source_identity
-from dicomnode.encoded import read_file, read_part10, split_part10, wrap_part10
+from dicomnode.encoded import Buffer, read_file, read_part10, split_part10
 from dicomnode.errors import ConfigError, NodeError, StudyError
 from dicomnode.identity import is_valid_uid
 from dicomnode.imaging.decode import Decoder
@@ -279,13 +279,7 @@ class Workbench:
     ) -> Iterator[str]:
         stem = f"{study_key[:8]}-{model}"
         for result in results:
-            data = wrap_part10(
-                result.encoded,
-                sop_class_uid=result.sop_class_uid,
-                sop_instance_uid=result.sop_instance_uid,
-                transfer_syntax_uid=result.transfer_syntax_uid,
-            )
-            yield write_file(output / f"{stem}-{result.role.value}.dcm", data)
+            yield write_file(output / f"{stem}-{result.role.value}.dcm", *result.part10())
         if picture is not None:
             yield write_file(output / f"{stem}-key-image.png", png(picture.rgb))
 
@@ -315,10 +309,11 @@ def bytes_of(path: Path) -> bytes:
         raise StudyError("object-malformed") from None
 
 
-def write_file(path: Path, data: bytes) -> str:
+def write_file(path: Path, *pieces: Buffer) -> str:
     """Write a file of the output; its name. `ConfigError` ``output-not-empty`` where it cannot be written."""
     try:
-        path.write_bytes(data)
+        with path.open("wb") as file:
+            file.writelines(pieces)
     except OSError:
         raise ConfigError("output-not-empty") from None
     return path.name

@@ -14,7 +14,6 @@ from pydicom import Dataset
 
 from dicomnode.config import Config
 from dicomnode.deidentification.vault import source_identity
-from dicomnode.encoded import wrap_part10
 from dicomnode.errors import NodeError, StudyError
 from dicomnode.events import Emit, Fact
 from dicomnode.forms import Variant, choose, choose_outcome, missed
@@ -232,13 +231,7 @@ class Encoding:
     def keep(self, key: WorkKey, result: EncodedResult) -> ResultRow:
         """Seal a result; its row."""
         result_id = blind_key(self._rooms.derivation_key, "result", key.workflow_id, result.role.value, result.form)
-        part10 = wrap_part10(
-            result.encoded,
-            sop_class_uid=result.sop_class_uid,
-            sop_instance_uid=result.sop_instance_uid,
-            transfer_syntax_uid=result.transfer_syntax_uid,
-        )
-        self._handover.put(key, World.IDENTITY, result_id, Purpose.RESULT, part10)
+        self._handover.put(key, World.IDENTITY, result_id, Purpose.RESULT, result.part10())
         return ResultRow(
             result_id=result_id,
             role=result.role,

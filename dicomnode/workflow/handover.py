@@ -6,10 +6,11 @@ May live here: names and purposes of what is sealed between stages. What the sta
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from dicomnode.encoded import Buffer
 from dicomnode.errors import StorageError
 from dicomnode.storage.datakeys import DataKeys
 from dicomnode.storage.ledger import Ledger
@@ -43,7 +44,7 @@ class Handover:
     def __init__(self, rooms: Rooms) -> None:
         self._rooms = rooms
 
-    def put(self, key: WorkKey, world: World, name: str, purpose: Purpose, data: bytes) -> None:
+    def put(self, key: WorkKey, world: World, name: str, purpose: Purpose, data: Buffer | Iterable[Buffer]) -> None:
         """Seal an object of a study."""
         self._rooms.objects.put(key.study_key, world, name, purpose, data)
 

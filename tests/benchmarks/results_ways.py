@@ -23,7 +23,7 @@ from pydicom import Dataset
 
 from dicomnode import coding
 from dicomnode.deidentification.vault import source_identity
-from dicomnode.encoded import encode_part10, wrap_part10
+from dicomnode.encoded import encode_part10
 from dicomnode.encoded.quiet import hushed
 from dicomnode.findings import Algorithm, Findings, Segment
 from dicomnode.identity import SourceIdentity
@@ -200,18 +200,12 @@ def ours(folder: Path, segments: int) -> dict[str, Any]:
         checks.prove_valid(checks.decode(prepared.excerpt(made)), identity.uids)
         values = dict(enumerate(made.values, start=1))
         checks_frames.prove_frames(*prepared.parts(made), analysis.labels, values, ready.planes)
-    assert again.encoded == results[0].encoded
+    assert bytes(again.encoded) == bytes(results[0].encoded)
     return watch.parts
 
 
 def _write(path: Path, result: EncodedResult) -> None:
-    part10 = wrap_part10(
-        result.encoded,
-        sop_class_uid=result.sop_class_uid,
-        sop_instance_uid=result.sop_instance_uid,
-        transfer_syntax_uid=result.transfer_syntax_uid,
-    )
-    replace_file(path, [part10])
+    replace_file(path, result.part10())
 
 
 def analysed(folder: Path, copies: list[Dataset], segments: int) -> Analysis:

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from dicomnode import coding, findings
-from dicomnode.encoded import wrap_part10
 from dicomnode.encoded.quiet import hushed
 from dicomnode.forms import Form, Variant, Wishes, choose
 from dicomnode.imaging.frames import planes
@@ -104,14 +103,7 @@ def write(
 
 def write_one(folder: Path, result: EncodedResult) -> Path:
     path = folder / f"{result.role.value}-{result.form}.dcm"
-    path.write_bytes(
-        wrap_part10(
-            result.encoded,
-            sop_class_uid=result.sop_class_uid,
-            sop_instance_uid=result.sop_instance_uid,
-            transfer_syntax_uid=result.transfer_syntax_uid,
-        )
-    )
+    path.write_bytes(b"".join(result.part10()))
     return path
 
 

@@ -27,7 +27,8 @@ def restored(originals: list[Dataset]) -> list[Dataset]:
     assert picture is not None
     sc = capture.build(picture.rgb, given.sources, given.findings, context, key_slices=picture.slices)
     source = material.identity_of(originals)
-    return [checks.decode(encode_dataset(identity.restore(item, source), EXPLICIT)) for item in (seg, sr, sc)]
+    seg, sc = (checks.decode(encode_dataset(identity.restore(item, source), EXPLICIT)) for item in (seg, sc))
+    return [seg, checks.decode(report.encode(sr, source)[1]), sc]
 
 
 def restored_capture(originals: list[Dataset]) -> Dataset:

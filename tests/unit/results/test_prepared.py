@@ -101,7 +101,7 @@ def test_more_segments_than_planes_and_codes_that_only_absent_ones_have() -> Non
     findings = dataclasses.replace(base, segments=(*base.segments, *others))
     ours, theirs = both_ways(material.source_series(), material.labels_for(), findings)
     assert ours == theirs
-    assert b"99DICOMNODE" not in ours[0].encoded
+    assert b"99DICOMNODE" not in bytes(ours[0].encoded)
     labels = material.labels_for()
     labels[2, 0, :3] = 20
     contour = dataclasses.replace(material.box_contour(labels, 1), segment=20)
@@ -111,7 +111,7 @@ def test_more_segments_than_planes_and_codes_that_only_absent_ones_have() -> Non
     ready = prepare_results(given.sources, findings, material.context_for(), identity)
     ours = encode_results(given, material.context_for(), identity, ready)
     assert ours == encode_results(given, material.context_for(), identity)
-    assert b"99DICOMNODE" in ours[0].encoded
+    assert b"99DICOMNODE" in bytes(ours[0].encoded)
 
 
 def given_and_ready(**changes: object) -> tuple[ResultInput, Prepared]:
@@ -158,7 +158,7 @@ def completed_of(labels: Labels) -> tuple[Completed, Prepared]:
     given, ready = given_and_ready()
     with hushed():
         made = prepared.complete(ready, labels, given.findings, material.identity_of(material.source_series()))
-    return made, ready
+    return dataclasses.replace(made, encoded=bytes(made.encoded)), ready
 
 
 def flip_a_pixel(made: Completed) -> bytes:
@@ -168,27 +168,27 @@ def flip_a_pixel(made: Completed) -> bytes:
 
 
 def pad_with_ones(made: Completed) -> bytes:
-    return made.encoded + b"\1\0"
+    return bytes(made.encoded) + b"\1\0"
 
 
 def rename_a_segment(made: Completed) -> bytes:
-    at = made.encoded.index(checks_frames._NUMBER, made.frames_at) + len(checks_frames._NUMBER)
-    return made.encoded[:at] + b"\2" + made.encoded[at + 1 :]
+    at = bytes(made.encoded).index(checks_frames._NUMBER, made.frames_at) + len(checks_frames._NUMBER)
+    return bytes(made.encoded)[:at] + b"\2" + bytes(made.encoded)[at + 1 :]
 
 
 def refer_to_another_image(made: Completed) -> bytes:
-    at = made.encoded.index(b"1.2.826.0.1.3680043.8.498.1.", made.frames_at)
-    return made.encoded[: at + 28] + b"9" + made.encoded[at + 29 :]
+    at = bytes(made.encoded).index(b"1.2.826.0.1.3680043.8.498.1.", made.frames_at)
+    return bytes(made.encoded)[: at + 28] + b"9" + bytes(made.encoded)[at + 29 :]
 
 
 def lose_the_position(made: Completed) -> bytes:
-    at = made.encoded.index(checks_frames._POSITION, made.frames_at)
-    return made.encoded[:at] + b"\0\0\0\0" + made.encoded[at + 4 :]
+    at = bytes(made.encoded).index(checks_frames._POSITION, made.frames_at)
+    return bytes(made.encoded)[:at] + b"\0\0\0\0" + bytes(made.encoded)[at + 4 :]
 
 
 def move_a_frame(made: Completed) -> bytes:
-    at = made.encoded.index(checks_frames._POSITION, made.frames_at) + 8
-    return made.encoded[:at] + b"9" + made.encoded[at + 1 :]
+    at = bytes(made.encoded).index(checks_frames._POSITION, made.frames_at) + 8
+    return bytes(made.encoded)[:at] + b"9" + bytes(made.encoded)[at + 1 :]
 
 
 @pytest.mark.parametrize(
@@ -222,7 +222,7 @@ def test_a_frame_that_is_missing_or_empty_is_seen() -> None:
         with pytest.raises(StudyError) as caught:
             checks_frames.prove_frames(*prepared.parts(made), wrong, values, ready.planes)
         assert caught.value.facts["check"] == check
-    empty = dataclasses.replace(made, encoded=made.encoded[: made.pixels_at] + bytes(len(made.encoded)))
+    empty = dataclasses.replace(made, encoded=bytes(made.encoded)[: made.pixels_at] + bytes(len(made.encoded)))
     with pytest.raises(StudyError) as caught:
         checks_frames.prove_frames(*prepared.parts(empty), labels, values, ready.planes)
     assert caught.value.facts["check"] == "empty-frame"
@@ -230,8 +230,8 @@ def test_a_frame_that_is_missing_or_empty_is_seen() -> None:
 
 def test_the_encoder_proves_what_it_completes(monkeypatch: pytest.MonkeyPatch) -> None:
     given, ready = given_and_ready()
-    plain = segmentation.packed
-    monkeypatch.setattr(segmentation, "packed", lambda labels, planes: plain(labels[::-1], planes))
+    plain = segmentation.pack
+    monkeypatch.setattr(segmentation, "pack", lambda pixels, labels, planes: plain(pixels, labels[::-1], planes))
     with pytest.raises(StudyError) as caught:
         encode.encode_results(given, material.context_for(), material.identity_of(material.source_series()), ready)
     assert caught.value.code == "result-geometry-differs"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from pydicom.dataset import Dataset
 
 from dicomnode.errors import StudyError
-from dicomnode.identity import SourceIdentity
-from dicomnode.results import encode
+from dicomnode.results import encode, report
 from dicomnode.results.identity import restore
 from dicomnode.study import ResultRole
 from tests.unit.results import material
@@ -70,14 +70,15 @@ def test_a_spoilt_result_does_not_leave(
     originals = material.source_series()
     spoilt: list[Dataset] = []
 
-    def restore_and_spoil(dataset: Dataset, identity: SourceIdentity) -> Dataset:
-        restored = restore(dataset, identity)
+    def restore_and_spoil(dataset: Dataset, *rest: Any) -> Dataset:
+        restored = restore(dataset, *rest)
         if restored.Modality == MODALITIES[role]:
             spoil(restored)
             spoilt.append(restored)
         return restored
 
-    monkeypatch.setattr(encode, "restore", restore_and_spoil)
+    for module in (encode, report):
+        monkeypatch.setattr(module, "restore", restore_and_spoil)
     with pytest.raises(StudyError) as caught:
         encode.encode_results(material.input_for(originals), material.context_for(), material.identity_of(originals))
     assert caught.value.code == code

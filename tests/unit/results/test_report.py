@@ -10,7 +10,8 @@ from pydicom.dataset import Dataset
 
 from dicomnode import findings
 from dicomnode.errors import StudyError
-from dicomnode.results import report, segmentation
+from dicomnode.identity import SourceIdentity
+from dicomnode.results import checks, report, segmentation
 from dicomnode.results.report_groups import KeyContour
 from dicomnode.texts import Words
 from tests.unit.results import material
@@ -26,7 +27,8 @@ def build(**changes: object) -> Dataset:
     given, context = material.input_for(), material.context_for()
     given = dataclasses.replace(given, **changes)  # type: ignore[arg-type]
     seg = segmentation.build(given.labels, given.sources, given.findings, context)
-    return report.build(seg, given.sources, given.findings, given.contours, context)
+    made = report.build(seg, given.sources, given.findings, given.contours, context)
+    return checks.decode(report.encode(made, SourceIdentity(attributes={}, uids={}))[1])
 
 
 def items(dataset: Dataset) -> list[Dataset]:
