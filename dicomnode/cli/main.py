@@ -231,6 +231,20 @@ def retract(
 
 
 @app.command()
+def verify(
+    json_output: Annotated[bool, typer.Option("--json", help="machine-readable")] = False,
+    config_file: ConfigOption = None,
+    state: StateOption = None,
+) -> None:
+    """Read all that was received again, on a node that stands still; what is damaged or lost is named and set aside (exit status 1)."""
+    from dicomnode.cli.verifying import verify_received
+
+    tree = read_config(config_file, state)
+    if not verify_received(tree, os.environ, as_json=json_output, console=_out):
+        raise typer.Exit(1)
+
+
+@app.command()
 def demo(
     study: Annotated[Path | None, typer.Option(help="folder of your own study; default: a phantom")] = None,
     folder: Annotated[Path, typer.Option(help="where the demo keeps its things")] = Path("demo"),

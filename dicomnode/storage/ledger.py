@@ -95,6 +95,11 @@ class Ledger(WrappedKeyRows, InstanceRows, WorkRows, ResultRows, CapabilityRows,
         with self._reading(connection) as reading:
             return tuple(reading.execute(query.order_by(_S.c.study_key).limit(10)).scalars())
 
+    def all_study_keys(self, *, connection: Connection | None = None) -> tuple[str, ...]:
+        """All studies."""
+        with self._reading(connection) as reading:
+            return tuple(reading.execute(select(_S.c.study_key).order_by(_S.c.study_key)).scalars())
+
     def studies(self, *, limit: int = 100, connection: Connection | None = None) -> tuple[StudyRow, ...]:
         """The studies that received something last, newest first."""
         newest = select(_S.c.study_key).order_by(_S.c.last_received_at.desc(), _S.c.study_key).limit(limit)

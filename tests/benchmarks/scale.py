@@ -13,14 +13,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +30,7 @@ from dicomnode.config import IntakeSection
 from tests.benchmarks.cases import CT_BYTES
 from tests.benchmarks.comparison import interval, ratios
 from tests.benchmarks.receive import durable_megabytes_per_second
-from tests.benchmarks.receivers import come_to_rest, cpu_seconds, receivers_setting
+from tests.benchmarks.receivers import Use, come_to_rest, receivers_setting
 
 NODE, SENDERS = "dicomnode-scale-rx", "dicomnode-scale-tx"
 ADDRESS, OTHER, PORT = "10.77.241.1", "10.77.241.2", 11112
@@ -127,34 +126,38 @@ def node(folder: Path, receivers: str, on: list[int]) -> Iterator[int]:
         process.wait(120)
 
 
-def send(senders: int, count: int, seed: int, on: list[int]) -> tuple[float, float]:
-    """All senders at once; seconds from the first byte of the first to the last response, and bytes."""
+def send(senders: int, count: int, seed: int, on: list[int], begin: Callable[[], None]) -> tuple[float, float, float]:
+    """All senders at once, when all are ready; seconds from the first byte to the last response, bytes, CPU seconds."""
     processes = []
     for number in range(senders):
         arguments = inside(SENDERS, on, sys.executable, "-m", "tests.benchmarks.sender")
         process = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        assert process.stdin is not None
-        load = {"host": ADDRESS, "port": PORT, "count": count, "pixel_bytes": CT_BYTES, "seed": seed * 100 + number}
-        process.stdin.write(json.dumps({**load, "starts_at": time.time() + _start_after(count)}) + "\n")
-        process.stdin.close()
         processes.append(process)
-    results: list[dict[str, Any]] = []
+        load = {"host": ADDRESS, "port": PORT, "count": count, "pixel_bytes": CT_BYTES, "seed": seed * 100 + number}
+        _tell(process, json.dumps({**load, "waits": True}))
+    if any(_hear(process) != "ready\n" for process in processes):
+        raise RuntimeError("a sender failed")
+    begin()
     for process in processes:
-        assert process.stdout is not None
-        with process.stdout:
-            said = process.stdout.read()
-        if process.wait(_PATIENCE_SECONDS):
-            raise RuntimeError("a sender failed")
-        results.append(json.loads(said))
+        _tell(process, "go")
+    results: list[dict[str, Any]] = [json.loads(_hear(process)) for process in processes]
+    for process in processes:
+        process.communicate(timeout=_PATIENCE_SECONDS)
     if any(set(result["statuses"]) != {"0"} for result in results):
         raise RuntimeError(f"not everything was taken: {results}")
     began, ended = min(one["began"] for one in results), max(one["ended"] for one in results)
-    return ended - began, sum(one["bytes"] for one in results)
+    return ended - began, sum(one["bytes"] for one in results), sum(one["cpu"] for one in results)
 
 
-def _start_after(count: int) -> float:
-    """Seconds in which every sender has made its objects."""
-    return 4.0 + count * 0.02
+def _tell(process: subprocess.Popen[str], line: str) -> None:
+    assert process.stdin is not None
+    process.stdin.write(f"{line}\n")
+    process.stdin.flush()
+
+
+def _hear(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline()
 
 
 def run(folder: Path, receivers: str, senders: int, count: int, seed: int) -> Found:
@@ -165,10 +168,16 @@ def run(folder: Path, receivers: str, senders: int, count: int, seed: int) -> Fo
     try:
         with node(place, receivers, ours) as pid:
             come_to_rest(pid)
-            before, children, machine = cpu_seconds(pid), _children(), _machine()
-            seconds, size = send(senders, count, seed, theirs)
-            used, sent = cpu_seconds(pid) - before, _children() - children
-            busy, total = (now - then for now, then in zip(_machine(), machine, strict=True))
+            use = Use(pid)
+            machine: list[tuple[int, int]] = []
+
+            def begin() -> None:
+                use.begin()
+                machine.append(_machine())
+
+            seconds, size, sent = send(senders, count, seed, theirs, begin)
+            used = use.cpu_seconds()
+            busy, total = (now - then for now, then in zip(_machine(), machine[0], strict=True))
     finally:
         shutil.rmtree(place)
     return Found(
@@ -177,11 +186,6 @@ def run(folder: Path, receivers: str, senders: int, count: int, seed: int) -> Fo
         sender_cores=sent / seconds,
         machine_busy=busy / total,
     )
-
-
-def _children() -> float:
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
 
 
 def _machine() -> tuple[int, int]:

@@ -55,7 +55,6 @@ class Load:
     host: str = "127.0.0.1"
     pdu_bytes: int = PDU_BYTES
     waits: bool = False  # says that it is ready, and sends when it reads a line
-    starts_at: float = 0.0  # seconds of the epoch before which nothing is sent: senders that are to begin together
     tls: dict[str, str] = field(default_factory=dict)
 
 
@@ -188,12 +187,12 @@ def data_sets(load: Load, thread: int) -> Iterator[tuple[bytes, bytes]]:
         yield uid, data_set(load, study, number, bytes(pixels))
 
 
-def say_ready(load: Load) -> None:
-    """Everything is made and open: wait for the word."""
+def say_ready(load: Load) -> float:
+    """Everything is made and open: wait for the word; CPU seconds until then."""
     if load.waits:
         print("ready", flush=True)
         sys.stdin.readline()
-    time.sleep(max(0.0, load.starts_at - time.time()))
+    return time.process_time()
 
 
 def send_frames(load: Load) -> dict[str, Any]:
@@ -306,7 +305,8 @@ def run(load: Load) -> dict[str, Any]:
     work = [objects(load, thread) for thread in range(load.associations)]
     statuses: Counter[int] = Counter()
     spans: list[tuple[float, float]] = []
-    lock, start = threading.Lock(), threading.Barrier(load.associations, action=lambda: say_ready(load))
+    used: list[float] = []
+    lock, start = threading.Lock(), threading.Barrier(load.associations, action=lambda: used.append(say_ready(load)))
 
     def send(requests: list[bytes]) -> None:
         association = Association(load, request)
@@ -333,7 +333,8 @@ def run(load: Load) -> dict[str, Any]:
         raise RuntimeError("an association failed")
     seconds = max(end for _, end in spans) - min(begin for begin, _ in spans)
     total = sum(len(one) for requests in work for one in requests)
-    span = {"began": min(begin for begin, _ in spans), "ended": max(end for _, end in spans)}
+    cpu = time.process_time() - used[0]
+    span = {"cpu": cpu, "began": min(one for one, _ in spans), "ended": max(one for _, one in spans)}
     return {"seconds": seconds, "bytes": total, "statuses": dict(statuses), **span}
 
 

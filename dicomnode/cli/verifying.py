@@ -1,0 +1,47 @@
+"""`dicomnode verify`: whether all that was received is still there as it came; segments and records, never a name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from rich.console import Console
+
+from dicomnode.config import Config
+from dicomnode.errors import REASONS
+from dicomnode.service.verifying import verify
+from dicomnode.workflow.verification import Verified
+
+
+def verify_received(tree: Config, environment: Mapping[str, str], *, as_json: bool, console: Console) -> bool:
+    """Verify and print; whether everything is whole."""
+    found = verify(tree, environment)
+    if as_json:
+        console.out(json.dumps(verified_json(found), indent=2), highlight=False)
+        return not found.faults
+    console.print(f"{found.whole.total()} records of {len(found.whole)} studies are whole.")
+    for fault in found.faults:
+        console.print(
+            f"[red]{fault.reason}[/] study {fault.study_key} segment {fault.segment_id} record {fault.number}: {fault.kind}",
+            soft_wrap=True,
+        )
+    for code in sorted({fault.reason for fault in found.faults}):
+        console.print(f"[bold]{code}[/]: {REASONS[code].text}; {REASONS[code].advice}", soft_wrap=True)
+    return not found.faults
+
+
+def verified_json(found: Verified) -> dict[str, object]:
+    """Plain values."""
+    return {
+        "whole": dict(sorted(found.whole.items())),
+        "faults": [
+            {
+                "study": fault.study_key,
+                "segment": fault.segment_id,
+                "record": fault.number,
+                "kind": fault.kind,
+                "reason": fault.reason,
+            }
+            for fault in found.faults
+        ],
+    }

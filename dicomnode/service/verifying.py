@@ -1,0 +1,41 @@
+"""Verification of what a node that stands still has received: `dicomnode verify`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from dicomnode.config import Config
+from dicomnode.service import rooms
+from dicomnode.service.rooms import Layout
+from dicomnode.storage.datakeys import DataKeys
+from dicomnode.storage.ledger import Ledger
+from dicomnode.storage.lock import StateLock
+from dicomnode.storage.spool import Spool
+from dicomnode.workflow.verification import Verification, Verified
+
+
+def verify(tree: Config, environment: Mapping[str, str]) -> Verified:
+    """Read every received record again; what is damaged or lost is set aside.
+
+    Raises
+    ------
+    ConfigError
+        ``node-running``.
+    KeyStoreError
+        ``key-missing`` where the node's keys are not there.
+    StorageError
+        If disk or ledger refuse.
+    """
+    layout = Layout.of(tree)
+    rooms.make_state_folder(layout)
+    with StateLock(layout.state):
+        ring = rooms.open_key_ring(tree, layout, environment, create=False)
+        ledger = Ledger.open(layout.ledger)
+        try:
+            spool = Spool(layout.spool, tree.intake, DataKeys(ledger, ring))
+            try:
+                return Verification(ledger, spool, rooms.now).run()
+            finally:
+                spool.close()
+        finally:
+            ledger.close()

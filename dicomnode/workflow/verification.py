@@ -1,0 +1,79 @@
+"""Every received record read again and held against the index: what was damaged or lost since is named and set aside.
+
+A start reads what the index lacks; this reads everything, as often as somebody asks for it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from dicomnode.storage.ledger import Ledger
+from dicomnode.storage.segment_reader import Damage
+from dicomnode.storage.spool import Spool
+from dicomnode.workflow.ports import Clock
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verified:
+    """What was found: records that are whole, by study, and whatever is not."""
+
+    whole: Counter[str]
+    faults: tuple[Damage, ...]
+
+
+class Verification:
+    """Reads the whole spool; nothing may be written to it meanwhile.
+
+    Parameters
+    ----------
+    ledger, spool
+        The index, and what it speaks of.
+    clock
+        Time of what is set aside.
+    """
+
+    def __init__(self, ledger: Ledger, spool: Spool, clock: Clock) -> None:
+        self._ledger = ledger
+        self._spool = spool
+        self._clock = clock
+
+    def run(self) -> Verified:
+        """Verify; every fault stands in the quarantine when this returns, once.
+
+        Raises
+        ------
+        StorageError
+            ``storage-failed`` if the disk or the ledger refuses.
+        """
+        damages: list[Damage] = []
+        whole: Counter[str] = Counter()
+        found: dict[str, set[int]] = {}
+        for study_key, address, _ in self._spool.recover(on_damage=damages.append):
+            whole[study_key] += 1
+            found.setdefault(address.segment_id, set()).add(address.number)
+        faults = [damage for damage in damages if damage.kind != "torn"]
+        faults += self._missing(found, faults)
+        for fault in faults:
+            address = fault.address
+            self._ledger.quarantine(fault.study_key, "segment", fault.reason, self._clock(), address=address)
+        return Verified(whole=whole, faults=tuple(faults))
+
+    def _missing(self, found: dict[str, set[int]], faults: list[Damage]) -> list[Damage]:
+        """Records that the index knows, and that were neither found whole nor told to be damaged."""
+        told = {(fault.segment_id, fault.number) for fault in faults}
+        without_key = {fault.segment_id for fault in faults if fault.kind == "no-key"}
+        return [
+            Damage(
+                study_key=study_key,
+                segment_id=row.address.segment_id,
+                number=row.address.number,
+                offset=row.address.offset,
+                kind="damaged",
+            )
+            for study_key in self._ledger.all_study_keys()
+            for row in self._ledger.instances(study_key, None)
+            if row.address.segment_id not in without_key
+            and (row.address.segment_id, row.address.number) not in told
+            and row.address.number not in found.get(row.address.segment_id, ())
+        ]
