@@ -10,7 +10,7 @@ import os
 import re
 import unicodedata
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from cryptography import x509
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -109,6 +109,8 @@ ListenPort = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(ge=0.1, le=7 * DAY, allow_inf_nan=False)]
 #: What passes between two looks at a clock.
 Age = Annotated[float, Field(ge=0.1, le=YEAR, allow_inf_nan=False)]
+#: Processes: each has a number of one bit in a table that they share.
+Receivers = Literal["auto"] | Annotated[int, Field(ge=0, le=15)]
 Name = Annotated[str, AfterValidator(_name)]
 Address = Annotated[str, AfterValidator(_address)]
 Host = Annotated[str, AfterValidator(_host)]

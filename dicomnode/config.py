@@ -24,6 +24,7 @@ from dicomnode.bounds import (
     Age,
     Location,
     LongString,
+    Receivers,
     Seconds,
     ShortString,
     Uid,
@@ -48,6 +49,9 @@ class NodeSection(Section):
 class IntakeSection(Section):
     """Limits of receiving and of the spool."""
 
+    receivers: Receivers = Field(
+        "auto", description="processes that receive; 0: the node's own; auto: half as many as cores, 1 to 4"
+    )
     header_scan_bytes: int = Field(
         MEBI, ge=4096, le=64 * MEBI, description="bytes of a Data Set that are searched for its UIDs"
     )

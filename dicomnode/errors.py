@@ -182,6 +182,10 @@ REASONS: Final = MappingProxyType(
         "ledger-newer": Reason(
             "the ledger was written by a newer version", "install that version again; nothing was changed"
         ),
+        "receiver-failed": Reason(
+            "a receiving process ended by itself, or does not answer",
+            "another one is started; what was acknowledged is safe. If it stays so, report it with the log",
+        ),
         "node-running": Reason(
             "another node already runs on this state folder", "stop it first, or give --state another folder"
         ),

@@ -29,6 +29,7 @@ from dicomnode.network.negotiation import Association, Offer, Request
 from dicomnode.network.pace import Pace
 from dicomnode.network.pdu import Violation
 from dicomnode.network.peers import Stranger, read_certificate, recognise
+from dicomnode.network.places import Places
 from dicomnode.network.server import Connection, Door, Server, listen
 from dicomnode.network.services import echo
 from dicomnode.network.session import Manners, Service, Session
@@ -42,8 +43,9 @@ from dicomnode.network.tls import Certificates
 from dicomnode.network.wire import Wire
 from dicomnode.network_sections import ListenSection, PeerRule
 
-_POLL_SECONDS: Final = 0.1
 _JOIN_SECONDS: Final = 5.0
+#: Listening sockets, without TLS and with it.
+Listeners = tuple[socket.socket | None, socket.socket | None]
 
 
 class Acceptor:
@@ -65,6 +67,8 @@ class Acceptor:
         Who may call, and what each may; none: whoever `listen` lets in.
     services
         What answers other requests, by SOP Class and Command Field.
+    places
+        Of connections and associations, shared with other processes; none: its own.
     """
 
     def __init__(
@@ -78,6 +82,7 @@ class Acceptor:
         emit: Emit = silent,
         peers: Sequence[PeerRule] = (),
         services: Mapping[tuple[str, int], Service] = MappingProxyType({}),
+        places: Places | None = None,
     ) -> None:
         self._listen = listen
         self._reception = reception
@@ -107,6 +112,7 @@ class Acceptor:
             lambda request, rule: request.agree(self._offer.limited_to(rule.sop_classes if rule else ()))
         )
         self._open = Open()
+        self._places = places or Places(listen.maximum_connections)
         self._draining = threading.Event()
         self._connections: dict[Session, Connection] = {}
         self._server: Server | None = None
@@ -131,8 +137,13 @@ class Acceptor:
             emit=self._emit,
         )
 
-    def start(self) -> tuple[str, int]:
+    def start(self, listeners: Listeners | None = None) -> tuple[str, int]:
         """Listen; the address and port that were bound: of the plain port where there is one.
+
+        Parameters
+        ----------
+        listeners
+            Sockets that listen already; none: they are opened here.
 
         Raises
         ------
@@ -140,24 +151,19 @@ class Acceptor:
             ``port-unavailable``, or ``tls-failed``.
         """
         settings = self._listen
-        doors: list[Door] = []
-        try:
-            if settings.listens_plain:
-                doors.append(Door(listener=_listen(settings.host, settings.port)))
-            if settings.tls is not None:
-                self._certificates = Certificates(settings.tls, self._emit)
-                listener = _listen(settings.host, settings.tls_port)
-                doors.append(Door(listener=listener, tls=self._certificates.context))
-        except ConfigError:
-            for door in doors:
-                door.listener.close()
-            raise
+        if settings.tls is not None:
+            self._certificates = Certificates(settings.tls, self._emit)
+        plain, secured = listeners or open_listeners(settings)
+        doors = [Door(listener=plain)] if plain is not None else []
+        if secured is not None:
+            assert self._certificates is not None
+            doors.append(Door(listener=secured, tls=self._certificates.context))
         self._server = Server(
             doors,
             self._serve,
             seconds=settings.network_timeout_seconds,
             waiting_per_address=settings.waiting_per_address,
-            maximum_connections=settings.maximum_connections,
+            places=self._places,
             emit=self._emit,
         )
         self._server.begin()
@@ -207,6 +213,14 @@ class Acceptor:
         """Stop at once: associations that are open are aborted."""
         self.drain(0.0)
 
+    def abort(self) -> None:
+        """As `stop`, without waiting for anything: the process is about to end."""
+        self._draining.set()
+        if self._server is not None:
+            self._server.stop_listening()
+        for session in self._open.all():
+            session.abort()
+
     def _serve(self, connection: Connection, wire: Wire) -> None:
         session = Session(wire, self._manners, self, connection.address)
         self._connections[session] = connection
@@ -229,17 +243,17 @@ class Acceptor:
             association_id=secrets.token_hex(8),
             rule=rule,
         )
-        before, of_address, of_peer = self._open.add(session, peer)
+        before = self._open.add(session, connection.place, peer)
         rejection = asked.rejection or judge(
             self._rules,
             peer,
-            open_associations=before,
-            of_address=of_address,
+            open_associations=before.all,
+            of_address=before.of_address,
             draining=self._draining.is_set(),
         )
         if rejection is None and isinstance(recognised, Stranger):
             rejection = self._strange(peer, recognised)
-        if rejection is None and rule is not None and of_peer >= rule.maximum_associations:
+        if rejection is None and rule is not None and before.of_peer >= rule.maximum_associations:
             rejection = LOCAL_LIMIT_EXCEEDED
         rejection = rejection or self._admitted(peer)
         try:
@@ -322,6 +336,25 @@ class Acceptor:
         self._emit(
             "internal", level="error", association=peer.association_id, reason="internal", kind=type(error).__name__
         )
+
+
+def open_listeners(settings: ListenSection) -> Listeners:
+    """Bind what is to be listened on: without TLS, and with it.
+
+    Raises
+    ------
+    ConfigError
+        ``port-unavailable``.
+    """
+    plain = _listen(settings.host, settings.port) if settings.listens_plain else None
+    if settings.tls is None:
+        return plain, None
+    try:
+        return plain, _listen(settings.host, settings.tls_port)
+    except ConfigError:
+        if plain is not None:
+            plain.close()
+        raise
 
 
 def _listen(host: str, port: int) -> socket.socket:

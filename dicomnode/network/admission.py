@@ -12,6 +12,7 @@ from typing import Final
 
 from dicomnode.network.intake import Peer
 from dicomnode.network.negotiation import Association, Request
+from dicomnode.network.places import Counts, Place
 from dicomnode.network.session import Session
 from dicomnode.network.status import (
     CALLED_AE_TITLE_NOT_RECOGNISED,
@@ -60,29 +61,25 @@ def judge(
 
 
 class Open:
-    """The associations that are open or being let in, each with its peer."""
+    """The associations of this process that are open or being let in, each with its place."""
 
     def __init__(self) -> None:
-        self._sessions: dict[Session, Peer] = {}
+        self._sessions: dict[Session, Place] = {}
         self._changed = threading.Condition()
 
-    def add(self, session: Session, peer: Peer) -> tuple[int, int, int]:
-        """Add one; how many there were before: in all, of its address, and of its rule."""
+    def add(self, session: Session, place: Place, peer: Peer) -> Counts:
+        """Add one; how many there were before, in all processes."""
+        before = place.associate(peer.rule.name if peer.rule else None)
         with self._changed:
-            others = self._sessions.values()
-            name = peer.rule.name if peer.rule else None
-            before = (
-                len(others),
-                sum(one.address == peer.address for one in others),
-                sum(one.rule is not None and one.rule.name == name for one in others),
-            )
-            self._sessions[session] = peer
-            return before
+            self._sessions[session] = place
+        return before
 
     def remove(self, session: Session) -> None:
         """It ended, or was not let in."""
         with self._changed:
-            self._sessions.pop(session, None)
+            place = self._sessions.pop(session, None)
+            if place is not None:
+                place.dissociate()
             self._changed.notify_all()
 
     def all(self) -> tuple[Session, ...]:

@@ -10,17 +10,18 @@ import select
 import socket
 import ssl
 import threading
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from dicomnode.events import Emit
+from dicomnode.network.places import Place, Places
 from dicomnode.network.tls import failure_kind
 from dicomnode.network.wire import Wire
 
 _BACKLOG: Final = 128
 _POLL_SECONDS: Final = 0.1
+_POLITE_SECONDS: Final = 0.001  # to a process that has fewer connections: it may take this one
 #: The host is short of descriptors or memory: connections wait until some are free.
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
@@ -42,10 +43,13 @@ class Door:
 class Connection:
     """A connection that was accepted: its wire, once it has one, where it comes from, and its certificate in DER."""
 
-    def __init__(self, address: str, raw: socket.socket, tls: Callable[[], ssl.SSLContext] | None) -> None:
+    def __init__(
+        self, address: str, raw: socket.socket, tls: Callable[[], ssl.SSLContext] | None, place: Place
+    ) -> None:
         self.address = address
         self.raw = raw
         self.tls = tls
+        self.place = place
         self.wire: Wire | None = None
         self.certificate: bytes | None = None
 
@@ -61,8 +65,10 @@ class Server:
         Called in a thread of its own with each connection; returns when it ended.
     seconds
         Silence that a handshake is given.
-    waiting_per_address, maximum_connections
-        Connections of one address that have no association yet, and of all addresses together.
+    waiting_per_address
+        Connections of one address that have no association yet.
+    places
+        Of all connections, perhaps those of other processes too.
     emit
         Where events go.
     """
@@ -74,24 +80,24 @@ class Server:
         *,
         seconds: float,
         waiting_per_address: int,
-        maximum_connections: int,
+        places: Places,
         emit: Emit,
     ) -> None:
         self._doors = tuple(doors)
         self._serve = serve
         self._seconds = seconds
         self._waiting_per_address = waiting_per_address
-        self._maximum_connections = maximum_connections
+        self._places = places
         self._emit = emit
         self._lock = threading.Lock()
         self._connections: dict[Connection, threading.Thread] = {}
-        self._waiting: Counter[str] = Counter()
         self._entered: set[Connection] = set()
         self._ending, self._told = os.pipe2(os.O_CLOEXEC)
         self._thread = threading.Thread(target=self._accept, name="acceptor", daemon=True)
 
     def begin(self) -> None:
         """Start to accept."""
+        self._places.begin()
         self._thread.start()
 
     def stop_listening(self) -> None:
@@ -107,9 +113,8 @@ class Server:
     def entered(self, connection: Connection) -> None:
         """A connection has its association: it waits no more."""
         with self._lock:
-            if connection not in self._entered:
-                self._entered.add(connection)
-                self._no_longer_waiting(connection)
+            self._entered.add(connection)
+        connection.place.entered()
 
     def shut_waiting(self) -> None:
         """End the connections that have no association."""
@@ -127,11 +132,6 @@ class Server:
             if thread is not threading.current_thread():
                 thread.join(seconds)
 
-    def _no_longer_waiting(self, connection: Connection) -> None:
-        self._waiting[connection.address] -= 1
-        if not self._waiting[connection.address]:
-            del self._waiting[connection.address]
-
     def _accept(self) -> None:
         poller = select.poll()
         poller.register(self._ending, select.POLLIN | select.POLLHUP)
@@ -143,6 +143,8 @@ class Server:
             ready = {descriptor for descriptor, _ in poller.poll()}
             if self._ending in ready:
                 return
+            if self._places.ahead() > 0 and self._ended_within(_POLITE_SECONDS):
+                return
             for descriptor in ready:
                 try:
                     raw, name = doors[descriptor].listener.accept()
@@ -150,30 +152,27 @@ class Server:
                     if error.errno in _EXHAUSTED and self._ended_within(_POLL_SECONDS):
                         return
                     continue
-                self._take(Connection(_plain(str(name[0])), raw, doors[descriptor].tls))
+                self._take(raw, _plain(str(name[0])), doors[descriptor].tls)
 
     def _ended_within(self, seconds: float) -> bool:
         return bool(select.select([self._ending], [], [], seconds)[0])
 
-    def _take(self, connection: Connection) -> None:
-        raw, address = connection.raw, connection.address
+    def _take(self, raw: socket.socket, address: str, tls: Callable[[], ssl.SSLContext] | None) -> None:
+        place = self._places.take(address, waiting_per_address=self._waiting_per_address)
+        if isinstance(place, int):
+            raw.close()
+            self._emit("connection.refused", level="warning", address=address, connections=place)
+            return
+        connection = Connection(address, raw, tls, place)
         thread = threading.Thread(target=self._run, args=(connection,), name="association", daemon=True)
         with self._lock:
-            count = self._waiting[address]
-            let_in = count < self._waiting_per_address and len(self._connections) < self._maximum_connections
-            if let_in:
-                self._waiting[address] += 1
-                self._connections[connection] = thread
-        if not let_in:
-            raw.close()
-            self._emit("connection.refused", level="warning", address=address, connections=count)
-            return
+            self._connections[connection] = thread
         try:
             thread.start()
         except RuntimeError:  # no thread can be had
             self._leave(connection)
             raw.close()
-            self._emit("connection.refused", level="error", address=address, connections=count)
+            self._emit("connection.refused", level="error", address=address)
 
     def _run(self, connection: Connection) -> None:
         try:
@@ -211,10 +210,8 @@ class Server:
     def _leave(self, connection: Connection) -> None:
         with self._lock:
             self._connections.pop(connection, None)
-            if connection in self._entered:
-                self._entered.discard(connection)
-            else:
-                self._no_longer_waiting(connection)
+            self._entered.discard(connection)
+        connection.place.leave()
 
 
 def listen(host: str, port: int) -> socket.socket:

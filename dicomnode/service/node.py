@@ -7,28 +7,27 @@ import signal
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from queue import Empty, SimpleQueue
 from types import FrameType
 
 from dicomnode import __version__
 from dicomnode.config import Config
-from dicomnode.encoded import Limits
 from dicomnode.errors import StorageError
 from dicomnode.events import Emit
 from dicomnode.forms import Wishes
-from dicomnode.network.acceptor import Acceptor
 from dicomnode.network.asking import Event
 from dicomnode.network.committing import CommitmentRequestor
 from dicomnode.network.requestor import Requestor
 from dicomnode.service import rooms
+from dicomnode.service.gates import open_gate
 from dicomnode.service.housekeeping import Chore, Housekeeping
 from dicomnode.service.notify import Notifier
 from dicomnode.service.rooms import Layout
 from dicomnode.service.services import Askers, committing_destination, services
 from dicomnode.service.telemetry import configure, report_fault
 from dicomnode.storage.datakeys import DataKeys
-from dicomnode.storage.digest import ContentDigests
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.lock import StateLock
 from dicomnode.storage.medium import IN_MEMORY, is_volatile
@@ -37,7 +36,6 @@ from dicomnode.storage.spool import Spool
 from dicomnode.study import WorkKey
 from dicomnode.workflow.activity import ActivityTable
 from dicomnode.workflow.admission import Admission
-from dicomnode.workflow.allowances import Allowances
 from dicomnode.workflow.commitment import CommitmentDesk
 from dicomnode.workflow.completion import Completion
 from dicomnode.workflow.conflicts import Conflicts
@@ -46,7 +44,6 @@ from dicomnode.workflow.downgrade import Capabilities, Downgrade
 from dicomnode.workflow.evidence import EvidenceBook
 from dicomnode.workflow.indexing import Indexer
 from dicomnode.workflow.pipeline import DurableQueue
-from dicomnode.workflow.reception import Reception
 from dicomnode.workflow.recovery import Recovery
 from dicomnode.workflow.retention import Retention
 from dicomnode.workflow.stages import Rooms, Stages, limits_of
@@ -122,7 +119,7 @@ class Node:
             destinations=names,
             overdue=self._overdue,
             flush=self._flush,
-            close_segments=self._spool.close_study,
+            close_segments=self._close_segments,
             clock=rooms.now,
             emit=emit,
         )
@@ -139,7 +136,7 @@ class Node:
             self._spool,
             self._objects,
             self._keys,
-            activity=self._activity,
+            activity=self,
             forget=self._queue.forget,
             settings=self._tree.retention,
             clock=rooms.now,
@@ -227,36 +224,20 @@ class Node:
             monotonic=time.monotonic,
             emit=emit,
         )
-        reception = Reception(
+        self._gate = open_gate(
+            tree,
+            limits=limits,
+            ledger=self._ledger,
             spool=self._spool,
-            digest=ContentDigests(derivation_key).begin,
+            keys=self._keys,
             indexer=self._indexer,
             activity=self._activity,
+            recovery=self._recovery,
             derivation_key=derivation_key,
-            allowances=self._build_allowances(),
+            services=services(tree, limits, self._evidence, self._desk),
             wake=self._completion.wake,
-            clock=rooms.now,
-            monotonic=time.monotonic,
             emit=emit,
         )
-        self._acceptor = self._build_acceptor(reception, limits)
-
-    def _build_acceptor(self, reception: Reception, limits: Limits) -> Acceptor:
-        tree = self._tree
-        return Acceptor(
-            tree.listen,
-            tree.intake,
-            ae_title=tree.node.ae_title,
-            limits=limits,
-            reception=reception,
-            peers=tree.peers,
-            services=services(tree, limits, self._evidence, self._desk),
-            emit=self._emit,
-        )
-
-    def _build_allowances(self) -> Allowances:
-        ledger = self._ledger
-        return Allowances(known=ledger.size_of_study, is_open=self._activity.is_open, rank=ledger.rank_study)
 
     def _build_evidence(self, derivation_key: bytes) -> EvidenceBook:
         return EvidenceBook(
@@ -297,11 +278,18 @@ class Node:
             emit=self._emit,
         )
 
+    def closed(self, study_key: str) -> AbstractContextManager[bool]:
+        """Keep new instances of a study waiting, in every process that receives."""
+        return self._gate.barred(study_key)
+
+    def _close_segments(self, study_key: str) -> None:
+        self._gate.close_study(study_key)
+
     def _look(self) -> None:
         self._completion.wake()
 
     def _report(self, association_id: str, event: Event, seconds: float) -> int | None:
-        return self._acceptor.report(association_id, event, seconds)
+        return self._gate.report(association_id, event, seconds)
 
     def _deliver(self, key: WorkKey, destination: str, number: int) -> None:
         self._delivery.attempt(self._queue, key, destination, number)
@@ -326,7 +314,7 @@ class Node:
         self._housekeeping.begin()
         if self._desk is not None:
             self._desk.begin()
-        host, port = self._acceptor.start()
+        host, port = self._gate.start()
         self._emit(
             "node.ready",
             host=host,
@@ -341,13 +329,13 @@ class Node:
 
     def reload(self) -> None:
         """Take up certificates that were changed; associations that are open go on."""
-        self._acceptor.reload_certificates()
+        self._gate.reload_certificates()
 
     def stop(self, seconds: float = DRAIN_SECONDS) -> None:
         """Drain: no new associations, open ones may end, running stages end; then close everything."""
         deadline = time.monotonic() + seconds
         self._ending.set()
-        self._acceptor.drain(seconds)
+        self._gate.drain(seconds)
         self._housekeeping.end(_LEAST_SECONDS)
         self._completion.end()
         if self._desk is not None:

@@ -25,6 +25,8 @@ class OpenSegment:
         Folder of the study, which exists.
     key
         Data key of the study's identity world.
+    mark
+        What its identifier begins with, in hex: says which process writes it.
 
     Raises
     ------
@@ -42,9 +44,10 @@ class OpenSegment:
         extent_bytes: int,
         chunk_bytes: int,
         ahead: Ahead | None = None,
+        mark: str = "",
     ) -> None:
         self.study_key = study_key
-        self.segment_id = secrets.token_hex(16)
+        self.segment_id = mark + secrets.token_hex(16)[len(mark) :]
         self.records = 0
         self.position = mode.alignment
         self._key = key

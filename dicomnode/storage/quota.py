@@ -7,13 +7,38 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from dicomnode.errors import StorageError
 
 _LEAST_SECONDS: Final = 1.0
 #: A look at a large spool takes its time: that much longer passes before the next one.
 _LOOKS_APART: Final = 50
+
+
+class Tally(Protocol):
+    """Counts bytes; only ever upwards."""
+
+    def add_bytes(self, count: int) -> None:
+        """So many were written."""
+
+    def bytes_added(self) -> int:
+        """All of them."""
+
+
+class _Count:
+    """A tally of this process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._added = 0
+
+    def add_bytes(self, count: int) -> None:
+        with self._lock:
+            self._added += count
+
+    def bytes_added(self) -> int:
+        return self._added
 
 
 class Quota:
@@ -25,18 +50,26 @@ class Quota:
         What is measured, with all below it.
     limit_bytes
         What it may hold; 0: anything.
+    tally
+        Counts what is written, perhaps by other processes too; none: by this one.
     monotonic
         Clock in seconds.
     """
 
-    def __init__(self, folder: Path, limit_bytes: int, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        limit_bytes: int,
+        *,
+        tally: Tally | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._folder = folder
         self._limit = limit_bytes
         self._monotonic = monotonic
         self._looking = threading.Lock()
-        self._counting = threading.Lock()
-        self._held = 0
-        self._added = 0
+        self._tally = tally or _Count()
+        self._held = 0  # but for what was added since the tally was begun
         self._look_again_at = float("-inf")
 
     def check(self, wanted: int) -> None:
@@ -48,25 +81,22 @@ class Quota:
                 self._look()
             finally:
                 self._looking.release()
-        if self._held + self._added + max(wanted, 1) > self._limit:  # a full spool takes nobody in
-            raise StorageError("spool-quota", held=self._held + self._added)
+        held = self._held + self._tally.bytes_added()
+        if held + max(wanted, 1) > self._limit:  # a full spool takes nobody in
+            raise StorageError("spool-quota", held=held)
 
     def add(self, count: int) -> None:
         """So many bytes were written."""
         if self._limit:
-            with self._counting:
-                self._added += count
+            self._tally.add_bytes(count)
 
     def _look(self) -> None:
         began = self._monotonic()
         if began < self._look_again_at:  # another thread just did
             return
-        before = self._added
-        held = sum(_sizes(self._folder))
+        before = self._tally.bytes_added()
+        self._held = sum(_sizes(self._folder)) - before
         ended = self._monotonic()
-        with self._counting:
-            self._held = held
-            self._added -= before
         self._look_again_at = ended + max(_LEAST_SECONDS, (ended - began) * _LOOKS_APART)
 
 

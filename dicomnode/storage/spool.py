@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +21,7 @@ from dicomnode.storage.datakeys import KeySource
 from dicomnode.storage.incoming import Digest, Metadata, stage_bytes
 from dicomnode.storage.open_segment import CLOSED_SUFFIX, OPEN_SUFFIX, OpenSegment
 from dicomnode.storage.open_segments import OpenSegments
-from dicomnode.storage.quota import Quota
+from dicomnode.storage.quota import Quota, Tally
 from dicomnode.storage.sealed import Buffer
 from dicomnode.storage.segment_reader import Damage, Found, Scan, SegmentReader, is_blank
 from dicomnode.storage.writer import Extender, WriteMode, try_modes
@@ -41,6 +41,10 @@ class Spool:
         Data keys of the studies.
     free_bytes
         Gives the free space of the disk; by default that of the folder.
+    tally
+        Counts what all processes write together, for the quota; none: this one writes alone.
+    mark
+        What the identifiers of this process's segments begin with, in hex.
 
     Raises
     ------
@@ -56,6 +60,8 @@ class Spool:
         keys: KeySource,
         *,
         free_bytes: Callable[[], int] | None = None,
+        tally: Tally | None = None,
+        mark: str = "",
     ) -> None:
         self._folder = folder
         self._intake = intake
@@ -64,7 +70,8 @@ class Spool:
         with files.disk_errors():
             files.make_folder(folder)
             self.write_mode: WriteMode = try_modes(folder, intake.write_mode)
-        self._quota = Quota(folder, intake.maximum_spool_bytes)
+        self._quota = Quota(folder, intake.maximum_spool_bytes, tally=tally)
+        self._mark = mark
         self._extender = Extender()
         self._open = OpenSegments(
             self._begin,
@@ -165,6 +172,8 @@ class Spool:
         *,
         known: Callable[[str], int] | None = None,
         on_damage: Callable[[Damage], None] | None = None,
+        studies: Collection[str] | None = None,
+        mark: str = "",
     ) -> Iterator[tuple[str, RecordAddress, RecordMetadata]]:
         """Every record that can be believed, verified whole; the index is made of it.
 
@@ -174,13 +183,15 @@ class Spool:
             Gives for a segment id how many of its first records need not be read again (`Ledger.known_records`).
         on_damage
             Told of everything that cannot be believed.
+        studies, mark
+            Keys of the studies whose segments are read, and what their identifiers begin with; none: all.
 
         Raises
         ------
         StorageError
             ``sealed-damaged`` for any damage but a torn end, where nobody is told; ``storage-failed``.
         """
-        for path in self._segments():
+        for path in self._segments(studies, mark):
             study_key = path.parent.name
             with files.disk_errors():
                 for found in self._scan(path, study_key, known(path.stem) if known else 0):
@@ -203,10 +214,14 @@ class Spool:
         """
         folder = files.study_folder(self._folder, study_key)
         with files.disk_errors():
-            self._open.purge(study_key)
+            self.abandon(study_key)
             if folder.is_dir():
                 shutil.rmtree(folder)
                 files.sync_folder(folder.parent)
+
+    def abandon(self, study_key: str) -> None:
+        """Let go of this process's segments of a study as they are: another is about to purge it."""
+        self._open.purge(study_key)
 
     def close(self) -> None:
         """Close all segments; those in use when their users are done. A closed spool takes nothing more."""
@@ -235,6 +250,7 @@ class Spool:
                 extent_bytes=self._intake.extent_bytes,
                 chunk_bytes=self._intake.chunk_bytes,
                 ahead=self._extender.ask,
+                mark=self._mark,
             )
             try:
                 open_segment.begin(stage)
@@ -243,8 +259,13 @@ class Spool:
                 raise
         return open_segment
 
-    def _segments(self) -> list[Path]:
-        return sorted(path for path in self._folder.glob("??/*/*") if path.suffix in (OPEN_SUFFIX, CLOSED_SUFFIX))
+    def _segments(self, studies: Collection[str] | None = None, mark: str = "") -> list[Path]:
+        if studies is None:
+            found = self._folder.glob(f"??/*/{mark}*")
+        else:
+            folders = (files.study_folder(self._folder, study_key) for study_key in studies)
+            found = (path for folder in folders for path in folder.glob(f"{mark}*"))
+        return sorted(path for path in found if path.suffix in (OPEN_SUFFIX, CLOSED_SUFFIX))
 
     def _scan(self, path: Path, study_key: str, known: int) -> Iterator[Found | Damage]:
         whole = Damage(study_key=study_key, segment_id=path.stem, number=0, offset=0, kind="unreadable")

@@ -12,10 +12,10 @@ from typing import Protocol
 
 from dicomnode.events import Emit
 from dicomnode.network.intake import Peer, ReceivedObject
-from dicomnode.study import RecordAddress, RecordMetadata, blind_key
+from dicomnode.network_sections import PeerRule
+from dicomnode.study import InstanceRow, RecordAddress, RecordMetadata, blind_key
 from dicomnode.workflow.activity import ActivityTable
-from dicomnode.workflow.allowances import Allowances, Allowed
-from dicomnode.workflow.indexing import Indexer, row_of
+from dicomnode.workflow.indexing import row_of
 from dicomnode.workflow.ports import Clock, Monotonic
 
 
@@ -76,6 +76,38 @@ class SpoolPort(Protocol):
         ...
 
 
+class RowsPort(Protocol):
+    """Whoever keeps the index."""
+
+    def add(self, row: InstanceRow) -> None:
+        """A record is durable."""
+        ...
+
+
+class AllowedPort(Protocol):
+    """One instance that its peer may send; used by one thread."""
+
+    def weigh(self, size: int) -> None:
+        """Its bytes are known now; LimitError where they are too many."""
+        ...
+
+    def keep(self) -> None:
+        """It is durable."""
+        ...
+
+    def close(self) -> None:
+        """It has come, or not."""
+        ...
+
+
+class AllowancesPort(Protocol):
+    """What each peer may send."""
+
+    def begin(self, rule: PeerRule, study_key: str) -> AllowedPort:
+        """One instance of a study comes; LimitError where that is one too many."""
+        ...
+
+
 class Reception:
     """Implements what `network.intake` expects of a receiver.
 
@@ -86,7 +118,7 @@ class Reception:
     digest
         Begins the digest of one object's content.
     indexer
-        Thread that keeps the index.
+        Whoever keeps the index.
     activity
         Table that completion reads.
     derivation_key
@@ -106,10 +138,10 @@ class Reception:
         *,
         spool: SpoolPort,
         digest: Callable[[], DigestPort],
-        indexer: Indexer,
+        indexer: RowsPort,
         activity: ActivityTable,
         derivation_key: bytes,
-        allowances: Allowances | None = None,
+        allowances: AllowancesPort | None = None,
         wake: Callable[[], None],
         clock: Clock,
         monotonic: Monotonic,
@@ -207,7 +239,7 @@ class Arriving:
         self._held.callback(self.arrival.close)
         self._received: ReceivedObject | None = None
         self._study_key = ""
-        self._allowed: Allowed | None = None
+        self._allowed: AllowedPort | None = None
 
     def begin(self, received: ReceivedObject, /) -> None:
         """Keep the study from being shredded while this comes, and begin to seal under its key."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 
 from dicomnode.events import Emit
 from dicomnode.storage.ledger import Ledger
@@ -68,6 +68,17 @@ class Recovery:
         if found:
             self._emit("index.rebuilt", records=found)
         return found
+
+    def take_up(self, studies: Collection[str], mark: str) -> Iterator[InstanceRow]:
+        """Rows of what a process that died had made durable in these studies; `mark` begins its segments' identifiers.
+
+        What the index knows already may be among them.
+        """
+        records = self._spool.recover(
+            known=self._ledger.known_records, on_damage=self._set_aside, studies=studies, mark=mark
+        )
+        for study_key, address, metadata in records:
+            yield row_of(self._key, study_key, address, metadata)
 
     def resume(self) -> None:
         """Enter studies that are not settled into the activity table, and queue works that a crash left unqueued."""

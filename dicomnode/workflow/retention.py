@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
+from typing import Protocol
 
 from dicomnode.config import RetentionSection
 from dicomnode.errors import NodeError
@@ -13,8 +15,15 @@ from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.objects import Objects
 from dicomnode.storage.spool import Spool
 from dicomnode.study import FINAL_STATES
-from dicomnode.workflow.activity import ActivityTable
 from dicomnode.workflow.ports import Clock
+
+
+class Closing(Protocol):
+    """Whoever knows which studies are arriving."""
+
+    def closed(self, study_key: str) -> AbstractContextManager[bool]:
+        """Keep new instances of a study waiting; False where anything of it is under way already."""
+        ...
 
 
 class Retention:
@@ -41,7 +50,7 @@ class Retention:
         objects: Objects,
         keys: DataKeys,
         *,
-        activity: ActivityTable,
+        activity: Closing,
         forget: Callable[[str], None],
         settings: RetentionSection,
         clock: Clock,

@@ -22,6 +22,7 @@ from dicomnode.network import dimse, pdu
 from dicomnode.network.acceptor import Acceptor
 from dicomnode.network.negotiation import Request
 from dicomnode.network.pdu import Violation
+from dicomnode.network.places import Places
 from dicomnode.network.server import Connection
 from dicomnode.network_sections import ListenSection
 from dicomnode.storage.datakeys import DataKeys
@@ -167,14 +168,17 @@ def test_a_session_in_memory_ends_in_order() -> None:
     reception, events = Recording(), Events()
     acceptor = Acceptor(ListenSection(port=0), IntakeSection(), "DICOMNODE", Limits(), reception, emit=events)
     outcomes: Counter[str] = Counter()
+    places = Places(1)
     for number, one in cases():
         with Told(number, one):
             reception.objects.clear()
             reception.calls.clear()
             events.events.clear()
             wire: Any = MemoryWire(b"".join(one.pdus))
-            connection: Any = Connection("127.0.0.1", None, None)  # type: ignore[arg-type]
+            place: Any = places.take("127.0.0.1", waiting_per_address=1)
+            connection: Any = Connection("127.0.0.1", None, None, place)  # type: ignore[arg-type]
             acceptor._serve(connection, wire)
+            place.leave()
             assert wire.ended
             found = answers(wire.sent)
             assert acknowledged(found) == len(reception.objects)

@@ -19,7 +19,7 @@ def tree_of(tmp_path: Path) -> MakeTree:
         defaults: dict[str, Any] = {
             "node": {"state": tmp_path / "state"},
             "listen": {"port": 0},
-            "intake": {"write_mode": "append", "minimum_free_bytes": 0},
+            "intake": {"receivers": 0, "write_mode": "append", "minimum_free_bytes": 0},
             "models": {"engine": "stand-in"},
         }
         for name, section in sections.items():

@@ -524,7 +524,7 @@ def test_a_segment_closed_while_the_folder_is_listed(bench: Bench, monkeypatch: 
     addresses = bench.append(spool, 2)
     listed = spool._segments()
     gone = listed[0].with_name("ef" * 16 + ".open")
-    monkeypatch.setattr(spool, "_segments", lambda: [*listed, gone])
+    monkeypatch.setattr(spool, "_segments", lambda *_: [*listed, gone])
     spool.close()
     assert bench.recover(spool) == ([0, 1], [])
     assert spool.read(STUDY, addresses[0])

@@ -1,0 +1,199 @@
+"""The channel between the node and one of its receivers: messages in their order over a pair of sockets, and questions.
+
+A message is a JSON array behind its length. What messages there are, neither end knows here.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+import threading
+from collections.abc import Callable, Collection, Mapping
+from queue import Empty, SimpleQueue
+from typing import Any, Final
+
+from dicomnode import errors
+from dicomnode.errors import NodeError, StorageError
+
+#: A Data Set of one MiB, the largest that is sent along, in base64, with room for what stands around it.
+_LONGEST_BYTES: Final = 4 * 1024 * 1024
+_READ_BYTES: Final = 256 * 1024
+_ANSWER_SECONDS: Final = 60.0
+_HEAD: Final = struct.Struct(">L")
+_TELL, _ASK, _ANSWER, _REFUSAL = range(4)
+
+
+class Channel:
+    """One end; `run` reads in one thread, everything else may be called from any.
+
+    Parameters
+    ----------
+    end
+        Socket of this end, connected.
+    tells
+        What is done when the other end tells something, in the order in which it told it.
+    asks
+        What answers its questions; a NodeError goes back as itself, anything else as ``internal``.
+    quick
+        Names of questions that are answered in their order too, before anything after them is read. Each other one
+        gets a thread of its own.
+    """
+
+    def __init__(
+        self,
+        end: socket.socket,
+        tells: Mapping[str, Callable[..., None]],
+        asks: Mapping[str, Callable[..., Any]],
+        *,
+        quick: Collection[str] = (),
+    ) -> None:
+        self._end = end
+        self._tells = tells
+        self._asks = asks
+        self._quick = frozenset(quick)
+        self._sending = threading.Lock()
+        self._held = bytearray()
+        self._waiting: dict[int, SimpleQueue[tuple[int, Any]]] = {}
+        self._asked = 0
+        self._ended = False
+        self._state = threading.Lock()
+
+    def tell(self, name: str, *arguments: Any, hold: bool = False) -> None:
+        """Send a message; with `hold`, together with the next one.
+
+        Raises
+        ------
+        StorageError
+            ``receiver-failed`` if the other end is gone.
+        """
+        self._send([_TELL, name, arguments], hold=hold)
+
+    def ask(self, name: str, *arguments: Any, seconds: float = _ANSWER_SECONDS) -> Any:
+        """Ask, and wait for the answer; all that the other end told before it has been done on return.
+
+        Raises
+        ------
+        NodeError
+            What the other end raised; ``receiver-failed`` if it is gone or does not answer in time.
+        """
+        answer: SimpleQueue[tuple[int, Any]] = SimpleQueue()
+        with self._state:
+            if self._ended:
+                raise StorageError("receiver-failed")
+            self._asked += 1
+            number = self._asked
+            self._waiting[number] = answer
+        try:
+            self._send([_ASK, number, name, arguments])
+            kind, value = answer.get(timeout=seconds)
+        except Empty:
+            raise StorageError("receiver-failed") from None
+        finally:
+            with self._state:
+                self._waiting.pop(number, None)
+        if kind == _ANSWER:
+            return value
+        raise _error(value)
+
+    def run(self) -> None:
+        """Read until the other end is gone. What a `tells` raises ends it as well, and is raised."""
+        came = bytearray()
+        try:
+            while data := self._read():
+                came += data
+                self._take(came)
+        finally:
+            self._end_all()
+
+    def end(self) -> None:
+        """Nothing is sent or read any more; `run` returns."""
+        try:
+            self._end.shutdown(socket.SHUT_RDWR)
+        except OSError:  # the other end was first
+            self._ended = True
+
+    def close(self) -> None:
+        """Give the socket back; after `run`."""
+        self._end.close()
+
+    def _read(self) -> bytes:
+        try:
+            return self._end.recv(_READ_BYTES)
+        except OSError:
+            return b""
+
+    def _take(self, came: bytearray) -> None:
+        """Act on all messages that are whole."""
+        place = 0
+        while len(came) - place >= _HEAD.size:
+            (length,) = _HEAD.unpack_from(came, place)
+            if length > _LONGEST_BYTES:
+                raise StorageError("receiver-failed", length=length)
+            if len(came) - place < _HEAD.size + length:
+                break
+            place += _HEAD.size
+            self._act(*json.loads(came[place : place + length]))
+            place += length
+        del came[:place]
+
+    def _act(self, kind: int, *rest: Any) -> None:
+        if kind == _TELL:
+            name, arguments = rest
+            self._tells[name](*arguments)
+        elif kind == _ASK:
+            number, name, arguments = rest
+            if name in self._quick:
+                self._answer(number, name, arguments)
+            else:
+                threading.Thread(target=self._answer, args=(number, name, arguments), name=name, daemon=True).start()
+        else:
+            with self._state:
+                answer = self._waiting.get(rest[0])
+            if answer is not None:
+                answer.put((kind, rest[1]))
+
+    def _answer(self, number: int, name: str, arguments: list[Any]) -> None:
+        message: list[Any]
+        try:
+            message = [_ANSWER, number, self._asks[name](*arguments)]
+        except NodeError as error:
+            message = [_REFUSAL, number, [_class_of(error), error.code, error.facts]]
+        except Exception:  # noqa: BLE001 (whoever asked is told, and tells it)
+            message = [_REFUSAL, number, ["NodeError", "internal", {}]]
+        try:
+            self._send(message)
+        except StorageError:  # nobody waits for it any more
+            self._ended = True
+
+    def _send(self, message: list[Any], *, hold: bool = False) -> None:
+        body = json.dumps(message, separators=(",", ":")).encode()
+        with self._sending:
+            self._held += _HEAD.pack(len(body))
+            self._held += body
+            if hold:
+                return
+            try:
+                self._end.sendall(self._held)
+            except OSError:
+                raise StorageError("receiver-failed") from None
+            finally:
+                self._held.clear()
+
+    def _end_all(self) -> None:
+        """Whoever waits for an answer need not."""
+        with self._state:
+            self._ended = True
+            for answer in self._waiting.values():
+                answer.put((_REFUSAL, ["StorageError", "receiver-failed", {}]))
+
+
+def _class_of(error: NodeError) -> str:
+    """The family's own class: what a room made of it stays in that process."""
+    return next(one.__name__ for one in type(error).__mro__ if one.__module__ == errors.__name__)
+
+
+def _error(plain: list[Any]) -> NodeError:
+    name, code, facts = plain
+    kind: type[NodeError] = getattr(errors, name)
+    return kind(code, **facts)

@@ -1,0 +1,147 @@
+"""Who receives for a node: the acceptor in its own process, or receivers in processes of their own."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from dicomnode.config import Config
+from dicomnode.encoded import Limits
+from dicomnode.events import Emit
+from dicomnode.network.acceptor import Acceptor
+from dicomnode.network.asking import Event
+from dicomnode.network.session import Service
+from dicomnode.service import rooms
+from dicomnode.service.receivers import Receivers
+from dicomnode.service.rooms import Layout
+from dicomnode.service.seat import House
+from dicomnode.storage.datakeys import DataKeys
+from dicomnode.storage.digest import ContentDigests
+from dicomnode.storage.ledger import Ledger
+from dicomnode.storage.spool import Spool
+from dicomnode.study import World
+from dicomnode.workflow.activity import ActivityTable
+from dicomnode.workflow.allowances import Allowances
+from dicomnode.workflow.indexing import Indexer
+from dicomnode.workflow.reception import Reception
+from dicomnode.workflow.recovery import Recovery
+
+_MOST_BY_ITSELF = 4
+
+
+class Gate(Protocol):
+    """What receives."""
+
+    def start(self) -> tuple[str, int]:
+        """Listen; address and port."""
+        ...
+
+    def reload_certificates(self) -> None:
+        """Read the files of TLS anew."""
+        ...
+
+    def report(self, association_id: str, event: Event, seconds: float) -> int | None:
+        """Send an N-EVENT-REPORT in an association that is open; None where it is not."""
+        ...
+
+    def close_study(self, study_key: str) -> None:
+        """Close the segments of a study."""
+        ...
+
+    def barred(self, study_key: str) -> AbstractContextManager[bool]:
+        """Keep new instances of a study waiting; False where anything of it is under way already."""
+        ...
+
+    def drain(self, timeout: float) -> bool:
+        """Stop listening, let what is open finish, then abort the rest."""
+        ...
+
+
+def count_of(tree: Config, cores: int) -> int:
+    """How many processes receive, beside the node's."""
+    wanted = tree.intake.receivers
+    return min(max(cores // 2, 1), _MOST_BY_ITSELF) if wanted == "auto" else wanted
+
+
+class OwnGate(Acceptor):
+    """The node's own process receives."""
+
+    def __init__(self, tree: Config, limits: Limits, reception: Reception, spool: Spool, **more: object) -> None:
+        super().__init__(
+            tree.listen,
+            tree.intake,
+            tree.node.ae_title,
+            limits,
+            reception,
+            peers=tree.peers,
+            **more,  # type: ignore[arg-type]
+        )
+        self._spool = spool
+        self._activity = reception.activity
+
+    def close_study(self, study_key: str) -> None:
+        """Close the segments of a study."""
+        self._spool.close_study(study_key)
+
+    def barred(self, study_key: str) -> AbstractContextManager[bool]:
+        """As `ActivityTable.closed`."""
+        return self._activity.closed(study_key)
+
+
+def open_gate(
+    tree: Config,
+    *,
+    limits: Limits,
+    ledger: Ledger,
+    spool: Spool,
+    keys: DataKeys,
+    indexer: Indexer,
+    activity: ActivityTable,
+    recovery: Recovery,
+    derivation_key: bytes,
+    services: Mapping[tuple[str, int], Service],
+    wake: Callable[[], None],
+    emit: Emit,
+) -> Gate:
+    """What the configuration says."""
+    allowances = Allowances(known=ledger.size_of_study, is_open=activity.is_open, rank=ledger.rank_study)
+    count = count_of(tree, len(os.sched_getaffinity(0)))
+    if count:
+        house = House(
+            rows=indexer,
+            flush=indexer.flush,
+            activity=activity,
+            key=lambda study_key: keys.get_or_create(study_key, World.IDENTITY),
+            allowances=allowances,
+            services=services,
+            rules={rule.name: rule for rule in tree.peers},
+            take_up=recovery.take_up,
+            wake=wake,
+            monotonic=time.monotonic,
+            emit=emit,
+        )
+        return Receivers(
+            tree,
+            count,
+            limits=limits,
+            spool=Layout.of(tree).spool,
+            write_mode=spool.write_mode.name,
+            derivation_key=derivation_key,
+            house=house,
+        )
+    reception = Reception(
+        spool=spool,
+        digest=ContentDigests(derivation_key).begin,
+        indexer=indexer,
+        activity=activity,
+        derivation_key=derivation_key,
+        allowances=allowances,
+        wake=wake,
+        clock=rooms.now,
+        monotonic=time.monotonic,
+        emit=emit,
+    )
+    return OwnGate(tree, limits, reception, spool, services=services, emit=emit)

@@ -1,0 +1,317 @@
+"""The composition root of a receiver: a process that takes associations and makes objects durable, and nothing else.
+
+The node starts it, hands it the listening sockets, a channel and the table of places, and keeps the ledger, the root
+keys and the log to itself. It ends when the channel does. It must stay lean: no ledger, no engine, no workflow's queue.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, suppress
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from dicomnode.config import Config, parse
+from dicomnode.encoded import Limits
+from dicomnode.errors import NodeError, StorageError
+from dicomnode.events import Fact
+from dicomnode.network.acceptor import Acceptor
+from dicomnode.network.asking import Event
+from dicomnode.network.intake import Peer
+from dicomnode.network.places import Places
+from dicomnode.network.session import Call, Reply, Service
+from dicomnode.network_sections import PeerRule
+from dicomnode.service.channel import Channel
+from dicomnode.service.messages import bytes_of_plain, plain_call, plain_row, reply_of_plain
+from dicomnode.storage.datakeys import DataKey
+from dicomnode.storage.digest import ContentDigests
+from dicomnode.storage.spool import Spool
+from dicomnode.study import InstanceRow, World
+from dicomnode.workflow.activity import ActivityTable
+from dicomnode.workflow.reception import Reception
+
+_CACHED_KEYS: Final = 256
+_FOREVER: Final = float("inf")
+
+
+class Keys:
+    """Data keys of the identity world, asked from the node and kept until their study is closed or purged.
+
+    Parameters
+    ----------
+    ask
+        Gives key and key id of a study, in hex; the wrapped key is committed by then.
+    """
+
+    def __init__(self, ask: Callable[[str], tuple[str, str]]) -> None:
+        self._ask = ask
+        self._lock = threading.Lock()
+        self._known: OrderedDict[str, DataKey] = OrderedDict()
+
+    def get_or_create(self, study_key: str, world: World) -> DataKey:
+        """Data key, made where there is none."""
+        if world is not World.IDENTITY:
+            raise ValueError("a receiver has no key but those of the identity world")
+        with self._lock:
+            found = self._known.get(study_key)
+            if found is not None:
+                self._known.move_to_end(study_key)
+                return found
+        key, key_id = self._ask(study_key)
+        found = DataKey(key=bytes.fromhex(key), key_id=bytes.fromhex(key_id))
+        with self._lock:
+            self._known[study_key] = found
+            while len(self._known) > _CACHED_KEYS:
+                self._known.popitem(last=False)
+        return found
+
+    get = get_or_create
+
+    def forget(self, study_key: str) -> None:
+        """Its study was closed, or is about to be purged."""
+        with self._lock:
+            self._known.pop(study_key, None)
+
+
+class Activity(ActivityTable):
+    """What is arriving in this process; the node hears of all of it, and of an end after all that came before it."""
+
+    def __init__(self, tell: Callable[..., None]) -> None:
+        super().__init__()
+        self._tell = tell
+
+    def received(self, study_key: str, association_id: str, now: float) -> None:
+        """An instance of the study was made durable."""
+        super().received(study_key, association_id, now)
+        self._tell("received", study_key, association_id)
+
+    def ended(self, association_id: str, now: float) -> tuple[str, ...]:
+        """An association ended; here, a study is known while an association that carried it is open."""
+        carried = super().ended(association_id, now)
+        for study_key in carried:
+            self.forget(study_key, _FOREVER)
+        self._tell("ended", association_id)
+        return carried
+
+
+class Rows:
+    """Hands rows to the node, each with the word that it was received."""
+
+    def __init__(self, tell: Callable[..., None]) -> None:
+        self._tell = tell
+
+    def add(self, row: InstanceRow) -> None:
+        """A record is durable."""
+        self._tell("row", plain_row(row), hold=True)
+
+
+class Allowed:
+    """One instance that its peer may send; counted by the node."""
+
+    def __init__(self, channel: Channel, number: int) -> None:
+        self._channel = channel
+        self._number = number
+        self._kept = False
+
+    def weigh(self, size: int) -> None:
+        """Its bytes are known now."""
+        self._channel.ask("weigh", self._number, size)
+
+    def keep(self) -> None:
+        """It is durable."""
+        self._kept = True
+
+    def close(self) -> None:
+        """It has come, or not."""
+        with suppress(StorageError):  # the node is gone, and this process about to go
+            self._channel.tell("allowed", self._number, self._kept)
+
+
+class Allowances:
+    """What peers may send, asked from the node object by object."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    def begin(self, rule: PeerRule, study_key: str) -> Allowed:
+        """One instance of a study comes."""
+        return Allowed(self._channel, self._channel.ask("allow", rule.name, study_key))
+
+
+class Announcing(Reception):
+    """A reception whose associations the node is told of when they open."""
+
+    def __init__(self, tell: Callable[..., None], **ports: Any) -> None:
+        super().__init__(**ports)
+        self._tell = tell
+
+    def opened(self, peer: Peer) -> None:
+        """An association was accepted."""
+        self._tell("opened", peer.association_id, peer.address)
+        super().opened(peer)
+
+
+class Receiver:
+    """A receiver; `run` returns when the channel has ended.
+
+    Parameters
+    ----------
+    end
+        Its end of the channel.
+    """
+
+    def __init__(self, end: socket.socket) -> None:
+        self._channel = Channel(
+            end,
+            {
+                "start": self._start,
+                "close": self._close_study,
+                "unbar": self._unbar,
+                "reload": self._reload,
+                "drain": self._drain,
+            },
+            {"bar": self._bar, "report": self._report},
+            quick=("bar",),
+        )
+        self._activity = Activity(self._channel.tell)
+        self._keys = Keys(partial(self._channel.ask, "key"))
+        self._barred: dict[str, ExitStack] = {}
+        self._spool: Spool | None = None
+        self._acceptor: Acceptor | None = None
+        self._drained = False
+
+    def run(self) -> bool:
+        """Receive until the node is gone, or has it drained; whether it was drained."""
+        try:
+            self._channel.run()
+        finally:
+            if self._acceptor is not None and not self._drained:
+                self._acceptor.abort()
+        return self._drained
+
+    def _start(self, plain: dict[str, Any]) -> None:
+        tree = parse(plain["tree"])
+        derivation_key = bytes.fromhex(plain["derivation_key"])
+        places = Places(tree.listen.maximum_connections, owner=plain["number"], descriptor=plain["table"])
+        self._spool = Spool(Path(plain["spool"]), tree.intake, self._keys, tally=places, mark=plain["mark"])
+        reception = Announcing(
+            self._channel.tell,
+            spool=self._spool,
+            digest=ContentDigests(derivation_key).begin,
+            indexer=Rows(self._channel.tell),
+            activity=self._activity,
+            derivation_key=derivation_key,
+            allowances=Allowances(self._channel),
+            wake=_nothing,
+            clock=partial(datetime.now, UTC),
+            monotonic=time.monotonic,
+            emit=self._emit,
+        )
+        self._acceptor = self._build_acceptor(tree, Limits(**plain["limits"]), reception, places, plain["services"])
+        plain_listener, tls_listener = (_listener(one) for one in plain["listeners"])
+        self._acceptor.start((plain_listener, tls_listener))
+        self._channel.tell("ready")
+
+    def _build_acceptor(
+        self, tree: Config, limits: Limits, reception: Reception, places: Places, names: list[Any]
+    ) -> Acceptor:
+        services: Mapping[tuple[str, int], Service] = dict.fromkeys(map(tuple, names), self._serve)
+        return Acceptor(
+            tree.listen,
+            tree.intake,
+            ae_title=tree.node.ae_title,
+            limits=limits,
+            reception=reception,
+            peers=tree.peers,
+            services=services,
+            places=places,
+            emit=self._emit,
+        )
+
+    def _serve(self, call: Call) -> Iterator[Reply]:
+        """The node answers whatever needs the ledger."""
+        yield from map(reply_of_plain, self._channel.ask("serve", plain_call(call)))
+
+    def _emit(self, name: str, /, *, level: str = "info", **facts: Fact) -> None:
+        with suppress(StorageError):  # nobody is there to read it
+            self._channel.tell("emit", name, level, facts)
+
+    def _bar(self, study_key: str) -> bool:
+        """Keep arrivals of a study waiting and let go of its segments; False where any of it is under way."""
+        with ExitStack() as stack:
+            if not stack.enter_context(self._activity.closed(study_key)):
+                return False
+            if self._spool is not None:
+                self._spool.abandon(study_key)
+            self._keys.forget(study_key)
+            self._barred[study_key] = stack.pop_all()
+            return True
+
+    def _unbar(self, study_key: str) -> None:
+        self._barred.pop(study_key, ExitStack()).close()
+
+    def _close_study(self, study_key: str) -> None:
+        """Close a study's segments; the node may forget that we have any where none of it is under way."""
+        if self._spool is None:
+            return
+        with self._activity.closed(study_key) as free:
+            self._spool.close_study(study_key)
+            if free:
+                self._keys.forget(study_key)
+                self._channel.tell("left", study_key)
+
+    def _reload(self) -> None:
+        if self._acceptor is not None:
+            self._acceptor.reload_certificates()
+
+    def _report(self, association_id: str, event: list[Any], encoded: dict[str, str], seconds: float) -> int | None:
+        if self._acceptor is None:
+            return None
+        sop_class_uid, sop_instance_uid, event_type_id = event
+        asked = Event(sop_class_uid, sop_instance_uid, event_type_id, lambda syntax: bytes_of_plain(encoded[syntax]))
+        return self._acceptor.report(association_id, asked, seconds)
+
+    def _drain(self, seconds: float) -> None:
+        threading.Thread(target=self._drain_now, args=(seconds,), name="drain", daemon=True).start()
+
+    def _drain_now(self, seconds: float) -> None:
+        if self._acceptor is not None and self._spool is not None:
+            clean = self._acceptor.drain(seconds)
+            self._spool.close()
+            with suppress(StorageError):
+                self._channel.tell("drained", clean)
+        self._drained = True
+        self._channel.end()
+
+
+def _nothing() -> None:
+    """Whoever is to be woken sits in the node, and hears of the end of an association there."""
+
+
+def _listener(descriptor: int | None) -> socket.socket | None:
+    return socket.socket(fileno=descriptor) if descriptor is not None else None
+
+
+def main(descriptor: int) -> int:
+    """Run a receiver on its end of the channel; returns the exit status."""
+    end = socket.socket(fileno=descriptor)
+    receiver = Receiver(end)
+    try:
+        return 0 if receiver.run() else 1
+    except NodeError as error:
+        receiver._emit("receiver.fault", level="error", reason=error.code)
+    except Exception as error:  # noqa: BLE001 (the border of the process: the log is told by whoever has one)
+        receiver._emit("receiver.fault", level="error", reason="internal", kind=type(error).__name__)
+    return 1
+
+
+if __name__ == "__main__":
+    os._exit(main(int(sys.argv[1])))  # threads of associations may still be at work, and must not hold it up

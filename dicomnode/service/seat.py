@@ -1,0 +1,191 @@
+"""One receiver as the node sees it: its process, its channel, what it holds, and what is done for it.
+
+Nothing here starts another one or decides what a death means: that is the keeper's, in `receivers`.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from dicomnode.events import Emit, Fact
+from dicomnode.network.session import Service
+from dicomnode.network_sections import PeerRule
+from dicomnode.service.channel import Channel
+from dicomnode.service.messages import call_of_plain, plain_reply, row_of_plain
+from dicomnode.storage.datakeys import DataKey
+from dicomnode.study import InstanceRow
+from dicomnode.workflow.activity import ActivityTable
+from dicomnode.workflow.allowances import Allowances, Allowed
+from dicomnode.workflow.ports import Monotonic
+from dicomnode.workflow.reception import RowsPort
+
+
+class TakeUp(Protocol):
+    """Whoever reads again what a process that died had made durable."""
+
+    def __call__(self, studies: set[str], mark: str) -> Iterator[InstanceRow]:
+        """Rows of these studies in segments whose identifiers begin so."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class House:
+    """What the node does for its receivers.
+
+    Attributes
+    ----------
+    rows, flush
+        The index, and what waits until a study's rows are in it.
+    activity
+        Table that completion reads.
+    key
+        Gives the data key of a study's identity world; a new one is committed by then.
+    allowances
+        What each peer may send.
+    services
+        What answers requests other than C-ECHO and C-STORE.
+    rules
+        Peers' rules by name.
+    take_up
+        Finds the rows that a dead receiver could not tell.
+    wake
+        Called when an association ended.
+    """
+
+    rows: RowsPort
+    flush: Callable[[str], bool]
+    activity: ActivityTable
+    key: Callable[[str], DataKey]
+    allowances: Allowances
+    services: Mapping[tuple[str, int], Service]
+    rules: Mapping[str, PeerRule]
+    take_up: TakeUp
+    wake: Callable[[], None]
+    monotonic: Monotonic
+    emit: Emit
+
+
+class Seat:
+    """A receiver that was started.
+
+    Parameters
+    ----------
+    number
+        From 1; the next process in this seat has it again.
+    mark
+        What the identifiers of its segments begin with; no other process has it.
+    process
+        The process.
+    end
+        The node's end of the channel.
+    ready
+        Called when it listens.
+    """
+
+    def __init__(
+        self,
+        house: House,
+        number: int,
+        mark: str,
+        process: subprocess.Popen[bytes],
+        *,
+        end: Any,
+        ready: Callable[[], None],
+    ) -> None:
+        self.number = number
+        self.mark = mark
+        self.process = process
+        self.associations: dict[str, str] = {}  # with the address of each
+        self.studies: set[str] = set()  # in which it may have made something durable that it could not tell
+        self.drained = self.clean = False
+        self._house = house
+        self._allowed: dict[int, Allowed] = {}
+        self._last_allowed = 0
+        self.channel = Channel(
+            end,
+            {
+                "ready": ready,
+                "opened": self._opened,
+                "row": self._row,
+                "received": self._received,
+                "ended": self._ended,
+                "left": self.studies.discard,
+                "allowed": self._came,
+                "emit": self._emit,
+                "drained": self._drained,
+            },
+            {"key": self._key, "serve": self._serve, "allow": self._allow, "weigh": self._weigh},
+            quick=("allow", "weigh"),
+        )
+
+    def bury(self) -> tuple[int, int]:
+        """The process is dead: what it made durable is kept, and its associations end as aborted; how many of each."""
+        house, found = self._house, 0
+        for allowed in self._allowed.values():
+            allowed.close()
+        studies = set() if self.drained else set(self.studies)
+        for study_key in studies:  # what it did tell is in the index then, and is not read again
+            house.flush(study_key)
+        for row in house.take_up(studies, self.mark):
+            house.rows.add(row)
+            house.activity.received(row.study_key, self.mark, house.monotonic())
+            found += 1
+        house.activity.ended(self.mark, house.monotonic())
+        left = list(self.associations.items())
+        for association_id, address in left:
+            carried = house.activity.ended(association_id, house.monotonic())
+            house.emit(
+                "association.closed", association=association_id, address=address, aborted=True, studies=len(carried)
+            )
+            for study_key in carried:
+                house.emit("study.arrived", study=study_key)
+        house.wake()
+        return len(left), found
+
+    def _opened(self, association_id: str, address: str) -> None:
+        self.associations[association_id] = address
+
+    def _row(self, plain: list[Any]) -> None:
+        self._house.rows.add(row_of_plain(plain))
+
+    def _received(self, study_key: str, association_id: str) -> None:
+        self._house.activity.received(study_key, association_id, self._house.monotonic())
+
+    def _ended(self, association_id: str) -> None:
+        self.associations.pop(association_id, None)
+        self._house.activity.ended(association_id, self._house.monotonic())
+        self._house.wake()
+
+    def _emit(self, name: str, level: str, facts: dict[str, Fact]) -> None:
+        self._house.emit(name, level=level, **facts)
+
+    def _drained(self, clean: bool) -> None:
+        self.drained, self.clean = True, clean
+
+    def _key(self, study_key: str) -> tuple[str, str]:
+        self.studies.add(study_key)  # before it can make anything durable
+        found = self._house.key(study_key)
+        return found.key.hex(), found.key_id.hex()
+
+    def _serve(self, plain: list[Any]) -> list[list[Any]]:
+        call = call_of_plain(plain, self._house.rules)
+        service = self._house.services[call.context.abstract_syntax, call.command.command_field]
+        return [plain_reply(reply) for reply in service(call)]
+
+    def _allow(self, rule: str, study_key: str) -> int:
+        allowed = self._house.allowances.begin(self._house.rules[rule], study_key)
+        self._last_allowed += 1
+        self._allowed[self._last_allowed] = allowed
+        return self._last_allowed
+
+    def _weigh(self, number: int, size: int) -> None:
+        self._allowed[number].weigh(size)
+
+    def _came(self, number: int, kept: bool) -> None:
+        allowed = self._allowed.pop(number)
+        if kept:
+            allowed.keep()
+        allowed.close()
