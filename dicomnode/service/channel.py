@@ -9,6 +9,7 @@ import json
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Collection, Mapping
 from queue import Empty, SimpleQueue
 from typing import Any, Final
@@ -20,6 +21,7 @@ from dicomnode.errors import NodeError, StorageError
 _LONGEST_BYTES: Final = 4 * 1024 * 1024
 _READ_BYTES: Final = 256 * 1024
 _ANSWER_SECONDS: Final = 60.0
+_RECENT_SECONDS: Final = 0.1
 _HEAD: Final = struct.Struct(">L")
 _TELL, _ASK, _ANSWER, _REFUSAL = range(4)
 
@@ -38,6 +40,9 @@ class Channel:
     quick
         Names of questions that are answered in their order too, before anything after them is read. Each other one
         gets a thread of its own.
+    patience
+        Seconds that are let pass between two reads, so that much is read at once: waking up for every message costs
+        more than the message. Not where anything was asked a moment ago: somebody waits for the next answer too.
     """
 
     def __init__(
@@ -47,11 +52,14 @@ class Channel:
         asks: Mapping[str, Callable[..., Any]],
         *,
         quick: Collection[str] = (),
+        patience: float = 0.0,
     ) -> None:
         self._end = end
         self._tells = tells
         self._asks = asks
         self._quick = frozenset(quick)
+        self._patience = patience
+        self._heard = float("-inf")  # when the last question or answer came
         self._sending = threading.Lock()
         self._held = bytearray()
         self._waiting: dict[int, SimpleQueue[tuple[int, Any]]] = {}
@@ -103,6 +111,8 @@ class Channel:
             while data := self._read():
                 came += data
                 self._take(came)
+                if self._patience and time.monotonic() - self._heard > _RECENT_SECONDS:
+                    time.sleep(self._patience)
         finally:
             self._end_all()
 
@@ -141,7 +151,9 @@ class Channel:
         if kind == _TELL:
             name, arguments = rest
             self._tells[name](*arguments)
-        elif kind == _ASK:
+            return
+        self._heard = time.monotonic()
+        if kind == _ASK:
             number, name, arguments = rest
             if name in self._quick:
                 self._answer(number, name, arguments)

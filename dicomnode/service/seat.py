@@ -8,7 +8,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from dicomnode.events import Emit, Fact
 from dicomnode.network.session import Service
@@ -21,6 +21,8 @@ from dicomnode.workflow.activity import ActivityTable
 from dicomnode.workflow.allowances import Allowances, Allowed
 from dicomnode.workflow.ports import Monotonic
 from dicomnode.workflow.reception import RowsPort
+
+_PATIENCE_SECONDS: Final = 0.005
 
 
 class TakeUp(Protocol):
@@ -119,6 +121,7 @@ class Seat:
             },
             {"key": self._key, "serve": self._serve, "allow": self._allow, "weigh": self._weigh},
             quick=("allow", "weigh"),
+            patience=_PATIENCE_SECONDS,
         )
 
     def bury(self) -> tuple[int, int]:

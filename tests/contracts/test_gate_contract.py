@@ -28,7 +28,7 @@ from dicomnode.storage.open_segment import CLOSED_SUFFIX
 from dicomnode.study import World
 from tests.contracts.gates import Bench, bench, key_of, send, wait_until
 from tests.network.certificates import Authority
-from tests.network.raw import STUDY, Peer, associate_request
+from tests.network.raw import STUDY, Peer, associate_request, data_set, store
 from tests.network.test_procedures import PROCEDURE_STEP, STEP_UID, step
 from tests.unit.storage.samples import disk_folder
 
@@ -99,6 +99,24 @@ def test_a_study_is_not_shredded_while_an_association_carries_it(tmp_path: Path,
             assert free
         assert send(peer, 2) == 0
         assert send(peer, 3, OTHER) == 0
+        peer.release()
+
+
+@WAYS
+def test_a_study_is_not_shredded_while_its_first_object_is_still_coming(tmp_path: Path, receivers: int) -> None:
+    """Only who receives it knows of it yet."""
+    with bench(tmp_path, receivers) as made:
+        peer = made.associate()
+        uid = f"{STUDY}.9.1"
+        pdus = store(uid, data_set(uid, bytes(40_000)))
+        peer.send(*pdus[:2])
+        wait_until(lambda: bool(list((made.state / "spool").glob("??/*/*"))))
+        assert made.activity.snapshot() == ()
+        with made.gate.barred(key_of(STUDY)) as free:
+            assert not free
+        peer.send(*pdus[2:])
+        assert peer.status() == 0
+        assert len(made.rows(count=1)) == 1
         peer.release()
 
 
