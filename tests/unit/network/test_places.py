@@ -136,7 +136,10 @@ print("begun", flush=True)
 while count:
     found = places.take("10.0.0.1", waiting_per_address=100)
     if isinstance(found, Place):
-        found.associate("ct"); found.entered(); places.add_bytes(1); found.dissociate(); found.leave()
+        others = found.associate("ct").all
+        found.entered(); places.add_bytes(1); found.dissociate()
+        assert others <= 1 and places._map[places._offset(found._number)] == places._owner, "not alone in its place"
+        found.leave()
         count -= 1
 """
 
@@ -151,9 +154,9 @@ def busy(table: int, owner: int, count: int) -> subprocess.Popen[str]:
 
 def test_processes_do_not_get_into_each_others_way(table: int) -> None:
     places = Places(8, owner=4, descriptor=table)
-    with busy(table, 1, 3000) as one, busy(table, 2, 3000) as two:
+    with busy(table, 1, 20_000) as one, busy(table, 2, 20_000) as two:
         assert (one.wait(60), two.wait(60)) == (0, 0)
-    assert places.bytes_added() == 6000
+    assert places.bytes_added() == 40_000
     assert [taken(places) for _ in range(8)]
 
 
