@@ -310,6 +310,8 @@ def main(descriptor: int) -> int:
         receiver._emit("receiver.fault", level="error", reason=error.code)
     except Exception as error:  # noqa: BLE001 (the border of the process: the log is told by whoever has one)
         receiver._emit("receiver.fault", level="error", reason="internal", kind=type(error).__name__)
+    finally:
+        end.close()
     return 1
 
 
