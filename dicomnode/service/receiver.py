@@ -286,6 +286,7 @@ class Receiver:
         if self._acceptor is not None and self._spool is not None:
             clean = self._acceptor.drain(seconds)
             self._spool.close()
+            self._drained = True
             with suppress(StorageError):
                 self._channel.tell("drained", clean)
         self._drained = True

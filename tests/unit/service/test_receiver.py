@@ -97,6 +97,9 @@ class Node:
         self.reader.join(30)
         assert not self.runner.is_alive()
         self.channel.close()
+        for thread in threading.enumerate():  # in a process of its own they would be gone by now
+            if thread.name == "association":
+                thread.join(30)
         os.close(self.start["table"])
         return self.status[0]
 
