@@ -1,6 +1,7 @@
 """Association negotiation of the acceptor (PS3.8 7.1, PS3.7 D): a request's bytes in, what is agreed and the answer out.
 
-pynetdicom encodes, decodes and chooses presentation contexts; no socket and no thread of it is used here.
+`ordinary` reads and answers what most senders ask; for the rest pynetdicom encodes, decodes and chooses presentation
+contexts. No socket and no thread of it is used here.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from pynetdicom.pdu_primitives import (
 from pynetdicom.presentation import PresentationContext, negotiate_as_acceptor
 
 from dicomnode.encoded import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from dicomnode.network.ordinary import Ordinary, read_ordinary, user_items
 from dicomnode.network.pdu import HEADER_BYTES, INVALID_PARAMETER, Buffer, Violation
 from dicomnode.network.proposal import check_structure
 from dicomnode.network.status import (
@@ -113,11 +115,22 @@ class Request:
     def __init__(self, encoded: Buffer) -> None:
         data = bytes(encoded)
         check_structure(data)
+        self._version = int.from_bytes(data[HEADER_BYTES : HEADER_BYTES + 2], "big")
+        self._ordinary = read_ordinary(data)
+        if self._ordinary is not None:
+            self.calling_ae_title = self._ordinary.calling_ae_title
+            self.called_ae_title = self._ordinary.called_ae_title
+            self.longest_pdu = self._ordinary.longest_pdu
+            self._application_context = self._ordinary.application_context
+        else:
+            self._decode(data)
+
+    def _decode(self, data: bytes) -> None:
         try:
             pdu = A_ASSOCIATE_RQ()
             pdu.decode(data)
             self._primitive: A_ASSOCIATE = pdu.to_primitive()
-            self._version = int.from_bytes(data[HEADER_BYTES : HEADER_BYTES + 2], "big")
+            self._application_context = str(self._primitive.application_context_name)
             self.calling_ae_title = _title(self._primitive.calling_ae_title)
             self.called_ae_title = _title(self._primitive.called_ae_title)
             self._proposed: list[PresentationContext] = self._primitive.presentation_context_definition_list
@@ -133,7 +146,7 @@ class Request:
         """Why nothing in it can be agreed on (PS3.8 9.3.4), or None."""
         if not self._version & 1:
             return PROTOCOL_VERSION_NOT_SUPPORTED
-        if str(self._primitive.application_context_name) != _APPLICATION_CONTEXT:
+        if self._application_context != _APPLICATION_CONTEXT:
             return APPLICATION_CONTEXT_NOT_SUPPORTED
         return None
 
@@ -145,6 +158,8 @@ class Request:
         Violation
             If the answer cannot be encoded from what was asked.
         """
+        if self._ordinary is not None:
+            return _agree(self._ordinary, offer)
         supported, storage = offer.contexts, offer.storage
         try:
             ours = [supported[one.abstract_syntax] for one in self._proposed if one.abstract_syntax in supported]
@@ -204,6 +219,29 @@ class Request:
         pdu = A_ASSOCIATE_AC()
         pdu.from_primitive(primitive)
         return bytes(pdu.encode())
+
+
+def _agree(asked: Ordinary, offer: Offer) -> Association:
+    chosen = asked.choose(offer.contexts)
+    extended = [(uid, _STORAGE_INFORMATION) for uid in asked.extended if uid in offer.storage]
+    items = user_items(
+        offer.maximum_pdu_bytes,
+        IMPLEMENTATION_CLASS_UID,
+        IMPLEMENTATION_VERSION_NAME,
+        extended,
+        window=asked.asks_window,
+    )
+    accepted = {
+        one.context_id: Agreed(abstract_syntax=one.abstract_syntax, transfer_syntax=one.transfer_syntax)
+        for one in chosen
+        if one.result == _ACCEPTED
+    }
+    return Association(
+        contexts=MappingProxyType(accepted),
+        storage=offer.storage,
+        longest_pdu=asked.longest_pdu,
+        answer=asked.answer(chosen, items),
+    )
 
 
 def _title(value: object) -> str:

@@ -222,8 +222,26 @@ class Stages:
         self._rooms.ledger.quarantine(key.study_key, "instance", error.code, self._clock(), address=row.address)
 
     def _read(self, row: InstanceRow) -> Dataset:
-        metadata, encoded = self._rooms.spool.read(row.study_key, row.address)
+        """Data Set of a record; one that was damaged since it came is named and set aside, and the work ends with that."""
+        try:
+            metadata, encoded = self._rooms.spool.read(row.study_key, row.address)
+        except StorageError as error:
+            if error.code == "sealed-damaged":
+                self._damaged(row)
+            raise
         return read_dataset(encoded, metadata.transfer_syntax_uid, self._limits)
+
+    def _damaged(self, row: InstanceRow) -> None:
+        self._emit(
+            "segment.damaged",
+            level="error",
+            study=row.study_key,
+            segment=row.address.segment_id,
+            kind="damaged",
+            record=row.address.number,
+            reason="sealed-damaged",
+        )
+        self._rooms.ledger.quarantine(row.study_key, "segment", "sealed-damaged", self._clock(), address=row.address)
 
     def _read_all(self, rows: list[InstanceRow]) -> Iterator[Dataset]:
         return (self._read(row) for row in rows)

@@ -8,6 +8,7 @@ from contextlib import suppress
 from copy import deepcopy
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -407,6 +408,23 @@ def test_a_key_that_is_gone_is_not_waited_for(bench: Bench, images: list[Dataset
     assert not bench.stages(replace(bench.rooms, spool=spool)).run("prepare", key)
     assert bench.ended == (WorkState.FAILED, "key-missing")
     assert bench.pauses == []
+
+
+def test_a_record_that_was_damaged_since_it_came_is_named_and_set_aside(
+    bench: Bench, images: list[Dataset], tmp_path: Path
+) -> None:
+    key = bench.receive(images)
+    row = bench.ledger.instances(key.study_key)[2]
+    (path,) = (tmp_path / "spool").rglob(f"{row.address.segment_id}.*")
+    changed = bytearray(path.read_bytes())
+    changed[row.address.offset + 300] ^= 1
+    path.write_bytes(changed)
+    assert not bench.stages().run("prepare", key)
+    assert bench.ended == (WorkState.FAILED, "sealed-damaged")
+    (told,) = bench.events.facts("segment.damaged")
+    assert (told["study"], told["segment"], told["record"]) == (key.study_key, row.address.segment_id, 2)
+    (aside,) = bench.ledger.quarantined(key.study_key)
+    assert (aside.address, aside.reason) == (row.address, "sealed-damaged")
 
 
 def test_a_ledger_that_cannot_take_the_end_is_told_and_raises_nothing(bench: Bench, images: list[Dataset]) -> None:
