@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
+from dicomnode.imaging.census import Box as PlaneBox
 from dicomnode.imaging.volume import Volume
 
 Colour = tuple[int, int, int]
@@ -21,26 +22,37 @@ Curves = dict[int, npt.NDArray[np.float64]]
 #: Range and width of the bins, HU.
 LOW_HU, HIGH_HU, STEP_HU = -1020, -380, 10
 _SMOOTHING: Final = np.array([1.0, 2.0, 3.0, 2.0, 1.0]) / 9
-_SLAB: Final = 32
 _OVERSAMPLING: Final = 3
 
 
-def distributions(volume: Volume, labels: npt.NDArray[np.uint8], numbers: Sequence[int]) -> Curves:
+def distributions(
+    volume: Volume, labels: npt.NDArray[np.uint8], numbers: Sequence[int], boxes: Sequence[PlaneBox] | None = None
+) -> Curves:
     """Share of each segment's voxels (without padding) per bin, smoothed; segments without a voxel are left out.
 
     Values outside the range count towards the whole, not towards a bin.
+
+    Parameters
+    ----------
+    boxes
+        For each slice the rows and columns that hold its labels; None: all.
     """
     bins = (HIGH_HU - LOW_HU) // STEP_HU
     size = max([int(labels.max(initial=0)), *numbers]) + 1
     counts = np.zeros((size, bins + 2), np.int64)
-    for start in range(0, len(labels), _SLAB):
-        part = slice(start, start + _SLAB)
-        inside = labels[part] > 0
+    for index, plane in enumerate(labels):
+        box = (slice(None), slice(None)) if boxes is None else boxes[index]
+        inside = plane[box] > 0
         if volume.padding is not None:
-            inside &= ~volume.padding[part]
-        place = np.clip((volume.values[part][inside].astype(np.int32) - LOW_HU) // STEP_HU, -1, bins) + 1
-        keys = labels[part][inside] * np.intp(bins + 2) + place
-        counts += np.bincount(keys, minlength=counts.size).reshape(counts.shape)
+            inside &= ~volume.padding[index][box]
+        value = volume.values[index][box][inside]
+        if value.dtype != np.int16:
+            value = value.astype(np.int32)
+        place = np.clip(value, LOW_HU - STEP_HU, HIGH_HU).astype(np.int16)
+        place -= LOW_HU - STEP_HU
+        place //= STEP_HU
+        place += plane[box][inside] * np.int16(bins + 2)
+        counts += np.bincount(place, minlength=counts.size).reshape(counts.shape)
     return {
         number: np.convolve(counts[number, 1:-1] / counts[number].sum(), _SMOOTHING, mode="same")
         for number in numbers

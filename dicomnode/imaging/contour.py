@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from dicomnode.imaging.census import Census, box_of, slice_counts
+
 Polyline = list[tuple[float, float]]
 Points = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.uint8]
@@ -66,51 +68,38 @@ def area_mm2(polyline: Polyline, spacing: tuple[float, float]) -> float:
     return abs(doubled) / 2 * spacing[0] * spacing[1]
 
 
-def key_slices(labels: Labels) -> dict[int, int]:
+def key_slices(labels: Labels | Census) -> dict[int, int]:
     """For each label that occurs, the slice with its largest area (the first of equal ones)."""
-    areas = slice_counts(labels)
+    areas = labels.counts if isinstance(labels, Census) else slice_counts(labels)
     found = np.flatnonzero(areas[:, 1:].any(axis=0)) + 1
     return {int(label): int(areas[:, label].argmax()) for label in found}
 
 
-def extent(present: npt.NDArray[np.bool_]) -> slice:
-    """From the first to the last place that is present; empty where none is."""
-    places = np.flatnonzero(present)
-    return slice(int(places[0]), int(places[-1]) + 1) if places.size else slice(0, 0)
-
-
-def slice_counts(labels: Labels) -> npt.NDArray[np.int64]:
-    """Voxels of every value in every slice: int64 (slices, 256); within the frame of what is not empty, as counting widens."""
-    counts = np.zeros((len(labels), 256), dtype=np.int64)
-    wide = np.empty(labels[0].size, dtype=np.intp)  # counting widens: one buffer, not one for each slice
-    for count, plane in zip(counts, labels, strict=True):
-        rows = extent(plane.any(axis=1))
-        part = plane[rows]
-        part = part[:, extent(part.any(axis=0))]
-        np.copyto(wide[: part.size].reshape(part.shape), part)
-        count[:] = np.bincount(wide[: part.size], minlength=256)
-        count[0] += plane.size - part.size
-    return counts
-
-
-def spread_slices(labels: npt.NDArray[Any], count: int) -> tuple[int, ...]:
+def spread_slices(labels: npt.NDArray[Any] | Census, count: int) -> tuple[int, ...]:
     """Up to `count` different slices, with equal shares of what is labelled between them (of all when nothing is)."""
-    areas = np.array([np.count_nonzero(plane) for plane in labels])
-    shares = np.cumsum(areas if areas.any() else np.ones(len(labels)))
+    if isinstance(labels, Census):
+        return spread(labels.along[0], count)
+    return spread(np.array([np.count_nonzero(plane) for plane in labels]), count)
+
+
+def spread(areas: npt.NDArray[Any], count: int) -> tuple[int, ...]:
+    """`spread_slices` of slices whose labelled voxels are counted already."""
+    shares = np.cumsum(areas if areas.any() else np.ones(len(areas)))
     places = np.searchsorted(shares, shares[-1] * (np.arange(count) + 0.5) / count)
     return tuple(sorted({int(place) for place in places}))
 
 
 def _largest(mask: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.bool_], tuple[int, int]] | None:
     """Largest component (neighbours share an edge) with its holes filled, cropped, and where the crop begins."""
-    components, count = ndimage.label(mask)
+    down, across = box_of(mask)
+    components, count = ndimage.label(mask[down, across])
     if not count:
         return None
     sizes = np.bincount(components.reshape(-1))[1:]
     number = int(sizes.argmax()) + 1
     rows, columns = ndimage.find_objects(components, max_label=count)[number - 1]
     part = ndimage.binary_fill_holes(components[rows, columns] == number)
-    return np.asarray(part, np.bool_), (rows.start, columns.start)
+    return np.asarray(part, np.bool_), (down.start + rows.start, across.start + columns.start)
 
 
 def _boundary(part: npt.NDArray[np.bool_]) -> Points:

@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw
 
 from dicomnode import coding
 from dicomnode.findings import Findings, Measurement
+from dicomnode.imaging.census import Census, take_census
 from dicomnode.imaging.chart import Curves, curves_picture, distributions, draw_frame, position
 from dicomnode.imaging.contour import Polyline, area_mm2, contour, key_slices, spread_slices
 from dicomnode.imaging.measure import LAA_THRESHOLD_HU
@@ -79,6 +80,7 @@ def key_image(
     *,
     texts: Texts | None = None,
     window: tuple[float, float] = LUNG_WINDOW,
+    census: Census | None = None,
 ) -> Picture:
     """Page of 1280 x 960 pixels: a coronal and a sagittal view, three axial ones, table, remarks.
 
@@ -88,6 +90,8 @@ def key_image(
         (slices, rows, columns) on the volume's grid: numbers of `findings.segments`.
     window
         Centre and width of the views, HU.
+    census
+        Of the labels, where it was taken before.
 
     Returns
     -------
@@ -101,23 +105,24 @@ def key_image(
     """
     if labels.shape != volume.values.shape:
         raise ValueError("volume and labels differ in shape")
-    words = texts or Texts()
+    words, census = texts or Texts(), census or take_census(labels)
     page = _Page(words, {segment.number: segment.colour for segment in findings.segments}, window)
     page.header(f"{words.window} {window[1]:.0f}  {words.level} {window[0]:.0f}")
     left, top, right, bottom = _MARGIN, _HEADER, WIDTH - _MARGIN - _PANEL - _GAP, HEIGHT - _FOOTER
-    views, split = _arranged(Planes(volume, labels, axials=3, names=words.planes), (right - left, bottom - top))
+    planes = Planes(volume, labels, axials=3, names=words.planes, census=census)
+    views, split = _arranged(planes, (right - left, bottom - top))
     page.row((views.coronal, views.sagittal), (left, top, right, top + split))
     page.row(views.axials, (left, top + split + _GAP, right, bottom))
-    page.panel(findings, _curves(volume, labels, findings), (right + _GAP, top, WIDTH - _MARGIN, bottom))
+    page.panel(findings, _curves(volume, labels, findings, census), (right + _GAP, top, WIDTH - _MARGIN, bottom))
     page.footer(findings)
     return np.asarray(page.image).copy()
 
 
-def _curves(volume: Volume, labels: npt.NDArray[np.uint8], findings: Findings) -> Curves:
+def _curves(volume: Volume, labels: npt.NDArray[np.uint8], findings: Findings, census: Census) -> Curves:
     """Distributions of the segments where density was measured; else none."""
     if not _measured(findings, coding.MEAN_LUNG_DENSITY):
         return {}
-    return distributions(volume, labels, [segment.number for segment in findings.segments])
+    return distributions(volume, labels, [segment.number for segment in findings.segments], census.boxes)
 
 
 def _measured(findings: Findings, concept: coding.CodedConcept) -> bool:

@@ -17,7 +17,8 @@ import numpy.typing as npt
 from PIL import Image
 from scipy import ndimage
 
-from dicomnode.imaging.contour import spread_slices
+from dicomnode.imaging.census import Box, Census, box_of, take_census
+from dicomnode.imaging.contour import spread
 from dicomnode.imaging.geometry import VolumeGeometry, canonical_axes
 from dicomnode.imaging.straighten import straighten
 from dicomnode.imaging.volume import Volume, canonical
@@ -26,6 +27,7 @@ Array = npt.NDArray[Any]
 Picture = npt.NDArray[np.uint8]
 Colour = tuple[int, int, int]
 Span = tuple[int, int]
+AlongAxes = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]
 
 #: Lung window: centre and width, HU.
 LUNG_WINDOW: Final = (-600.0, 1500.0)
@@ -35,6 +37,7 @@ _BODY_SHARE: Final = 0.05  # of the largest count along an axis: a table is less
 _SLAB_MM: Final = 2.0
 _LINE_PIXELS: Final = 2.0
 _FILL: Final = 0.16
+_TRUNCATE: Final = 4.0  # standard deviations at which the smoothing filter ends
 #: Letters at left, right, top and bottom of a view, by canonical axis across it.
 _LETTERS: Final = (("R", "L", "A", "P"), ("R", "L", "H", "F"), ("A", "P", "H", "F"))
 #: What the planes across each canonical axis are called.
@@ -86,6 +89,8 @@ class Planes:
         Axial planes, at most.
     names
         What axial, coronal and sagittal planes are called.
+    census
+        Of the labels, where it was taken before.
     """
 
     def __init__(
@@ -95,15 +100,20 @@ class Planes:
         *,
         axials: int,
         names: tuple[str, str, str] = NAMES,
+        census: Census | None = None,
     ) -> None:
         self._names = names
         grid = straighten(volume.geometry)
+        straight = grid.labels(labels)
+        if census is None or straight is not labels:
+            census = take_census(straight)
+        counts = _turned(census, grid.geometry)
         self._geometry = grid.geometry
         self._values = canonical(grid.volume(volume).values, grid.geometry)
-        self._labels = canonical(grid.labels(labels), grid.geometry)
+        self._labels = canonical(straight, grid.geometry)
         self._spacing = canonical_axes(grid.geometry).spacing
-        self._spans, self._coronal_at, self._sagittal_at = _extent(self._labels, self._values, self._spacing)
-        self._levels = sorted(spread_slices(self._labels, axials), reverse=True)
+        self._spans, self._coronal_at, self._sagittal_at = _extent(counts, self._values, self._spacing)
+        self._levels = sorted(spread(counts[0], axials), reverse=True)
 
     def views(self, *, taller_mm: float = 0.0, deeper_mm: float = 0.0) -> Views:
         """Views cut to the labels with a margin.
@@ -166,17 +176,26 @@ def _place(geometry: VolumeGeometry, axis: int, at: int) -> str:
     return f"{_SIGNS[axis][int(millimetres >= 0)]} {abs(millimetres):.0f} mm"
 
 
-def _extent(labels: Array, values: Array, spacing: tuple[float, float, float]) -> tuple[list[Span], int, int]:
+def _turned(census: Census, geometry: VolumeGeometry) -> AlongAxes:
+    """Labelled voxels along the canonical axes."""
+    axes = canonical_axes(geometry)
+    along = [census.along[axis] for axis in axes.permutation]
+    z, y, x = (count[::-1] if flip else count for count, flip in zip(along, axes.flips, strict=True))
+    return z, y, x
+
+
+def _extent(counts: AlongAxes, values: Array, spacing: tuple[float, float, float]) -> tuple[list[Span], int, int]:
     """Spans along z, y, x with a margin, and the y and x to show.
 
     Of the labels, where most is labelled; without any, of the body and its middle; without one, of everything.
     """
-    counts = _counts(labels, 0)
     found = bool(counts[0].any())
     if not found:
-        counts = tuple(np.where(count > count.max() * _BODY_SHARE, count, 0) for count in _counts(values, _BODY_HU))
+        z, y, x = (np.where(count > count.max() * _BODY_SHARE, count, 0) for count in _counts(values, _BODY_HU))
+        counts = z, y, x
     if not counts[0].any():
-        counts = tuple(np.ones(size, np.int64) for size in labels.shape)
+        z, y, x = (np.ones(size, np.int64) for size in values.shape)
+        counts = z, y, x
     spans = []
     for count, step in zip(counts, spacing, strict=True):
         where = np.flatnonzero(count)
@@ -187,7 +206,7 @@ def _extent(labels: Array, values: Array, spacing: tuple[float, float, float]) -
     return spans, sum(spans[1]) // 2, sum(spans[2]) // 2
 
 
-def _counts(array: Array, above: int) -> tuple[npt.NDArray[np.int64], ...]:
+def _counts(array: Array, above: int) -> AlongAxes:
     """Voxels above a value for each index of each axis."""
     depth, height, width = array.shape
     present, in_rows, in_columns = (np.zeros(size, np.int64) for size in (depth, height, width))
@@ -217,18 +236,32 @@ def paint(view: View, size: tuple[int, int], colours: Mapping[int, Colour], wind
     picture = np.repeat(np.asarray(image, np.float32)[:, :, None], 3, axis=2)
     for number in np.unique(view.labels[view.labels > 0]):
         mask = (view.labels == number).astype(np.float32)
-        fill, line = _overlay(mask, size)
+        place, fill, line = _overlay(mask, size)
         colour = np.array(colours.get(int(number), (255, 255, 255)), np.float32)
+        part = picture[place]
         for alpha in (fill * _FILL, line):
-            picture += (colour - picture) * alpha[:, :, None]
+            part += (colour - part) * alpha[:, :, None]
     return np.clip(np.rint(picture), 0, 255).astype(np.uint8)
 
 
-def _overlay(mask: npt.NDArray[np.float32], size: tuple[int, int]) -> tuple[Array, Array]:
-    """Opacity of the inside and of an antialiased outline, from the distance to the half level of the smooth mask."""
+def _overlay(mask: npt.NDArray[np.float32], size: tuple[int, int]) -> tuple[Box, Array, Array]:
+    """Opacity of the inside and of an antialiased outline, from the distance to the half level of the smooth mask.
+
+    Given for the part of the picture beyond which there is neither.
+    """
     smooth = np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.BILINEAR), np.float32)
     sigma = [max(0.7, 0.6 * size[1 - axis] / mask.shape[axis]) for axis in (0, 1)]
-    smooth = ndimage.gaussian_filter(smooth, sigma, mode="nearest")
+    place = _around(smooth, [int(_TRUNCATE * one + 0.5) + 2 for one in sigma])
+    smooth = ndimage.gaussian_filter(smooth[place], sigma, mode="nearest", truncate=_TRUNCATE)
     down, across = (np.gradient(smooth, axis=axis) if smooth.shape[axis] > 1 else 0 * smooth for axis in (0, 1))
     distance = (smooth - 0.5) / np.maximum(np.hypot(down, across), 0.02)
-    return np.clip(distance + 0.5, 0, 1), np.clip((_LINE_PIXELS + 1) / 2 - np.abs(distance), 0, 1)
+    return place, np.clip(distance + 0.5, 0, 1), np.clip((_LINE_PIXELS + 1) / 2 - np.abs(distance), 0, 1)
+
+
+def _around(smooth: npt.NDArray[np.float32], margins: list[int]) -> Box:
+    """Rows and columns that hold something, and so many more on each side as the filter reaches."""
+    box = box_of(smooth != 0)
+    rows, columns = (
+        slice(max(span.start - margin, 0), span.stop + margin) for span, margin in zip(box, margins, strict=True)
+    )
+    return rows, columns

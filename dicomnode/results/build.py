@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 from dicomnode.errors import StudyError
 from dicomnode.findings import Findings
 from dicomnode.forms import Form, Variant, Wishes, choose
-from dicomnode.imaging.contour import slice_counts
+from dicomnode.imaging.census import Census, slice_counts
 from dicomnode.results import (
     capture,
     key_objects,
@@ -76,6 +76,8 @@ class ResultInput:
         Which objects are wanted, in the order in which they are best sent.
     voxel_map
         Probabilities or saliency; None: there are none, and no Parametric Map.
+    census
+        Of the labels, where it was taken before.
     """
 
     labels: NDArray[np.uint8] = field(repr=False)
@@ -86,6 +88,7 @@ class ResultInput:
     predecessor: Predecessor | None = field(default=None, repr=False)
     variants: tuple[Variant, ...] = choose(Wishes())
     voxel_map: VoxelMap | None = field(default=None, repr=False)
+    census: Census | None = field(default=None, repr=False)
 
 
 def _values(labels: NDArray[np.uint8]) -> list[int]:

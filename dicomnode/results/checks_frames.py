@@ -115,20 +115,24 @@ def _key(item: bytes) -> tuple[int, bytes]:
 def _prove_mask(bits: NDArray[np.uint8], offset: int, plane: NDArray[np.uint8], value: int) -> int:
     """Voxels of a frame, each of which has the value in the plane; others that have it are missed in the sum of all."""
     if offset == 0 and plane.shape[1] % 8 == 0:  # rows are whole bytes: the empty ones need no look
-        rows = np.flatnonzero(_any(bits.reshape(plane.shape[0], -1)))
-        if not rows.size:
-            raise StudyError("result-geometry-differs", check="empty-frame")
-        width = plane.shape[1] // 8
-        bits = bits[rows[0] * width : (rows[-1] + 1) * width]
-        plane = plane[rows[0] : rows[-1] + 1]
+        bits, plane = _filled(bits, plane)
     frame = np.unpackbits(bits, bitorder="little")[offset : offset + plane.size].view(np.bool_)
     if (frame.reshape(plane.shape) != (plane == value)).any():
         raise StudyError("result-geometry-differs", check="mask")
     return int(np.count_nonzero(frame))
 
 
-def _any(rows: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Whether a row has a bit, eight bytes at a time where they are so many."""
-    if rows.shape[1] % 8 == 0:
-        return np.asarray(np.bitwise_or.reduce(rows.view(np.uint64), axis=1) != 0)
-    return np.asarray(rows.any(axis=1))
+def _filled(bits: NDArray[np.uint8], plane: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Frame and plane, cut to the rows and words that hold the frame's bits: of 64 columns, or of 8."""
+    words = bits.view(np.uint64) if plane.shape[1] % 64 == 0 else bits
+    filled = np.flatnonzero(words != 0)
+    if not filled.size:
+        raise StudyError("result-geometry-differs", check="empty-frame")
+    width = len(words) // plane.shape[0]
+    top, bottom = int(filled[0]) // width, int(filled[-1]) // width + 1
+    words = words.reshape(-1, width)[top:bottom]
+    columns = np.flatnonzero(np.bitwise_or.reduce(words, axis=0))
+    left, right = int(columns[0]), int(columns[-1]) + 1
+    cut = np.ascontiguousarray(words[:, left:right]).view(np.uint8).ravel()
+    size = plane.shape[1] // width
+    return cut, plane[top:bottom, left * size : right * size]

@@ -149,7 +149,9 @@ def encode_results(
         ready = None
     minted |= frozenset() if ready is None else ready.minted
     with _coded_errors(), hushed():
-        completed = None if ready is None else prepared.complete(ready, given.labels, given.findings, identity)
+        completed = (
+            None if ready is None else prepared.complete(ready, given.labels, given.findings, identity, given.census)
+        )
         builder = Builder(given, context, source, completed, None if ready is None else ready.series)
         encoded = [_encoded(variant, builder, identity) for variant in builder.variants]
         _prove(encoded, builder, source, identity, minted)
@@ -302,7 +304,9 @@ def _prove(
         prove_header(dataset, expected, known, identity)
     segmentations = [] if builder.binary is None else [builder.binary]
     segmentations += [one for one in decoded if "SegmentSequence" in one]
-    segments = [checks.tracked(one) for one in segmentations] or [{}]
+    segments: list[dict[int, str]] = []
+    for tracked in [checks.tracked(one) for one in segmentations] or [{}]:
+        segments += [] if tracked in segments else [tracked]
     for result, dataset in zip(results, decoded, strict=True):
         variant = Variant.of(result.role, result.form)
         if variant.form in (Form.COMPREHENSIVE, Form.COMPREHENSIVE_3D):

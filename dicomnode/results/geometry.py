@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from dicomnode.errors import StudyError
-from dicomnode.imaging.contour import slice_counts
+from dicomnode.imaging.census import slice_counts
 from dicomnode.results.sources import SourceSeries, positions, read_sources
 
 #: Tolerance of a position that went through a DS of 16 characters, mm.

@@ -22,7 +22,7 @@ from dicomnode.encoded import Buffer, encode_dataset
 from dicomnode.errors import StudyError
 from dicomnode.findings import Findings
 from dicomnode.identity import SourceIdentity
-from dicomnode.imaging.contour import slice_counts
+from dicomnode.imaging.census import Census, take_census
 from dicomnode.results import segmentation
 from dicomnode.results.context import ResultContext
 from dicomnode.results.elements import spliced
@@ -260,8 +260,19 @@ def _plane(item: bytes, source: Dataset) -> Plane | None:
     return Plane(item=item, number_at=number_at, index_at=index_at, rank=rank, position=position)
 
 
-def complete(prepared: Prepared, labels: NDArray[np.uint8], findings: Findings, identity: SourceIdentity) -> Completed:
+def complete(
+    prepared: Prepared,
+    labels: NDArray[np.uint8],
+    findings: Findings,
+    identity: SourceIdentity,
+    census: Census | None = None,
+) -> Completed:
     """The segmentation of a label map.
+
+    Parameters
+    ----------
+    census
+        Of the labels, where it was taken before.
 
     Raises
     ------
@@ -271,7 +282,8 @@ def complete(prepared: Prepared, labels: NDArray[np.uint8], findings: Findings, 
     series = prepared.series
     if labels.shape != series.shape or labels.dtype != np.uint8:
         raise StudyError("result-invalid", check="label-map-shape")
-    counts = slice_counts(labels)
+    census = census or take_census(labels)
+    counts = census.counts
     numbers = segmentation.numbers_of(counts, findings.segments)
     frames = _frames(prepared, counts, numbers)
     header = _reduced(prepared.header, findings, numbers)
@@ -285,7 +297,7 @@ def complete(prepared: Prepared, labels: NDArray[np.uint8], findings: Findings, 
     pixels_at = sum(map(len, before))
     whole = _zeros(pixels_at, size)
     whole[:pixels_at] = np.frombuffer(b"".join(before), np.uint8)
-    segmentation.pack(whole[pixels_at:], labels, [(index, value) for index, value, _ in frames])
+    segmentation.pack(whole[pixels_at:], labels, [(index, value) for index, value, _ in frames], census.boxes)
     return Completed(
         pseudonymous=header,
         header=restored,

@@ -20,7 +20,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from dicomnode.coding import ANATOMICAL_STRUCTURE
 from dicomnode.errors import StudyError
 from dicomnode.findings import Algorithm, Findings, Segment
-from dicomnode.imaging.contour import extent, slice_counts
+from dicomnode.imaging.census import Box, box_of, extent, slice_counts
 from dicomnode.results.concepts import ARTIFICIAL_INTELLIGENCE, code_item, declare_private_scheme, sr_concept
 from dicomnode.results.context import MANUFACTURER, MODEL_NAME, RESEARCH_ONLY, ResultContext, content_label
 from dicomnode.results.equipment import inherit_lossy, stamp
@@ -180,7 +180,7 @@ def _write_frames(
     values = {number: value for value, number in numbers.items()}
     planes = [(index, values[number]) for index, number in planes_of(dataset, series)]
     pixels = np.zeros(packed_length(len(planes), labels[0].size), np.uint8)
-    pack(pixels, labels, planes)
+    pack(pixels, labels, planes, [box_of(plane) for plane in labels])
     dataset.PixelData = pixels.tobytes()
 
 
@@ -199,7 +199,9 @@ def packed_length(frames: int, size: int) -> int:
     return length + length % 2
 
 
-def pack(pixels: NDArray[np.uint8], labels: NDArray[np.uint8], planes: Sequence[tuple[int, int]]) -> None:
+def pack(
+    pixels: NDArray[np.uint8], labels: NDArray[np.uint8], planes: Sequence[tuple[int, int]], boxes: Sequence[Box]
+) -> None:
     """Write frames bit by bit from the least significant (PS3.5 8.1.1); what is zero is not touched.
 
     Parameters
@@ -208,10 +210,12 @@ def pack(pixels: NDArray[np.uint8], labels: NDArray[np.uint8], planes: Sequence[
         Zeros, `packed_length` of them.
     planes
         Index in the label map and value there, of every frame.
+    boxes
+        Rows and columns of every slice that hold its labels: there is no need to look elsewhere.
     """
     size, columns = labels[0].size, labels.shape[2]
     if columns % 8 == 0:
-        _pack_rows(pixels, labels, planes)
+        _pack_rows(pixels, labels, planes, boxes)
         return
     for start in range(0, len(planes), 8):  # eight frames fill whole bytes, whatever their size
         masks = [(labels[index] == value).ravel() for index, value in planes[start : start + 8]]
@@ -220,15 +224,14 @@ def pack(pixels: NDArray[np.uint8], labels: NDArray[np.uint8], planes: Sequence[
         pixels[first : first + len(bits)] = bits
 
 
-def _pack_rows(pixels: NDArray[np.uint8], labels: NDArray[np.uint8], planes: Sequence[tuple[int, int]]) -> None:
-    """Frames whose rows are whole bytes: the rows of a plane that hold no label need no look."""
+def _pack_rows(
+    pixels: NDArray[np.uint8], labels: NDArray[np.uint8], planes: Sequence[tuple[int, int]], boxes: Sequence[Box]
+) -> None:
+    """Frames whose rows are whole bytes."""
     width = labels.shape[2] // 8
     length = labels.shape[1] * width
-    extents: dict[int, slice] = {}
     for place, (index, value) in enumerate(planes):
-        rows = extents.get(index)
-        if rows is None:
-            rows = extents[index] = extent(labels[index].any(axis=1))
+        rows = boxes[index][0]
         first = place * length + rows.start * width
         bits = np.packbits((labels[index, rows] == value).ravel(), bitorder="little")
         marked = _marked(bits)

@@ -26,7 +26,8 @@ from dicomnode.service.rooms import Layout
 from dicomnode.storage.digest import ContentDigests
 from dicomnode.storage.ledger import Ledger
 from dicomnode.study import blind_key, input_digest
-from dicomnode.workflow.analysis import Analysis, Analyst, Issue, copy_series, measurements_of, picture_of
+from dicomnode.workflow.analysis import Analysis, Analyst, Issue, copy_series, measurements_of
+from dicomnode.workflow.picture import picture_of
 from dicomnode.workflow.sameness import Sameness, compare
 from dicomnode.workflow.selection import Header, choose, patient_of, survey
 from dicomnode.workflow.stages import limits_of, without_pixels

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -26,8 +27,9 @@ from dicomnode.errors import StudyError
 from dicomnode.findings import Algorithm, Findings
 from dicomnode.forms import Variant, Wishes, choose
 from dicomnode.identity import SourceIdentity
-from dicomnode.imaging import frames, measure, render, volume
-from dicomnode.imaging.contour import contour, key_slices, spread_slices
+from dicomnode.imaging import frames, measure, volume
+from dicomnode.imaging.census import Census, take_census
+from dicomnode.imaging.contour import contour, key_slices
 from dicomnode.imaging.decode import Decoder
 from dicomnode.imaging.volume import Volume
 from dicomnode.inference.engine import Engine
@@ -54,12 +56,6 @@ Labels = npt.NDArray[np.uint8]
 Progress = Callable[[float], None]
 #: Raised when a change of the node's own code changes results of the same input.
 _GENERATION: Final = "2"
-_AXIAL_VIEWS: Final = 3
-#: Fields of `render.Texts` whose text stands under their own name.
-_ON_THE_PAGE: Final = (
-    *("measurements", "remarks", "distribution", "nothing_found", "not_reviewed", "lower_bound", "caveat"),
-    *("window", "level", "volume", "mean"),
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +66,7 @@ class Copied:
     identity: SourceIdentity
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Analysis:
     """What a model makes of one series.
 
@@ -89,6 +85,11 @@ class Analysis:
     labels: Labels = field(repr=False)
     findings: Findings
     prepared: Future[Prepared | None] | None = field(default=None, repr=False)
+
+    @cached_property
+    def census(self) -> Census:
+        """Of the labels, taken when it is first asked for."""
+        return take_census(self.labels)
 
     def packed_labels(self) -> bytes:
         """Shape and deflated voxels."""
@@ -254,6 +255,7 @@ class Analyst:
             key_image=picture,
             variants=variants,
             predecessor=predecessor,
+            census=analysis.census,
         )
         context = self._context(analysis.findings.algorithm, input_digest, predecessor)
         return encode_results(given, context, identity, _ready(analysis))
@@ -366,25 +368,7 @@ def contours_of(analysis: Analysis) -> tuple[KeyContour, ...]:
     """Outline of every segment on its key slice."""
     return tuple(
         KeyContour(segment=number, slice_index=index, points=tuple(contour(analysis.labels[index] == number)))
-        for number, index in sorted(key_slices(analysis.labels).items())
-    )
-
-
-def picture_of(analysis: Analysis, words: Words) -> KeyImage:
-    """Key image of an analysis."""
-    picture = render.key_image(analysis.volume, analysis.labels, analysis.findings, texts=texts_of(analysis, words))
-    return KeyImage(rgb=picture, slices=spread_slices(analysis.labels, _AXIAL_VIEWS))
-
-
-def texts_of(analysis: Analysis, words: Words) -> render.Texts:
-    """The words of a key image."""
-    algorithm = analysis.findings.algorithm
-    return render.Texts(
-        headline=algorithm.title,
-        subtitle=words.say("model", name=algorithm.name, version=algorithm.version),
-        research_only=words.say("research-only-mark"),
-        planes=(words.say("axial"), words.say("coronal"), words.say("sagittal")),
-        **{field: words.say(field.replace("_", "-")) for field in _ON_THE_PAGE},
+        for number, index in sorted(key_slices(analysis.census).items())
     )
 
 

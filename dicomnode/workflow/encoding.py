@@ -22,9 +22,10 @@ from dicomnode.results.encode import EncodedResult
 from dicomnode.sections import Destination
 from dicomnode.storage.rows import ResultRow
 from dicomnode.study import DeliveryState, Purpose, ResultRole, WorkKey, WorkRow, WorkState, World, blind_key
-from dicomnode.workflow.analysis import Analysis, Analyst, picture_of
+from dicomnode.workflow.analysis import Analysis, Analyst
 from dicomnode.workflow.downgrade import facts_of
 from dicomnode.workflow.handover import Handover, Rooms, name
+from dicomnode.workflow.picture import picture_of
 from dicomnode.workflow.ports import Clock
 from dicomnode.workflow.predecessors import Predecessors
 from dicomnode.workflow.wishes import default_wishes, is_told, wishes_of

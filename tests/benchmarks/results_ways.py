@@ -28,6 +28,7 @@ from dicomnode.encoded.quiet import hushed
 from dicomnode.findings import Algorithm, Findings, Segment
 from dicomnode.identity import SourceIdentity
 from dicomnode.imaging import measure, volume
+from dicomnode.imaging.census import take_census
 from dicomnode.imaging.geometry import arrange, plane_of
 from dicomnode.imaging.phantom_series import ct_series
 from dicomnode.manifest import Density
@@ -36,7 +37,8 @@ from dicomnode.results.encode import EncodedResult, ResultInput, encode_results,
 from dicomnode.storage.files import replace_file
 from dicomnode.study import ResultRole, mint_uid
 from dicomnode.texts import Words
-from dicomnode.workflow.analysis import Analysis, contours_of, picture_of
+from dicomnode.workflow.analysis import Analysis, contours_of
+from dicomnode.workflow.picture import picture_of
 from tests.unit.results.material import KEY, context_for
 
 SIDE = 512
@@ -186,6 +188,7 @@ def ours(folder: Path, segments: int) -> dict[str, Any]:
                 findings=analysis.findings,
                 contours=outlines,
                 key_image=picture,
+                census=analysis.census,
             )
             results = encode_results(given, context, identity, ready)
         with watch.part("  write and sync"):
@@ -193,7 +196,7 @@ def ours(folder: Path, segments: int) -> dict[str, Any]:
                 _write(folder / f"ours-{segments}-{result.role.value}.dcm", result)
     watch.parts["peak memory MB"] = peak_megabytes()
     with watch.part("segmentation"), hushed():
-        made = prepared.complete(ready, analysis.labels, analysis.findings, identity)
+        made = prepared.complete(ready, analysis.labels, analysis.findings, identity, take_census(analysis.labels))
         again = dataclasses.replace(results[0], encoded=made.encoded)
         _write(folder / f"ours-{segments}-again.dcm", again)
     with watch.part("  its proof"), hushed():

@@ -32,7 +32,8 @@ from dicomnode.service import rooms
 from dicomnode.service.rooms import Layout
 from dicomnode.storage.ledger import Ledger
 from dicomnode.texts import Words
-from dicomnode.workflow.analysis import copy_series, picture_of
+from dicomnode.workflow.analysis import copy_series
+from dicomnode.workflow.picture import picture_of
 
 PAIRS = 3
 

@@ -231,7 +231,7 @@ def test_a_frame_that_is_missing_or_empty_is_seen() -> None:
 def test_the_encoder_proves_what_it_completes(monkeypatch: pytest.MonkeyPatch) -> None:
     given, ready = given_and_ready()
     plain = segmentation.pack
-    monkeypatch.setattr(segmentation, "pack", lambda pixels, labels, planes: plain(pixels, labels[::-1], planes))
+    monkeypatch.setattr(segmentation, "pack", lambda pixels, labels, *rest: plain(pixels, labels[::-1], *rest))
     with pytest.raises(StudyError) as caught:
         encode.encode_results(given, material.context_for(), material.identity_of(material.source_series()), ready)
     assert caught.value.code == "result-geometry-differs"

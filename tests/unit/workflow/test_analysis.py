@@ -32,9 +32,9 @@ from dicomnode.workflow.analysis import (
     Issue,
     contours_of,
     copy_series,
-    picture_of,
     unpack_labels,
 )
+from dicomnode.workflow.picture import picture_of
 from tests.unit.workflow.samples import EXPLICIT, KEY, encoded, tiny_series
 
 ISSUED = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
