@@ -3,10 +3,12 @@
 The node (sealing, durable before it answers), DCMTK's storescp tuned (TCP_NODELAY, PDUs of 128 KB; plain files, never
 flushed) and as it comes, and Orthanc take turns, `--pairs` times, each time a fresh one on an empty folder of the same
 disk; the order moves on by one with each turn. Before each of them everything that others left unwritten is flushed, and
-a few objects warm it up; it has come to rest when the clock starts. All of a turn get the same bytes, from `sender.py` (the clock runs from the first byte of an
-object to the last response, associations being open) and from DCMTK's storescu (the clock runs from its start to its
-end). A ratio is the node's rate divided by the peer's of the same turn; what is printed is the median of the turns and
-its 95 % interval (bootstrap). CPU is that of all processes of a receiver while objects are sent; memory, of any one of them above its rest.
+a few objects warm it up; it has come to rest when the clock starts. All of a turn get the same bytes, from `sender.py`
+(the clock runs from the first byte of an object to the last response, associations being open) and from DCMTK's storescu
+(the clock runs from its start to its end). A ratio is the node's rate divided by the peer's of the same turn; what is
+printed is the median of the turns and its 95 % interval (bootstrap). CPU is that of all processes of a receiver while
+objects are sent; memory, of any one of them above its rest. `new` and `again`: association requests that were never seen
+before, and one that was.
 
     python -m tests.benchmarks.receive [--pairs 5] [--cases ct-1,small-4] [--share 1.0] [--senders fast,dcmtk]
 """
