@@ -42,7 +42,7 @@ LAA_THRESHOLD_HU: Final = -950
 #: A region that touches an end of the scan or of the field of view with more than this is called cut.
 CUT_AREA_MM2: Final = 100.0
 _ENGLISH: Final = Words("en")
-_LOW, _BINS, _SLAB = -32768, 65536, 32
+_LOW, _BINS, _SLAB = -32768, 65536, 8
 _DIRECTIONS: Final = ("superior", "inferior", "right", "left", "anterior", "posterior")
 
 
@@ -127,7 +127,7 @@ def measure(
         raise ValueError("values, labels, padding and geometry differ in shape")
     numbers = [segment.number for segment in segments]
     size = max(numbers, default=0) + 1
-    histogram, sums, voxels = _histograms(values, labels, padding, size)
+    first, histogram, sums, voxels = _histograms(values, labels, padding, size)
     if sorted(np.flatnonzero(voxels)) != sorted(n for n in numbers if voxels[n]):
         raise ValueError("a label has no segment")
     volumes = _volumes(labels, voxels, geometry)
@@ -138,7 +138,7 @@ def measure(
     regions = []
     for group in groups:
         rows = [segment.number for segment in group]
-        numbers_of = (histogram[rows].sum(axis=0), float(sums[rows].sum()))
+        numbers_of = (first, histogram[rows].sum(axis=0), float(sums[rows].sum()))
         volume = float(volumes[rows].sum())
         touched = {name for name in _DIRECTIONS if (cuts[name][rows] > CUT_AREA_MM2).any()}
         regions.append(_region(group, (volume, *_measurements(*numbers_of, quality)), touched))
@@ -157,10 +157,10 @@ def percentile_15(histogram: Counts) -> int:
     return int(np.searchsorted(cumulated, max(least, 1)))
 
 
-def _histograms(values: Array, labels: Labels, padding: Bools | None, size: int) -> tuple[Counts, Array, Counts]:
-    """Per label: counts of whole HU without padding, the sum of their values, and all voxels (none for background)."""
+def _histograms(values: Array, labels: Labels, padding: Bools | None, size: int) -> tuple[int, Counts, Array, Counts]:
+    """The lowest whole HU, and per label: counts from there on without padding, the sum of their values, all voxels."""
     size = max(size, int(labels.max(initial=0)) + 1)
-    histogram = np.zeros((size, _BINS), np.int64)
+    first, histogram = 0, np.zeros((size, 0), np.int64)
     sums = np.zeros(size, np.float64)
     voxels = np.zeros(size, np.int64)
     for start in range(0, len(labels), _SLAB):
@@ -173,9 +173,27 @@ def _histograms(values: Array, labels: Labels, padding: Bools | None, size: int)
             inside &= ~padding[part]
         label, value = labels[part][inside], values[part][inside]
         sums += np.bincount(label, weights=value, minlength=size)
-        bins = np.clip(np.floor(value), _LOW, _LOW + _BINS - 1).astype(np.intp) - _LOW
-        histogram += np.bincount(label * np.intp(_BINS) + bins, minlength=size * _BINS).reshape(size, _BINS)
-    return histogram, sums, voxels
+        if not value.size:
+            continue
+        bins = np.clip(np.floor(value), _LOW, _LOW + _BINS - 1).astype(np.intp)
+        low = int(bins.min())
+        width = int(bins.max()) - low + 1
+        counts = np.bincount(label * np.intp(width) + (bins - low), minlength=size * width).reshape(size, width)
+        first, histogram = _widened(first, histogram, low, width)
+        histogram[:, low - first : low - first + width] += counts
+    return first, histogram, sums, voxels
+
+
+def _widened(first: int, histogram: Counts, low: int, width: int) -> tuple[int, Counts]:
+    """A histogram with room for further bins: that of all that a file can hold would take half a megabyte a label."""
+    held = histogram.shape[1]
+    start, stop = (min(first, low), max(first + held, low + width)) if held else (low, low + width)
+    if (start, stop) == (first, first + held):
+        return first, histogram
+    wider = np.zeros((len(histogram), stop - start), np.int64)
+    if held:
+        wider[:, first - start : first - start + held] = histogram
+    return start, wider
 
 
 def _volumes(labels: Labels, voxels: Counts, geometry: VolumeGeometry) -> Array:
@@ -211,7 +229,7 @@ def _quality(density: Density | None, acquisition: Acquisition, words: Words) ->
     return _Quality(True, True, contrast, " ".join(filter(None, (contrast, kernel))), tuple(remarks))
 
 
-def _measurements(histogram: Counts, total: float, quality: _Quality) -> tuple[Measurement, ...]:
+def _measurements(first: int, histogram: Counts, total: float, quality: _Quality) -> tuple[Measurement, ...]:
     """Density of one region; nothing where all its voxels are padding."""
     count = int(histogram.sum())
     results: list[Measurement] = []
@@ -226,8 +244,8 @@ def _measurements(histogram: Counts, total: float, quality: _Quality) -> tuple[M
             )
         )
     if count and quality.distribution:
-        below = 100.0 * int(histogram[: LAA_THRESHOLD_HU - _LOW].sum()) / count
-        lowest = float(percentile_15(histogram) + _LOW)
+        below = 100.0 * int(histogram[: max(LAA_THRESHOLD_HU - first, 0)].sum()) / count
+        lowest = float(percentile_15(histogram) + first)
         caveat = quality.distribution_caveat
         results += [
             Measurement(concept=coding.LAA_950, value=below, unit=coding.PERCENT, caveat=caveat),

@@ -139,7 +139,7 @@ def png(rgb: Picture) -> bytes:
 def _arranged(planes: Planes, size: tuple[int, int]) -> tuple[Views, int]:
     """Views and the height of the upper row; where height is left, the views show more of the scan."""
     taller = deeper = 0.0
-    views = planes.views()
+    views = planes.views(empty=True)
     for _ in range(_FILLING_STEPS):
         upper, lower = (views.coronal, views.sagittal), views.axials
         split = _split(upper, lower, size)
@@ -150,7 +150,8 @@ def _arranged(planes: Planes, size: tuple[int, int]) -> tuple[Views, int]:
             - sum(s * max(v.size_mm[1] for v in row) for s, row in zip(scales, (upper, lower), strict=True))
         )
         taller, deeper = taller + spare / 4 / scales[0], min(deeper + spare / 4 / scales[1], _DEEPER_MM)
-        views = planes.views(taller_mm=taller, deeper_mm=deeper)
+        views = planes.views(taller_mm=taller, deeper_mm=deeper, empty=True)
+    views = planes.views(taller_mm=taller, deeper_mm=deeper)
     return views, _split((views.coronal, views.sagittal), views.axials, size)
 
 

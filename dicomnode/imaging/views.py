@@ -115,7 +115,7 @@ class Planes:
         self._spans, self._coronal_at, self._sagittal_at = _extent(counts, self._values, self._spacing)
         self._levels = sorted(spread(counts[0], axials), reverse=True)
 
-    def views(self, *, taller_mm: float = 0.0, deeper_mm: float = 0.0) -> Views:
+    def views(self, *, taller_mm: float = 0.0, deeper_mm: float = 0.0, empty: bool = False) -> Views:
         """Views cut to the labels with a margin.
 
         Parameters
@@ -124,6 +124,8 @@ class Planes:
             More at the top and bottom of the coronal and sagittal view, each, where the scan has it.
         deeper_mm
             More at the front and back of axial views, each.
+        empty
+            Whether sizes are enough, and no voxel is looked at.
         """
         z, y, x = self._spans
         tall = self._wider(z, 0, taller_mm)
@@ -131,9 +133,9 @@ class Planes:
         marks = tuple((1 - (at - tall[0] + 0.5) / (tall[1] - tall[0]), str(number)) for number, at in levels)
         deep = [z, self._wider(y, 1, deeper_mm), x]
         return Views(
-            coronal=self._view(1, self._coronal_at, [tall, y, x], marks),
-            sagittal=self._view(2, self._sagittal_at, [tall, y, x], marks),
-            axials=tuple(self._view(0, at, deep, number=number) for number, at in levels),
+            coronal=self._view(1, self._coronal_at, [tall, y, x], marks, empty=empty),
+            sagittal=self._view(2, self._sagittal_at, [tall, y, x], marks, empty=empty),
+            axials=tuple(self._view(0, at, deep, number=number, empty=empty) for number, at in levels),
         )
 
     def _wider(self, span: Span, axis: int, millimetres: float) -> Span:
@@ -141,11 +143,19 @@ class Planes:
         return max(span[0] - more, 0), min(span[1] + more, self._values.shape[axis])
 
     def _view(
-        self, axis: int, at: int, spans: list[Span], levels: tuple[tuple[float, str], ...] = (), *, number: int = 0
+        self,
+        axis: int,
+        at: int,
+        spans: list[Span],
+        levels: tuple[tuple[float, str], ...] = (),
+        *,
+        number: int = 0,
+        empty: bool,
     ) -> View:
         """Plane across a canonical axis: a slab of 2 mm where voxels are thinner."""
         rows, columns = ((1, 2), (0, 2), (0, 1))[axis]
-        area = [slice(*span) for span in spans]
+        height, width = (spans[side][1] - spans[side][0] for side in (rows, columns))
+        area = [slice(0) if empty else slice(*span) for span in spans]
         half = int(_SLAB_MM / 2 / self._spacing[axis])
         area[axis] = slice(max(at - half, 0), at + half + 1)
         values = self._values[tuple(area)].mean(axis=axis, dtype=np.float32)
@@ -153,7 +163,6 @@ class Planes:
         labels = self._labels[tuple(area)].squeeze(axis)
         if rows == 0:  # the head is up
             values, labels = values[::-1], labels[::-1]
-        height, width = values.shape
         name = f"{self._names[axis]} {number}" if number else self._names[axis]
         return View(
             values=np.ascontiguousarray(values),

@@ -19,6 +19,7 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
 from pydicom.multival import MultiValue
+from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRLittleEndian
 from pydicom.valuerep import PersonName, validate_value
 
@@ -39,14 +40,22 @@ _NOT_COMPARED: Final = frozenset({"SpecificCharacterSet"})
 _IMAGING_MEASUREMENTS: Final = "126010"
 _TRACKING_UID: Final = "112040"
 _REFERENCED_SEGMENT: Final = "121191"
-_REFERENCES: Final = frozenset({"ReferencedSOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"})
 #: VRs of text, and the control characters that each lets in; escapes of ISO 2022 are gone once a text is decoded.
 _TEXTS: Final = MappingProxyType(
     dict.fromkeys(("AE", "CS", "LO", "PN", "SH", "UC"), "") | dict.fromkeys(("LT", "ST", "UT"), "\t\n\f\r")
 )
-_NAMED: Final = frozenset({"FrameOfReferenceUID", "ReferencedFrameOfReferenceUID", "UID"})
+#: Elements that name objects, series, studies, Frames of Reference, and what content items name.
+_NAMING: Final = frozenset(
+    Tag(keyword)
+    for keyword in (
+        *("ReferencedSOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"),
+        *("FrameOfReferenceUID", "ReferencedFrameOfReferenceUID", "UID"),
+    )
+)
 #: Elements that carry the source's own values, faults and all: equality is asked of them, not validity.
-_COPIED: Final = frozenset({*IDENTITY_KEYWORDS, "ReferencedRequestSequence"}) - {"StudyInstanceUID"}
+_COPIED: Final = frozenset(
+    Tag(keyword) for keyword in (*IDENTITY_KEYWORDS, "ReferencedRequestSequence") if keyword != "StudyInstanceUID"
+)
 
 
 def decode(encoded: Buffer) -> Dataset:
@@ -139,11 +148,10 @@ def prove_references(result: Dataset, known: AbstractSet[str]) -> None:
         ``result-reference-dangling``.
     """
     for element in _all_elements(result, skip=_COPIED):
-        keyword = element.keyword
-        if keyword in _REFERENCES or keyword in _NAMED:
+        if element.tag in _NAMING:
             for uid in _values(element):
                 if str(uid) not in known:
-                    raise StudyError("result-reference-dangling", attribute=keyword)
+                    raise StudyError("result-reference-dangling", attribute=element.keyword)
 
 
 def tracked(segmentation: Dataset) -> dict[int, str]:
@@ -274,11 +282,12 @@ def _values(element: DataElement) -> Sequence[object]:
     return list(element.value) if isinstance(element.value, MultiValue | list) else [element.value]
 
 
-def _all_elements(dataset: Dataset, *, skip: AbstractSet[str], seen: set[int] | None = None) -> Iterator[DataElement]:
+def _all_elements(dataset: Dataset, *, skip: AbstractSet[int], seen: set[int] | None = None) -> Iterator[DataElement]:
     """Every element but those skipped; of an item that stands in several places, once."""
     seen = set() if seen is None else seen
-    for element in dataset:
-        if element.keyword in skip:
+    for found in list(dataset.values()):
+        element = found if isinstance(found, DataElement) else dataset[found.tag]
+        if element.tag in skip:
             continue
         yield element
         if element.VR == "SQ":

@@ -32,10 +32,12 @@ from dicomnode.results import (
     pdf,
     prepared,
     report,
+    report_library,
 )
 from dicomnode.results.build import BINARY, REPORTS, Builder, KeyImage, ResultInput
 from dicomnode.results.context import ResultContext
 from dicomnode.results.identity import restore, source_attributes
+from dicomnode.results.library_tables import forget_tables
 from dicomnode.results.prepared import Completed, Prepared
 from dicomnode.results.report import Predecessor
 from dicomnode.study import ResultRole
@@ -117,6 +119,9 @@ def prepare_results(
             return None
         expected, known = _expected(source, sources, identity), minted | _known(sources, identity)
         prove_header(checks.decode(prepared.sample(ready, identity)), expected, known, identity)
+        for sop_class_uid in {str(header.SOPClassUID) for header in ready.series.headers}:
+            report_library.modality_of(sop_class_uid)
+    forget_tables()
     return replace(ready, minted=frozenset(minted))
 
 
