@@ -42,11 +42,6 @@ class Ahead:
         self.view[: len(held)] = held
         self.start, self._end = 0, len(held)
 
-    @property
-    def empty(self) -> bool:
-        """Whether everything that came was used."""
-        return self.start == self._end
-
     def need(self, count: int, *, owed: bool = False) -> None:
         """Wait until so many bytes are there, a few at most.
 

@@ -77,8 +77,7 @@ class Arrival:
     def begin(self, study_key: str) -> None:
         """It is known to which study it belongs: from now on it is sealed and written."""
         self._check_space(self._incoming.length)
-        with self._segments.stage() as stage:  # not ours: plaintext lies there
-            self._segment = self._segments.take(study_key, stage)
+        self._segment = self._segments.take(study_key)
         try:
             self._incoming.bind(self._segment)
         except OSError as error:

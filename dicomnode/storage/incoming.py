@@ -29,8 +29,8 @@ def stage_bytes(chunk_bytes: int, alignment: int) -> int:
 class Digest(Protocol):
     """Told of every byte of the Data Set, in order."""
 
-    def update(self, data: memoryview, /) -> None:
-        """So many more."""
+    def update(self, data: memoryview, /, *, last: bool = False) -> None:
+        """So many more, and the last ones if that is said."""
 
 
 class Place(Protocol):
@@ -50,7 +50,7 @@ class Place(Protocol):
     def prefix(self, sealed_bytes: int) -> bytes:
         """What stands before the record."""
 
-    def added(self, prefix: bytes, tag: bytes) -> None:
+    def added(self, prefix: bytes, tag: bytes, sealed_bytes: int) -> None:
         """The record is durable."""
 
 
@@ -72,6 +72,7 @@ class Incoming:
     def __init__(self, stage: memoryview, *, chunk_bytes: int, alignment: int, digest: Digest | None = None) -> None:
         self.length = 0
         self._stage = stage
+        self._room = len(stage) - TAG_BYTES
         self._chunk_bytes = chunk_bytes
         self._alignment = alignment
         self._digest = digest
@@ -85,19 +86,12 @@ class Incoming:
 
     def window(self) -> memoryview:
         """Place for the next bytes of plaintext; at least one."""
-        begin = self._start + self._pending
-        end = min(self._start + self._chunk_bytes, len(self._stage) - TAG_BYTES)
-        if begin >= end:
+        if self._start + self._pending >= self._room:
             self._write_full()
-            end = min(self._start + self._chunk_bytes, len(self._stage) - TAG_BYTES)
-            begin = self._start + self._pending
-        return self._stage[begin:end]
+        return self._stage[self._start + self._pending : min(self._start + self._chunk_bytes, self._room)]
 
     def advance(self, count: int) -> None:
         """So many bytes of the Data Set were put into the window."""
-        if self._digest is not None:
-            begin = self._start + self._pending
-            self._digest.update(self._stage[begin : begin + count])
         self.length += count
         self._extend(count)
 
@@ -144,6 +138,8 @@ class Incoming:
         OSError
             As the disk says.
         """
+        if self._digest is not None and self._pending:
+            self._digest.update(self._stage[self._start : self._start + self._pending], last=True)
         final = metadata if isinstance(metadata, RecordMetadata) else metadata()
         if final.length != self.length:
             raise ValueError("the metadata give another length than came")
@@ -161,14 +157,15 @@ class Incoming:
             view = view[count:]
         self._seal(last=True)
         tag = bytes(self._stage[self._start - TAG_BYTES : self._start])
-        prefix = self._place.prefix(self._written + self._start - segment.PREFIX_BYTES)
+        sealed_bytes = self._written + self._start - segment.PREFIX_BYTES
+        prefix = self._place.prefix(sealed_bytes)
         self._write_last(prefix)
-        self._place.added(prefix, tag)
+        self._place.added(prefix, tag, sealed_bytes)
 
     def _copy(self, view: memoryview) -> int:
-        with self.window() as window:
-            count = min(len(window), len(view))
-            window[:count] = view[:count]
+        window = self.window()
+        count = min(len(window), len(view))
+        window[:count] = view[:count]
         return count
 
     def _extend(self, count: int) -> None:
@@ -176,6 +173,8 @@ class Incoming:
         if self._pending < self._chunk_bytes:
             return
         if self._place is not None:  # something follows the full chunk: at least the metadata
+            if self._digest is not None:
+                self._digest.update(self._stage[self._start : self._start + self._pending])
             self._seal(last=False)
         else:
             self._early += self._stage[self._start : self._start + self._pending]
@@ -185,8 +184,8 @@ class Incoming:
         """Seal the current chunk in its place."""
         assert self._sealer is not None
         end = self._start + self._pending
-        with self._stage[self._start : end] as chunk, self._stage[self._start : end + TAG_BYTES] as frame:
-            self._sealer.seal_into(chunk, frame, last=last)
+        stage = self._stage
+        self._sealer.seal_into(stage[self._start : end], stage[self._start : end + TAG_BYTES], last=last)
         self._start = end + TAG_BYTES
         self._pending = 0
 

@@ -10,6 +10,7 @@ import json
 import struct
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
+from json.encoder import encode_basestring_ascii
 from typing import Final
 
 from dicomnode.errors import StorageError
@@ -30,7 +31,9 @@ HEADER_BYTES: Final = _HEADER.size
 MINIMUM_ALIGNMENT: Final = 512
 MAXIMUM_ALIGNMENT: Final = 1024 * 1024
 _MAXIMUM_METADATA: Final = 64 * 1024
-_METADATA_FIELDS: Final = tuple(field.name for field in fields(RecordMetadata))
+_METADATA_FIELDS: Final = tuple(sorted(field.name for field in fields(RecordMetadata)))
+#: JSON with sorted keys and no spaces, as `json.dumps` writes it; made by hand, since it is made for every record.
+_METADATA: Final = "{" + ",".join(f'"{name}":%s' for name in _METADATA_FIELDS) + "}"
 METADATA_TAIL: Final = _MAXIMUM_METADATA + _TRAILER.size
 
 
@@ -54,7 +57,11 @@ class Prefix:
 
     def padded(self, alignment: int) -> int:
         """Bytes from this record to the next."""
-        return round_up(PREFIX_BYTES + self.sealed_bytes, alignment)
+        return padded(self.sealed_bytes, alignment)
+
+    def packed(self) -> bytes:
+        """As it stands there."""
+        return pack_prefix(self.segment_id, self.number, self.sealed_bytes, closing=self.closing)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +93,11 @@ class Chain:
 def round_up(size: int, alignment: int) -> int:
     """Next multiple of the alignment."""
     return -(-size // alignment) * alignment
+
+
+def padded(sealed_bytes: int, alignment: int) -> int:
+    """Bytes that a record of so many sealed bytes takes, with what stands before and behind it."""
+    return round_up(PREFIX_BYTES + sealed_bytes, alignment)
 
 
 def context(study_key: str, segment_id: str, number: int, *, closing: bool = False) -> SealContext:
@@ -124,10 +136,9 @@ def parse_header(data: Buffer) -> Header:
         raise StorageError("sealed-damaged", version=version) from None
 
 
-def pack_prefix(prefix: Prefix) -> bytes:
+def pack_prefix(segment_id: str, number: int, sealed_bytes: int, *, closing: bool) -> bytes:
     """Prefix of a record."""
-    magic = _CLOSE if prefix.closing else _RECORD
-    return _PREFIX.pack(magic, prefix.segment_id.encode("ascii"), prefix.number, prefix.sealed_bytes)
+    return _PREFIX.pack(_CLOSE if closing else _RECORD, segment_id.encode("ascii"), number, sealed_bytes)
 
 
 def parse_prefix(data: Buffer, segment_id: str) -> Prefix | None:
@@ -144,10 +155,14 @@ def pack_metadata(metadata: RecordMetadata) -> bytes:
     """End of a record's plaintext: metadata as JSON, then its length."""
     plain = {name: getattr(metadata, name) for name in _METADATA_FIELDS}
     plain["received_at"] = metadata.received_at.isoformat()
-    encoded = json.dumps(plain, separators=(",", ":"), sort_keys=True).encode()
+    encoded = _METADATA % tuple(map(_json, plain.values()))
     if len(encoded) > _MAXIMUM_METADATA:
         raise ValueError("the metadata of a record are too long")
-    return encoded + _TRAILER.pack(len(encoded))
+    return encoded.encode() + _TRAILER.pack(len(encoded))
+
+
+def _json(value: str | int) -> str:
+    return encode_basestring_ascii(value) if isinstance(value, str) else str(value)
 
 
 def parse_metadata(tail: bytes, total: int) -> RecordMetadata:

@@ -21,7 +21,7 @@ from dicomnode.storage.datakeys import KeySource
 from dicomnode.storage.incoming import Digest, Metadata, stage_bytes
 from dicomnode.storage.open_segment import CLOSED_SUFFIX, OPEN_SUFFIX, OpenSegment
 from dicomnode.storage.open_segments import OpenSegments
-from dicomnode.storage.quota import Quota, Tally
+from dicomnode.storage.quota import FreeSpace, Quota, Tally
 from dicomnode.storage.sealed import Buffer
 from dicomnode.storage.segment_reader import Damage, Found, Scan, SegmentReader, is_blank
 from dicomnode.storage.writer import Extender, WriteMode, try_modes
@@ -66,7 +66,7 @@ class Spool:
         self._folder = folder
         self._intake = intake
         self._keys = keys
-        self._free_bytes = free_bytes or (lambda: shutil.disk_usage(folder).free)
+        self._free = FreeSpace(free_bytes or (lambda: shutil.disk_usage(folder).free), intake.minimum_free_bytes)
         with files.disk_errors():
             files.make_folder(folder)
             self.write_mode: WriteMode = try_modes(folder, intake.write_mode)
@@ -229,10 +229,10 @@ class Spool:
         self._extender.end()
 
     def _check_space(self, wanted: int) -> None:
-        with files.disk_errors():
-            free = self._free_bytes()
-        if free - wanted < self._intake.minimum_free_bytes:
-            raise StorageError("storage-full", free=free)
+        try:
+            self._free.check(wanted)
+        except OSError as error:
+            raise files.storage_error(error) from None
         self._quota.check(wanted)
 
     def _begin(self, study_key: str, stage: memoryview) -> OpenSegment:

@@ -56,21 +56,25 @@ class Disk:
         return Sealer(KEY, context=CONTEXT, chunk_bytes=CHUNK, salt=SALT)
 
     def prefix(self, sealed_bytes: int) -> bytes:
-        return segment.pack_prefix(
-            segment.Prefix(segment_id="5e" * 16, number=0, sealed_bytes=sealed_bytes, closing=False)
-        )
+        return segment.pack_prefix("5e" * 16, 0, sealed_bytes, closing=False)
 
-    def added(self, prefix: bytes, tag: bytes) -> None:
+    def added(self, prefix: bytes, tag: bytes, sealed_bytes: int) -> None:
         assert self.committed
+        assert (
+            segment.Prefix(segment_id="5e" * 16, number=0, sealed_bytes=sealed_bytes, closing=False).packed() == prefix
+        )
         self.done = prefix, tag
 
 
 class Heard:
     def __init__(self) -> None:
         self.data = b""
+        self.ended = False
 
-    def update(self, data: memoryview, /) -> None:
+    def update(self, data: memoryview, /, *, last: bool = False) -> None:
+        assert not self.ended
         self.data += bytes(data)
+        self.ended = last
 
 
 def expected(data: bytes) -> bytes:
