@@ -120,8 +120,11 @@ def data_pdus(context_id: int, message: bytes, *, command: bool, longest: int) -
     """
     size = max(longest - ITEM_BYTES, 1) if longest else max(len(message), 1)
     control = COMMAND if command else 0
+    if len(message) <= size:
+        head = _PDATA.pack(P_DATA_TF, len(message) + ITEM_BYTES, len(message) + _ITEM_LEAST, context_id, control | LAST)
+        return head + message
     pieces = []
-    for start in range(0, max(len(message), 1), size):
+    for start in range(0, len(message), size):
         piece = message[start : start + size]
         last = LAST if start + size >= len(message) else 0
         pieces.append(

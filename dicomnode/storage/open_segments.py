@@ -151,7 +151,7 @@ class OpenSegments:
     def _surplus(self) -> list[OpenSegment]:
         """Idle segments above the cap, those first that were used least recently."""
         surplus = []
-        count = len(self._busy) + sum(len(segments) for segments in self._idle.values())
+        count = len(self._busy) + sum(map(len, self._idle.values()))
         while count > self._most_open and self._idle:
             study_key, segments = next(iter(self._idle.items()))
             surplus.append(segments.pop(0))

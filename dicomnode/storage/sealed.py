@@ -12,6 +12,7 @@ import os
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
@@ -35,6 +36,7 @@ _VERSION: Final = 1
 _SUITE: Final = 1  # HKDF-SHA256, AES-256-GCM
 _HEADER: Final = struct.Struct(f">6sBB{KEY_ID_BYTES}s{SALT_BYTES}sI")
 HEADER_BYTES: Final = _HEADER.size
+_HEADER_LENGTH: Final = HEADER_BYTES.to_bytes(4, "big")
 _COUNTER_BYTES: Final = 11
 _KEY_ID_LABEL: Final = b"dicomnode key id v1\x00"
 
@@ -269,12 +271,19 @@ def _file_cipher(key: bytes, salt: bytes, header: bytes) -> AESGCM:
 
 
 def _associated_data(header: bytes, context: SealContext) -> bytes:
-    parts = (header, context.study_key.encode(), context.object_id.encode(), context.purpose.value.encode())
-    return hashlib.sha256(b"".join([len(part).to_bytes(4, "big") + part for part in parts])).digest()
+    return hashlib.sha256(
+        _HEADER_LENGTH + header + _part(context.study_key) + _part(context.object_id) + _part(context.purpose)
+    ).digest()
+
+
+@lru_cache(64)
+def _part(text: str) -> bytes:
+    encoded = text.encode()
+    return len(encoded).to_bytes(4, "big") + encoded
 
 
 def _nonce(counter: int, last: bool) -> bytes:
-    return counter.to_bytes(_COUNTER_BYTES, "big") + bytes((last,))
+    return (counter << 8 | last).to_bytes(_COUNTER_BYTES + 1, "big")
 
 
 _key_id = key_id

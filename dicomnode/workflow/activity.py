@@ -6,7 +6,6 @@ Memory of one process; the ledger holds what must survive. Times are monotonic s
 from __future__ import annotations
 
 import threading
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -45,7 +44,7 @@ class ActivityTable:
     def __init__(self) -> None:
         self._lock = threading.Condition()
         self._studies: dict[str, _Study] = {}
-        self._arriving: Counter[str] = Counter()
+        self._arriving: dict[str, int] = {}
         self._closed: set[str] = set()
 
     @contextmanager
@@ -62,14 +61,14 @@ class ActivityTable:
         with self._lock:
             while study_key in self._closed:
                 self._lock.wait()
-            self._arriving[study_key] += 1
+            self._arriving[study_key] = self._arriving.get(study_key, 0) + 1
 
     def arrived(self, study_key: str) -> None:
         """The end of `arrives`."""
         with self._lock:
-            self._arriving[study_key] -= 1
-            if not self._arriving[study_key]:
-                del self._arriving[study_key]
+            left = self._arriving.pop(study_key) - 1
+            if left:
+                self._arriving[study_key] = left
 
     @contextmanager
     def closed(self, study_key: str) -> Iterator[bool]:
