@@ -7,9 +7,11 @@ and none after it. Nothing here knows of the spool; one user at a time.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final, Protocol
 
 from dicomnode.storage import segment
+from dicomnode.storage.behind import Behind
 from dicomnode.storage.sealed import HEADER_BYTES, TAG_BYTES, Buffer, Sealer
 from dicomnode.storage.writer import Writer
 from dicomnode.study import RecordMetadata
@@ -67,15 +69,26 @@ class Incoming:
         Of writes.
     digest
         Told of the Data Set, if anybody.
+    behind
+        Writes a full stage while the next one is filled; without it, that is waited for.
     """
 
-    def __init__(self, stage: memoryview, *, chunk_bytes: int, alignment: int, digest: Digest | None = None) -> None:
+    def __init__(
+        self,
+        stage: memoryview,
+        *,
+        chunk_bytes: int,
+        alignment: int,
+        digest: Digest | None = None,
+        behind: Behind | None = None,
+    ) -> None:
         self.length = 0
         self._stage = stage
         self._room = len(stage) - TAG_BYTES
         self._chunk_bytes = chunk_bytes
         self._alignment = alignment
         self._digest = digest
+        self._behind = behind
         self._early = bytearray()  # chunks that came before it was known whose they are
         self._start = _START  # of the current chunk in the stage
         self._pending = 0  # plaintext bytes of the current chunk
@@ -86,7 +99,9 @@ class Incoming:
 
     def window(self) -> memoryview:
         """Place for the next bytes of plaintext; at least one."""
-        if self._start + self._pending >= self._room:
+        if self._start + self._pending >= self._room or (
+            self._first is not None and not self._pending and self._start + self._chunk_bytes > self._room
+        ):  # a long record is cut between chunks: less moves to the front
             self._write_full()
         return self._stage[self._start + self._pending : min(self._start + self._chunk_bytes, self._room)]
 
@@ -197,10 +212,15 @@ class Incoming:
         if self._first is None:
             begin = self._alignment
             self._first = bytes(self._stage[:begin])
-        if end > begin:
-            self._place.writer.write(self._stage[begin:end], self._place.position + self._written + begin)
-        rest = bytes(self._stage[end : self._start + self._pending])
-        self._stage[: len(rest)] = rest
+        full, rest = self._stage, self._stage[end : self._start + self._pending]
+        write = partial(self._place.writer.write, full[begin:end], self._place.position + self._written + begin)
+        if self._behind is None:
+            write()
+            full[: len(rest)] = bytes(rest)
+        else:
+            self._stage = self._behind.other()
+            self._stage[: len(rest)] = rest
+            self._behind.begin(full, write)
         self._written += end
         self._start -= end
 
@@ -210,6 +230,8 @@ class Incoming:
         A record whose writing broke off has no prefix, or its seal does not open: it is none.
         """
         assert self._place is not None
+        if self._behind is not None:
+            self._behind.settle()
         writer, offset = self._place.writer, self._place.position + self._written
         end = segment.round_up(self._start, self._alignment)
         self._stage[self._start : end] = bytes(end - self._start)

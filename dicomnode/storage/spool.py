@@ -8,10 +8,11 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from dicomnode.config import IntakeSection
 from dicomnode.errors import KeyStoreError, StorageError
@@ -26,6 +27,8 @@ from dicomnode.storage.sealed import Buffer
 from dicomnode.storage.segment_reader import Damage, Found, Scan, SegmentReader, is_blank
 from dicomnode.storage.writer import Extender, WriteMode, try_modes
 from dicomnode.study import RecordAddress, RecordMetadata, World
+
+_WRITERS: Final = 8  # that write stages of long records, begun when they are needed
 
 
 class Spool:
@@ -73,6 +76,7 @@ class Spool:
         self._quota = Quota(folder, intake.maximum_spool_bytes, tally=tally)
         self._mark = mark
         self._extender = Extender()
+        self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="writer")
         self._open = OpenSegments(
             self._begin,
             stage_bytes=stage_bytes(intake.chunk_bytes, self.write_mode.alignment),
@@ -138,6 +142,7 @@ class Spool:
             chunk_bytes=self._intake.chunk_bytes,
             alignment=self.write_mode.alignment,
             digest=digest,
+            executor=self._writers,
         )
 
     def close_study(self, study_key: str) -> None:
@@ -227,6 +232,7 @@ class Spool:
         """Close all segments; those in use when their users are done. A closed spool takes nothing more."""
         self._open.close()
         self._extender.end()
+        self._writers.shutdown()
 
     def _check_space(self, wanted: int) -> None:
         try:

@@ -16,7 +16,7 @@ from dicomnode.events import Emit
 from dicomnode.study import InstanceRow, InstanceState, RecordAddress, RecordMetadata, blind_key
 
 _BATCH = 500
-_LINGER_SECONDS = 0.2
+_LINGER_SECONDS = 0.5
 
 
 class Index(Protocol):
