@@ -29,10 +29,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from dicomnode.config import IntakeSection, ListenSection
+from dicomnode.config import IntakeSection
 from dicomnode.encoded import Limits
 from dicomnode.network.acceptor import Acceptor
-from dicomnode.network.intake import Peer, ReceivedObject
+from dicomnode.network_sections import ListenSection
 from dicomnode.storage import open_segment
 from dicomnode.storage.digest import ContentDigests
 from dicomnode.storage.ledger import Ledger
@@ -41,54 +41,12 @@ from dicomnode.storage.spool import Spool
 from dicomnode.workflow.activity import ActivityTable
 from dicomnode.workflow.indexing import Indexer
 from dicomnode.workflow.reception import Reception
-from tests.benchmarks.receive import CASES, Case, Running, cpu_seconds, dcmtk, send
+from tests.benchmarks.cases import CASES, Case
+from tests.benchmarks.null_receiver import Nowhere
+from tests.benchmarks.receive import send_fast
+from tests.benchmarks.receivers import RECEIVERS, Running, cpu_seconds
 
-_WINDOW_BYTES = 256 * 1024
 _KEY = bytes(range(32))
-
-
-class Forgetting:
-    """A reception and a sink that keep nothing beyond what the header scan needs."""
-
-    def __init__(self) -> None:
-        self._place = memoryview(bytearray(_WINDOW_BYTES))
-        self._length = 0
-
-    def admit(self, peer: Peer) -> None:
-        """Let everybody in."""
-
-    def opened(self, peer: Peer) -> None:
-        """Nothing to be told."""
-
-    def sink(self) -> Forgetting:
-        """A fresh one."""
-        return Forgetting()
-
-    def closed(self, peer: Peer, *, aborted: bool) -> None:
-        """Nothing to be told."""
-
-    def window(self) -> memoryview:
-        """Place for the next bytes, over the last ones once it is full."""
-        if self._length >= _WINDOW_BYTES:
-            self._length = 0
-        return self._place[self._length :]
-
-    def advance(self, count: int) -> None:
-        """So many came."""
-        self._length += count
-
-    def head(self) -> memoryview:
-        """What came so far."""
-        return self._place[: self._length]
-
-    def begin(self, received: ReceivedObject, /) -> None:
-        """Nothing is begun."""
-
-    def finish(self) -> None:
-        """Nothing is kept."""
-
-    def close(self) -> None:
-        """Nothing is held."""
 
 
 class NullWriter:
@@ -133,7 +91,7 @@ def serve(way: str, folder: Path) -> None:
     if way == "null":
         open_segment.open_writer = lambda *_: NullWriter()  # type: ignore[assignment]
     with _node(folder) as reception:
-        taking: Any = Forgetting() if way == "network" else reception
+        taking: Any = Nowhere() if way == "network" else reception
         acceptor = Acceptor(ListenSection(port=0), IntakeSection(), "BENCH", Limits(), taking)
         _, port = acceptor.start()
         print(port, flush=True)
@@ -167,7 +125,7 @@ def _receiver(way: str, folder: Path) -> Iterator[tuple[int, Callable[[], list[f
 
 @contextmanager
 def _dcmtk(case: Case, folder: Path) -> Iterator[tuple[int, Callable[[], list[float]]]]:
-    with dcmtk(folder, case) as running:
+    with RECEIVERS["dcmtk"](folder, case, "") as running:
         yield running.port, lambda: [cpu_seconds(running.pid), 0.0, 0.0, 0.0]
 
 
@@ -177,10 +135,10 @@ def turn(way: str, case: Case, folder: Path, seed: int) -> dict[str, float]:
     opened = _dcmtk(case, place) if way == "dcmtk" else _receiver(way, place)
     try:
         with opened as (port, used):
-            running = Running(port, 0)
-            send(running, Case(count=40, pixel_bytes=case.pixel_bytes, fork=case.fork), seed=90000 + seed)
+            running = Running(port=port, pid=0)
+            send_fast(running, Case(count=40, pixel_bytes=case.pixel_bytes, fork=case.fork), seed=90000 + seed)
             before = used()
-            result = send(running, case, seed)
+            result = send_fast(running, case, seed)
             user, system, waits, taken = (after - earlier for after, earlier in zip(used(), before, strict=True))
     finally:
         shutil.rmtree(place)
