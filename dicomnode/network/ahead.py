@@ -33,6 +33,7 @@ class Ahead:
         self.view = memoryview(bytearray(_FIRST_BYTES))
         self.start = 0
         self._end = 0
+        self._acknowledged = False
         self._wire = wire
 
     def widen(self) -> None:
@@ -61,7 +62,9 @@ class Ahead:
         self.view[:held] = bytes(self.view[self.start : self._end])
         self.start, self._end = 0, held
         if owed:
-            self._wire.acknowledge_at_once()
+            self._acknowledge()
+        else:
+            self._acknowledged = False
         came = self._wire.read_some(self.view[held:], count - held)
         if not came:
             raise PeerError("peer-aborted")
@@ -84,6 +87,13 @@ class Ahead:
         if held:
             place[:held] = self.view[self.start : self._end]
             place = place[held:]
+        self._acknowledge()
         self.start = 0
         self._end = 0
         self._end = self._wire.read_ahead(place, self.view[:_BEHIND_BYTES])
+
+    def _acknowledge(self) -> None:
+        """Once for what the peer has begun: then the kernel acknowledges what is read until something is sent."""
+        if not self._acknowledged:
+            self._acknowledged = True
+            self._wire.acknowledge_at_once()

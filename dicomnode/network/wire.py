@@ -95,7 +95,6 @@ class Wire:
             return count - wanted
         if not count:
             raise PeerError("peer-aborted")
-        self.acknowledge_at_once()
         self.read(place[count:])
         return 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -43,6 +44,17 @@ class Pieces:
         return self.read_some(behind, 0) if self.pieces else 0
 
 
+@pytest.fixture
+def pair() -> Iterator[tuple[Wire, socket.socket]]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        peer = socket.create_connection(listener.getsockname(), 5)
+        ours, _ = listener.accept()
+    wire = Wire(ours, 5)
+    yield wire, peer
+    wire.end()
+    peer.close()
+
+
 @given(
     st.lists(st.binary(min_size=1, max_size=60_000), min_size=1, max_size=8),
     st.lists(st.tuples(st.sampled_from(["need", "fill"]), st.integers(1, 12), st.integers(1, 70_000)), max_size=12),
@@ -69,27 +81,50 @@ def test_what_comes_out_is_what_came(pieces: list[bytes], asked: list[tuple[str,
         ahead.fill(memoryview(bytearray(len(whole) - position + 1)))
 
 
-def test_who_may_wait_for_an_acknowledgement_gets_one() -> None:
-    wire = Pieces([b"abcdef", b"ghijkl"])
+def test_who_may_wait_for_an_acknowledgement_gets_one_for_each_message() -> None:
+    wire = Pieces([b"abcdef", b"ghijkl", b"mnopqr", b"stuvwx", b"yz"])
     ahead = Ahead(wire)  # type: ignore[arg-type]
-    ahead.need(6)
-    assert wire.acknowledged == 0
-    ahead.start += 6
-    ahead.need(6, owed=True)
-    assert wire.acknowledged == 1
-    ahead.need(6, owed=True)
-    assert wire.acknowledged == 1, "nothing is waited for"
+    for message in (1, 2):
+        ahead.need(6)
+        assert wire.acknowledged == message - 1
+        ahead.need(6, owed=True)
+        assert wire.acknowledged == message - 1, "nothing is waited for"
+        ahead.start += 6
+        ahead.need(6, owed=True)
+        assert wire.acknowledged == message
+        ahead.start += 6
+        ahead.fill(memoryview(bytearray(1))) if message == 2 else None
+        assert wire.acknowledged == message, "once is enough"
 
 
-@pytest.fixture
-def pair() -> Iterator[tuple[Wire, socket.socket]]:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        peer = socket.create_connection(listener.getsockname(), 5)
-        ours, _ = listener.accept()
-    wire = Wire(ours, 5)
-    yield wire, peer
-    wire.end()
-    peer.close()
+def test_a_sender_that_waits_for_acknowledgements_is_not_kept_waiting(pair: tuple[Wire, socket.socket]) -> None:
+    """Nagle's algorithm holds back what is small until all before it is acknowledged; we would wait 40 ms with that."""
+    wire, peer = pair
+    peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)
+    ahead = Ahead(wire)
+    ahead.widen()
+
+    def send() -> None:
+        for _ in range(20):
+            for piece in (b"head..", bytes(200), b"head..", bytes(30_000)):
+                peer.sendall(piece)
+            peer.recv(1)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    took = []
+    for _ in range(20):
+        ahead.need(6)
+        began = time.monotonic()
+        ahead.start += 6
+        ahead.fill(memoryview(bytearray(200)))
+        ahead.need(6, owed=True)
+        ahead.start += 6
+        ahead.fill(memoryview(bytearray(30_000)))
+        took.append(time.monotonic() - began)
+        wire.send(b"!")
+    sender.join()
+    assert sorted(took)[10] < 0.035, took
 
 
 def test_what_lies_behind_a_long_piece_comes_with_it(pair: tuple[Wire, socket.socket]) -> None:
