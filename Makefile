@@ -7,7 +7,7 @@ export STUDY
 MODEL ?= ct-lung
 DATA ?= ../shared/data
 
-.PHONY: help setup demo run test test-viewer check format coverage lock licences statement install train bench-results bench-deidentify bench-slice bench-receive prove-slice prove-fuzz prove-intake prove-scale prove-systemd clean
+.PHONY: help setup demo run test test-viewer check format coverage lock licences statement install train bench-results bench-deidentify bench-slice bench-receive bench-receive-alone prove-slice prove-fuzz prove-intake prove-scale prove-systemd clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -102,6 +102,9 @@ bench-slice: $(BIN)/.dev ## stages of one study, timed
 
 bench-receive: $(BIN)/.dev ## receiving beside DCMTK and Orthanc; BENCH="--pairs 5 --cases ct-1 --senders fast"
 	@$(BIN)/python -m tests.benchmarks.receive $(BENCH)
+
+bench-receive-alone: $(BIN)/.dev ## the code of receiving without its disk, and its network half alone, beside DCMTK
+	@$(BIN)/python -m tests.benchmarks.receive_alone $(BENCH)
 
 bench-deidentify: .venv-bench/.ready ## de-identification beside dicom-anonymizer, deid, dicognito and gdcmanon, in one run
 	@sh deploy/setup-system.sh bench

@@ -275,11 +275,8 @@ def mint_uid(derivation_key: bytes, kind: str, *parts: str) -> str:
 def _mac(key: bytes, domain: str, parts: tuple[str, ...]) -> bytes:
     if len(key) < 32:
         raise ValueError("a derivation key has at least 32 bytes")
-    mac = hmac.new(key, digestmod=hashlib.sha256)
-    for part in (domain, *parts):
-        data = part.encode()
-        mac.update(len(data).to_bytes(4, "big") + data)
-    return mac.digest()
+    encoded = [part.encode() for part in (domain, *parts)]
+    return hmac.digest(key, b"".join([len(data).to_bytes(4, "big") + data for data in encoded]), "sha256")
 
 
 def input_digest(digests: list[tuple[str, str]]) -> str:

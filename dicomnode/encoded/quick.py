@@ -18,13 +18,15 @@ WANTED: Final = {
 SERIES_INSTANCE_UID: Final = 0x0020000E
 _NEEDED: Final = {"sop_class_uid", "sop_instance_uid", "study_instance_uid"}
 LONGEST_VALUE: Final = 256  # bytes of a UID or code that are looked at
-_EXPLICIT: Final = struct.Struct("<HH2sH").unpack_from
+_EXPLICIT: Final = struct.Struct("<HHHH").unpack_from
 _IMPLICIT: Final = struct.Struct("<HHL").unpack_from
 _LONG: Final = struct.Struct("<L").unpack_from
 _UNDEFINED: Final = 0xFFFFFFFF
-#: PS3.5 7.1.2: VRs whose length has 16 bits, and those whose length has 32, behind two reserved bytes.
-_SHORT_VRS: Final = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
-_LONG_VRS: Final = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
+#: PS3.5 7.1.2: VRs whose length has 16 bits, and those whose length has 32, behind two reserved bytes; as numbers.
+_SHORT_VRS: Final = frozenset(
+    int.from_bytes(vr, "little") for vr in b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split()
+)
+_LONG_VRS: Final = frozenset(int.from_bytes(vr, "little") for vr in b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 
 
 def quick_header(data: memoryview, *, implicit: bool) -> dict[str, bytes] | None:
@@ -32,12 +34,11 @@ def quick_header(data: memoryview, *, implicit: bool) -> dict[str, bytes] | None
     found: dict[str, bytes] = {}
     position, size, before = 0, len(data), 0
     while position + 12 <= size:
+        start = position + 8
         if implicit:
             group, element, length = _IMPLICIT(data, position)
-            start = position + 8
         else:
             group, element, vr, length = _EXPLICIT(data, position)
-            start = position + 8
             if vr not in _SHORT_VRS:
                 if vr not in _LONG_VRS:
                     return None
@@ -47,11 +48,10 @@ def quick_header(data: memoryview, *, implicit: bool) -> dict[str, bytes] | None
         if tag <= before or length == _UNDEFINED:
             return None
         before = tag
-        name = WANTED.get(tag)
-        if name is not None:
+        if tag in WANTED:
             if length > LONGEST_VALUE or start + length > size:
                 return None
-            found[name] = bytes(data[start : start + length])
+            found[WANTED[tag]] = bytes(data[start : start + length])
         if tag >= SERIES_INSTANCE_UID:
             return found if found.keys() >= _NEEDED else None
         position = start + length

@@ -10,6 +10,7 @@ import re
 import struct
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 from typing import Final, cast
@@ -89,10 +90,16 @@ def scan_header(encoded: Buffer, transfer_syntax_uid: str, limits: Limits, *, wh
     )
     if found is None:
         found = _walked_header(view, layout, limits, whole=whole)
-    texts = {name: _code(value) if name == "modality" else _uid(value) for name, value in found.items()}
-    if not (texts.get("sop_class_uid") and texts.get("sop_instance_uid") and texts.get("study_instance_uid")):
+    header = Header(
+        sop_class_uid=_uid(found.get("sop_class_uid", b"")),
+        sop_instance_uid=_uid(found.get("sop_instance_uid", b"")),
+        study_instance_uid=_uid(found.get("study_instance_uid", b"")),
+        series_instance_uid=_uid(found.get("series_instance_uid", b"")),
+        modality=_code(found.get("modality", b"")),
+    )
+    if not (header.sop_class_uid and header.sop_instance_uid and header.study_instance_uid):
         raise StudyError("object-without-uids")
-    return Header(**{name: texts.get(name, "") for name in WANTED.values()})
+    return header
 
 
 def _walked_header(view: memoryview, layout: Layout, limits: Limits, *, whole: bool) -> dict[str, bytes]:
@@ -116,6 +123,7 @@ def _walked_header(view: memoryview, layout: Layout, limits: Limits, *, whole: b
     return found
 
 
+@lru_cache(256)
 def _uid(value: bytes) -> str:
     text = value.strip(b"\0 ")
     if len(text) > 64 or (text and not _UID.fullmatch(text)):
@@ -123,6 +131,7 @@ def _uid(value: bytes) -> str:
     return text.decode("ascii")
 
 
+@lru_cache(64)
 def _code(value: bytes) -> str:
     """CS of PS3.5 6.2, the first value; what is none is as good as absent."""
     text = value.split(b"\\")[0].strip(b"\0 ")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 from dicomnode.network.pdu import UNEXPECTED_PARAMETER, Buffer, Violation
@@ -25,7 +26,9 @@ NO_DATA_SET: Final = 0x0101  # PS3.7 E.1
 #: More than any command set needs: UIDs have 64 bytes (PS3.5 9.1), error comments too (PS3.7 C).
 MAXIMUM_COMMAND_BYTES: Final = 16 * 1024
 _HEAD: Final = struct.Struct("<HHL")
+_GROUP_LENGTH: Final = struct.Struct("<HHLL")
 _US: Final = struct.Struct("<H")
+_NUMBERS_OF_RESPONSE: Final = struct.Struct("<" + "HHLH" * 4)
 
 # PS3.7 Table E.1-1, elements of group 0000.
 _AFFECTED_SOP_CLASS_UID: Final = 0x0002
@@ -93,20 +96,21 @@ def parse_command(encoded: Buffer) -> Command:
         if size - position < _HEAD.size:
             raise Violation(UNEXPECTED_PARAMETER, "command-cut")
         group, element, length = _HEAD.unpack_from(encoded, position)
-        position += _HEAD.size
-        if group != 0 or length > size - position:
+        position += 8
+        end = position + length
+        if group != 0 or end > size:
             raise Violation(UNEXPECTED_PARAMETER, "command-element")
-        if name := _NUMBERS.get(element):
+        if element in _NUMBERS:
             if length != _US.size:
                 raise Violation(UNEXPECTED_PARAMETER, "command-number")
-            setattr(command, name, _US.unpack_from(encoded, position)[0])
-        elif name := _TEXTS.get(element):
-            setattr(command, name, _text(bytes(encoded[position : position + length])))
-        position += length
+            setattr(command, _NUMBERS[element], encoded[position] | encoded[position + 1] << 8)
+        elif element in _TEXTS:
+            setattr(command, _TEXTS[element], _text(bytes(encoded[position:end])))
+        position = end
     identified = command.message_id if command.command_field & RESPONSE == 0 else command.message_id_responded
     if command.command_field == C_CANCEL_RQ:
         identified = command.message_id_responded
-    if min(command.command_field, command.data_set_type, identified) < 0:
+    if command.command_field < 0 or command.data_set_type < 0 or identified < 0:
         raise Violation(UNEXPECTED_PARAMETER, "command-incomplete")
     return command
 
@@ -131,11 +135,13 @@ def response(request: Command, status: int, *, with_data_set: bool = False, sop_
         Of the instance that was made, where the request named none (PS3.7 10.1.5.1.4).
     """
     parts = [
-        _element(_AFFECTED_SOP_CLASS_UID, _uid(request.affected_sop_class_uid or request.requested_sop_class_uid)),
-        _element(_COMMAND_FIELD, _US.pack(request.command_field | RESPONSE)),
-        _element(_MESSAGE_ID_RESPONDED, _US.pack(request.message_id)),
-        _element(_DATA_SET_TYPE, _US.pack(0x0001 if with_data_set else NO_DATA_SET)),
-        _element(_STATUS, _US.pack(status)),
+        _class_element(request.affected_sop_class_uid or request.requested_sop_class_uid),
+        _NUMBERS_OF_RESPONSE.pack(
+            *(0, _COMMAND_FIELD, 2, request.command_field | RESPONSE),
+            *(0, _MESSAGE_ID_RESPONDED, 2, request.message_id),
+            *(0, _DATA_SET_TYPE, 2, 0x0001 if with_data_set else NO_DATA_SET),
+            *(0, _STATUS, 2, status),
+        ),
     ]
     instance = request.affected_sop_instance_uid or request.requested_sop_instance_uid or sop_instance_uid
     if instance:
@@ -163,11 +169,16 @@ def event_report(message_id: int, sop_class_uid: str, sop_instance_uid: str, eve
 
 def _command_set(parts: list[bytes]) -> bytes:
     body = b"".join(parts)
-    return _HEAD.pack(0, 0, 4) + struct.pack("<L", len(body)) + body
+    return _GROUP_LENGTH.pack(0, 0, 4, len(body)) + body
 
 
 def _element(element: int, value: bytes) -> bytes:
     return _HEAD.pack(0, element, len(value)) + value
+
+
+@lru_cache(256)
+def _class_element(sop_class_uid: str) -> bytes:
+    return _element(_AFFECTED_SOP_CLASS_UID, _uid(sop_class_uid))
 
 
 def _uid(text: str) -> bytes:

@@ -7,8 +7,7 @@ decodes a Data Set beyond the bounded scan for its UIDs.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from contextlib import ExitStack, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -148,21 +147,22 @@ class Transfer:
         self._request = request
         self._peer = peer
         self._total = 0
-        self._begun = False
-        self._look = _FIRST_LOOK_BYTES
+        self._look: int | None = _FIRST_LOOK_BYTES  # bytes after which the UIDs are looked for; None: they are known
         self._status = refused
         self._scratch: memoryview | None = None
-        self._held = ExitStack()
         self._sink: Sink | None = None
         if refused is None:
-            self._guarded(self._open)
+            try:
+                self._open()
+            except Exception as error:  # noqa: BLE001 (the peer gets a status, not our fault)
+                self._refuse(error)
 
     def window(self) -> memoryview:
         """Place for the next bytes of the Data Set."""
         if self._status is None and self._sink is not None:
             try:
                 return self._sink.window()
-            except Exception as error:  # noqa: BLE001 (the peer gets a status, not our fault)
+            except Exception as error:  # noqa: BLE001 (as above)
                 self._refuse(error)
         if self._scratch is None:
             self._scratch = memoryview(bytearray(_SCRATCH_BYTES))
@@ -172,37 +172,43 @@ class Transfer:
         """So many bytes were put into the window."""
         self._total += count
         if self._status is None:
-            self._guarded(lambda: self._take(count))
+            try:
+                self._take(count)
+            except Exception as error:  # noqa: BLE001 (as above)
+                self._refuse(error)
 
     def end(self) -> int:
         """All bytes came: the DIMSE status (PS3.4 B.2.3)."""
         if self._status is None:
-            self._guarded(self._finish)
+            try:
+                self._finish()
+            except Exception as error:  # noqa: BLE001 (as above)
+                self._refuse(error)
         self.close()
         return SUCCESS if self._status is None else self._status
 
     def close(self) -> None:
         """Give back what is held; without `end` before it, nothing of the object remains."""
-        self._sink = None
-        self._held.close()
+        sink, self._sink = self._sink, None
+        if sink is not None:
+            sink.close()
 
     def _open(self) -> None:
         if not self._request.sop_class_uid or not self._request.sop_instance_uid:
             raise StudyError("object-without-uids")
         self._sink = self._intake.reception.sink()
-        self._held.callback(self._sink.close)
 
     def _take(self, count: int) -> None:
         assert self._sink is not None
         if self._total > self._intake.maximum_object_bytes:
             raise StudyError("object-too-large", limit_bytes=self._intake.maximum_object_bytes)
         self._sink.advance(count)
-        if not self._begun and self._total >= self._look:
+        if self._look is not None and self._total >= self._look:
             self._begin(whole=False)
 
     def _finish(self) -> None:
         assert self._sink is not None
-        if not self._begun:
+        if self._look is not None:
             self._begin(whole=True)
         self._sink.finish()
 
@@ -219,7 +225,7 @@ class Transfer:
             self._look = min(self._total * 2, limits.header_scan_bytes)
             return
         self._sink.begin(self._received(header))
-        self._begun = True
+        self._look = None
 
     def _received(self, header: Header) -> ReceivedObject:
         request = self._request
@@ -234,12 +240,6 @@ class Transfer:
             modality=header.modality,
             peer=self._peer,
         )
-
-    def _guarded(self, act: Callable[[], None]) -> None:
-        try:
-            act()
-        except Exception as error:  # noqa: BLE001 (the peer gets a status, not our fault)
-            self._refuse(error)
 
     def _refuse(self, error: Exception) -> None:
         """Settle the status, tell it, and let go of what was held."""
@@ -265,9 +265,8 @@ class Transfer:
         self._let_go()
 
     def _let_go(self) -> None:
-        self._sink = None
         try:
-            self._held.close()
+            self.close()
         except NodeError as error:
             self._intake.emit(
                 "object.refused",

@@ -23,8 +23,6 @@ A_ABORT: Final = 0x07
 
 HEADER_BYTES: Final = 6  # PS3.8 9.3.1: type, reserved, length
 ITEM_BYTES: Final = 6  # PS3.8 9.3.5.1: length, context id, message control header
-#: What is read at once: header of a P-DATA-TF and of its first item.
-HEAD_BYTES: Final = HEADER_BYTES + ITEM_BYTES
 _HEADER: Final = struct.Struct(">BxL")
 _ITEM: Final = struct.Struct(">LBB")
 _PDATA: Final = struct.Struct(">BxLLBB")
@@ -65,15 +63,20 @@ class Item(NamedTuple):
     is_last: bool
 
 
-def parse_header(data: Buffer, longest: int) -> tuple[int, int]:
-    """Type and length of a PDU.
+def header(kind: int, length: int) -> bytes:
+    """Header of a PDU (PS3.8 9.3.1)."""
+    return _HEADER.pack(kind, length)
+
+
+def parse_header(data: Buffer, offset: int, longest: int) -> tuple[int, int]:
+    """Type and length of the PDU that begins at an offset.
 
     Raises
     ------
     Violation
         For a type that is none, a length beyond the longest, or another than the type has.
     """
-    kind, length = _HEADER.unpack_from(data)
+    kind, length = _HEADER.unpack_from(data, offset)
     if not A_ASSOCIATE_RQ <= kind <= A_ABORT:
         raise Violation(UNRECOGNISED_PDU, "pdu-type")
     if length > longest or (kind in _SHORT and length != _SHORT_BYTES):
@@ -117,8 +120,11 @@ def data_pdus(context_id: int, message: bytes, *, command: bool, longest: int) -
     """
     size = max(longest - ITEM_BYTES, 1) if longest else max(len(message), 1)
     control = COMMAND if command else 0
+    if len(message) <= size:
+        head = _PDATA.pack(P_DATA_TF, len(message) + ITEM_BYTES, len(message) + _ITEM_LEAST, context_id, control | LAST)
+        return head + message
     pieces = []
-    for start in range(0, max(len(message), 1), size):
+    for start in range(0, len(message), size):
         piece = message[start : start + size]
         last = LAST if start + size >= len(message) else 0
         pieces.append(

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple, Protocol
 from dicomnode.errors import PeerError
 from dicomnode.events import Emit
 from dicomnode.network import dimse, pdu
+from dicomnode.network.ahead import Ahead
 from dicomnode.network.asking import Asking, Event
 from dicomnode.network.dimse import Command
 from dicomnode.network.intake import Intake, Peer, StoreRequest, Transfer
@@ -132,8 +133,7 @@ class Session:
         self._pace = manners.pace()
         self._manners = manners
         self._hall = hall
-        self._head = memoryview(bytearray(pdu.HEAD_BYTES))
-        self._ahead = 0  # bytes of the head that are there beyond the PDU's header
+        self._ahead = Ahead(wire)
         self._contexts: Mapping[int, Agreed] = {}
         self._storage: frozenset[str] = frozenset()
         self._longest = 0
@@ -191,10 +191,9 @@ class Session:
         )
 
     def _enter(self) -> tuple[Peer, Association] | None:
-        if not self._wire.read_some(self._head[:1], 1):
-            raise PeerError("peer-aborted")
+        self._ahead.need(1)
         self._wire.wait_at_most(self._manners.silence_seconds)
-        kind, length = self._next_pdu(max(_LONGEST_REQUEST, self._manners.maximum_pdu_bytes), begun=1)
+        kind, length = self._next_pdu(max(_LONGEST_REQUEST, self._manners.maximum_pdu_bytes))
         if kind == pdu.A_ABORT:
             return None
         if kind != pdu.A_ASSOCIATE_RQ:
@@ -207,13 +206,13 @@ class Session:
 
     def _request(self, length: int) -> memoryview:
         """Read a whole association request, in the time that one PDU has."""
-        whole = bytearray(self._head[: pdu.HEADER_BYTES + self._ahead])
+        whole = bytearray(pdu.header(pdu.A_ASSOCIATE_RQ, length))
         end, begun = pdu.HEADER_BYTES + length, self._wire.waited
         while len(whole) < end:
             start = len(whole)
             whole.extend(bytes(min(end - start, _PIECE_BYTES)))
             with memoryview(whole)[start:] as place:
-                self._wire.read(place)
+                self._ahead.fill(place)
             if self._wire.waited - begun > self._manners.silence_seconds:
                 raise PeerError("timeout")
         return memoryview(whole)
@@ -225,13 +224,14 @@ class Session:
         self._longest = association.longest_pdu
         self._peer = peer
         self._hall.opened(self, peer)
+        self._ahead.widen()
         self._wire.send(association.answer)
         while True:
             kind, length = self._next_pdu(self._manners.maximum_pdu_bytes)
             if kind == pdu.P_DATA_TF:
                 self._data(length)
                 continue
-            self._read_payload(memoryview(bytearray(length)))
+            self._ahead.fill(memoryview(bytearray(length)))
             if kind == pdu.A_RELEASE_RQ:
                 self._wire.send(pdu.RELEASE_RESPONSE)
                 return True
@@ -239,30 +239,23 @@ class Session:
                 return False
             raise Violation(pdu.UNEXPECTED_PDU, "pdu-in-association")
 
-    def _next_pdu(self, longest: int, begun: int = 0) -> tuple[int, int]:
-        """Type and length of the next PDU; so many bytes of it lie in the head already, and more may at the end."""
-        count = self._wire.read_some(self._head[begun:], pdu.HEADER_BYTES - begun)
-        if not count:
-            raise PeerError("peer-aborted")
-        count += begun
-        self._ahead = count - pdu.HEADER_BYTES
-        kind, length = pdu.parse_header(self._head, longest)
-        if length < self._ahead:
-            raise Violation(pdu.INVALID_PARAMETER, "pdu-length")
+    def _next_pdu(self, longest: int) -> tuple[int, int]:
+        """Type and length of the next PDU."""
+        ahead = self._ahead
+        ahead.need(pdu.HEADER_BYTES, owed=self._message is not None or bool(self._command))
+        kind, length = pdu.parse_header(ahead.view, ahead.start, longest)
+        ahead.start += pdu.HEADER_BYTES
         return kind, length
-
-    def _read_payload(self, place: memoryview) -> None:
-        """Read the rest of a PDU that is no P-DATA-TF."""
-        place[: self._ahead] = self._head[pdu.HEADER_BYTES : pdu.HEADER_BYTES + self._ahead]
-        if len(place) > self._ahead:
-            self._wire.read(place[self._ahead :])
 
     def _data(self, remaining: int) -> None:
         """Take the items of a P-DATA-TF (PS3.8 9.3.5)."""
-        if self._ahead < pdu.ITEM_BYTES:
-            self._wire.read(self._head[pdu.HEADER_BYTES + self._ahead :])
-        while True:
-            item = pdu.parse_item(self._head, pdu.HEADER_BYTES, remaining)
+        ahead = self._ahead
+        while remaining:
+            if remaining < pdu.ITEM_BYTES:
+                raise Violation(pdu.INVALID_PARAMETER, "item-cut")
+            ahead.need(pdu.ITEM_BYTES, owed=True)
+            item = pdu.parse_item(ahead.view, ahead.start, remaining)
+            ahead.start += pdu.ITEM_BYTES
             remaining -= pdu.ITEM_BYTES + item.length
             self._pace.fragment(item.length, self._wire.waited)
             if item.context_id not in self._contexts:
@@ -271,11 +264,6 @@ class Session:
                 self._take_command(item)
             else:
                 self._take_data(item)
-            if not remaining:
-                return
-            if remaining < pdu.ITEM_BYTES:
-                raise Violation(pdu.INVALID_PARAMETER, "item-cut")
-            self._wire.read(self._head[pdu.HEADER_BYTES :])
 
     def _take_command(self, item: Item) -> None:
         begun = len(self._command)
@@ -283,11 +271,10 @@ class Session:
             raise Violation(pdu.UNEXPECTED_PARAMETER, "command-in-message")
         if begun + item.length > dimse.MAXIMUM_COMMAND_BYTES:
             raise Violation(pdu.INVALID_PARAMETER, "command-length")
-        self._wire.acknowledge_at_once()
         self._command_context = item.context_id
         self._command.extend(bytes(item.length))
         with memoryview(self._command)[begun:] as place:
-            self._wire.read(place)
+            self._ahead.fill(place)
         if item.is_last:
             command = dimse.parse_command(self._command)
             self._command.clear()
@@ -334,7 +321,7 @@ class Session:
                 raise Violation(pdu.INVALID_PARAMETER, "data-set-length")
             message.collected.extend(bytes(item.length))
             with memoryview(message.collected)[begun:] as place:
-                self._wire.read(place)
+                self._ahead.fill(place)
         if item.is_last:
             self._message = None
             self._pace.next_message()
@@ -343,11 +330,11 @@ class Session:
 
     def _stream(self, transfer: Transfer, remaining: int) -> None:
         """Read a fragment into the sink's own window."""
-        read = self._wire.read
+        fill = self._ahead.fill
         while remaining:
             window = transfer.window()
             count = min(len(window), remaining)
-            read(window[:count])
+            fill(window[:count])
             transfer.advance(count)
             remaining -= count
 

@@ -81,6 +81,23 @@ class Wire:
             return least
         return count
 
+    def read_ahead(self, place: memoryview, behind: memoryview) -> int:
+        """Fill a place, and another as far as bytes are there by then; how many these are.
+
+        Raises
+        ------
+        PeerError
+            As `read`.
+        """
+        wanted = len(place)
+        count = self._once(place, 0) if self._tls else self._both(place, behind)
+        if count >= wanted:
+            return count - wanted
+        if not count:
+            raise PeerError("peer-aborted")
+        self.read(place[count:])
+        return 0
+
     def send(self, data: bytes) -> None:
         """Send all of it.
 
@@ -152,6 +169,17 @@ class Wire:
                 break
             count += more
         return count
+
+    def _both(self, place: memoryview, behind: memoryview) -> int:
+        begun = time.monotonic()
+        try:
+            return self._connection.recvmsg_into((place, behind))[0]
+        except BlockingIOError:
+            raise PeerError("timeout") from None
+        except (OSError, ValueError):
+            raise PeerError("peer-aborted") from None
+        finally:
+            self.waited += time.monotonic() - begun
 
     def _once(self, place: memoryview, flags: int) -> int:
         begun = time.monotonic()

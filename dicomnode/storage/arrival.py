@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import mmap
 from collections.abc import Callable
+from concurrent.futures import Executor
 
 from dicomnode.errors import StorageError
 from dicomnode.storage import files
+from dicomnode.storage.behind import Behind
 from dicomnode.storage.incoming import Digest, Incoming, Metadata
 from dicomnode.storage.open_segment import OpenSegment
 from dicomnode.storage.open_segments import OpenSegments
@@ -30,17 +32,20 @@ class Arrival:
         chunk_bytes: int,
         alignment: int,
         digest: Digest | None,
+        executor: Executor,
     ) -> None:
         self._segments = segments
         self._check_space = check_space
         self._came = came
         self._buffer: mmap.mmap | None = segments.borrow()
         self._stage = memoryview(self._buffer)
+        self._behind = Behind(segments, executor)
         self._incoming = Incoming(
             self._stage,
             chunk_bytes=chunk_bytes,
             alignment=alignment,
             digest=digest,
+            behind=self._behind,
         )
         self._segment: OpenSegment | None = None
 
@@ -77,8 +82,7 @@ class Arrival:
     def begin(self, study_key: str) -> None:
         """It is known to which study it belongs: from now on it is sealed and written."""
         self._check_space(self._incoming.length)
-        with self._segments.stage() as stage:  # not ours: plaintext lies there
-            self._segment = self._segments.take(study_key, stage)
+        self._segment = self._segments.take(study_key)
         try:
             self._incoming.bind(self._segment)
         except OSError as error:
@@ -102,6 +106,7 @@ class Arrival:
 
     def close(self) -> None:
         """Give back what is held; without `finish`, nothing of the instance remains."""
+        self._behind.close()  # before its segment is another's
         left, self._segment = self._segment, None
         if left is not None:  # what was written of it stands behind the last record, and is written over
             with contextlib.suppress(StorageError):
@@ -116,6 +121,7 @@ class Arrival:
         return files.storage_error(error)
 
     def _retire(self) -> None:
+        self._behind.close()
         broken, self._segment = self._segment, None
         if broken is not None:
             self._segments.retire(broken)

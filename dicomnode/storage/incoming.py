@@ -7,9 +7,11 @@ and none after it. Nothing here knows of the spool; one user at a time.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final, Protocol
 
 from dicomnode.storage import segment
+from dicomnode.storage.behind import Behind
 from dicomnode.storage.sealed import HEADER_BYTES, TAG_BYTES, Buffer, Sealer
 from dicomnode.storage.writer import Writer
 from dicomnode.study import RecordMetadata
@@ -29,8 +31,8 @@ def stage_bytes(chunk_bytes: int, alignment: int) -> int:
 class Digest(Protocol):
     """Told of every byte of the Data Set, in order."""
 
-    def update(self, data: memoryview, /) -> None:
-        """So many more."""
+    def update(self, data: memoryview, /, *, last: bool = False) -> None:
+        """So many more, and the last ones if that is said."""
 
 
 class Place(Protocol):
@@ -50,7 +52,7 @@ class Place(Protocol):
     def prefix(self, sealed_bytes: int) -> bytes:
         """What stands before the record."""
 
-    def added(self, prefix: bytes, tag: bytes) -> None:
+    def added(self, prefix: bytes, tag: bytes, sealed_bytes: int) -> None:
         """The record is durable."""
 
 
@@ -67,14 +69,26 @@ class Incoming:
         Of writes.
     digest
         Told of the Data Set, if anybody.
+    behind
+        Writes a full stage while the next one is filled; without it, that is waited for.
     """
 
-    def __init__(self, stage: memoryview, *, chunk_bytes: int, alignment: int, digest: Digest | None = None) -> None:
+    def __init__(
+        self,
+        stage: memoryview,
+        *,
+        chunk_bytes: int,
+        alignment: int,
+        digest: Digest | None = None,
+        behind: Behind | None = None,
+    ) -> None:
         self.length = 0
         self._stage = stage
+        self._room = len(stage) - TAG_BYTES
         self._chunk_bytes = chunk_bytes
         self._alignment = alignment
         self._digest = digest
+        self._behind = behind
         self._early = bytearray()  # chunks that came before it was known whose they are
         self._start = _START  # of the current chunk in the stage
         self._pending = 0  # plaintext bytes of the current chunk
@@ -85,19 +99,14 @@ class Incoming:
 
     def window(self) -> memoryview:
         """Place for the next bytes of plaintext; at least one."""
-        begin = self._start + self._pending
-        end = min(self._start + self._chunk_bytes, len(self._stage) - TAG_BYTES)
-        if begin >= end:
+        if self._start + self._pending >= self._room or (
+            self._first is not None and not self._pending and self._start + self._chunk_bytes > self._room
+        ):  # a long record is cut between chunks: less moves to the front
             self._write_full()
-            end = min(self._start + self._chunk_bytes, len(self._stage) - TAG_BYTES)
-            begin = self._start + self._pending
-        return self._stage[begin:end]
+        return self._stage[self._start + self._pending : min(self._start + self._chunk_bytes, self._room)]
 
     def advance(self, count: int) -> None:
         """So many bytes of the Data Set were put into the window."""
-        if self._digest is not None:
-            begin = self._start + self._pending
-            self._digest.update(self._stage[begin : begin + count])
         self.length += count
         self._extend(count)
 
@@ -144,6 +153,8 @@ class Incoming:
         OSError
             As the disk says.
         """
+        if self._digest is not None and self._pending:
+            self._digest.update(self._stage[self._start : self._start + self._pending], last=True)
         final = metadata if isinstance(metadata, RecordMetadata) else metadata()
         if final.length != self.length:
             raise ValueError("the metadata give another length than came")
@@ -161,14 +172,15 @@ class Incoming:
             view = view[count:]
         self._seal(last=True)
         tag = bytes(self._stage[self._start - TAG_BYTES : self._start])
-        prefix = self._place.prefix(self._written + self._start - segment.PREFIX_BYTES)
+        sealed_bytes = self._written + self._start - segment.PREFIX_BYTES
+        prefix = self._place.prefix(sealed_bytes)
         self._write_last(prefix)
-        self._place.added(prefix, tag)
+        self._place.added(prefix, tag, sealed_bytes)
 
     def _copy(self, view: memoryview) -> int:
-        with self.window() as window:
-            count = min(len(window), len(view))
-            window[:count] = view[:count]
+        window = self.window()
+        count = min(len(window), len(view))
+        window[:count] = view[:count]
         return count
 
     def _extend(self, count: int) -> None:
@@ -176,6 +188,8 @@ class Incoming:
         if self._pending < self._chunk_bytes:
             return
         if self._place is not None:  # something follows the full chunk: at least the metadata
+            if self._digest is not None:
+                self._digest.update(self._stage[self._start : self._start + self._pending])
             self._seal(last=False)
         else:
             self._early += self._stage[self._start : self._start + self._pending]
@@ -185,8 +199,8 @@ class Incoming:
         """Seal the current chunk in its place."""
         assert self._sealer is not None
         end = self._start + self._pending
-        with self._stage[self._start : end] as chunk, self._stage[self._start : end + TAG_BYTES] as frame:
-            self._sealer.seal_into(chunk, frame, last=last)
+        stage = self._stage
+        self._sealer.seal_into(stage[self._start : end], stage[self._start : end + TAG_BYTES], last=last)
         self._start = end + TAG_BYTES
         self._pending = 0
 
@@ -198,10 +212,15 @@ class Incoming:
         if self._first is None:
             begin = self._alignment
             self._first = bytes(self._stage[:begin])
-        if end > begin:
-            self._place.writer.write(self._stage[begin:end], self._place.position + self._written + begin)
-        rest = bytes(self._stage[end : self._start + self._pending])
-        self._stage[: len(rest)] = rest
+        full, rest = self._stage, self._stage[end : self._start + self._pending]
+        write = partial(self._place.writer.write, full[begin:end], self._place.position + self._written + begin)
+        if self._behind is None:
+            write()
+            full[: len(rest)] = bytes(rest)
+        else:
+            self._stage = self._behind.other()
+            self._stage[: len(rest)] = rest
+            self._behind.begin(full, write)
         self._written += end
         self._start -= end
 
@@ -211,6 +230,8 @@ class Incoming:
         A record whose writing broke off has no prefix, or its seal does not open: it is none.
         """
         assert self._place is not None
+        if self._behind is not None:
+            self._behind.settle()
         writer, offset = self._place.writer, self._place.position + self._written
         end = segment.round_up(self._start, self._alignment)
         self._stage[self._start : end] = bytes(end - self._start)

@@ -59,7 +59,8 @@ class InstanceRows(Database):
                 known = stored.get(_place(row))
                 if known is None:
                     digests = current.setdefault((row.study_key, row.instance_key), set())
-                    known = replace(row, state=resolve(row, digests))
+                    state = resolve(row, digests)
+                    known = row if state is row.state else replace(row, state=state)
                     if known.state is InstanceState.CURRENT:
                         digests.add(row.digest)
                     stored[_place(row)] = known
@@ -67,7 +68,7 @@ class InstanceRows(Database):
                     raise NodeError("internal", number=row.address.number)
                 done.append(known)
             _ensure_studies(writing, rows)
-            insert_or_ignore(writing, _T, [_values(row) for row in dict.fromkeys(done)])
+            insert_or_ignore(writing, _T, [_values(row) for row in {_place(row): row for row in done}.values()])
             for study_key in {row.study_key for row in rows}:
                 _refresh_study(writing, study_key)
             return tuple(done)

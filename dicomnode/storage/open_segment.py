@@ -8,7 +8,7 @@ from typing import Final
 
 from dicomnode.storage import files, segment
 from dicomnode.storage.incoming import Incoming
-from dicomnode.storage.sealed import Sealer
+from dicomnode.storage.sealed import Sealer, key_id
 from dicomnode.storage.writer import Ahead, WriteMode, Writer, open_writer
 from dicomnode.study import RecordAddress
 
@@ -51,6 +51,7 @@ class OpenSegment:
         self.records = 0
         self.position = mode.alignment
         self._key = key
+        self._key_id = key_id(key)
         self._alignment = mode.alignment
         self._chunk_bytes = chunk_bytes
         self._chain = segment.Chain()
@@ -77,22 +78,16 @@ class OpenSegment:
     def sealer(self) -> Sealer:
         """Fresh cipher of the next record."""
         context = segment.context(self.study_key, self.segment_id, self.records, closing=self._closing)
-        return Sealer(self._key, context=context, chunk_bytes=self._chunk_bytes)
+        return Sealer(self._key, context=context, chunk_bytes=self._chunk_bytes, named=self._key_id)
 
     def prefix(self, sealed_bytes: int) -> bytes:
         """What stands before the next record."""
-        return segment.pack_prefix(
-            segment.Prefix(
-                segment_id=self.segment_id, number=self.records, sealed_bytes=sealed_bytes, closing=self._closing
-            )
-        )
+        return segment.pack_prefix(self.segment_id, self.records, sealed_bytes, closing=self._closing)
 
-    def added(self, prefix: bytes, tag: bytes) -> None:
+    def added(self, prefix: bytes, tag: bytes, sealed_bytes: int) -> None:
         """The next record is durable: the one after it is next."""
         self._chain.add(prefix, tag)
-        parsed = segment.parse_prefix(prefix, self.segment_id)
-        assert parsed is not None
-        self.position += parsed.padded(self._alignment)
+        self.position += segment.padded(sealed_bytes, self._alignment)
         self.records += not self._closing
 
     def close(self, stage: memoryview) -> None:

@@ -77,7 +77,7 @@ class OpenSegments:
             if len(self._stages) < _IDLE_STAGES:
                 self._stages.append(buffer)
 
-    def take(self, study_key: str, stage: memoryview) -> OpenSegment:
+    def take(self, study_key: str) -> OpenSegment:
         """A segment of the study for this thread alone."""
         for _ in range(_ATTEMPTS):
             with self._lock:
@@ -91,7 +91,8 @@ class OpenSegments:
                     self._busy[open_segment] = False
                     return open_segment
                 purges = self._purges
-            open_segment = self._begin(study_key, stage)
+            with self.stage() as stage:
+                open_segment = self._begin(study_key, stage)
             with self._lock:
                 if purges == self._purges:
                     self._busy[open_segment] = False
@@ -150,7 +151,7 @@ class OpenSegments:
     def _surplus(self) -> list[OpenSegment]:
         """Idle segments above the cap, those first that were used least recently."""
         surplus = []
-        count = len(self._busy) + sum(len(segments) for segments in self._idle.values())
+        count = len(self._busy) + sum(map(len, self._idle.values()))
         while count > self._most_open and self._idle:
             study_key, segments = next(iter(self._idle.items()))
             surplus.append(segments.pop(0))

@@ -1,4 +1,4 @@
-"""How many bytes the spool may hold, beside what the disk has free."""
+"""How many bytes more the spool may take: what the disk has free, and what the configuration lets it hold."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from typing import Final, Protocol
 from dicomnode.errors import StorageError
 
 _LEAST_SECONDS: Final = 1.0
+#: What was free so long ago is believed only where it is so much more than the least: no disk takes more meanwhile.
+_FREE_SECONDS: Final = 0.1
+_PLENTY_BYTES: Final = 1024 * 1024 * 1024
 #: A look at a large spool takes its time: that much longer passes before the next one.
 _LOOKS_APART: Final = 50
 
@@ -39,6 +42,45 @@ class _Count:
 
     def bytes_added(self) -> int:
         return self._added
+
+
+class FreeSpace:
+    """Free bytes of the disk, looked at now and then, always where few are left; safe to use from many threads.
+
+    Parameters
+    ----------
+    free_bytes
+        Gives them, as the disk says.
+    least_bytes
+        What must stay free.
+    monotonic
+        Clock in seconds.
+    """
+
+    def __init__(
+        self, free_bytes: Callable[[], int], least_bytes: int, *, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._free_bytes = free_bytes
+        self._least = least_bytes
+        self._monotonic = monotonic
+        self._free = 0
+        self._look_again_at = float("-inf")
+
+    def check(self, wanted: int) -> None:
+        """Raise ``storage-full`` where so many bytes more are too many.
+
+        Raises
+        ------
+        OSError
+            As the disk says.
+        """
+        now = self._monotonic()
+        if now >= self._look_again_at or self._free - wanted < self._least + _PLENTY_BYTES:
+            self._free = self._free_bytes()
+            self._look_again_at = now + _FREE_SECONDS
+        free = self._free
+        if free - wanted < self._least:
+            raise StorageError("storage-full", free=free)
 
 
 class Quota:

@@ -7,16 +7,16 @@ reordered, swapped between studies or flipped fails closed, before any of the ch
 from __future__ import annotations
 
 import hashlib
+import hmac
 import os
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from dicomnode.errors import KeyStoreError, StorageError
 from dicomnode.study import Purpose
@@ -36,6 +36,7 @@ _VERSION: Final = 1
 _SUITE: Final = 1  # HKDF-SHA256, AES-256-GCM
 _HEADER: Final = struct.Struct(f">6sBB{KEY_ID_BYTES}s{SALT_BYTES}sI")
 HEADER_BYTES: Final = _HEADER.size
+_HEADER_LENGTH: Final = HEADER_BYTES.to_bytes(4, "big")
 _COUNTER_BYTES: Final = 11
 _KEY_ID_LABEL: Final = b"dicomnode key id v1\x00"
 
@@ -73,6 +74,8 @@ class Sealer:
         Plaintext bytes of a chunk; all but the last have exactly as many.
     salt
         32 bytes, for test vectors alone; the default is fresh randomness, and nothing else is safe.
+    named
+        The key's id, where the caller has it at hand.
 
     Raises
     ------
@@ -81,14 +84,20 @@ class Sealer:
     """
 
     def __init__(
-        self, key: bytes, *, context: SealContext, chunk_bytes: int = DEFAULT_CHUNK_BYTES, salt: bytes | None = None
+        self,
+        key: bytes,
+        *,
+        context: SealContext,
+        chunk_bytes: int = DEFAULT_CHUNK_BYTES,
+        salt: bytes | None = None,
+        named: bytes | None = None,
     ) -> None:
         if not MINIMUM_CHUNK_BYTES <= chunk_bytes <= MAXIMUM_CHUNK_BYTES:
             raise ValueError("chunk_bytes is out of range")
         salt = os.urandom(SALT_BYTES) if salt is None else salt
         if len(salt) != SALT_BYTES:
             raise ValueError("a salt has 32 bytes")
-        self.header = _HEADER.pack(_MAGIC, _VERSION, _SUITE, key_id(key), salt, chunk_bytes)
+        self.header = _HEADER.pack(_MAGIC, _VERSION, _SUITE, named or key_id(key), salt, chunk_bytes)
         self.chunk_bytes = chunk_bytes
         self._cipher = _file_cipher(key, salt, self.header)
         self._associated = _associated_data(self.header, context)
@@ -254,20 +263,27 @@ def _chain(first: memoryview, rest: Iterator[Buffer]) -> Iterator[Buffer]:
 
 
 def _file_cipher(key: bytes, salt: bytes, header: bytes) -> AESGCM:
+    """Cipher under HKDF-SHA256 (RFC 5869) of the data key: extracted with the salt, one block expanded."""
     if len(key) != KEY_BYTES:
         raise ValueError("a data key has 32 bytes")
-    return AESGCM(HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=salt, info=header).derive(key))
+    extracted = hmac.digest(salt, key, "sha256")
+    return AESGCM(hmac.digest(extracted, header + b"\x01", "sha256"))
 
 
 def _associated_data(header: bytes, context: SealContext) -> bytes:
-    whole = hashlib.sha256()
-    for part in (header, context.study_key.encode(), context.object_id.encode(), context.purpose.value.encode()):
-        whole.update(len(part).to_bytes(4, "big") + part)
-    return whole.digest()
+    return hashlib.sha256(
+        _HEADER_LENGTH + header + _part(context.study_key) + _part(context.object_id) + _part(context.purpose)
+    ).digest()
+
+
+@lru_cache(64)
+def _part(text: str) -> bytes:
+    encoded = text.encode()
+    return len(encoded).to_bytes(4, "big") + encoded
 
 
 def _nonce(counter: int, last: bool) -> bytes:
-    return counter.to_bytes(_COUNTER_BYTES, "big") + bytes((last,))
+    return (counter << 8 | last).to_bytes(_COUNTER_BYTES + 1, "big")
 
 
 _key_id = key_id

@@ -221,7 +221,7 @@ class Scan:
         except StorageError:  # also `KeyStoreError`: what was flipped may be the name of the key
             return None
         address = RecordAddress(segment_id=reader.header.segment_id, number=self._number, offset=offset)
-        self._chain.add(segment.pack_prefix(prefix), reader.tag(prefix, offset))
+        self._chain.add(prefix.packed(), reader.tag(prefix, offset))
         self._number += 1
         self._offset += prefix.padded(reader.header.alignment)
         return True if metadata is None else Found(address=address, metadata=metadata)

@@ -8,10 +8,11 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from dicomnode.config import IntakeSection
 from dicomnode.errors import KeyStoreError, StorageError
@@ -21,11 +22,13 @@ from dicomnode.storage.datakeys import KeySource
 from dicomnode.storage.incoming import Digest, Metadata, stage_bytes
 from dicomnode.storage.open_segment import CLOSED_SUFFIX, OPEN_SUFFIX, OpenSegment
 from dicomnode.storage.open_segments import OpenSegments
-from dicomnode.storage.quota import Quota, Tally
+from dicomnode.storage.quota import FreeSpace, Quota, Tally
 from dicomnode.storage.sealed import Buffer
 from dicomnode.storage.segment_reader import Damage, Found, Scan, SegmentReader, is_blank
 from dicomnode.storage.writer import Extender, WriteMode, try_modes
 from dicomnode.study import RecordAddress, RecordMetadata, World
+
+_WRITERS: Final = 8  # that write stages of long records, begun when they are needed
 
 
 class Spool:
@@ -66,13 +69,14 @@ class Spool:
         self._folder = folder
         self._intake = intake
         self._keys = keys
-        self._free_bytes = free_bytes or (lambda: shutil.disk_usage(folder).free)
+        self._free = FreeSpace(free_bytes or (lambda: shutil.disk_usage(folder).free), intake.minimum_free_bytes)
         with files.disk_errors():
             files.make_folder(folder)
             self.write_mode: WriteMode = try_modes(folder, intake.write_mode)
         self._quota = Quota(folder, intake.maximum_spool_bytes, tally=tally)
         self._mark = mark
         self._extender = Extender()
+        self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="writer")
         self._open = OpenSegments(
             self._begin,
             stage_bytes=stage_bytes(intake.chunk_bytes, self.write_mode.alignment),
@@ -138,6 +142,7 @@ class Spool:
             chunk_bytes=self._intake.chunk_bytes,
             alignment=self.write_mode.alignment,
             digest=digest,
+            executor=self._writers,
         )
 
     def close_study(self, study_key: str) -> None:
@@ -227,12 +232,13 @@ class Spool:
         """Close all segments; those in use when their users are done. A closed spool takes nothing more."""
         self._open.close()
         self._extender.end()
+        self._writers.shutdown()
 
     def _check_space(self, wanted: int) -> None:
-        with files.disk_errors():
-            free = self._free_bytes()
-        if free - wanted < self._intake.minimum_free_bytes:
-            raise StorageError("storage-full", free=free)
+        try:
+            self._free.check(wanted)
+        except OSError as error:
+            raise files.storage_error(error) from None
         self._quota.check(wanted)
 
     def _begin(self, study_key: str, stage: memoryview) -> OpenSegment:

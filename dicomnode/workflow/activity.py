@@ -6,7 +6,6 @@ Memory of one process; the ledger holds what must survive. Times are monotonic s
 from __future__ import annotations
 
 import threading
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -45,22 +44,31 @@ class ActivityTable:
     def __init__(self) -> None:
         self._lock = threading.Condition()
         self._studies: dict[str, _Study] = {}
-        self._arriving: Counter[str] = Counter()
+        self._arriving: dict[str, int] = {}
         self._closed: set[str] = set()
 
     @contextmanager
     def arriving(self, study_key: str) -> Iterator[None]:
         """While an instance is made durable: the study cannot be closed meanwhile, and a closed one is waited for."""
-        with self._lock:
-            self._lock.wait_for(lambda: study_key not in self._closed)
-            self._arriving[study_key] += 1
+        self.arrives(study_key)
         try:
             yield
         finally:
-            with self._lock:
-                self._arriving[study_key] -= 1
-                if not self._arriving[study_key]:
-                    del self._arriving[study_key]
+            self.arrived(study_key)
+
+    def arrives(self, study_key: str) -> None:
+        """As `arriving`, until `arrived` is called."""
+        with self._lock:
+            while study_key in self._closed:
+                self._lock.wait()
+            self._arriving[study_key] = self._arriving.get(study_key, 0) + 1
+
+    def arrived(self, study_key: str) -> None:
+        """The end of `arrives`."""
+        with self._lock:
+            left = self._arriving.pop(study_key) - 1
+            if left:
+                self._arriving[study_key] = left
 
     @contextmanager
     def closed(self, study_key: str) -> Iterator[bool]:
@@ -79,7 +87,9 @@ class ActivityTable:
     def received(self, study_key: str, association_id: str, now: float) -> None:
         """An instance of the study was made durable."""
         with self._lock:
-            study = self._studies.setdefault(study_key, _Study(now))
+            study = self._studies.get(study_key)
+            if study is None:
+                study = self._studies[study_key] = _Study(now)
             study.last_received = max(study.last_received, now)
             study.associations.add(association_id)
 

@@ -16,7 +16,7 @@ from dicomnode.events import Emit
 from dicomnode.study import InstanceRow, InstanceState, RecordAddress, RecordMetadata, blind_key
 
 _BATCH = 500
-_LINGER_SECONDS = 0.2
+_LINGER_SECONDS = 0.5
 
 
 class Index(Protocol):
@@ -27,11 +27,14 @@ class Index(Protocol):
         ...
 
 
-def row_of(derivation_key: bytes, study_key: str, address: RecordAddress, metadata: RecordMetadata) -> InstanceRow:
-    """Index row of a record, with blind keys in place of UIDs."""
+def row_of(
+    derivation_key: bytes, study_key: str, address: RecordAddress, metadata: RecordMetadata, series_key: str = ""
+) -> InstanceRow:
+    """Index row of a record, with blind keys in place of UIDs; that of the series where the caller has it."""
     return InstanceRow(
         study_key=study_key,
-        series_key=blind_key(derivation_key, "series", metadata.study_instance_uid, metadata.series_instance_uid),
+        series_key=series_key
+        or blind_key(derivation_key, "series", metadata.study_instance_uid, metadata.series_instance_uid),
         instance_key=blind_key(derivation_key, "instance", metadata.sop_instance_uid),
         sop_class_uid=metadata.sop_class_uid,
         transfer_syntax_uid=metadata.transfer_syntax_uid,
@@ -100,7 +103,8 @@ class Indexer:
     def add(self, row: InstanceRow) -> None:
         """Hand over a row; returns at once unless `capacity` rows wait."""
         with self._changed:
-            self._changed.wait_for(lambda: len(self._waiting) < self._capacity or self._ended.is_set())
+            while len(self._waiting) >= self._capacity and not self._ended.is_set():
+                self._changed.wait()
             self._open[row.study_key] += 1
             self._waiting.append(row)
             if len(self._waiting) in {1, _BATCH}:

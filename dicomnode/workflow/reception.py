@@ -6,7 +6,6 @@ Knows the spool and the index; decides nothing about models.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
 from functools import lru_cache
 from typing import Protocol
 
@@ -55,8 +54,8 @@ class ArrivalPort(Protocol):
 class DigestPort(Protocol):
     """Digest of one object's content."""
 
-    def update(self, data: memoryview, /) -> None:
-        """More bytes."""
+    def update(self, data: memoryview, /, *, last: bool = False) -> None:
+        """More bytes, and no more where it is said that they are the last."""
         ...
 
     def hexdigest(self) -> str:
@@ -154,6 +153,7 @@ class Reception:
         self.allowances = allowances
         self._key = derivation_key
         self._study_keys = lru_cache(1024)(lambda uid: blind_key(derivation_key, "study", uid))
+        self._series_keys = lru_cache(1024)(lambda study, series: blind_key(derivation_key, "series", study, series))
         self._wake = wake
         self._clock = clock
         self._monotonic = monotonic
@@ -197,28 +197,29 @@ class Reception:
 
     def seal(self, arriving: Arriving, received: ReceivedObject, study_key: str) -> None:
         """Make an object durable and known; returning means success (PS3.4 B.2.3)."""
-        metadata: list[RecordMetadata] = []
+        metadata: RecordMetadata | None = None
 
         def describe() -> RecordMetadata:
-            metadata.append(
-                RecordMetadata(
-                    sop_class_uid=received.sop_class_uid,
-                    sop_instance_uid=received.sop_instance_uid,
-                    study_instance_uid=received.study_instance_uid,
-                    series_instance_uid=received.series_instance_uid,
-                    transfer_syntax_uid=received.transfer_syntax_uid,
-                    calling_ae_title=received.peer.calling_ae_title,
-                    called_ae_title=received.peer.called_ae_title,
-                    peer_address=received.peer.address,
-                    received_at=self._clock(),
-                    digest=arriving.digest.hexdigest(),
-                    length=arriving.arrival.length,
-                )
+            nonlocal metadata
+            metadata = RecordMetadata(
+                sop_class_uid=received.sop_class_uid,
+                sop_instance_uid=received.sop_instance_uid,
+                study_instance_uid=received.study_instance_uid,
+                series_instance_uid=received.series_instance_uid,
+                transfer_syntax_uid=received.transfer_syntax_uid,
+                calling_ae_title=received.peer.calling_ae_title,
+                called_ae_title=received.peer.called_ae_title,
+                peer_address=received.peer.address,
+                received_at=self._clock(),
+                digest=arriving.digest.hexdigest(),
+                length=arriving.arrival.length,
             )
-            return metadata[0]
+            return metadata
 
         address = arriving.arrival.finish(describe)
-        self._indexer.add(row_of(self._key, study_key, address, metadata[0]))
+        assert metadata is not None
+        series_key = self._series_keys(received.study_instance_uid, received.series_instance_uid)
+        self._indexer.add(row_of(self._key, study_key, address, metadata, series_key))
         self.activity.received(study_key, received.peer.association_id, self._monotonic())
 
 
@@ -235,22 +236,19 @@ class Arriving:
         self.window = self.arrival.window
         self.advance = self.arrival.advance
         self.head = self.arrival.head
-        self._held = ExitStack()
-        self._held.callback(self.arrival.close)
         self._received: ReceivedObject | None = None
-        self._study_key = ""
+        self._study_key = ""  # while the study is kept from being shredded
         self._allowed: AllowedPort | None = None
 
     def begin(self, received: ReceivedObject, /) -> None:
         """Keep the study from being shredded while this comes, and begin to seal under its key."""
-        self._received = received
-        self._study_key = self._reception.study_key(received.study_instance_uid)
-        self._held.enter_context(self._reception.activity.arriving(self._study_key))
-        allowances, rule = self._reception.allowances, received.peer.rule
-        if allowances is not None and rule is not None:
-            self._allowed = allowances.begin(rule, self._study_key)
-            self._held.callback(self._allowed.close)
-        self.arrival.begin(self._study_key)
+        reception, rule = self._reception, received.peer.rule
+        study_key = reception.study_key(received.study_instance_uid)
+        reception.activity.arrives(study_key)
+        self._received, self._study_key = received, study_key
+        if reception.allowances is not None and rule is not None:
+            self._allowed = reception.allowances.begin(rule, study_key)
+        self.arrival.begin(study_key)
 
     def finish(self) -> None:
         """Make the object durable and known."""
@@ -263,4 +261,14 @@ class Arriving:
 
     def close(self) -> None:
         """Give back what is held."""
-        self._held.close()
+        allowed, self._allowed = self._allowed, None
+        study_key, self._study_key = self._study_key, ""
+        try:
+            if allowed is not None:
+                allowed.close()
+        finally:
+            try:
+                if study_key:
+                    self._reception.activity.arrived(study_key)
+            finally:
+                self.arrival.close()

@@ -131,6 +131,10 @@ class MemoryWire:
         self._data = self._data[count:]
         return count
 
+    def read_ahead(self, place: memoryview, behind: memoryview) -> int:
+        self.read(place)
+        return self.read_some(behind, 0)
+
     def send(self, data: bytes) -> None:
         self.sent += data
 
@@ -147,7 +151,7 @@ def test_the_parsers_give_a_result_or_one_error() -> None:
     for number, one in cases():
         with Told(number, one):
             for data in one.pdus:
-                tried(lambda data=data: pdu.parse_header(data[:6].ljust(6, b"\0"), 131072))
+                tried(lambda data=data: pdu.parse_header(data[:6].ljust(6, b"\0"), 0, 131072))
                 tried(lambda data=data: Request(data))
                 body = data[12:]
                 tried(lambda data=data: pdu.parse_item(data.ljust(12, b"\0"), 6, max(len(data) - 6, 6)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from dicomnode.encoded import encode_dataset, encode_part10
 from dicomnode.network.association import storage_classes
 from dicomnode.network.requestor import OutgoingObject
 from dicomnode.network.transport import Entity
+from dicomnode.storage.digest import ContentDigests
 from dicomnode.storage.memory import MemoryKeys
 from dicomnode.storage.spool import Spool
 from dicomnode.study import blind_key
@@ -76,7 +76,7 @@ def place(folder: Path, **intake: Any) -> Iterator[Place]:
     with contextlib.closing(Spool(folder, settings, MemoryKeys())) as spool:
         reception = Reception(
             spool=cast("Any", spool),
-            digest=hashlib.sha256,
+            digest=ContentDigests(KEY).begin,
             indexer=cast("Any", Rows()),
             activity=activity,
             derivation_key=KEY,

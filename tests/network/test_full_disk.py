@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -11,6 +10,7 @@ from typing import Any, cast
 from dicomnode.config import IntakeSection
 from dicomnode.encoded import encode_dataset
 from dicomnode.network.requestor import OutgoingObject
+from dicomnode.storage.digest import ContentDigests
 from dicomnode.storage.memory import MemoryKeys
 from dicomnode.storage.spool import Spool
 from dicomnode.study import InstanceRow
@@ -75,7 +75,7 @@ def test_a_disk_that_fills_up_inside_an_association(tmp_path: Path) -> None:
     with contextlib.closing(Spool(tmp_path, intake, MemoryKeys(), free_bytes=disk.free_bytes)) as spool:
         reception = Reception(
             spool=spool,
-            digest=hashlib.sha256,
+            digest=ContentDigests(KEY).begin,
             indexer=cast("Any", disk),
             activity=ActivityTable(),
             derivation_key=KEY,

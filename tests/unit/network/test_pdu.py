@@ -24,26 +24,26 @@ def decoded(kind: type, data: bytes) -> object:
 
 @pytest.mark.parametrize(("kind", "length"), [(1, 77), (2, 77), (3, 4), (4, 77), (5, 4), (6, 4), (7, 4)])
 def test_a_header_is_type_and_length(kind: int, length: int) -> None:
-    assert pdu.parse_header(struct.pack(">BBL", kind, 0, length), 77) == (kind, length)
+    assert pdu.parse_header(struct.pack(">BBL", kind, 0, length), 0, 77) == (kind, length)
 
 
 @pytest.mark.parametrize(("kind", "length"), [(3, 5), (4, 0), (4, 5), (5, 0), (6, 77), (7, 3)])
 def test_a_length_that_the_type_cannot_have_is_invalid(kind: int, length: int) -> None:
     with pytest.raises(Violation) as caught:
-        pdu.parse_header(struct.pack(">BBL", kind, 0, length), 77)
+        pdu.parse_header(struct.pack(">BBL", kind, 0, length), 0, 77)
     assert caught.value.abort_reason == pdu.INVALID_PARAMETER
 
 
 @pytest.mark.parametrize("kind", [0, 8, 255])
 def test_another_type_is_unrecognised(kind: int) -> None:
     with pytest.raises(Violation) as caught:
-        pdu.parse_header(struct.pack(">BBL", kind, 0, 1), 100)
+        pdu.parse_header(struct.pack(">BBL", kind, 0, 1), 0, 100)
     assert (caught.value.abort_reason, caught.value.code) == (pdu.UNRECOGNISED_PDU, "peer-protocol")
 
 
 def test_a_length_beyond_the_longest_is_invalid() -> None:
     with pytest.raises(Violation) as caught:
-        pdu.parse_header(struct.pack(">BBL", 4, 0, 78), 77)
+        pdu.parse_header(struct.pack(">BBL", 4, 0, 78), 0, 77)
     assert caught.value.abort_reason == pdu.INVALID_PARAMETER
 
 
@@ -76,7 +76,7 @@ def test_a_message_is_cut_as_the_peer_can_take_it(message: bytes, command: bool,
     data = pdu.data_pdus(7, message, command=command, longest=longest)
     whole, flags = b"", []
     while data:
-        _, length = pdu.parse_header(data, 1 << 20)
+        _, length = pdu.parse_header(data, 0, 1 << 20)
         assert not longest or length <= max(longest, 7)
         one = decoded(P_DATA_TF, data[: 6 + length])
         (item,) = one.presentation_data_value_items  # type: ignore[attr-defined]
@@ -91,6 +91,6 @@ def test_a_message_is_cut_as_the_peer_can_take_it(message: bytes, command: bool,
 
 @given(st.binary(min_size=12, max_size=40))
 def test_any_bytes_give_a_result_or_a_violation(data: bytes) -> None:
-    for act in (lambda: pdu.parse_header(data, 1 << 16), lambda: pdu.parse_item(data, 6, len(data))):
+    for act in (lambda: pdu.parse_header(data, 0, 1 << 16), lambda: pdu.parse_item(data, 6, len(data))):
         with suppress(Violation):
             act()

@@ -24,6 +24,15 @@ def test_how_it_is_cut_does_not_matter(data: bytes, cuts: list[int]) -> None:
     assert digest.hexdigest() == DIGESTS.of(data)
 
 
+@given(st.binary(max_size=200), st.integers(0, 200))
+def test_at_once_is_as_in_a_stream(data: bytes, cut: int) -> None:
+    digest = DIGESTS.begin()
+    if cut:
+        digest.update(data[:cut])
+    digest.update(data[cut:], last=True)
+    assert digest.hexdigest() == DIGESTS.of(data)
+
+
 @given(st.binary(max_size=100), st.binary(max_size=100))
 def test_other_bytes_have_another_digest(one: bytes, other: bytes) -> None:
     assert (DIGESTS.of(one) == DIGESTS.of(other)) == (one == other)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import mmap
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import pytest
@@ -9,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dicomnode.storage import segment
+from dicomnode.storage.behind import Behind
 from dicomnode.storage.incoming import Incoming, stage_bytes
 from dicomnode.storage.sealed import SealContext, Sealer
+from dicomnode.storage.writer import aligned_buffer
 from dicomnode.study import Purpose, RecordMetadata
 
 KEY = bytes(range(32))
@@ -56,21 +61,25 @@ class Disk:
         return Sealer(KEY, context=CONTEXT, chunk_bytes=CHUNK, salt=SALT)
 
     def prefix(self, sealed_bytes: int) -> bytes:
-        return segment.pack_prefix(
-            segment.Prefix(segment_id="5e" * 16, number=0, sealed_bytes=sealed_bytes, closing=False)
-        )
+        return segment.pack_prefix("5e" * 16, 0, sealed_bytes, closing=False)
 
-    def added(self, prefix: bytes, tag: bytes) -> None:
+    def added(self, prefix: bytes, tag: bytes, sealed_bytes: int) -> None:
         assert self.committed
+        assert (
+            segment.Prefix(segment_id="5e" * 16, number=0, sealed_bytes=sealed_bytes, closing=False).packed() == prefix
+        )
         self.done = prefix, tag
 
 
 class Heard:
     def __init__(self) -> None:
         self.data = b""
+        self.ended = False
 
-    def update(self, data: memoryview, /) -> None:
+    def update(self, data: memoryview, /, *, last: bool = False) -> None:
+        assert not self.ended
         self.data += bytes(data)
+        self.ended = last
 
 
 def expected(data: bytes) -> bytes:
@@ -97,12 +106,25 @@ SIZES = st.one_of(
 )
 
 
-@given(SIZES, st.lists(st.integers(1, 9000), min_size=1, max_size=6), st.integers(0, 12_000))
-def test_in_place_is_as_from_copies(size: int, pieces: list[int], known_after: int) -> None:
+class Stages:
+    def borrow(self) -> mmap.mmap:
+        return aligned_buffer(stage_bytes(CHUNK, ALIGNMENT))
+
+    def bring_back(self, buffer: mmap.mmap) -> None:
+        return None
+
+
+@given(SIZES, st.lists(st.integers(1, 9000), min_size=1, max_size=6), st.integers(0, 12_000), st.booleans())
+def test_in_place_is_as_from_copies(size: int, pieces: list[int], known_after: int, is_behind: bool) -> None:
+    with ThreadPoolExecutor(1) as executor, contextlib.closing(Behind(Stages(), executor)) as behind:
+        in_place(size, pieces, known_after, behind if is_behind else None)
+
+
+def in_place(size: int, pieces: list[int], known_after: int, behind: Behind | None) -> None:
     data = (bytes(range(256)) * (size // 256 + 1))[:size]
     disk, heard = Disk(), Heard()
     stage = memoryview(bytearray(stage_bytes(CHUNK, ALIGNMENT)))
-    incoming = Incoming(stage, chunk_bytes=CHUNK, alignment=ALIGNMENT, digest=heard)
+    incoming = Incoming(stage, chunk_bytes=CHUNK, alignment=ALIGNMENT, digest=heard, behind=behind)
     known_after = min(known_after, size)
     come(incoming, data[:known_after], pieces)
     assert bytes(incoming.head()) == data[:known_after]

@@ -54,7 +54,7 @@ def test_what_is_no_header(data: bytes) -> None:
 @pytest.mark.parametrize("closing", [True, False])
 def test_prefix(closing: bool) -> None:
     prefix = Prefix(segment_id=ID, number=7, sealed_bytes=9000, closing=closing)
-    packed = segment.pack_prefix(prefix)
+    packed = prefix.packed()
     assert packed == (b"DNCL" if closing else b"DNRC") + ID.encode() + struct.pack(">IQ", 7, 9000)
     assert segment.parse_prefix(packed + b"more", ID) == prefix
     assert prefix.padded(4096) == 12288
@@ -74,6 +74,15 @@ def test_metadata() -> None:
     tail = segment.pack_metadata(found)
     assert segment.parse_metadata(b"1234" + tail, 4 + len(tail)) == found
     assert segment.parse_metadata(tail, 4 + len(tail)) == found
+
+
+def test_metadata_are_json_as_the_library_writes_it() -> None:
+    from dataclasses import asdict, replace
+
+    found = replace(metadata(b"1234", 3), calling_ae_title='A"B\\C\x1f\u00e9')
+    plain = {**asdict(found), "received_at": found.received_at.isoformat()}
+    encoded = json.dumps(plain, separators=(",", ":"), sort_keys=True).encode()
+    assert segment.pack_metadata(found) == encoded + struct.pack(">I", len(encoded))
 
 
 def plain(**changes: object) -> bytes:

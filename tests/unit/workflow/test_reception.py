@@ -57,6 +57,17 @@ class Arrival:
         self.closed = True
 
 
+class Digest:
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+
+    def update(self, data: memoryview, /, *, last: bool = False) -> None:
+        self._hash.update(data)
+
+    def hexdigest(self) -> str:
+        return self._hash.hexdigest()
+
+
 class World:
     def __init__(self, time: Time, events: Events) -> None:
         self.spool = Spool()
@@ -65,7 +76,7 @@ class World:
         self.woken = 0
         self.reception = Reception(
             spool=self.spool,
-            digest=hashlib.sha256,
+            digest=Digest,
             indexer=self,  # type: ignore[arg-type]
             activity=self.activity,
             derivation_key=KEY,
