@@ -21,8 +21,8 @@ from dicomnode.network.asking import Event
 from dicomnode.network.committing import CommitmentRequestor
 from dicomnode.network.requestor import Requestor
 from dicomnode.service import rooms
+from dicomnode.service.chores import housekeeping
 from dicomnode.service.gates import open_gate
-from dicomnode.service.housekeeping import Chore, Housekeeping
 from dicomnode.service.notify import Notifier
 from dicomnode.service.rooms import Layout
 from dicomnode.service.services import Askers, committing_destination, services
@@ -45,15 +45,12 @@ from dicomnode.workflow.evidence import EvidenceBook
 from dicomnode.workflow.indexing import Indexer
 from dicomnode.workflow.pipeline import DurableQueue
 from dicomnode.workflow.recovery import Recovery
-from dicomnode.workflow.retention import Retention
 from dicomnode.workflow.stages import Rooms, Stages, limits_of
 from dicomnode.workflow.wishes import wishes_of
 
 #: Seconds that a drain gives to open associations and to running stages together, and least to the latter.
 DRAIN_SECONDS = 60.0
 _LEAST_SECONDS = 10.0
-_SWEEP_SECONDS = 3600.0
-_RECONCILE_SECONDS = 15.0
 
 
 class Node:
@@ -123,24 +120,14 @@ class Node:
             clock=rooms.now,
             emit=emit,
         )
-        retention = self._build_retention()
-        chores = (
-            Chore(name="reconcile", act=self._admission.reconcile, every_seconds=_RECONCILE_SECONDS),
-            Chore(name="retention", act=retention.sweep, every_seconds=_SWEEP_SECONDS),
-        )
-        self._housekeeping = Housekeeping(chores, monotonic=time.monotonic, emit=emit)
-
-    def _build_retention(self) -> Retention:
-        return Retention(
-            self._ledger,
-            self._spool,
-            self._objects,
-            self._keys,
+        self._housekeeping = housekeeping(
+            tree,
+            storage,
+            self._queue,
+            admission=self._admission,
+            stages=self._stages,
             activity=self,
-            forget=self._queue.forget,
-            settings=self._tree.retention,
-            clock=rooms.now,
-            emit=self._emit,
+            emit=emit,
         )
 
     def _storage_rooms(self, derivation_key: bytes) -> Rooms:

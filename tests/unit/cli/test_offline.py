@@ -261,14 +261,14 @@ def test_a_model_that_is_not_installed_is_told(tree: Config, source: Path, tmp_p
 def test_results_that_cannot_be_written_are_told(
     tree: Config, source: Path, tmp_path: Path, stream: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = Path.write_bytes
+    opened = Path.open
 
-    def fails(path: Path, data: bytes) -> int:
+    def fails(path: Path, mode: str = "r", **options: Any) -> Any:
         if path.parent == tmp_path / "out":
             raise OSError
-        return write(path, data)
+        return opened(path, mode, **options)
 
-    monkeypatch.setattr(Path, "write_bytes", fails)
+    monkeypatch.setattr(Path, "open", fails)
     with pytest.raises(ConfigError, match="output-not-empty"):
         offline.infer_folder(tree, source, tmp_path / "out", model=None, console=console(stream))
 

@@ -56,6 +56,9 @@ class Events:
     def __call__(self, name: str, /, *, level: str = "info", **facts: Fact) -> None:
         self.seen.append((name, level, facts))
 
+    def end(self) -> None:
+        """As a log that sums up floods is ended."""
+
     @property
     def names(self) -> list[str]:
         return [name for name, _, _ in self.seen]

@@ -1,0 +1,59 @@
+"""The chores of a node: what they are, how often each is done, and the rooms that only chores need."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from dicomnode.config import Config
+from dicomnode.events import Emit
+from dicomnode.service import rooms
+from dicomnode.service.housekeeping import Chore, Housekeeping
+from dicomnode.workflow.admission import Admission
+from dicomnode.workflow.handover import Rooms
+from dicomnode.workflow.pipeline import DurableQueue
+from dicomnode.workflow.retention import Closing, Retention
+from dicomnode.workflow.retraction import Retraction
+from dicomnode.workflow.stages import Stages
+
+_SWEEP_SECONDS: Final = 3600.0
+_RECONCILE_SECONDS: Final = 15.0
+_RETRACTION_SECONDS: Final = 5.0
+
+
+def housekeeping(
+    tree: Config,
+    storage: Rooms,
+    queue: DurableQueue,
+    *,
+    admission: Admission,
+    stages: Stages,
+    activity: Closing,
+    emit: Emit,
+) -> Housekeeping:
+    """Thread that does them, to be begun."""
+    retraction = Retraction(
+        storage,
+        queue,
+        destinations=tree.destinations,
+        encoding=stages.encoding,
+        clock=rooms.now,
+        emit=emit,
+    )
+    retention = Retention(
+        storage.ledger,
+        storage.spool,
+        storage.objects,
+        storage.keys,
+        activity=activity,
+        forget=queue.forget,
+        settings=tree.retention,
+        clock=rooms.now,
+        emit=emit,
+    )
+    chores = (
+        Chore(name="retraction", act=retraction.sweep, every_seconds=_RETRACTION_SECONDS),
+        Chore(name="reconcile", act=admission.reconcile, every_seconds=_RECONCILE_SECONDS),
+        Chore(name="retention", act=retention.sweep, every_seconds=_SWEEP_SECONDS),
+    )
+    return Housekeeping(chores, monotonic=time.monotonic, emit=emit)

@@ -1,0 +1,79 @@
+"""`dicomnode retract` beside a running node: the PACS gets one rejection note that names every result, and keeps the images."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pydicom
+
+from dicomnode.study import WorkState
+from tests import tools
+from tests.journey.inside import Inside
+from tests.journey.running_node import RunningNode, destination
+from tests.journey.studies import write_study
+from tests.neighbours import Orthanc, dcmsend, run
+
+RESULTS = {"SEG", "SR", "OT", "KO"}
+
+
+def retract(node: RunningNode, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "dicomnode", "retract", *arguments, "--yes", "--state", str(node.state)]
+    command += ["--config", str(node.folder / "dicomnode.toml")]
+    environment = {**os.environ, "COLUMNS": "200"}
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, check=False)
+
+
+def objects(orthanc: Orthanc, study_instance_uid: str) -> list[Any]:
+    query = {"Level": "Instance", "Query": {"StudyInstanceUID": study_instance_uid}}
+    names = orthanc.post("/tools/find", query)
+    return [pydicom.dcmread(io.BytesIO(orthanc.get(f"/instances/{name}/file"))) for name in names]
+
+
+def test_results_that_were_found_wrong_are_retracted_at_the_pacs(tmp_path: Path) -> None:
+    tools.require("Orthanc")
+    paths, who = write_study(tmp_path / "study", "wrong", name="Müller^Jörg", patient_id="W-1")
+    orthanc = Orthanc(tmp_path / "orthanc").start()
+    try:
+        settings = destination("orthanc", "ORTHANC", orthanc.dicom_port) + "rejection_notes = true\n"
+        with RunningNode(tmp_path / "node", settings) as node:
+            assert dcmsend(node.port, *paths, called="DICOMNODE").returncode == 0
+            (work,) = node.wait_for_work()
+            assert work.state is WorkState.DONE
+            before = objects(orthanc, who.uid("study"))
+            assert {one.Modality for one in before} == RESULTS
+            key = Inside(node.tree).study_key(who.uid("study"))
+
+            none = retract(node, "0" * 32)
+            assert none.returncode == 2
+            assert "study-not-found" in none.stderr
+            done = retract(node, key[:12])
+            assert done.returncode == 0, done.stderr
+            assert "retracting" in done.stdout
+            node.wait_for_event("work.retracted", work=work.key.workflow_id)
+            node.wait_for_event("work.ended", work=work.key.workflow_id, state="done", reason=None)
+            again = retract(node, key)
+            assert "nothing" in again.stdout
+
+        known = {one.SOPInstanceUID for one in before}
+        after = objects(orthanc, who.uid("study"))
+        (note,) = [one for one in after if one.SOPInstanceUID not in known]
+        assert note.Modality == "KO"
+        assert note.ConceptNameCodeSequence[0].CodeValue == "113001"
+        rejected = {
+            reference.ReferencedSOPInstanceUID
+            for series in note.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence
+            for reference in series.ReferencedSOPSequence
+        }
+        assert rejected == known
+        assert (note.PatientID, str(note.PatientName)) == ("W-1", "Müller^Jörg")
+        note.save_as(tmp_path / "note.dcm", enforce_file_format=True)
+        tools.require("dciodvfy")
+        said = run("dciodvfy", tmp_path / "note.dcm").stderr
+        assert not [line for line in said.splitlines() if line.startswith("Error")], said
+    finally:
+        orthanc.stop()
