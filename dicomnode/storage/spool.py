@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import threading
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -28,7 +29,7 @@ from dicomnode.storage.segment_reader import Damage, Found, Scan, SegmentReader,
 from dicomnode.storage.writer import Extender, WriteMode, try_modes
 from dicomnode.study import RecordAddress, RecordMetadata, World
 
-_WRITERS: Final = 8  # that write stages of long records, begun when they are needed
+_WRITERS: Final = 8  # that write stages of long records
 
 
 class Spool:
@@ -76,7 +77,7 @@ class Spool:
         self._quota = Quota(folder, intake.maximum_spool_bytes, tally=tally)
         self._mark = mark
         self._extender = Extender()
-        self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="writer")
+        self._writers = _started(_WRITERS)
         self._open = OpenSegments(
             self._begin,
             stage_bytes=stage_bytes(intake.chunk_bytes, self.write_mode.alignment),
@@ -302,3 +303,12 @@ class Spool:
             with contextlib.suppress(FileNotFoundError):
                 return SegmentReader(base.with_suffix(suffix), study_key)
         raise StorageError("storage-failed", missing=1)
+
+
+def _started(count: int) -> ThreadPoolExecutor:
+    """Threads that all run by now: a process that is made to work has no more of them than one at rest."""
+    executor, ready = ThreadPoolExecutor(count, thread_name_prefix="writer"), threading.Barrier(count + 1)
+    for _ in range(count):
+        executor.submit(ready.wait)
+    ready.wait()
+    return executor
