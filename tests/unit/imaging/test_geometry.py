@@ -47,6 +47,7 @@ def test_slices_are_ordered_by_position() -> None:
     assert geometry.shape == (3, 4, 6)
     assert geometry.slice_direction == (0.0, 0.0, 1.0)
     assert geometry.voxel_volume_ml == pytest.approx(2.5 * 0.7 * 0.8 / 1000)
+    assert geometry.voxel_volumes_ml() == pytest.approx([geometry.voxel_volume_ml] * 3)
 
 
 def test_affine_places_voxels_as_the_standard_does() -> None:

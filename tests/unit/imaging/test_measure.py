@@ -350,3 +350,15 @@ def test_every_remark_is_in_the_language_that_was_asked_for(language: str) -> No
         english = re.compile(r"\b(the|of|is|and|slices?|edges?|ends?|scan|view|given|may)\b")
         if language != "fr":  # whose words these may be
             assert not [text for text in said[language] if english.search(text)]
+
+
+def test_a_slab_in_which_all_that_is_labelled_is_padding_has_a_volume_and_no_density() -> None:
+    labels = np.zeros((20, 4, 4), np.uint8)
+    labels[0] = labels[16] = 1
+    padding = np.zeros(labels.shape, np.bool_)
+    padding[0] = True
+    values = np.full(labels.shape, -850, np.int16)
+    (region,), _ = run(values, labels, padding=padding, segments=LUNGS[:1])
+    found = {item.concept: item.value for item in region.measurements}
+    assert found[coding.VOLUME] == pytest.approx(32 * 2.0 * 0.5 * 1.0 / 1000)
+    assert found[coding.MEAN_LUNG_DENSITY] == -850

@@ -111,6 +111,13 @@ def test_a_refusal_says_what_is_wrong(positions: list[float], attributes: dict[s
     assert code_of(*series("a", positions, **attributes)) == code
 
 
+def test_functional_groups_that_do_not_fit_the_frames_are_told() -> None:
+    headers = series("a", CHEST, SOPClassUID="1.2.840.10008.5.1.4.1.1.2.1", NumberOfFrames=2)
+    for header in headers:
+        header.dataset.PerFrameFunctionalGroupsSequence = [Dataset()]
+    assert code_of(*headers) == "geometry-attribute-missing"
+
+
 def test_an_uneven_stack_is_judged_by_its_widest_step() -> None:
     found = chosen(*series("a", [*CHEST[:10], 104.0, *CHEST[11:]]))
     assert found.problem is None
