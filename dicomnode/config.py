@@ -57,7 +57,10 @@ class IntakeSection(Section):
     )
     maximum_object_bytes: int = Field(4 * GIBI, ge=MEBI, le=TEBI, description="bytes of one object")
     minimum_free_bytes: int = Field(
-        GIBI, ge=0, le=EXBI, description="free bytes of the disk below which C-STORE is answered 0xA700"
+        GIBI,
+        ge=0,
+        le=EXBI,
+        description="free bytes of the disk below which new associations are rejected and C-STORE is answered 0xA700",
     )
     segment_bytes: int = Field(GIBI, ge=MEBI, le=TEBI, description="bytes after which a new segment is begun")
     extent_bytes: int = Field(

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 import numpy as np
 from rich.console import Console
@@ -56,7 +57,26 @@ def run_demo(study: Path | None, folder: Path, console: Console) -> None:
     NodeError
         When any part of the way fails, or no study came to a result; the node's log is in the folder.
     """
-    folder = folder.absolute()
+    with _ended_by_signals():
+        _run(study, folder.absolute(), console)
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """A signal that would end the program ends what it started first: Orthanc and the node do not outlive a terminal."""
+
+    def leave(number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _run(study: Path | None, folder: Path, console: Console) -> None:
     began = time.monotonic()
     source = None if study is None else survey(files_of(study), console)
     _clear(folder, study)

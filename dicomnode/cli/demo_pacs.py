@@ -1,4 +1,4 @@
-"""The PACS of the demo: Orthanc where it is installed, else the small archive that ships; both on loopback."""
+"""The PACS of the demo: Orthanc where it is installed, else the small archive that ships; both for callers of this host alone."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from dicomnode.network.requestor import Requestor
 from dicomnode.sections import Destination
 
 _START_SECONDS = 60.0
+#: Who calls the PACS: the node, and the demo when it looks whether the PACS is there.
+_CALLERS = ("DICOMNODE", "DEMO")
 
 
 class Pacs(Protocol):
@@ -80,7 +82,14 @@ class Orthanc:
             "HttpDescribeErrors": False,
             "RemoteAccessAllowed": False,
             "AuthenticationEnabled": False,
-            "DicomAlwaysAllowFind": True,
+            # It listens on every address and cannot be told otherwise: only the node and the demo, of this host, may call.
+            "DicomModalities": {ae_title: [ae_title, "127.0.0.1", 11112] for ae_title in _CALLERS},
+            "DicomCheckModalityHost": True,
+            "DicomAlwaysAllowEcho": False,
+            "DicomAlwaysAllowStore": False,
+            "DicomAlwaysAllowFind": False,
+            "DicomAlwaysAllowGet": False,
+            "DicomAlwaysAllowMove": False,
             "OverwriteInstances": True,
             "Plugins": [],
         }
@@ -96,17 +105,24 @@ class Orthanc:
         peer = Requestor(
             Destination(name="orthanc", ae_title=self.ae_title, host="127.0.0.1", port=self.port), "DICOMNODE"
         )
+        try:
+            self._until_it_answers(peer)
+        except BaseException:  # an interruption, too: nothing outlives the demo
+            self._end()
+            raise
+        return self
+
+    def _until_it_answers(self, peer: Requestor) -> None:
         deadline = time.monotonic() + _START_SECONDS
         while True:
             try:
                 peer.echo()
             except PeerError:
                 if self._process.poll() is not None or time.monotonic() > deadline:
-                    self._end()
                     raise
                 time.sleep(0.2)
             else:
-                return self
+                return
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

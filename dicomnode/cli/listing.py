@@ -12,8 +12,13 @@ from rich.console import Console
 from dicomnode.config import Config
 from dicomnode.errors import REASONS
 from dicomnode.service.status import read_studies
-from dicomnode.study import DeliveryRow, DeliveryState, StudyRow, WorkRow, stages_in_order
+from dicomnode.study import RETRACTION, DeliveryRow, DeliveryState, StudyRow, WorkRow, stages_in_order
 
+_RETRACTIONS = {
+    "wished": "asked for; the node takes it up when it runs",
+    "sent": "rejection notes were sent to the destinations that take them",
+    "nothing-delivered": "nothing was done: no destination that takes rejection notes holds these results; ask again when one does",
+}
 _COLOURS = {"done": "green", "refused": "yellow", "failed": "red", "superseded": "dim"}
 
 
@@ -101,6 +106,8 @@ def _deliveries(work: WorkRow) -> str:
         lines += [f"{name}: {line}" for line in _downgrades(work, name, rows)]
     if outcome := work.facts.get("outcome"):
         lines.append(f"told why there are no results: {outcome}")
+    if retraction := work.facts.get(RETRACTION):
+        lines.append(f"retraction: {_RETRACTIONS.get(str(retraction), retraction)}")
     if not lines and work.state.value == "done":
         return "no destination configured; results stay sealed"
     return "\n".join(lines)

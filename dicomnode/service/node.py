@@ -117,6 +117,7 @@ class Node:
             overdue=self._overdue,
             flush=self._flush,
             close_segments=self._close_segments,
+            arriving=self._activity.is_open,
             clock=rooms.now,
             emit=emit,
         )
@@ -196,7 +197,7 @@ class Node:
         self._conflicts = conflicts = Conflicts(
             self._ledger, self._spool, tree.reading, limits=limits, clock=rooms.now, emit=emit
         )
-        self._indexer = Indexer(self._ledger, conflict=conflicts.resolve, emit=emit)
+        self._indexer = Indexer(self._ledger, conflict=conflicts.settle, emit=emit)
         self._evidence = self._build_evidence(derivation_key)
         self._completion = self._build_completion()
         self._desk = self._build_desk(derivation_key)

@@ -40,6 +40,8 @@ class Admission:
         Waits until the index has caught up with the spool; False when it has not.
     close_segments
         Closes the spool's segments of a study that is settled.
+    arriving
+        Whether instances of a study came, or an association that carried it is open, since it was last settled.
     clock, emit
         Wall clock in UTC; where events go.
     """
@@ -55,6 +57,7 @@ class Admission:
         overdue: Callable[[], Sequence[WorkKey]],
         flush: Callable[[str], bool],
         close_segments: Callable[[str], None],
+        arriving: Callable[[str], bool],
         clock: Clock,
         emit: Emit,
     ) -> None:
@@ -66,6 +69,7 @@ class Admission:
         self._overdue = overdue
         self._flush = flush
         self._close_segments = close_segments
+        self._arriving = arriving
         self._clock = clock
         self._emit = emit
 
@@ -92,15 +96,25 @@ class Admission:
         with self._ledger.transaction() as connection:
             self._open(connection, study_key)
             latest = self._ledger.latest_revision(study_key, connection=connection)
-            if latest is None or latest.settled_at is not None:
+            if latest is None:
                 return
-            self._ledger.settle(study_key, latest.revision, now, connection=connection)
-        self._close_segments(study_key)
-        self._emit("study.settled", study=study_key, revision=latest.revision)
-        self.release(study_key)
+            anew = latest.settled_at is None
+            if anew:
+                self._ledger.settle(study_key, latest.revision, now, connection=connection)
+        if anew:
+            self._close_segments(study_key)
+            self._emit("study.settled", study=study_key, revision=latest.revision)
+        self._release(study_key)
 
     def release(self, study_key: str) -> None:
-        """Queue the delivery of every finished work of the latest revision, if that is settled."""
+        """Queue the delivery of every finished work of the latest revision, if that is settled and nothing more comes.
+
+        A study that was settled may go on: what is arriving now settles it anew, and is asked again then.
+        """
+        if not self._arriving(study_key):
+            self._release(study_key)
+
+    def _release(self, study_key: str) -> None:
         released: list[WorkKey] = []
         with self._ledger.transaction() as connection:
             latest = self._ledger.latest_revision(study_key, connection=connection)

@@ -49,11 +49,26 @@ class Conflicts:
         """End the decoding child."""
         self._decoder.close()
 
+    def settle(self, row: InstanceRow) -> None:
+        """As `resolve`, but undecided where it may be decided later.
+
+        Raises
+        ------
+        NodeError
+            Where disk or ledger refuse for now: nothing was said of the row.
+        """
+        self._decide(row, later=True)
+
     def resolve(self, row: InstanceRow) -> None:
         """Decide on a row that the index quarantined; never raises: the row stays in quarantine."""
+        self._decide(row, later=False)
+
+    def _decide(self, row: InstanceRow, *, later: bool) -> None:
         try:
             self._resolve(row)
         except NodeError as error:
+            if later and error.retryable and error.code != "sealed-damaged":
+                raise
             self._alert(row, error.code)
         except Exception:  # noqa: BLE001 - the border: the index's thread must go on whatever two objects hold
             self._alert(row, "internal")

@@ -172,12 +172,17 @@ class Indexer:
     def _judge(self) -> None:
         """Decide conflicts one by one: decoding takes long, and nobody else's rows wait for it."""
         while (row := self._conflicts.get()) is not None:
-            if not self._ended.is_set():
-                self._settle(row)
+            while not self._ended.is_set() and not self._settle(row) and not self._ended.wait(1.0):
+                pass
             self._close([row])
 
-    def _settle(self, row: InstanceRow) -> None:
+    def _settle(self, row: InstanceRow) -> bool:
+        """Decide on one; False where disk or ledger stand in the way for now: what is left at the end, the next start decides."""
         try:
             self._conflict(row)
+        except NodeError as error:
+            self._emit("index.failed", level="error", study=row.study_key, reason=error.code, rows=1)
+            return not error.retryable
         except Exception as error:  # noqa: BLE001 - as above; the row stays in quarantine
             self._emit("index.fault", level="error", study=row.study_key, kind=type(error).__name__, reason="internal")
+        return True

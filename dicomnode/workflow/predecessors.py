@@ -52,9 +52,11 @@ class Predecessors:
     def delivered(self, key: WorkKey, destination: str, *, own: bool = False) -> tuple[Dataset, ...]:
         """Objects of earlier revisions that a destination confirmed and that no rejection note retracted there.
 
-        With `own`, those of this revision alone.
+        With `own`, those of this revision alone: none where the note of a later one retracted them.
         """
         found: list[Dataset] = []
+        if own and any(self._is_rejected(later, destination) for later in self._later(key)):
+            return ()
         for earlier in [key] if own else self._earlier(key):
             rows = [row for row in self._rooms.ledger.deliveries(earlier) if row.destination == destination]
             confirmed = {row.result_id: row.role for row in rows if row.state is DeliveryState.CONFIRMED}
@@ -65,6 +67,19 @@ class Predecessors:
             if ResultRole.REJECTION in confirmed.values():
                 break  # what came before it was retracted by it
         return tuple(found)
+
+    def _is_rejected(self, key: WorkKey, destination: str) -> bool:
+        """Whether a destination confirmed a rejection note of this revision: it names all that was there before."""
+        return any(
+            row.state is DeliveryState.CONFIRMED and row.role is ResultRole.REJECTION
+            for row in self._rooms.ledger.deliveries(key)
+            if row.destination == destination
+        )
+
+    def _later(self, key: WorkKey) -> list[WorkKey]:
+        study = self._rooms.ledger.study(key.study_key)
+        works = () if study is None else study.works
+        return [work.key for work in works if work.key.model == key.model and work.key.revision > key.revision]
 
     def _earlier(self, key: WorkKey) -> list[WorkKey]:
         """Works of the same model on earlier revisions, the newest first."""

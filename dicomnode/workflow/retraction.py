@@ -16,7 +16,17 @@ from dicomnode.identity import SourceIdentity
 from dicomnode.sections import Destination
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.rows import ResultRow
-from dicomnode.study import RETRACTION, WISHED, Purpose, WorkKey, WorkRow, WorkState, World
+from dicomnode.study import (
+    RETRACTION,
+    WISHED,
+    DeliveryState,
+    Purpose,
+    ResultRole,
+    WorkKey,
+    WorkRow,
+    WorkState,
+    World,
+)
 from dicomnode.workflow.delivery import RETRACTION_ATTEMPT
 from dicomnode.workflow.encoding import Encoding
 from dicomnode.workflow.handover import Handover, Rooms, name
@@ -29,7 +39,9 @@ _NOTHING: Final = "nothing-delivered"
 
 
 def wish(ledger: Ledger, study_key: str, model: str | None, at: Clock) -> tuple[WorkKey, ...]:
-    """Enter that the results of a study's latest works that ended are wrong; those of one model, or of all.
+    """Enter that the results of a study, of every revision that some destination holds, are wrong; of one model, or of all.
+
+    A wish that came to nothing, for instance before a destination took rejection notes, can be entered again.
 
     Returns
     -------
@@ -39,8 +51,9 @@ def wish(ledger: Ledger, study_key: str, model: str | None, at: Clock) -> tuple[
     study = ledger.study(study_key)
     wished: list[WorkKey] = []
     with ledger.transaction() as connection:
-        for work in () if study is None else _newest(study.works):
-            if model in (None, work.key.model) and work.state in _RETRACTABLE and RETRACTION not in work.facts:
+        for work in () if study is None else study.works:
+            open_to_it = work.state in _RETRACTABLE and work.facts.get(RETRACTION) not in (WISHED, _SENT)
+            if model in (None, work.key.model) and open_to_it and _is_held(work):
                 facts = {RETRACTION: WISHED}
                 ledger.set_work_state(work.key, work.state, at=at(), facts=facts, connection=connection)
                 wished.append(work.key)
@@ -133,11 +146,6 @@ class Retraction:
         self._rooms.ledger.set_work_state(work.key, work.state, at=self._clock(), facts={RETRACTION: what})
 
 
-def _newest(works: Sequence[WorkRow]) -> list[WorkRow]:
-    """Of each model the work on the newest revision."""
-    newest: dict[str, WorkRow] = {}
-    for work in works:
-        known = newest.get(work.key.model)
-        if known is None or known.key.revision < work.key.revision:
-            newest[work.key.model] = work
-    return list(newest.values())
+def _is_held(work: WorkRow) -> bool:
+    """Whether any destination confirmed a result of a work."""
+    return any(one.state is DeliveryState.CONFIRMED and one.role is not ResultRole.REJECTION for one in work.deliveries)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.segment_reader import Damage
 from dicomnode.storage.spool import Spool
+from dicomnode.study import InstanceState
 from dicomnode.workflow.ports import Clock
 
 
@@ -39,7 +40,7 @@ class Verification:
         self._clock = clock
 
     def run(self) -> Verified:
-        """Verify; every fault stands in the quarantine when this returns, once.
+        """Verify; every fault stands in the quarantine when this returns, once, and is no input of its study any more.
 
         Raises
         ------
@@ -57,6 +58,8 @@ class Verification:
         for fault in faults:
             address = fault.address
             self._ledger.quarantine(fault.study_key, "segment", fault.reason, self._clock(), address=address)
+            if any(row.address == address for row in self._ledger.instances(fault.study_key)):
+                self._ledger.set_instance_state(fault.study_key, address, InstanceState.QUARANTINED)
         return Verified(whole=whole, faults=tuple(faults))
 
     def _missing(self, found: dict[str, set[int]], faults: list[Damage]) -> list[Damage]:

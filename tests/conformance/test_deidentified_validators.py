@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -14,12 +13,16 @@ from dicomnode.deidentification.apply import Deidentifier
 from dicomnode.deidentification.policy import AI, EXPORT, Policy
 from dicomnode.deidentification.pseudonyms import Pseudonyms
 from dicomnode.encoded import Limits, encode_part10, read_part10
+from tests import tools
 from tests.unit.deidentification import planted
 from tests.unit.deidentification.kinds_planted import Object, kinds
 
 PSEUDONYMS = Pseudonyms(bytes(range(32)), "project")
 
-pytestmark = pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="needs dciodvfy (make setup)")
+
+@pytest.fixture(autouse=True)
+def _validator() -> None:
+    tools.require("dciodvfy")
 
 
 def errors(path: Path, data: bytes) -> set[str]:

@@ -17,13 +17,19 @@ from dicomnode.errors import KeyStoreError
 from dicomnode.storage.keyhook import open_command
 from dicomnode.storage.keys import KEY_NAMES
 from dicomnode.study import World
+from tests import tools
 
 MODULES = ("/usr/lib/softhsm/libsofthsm2.so", "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so", "/usr/lib64/pkcs11/libsofthsm2.so")  # fmt: skip
 MODULE = next((path for path in MODULES if Path(path).exists()), None)
-TOOLS = all(shutil.which(name) for name in ("softhsm2-util", "pkcs11-tool"))
 PIN = "0000-test"
 
-pytestmark = pytest.mark.skipif(not (MODULE and TOOLS), reason="needs softhsm2 and opensc (make setup)")
+
+@pytest.fixture(autouse=True)
+def _token() -> None:
+    """Programs and module of a token in software, or a reason why there is no test."""
+    for program in ("softhsm2-util", "pkcs11-tool"):
+        tools.require(program)
+    tools.require_file(MODULE or MODULES[0], setup="make setup")
 
 
 def test_a_token_hands_out_the_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

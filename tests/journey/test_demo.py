@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +20,7 @@ from dicomnode.cli import demo
 from dicomnode.cli.demo_pacs import ShippedArchive
 from tests import tools
 from tests.journey.studies import write_study
+from tests.neighbours import run, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -83,3 +86,32 @@ def test_every_study_of_a_folder_is_shown_apart(tmp_path: Path, monkeypatch: pyt
     assert "No result no-suitable-series" in head
     assert "Volume" not in head
     assert (tmp_path / "demo" / "key-image-study-1.png").is_file()
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+def test_a_demo_whose_terminal_closes_leaves_nothing_behind(tmp_path: Path, number: signal.Signals) -> None:
+    """Neither the PACS nor the node outlives it, and the PACS tells strangers nothing."""
+    tools.require("Orthanc")
+    folder = tmp_path / "demo"
+    command = [sys.executable, "-m", "dicomnode", "demo", "--folder", str(folder)]
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment, start_new_session=True
+    )
+    log = folder / "node.log"
+    wait_for(lambda: log.is_file() and "association.opened" in log.read_text("utf-8", "replace"), 120, what="the node")
+    pacs = json.loads((folder / "orthanc" / "orthanc.json").read_text())
+    stranger = run("echoscu", "-aet", "EVIL", "-aec", "ORTHANC", "127.0.0.1", str(pacs["DicomPort"]))
+    assert stranger.returncode != 0
+    process.send_signal(number)
+    assert process.wait(120) == 128 + number
+    left = [path for path in Path("/proc").glob("[0-9]*/cmdline") if str(folder).encode() in commands(path)]
+    assert left == []
+
+
+def commands(path: Path) -> bytes:
+    """Command line of a process; nothing where it has ended meanwhile."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""

@@ -82,6 +82,9 @@ def test_a_flipped_bit_is_named_and_set_aside_once(
         ]
         assert found["whole"] == {STUDY: COUNT - 1, OTHER_STUDY: COUNT}
         assert quarantined(tmp_path, STUDY) == [(number, "sealed-damaged")]
+        with Ledger.open(tmp_path / "ledger.sqlite") as ledger:  # as `dicomnode studies` shows it
+            counts = {row.study_key: (row.instances, row.quarantined) for row in ledger.studies()}
+        assert counts == {STUDY: (COUNT - 1, 1), OTHER_STUDY: (COUNT, 0)}
     assert quarantined(tmp_path, OTHER_STUDY) == []
     result = CliRunner().invoke(app, ["verify", "--state", str(tmp_path)])
     assert result.exit_code == 1

@@ -12,7 +12,8 @@ from dicomnode.errors import ConfigError
 from dicomnode.service.rooms import Layout, make_state_folder, now
 from dicomnode.service.status import read_studies, wish_retraction
 from dicomnode.storage.ledger import Ledger
-from dicomnode.study import RETRACTION, WISHED, WorkKey, WorkState
+from dicomnode.storage.rows import ResultRow
+from dicomnode.study import RETRACTION, WISHED, DeliveryState, ResultRole, WorkKey, WorkState
 from tests.unit.workflow.samples import row
 
 PACS = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": 104, "rejection_notes": True}
@@ -35,6 +36,11 @@ def tree(tmp_path: Path) -> Config:
         ledger.open_revision(study_key, "d" * 64, now())
         key = WorkKey(study_key=study_key, revision=1, model="tiny")
         ledger.create_work(key, "d" * 64, now())
+        result = ResultRow(
+            result_id=f"{number:032x}", role=ResultRole.REPORT, form="", sop_class_uid="1.2", digest="e" * 64, length=9
+        )
+        ledger.record_results(key, [result], ["pacs"], now())
+        ledger.record_delivery(result.result_id, "pacs", state=DeliveryState.CONFIRMED, status=0, reason=None, at=now())
         for state in (WorkState.PREPARING, WorkState.READY, WorkState.DELIVERING, WorkState.DONE):
             ledger.set_work_state(key, state, at=now())
     ledger.close()

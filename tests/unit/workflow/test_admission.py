@@ -23,6 +23,7 @@ class World:
         self.caught_up = True
         self.overdue: tuple[WorkKey, ...] = ()
         self.closed: list[str] = []
+        self.arriving: set[str] = set()
         self.queue = MemoryQueue(
             run_stage=lambda stage, key: True, run_delivery=lambda *_: None, monotonic=time.monotonic
         )
@@ -38,6 +39,7 @@ class World:
             overdue=lambda: self.overdue,
             flush=lambda study_key: self.caught_up,
             close_segments=self.closed.append,
+            arriving=lambda study_key: study_key in self.arriving,
             clock=self.time.now,
             emit=self.events,
         )
@@ -80,6 +82,20 @@ def test_a_start_opens_a_revision_and_queues_each_model_once(world: World) -> No
     work = world.work(WorkKey(study_key=STUDY, revision=1, model="a"))
     assert work.state is WorkState.QUEUED
     assert work.stages == {"receive": 2.0}
+
+
+def test_a_settled_study_that_goes_on_lets_nothing_out_before_it_is_settled_anew(world: World) -> None:
+    world.receive(0)
+    admission = world.admission()
+    admission.settle(STUDY)
+    world.advance(to=WorkState.READY)
+    world.arriving.add(STUDY)  # a second association brings the rest
+    admission.release(STUDY)
+    admission.reconcile()
+    assert world.work().state is WorkState.READY
+    admission.settle(STUDY)  # its end; what it brought was there already
+    assert world.work().state is WorkState.DELIVERING
+    assert world.events.names.count("study.settled") == 1
 
 
 def test_nothing_starts_before_the_index_has_caught_up(world: World) -> None:

@@ -108,6 +108,24 @@ def test_the_thread_of_the_index_outlives_a_ledger_that_fails(
     assert world.events.names == ["object.quarantined", "ledger.failed"]
 
 
+def test_a_fault_that_passes_leaves_it_to_be_decided_later(
+    world: World, image: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.receive(image)
+    second = world.receive(image, IMPLICIT)
+    with monkeypatch.context() as patch:
+
+        def fails(*_: object, **__: object) -> None:
+            raise StorageError("ledger-failed")
+
+        patch.setattr(world.ledger, "set_instance_state", fails)
+        with pytest.raises(StorageError, match="ledger-failed"):
+            world.conflicts.settle(second)
+    assert (world.events.names, world.reasons()) == ([], [])
+    world.conflicts.settle(second)
+    assert world.states(image) == [InstanceState.CURRENT, InstanceState.DUPLICATE]
+
+
 def test_whatever_two_objects_hold_is_told_by_a_code_alone(
     world: World, image: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -180,3 +180,36 @@ def test_an_end_writes_what_waits(index: Index, events: Events) -> None:
 def test_one_that_never_began_ends_too(index: Index, events: Events) -> None:
     indexer_of(index, events)[0].end()
     assert index.rows == []
+
+
+def test_a_conflict_is_decided_again_when_the_ledger_can_be_used_again(index: Index, events: Events) -> None:
+    told: list[InstanceRow] = []
+
+    def decide(one: InstanceRow) -> None:
+        told.append(one)
+        if len(told) < 2:
+            raise StorageError("ledger-failed")
+
+    index.quarantined = {row(1).instance_key}
+    indexer = Indexer(index, conflict=decide, emit=events)
+    indexer.begin()
+    indexer.add(row(1))
+    assert indexer.flush(STUDY, 30)
+    indexer.end()
+    assert len(told) == 2
+    assert events.facts("index.failed") == [{"study": STUDY, "reason": "ledger-failed", "rows": 1}]
+
+
+def test_an_end_leaves_a_conflict_to_the_next_start_while_the_ledger_is_broken(index: Index, events: Events) -> None:
+    failed = threading.Event()
+
+    def decide(_: InstanceRow) -> None:
+        failed.set()
+        raise StorageError("ledger-failed")
+
+    index.quarantined = {row(1).instance_key}
+    indexer = Indexer(index, conflict=decide, emit=events)
+    indexer.begin()
+    indexer.add(row(1))
+    assert failed.wait(30)
+    indexer.end()

@@ -111,7 +111,7 @@ def test_what_a_destination_never_confirmed_is_not_retracted(bench: Bench, image
 
 def test_nothing_delivered_is_said(bench: Bench, images: list[Dataset]) -> None:
     desk = done(bench, images, ARCHIVE)
-    desk.wish()
+    assert desk.wish() == (bench.key,)
     desk.retraction.sweep()
     assert bench.work().facts[RETRACTION] == "nothing-delivered"
     assert bench.work().state is WorkState.DONE
@@ -135,6 +135,44 @@ def test_only_ended_works_of_the_model_can_be_wished_back(
     desk = done(bench, images, TAKES)
     assert bool(desk.wish(model)) == (model is None)
     assert (bench.work().facts.get(RETRACTION) == WISHED) == (model is None)
+
+
+def test_a_wish_that_came_to_nothing_can_be_entered_again(bench: Bench, images: list[Dataset]) -> None:
+    """The node knew no destination that takes notes; with the next configuration it does."""
+    desk = done(bench, images, {})
+    desk.wish()
+    desk.retraction.sweep()
+    assert bench.work().facts[RETRACTION] == "nothing-delivered"
+    later = Desk(bench, stages_for(bench, TAKES), TAKES)
+    assert later.wish() == (bench.key,)
+    later.retraction.sweep()
+    assert bench.work().facts[RETRACTION] == "sent"
+    assert waiting(bench)[-1] == "rejection:key-objects.pacs.wrong"
+
+
+def test_results_stay_retractable_when_a_newer_revision_was_refused(bench: Bench, images: list[Dataset]) -> None:
+    desk = done(bench, images[:-1], TAKES)
+    first = bench.key
+    second = bench.receive(images[-1:], revision=2)
+    bench.ledger.set_work_state(second, WorkState.REFUSED, at=bench.time.now(), reason="geometry-gap")
+    assert desk.wish() == (first,)
+    desk.retraction.sweep()
+    assert waiting(bench, key=first)[-1] == "rejection:key-objects.pacs.wrong"
+    assert waiting(bench, key=second) == []
+
+
+def test_what_a_later_note_retracted_already_is_not_retracted_again(bench: Bench, images: list[Dataset]) -> None:
+    desk = done(bench, images[:-1], TAKES)
+    first = bench.key
+    second = bench.receive(images[-1:], revision=2)
+    assert run(stages_for(bench, TAKES), second) == [True] * 3
+    confirm(bench, second)
+    for state in (WorkState.DELIVERING, WorkState.DONE):
+        bench.ledger.set_work_state(second, state, at=bench.time.now())
+    assert set(desk.wish()) == {first, second}
+    desk.retraction.sweep()
+    assert bench.work(first).facts[RETRACTION] == "nothing-delivered"
+    assert "rejection:key-objects.pacs.wrong" in waiting(bench, key=second)
 
 
 def test_a_work_under_way_is_not_touched(bench: Bench, images: list[Dataset]) -> None:
