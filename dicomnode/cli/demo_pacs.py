@@ -21,7 +21,7 @@ from dicomnode.network.requestor import Requestor
 from dicomnode.sections import Destination
 
 _START_SECONDS = 60.0
-#: Who calls the PACS: the node, and the demo when it looks whether the PACS is there.
+#: Who calls the PACS: the node, and the demo when it looks what is there.
 _CALLERS = ("DICOMNODE", "DEMO")
 
 

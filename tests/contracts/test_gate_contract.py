@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -23,13 +26,15 @@ from dicomnode.network.asking import Event
 from dicomnode.network.commitment import STORAGE_COMMITMENT, WELL_KNOWN_INSTANCE
 from dicomnode.network.session import Call, Reply
 from dicomnode.network.transport import Entity
+from dicomnode.sections import Tls
 from dicomnode.service.receivers import Receivers
 from dicomnode.storage.open_segment import CLOSED_SUFFIX
 from dicomnode.study import World
 from tests.contracts.gates import Bench, bench, key_of, send, wait_until
-from tests.network.certificates import Authority
+from tests.network.certificates import Authority, fingerprint
 from tests.network.raw import STUDY, Peer, associate_request, data_set, store
 from tests.network.test_procedures import PROCEDURE_STEP, STEP_UID, step
+from tests.network.test_tls_listening import client
 from tests.unit.storage.samples import disk_folder
 
 OTHER = f"{STUDY}.77"
@@ -188,7 +193,7 @@ def test_connections_that_ask_for_nothing_are_capped_over_all_processes(tmp_path
     with bench(tmp_path, receivers, listen={"waiting_per_address": 4}) as made:
         for _ in range(7):
             made.connect("127.0.0.5")
-        made.log.wait_for("connection.refused", count=3)
+        assert len(made.log.wait_for("connection.refused", count=3)) == 3
         made.associate("127.0.0.6").release()
 
 
@@ -287,10 +292,26 @@ def _encoded(syntax: str) -> bytes:
 
 @WAYS
 def test_certificates_are_read_anew(tmp_path: Path, receivers: int) -> None:
-    tls = Authority(tmp_path).issue("node")
+    authority = Authority(tmp_path)
+    tls, peer = authority.issue("node"), authority.issue("peer")
     with bench(tmp_path / "n", receivers, listen={"tls": tls.model_dump(mode="json")}) as made:
+        before = fingerprint(tls)
+        assert _shown(made.port, peer) == {before}
+        authority.issue("node")
         made.gate.reload_certificates()
         made.log.wait_for("tls.reloaded", count=max(receivers, 1))
+        assert _shown(made.port, peer) == {fingerprint(tls)} != {before}
+
+
+def _shown(port: int, ours: Tls) -> set[str]:
+    """SHA-256 of the certificates that are shown over connections enough for every receiver to have some of them."""
+    found = set()
+    with contextlib.ExitStack() as held:
+        for _ in range(8):
+            raw = held.enter_context(socket.create_connection(("127.0.0.1", port), 30))
+            secured = held.enter_context(client(ours, ours).wrap_socket(raw))
+            found.add(hashlib.sha256(secured.getpeercert(binary_form=True) or b"").hexdigest())
+    return found
 
 
 @WAYS

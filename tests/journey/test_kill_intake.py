@@ -8,13 +8,14 @@ two hundred times, with the seeds from `DICOMNODE_INTAKE_SEED` on; the suite ten
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -263,9 +264,9 @@ def test_a_receiver_that_is_killed_at_any_moment() -> None:
             print(siege(receiver, folder / "state", ROUNDS, receiver.stop))  # noqa: T201 (what a proof ran)
 
 
-@pytest.mark.timeout(7200)
-def test_a_node_that_is_killed_at_any_moment() -> None:
-    """The whole node with its receivers, which besides works on what it received; they must not outlive it."""
+@contextlib.contextmanager
+def node_on_disk() -> Iterator[RunningNode]:
+    """A node with two receivers, which is not started; whatever of it runs at the end is ended."""
     with disk_folder() as folder:
         settings = (
             "[intake]\nreceivers = 2\nsegment_bytes = 16777216\nextent_bytes = 1048576\n"
@@ -273,24 +274,23 @@ def test_a_node_that_is_killed_at_any_moment() -> None:
         )
         node = RunningNode(folder / "node", settings)
         try:
-            print(siege(node, node.state, max(ROUNDS // 10, 1), node.kill, refusals=1))  # noqa: T201
+            yield node
         finally:
             node.__exit__()
+
+
+@pytest.mark.timeout(7200)
+def test_a_node_that_is_killed_at_any_moment() -> None:
+    """The whole node with its receivers, which besides works on what it received; they must not outlive it."""
+    with node_on_disk() as node:
+        print(siege(node, node.state, max(ROUNDS // 10, 1), node.kill, refusals=1))  # noqa: T201
 
 
 @pytest.mark.timeout(7200)
 def test_receivers_that_are_killed_at_any_moment() -> None:
     """The node lives on and so does the other receiver, somebody is served at once; now and then all of it is killed."""
-    with disk_folder() as folder:
-        settings = (
-            "[intake]\nreceivers = 2\nsegment_bytes = 16777216\nextent_bytes = 1048576\n"
-            "[completion]\nquiet_seconds = 600\n"
-        )
-        node = RunningNode(folder / "node", settings)
-        try:
-            print(besiege_receivers(node, ROUNDS))  # noqa: T201
-        finally:
-            node.__exit__()
+    with node_on_disk() as node:
+        print(besiege_receivers(node, ROUNDS))  # noqa: T201
 
 
 #: Kills of receivers between two of the whole node, which starts with a clean slate: more of them would be braked.
