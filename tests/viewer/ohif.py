@@ -26,7 +26,8 @@ _SPINNING: Final = ".animate-spin, .spinner, [class*=loading-indicator]"
 _TOURS: Final = ("basicViewerTour",)
 _SECONDS: Final = 240.0  # a browser that draws by software takes its time on two cores
 _IGNORED_SECONDS: Final = 20.0  # a page that rests so long without what was asked for did not take the double click
-_DOUBLE_CLICKS: Final = 3  # a page under load puts its entries in place late, and a click falls beside one
+_TRIES: Final = 3  # a page under load puts its entries in place late, and a click falls beside one
+_ARROWS: Final = '[data-cy="viewport-action-arrows-{}"]'
 #: Where the last page that did not come to rest can be looked at.
 _UNRESTED: Final = Path(__file__).resolve().parents[2] / "build" / "viewer" / "pictures" / "not-at-rest.png"
 _DRAWN: Final = f"""[...document.querySelectorAll('{_PANE} svg text')].map(one => {{
@@ -120,7 +121,9 @@ class Ohif:
     def show(self, words: str, *, answer: str | None = None, until: Callable[[View], bool] | None = None) -> View:
         """Double-click the series whose entry has these words, and wait until the page is at rest.
 
-        As a reader does, it double-clicks again where the page rests and shows nothing of what was asked for.
+        As a reader does, it tries again where the page rests and shows nothing of what was asked for. OHIF may leave
+        the first measurement of a report undrawn although it has it and stands at its image: the arrows, on and back,
+        make it draw. Where there are none, the double click was not taken.
 
         Parameters
         ----------
@@ -131,10 +134,13 @@ class Ohif:
         """
         self._double_click(words)
         if until is not None and answer is None:
-            for _ in range(_DOUBLE_CLICKS - 1):
+            for _ in range(_TRIES - 1):
                 if self._rests_as(until):
                     break
-                self._double_click(words)
+                if self._box(_ARROWS.format("right")) is None:
+                    self._double_click(words)
+                else:
+                    self._on_and_back()
         if answer is not None:
             self._until(lambda: self._box('[data-cy="viewport-notification"]') is not None, "a question")
             self._at_rest()
@@ -147,6 +153,12 @@ class Ohif:
         assert box is not None, f"no series {words!r} in {self.series()}"
         self.browser.click(*box.middle, times=2)
         self.browser.rest()
+
+    def _on_and_back(self) -> None:
+        """The arrow that leads to the next measurement of a report, and the one that leads back."""
+        for side in ("right", "left"):
+            self.press(_ARROWS.format(side))
+            self._at_rest()
 
     def _rests_as(self, wanted: Callable[[View], bool]) -> bool:
         """Whether the page comes to rest with something in view; false when it rests for long without."""
@@ -170,7 +182,7 @@ class Ohif:
 
     def next_measurement(self, until: Callable[[View], bool]) -> View:
         """The arrow that leads to the next measurement of a report."""
-        self.press('[data-cy="viewport-action-arrows-right"]')
+        self.press(_ARROWS.format("right"))
         return self._at_rest(until)
 
     def open_panel(self, name: str) -> View:
