@@ -170,6 +170,11 @@ class Acceptor:
         self.addresses = tuple(door.address for door in doors)
         return self.addresses[0]
 
+    @property
+    def accepting(self) -> bool:
+        """Whether connections are taken, or a drain has begun."""
+        return self._draining.is_set() or (self._server is not None and self._server.accepting)
+
     def reload_certificates(self) -> None:
         """Read the files of TLS anew; associations that are open go on, files that cannot be used change nothing."""
         if self._certificates is not None:

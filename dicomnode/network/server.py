@@ -100,6 +100,11 @@ class Server:
         self._places.begin()
         self._thread.start()
 
+    @property
+    def accepting(self) -> bool:
+        """Whether the thread that accepts is at work."""
+        return self._thread.is_alive()
+
     def stop_listening(self) -> None:
         """Accept nothing more; returns when the listening sockets are closed."""
         if self._told >= 0:

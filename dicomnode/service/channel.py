@@ -60,6 +60,7 @@ class Channel:
         self._quick = frozenset(quick)
         self._patience = patience
         self._heard = float("-inf")  # when the last question or answer came
+        self.reads = 0  # times that anything was read
         self._sending = threading.Lock()
         self._held = bytearray()
         self._waiting: dict[int, SimpleQueue[tuple[int, Any]]] = {}
@@ -109,6 +110,7 @@ class Channel:
         came = bytearray()
         try:
             while data := self._read():
+                self.reads += 1
                 came += data
                 self._take(came)
                 if self._patience and time.monotonic() - self._heard > _RECENT_SECONDS:

@@ -128,7 +128,7 @@ def open_gate(
             count,
             limits=limits,
             spool=Layout.of(tree).spool,
-            write_mode=spool.write_mode.name,
+            write_mode=spool.write_mode,
             derivation_key=derivation_key,
             house=house,
         )

@@ -6,7 +6,7 @@ import base64
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from dicomnode.network.dimse import Command
 from dicomnode.network.intake import Peer
@@ -14,6 +14,9 @@ from dicomnode.network.negotiation import Agreed
 from dicomnode.network.session import Call, Reply
 from dicomnode.network_sections import PeerRule
 from dicomnode.study import InstanceRow, RecordAddress
+
+#: How often a receiver says that it lives.
+PULSE_SECONDS: Final = 1.0
 
 
 def plain_row(row: InstanceRow) -> list[Any]:

@@ -30,10 +30,11 @@ from dicomnode.network.places import Places
 from dicomnode.network.session import Call, Reply, Service
 from dicomnode.network_sections import PeerRule
 from dicomnode.service.channel import Channel
-from dicomnode.service.messages import bytes_of_plain, plain_call, plain_row, reply_of_plain
+from dicomnode.service.messages import PULSE_SECONDS, bytes_of_plain, plain_call, plain_row, reply_of_plain
 from dicomnode.storage.datakeys import DataKey
 from dicomnode.storage.digest import ContentDigests
 from dicomnode.storage.spool import Spool
+from dicomnode.storage.writer import WriteMode
 from dicomnode.study import InstanceRow, World
 from dicomnode.workflow.activity import ActivityTable
 from dicomnode.workflow.reception import Reception
@@ -187,21 +188,38 @@ class Receiver:
         self._spool: Spool | None = None
         self._acceptor: Acceptor | None = None
         self._drained = False
+        self._ended = threading.Event()
 
     def run(self) -> bool:
         """Receive until the node is gone, or has it drained; whether it was drained."""
+        threading.Thread(target=self._pulse, name="pulse", daemon=True).start()
         try:
             self._channel.run()
         finally:
+            self._ended.set()
             if self._acceptor is not None and not self._drained:
                 self._acceptor.abort()
         return self._drained
+
+    def _pulse(self) -> None:
+        """Say that this process lives, as long as it does what it is there for."""
+        with suppress(StorageError):  # the node is gone
+            while not self._ended.wait(PULSE_SECONDS):
+                if self._acceptor is None or self._acceptor.accepting:
+                    self._channel.tell("alive")
 
     def _start(self, plain: dict[str, Any]) -> None:
         tree = parse(plain["tree"])
         derivation_key = bytes.fromhex(plain["derivation_key"])
         places = Places(tree.listen.maximum_connections, owner=plain["number"], descriptor=plain["table"])
-        self._spool = Spool(Path(plain["spool"]), tree.intake, self._keys, tally=places, mark=plain["mark"])
+        self._spool = Spool(
+            Path(plain["spool"]),
+            tree.intake,
+            self._keys,
+            tally=places,
+            mark=plain["mark"],
+            write_mode=WriteMode(*plain["write_mode"]),
+        )
         reception = Announcing(
             self._channel.tell,
             spool=self._spool,

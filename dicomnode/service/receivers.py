@@ -30,6 +30,8 @@ from dicomnode.network.places import Places, open_table
 from dicomnode.network.tls import Certificates
 from dicomnode.service.messages import plain_bytes
 from dicomnode.service.seat import House, Seat
+from dicomnode.service.watch import Watch
+from dicomnode.storage.writer import WriteMode
 
 _START_SECONDS: Final = 120.0
 _BAR_SECONDS: Final = 10.0
@@ -65,7 +67,7 @@ class Receivers:
     spool
         Folder of the spool.
     write_mode
-        How the trial showed that it is written durably.
+        How the trial showed that it is written durably: a receiver makes none of its own, since the disk may be full.
     derivation_key
         Key of the blind keys and of digests.
     house
@@ -81,7 +83,7 @@ class Receivers:
         *,
         limits: Limits,
         spool: Path,
-        write_mode: str,
+        write_mode: WriteMode,
         derivation_key: bytes,
         house: House,
         command: Sequence[str] = (sys.executable, "-P", "-m", "dicomnode.service.receiver"),
@@ -95,8 +97,8 @@ class Receivers:
             "limits": asdict(limits),
             "spool": str(spool),
             "services": [list(one) for one in house.services],
+            "write_mode": [write_mode.name, write_mode.alignment],
         }
-        self._plain["tree"].setdefault("intake", {})["write_mode"] = write_mode
         self._listeners: Listeners = (None, None)
         self._table = -1
         self._still = threading.Lock()  # no receiver is started or buried, and no study purged, but by its holder
@@ -106,8 +108,10 @@ class Receivers:
         self._unread: set[str] = set()
         self._died = False
         self._ending = threading.Event()
+        self._watch = Watch(self._live, house.monotonic, house.emit)
         self._threads = [
-            threading.Thread(target=self._keep, args=(number,), name="receiver", daemon=True) for number in self._seats
+            threading.Thread(target=self._watch.run, args=(self._ending,), name="watch", daemon=True),
+            *(threading.Thread(target=self._keep, args=(one,), name="receiver", daemon=True) for one in self._seats),
         ]
 
     def start(self) -> tuple[str, int]:

@@ -49,6 +49,8 @@ class Spool:
         Counts what all processes write together, for the quota; none: this one writes alone.
     mark
         What the identifiers of this process's segments begin with, in hex.
+    write_mode
+        What another process's trial of this folder found; none: one is made, which a full disk fails.
 
     Raises
     ------
@@ -66,6 +68,7 @@ class Spool:
         free_bytes: Callable[[], int] | None = None,
         tally: Tally | None = None,
         mark: str = "",
+        write_mode: WriteMode | None = None,
     ) -> None:
         self._folder = folder
         self._intake = intake
@@ -73,7 +76,7 @@ class Spool:
         self._free = FreeSpace(free_bytes or (lambda: shutil.disk_usage(folder).free), intake.minimum_free_bytes)
         with files.disk_errors():
             files.make_folder(folder)
-            self.write_mode: WriteMode = try_modes(folder, intake.write_mode)
+            self.write_mode: WriteMode = write_mode or try_modes(folder, intake.write_mode)
         self._quota = Quota(folder, intake.maximum_spool_bytes, tally=tally)
         self._mark = mark
         self._extender = Extender()

@@ -27,6 +27,7 @@ from dicomnode.network.commitment import STORAGE_COMMITMENT, WELL_KNOWN_INSTANCE
 from dicomnode.network.session import Call, Reply
 from dicomnode.network.transport import Entity
 from dicomnode.sections import Tls
+from dicomnode.service import watch
 from dicomnode.service.receivers import Receivers
 from dicomnode.storage.open_segment import CLOSED_SUFFIX
 from dicomnode.study import World
@@ -377,6 +378,25 @@ def test_a_receiver_that_is_killed_takes_nothing_along(tmp_path: Path) -> None:
         wait_until(lambda: made.activity.snapshot()[0].open_associations == 2)
         third.release()
         second.release()
+
+
+def test_a_receiver_that_hangs_is_killed_and_another_takes_its_seat(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "SILENT_SECONDS", 4.0)
+    with bench(tmp_path, 1) as made:
+        peer = made.associate()
+        assert send(peer, 1) == 0
+        first = made.pids()[1]
+        os.kill(first, signal.SIGSTOP)
+        (silent,) = made.log.wait_for("receiver.silent")
+        assert silent["receiver"] == 1
+        made.log.wait_for("receiver.died", exit=-signal.SIGKILL)
+        made.log.wait_for("receiver.started", count=2)
+        assert made.pids()[1] != first
+        assert send(made.associate(), 2) == 0
+        assert len(made.rows(count=2)) == 2
+        assert len(made.log.facts("receiver.died")) == 1
 
 
 def test_places_of_a_dead_receiver_are_free_again(tmp_path: Path) -> None:

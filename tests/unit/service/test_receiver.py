@@ -14,12 +14,14 @@ import pytest
 
 from dicomnode.config import parse
 from dicomnode.encoded import Limits
+from dicomnode.errors import StorageError
 from dicomnode.network import pdu
 from dicomnode.network.places import open_table
-from dicomnode.network.server import listen
+from dicomnode.network.server import Server, listen
 from dicomnode.service import receiver as module
 from dicomnode.service.channel import Channel
-from dicomnode.service.messages import row_of_plain
+from dicomnode.service.messages import PULSE_SECONDS, row_of_plain
+from dicomnode.storage import spool
 from dicomnode.study import blind_key
 from tests.network.raw import STUDY, Peer, data_set, store
 from tests.unit.workflow.samples import KEY
@@ -35,17 +37,18 @@ class Node:
         self.told: list[tuple[str, Any]] = []
         self.changed = threading.Condition()
         names = ("ready", "opened", "row", "received", "ended", "left", "allowed", "emit", "drained")
+        self.alive = threading.Semaphore(0)
         near, far = socket.socketpair()
         self.channel = Channel(
             near,
-            {name: self._noter(name) for name in names},
+            {"alive": self.alive.release, **{name: self._noter(name) for name in names}},
             {"key": self._key, "allow": lambda *_: 7, "weigh": lambda *_: None, "serve": lambda _: []},
         )
         listener = listen("127.0.0.1", 0)
         self.port = listener.getsockname()[1]
         plain = {
             "listen": {"port": 0},
-            "intake": {"minimum_free_bytes": 0, "write_mode": "append"},
+            "intake": {"minimum_free_bytes": 0},
             "node": {"state": str(folder)},
             **sections,
         }
@@ -54,6 +57,7 @@ class Node:
             "derivation_key": KEY.hex(),
             "limits": asdict(Limits()),
             "spool": str(folder / "spool"),
+            "write_mode": ["append", 4096],
             "services": [],
             "number": 1,
             "mark": MARK,
@@ -219,3 +223,28 @@ def test_a_start_that_fails_is_told(tmp_path: Path, broken: str, reason: str) ->
     assert (level, facts["reason"]) == ("error", reason)
     assert made.end() == 1
     os.close(made.start["listeners"][0])
+
+
+def test_a_full_disk_keeps_no_receiver_from_starting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The node's trial was at its own start; another one would fail, and nobody would be told 0xA700."""
+
+    def full(folder: Path, wanted: str) -> Any:
+        raise StorageError("storage-full")
+
+    monkeypatch.setattr(spool, "try_modes", full)
+    made = Node(tmp_path)
+    made.channel.tell("start", made.start)
+    made.wait_for("ready")
+    with Peer(made.port).associate() as peer:
+        assert sent(peer, 1) == 0
+    made.end()
+
+
+def test_it_says_that_it_lives_as_long_as_it_accepts(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert node.alive.acquire(timeout=30)
+    assert node.alive.acquire(timeout=30)
+    monkeypatch.setattr(Server, "accepting", False)
+    node.channel.ask("bar", "ee" * 16)
+    while node.alive.acquire(blocking=False):  # what was said before
+        pass
+    assert not node.alive.acquire(timeout=3 * PULSE_SECONDS)
