@@ -19,7 +19,8 @@ from dicomnode.service import rooms
 from dicomnode.service.offline import bytes_of, write_file
 from dicomnode.service.rooms import Layout
 from dicomnode.storage.recipients import certificates, private_key
-from dicomnode.workflow.stages import limits_of, without_pixels
+from dicomnode.workflow.selection import without_pixels
+from dicomnode.workflow.stages import limits_of
 
 
 class _Deidentification:

@@ -26,11 +26,11 @@ from dicomnode.service.rooms import Layout
 from dicomnode.storage.digest import ContentDigests
 from dicomnode.storage.ledger import Ledger
 from dicomnode.study import blind_key, input_digest
-from dicomnode.workflow.analysis import Analysis, Analyst, Issue, copy_series, measurements_of
+from dicomnode.workflow.analysis import Analysis, Analyst, Copier, Issue, measurements_of
 from dicomnode.workflow.picture import picture_of
 from dicomnode.workflow.sameness import Sameness, compare
-from dicomnode.workflow.selection import Header, choose, patient_of, survey
-from dicomnode.workflow.stages import limits_of, without_pixels
+from dicomnode.workflow.selection import Header, choose, patient_of, survey, without_pixels
+from dicomnode.workflow.stages import limits_of
 from dicomnode.workflow.wishes import default_wishes, is_told, wishes_of
 
 
@@ -237,15 +237,18 @@ class Workbench:
         rule = analyst.package.manifest.input
         chosen = choose(survey(files.headers, rule), rule)
         digests: list[tuple[str, str]] = []
-        copied = copy_series(self._read(files, chosen.instance_keys, digests), analyst.deidentifier)
+        copier = Copier(analyst.deidentifier, self._limits)
+        copies = [
+            read_part10(copier.copy(data), self._limits) for data in self._read(files, chosen.instance_keys, digests)
+        ]
         digest = input_digest(digests)
-        issue = Issue(identity=copied.identity, input_digest=digest)
-        analysis = analyst.analyse(copied.datasets, progress, issue=issue)
+        issue = Issue(identity=copier.identity, input_digest=digest)
+        analysis = analyst.analyse(copies, progress, issue=issue)
         picture = picture_of(analysis, analyst.words)
         manifest = analyst.package.manifest
         wishes = default_wishes(manifest) if self._destination is None else wishes_of(self._destination, manifest)
         results = analyst.encode(
-            analysis, picture, identity=copied.identity, input_digest=digest, variants=forms.choose(wishes)
+            analysis, picture, identity=issue.identity, input_digest=digest, variants=forms.choose(wishes)
         )
         return analysis, picture, results
 
@@ -265,7 +268,7 @@ class Workbench:
             variants=forms.choose_outcome(wishes_of(self._destination, manifest)),
         )
 
-    def _read(self, files: Files, keys: tuple[str, ...], digests: list[tuple[str, str]]) -> Iterator[Dataset]:
+    def _read(self, files: Files, keys: tuple[str, ...], digests: list[tuple[str, str]]) -> Iterator[bytes]:
         """Whole objects of chosen headers; each is proved to be the one whose header was chosen."""
         headers = {header.instance_key: header.dataset for header in files.headers}
         for key in keys:
@@ -273,7 +276,7 @@ class Workbench:
             dataset = read_part10(data, self._limits)
             _prove_surveyed(dataset, headers[key])
             digests.append((key, self._digests.of(split_part10(data)[1])))
-            yield dataset
+            yield data
 
     def _write(
         self, study_key: str, model: str, output: Path, picture: KeyImage | None, results: tuple[EncodedResult, ...]

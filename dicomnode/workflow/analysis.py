@@ -22,7 +22,9 @@ from pydicom import Dataset
 from dicomnode import __version__
 from dicomnode.config import Config
 from dicomnode.deidentification.apply import Deidentifier
+from dicomnode.deidentification.quick import FileDeidentifier
 from dicomnode.deidentification.vault import source_identity
+from dicomnode.encoded import Limits, read_part10
 from dicomnode.errors import StudyError
 from dicomnode.findings import Algorithm, Findings
 from dicomnode.forms import Variant, Wishes, choose
@@ -50,20 +52,12 @@ from dicomnode.results.report import Predecessor
 from dicomnode.results.report_groups import KeyContour
 from dicomnode.study import mint_uid
 from dicomnode.texts import Words
-from dicomnode.workflow.selection import image_type
+from dicomnode.workflow.selection import image_type, without_pixels
 
 Labels = npt.NDArray[np.uint8]
 Progress = Callable[[float], None]
 #: Raised when a change of the node's own code changes results of the same input.
 _GENERATION: Final = "2"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Copied:
-    """Pseudonymous copies of a series, and the identity that they lost."""
-
-    datasets: tuple[Dataset, ...] = field(repr=False)
-    identity: SourceIdentity
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -111,26 +105,51 @@ def unpack_labels(data: bytes) -> Labels:
     return np.frombuffer(zlib.decompress(data[12:]), np.uint8).reshape(tuple(int(size) for size in shape))
 
 
-def copy_series(datasets: Iterable[Dataset], deidentifier: Deidentifier) -> Copied:
-    """De-identify the images of one series, in source order.
+class Copier:
+    """Makes pseudonymous copies of the images of one series, and knows the identity that they lost.
 
-    Raises
-    ------
-    StudyError
-        ``withheld-*`` when an image cannot be de-identified.
+    Ordinary slices go the quick way; what it remembers of their identities ends with the copier.
+
+    Parameters
+    ----------
+    deidentifier
+        Of the policy ``ai``.
+    limits
+        Budgets of reading.
     """
-    copies: list[Dataset] = []
-    uids: dict[str, str] = {}
-    first: Dataset | None = None
-    for dataset in datasets:
-        done = deidentifier.deidentify(dataset)
-        copies.append(done.dataset)
-        uids.update(done.uids)
-        if first is None:
-            first = dataset
-    if first is None:
-        raise StudyError("no-suitable-series")
-    return Copied(datasets=tuple(copies), identity=source_identity([first], uids))
+
+    def __init__(self, deidentifier: Deidentifier, limits: Limits) -> None:
+        self._files = FileDeidentifier(deidentifier, limits)
+        self._limits = limits
+        self._first: Dataset | None = None
+        self._uids: dict[str, str] = {}
+
+    def copy(self, file: bytes) -> bytes:
+        """De-identify one image: a Part 10 file in, one out.
+
+        Raises
+        ------
+        StudyError
+            ``withheld-*`` when it cannot be de-identified; ``object-malformed``.
+        """
+        done = self._files.deidentify(file)
+        self._uids.update(done.uids)
+        if self._first is None:
+            self._first = without_pixels(read_part10(file, self._limits))
+        return done.data
+
+    @property
+    def identity(self) -> SourceIdentity:
+        """What all of them lost.
+
+        Raises
+        ------
+        StudyError
+            ``no-suitable-series`` where nothing was copied.
+        """
+        if self._first is None:
+            raise StudyError("no-suitable-series")
+        return source_identity([self._first], self._uids)
 
 
 class Analyst:

@@ -41,6 +41,14 @@ class Header:
     dataset: Dataset
 
 
+def without_pixels(dataset: Dataset) -> Dataset:
+    """The same Data Set without its bulk: hundreds of headers are held at a time."""
+    for keyword in ("PixelData", "FloatPixelData", "DoubleFloatPixelData", "EncapsulatedDocument"):
+        if keyword in dataset:
+            del dataset[keyword]
+    return dataset
+
+
 def relevant(rows: Sequence[InstanceRow], sop_classes: Collection[str]) -> tuple[InstanceRow, ...]:
     """Instances that are a study's input: those of the models' SOP Classes, or all where there is none of them.
 

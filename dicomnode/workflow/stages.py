@@ -6,13 +6,13 @@ What one stage hands to the next lies sealed in the object store; what it tells 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final
 
 from pydicom import Dataset
 
 from dicomnode.config import Config
-from dicomnode.encoded import Limits, encode_part10, read_dataset, read_part10
+from dicomnode.encoded import Limits, read_dataset, read_part10, wrap_part10
 from dicomnode.errors import NodeError, StorageError, StudyError
 from dicomnode.events import Emit
 from dicomnode.identity import SourceIdentity
@@ -21,19 +21,20 @@ from dicomnode.study import (
     FINAL_STATES,
     InstanceRow,
     Purpose,
+    RecordMetadata,
     WorkKey,
     WorkRow,
     WorkState,
     World,
     input_digest,
 )
-from dicomnode.workflow.analysis import Analysis, Analyst, Issue, copy_series
+from dicomnode.workflow.analysis import Analysis, Analyst, Copier, Issue
 from dicomnode.workflow.encoding import Encoding
 from dicomnode.workflow.handover import Handover, Rooms, name
 from dicomnode.workflow.ports import Clock, Monotonic
-from dicomnode.workflow.selection import Header, SurveyedSeries, choose, patient_of, relevant, survey
+from dicomnode.workflow.selection import Header, SurveyedSeries, choose, patient_of, relevant, survey, without_pixels
 
-__all__ = ["Rooms", "Stages", "limits_of", "without_pixels"]
+__all__ = ["Rooms", "Stages", "limits_of"]
 
 _STATE_OF: Final = {"prepare": WorkState.PREPARING, "infer": WorkState.INFERRING, "encode": WorkState.ENCODING}
 _ORDER: Final = (
@@ -181,14 +182,14 @@ class Stages:
         by_key = {row.instance_key: row for row in rows}
         chosen = self._select(key, rows, analyst.package)
         members = [by_key[instance_key] for instance_key in chosen.instance_keys]
-        copied = copy_series(self._read_all(members), analyst.deidentifier)
-        if count := copied.identity.invalid_uids:
+        copier = Copier(analyst.deidentifier, self._limits)
+        for row in members:
+            self._handover.put(key, World.PSEUDONYM, row.instance_key, Purpose.COPY, copier.copy(self._file(row)))
+        identity = copier.identity
+        if count := identity.invalid_uids:
             self._emit("study.uids-invalid", level="warning", study=key.study_key, uids=count)
-        for row, copy in zip(members, copied.datasets, strict=True):
-            data = encode_part10(copy, transfer_syntax_uid=str(copy.file_meta.TransferSyntaxUID))
-            self._handover.put(key, World.PSEUDONYM, row.instance_key, Purpose.COPY, data)
-        identity = json.dumps(copied.identity.to_json()).encode()
-        self._handover.put_identity(key, chosen.summary.series_key, identity)
+        encoded = json.dumps(identity.to_json()).encode()
+        self._handover.put_identity(key, chosen.summary.series_key, encoded)
         plan = {
             "series_key": chosen.summary.series_key,
             "instances": [row.instance_key for row in members],
@@ -222,14 +223,26 @@ class Stages:
         self._rooms.ledger.quarantine(key.study_key, "instance", error.code, self._clock(), address=row.address)
 
     def _read(self, row: InstanceRow) -> Dataset:
-        """Data Set of a record; one that was damaged since it came is named and set aside, and the work ends with that."""
+        metadata, encoded = self._record(row)
+        return read_dataset(encoded, metadata.transfer_syntax_uid, self._limits)
+
+    def _file(self, row: InstanceRow) -> bytes:
+        metadata, encoded = self._record(row)
+        return wrap_part10(
+            encoded,
+            sop_class_uid=metadata.sop_class_uid,
+            sop_instance_uid=metadata.sop_instance_uid,
+            transfer_syntax_uid=metadata.transfer_syntax_uid,
+        )
+
+    def _record(self, row: InstanceRow) -> tuple[RecordMetadata, bytes]:
+        """A record; one that was damaged since it came is named and set aside, and the work ends with that."""
         try:
-            metadata, encoded = self._rooms.spool.read(row.study_key, row.address)
+            return self._rooms.spool.read(row.study_key, row.address)
         except StorageError as error:
             if error.code == "sealed-damaged":
                 self._damaged(row)
             raise
-        return read_dataset(encoded, metadata.transfer_syntax_uid, self._limits)
 
     def _damaged(self, row: InstanceRow) -> None:
         self._emit(
@@ -242,9 +255,6 @@ class Stages:
             reason="sealed-damaged",
         )
         self._rooms.ledger.quarantine(row.study_key, "segment", "sealed-damaged", self._clock(), address=row.address)
-
-    def _read_all(self, rows: list[InstanceRow]) -> Iterator[Dataset]:
-        return (self._read(row) for row in rows)
 
     # infer -------------------------------------------------------------------------------------------------------
 
@@ -318,11 +328,3 @@ def limits_of(tree: Config) -> Limits:
         maximum_items=tree.reading.maximum_items,
         maximum_inflated_bytes=tree.reading.maximum_inflated_bytes,
     )
-
-
-def without_pixels(dataset: Dataset) -> Dataset:
-    """The same Data Set without its bulk: hundreds of headers are held at a time."""
-    for keyword in ("PixelData", "FloatPixelData", "DoubleFloatPixelData", "EncapsulatedDocument"):
-        if keyword in dataset:
-            del dataset[keyword]
-    return dataset

@@ -23,7 +23,7 @@ import pydicom
 from scipy import ndimage
 
 from dicomnode.config import Config
-from dicomnode.encoded import Limits, encode_part10, read_file
+from dicomnode.encoded import Limits, encode_part10, read_file, read_part10
 from dicomnode.imaging import volume
 from dicomnode.imaging.decode import Decoder
 from dicomnode.imaging.phantom import chest_phantom
@@ -32,7 +32,7 @@ from dicomnode.service import rooms
 from dicomnode.service.rooms import Layout
 from dicomnode.storage.ledger import Ledger
 from dicomnode.texts import Words
-from dicomnode.workflow.analysis import copy_series
+from dicomnode.workflow.analysis import Copier
 from dicomnode.workflow.picture import picture_of
 
 PAIRS = 3
@@ -80,12 +80,13 @@ def stages(tree: Config, paths: list[Path]) -> dict[str, float]:
     ledger = Ledger.open(layout.ledger)
     (analyst,) = rooms.open_analysts(tree, ring, ledger).values()
     seconds: dict[str, float] = {}
-    seconds["read"], datasets = cpu(lambda: [read_file(path, Limits()) for path in paths])
-    seconds["deidentify"], copied = cpu(lambda: copy_series(datasets, analyst.deidentifier))
-    seconds["infer and measure"], analysis = cpu(lambda: analyst.analyse(copied.datasets))
+    copier = Copier(analyst.deidentifier, Limits())
+    seconds["deidentify"], copies = cpu(lambda: [copier.copy(path.read_bytes()) for path in paths])
+    seconds["read"], datasets = cpu(lambda: [read_part10(copy, Limits()) for copy in copies])
+    seconds["infer and measure"], analysis = cpu(lambda: analyst.analyse(datasets))
     seconds["key image"], picture = cpu(lambda: picture_of(analysis, Words()))
     seconds["encode and prove"], _ = cpu(
-        lambda: analyst.encode(analysis, picture, identity=copied.identity, input_digest="bench")
+        lambda: analyst.encode(analysis, picture, identity=copier.identity, input_digest="bench")
     )
     analyst.close()
     ledger.close()

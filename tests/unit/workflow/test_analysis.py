@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,9 +14,10 @@ from dicomnode.config import Config, ResultsSection
 from dicomnode.deidentification.apply import Deidentifier
 from dicomnode.deidentification.policy import AI
 from dicomnode.deidentification.pseudonyms import Pseudonyms
-from dicomnode.encoded import Limits, read_dataset
+from dicomnode.encoded import Limits, encode_part10, read_part10
 from dicomnode.errors import ModelError, StudyError
 from dicomnode.findings import Findings
+from dicomnode.identity import SourceIdentity
 from dicomnode.inference import standin
 from dicomnode.inference.engine import EngineInfo
 from dicomnode.results import checks
@@ -28,14 +29,13 @@ from dicomnode.workflow import analysis as module
 from dicomnode.workflow.analysis import (
     Analysis,
     Analyst,
-    Copied,
+    Copier,
     Issue,
     contours_of,
-    copy_series,
     unpack_labels,
 )
 from dicomnode.workflow.picture import picture_of
-from tests.unit.workflow.samples import EXPLICIT, KEY, encoded, tiny_series
+from tests.unit.workflow.samples import EXPLICIT, KEY, tiny_series
 
 ISSUED = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
@@ -56,14 +56,21 @@ def analyst(tree: Config | None = None, engine: type[standin.StandInEngine] = st
     )
 
 
-def read(image: Dataset) -> Dataset:
-    return read_dataset(encoded(image), EXPLICIT, Limits())
+@dataclass(frozen=True, kw_only=True)
+class Copied:
+    """A series that was copied; to be copied before use."""
+
+    copier: Copier
+    datasets: tuple[Dataset, ...]
+    identity: SourceIdentity
 
 
 @pytest.fixture(scope="module")
 def copied() -> Copied:
-    """Pseudonymous copies of the tiny chest; to be copied before use."""
-    return copy_series(map(read, tiny_series()), deidentifier())
+    """Pseudonymous copies of the tiny chest."""
+    copier = Copier(deidentifier(), Limits())
+    files = [copier.copy(encode_part10(image, transfer_syntax_uid=EXPLICIT)) for image in tiny_series()]
+    return Copied(copier=copier, datasets=tuple(read_part10(one, Limits()) for one in files), identity=copier.identity)
 
 
 @pytest.fixture(scope="module")
@@ -80,12 +87,22 @@ def test_a_series_is_copied_with_the_identity_that_it_lost(copied: Copied) -> No
     assert {str(one.SOPInstanceUID) for one in sources} <= originals
     for copy, source in zip(copied.datasets, sources, strict=True):
         assert copied.identity.uids[str(copy.SOPInstanceUID)] == str(source.SOPInstanceUID)
-    assert "Phantom" not in repr(copied)
+    assert "Phantom" not in repr(copied.copier) + repr(copied.identity)
+
+
+def test_a_copy_is_what_the_full_way_makes_and_slices_after_the_first_go_the_quick_way(
+    copied: Copied, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [encode_part10(image, transfer_syntax_uid=EXPLICIT) for image in tiny_series()]
+    full = [deidentifier().deidentify(read_part10(file, Limits())).dataset for file in files]
+    monkeypatch.setattr(Deidentifier, "deidentify", lambda *_: pytest.fail("the full way"))
+    for file, expected in zip(files, full, strict=True):
+        assert copied.copier.copy(file) == encode_part10(expected, transfer_syntax_uid=EXPLICIT)
 
 
 def test_a_series_without_images_is_none() -> None:
     with pytest.raises(StudyError, match="no-suitable-series"):
-        copy_series([], deidentifier())
+        assert Copier(deidentifier(), Limits()).identity
 
 
 def test_the_lungs_are_found_and_measured_in_source_order(analysis: Analysis) -> None:
