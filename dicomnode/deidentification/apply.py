@@ -6,6 +6,8 @@ The room's facade. Pure but for what it remembers to be quick: same object, same
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -20,9 +22,9 @@ from dicomnode.deidentification import pixels
 from dicomnode.deidentification.encrypted import enclose
 from dicomnode.deidentification.frames import EXPLICIT_LITTLE, DecodingLimits
 from dicomnode.deidentification.heads import shows_a_head
-from dicomnode.deidentification.identifiers import Identifiers, collect
+from dicomnode.deidentification.identifiers import collect
 from dicomnode.deidentification.kinds import Kind, kind_of
-from dicomnode.deidentification.leakcheck import Leak, Source, leaks_of, words_of_ours
+from dicomnode.deidentification.leakcheck import Leak, Source, leaks_of
 from dicomnode.deidentification.minimal import minimal
 from dicomnode.deidentification.nesting import CHARACTER_SET, own_encodings
 from dicomnode.deidentification.policy import OnLeak, Option, Policy
@@ -62,6 +64,15 @@ class Deidentified:
     dataset: Dataset
     uids: dict[str, str] = field(repr=False)
     leaks: tuple[Leak, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Means:
+    """By what an object was de-identified: rules of its class, what treats its elements, what must not come out."""
+
+    rules: Rules
+    treater: Treater
+    known: Source
 
 
 class Deidentifier:
@@ -113,18 +124,13 @@ class Deidentifier:
         StudyError
             ``withheld-*`` with the reason; ``object-too-complex``; ``object-without-uids``.
         """
-        try:
-            with hushed():
-                done = self._deidentify(dataset)
-                if self.recipients:
-                    enclose(dataset, done.dataset, self.recipients)
-                return done
-        except NodeError:
-            raise
-        except Exception:  # noqa: BLE001 - a foreign error may quote a value; nothing proves the object clean
-            raise StudyError("withheld-malformed") from None
+        with _withholding():
+            done, _ = self._deidentify(dataset)
+            if self.recipients:
+                enclose(dataset, done.dataset, self.recipients)
+            return done
 
-    def _deidentify(self, dataset: Dataset) -> Deidentified:
+    def _deidentify(self, dataset: Dataset) -> tuple[Deidentified, Means]:
         sop_class = _first(dataset, _SOP_CLASS, "UI")
         if not (sop_class and _first(dataset, _SOP_INSTANCE, "UI")):
             raise StudyError("object-without-uids")
@@ -140,28 +146,28 @@ class Deidentifier:
         seeds = identifiers.names | identifiers.codes | identifiers.dates
         anew = pixels.carry_out(plan, dataset, walked.dataset, seeds, self._looking)
         self._finish(dataset, walked.dataset, plan, anew=anew)
-        return self._checked(dataset, walked, identifiers)
+        known = Source(
+            identifiers=identifiers, uids=frozenset(walked.uids.values()), produced=frozenset(walked.produced)
+        )
+        return self._checked(known, walked), Means(rules=rules, treater=treater, known=known)
 
     @property
     def looks_at_every_image(self) -> bool:
         """Whether images without any flag are searched for text too."""
         return self._policy.look_at_every_image
 
-    def context_of(self, source: Dataset, output: Dataset) -> tuple[Rules, Treater, Source, frozenset[str]]:
-        """Rules, treater and leak check of an object that was de-identified, for others with the same identities."""
-        rules = self._rules_of(_first(source, _SOP_CLASS, "UI"))
-        identifiers = collect(source, rules.kept, dates=Option.FULL_DATES not in self._policy.options)
-        treater = Treater(self._policy, self._pseudonyms, self._subject(source), identifiers)
-        walked = walk(source, rules, treater)
-        known = Source(
-            identifiers=identifiers, uids=frozenset(walked.uids.values()), produced=frozenset(walked.produced)
-        )
-        return rules, treater, known, words_of_ours(output)
+    def learn(self, dataset: Dataset) -> tuple[Deidentified, Means]:
+        """De-identify one object, and hand out by what: for others with the same identities.
 
-    def _checked(self, source: Dataset, walked: Walked, identifiers: Identifiers) -> Deidentified:
-        known = Source(
-            identifiers=identifiers, uids=frozenset(walked.uids.values()), produced=frozenset(walked.produced)
-        )
+        Raises
+        ------
+        StudyError
+            As `deidentify`.
+        """
+        with _withholding():
+            return self._deidentify(dataset)
+
+    def _checked(self, known: Source, walked: Walked) -> Deidentified:
         found = leaks_of(known, walked.dataset)
         if not found:
             return Deidentified(dataset=walked.dataset, uids=walked.uids)
@@ -205,6 +211,17 @@ class Deidentifier:
         if anew or syntax is not None:
             meta.TransferSyntaxUID = UID(EXPLICIT_LITTLE if anew and syntax != IMPLICIT_LITTLE else str(syntax))
         target.file_meta = meta
+
+
+@contextmanager
+def _withholding() -> Iterator[None]:
+    try:
+        with hushed():
+            yield
+    except NodeError:
+        raise
+    except Exception:  # noqa: BLE001 - a foreign error may quote a value; nothing proves the object clean
+        raise StudyError("withheld-malformed") from None
 
 
 def _refuse(kind: Kind) -> None:

@@ -3,61 +3,32 @@
 Slices of a series share nearly all of their elements. What the full way made of an element is remembered under
 everything that it depends on (the context: identities, dates, sequences, private creators, character set, pixel format,
 descriptors), and is made anew by the same rules where the bytes differ. Property tests prove that both ways give the
-same file. Pure but for this memory.
+same file. Most slices differ from another one in nothing but values of the same length: these elements alone are looked
+at. Pure but for this memory.
 """
 
 from __future__ import annotations
 
-import re
-import struct
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Final
 
 import numpy as np
-from pydicom._dicom_dict import DicomDictionary
-from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
-from pydicom.multival import MultiValue
-from pydicom.tag import BaseTag, Tag
 
 from dicomnode.deidentification import private
+from dicomnode.deidentification.alike import Mould, form_of
 from dicomnode.deidentification.apply import Deidentifier
-from dicomnode.deidentification.heads import TEXTS as TEXTS_OF_HEADS
-from dicomnode.deidentification.identifiers import is_identifying
-from dicomnode.deidentification.leakcheck import Source, leaks_in_bytes
+from dicomnode.deidentification.contexts import Context, Made, context_key, treated
+from dicomnode.deidentification.leakcheck import words_of_ours
 from dicomnode.deidentification.nesting import Node, own_encodings
-from dicomnode.deidentification.rules import Rule, Rules, Treatment
-from dicomnode.deidentification.slices import EXPLICIT_LITTLE, NEEDED, SHORT, SOP_INSTANCE, Element, split
+from dicomnode.deidentification.slices import EXPLICIT_LITTLE, Element, split
 from dicomnode.deidentification.strokes import has_strokes
-from dicomnode.deidentification.treat import Treater
-from dicomnode.encoded import Limits, encode_part10, read_part10, wrap_part10
+from dicomnode.encoded import Buffer, Limits, encode_part10, read_part10, wrap_part10
 
 _CHARACTER_SET: Final = 0x00080005
 _CONTEXTS: Final = 16
-_REMEMBERED: Final = 4096
-#: Besides identities, what decides over the whole object: character set, classes, flags of the pixels, descriptors.
-_DECISIVE: Final = frozenset(
-    {
-        0x00080005,
-        0x00080008,
-        0x00080016,
-        0x00080060,
-        0x00080064,
-        0x0020000D,
-        0x00204000,
-        0x00280301,
-        0x00280302,
-        *TEXTS_OF_HEADS,
-    }
-)
-_TIME: Final = re.compile(rb"\d{6}(\.\d{1,6})? ?")
-_AS_THEY_ARE: Final = frozenset({Treatment.KEEP, Treatment.NUMBER})
-_TREATED: Final = _AS_THEY_ARE | {Treatment.UID, Treatment.TIME, Treatment.DATE, Treatment.DATETIME, Treatment.TERM}
-#: Treatments of new bytes that this way knows; and their VRs, which the writer leaves as they came.
-_TEXTS: Final = frozenset({b"UI", b"TM", b"DA", b"DT", b"CS", b"DS", b"IS"})
-_BINARY: Final = frozenset({b"US", b"SS", b"UL", b"SL", b"FL", b"FD"})
+_MOULDS: Final = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,36 +49,6 @@ class DeidentifiedFile:
     quick: bool = False
 
 
-@dataclass(slots=True, kw_only=True)
-class _Made:
-    """What became of an element: its bytes (None: removed), and the UIDs that were replaced in it."""
-
-    data: bytes | None
-    uids: dict[str, str]
-
-
-@dataclass(slots=True, kw_only=True)
-class _Context:
-    """What objects of one context share."""
-
-    rules: Rules
-    treater: Treater
-    node: Node
-    known: Source
-    ours: frozenset[str]
-    creators: dict[int, str]
-    made: dict[bytes, _Made]
-    added: list[tuple[int, bytes]]
-
-    def rule(self, tag: int) -> Rule:
-        """Rule of an attribute of the top level, private ones included."""
-        if not (tag >> 16) % 2:
-            return self.rules.rule("", tag)
-        treatment, vr = private.treatment(BaseTag(tag), self.creators.get(private.creator_tag(BaseTag(tag))))
-        kept = treatment if self.treater.keeps_private else Treatment.REMOVE
-        return Rule(kept, Treatment.REMOVE, vr, "table")
-
-
 class FileDeidentifier:
     """De-identifies files under one policy, the quick way where it can.
 
@@ -122,7 +63,8 @@ class FileDeidentifier:
     def __init__(self, deidentifier: Deidentifier, limits: Limits) -> None:
         self._full_way = deidentifier
         self._limits = limits
-        self._contexts: OrderedDict[tuple[bytes, ...], _Context] = OrderedDict()
+        self._contexts: OrderedDict[tuple[bytes, ...], Context] = OrderedDict()
+        self._moulds: OrderedDict[int, Mould] = OrderedDict()  # by the size of the files
 
     def deidentify(self, data: bytes) -> DeidentifiedFile:
         """De-identify one file.
@@ -132,15 +74,18 @@ class FileDeidentifier:
         StudyError
             As `apply.Deidentifier.deidentify`, and ``object-malformed``.
         """
+        mould = self._moulds.get(len(data))
+        if mould is not None and (done := self._again(data, mould)):
+            return done
         elements = split(data)
         if elements is None or self._full_way.recipients:
             return self._full(data)
-        key = tuple(_key(elements))
+        key = context_key(elements)
         context = self._contexts.get(key)
         if context is None:
             return self._learn(data, elements, key)
         self._contexts.move_to_end(key)
-        return self._assemble(elements, context) or self._full(data)
+        return self._assemble(data, elements, context) or self._full(data)
 
     def _full(self, data: bytes) -> DeidentifiedFile:
         dataset = read_part10(data, self._limits)
@@ -152,7 +97,7 @@ class FileDeidentifier:
     def _learn(self, data: bytes, elements: list[Element], key: tuple[bytes, ...]) -> DeidentifiedFile:
         """The full way once; what it made of each element is remembered, where it did nothing to the pixels."""
         dataset = read_part10(data, self._limits)
-        done = self._full_way.deidentify(dataset)
+        done, means = self._full_way.learn(dataset)
         new = encode_part10(done.dataset, transfer_syntax_uid=str(done.dataset.file_meta.TransferSyntaxUID))
         result = DeidentifiedFile(data=new, sop_instance_uid=str(done.dataset.SOPInstanceUID), uids=done.uids)
         after = split(new)
@@ -161,19 +106,19 @@ class FileDeidentifier:
         outputs = {element.tag: element.whole for element in after}
         if b"ISO_IR 192" in outputs.get(_CHARACTER_SET, b""):  # some text is not ASCII: another object may have none
             return result
-        rules, treater, known, ours = self._full_way.context_of(dataset, done.dataset)
+        known = means.known
         sources = {element.tag for element in elements}
         made = {}
         for element in elements[:-1]:
             output = outputs.get(element.tag)
             uids = {uid: old for uid, old in done.uids.items() if output is not None and uid.encode() in output}
-            made[element.whole] = _Made(data=output, uids=uids)
-        self._contexts[key] = _Context(
-            rules=rules,
-            treater=treater,
+            made[element.whole] = Made(data=output, uids=uids)
+        self._contexts[key] = Context(
+            rules=means.rules,
+            treater=means.treater,
             node=Node(Dataset(), own_encodings(dataset)),
-            known=known,
-            ours=ours,
+            needles=known.needles(words_of_ours(done.dataset)),
+            identifiers=known.identifiers.codes | known.identifiers.dates,
             creators=private.creators(dataset, own_encodings(dataset)),
             made=made,
             added=[(tag, whole) for tag, whole in outputs.items() if tag not in sources],
@@ -182,136 +127,68 @@ class FileDeidentifier:
             self._contexts.popitem(last=False)
         return result
 
-    def _assemble(self, elements: list[Element], context: _Context) -> DeidentifiedFile | None:
-        if not self._pixels_stay(elements):
+    def _assemble(self, data: bytes, elements: list[Element], context: Context) -> DeidentifiedFile | None:
+        form = form_of(elements)
+        if not self._pixels_stay(form, elements[-1].whole):
             return None
-        output = list(context.added)
-        uids: dict[str, str] = {}
+        all_made: list[Made] = []
         new: list[bytes] = []
         for element in elements[:-1]:
             made = context.made.get(element.whole)
             if made is None:
-                made = _treated(element, context)
+                made = treated(element, context)
                 if made is None:
                     return None
-                if made.data is not None:
-                    new.append(made.data)
-            if made.data is not None:
-                output.append((element.tag, made.data))
-                uids.update(made.uids)
-        if leaks_in_bytes(context.known, b"".join(new), set(context.ours)):
+                new.append(made.data or b"")
+            all_made.append(made)
+        if context.leaks(new):
             return None
-        output.sort()
-        return _wrapped(output, elements[-1].whole, uids)
+        mould = self._moulds[len(data)] = Mould(data, elements, all_made, context, form)
+        if len(self._moulds) > _MOULDS:
+            self._moulds.popitem(last=False)
+        pieces = (*mould.pieces, elements[-1].whole)
+        return _wrapped(mould.pieces[mould.sop_instance], mould.pieces[mould.sop_class], pieces, mould.uids_without(()))
 
-    def _pixels_stay(self, elements: list[Element]) -> bool:
+    def _again(self, data: bytes, mould: Mould) -> DeidentifiedFile | None:
+        """A file that differs from an earlier one in some values alone."""
+        changed = mould.changed(data)
+        pixels = memoryview(data)[mould.pixels :]
+        if changed is None or not self._pixels_stay(mould.form, pixels):
+            return None
+        pieces, new = list(mould.pieces), []
+        uids = mould.uids_without(changed)
+        for index, element in changed:
+            made = mould.context.made.get(element.whole)
+            if made is None:
+                made = treated(element, mould.context)
+                if made is None:
+                    return None
+                new.append(made.data or b"")
+            pieces[mould.places[index]] = made.data or b""
+            uids.update(made.uids)
+        if mould.context.leaks(new):
+            return None
+        return _wrapped(pieces[mould.sop_instance], pieces[mould.sop_class], (*pieces, pixels), uids)
+
+    def _pixels_stay(self, form: tuple[int, int, int], pixels: Buffer) -> bool:
         """Whether the full way would leave the pixels as they are; their format is that of the context."""
-        by_tag = {element.tag: element.whole[-2:] for element in elements if element.tag in NEEDED}
-        stored, signed = (SHORT(by_tag[tag])[0] for tag in (0x00280101, 0x00280103))
-        pixels = elements[-1].whole
+        stored, signed, rows = form
         words = np.frombuffer(pixels, "<u2", offset=12)
-        if stored < 16 and (signed or int(words.max()) >> stored):
+        values = words.view("<i2") if signed else words
+        highest = int(values.max())
+        if stored < 16 and (signed or highest >> stored):
             return False
-        if not self._full_way.looks_at_every_image:
-            return True
-        rows = SHORT(by_tag[0x00280010])[0]
-        return not has_strokes(words.view("<i2" if signed else "<u2").reshape(rows, -1))
+        return not (self._full_way.looks_at_every_image and has_strokes(values.reshape(rows, -1), highest))
 
 
-def _key(elements: list[Element]) -> list[bytes]:
-    """Everything that the treatment of an element may depend on besides its own bytes."""
-    parts = []
-    for element in elements[:-1]:
-        how = _feeds(element.tag, element.vr)
-        if how == _DAY:
-            parts.append(element.whole[:16])
-        elif how == _WHOLE or (element.vr == b"UN" and element.whole[12:16] == _ITEM):
-            parts.append(element.whole)
-    return parts
-
-
-_NO, _WHOLE, _DAY = range(3)
-_ITEM: Final = b"\xfe\xff\x00\xe0"
-
-
-@cache
-def _feeds(tag: int, vr: bytes) -> int:
-    """Whether an element belongs to the context: as a whole, by its day, or not."""
-    group = tag >> 16
-    if group % 2:
-        return _WHOLE if vr == b"SQ" or tag & 0xFFFF < 0x100 else _NO
-    entry = DicomDictionary.get(tag)
-    named = entry[0].encode() if entry else b""
-    if vr == b"DT" and named == b"DT":
-        return _DAY
-    decisive = tag in _DECISIVE or (group == 0x28 and vr == b"US") or vr in (b"SQ", b"UN", b"PN", b"DA", b"DT")
-    foreign = named != vr and vr not in named.split(b" or ")
-    return _WHOLE if decisive or foreign or named in (b"PN", b"DA", b"DT", b"SQ") or is_identifying(tag) else _NO
-
-
-def _treated(element: Element, context: _Context) -> _Made | None:
-    """What the rules make of an element that is new; None where this way does not know."""
-    rule = context.rule(element.tag)
-    if rule.treatment is Treatment.REMOVE:
-        return _Made(data=None, uids={})
-    value = element.whole[8:]
-    plain = value.isascii() and (b" " not in value[:-1]) and b"\0" not in value[:-1]
-    if (
-        element.vr not in _TEXTS | _BINARY
-        or rule.treatment not in _TREATED
-        or rule.vr.encode() != element.vr
-        or not value
-    ):
-        return None
-    if element.vr in _BINARY:
-        return _Made(data=element.whole, uids={})
-    if not plain or (element.vr in (b"DS", b"IS") and not _is_canonical(value)):
-        return None
-    if rule.treatment is Treatment.UID and b"\\" not in value:
-        return _uid(element, value, context)
-    if rule.treatment is Treatment.TIME and _TIME.fullmatch(value):
-        return _Made(data=element.whole, uids={})
-    tag = BaseTag(element.tag)
-    raw = RawDataElement(Tag(tag), element.vr.decode(), len(value), value, 0, False, True)
-    before = len(context.treater.uids)
-    new = context.treater.treat(rule, tag, raw, context.node)
-    if new is None:
-        return None
-    if rule.treatment in _AS_THEY_ARE:
-        return _Made(data=element.whole, uids={})
-    found = new.value
-    text = "\\".join(found) if isinstance(found, MultiValue | list) else str(found)
-    encoded = text.encode("ascii")
-    encoded += (b"\0" if element.vr == b"UI" else b" ") * (len(encoded) % 2)
-    uids = {}
-    if rule.treatment is Treatment.UID:
-        uids = {uid: old for uid in text.split("\\") if (old := context.treater.uids.get(uid)) is not None}
-    if before > _REMEMBERED:
-        context.treater.uids.clear()
-    return _Made(data=element.whole[:6] + struct.pack("<H", len(encoded)) + encoded, uids=uids)
-
-
-def _uid(element: Element, value: bytes, context: _Context) -> _Made:
-    old = value.rstrip(b"\0").decode("ascii")
-    new = context.treater.uid(old)
-    encoded = new.encode("ascii") + b"\0" * (len(new) % 2)
-    data = element.whole[:6] + struct.pack("<H", len(encoded)) + encoded
-    return _Made(data=data, uids={new: old} if new != old else {})
-
-
-def _is_canonical(value: bytes) -> bool:
-    """Whether a decimal or integer string is written back as it is: no sign or zero that a writer would drop."""
-    return not any(part[:1] in (b"+", b"") for part in value.rstrip(b" ").split(b"\\"))
-
-
-def _wrapped(output: list[tuple[int, bytes]], pixels: bytes, uids: dict[str, str]) -> DeidentifiedFile:
-    by_tag = dict(output)
-    instance, sop_class = (by_tag[tag][8:].rstrip(b"\0").decode("ascii") for tag in (SOP_INSTANCE, 0x00080016))
+def _wrapped(
+    sop_instance: bytes, sop_class: bytes, pieces: tuple[Buffer, ...], uids: dict[str, str]
+) -> DeidentifiedFile:
+    instance = sop_instance[8:].rstrip(b"\0").decode("ascii")
     head = wrap_part10(
         b"",
-        sop_class_uid=sop_class,
+        sop_class_uid=sop_class[8:].rstrip(b"\0").decode("ascii"),
         sop_instance_uid=instance,
         transfer_syntax_uid=EXPLICIT_LITTLE,
     )
-    data = b"".join((head, *(whole for _, whole in output), pixels))
-    return DeidentifiedFile(data=data, sop_instance_uid=instance, uids=uids, quick=True)
+    return DeidentifiedFile(data=b"".join((head, *pieces)), sop_instance_uid=instance, uids=uids, quick=True)

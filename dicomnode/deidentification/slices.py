@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 EXPLICIT_LITTLE: Final = "1.2.840.10008.1.2.1"
 PIXEL_DATA: Final = 0x7FE00010
 SOP_INSTANCE: Final = 0x00080018
-_SYNTAX: Final = b"\x02\x00\x10\x00UI\x14\x00" + EXPLICIT_LITTLE.encode() + b"\0"
+SYNTAX: Final = b"\x02\x00\x10\x00UI\x14\x00" + EXPLICIT_LITTLE.encode() + b"\0"
 _ORDINARY: Final = frozenset(f"1.2.840.10008.5.1.4.1.1.{last}".encode() for last in ("2", "4", "128"))
 _LONG: Final = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
 _LONGEST_HEADER: Final = 64 * 1024
@@ -32,7 +32,7 @@ def split(data: bytes) -> list[Element] | None:
     if data[128:140] != b"DICM\x02\x00\x00\x00UL\x04\x00" or len(data) < 1024:
         return None
     start = 144 + _LONGER(data, 140)[0]
-    if _SYNTAX not in data[144:start] or data[start : start + 2] != b"\x08\x00":
+    if SYNTAX not in data[144:start] or data[start : start + 2] != b"\x08\x00":
         return None
     try:
         elements = _elements(data, start)

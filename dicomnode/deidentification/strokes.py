@@ -19,14 +19,19 @@ _EDGE: Final = 0.35  # of the range of the image: how far beside a stroke the va
 _SHARP: Final = 0.8  # of the narrow runs
 
 
-def has_strokes(values: NDArray[Any]) -> bool:
+def has_strokes(values: NDArray[Any], highest: int | None = None) -> bool:
     """Whether one frame, shape (rows, columns), holds what looks like written text.
+
+    Parameters
+    ----------
+    highest
+        Its brightest value, where that is known.
 
     Notes
     -----
     Most images are done after the first count: their brightest value stands in a few pixels alone.
     """
-    highest = int(values.max())
+    highest = int(values.max()) if highest is None else highest
     mask = values == highest
     if np.count_nonzero(mask) < _FEWEST:
         return False

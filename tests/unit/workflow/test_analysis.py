@@ -95,7 +95,7 @@ def test_a_copy_is_what_the_full_way_makes_and_slices_after_the_first_go_the_qui
 ) -> None:
     files = [encode_part10(image, transfer_syntax_uid=EXPLICIT) for image in tiny_series()]
     full = [deidentifier().deidentify(read_part10(file, Limits())).dataset for file in files]
-    monkeypatch.setattr(Deidentifier, "deidentify", lambda *_: pytest.fail("the full way"))
+    monkeypatch.setattr(Deidentifier, "_deidentify", lambda *_: pytest.fail("the full way"))
     for file, expected in zip(files, full, strict=True):
         assert copied.copier.copy(file) == encode_part10(expected, transfer_syntax_uid=EXPLICIT)
 

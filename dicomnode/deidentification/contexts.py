@@ -1,0 +1,185 @@
+"""Contexts of the quick way: everything that the treatment of an element depends on, and what becomes of one in it.
+
+What the full way made of an element is remembered under its context and its bytes; other bytes are treated by the same
+rules here, or not at all: then the full way decides.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from dataclasses import dataclass
+from functools import cache
+from typing import Final
+
+from pydicom._dicom_dict import DicomDictionary
+from pydicom.dataelem import RawDataElement
+from pydicom.multival import MultiValue
+from pydicom.tag import BaseTag, Tag
+
+from dicomnode.deidentification import private
+from dicomnode.deidentification.heads import TEXTS as TEXTS_OF_HEADS
+from dicomnode.deidentification.identifiers import is_identifying
+from dicomnode.deidentification.needles import Needles
+from dicomnode.deidentification.nesting import Node
+from dicomnode.deidentification.rules import Rule, Rules, Treatment
+from dicomnode.deidentification.slices import Element
+from dicomnode.deidentification.treat import Treater
+from dicomnode.deidentification.values import SYNTAX
+
+_REMEMBERED: Final = 4096
+#: Besides identities, what decides over the whole object: character set, classes, flags of the pixels, descriptors.
+_DECISIVE: Final = frozenset(
+    {
+        0x00080005,
+        0x00080008,
+        0x00080016,
+        0x00080060,
+        0x00080064,
+        0x0020000D,
+        0x00204000,
+        0x00280301,
+        0x00280302,
+        *TEXTS_OF_HEADS,
+    }
+)
+_TIME: Final = re.compile(rb"\d{6}(\.\d{1,6})? ?")
+_AS_THEY_ARE: Final = frozenset({Treatment.KEEP, Treatment.NUMBER})
+_TREATED: Final = _AS_THEY_ARE | {Treatment.UID, Treatment.TIME, Treatment.DATE, Treatment.DATETIME, Treatment.TERM}
+#: Treatments of new bytes that this way knows; and their VRs, which the writer leaves as they came.
+_TEXTS: Final = frozenset({b"UI", b"TM", b"DA", b"DT", b"CS", b"DS", b"IS"})
+_BINARY: Final = frozenset({b"US", b"SS", b"UL", b"SL", b"FL", b"FD"})
+_NO, _WHOLE, _DAY = range(3)
+_ITEM: Final = b"\xfe\xff\x00\xe0"
+
+
+@dataclass(slots=True, kw_only=True)
+class Made:
+    """What became of an element: its bytes (None: removed), and the UIDs that were replaced in it."""
+
+    data: bytes | None
+    uids: dict[str, str]
+
+
+@dataclass(slots=True, kw_only=True)
+class Context:
+    """What objects of one context share."""
+
+    rules: Rules
+    treater: Treater
+    node: Node
+    needles: Needles
+    identifiers: frozenset[str]
+    creators: dict[int, str]
+    made: dict[bytes, Made]
+    added: list[tuple[int, bytes]]
+
+    def leaks(self, new: list[bytes]) -> bool:
+        """Whether elements that were made anew hold what must not come out."""
+        return next(self.needles.kinds(b"".join(new)), None) is not None
+
+    def rule(self, tag: int) -> Rule:
+        """Rule of an attribute of the top level, private ones included."""
+        if not (tag >> 16) % 2:
+            return self.rules.rule("", tag)
+        treatment, vr = private.treatment(BaseTag(tag), self.creators.get(private.creator_tag(BaseTag(tag))))
+        kept = treatment if self.treater.keeps_private else Treatment.REMOVE
+        return Rule(kept, Treatment.REMOVE, vr, "table")
+
+
+def context_key(elements: list[Element]) -> tuple[bytes, ...]:
+    """Everything that the treatment of an element may depend on besides its own bytes."""
+    parts = []
+    for element in elements[:-1]:
+        how = _feeds(element.tag, element.vr)
+        if how == _DAY:
+            parts.append(element.whole[:16])
+        elif how == _WHOLE or (element.vr == b"UN" and element.whole[12:16] == _ITEM):
+            parts.append(element.whole)
+    return tuple(parts)
+
+
+def feeds_alike(one: Element, other: Element) -> bool:
+    """Whether an element with another value leaves the context the same."""
+    how = _feeds(one.tag, one.vr)
+    return how == _NO or (how == _DAY and one.whole[:16] == other.whole[:16])
+
+
+@cache
+def _feeds(tag: int, vr: bytes) -> int:
+    """Whether an element belongs to the context: as a whole, by its day, or not."""
+    group = tag >> 16
+    if group % 2:
+        return _WHOLE if vr == b"SQ" or tag & 0xFFFF < 0x100 else _NO
+    entry = DicomDictionary.get(tag)
+    named = entry[0].encode() if entry else b""
+    if vr == b"DT" and named == b"DT":
+        return _DAY
+    decisive = tag in _DECISIVE or (group == 0x28 and vr == b"US") or vr in (b"SQ", b"UN", b"PN", b"DA", b"DT")
+    foreign = named != vr and vr not in named.split(b" or ")
+    return _WHOLE if decisive or foreign or named in (b"PN", b"DA", b"DT", b"SQ") or is_identifying(tag) else _NO
+
+
+def treated(element: Element, context: Context) -> Made | None:
+    """What the rules make of an element that is new; None where this way does not know."""
+    rule = context.rule(element.tag)
+    if rule.treatment is Treatment.REMOVE:
+        return Made(data=None, uids={})
+    value = element.whole[8:]
+    plain = value.isascii() and (b" " not in value[:-1]) and b"\0" not in value[:-1]
+    if (
+        element.vr not in _TEXTS | _BINARY
+        or rule.treatment not in _TREATED
+        or rule.vr.encode() != element.vr
+        or not value
+    ):
+        return None
+    if element.vr in _BINARY:
+        return Made(data=element.whole, uids={})
+    if not plain or (element.vr in (b"DS", b"IS") and not _is_canonical(value)):
+        return None
+    if rule.treatment is Treatment.NUMBER:
+        return Made(data=element.whole, uids={}) if _is_free_number(value, element.vr.decode(), context) else None
+    if rule.treatment is Treatment.UID and b"\\" not in value:
+        return _uid(element, value, context)
+    if rule.treatment is Treatment.TIME and _TIME.fullmatch(value):
+        return Made(data=element.whole, uids={})
+    tag = BaseTag(element.tag)
+    raw = RawDataElement(Tag(tag), element.vr.decode(), len(value), value, 0, False, True)
+    before = len(context.treater.uids)
+    new = context.treater.treat(rule, tag, raw, context.node)
+    if new is None:
+        return None
+    if rule.treatment in _AS_THEY_ARE:
+        return Made(data=element.whole, uids={})
+    found = new.value
+    text = "\\".join(found) if isinstance(found, MultiValue | list) else str(found)
+    encoded = text.encode("ascii")
+    encoded += (b"\0" if element.vr == b"UI" else b" ") * (len(encoded) % 2)
+    uids = {}
+    if rule.treatment is Treatment.UID:
+        uids = {uid: old for uid in text.split("\\") if (old := context.treater.uids.get(uid)) is not None}
+    if before > _REMEMBERED:
+        context.treater.uids.clear()
+    return Made(data=element.whole[:6] + struct.pack("<H", len(encoded)) + encoded, uids=uids)
+
+
+def _uid(element: Element, value: bytes, context: Context) -> Made:
+    old = value.rstrip(b"\0").decode("ascii")
+    new = context.treater.uid(old)
+    encoded = new.encode("ascii") + b"\0" * (len(new) % 2)
+    data = element.whole[:6] + struct.pack("<H", len(encoded)) + encoded
+    return Made(data=data, uids={new: old} if new != old else {})
+
+
+def _is_canonical(value: bytes) -> bool:
+    """Whether a decimal or integer string is written back as it is: no sign or zero that a writer would drop."""
+    return not any(part[:1] in (b"+", b"") for part in value.rstrip(b" ").split(b"\\"))
+
+
+def _is_free_number(value: bytes, vr: str, context: Context) -> bool:
+    """Whether a plain value holds numbers, none of which is one of the source's identifiers."""
+    if vr not in ("DS", "IS"):
+        return False
+    parts = [part for part in value.decode("ascii").rstrip(" \0").split("\\") if part]
+    return bool(parts) and all(map(SYNTAX[vr].fullmatch, parts)) and context.identifiers.isdisjoint(parts)

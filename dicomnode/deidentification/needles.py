@@ -1,0 +1,134 @@
+"""What of a source must not stand in encoded bytes, made ready once to be looked for in many. Pure.
+
+Bytes are searched as they stand, for whatever a decoder might overlook: every alphabet that a name may be written in,
+every way of writing a date.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator
+from typing import Final
+
+from dicomnode.deidentification.identifiers import Identifiers
+from dicomnode.deidentification.values import encodings_of
+from dicomnode.deidentification.vocabulary import is_common
+
+_UIDS: Final = re.compile(rb"(?<![0-9.])[0-2](?:\.[0-9]+){3,}")
+_LONG_ENOUGH: Final = 4
+_GLUE: Final = re.compile(rb"[0-9a-z.]")
+#: Four characters of ASCII in either order of UTF-16: as long as the shortest word.
+_WIDE: Final = re.compile(rb"(?:[\x01-\x7f]\0){4}|(?:\0[\x01-\x7f]){4}")
+_ALPHABETS: Final = ("utf-8", "iso8859", "utf-16-le", "utf-16-be")
+
+
+class Needles:
+    """Searches bytes for the identifiers of a source.
+
+    Parameters
+    ----------
+    identifiers
+        Of the source.
+    uids
+        UIDs that were replaced.
+    dates
+        Dates that nothing of ours wrote, YYYYMMDD.
+    ours
+        Words that this package wrote itself.
+    """
+
+    def __init__(
+        self, identifiers: Identifiers, uids: Iterable[str], dates: Iterable[str], ours: Collection[str]
+    ) -> None:
+        self._uids = frozenset(uid.encode("ascii", "replace") for uid in uids)
+        self._dates = tuple(form.encode() for date in dates for form in forms_of(date))
+        self._words = {
+            "name": _Words(word for word in identifiers.names if word not in ours),
+            "code": _Words(word for word in identifiers.codes if word not in ours),
+        }
+
+    def kinds(self, data: bytes) -> Iterator[str]:
+        """Kinds of what stands in the bytes: ``uid``, ``date``, ``name``, ``code``."""
+        lower = data.lower()
+        if not self._uids.isdisjoint(_UIDS.findall(data)):
+            yield "uid"
+        if any(_stands(lower, form) for form in self._dates if form in lower):
+            yield "date"
+        for kind, words in self._words.items():
+            if words.stand_in(data, lower):
+                yield kind
+
+
+class _Words:
+    """Words in every alphabet."""
+
+    def __init__(self, words: Iterable[str]) -> None:
+        self._alone: list[bytes] = []  # in lower case, with nothing beside them
+        self._wide: list[bytes] = []  # in lower case
+        self._foreign: list[bytes] = []  # as they are
+        for word in words:
+            if is_common(word):
+                continue
+            if not word.isascii():
+                self._foreign += _patterns(word)
+            elif len(word) >= _LONG_ENOUGH:
+                self._alone.append(word.encode())
+                self._wide += [word.encode("utf-16-le"), word.encode("utf-16-be")]
+
+    def stand_in(self, data: bytes, lower: bytes) -> bool:
+        """Whether one of them does."""
+        return (
+            any(_stands(lower, word) for word in self._alone if word in lower)
+            or (_WIDE.search(data) is not None and any(word in lower for word in self._wide))
+            or any(word in data for word in self._foreign)
+        )
+
+
+def forms_of(date: str) -> tuple[str, ...]:
+    """A date as DICOM and as people write it, with four digits for the year."""
+    year, month, day = date[:4], date[4:6], date[6:]
+    written = {
+        f"{a}{mark}{b}{mark}{c}"
+        for mark in "-/."
+        for a, b, c in ((year, month, day), (day, month, year), (month, day, year))
+    }
+    return date, *sorted(written)
+
+
+def _patterns(word: str) -> set[bytes]:
+    """Bytes of a word that is not ASCII, in the character sets of DICOM (PS3.3 C.12.1.1.2), in either case."""
+    found = set()
+    for form in {word, word.upper(), word.capitalize()}:
+        for encoding in (*_ALPHABETS, *_character_sets()):
+            try:
+                data = form.encode(encoding)
+            except UnicodeEncodeError:
+                continue
+            found.add(data.removeprefix(b"\x1b$B").removesuffix(b"\x1b(B"))
+    return {data for data in found if len(data) >= _LONG_ENOUGH}
+
+
+def _character_sets() -> tuple[str, ...]:
+    terms = (
+        "ISO_IR 101",
+        "ISO_IR 109",
+        "ISO_IR 110",
+        "ISO_IR 144",
+        "ISO_IR 127",
+        "ISO_IR 126",
+        "ISO_IR 138",
+        "ISO_IR 148",
+    )
+    asian = ("shift_jis", "iso2022_jp", "euc_kr", "gb18030", "gbk", "iso8859_11")
+    return (*(encodings_of([term])[0] for term in terms), *asian)
+
+
+def _stands(data: bytes, word: bytes) -> bool:
+    """Whether a word stands in lower-case bytes with no letter, digit or full stop beside it."""
+    start = data.find(word)
+    while start >= 0:
+        end = start + len(word)
+        if not _GLUE.fullmatch(data[max(start - 1, 0) : start]) and not _GLUE.fullmatch(data[end : end + 1]):
+            return True
+        start = data.find(word, start + 1)
+    return False

@@ -1,0 +1,208 @@
+"""Slices that differ from an earlier one in values of the same length: when that is seen, and that it changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+
+from dicomnode.deidentification import quick
+from dicomnode.deidentification.apply import Deidentifier
+from dicomnode.deidentification.policy import AI, EXPORT, Policy
+from dicomnode.deidentification.pseudonyms import Pseudonyms
+from dicomnode.deidentification.quick import FileDeidentifier
+from dicomnode.encoded import Limits, encode_part10, read_part10
+from dicomnode.errors import StudyError
+from tests.unit.deidentification import planted
+
+PSEUDONYMS = Pseudonyms(bytes(range(32)), "project")
+POLICIES = pytest.mark.parametrize("policy", [AI, EXPORT], ids=["ai", "export"])
+
+
+def slice_of(number: int) -> Dataset:
+    ds = planted.slice_of_ct(16, 16)
+    item = Dataset()
+    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = planted.CT, "1.2.3.4"
+    ds.ReferencedImageSequence = Sequence([item])
+    ds.AcquisitionDateTime, ds.NumberOfFrames = "20200301101112", "1"
+    ds.SOPInstanceUID, ds.InstanceNumber = f"1.2.826.0.1.3680043.99.1.3.{number}", str(number)
+    ds.SliceLocation, ds.ImagePositionPatient = f"{number}.5", ["-150", "-150", f"{number}.5"]
+    return ds
+
+
+def files_of(policy: Policy, count: int = 3) -> FileDeidentifier:
+    """One that has seen slices 11, 12, ..."""
+    files = FileDeidentifier(Deidentifier(policy, PSEUDONYMS), Limits())
+    for number in range(11, 11 + count):
+        files.deidentify(planted.encoded(slice_of(number)))
+    return files
+
+
+def the_full_way(policy: Policy, data: bytes) -> tuple[bytes, dict[str, str]]:
+    done = Deidentifier(policy, PSEUDONYMS).deidentify(read_part10(data, Limits()))
+    return encode_part10(done.dataset, transfer_syntax_uid=planted.EXPLICIT), done.uids
+
+
+@POLICIES
+def test_such_a_slice_is_not_read_element_by_element(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = files_of(policy)
+    monkeypatch.setattr(quick, "split", lambda _: pytest.fail("read anew"))
+    for number in (14, 99, 12):
+        data = planted.encoded(slice_of(number))
+        done = files.deidentify(data)
+        assert (done.data, done.uids) == the_full_way(policy, data)
+        assert done.quick
+
+
+def rows(ds: Dataset) -> None:
+    ds.Rows, ds.Columns = 8, 32
+
+
+def bits(ds: Dataset) -> None:
+    ds.BitsStored, ds.HighBit = 16, 15
+
+
+def inner(ds: Dataset) -> None:
+    ds.ReferencedImageSequence[0].ReferencedSOPInstanceUID = "1.2.3.5"
+
+
+def name(ds: Dataset) -> None:
+    ds.PatientName = "Poe^June"
+
+
+def patient(ds: Dataset) -> None:
+    ds.PatientID = "MRN-778813"
+
+
+def study(ds: Dataset) -> None:
+    ds.StudyInstanceUID = "1.2.826.0.1.3680043.98.1"
+
+
+def frames(ds: Dataset) -> None:
+    ds.NumberOfFrames = "2"
+
+
+def inverted(ds: Dataset) -> None:
+    ds.PhotometricInterpretation = "MONOCHROME1"
+
+
+def day(ds: Dataset) -> None:
+    ds.AcquisitionDateTime = "20200302101112"
+
+
+def time(ds: Dataset) -> None:
+    ds.AcquisitionDateTime = "20200301101113"
+
+
+def identifier(ds: Dataset) -> None:
+    ds.SliceLocation, ds.AccessionNumber = "99.5", "ACC99.50"
+
+
+def writing(ds: Dataset) -> None:
+    ds.ConvolutionKernel = "Doe_"
+
+
+def other_place(ds: Dataset) -> None:
+    del ds.TableHeight
+    ds.add_new(0x00181131, "DS", "150 ")
+
+
+def shorter(ds: Dataset) -> None:
+    ds.KVP, ds.ProtocolName = "90", "Lung routine 1"
+
+
+def unused_bits(ds: Dataset) -> None:
+    ds.PixelData = b"\0\xf0" * 256
+
+
+@POLICIES
+@pytest.mark.parametrize(
+    "change",
+    [
+        rows,
+        bits,
+        frames,
+        inverted,
+        inner,
+        name,
+        patient,
+        study,
+        day,
+        time,
+        identifier,
+        writing,
+        other_place,
+        shorter,
+        unused_bits,
+    ],
+)
+def test_whatever_else_differs_changes_nothing(policy: Policy, change: Callable[[Dataset], None]) -> None:
+    ds = slice_of(15)
+    change(ds)
+    data = planted.encoded(ds)
+    assert len(data) == len(planted.encoded(slice_of(15))), "as long as those that were seen, or it proves nothing"
+    files = files_of(policy)
+    code = ""
+    try:
+        expected = the_full_way(policy, data)
+    except StudyError as error:
+        code = error.code
+    if code:
+        with pytest.raises(StudyError, match=code):
+            files.deidentify(data)
+        return
+    done = files.deidentify(data)
+    assert (done.data, done.uids) == expected
+
+
+@POLICIES
+def test_the_study_counts_where_it_stands_for_the_patient(policy: Policy) -> None:
+    """Without a Patient ID pseudonym and shift of dates are the study's."""
+    files = FileDeidentifier(Deidentifier(policy, PSEUDONYMS), Limits())
+    for number in (11, 12, 13, 14):
+        ds = slice_of(number)
+        ds.PatientID = ""
+        if number == 14:
+            study(ds)
+        data = planted.encoded(ds)
+        done = files.deidentify(data)
+        assert (done.data, done.uids) == the_full_way(policy, data)
+
+
+@POLICIES
+@pytest.mark.parametrize(("place", "new"), [(128, b"DIXM"), (140, b"\xff\0\0\0"), (0, b"MZ"), (-1, b"\x7f")], ids=str)
+def test_bytes_outside_of_values(policy: Policy, place: int, new: bytes) -> None:
+    """A broken prefix, a lying length of the meta information, a program in the preamble, another last pixel."""
+    data = bytearray(planted.encoded(slice_of(15)))
+    place %= len(data)
+    data[place : place + len(new)] = new
+    files = files_of(policy)
+    try:
+        expected = FileDeidentifier(Deidentifier(policy, PSEUDONYMS), Limits()).deidentify(bytes(data))
+    except StudyError as error:
+        with pytest.raises(StudyError, match=error.code):
+            files.deidentify(bytes(data))
+        return
+    assert files.deidentify(bytes(data)).data == expected.data
+
+
+@POLICIES
+def test_another_transfer_syntax_in_the_meta_information(policy: Policy) -> None:
+    data = planted.encoded(slice_of(15))
+    changed = data.replace(b"UI\x14\x001.2.840.10008.1.2.1\0", b"UI\x14\x001.2.840.10008.1.2.2\0", 1)
+    assert changed != data
+    first = FileDeidentifier(Deidentifier(policy, PSEUDONYMS), Limits()).deidentify(changed)
+    assert files_of(policy).deidentify(changed).data == first.data
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    files = files_of(AI)
+    for length in range(2, 200, 2):
+        ds = slice_of(15)
+        ds.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
+        ds.WindowCenter = "1" * 1
+        ds.add_new(0x00189345, "FD", [8.5] * length)
+        files.deidentify(planted.encoded(ds))
+    assert len(files._moulds) <= quick._MOULDS
