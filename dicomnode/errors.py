@@ -186,6 +186,14 @@ REASONS: Final = MappingProxyType(
             "a receiving process ended by itself, or does not answer",
             "another one is started; what was acknowledged is safe. If it stays so, report it with the log",
         ),
+        "state-not-found": Reason(
+            "no node has run on this state folder",
+            "name the right one: --state, or node.state of --config; a node makes it at its first start",
+        ),
+        "state-unusable": Reason(
+            "the state folder is no folder, or cannot be made or looked into",
+            "name a folder that the node may write: --state, or node.state of --config",
+        ),
         "node-running": Reason(
             "another node already runs on this state folder", "stop it first, or give --state another folder"
         ),

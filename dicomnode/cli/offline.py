@@ -163,7 +163,7 @@ def explain(tree: Config, source: Path, *, policy: str, console: Console) -> Non
     """
     if not source.is_file():
         raise ConfigError("source-not-found")
-    lines, withheld = explain_file(tree, os.environ, policy, source)
+    lines, withheld = explain_file(tree, policy, source)
     width = max(len(line.where) for line in lines)
     for line in lines:
         console.print(

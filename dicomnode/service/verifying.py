@@ -20,14 +20,14 @@ def verify(tree: Config, environment: Mapping[str, str]) -> Verified:
     Raises
     ------
     ConfigError
-        ``node-running``.
+        ``state-not-found``, ``node-running``.
     KeyStoreError
         ``key-missing`` where the node's keys are not there.
     StorageError
         If disk or ledger refuse.
     """
     layout = Layout.of(tree)
-    rooms.make_state_folder(layout)
+    rooms.require_state(layout)
     with StateLock(layout.state):
         ring = rooms.open_key_ring(tree, layout, environment, create=False)
         ledger = Ledger.open(layout.ledger)

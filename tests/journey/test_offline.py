@@ -290,10 +290,11 @@ def test_a_configuration_that_is_no_toml_is_one_coded_error(run: Run, tmp_path: 
     assert run("check", "--config", "missing.toml", plain=True).returncode == 2
 
 
-def test_studies_of_a_node_that_never_ran_are_none(run: Run) -> None:
+def test_studies_of_a_state_folder_on_which_no_node_ran_are_a_coded_error(run: Run, tmp_path: Path) -> None:
     done = run("studies", "--json")
-    assert (done.returncode, json.loads(done.stdout)) == (0, [])
-    assert run("studies").returncode == 0
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "state-not-found" in done.stderr
+    assert not (tmp_path / "state").exists()
 
 
 def test_a_ledger_that_is_none_is_one_coded_error(run: Run, tmp_path: Path) -> None:
