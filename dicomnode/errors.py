@@ -243,6 +243,9 @@ REASONS: Final = MappingProxyType(
             "the lines above tell why; `dicomnode infer` tells it file by file in _outcome.json",
         ),
         "output-not-empty": Reason("the output folder cannot be written or is not empty", "name a new folder"),
+        "map-unwritable": Reason(
+            "the file that --map names cannot be written", "name a file in a folder that is there; nothing was done"
+        ),
         "timeout": Reason("it did not end in time", "see `dicomnode studies` and the log"),
         "internal": Reason("a fault of the node", "report it with the log; the data is safe"),
     }

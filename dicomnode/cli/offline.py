@@ -99,9 +99,11 @@ def deidentify_folder(
     Raises
     ------
     NodeError
-        When the source is not there, the output cannot be written, or there is no such policy.
+        When the source is not there, output or map cannot be written, or there is no such policy.
     """
     paths = find_files(source)
+    if map_file is not None:
+        check_map(map_file, output)
     make_output(output, anew=True)
     base = base_of(source)
     mapping: dict[str, str] = {}
@@ -214,6 +216,26 @@ def make_output(output: Path, *, anew: bool) -> None:
             raise ConfigError("output-not-empty")
     except OSError:
         raise ConfigError("output-not-empty") from None
+
+
+def check_map(map_file: Path, output: Path) -> None:
+    """Look whether the map can be written when all work is done; its folder is there, or is the output's, which is made.
+
+    Raises
+    ------
+    ConfigError
+        ``map-unwritable``.
+    """
+    folder = map_file.absolute().parent
+    try:
+        if folder.is_dir():
+            good = not map_file.is_dir() and os.access(map_file if map_file.exists() else folder, os.W_OK)
+        else:
+            good = folder.resolve() == output.resolve()
+    except OSError:  # a name that no file can have
+        good = False
+    if not good:
+        raise ConfigError("map-unwritable")
 
 
 def write_json(path: Path, data: object) -> None:

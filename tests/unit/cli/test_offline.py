@@ -358,3 +358,37 @@ def test_what_earlier_runs_left_is_no_source(source: Path) -> None:
 def test_json_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     with pytest.raises(NodeError, match="output-not-empty"):
         offline.write_json(tmp_path / "none" / "x.json", {})
+
+
+@pytest.mark.parametrize("name", ["missing/map.json", "out/deeper/map.json", "file/map.json", "", "source", "m" * 300])
+def test_a_map_that_cannot_be_written_is_said_before_any_work(
+    tree: Config, source: Path, tmp_path: Path, stream: io.StringIO, name: str
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    output = tmp_path / "out"
+    with pytest.raises(ConfigError) as caught:
+        offline.deidentify_folder(tree, source, output, policy="ai", map_file=tmp_path / name, console=console(stream))
+    assert caught.value.code == "map-unwritable"
+    assert not output.exists()
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_map_without_the_right_to_write_it_is_said_before_any_work(
+    tree: Config, source: Path, tmp_path: Path, stream: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(offline.os, "access", lambda path, mode: False)
+    with pytest.raises(ConfigError, match="map-unwritable"):
+        offline.deidentify_folder(
+            tree, source, tmp_path / "out", policy="ai", map_file=tmp_path / "map.json", console=console(stream)
+        )
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_map_may_lie_in_the_output_and_take_the_place_of_an_older_one(
+    tree: Config, source: Path, tmp_path: Path, stream: io.StringIO
+) -> None:
+    older = tmp_path / "map.json"
+    older.write_text("old")
+    for output, mapping in ((tmp_path / "one", tmp_path / "one" / "map.json"), (tmp_path / "two", older)):
+        offline.deidentify_folder(tree, source, output, policy="ai", map_file=mapping, console=console(stream))
+        assert json.loads(mapping.read_text("utf-8"))
