@@ -57,6 +57,10 @@ REASONS: Final = MappingProxyType(
             "no decoder for this transfer syntax or pixel format", "send the study uncompressed or in JPEG 2000"
         ),
         "pixel-missing": Reason("an image has no pixel data, or less than its header says", "send the image again"),
+        "rescale-attribute-missing": Reason(
+            "an image does not say what its pixel values mean: Rescale Slope or Intercept is missing, zero or no number",
+            "send the images as the scanner made them; a CT image has both (PS3.3 C.8.2.1)",
+        ),
         # Geometry of a series (PS3.3 C.7.6.2).
         "geometry-attribute-missing": Reason(
             "a slice lacks position, orientation, spacing or size",
