@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dicomnode.config import Config
-from dicomnode.errors import KeyStoreError
+from dicomnode.errors import KeyStoreError, StorageError
 from dicomnode.service import rooms
 from dicomnode.service.rooms import Layout
 from dicomnode.storage import audit, recipients, rotation
@@ -81,9 +81,13 @@ def rotate_keys(tree: Config, environment: Mapping[str, str]) -> dict[str, int]:
         ``state-not-found``, ``node-running``.
     KeyStoreError
         ``key-missing`` where no following key is there.
+    StorageError
+        ``ledger-missing``: what it wraps would be lost with the old keys.
     """
     layout = Layout.of(tree)
     rooms.require_state(layout)
+    if rooms.ledger_is_missing(layout):
+        raise StorageError("ledger-missing")
     with StateLock(layout.state):
         ring = rooms.open_key_ring(tree, layout, environment, create=False)
         ours = tree.keys.source in ("auto", "files") and (layout.keys / "identity.key").exists()

@@ -103,6 +103,11 @@ def require_state(layout: Layout) -> None:
         raise ConfigError("state-not-found")
 
 
+def ledger_is_missing(layout: Layout) -> bool:
+    """Whether studies were received whose ledger is gone: a new one would pass for theirs."""
+    return not layout.ledger.exists() and layout.spool.is_dir() and any(layout.spool.iterdir())
+
+
 def passing_key_ring() -> KeyRing:
     """Keys that are kept nowhere, for what is only looked at."""
     return ring_of({name: secrets.token_bytes(KEY_BYTES) for name in KEY_NAMES}, {})

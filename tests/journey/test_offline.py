@@ -228,8 +228,9 @@ def test_an_unknown_policy_and_a_map_that_cannot_be_written_are_coded(run: Run, 
     assert done.returncode == 2
     assert "config-invalid" in done.stderr or "policy" in done.stderr
     done = run("deidentify", "study", "out-2", "--map", "no/such/folder/map.json")
-    assert done.returncode != 0
-    assert "output-not-empty" in done.stderr
+    assert done.returncode == 2
+    assert "map-unwritable" in done.stderr
+    assert not (tmp_path / "out-2").exists()
 
 
 # init, check, studies, version -----------------------------------------------------------------------------------

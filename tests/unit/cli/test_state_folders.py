@@ -10,6 +10,7 @@ from pydicom import Dataset
 
 from dicomnode.cli import main as cli
 from dicomnode.encoded import encode_part10
+from dicomnode.storage.keys import open_keys
 from tests.unit.workflow.samples import EXPLICIT, tiny_series
 
 STUDY = "a" * 64
@@ -102,3 +103,17 @@ def test_explaining_makes_no_state_folder(
     assert call(monkeypatch, source, words, state) == 0
     assert "PatientName" in capsys.readouterr().out
     assert not state.exists()
+
+
+@pytest.mark.parametrize("words", [("verify",), ("keys", "rotate")], ids=["verify", "rotate"])
+def test_a_ledger_that_is_gone_is_said_and_no_other_takes_its_place(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], source: Path, words: tuple[str, ...]
+) -> None:
+    state = source.parent / "state"
+    open_keys(state / "keys", create=True)
+    (state / "spool" / "ab").mkdir(parents=True)
+    kept = {path: path.read_bytes() for path in (state / "keys").iterdir()}
+    assert call(monkeypatch, source, words, state) == 1
+    assert "ledger-missing" in capsys.readouterr().err
+    assert not (state / "ledger.sqlite").exists()
+    assert {path: path.read_bytes() for path in (state / "keys").iterdir()} == kept
