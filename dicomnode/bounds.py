@@ -1,6 +1,7 @@
 """What a setting may be: the types of the configuration's values, each with its bounds and with what is said of others.
 
-Floor 1, below `config`. A bound is what the code behind it can bear; no setting and no default stands here.
+Floor 1, below `config`. A bound is what the code behind it can bear; no setting and no default stands here. What pydantic
+says of a value is put into words of the house here, too: its own speak of Python.
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ import ipaddress
 import os
 import re
 import unicodedata
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from types import MappingProxyType
+from typing import Annotated, Any, Final, Literal
 
 from cryptography import x509
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -23,6 +26,40 @@ DAY: Final = 86_400
 YEAR: Final = 365 * DAY
 #: Control characters, surrogates, and separators of lines and paragraphs.
 _NOT_OF_A_LINE: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
+_MOST_RECEIVERS: Final = 15
+#: What a value should have been: type of pydantic's error, with blanks for its context.
+_SAID: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "missing": "is missing",
+        "extra_forbidden": "no such setting",
+        "unexpected_keyword_argument": "no such key",
+        "bool_parsing": "true or false",
+        "bool_type": "true or false",
+        "finite_number": "a number that is not infinite",
+        "float_parsing": "a number",
+        "float_type": "a number",
+        "int_from_float": "a whole number",
+        "int_parsing": "a whole number",
+        "int_parsing_size": "a whole number",
+        "int_type": "a whole number",
+        "greater_than": "more than {gt}",
+        "greater_than_equal": "at least {ge}",
+        "less_than_equal": "at most {le}",
+        "literal_error": "{expected}",
+        "dataclass_type": "a table with settings of its own",
+        "model_attributes_type": "a table with settings of its own",
+        "model_type": "a table with settings of its own",
+        "path_type": "a path, in quotes",
+        "string_pattern_mismatch": "a text that fits {pattern}",
+        "string_too_long": "at most {max_length} characters",
+        "string_too_short": "{min_length} or more characters",
+        "string_type": "a text, in quotes",
+        "string_unicode": "a text, in quotes",
+        "too_long": "a list of at most {max_length}",
+        "too_short": "a list of {min_length} or more",
+        "tuple_type": "a list, in brackets",
+    }
+)
 
 
 def _ae_title(value: str) -> str:
@@ -73,6 +110,13 @@ def _path(value: object) -> object:
     return value
 
 
+def _receivers(value: object) -> object:
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if value != "auto" and not (whole and value in range(_MOST_RECEIVERS + 1)):
+        raise ValueError(f'"auto", or a whole number from 0 to {_MOST_RECEIVERS}')
+    return value
+
+
 def _network(value: str) -> str:
     try:
         return str(ipaddress.ip_network(value))
@@ -110,7 +154,7 @@ Seconds = Annotated[float, Field(ge=0.1, le=7 * DAY, allow_inf_nan=False)]
 #: What passes between two looks at a clock.
 Age = Annotated[float, Field(ge=0.1, le=YEAR, allow_inf_nan=False)]
 #: Processes: each has a number of one bit in a table that they share.
-Receivers = Literal["auto"] | Annotated[int, Field(ge=0, le=15)]
+Receivers = Annotated[Literal["auto"] | Annotated[int, Field(ge=0, le=_MOST_RECEIVERS)], BeforeValidator(_receivers)]
 Name = Annotated[str, AfterValidator(_name)]
 Address = Annotated[str, AfterValidator(_address)]
 Host = Annotated[str, AfterValidator(_host)]
@@ -121,3 +165,20 @@ Network = Annotated[str, AfterValidator(_network)]
 Uid = Annotated[str, AfterValidator(_uid)]
 Fingerprint = Annotated[str, AfterValidator(_fingerprint)]
 DistinguishedName = Annotated[str, AfterValidator(_distinguished_name)]
+
+
+def problem_of(item: Mapping[str, Any], whole: str) -> str:
+    """One of pydantic's errors as ``where: what``.
+
+    Parameters
+    ----------
+    item
+        As `pydantic.ValidationError.errors` gives it.
+    whole
+        What is said for a place where the error is of everything.
+    """
+    where = ".".join(str(part) for part in item["loc"]) or whole
+    said = _SAID.get(str(item["type"]))
+    if said is None:
+        return f"{where}: {str(item['msg']).removeprefix('Value error, ')}"
+    return f"{where}: {said.format_map(item.get('ctx', {}))}"

@@ -28,6 +28,7 @@ from dicomnode.bounds import (
     Seconds,
     ShortString,
     Uid,
+    problem_of,
 )
 from dicomnode.errors import ConfigError
 from dicomnode.network_sections import ListenSection, PeerRule, ServicesSection
@@ -294,7 +295,7 @@ def parse(data: Mapping[str, Any]) -> Config:
     try:
         return Config.model_validate(data)
     except ValidationError as error:
-        problems = [_problem(item) for item in error.errors(include_url=False)]
+        problems = [problem_of(item, "configuration") for item in error.errors(include_url=False)]
         for what in ("destinations", "peers"):  # pydantic tells it only when all else is well
             if _same_name(data.get(what)) and not any("same name" in problem for problem in problems):
                 problems.append(f"{what}: two have the same name")
@@ -324,14 +325,6 @@ def load(path: Path) -> Config:
     except tomllib.TOMLDecodeError as error:
         raise ConfigErrors((f"{path}: {error}",)) from None
     return parse(data)
-
-
-def _problem(item: Mapping[str, Any]) -> str:
-    where = ".".join(str(part) for part in item["loc"]) or "configuration"
-    message = str(item["msg"]).removeprefix("Value error, ")
-    if item["type"] == "extra_forbidden":
-        message = "no such setting"
-    return f"{where}: {message}"
 
 
 def default_state_folder(environment: Mapping[str, str]) -> Path:

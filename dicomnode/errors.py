@@ -57,6 +57,10 @@ REASONS: Final = MappingProxyType(
             "no decoder for this transfer syntax or pixel format", "send the study uncompressed or in JPEG 2000"
         ),
         "pixel-missing": Reason("an image has no pixel data, or less than its header says", "send the image again"),
+        "rescale-attribute-missing": Reason(
+            "an image does not say what its pixel values mean: Rescale Slope or Intercept is missing, zero or no number",
+            "send the images as the scanner made them; a CT image has both (PS3.3 C.8.2.1)",
+        ),
         # Geometry of a series (PS3.3 C.7.6.2).
         "geometry-attribute-missing": Reason(
             "a slice lacks position, orientation, spacing or size",
@@ -186,6 +190,14 @@ REASONS: Final = MappingProxyType(
             "a receiving process ended by itself, or does not answer",
             "another one is started; what was acknowledged is safe. If it stays so, report it with the log",
         ),
+        "state-not-found": Reason(
+            "no node has run on this state folder",
+            "name the right one: --state, or node.state of --config; a node makes it at its first start",
+        ),
+        "state-unusable": Reason(
+            "the state folder is no folder, or cannot be made or looked into",
+            "name a folder that the node may write: --state, or node.state of --config",
+        ),
         "node-running": Reason(
             "another node already runs on this state folder", "stop it first, or give --state another folder"
         ),
@@ -235,6 +247,9 @@ REASONS: Final = MappingProxyType(
             "the lines above tell why; `dicomnode infer` tells it file by file in _outcome.json",
         ),
         "output-not-empty": Reason("the output folder cannot be written or is not empty", "name a new folder"),
+        "map-unwritable": Reason(
+            "the file that --map names cannot be written", "name a file in a folder that is there; nothing was done"
+        ),
         "timeout": Reason("it did not end in time", "see `dicomnode studies` and the log"),
         "internal": Reason("a fault of the node", "report it with the log; the data is safe"),
     }

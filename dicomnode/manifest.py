@@ -14,6 +14,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
+from dicomnode.bounds import problem_of
 from dicomnode.errors import ModelError
 from dicomnode.findings import Segment
 from dicomnode.series import SeriesSummary
@@ -371,10 +372,6 @@ def _contradictions(manifest: Manifest) -> tuple[str, ...]:
 
 
 def _problem(item: Mapping[str, Any]) -> str:
-    where = ".".join(str(part) for part in item["loc"]) or "manifest"
-    message = str(item["msg"]).removeprefix("Value error, ")
-    if item["type"] in {"extra_forbidden", "unexpected_keyword_argument"}:
-        message = "no such key"
-    elif item["loc"][-1:] == ("colour",):
-        message = "a colour is written #rrggbb"
-    return f"{where}: {message}"
+    if item["loc"][-1:] == ("colour",) and item["type"] != "unexpected_keyword_argument":
+        item = {**item, "type": "value_error", "msg": "a colour is written #rrggbb"}
+    return problem_of(item, "manifest")

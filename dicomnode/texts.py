@@ -274,6 +274,11 @@ REASON_TABLE: Final[Mapping[str, tuple[str, str, str]]] = MappingProxyType(
             "il manque à une image des pixels",
             "图像缺少像素数据",
         ),
+        "rescale-attribute-missing": (
+            "ein Bild sagt nicht, was seine Pixelwerte bedeuten: Rescale Slope oder Intercept fehlt, ist null oder keine Zahl",
+            "une image ne dit pas ce que valent ses pixels : Rescale Slope ou Intercept manque, est nul ou n'est pas un nombre",
+            "图像未说明像素值的含义:缩放斜率或截距缺失、为零或不是数字",
+        ),
         "memory-too-large": (
             "die Untersuchung braucht mehr Speicher, als erlaubt ist",
             "l'examen demande plus de mémoire que permis",

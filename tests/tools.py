@@ -1,15 +1,25 @@
-"""Programs of others that the tests run: found, or the test is skipped with a reason (or failed where all must be there)."""
+"""What the tests need of others, programs and files: found, or the test is skipped with a reason (or failed where all must be there)."""
 
 from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NoReturn
+from types import MappingProxyType
+from typing import Final, NoReturn
 
 import pytest
 
 _EXTRA = ("/usr/sbin", "/usr/lib/dcmtk", "/usr/local/sbin")
+
+#: Tests, by the beginning of their node id, that may be skipped where everything else must run, and why.
+MAY_BE_SKIPPED: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "tests/journey/test_systemd.py::": "boots a container for minutes: `make prove-systemd`",
+        "tests/contracts/test_systemd_unit.py::test_systemd_finds_no_fault": "needs a machine with systemd: `make prove-systemd` runs it",
+    }
+)
 
 
 def find(program: str) -> str | None:
@@ -32,8 +42,23 @@ def require_file(path: str | Path, *, setup: str) -> Path:
     return Path(path)
 
 
+def all_must_run() -> bool:
+    """Whether a test that lacks something fails: DICOMNODE_REQUIRE_TOOLS=1, as `.ci/run` sets it."""
+    return os.environ.get("DICOMNODE_REQUIRE_TOOLS") == "1"
+
+
+def forbid_skip(report: pytest.TestReport) -> None:
+    """Make a failure of a skip that `MAY_BE_SKIPPED` does not name, where everything must run."""
+    if report.skipped and all_must_run() and not report.nodeid.startswith(tuple(MAY_BE_SKIPPED)):
+        if hasattr(report, "wasxfail"):
+            return
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"skipped where everything must run (DICOMNODE_REQUIRE_TOOLS=1): {reason}"
+
+
 def _lacks(what: str) -> NoReturn:
-    if os.environ.get("DICOMNODE_REQUIRE_TOOLS") == "1":
+    if all_must_run():
         pytest.fail(f"needs {what}")
     pytest.skip(f"needs {what}")
 
@@ -46,8 +71,8 @@ def shared_data_folder() -> Path | None:
 
 
 def shared_data_set(name: str) -> Path:
-    """One set of the real files; skips the test where it is absent."""
+    """One set of the real files; skips or fails the test like `require` where it is absent."""
     folder = shared_data_folder()
     if folder is None or not (folder / name).is_dir():
-        pytest.skip(f"needs the real files of {name} (../shared/data or $DICOMNODE_TEST_DATA)")
+        _lacks(f"the real files of {name}: ../shared/data or $DICOMNODE_TEST_DATA")
     return folder / name

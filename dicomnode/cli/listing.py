@@ -11,7 +11,7 @@ from rich.console import Console
 
 from dicomnode.config import Config
 from dicomnode.errors import REASONS
-from dicomnode.service.status import read_studies
+from dicomnode.service import status
 from dicomnode.study import RETRACTION, DeliveryRow, DeliveryState, StudyRow, WorkRow, stages_in_order
 
 _RETRACTIONS = {
@@ -24,7 +24,7 @@ _COLOURS = {"done": "green", "refused": "yellow", "failed": "red", "superseded":
 
 def list_studies(tree: Config, *, limit: int, as_json: bool, console: Console) -> None:
     """Print the newest studies of the state folder."""
-    rows = read_studies(tree, limit)
+    rows = status.list_studies(tree, limit)
     if as_json:
         console.out(json.dumps([study_json(row) for row in rows], indent=2), highlight=False)
         return

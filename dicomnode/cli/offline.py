@@ -41,7 +41,10 @@ def infer_folder(
     make_output(output, anew=False)
     with Workbench(tree, os.environ, model, destination) as bench:
         studies, unreadable = read_headers(paths, bench, console)
-        outcomes = [outcome for files in studies for outcome in run_study(files, bench, output, console)]
+        outcomes: list[Outcome] = []
+        for number, files in enumerate(studies, start=1):
+            which = f"study {number} of {len(studies)}, " if len(studies) > 1 else ""
+            outcomes += run_study(files, bench, output, console, which=which)
     record = {
         "studies": [outcome.to_json() for outcome in outcomes],
         "unreadable": {path.relative_to(base_of(source)).as_posix(): code for path, code in unreadable.items()},
@@ -67,22 +70,34 @@ def read_headers(paths: list[Path], bench: Workbench, console: Console) -> tuple
     return bench.studies(), unreadable
 
 
-def run_study(files: Files, bench: Workbench, output: Path, console: Console) -> Iterator[Outcome]:
-    """Every model on one study, with progress; prints what came of it."""
+def run_study(files: Files, bench: Workbench, output: Path, console: Console, *, which: str = "") -> Iterator[Outcome]:
+    """Every model on one study, with progress; prints what came of it.
+
+    Parameters
+    ----------
+    which
+        Said of a study that is one of several, before its number of files. It is named by the beginning of its key, as
+        its results and `_outcome.json` are, and by its first file: its user knows that, and no value of it is shown.
+    """
+    if which:
+        first = next(iter(files.paths.values()))
+        title = f"{which}{files.name}: {len(files.paths)} files, the first {first.parent.name}/{first.name}"
+        console.print(f"\n[bold]{escape(title[0].upper() + title[1:])}[/]", soft_wrap=True)
     for name in bench.models:
         with Progress(console=console, transient=True) as progress:
-            task = progress.add_task(f"{name}: {len(files.paths)} files", total=1.0)
+            task = progress.add_task(f"{name}: {which}{len(files.paths)} files", total=1.0)
             outcome = bench.run(files, name, output, partial(_advance, progress, task))
         if outcome.reason is None:
             console.print(
-                f"[green]{name}[/] {len(files.paths)} files → {len(outcome.files)} results in {output}", soft_wrap=True
+                f"[green]{name}[/] {which}{len(files.paths)} files → {len(outcome.files)} results, {files.name}-*, in {escape(str(output))}",
+                soft_wrap=True,
             )
             for line in outcome.lines:
                 console.print(f"  {escape(line)}", soft_wrap=True)
         else:
             reason = REASONS[outcome.reason]
             console.print(
-                f"[yellow]{name}[/] no result: {outcome.reason}: {reason.text}. {reason.advice}", soft_wrap=True
+                f"[yellow]{name}[/] {which}no result: {outcome.reason}: {reason.text}. {reason.advice}", soft_wrap=True
             )
         yield outcome
 
@@ -99,9 +114,11 @@ def deidentify_folder(
     Raises
     ------
     NodeError
-        When the source is not there, the output cannot be written, or there is no such policy.
+        When the source is not there, output or map cannot be written, or there is no such policy.
     """
     paths = find_files(source)
+    if map_file is not None:
+        check_map(map_file, output)
     make_output(output, anew=True)
     base = base_of(source)
     mapping: dict[str, str] = {}
@@ -163,7 +180,7 @@ def explain(tree: Config, source: Path, *, policy: str, console: Console) -> Non
     """
     if not source.is_file():
         raise ConfigError("source-not-found")
-    lines, withheld = explain_file(tree, os.environ, policy, source)
+    lines, withheld = explain_file(tree, policy, source)
     width = max(len(line.where) for line in lines)
     for line in lines:
         console.print(
@@ -214,6 +231,26 @@ def make_output(output: Path, *, anew: bool) -> None:
             raise ConfigError("output-not-empty")
     except OSError:
         raise ConfigError("output-not-empty") from None
+
+
+def check_map(map_file: Path, output: Path) -> None:
+    """Look whether the map can be written when all work is done; its folder is there, or is the output's, which is made.
+
+    Raises
+    ------
+    ConfigError
+        ``map-unwritable``.
+    """
+    folder = map_file.absolute().parent
+    try:
+        if folder.is_dir():
+            good = not map_file.is_dir() and os.access(map_file if map_file.exists() else folder, os.W_OK)
+        else:
+            good = folder.resolve() == output.resolve()
+    except OSError:  # a name that no file can have
+        good = False
+    if not good:
+        raise ConfigError("map-unwritable")
 
 
 def write_json(path: Path, data: object) -> None:

@@ -36,6 +36,9 @@ _HEADER, _FOOTER = 76, 44
 _PANEL: Final = 372
 _CHART: Final = 170
 _FILLING_STEPS: Final = 3
+#: Size of the letters of orientation; sides of a picture from which it has them, and height at which a caption fits over.
+_LETTER, _LEAST, _LEAST_WITH_CAPTION = 17, 60, 100
+_UNDER_CAPTION: Final = 28
 _DEEPER_MM: Final = 40.0  # more would be air and table
 _BACKGROUND: Final[Colour] = (10, 12, 16)
 _CARD: Final[Colour] = (21, 25, 33)
@@ -210,30 +213,36 @@ class _Page:
         sizes = [(max(1, int(w * scale)), max(1, int(h * scale))) for w, h in (view.size_mm for view in views)]
         spare = (right - left - sum(width for width, _ in sizes) - _GAP * (len(views) - 1)) // (len(views) + 1)
         x = left + spare
+        # Where a caption reaches the middle of one picture, the letters at the top of all stand under it.
+        narrow = any(
+            font(14).getlength(drawable(view.caption)) + 34 > width // 2
+            for view, (width, _) in zip(views, sizes, strict=True)
+        )
+        lowered = _UNDER_CAPTION if narrow else 6
         for view, size in zip(views, sizes, strict=True):
             y = top + (bottom - top - size[1]) // 2
-            self._view(view, (x, y, x + size[0], y + size[1]), scale)
+            self._view(view, (x, y, x + size[0], y + size[1]), scale, lowered)
             x += size[0] + _GAP + spare
 
-    def _view(self, view: View, box: Box, scale: float) -> None:
+    def _view(self, view: View, box: Box, scale: float, lowered: int) -> None:
         left, top, right, bottom = box
         picture = Image.fromarray(paint(view, (right - left, bottom - top), self._colours, self._window))
         self.image.paste(picture, (left, top))
         self._levels(view, box)
-        if min(right - left, bottom - top) < 60:
+        if min(right - left, bottom - top) < _LEAST:
             return
+        captioned = lowered < _UNDER_CAPTION or bottom - top >= _LEAST_WITH_CAPTION
+        if captioned:
+            self._label((left + 8, top + 7), view.caption, 14, "la")
         middle, centre = (top + bottom) // 2, (left + right) // 2
         places = (
             (left + 8, middle, "lm"),
             (right - 8, middle, "rm"),
-            (centre, top + 6, "ma"),
+            (centre, top + (lowered if captioned else 6), "ma"),
             (centre, bottom - 6, "md"),
         )
-        caption = left + 14 + font(14).getlength(drawable(view.caption))
         for letter, (x, y, anchor) in zip(view.letters, places, strict=True):
-            if anchor != "ma" or caption < x - 20:  # no letter under the caption
-                self._label((x, y), letter, 17, anchor)
-        self._label((left + 8, top + 7), view.caption, 14, "la")
+            self._label((x, y), letter, _LETTER, anchor)
         bar = 50 * scale
         if bar < (right - left) / 3:
             self._draw.rectangle((right - 11 - bar, bottom - 12, right - 9, bottom - 7), fill=_BACKGROUND)
@@ -242,11 +251,11 @@ class _Page:
 
     def _levels(self, view: View, box: Box) -> None:
         left, top, right, bottom = box
-        for height, name in view.levels:
+        for height, name in view.levels if right - left >= _LEAST else ():
             y = round(top + height * (bottom - top))
             for x in range(left + 22, right - 22, 9):
                 self._draw.line((x, y, x + 2, y), fill=_DIM)
-            self._label((right - 22, y - 3), name, 12, "rd")
+            self._label((right - 30, y - 3), name, 12, "rd")
 
     def _label(self, at: tuple[float, float], words: str, size: int, anchor: str) -> None:
         self._draw.text(

@@ -38,8 +38,10 @@ _SLAB_MM: Final = 2.0
 _LINE_PIXELS: Final = 2.0
 _FILL: Final = 0.16
 _TRUNCATE: Final = 4.0  # standard deviations at which the smoothing filter ends
-#: Letters at left, right, top and bottom of a view, by canonical axis across it.
-_LETTERS: Final = (("R", "L", "A", "P"), ("R", "L", "H", "F"), ("A", "P", "H", "F"))
+#: Letters along x, y and z of the patient, against and with each (PS3.3 C.7.6.1.1.1).
+_LETTERS: Final = (("R", "L"), ("A", "P"), ("F", "H"))
+#: Cosine from which an oblique direction is told by this letter, too: 15 degrees out of a plane of the patient.
+_OBLIQUE: Final = 0.26
 #: What the planes across each canonical axis are called.
 NAMES: Final = ("Axial", "Coronal", "Sagittal")
 _SIGNS: Final = (("I", "S"), ("A", "P"), ("R", "L"))
@@ -56,7 +58,8 @@ class View:
     size_mm
         Width and height.
     letters
-        Orientation at left, right, top and bottom.
+        Orientation at left, right, top and bottom: where the patient's sides are; of an oblique view several each, the
+        nearest first.
     levels
         Heights (0 top, 1 bottom) of other views' planes, with their captions' first words.
     """
@@ -142,6 +145,14 @@ class Planes:
         more = int(millimetres / self._spacing[axis])
         return max(span[0] - more, 0), min(span[1] + more, self._values.shape[axis])
 
+    def _letters(self, rows: int, columns: int) -> tuple[str, str, str, str]:
+        """Of a view whose rows and columns run along canonical axes: the head is up, else the back down."""
+        axes = canonical_axes(self._geometry)
+        ways = self._geometry.affine()[:3, list(axes.permutation)] / axes.spacing
+        ways = np.where(axes.flips, -ways, ways)
+        down, across = -ways[:, rows] if rows == 0 else ways[:, rows], ways[:, columns]
+        return letters_of(-across), letters_of(across), letters_of(-down), letters_of(down)
+
     def _view(
         self,
         axis: int,
@@ -168,10 +179,17 @@ class Planes:
             values=np.ascontiguousarray(values),
             labels=np.ascontiguousarray(labels),
             size_mm=(width * self._spacing[columns], height * self._spacing[rows]),
-            letters=_LETTERS[axis],
+            letters=self._letters(rows, columns),
             caption=f"{name} · {_place(self._geometry, axis, at)}",
             levels=levels,
         )
+
+
+def letters_of(direction: npt.NDArray[np.float64]) -> str:
+    """Where a direction of the patient leads: the letter of its nearest axis, then those that it leans to."""
+    axes = sorted(range(3), key=lambda axis: -round(abs(float(direction[axis])), 6))
+    told = [axis for axis in axes if abs(direction[axis]) >= _OBLIQUE]
+    return "".join(_LETTERS[axis][int(direction[axis] > 0)] for axis in told)
 
 
 def _place(geometry: VolumeGeometry, axis: int, at: int) -> str:

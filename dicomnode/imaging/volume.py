@@ -76,8 +76,8 @@ def build(datasets: Sequence[Dataset], *, decoder: PixelReader, tolerances: Tole
     Raises
     ------
     StudyError
-        ``geometry-...`` (`geometry.arrange`; also a CT without Rescale Slope and Intercept, both Type 1 in PS3.3
-        C.8.2.1) or ``pixel-...`` (the decoder).
+        ``geometry-...`` (`geometry.arrange`), ``rescale-attribute-missing`` (a CT without Rescale Slope and Intercept,
+        both Type 1 in PS3.3 C.8.2.1; or a value that is no number) or ``pixel-...`` (the decoder).
     """
     planes = [plane_of(dataset) for dataset in datasets]
     geometry = arrange(planes, tolerances)
@@ -130,9 +130,9 @@ def _rescale(dataset: Dataset, form: PixelFormat) -> _Rescale:
     if slope is None and intercept is None and not is_ct:
         slope, intercept = 1.0, 0.0
     if slope is None or slope == 0:
-        raise StudyError("geometry-attribute-missing", attribute="RescaleSlope")
+        raise StudyError("rescale-attribute-missing", attribute="RescaleSlope")
     if intercept is None:
-        raise StudyError("geometry-attribute-missing", attribute="RescaleIntercept")
+        raise StudyError("rescale-attribute-missing", attribute="RescaleIntercept")
     first = _number(dataset, "PixelPaddingValue")
     last = _number(dataset, "PixelPaddingRangeLimit")
     if first is None:
@@ -152,7 +152,7 @@ def _number(dataset: Dataset, keyword: str) -> float | None:
         value = dataset.get(keyword)
         number = None if value is None or value == "" else float(value)
     except Exception:  # noqa: BLE001 - pydicom raises many kinds on a damaged element
-        raise StudyError("geometry-attribute-missing", attribute=keyword) from None
+        raise StudyError("rescale-attribute-missing", attribute=keyword) from None
     return number if number is None or math.isfinite(number) else None
 
 

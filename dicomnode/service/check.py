@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from collections.abc import Callable, Mapping
@@ -152,15 +153,27 @@ class _Examiner:
 
     def _port(self, host: str, port: int, how: str) -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
+        try:
+            with socket.socket(family, socket.SOCK_STREAM) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 probe.bind((host, port))
-            except OSError as error:
-                what = os.strerror(error.errno or 0)
-                self.report.warnings.append(f"listen: {host} port {port}: {what} (a running node holds it itself)")
-            else:
-                self.report.lines.append(f"{self._tree.node.ae_title} can listen on {host} port {port}{how}")
+        except OSError as error:
+            self._port_taken(host, port, error)
+        else:
+            self.report.lines.append(f"{self._tree.node.ae_title} can listen on {host} port {port}{how}")
+
+    def _port_taken(self, host: str, port: int, error: OSError) -> None:
+        """A port that a node may hold, or that the service alone may open, is no fault of the configuration."""
+        where = f"listen: {host} port {port}: {os.strerror(error.errno or 0)}"
+        if error.errno == errno.EADDRINUSE:
+            self.report.warnings.append(f"{where} (a running node holds it itself)")
+        elif error.errno == errno.EACCES:
+            self.report.warnings.append(f"{where} (a service gets it by systemd/port-104.conf)")
+        else:
+            problem = (
+                f"listen.host: port-unavailable: {host} is no address of this host; name one of its own, or 0.0.0.0"
+            )
+            self.report.errors += [problem] if problem not in self.report.errors else []
 
     def _validity(self, certificate: Path) -> None:
         left = valid_until(certificate) - rooms.now()

@@ -65,18 +65,13 @@ def deidentify_file(
     yield _Deidentification(rooms.open_deidentifier(tree, ring, policy), limits_of(tree))
 
 
-def explain_file(
-    tree: Config, environment: Mapping[str, str], policy: str, path: Path
-) -> tuple[list[Explanation], str | None]:
+def explain_file(tree: Config, policy: str, path: Path) -> tuple[list[Explanation], str | None]:
     """What is decided for every attribute of a file, and the code of why the file would be withheld, if it would.
 
-    Where it is withheld for its pixels, its attributes are explained all the same.
+    Where it is withheld for its pixels, its attributes are explained all the same. Nothing is made or changed.
     """
     chosen = rooms.policy_of(tree, policy)
-    layout = Layout.of(tree)
-    rooms.make_state_folder(layout)
-    ring = rooms.open_key_ring(tree, layout, environment, create=True)
-    engine = rooms.open_deidentifier(tree, ring, policy)
+    engine = rooms.open_deidentifier(tree, rooms.passing_key_ring(), policy)  # no pseudonym is told
     dataset = read_file(path, limits_of(tree))
     withheld = None
     try:
@@ -94,10 +89,15 @@ def reidentify_file(tree: Config, key: Path | None, certificate: Path | None) ->
 
     Raises
     ------
+    ConfigError
+        ``state-not-found`` where no key is named and there is no state folder.
     KeyStoreError
         ``key-missing``, ``key-permissions`` or ``key-wrong``.
     """
-    folder = Layout.of(tree).keys
+    layout = Layout.of(tree)
+    if key is None:
+        rooms.require_state(layout)
+    folder = layout.keys
     private = private_key(key or folder / "reidentify.key")
     mine = certificates((certificate or folder / "reidentify.pem",))
     if not mine:

@@ -1,4 +1,4 @@
-"""Floods of log lines: what one address does a thousand times is told at once, then once an interval with its number.
+"""Floods of log lines: what an address or a fault does a thousand times is told at once, then once an interval.
 
 `Repeats` decides, without a clock or a thread; `Calm` stands before an `Emit` and writes. Nothing is lost by it: lines
 and the `repeats` of summaries add up to the events.
@@ -27,8 +27,11 @@ CAUSED_BY_PEERS: Final = frozenset(
         "object.refused",
     }
 )
+#: Events of what is tried again every second, for as long as disk or ledger do not work.
+WHILE_IT_LASTS: Final = frozenset({"index.failed", "index.fault", "completion.failed", "completion.fault"})
 #: Facts that tell one kind of event from another: codes of the house and names of its configuration, never a peer's text.
 _TELLING: Final = ("reason", "kind", "status", "result", "source", "diagnostic", "peer")
+_TELLING_OF_FAULTS: Final = ("reason", "kind", "receiver")
 _LEAST_SECONDS: Final = 0.02  # between two looks
 
 
@@ -41,6 +44,11 @@ class Line(NamedTuple):
 
 
 _Key = tuple[str, str, Fact, tuple[Fact, ...]]
+
+
+def _telling(name: str) -> tuple[str, tuple[str, ...]]:
+    """The fact that says whose an event is, of which there may be any number, and those that tell kinds apart."""
+    return ("study", _TELLING_OF_FAULTS) if name in WHILE_IT_LASTS else ("address", _TELLING)
 
 
 @dataclass(slots=True)
@@ -57,7 +65,8 @@ class Repeats:
     seconds
         Interval of summaries, above 0.
     sources
-        Kinds of event and addresses that are told apart at once: what is beyond is summed up without its address.
+        Kinds of event and addresses (of a fault: studies) that are told apart at once: what is beyond is summed up
+        without its address.
     """
 
     def __init__(self, *, seconds: float, sources: int) -> None:
@@ -78,10 +87,11 @@ class Repeats:
     def event(self, line: Line, now: float) -> list[Line]:
         """Lines to write because of an event: itself where it is the first, and summaries that are due."""
         lines = self.due(now)
-        telling = tuple(line.facts.get(name) for name in _TELLING)
-        address = line.facts.get("address")
-        key: _Key = (line.name, line.level, address, telling)
-        if key not in self._seen and address is not None and len(self._seen) >= self._sources:
+        whose, kinds = _telling(line.name)
+        telling = tuple(line.facts.get(name) for name in kinds)
+        source = line.facts.get(whose)
+        key: _Key = (line.name, line.level, source, telling)
+        if key not in self._seen and source is not None and len(self._seen) >= self._sources:
             key = (line.name, line.level, None, telling)
         seen = self._seen.get(key)
         if seen is not None:
@@ -114,13 +124,14 @@ class Repeats:
 
 
 def _summary(key: _Key, seen: _Seen, now: float) -> Line:
-    name, level, address, telling = key
-    facts = {"address": address, **dict(zip(_TELLING, telling, strict=True))}
+    name, level, source, telling = key
+    whose, kinds = _telling(name)
+    facts = {whose: source, **dict(zip(kinds, telling, strict=True))}
     return Line(name, level, {**facts, "repeats": seen.repeats, "seconds": round(now - seen.since, 1)})
 
 
 class Calm:
-    """An `Emit` that writes the events of `CAUSED_BY_PEERS` as `Repeats` says, and every other one as it comes.
+    """An `Emit` that writes events of `CAUSED_BY_PEERS` and `WHILE_IT_LASTS` as `Repeats` says, every other as it comes.
 
     Its thread runs while a summary is owed, and only then.
 
@@ -148,7 +159,7 @@ class Calm:
     def __call__(self, name: str, /, *, level: str = "info", **facts: Fact) -> None:
         """Emit one event."""
         repeats = self._repeats
-        if repeats is None or name not in CAUSED_BY_PEERS:
+        if repeats is None or name not in CAUSED_BY_PEERS | WHILE_IT_LASTS:
             self._emit(name, level=level, **facts)
             return
         with self._lock:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dicomnode.config import Config
-from dicomnode.errors import KeyStoreError
+from dicomnode.errors import KeyStoreError, StorageError
 from dicomnode.service import rooms
 from dicomnode.service.rooms import Layout
 from dicomnode.storage import audit, recipients, rotation
@@ -30,8 +30,17 @@ class KeyLine:
 
 
 def list_keys(tree: Config, environment: Mapping[str, str]) -> list[KeyLine]:
-    """Key-encryption keys that are there or that the ledger names; the node may be running."""
+    """Key-encryption keys that are there or that the ledger names; the node may be running.
+
+    Raises
+    ------
+    ConfigError
+        ``state-not-found``.
+    KeyStoreError
+        If the keys cannot be read.
+    """
     layout = Layout.of(tree)
+    rooms.require_state(layout)
     ring = rooms.open_key_ring(tree, layout, environment, create=False)
     counts: dict[tuple[World, bytes], int] = {}
     if layout.ledger.exists():
@@ -69,12 +78,16 @@ def rotate_keys(tree: Config, environment: Mapping[str, str]) -> dict[str, int]:
     Raises
     ------
     ConfigError
-        ``node-running``.
+        ``state-not-found``, ``node-running``.
     KeyStoreError
         ``key-missing`` where no following key is there.
+    StorageError
+        ``ledger-missing``: what it wraps would be lost with the old keys.
     """
     layout = Layout.of(tree)
-    rooms.make_state_folder(layout)
+    rooms.require_state(layout)
+    if rooms.ledger_is_missing(layout):
+        raise StorageError("ledger-missing")
     with StateLock(layout.state):
         ring = rooms.open_key_ring(tree, layout, environment, create=False)
         ours = tree.keys.source in ("auto", "files") and (layout.keys / "identity.key").exists()
@@ -104,11 +117,12 @@ def destroy_study(tree: Config, environment: Mapping[str, str], study_key: str) 
     Raises
     ------
     ConfigError
-        ``node-running``: a running node holds keys in its memory.
+        ``state-not-found``, ``node-running``: a running node holds keys in its memory.
     KeyStoreError
         ``key-missing`` where the study has none.
     """
     layout = Layout.of(tree)
+    rooms.require_state(layout)
     with StateLock(layout.state):
         ring = rooms.open_key_ring(tree, layout, environment, create=False)
         ledger = Ledger.open(layout.ledger)
@@ -129,9 +143,12 @@ def export_public(tree: Config) -> str:
 
     Raises
     ------
+    ConfigError
+        ``state-not-found``.
     KeyStoreError
         ``key-missing`` where there is no keys folder; ``key-permissions``.
     """
+    rooms.require_state(Layout.of(tree))
     return recipients.public_certificate(_keys_folder(tree))
 
 

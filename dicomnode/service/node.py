@@ -80,7 +80,7 @@ class Node:
         self._lock = StateLock(layout.state)
         if is_volatile(layout.state):
             emit("storage.volatile", level="warning", text=IN_MEMORY)
-        if not layout.ledger.exists() and layout.spool.is_dir() and any(layout.spool.iterdir()):
+        if rooms.ledger_is_missing(layout):
             self._lock.release()
             raise StorageError("ledger-missing")
         ring = rooms.open_key_ring(tree, layout, environment, create=True)

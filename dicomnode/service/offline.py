@@ -49,6 +49,11 @@ class Files:
     headers: tuple[Header, ...] = field(repr=False)
     paths: Mapping[str, Path] = field(repr=False)
 
+    @property
+    def name(self) -> str:
+        """What the names of its results begin with."""
+        return name_of(self.study_key)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
@@ -281,11 +286,16 @@ class Workbench:
     def _write(
         self, study_key: str, model: str, output: Path, picture: KeyImage | None, results: tuple[EncodedResult, ...]
     ) -> Iterator[str]:
-        stem = f"{study_key[:8]}-{model}"
+        stem = f"{name_of(study_key)}-{model}"
         for result in results:
             yield write_file(output / f"{stem}-{result.role.value}.dcm", *result.part10())
         if picture is not None:
             yield write_file(output / f"{stem}-key-image.png", png(picture.rgb))
+
+
+def name_of(study_key: str) -> str:
+    """A study's short name, in file names and for people: the beginning of its key, which tells nothing of it."""
+    return study_key[:8]
 
 
 def _remarks_on_uids(files: Files) -> Iterator[str]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 from dicomnode.config import Config
 from dicomnode.deidentification.apply import Deidentifier
@@ -20,10 +23,16 @@ from dicomnode.inference.onnx import OnnxEngine
 from dicomnode.inference.package import Package, load_all, shipped_models_folder
 from dicomnode.site_rules import PolicySection
 from dicomnode.storage.keyhook import open_command
-from dicomnode.storage.keys import KeyRing, has_credentials, open_credentials, open_keys
+from dicomnode.storage.keys import KEY_NAMES, KeyRing, has_credentials, open_credentials, open_keys, ring_of
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.recipients import certificates
+from dicomnode.storage.sealed import KEY_BYTES
 from dicomnode.workflow.analysis import Analyst
+
+#: Why no folder can be made at a path, that another path would mend.
+_NO_PLACE: Final = frozenset(
+    {errno.EEXIST, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ELOOP, errno.ENAMETOOLONG}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,13 +70,47 @@ def make_state_folder(layout: Layout) -> None:
 
     Raises
     ------
+    ConfigError
+        ``state-unusable`` when something else has its name, or no folder may be made there.
     StorageError
-        ``storage-failed`` when it cannot be made.
+        ``storage-failed`` when the disk refuses it.
     """
     try:
         layout.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise StorageError("storage-failed", errno=error.errno or 0) from None
+        number = error.errno or 0
+        raise (
+            ConfigError("state-unusable") if number in _NO_PLACE else StorageError("storage-failed", errno=number)
+        ) from None
+
+
+def require_state(layout: Layout) -> None:
+    """Look whether a node has run on a state folder; nothing is made or changed.
+
+    Raises
+    ------
+    ConfigError
+        ``state-not-found`` where none has, ``state-unusable`` where something else has the folder's name.
+    """
+    try:
+        taken = layout.state.exists() and not layout.state.is_dir()
+        found = any(path.exists() for path in (layout.ledger, layout.spool, layout.objects, layout.keys))
+    except OSError:  # no right to look
+        raise ConfigError("state-unusable") from None
+    if taken:
+        raise ConfigError("state-unusable")
+    if not found:
+        raise ConfigError("state-not-found")
+
+
+def ledger_is_missing(layout: Layout) -> bool:
+    """Whether studies were received whose ledger is gone: a new one would pass for theirs."""
+    return not layout.ledger.exists() and layout.spool.is_dir() and any(layout.spool.iterdir())
+
+
+def passing_key_ring() -> KeyRing:
+    """Keys that are kept nowhere, for what is only looked at."""
+    return ring_of({name: secrets.token_bytes(KEY_BYTES) for name in KEY_NAMES}, {})
 
 
 def open_key_ring(tree: Config, layout: Layout, environment: Mapping[str, str], *, create: bool) -> KeyRing:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dicomnode.config import Config
 from dicomnode.errors import ConfigError
-from dicomnode.service.rooms import Layout, now
+from dicomnode.service.rooms import Layout, now, require_state
 from dicomnode.storage.ledger import Ledger
 from dicomnode.study import StudyRow, WorkKey
 from dicomnode.workflow.retraction import wish
@@ -28,6 +28,20 @@ def read_studies(tree: Config, limit: int) -> tuple[StudyRow, ...]:
         ledger.close()
 
 
+def list_studies(tree: Config, limit: int) -> tuple[StudyRow, ...]:
+    """The same for somebody who asks: a state folder on which no node has run is his mistake.
+
+    Raises
+    ------
+    ConfigError
+        ``state-not-found``.
+    StorageError
+        If the ledger cannot be read.
+    """
+    require_state(Layout.of(tree))
+    return read_studies(tree, limit)
+
+
 def wish_retraction(tree: Config, study_key: str, model: str | None) -> tuple[tuple[WorkKey, ...], tuple[str, ...]]:
     """Ask the node to retract the results of a study: it does so within seconds, or at its next start.
 
@@ -44,12 +58,13 @@ def wish_retraction(tree: Config, study_key: str, model: str | None) -> tuple[tu
     Raises
     ------
     ConfigError
-        ``study-not-found`` where none or several begin so; ``rejection-notes-off`` where no destination takes them.
+        ``state-not-found``; ``study-not-found`` where none or several begin so; ``rejection-notes-off`` where no destination takes them.
     """
+    layout = Layout.of(tree)
+    require_state(layout)
     takers = tuple(one.name for one in tree.destinations if one.rejection_notes)
     if not takers:
         raise ConfigError("rejection-notes-off", destinations=len(tree.destinations))
-    layout = Layout.of(tree)
     if not layout.ledger.exists():
         raise ConfigError("study-not-found", studies=0)
     ledger = Ledger.open(layout.ledger)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from dicomnode.config import Config
+from dicomnode.errors import StorageError
 from dicomnode.service import rooms
 from dicomnode.service.rooms import Layout
 from dicomnode.storage.datakeys import DataKeys
@@ -20,14 +21,16 @@ def verify(tree: Config, environment: Mapping[str, str]) -> Verified:
     Raises
     ------
     ConfigError
-        ``node-running``.
+        ``state-not-found``, ``node-running``.
     KeyStoreError
         ``key-missing`` where the node's keys are not there.
     StorageError
-        If disk or ledger refuse.
+        ``ledger-missing``; if disk or ledger refuse.
     """
     layout = Layout.of(tree)
-    rooms.make_state_folder(layout)
+    rooms.require_state(layout)
+    if rooms.ledger_is_missing(layout):
+        raise StorageError("ledger-missing")
     with StateLock(layout.state):
         ring = rooms.open_key_ring(tree, layout, environment, create=False)
         ledger = Ledger.open(layout.ledger)

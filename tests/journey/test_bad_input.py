@@ -184,6 +184,10 @@ def _no_position(image: Dataset) -> None:
     del image.ImagePositionPatient
 
 
+def _no_rescale(image: Dataset) -> None:
+    del image.RescaleSlope
+
+
 def _other_frame(image: Dataset) -> None:
     image.FrameOfReferenceUID = "2.25.7"
 
@@ -229,6 +233,7 @@ BROKEN: dict[str, tuple[Change | None, slice, str, str]] = {
     "mixed orientation": (_at(20, _turn), slice(None), EXPLICIT, "geometry-mixed-orientation"),
     "mixed frame": (_at(20, _other_frame), slice(None), EXPLICIT, "geometry-mixed-frame-of-reference"),
     "no position": (_at(20, _no_position), slice(None), EXPLICIT, "geometry-attribute-missing"),
+    "no rescale": (_at(20, _no_rescale), slice(None), EXPLICIT, "rescale-attribute-missing"),
     "too few": (None, slice(0, 3), EXPLICIT, "geometry-too-few-slices"),
     "one": (None, slice(0, 1), EXPLICIT, "geometry-too-few-slices"),
     "no pixels": (_at(20, _no_pixels), slice(None), EXPLICIT, "pixel-missing"),

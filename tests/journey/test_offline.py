@@ -228,8 +228,9 @@ def test_an_unknown_policy_and_a_map_that_cannot_be_written_are_coded(run: Run, 
     assert done.returncode == 2
     assert "config-invalid" in done.stderr or "policy" in done.stderr
     done = run("deidentify", "study", "out-2", "--map", "no/such/folder/map.json")
-    assert done.returncode != 0
-    assert "output-not-empty" in done.stderr
+    assert done.returncode == 2
+    assert "map-unwritable" in done.stderr
+    assert not (tmp_path / "out-2").exists()
 
 
 # init, check, studies, version -----------------------------------------------------------------------------------
@@ -290,10 +291,11 @@ def test_a_configuration_that_is_no_toml_is_one_coded_error(run: Run, tmp_path: 
     assert run("check", "--config", "missing.toml", plain=True).returncode == 2
 
 
-def test_studies_of_a_node_that_never_ran_are_none(run: Run) -> None:
+def test_studies_of_a_state_folder_on_which_no_node_ran_are_a_coded_error(run: Run, tmp_path: Path) -> None:
     done = run("studies", "--json")
-    assert (done.returncode, json.loads(done.stdout)) == (0, [])
-    assert run("studies").returncode == 0
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "state-not-found" in done.stderr
+    assert not (tmp_path / "state").exists()
 
 
 def test_a_ledger_that_is_none_is_one_coded_error(run: Run, tmp_path: Path) -> None:

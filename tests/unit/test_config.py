@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import math
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from pydantic import BaseModel
@@ -48,6 +52,68 @@ def test_every_error_is_told_at_once_each_with_its_place() -> None:
     ]
     assert "node.colour: no such setting" in found
     assert "node.ae_title: an AE title has 1 to 16 printable ASCII characters and no backslash" in found
+
+
+@pytest.mark.parametrize("value", [16, 99, -1, 1.5, 10**30, "many", "8", "", True, [], {}])
+def test_how_many_receivers_is_a_number_or_auto_and_said_in_one_line(value: object) -> None:
+    assert problems({"intake": {"receivers": value}}) == ('intake.receivers: "auto", or a whole number from 0 to 15',)
+
+
+@pytest.mark.parametrize("value", ["auto", 0, 15])
+def test_receivers_of_either_kind_are_taken(value: object) -> None:
+    assert parse({"intake": {"receivers": value}}).intake.receivers == value
+
+
+def settings_of(kind: type[BaseModel], where: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for name, setting in kind.model_fields.items():
+        yield (*where, name)
+        inner = [setting.annotation, *get_args(setting.annotation)]
+        for one in inner:
+            if isinstance(one, type) and issubclass(one, BaseModel):
+                yield from settings_of(one, (*where, name))
+
+
+JUNK = (
+    5,
+    -(10**30),
+    1.5,
+    math.nan,
+    "\x00" * 5000,
+    "",
+    True,
+    [],
+    [5],
+    [[]],
+    {},
+    {"a": 1},
+    datetime(2026, 1, 2, tzinfo=UTC),
+)
+#: What pydantic would say, and nobody who writes TOML knows.
+FOREIGN = re.compile(
+    r"Input should|instance of|<class|literal|constrained|union|[Tt]uple|dictionary|parse|function-|Field "
+)
+
+
+@pytest.mark.parametrize("where", list(settings_of(Config)), ids=".".join)
+def test_whatever_a_setting_is_what_is_wrong_is_said_in_one_line_of_ours(where: tuple[str, ...]) -> None:
+    found = [told for told in (problems_with(where, junk) for junk in JUNK) if told]
+    assert found
+    for told in found:
+        places = [problem.split(": ")[0] for problem in told]
+        assert len(set(places)) == len(places), told
+        assert [one for one in told if FOREIGN.search(one)] == []
+
+
+def problems_with(where: tuple[str, ...], value: object) -> tuple[str, ...]:
+    """Of a configuration that holds nothing but one value; none where it may be."""
+    data: Any = value
+    for name in reversed(where[1:]):
+        data = {name: data}
+    try:
+        parse({where[0]: [data] if where[0] in {"peers", "destinations"} and where[1:] else data})
+    except ConfigErrors as error:
+        return error.problems
+    return ()
 
 
 def test_a_listening_address_is_no_host_name() -> None:
@@ -174,7 +240,7 @@ def test_text_that_dicom_or_the_disk_cannot_hold_is_refused(section: str, name: 
 
 
 def test_a_number_is_no_path() -> None:
-    assert problems({"node": {"state": 5}}) == ("node.state: Input is not a valid path for <class 'pathlib.Path'>",)
+    assert problems({"node": {"state": 5}}) == ("node.state: a path, in quotes",)
 
 
 @pytest.mark.parametrize("name", ["Universitätsklinikum Köln", "St. Mary's = 2^2", "東京病院", ""])

@@ -44,6 +44,12 @@ def test_a_reason_without_translation_is_english() -> None:
     assert Words("en").reason("geometry-gap") == REASONS["geometry-gap"].text
 
 
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_missing_rescale_is_not_told_as_a_missing_place(language: str) -> None:
+    assert Words(language).reason("rescale-attribute-missing") != Words(language).reason("geometry-attribute-missing")
+    assert Words("de").reason("rescale-attribute-missing") != REASONS["rescale-attribute-missing"].text
+
+
 def test_other_languages_are_refused() -> None:
     with pytest.raises(ValueError, match="no texts"):
         Words("tlh")

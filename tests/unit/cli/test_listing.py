@@ -49,7 +49,7 @@ STUDY = StudyRow(
 
 
 def printed(monkeypatch: pytest.MonkeyPatch, *rows: StudyRow, as_json: bool = False) -> str:
-    monkeypatch.setattr(listing, "read_studies", lambda tree, limit: rows[:limit])
+    monkeypatch.setattr(listing.status, "list_studies", lambda tree, limit: rows[:limit])
     stream = io.StringIO()
     list_studies(Config(), limit=10, as_json=as_json, console=Console(file=stream, width=200, highlight=False))
     return stream.getvalue()

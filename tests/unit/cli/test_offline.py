@@ -113,6 +113,37 @@ def test_a_study_that_the_model_does_not_want_has_a_reason_and_no_files(
     assert "no result: geometry-too-few-slices" in stream.getvalue()
 
 
+def test_of_several_studies_each_is_named_as_its_results_are(
+    tree: Config, source: Path, tmp_path: Path, stream: io.StringIO
+) -> None:
+    (source / "lone").mkdir()
+    for number in (1, 2):
+        image = deepcopy(tiny_series()[0])
+        image.StudyInstanceUID = f"1.2.3.{number}"
+        write(source / "lone" / f"[{number}].dcm", image)
+    offline.infer_folder(tree, source, tmp_path / "out", model=None, console=console(stream))
+    studies = outcome(tmp_path / "out")["studies"]
+    names = [study["study"][:8] for study in studies]
+    assert len(set(names)) == 3
+    said = stream.getvalue()
+    for number, name in enumerate(names, start=1):
+        assert said.count(f"Study {number} of 3, {name}: ") == 1
+    assert "the first lone/[2].dcm" in said
+    lines = [line for line in said.splitlines() if line.startswith("stand-in ")]
+    assert [line.split(",")[0] for line in lines] == [f"stand-in study {number} of 3" for number in (1, 2, 3)]
+    (whole,) = [study for study in studies if study["reason"] is None]
+    assert any(f"results, {whole['study'][:8]}-*, in " in line for line in lines)
+    assert all(file.startswith(f"{whole['study'][:8]}-") for file in whole["files"])
+    for secret in ("1.2.3.1", "Phantom", str(tiny_series()[0].StudyInstanceUID), str(tiny_series()[0].PatientID)):
+        assert secret not in said
+
+
+def test_one_study_alone_needs_no_number(tree: Config, source: Path, tmp_path: Path, stream: io.StringIO) -> None:
+    offline.infer_folder(tree, source, tmp_path / "out", model=None, console=console(stream))
+    assert " of 1" not in stream.getvalue()
+    assert f"results, {outcome(tmp_path / 'out')['studies'][0]['study'][:8]}-*, in " in stream.getvalue()
+
+
 def test_two_patients_in_one_study_are_refused(tree: Config, source: Path, tmp_path: Path, stream: io.StringIO) -> None:
     image = deepcopy(tiny_series()[3])
     image.PatientID = "OTHER"
@@ -358,3 +389,37 @@ def test_what_earlier_runs_left_is_no_source(source: Path) -> None:
 def test_json_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     with pytest.raises(NodeError, match="output-not-empty"):
         offline.write_json(tmp_path / "none" / "x.json", {})
+
+
+@pytest.mark.parametrize("name", ["missing/map.json", "out/deeper/map.json", "file/map.json", "", "source", "m" * 300])
+def test_a_map_that_cannot_be_written_is_said_before_any_work(
+    tree: Config, source: Path, tmp_path: Path, stream: io.StringIO, name: str
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    output = tmp_path / "out"
+    with pytest.raises(ConfigError) as caught:
+        offline.deidentify_folder(tree, source, output, policy="ai", map_file=tmp_path / name, console=console(stream))
+    assert caught.value.code == "map-unwritable"
+    assert not output.exists()
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_map_without_the_right_to_write_it_is_said_before_any_work(
+    tree: Config, source: Path, tmp_path: Path, stream: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(offline.os, "access", lambda path, mode: False)
+    with pytest.raises(ConfigError, match="map-unwritable"):
+        offline.deidentify_folder(
+            tree, source, tmp_path / "out", policy="ai", map_file=tmp_path / "map.json", console=console(stream)
+        )
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_map_may_lie_in_the_output_and_take_the_place_of_an_older_one(
+    tree: Config, source: Path, tmp_path: Path, stream: io.StringIO
+) -> None:
+    older = tmp_path / "map.json"
+    older.write_text("old")
+    for output, mapping in ((tmp_path / "one", tmp_path / "one" / "map.json"), (tmp_path / "two", older)):
+        offline.deidentify_folder(tree, source, output, policy="ai", map_file=mapping, console=console(stream))
+        assert json.loads(mapping.read_text("utf-8"))

@@ -206,7 +206,6 @@ def test_what_readers_misread_is_recognised(read: str, seed: str, same: bool) ->
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_the_reader_that_ships_with_the_extra() -> None:
-    pytest.importorskip("rapidocr", reason="the extra `ocr` is not installed")
     reader = installed_reader()
     assert isinstance(reader, RapidReader)
     output, values = result(capture([drawn()]), reader)

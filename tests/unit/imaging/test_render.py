@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +16,7 @@ from dicomnode.findings import Algorithm, Findings, Measurement, Region, Segment
 from dicomnode.imaging import render
 from dicomnode.imaging.chart import curves_picture, distributions
 from dicomnode.imaging.geometry import Plane, arrange
+from dicomnode.imaging.typeface import font
 from dicomnode.imaging.views import LUNG_WINDOW, Planes, paint
 from dicomnode.imaging.volume import Volume
 
@@ -124,6 +126,93 @@ def test_right_is_at_the_left_and_the_head_is_up() -> None:
     assert rows[0].min() < rows[1].min()
     assert views.sagittal.letters == ("A", "P", "H", "F")
     assert views.coronal.letters[2:] == ("H", "F")
+
+
+COS, SIN = float(np.cos(np.radians(30))), float(np.sin(np.radians(30)))
+COS10, SIN10 = float(np.cos(np.radians(10))), float(np.sin(np.radians(10)))
+#: Orientation of the source → letters at left, right, top and bottom of the axial, coronal and sagittal view.
+LETTERS = {
+    "head first supine": (AXIAL, ("RLAP", "RLHF", "APHF")),
+    "feet first supine": ((-1, 0, 0, 0, 1, 0), ("RLAP", "RLHF", "APHF")),
+    "head first prone": ((-1, 0, 0, 0, -1, 0), ("RLAP", "RLHF", "APHF")),
+    "coronal": ((1, 0, 0, 0, 0, -1), ("RLAP", "RLHF", "APHF")),
+    "sagittal": ((0, 1, 0, 0, 0, -1), ("RLAP", "RLHF", "APHF")),
+    "a little oblique": ((COS10, SIN10, 0, -SIN10, COS10, 0), ("RLAP", "RLHF", "APHF")),
+    "turned about the long axis": ((COS, SIN, 0, -SIN, COS, 0), ("RA LP AL PR", "RA LP H F", "AL PR H F")),
+    "turned the same, feet first": ((-COS, -SIN, 0, -SIN, COS, 0), ("RA LP AL PR", "RA LP H F", "AL PR H F")),
+    "tipped forward": ((1, 0, 0, 0, COS, SIN), ("R L AF PH", "R L HA FP", "AF PH HA FP")),
+}
+
+
+@pytest.mark.parametrize(("orientation", "letters"), LETTERS.values(), ids=LETTERS)
+def test_letters_say_where_the_patients_sides_are(orientation: Any, letters: Any) -> None:
+    values = np.full((60, 60, 60), 40, np.int16)
+    labels = np.zeros(values.shape, np.uint8)
+    labels[20:40, 20:40, 20:40] = 1
+    views = Planes(volume_of(values, (1.0, 1.0, 1.0), orientation), labels, axials=1).views()
+    told = [view.letters for view in (views.axials[0], views.coronal, views.sagittal)]
+    assert told == [tuple(words.split()) if " " in words else tuple(words) for words in letters]
+
+
+class Written:
+    """What stands on the pictures of a page: words, and the box that they take."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.labels: list[tuple[str, tuple[float, ...]]] = []
+        label = render._Page._label
+
+        def write(page: Any, at: Any, words: str, size: int, anchor: str) -> None:
+            box = font(size).getbbox(words, anchor=anchor)
+            self.labels.append((words, (at[0] + box[0], at[1] + box[1], at[0] + box[2], at[1] + box[3])))
+            label(page, at, words, size, anchor)
+
+        monkeypatch.setattr(render._Page, "_label", write)
+
+    def collisions(self) -> list[tuple[str, str]]:
+        return [
+            (first, second)
+            for (first, one), (second, other) in itertools.combinations(self.labels, 2)
+            if one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+        ]
+
+    def count(self, words: str) -> int:
+        return [one for one, _ in self.labels].count(words)
+
+
+@pytest.mark.parametrize(
+    "planes",
+    [("Axial", "Coronal", "Sagittal"), ("Transversal lang", "Koronal", "Sagittal"), ("轴位", "冠状位", "矢状位")],
+)
+@pytest.mark.parametrize("orientation", [AXIAL, (COS, SIN, 0.0, -SIN, COS, 0.0)], ids=["straight", "oblique"])
+def test_every_view_has_its_four_letters_and_nothing_is_written_over(
+    monkeypatch: pytest.MonkeyPatch, orientation: Any, planes: Any
+) -> None:
+    written = Written(monkeypatch)
+    values, labels = body()
+    render.key_image(
+        volume_of(values, orientation=orientation), labels, findings_of(), texts=render.Texts(planes=planes)
+    )
+    sides = ("R", "L", "A", "P") if orientation is AXIAL else ("RA", "LP", "AL", "PR")
+    assert [written.count(side) for side in sides] == [4, 4, 4, 4]  # three axial views and one other
+    assert [written.count(side) for side in "HF"] == [2, 2]
+    assert sum(words.startswith(planes[0]) for words, _ in written.labels) == 3
+    assert written.collisions() == []
+
+
+def test_letters_at_the_top_of_a_row_stand_in_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = Written(monkeypatch)
+    values, labels = body()
+    render.key_image(volume_of(values), labels, findings_of())
+    assert len({box[1] for words, box in written.labels if words == "A" and box[2] > 0 and box[1] > 500}) == 1
+
+
+def test_a_low_picture_has_its_letters_and_no_caption_in_their_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = Written(monkeypatch)
+    values, labels = np.full((4, 60, 70), -1000, np.int16), np.zeros((4, 60, 70), np.uint8)
+    labels[:, 20:30, 10:60] = 1
+    render.key_image(volume_of(values, (5, 3, 3)), labels, findings_of())
+    assert [written.count(side) for side in "HF"] == [2, 2]
+    assert not {("Coronal", "H"), ("Sagittal", "H")} & {(a.split()[0], b) for a, b in written.collisions()}
 
 
 def test_views_do_not_depend_on_how_the_scan_was_stored() -> None:

@@ -126,7 +126,7 @@ def test_monochrome1_keeps_its_hounsfield_units() -> None:
 def test_a_ct_says_how_it_is_rescaled(changes: Any, attribute: Any) -> None:
     with pytest.raises(StudyError) as caught:
         build(stack(STORED, **changes))
-    assert caught.value.code == "geometry-attribute-missing"
+    assert caught.value.code == "rescale-attribute-missing"
     assert caught.value.facts == {"attribute": attribute}
 
 
@@ -135,7 +135,7 @@ def test_a_rescale_that_is_no_number(text: Any) -> None:
     slices = stack(STORED)
     tag = Tag("RescaleSlope")
     slices[0]._dict[tag] = RawDataElement(tag, "DS", len(text), text, 0, False, True)
-    with pytest.raises(StudyError, match="geometry-attribute-missing"):
+    with pytest.raises(StudyError, match="rescale-attribute-missing"):
         build(slices)
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from collections.abc import Callable, Iterable, Iterator
@@ -225,3 +226,44 @@ def test_a_state_folder_in_memory_is_a_note_before_the_first_start_and_after(
         assert report.errors == []
         assert report.warnings == [f"node.state: {medium.IN_MEMORY}"]
     assert asked == [tmp_path, tmp_path / "state"]
+
+
+@pytest.mark.parametrize("host", ["203.0.113.9", "2001:db8::9"])
+@pytest.mark.parametrize("tls", [False, True])
+def test_an_address_that_this_host_does_not_have_is_an_error(
+    tree_of: MakeTree, tmp_path: Path, host: str, tls: bool
+) -> None:
+    both = {"plain": "on", "tls": make_tls(tmp_path).model_dump(), "tls_port": 0} if tls else {}
+    report = examine(tree_of(listen={"host": host, **both}), {})
+    (error,) = report.errors
+    assert error.startswith(f"listen.host: port-unavailable: {host} is no address of this host")
+    assert "0.0.0.0" in error
+    assert "can listen" not in lines(report)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "127.0.0.1", "::1"])
+def test_addresses_that_every_host_has_are_well(tree_of: MakeTree, host: str) -> None:
+    report = examine(tree_of(listen={"host": host}), {})
+    assert report.errors == []
+    assert f"can listen on {host} port 0" in lines(report)
+
+
+def test_a_family_that_the_system_lacks_is_an_error(tree_of: MakeTree, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lacks(*_: object) -> None:
+        raise OSError(errno.EAFNOSUPPORT, "no IPv6 here")
+
+    monkeypatch.setattr(socket, "socket", lacks)
+    (error,) = examine(tree_of(listen={"host": "::1"}), {}).errors
+    assert error.startswith("listen.host: port-unavailable: ::1 is no address of this host")
+
+
+def test_a_port_that_only_the_service_may_open_is_told(tree_of: MakeTree, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "no")
+
+    monkeypatch.setattr(socket.socket, "bind", forbidden)
+    report = examine(tree_of(listen={"port": 104}), {})
+    assert report.errors == []
+    assert (
+        "listen: 127.0.0.1 port 104: Permission denied (a service gets it by systemd/port-104.conf)" in report.warnings
+    )

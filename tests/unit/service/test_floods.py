@@ -58,6 +58,48 @@ def test_a_flood_that_goes_on_is_one_line_an_interval() -> None:
     assert sum(int(line.facts.get("repeats") or 1) for line in [*lines, *calm.all(601.0)]) == 601
 
 
+def index_failed(**facts: Fact) -> Line:
+    return Line("index.failed", "error", {"reason": "ledger-failed", "rows": 500, **facts})
+
+
+def test_a_fault_that_is_tried_every_second_is_one_line_an_interval() -> None:
+    log = Log()
+    clock = iter(range(10_000))
+    calm = Calm(log, seconds=SECONDS, sources=16, monotonic=lambda: float(next(clock)))
+    for _ in range(600):
+        calm("index.failed", level="error", reason="ledger-failed", rows=500)
+    calm.end()
+    assert log.total() == 600
+    assert len(log.lines) <= 12
+    assert log.lines[0] == ("index.failed", {"level": "error", "reason": "ledger-failed", "rows": 500})
+    assert {facts["level"] for _, facts in log.lines} == {"error"}
+
+
+def test_faults_of_two_studies_two_receivers_or_two_reasons_are_not_one() -> None:
+    calm = repeats()
+    kinds = [
+        index_failed(),
+        index_failed(study="ab" * 16),
+        index_failed(study="cd" * 16),
+        index_failed(receiver=1),
+        index_failed(reason="storage-failed"),
+        Line("completion.failed", "error", {"study": "ab" * 16, "reason": "ledger-failed"}),
+    ]
+    assert [calm.event(line, 0.0) for line in kinds] == [[line] for line in kinds]
+    assert [calm.event(line, 1.0) for line in kinds] == [[]] * len(kinds)
+    told = [{name: fact for name, fact in line.facts.items() if fact is not None} for line in calm.due(60.0)]
+    assert told[1] == {"study": "ab" * 16, "reason": "ledger-failed", "repeats": 1, "seconds": 60.0}
+    assert told[3] == {"receiver": 1, "reason": "ledger-failed", "repeats": 1, "seconds": 60.0}
+    assert len(told) == len(kinds)
+
+
+def test_faults_of_very_many_studies_are_bounded() -> None:
+    calm = repeats(sources=4)
+    lines = [line for number in range(100) for line in calm.event(index_failed(study=f"{number:032x}"), 0.0)]
+    assert len(lines) == 5
+    assert len(calm) == 5
+
+
 def test_what_pauses_for_an_interval_is_a_first_one_again() -> None:
     calm = repeats()
     calm.event(refused(), 0.0)

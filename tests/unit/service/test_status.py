@@ -10,7 +10,7 @@ import pytest
 from dicomnode.config import Config, parse
 from dicomnode.errors import ConfigError
 from dicomnode.service.rooms import Layout, make_state_folder, now
-from dicomnode.service.status import read_studies, wish_retraction
+from dicomnode.service.status import list_studies, read_studies, wish_retraction
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.rows import ResultRow
 from dicomnode.study import RETRACTION, WISHED, DeliveryState, ResultRole, WorkKey, WorkState
@@ -68,9 +68,15 @@ def test_a_beginning_of_several_or_of_none_is_refused(tree: Config) -> None:
     assert code_of(tree, "%") == "study-not-found"
 
 
-def test_where_no_node_has_run_there_is_no_study(tmp_path: Path) -> None:
-    assert code_of(tree_in(tmp_path), "a") == "study-not-found"
+def test_where_no_node_has_run_there_is_nothing_to_wish(tmp_path: Path) -> None:
+    tree = tree_in(tmp_path)
+    assert code_of(tree, "a") == "state-not-found"
+    Layout.of(tree).keys.mkdir()  # keys made, and no study yet
+    assert code_of(tree, "a") == "study-not-found"
+    assert list_studies(tree, 10) == ()
 
 
 def test_where_nobody_takes_notes_there_is_nothing_to_wish(tmp_path: Path) -> None:
-    assert code_of(tree_in(tmp_path, rejection_notes=False), "a") == "rejection-notes-off"
+    tree = tree_in(tmp_path, rejection_notes=False)
+    Layout.of(tree).keys.mkdir()
+    assert code_of(tree, "a") == "rejection-notes-off"
