@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from dicomnode.errors import KeyStoreError, StorageError
 from dicomnode.storage.datakeys import DataKey
@@ -62,6 +62,10 @@ class MemoryObjects:
         if found is None:
             raise StorageError("storage-failed", missing=1)
         return found
+
+    def stream(self, study_key: str, world: World, object_id: str, purpose: Purpose) -> Iterator[bytes]:
+        """Object piece by piece; errors as `get`."""
+        yield self.get(study_key, world, object_id, purpose)
 
     def exists(self, study_key: str, world: World, object_id: str, purpose: Purpose) -> bool:
         """Whether the object is there."""

@@ -59,7 +59,11 @@ class Objects:
             files.replace_file(path, Sealer(key.key, context=context).frames(buffers))
 
     def get(self, study_key: str, world: World, object_id: str, purpose: Purpose) -> bytes:
-        """Object in the clear.
+        """Object in the clear; errors as `stream`."""
+        return b"".join(self.stream(study_key, world, object_id, purpose))
+
+    def stream(self, study_key: str, world: World, object_id: str, purpose: Purpose) -> Iterator[bytes]:
+        """Object in the clear, piece by piece; only one that ends without an error is whole.
 
         Raises
         ------
@@ -72,7 +76,7 @@ class Objects:
         path = self._path(study_key, key, world, object_id, purpose)
         context = SealContext(study_key=study_key, object_id=object_id, purpose=purpose)
         with files.disk_errors():
-            return b"".join(open_stream(key.key, _read(path), context=context))
+            yield from open_stream(key.key, _read(path), context=context)
 
     def exists(self, study_key: str, world: World, object_id: str, purpose: Purpose) -> bool:
         """Whether the object is there and its key too."""

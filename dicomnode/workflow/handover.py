@@ -6,9 +6,9 @@ May live here: names and purposes of what is sealed between stages. What the sta
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from dicomnode.encoded import Buffer
 from dicomnode.errors import StorageError
@@ -19,6 +19,8 @@ from dicomnode.storage.sealed import SealContext, open_sealed, seal
 from dicomnode.storage.spool import Spool
 from dicomnode.study import Purpose, WorkKey, World
 from dicomnode.workflow.analysis import Analyst
+
+_LENGTH_BYTES: Final = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,12 +54,20 @@ class Handover:
         """Open an object of a study."""
         return self._rooms.objects.get(key.study_key, world, name, purpose)
 
+    def put_copies(self, key: WorkKey, copies: Iterable[bytes]) -> None:
+        """Seal the pseudonymous copies of a work's images, as one object: one name to make durable, not hundreds."""
+        self.put(key, World.PSEUDONYM, name(key, "copies"), Purpose.COPY, _framed(copies))
+
+    def copies(self, key: WorkKey) -> Iterator[bytes]:
+        """Open the copies, one after the other."""
+        return _cut(self._rooms.objects.stream(key.study_key, World.PSEUDONYM, name(key, "copies"), Purpose.COPY))
+
     def put_plan(self, key: WorkKey, plan: Mapping[str, Any]) -> None:
-        """Seal which images a work is made of."""
+        """Seal what a work is made of."""
         self.put(key, World.PSEUDONYM, name(key, "plan"), Purpose.COPY, json.dumps(plan).encode())
 
     def plan(self, key: WorkKey) -> dict[str, Any]:
-        """Which images a work is made of."""
+        """What a work is made of."""
         plan: dict[str, Any] = json.loads(self.get(key, World.PSEUDONYM, name(key, "plan"), Purpose.COPY))
         return plan
 
@@ -79,6 +89,27 @@ class Handover:
 def name(key: WorkKey, what: str) -> str:
     """Name of what a work leaves behind."""
     return f"{key.workflow_id}-{what}"
+
+
+def _framed(copies: Iterable[bytes]) -> Iterator[bytes]:
+    for copy in copies:
+        yield len(copy).to_bytes(_LENGTH_BYTES, "big")
+        yield copy
+
+
+def _cut(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """What `_framed` put together, out of pieces of any size."""
+    came = bytearray()
+    for piece in pieces:
+        came += piece
+        while len(came) >= _LENGTH_BYTES:
+            end = _LENGTH_BYTES + int.from_bytes(came[:_LENGTH_BYTES], "big")
+            if len(came) < end:
+                break
+            yield bytes(memoryview(came)[_LENGTH_BYTES:end])
+            del came[:end]
+    if came:
+        raise StorageError("sealed-damaged")
 
 
 def _vault_context(key: WorkKey, series_key: str) -> SealContext:

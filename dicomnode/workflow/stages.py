@@ -183,8 +183,7 @@ class Stages:
         chosen = self._select(key, rows, analyst.package)
         members = [by_key[instance_key] for instance_key in chosen.instance_keys]
         copier = Copier(analyst.deidentifier, self._limits)
-        for row in members:
-            self._handover.put(key, World.PSEUDONYM, row.instance_key, Purpose.COPY, copier.copy(self._file(row)))
+        self._handover.put_copies(key, (copier.copy(self._file(row)) for row in members))
         identity = copier.identity
         if count := identity.invalid_uids:
             self._emit("study.uids-invalid", level="warning", study=key.study_key, uids=count)
@@ -192,7 +191,6 @@ class Stages:
         self._handover.put_identity(key, chosen.summary.series_key, encoded)
         plan = {
             "series_key": chosen.summary.series_key,
-            "instances": [row.instance_key for row in members],
             "digest": input_digest([(row.instance_key, row.digest) for row in members]),
         }
         self._handover.put_plan(key, plan)
@@ -271,11 +269,7 @@ class Stages:
         return True
 
     def _copies(self, key: WorkKey) -> list[Dataset]:
-        plan = self._handover.plan(key)
-        return [
-            read_part10(self._handover.get(key, World.PSEUDONYM, one, Purpose.COPY), self._limits)
-            for one in plan["instances"]
-        ]
+        return [read_part10(copy, self._limits) for copy in self._handover.copies(key)]
 
     # encode ------------------------------------------------------------------------------------------------------
 

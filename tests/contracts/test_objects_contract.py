@@ -33,6 +33,14 @@ def test_what_was_put_is_got(store: Store, data: bytes) -> None:
     assert store.exists(*PLACE)
 
 
+def test_what_was_put_comes_in_pieces_too(store: Store) -> None:
+    data = bytes(range(256)) * 32768
+    store.put(*PLACE, data)
+    assert b"".join(store.stream(*PLACE)) == data
+    with pytest.raises(StorageError, match="storage-failed"):
+        next(store.stream(*PLACE[:2], "another", Purpose.COPY))
+
+
 def test_buffers_are_joined(store: Store) -> None:
     store.put(*PLACE, (part for part in (b"one ", bytearray(b"two "), memoryview(b"three"))))
     assert store.get(*PLACE) == b"one two three"

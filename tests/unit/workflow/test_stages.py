@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from contextlib import suppress
 from copy import deepcopy
@@ -38,6 +37,7 @@ from dicomnode.study import (
     input_digest,
 )
 from dicomnode.workflow.analysis import Analyst
+from dicomnode.workflow.handover import Handover
 from dicomnode.workflow.indexing import row_of
 from dicomnode.workflow.stages import Rooms, Stages
 from tests.unit.workflow.samples import (
@@ -449,11 +449,8 @@ def test_a_vault_that_lost_the_identity_fails_the_work(bench: Bench, images: lis
 def test_copies_are_pseudonymous_and_sealed_under_their_own_key(bench: Bench, images: list[Dataset]) -> None:
     key = bench.receive(images)
     assert bench.stages().run("prepare", key)
-    plan = json.loads(bench.rooms.objects.get(key.study_key, World.PSEUDONYM, f"{key.workflow_id}-plan", Purpose.COPY))
-    assert len(plan["instances"]) == len(images)
-    copy = read_part10(
-        bench.rooms.objects.get(key.study_key, World.PSEUDONYM, plan["instances"][0], Purpose.COPY), Limits()
-    )
+    copy, *others = (read_part10(one, Limits()) for one in Handover(bench.rooms).copies(key))
+    assert len(others) == len(images) - 1
     assert copy.file_meta.TransferSyntaxUID == EXPLICIT
     assert str(copy.PatientName) != str(images[0].PatientName)
     assert copy.StudyInstanceUID != images[0].StudyInstanceUID
