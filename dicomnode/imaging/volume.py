@@ -81,14 +81,14 @@ def build(datasets: Sequence[Dataset], *, decoder: PixelReader, tolerances: Tole
     """
     planes = [plane_of(dataset) for dataset in datasets]
     geometry = arrange(planes, tolerances)
+    _prove(decoder.pixels(datasets[geometry.order[0]]), geometry)  # before memory is taken for what headers claim
     values: Array = np.empty(geometry.shape, np.int16)
     padding: Bools | None = None
     for index, source in enumerate(geometry.order):
         dataset = datasets[source]
         stored = decoder.pixels(dataset)
         rule = _rescale(dataset, pixel_format(dataset))
-        if stored.shape != geometry.shape[1:]:
-            raise StudyError("pixel-undecodable", rows=stored.shape[0], columns=stored.shape[1])
+        _prove(stored, geometry)
         if values.dtype == np.int16 and _plain(stored, rule):
             np.add(stored, np.int16(rule.intercept), out=values[index], dtype=np.int16, casting="unsafe")
             continue
@@ -101,6 +101,11 @@ def build(datasets: Sequence[Dataset], *, decoder: PixelReader, tolerances: Tole
             padding[index] = outside
     uids = tuple(planes[source].sop_instance_uid for source in geometry.order)
     return Volume(values=values, geometry=geometry, padding=padding, sop_instance_uids=uids)
+
+
+def _prove(stored: Integers, geometry: VolumeGeometry) -> None:
+    if stored.shape != geometry.shape[1:]:
+        raise StudyError("pixel-undecodable", rows=stored.shape[0], columns=stored.shape[1])
 
 
 def canonical(array: Array, geometry: VolumeGeometry) -> Array:

@@ -26,10 +26,11 @@ from dicomnode.service.rooms import Layout
 from dicomnode.storage.digest import ContentDigests
 from dicomnode.storage.ledger import Ledger
 from dicomnode.study import blind_key, input_digest
-from dicomnode.workflow.analysis import Analysis, Analyst, Copier, Issue, measurements_of
+from dicomnode.workflow.analysis import Analysis, Analyst, Issue, measurements_of
+from dicomnode.workflow.copying import Copier
 from dicomnode.workflow.picture import picture_of
 from dicomnode.workflow.sameness import Sameness, compare
-from dicomnode.workflow.selection import Header, choose, patient_of, survey, without_pixels
+from dicomnode.workflow.selection import Header, patient_of, without_pixels
 from dicomnode.workflow.stages import limits_of
 from dicomnode.workflow.wishes import default_wishes, is_told, wishes_of
 
@@ -211,9 +212,10 @@ class Workbench:
         began = time.monotonic()
         try:
             analysis, picture, results = self._results(files, analyst, progress)
-        except (StudyError, NodeError) as error:
-            if isinstance(error, ConfigError):
-                raise
+        except ConfigError:
+            raise
+        except Exception as fault:  # noqa: BLE001 (the other studies are not to pay for this one)
+            error = fault if isinstance(fault, NodeError) else NodeError("internal", kind=type(fault).__name__)
             told = self._told(files, analyst, error)
             return Outcome(
                 study_key=files.study_key,
@@ -239,8 +241,7 @@ class Workbench:
         patients = {patient_of(header.dataset) for header in files.headers}
         if len(patients) > 1:
             raise StudyError("patient-mismatch", patients=len(patients))
-        rule = analyst.package.manifest.input
-        chosen = choose(survey(files.headers, rule), rule)
+        chosen = analyst.select(files.headers)
         digests: list[tuple[str, str]] = []
         copier = Copier(analyst.deidentifier, self._limits)
         copies = [

@@ -22,9 +22,6 @@ from pydicom import Dataset
 from dicomnode import __version__
 from dicomnode.config import Config
 from dicomnode.deidentification.apply import Deidentifier
-from dicomnode.deidentification.quick import FileDeidentifier
-from dicomnode.deidentification.vault import source_identity
-from dicomnode.encoded import Limits, read_part10
 from dicomnode.errors import StudyError
 from dicomnode.findings import Algorithm, Findings
 from dicomnode.forms import Variant, Wishes, choose
@@ -52,12 +49,14 @@ from dicomnode.results.report import Predecessor
 from dicomnode.results.report_groups import KeyContour
 from dicomnode.study import mint_uid
 from dicomnode.texts import Words
-from dicomnode.workflow.selection import image_type, without_pixels
+from dicomnode.workflow.selection import Header, SurveyedSeries, image_type, survey
+from dicomnode.workflow.selection import choose as choose_series
 
 Labels = npt.NDArray[np.uint8]
 Progress = Callable[[float], None]
 #: Raised when a change of the node's own code changes results of the same input.
 _GENERATION: Final = "2"
+_BYTES_PER_VOXEL: Final = 2  # of the images as they are stored, before anything is made of them
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -105,53 +104,6 @@ def unpack_labels(data: bytes) -> Labels:
     return np.frombuffer(zlib.decompress(data[12:]), np.uint8).reshape(tuple(int(size) for size in shape))
 
 
-class Copier:
-    """Makes pseudonymous copies of the images of one series, and knows the identity that they lost.
-
-    Ordinary slices go the quick way; what it remembers of their identities ends with the copier.
-
-    Parameters
-    ----------
-    deidentifier
-        Of the policy ``ai``.
-    limits
-        Budgets of reading.
-    """
-
-    def __init__(self, deidentifier: Deidentifier, limits: Limits) -> None:
-        self._files = FileDeidentifier(deidentifier, limits)
-        self._limits = limits
-        self._first: Dataset | None = None
-        self._uids: dict[str, str] = {}
-
-    def copy(self, file: bytes) -> bytes:
-        """De-identify one image: a Part 10 file in, one out.
-
-        Raises
-        ------
-        StudyError
-            ``withheld-*`` when it cannot be de-identified; ``object-malformed``.
-        """
-        done = self._files.deidentify(file)
-        self._uids.update(done.uids)
-        if self._first is None:
-            self._first = without_pixels(read_part10(file, self._limits))
-        return done.data
-
-    @property
-    def identity(self) -> SourceIdentity:
-        """What all of them lost.
-
-        Raises
-        ------
-        StudyError
-            ``no-suitable-series`` where nothing was copied.
-        """
-        if self._first is None:
-            raise StudyError("no-suitable-series")
-        return source_identity([self._first], self._uids)
-
-
 class Analyst:
     """One model with its engine, ready to look at series.
 
@@ -188,6 +140,21 @@ class Analyst:
         self._key = derivation_key
         self._issued_at = issued_at
         self._meanwhile = ThreadPoolExecutor(1, thread_name_prefix="prepare")
+
+    def select(self, headers: Sequence[Header]) -> SurveyedSeries:
+        """The series of a study that the model works on, by its headers.
+
+        Raises
+        ------
+        StudyError
+            As `selection.choose`; ``memory-too-large`` where its voxels alone take more than a study may.
+        """
+        rule, limit = self.package.manifest.input, self._tree.models.maximum_memory_bytes
+        chosen = choose_series(survey(headers, rule), rule)
+        needed = _BYTES_PER_VOXEL * chosen.voxels
+        if needed > limit:
+            raise StudyError("memory-too-large", needed=needed, maximum=limit)
+        return chosen
 
     def analyse(
         self, copies: Sequence[Dataset], progress: Progress | None = None, *, issue: Issue | None = None
@@ -327,7 +294,10 @@ class Analyst:
         limits = self._tree.reading
         planes = self._kept(frames.planes(copies))
         with Decoder(timeout_seconds=limits.decode_timeout_seconds, memory_bytes=limits.decode_memory_bytes) as decoder:
-            built = volume.build(planes, decoder=decoder)
+            try:
+                built = volume.build(planes, decoder=decoder)
+            except MemoryError:
+                raise StudyError("memory-too-large", slices=len(planes)) from None
         return built, [planes[index] for index in built.geometry.order]
 
     def _kept(self, planes: list[Dataset]) -> list[Dataset]:

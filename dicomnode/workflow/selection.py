@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -25,11 +26,14 @@ class SurveyedSeries:
         In source order where the geometry is sound, else as they came.
     problem
         Code of why it cannot be worked on; None where it can.
+    voxels
+        Of all its images; 0 where the geometry is not sound.
     """
 
     summary: SeriesSummary
     instance_keys: tuple[str, ...]
     problem: StudyError | None
+    voxels: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,11 +104,12 @@ def _survey_one(series_key: str, members: list[Header], rule: InputRule) -> Surv
         problem, planes = error, [(header.instance_key, header.dataset) for header in members]
     kept = [one for one in planes if not excluded & set(image_type(one[1]))] or planes
     spacing = extent = None
+    voxels = 0
     order: Sequence[int] = range(len(kept))
     try:
         found = geometry.arrange([geometry.plane_of(plane) for _, plane in kept])
         order = found.order
-        spacing = found.widest_step
+        spacing, voxels = found.widest_step, math.prod(found.shape)
         extent = float(found.spacing[0]) * (found.shape[0] - 1)
     except StudyError as error:
         problem = problem or error
@@ -122,7 +127,10 @@ def _survey_one(series_key: str, members: list[Header], rule: InputRule) -> Surv
         slice_thickness_mm=number(first, "SliceThickness"),
     )
     return SurveyedSeries(
-        summary=summary, instance_keys=tuple(dict.fromkeys(kept[index][0] for index in order)), problem=problem
+        summary=summary,
+        instance_keys=tuple(dict.fromkeys(kept[index][0] for index in order)),
+        problem=problem,
+        voxels=voxels,
     )
 
 

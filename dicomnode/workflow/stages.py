@@ -16,7 +16,6 @@ from dicomnode.encoded import Limits, read_dataset, read_part10, wrap_part10
 from dicomnode.errors import NodeError, StorageError, StudyError
 from dicomnode.events import Emit
 from dicomnode.identity import SourceIdentity
-from dicomnode.inference.package import Package
 from dicomnode.study import (
     FINAL_STATES,
     InstanceRow,
@@ -28,11 +27,12 @@ from dicomnode.study import (
     World,
     input_digest,
 )
-from dicomnode.workflow.analysis import Analysis, Analyst, Copier, Issue
+from dicomnode.workflow.analysis import Analysis, Analyst, Issue
+from dicomnode.workflow.copying import Copier
 from dicomnode.workflow.encoding import Encoding
 from dicomnode.workflow.handover import Handover, Rooms, name
 from dicomnode.workflow.ports import Clock, Monotonic
-from dicomnode.workflow.selection import Header, SurveyedSeries, choose, patient_of, relevant, survey, without_pixels
+from dicomnode.workflow.selection import Header, SurveyedSeries, patient_of, relevant, without_pixels
 
 __all__ = ["Rooms", "Stages", "limits_of"]
 
@@ -180,7 +180,7 @@ class Stages:
             return False
         analyst = self._analyst(key)
         by_key = {row.instance_key: row for row in rows}
-        chosen = self._select(key, rows, analyst.package)
+        chosen = self._select(key, rows, analyst)
         members = [by_key[instance_key] for instance_key in chosen.instance_keys]
         copier = Copier(analyst.deidentifier, self._limits)
         self._handover.put_copies(key, (copier.copy(self._file(row)) for row in members))
@@ -196,7 +196,7 @@ class Stages:
         self._handover.put_plan(key, plan)
         return True
 
-    def _select(self, key: WorkKey, rows: tuple[InstanceRow, ...], package: Package) -> SurveyedSeries:
+    def _select(self, key: WorkKey, rows: tuple[InstanceRow, ...], analyst: Analyst) -> SurveyedSeries:
         headers: list[Header] = []
         patients: set[tuple[str, str]] = set()
         for row in rows:
@@ -213,8 +213,7 @@ class Stages:
             raise StudyError("patient-mismatch", patients=len(patients))
         if not headers:
             raise StudyError("object-malformed", objects=len(rows))
-        rule = package.manifest.input
-        return choose(survey(headers, rule), rule)
+        return analyst.select(headers)
 
     def _set_aside(self, key: WorkKey, row: InstanceRow, error: StudyError) -> None:
         self._emit("object.unreadable", level="warning", study=key.study_key, reason=error.code)

@@ -32,7 +32,7 @@ from dicomnode.service import rooms
 from dicomnode.service.rooms import Layout
 from dicomnode.storage.ledger import Ledger
 from dicomnode.texts import Words
-from dicomnode.workflow.analysis import Copier
+from dicomnode.workflow.copying import Copier
 from dicomnode.workflow.picture import picture_of
 
 PAIRS = 3

@@ -19,6 +19,7 @@ from dicomnode.encoded import Limits, encode_part10, read_file
 from dicomnode.encoded.quiet import hushed
 from dicomnode.errors import ConfigError, ModelError, NodeError, StudyError
 from dicomnode.service.offline import Workbench
+from dicomnode.workflow.analysis import Analyst
 from tests.unit.workflow.samples import EXPLICIT, IMPLICIT, tiny_series
 
 
@@ -136,6 +137,46 @@ def test_of_several_studies_each_is_named_as_its_results_are(
     assert all(file.startswith(f"{whole['study'][:8]}-") for file in whole["files"])
     for secret in ("1.2.3.1", "Phantom", str(tiny_series()[0].StudyInstanceUID), str(tiny_series()[0].PatientID)):
         assert secret not in said
+
+
+@pytest.mark.parametrize("claimed", [40_000, 65_535])
+def test_headers_that_claim_more_than_there_is_cost_no_other_study_its_results(
+    tree: Config, source: Path, tmp_path: Path, stream: io.StringIO, claimed: int
+) -> None:
+    (source / "liar").mkdir()
+    for number, image in enumerate(deepcopy(tiny_series())):
+        image.StudyInstanceUID, image.SeriesInstanceUID = "1.2.3.1", "1.2.3.1.1"
+        image.SOPInstanceUID, image.Rows, image.Columns = f"1.2.3.1.1.{number}", claimed, claimed
+        write(source / "liar" / f"{number}.dcm", image)
+    offline.infer_folder(tree, source, tmp_path / "out", model=None, console=console(stream))
+    found = {study["reason"]: study for study in outcome(tmp_path / "out")["studies"]}
+    assert found.keys() == {None, "memory-too-large"}
+    assert found["memory-too-large"]["facts"]["needed"] > claimed**2
+    assert len(found[None]["files"]) == 5
+
+
+def test_a_fault_over_one_study_costs_no_other_its_results(
+    tree: Config, source: Path, tmp_path: Path, stream: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (source / "other").mkdir()
+    for number, image in enumerate(deepcopy(tiny_series())):
+        image.StudyInstanceUID, image.SeriesInstanceUID = "1.2.3.1", "1.2.3.1.1"
+        image.SOPInstanceUID = f"1.2.3.1.1.{number}"
+        write(source / "other" / f"{number}.dcm", image)
+    analyse, calls = Analyst.analyse, iter((True, False))
+
+    def fails_once(self: Analyst, *arguments: Any, **more: Any) -> Any:
+        if next(calls):
+            raise ZeroDivisionError("Phantom^Chest")
+        return analyse(self, *arguments, **more)
+
+    monkeypatch.setattr(Analyst, "analyse", fails_once)
+    offline.infer_folder(tree, source, tmp_path / "out", model=None, console=console(stream))
+    found = {study["reason"]: study for study in outcome(tmp_path / "out")["studies"]}
+    assert found.keys() == {None, "internal"}
+    assert found["internal"]["facts"] == {"kind": "ZeroDivisionError"}
+    assert len(found[None]["files"]) == 5
+    assert "Phantom" not in stream.getvalue()
 
 
 def test_one_study_alone_needs_no_number(tree: Config, source: Path, tmp_path: Path, stream: io.StringIO) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -144,6 +145,18 @@ def test_other_modalities_need_no_rescale() -> None:
     built = build(stack(stored, Modality="MR", RescaleSlope=None, RescaleIntercept=None))
     np.testing.assert_array_equal(built.values, stored)
     assert built.padding is None
+
+
+def test_no_memory_is_taken_for_what_headers_claim() -> None:
+    slices = stack(STORED)
+    for item in slices:
+        item.Rows = item.Columns = 65_535
+    tracemalloc.start()
+    with pytest.raises(StudyError, match="pixel-"):
+        build(slices)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10_000_000
 
 
 def test_a_decoder_that_gives_another_size() -> Any:

@@ -29,11 +29,11 @@ from dicomnode.workflow import analysis as module
 from dicomnode.workflow.analysis import (
     Analysis,
     Analyst,
-    Copier,
     Issue,
     contours_of,
     unpack_labels,
 )
+from dicomnode.workflow.copying import Copier
 from dicomnode.workflow.picture import picture_of
 from tests.unit.workflow.samples import EXPLICIT, KEY, tiny_series
 
@@ -187,6 +187,15 @@ def test_a_study_in_which_nothing_is_found_says_so(copied: Copied) -> None:
         one.PixelData = np.full((one.Rows, one.Columns), 1024, "<u2").tobytes()
     with pytest.raises(StudyError, match="nothing-found"):
         analyst().analyse(empty)
+
+
+def test_memory_that_cannot_be_had_is_told_so(copied: Copied, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("dicomnode.imaging.volume.build", none_left)
+    with pytest.raises(StudyError, match="memory-too-large"):
+        analyst().analyse(deepcopy(copied.datasets))
 
 
 def test_a_closed_engine_fails_with_a_code(copied: Copied) -> None:
