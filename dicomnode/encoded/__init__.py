@@ -4,6 +4,7 @@ Floor 1. What strangers encoded passes here before anything else may look at it:
 `StudyError`, in time and memory that the limits bound. No values are judged here, only their encoding.
 """
 
+from dicomnode.encoded.implicit import implicit_parts
 from dicomnode.encoded.reading import (
     Header,
     read_dataset,
@@ -30,6 +31,7 @@ __all__ = [
     "check_budget",
     "encode_dataset",
     "encode_part10",
+    "implicit_parts",
     "read_dataset",
     "read_file",
     "read_part10",

@@ -23,9 +23,8 @@ UNDEFINED: Final = 0xFFFFFFFF
 _ITEM: Final = 0xFFFEE000
 _ITEM_END: Final = 0xFFFEE00D
 _SEQUENCE_END: Final = 0xFFFEE0DD
-_LONG_VRS: Final = frozenset(
-    {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
-)
+#: PS3.5 7.1.2: VRs whose length has four bytes.
+LONG_VRS: Final = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
 _SEQUENCE_TAGS: Final = frozenset(tag for tag, entry in DicomDictionary.items() if entry[0] == "SQ")
 _BINARY_TAGS: Final = frozenset(tag for tag, entry in DicomDictionary.items() if entry[0] in {"OB", "OW", "OB or OW"})
 
@@ -296,7 +295,7 @@ class Walk:
         position = self._position
         if not frame.implicit:
             vr = bytes(self._data[position + 4 : position + 6])
-            if vr in _LONG_VRS:
+            if vr in LONG_VRS:
                 return vr, self._long(self._data, position + 8)[0], position + 12
             if b"AA" <= vr <= b"ZZ":
                 return vr, self._short(self._data, position + 6)[0], position + 8

@@ -1,7 +1,7 @@
 """What goes out: C-STORE, C-ECHO and C-FIND to a destination; Data Sets leave as the bytes that they are.
 
-Each call makes its own associations and ends them. What the peer does is told in outcomes or `PeerError`, never in
-pynetdicom's terms.
+Where a destination takes Implicit VR alone, they leave with headers written anew. Each call makes its own
+associations and ends them. What the peer does is told in outcomes or `PeerError`, never in pynetdicom's terms.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind, Verification
 
-from dicomnode.encoded import Limits, scan_header, split_part10
+from dicomnode.encoded import Limits, implicit_parts, scan_header, split_part10
 from dicomnode.encoded.quiet import hushed
-from dicomnode.errors import NodeError, PeerError, PeerRefusal
+from dicomnode.errors import NodeError, PeerError, PeerRefusal, StudyError
 from dicomnode.network.association import MAXIMUM_CONTEXTS, Gate, application_entity, exchange, unread_rejection
+from dicomnode.network.parts import DataSetParts
 from dicomnode.network.status import Rejection, error_of, error_of_rejection
 from dicomnode.network.tls import client_tls
 from dicomnode.sections import Destination
@@ -47,9 +48,15 @@ class OutgoingObject:
     encoded: bytes | memoryview
 
     @property
-    def context(self) -> tuple[str, str]:
-        """Abstract and transfer syntax of the presentation context that it needs."""
-        return self.sop_class_uid, self.transfer_syntax_uid
+    def contexts(self) -> tuple[tuple[str, str], ...]:
+        """Abstract and transfer syntaxes of the presentation contexts in which it can go, the preferred one first.
+
+        What is Explicit VR Little Endian can go as Implicit VR Little Endian, which every peer must take (PS3.5 10.1);
+        everything else goes as it is.
+        """
+        native = (_EXPLICIT_LITTLE, _IMPLICIT_LITTLE)
+        syntaxes = native if self.transfer_syntax_uid == _EXPLICIT_LITTLE else (self.transfer_syntax_uid,)
+        return tuple((self.sop_class_uid, syntax) for syntax in syntaxes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +125,7 @@ class Requestor:
         PeerError
             Unless the destination answers with success.
         """
-        with self._association([build_context(Verification, [_EXPLICIT_LITTLE, _IMPLICIT_LITTLE])]) as association:
+        with self._association([_verification()]) as association:
             status = association.send_c_echo()
             if "Status" not in status:
                 raise PeerError("peer-aborted")
@@ -127,7 +134,7 @@ class Requestor:
                 raise error
 
     def probe(self, sop_class_uids: Iterable[str]) -> frozenset[str]:
-        """Which Storage SOP Classes the destination accepts, in the transfer syntax in which results are written.
+        """Which Storage SOP Classes the destination accepts, in a transfer syntax in which results can be written.
 
         Raises
         ------
@@ -135,9 +142,9 @@ class Requestor:
             If the destination is not there or does not let us in.
         """
         wanted = list(dict.fromkeys(sop_class_uids))[: MAXIMUM_CONTEXTS - 1]
-        contexts = [build_context(uid, _EXPLICIT_LITTLE) for uid in wanted]
+        contexts = [build_context(uid, [_EXPLICIT_LITTLE, _IMPLICIT_LITTLE]) for uid in wanted]
         try:
-            with self._association([*contexts, build_context(Verification, _EXPLICIT_LITTLE)]) as association:
+            with self._association([*contexts, _verification()]) as association:
                 return frozenset(uid for uid, _ in _accepted(association)) & frozenset(wanted)
         except PeerRefusal as error:
             if error.code != "peer-context-refused":
@@ -174,13 +181,13 @@ class Requestor:
             return _matches(association.send_c_find(identifier, model))
 
     def _store_batch(self, batch: Sequence[OutgoingObject]) -> Iterator[StoreOutcome]:
-        contexts = [build_context(*pair) for pair in dict.fromkeys(one.context for one in batch)]
+        contexts = [build_context(*pair) for pair in dict.fromkeys(pair for one in batch for pair in one.contexts)]
         done = 0
         try:
             with self._association(contexts) as association:
                 accepted = _accepted(association)
                 for message_id, one in enumerate(batch, 1):
-                    outcome = _store_one(association, accepted.get(one.context), one, message_id % 0xFFFF)
+                    outcome = _store_one(association, accepted, one, message_id % 0xFFFF)
                     yield outcome
                     done += 1
         except PeerError as error:
@@ -248,13 +255,17 @@ def batches(objects: Sequence[OutgoingObject]) -> Iterator[list[OutgoingObject]]
     batch: list[OutgoingObject] = []
     contexts: set[tuple[str, str]] = set()
     for one in objects:
-        if len(contexts | {one.context}) > MAXIMUM_CONTEXTS:
+        if len(contexts.union(one.contexts)) > MAXIMUM_CONTEXTS:
             yield batch
             batch, contexts = [], set()
         batch.append(one)
-        contexts.add(one.context)
+        contexts.update(one.contexts)
     if batch:
         yield batch
+
+
+def _verification() -> PresentationContext:
+    return build_context(Verification, [_EXPLICIT_LITTLE, _IMPLICIT_LITTLE])
 
 
 def _accepted(association: Association) -> dict[tuple[str, str], int]:
@@ -264,7 +275,9 @@ def _accepted(association: Association) -> dict[tuple[str, str], int]:
     }
 
 
-def _store_one(association: Association, context_id: int | None, one: OutgoingObject, message_id: int) -> StoreOutcome:
+def _store_one(
+    association: Association, accepted: Mapping[tuple[str, str], int], one: OutgoingObject, message_id: int
+) -> StoreOutcome:
     """Send one object.
 
     Raises
@@ -272,23 +285,37 @@ def _store_one(association: Association, context_id: int | None, one: OutgoingOb
     PeerError
         ``peer-aborted`` or ``timeout`` if no response came: the association is then of no use any more.
     """
-    if context_id is None:
+    context = next((pair for pair in one.contexts if pair in accepted), None)
+    data_set = _written_in(one, context)
+    if context is None or data_set is None:
         return StoreOutcome(result_id=one.result_id, status=None, error=PeerRefusal("peer-context-refused"))
     request = C_STORE()
     request.MessageID = message_id
     request.Priority = _MEDIUM_PRIORITY
     request.AffectedSOPClassUID = one.sop_class_uid
     request.AffectedSOPInstanceUID = one.sop_instance_uid
-    request.DataSet = BytesIO(one.encoded)
+    request.DataSet = data_set
     if not association.is_established:
         raise PeerError("peer-aborted")
-    response = exchange(association, request, context_id)
+    response = exchange(association, request, accepted[context])
     if response is None:
         raise PeerError("timeout" if association.dul.is_alive() else "peer-aborted")
     if not response.is_valid_response or response.Status is None:
         raise PeerError("peer-aborted")
     status = int(response.Status)
     return StoreOutcome(result_id=one.result_id, status=status, error=error_of(status))
+
+
+def _written_in(one: OutgoingObject, context: tuple[str, str] | None) -> BytesIO | None:
+    """The Data Set of an object in a context's transfer syntax; None where it cannot be written in it."""
+    if context is None:
+        return None
+    if context[1] == one.transfer_syntax_uid:
+        return BytesIO(one.encoded)
+    try:
+        return DataSetParts(implicit_parts(one.encoded))
+    except StudyError:
+        return None
 
 
 def _matches(responses: Iterator[tuple[Dataset, Dataset | None]]) -> list[dict[str, str]]:

@@ -10,6 +10,7 @@ from pynetdicom import _config
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
+from pynetdicom.dimse_messages import DIMSEMessage
 from pynetdicom.transport import AssociationServer, AssociationSocket, RequestHandler
 
 
@@ -22,6 +23,15 @@ def test_an_association_can_be_paused() -> None:
     assert association._reactor_checkpoint.is_set()
     assert association._is_paused in (True, False)
     assert "_reactor_checkpoint.clear" in inspect.getsource(Association.send_c_store)
+
+
+def test_a_data_set_to_send_is_asked_for_its_length_and_its_slices() -> None:
+    source = inspect.getsource(DIMSEMessage.encode_msg) + inspect.getsource(DIMSEMessage._generate_pdv_fragments)
+    assert source.count("self.data_set.getvalue()") == 1
+    assert [line.strip() for line in source.splitlines() if "yield bytestream" in line] == [
+        "yield bytestream",
+        "yield bytestream[offset : offset + fragment_length]",
+    ]
 
 
 def test_a_connection_makes_its_association_in_one_place() -> None:

@@ -21,6 +21,7 @@ from tests.journey.studies import write_study
 from tests.neighbours import Orthanc, storescu
 
 EXPLICIT = "1.2.840.10008.1.2.1"
+IMPLICIT = "1.2.840.10008.1.2"
 
 
 @dataclass
@@ -33,8 +34,14 @@ class Archive:
 
 
 @contextmanager
-def archive(forms: Sequence[Form], *, late: Sequence[Form] = ()) -> Iterator[Archive]:
-    """An archive that accepts contexts of some forms, and of these refuses `late` only when they come (0x0122)."""
+def archive(forms: Sequence[Form], *, late: Sequence[Form] = (), syntax: str = EXPLICIT) -> Iterator[Archive]:
+    """An archive that accepts contexts of some forms, and of these refuses `late` only when they come (0x0122).
+
+    Parameters
+    ----------
+    syntax
+        The one transfer syntax that it takes.
+    """
     found = Archive()
     refused = {SOP_CLASSES[form] for form in late}
 
@@ -49,7 +56,7 @@ def archive(forms: Sequence[Form], *, late: Sequence[Form] = ()) -> Iterator[Arc
     entity = AE("ARCHIVE")
     entity.add_supported_context(Verification)
     for form in forms:
-        entity.add_supported_context(SOP_CLASSES[form], EXPLICIT)
+        entity.add_supported_context(SOP_CLASSES[form], syntax)
     server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, store)])
     found.port = server.socket.getsockname()[1]
     try:
@@ -124,3 +131,14 @@ def test_an_archive_that_refuses_the_object_after_it_accepted_the_context(tmp_pa
     assert "does not take segmentation as binary" in printed
     states = {row.state for row in work.deliveries}
     assert states == {DeliveryState.CONFIRMED, DeliveryState.DOWNGRADED}
+
+
+def test_an_archive_of_implicit_vr_gets_every_result_in_the_form_that_was_wished(tmp_path: Path) -> None:
+    everything = [Form.BINARY, Form.COMPREHENSIVE, Form.CAPTURE, Form.KEY_OBJECTS]
+    with archive(everything, syntax=IMPLICIT) as pacs:
+        work, printed, told = run(tmp_path, destination("pacs", "ARCHIVE", pacs.port), "implicit")
+    assert work.state is WorkState.DONE
+    assert {row.state for row in work.deliveries} == {DeliveryState.CONFIRMED}
+    assert sorted(str(one.SOPClassUID) for one in pacs.kept) == sorted(SOP_CLASSES[form] for form in everything)
+    assert told == []
+    assert "does not take" not in printed

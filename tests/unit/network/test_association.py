@@ -25,6 +25,7 @@ from dicomnode.sections import Tls
 from tests.network.certificates import make_tls
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
+IMPLICIT, EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
 REFUSED = {
     "1.2.840.10008.1.2.4.94",
     "1.2.840.10008.1.2.4.95",
@@ -129,19 +130,21 @@ def test_tls_files_that_are_wrong_are_told(missing: str, tmp_path: Path) -> None
         assert caught.value.code == "tls-failed"
 
 
-def test_objects_are_cut_into_associations_of_128_contexts() -> None:
+@pytest.mark.parametrize(("syntax", "contexts", "associations"), [(IMPLICIT, 1, 4), (EXPLICIT, 2, 7)])
+def test_objects_are_cut_into_associations_of_128_contexts(syntax: str, contexts: int, associations: int) -> None:
     objects = [
         OutgoingObject(
             result_id=str(number),
             sop_class_uid=f"1.2.{number % 200}",
             sop_instance_uid=f"1.3.{number}",
-            transfer_syntax_uid="1.2.840.10008.1.2",
+            transfer_syntax_uid=syntax,
             encoded=b"",
         )
         for number in range(400)
     ]
     parts = list(batches(objects))
     assert [one.result_id for part in parts for one in part] == [str(number) for number in range(400)]
-    assert all(len({one.context for one in part}) <= 128 for part in parts)
-    assert len(parts) == 4
+    assert all(len({pair for one in part for pair in one.contexts}) <= 128 for part in parts)
+    assert {len(one.contexts) for one in objects} == {contexts}
+    assert len(parts) == associations
     assert list(batches([])) == []
