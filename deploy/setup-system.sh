@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the programs that the demo and the tests work with. Without root it prints the command instead.
-# `setup-system.sh viewer` adds those of `make test-viewer`.
+# `setup-system.sh viewer` adds those of `make test-viewer`, `contours` what reads RT Structure Sets back (76 MB; CI has it).
 set -eu
 packages=""
 need() { # program or file, package
@@ -17,6 +17,9 @@ if [ "${1:-}" = viewer ]; then
     need chromium chromium
     need npm npm
     need /usr/share/orthanc/plugins/libOrthancDicomWeb.so orthanc-dicomweb
+fi
+if [ "${1:-}" = contours ]; then
+    need plastimatch plastimatch
 fi
 if [ "${1:-}" = bench ]; then
     need gdcmanon libgdcm-tools

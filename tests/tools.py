@@ -27,11 +27,11 @@ def find(program: str) -> str | None:
     return shutil.which(program) or shutil.which(program, path=os.pathsep.join(_EXTRA))
 
 
-def require(program: str) -> str:
+def require(program: str, *, setup: str = "make setup") -> str:
     """Path of a program; skips the test where it is missing, fails it under DICOMNODE_REQUIRE_TOOLS=1."""
     path = find(program)
     if path is None:
-        _lacks(f"the program {program}: run `make setup` as root")
+        _lacks(f"the program {program}: run `{setup}` as root")
     return path
 
 

@@ -24,6 +24,7 @@ from dicomnode.identity import SourceIdentity
 from dicomnode.results import (
     checks,
     checks_content,
+    checks_contours,
     checks_frames,
     geometry,
     key_objects,
@@ -318,13 +319,15 @@ def _prove(
             for one in segments:
                 checks.prove_report(dataset, one)
         elif variant != BINARY or builder.completed is None:
-            _prove_geometry(variant.form, dataset, given)
+            _prove_geometry(variant.form, dataset, given, identity)
 
 
-def _prove_geometry(form: Form, dataset: Dataset, given: ResultInput) -> None:
-    """What has frames gives back what it was made of."""
+def _prove_geometry(form: Form, dataset: Dataset, given: ResultInput, identity: SourceIdentity) -> None:
+    """What has frames or outlines gives back what it was made of."""
     if form in (Form.BINARY, Form.FRACTIONAL, Form.LABELMAP):
         geometry.prove_segmentation(dataset, given.labels, given.sources)
+    elif form is Form.RTSTRUCT:
+        checks_contours.prove_structures(dataset, given.labels, given.sources, identity.uids)
     elif form is Form.MAP and given.voxel_map is not None:
         geometry.prove_map(dataset, parametric_map.stored(given.voxel_map.values), given.sources)
 

@@ -26,8 +26,13 @@ from dicomnode.study import ResultRole
 Points = NDArray[np.float64]
 #: Detached Study Management, retired: what RT Referenced Study Sequence still names (C.8.8.5).
 _STUDY_CLASS: Final = "1.2.840.10008.3.1.2.3.1"
+#: How far an outline may lie from the exact one: less than the 0.35 pixels between that and the nearest centre of a
+#: pixel, so that an outline encloses the centres of its mask's pixels and no others.
 _TOLERANCE_PIXELS: Final = 0.3
-_MAXIMUM_POINTS: Final = 800
+#: Points of one outline: Contour Data is a DS of at most 65,534 bytes (PS3.5 7.1.2), 30 bytes a point at the most.
+_MAXIMUM_POINTS: Final = 2000
+_FEWEST_POINTS: Final = 6  # of a hole and its keyhole
+_ANY_NUMBER: Final = 1 << 30
 
 
 def build(labels: NDArray[np.uint8], series: SourceSeries, findings: Findings, context: ResultContext) -> Dataset:
@@ -138,20 +143,51 @@ def _outline(points: Points, series: SourceSeries, index: int) -> Dataset:
     return item
 
 
-def rings(mask: NDArray[np.bool_]) -> Iterator[Points]:
-    """Outline of every component of a mask, (column, row), not closed; holes are cut in by keyholes (C.8.8.6.3)."""
-    components, count = ndimage.label(mask)
-    for number in range(1, count + 1):
-        part = components == number
-        outer = _ring(part)
-        holes, hole_count = ndimage.label(ndimage.binary_fill_holes(part) & ~part)
-        for hole in range(1, hole_count + 1):
-            outer = _keyhole(outer, _ring(holes == hole))
-        yield outer
+def rings(mask: NDArray[np.bool_], most: int = _MAXIMUM_POINTS) -> Iterator[Points]:
+    """Outline of every component of a mask, (column, row), not closed; holes are cut in by keyholes (C.8.8.6.3).
+
+    Parameters
+    ----------
+    most
+        Points of one outline: a component that needs more is parted, and each half has outlines of its own.
+    """
+    components, _ = ndimage.label(mask)
+    for number, box in enumerate(ndimage.find_objects(components), start=1):
+        part = components[box] == number
+        corner = np.array([box[1].start, box[0].start])
+        for ring in _rings_of(part, most):
+            yield ring + corner
+
+
+def _rings_of(part: NDArray[np.bool_], most: int) -> Iterator[Points]:
+    """Outlines of one component that fills its array."""
+    outline = _outline_of(part, most)
+    if outline is not None:
+        yield outline
+        return
+    axis = int(part.shape[1] > part.shape[0])
+    middle = part.shape[axis] // 2
+    for half, start in zip(np.split(part, [middle], axis=axis), (0, middle), strict=True):
+        for ring in rings(half, most):
+            yield ring + np.array([start, 0] if axis else [0, start])
+
+
+def _outline_of(part: NDArray[np.bool_], most: int) -> Points | None:
+    """Outline of one component with its holes; None where it needs more points than it may have."""
+    holes, count = ndimage.label(ndimage.binary_fill_holes(part) & ~part)
+    if count * _FEWEST_POINTS > most:
+        return None
+    outer = _ring(part)
+    for hole, box in enumerate(ndimage.find_objects(holes), start=1):
+        if len(outer) > most:
+            break
+        corner = np.array([box[1].start, box[0].start])
+        outer = _keyhole(outer, _ring(holes[box] == hole) + corner)
+    return outer if len(outer) <= most else None
 
 
 def _ring(part: NDArray[np.bool_]) -> Points:
-    found = contour(part, tolerance=_TOLERANCE_PIXELS, maximum_points=_MAXIMUM_POINTS)
+    found = contour(part, tolerance=_TOLERANCE_PIXELS, maximum_points=_ANY_NUMBER)
     return np.array(found[:-1], dtype=np.float64)
 
 
