@@ -61,9 +61,9 @@ def code(name: CodedConcept, value: CodedConcept, relationship: str = "CONTAINS"
     return made
 
 
-def image(header: Dataset) -> Dataset:
-    """IMAGE."""
-    made = item("IMAGE", None)
+def image(header: Dataset, name: CodedConcept | None = None) -> Dataset:
+    """IMAGE. In a document that is read as text it has a name: OHIF 3.13 loses its whole page over one without."""
+    made = item("IMAGE", name)
     reference = Dataset()
     refer(reference, header)
     made.ReferencedSOPSequence = [reference]

@@ -14,7 +14,7 @@ from dicomnode.coding import dcm, private, sct
 from dicomnode.errors import REASONS
 from dicomnode.findings import Findings, Segment
 from dicomnode.results import document
-from dicomnode.results.concepts import code_item
+from dicomnode.results.concepts import SOURCE_IMAGE, code_item
 from dicomnode.results.context import ResultContext
 from dicomnode.results.report import Predecessor, predecessor_item, remarks_of
 from dicomnode.results.sources import SourceSeries
@@ -51,11 +51,10 @@ def build_report(
     """
     headers = [series.headers[index] for index in sorted(set(slices))] or [series.headers[0]]
     lines = [document.text(document.FINDING, line) for line in lines_of(findings, context.words)]
+    images = [document.image(header, SOURCE_IMAGE) for header in headers]
     remarks = document.comments(remarks_of(findings, found.__contains__, context.words))
     sections = [
-        document.container(
-            document.FINDINGS, [*lines, *map(document.image, headers), *document.algorithm_items(findings.algorithm)]
-        ),
+        document.container(document.FINDINGS, [*lines, *images, *document.algorithm_items(findings.algorithm)]),
         document.container(document.SUMMARY, remarks),
     ]
     dataset = document.basic_text(sections, headers, findings, context, ResultRole.REPORT)
@@ -93,7 +92,7 @@ def build_outcome(
                 document.text(document.FINDING, said),
                 *coded,
                 *sought,
-                document.image(header),
+                document.image(header, SOURCE_IMAGE),
                 *document.algorithm_items(findings.algorithm),
             ],
         ),

@@ -113,7 +113,7 @@ class Browser:
         """Start the program with our pipes as its descriptors 3 and 4."""
         their_end, self._to_browser = (_high(one) for one in os.pipe())
         self._from_browser, our_end = (_high(one) for one in os.pipe())
-        log = os.open(self._folder / "chromium.log", os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
+        log = _high(os.open(self._folder / "chromium.log", os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600))
         arguments = [program, *_FLAGS, f"--user-data-dir={self._folder / 'profile'}"]
         actions = [
             (os.POSIX_SPAWN_DUP2, their_end, _COMMANDS),
@@ -215,7 +215,7 @@ class Browser:
 
 
 def _high(descriptor: int) -> int:
-    """The same pipe under a number that no standard descriptor has."""
+    """The same file under a number that no standard descriptor has."""
     copy = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 10)
     os.close(descriptor)
     return copy

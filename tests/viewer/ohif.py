@@ -137,7 +137,7 @@ class Ohif:
             for _ in range(_TRIES - 1):
                 if self._rests_as(until):
                     break
-                if self._box(_ARROWS.format("right")) is None:
+                if not self.has_arrows():
                     self._double_click(words)
                 else:
                     self._on_and_back()
@@ -180,6 +180,10 @@ class Ohif:
         self.browser.click(*box.middle)
         self.browser.rest()
 
+    def has_arrows(self) -> bool:
+        """Whether there are arrows, which lead through the measurements of a report."""
+        return self._box(_ARROWS.format("right")) is not None
+
     def next_measurement(self, until: Callable[[View], bool]) -> View:
         """The arrow that leads to the next measurement of a report."""
         self.press(_ARROWS.format("right"))
@@ -199,6 +203,20 @@ class Ohif:
         )
         self.browser.evaluate(f"cornerstone.utilities.jumpToSlice({viewport}.element, {{imageIndex: {index}}})")
         return self._at_rest(lambda view: view.instance_number == instance_number)
+
+    def go_to_plane(self, sop_instance_uid: str, frame: int) -> View:
+        """Scroll to a frame of an image of the stack."""
+        viewport, name = "cornerstone.getEnabledElements()[0].viewport", f"/{sop_instance_uid}/frames/{frame}"
+        index = self.browser.evaluate(f"{viewport}.getImageIds().findIndex(id => id.endsWith({json.dumps(name)}))")
+        assert index >= 0, "the stack has no such image"
+        self.browser.evaluate(f"cornerstone.utilities.jumpToSlice({viewport}.element, {{imageIndex: {index}}})")
+        return self._at_rest(lambda _: self.plane() == (sop_instance_uid, frame))
+
+    def plane(self) -> tuple[str, int]:
+        """SOP Instance UID and frame of what the viewport says that it shows."""
+        name: str = self.browser.evaluate("cornerstone.getEnabledElements()[0].viewport.getCurrentImageId()")
+        *_, sop_instance_uid, _, frame = name.split("/")
+        return sop_instance_uid, int(frame)
 
     def marker(self, side: str) -> str:
         """Letter that the viewport shows at one of its sides."""
@@ -242,6 +260,8 @@ class Ohif:
         try:
             self._until(still, "the page at rest")
         except AssertionError as error:
+            if not last:
+                raise
             _UNRESTED.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(last[-1].page).save(_UNRESTED)
             changed = int((last[-1].page != last[-2].page).any(axis=-1).sum()) if len(last) > 1 else -1

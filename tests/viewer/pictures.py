@@ -112,6 +112,22 @@ def covered(picture: Picture, mask: Mask, colour: tuple[int, int, int], fit: Fit
     return float(hue[inside & there].mean()), float(hue[~near & there].mean())
 
 
+def place_of(
+    picture: Picture, planes: NDArray[np.bool_], colour: tuple[int, int, int], fit: Fit
+) -> tuple[tuple[int, int, int], float]:
+    """Which of some masks a colour covers best, and moved by how many image pixels: (mask, down, right), and Dice."""
+    seen = of_hue(picture, colour)
+    total, best = int(seen.sum()), ((-1, 0, 0), 0.0)
+    for index, plane in enumerate(planes):
+        for down, right in ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1)):
+            wanted, there = fit.enlarge(np.roll(plane, (down, right), (0, 1)), picture)
+            wanted = wanted & there
+            dice = 2 * int((seen & wanted).sum()) / max(total + int(wanted.sum()), 1)
+            if dice > best[1]:
+                best = (index, down, right), dice
+    return best
+
+
 def line_pixels(picture: Picture) -> Mask:
     """Pixels of annotations, which OHIF draws in pure yellow or, where they are chosen, in pure green."""
     _, green, blue = np.moveaxis(picture.astype(int), 2, 0)
