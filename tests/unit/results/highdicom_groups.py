@@ -27,13 +27,28 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from dicomnode import findings
-from dicomnode.coding import AREA, PERCENT, SQUARE_MILLIMETRE, CodedConcept
+from dicomnode.coding import CodedConcept
 from dicomnode.errors import StudyError
 from dicomnode.findings import Findings, Region
-from dicomnode.results.concepts import CERTAINTY, COMMENT, ENDS, METHODS, TRUNCATED, sr_concept
 from dicomnode.results.context import ResultContext
-from dicomnode.results.report_groups import KeyContour, _check_contour, _tracked, number
+from dicomnode.results.report_groups import KeyContour
 from dicomnode.results.sources import SourceSeries
+from tests.unit.results.highdicom_own import (
+    AREA,
+    CERTAINTY,
+    COMMENT,
+    ENDS,
+    METHODS,
+    PERCENT,
+    SQUARE_MILLIMETRE,
+    TRUNCATED,
+    area_of,
+    check_contour,
+    largest_of,
+    number,
+    sr_concept,
+    tracked,
+)
 
 #: A content sequence that holds one container.
 Group = Sequence[Dataset]
@@ -68,10 +83,10 @@ class GroupMaker:
         self.series = series
         self.context = context
         self._algorithm = found.algorithm
-        self._numbers = {} if segmentation is None else _tracked(segmentation)
+        self._numbers = {} if segmentation is None else tracked(segmentation)
         self._contours = {contour.segment: contour for contour in contours}
         for contour in contours:
-            _check_contour(contour, series)
+            check_contour(contour, series)
 
     def found(self, segment: int) -> bool:
         """Whether the segmentation holds the segment."""
@@ -93,7 +108,7 @@ class GroupMaker:
         if len(region.segments) == 1:
             values = self._volumetric(region) if self._linked else self._total(region)
             return self._planar(region, self._contours[present[0]]), values
-        largest = max((self._contours[number] for number in present), key=KeyContour.area)
+        largest = max((self._contours[number] for number in present), key=area_of)
         return self._anchor(region, largest), self._total(region)
 
     def _common(self, region: Region) -> dict[str, object]:
@@ -117,7 +132,7 @@ class GroupMaker:
 
     def largest(self) -> KeyContour | None:
         """The largest of the contours."""
-        return max(self._contours.values(), key=KeyContour.area, default=None)
+        return largest_of(list(self._contours.values()))
 
     def _planar(self, region: Region, contour: KeyContour) -> Group:
         polygon = contour.polygon()
@@ -135,7 +150,7 @@ class GroupMaker:
         if not self.series.calibrated:
             return None
         row_spacing, column_spacing = self.series.pixel_spacing
-        value = number(contour.area() * row_spacing * column_spacing)
+        value = number(area_of(contour) * row_spacing * column_spacing)
         return [Measurement(name=sr_concept(AREA), value=value, unit=sr_concept(SQUARE_MILLIMETRE))]
 
     def _anchor(self, region: Region, contour: KeyContour) -> Group:
@@ -202,7 +217,7 @@ def measurement_items(measurements: Sequence[findings.Measurement]) -> list[Meas
             value=number(item.value),
             unit=sr_concept(item.unit),
             derivation=None if item.derivation is None else sr_concept(item.derivation),
-            method=sr_concept(METHODS[item.concept]) if item.concept in METHODS else None,
+            method=sr_concept(METHODS[item.concept.value]) if item.concept.value in METHODS else None,
         )
         for item in measurements
     ]

@@ -27,25 +27,13 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-from dicomnode.coding import MILLIMETRE, dcm
 from dicomnode.errors import StudyError
 from dicomnode.findings import Detection, Evaluation, Findings
 from dicomnode.forms import Form
-from dicomnode.results.concepts import (
-    COMMENT,
-    DIAMETER,
-    IMAGING_PROCEDURE,
-    PROCEDURES,
-    QUALITATIVE_EVALUATIONS,
-    WHOLE_CASE,
-    declare_private_scheme,
-    sr_concept,
-)
-from dicomnode.results.context import MANUFACTURER, MODEL_NAME, ResultContext
-from dicomnode.results.equipment import stamp
-from dicomnode.results.report import Predecessor, predecessor_item, remarks_of
-from dicomnode.results.report_groups import KeyContour, number
-from dicomnode.results.sources import SourceSeries, positions, read_sources
+from dicomnode.results.context import ResultContext
+from dicomnode.results.report import Predecessor
+from dicomnode.results.report_groups import KeyContour
+from dicomnode.results.sources import SourceSeries, read_sources
 from dicomnode.study import ResultRole
 from tests.unit.results.highdicom_groups import (
     Group,
@@ -57,8 +45,26 @@ from tests.unit.results.highdicom_groups import (
     measurement_items,
     text_item,
 )
+from tests.unit.results.highdicom_own import (
+    COMMENT,
+    DEVICE,
+    DIAMETER,
+    IMAGING_PROCEDURE,
+    MANUFACTURER,
+    MILLIMETRE,
+    MODEL_NAME,
+    PROCEDURES,
+    QUALITATIVE_EVALUATIONS,
+    WHOLE_CASE,
+    declare_private_scheme,
+    number,
+    positions,
+    predecessor_item,
+    remarks_of,
+    sr_concept,
+    stamp,
+)
 
-_OBSERVER_TYPE_DEVICE: Final = dcm("121007", "Device")
 _CORNERS: Final = 32
 
 
@@ -138,7 +144,7 @@ class PlaceMaker:
         """Nearest plane, and the outline of the sphere's section by it (column, row), or a point."""
         if not (self._series.in_space and self._series.calibrated):
             raise StudyError("result-invalid", check="detection-nowhere")
-        places = positions(self._series.headers)
+        places = positions(self._series)
         header = self._series.headers[0]
         orientation = np.array([float(value) for value in header.ImageOrientationPatient])
         across, down = orientation[:3], orientation[3:]
@@ -221,7 +227,7 @@ def build(
     _add_remarks(content[0], remarks_of(findings, maker.found, context.words))
     evidence = [segmentation, *key_headers] if linked and segmentation is not None else key_headers
     dataset = _construct(content, evidence, context, form)
-    stamp(dataset, ResultRole.REPORT, findings.algorithm, context)
+    stamp(dataset, findings.algorithm, context)
     if predecessor is not None:
         dataset.PredecessorDocumentsSequence = [predecessor_item(predecessor)]
     declare_private_scheme(dataset)
@@ -255,7 +261,7 @@ def _observation_context(findings: Findings, context: ResultContext) -> Observat
     """TID 1004: the observer is a device, known by its UID."""
     return ObservationContext(
         observer_device_context=ObserverContext(
-            observer_type=sr_concept(_OBSERVER_TYPE_DEVICE),
+            observer_type=sr_concept(DEVICE),
             observer_identifying_attributes=DeviceObserverIdentifyingAttributes(
                 uid=context.device_uid,
                 name=context.station_name,
