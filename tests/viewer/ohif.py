@@ -255,6 +255,7 @@ class Ohif:
             if last and not np.array_equal(last[-1].page, now.page):
                 last.clear()
             last.append(now)
+            del last[:-3]
             return len(last) > 2 and (until is None or until(now)) and not self.spins()
 
         try:
