@@ -53,6 +53,9 @@ class Writer(Protocol):
     def commit(self) -> None:
         """Everything written is on the disk when this returns."""
 
+    def extend(self) -> None:
+        """One extent more; it and everything written is on the disk when this returns."""
+
     def truncate(self, size: int) -> None:
         """Cut the file, durably."""
 
@@ -69,6 +72,12 @@ class _File:
         self._allocated = 0
         self._growing = threading.Lock()
         self._descriptor = os.open(path, _FLAGS | extra_flags, files.FILE_MODE)
+
+    def extend(self) -> None:
+        """One extent more; nothing where the file is closed by now."""
+        with self._growing:
+            if self._descriptor >= 0:
+                self._grow()
 
     def truncate(self, size: int) -> None:
         with self._growing:
@@ -140,12 +149,6 @@ class DirectWriter(_File):
     def commit(self) -> None:
         """Flush what was written without O_DSYNC."""
         os.fdatasync(self._descriptor)
-
-    def extend(self) -> None:
-        """Fill one extent more; nothing where the file is closed by now."""
-        with self._growing:
-            if self._descriptor >= 0:
-                self._grow()
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""
