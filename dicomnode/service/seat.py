@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+from dicomnode.errors import LimitError
 from dicomnode.events import Emit, Fact
 from dicomnode.network.session import Service
 from dicomnode.network_sections import PeerRule
@@ -120,8 +121,8 @@ class Seat:
                 "emit": self._emit,
                 "drained": self._drained,
             },
-            {"key": self._key, "serve": self._serve, "allow": self._allow, "weigh": self._weigh},
-            quick=("allow", "weigh"),
+            {"key": self._key, "serve": self._serve, "allow": self._allow, "weigh": self._weigh, "take": self._take},
+            quick=("allow", "weigh", "take"),
             patience=_PATIENCE_SECONDS,
         )
 
@@ -180,13 +181,26 @@ class Seat:
         return [plain_reply(reply) for reply in service(call)]
 
     def _allow(self, rule: str, study_key: str) -> int:
+        return self._enter(self._house.allowances.begin(self._house.rules[rule], study_key))
+
+    def _weigh(self, number: int, size: int) -> bool:
+        allowed = self._allowed[number]
+        allowed.weigh(size)
+        return allowed.is_ample
+
+    def _take(self, rule: str, study_key: str, size: int) -> tuple[int, bool]:
         allowed = self._house.allowances.begin(self._house.rules[rule], study_key)
+        number = self._enter(allowed)
+        try:
+            return number, self._weigh(number, size)
+        except LimitError:
+            self._came(number, kept=False)
+            raise
+
+    def _enter(self, allowed: Allowed) -> int:
         self._last_allowed += 1
         self._allowed[self._last_allowed] = allowed
         return self._last_allowed
-
-    def _weigh(self, number: int, size: int) -> None:
-        self._allowed[number].weigh(size)
 
     def _came(self, number: int, kept: bool) -> None:
         allowed = self._allowed.pop(number)

@@ -9,9 +9,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from dicomnode.errors import LimitError
 from dicomnode.network_sections import PeerRule
+
+_AMPLE: Final = 7 / 8  # of a limit: as long as no more is used, much more may come
 
 
 @dataclass(slots=True)
@@ -82,6 +85,14 @@ class Allowances:
                 raise LimitError("peer-limit", bytes=tally.size)
             tally.size += size
 
+    def is_ample(self, rule: PeerRule, tally: _Tally) -> bool:
+        """Whether a study may have much more: the next instance is hardly one too many."""
+        with self._lock:
+            return (
+                tally.instances <= rule.maximum_study_instances * _AMPLE
+                and tally.size <= rule.maximum_study_bytes * _AMPLE
+            )
+
     def end(self, tally: _Tally, size: int, *, kept: bool) -> None:
         """An instance came, or did not: then what was counted of it is taken back."""
         with self._lock:
@@ -105,6 +116,11 @@ class Allowed:
         """Its bytes are known now; LimitError ``peer-limit`` if they are too many for the study."""
         self._allowances.add(self._tally, size, self._rule.maximum_study_bytes)
         self._size = size
+
+    @property
+    def is_ample(self) -> bool:
+        """Whether its study may have much more."""
+        return self._allowances.is_ample(self._rule, self._tally)
 
     def keep(self) -> None:
         """It is durable."""
