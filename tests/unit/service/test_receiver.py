@@ -14,8 +14,7 @@ import pytest
 
 from dicomnode.config import parse
 from dicomnode.encoded import Limits
-from dicomnode.errors import LimitError
-from dicomnode.errors import StorageError
+from dicomnode.errors import LimitError, StorageError
 from dicomnode.network import pdu
 from dicomnode.network.places import open_table
 from dicomnode.network.server import Server, listen
