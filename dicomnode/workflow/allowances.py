@@ -65,7 +65,7 @@ class Allowances:
                 raise LimitError("peer-limit", instances=tally.instances)
             tally.instances += 1
             tally.arriving += 1
-        return Allowed(self, rule, tally)
+        return Allowed(self, rule, study_key, tally)
 
     def _open(self, rule: PeerRule, study_key: str) -> _Tally:
         for key in [key for key, one in self._tallies.items() if not (one.arriving or self._is_open(key))]:
@@ -103,29 +103,38 @@ class Allowances:
 
 
 class Allowed:
-    """One instance that may come; used by one thread."""
+    """One instance that may come; used by one thread.
 
-    def __init__(self, allowances: Allowances, rule: PeerRule, tally: _Tally) -> None:
+    Attributes
+    ----------
+    study_key
+        Its study.
+    size
+        Its bytes; 0 until they are known.
+    """
+
+    def __init__(self, allowances: Allowances, rule: PeerRule, study_key: str, tally: _Tally) -> None:
+        self.study_key = study_key
+        self.size = 0
         self._allowances = allowances
         self._rule = rule
         self._tally = tally
-        self._size = 0
         self._kept = False
 
     def weigh(self, size: int) -> None:
         """Its bytes are known now; LimitError ``peer-limit`` if they are too many for the study."""
         self._allowances.add(self._tally, size, self._rule.maximum_study_bytes)
-        self._size = size
+        self.size = size
 
     @property
     def is_ample(self) -> bool:
         """Whether its study may have much more."""
         return self._allowances.is_ample(self._rule, self._tally)
 
-    def keep(self) -> None:
-        """It is durable."""
-        self._kept = True
+    def keep(self, *, kept: bool = True) -> None:
+        """It is durable, or is not after all."""
+        self._kept = kept
 
     def close(self) -> None:
         """It has come, or not."""
-        self._allowances.end(self._tally, self._size, kept=self._kept)
+        self._allowances.end(self._tally, self.size, kept=self._kept)
