@@ -40,6 +40,7 @@ from dicomnode.workflow.activity import ActivityTable
 from dicomnode.workflow.reception import Reception
 
 _CACHED_KEYS: Final = 256
+_AMPLE_STUDIES: Final = 1024
 _FOREVER: Final = float("inf")
 
 
@@ -115,16 +116,18 @@ class Rows:
 
 
 class Allowed:
-    """One instance that its peer may send; counted by the node."""
+    """One instance that its peer may send; counted by the node, at the latest when it has come and before it is durable."""
 
-    def __init__(self, channel: Channel, number: int) -> None:
-        self._channel = channel
+    def __init__(self, allowances: Allowances, rule: str, study_key: str, number: int | None) -> None:
+        self._allowances = allowances
+        self._rule = rule
+        self._study_key = study_key
         self._number = number
         self._kept = False
 
     def weigh(self, size: int) -> None:
         """Its bytes are known now."""
-        self._channel.ask("weigh", self._number, size)
+        self._number = self._allowances.weigh(self._rule, self._study_key, size, self._number)
 
     def keep(self) -> None:
         """It is durable."""
@@ -132,19 +135,53 @@ class Allowed:
 
     def close(self) -> None:
         """It has come, or not."""
-        with suppress(StorageError):  # the node is gone, and this process about to go
-            self._channel.tell("allowed", self._number, self._kept)
+        if self._number is not None:
+            self._allowances.end(self._number, kept=self._kept)
 
 
 class Allowances:
-    """What peers may send, asked from the node object by object."""
+    """What peers may send, asked from the node: once for each object as long as it says that a study may have much more.
+
+    Else twice: what is one too many is refused before it has come. However that may be, the node alone counts.
+    """
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
+        self._lock = threading.Lock()
+        self._ample: set[tuple[str, str]] = set()
 
     def begin(self, rule: PeerRule, study_key: str) -> Allowed:
         """One instance of a study comes."""
-        return Allowed(self._channel, self._channel.ask("allow", rule.name, study_key))
+        with self._lock:
+            ample = (rule.name, study_key) in self._ample
+        number = None if ample else self._channel.ask("allow", rule.name, study_key)
+        return Allowed(self, rule.name, study_key, number)
+
+    def weigh(self, rule: str, study_key: str, size: int, number: int | None) -> int:
+        """The bytes of one are known; its number at the node, which gives it one now if it has none yet."""
+        ample = False
+        try:
+            if number is None:
+                number, ample = self._channel.ask("take", rule, study_key, size)
+            else:
+                ample = self._channel.ask("weigh", number, size)
+            return number
+        finally:
+            with self._lock:
+                if not ample:
+                    self._ample.discard((rule, study_key))
+                elif len(self._ample) < _AMPLE_STUDIES:
+                    self._ample.add((rule, study_key))
+
+    def end(self, number: int, *, kept: bool) -> None:
+        """One has come, or not."""
+        with suppress(StorageError):  # the node is gone, and this process about to go
+            self._channel.tell("allowed", number, kept)
+
+    def forget(self, study_key: str) -> None:
+        """A study was closed, or is about to be purged."""
+        with self._lock:
+            self._ample = {known for known in self._ample if known[1] != study_key}
 
 
 class Announcing(Reception):
@@ -184,6 +221,7 @@ class Receiver:
         )
         self._activity = Activity(self._channel.tell)
         self._keys = Keys(partial(self._channel.ask, "key"))
+        self._allowances = Allowances(self._channel)
         self._barred: dict[str, ExitStack] = {}
         self._spool: Spool | None = None
         self._acceptor: Acceptor | None = None
@@ -227,7 +265,7 @@ class Receiver:
             indexer=Rows(self._channel.tell),
             activity=self._activity,
             derivation_key=derivation_key,
-            allowances=Allowances(self._channel),
+            allowances=self._allowances,
             wake=_nothing,
             clock=partial(datetime.now, UTC),
             monotonic=time.monotonic,
@@ -270,6 +308,7 @@ class Receiver:
             if self._spool is not None:
                 self._spool.abandon(study_key)
             self._keys.forget(study_key)
+            self._allowances.forget(study_key)
             self._barred[study_key] = stack.pop_all()
             return True
 
@@ -284,6 +323,7 @@ class Receiver:
             self._spool.close_study(study_key)
             if free:
                 self._keys.forget(study_key)
+                self._allowances.forget(study_key)
                 self._channel.tell("left", study_key)
 
     def _reload(self) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+from dicomnode.errors import LimitError
 from dicomnode.events import Emit, Fact
 from dicomnode.network.session import Service
 from dicomnode.network_sections import PeerRule
@@ -106,6 +107,7 @@ class Seat:
         self._house = house
         self._allowed: dict[int, Allowed] = {}
         self._last_allowed = 0
+        self._weighed: dict[tuple[str, int], set[int]] = {}  # of these, by study and bytes
         self.channel = Channel(
             end,
             {
@@ -120,23 +122,23 @@ class Seat:
                 "emit": self._emit,
                 "drained": self._drained,
             },
-            {"key": self._key, "serve": self._serve, "allow": self._allow, "weigh": self._weigh},
-            quick=("allow", "weigh"),
+            {"key": self._key, "serve": self._serve, "allow": self._allow, "weigh": self._weigh, "take": self._take},
+            quick=("allow", "weigh", "take"),
             patience=_PATIENCE_SECONDS,
         )
 
     def bury(self) -> tuple[int, int]:
         """The process is dead: what it made durable is kept, and its associations end as aborted; how many of each."""
         house, found = self._house, 0
-        for allowed in self._allowed.values():
-            allowed.close()
         studies = set() if self.drained else set(self.studies)
         for study_key in studies:  # what it did tell is in the index then, and is not read again
             house.flush(study_key)
         for row in house.take_up(studies, self.mark):
-            house.rows.add(row)
+            self._durable(row)
             house.activity.received(row.study_key, self.mark, house.monotonic())
             found += 1
+        for allowed in self._allowed.values():
+            allowed.close()
         house.activity.ended(self.mark, house.monotonic())
         left = list(self.associations.items())
         for association_id, address in left:
@@ -153,7 +155,14 @@ class Seat:
         self.associations[association_id] = address
 
     def _row(self, plain: list[Any]) -> None:
-        self._house.rows.add(row_of_plain(plain))
+        self._durable(row_of_plain(plain))
+
+    def _durable(self, row: InstanceRow) -> None:
+        """A record is durable: of those that are weighed and as long as it, one counts as kept if no more is heard of it."""
+        self._house.rows.add(row)
+        numbers = self._weighed.get((row.study_key, row.length))
+        if numbers:
+            self._allowed[numbers.pop()].keep()
 
     def _received(self, study_key: str, association_id: str) -> None:
         self._house.activity.received(study_key, association_id, self._house.monotonic())
@@ -180,18 +189,36 @@ class Seat:
         return [plain_reply(reply) for reply in service(call)]
 
     def _allow(self, rule: str, study_key: str) -> int:
+        return self._enter(self._house.allowances.begin(self._house.rules[rule], study_key))
+
+    def _weigh(self, number: int, size: int) -> bool:
+        allowed = self._allowed[number]
+        allowed.weigh(size)
+        self._weighed.setdefault((allowed.study_key, size), set()).add(number)
+        return allowed.is_ample
+
+    def _take(self, rule: str, study_key: str, size: int) -> tuple[int, bool]:
         allowed = self._house.allowances.begin(self._house.rules[rule], study_key)
+        number = self._enter(allowed)
+        try:
+            return number, self._weigh(number, size)
+        except LimitError:
+            self._came(number, kept=False)
+            raise
+
+    def _enter(self, allowed: Allowed) -> int:
         self._last_allowed += 1
         self._allowed[self._last_allowed] = allowed
         return self._last_allowed
 
-    def _weigh(self, number: int, size: int) -> None:
-        self._allowed[number].weigh(size)
-
     def _came(self, number: int, kept: bool) -> None:
         allowed = self._allowed.pop(number)
-        if kept:
-            allowed.keep()
+        place = allowed.study_key, allowed.size
+        numbers = self._weighed.get(place, set())
+        numbers.discard(number)
+        if not numbers:
+            self._weighed.pop(place, None)
+        allowed.keep(kept=kept)
         allowed.close()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -216,10 +217,15 @@ def _is_current(connection: Connection) -> bool:
 
 def insert_or_ignore(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
     """Insert rows whose primary key is not there yet."""
-    if not rows:
-        return
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    connection.execute(dialect.insert(table).on_conflict_do_nothing(), list(rows))
+    if rows:
+        connection.execute(_insertion(table, connection.dialect.name), list(rows))
+
+
+@functools.cache
+def _insertion(table: Table, dialect: str) -> Executable:
+    """Made once for each table: to make a statement costs as much as to run it."""
+    insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
+    return insert(table).on_conflict_do_nothing()
 
 
 def batches(values: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -51,10 +51,9 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(mode=FOLDER_MODE)
     except FileExistsError:
-        if not folder.is_dir():  # else somebody else was first
+        if not folder.is_dir():  # else somebody else was first, and may not have flushed it yet
             raise
-    else:
-        sync_folder(folder.parent)
+    sync_folder(folder.parent)
 
 
 def write_all(descriptor: int, data: bytes | bytearray | memoryview) -> None:

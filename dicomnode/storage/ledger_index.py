@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select, update
+from sqlalchemy import Connection, Row, bindparam, func, select, update
 
 from dicomnode.errors import NodeError
 from dicomnode.storage import schema
@@ -15,6 +15,30 @@ from dicomnode.study import InstanceRow, InstanceState, RecordAddress
 
 _T = schema.instances
 _S = schema.studies
+#: Made once: to make a statement costs more than to run it, and each new study needs all of them.
+_BETWEEN = select(_T).where(
+    _T.c.segment_id == bindparam("segment"), _T.c.number.between(bindparam("first"), bindparam("last"))
+)
+_DIGESTS = select(_T.c.instance_key, _T.c.digest).where(
+    _T.c.study_key == bindparam("study"),
+    _T.c.instance_key.in_(bindparam("instances", expanding=True)),
+    _T.c.state == InstanceState.CURRENT.value,
+)
+_COUNTS = (
+    select(_T.c.study_key, _T.c.state, func.count(), func.min(_T.c.received_at), func.max(_T.c.received_at))
+    .where(_T.c.study_key.in_(bindparam("studies", expanding=True)))
+    .group_by(_T.c.study_key, _T.c.state)
+)
+_REFRESH = (
+    update(_S)
+    .where(_S.c.study_key == bindparam("study"))
+    .values(
+        instances=bindparam("current"),
+        quarantined=bindparam("set_aside"),
+        first_received_at=bindparam("first"),
+        last_received_at=bindparam("last"),
+    )
+)
 
 
 def resolve(row: InstanceRow, current_digests: Collection[str]) -> InstanceState:
@@ -69,8 +93,7 @@ class InstanceRows(Database):
                 done.append(known)
             _ensure_studies(writing, rows)
             insert_or_ignore(writing, _T, [_values(row) for row in {_place(row): row for row in done}.values()])
-            for study_key in {row.study_key for row in rows}:
-                _refresh_study(writing, study_key)
+            _refresh_studies(writing, sorted({row.study_key for row in rows}))
             return tuple(done)
 
     def set_instance_state(
@@ -91,7 +114,7 @@ class InstanceRows(Database):
         with self._writing(connection) as writing:
             if not changed_rows(writing, statement):
                 raise NodeError("internal", instances=0)
-            _refresh_study(writing, study_key)
+            _refresh_studies(writing, [study_key])
 
     def instances(
         self,
@@ -133,23 +156,20 @@ def _stored(connection: Connection, rows: Sequence[InstanceRow]) -> dict[tuple[s
     found: dict[tuple[str, int], InstanceRow] = {}
     for segment_id in {row.address.segment_id for row in rows}:
         numbers = [row.address.number for row in rows if row.address.segment_id == segment_id]
-        query = select(_T).where(_T.c.segment_id == segment_id, _T.c.number.between(min(numbers), max(numbers)))
-        for row in map(_row, connection.execute(query)):
+        within = {"segment": segment_id, "first": min(numbers), "last": max(numbers)}
+        for row in map(_row, connection.execute(_BETWEEN, within)):
             found[_place(row)] = row
     return found
 
 
 def _current_digests(connection: Connection, rows: Sequence[InstanceRow]) -> dict[tuple[str, str], set[str]]:
+    keys: dict[str, set[str]] = {}
+    for row in rows:
+        keys.setdefault(row.study_key, set()).add(row.instance_key)
     found: dict[tuple[str, str], set[str]] = {}
-    for study_key in {row.study_key for row in rows}:
-        keys = sorted({row.instance_key for row in rows if row.study_key == study_key})
-        for batch in batches(keys):
-            query = select(_T.c.instance_key, _T.c.digest).where(
-                _T.c.study_key == study_key,
-                _T.c.instance_key.in_(batch),
-                _T.c.state == InstanceState.CURRENT.value,
-            )
-            for instance_key, digest in connection.execute(query):
+    for study_key, of_study in keys.items():
+        for batch in batches(sorted(of_study)):
+            for instance_key, digest in connection.execute(_DIGESTS, {"study": study_key, "instances": list(batch)}):
                 found.setdefault((study_key, instance_key), set()).add(digest)
     return found
 
@@ -174,24 +194,25 @@ def _ensure_studies(connection: Connection, rows: Sequence[InstanceRow]) -> None
     )
 
 
-def _refresh_study(connection: Connection, study_key: str) -> None:
-    query = (
-        select(_T.c.state, func.count(), func.min(_T.c.received_at), func.max(_T.c.received_at))
-        .where(_T.c.study_key == study_key)
-        .group_by(_T.c.state)
-    )
-    found = connection.execute(query).all()
-    counts: Mapping[str, int] = {row[0]: row[1] for row in found}
-    connection.execute(
-        update(_S)
-        .where(_S.c.study_key == study_key)
-        .values(
-            instances=counts.get(InstanceState.CURRENT.value, 0),
-            quarantined=counts.get(InstanceState.QUARANTINED.value, 0),
-            first_received_at=min(row[2] for row in found),
-            last_received_at=max(row[3] for row in found),
+def _refresh_studies(connection: Connection, study_keys: Sequence[str]) -> None:
+    found: dict[str, list[tuple[Any, ...]]] = {}
+    for batch in batches(study_keys):
+        for study_key, *of_state in connection.execute(_COUNTS, {"studies": list(batch)}):
+            found.setdefault(study_key, []).append(tuple(of_state))
+    changed = []
+    for study_key, rows in found.items():
+        counts: Mapping[str, int] = {row[0]: row[1] for row in rows}
+        changed.append(
+            {
+                "study": study_key,
+                "current": counts.get(InstanceState.CURRENT.value, 0),
+                "set_aside": counts.get(InstanceState.QUARANTINED.value, 0),
+                "first": min(row[2] for row in rows),
+                "last": max(row[3] for row in rows),
+            }
         )
-    )
+    if changed:
+        connection.execute(_REFRESH, changed)
 
 
 def _values(row: InstanceRow) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, func, select, update
 
 from dicomnode.storage import schema
 from dicomnode.storage.database import Database, insert_or_ignore
@@ -13,6 +13,7 @@ from dicomnode.storage.keys import WrappedKey
 from dicomnode.study import World
 
 _T = schema.wrapped_keys
+_ONE = select(_T).where(_T.c.study_key == bindparam("study"), _T.c.world == bindparam("in_world"))
 
 
 class WrappedKeyRows(Database):
@@ -72,7 +73,7 @@ class WrappedKeyRows(Database):
 
 
 def _get(connection: Connection, study_key: str, world: World) -> WrappedKey | None:
-    row = connection.execute(select(_T).where(_T.c.study_key == study_key, _T.c.world == world.value)).one_or_none()
+    row = connection.execute(_ONE, {"study": study_key, "in_world": world.value}).one_or_none()
     return None if row is None else _key(row)
 
 

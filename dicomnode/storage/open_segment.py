@@ -63,7 +63,8 @@ class OpenSegment:
         """Write the header and make the file's name durable."""
         header = segment.Header(segment_id=self.segment_id, study_key=self.study_key, alignment=self._alignment)
         stage[: self._alignment] = segment.pack_header(header)
-        self.writer.write(stage[: self._alignment], 0, durable=True)
+        self.writer.write(stage[: self._alignment], 0)
+        self.writer.extend()  # one flush for both
         files.sync_folder(self._path.parent)
 
     @property

@@ -79,6 +79,7 @@ class Spool:
             self.write_mode: WriteMode = write_mode or try_modes(folder, intake.write_mode)
         self._quota = Quota(folder, intake.maximum_spool_bytes, tally=tally)
         self._mark = mark
+        self._flushed: set[Path] = set()
         self._extender = Extender()
         self._writers = _started(_WRITERS)
         self._open = OpenSegments(
@@ -249,9 +250,7 @@ class Spool:
         key = self._keys.get_or_create(study_key, World.IDENTITY).key
         folder = files.study_folder(self._folder, study_key)
         with files.disk_errors():
-            files.make_folder(folder)
-            for above in (folder.parent, self._folder):  # another thread may have made them and not flushed yet
-                files.sync_folder(above)
+            self._make_folder(folder)
             open_segment = OpenSegment(
                 folder,
                 study_key,
@@ -268,6 +267,16 @@ class Spool:
                 open_segment.remove()
                 raise
         return open_segment
+
+    def _make_folder(self, folder: Path) -> None:
+        """Folder of a study, durably: another may have made it, or what leads to it, and not flushed it yet."""
+        files.make_folder(folder.parent)
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(mode=files.FOLDER_MODE)
+        files.sync_folder(folder.parent)
+        if folder.parent not in self._flushed:  # it stays for good
+            files.sync_folder(self._folder)
+            self._flushed.add(folder.parent)
 
     def _segments(self, studies: Collection[str] | None = None, mark: str = "") -> list[Path]:
         if studies is None:

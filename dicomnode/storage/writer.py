@@ -53,6 +53,9 @@ class Writer(Protocol):
     def commit(self) -> None:
         """Everything written is on the disk when this returns."""
 
+    def extend(self) -> None:
+        """One extent more; it and everything written is on the disk when this returns."""
+
     def truncate(self, size: int) -> None:
         """Cut the file, durably."""
 
@@ -70,6 +73,12 @@ class _File:
         self._growing = threading.Lock()
         self._descriptor = os.open(path, _FLAGS | extra_flags, files.FILE_MODE)
 
+    def extend(self) -> None:
+        """One extent more; nothing where the file is closed by now."""
+        with self._growing:
+            if self._descriptor >= 0:
+                self._grow()
+
     def truncate(self, size: int) -> None:
         with self._growing:
             os.ftruncate(self._descriptor, size)
@@ -82,16 +91,18 @@ class _File:
                 os.close(self._descriptor)
                 self._descriptor = -1
 
-    def _put(self, descriptor: int, block: memoryview, offset: int) -> None:
+    def _put(self, descriptor: int, block: memoryview, offset: int, *, by_extents: bool) -> None:
         if offset % self._alignment or len(block) % self._alignment:
             raise ValueError("a write that is not aligned")
-        if offset + len(block) > self._allocated:
-            with self._growing:
-                while self._allocated < offset + len(block):
-                    self._grow()
-        written = os.pwrite(descriptor, block, offset)
-        if written != len(block):  # a full or failing disk: what comes next says which
-            raise OSError(errno.ENOSPC, "short write")
+        end = offset + len(block)
+        if end <= self._allocated:
+            _write_whole(descriptor, block, offset)
+            return
+        with self._growing:
+            while by_extents and self._allocated < end:
+                self._grow()
+            _write_whole(descriptor, block, offset)
+            self._allocated = max(self._allocated, end)
 
     def _grow(self) -> None:
         """One extent more, durably: a later write must not depend on a size or block that is not on the disk."""
@@ -110,8 +121,9 @@ class _File:
 class DirectWriter(_File):
     """O_DIRECT, with O_DSYNC or a flush at the end: never in the page cache.
 
-    Its extents are filled with zeros before they are used: writing over blocks that are there already commits no
-    journal, which is what makes a durable write fast. One extent ahead is filled by whoever is asked through `ahead`.
+    Where each write is durable, its extents are filled with zeros before they are used: writing over blocks that are
+    there already commits no journal, which is what makes a durable write fast. One extent ahead is filled by whoever is
+    asked through `ahead`. Writes that one flush follows need no zeros: they extend the file by themselves.
     """
 
     def __init__(self, path: Path, mode: WriteMode, extent_bytes: int, ahead: Ahead | None = None) -> None:
@@ -126,7 +138,9 @@ class DirectWriter(_File):
 
     def write(self, block: memoryview, offset: int, *, durable: bool = False) -> None:
         """Write whole blocks."""
-        self._put(self._durable if durable else self._descriptor, block, offset)
+        self._put(self._durable if durable else self._descriptor, block, offset, by_extents=durable)
+        if not durable:
+            return
         left = self._allocated - offset - len(block)
         if self._ahead is not None and 2 * left < self._next_extent and self._asked < self._allocated:
             self._asked = self._allocated
@@ -135,12 +149,6 @@ class DirectWriter(_File):
     def commit(self) -> None:
         """Flush what was written without O_DSYNC."""
         os.fdatasync(self._descriptor)
-
-    def extend(self) -> None:
-        """Fill one extent more; nothing where the file is closed by now."""
-        with self._growing:
-            if self._descriptor >= 0:
-                self._grow()
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""
@@ -155,8 +163,7 @@ class DirectWriter(_File):
         with memoryview(_zeros()) as zeros:
             for start in range(self._allocated, end, len(zeros)):
                 with zeros[: min(len(zeros), end - start)] as piece:
-                    if os.pwrite(self._descriptor, piece, start) != len(piece):
-                        raise OSError(errno.ENOSPC, "short write")
+                    _write_whole(self._descriptor, piece, start)
         os.fsync(self._descriptor)
         self._allocated = end
 
@@ -173,7 +180,7 @@ class AppendWriter(_File):
 
     def write(self, block: memoryview, offset: int, *, durable: bool = False) -> None:
         """Write whole blocks."""
-        self._put(self._descriptor, block, offset)
+        self._put(self._descriptor, block, offset, by_extents=durable)
         if durable:
             self.commit()
 
@@ -210,6 +217,11 @@ class Extender:
         while (writer := self._wanted.get()) is not None:
             with contextlib.suppress(OSError):  # whoever needs the extent tries it again, and is told
                 writer.extend()
+
+
+def _write_whole(descriptor: int, block: memoryview, offset: int) -> None:
+    if os.pwrite(descriptor, block, offset) != len(block):  # a full or failing disk: what comes next says which
+        raise OSError(errno.ENOSPC, "short write")
 
 
 @functools.cache
@@ -257,7 +269,7 @@ def _works(folder: Path, mode: WriteMode) -> bool:
                     writer.commit()
                 finally:
                     writer.close()
-                return path.read_bytes() == buffer[:]
+                return path.read_bytes()[:size] == buffer[:]
             except OSError as error:
                 if error.errno in (errno.ENOSPC, errno.EDQUOT):
                     raise files.storage_error(error) from None

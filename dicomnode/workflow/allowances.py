@@ -9,9 +9,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from dicomnode.errors import LimitError
 from dicomnode.network_sections import PeerRule
+
+_AMPLE: Final = 7 / 8  # of a limit: as long as no more is used, much more may come
 
 
 @dataclass(slots=True)
@@ -62,7 +65,7 @@ class Allowances:
                 raise LimitError("peer-limit", instances=tally.instances)
             tally.instances += 1
             tally.arriving += 1
-        return Allowed(self, rule, tally)
+        return Allowed(self, rule, study_key, tally)
 
     def _open(self, rule: PeerRule, study_key: str) -> _Tally:
         for key in [key for key, one in self._tallies.items() if not (one.arriving or self._is_open(key))]:
@@ -82,6 +85,14 @@ class Allowances:
                 raise LimitError("peer-limit", bytes=tally.size)
             tally.size += size
 
+    def is_ample(self, rule: PeerRule, tally: _Tally) -> bool:
+        """Whether a study may have much more: the next instance is hardly one too many."""
+        with self._lock:
+            return (
+                tally.instances <= rule.maximum_study_instances * _AMPLE
+                and tally.size <= rule.maximum_study_bytes * _AMPLE
+            )
+
     def end(self, tally: _Tally, size: int, *, kept: bool) -> None:
         """An instance came, or did not: then what was counted of it is taken back."""
         with self._lock:
@@ -92,24 +103,38 @@ class Allowances:
 
 
 class Allowed:
-    """One instance that may come; used by one thread."""
+    """One instance that may come; used by one thread.
 
-    def __init__(self, allowances: Allowances, rule: PeerRule, tally: _Tally) -> None:
+    Attributes
+    ----------
+    study_key
+        Its study.
+    size
+        Its bytes; 0 until they are known.
+    """
+
+    def __init__(self, allowances: Allowances, rule: PeerRule, study_key: str, tally: _Tally) -> None:
+        self.study_key = study_key
+        self.size = 0
         self._allowances = allowances
         self._rule = rule
         self._tally = tally
-        self._size = 0
         self._kept = False
 
     def weigh(self, size: int) -> None:
         """Its bytes are known now; LimitError ``peer-limit`` if they are too many for the study."""
         self._allowances.add(self._tally, size, self._rule.maximum_study_bytes)
-        self._size = size
+        self.size = size
 
-    def keep(self) -> None:
-        """It is durable."""
-        self._kept = True
+    @property
+    def is_ample(self) -> bool:
+        """Whether its study may have much more."""
+        return self._allowances.is_ample(self._rule, self._tally)
+
+    def keep(self, *, kept: bool = True) -> None:
+        """It is durable, or is not after all."""
+        self._kept = kept
 
     def close(self) -> None:
         """It has come, or not."""
-        self._allowances.end(self._tally, self._size, kept=self._kept)
+        self._allowances.end(self._tally, self.size, kept=self._kept)

@@ -22,6 +22,10 @@ from dicomnode.workflow.evidence import Evidence
 EARLY_START_SECONDS = 1.0
 _AFTER_A_FAULT_SECONDS = 1.0
 _AGAIN_SECONDS = 1.0
+#: A look goes through all studies that arrive, and every association that ends asks for one: after each, at least so many
+#: times as long is waited, at most so many seconds.
+_REST = 9
+_LONGEST_REST_SECONDS = 0.25
 
 
 class Move(Enum):
@@ -186,7 +190,10 @@ class Completion:
     def _run(self) -> None:
         while not self._ended.is_set():
             try:
-                self._wake.wait(self.look())
+                begun = self._monotonic()
+                again = self.look()
+                self._ended.wait(min(_REST * (self._monotonic() - begun), _LONGEST_REST_SECONDS))
+                self._wake.wait(again)
             except Exception as error:  # noqa: BLE001 - the border: without this thread no study is ever settled
                 kind = type(error).__name__
                 self._emit("completion.fault", level="error", kind=kind, reason="internal")

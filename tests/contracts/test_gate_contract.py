@@ -213,6 +213,28 @@ def test_limits_of_a_peer_are_counted_over_all_its_associations(tmp_path: Path, 
 
 
 @WAYS
+def test_limits_are_exact_however_many_send_at_once(tmp_path: Path, receivers: int) -> None:
+    rule = {"name": "ct1", "maximum_study_instances": 37}
+    with bench(tmp_path, receivers, peers=[rule]) as made:
+        peers = [made.associate() for _ in range(6)]
+        statuses: list[int] = []
+
+        def send_eight(part: int) -> None:
+            statuses.extend([send(peers[part], 8 * part + number) for number in range(8)])
+
+        threads = [threading.Thread(target=send_eight, args=(part,)) for part in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert sorted(statuses) == [0] * 37 + [0xA700] * 11
+        assert len(made.rows(count=37)) == 37
+        assert send(peers[0], 99) == 0xA700
+        for peer in peers:
+            peer.release()
+
+
+@WAYS
 def test_bytes_of_a_study_are_limited_too_and_what_was_refused_is_not_counted(tmp_path: Path, receivers: int) -> None:
     rule = {"name": "ct1", "maximum_study_bytes": 1 << 20}
     with bench(tmp_path, receivers, peers=[rule]) as made, made.associate() as one, made.associate() as two:

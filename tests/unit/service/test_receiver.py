@@ -14,7 +14,7 @@ import pytest
 
 from dicomnode.config import parse
 from dicomnode.encoded import Limits
-from dicomnode.errors import StorageError
+from dicomnode.errors import LimitError, StorageError
 from dicomnode.network import pdu
 from dicomnode.network.places import open_table
 from dicomnode.network.server import Server, listen
@@ -35,6 +35,8 @@ class Node:
 
     def __init__(self, folder: Path, **sections: Any) -> None:
         self.told: list[tuple[str, Any]] = []
+        self.asked: list[str] = []  # of what a peer may send
+        self.ample = self.full = False
         self.changed = threading.Condition()
         names = ("ready", "opened", "row", "received", "ended", "left", "allowed", "emit", "drained")
         self.alive = threading.Semaphore(0)
@@ -42,7 +44,13 @@ class Node:
         self.channel = Channel(
             near,
             {"alive": self.alive.release, **{name: self._noter(name) for name in names}},
-            {"key": self._key, "allow": lambda *_: 7, "weigh": lambda *_: None, "serve": lambda _: []},
+            {
+                "key": self._key,
+                "allow": self._answerer("allow", lambda: 7),
+                "weigh": self._answerer("weigh", lambda: self.ample),
+                "take": self._answerer("take", self._take),
+                "serve": lambda _: [],
+            },
         )
         listener = listen("127.0.0.1", 0)
         self.port = listener.getsockname()[1]
@@ -77,6 +85,18 @@ class Node:
                 self.changed.notify_all()
 
         return note
+
+    def _answerer(self, name: str, answer: Any) -> Any:
+        def respond(*_: Any) -> Any:
+            self.asked.append(name)
+            return answer()
+
+        return respond
+
+    def _take(self) -> tuple[int, bool]:
+        if self.full:
+            raise LimitError("peer-limit")
+        return 8, self.ample
 
     def _key(self, study_key: str) -> tuple[str, str]:
         self._noter("key")(study_key)
@@ -140,6 +160,45 @@ def test_a_row_is_told_before_the_sender_and_an_end_after_all_rows(node: Node, t
     tail = node.names()[7:]
     assert tail == ["row", "received", "allowed", "ended", "association.closed", "study.arrived"]
     assert len(list((tmp_path / "spool").glob(f"??/*/{MARK}*.open"))) == 1
+
+
+def test_while_a_study_may_have_much_more_an_object_costs_one_question(node: Node) -> None:
+    with Peer(node.port).associate() as peer:
+        node.ample = True
+        assert [sent(peer, number) for number in (1, 2)] == [0, 0]
+        assert node.asked == ["allow", "weigh", "take"]
+        assert (node.wait_for("allowed"), node.wait_for("allowed", 2)) == ((7, True), (8, True))
+        node.ample = False
+        assert [sent(peer, number) for number in (3, 4)] == [0, 0]
+        assert node.asked[3:] == ["take", "allow", "weigh"]
+        peer.release()
+
+
+def test_what_was_one_too_many_after_all_is_not_durable_and_the_next_is_asked_for_first(node: Node) -> None:
+    with Peer(node.port).associate() as peer:
+        node.ample = True
+        assert sent(peer, 1) == 0
+        node.full = True
+        assert sent(peer, 2) == 0xA700
+        assert sent(peer, 3) == 0
+        assert node.asked == ["allow", "weigh", "take", "allow", "weigh"]
+        peer.release()
+    node.wait_for("ended")
+    assert [name for name in node.names() if name in {"row", "allowed"}] == ["row", "allowed"] * 2
+
+
+def test_a_study_that_was_closed_is_asked_for_anew(node: Node) -> None:
+    with Peer(node.port).associate() as peer:
+        node.ample = True
+        assert sent(peer, 1) == 0
+        peer.release()
+    node.wait_for("ended")
+    node.channel.tell("close", STUDY_KEY)
+    node.wait_for("left")
+    with Peer(node.port).associate() as peer:
+        assert sent(peer, 2) == 0
+        peer.release()
+    assert node.asked == ["allow", "weigh"] * 2
 
 
 def test_a_study_under_way_is_not_barred_and_a_barred_one_waits(node: Node, tmp_path: Path) -> None:

@@ -67,6 +67,23 @@ def test_folders_that_another_made_and_did_not_flush_are_safe_when_append_return
         assert disk.unsafe == []
 
 
+def test_a_new_study_costs_three_flushes_beside_those_of_its_records(
+    disk: WatchedDisk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Spool(tmp_path / "spool", intake("direct"), MemoryKeys()) as spool:
+        append(spool, 0)
+        flushes: list[int] = []
+        fsync = os.fsync
+        monkeypatch.setattr(os, "fsync", lambda descriptor: (flushes.append(descriptor), fsync(descriptor)))
+        append(spool, 1, STUDY[:2] + OTHER_STUDY[2:])
+        assert len(flushes) == 3  # the study's folder and its file's name, and the header with the first extent
+        assert disk.unsafe == []
+        append(spool, 2, OTHER_STUDY)
+        assert len(flushes) == 3 + 5  # it leads through a folder that is new too
+        assert disk.unsafe == []
+    assert disk.faults == []
+
+
 def test_an_object_is_flushed_before_it_takes_its_place_and_its_name_after(disk: WatchedDisk, tmp_path: Path) -> None:
     objects = Objects(tmp_path / "state" / "objects", MemoryKeys())
     assert disk.unsafe == []

@@ -82,3 +82,15 @@ def test_a_study_is_ranked_once_while_it_arrives() -> None:
     for _ in range(3):
         world.send(stat, "a")
     assert world.ranked == [("a", "ct1", "stat")]
+
+
+def test_a_study_is_ample_up_to_seven_eighths_of_each_limit() -> None:
+    world = World()
+    for limits in ({"maximum_study_instances": 8}, {"maximum_study_bytes": 8 * MEBI}):
+        found = []
+        for _ in range(8):
+            allowed = world.allowances.begin(rule(**limits), str(limits))
+            allowed.weigh(MEBI)
+            found.append(allowed.is_ample)
+            allowed.keep()
+        assert found == [True] * 7 + [False]

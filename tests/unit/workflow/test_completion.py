@@ -210,6 +210,26 @@ def test_the_thread_acts_when_it_is_woken_and_ends(time: Time, events: Events) -
     assert world.acts == [("settle", "s")]
 
 
+def test_however_often_it_is_woken_it_rests_nine_tenths_of_the_time(
+    time: Time, events: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look goes through all studies: one for each association that ends would cost the square of their number."""
+    world, looks = World(time, events), []
+
+    def long_snapshot() -> tuple[()]:
+        looks.append(time.monotonic())
+        time.forward(0.02)
+        return ()
+
+    monkeypatch.setattr(world.table, "snapshot", long_snapshot)
+    world.completion.begin()
+    for _ in range(90):
+        world.completion.wake()
+        threading.Event().wait(0.01)
+    world.completion.end()
+    assert 2 <= len(looks) <= 8
+
+
 def test_one_that_never_began_ends_too(time: Time, events: Events) -> None:
     World(time, events).completion.end()
 
