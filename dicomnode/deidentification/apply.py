@@ -68,11 +68,22 @@ class Deidentified:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Means:
-    """By what an object was de-identified: rules of its class, what treats its elements, what must not come out."""
+    """By what an object was de-identified.
+
+    Attributes
+    ----------
+    rules, treater
+        Rules of its class, and what treats its elements.
+    known
+        What must not come out.
+    looked
+        Whether its pixels were looked at one by one, blanked or read: what another image shows, nobody knows.
+    """
 
     rules: Rules
     treater: Treater
     known: Source
+    looked: bool
 
 
 class Deidentifier:
@@ -149,7 +160,7 @@ class Deidentifier:
         known = Source(
             identifiers=identifiers, uids=frozenset(walked.uids.values()), produced=frozenset(walked.produced)
         )
-        return self._checked(known, walked), Means(rules=rules, treater=treater, known=known)
+        return self._checked(known, walked), Means(rules=rules, treater=treater, known=known, looked=plan.blanks)
 
     @property
     def looks_at_every_image(self) -> bool:

@@ -38,9 +38,13 @@ _DECISIVE: Final = frozenset(
         0x00080064,
         0x0020000D,
         0x00204000,
+        *TEXTS_OF_HEADS,
+        # what the full way writes whatever the source says
+        0x00120062,
+        0x00120063,
         0x00280301,
         0x00280302,
-        *TEXTS_OF_HEADS,
+        0x00280303,
     }
 )
 _TIME: Final = re.compile(rb"\d{6}(\.\d{1,6})? ?")
@@ -76,7 +80,7 @@ class Context:
 
     def leaks(self, new: list[bytes]) -> bool:
         """Whether elements that were made anew hold what must not come out."""
-        return next(self.needles.kinds(b"".join(new)), None) is not None
+        return any(map(self.needles.in_element, new)) or next(self.needles.kinds(b"".join(new)), None) is not None
 
     def rule(self, tag: int) -> Rule:
         """Rule of an attribute of the top level, private ones included."""
@@ -140,8 +144,8 @@ def treated(element: Element, context: Context) -> Made | None:
         return None
     if rule.treatment is Treatment.NUMBER:
         return Made(data=element.whole, uids={}) if _is_free_number(value, element.vr.decode(), context) else None
-    if rule.treatment is Treatment.UID and b"\\" not in value:
-        return _uid(element, value, context)
+    if rule.treatment is Treatment.UID:
+        return None if b"\\" in value else _uid(element, value, context)
     if rule.treatment is Treatment.TIME and _TIME.fullmatch(value):
         return Made(data=element.whole, uids={})
     tag = BaseTag(element.tag)
@@ -165,7 +169,7 @@ def treated(element: Element, context: Context) -> Made | None:
 
 
 def _uid(element: Element, value: bytes, context: Context) -> Made:
-    old = value.rstrip(b"\0").decode("ascii")
+    old = value.rstrip(b" \0").decode("ascii")
     new = context.treater.uid(old)
     encoded = new.encode("ascii") + b"\0" * (len(new) % 2)
     data = element.whole[:6] + struct.pack("<H", len(encoded)) + encoded

@@ -47,6 +47,17 @@ class Needles:
             "code": _Words(word for word in identifiers.codes if word not in ours),
         }
 
+    def in_element(self, whole: bytes) -> bool:
+        """Whether an encoded element of a VR with 16 bits of length is a UID of the source, or holds one of its dates.
+
+        Beside the bytes of all elements each value counts by itself, as for `leakcheck.leaks_of`: there a date needs
+        nothing that parts it from what stands beside it.
+        """
+        value = whole[8:]
+        if whole[4:6] == b"UI":
+            return not self._uids.isdisjoint(value.rstrip(b" \0").split(b"\\"))
+        return any(form in value for form in self._dates)
+
     def kinds(self, data: bytes) -> Iterator[str]:
         """Kinds of what stands in the bytes: ``uid``, ``date``, ``name``, ``code``."""
         lower = data.lower()

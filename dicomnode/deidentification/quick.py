@@ -101,7 +101,7 @@ class FileDeidentifier:
         new = encode_part10(done.dataset, transfer_syntax_uid=str(done.dataset.file_meta.TransferSyntaxUID))
         result = DeidentifiedFile(data=new, sop_instance_uid=str(done.dataset.SOPInstanceUID), uids=done.uids)
         after = split(new)
-        if after is None or done.leaks or elements[-1].whole != after[-1].whole:
+        if after is None or done.leaks or means.looked or elements[-1].whole != after[-1].whole:
             return result
         outputs = {element.tag: element.whole for element in after}
         if b"ISO_IR 192" in outputs.get(_CHARACTER_SET, b""):  # some text is not ASCII: another object may have none

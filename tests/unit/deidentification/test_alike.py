@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import pytest
 from pydicom.dataset import Dataset
@@ -13,6 +14,7 @@ from dicomnode.deidentification.apply import Deidentifier
 from dicomnode.deidentification.policy import AI, EXPORT, Policy
 from dicomnode.deidentification.pseudonyms import Pseudonyms
 from dicomnode.deidentification.quick import FileDeidentifier
+from dicomnode.deidentification.reader import Reader
 from dicomnode.encoded import Limits, encode_part10, read_part10
 from dicomnode.errors import StudyError
 from tests.unit.deidentification import planted
@@ -21,8 +23,8 @@ PSEUDONYMS = Pseudonyms(bytes(range(32)), "project")
 POLICIES = pytest.mark.parametrize("policy", [AI, EXPORT], ids=["ai", "export"])
 
 
-def slice_of(number: int) -> Dataset:
-    ds = planted.slice_of_ct(16, 16)
+def slice_of(number: int, size: int = 16) -> Dataset:
+    ds = planted.slice_of_ct(size, size)
     item = Dataset()
     item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = planted.CT, "1.2.3.4"
     ds.ReferencedImageSequence = Sequence([item])
@@ -206,3 +208,89 @@ def test_what_is_remembered_is_bounded() -> None:
         ds.add_new(0x00189345, "FD", [8.5] * length)
         files.deidentify(planted.encoded(ds))
     assert len(files._moulds) <= quick._MOULDS
+
+
+class Looks:
+    """A reader that finds nothing, and counts."""
+
+    def __init__(self) -> None:
+        self.pictures = 0
+
+    def read(self, picture: object) -> list[object]:
+        self.pictures += 1
+        return []
+
+
+@POLICIES
+@pytest.mark.parametrize("flag", ["BurnedInAnnotation", "SeriesDescription", "ImageType", "ConversionType"])
+def test_pixels_that_are_read_are_read_on_every_slice(policy: Policy, flag: str) -> None:
+    values = {"BurnedInAnnotation": "YES", "SeriesDescription": "Dose Report", "ConversionType": "WSD"}
+    reader = Looks()
+    files = FileDeidentifier(Deidentifier(policy, PSEUDONYMS, reader=cast("Reader", reader)), Limits())
+    for number in (11, 12, 13):
+        ds = slice_of(number, 128)
+        setattr(ds, flag, values.get(flag, ["DERIVED", "SECONDARY", "SCREEN SAVE"]))
+        before = reader.pictures
+        assert not files.deidentify(planted.encoded(ds)).quick
+        assert reader.pictures > before
+
+
+@POLICIES
+@pytest.mark.parametrize(
+    "keyword", ["PatientIdentityRemoved", "DeidentificationMethod", "LongitudinalTemporalInformationModified"]
+)
+@pytest.mark.parametrize("values", [("YES", None), (None, "YES"), ("YES", "NO ")])
+def test_what_is_always_written_is_written_whatever_another_slice_said(
+    policy: Policy, keyword: str, values: tuple[str | None, str | None]
+) -> None:
+    files = FileDeidentifier(Deidentifier(policy, PSEUDONYMS), Limits())
+    for number in (11, 12, 13, 14):
+        ds = slice_of(number)
+        if value := values[number > 12]:
+            setattr(ds, keyword, value)
+        data = planted.encoded(ds)
+        assert files.deidentify(data).data == the_full_way(policy, data)[0]
+        assert keyword in read_part10(files.deidentify(data).data, Limits())
+
+
+@POLICIES
+def test_uids_padded_by_a_space_have_the_pseudonym_of_those_that_are_not(policy: Policy) -> None:
+    files = FileDeidentifier(Deidentifier(policy, PSEUDONYMS), Limits())
+    for number in (11, 12, 13, 14):
+        ds = slice_of(number)
+        ds.SOPInstanceUID = f"1.2.826.0.1.{number}4"
+        data = planted.encoded(ds).replace(f"1.2.826.0.1.{number}4\0".encode(), f"1.2.826.0.1.{number}4 ".encode())
+        assert data != planted.encoded(ds)
+        done = files.deidentify(data)
+        assert (done.data, done.uids) == the_full_way(policy, data)
+        assert done.quick == (number > 11)
+        assert f"1.2.826.0.1.{number}4" in done.uids.values()
+
+
+@POLICIES
+def test_a_uid_of_several_values(policy: Policy) -> None:
+    files = FileDeidentifier(Deidentifier(policy, PSEUDONYMS), Limits())
+    for number in (11, 12, 13):
+        ds = slice_of(number)
+        ds.SOPInstanceUID = f"1.2.{number}.1.2.4"
+        data = planted.encoded(ds).replace(f"1.2.{number}.1.2.4".encode(), f"1.2.{number}\\1.2.4".encode())
+        done = files.deidentify(data)
+        assert (done.data, done.uids) == the_full_way(policy, data)
+
+
+@POLICIES
+def test_a_date_of_the_source_within_a_number_is_seen(policy: Policy) -> None:
+    files = FileDeidentifier(Deidentifier(policy, PSEUDONYMS), Limits())
+    for number in (11, 12):
+        files.deidentify(planted.encoded(slice_of(number)))
+    ds = slice_of(13)
+    ds.SliceLocation = "2.19510203"
+    data = planted.encoded(ds)
+    try:
+        expected = the_full_way(policy, data)[0]
+    except StudyError as error:
+        with pytest.raises(StudyError, match=error.code):
+            files.deidentify(data)
+        return
+    assert b"19510203" not in expected
+    assert files.deidentify(data).data == expected
