@@ -25,7 +25,6 @@ from dicomnode.deidentification.nesting import Node
 from dicomnode.deidentification.rules import Rule, Rules, Treatment
 from dicomnode.deidentification.slices import Element
 from dicomnode.deidentification.treat import Treater
-from dicomnode.deidentification.values import SYNTAX
 
 _REMEMBERED: Final = 4096
 #: Besides identities, what decides over the whole object: character set, classes, flags of the pixels, descriptors.
@@ -73,7 +72,6 @@ class Context:
     treater: Treater
     node: Node
     needles: Needles
-    identifiers: frozenset[str]
     creators: dict[int, str]
     made: dict[bytes, Made]
     added: list[tuple[int, bytes]]
@@ -142,15 +140,12 @@ def treated(element: Element, context: Context) -> Made | None:
         return Made(data=element.whole, uids={})
     if not plain or (element.vr in (b"DS", b"IS") and not _is_canonical(value)):
         return None
-    if rule.treatment is Treatment.NUMBER:
-        return Made(data=element.whole, uids={}) if _is_free_number(value, element.vr.decode(), context) else None
     if rule.treatment is Treatment.UID:
         return None if b"\\" in value else _uid(element, value, context)
     if rule.treatment is Treatment.TIME and _TIME.fullmatch(value):
         return Made(data=element.whole, uids={})
     tag = BaseTag(element.tag)
     raw = RawDataElement(Tag(tag), element.vr.decode(), len(value), value, 0, False, True)
-    before = len(context.treater.uids)
     new = context.treater.treat(rule, tag, raw, context.node)
     if new is None:
         return None
@@ -158,32 +153,22 @@ def treated(element: Element, context: Context) -> Made | None:
         return Made(data=element.whole, uids={})
     found = new.value
     text = "\\".join(found) if isinstance(found, MultiValue | list) else str(found)
-    encoded = text.encode("ascii")
-    encoded += (b"\0" if element.vr == b"UI" else b" ") * (len(encoded) % 2)
-    uids = {}
-    if rule.treatment is Treatment.UID:
-        uids = {uid: old for uid in text.split("\\") if (old := context.treater.uids.get(uid)) is not None}
-    if before > _REMEMBERED:
-        context.treater.uids.clear()
-    return Made(data=element.whole[:6] + struct.pack("<H", len(encoded)) + encoded, uids=uids)
+    return Made(data=_encoded(element, text, b" "), uids={})
 
 
 def _uid(element: Element, value: bytes, context: Context) -> Made:
     old = value.rstrip(b" \0").decode("ascii")
     new = context.treater.uid(old)
-    encoded = new.encode("ascii") + b"\0" * (len(new) % 2)
-    data = element.whole[:6] + struct.pack("<H", len(encoded)) + encoded
-    return Made(data=data, uids={new: old} if new != old else {})
+    if len(context.treater.uids) > _REMEMBERED:
+        context.treater.uids.clear()
+    return Made(data=_encoded(element, new, b"\0"), uids={new: old} if new != old else {})
+
+
+def _encoded(element: Element, text: str, padding: bytes) -> bytes:
+    encoded = text.encode("ascii") + padding * (len(text) % 2)
+    return element.whole[:6] + struct.pack("<H", len(encoded)) + encoded
 
 
 def _is_canonical(value: bytes) -> bool:
     """Whether a decimal or integer string is written back as it is: no sign or zero that a writer would drop."""
     return not any(part[:1] in (b"+", b"") for part in value.rstrip(b" ").split(b"\\"))
-
-
-def _is_free_number(value: bytes, vr: str, context: Context) -> bool:
-    """Whether a plain value holds numbers, none of which is one of the source's identifiers."""
-    if vr not in ("DS", "IS"):
-        return False
-    parts = [part for part in value.decode("ascii").rstrip(" \0").split("\\") if part]
-    return bool(parts) and all(map(SYNTAX[vr].fullmatch, parts)) and context.identifiers.isdisjoint(parts)

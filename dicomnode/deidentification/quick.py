@@ -118,7 +118,6 @@ class FileDeidentifier:
             treater=means.treater,
             node=Node(Dataset(), own_encodings(dataset)),
             needles=known.needles(words_of_ours(done.dataset)),
-            identifiers=known.identifiers.codes | known.identifiers.dates,
             creators=private.creators(dataset, own_encodings(dataset)),
             made=made,
             added=[(tag, whole) for tag, whole in outputs.items() if tag not in sources],
