@@ -61,6 +61,7 @@ class Channel:
         self._patience = patience
         self._heard = float("-inf")  # when the last question or answer came
         self.reads = 0  # times that anything was read
+        self.reading = False  # whether `run` waits for the other end to say anything, and is not busy with what it said
         self._sending = threading.Lock()
         self._held = bytearray()
         self._waiting: dict[int, SimpleQueue[tuple[int, Any]]] = {}
@@ -130,10 +131,13 @@ class Channel:
         self._end.close()
 
     def _read(self) -> bytes:
+        self.reading = True
         try:
             return self._end.recv(_READ_BYTES)
         except OSError:
             return b""
+        finally:
+            self.reading = False
 
     def _take(self, came: bytearray) -> None:
         """Act on all messages that are whole."""

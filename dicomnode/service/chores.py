@@ -15,10 +15,12 @@ from dicomnode.workflow.pipeline import DurableQueue
 from dicomnode.workflow.retention import Closing, Retention
 from dicomnode.workflow.retraction import Retraction
 from dicomnode.workflow.stages import Stages
+from dicomnode.workflow.timekeeping import Timekeeper
 
 _SWEEP_SECONDS: Final = 3600.0
 _RECONCILE_SECONDS: Final = 15.0
 _RETRACTION_SECONDS: Final = 5.0
+_CLOCK_SECONDS: Final = 300.0
 
 
 def housekeeping(
@@ -29,6 +31,7 @@ def housekeeping(
     admission: Admission,
     stages: Stages,
     activity: Closing,
+    timekeeper: Timekeeper,
     emit: Emit,
 ) -> Housekeeping:
     """Thread that does them, to be begun."""
@@ -48,10 +51,11 @@ def housekeeping(
         activity=activity,
         forget=queue.forget,
         settings=tree.retention,
-        clock=rooms.now,
+        sure=timekeeper.sure,
         emit=emit,
     )
     chores = (
+        Chore(name="clock", act=timekeeper.keep, every_seconds=_CLOCK_SECONDS),
         Chore(name="retraction", act=retraction.sweep, every_seconds=_RETRACTION_SECONDS),
         Chore(name="reconcile", act=admission.reconcile, every_seconds=_RECONCILE_SECONDS),
         Chore(name="retention", act=retention.sweep, every_seconds=_SWEEP_SECONDS),

@@ -46,6 +46,7 @@ from dicomnode.workflow.indexing import Indexer
 from dicomnode.workflow.pipeline import DurableQueue
 from dicomnode.workflow.recovery import Recovery
 from dicomnode.workflow.stages import Rooms, Stages, limits_of
+from dicomnode.workflow.timekeeping import Timekeeper
 from dicomnode.workflow.wishes import wishes_of
 
 #: Seconds that a drain gives to open associations and to running stages together, and least to the latter.
@@ -90,6 +91,7 @@ class Node:
         self._objects = Objects(layout.objects, self._keys)
         self._analysts = rooms.open_analysts(tree, ring, self._ledger)
         self._activity = ActivityTable()
+        self._timekeeper = Timekeeper(layout.clock, clock=rooms.now, monotonic=time.monotonic, emit=emit)
         self._build_work(ring.derivation)
         self._build_intake(ring.derivation)
 
@@ -118,6 +120,7 @@ class Node:
             flush=self._flush,
             close_segments=self._close_segments,
             arriving=self._activity.is_open,
+            longest_retry_seconds=tree.delivery.longest_retry_seconds,
             clock=rooms.now,
             emit=emit,
         )
@@ -128,6 +131,7 @@ class Node:
             admission=self._admission,
             stages=self._stages,
             activity=self,
+            timekeeper=self._timekeeper,
             emit=emit,
         )
 
@@ -181,6 +185,7 @@ class Node:
             settings=self._tree.delivery,
             report=partial(report_fault, self._emit),
             clock=rooms.now,
+            sure=self._timekeeper.sure,
             emit=self._emit,
         )
 
@@ -251,7 +256,7 @@ class Node:
             tell_there=Askers(tree).tell,
             settings=tree.services,
             retries=tree.delivery,
-            clock=rooms.now,
+            clocks=self._timekeeper,
             emit=self._emit,
         )
 

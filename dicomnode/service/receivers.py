@@ -39,6 +39,7 @@ _LAST_SECONDS: Final = 10.0  # a drain's, for closing segments
 _SHORT_SECONDS: Final = 60.0
 _FREE_DEATHS: Final = 3
 _LONGEST_PAUSE_SECONDS: Final = 30.0
+_AGAIN_SECONDS: Final = 1.0
 
 
 def pause_after(deaths: Sequence[float], now: float) -> float:
@@ -105,7 +106,7 @@ class Receivers:
         self._changed = threading.Condition()
         self._seats: dict[int, Seat | None] = dict.fromkeys(range(1, count + 1))
         self._listening: set[Seat] = set()
-        self._unread: set[str] = set()
+        self._unread: set[Seat] = set()  # dead, and disk or ledger refuse what they made durable
         self._died = False
         self._ending = threading.Event()
         self._watch = Watch(self._live, house.monotonic, house.emit)
@@ -179,7 +180,8 @@ class Receivers:
         Their segments of it are let go of. Whoever dies meanwhile, or is being started, counts as at work on it.
         """
         with self._still, ExitStack() as stack:
-            free = study_key not in self._unread and all(self._bar(seat, study_key, stack) for seat in self._all())
+            unread = any(study_key in seat.studies for seat in self._unread)
+            free = not unread and all(self._bar(seat, study_key, stack) for seat in self._all())
             # the receivers have told all that they knew by now
             here = stack.enter_context(self._house.activity.closed(study_key))
             yield free and here
@@ -275,23 +277,46 @@ class Receivers:
         status = seat.process.wait()
         with self._still:
             self._places.free_all_of(seat.number)
-            associations, records = self._bury(seat)
+            associations, records = seat.bury(), self._read(seat)
             self._seats[seat.number] = None
+            if records is None:
+                self._unread.add(seat)
+                self._threads.append(
+                    threading.Thread(target=self._read_later, args=(seat,), name="unread", daemon=True)
+                )
+                self._threads[-1].start()
         seat.channel.close()
         if not (self._ending.is_set() and status == 0):
             self._house.emit(
                 "receiver.died", level="error", receiver=seat.number, exit=status, associations=associations,
-                records=records, reason="receiver-failed",
+                records=records or 0, reason="receiver-failed",
             )  # fmt: skip
             self._lost(seat.number)
 
-    def _bury(self, seat: Seat) -> tuple[int, int]:
+    def _read(self, seat: Seat) -> int | None:
+        """Read what a dead receiver could not tell; None where that cannot be now: its studies do not settle until then."""
         try:
-            return seat.bury()
-        except NodeError as error:  # the next start of the node reads it; until then nothing of these is shredded
-            self._unread |= seat.studies
-            self._house.emit("index.failed", level="error", reason=error.code, receiver=seat.number)
-            return len(seat.associations), 0
+            return seat.take_up()
+        except NodeError as error:
+            level = "debug" if error.code == "index-behind" else "error"
+            self._house.emit("index.failed", level=level, reason=error.code, receiver=seat.number)
+        except Exception as error:  # noqa: BLE001 (the border: acknowledged objects are read, however often it takes)
+            kind = type(error).__name__
+            self._house.emit("index.fault", level="error", receiver=seat.number, kind=kind, reason="internal")
+        return None
+
+    def _read_later(self, seat: Seat) -> None:
+        """Again and again, after growing pauses; what is left at the end, the next start of the node reads."""
+        pause = _AGAIN_SECONDS
+        while not self._ending.wait(pause):
+            with self._still:
+                records = self._read(seat)
+                if records is not None:
+                    self._unread.discard(seat)
+            if records is not None:
+                self._house.emit("index.rebuilt", records=records, receiver=seat.number)
+                return
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
     def _wait_for(self, seat: Seat) -> None:
         try:

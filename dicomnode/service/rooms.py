@@ -44,6 +44,7 @@ class Layout:
     ledger: Path
     spool: Path
     objects: Path
+    clock: Path
 
     @classmethod
     def of(cls, tree: Config) -> Layout:
@@ -57,6 +58,7 @@ class Layout:
             ledger=state / "ledger.sqlite",
             spool=state / "spool",
             objects=state / "objects",
+            clock=state / "clock.json",
         )
 
 

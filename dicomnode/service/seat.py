@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from dicomnode.errors import LimitError
+from dicomnode.errors import LimitError, StorageError
 from dicomnode.events import Emit, Fact
 from dicomnode.network.session import Service
 from dicomnode.network_sections import PeerRule
@@ -108,6 +108,8 @@ class Seat:
         self._allowed: dict[int, Allowed] = {}
         self._last_allowed = 0
         self._weighed: dict[tuple[str, int], set[int]] = {}  # of these, by study and bytes
+        self._held_at = 0.0  # when its death was known, and studies that were arriving for nobody else then
+        self._woken: set[str] = set()
         self.channel = Channel(
             end,
             {
@@ -127,19 +129,17 @@ class Seat:
             patience=_PATIENCE_SECONDS,
         )
 
-    def bury(self) -> tuple[int, int]:
-        """The process is dead: what it made durable is kept, and its associations end as aborted; how many of each."""
-        house, found = self._house, 0
-        studies = set() if self.drained else set(self.studies)
-        for study_key in studies:  # what it did tell is in the index then, and is not read again
-            house.flush(study_key)
-        for row in house.take_up(studies, self.mark):
-            self._durable(row)
-            house.activity.received(row.study_key, self.mark, house.monotonic())
-            found += 1
-        for allowed in self._allowed.values():
-            allowed.close()
-        house.activity.ended(self.mark, house.monotonic())
+    def bury(self) -> int:
+        """The process is dead: its associations end as aborted; how many.
+
+        A study in which it may have made something durable that it could not tell is arriving until `take_up`.
+        """
+        house = self._house
+        self._held_at = house.monotonic()
+        for study_key in self._untold():
+            if not house.activity.is_open(study_key):
+                self._woken.add(study_key)
+            house.activity.received(study_key, self.mark, self._held_at)
         left = list(self.associations.items())
         for association_id, address in left:
             carried = house.activity.ended(association_id, house.monotonic())
@@ -148,8 +148,34 @@ class Seat:
             )
             for study_key in carried:
                 house.emit("study.arrived", study=study_key)
+        return len(left)
+
+    def take_up(self) -> int:
+        """After `bury`: what it made durable and could not tell comes into the index; how many records.
+
+        Raises
+        ------
+        NodeError
+            Where disk or ledger refuse, or the index is behind: to be called again.
+        """
+        house, studies = self._house, self._untold()
+        for study_key in studies:  # what it did tell is in the index then, and is not read again
+            if not house.flush(study_key):
+                raise StorageError("index-behind")
+        rows = list(house.take_up(studies, self.mark))  # all or none: each is counted once
+        for row in rows:
+            self._durable(row)
+            house.activity.received(row.study_key, self.mark, house.monotonic())
+        for allowed in self._allowed.values():
+            allowed.close()
+        house.activity.ended(self.mark, house.monotonic())
+        for study_key in self._woken - {row.study_key for row in rows}:  # nothing of it was under way
+            house.activity.forget(study_key, self._held_at)
         house.wake()
-        return len(left), found
+        return len(rows)
+
+    def _untold(self) -> set[str]:
+        return set() if self.drained else set(self.studies)
 
     def _opened(self, association_id: str, address: str) -> None:
         self.associations[association_id] = address

@@ -34,7 +34,8 @@ class Watch:
     """Looks again and again.
 
     Silence is counted in looks as well as in seconds: where the node itself was stopped for long, all receivers seem
-    silent at its first look, and their words wait to be read.
+    silent at its first look, and their words wait to be read. And it counts only while the node reads: where it is busy
+    with what one said before (the index may be full, its ledger refusing), nobody knows whether that one is silent.
 
     Parameters
     ----------
@@ -74,7 +75,7 @@ class Watch:
         for seat in seats:
             reads = seat.channel.reads
             heard = before.get(seat)
-            if heard is None or heard.reads != reads:
+            if heard is None or heard.reads != reads or not seat.channel.reading:
                 heard = _Heard(reads, now)
             heard.looks += 1
             self._heard[seat] = heard

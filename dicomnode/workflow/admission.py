@@ -16,6 +16,8 @@ from dicomnode.study import FINAL_STATES, WORK_STAGES, WorkKey, WorkRow, WorkSta
 from dicomnode.workflow.ports import Clock, Queue
 from dicomnode.workflow.selection import relevant
 
+#: Between the moment at which a wait is reckoned and the one at which it is looked at.
+_SLACK_SECONDS = 1.0
 _UNTOUCHABLE = FINAL_STATES | {WorkState.DELIVERING}
 
 
@@ -42,6 +44,8 @@ class Admission:
         Closes the spool's segments of a study that is settled.
     arriving
         Whether instances of a study came, or an association that carried it is open, since it was last settled.
+    longest_retry_seconds
+        Longest wait before a try to deliver.
     clock, emit
         Wall clock in UTC; where events go.
     """
@@ -58,6 +62,7 @@ class Admission:
         flush: Callable[[str], bool],
         close_segments: Callable[[str], None],
         arriving: Callable[[str], bool],
+        longest_retry_seconds: float,
         clock: Clock,
         emit: Emit,
     ) -> None:
@@ -70,6 +75,7 @@ class Admission:
         self._flush = flush
         self._close_segments = close_segments
         self._arriving = arriving
+        self._longest_retry_seconds = longest_retry_seconds
         self._clock = clock
         self._emit = emit
 
@@ -129,12 +135,17 @@ class Admission:
             self._emit("work.released", work=key.workflow_id, destinations=len(self._destinations))
 
     def reconcile(self) -> None:
-        """Release what is ready (a crash may have come between its end and its release); end what is past its time."""
+        """Release what is ready (a crash may have come between its end and its release); end what is past its time.
+
+        And let tries to deliver go on that wait for a time of day far ahead: the clock was set back.
+        """
         for work in self._ledger.works((WorkState.READY,)):
             self.release(work.key.study_key)
         for key in self._overdue():
             self._ledger.set_work_state(key, WorkState.FAILED, at=self._clock(), reason="timeout")
             self._emit("work.failed", level="error", work=key.workflow_id, reason="timeout")
+        if hastened := self._queue.hasten(self._longest_retry_seconds + _SLACK_SECONDS):
+            self._emit("delivery.hastened", level="warning", deliveries=hastened)
 
     def _deliver(self, connection: Any, work: WorkRow) -> None:
         now, key = self._clock(), work.key

@@ -34,7 +34,7 @@ from dicomnode.storage.objects import Objects
 from dicomnode.storage.rows import CommitmentRow
 from dicomnode.study import Purpose, World, blind_key, mint_uid
 from dicomnode.workflow.delivery import wait_before
-from dicomnode.workflow.ports import Clock
+from dicomnode.workflow.ports import Clocks
 
 _OBJECT = "commitment"
 _LONGEST_NAP_SECONDS = 60.0
@@ -82,8 +82,8 @@ class CommitmentDesk:
         Sends a report to an asker in an association of its own, False where no address of it is known; PeerError.
     settings, retries
         Times.
-    clock, emit
-        Wall clock in UTC; where events go.
+    clocks, emit
+        Wall clock, and the sure one by which a request grows old; where events go.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class CommitmentDesk:
         tell_there: Callable[[Asker, CommitmentReport], bool],
         settings: ServicesSection,
         retries: DeliverySection,
-        clock: Clock,
+        clocks: Clocks,
         emit: Emit,
     ) -> None:
         self._ledger = ledger
@@ -112,7 +112,8 @@ class CommitmentDesk:
         self._tell_there = tell_there
         self._settings = settings
         self._retries = retries
-        self._clock = clock
+        self._clock = clocks.now
+        self._sure = clocks.sure
         self._emit = emit
         self._cases = threading.Lock()  # one reads, changes and writes a case at a time
         self._wake = threading.Event()
@@ -158,11 +159,18 @@ class CommitmentDesk:
         return False
 
     def look(self) -> float:
-        """See to everything that is due; returns the seconds until something else is."""
+        """See to everything that is due; returns the seconds until something else is.
+
+        Nothing waits for longer than the longest wait: what is due later than that was written down before the clock
+        was set back.
+        """
         now, nap = self._clock(), _LONGEST_NAP_SECONDS
+        longest = max(self._retries.longest_retry_seconds, _AFTER_A_FAULT.total_seconds())
         for row in self._ledger.commitments():
-            if row.due_at > now:
-                return max(min(nap, (row.due_at - now).total_seconds()), 0.01)
+            left = (row.due_at - now).total_seconds()
+            if 0 < left <= longest:
+                nap = max(min(nap, left), 0.01)
+                continue
             try:
                 self._advance(row, now)
             except NodeError as error:
@@ -173,7 +181,7 @@ class CommitmentDesk:
         return nap
 
     def _advance(self, row: CommitmentRow, now: datetime) -> None:
-        too_old = (now - row.created_at).total_seconds() >= self._settings.commitment_give_up_seconds
+        too_old = (self._sure() - row.created_at).total_seconds() >= self._settings.commitment_give_up_seconds
         if row.state == "asked":
             if too_old or self._pacs is None:
                 self._answer(row, None)

@@ -51,8 +51,8 @@ class Delivery:
         Waits and the age at which a delivery is given up.
     report
         Told of an exception that nobody foresaw.
-    clock, emit
-        Wall clock in UTC; where events go.
+    clock, sure, emit
+        Wall clock in UTC; the time that has surely come, by which a delivery grows old; where events go.
     """
 
     def __init__(
@@ -65,6 +65,7 @@ class Delivery:
         settings: DeliverySection,
         report: Callable[[str, BaseException], None],
         clock: Clock,
+        sure: Clock,
         emit: Emit,
     ) -> None:
         self._ledger = ledger
@@ -74,6 +75,7 @@ class Delivery:
         self._settings = settings
         self._report = report
         self._clock = clock
+        self._sure = sure
         self._emit = emit
 
     def attempt(self, queue: Queue, key: WorkKey, destination: str, number: int) -> None:
@@ -184,7 +186,7 @@ class Delivery:
             return None
         waiting = {row.destination for row in rows if row.state is DeliveryState.WAITING}
         since = max(work.created_at.timestamp(), float(work.facts.get("retracted_at", 0)))
-        too_old = now.timestamp() - since >= self._settings.give_up_seconds
+        too_old = self._sure().timestamp() - since >= self._settings.give_up_seconds
         if destination in waiting and not too_old:
             delay = wait_before(number % RETRACTION_ATTEMPT + 1, self._settings)
             queue.enqueue_delivery(connection, key, destination, number + 1, delay)

@@ -67,7 +67,7 @@ class Capabilities:
         fresh = {
             row.sop_class_uid
             for row in self._known(destination)
-            if (now - row.at).total_seconds() < self._probe_seconds
+            if abs((now - row.at).total_seconds()) < self._probe_seconds  # from the future: the clock was set back
         }
         peer = self._destinations.get(destination)
         if peer is None or fresh >= set(wanted):

@@ -17,6 +17,18 @@ StageRunner = Callable[[str, WorkKey], bool]
 DeliveryRunner = Callable[[WorkKey, str, int], None]
 
 
+class Clocks(Protocol):
+    """What time it is, by the wall clock and for certain; both in UTC."""
+
+    def now(self) -> datetime:
+        """Wall clock."""
+        ...
+
+    def sure(self) -> datetime:
+        """Time that has come for certain: ages are reckoned by it."""
+        ...
+
+
 class Queue(Protocol):
     """Durable queue of work and deliveries; both calls take part in the caller's transaction."""
 
@@ -34,6 +46,13 @@ class Queue(Protocol):
 
     def enqueue_delivery(self, connection: Any, key: WorkKey, destination: str, attempt: int, delay: float) -> None:
         """Queue one try to deliver, not before `delay` seconds; the same attempt again changes nothing."""
+        ...
+
+    def hasten(self, longest: float) -> int:
+        """Let tries that wait for more than `longest` seconds from now run at once; how many there were.
+
+        No try is queued to wait for so long: the clock was set back since.
+        """
         ...
 
 

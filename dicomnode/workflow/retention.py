@@ -39,8 +39,8 @@ class Retention:
         Deletes what the durable queue keeps of a study.
     settings
         Days.
-    clock, emit
-        Wall clock in UTC; where events go.
+    sure, emit
+        The time that has surely come, in UTC, by which data grows old; where events go.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Retention:
         activity: Closing,
         forget: Callable[[str], None],
         settings: RetentionSection,
-        clock: Clock,
+        sure: Clock,
         emit: Emit,
     ) -> None:
         self._ledger = ledger
@@ -63,7 +63,7 @@ class Retention:
         self._activity = activity
         self._forget = forget
         self._settings = settings
-        self._clock = clock
+        self._sure = sure
         self._emit = emit
 
     def sweep(self) -> int:
@@ -78,7 +78,7 @@ class Retention:
         return shredded
 
     def _limit(self) -> datetime:
-        return self._clock() - timedelta(days=self._settings.days)
+        return self._sure() - timedelta(days=self._settings.days)
 
     def _shred(self, study_key: str) -> bool:
         """Shred one study, unless anything of it is under way or came in since the list was made."""

@@ -10,8 +10,11 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydicom.dataset import Dataset
@@ -29,8 +32,9 @@ from dicomnode.network.transport import Entity
 from dicomnode.sections import Tls
 from dicomnode.service import watch
 from dicomnode.service.receivers import Receivers
+from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.open_segment import CLOSED_SUFFIX
-from dicomnode.study import World
+from dicomnode.study import InstanceRow, World
 from tests.contracts.gates import Bench, bench, key_of, send, wait_until
 from tests.network.certificates import Authority, fingerprint
 from tests.network.raw import STUDY, Peer, associate_request, data_set, store
@@ -462,6 +466,102 @@ def test_what_a_receiver_could_not_tell_is_found_in_its_segments(tmp_path: Path)
         assert len(made.rows(count=5)) == 5
         (activity,) = made.activity.snapshot()
         assert activity.open_associations == 0
+
+
+@pytest.mark.parametrize("how", ["ledger", "fault"])
+def test_what_a_receiver_could_not_tell_is_read_until_the_ledger_allows_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Meanwhile its studies are arriving: none is settled, nor shredded; another receiver works."""
+    refusing = threading.Event()
+    refusing.set()
+    known, tries = Ledger.known_records, list[str]()
+
+    def refuses(ledger: Ledger, segment_id: str) -> int:
+        if refusing.is_set():
+            tries.append(segment_id)
+            raise StorageError("ledger-failed") if how == "ledger" else RuntimeError
+        return known(ledger, segment_id)
+
+    with disk_folder() as folder, bench(folder, 1) as made:
+        peer = made.associate()
+        assert send(peer, 1) == 0
+        assert send(peer, 1, OTHER) == 0
+        made.rows(count=1)
+        made.rows(OTHER, count=1)
+        peer.release()
+        made.log.wait_for("association.closed")
+        made.activity.forget(key_of(OTHER), float("inf"))  # settled
+        monkeypatch.setattr(made.recovery._ledger, "known_records", partial(refuses, made.ledger))
+        seat = made.gate._seats[1]  # type: ignore[attr-defined]
+        told = seat.channel._tells
+        seat.channel._tells = {name: (lambda *_: None) if name in ("row", "received") else told[name] for name in told}
+        late = made.associate()
+        assert [send(late, number) for number in range(2, 6)] == [0] * 4
+        os.kill(made.pids()[1], signal.SIGKILL)
+        died = made.log.wait_for("receiver.died")[0]
+        assert (died["records"], died["associations"]) == (0, 1)
+        made.log.wait_for("association.closed", count=2)
+        wait_until(lambda: len(tries) > 2)
+        assert {one.study_key: one.open_associations for one in made.activity.snapshot()} == {
+            key_of(STUDY): 1,
+            key_of(OTHER): 1,
+        }
+        made.log.wait_for("receiver.started", count=2)
+        assert send(made.associate(), 6) == 0
+        for study in (STUDY, OTHER):
+            with made.gate.barred(key_of(study)) as free:
+                assert not free
+        refusing.clear()
+        assert made.log.wait_for("index.rebuilt")[0]["records"] == 4
+        assert len(made.rows(count=6)) == 6
+        made.peers[-1].release()
+        made.log.wait_for("association.closed", count=3)
+        (activity,) = made.activity.snapshot()  # of the other one nothing was found: it stays as it was
+        assert (activity.study_key, activity.open_associations) == (key_of(STUDY), 0)
+        with made.gate.barred(key_of(OTHER)) as free:
+            assert free
+    failed = made.log.facts("index.failed" if how == "ledger" else "index.fault")
+    assert len(failed) >= 3
+
+
+def test_a_node_that_ends_waits_for_no_ledger_that_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(segment_id: str) -> int:
+        raise StorageError("ledger-failed")
+
+    with bench(tmp_path, 1) as made:
+        assert send(made.associate(), 1) == 0
+        made.rows(count=1)
+        monkeypatch.setattr(made.recovery._ledger, "known_records", refuses)
+        os.kill(made.pids()[1], signal.SIGKILL)
+        made.log.wait_for("receiver.died")
+        began = time.monotonic()
+    assert time.monotonic() - began < 20
+    assert made.log.facts("index.rebuilt") == []
+
+
+def test_a_receiver_is_not_silent_while_the_index_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ledger refuses for longer than a receiver may be silent: what that says waits, and it lives on."""
+    monkeypatch.setattr(watch, "SILENT_SECONDS", 2.0)
+    refusing = threading.Event()
+    refusing.set()
+    with bench(tmp_path, 1) as made:
+        record = made.ledger.record_instances
+
+        def refuses(rows: Sequence[InstanceRow], **more: Any) -> tuple[InstanceRow, ...]:
+            if refusing.is_set():
+                raise StorageError("ledger-failed")
+            return record(rows, **more)
+
+        monkeypatch.setattr(made.ledger, "record_instances", refuses)
+        made.indexer._capacity = 1
+        peer = made.associate()
+        assert [send(peer, number) for number in range(8)] == [0] * 8
+        made.log.wait_for("index.failed", count=7)
+        refusing.clear()
+        assert len(made.rows(count=8)) == 8
+        assert send(peer, 9) == 0
+        assert made.log.facts("receiver.silent") == made.log.facts("receiver.died") == []
 
 
 def test_a_receiver_that_lies_is_ended(tmp_path: Path) -> None:

@@ -211,6 +211,24 @@ def test_a_delayed_delivery_waits_and_lets_others_go_before(world: World, key: W
     assert world.runs.moment(key, "pacs", 2) - queued >= 0.45
 
 
+def test_a_delivery_that_waits_for_too_long_is_hastened_and_runs_once(world: World, key: WorkKey) -> None:
+    """The clock was a month ahead when it was queued, and was set right."""
+    with world.ledger.transaction() as connection:
+        world.queue.enqueue_delivery(connection, key, "pacs", 2, 30 * 86400.0)
+        world.queue.enqueue_delivery(connection, key, "archive", 2, 1.5)
+    queued = world.monotonic()
+    assert world.queue.hasten(60.0) == 1
+    assert world.queue.hasten(60.0) == 0
+    assert world.until((key, "pacs", 2), (key, "archive", 2))
+    assert sorted(world.runs.of(key)) == [("archive", 2), ("pacs", 2)]
+    assert world.runs.moment(key, "archive", 2) - queued >= 1.0, "what waits as it should goes on waiting"
+    with world.ledger.transaction() as connection:
+        world.queue.enqueue_delivery(connection, key, "pacs", 2, 0.0)
+        world.queue.enqueue_delivery(connection, key, "pacs", 3, 0.0)
+    assert world.until((key, "pacs", 3))
+    assert sorted(world.runs.of(key)) == [("archive", 2), ("pacs", 2), ("pacs", 3)]
+
+
 def test_a_work_that_a_stop_ended_half_way_is_revived(world: World, key: WorkKey) -> None:
     world.runs.ends[key.workflow_id] = WORK_STAGES[0]
     with world.ledger.transaction() as connection:

@@ -129,7 +129,7 @@ class Hospital:
             tell_there=self.askers.tell,
             settings=self.settings,
             retries=DeliverySection(first_retry_seconds=5),
-            clock=self.time.now,
+            clocks=self.time,
             emit=self.events,
         )
 
@@ -273,6 +273,22 @@ def test_a_pacs_that_does_not_answer_is_asked_again_and_then_nothing_is_committe
         made.desk.look()
         assert scanner.event.wait(10)
     assert (scanner.heard[0].committed, scanner.heard[0].failed) == ((), {ONE: 0x0110})
+
+
+def test_a_clock_that_is_set_back_holds_up_no_request(tmp_path: Path) -> None:
+    pacs, scanner = Pacs([ONE], status=0x0213), Scanner()
+    with hospital(tmp_path, pacs) as (made, target), scanner.calls(target) as association:
+        made.time.forward(30 * 86400)
+        asks(association, ONE)
+        made.desk.look()
+        made.time.forward(-30 * 86400)
+        pacs.status = 0
+        asks(association, TWO, uid="1.2.78")
+        made.desk.look()
+        assert len(set(pacs.asked)) == 3
+        made.time.forward(5)
+        made.desk.look()
+        assert scanner.event.wait(10)
 
 
 def test_a_pacs_that_refuses_for_good_is_not_asked_again(tmp_path: Path) -> None:

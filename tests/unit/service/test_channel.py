@@ -29,12 +29,14 @@ from dicomnode.service.messages import (
     row_of_plain,
 )
 from dicomnode.study import InstanceRow, RecordAddress
+from tests.contracts.gates import wait_until
 
 
 class Pair:
     """Two ends, each read in a thread of its own."""
 
     def __init__(self, tells: Mapping[str, Callable[..., None]], asks: Mapping[str, Callable[..., Any]]) -> None:
+        self.held = threading.Event()
         self.sockets = socket.socketpair()
         self.near = Channel(self.sockets[0], {}, {})
         self.far = Channel(self.sockets[1], tells, asks, quick=("quick",))
@@ -74,10 +76,12 @@ def told() -> list[Any]:
 
 @pytest.fixture
 def pair(told: list[Any]) -> Iterator[Pair]:
+    held = threading.Event()
     made = Pair(
-        {"note": told.append, "fail": lambda: 1 / 0},  # type: ignore[dict-item, return-value]
+        {"note": told.append, "fail": lambda: 1 / 0, "hold": lambda: held.wait(20)},  # type: ignore[dict-item, return-value]
         {"quick": lambda: list(told), "slow": lambda: list(told), "refuse": refuse, "never": threading.Event().wait},
     )
+    made.held = held
     yield made
     made.close()
 
@@ -87,6 +91,16 @@ def test_an_answer_comes_after_all_that_was_told_before(pair: Pair, told: list[A
     for number in range(500):
         pair.near.tell("note", number, hold=bool(number % 3))
     assert pair.near.ask(name) == list(range(500))
+
+
+def test_an_end_that_is_busy_with_what_it_was_told_does_not_read(pair: Pair) -> None:
+    wait_until(lambda: pair.far.reading)
+    pair.near.tell("hold")
+    wait_until(lambda: pair.far.reads == 1)
+    assert not pair.far.reading
+    pair.held.set()
+    wait_until(lambda: pair.far.reading)
+    assert pair.near.ask("quick") == []
 
 
 def test_many_threads_ask_and_each_gets_its_own(pair: Pair) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -76,3 +78,33 @@ def test_a_node_keeps_house_on_a_thread_of_its_own_from_its_start_to_its_end(
     finally:
         node.stop(5)
     assert not keeper.is_alive()
+
+
+@pytest.mark.parametrize("jumped", [False, True])
+def test_a_start_with_a_clock_that_is_months_ahead_shreds_nothing(
+    tree_of: MakeTree, monkeypatch: pytest.MonkeyPatch, jumped: bool
+) -> None:
+    tree, log, swept = tree_of(), Events(), threading.Event()
+    left_by_a_crash(tree)
+    Layout.of(tree).clock.unlink(missing_ok=True)
+    if jumped:
+        seen = (Time().now() + timedelta(days=1)).timestamp()
+        Layout.of(tree).clock.write_text(json.dumps({"seen": seen, "jumps": []}))
+    sweep = Retention.sweep
+
+    def sweeps(retention: Retention) -> int:
+        try:
+            return sweep(retention)
+        finally:
+            swept.set()
+
+    monkeypatch.setattr(Retention, "sweep", sweeps)
+    node = Node(tree, {}, log)
+    try:
+        node.start()
+        assert swept.wait(30)
+    finally:
+        node.stop(5)
+    assert ("clock.jumped" in log.names, "study.shredded" in log.names) == (jumped, not jumped)
+    kept = json.loads(Layout.of(tree).clock.read_text())
+    assert len(kept["jumps"]) == jumped

@@ -13,6 +13,7 @@ class Seat:
     def __init__(self, number: int) -> None:
         self.number = number
         self.reads = 0
+        self.reading = True
         self.killed = 0
         self.channel = self
         self.process = self
@@ -72,6 +73,20 @@ def test_a_node_that_stood_still_itself_does_not_blame_its_receivers() -> None:
     assert case.killed == [0]
     case.look_for(60, 1)
     assert case.killed == [0]
+
+
+def test_a_receiver_is_not_silent_while_the_node_does_not_read() -> None:
+    """The index is full: what the receiver says waits to be read."""
+    case = Case(2)
+    case.look_for(60, 1, 2)
+    case.seats[0].reading = False
+    case.look_for(600, 2)
+    assert case.killed == [0, 0]
+    case.seats[0].reading = True
+    case.look_for(25, 2)
+    assert case.killed == [0, 0], "it is given its time from then on"
+    case.look_for(10, 2)
+    assert case.killed == [1, 0]
 
 
 def test_the_next_one_in_the_seat_begins_anew() -> None:

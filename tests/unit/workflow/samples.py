@@ -40,6 +40,9 @@ class Time:
     def now(self) -> datetime:
         return START + timedelta(seconds=self.seconds - 1000.0)
 
+    def sure(self) -> datetime:
+        return self.now()
+
     def monotonic(self) -> float:
         return self.seconds
 

@@ -40,6 +40,7 @@ class World:
             flush=lambda study_key: self.caught_up,
             close_segments=self.closed.append,
             arriving=lambda study_key: study_key in self.arriving,
+            longest_retry_seconds=60.0,
             clock=self.time.now,
             emit=self.events,
         )
@@ -280,6 +281,20 @@ def test_reconciling_ends_what_is_past_its_deadline(world: World, state: WorkSta
     admission.reconcile()
     assert (world.work().state, world.work().reason) == (WorkState.FAILED, "timeout")
     assert world.events.facts("work.failed") == [{"work": WORK.workflow_id, "reason": "timeout"}]
+
+
+def test_reconciling_hastens_a_delivery_that_waits_for_a_time_far_ahead(world: World) -> None:
+    """The clock was a month ahead when it was queued, and was set right."""
+    with world.ledger.transaction() as connection:
+        world.queue.enqueue_delivery(connection, WORK, "pacs", 2, 30 * 86400.0)
+        world.queue.enqueue_delivery(connection, WORK, "archive", 2, 60.0)
+    admission = world.admission()
+    admission.reconcile()
+    due = {entry.destination: entry.due for entry in world.queue.waiting}
+    assert due == {"pacs": 0.0, "archive": world.time.monotonic() + 60.0}
+    assert world.events.facts("delivery.hastened") == [{"deliveries": 1}]
+    admission.reconcile()
+    assert len(world.events.facts("delivery.hastened")) == 1
 
 
 @pytest.mark.parametrize("end", [WorkState.FAILED, WorkState.REFUSED])

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from sqlalchemy import update
@@ -20,6 +22,7 @@ from dicomnode.study import DeliveryRow, DeliveryState, Purpose, ResultRole, Wor
 from dicomnode.workflow.delivery import Delivery, outgoing, verdict, wait_before
 from dicomnode.workflow.downgrade import Capabilities, Downgrade
 from dicomnode.workflow.memory_queue import MemoryQueue
+from dicomnode.workflow.timekeeping import Timekeeper
 from tests.unit.workflow.samples import EXPLICIT, STUDY, WORK, Events, Time, row, tiny_series
 
 RESULTS = ("a1" * 16, "b2" * 16)
@@ -112,6 +115,7 @@ class Bench:
             settings=SETTINGS,
             report=lambda where, error: self.reported.append((where, error)),
             clock=self.time.now,
+            sure=self.time.now,
             emit=self.events,
         )
         self.queue = MemoryQueue(
@@ -322,6 +326,33 @@ def test_waits_double_until_a_delivery_is_given_up(bench: Bench) -> None:
     assert bench.rows()[0].attempts == len(tries)
 
 
+def test_a_clock_that_jumps_ahead_ends_no_delivery_until_that_has_stayed(bench: Bench, tmp_path: Path) -> None:
+    ahead = timedelta()
+    bench.prepare("pacs")
+    bench.peers["pacs"].answers = [PeerError("peer-unreachable")] * 10_000
+    keeper = Timekeeper(
+        tmp_path / "clock.json",
+        clock=lambda: bench.time.now() + ahead,
+        monotonic=bench.time.monotonic,
+        emit=bench.events,
+    )
+    bench.delivery._sure = keeper.sure
+    bench.queue.run_due()
+    ahead = timedelta(days=7)
+    bench.later(5)
+    assert bench.work.state is WorkState.DELIVERING
+    assert bench.events.facts("clock.jumped") == [{"seconds": 7 * 86400}]
+    ahead = timedelta()
+    bench.later(10)
+    ahead = timedelta(days=7)
+    bench.later(20)
+    assert bench.work.state is WorkState.DELIVERING
+    bench.later(900)
+    assert bench.work.state is WorkState.DELIVERING
+    bench.later(100)
+    assert bench.work.reason == "timeout", "its own age is reckoned all the same"
+
+
 def test_two_destinations_that_are_given_up_end_the_work_once(bench: Bench) -> None:
     bench.prepare("pacs", "archive")
     bench.peers["pacs"].answers = [PeerError("peer-unreachable")] * 2
@@ -475,6 +506,10 @@ def test_a_destination_is_asked_once_and_again_when_the_answer_is_old(forms: For
     forms.time.forward(3600)
     forms.capabilities.refresh("pacs", [SEG])
     assert forms.peers["pacs"].probed[-1] == [SEG]
+    count = len(forms.peers["pacs"].probed)
+    forms.time.forward(-30 * 86400)
+    forms.capabilities.refresh("pacs", [SEG])
+    assert len(forms.peers["pacs"].probed) == count + 1, "an answer of the future is none: the clock was set back"
 
 
 def test_a_destination_that_became_another_is_asked_anew(forms: FormBench) -> None:

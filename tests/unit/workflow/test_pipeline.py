@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -88,6 +89,33 @@ def test_a_work_goes_on_at_its_stage_after_the_node_was_ended(
     assert done.wait(30)
     assert ran == [*WORK_STAGES[:2], *WORK_STAGES[1:]]
     assert PHI.encode() not in database_bytes(tmp_path)
+
+
+def test_a_delivery_that_waits_for_a_wrong_time_of_day_goes_on_after_a_start_with_the_right_one(
+    ledger: Ledger, queues: list[DurableQueue], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran, delivered, right = list[int](), threading.Event(), time.time
+
+    def deliver(key: WorkKey, destination: str, number: int) -> None:
+        ran.append(number)
+        delivered.set()
+
+    queue = open_queue(ledger, queues, delivery=deliver)
+    queue.launch()
+    monkeypatch.setattr(time, "time", lambda: right() + 30 * 86400)
+    with ledger.transaction() as connection:
+        queue.enqueue_delivery(connection, WORK, "pacs", 2, 5.0)
+    assert queue.hasten(600.0) == 0, "by that clock it waits as it should"
+    monkeypatch.undo()
+    queues.remove(queue)
+    queue.close(5)
+    again = open_queue(ledger, queues, delivery=deliver)
+    again.launch()
+    assert not delivered.wait(2)
+    assert again.hasten(600.0) == 1
+    assert delivered.wait(30)
+    assert again.hasten(600.0) == 0
+    assert ran == [2]
 
 
 def test_the_text_of_an_exception_is_never_stored(tmp_path: Path, ledger: Ledger, queues: list[DurableQueue]) -> None:

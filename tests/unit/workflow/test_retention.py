@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from dicomnode.study import Purpose, WorkKey, WorkState, World
 from dicomnode.workflow.activity import ActivityTable
 from dicomnode.workflow.indexing import row_of
 from dicomnode.workflow.retention import Retention
+from dicomnode.workflow.timekeeping import GRACE_SECONDS, Timekeeper
 from tests.unit.workflow.samples import KEY, MODEL, Events, Time, encoded, metadata, study_key_of, tiny_series
 
 DAY = 86400.0
@@ -37,7 +38,7 @@ class Bench:
             activity=self.activity,
             forget=self.forgotten.append,
             settings=RetentionSection(days=30),
-            clock=time.now,
+            sure=time.now,
             emit=events,
         )
 
@@ -86,6 +87,27 @@ def test_an_unfinished_study_stays_however_old(bench: Bench, states: tuple[WorkS
     bench.time.forward(300 * DAY)
     assert bench.retention.sweep() == 0
     assert bench.ledger.study(key) is not None
+
+
+def test_a_clock_that_jumps_ahead_shreds_nothing_until_that_has_stayed(
+    bench: Bench, events: Events, tmp_path: Path
+) -> None:
+    ahead = 0.0
+    keeper = Timekeeper(
+        tmp_path / "clock.json",
+        clock=lambda: bench.time.now() + timedelta(seconds=ahead),
+        monotonic=bench.time.monotonic,
+        emit=events,
+    )
+    bench.retention._sure = keeper.sure
+    key = bench.study("one", WorkState.REFUSED)
+    ahead = 40 * DAY
+    assert bench.retention.sweep() == 0
+    bench.time.forward(GRACE_SECONDS - 1)
+    assert bench.retention.sweep() == 0
+    assert bench.ledger.study(key) is not None
+    bench.time.forward(1)
+    assert bench.retention.sweep() == 1
 
 
 def test_a_study_that_cannot_be_shredded_hinders_no_other_and_is_tried_again(
