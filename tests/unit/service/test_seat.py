@@ -83,6 +83,7 @@ def test_what_a_dead_receiver_had_begun_is_given_back(bench: Bench) -> None:
     with pytest.raises(LimitError):
         bench.seat._take("ct1", STUDY, 3000)
     bench.seat.bury()
+    bench.seat.take_up()
     assert bench.left() == LIMIT
 
 
@@ -91,6 +92,7 @@ def test_what_it_told_to_be_durable_is_kept_though_the_word_was_missing(bench: B
         bench.seat._take("ct1", STUDY, 3000)
     bench.seat._row(plain_row(of(3000)))
     bench.seat.bury()
+    bench.seat.take_up()
     assert bench.left() == LIMIT - 1
 
 
@@ -99,6 +101,7 @@ def test_what_it_made_durable_and_could_not_tell_is_kept(bench: Bench) -> None:
     bench.seat._take("ct1", STUDY, 4000)
     bench.untold = [of(4000), of(5000)]  # the last one came of nobody who is counted
     bench.seat.bury()
+    bench.seat.take_up()
     assert (bench.left(), len(bench.rows)) == (LIMIT - 1, 2)
 
 
