@@ -62,6 +62,8 @@ class Outcome:
 
     Attributes
     ----------
+    fault
+        Whether there are none because the node failed, and not because of the study.
     lines
         What was found, for people.
     """
@@ -71,6 +73,7 @@ class Outcome:
     seconds: float
     files: tuple[str, ...] = ()
     reason: str | None = None
+    fault: bool = False
     facts: Mapping[str, int | float | str] = field(default_factory=dict)
     measurements: tuple[dict[str, Any], ...] = ()
     remarks: tuple[str, ...] = ()
@@ -83,6 +86,7 @@ class Outcome:
             "seconds": round(self.seconds, 2),
             "files": list(self.files),
             "reason": self.reason,
+            "fault": self.fault,
             "facts": dict(self.facts),
             "measurements": list(self.measurements),
             "remarks": list(self.remarks),
@@ -223,6 +227,7 @@ class Workbench:
                 seconds=time.monotonic() - began,
                 files=tuple(self._write(files.study_key, model, output, None, told)),
                 reason=error.code,
+                fault=error.is_fault,
                 facts=error.facts,
             )
         written = self._write(files.study_key, model, output, picture, results)

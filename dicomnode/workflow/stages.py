@@ -150,7 +150,7 @@ class Stages:
         return going_on
 
     def _end(self, key: WorkKey, error: NodeError) -> None:
-        ours = not isinstance(error, StudyError) or error.code.startswith("result-")
+        ours = error.is_fault
         state = WorkState.FAILED if ours else WorkState.REFUSED
         level = "error" if ours else "warning"
         try:
