@@ -9,7 +9,7 @@ from typing import Final
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
 from pydicom.dataset import Dataset
 
 from dicomnode.deidentification.vault import source_identity
@@ -149,6 +149,15 @@ def judge(top: dict[str, bytes], inner: dict[str, bytes], charset: bytes) -> str
 @example({"PatientName": b"A=B=C=D^E"}, {"PersonName": b"A=B=C=D^E"}, b"")
 def test_it_comes_back_or_is_refused(top: dict[str, bytes], inner: dict[str, bytes], charset: bytes) -> None:
     judge(top, inner, charset)
+
+
+def test_what_does_not_come_back_is_named() -> None:
+    """A file of the vault that is not of this build: letters that no reader gets out of the bytes again."""
+    for tag, value in (("00100040", "\u20ac"), ("00100020", "\ud800")):
+        identity = SourceIdentity(attributes={tag: {"vr": dictionary_VR(int(tag, 16)), "Value": [value]}}, uids={})
+        with pytest.raises(StudyError, match="identity-unwritable") as caught:
+            restorable.proved_attributes(identity)
+        assert caught.value.facts == {"attribute": keyword_for_tag(int(tag, 16))}
 
 
 @pytest.mark.parametrize("keyword", TOP)

@@ -179,6 +179,28 @@ def test_values_that_their_vr_does_not_allow_come_back_in_every_result(
         }
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_document_of_a_refusal_has_the_odd_values_too(
+    *, tree: Config, source: Path, tmp_path: Path, stream: io.StringIO, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    odd_study(source, ODD)
+    for path in sorted((source / "images").iterdir())[2:]:
+        path.unlink()
+    if fails:
+        monkeypatch.setattr("dicomnode.deidentification.vault._name", lambda value: {"Alphabetic": value[:5]})
+    wished = {"name": "all", "ae_title": "A", "host": "localhost", "port": 1, "not_processed": True}
+    tree = tree.model_copy(update={"destinations": (Destination.model_validate(wished),)})
+    assert offline.infer_folder(tree, source, tmp_path / "out", model=None, destination="all", console=console(stream))
+    (study,) = outcome(tmp_path / "out")["studies"]
+    assert study["reason"] == "geometry-too-few-slices"
+    found = list((tmp_path / "out").glob("*.dcm"))
+    assert len(found) == (0 if fails else 1)
+    for path in found:
+        result = read_part10_raw(path.read_bytes(), Limits())
+        assert result.get_item("PatientWeight").value.decode().strip() == "70,5"
+        assert result.get_item("PatientName").value.decode().strip() == "A=B=C=D^E"
+
+
 def test_an_identity_that_does_not_come_back_is_the_matter_of_the_source(
     *, tree: Config, source: Path, tmp_path: Path, stream: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
