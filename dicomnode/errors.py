@@ -25,7 +25,7 @@ REASONS: Final = MappingProxyType(
     {
         # Objects as they arrive (PS3.4 B.2.3, PS3.7 C).
         "object-without-uids": Reason(
-            "the object lacks a SOP Instance, SOP Class or Study Instance UID",
+            "the object lacks a SOP Class, SOP Instance, Study Instance or Series Instance UID",
             "ask the sender's vendor to send complete objects",
         ),
         "object-uid-mismatch": Reason(
@@ -45,6 +45,10 @@ REASONS: Final = MappingProxyType(
         "same-uid-other-content": Reason(
             "a second object with the same SOP Instance UID has other content",
             "the second one was set aside; find out which is right and send it under a new UID",
+        ),
+        "identity-unwritable": Reason(
+            "an attribute of the source's patient, study or request cannot be written into a result as it stands",
+            "correct that attribute in the PACS or at the scanner, and send the study again",
         ),
         "patient-mismatch": Reason(
             "two patients under one Study Instance UID", "correct the study in the PACS and send it again"
@@ -131,14 +135,15 @@ REASONS: Final = MappingProxyType(
         "withheld-sop-class": Reason("objects of this kind cannot be de-identified", "it is withheld by policy"),
         # Results.
         "result-identity-differs": Reason(
-            "a result's patient, study or Frame of Reference differs from its source", "report it; quarantined"
+            "a result's patient, study or Frame of Reference differs from its source",
+            "report it; what was made is withheld",
         ),
         "result-geometry-differs": Reason(
-            "a result does not round-trip to the mask it was made from", "report it; quarantined"
+            "a result does not round-trip to the mask it was made from", "report it; what was made is withheld"
         ),
-        "result-invalid": Reason("a result object breaks its own definition", "report it; it was quarantined"),
+        "result-invalid": Reason("a result object breaks its own definition", "report it; what was made is withheld"),
         "result-reference-dangling": Reason(
-            "a result refers to an object that is not of its source", "report it; it was quarantined"
+            "a result refers to an object that is not of its source", "report it; what was made is withheld"
         ),
         "result-over-budget": Reason(
             "a result is larger, or of more series, than the destination is to get",
@@ -284,6 +289,11 @@ class NodeError(Exception):
         super().__init__(code)
         self.code = code
         self.facts: dict[str, Fact] = dict(facts)
+
+    @property
+    def is_fault(self) -> bool:
+        """Whether it is the node that failed, and not a study that cannot be worked on or has no result."""
+        return not isinstance(self, StudyError) or self.code.startswith("result-")
 
     @property
     def reason(self) -> Reason:

@@ -136,11 +136,12 @@ def infer(
     config_file: ConfigOption = None,
     state: StateOption = None,
 ) -> None:
-    """Run a model on a folder of DICOM and write SEG, SR and key image with the source's identity."""
+    """Run a model on a folder of DICOM and write SEG, SR and key image with the source's identity (exit status 1 if the node failed on a study; one that gets no result for what it is leaves 0)."""
     from dicomnode.cli.offline import infer_folder
 
     tree = read_config(config_file, state)
-    infer_folder(tree, source, output, model=model, destination=destination, console=_out)
+    if not infer_folder(tree, source, output, model=model, destination=destination, console=_out):
+        raise typer.Exit(1)
 
 
 @app.command()

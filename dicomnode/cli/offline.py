@@ -29,8 +29,14 @@ def infer_folder(
     model: str | None,
     destination: str | None = None,
     console: Console,
-) -> None:
+) -> bool:
     """Run a model (all enabled ones by default) on every study of a folder.
+
+    Returns
+    -------
+    bool
+        Whether nothing failed: False where a study has no result through a fault of the node. That a study is not for
+        the model, or is refused for what it is, is an answer.
 
     Raises
     ------
@@ -54,6 +60,7 @@ def infer_folder(
         console.print(f"[yellow]{count} file(s) left out[/] {code}: {REASONS[code].text}", soft_wrap=True)
     if not outcomes:
         raise ConfigError("source-unreadable", files=len(paths))
+    return not any(outcome.fault for outcome in outcomes)
 
 
 def read_headers(paths: list[Path], bench: Workbench, console: Console) -> tuple[list[Files], dict[Path, str]]:
@@ -97,7 +104,8 @@ def run_study(files: Files, bench: Workbench, output: Path, console: Console, *,
         else:
             reason = REASONS[outcome.reason]
             console.print(
-                f"[yellow]{name}[/] {which}no result: {outcome.reason}: {reason.text}. {reason.advice}", soft_wrap=True
+                f"[{'red' if outcome.fault else 'yellow'}]{name}[/] {which}no result: {outcome.reason}: {reason.text}. {reason.advice}",
+                soft_wrap=True,
             )
         yield outcome
 

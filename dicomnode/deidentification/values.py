@@ -42,7 +42,7 @@ BINARY_VRS: Final = frozenset(
 )
 BULK_VRS: Final = frozenset({"OB", "OW", "OB or OW"})
 #: VRs whose character set Specific Character Set governs (PS3.5 6.1.2.3).
-_ENCODED_VRS: Final = frozenset({"LO", "LT", "SH", "ST", "UT", "UC", "PN"})
+ENCODED_VRS: Final = frozenset({"LO", "LT", "SH", "ST", "UT", "UC", "PN"})
 _SINGLE_VRS: Final = frozenset({"LT", "ST", "UT", "UR"})
 _DELIMITERS: Final = frozenset(map(ord, "\n\r\t\f\\^="))
 SYNTAX: Final = MappingProxyType(
@@ -104,7 +104,7 @@ def texts(element: Element, vr: str, encodings: tuple[str, ...]) -> list[str]:
     """Values of a string element as text, without padding; an empty element has none."""
     value = element.value
     if isinstance(value, bytes):
-        whole = decoded(value, encodings if vr in _ENCODED_VRS else ASCII)
+        whole = decoded(value, encodings if vr in ENCODED_VRS else ASCII)
         parts = [whole] if vr in _SINGLE_VRS else whole.split("\\")
     elif isinstance(value, MultiValue | list | tuple):
         parts = [_text(item) for item in value]

@@ -1,6 +1,6 @@
 """What the vault keeps of a source series: the attributes that a result must carry again, and the way back of its UIDs.
 
-Pure.
+Pure. A value is kept as it was written, also where its VR does not allow it (decision 22); padding is no part of it.
 """
 
 from __future__ import annotations
@@ -8,16 +8,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
+from pydicom.tag import BaseTag
 
 from dicomnode.deidentification.nesting import Node, datasets, items_of, own_encodings
-from dicomnode.deidentification.values import ASCII, Element, texts
+from dicomnode.deidentification.values import ASCII, ENCODED_VRS, STRING_VRS, Element, texts
+from dicomnode.encoded.quiet import hushed
 from dicomnode.errors import StudyError
 from dicomnode.identity import IDENTITY_KEYWORDS, SourceIdentity
 
 _TAGS: Final = tuple(tag for keyword in IDENTITY_KEYWORDS if (tag := tag_for_keyword(keyword)) is not None)
-_BINARY: Final = frozenset({"OB", "OW", "UN", "OD", "OF", "OL", "OV"})
+#: VRs whose values are numbers of a fixed width; bulk data and what has no known VR is no identity.
+_NUMBERS: Final = frozenset({"AT", "FD", "FL", "SL", "SS", "SV", "UL", "US", "UV"})
+_TEXTS: Final = STRING_VRS - {"UN"}
 _GROUPS: Final = ("Alphabetic", "Ideographic", "Phonetic")
 _UTF_8: Final = "ISO_IR 192"
 
@@ -35,7 +40,8 @@ def source_identity(sources: Iterable[Dataset], uids: Mapping[str, str]) -> Sour
     Raises
     ------
     StudyError
-        ``object-without-uids`` where there is no source.
+        ``object-without-uids`` where there is no source; ``identity-unwritable`` where what would be kept says
+        something else than the source.
 
     Notes
     -----
@@ -48,7 +54,8 @@ def source_identity(sources: Iterable[Dataset], uids: Mapping[str, str]) -> Sour
     for tag in _TAGS:
         if tag in first:
             slim[tag] = first.get_item(tag)
-    attributes = _model(slim, own_encodings(first))
+    with hushed():
+        attributes = _model(slim, own_encodings(first))
     if not _plain(slim) and not _holds(slim):
         attributes["00080005"] = {"vr": "CS", "Value": [_UTF_8]}
     return SourceIdentity(attributes=attributes, uids=dict(uids))
@@ -68,9 +75,14 @@ def _model(dataset: Dataset, encodings: tuple[str, ...]) -> dict[str, Any]:
                 values: list[dict[str, Any]] = [{} for _ in items]
                 target[f"{int(tag):08X}"] = {"vr": "SQ", "Value": values} if values else {"vr": "SQ"}
                 pending += [(node.item(item), value) for item, value in zip(items, values, strict=True)]
-            elif vr not in _BINARY and not tag.is_private:
-                target[f"{int(tag):08X}"] = _element(vr, node, element)
+            elif (vr in _TEXTS or vr in _NUMBERS) and _is_kept(tag):
+                target[f"{int(tag):08X}"] = _element(tag, vr, node, element)
     return root
+
+
+def _is_kept(tag: BaseTag) -> bool:
+    """Not private, no group length, none of a command or a file's header."""
+    return not tag.is_private and tag.element != 0 and 0x0008 <= tag.group < 0xFFFE
 
 
 def _vr(tag: int, element: Element) -> str:
@@ -80,19 +92,48 @@ def _vr(tag: int, element: Element) -> str:
         return element.VR or "UN"
 
 
-def _element(vr: str, node: Node, element: Element) -> dict[str, Any]:
-    if isinstance(element.value, int | float):
-        return {"vr": vr, "Value": [element.value]}
-    values = texts(element, vr, node.encodings)
+def _element(tag: BaseTag, vr: str, node: Node, element: Element) -> dict[str, Any]:
+    if vr in _NUMBERS:
+        return {"vr": vr, "Value": values} if (values := _numbers(node.dataset, tag, vr)) else {"vr": vr}
+    values = _written(element, vr, node.encodings)
     if not values:
         return {"vr": vr}
-    if vr == "PN":
-        return {"vr": vr, "Value": [_name(value) for value in values]}
-    return {"vr": vr, "Value": [value or None for value in values]}
+    kept = [_name(value) for value in values] if vr == "PN" else [value or None for value in values]
+    if _said(kept) != [value.rstrip("=") if vr == "PN" else value for value in values]:
+        raise StudyError("identity-unwritable", attribute=(keyword_for_tag(tag) or "unknown")[:48])
+    return {"vr": vr, "Value": kept}
+
+
+def _numbers(dataset: Dataset, tag: BaseTag, vr: str) -> list[Any]:
+    """Values of fixed width; none where the bytes hold no whole number of them."""
+    try:
+        value = dataset[tag].value
+        values = list(value) if isinstance(value, MultiValue | list) else [] if value in (None, "") else [value]
+        return [f"{int(one):08X}" if vr == "AT" else one + 0 for one in values]
+    except Exception:  # noqa: BLE001 - whatever a stranger's bytes make the parser do, they are no numbers
+        return []
+
+
+def _written(element: Element, vr: str, encodings: tuple[str, ...]) -> list[str]:
+    """Values of a text as written; of a VR without a character set every byte is a letter, as it is written again."""
+    value = element.value
+    if isinstance(value, bytes) and vr not in ENCODED_VRS:
+        parts = [part.strip(" \0") for part in value.decode("iso8859").split("\\")]
+        return parts if any(parts) else []
+    return texts(element, vr, encodings)
 
 
 def _name(value: str) -> dict[str, str]:
-    return {group: part for group, part in zip(_GROUPS, value.split("="), strict=False) if part}
+    """Component groups; the model has three, and what a name has beyond them stays with the last."""
+    return {group: part for group, part in zip(_GROUPS, value.split("=", 2), strict=False) if part}
+
+
+def _said(kept: list[Any]) -> list[str]:
+    """What a reader of the model takes its values to say."""
+    return [
+        "=".join(value.get(group, "") for group in _GROUPS).rstrip("=") if isinstance(value, dict) else value or ""
+        for value in kept
+    ]
 
 
 def _plain(dataset: Dataset) -> bool:

@@ -10,6 +10,7 @@ from dicomnode.encoded.reading import (
     read_dataset,
     read_file,
     read_part10,
+    read_part10_raw,
     scan_header,
     split_part10,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "read_dataset",
     "read_file",
     "read_part10",
+    "read_part10_raw",
     "scan_header",
     "split_part10",
     "wrap_part10",

@@ -16,7 +16,7 @@ WANTED: Final = {
     0x0020000E: "series_instance_uid",
 }
 SERIES_INSTANCE_UID: Final = 0x0020000E
-_NEEDED: Final = {"sop_class_uid", "sop_instance_uid", "study_instance_uid"}
+NEEDED: Final = frozenset(WANTED.values()) - {"modality"}
 LONGEST_VALUE: Final = 256  # bytes of a UID or code that are looked at
 _EXPLICIT: Final = struct.Struct("<HHHH").unpack_from
 _IMPLICIT: Final = struct.Struct("<HHL").unpack_from
@@ -53,6 +53,6 @@ def quick_header(data: memoryview, *, implicit: bool) -> dict[str, bytes] | None
                 return None
             found[WANTED[tag]] = bytes(data[start : start + length])
         if tag >= SERIES_INSTANCE_UID:
-            return found if found.keys() >= _NEEDED else None
+            return found if found.keys() >= NEEDED else None
         position = start + length
     return None

@@ -22,7 +22,7 @@ from pydicom.filereader import read_dataset as pydicom_read_dataset
 from pydicom.tag import BaseTag
 from pydicom.uid import UID
 
-from dicomnode.encoded.quick import LONGEST_VALUE, SERIES_INSTANCE_UID, WANTED, quick_header
+from dicomnode.encoded.quick import LONGEST_VALUE, NEEDED, SERIES_INSTANCE_UID, WANTED, quick_header
 from dicomnode.encoded.quiet import hushed
 from dicomnode.encoded.walk import (
     Buffer,
@@ -57,7 +57,7 @@ _VALUE_ERRORS: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """What the intake needs of an object; ``modality`` and ``series_instance_uid`` are empty when absent."""
+    """What the intake needs of an object; ``modality`` is empty when absent."""
 
     sop_class_uid: str
     sop_instance_uid: str
@@ -78,15 +78,15 @@ def scan_header(encoded: Buffer, transfer_syntax_uid: str, limits: Limits, *, wh
     Raises
     ------
     StudyError
-        ``object-without-uids`` if a SOP Class, SOP Instance or Study Instance UID is not there; ``object-malformed``;
-        ``object-too-complex``.
+        ``object-without-uids`` if a SOP Class, SOP Instance, Study or Series Instance UID is not there or empty;
+        ``object-malformed``; ``object-too-complex``.
     """
     layout = layout_of(transfer_syntax_uid)
     view = memoryview(encoded).cast("B")
     found = (
         None
         if layout.deflated or layout.big_endian
-        else quick_header(view, implicit=looks_implicit(view, 0, layout.implicit))
+        else quick_header(view[: limits.header_scan_bytes], implicit=looks_implicit(view, 0, layout.implicit))
     )
     if found is None:
         found = _walked_header(view, layout, limits, whole=whole)
@@ -97,7 +97,7 @@ def scan_header(encoded: Buffer, transfer_syntax_uid: str, limits: Limits, *, wh
         series_instance_uid=_uid(found.get("series_instance_uid", b"")),
         modality=_code(found.get("modality", b"")),
     )
-    if not (header.sop_class_uid and header.sop_instance_uid and header.study_instance_uid):
+    if not all(getattr(header, name) for name in NEEDED):
         raise StudyError("object-without-uids")
     return header
 
@@ -115,8 +115,8 @@ def _walked_header(view: memoryview, layout: Layout, limits: Limits, *, whole: b
         end = element.start + element.length
         if name and element.length <= LONGEST_VALUE and name not in found and end <= len(head):
             found[name] = bytes(head[element.start : end])
-        if element.tag >= SERIES_INSTANCE_UID and len(found.keys() - {"modality", "series_instance_uid"}) == 3:
-            passed = element.tag > SERIES_INSTANCE_UID or end <= len(head)
+        if element.tag >= SERIES_INSTANCE_UID and found.keys() >= NEEDED:
+            passed = True
             break
     if not (whole or passed) and len(view) < limits.header_scan_bytes:
         raise StudyError("object-without-uids")
@@ -150,6 +150,10 @@ def read_dataset(encoded: Buffer, transfer_syntax_uid: str, limits: Limits) -> D
     StudyError
         ``object-too-complex`` or ``object-malformed``; nothing else, and no warning.
     """
+    return _read(encoded, transfer_syntax_uid, limits, converted=True)
+
+
+def _read(encoded: Buffer, transfer_syntax_uid: str, limits: Limits, *, converted: bool) -> Dataset:
     layout = layout_of(transfer_syntax_uid)
     data = inflate_whole(encoded, limits) if layout.deflated else encoded
     walk = Walk(data, layout, limits)
@@ -158,7 +162,8 @@ def read_dataset(encoded: Buffer, transfer_syntax_uid: str, limits: Limits) -> D
     try:
         with hushed():
             dataset = pydicom_read_dataset(BytesIO(data), walk.implicit, not layout.big_endian)
-            _convert_all(dataset, limits)
+            if converted:
+                _convert_all(dataset, limits)
             dataset.file_meta = FileMetaDataset()
             dataset.file_meta.TransferSyntaxUID = UID(_actual(transfer_syntax_uid, layout, walk.implicit))
     except Exception:  # noqa: BLE001 - pydicom raises many kinds on a damaged Data Set
@@ -237,6 +242,12 @@ def read_part10(data: Buffer, limits: Limits) -> Dataset:
     if not len(dataset):
         raise StudyError("object-malformed")
     return dataset
+
+
+def read_part10_raw(data: Buffer, limits: Limits) -> Dataset:
+    """As `read_part10`, with every value as the bytes that came: converting one can lose what was written."""
+    transfer_syntax_uid, encoded = split_part10(data)
+    return _read(encoded, transfer_syntax_uid, limits, converted=False)
 
 
 def split_part10(data: Buffer) -> tuple[str, memoryview]:

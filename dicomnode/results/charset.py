@@ -36,7 +36,7 @@ def choose(source: Sequence[str], texts: Iterable[tuple[str, str]]) -> tuple[str
         Terms to write; empty: the attribute is absent.
     """
     distinct = set(texts)
-    if all(text.isascii() for _, text in distinct) and _known(source):
+    if all(_is_plain(text) for _, text in distinct) and _known(source):
         return tuple(source)
     if not _known(source) or not _any_named(source):
         return (UTF_8,)
@@ -48,7 +48,7 @@ def choose(source: Sequence[str], texts: Iterable[tuple[str, str]]) -> tuple[str
 
 
 def texts_of(dataset: Dataset) -> set[tuple[str, str]]:
-    """(VR, value) of every text that is not plain ASCII, sequences included."""
+    """(VR, value) of every text that is not plain ASCII or has an escape in it, sequences included."""
     found: set[tuple[str, str]] = set()
     for element in dataset:
         if element.VR == "SQ":
@@ -56,8 +56,12 @@ def texts_of(dataset: Dataset) -> set[tuple[str, str]]:
                 found |= texts_of(item)
         elif element.VR in _TEXT_VRS and element.value:
             values = [element.value] if isinstance(element.value, str | PersonName) else element.value
-            found |= {(element.VR, str(value)) for value in values if not str(value).isascii()}
+            found |= {(element.VR, str(value)) for value in values if not _is_plain(str(value))}
     return found
+
+
+def _is_plain(text: str) -> bool:
+    return text.isascii() and "\x1b" not in text
 
 
 def _known(source: Sequence[str]) -> bool:
@@ -74,7 +78,11 @@ def _survives(vr: str, text: str, encodings: list[str], *, default_first: bool) 
     try:
         if vr == "PN":
             raw = PersonName(text).encode(encodings)
-            return str(PersonName(raw, encodings)) == text
-        return tables.decode_bytes(tables.encode_string(text, encodings), encodings, set(_DELIMITERS)) == text
+            again = str(PersonName(raw, encodings))
+        else:
+            raw = tables.encode_string(text, encodings)
+            again = tables.decode_bytes(raw, encodings, set(_DELIMITERS))
+        # a second byte that is a backslash would part the value for readers that part before they decode
+        return again == text and raw.count(b"\\") == text.count("\\")
     except (UnicodeError, LookupError, ValueError):
         return False

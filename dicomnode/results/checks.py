@@ -9,17 +9,18 @@ import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from io import BytesIO
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from pydicom import config
 from pydicom.datadict import dictionary_has_tag, dictionary_VM
-from pydicom.dataelem import DataElement
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
 from pydicom.multival import MultiValue
-from pydicom.tag import Tag
+from pydicom.tag import BaseTag, Tag
 from pydicom.uid import ExplicitVRLittleEndian
 from pydicom.valuerep import PersonName, validate_value
 
@@ -35,6 +36,8 @@ _LIMITS: Final = Limits(
     header_scan_bytes=1024, maximum_nesting=32, maximum_items=50_000_000, maximum_inflated_bytes=1024
 )
 _UID: Final = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
+#: VRs of text that the library turns into something else (PS3.5 6.2).
+_WRITTEN: Final = frozenset({"DS", "IS", "UI"})
 _NOT_COMPARED: Final = frozenset({"SpecificCharacterSet"})
 #: Concepts of PS3.16 Annex D.
 _IMAGING_MEASUREMENTS: Final = "126010"
@@ -70,10 +73,36 @@ def decode(encoded: Buffer) -> Dataset:
         check_budget(encoded, ExplicitVRLittleEndian, _LIMITS)
         with hushed():
             dataset = read_dataset(BytesIO(encoded), is_implicit_VR=False, is_little_endian=True)
-            dataset.walk(lambda *_: None)
+            settle(dataset)
     except (StudyError, ValueError, TypeError, LookupError, OSError, NotImplementedError):
         raise StudyError("result-invalid", check="decode") from None
     return dataset
+
+
+def settle(dataset: Dataset) -> None:
+    """Convert every value; what should be a number or a UID and is none stays text as written, a letter for a byte."""
+    pending = [dataset]
+    while pending:
+        current = pending.pop()
+        for tag in list(current.keys()):
+            raw: Any = current.get_item(tag)
+            if isinstance(raw, RawDataElement) and raw.VR in _WRITTEN:
+                current[tag] = _written(raw.tag, str(raw.VR), _parted(raw.value or b""))
+            elif (element := current[tag]).VR == "SQ":
+                pending.extend(element.value)
+
+
+def _written(tag: BaseTag, vr: str, value: str | list[str]) -> DataElement:
+    letters = "".join(value)
+    if letters.isascii() and (vr != "UI" or letters == "".join(letters.split())):
+        with suppress(ValueError, TypeError, OverflowError):
+            return DataElement(tag, vr, value, validation_mode=config.IGNORE)
+    return DataElement(tag, vr, value, already_converted=True)
+
+
+def _parted(value: bytes) -> str | list[str]:
+    parts = [part.strip(" \0") for part in value.decode("iso8859").split("\\")]
+    return parts[0] if len(parts) == 1 else parts
 
 
 def prove_identity(result: Dataset, source: Dataset) -> None:
@@ -96,11 +125,16 @@ def prove_identity(result: Dataset, source: Dataset) -> None:
             continue
         if keyword == "RequestAttributesSequence" and is_report:
             _prove_request(result, source)
-        elif _plain(result.get(keyword)) != _plain(source.get(keyword)):
+        elif not says_the_same(result, source, keyword):
             raise StudyError("result-identity-differs", attribute=keyword)
     keyword = "FrameOfReferenceUID"
-    if keyword in result and _plain(result.get(keyword)) != _plain(source.get(keyword)):
+    if keyword in result and not says_the_same(result, source, keyword):
         raise StudyError("result-identity-differs", attribute=keyword)
+
+
+def says_the_same(result: Dataset, source: Dataset, keyword: str) -> bool:
+    """Whether an attribute has the same values, or is empty or absent in both."""
+    return _plain(result.get(keyword)) == _plain(source.get(keyword))
 
 
 def _prove_request(report: Dataset, source: Dataset) -> None:
@@ -110,7 +144,7 @@ def _prove_request(report: Dataset, source: Dataset) -> None:
 
 
 def _plain(value: object) -> object:
-    """Value in a form that compares: empty is absent, numbers by value, sequences by their items."""
+    """Value in a form that compares: empty is absent, numbers as written, sequences by their items."""
     if value is None or value == "":
         return None
     if isinstance(value, Dataset):
@@ -121,10 +155,10 @@ def _plain(value: object) -> object:
         }
     if isinstance(value, PersonName):
         return str(value).rstrip("=^ ") or None  # empty components and groups at the end say nothing (PS3.5 6.2.1)
-    if isinstance(value, int | float) or type(value).__name__ in {"DSdecimal"}:
-        return float(value)  # type: ignore[arg-type]
+    if isinstance(value, int | float):
+        return str(getattr(value, "original_string", None) or repr(float(value))).strip()
     if isinstance(value, str | bytes) or not hasattr(value, "__iter__"):
-        return _text(value)
+        return _text(value) or None
     items = [_plain(item) for item in value]
     return items or None
 
@@ -225,12 +259,11 @@ def prove_valid(result: Dataset, uids: Mapping[str, str]) -> None:
             raise StudyError("result-invalid", attribute=keyword)
     originals = set(uids.values())
     pseudonyms = uids.keys() - originals
-    for element in _all_elements(result, skip=frozenset()):
-        if element.VR == "UI":
-            _prove_uids(element, pseudonyms, originals)
     proved: set[tuple[str, str]] = set()
     for element in _all_elements(result, skip=_COPIED):
-        if element.VR not in {"SQ", "UI", "OB", "OW"}:
+        if element.VR == "UI":
+            _prove_uids(element, pseudonyms, originals)
+        elif element.VR not in {"SQ", "OB", "OW"}:
             _prove_values(element, proved)
 
 

@@ -37,10 +37,11 @@ from dicomnode.results import (
 )
 from dicomnode.results.build import BINARY, REPORTS, Builder, KeyImage, ResultInput
 from dicomnode.results.context import ResultContext
-from dicomnode.results.identity import restore, source_attributes
+from dicomnode.results.identity import restore
 from dicomnode.results.library_tables import forget_tables
 from dicomnode.results.prepared import Completed, Prepared
 from dicomnode.results.report import Predecessor
+from dicomnode.results.restorable import proved_attributes
 from dicomnode.study import ResultRole
 
 __all__ = [
@@ -111,7 +112,7 @@ def prepare_results(
     StudyError
         As `encode_results`.
     """
-    source = source_attributes(identity)
+    source = proved_attributes(identity)
     minted: set[str] = {context.device_uid}
     context = recording(_local(context, source), minted).written_as(BINARY.name)
     with _coded_errors(), hushed():
@@ -146,9 +147,10 @@ def encode_results(
     Raises
     ------
     StudyError
-        ``nothing-found`` if there is nothing to tell; ``geometry-attribute-missing``; ``result-*`` if a proof fails.
+        ``nothing-found`` if there is nothing to tell; ``geometry-attribute-missing``; ``identity-unwritable``;
+        ``result-*`` if a proof fails.
     """
-    source = source_attributes(identity)
+    source = proved_attributes(identity)
     minted: set[str] = {context.device_uid}
     context = recording(_local(context, source), minted)
     if ready is not None and not ready.fits(given.sources, given.findings, context.written_as(BINARY.name)):
@@ -205,7 +207,7 @@ def encode_outcome(
     StudyError
         ``result-*`` if a proof fails.
     """
-    source = source_attributes(identity)
+    source = proved_attributes(identity)
     minted: set[str] = {context.device_uid}
     context = recording(_local(context, source), minted)
     with _coded_errors(), hushed():
@@ -248,7 +250,7 @@ def encode_rejection(
     rejected
         Headers of what is retracted, in the space of the source.
     """
-    source = source_attributes(identity)
+    source = proved_attributes(identity)
     minted: set[str] = {context.device_uid}
     context = recording(_local(context, source), minted)
     variant = Variant(role=ResultRole.REJECTION, form=Form.KEY_OBJECTS)

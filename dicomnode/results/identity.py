@@ -124,7 +124,7 @@ def _turn_request(report: Dataset) -> None:
 def request_item(attributes: Dataset, report: Dataset) -> Dataset:
     """Item of Referenced Request Sequence out of one of Request Attributes Sequence (PS3.3 10.6)."""
     item = Dataset()
-    item.StudyInstanceUID = str(attributes.get("StudyInstanceUID") or report.StudyInstanceUID)
+    item.add(attributes["StudyInstanceUID"] if attributes.get("StudyInstanceUID") else report["StudyInstanceUID"])
     item.add(attributes.get(Tag("ReferencedStudySequence")) or DataElement(Tag("ReferencedStudySequence"), "SQ", []))
     for keyword in _REQUEST_EMPTY:
         if keyword in attributes:

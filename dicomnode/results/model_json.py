@@ -1,7 +1,8 @@
 """Reading the DICOM JSON Model (PS3.18 F.2) of the vault back into a Data Set, as it was, faults and all.
 
 May live here: that one translation. A source's own faults (an id of 70 characters, a date that is none) are part of its
-identity and pass unchecked; private elements of its sequences are left behind, since their meaning does not come along.
+identity and pass unchecked, as text where they should be a number; private elements of its sequences are left behind,
+since their meaning does not come along, and the character sets of items, since a result has one for all.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from dicomnode.errors import StudyError
 
 _GROUPS: Final = ("Alphabetic", "Ideographic", "Phonetic")
 _MAXIMUM_NESTING: Final = 16
+_CHARACTER_SET: Final = 0x00080005
+#: Numbers that are written as text (PS3.5 6.2).
+_NUMBERS: Final = frozenset({"DS", "IS"})
 
 
 def read(model: Mapping[str, Any]) -> Dataset:
@@ -43,7 +47,7 @@ def _dataset(model: Mapping[str, Any], depth: int) -> Dataset:
     dataset = Dataset()
     for key, element in model.items():
         tag = Tag(int(key, 16))
-        if not tag.is_private:
+        if not tag.is_private and (tag != _CHARACTER_SET or depth == _MAXIMUM_NESTING):
             dataset.add(_element(tag, element, depth))
     return dataset
 
@@ -55,7 +59,14 @@ def _element(tag: BaseTag, element: Mapping[str, Any], depth: int) -> DataElemen
     else:
         values = [_value(vr, item, depth) for item in element.get("Value", ())]
         value = values if vr == "SQ" else _single(values)
-    return DataElement(tag, vr, value, validation_mode=config.IGNORE)
+    if vr == "UI":
+        return DataElement(tag, vr, value, already_converted=True)  # the library's UIDs lose what is no part of one
+    try:
+        return DataElement(tag, vr, value, validation_mode=config.IGNORE)
+    except (ValueError, TypeError, OverflowError):
+        if vr not in _NUMBERS:
+            raise
+        return DataElement(tag, vr, value, already_converted=True)  # no number: it stays the text that it is
 
 
 def _single(values: list[Any]) -> Any:
@@ -74,4 +85,4 @@ def _value(vr: str, item: Any, depth: int) -> Any:
         return ""
     if vr == "AT":
         return Tag(int(item, 16))
-    return str(item) if vr in {"DS", "IS"} else item
+    return str(item) if vr in _NUMBERS else item

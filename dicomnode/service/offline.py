@@ -14,7 +14,7 @@ from pydicom import Dataset
 from dicomnode import forms
 from dicomnode.config import Config
 from dicomnode.deidentification.vault import source_identity
-from dicomnode.encoded import Buffer, read_file, read_part10, split_part10
+from dicomnode.encoded import Buffer, read_file, read_part10, read_part10_raw, split_part10
 from dicomnode.errors import ConfigError, NodeError, StudyError
 from dicomnode.identity import is_valid_uid
 from dicomnode.imaging.decode import Decoder
@@ -62,6 +62,8 @@ class Outcome:
 
     Attributes
     ----------
+    fault
+        Whether there are none because the node failed, and not because of the study.
     lines
         What was found, for people.
     """
@@ -71,6 +73,7 @@ class Outcome:
     seconds: float
     files: tuple[str, ...] = ()
     reason: str | None = None
+    fault: bool = False
     facts: Mapping[str, int | float | str] = field(default_factory=dict)
     measurements: tuple[dict[str, Any], ...] = ()
     remarks: tuple[str, ...] = ()
@@ -83,6 +86,7 @@ class Outcome:
             "seconds": round(self.seconds, 2),
             "files": list(self.files),
             "reason": self.reason,
+            "fault": self.fault,
             "facts": dict(self.facts),
             "measurements": list(self.measurements),
             "remarks": list(self.remarks),
@@ -223,6 +227,7 @@ class Workbench:
                 seconds=time.monotonic() - began,
                 files=tuple(self._write(files.study_key, model, output, None, told)),
                 reason=error.code,
+                fault=error.is_fault,
                 facts=error.facts,
             )
         written = self._write(files.study_key, model, output, picture, results)
@@ -263,16 +268,20 @@ class Workbench:
         if self._destination is None or not is_told(self._destination, error):
             return ()
         manifest = analyst.package.manifest
-        taken = [one.dataset for one in files.headers if one.dataset.get("Modality") in manifest.input.modalities]
+        taken = [one for one in files.headers if one.dataset.get("Modality") in manifest.input.modalities]
         if not taken:
             return ()
-        return analyst.encode_outcome(
-            error.code,
-            taken[0],
-            identity=source_identity([taken[0]], {}),
-            input_digest=input_digest([(one.instance_key, one.instance_key) for one in files.headers]),
-            variants=forms.choose_outcome(wishes_of(self._destination, manifest)),
-        )
+        try:
+            source = read_part10_raw(bytes_of(files.paths[taken[0].instance_key]), self._limits)
+            return analyst.encode_outcome(
+                error.code,
+                taken[0].dataset,
+                identity=source_identity([source], {}),
+                input_digest=input_digest([(one.instance_key, one.instance_key) for one in files.headers]),
+                variants=forms.choose_outcome(wishes_of(self._destination, manifest)),
+            )
+        except StudyError:  # the study's own reason is the one to tell
+            return ()
 
     def _read(self, files: Files, keys: tuple[str, ...], digests: list[tuple[str, str]]) -> Iterator[bytes]:
         """Whole objects of chosen headers; each is proved to be the one whose header was chosen."""

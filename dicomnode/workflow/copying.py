@@ -5,15 +5,14 @@ What the engine of `deidentification` makes of each image, file by file; where t
 
 from __future__ import annotations
 
-from pydicom import Dataset
+from dataclasses import replace
 
 from dicomnode.deidentification.apply import Deidentifier
 from dicomnode.deidentification.quick import FileDeidentifier
 from dicomnode.deidentification.vault import source_identity
-from dicomnode.encoded import Limits, read_part10
+from dicomnode.encoded import Limits, read_part10_raw
 from dicomnode.errors import StudyError
 from dicomnode.identity import SourceIdentity
-from dicomnode.workflow.selection import without_pixels
 
 
 class Copier:
@@ -32,7 +31,7 @@ class Copier:
     def __init__(self, deidentifier: Deidentifier, limits: Limits) -> None:
         self._files = FileDeidentifier(deidentifier, limits)
         self._limits = limits
-        self._first: Dataset | None = None
+        self._first: SourceIdentity | None = None
         self._uids: dict[str, str] = {}
 
     def copy(self, file: bytes) -> bytes:
@@ -41,12 +40,12 @@ class Copier:
         Raises
         ------
         StudyError
-            ``withheld-*`` when it cannot be de-identified; ``object-malformed``.
+            ``withheld-*`` when it cannot be de-identified; ``object-malformed``; ``identity-unwritable``.
         """
         done = self._files.deidentify(file)
         self._uids.update(done.uids)
         if self._first is None:
-            self._first = without_pixels(read_part10(file, self._limits))
+            self._first = source_identity([read_part10_raw(file, self._limits)], {})
         return done.data
 
     @property
@@ -60,4 +59,4 @@ class Copier:
         """
         if self._first is None:
             raise StudyError("no-suitable-series")
-        return source_identity([self._first], self._uids)
+        return replace(self._first, uids=dict(self._uids))

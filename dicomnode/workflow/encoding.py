@@ -104,23 +104,25 @@ class Encoding:
         findings = self._handover.get(key, World.PSEUDONYM, name(key, "findings"), Purpose.FINDINGS)
         return analyst.recall(self._copies(key), labels, json.loads(findings))
 
-    def tell(self, key: WorkKey, error: StudyError, look: Callable[[], Dataset | None]) -> bool:
+    def tell(self, key: WorkKey, error: StudyError, look: Callable[[], tuple[Dataset, Dataset] | None]) -> bool:
         """Make the document that says why there are no results, where anybody wants it; whether the work is ready.
 
         Parameters
         ----------
         look
-            Gives the header of an image that the model's rule took, in its own space; None where there is none.
+            Gives the header of an image that the model's rule took, in its own space, converted and as it came; None
+            where there is none.
         """
         wanted = [one for one in self._to if is_told(one, error)]
         analyst = self._rooms.analysts.get(key.model)
         if not wanted or analyst is None:
             return False
         work = self._rooms.ledger.work(key)
-        header = look()
-        if header is None or work is None:
+        looked_at = look()
+        if looked_at is None or work is None:
             return False
-        identity = source_identity([header], {})
+        header, raw = looked_at
+        identity = source_identity([raw], {})
         plan = {"code": error.code, "identity": identity.to_json(), "header": _reference(header).to_json_dict()}
         self._handover.put(key, World.IDENTITY, name(key, "outcome"), Purpose.VAULT, json.dumps(plan).encode())
         plans = {

@@ -12,7 +12,7 @@ from typing import Final
 from pydicom import Dataset
 
 from dicomnode.config import Config
-from dicomnode.encoded import Limits, read_dataset, read_part10, wrap_part10
+from dicomnode.encoded import Limits, read_dataset, read_part10, read_part10_raw, wrap_part10
 from dicomnode.errors import NodeError, StorageError, StudyError
 from dicomnode.events import Emit
 from dicomnode.identity import SourceIdentity
@@ -150,7 +150,7 @@ class Stages:
         return going_on
 
     def _end(self, key: WorkKey, error: NodeError) -> None:
-        ours = not isinstance(error, StudyError) or error.code.startswith("result-")
+        ours = error.is_fault
         state = WorkState.FAILED if ours else WorkState.REFUSED
         level = "error" if ours else "warning"
         try:
@@ -300,8 +300,8 @@ class Stages:
             self._released(key.study_key)
         return told
 
-    def _looked_at(self, key: WorkKey) -> Dataset | None:
-        """Header of an image that the model's rule takes, as received."""
+    def _looked_at(self, key: WorkKey) -> tuple[Dataset, Dataset] | None:
+        """Header of an image that the model's rule takes, as received, converted and not."""
         modalities = self._analyst(key).package.manifest.input.modalities
         for row in relevant(self._rooms.ledger.instances(key.study_key), self._rooms.sop_classes):
             try:
@@ -309,7 +309,7 @@ class Stages:
             except StudyError:
                 continue
             if dataset.get("Modality") in modalities:
-                return dataset
+                return dataset, read_part10_raw(self._file(row), self._limits)
         return None
 
 

@@ -21,7 +21,7 @@ import pytest
 from pydicom import Dataset
 from pydicom.encaps import encapsulate
 
-from dicomnode.encoded import split_part10
+from dicomnode.encoded import encode_dataset, split_part10
 from dicomnode.errors import REASONS
 from dicomnode.imaging.phantom_series import PhantomPatient
 from dicomnode.network.requestor import OutgoingObject, Requestor
@@ -344,6 +344,14 @@ def test_the_same_uid_in_another_transfer_syntax_is_nothing_new(ward: Ward, tmp_
 # Objects that are none -------------------------------------------------------------------------------------------
 
 
+def _without_series(path: Path, *, empty: bool) -> bytes:
+    image = pydicom.dcmread(path)
+    image.SeriesInstanceUID = ""
+    if not empty:
+        del image.SeriesInstanceUID
+    return encode_dataset(image, EXPLICIT)
+
+
 def test_objects_that_cannot_be_taken_have_their_status(ward: Ward, tmp_path: Path) -> None:
     path = _write(tmp_path, "statuses", None, EXPLICIT)[0][0]
     good, _ = outgoing(path)
@@ -356,6 +364,8 @@ def test_objects_that_cannot_be_taken_have_their_status(ward: Ward, tmp_path: Pa
         [
             variant("noise", encoded=bytes(range(256)) * 40),
             variant("no uids", encoded=good.encoded[-200:]),
+            variant("no series", encoded=_without_series(path, empty=False)),
+            variant("empty series", encoded=_without_series(path, empty=True)),
             variant("another instance", sop_instance_uid="2.25.99"),
             variant("another class", sop_class_uid="1.2.840.10008.5.1.4.1.1.4"),
             variant("another syntax", transfer_syntax_uid=JPEG_2000),
@@ -366,6 +376,8 @@ def test_objects_that_cannot_be_taken_have_their_status(ward: Ward, tmp_path: Pa
     assert statuses == {
         "noise": 0xC000,
         "no uids": 0xC000,
+        "no series": 0xC000,
+        "empty series": 0xC000,
         "another instance": 0xA900,
         "another class": 0xA900,
         "another syntax": 0x0000,

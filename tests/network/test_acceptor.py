@@ -126,9 +126,10 @@ def test_a_command_that_names_another_object_is_a_mismatch() -> None:
         association.join(10)
 
 
-def test_an_object_without_a_study_is_not_understood() -> None:
+@pytest.mark.parametrize("keyword", ["StudyInstanceUID", "SeriesInstanceUID"])
+def test_an_object_without_a_study_or_series_is_not_understood(keyword: str) -> None:
     dataset = small_object()
-    del dataset.StudyInstanceUID
+    delattr(dataset, keyword)
     one = OutgoingObject(
         result_id="1",
         sop_class_uid=SECONDARY_CAPTURE,

@@ -13,8 +13,10 @@ from pathlib import Path
 import pydicom
 import pydicom.misc
 import pytest
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
+from pydicom.tag import Tag
 
 from dicomnode.encoded import (
     IMPLEMENTATION_CLASS_UID,
@@ -92,6 +94,7 @@ UIDS = (
     explicit(0x00080016, "UI", CT.encode() + b"\0")
     + explicit(0x00080018, "UI", b"1.2.3.4\0")
     + explicit(0x0020000D, "UI", b"1.2.3\0")
+    + explicit(0x0020000E, "UI", b"1.2.3.1\0")
 )
 
 
@@ -119,7 +122,7 @@ class TestScan:
         encoded = explicit(0x00080000, "UL", b"\0\0\0\0") + UIDS[:cut] + sequence + UIDS[cut:]
         header = scan_header(encoded, EXPLICIT, LIMITS)
         assert header.study_instance_uid == "1.2.3"
-        assert (header.series_instance_uid, header.modality) == ("", "")
+        assert (header.series_instance_uid, header.modality) == ("1.2.3.1", "")
 
     def test_stops_where_the_uids_are_passed(self) -> None:
         encoded = UIDS + explicit(0x00280010, "US", b"\1\0") + b"\xff" * 100
@@ -140,14 +143,29 @@ class TestScan:
         assert code_of(scan_header, encoded, DEFLATED, Limits(header_scan_bytes=60)) == "object-without-uids"
         assert code_of(scan_header, b"\xff\xff\xff", DEFLATED, LIMITS) == "object-malformed"
 
-    @pytest.mark.parametrize("missing", ["SOPClassUID", "SOPInstanceUID", "StudyInstanceUID"])
-    def test_wants_three_uids(self, missing: str) -> None:
+    @pytest.mark.parametrize("syntax", SYNTAXES)
+    @pytest.mark.parametrize("missing", ["SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"])
+    def test_wants_four_uids(self, missing: str, syntax: str) -> None:
         dataset = sample()
         delattr(dataset, missing)
-        assert code_of(scan_header, encode_dataset(dataset, EXPLICIT), EXPLICIT, LIMITS) == "object-without-uids"
+        assert code_of(scan_header, encode_dataset(dataset, syntax), syntax, LIMITS) == "object-without-uids"
         dataset = sample()
-        setattr(dataset, missing, "")
-        assert code_of(scan_header, encode_dataset(dataset, EXPLICIT), EXPLICIT, LIMITS) == "object-without-uids"
+        for nothing in ("", "\0\0", "  "):
+            dataset.add(DataElement(Tag(missing), "UI", nothing, already_converted=True))
+            assert code_of(scan_header, encode_dataset(dataset, syntax), syntax, LIMITS) == "object-without-uids"
+
+    def test_a_series_uid_out_of_order_is_found(self) -> None:
+        cut = UIDS.index(struct.pack("<HH", 0x20, 0x0E))
+        encoded = UIDS[:cut] + explicit(0x00280010, "US", b"\1\0") + UIDS[cut:]
+        assert scan_header(encoded, EXPLICIT, LIMITS).series_instance_uid == "1.2.3.1"
+        assert scan_header(encoded + b"\0" * 8, EXPLICIT, LIMITS, whole=False).series_instance_uid == "1.2.3.1"
+        with pytest.raises(StudyError, match="object-without-uids"):  # it may still come
+            scan_header(encoded[: cut + 10], EXPLICIT, LIMITS, whole=False)
+
+    def test_a_series_uid_that_is_none_by_the_standard_stands(self) -> None:
+        cut = UIDS.index(struct.pack("<HH", 0x20, 0x0E))
+        encoded = UIDS[:cut] + explicit(0x0020000E, "UI", b"1.02.003")
+        assert scan_header(encoded, EXPLICIT, LIMITS).series_instance_uid == "1.02.003"
 
     @pytest.mark.parametrize("value", [b"1.2.a\0", b"1..2", b"../../etc", b"1." * 33, b"1.2\0\0\x001"])
     def test_refuses_what_is_no_uid(self, value: bytes) -> None:
@@ -281,7 +299,7 @@ class TestReading:
 
     def test_stray_delimiters_and_zero_padding_are_dropped(self) -> None:
         encoded = UIDS + SEQUENCE_END + b"\0" * 64
-        assert len(read_dataset(encoded, EXPLICIT, LIMITS)) == 3
+        assert len(read_dataset(encoded, EXPLICIT, LIMITS)) == 4
 
     @pytest.mark.parametrize("order", ["<", ">"])
     def test_a_private_value_is_parsed_only_if_it_is_a_sequence(self, order: str) -> None:
@@ -325,7 +343,7 @@ class TestReading:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             with ThreadPoolExecutor(4) as pool:
-                assert set(pool.map(read, range(40))) == {4}
+                assert set(pool.map(read, range(40))) == {5}
             with pytest.raises(UserWarning, match="said"):
                 pydicom.misc.warn_and_log("said")
             with hushed():

@@ -193,11 +193,19 @@ def test_a_destination_must_also_be_valid() -> None:
     assert caught.value.problems[0].startswith("destinations.0.port")
 
 
+@pytest.mark.parametrize(("sound", "status"), [(True, 0), (False, 1)])
+def test_infer_says_by_its_exit_status_whether_the_node_failed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, sound: bool, status: int
+) -> None:
+    monkeypatch.setattr("dicomnode.cli.offline.infer_folder", lambda *_, **__: sound)
+    assert call(monkeypatch, "infer", "in", "out", "--state", str(tmp_path)) == status
+
+
 def test_commands_hand_over_what_they_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
 
     def remember(name: str) -> Any:
-        return lambda *arguments, **options: calls.append((name, arguments[1:], options))
+        return lambda *arguments, **options: calls.append((name, arguments[1:], options)) is None
 
     monkeypatch.setattr("dicomnode.cli.offline.infer_folder", remember("infer"))
     monkeypatch.setattr("dicomnode.cli.offline.deidentify_folder", remember("deidentify"))

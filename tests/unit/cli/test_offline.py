@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydicom import Dataset
+from pydicom import DataElement, Dataset
+from pydicom.tag import Tag
 from rich.console import Console
 
 from dicomnode.cli import offline
 from dicomnode.config import Config
-from dicomnode.encoded import Limits, encode_part10, read_file
+from dicomnode.encoded import Limits, encode_part10, read_file, read_part10_raw
 from dicomnode.encoded.quiet import hushed
 from dicomnode.errors import ConfigError, ModelError, NodeError, StudyError
+from dicomnode.sections import Destination
 from dicomnode.service.offline import Workbench
 from dicomnode.workflow.analysis import Analyst
 from tests.unit.workflow.samples import EXPLICIT, IMPLICIT, tiny_series
@@ -108,10 +110,105 @@ def test_a_study_that_the_model_does_not_want_has_a_reason_and_no_files(
 ) -> None:
     for path in sorted((source / "images").iterdir())[2:]:
         path.unlink()
-    offline.infer_folder(tree, source, tmp_path / "out", model=None, console=console(stream))
+    assert offline.infer_folder(tree, source, tmp_path / "out", model=None, console=console(stream))
     (study,) = outcome(tmp_path / "out")["studies"]
-    assert (study["reason"], study["files"]) == ("geometry-too-few-slices", [])
+    assert (study["reason"], study["fault"], study["files"]) == ("geometry-too-few-slices", False, [])
     assert "no result: geometry-too-few-slices" in stream.getvalue()
+
+
+@pytest.mark.parametrize("error", [StudyError("result-invalid", check="build"), ModelError("inference-failed")])
+def test_a_fault_of_the_node_is_told_from_an_answer(
+    *,
+    tree: Config,
+    source: Path,
+    tmp_path: Path,
+    stream: io.StringIO,
+    monkeypatch: pytest.MonkeyPatch,
+    error: NodeError,
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("dicomnode.workflow.analysis.Analyst.encode", fail)
+    assert not offline.infer_folder(tree, source, tmp_path / "out", model=None, console=console(stream))
+    (study,) = outcome(tmp_path / "out")["studies"]
+    assert (study["reason"], study["fault"], study["files"]) == (error.code, True, [])
+    assert f"no result: {error.code}" in stream.getvalue()
+    assert "quarantine" not in stream.getvalue()
+
+
+ODD = {
+    "PatientWeight": ("DS", "70,5"),
+    "PatientSize": ("DS", "unknown"),
+    "PatientBirthDate": ("DA", "01.02.1950"),
+    "StudyTime": ("TM", "25:99"),
+    "PatientAge": ("AS", "61"),
+    "AccessionNumber": ("SH", "ACC" * 20),
+    "PatientName": ("PN", "A=B=C=D^E"),
+}
+
+
+def odd_study(folder: Path, values: dict[str, tuple[str, str]]) -> None:
+    with hushed():
+        for path in sorted((folder / "images").iterdir()):
+            image = read_file(path, Limits())
+            for keyword, (vr, value) in values.items():
+                image.add(DataElement(Tag(keyword), vr, value, already_converted=vr != "PN"))
+            write(path, image)
+
+
+@pytest.mark.parametrize(("segmentation", "report"), [
+    ("binary", "comprehensive"), ("rtstruct", "comprehensive-3d"), ("labelmap", "basic-text"),
+])  # fmt: skip
+def test_values_that_their_vr_does_not_allow_come_back_in_every_result(
+    *, tree: Config, source: Path, tmp_path: Path, stream: io.StringIO, segmentation: str, report: str
+) -> None:
+    odd_study(source, ODD)
+    wished = {"name": "all", "ae_title": "A", "host": "localhost", "port": 1}
+    wished |= {"segmentation": segmentation, "report": report}
+    tree = tree.model_copy(update={"destinations": (Destination.model_validate(wished),)})
+    assert offline.infer_folder(
+        tree, source, tmp_path / "out", model=None, destination="all", console=console(stream)
+    ), stream.getvalue()
+    found = sorted((tmp_path / "out").glob("*.dcm"))
+    assert len(found) >= 4
+    for path in found:
+        result = read_part10_raw(path.read_bytes(), Limits())
+        assert {one: result.get_item(one).value.decode().strip() for one in ODD} == {
+            one: value for one, (_, value) in ODD.items()
+        }
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_document_of_a_refusal_has_the_odd_values_too(
+    *, tree: Config, source: Path, tmp_path: Path, stream: io.StringIO, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    odd_study(source, ODD)
+    for path in sorted((source / "images").iterdir())[2:]:
+        path.unlink()
+    if fails:
+        monkeypatch.setattr("dicomnode.deidentification.vault._name", lambda value: {"Alphabetic": value[:5]})
+    wished = {"name": "all", "ae_title": "A", "host": "localhost", "port": 1, "not_processed": True}
+    tree = tree.model_copy(update={"destinations": (Destination.model_validate(wished),)})
+    assert offline.infer_folder(tree, source, tmp_path / "out", model=None, destination="all", console=console(stream))
+    (study,) = outcome(tmp_path / "out")["studies"]
+    assert study["reason"] == "geometry-too-few-slices"
+    found = list((tmp_path / "out").glob("*.dcm"))
+    assert len(found) == (0 if fails else 1)
+    for path in found:
+        result = read_part10_raw(path.read_bytes(), Limits())
+        assert result.get_item("PatientWeight").value.decode().strip() == "70,5"
+        assert result.get_item("PatientName").value.decode().strip() == "A=B=C=D^E"
+
+
+def test_an_identity_that_does_not_come_back_is_the_matter_of_the_source(
+    *, tree: Config, source: Path, tmp_path: Path, stream: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dicomnode.deidentification.vault._name", lambda value: {"Alphabetic": value[:5]})
+    odd_study(source, ODD)
+    assert offline.infer_folder(tree, source, tmp_path / "out", model=None, console=console(stream))
+    (study,) = outcome(tmp_path / "out")["studies"]
+    assert (study["reason"], study["facts"]) == ("identity-unwritable", {"attribute": "PatientName"})
 
 
 def test_of_several_studies_each_is_named_as_its_results_are(

@@ -7,11 +7,15 @@ import json
 
 import pydicom
 import pytest
+from pydicom import config
+from pydicom.datadict import keyword_for_tag
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
+from pydicom.tag import Tag
 
 from dicomnode.deidentification.vault import source_identity
-from dicomnode.encoded import Limits, read_part10
+from dicomnode.encoded import Limits, read_part10, read_part10_raw
 from dicomnode.errors import StudyError
 from dicomnode.identity import SourceIdentity
 from tests.unit.deidentification import planted
@@ -74,6 +78,38 @@ def test_text_outside_its_character_set_comes_back_in_utf_8() -> None:
     identity = source_identity([source], {})
     assert identity.attributes["00080005"]["Value"] == ["ISO_IR 192"]
     assert identity.attributes["00100010"]["Value"] == [{"Alphabetic": "Döe^Jane"}]
+
+
+def test_numbers_of_fixed_width_are_kept_where_they_are_whole() -> None:
+    item = Dataset()
+    item.SelectorATValue, item.SelectorFDValue, item.SelectorUSValue = 0x00100010, [0.5, 1.5], 7
+    item.SelectorSLValue, item.SelectorOBValue = -3, b"\1\2"
+    item.add_new(0x00091001, "US", 1)
+    tag = Tag("SelectorFLValue")
+    item[tag] = RawDataElement(tag, "FL", 3, b"\1\2\3", 0, False, True)
+    ds = planted.slice_of_ct()
+    ds.RequestAttributesSequence = Sequence([item])
+    (kept,) = source_identity([ds], {}).attributes["00400275"]["Value"]
+    assert {keyword_for_tag(int(tag, 16)): model.get("Value") for tag, model in kept.items()} == {
+        "SelectorATValue": ["00100010"],
+        "SelectorFDValue": [0.5, 1.5],
+        "SelectorFLValue": None,
+        "SelectorUSValue": [7],
+        "SelectorSLValue": [-3],
+    }
+
+
+def test_what_is_kept_says_what_the_source_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    ds = planted.slice_of_ct()
+    del ds.ReferringPhysicianName
+    ds.add(DataElement(Tag("PatientName"), "PN", "A=B=C=D^E", validation_mode=config.IGNORE))
+    source = read_part10_raw(planted.encoded(ds), LIMITS)
+    name = source_identity([source], {}).attributes["00100010"]["Value"]
+    assert name == [{"Alphabetic": "A", "Ideographic": "B", "Phonetic": "C=D^E"}]
+    monkeypatch.setattr("dicomnode.deidentification.vault._name", lambda value: {"Alphabetic": value[:6]})
+    with pytest.raises(StudyError) as caught:
+        source_identity([source], {})
+    assert (caught.value.code, caught.value.facts) == ("identity-unwritable", {"attribute": "PatientName"})
 
 
 def test_no_source() -> None:

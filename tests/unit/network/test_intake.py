@@ -9,7 +9,16 @@ import pytest
 from dicomnode.encoded import Limits, encode_dataset
 from dicomnode.errors import ModelError, NodeError, StorageError, StudyError
 from dicomnode.network.intake import Intake, Peer, StoreRequest
-from tests.unit.network.samples import EXPLICIT_LITTLE, SECONDARY_CAPTURE, Events, Recording, small_object
+from tests.unit.network.samples import (
+    DEFLATED,
+    EXPLICIT_BIG,
+    EXPLICIT_LITTLE,
+    IMPLICIT_LITTLE,
+    SECONDARY_CAPTURE,
+    Events,
+    Recording,
+    small_object,
+)
 
 PEER = Peer(calling_ae_title="CT1", called_ae_title="DICOMNODE", address="10.0.0.1", association_id="00ff00ff00ff00ff")
 
@@ -69,11 +78,22 @@ def test_what_has_no_uids_is_not_understood(encoded: bytes) -> None:
     assert reception.objects == []
 
 
-def test_a_missing_study_uid_is_not_understood() -> None:
+@pytest.mark.parametrize("size", [16, 60_000])
+@pytest.mark.parametrize("value", [None, ""])
+@pytest.mark.parametrize("keyword", ["StudyInstanceUID", "SeriesInstanceUID"])
+def test_a_missing_uid_is_not_understood(keyword: str, value: str | None, size: int) -> None:
     dataset = small_object()
-    del dataset.StudyInstanceUID
-    encoded = encode_dataset(dataset, EXPLICIT_LITTLE)
-    assert receive(intake(Recording(), Events()), request(), encoded) == 0xC000
+    dataset.PixelData = bytes(size)
+    delattr(dataset, keyword)
+    if value is not None:
+        setattr(dataset, keyword, value)
+    for syntax in (EXPLICIT_LITTLE, IMPLICIT_LITTLE, DEFLATED, EXPLICIT_BIG):
+        reception, events = Recording(), Events()
+        asked = request(transfer_syntax_uid=syntax)
+        assert receive(intake(reception, events), asked, encode_dataset(dataset, syntax), piece=3000) == 0xC000
+        assert reception.objects == []
+        (refused,) = events.named("object.refused")
+        assert (refused["reason"], refused["status"]) == ("object-without-uids", "xC000")
 
 
 def test_an_object_beyond_the_limit_is_refused() -> None:

@@ -90,6 +90,22 @@ def test_a_series_is_copied_with_the_identity_that_it_lost(copied: Copied) -> No
     assert "Phantom" not in repr(copied.copier) + repr(copied.identity)
 
 
+def test_the_identity_is_what_the_bytes_say_and_not_what_a_library_makes_of_them() -> None:
+    copier = Copier(deidentifier(), Limits())
+    file = encode_part10(tiny_series()[0], transfer_syntax_uid=EXPLICIT)
+    weight = b"\x10\x00\x20\x10DS\x06\x00"
+    start = file.index(b"\x10\x00\x40\x00CS")  # Patient's Sex, after which size and weight come
+    sex = start + 8 + file[start + 6]
+    rest = file[sex:]
+    for tag in (b"\x10\x00\x20\x10DS", b"\x10\x00\x30\x10DS"):
+        if tag in rest:
+            at = rest.index(tag)
+            rest = rest[:at] + rest[at + 8 + rest[at + 6] :]
+    copier.copy(file[:sex].replace(b"Phantom^Chest", b"Ph\xe4ntom^Chest") + weight + b"+70.50" + rest)
+    assert copier.identity.attributes["00100010"]["Value"] == [{"Alphabetic": "Phäntom^Chest"}]
+    assert copier.identity.attributes["00101020"]["Value"] == ["+70.50"]
+
+
 def test_a_copy_is_what_the_full_way_makes_and_slices_after_the_first_go_the_quick_way(
     copied: Copied, monkeypatch: pytest.MonkeyPatch
 ) -> None:
