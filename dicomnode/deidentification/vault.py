@@ -1,6 +1,6 @@
 """What the vault keeps of a source series: the attributes that a result must carry again, and the way back of its UIDs.
 
-Pure. A value is kept as it was written, also where its VR does not allow it (decision 22); padding is no part of it.
+Pure. A value is kept as it was written, also where its VR does not allow it (decision 23); padding is no part of it.
 """
 
 from __future__ import annotations

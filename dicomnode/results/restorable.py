@@ -1,6 +1,6 @@
 """Whether the identity of a source can stand in a result at all: tried on an object that holds nothing else.
 
-May live here: that one trial. What fails it is the source's matter, not the node's (decision 22); `checks` proves
+May live here: that one trial. What fails it is the source's matter, not the node's (decision 23); `checks` proves
 afterwards that each result has what passed.
 """
 
