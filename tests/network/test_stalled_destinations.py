@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
+import ssl
 import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,9 +19,10 @@ from dicomnode.errors import PeerError
 from dicomnode.network import dimse, pdu
 from dicomnode.network.commitment import CommitmentReport, CommitmentRequest, Reference
 from dicomnode.network.committing import CommitmentRequestor
-from dicomnode.network.requestor import OutgoingObject, StoreOutcome
+from dicomnode.network.requestor import OutgoingObject, Requestor, StoreOutcome
 from dicomnode.sections import Destination
-from tests.network.raw import Peer, command_set, data_pdu, fragment, item, whole
+from tests.network.certificates import make_tls
+from tests.network.raw import SECONDS, Peer, command_set, data_pdu, fragment, item, whole
 from tests.unit.network.samples import EXPLICIT_LITTLE, SECONDARY_CAPTURE
 
 TIMEOUT = 0.5
@@ -264,6 +267,23 @@ def test_a_release_that_is_not_answered_takes_nothing_back() -> None:
 def test_an_echo_to_a_destination_that_lies() -> None:
     with destination(LYING["a command that cannot be read"]) as port:
         assert in_time(lambda: requestor(port).echo()).code == "peer-aborted"
+
+
+@pytest.mark.parametrize("what", ["says nothing", "half a header", "reads nothing", "a byte now and then"])
+def test_a_store_under_tls_to_a_destination_that_stalls(what: str, tmp_path: Path) -> None:
+    tls = make_tls(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tls.certificate, tls.private_key)
+
+    def script(peer: Stalling) -> None:
+        peer.socket = context.wrap_socket(peer.socket, server_side=True)
+        peer.socket.settimeout(SECONDS)
+        SILENT[what](peer)
+
+    with destination(script) as port:
+        target = Destination(name="x", ae_title="DEST", host="127.0.0.1", port=port, timeout_seconds=TIMEOUT, tls=tls)
+        outcomes = in_time(lambda: Requestor(target, "DICOMNODE").store([outgoing(1)]))
+    assert codes(outcomes) == ["timeout"]
 
 
 def test_matches_without_end() -> None:
