@@ -35,7 +35,9 @@ class Destination(Section):
     port: Port = Field(description="TCP port")
     calling_ae_title: AETitle | None = Field(None, description="AE title that we call with; default: node.ae_title")
     tls: Tls | None = Field(None, description="connect with TLS")
-    timeout_seconds: Seconds = Field(30, description="time for connecting, and for each answer")
+    timeout_seconds: Seconds = Field(
+        30, description="silence after which it is given up: connecting, in a message, for an answer"
+    )
     segmentation: Literal["binary", "fractional", "labelmap", "rtstruct", "none"] = Field(
         "binary",
         description="form of the regions; OHIF shows binary alone well; rtstruct may reach treatment planning",

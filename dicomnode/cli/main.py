@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from enum import StrEnum
 from itertools import count
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -19,6 +19,7 @@ from dicomnode import __version__, config
 from dicomnode.cli import keys
 from dicomnode.cli.options import ConfigOption, StateOption, read_config
 from dicomnode.errors import REASONS, ConfigError, NodeError
+from dicomnode.service.faults import caught
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -47,7 +48,8 @@ class Policies(StrEnum):
 def main() -> None:
     """Entry point: runs a command and turns every coded error into one line and an exit status."""
     try:
-        app()
+        with caught(lambda _where, error: _tell_fault(error)):
+            app()
     except config.ConfigErrors as error:
         for problem in error.problems:
             _err.print(f"[red]error[/] {escape(problem)}", soft_wrap=True)
@@ -63,7 +65,7 @@ def main() -> None:
         sys.exit(_EX_SOFTWARE)
 
 
-def _tell_fault(error: Exception) -> None:
+def _tell_fault(error: BaseException) -> None:
     """One coded line for what nobody foresaw: its type and the places of our code, never its text."""
     from dicomnode.service.telemetry import place_of
 
@@ -89,6 +91,14 @@ def serve(
 
     tree = with_options(read_config(config_file, state), port, quiet_seconds, deliver_to or [])
     run(tree, os.environ)
+    leave(0)
+
+
+def leave(status: int) -> NoReturn:
+    """End the process now: the node has stopped, and a library's thread that still waits for a peer must not hold it."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(status)
 
 
 @app.command()

@@ -26,6 +26,7 @@ from dicomnode.network.commitment import (
 )
 from dicomnode.network.requestor import Requestor
 from dicomnode.network.status import PROCESSING_FAILURE, SUCCESS, error_of
+from dicomnode.network.transport import broken
 
 _SYNTAXES = ["1.2.840.10008.1.2.1", "1.2.840.10008.1.2"]
 
@@ -63,7 +64,7 @@ class CommitmentRequestor(Requestor):
             except ValueError:  # the role was not granted
                 raise PeerError("peer-context-refused") from None
             if "Status" not in status:
-                raise PeerError("peer-aborted")
+                raise broken(association)
             _check(int(status.Status))
 
 
@@ -90,7 +91,7 @@ def _ask(association: Association, request: CommitmentRequest, seconds: float) -
     association.dimse.send_msg(asked, context.context_id)
     _, response = association.dimse.get_msg(block=True)
     if not isinstance(response, N_ACTION) or response.Status is None:
-        raise PeerError("timeout" if association.dul.is_alive() else "peer-aborted")
+        raise broken(association)
     _check(int(response.Status))
     with suppress(Empty):
         return reports.get(timeout=seconds)

@@ -28,11 +28,14 @@ from dicomnode.network.association import MAXIMUM_CONTEXTS, Gate, application_en
 from dicomnode.network.parts import DataSetParts
 from dicomnode.network.status import Rejection, error_of, error_of_rejection
 from dicomnode.network.tls import client_tls
+from dicomnode.network.transport import broken, cut, shut_after
 from dicomnode.sections import Destination
 
 _PENDING: Final = frozenset({0xFF00, 0xFF01})  # PS3.4 Table C.4-1
 _MEDIUM_PRIORITY: Final = 0  # PS3.7 9.3.1.1
 _MAXIMUM_PDU: Final = 131072
+_ABORT_SECONDS: Final = 2.0
+_LONGEST_FIND: Final = 20  # timeouts, for all matches together
 _EXPLICIT_LITTLE: Final = "1.2.840.10008.1.2.1"
 _IMPLICIT_LITTLE: Final = "1.2.840.10008.1.2"
 
@@ -128,7 +131,7 @@ class Requestor:
         with self._association([_verification()]) as association:
             status = association.send_c_echo()
             if "Status" not in status:
-                raise PeerError("peer-aborted")
+                raise broken(association)
             error = error_of(int(status.Status))
             if error is not None:
                 raise error
@@ -177,8 +180,9 @@ class Requestor:
             setattr(identifier, keyword, value)
         model = StudyRootQueryRetrieveInformationModelFind
         context = build_context(model, [_EXPLICIT_LITTLE, _IMPLICIT_LITTLE])
-        with self._association([context]) as association, hushed():
-            return _matches(association.send_c_find(identifier, model))
+        longest = _LONGEST_FIND * self._destination.timeout_seconds
+        with self._association([context]) as association, hushed(), shut_after(association, longest):
+            return _matches(association, association.send_c_find(identifier, model))
 
     def _store_batch(self, batch: Sequence[OutgoingObject]) -> Iterator[StoreOutcome]:
         contexts = [build_context(*pair) for pair in dict.fromkeys(pair for one in batch for pair in one.contexts)]
@@ -226,14 +230,17 @@ class Requestor:
         except OSError:  # the name does not resolve
             raise PeerError("peer-unreachable") from None
         if not association.is_established:
+            cut(association)
             raise self._failure(association, bool(connected))
         association._reactor_checkpoint = Gate(association)
         try:
             yield association
         except BaseException:
-            association.abort()
+            with shut_after(association, _ABORT_SECONDS):
+                association.abort()
             raise
-        association.release()
+        with shut_after(association, 2 * target.timeout_seconds):
+            association.release()
         association.join(target.timeout_seconds)
 
     def _failure(self, association: Association, connected: bool) -> PeerError:
@@ -244,7 +251,7 @@ class Requestor:
         if association.rejected_contexts:  # every one of them: pynetdicom then aborts
             return PeerRefusal("peer-context-refused")
         if connected:
-            return PeerError("peer-aborted")
+            return broken(association)
         if self._tls is not None and _answers(self._destination):
             return PeerError("tls-failed")
         return PeerError("peer-unreachable")
@@ -296,10 +303,10 @@ def _store_one(
     request.AffectedSOPInstanceUID = one.sop_instance_uid
     request.DataSet = data_set
     if not association.is_established:
-        raise PeerError("peer-aborted")
+        raise broken(association)
     response = exchange(association, request, accepted[context])
     if response is None:
-        raise PeerError("timeout" if association.dul.is_alive() else "peer-aborted")
+        raise broken(association)
     if not response.is_valid_response or response.Status is None:
         raise PeerError("peer-aborted")
     status = int(response.Status)
@@ -318,11 +325,11 @@ def _written_in(one: OutgoingObject, context: tuple[str, str] | None) -> BytesIO
         return None
 
 
-def _matches(responses: Iterator[tuple[Dataset, Dataset | None]]) -> list[dict[str, str]]:
+def _matches(association: Association, responses: Iterator[tuple[Dataset, Dataset | None]]) -> list[dict[str, str]]:
     matches = []
     for status, identifier in responses:
         if "Status" not in status:
-            raise PeerError("peer-aborted")
+            raise broken(association)
         if int(status.Status) in _PENDING and identifier is not None:
             matches.append({element.keyword: _text(element.value) for element in identifier if element.keyword})
         elif (error := error_of(int(status.Status))) is not None:

@@ -22,6 +22,7 @@ from dicomnode.network.committing import CommitmentRequestor
 from dicomnode.network.requestor import Requestor
 from dicomnode.service import rooms
 from dicomnode.service.chores import housekeeping
+from dicomnode.service.faults import caught
 from dicomnode.service.gates import open_gate
 from dicomnode.service.notify import Notifier
 from dicomnode.service.rooms import Layout
@@ -352,6 +353,12 @@ def run(tree: Config, environment: Mapping[str, str]) -> None:
     """Run a node in the foreground until SIGTERM or SIGINT, then drain it; SIGHUP has it read its certificates anew."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # memory holds keys and images
     emit = configure(tree.logging, journal="JOURNAL_STREAM" in environment)
+    with caught(partial(report_fault, emit)):
+        _serve(tree, environment, emit)
+    emit.end()
+
+
+def _serve(tree: Config, environment: Mapping[str, str], emit: Emit) -> None:
     notifier = Notifier(environment)
     told: SimpleQueue[int] = SimpleQueue()
 
@@ -370,7 +377,6 @@ def run(tree: Config, environment: Mapping[str, str]) -> None:
     notifier.stopping()
     emit("node.draining")
     node.stop()
-    emit.end()
 
 
 def _next(told: SimpleQueue[int], seconds: float | None) -> int | None:

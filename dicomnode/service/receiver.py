@@ -30,6 +30,7 @@ from dicomnode.network.places import Places
 from dicomnode.network.session import Call, Reply, Service
 from dicomnode.network_sections import PeerRule
 from dicomnode.service.channel import Channel
+from dicomnode.service.faults import caught
 from dicomnode.service.messages import PULSE_SECONDS, bytes_of_plain, plain_call, plain_row, reply_of_plain
 from dicomnode.storage.datakeys import DataKey
 from dicomnode.storage.digest import ContentDigests
@@ -359,12 +360,17 @@ def _listener(descriptor: int | None) -> socket.socket | None:
     return socket.socket(fileno=descriptor) if descriptor is not None else None
 
 
+def _report(receiver: Receiver, where: str, error: BaseException) -> None:
+    receiver._emit("receiver.fault", level="error", reason="internal", kind=type(error).__name__, stage=where)
+
+
 def main(descriptor: int) -> int:
     """Run a receiver on its end of the channel; returns the exit status."""
     end = socket.socket(fileno=descriptor)
     receiver = Receiver(end)
     try:
-        return 0 if receiver.run() else 1
+        with caught(partial(_report, receiver)):
+            return 0 if receiver.run() else 1
     except NodeError as error:
         receiver._emit("receiver.fault", level="error", reason=error.code)
     except Exception as error:  # noqa: BLE001 (the border of the process: the log is told by whoever has one)

@@ -34,6 +34,8 @@ def configure(settings: LoggingSection, *, stream: TextIO | None = None, journal
         logger = logging.getLogger(name)
         logger.handlers = [logging.NullHandler()]
         logger.propagate = False
+    if not logging.getLogger().handlers:  # or Python writes what has no handler to standard error
+        logging.getLogger().addHandler(logging.NullHandler())
     warnings.simplefilter("ignore")  # a library's warning may quote a value; errors reach us as exceptions
     console = settings.format == "console" or (settings.format == "auto" and out.isatty())
     renderer: Any = (

@@ -7,10 +7,12 @@ import inspect
 import pydicom.misc
 import pynetdicom
 from pynetdicom import _config
+from pynetdicom.acse import ACSE
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dimse_messages import DIMSEMessage
+from pynetdicom.dul import DULServiceProvider
 from pynetdicom.transport import AssociationServer, AssociationSocket, RequestHandler
 
 
@@ -70,3 +72,18 @@ def test_a_report_is_served_in_a_thread_of_its_own() -> None:
     source = inspect.getsource(DIMSEServiceProvider.receive_primitive)
     assert "N_EVENT_REPORT" in source
     assert "_serve_request" in source
+
+
+def test_waiting_goes_through_what_a_requestor_replaces() -> None:
+    """`network.transport` decides how long: pynetdicom waits in these four places, and looks at no others."""
+    association = Association(ApplicationEntity("X"), "requestor")
+    assert association.dimse.msg_queue.empty()
+    assert list(inspect.signature(DIMSEServiceProvider.get_msg).parameters) == ["self", "block"]
+    assert list(inspect.signature(DULServiceProvider.receive_pdu).parameters) == ["self", "wait", "timeout"]
+    assert list(inspect.signature(AssociationSocket.send).parameters) == ["self", "bytestream"]
+    assert list(inspect.signature(AssociationSocket.connect).parameters) == ["self", "primitive"]
+    assert association.dul.state_machine.current_state == "Sta1"
+    for source in (inspect.getsource(Association), inspect.getsource(ACSE)):
+        assert "msg_queue" not in source
+        assert "to_user_queue" not in source
+    assert "self._ready = threading.Event()" in inspect.getsource(AssociationSocket)
