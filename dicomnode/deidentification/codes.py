@@ -1,7 +1,7 @@
 """Coded concepts (PS3.3 8.8): a code says what its scheme says, whatever meaning a source wrote beside it.
 
 Pure. Known codes get their scheme's own meaning; codes of standard schemes that we lack keep their value; everything
-else becomes a token under a scheme that says so.
+else becomes a token under a scheme that says so. What has the form of a code may still be an identifier of the source.
 """
 
 from __future__ import annotations
@@ -29,20 +29,22 @@ CONTEXT_IDENTIFIER: Final = 0x0008010F
 LONG_CODE_VALUE: Final = 0x00080119
 URN_CODE_VALUE: Final = 0x00080120
 _VALUES: Final = (CODE_VALUE, LONG_CODE_VALUE, URN_CODE_VALUE)
+#: What makes a concept.
+CONCEPT: Final = frozenset({*_VALUES, SCHEME, MEANING})
 PARTS: Final = frozenset(
     {*_VALUES, SCHEME, SCHEME_VERSION, MEANING, MAPPING_RESOURCE, GROUP_VERSION, CONTEXT_IDENTIFIER}
 )
 UNKNOWN_SCHEME: Final = "99UNKNOWN"
 WITHHELD_MEANING: Final = "Withheld"
 
-#: Forms of codes of schemes whose whole content nobody ships: nothing of a person has these forms.
+#: Forms of codes of schemes whose whole content nobody ships. Digits may be anybody's: they are screened besides.
 _FORMS: Final = MappingProxyType(
     {
         "SCT": r"\d{6,18}",
         "SRT": r"[A-Z][0-9A-F]?-?[0-9A-F]{3,6}|R-[0-9A-F]{4,5}|[A-Z]-[0-9A-F]{4,6}",
         "SNM3": r"[A-Z][0-9A-F]?-[0-9A-F]{3,6}",
         "99SDM": r"[A-Z][0-9A-F]?-[0-9A-F]{3,6}",
-        "DCM": r"\d{6}|[A-Z][A-Z0-9_]{1,15}",
+        "DCM": r"\d{6}",
         "LN": r"\d{1,7}-\d",
         "UCUM": r"[A-Za-z0-9%\[\]{}./*'^()+\-_ \"]{1,16}",
         "FMA": r"\d{3,7}",
@@ -72,9 +74,11 @@ _FORMS: Final = MappingProxyType(
         "99DICOMNODE": r"[A-Z0-9]{2,16}",
     }
 )
+_TOKEN: Final = re.compile(r"ID[0-9A-F]{10}")
+_BRACKETS: Final = re.compile(r"[\[{]([^\]}]*)[\]}]")
 _VERSION: Final = re.compile(r"[0-9][0-9./\-]{0,15}")
 _RESOURCE: Final = frozenset({"DCMR", "SDM", "FMA", "UCUM", "NCIT", "LN"})
-_CONTEXT: Final = re.compile(r"CID ?\d{1,6}|\d{1,6}")
+_CONTEXT: Final = re.compile(r"CID ?\d{1,5}|\d{1,5}")
 _GROUP_VERSION: Final = re.compile(r"(19|20)\d{6}(\d{6}(\.\d{1,6})?)?")
 
 
@@ -124,7 +128,16 @@ def read(item: Dataset, encodings: tuple[str, ...]) -> Code:
     return Code(value, first(SCHEME, "SH"), first(MEANING, "LO"))
 
 
-def canonical(code: Code, token: Callable[[str, str], str]) -> Code:
+def is_standard(code: Code) -> bool:
+    """Whether a concept stands in the tables, meaning and all, or is the one that stands for others."""
+    if code.scheme == UNKNOWN_SCHEME:
+        return code.meaning == WITHHELD_MEANING and _TOKEN.fullmatch(code.value) is not None
+    return (code.scheme, code.value) in _meanings() and code.meaning.casefold() in _standard_meanings()
+
+
+def canonical(
+    code: Code, token: Callable[[str, str], str], identifies: Callable[[str], bool] = lambda _: False
+) -> Code:
     """Concept that can hold nothing of a person.
 
     Parameters
@@ -133,15 +146,34 @@ def canonical(code: Code, token: Callable[[str, str], str]) -> Code:
         As the source wrote it.
     token
         Stands for values of unknown schemes, so that equal ones stay equal.
+    identifies
+        Whether a text is an identifier of the source.
     """
     known = _meanings().get((code.scheme, code.value))
     if known is not None:
         return code if code.meaning.casefold() in _standard_meanings() else code._replace(meaning=known[0][:64])
-    form = _FORMS.get(code.scheme)
-    if form is not None and re.fullmatch(form, code.value) and (code.scheme != "UCUM" or _is_unit(code.value)):
+    if _has_form(code) and not any(identifies(part) for part in free(code)):
         meaning = code.value if code.scheme == "UCUM" else f"{code.scheme} {code.value}"
         return code._replace(meaning=meaning[:64])
     return Code(token("code", f"{code.scheme}:{code.value}")[:16], UNKNOWN_SCHEME, WITHHELD_MEANING)
+
+
+def _has_form(code: Code) -> bool:
+    """Whether a code that the tables lack has the form of its scheme's codes."""
+    form = _FORMS.get(code.scheme)
+    if form is None or not re.fullmatch(form, code.value):
+        return False
+    return _CHECKED.get(code.scheme, lambda _: True)(code.value)
+
+
+def is_by_form(code: Code) -> bool:
+    """Whether a concept is one that was kept for its form: its meaning says nothing more."""
+    return code.scheme in _FORMS and code.meaning in (code.value[:64], f"{code.scheme} {code.value}"[:64])
+
+
+def free(code: Code) -> list[str]:
+    """What of a code its scheme leaves free: of units, what stands in brackets."""
+    return _BRACKETS.findall(code.value) if code.scheme == "UCUM" else [code.value]
 
 
 _UNIT: Final = re.compile(
@@ -156,6 +188,27 @@ def _is_unit(value: str) -> bool:
     """Whether a text is made of units of UCUM; an `{annotation}` is free text and passes where it is technical."""
     notes = "".join(_ANNOTATION.findall(value))
     return _UNIT.fullmatch(value) is not None and all(is_common(word) for word in split_words(notes))
+
+
+#: The dihedral group of ten elements, and the permutation of a digit by its place (J. Verhoeff, 1969).
+_MULTIPLIED: Final = (
+    "0123456789", "1234067895", "2340178956", "3401289567", "4012395678",
+    "5987604321", "6598710432", "7659821043", "8765932104", "9876543210",
+)  # fmt: skip
+_PERMUTED: Final = (
+    "0123456789", "1576283094", "5803796142", "8916043527", "9453126870", "4286573901", "2793806415", "7046913258",
+)  # fmt: skip
+
+
+def _is_sctid(value: str) -> bool:
+    """Whether the last digit of a SNOMED CT identifier checks the others, and its partition is of concepts."""
+    check = 0
+    for place, digit in enumerate(reversed(value)):
+        check = int(_MULTIPLIED[check][int(_PERMUTED[place % 8][int(digit)])])
+    return check == 0 and value[0] != "0" and value[-3:-1] in ("00", "10")
+
+
+_CHECKED: Final = MappingProxyType({"SCT": _is_sctid, "UCUM": _is_unit})
 
 
 def write(code: Code, source: Dataset, target: Dataset, encodings: tuple[str, ...]) -> None:

@@ -133,6 +133,10 @@ class Identifiers:
         folded = text.casefold().strip()
         return folded in self.codes or any(word in self.names for word in _PARTS.split(folded))
 
+    def hit_by_code(self, text: str) -> bool:
+        """Whether a code that no table has is an identifier; a name is one though it be a technical word."""
+        return self.hit(text) or any(self._names(word) for word in _PARTS.split(text.casefold()) if word)
+
     def _names(self, word: str) -> bool:
         if word in self.names:
             return True

@@ -6,7 +6,7 @@ the value.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Generator, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -14,6 +14,7 @@ from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 
+from dicomnode.deidentification import codes
 from dicomnode.deidentification.identifiers import Identifiers, collect, holds
 from dicomnode.deidentification.needles import Needles, forms_of
 from dicomnode.deidentification.nesting import datasets
@@ -27,9 +28,7 @@ _PIXELS: Final = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 _DEFLATED: Final = frozenset({"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95"})
 _FREE: Final = frozenset({"LO", "LT", "SH", "ST", "UT", "UC", "UR", "PN", "AE"})
 #: Values that this package writes itself: no word of them is the source's.
-_OURS: Final = frozenset(
-    {0x00100010, 0x00100020, 0x00120063, 0x00080100, 0x00080102, 0x00080104, 0x00080005, 0x00120062, 0x00280303}
-)
+_OURS: Final = frozenset({0x00100010, 0x00100020, 0x00120063, 0x00080005, 0x00120062, 0x00280303})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -88,8 +87,11 @@ def leaks_of(source: Source, output: Dataset) -> tuple[Leak, ...]:
 def _in_values(source: Source, output: Dataset, ours: set[str]) -> Iterator[Leak]:
     """Leaks by decoded values; `ours` takes the words of the values that this package wrote itself."""
     for node in datasets(output):
+        code = frozenset[int]()
+        if codes.is_code(node.dataset):
+            code = yield from _in_code(source, node.dataset, ours)
         for tag in node.dataset.keys():  # noqa: SIM118 - a Data Set iterates over parsed elements
-            if int(tag) in _PIXELS:
+            if int(tag) in _PIXELS or int(tag) in code:
                 continue
             element: Element = node.dataset.get_item(tag)
             if int(tag) in _OURS:
@@ -101,6 +103,21 @@ def _in_values(source: Source, output: Dataset, ours: set[str]) -> Iterator[Leak
             for value in texts(element, vr, ("utf-8",)):
                 if kind := _kind(source, value, vr):
                     yield Leak(kind=kind, tag=int(tag))
+
+
+def _in_code(source: Source, item: Dataset, ours: set[str]) -> Generator[Leak, None, frozenset[int]]:
+    """Leaks of a coded concept; returns which of its attributes need no other look: those that the tables vouch for."""
+    code = codes.read(item, ("utf-8",))
+    if codes.is_standard(code):
+        ours.update(split_words(" ".join(code)))
+        return codes.CONCEPT
+    if not codes.is_by_form(code):
+        return frozenset()
+    ours.update(split_words(code.scheme))
+    for part in codes.free(code):
+        if kind := _kind(source, part, "SH"):
+            yield Leak(kind=kind, tag=codes.CODE_VALUE)
+    return codes.CONCEPT
 
 
 def _kind(source: Source, value: str, vr: str) -> str:

@@ -142,7 +142,8 @@ class Treater:
     def code(self, node: Node, target: Dataset) -> None:
         """Coded concept of an item, canonical."""
         found = codes.read(node.dataset, node.encodings)
-        codes.write(codes.canonical(found, self._pseudonyms.token), node.dataset, target, node.encodings)
+        canonical = codes.canonical(found, self._pseudonyms.token, self._identifiers.hit_by_code)
+        codes.write(canonical, node.dataset, target, node.encodings)
 
     def _age(self, value: str) -> str | None:
         if not SYNTAX["AS"].fullmatch(value):

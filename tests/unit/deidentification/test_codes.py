@@ -1,0 +1,96 @@
+"""Coded concepts as a hiding place: what has the form of a code may be the patient."""
+
+from __future__ import annotations
+
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+
+from dicomnode.deidentification import codes
+from dicomnode.deidentification.apply import Deidentifier
+from dicomnode.deidentification.leakcheck import find_leaks
+from dicomnode.deidentification.policy import AI, EXPORT, Policy
+from dicomnode.deidentification.pseudonyms import Pseudonyms
+from tests.unit.deidentification import planted
+
+PSEUDONYMS = Pseudonyms(bytes(range(32)), "project")
+
+
+def with_code(value: str, scheme: str, meaning: str = "Chest") -> Dataset:
+    ds = planted.slice_of_ct()
+    ds.PatientName, ds.PatientID, ds.PatientBirthDate = "Mustermann^Maximilian", "12345670", "19620113"
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, scheme, meaning
+    ds.AnatomicRegionSequence = Sequence([item])
+    return ds
+
+
+@pytest.mark.parametrize("policy", [AI, EXPORT], ids=lambda policy: policy.name)
+@pytest.mark.parametrize(
+    ("value", "scheme"),
+    [
+        ("MUSTERMANN", "DCM"),
+        ("FUCHSBERGER", "DCM"),
+        ("MUSTERMANN1", "99DICOMNODE"),
+        ("12345670", "SCT"),
+        ("12345670", "RXNORM"),
+        ("19620113", "PUBCHEM_CID"),
+        ("12345678", "SCT"),
+        ("10000019", "SCT"),
+        ("[Mustermann]", "UCUM"),
+    ],
+)
+def test_a_code_that_no_table_has_is_no_hiding_place(value: str, scheme: str, policy: Policy) -> None:
+    output = Deidentifier(policy, PSEUDONYMS).deidentify(with_code(value, scheme))
+    item = output.dataset.AnatomicRegionSequence[0]
+    assert (output.leaks, item.CodingSchemeDesignator, item.CodeMeaning) == ((), codes.UNKNOWN_SCHEME, "Withheld")
+    assert item.CodeValue.startswith("ID")
+
+
+@pytest.mark.parametrize(
+    ("value", "scheme", "meaning"),
+    [
+        ("39607008", "SCT", "Lung"),
+        ("RTSTRUCT", "DCM", "RT Structure Set"),
+        ("9876543008", "SCT", "SCT 9876543008"),
+        ("77777", "MDC", "MDC 77777"),
+        ("mm[Hg]", "UCUM", None),
+    ],
+)
+def test_codes_of_tables_and_of_nobody_stay(value: str, scheme: str, meaning: str | None) -> None:
+    source = with_code(value, scheme, "Mustermann")
+    item = Deidentifier(EXPORT, PSEUDONYMS).deidentify(source).dataset.AnatomicRegionSequence[0]
+    assert (item.CodeValue, item.CodingSchemeDesignator) == (value, scheme)
+    assert meaning is None or item.CodeMeaning == meaning
+
+
+@pytest.mark.parametrize(
+    ("value", "scheme", "meaning", "kinds"),
+    [
+        ("MUSTERMANN", "DCM", "Chest", {"name"}),
+        ("12345670", "SCT", "SCT 12345670", {"code"}),
+        ("39607008", "SCT", "Mustermann", {"name"}),
+        ("39607008", "SCT", "Lung", set()),
+        ("77777", "MDC", "MDC 77777", set()),
+    ],
+)
+def test_the_leak_check_looks_into_codes(value: str, scheme: str, meaning: str, kinds: set[str]) -> None:
+    source = with_code("1", "2")
+    output = Dataset()
+    output.ensure_file_meta()
+    output.set_original_encoding(False, True, "iso8859")
+    output.AnatomicRegionSequence = with_code(value, scheme, meaning).AnatomicRegionSequence
+    assert {leak.kind for leak in find_leaks(source, output)} == kinds
+
+
+def test_a_standard_word_of_one_code_does_not_cover_another() -> None:
+    source, output = with_code("1", "2"), Dataset()
+    output.ensure_file_meta()
+    output.set_original_encoding(False, True, "iso8859")
+    output.AnatomicRegionSequence = with_code("MUSTERMANN", "DCM").AnatomicRegionSequence
+    output.SeriesDescription = "Mustermann"
+    assert {(leak.kind, leak.tag) for leak in find_leaks(source, output)} == {
+        ("name", 0x00080100),
+        ("name", 0x0008103E),
+        ("name", 0),
+    }
