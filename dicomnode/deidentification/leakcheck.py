@@ -18,7 +18,7 @@ from dicomnode.deidentification import codes
 from dicomnode.deidentification.identifiers import Identifiers, collect, holds
 from dicomnode.deidentification.needles import Needles, forms_of
 from dicomnode.deidentification.nesting import datasets
-from dicomnode.deidentification.pseudonyms import WELL_KNOWN
+from dicomnode.deidentification.pseudonyms import is_class_uid
 from dicomnode.deidentification.values import STRING_VRS, Element, texts
 from dicomnode.deidentification.vocabulary import is_technical, split_words
 from dicomnode.deidentification.vocabulary import words as words_of_descriptors
@@ -70,9 +70,7 @@ def find_leaks(source: Dataset, output: Dataset, kept: frozenset[int] = frozense
     kept
         Tags whose values the policy keeps.
     """
-    uids = frozenset(
-        uid for uid, _ in _uids_of(source) if uid not in WELL_KNOWN and not uid.startswith("1.2.840.10008.")
-    )
+    uids = frozenset(uid for uid, _ in _uids_of(source) if not is_class_uid(uid))
     return leaks_of(Source(identifiers=collect(source, kept), uids=uids), output)
 
 

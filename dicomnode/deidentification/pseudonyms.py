@@ -89,9 +89,31 @@ class Pseudonyms:
         return -timedelta(days=1 + number % self._maximum)
 
 
+#: Branches of the standard's own tree that hold registered UIDs; context groups (PS3.6 Table A-3) are no part of the
+#: dictionary.
+_BRANCHES: Final = frozenset({"1.2.840.10008.6", "1.2.840.10008.6.1"}) | frozenset(
+    ".".join(parts[:count])
+    for parts in (uid.split(".") for uid in WELL_KNOWN if uid.startswith(_CLASSES))
+    for count in range(_CLASSES.count(".") + 1, len(parts))
+)
+_LEAF_DIGITS: Final = 4
+
+
 def is_class_uid(uid: str) -> bool:
-    """Whether a UID has the root of the standard itself: for SOP Classes and the like that PS3.6 gained after us."""
-    return uid in WELL_KNOWN or uid.startswith(_CLASSES)
+    """Whether a UID is registered (PS3.6 A), or looks like one that the standard gained after us, beside known ones."""
+    if uid in WELL_KNOWN:
+        return True
+    parts = uid.split(".")
+    return any(
+        ".".join(parts[:-count]) in _BRANCHES and _is_leaf(parts[-count:]) for count in (1, 2) if len(parts) > count
+    )
+
+
+def _is_leaf(parts: list[str]) -> bool:
+    """Whether components beside a known branch have four digits in all: no identifier fits into them."""
+    whole = "".join(parts)
+    written = all(part.isascii() and part.isdigit() and (part == "0" or part[0] != "0") for part in parts)
+    return written and len(whole) <= _LEAF_DIGITS
 
 
 def shifted_date(value: str, shift: timedelta) -> str | None:

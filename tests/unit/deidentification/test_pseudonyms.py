@@ -5,8 +5,14 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
 
+from dicomnode.deidentification.apply import Deidentifier
+from dicomnode.deidentification.policy import AI
 from dicomnode.deidentification.pseudonyms import Pseudonyms, is_class_uid, shifted_date, shifted_datetime
+from tests.unit.deidentification import planted
 
 KEY = bytes(range(32))
 ONE = Pseudonyms(KEY, "one", "SITE", 3650)
@@ -88,6 +94,44 @@ def test_dates_and_times(value: str, moved: str | None) -> None:
     assert shifted_datetime(value, timedelta(days=-1)) == moved
 
 
-def test_class_uids() -> None:
-    assert is_class_uid("1.2.840.10008.5.1.4.1.1.999")
-    assert not is_class_uid("1.2.826.0.1")
+@pytest.mark.parametrize(
+    "uid",
+    ["1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.999", "1.2.840.10008.5.1.4.1.1.200.9",
+     "1.2.840.10008.5.1.4.1.1.210.1", "1.2.840.10008.6.1.1999"],
+)  # fmt: skip
+def test_uids_of_the_standard(uid: str) -> None:
+    assert is_class_uid(uid)
+
+
+@pytest.mark.parametrize(
+    "uid",
+    [
+        "1.2.826.0.1",
+        "1.2.840.10008.Mustermann.Max",
+        "1.2.840.10008.12345678.19620113",
+        "1.2.840.10008.5.1.4.1.1.12345",
+        "1.2.840.10008.5.1.4.1.1.19.620",
+        "1.2.840.10008.5.1.4.1.1.19.62.01",
+        "1.2.840.10008.5.1.4.1.1.062",
+        "1.2.840.10008.5.1.4.1.1.",
+        "1.2.840.10008.5.1.4.1.1.\u0664",
+        "1.2.840.10008.1962",
+        "1.2.840.10008",
+        "5",
+        "",
+    ],
+)
+def test_uids_that_only_look_like_the_standards(uid: str) -> None:
+    assert not is_class_uid(uid)
+
+
+@pytest.mark.parametrize("uid", ["1.2.840.10008.Mustermann.Max", "1.2.840.10008.12345678.19620113"])
+@pytest.mark.filterwarnings("ignore")
+def test_class_uids_are_no_hiding_place(uid: str) -> None:
+    ds, item = planted.slice_of_ct(), Dataset()
+    item.add(DataElement(0x00081150, "UI", uid, validation_mode=0))
+    item.ReferencedSOPInstanceUID = "1.2.3"
+    ds.ReferencedImageSequence = Sequence([item])
+    output = Deidentifier(AI, ONE).deidentify(ds)
+    assert output.dataset.ReferencedImageSequence[0].ReferencedSOPClassUID == ONE.uid(uid)
+    assert output.leaks == ()
