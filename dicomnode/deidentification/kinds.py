@@ -37,12 +37,14 @@ _TABLE: Final = {
     **dict.fromkeys(("3", "3.1", "6", "6.1"), Kind.ULTRASOUND),
     # Encapsulated PDF, CDA, STL, OBJ, MTL.
     **dict.fromkeys(("104.1", "104.2", "104.3", "104.4", "104.5"), Kind.DOCUMENT),
-    # Raw data, voices, standalone curves and overlays, stored print, hardcopy.
-    **dict.fromkeys(("66", "9.4.1", "9.4.2", "8", "9", "10", "11", "27", "29", "30"), Kind.UNSUPPORTED),
+    # Raw data, voices, standalone curves, overlays and tables.
+    **dict.fromkeys(("66", "9.4.1", "9.4.2", "8", "9", "10", "11"), Kind.UNSUPPORTED),
     "201.1": Kind.UNSUPPORTED,
     "200.2": Kind.UNSUPPORTED,
 }
 
+#: Stored print and hardcopies, which stand under the root of print management.
+_PRINTS: Final = frozenset(f"1.2.840.10008.5.1.1.{last}" for last in ("27", "29", "30"))
 #: Storage of editions after the dictionary's: Label Map and Height Map Segmentation.
 _NEWER: Final = frozenset({"66.7", "66.8"})
 
@@ -83,7 +85,13 @@ def kind_of(sop_class_uid: str) -> Kind:
     if short in _NEWER:
         return Kind.ORDINARY
     entry = UID_dictionary.get(sop_class_uid)
-    if entry is None or entry[1] != "SOP Class" or "Storage" not in entry[0] or "Commitment" in entry[0]:
+    if (
+        sop_class_uid in _PRINTS
+        or entry is None
+        or entry[1] != "SOP Class"
+        or "Storage" not in entry[0]
+        or "Commitment" in entry[0]
+    ):
         return Kind.UNSUPPORTED
     if "Media Storage" in entry[0] or "Raw Data" in entry[0] or "Audio" in entry[0] or "Inventory" in entry[0]:
         return Kind.UNSUPPORTED
