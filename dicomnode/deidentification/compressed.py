@@ -1,24 +1,40 @@
-"""What hides in encapsulated pixel data beside the picture: comments and application segments, bytes after its end.
+"""What hides in encapsulated pixel data beside the picture: offset tables, fragments and bytes that no decoder reads.
 
 Pure, and in place: lengths and offsets stay, so that offset tables stay true (PS3.5 A.4).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 from typing import Final
 
-_JPEG_2000: Final = frozenset({f"1.2.840.10008.1.2.4.{last}" for last in ("90", "91", "92", "93", "201", "202", "203")})
+from dicomnode.deidentification import streams
+from dicomnode.errors import StudyError
+
+_ROOT: Final = "1.2.840.10008.1.2.4."
+_JPEG: Final = frozenset(f"{_ROOT}{last}" for last in (*range(50, 67), 70, 80, 81))
+_JPEG_2000: Final = frozenset(f"{_ROOT}{last}" for last in (90, 91, 92, 93, 201, 202, 203))
+_VIDEO: Final = tuple(f"{_ROOT}{last}" for last in range(100, 109))
+_RLE: Final = "1.2.840.10008.1.2.5"
 _ITEM: Final = b"\xfe\xff\x00\xe0"
-#: Markers without a length: SOI, EOI, TEM, RST0-7; and SOS, after which no segment is looked for.
-_BARE: Final = frozenset({0xD8, 0xD9, 0x01, *range(0xD0, 0xD8)})
-_START_OF_SCAN: Final = 0xDA
-_START_OF_TILE: Final = 0x90
-#: APP0 (JFIF), APP8 (SPIFF, colour transforms of JPEG-LS), APP14 (Adobe's colour transform) say how to read colours.
-_COLOUR_SEGMENTS: Final = frozenset({0xE0, 0xE8, 0xEE})
-_COLOUR_BYTES: Final = 16
+_DELIMITER: Final = b"\xfe\xff\xdd\xe0\0\0\0\0"
+#: How a frame begins, where fragments alone tell frames apart: SOI; SOC and SIZ; a JP2 signature box.
+_BEGINNINGS: Final = (b"\xff\xd8\xff", b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  ")
 
 
-def scrub(value: bytes, transfer_syntax_uid: str) -> bytes:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """What an object says of its frames: how many they are, and the length of one segment of RLE (PS3.5 G)."""
+
+    frames: int = 1
+    segments: int = 1
+    segment_bytes: int = 0
+
+
+def scrub(value: bytes, transfer_syntax_uid: str, picture: Picture) -> bytes:
     """Encapsulated pixel data whose frames carry no text beside the picture.
 
     Parameters
@@ -26,78 +42,99 @@ def scrub(value: bytes, transfer_syntax_uid: str) -> bytes:
     value
         Value of Pixel Data: items from the Basic Offset Table on, little endian.
     transfer_syntax_uid
-        Which kind of stream the fragments hold.
+        Which kind of stream the fragments hold; video stays as it is.
 
     Returns
     -------
     bytes
         The same object where nothing was found.
+
+    Raises
+    ------
+    StudyError
+        ``withheld-pixels`` where a stream is not what it should be, so that nothing tells the picture from other bytes.
     """
-    jpeg = transfer_syntax_uid.startswith("1.2.840.10008.1.2.4.") and transfer_syntax_uid not in _JPEG_2000
-    if not jpeg and transfer_syntax_uid not in _JPEG_2000:
+    frame = _scrubber(transfer_syntax_uid, picture)
+    if frame is None or not value:
         return value
+    items, end = _items(value)
+    if len(items) < 2 or value[end:] not in (b"", _DELIMITER):
+        raise StudyError("withheld-pixels", because="fragments")
     new = bytearray(value)
-    for start, end in fragments(value):
-        if jpeg:
-            _scrub_jpeg(new, start, end)
-        else:
-            _scrub_jpeg_2000(new, start, end)
+    table, parts = items[0], items[1:]
+    offsets = _offsets(value, table, parts)
+    for first, last in _frames(value, offsets, parts, picture.frames):
+        _put(new, parts[first:last], frame)
+    if table[1] > table[0] and len(offsets) != picture.frames:
+        del new[table[0] : table[1]]
+        new[table[0] - 4 : table[0]] = b"\0\0\0\0"
     return value if new == value else bytes(new)
 
 
 def fragments(value: bytes) -> list[tuple[int, int]]:
     """Start and end of each fragment, without the Basic Offset Table."""
+    return _items(value)[0][1:]
+
+
+def _scrubber(transfer_syntax_uid: str, picture: Picture) -> Callable[[bytearray], None] | None:
+    if transfer_syntax_uid in _JPEG:
+        return streams.scrub_jpeg
+    if transfer_syntax_uid in _JPEG_2000:
+        return streams.scrub_jpeg_2000
+    if transfer_syntax_uid == _RLE:
+        return partial(streams.scrub_rle, segments=picture.segments, segment_bytes=picture.segment_bytes)
+    if transfer_syntax_uid.startswith(_VIDEO):
+        return None
+    raise StudyError("withheld-pixels", because="syntax")
+
+
+def _items(value: bytes) -> tuple[list[tuple[int, int]], int]:
+    """Start and end of the value of each whole item, and where what is none begins."""
     found = []
     position = 0
     while value[position : position + 4] == _ITEM:
-        length = int.from_bytes(value[position + 4 : position + 8], "little")
         start = position + 8
-        end = min(start + length, len(value))
-        found.append((start, end))
-        position = start + length
-    return found[1:]
-
-
-def _scrub_jpeg(data: bytearray, start: int, end: int) -> None:
-    """Zero the comments (FFFE) and application segments of a JPEG or JPEG-LS stream up to its first scan."""
-    position = start + 2
-    if data[start : start + 2] != b"\xff\xd8":
-        return
-    while position + 4 <= end and data[position] == 0xFF:
-        marker = data[position + 1]
-        if marker == 0xFF:
-            position += 1
-            continue
-        if marker in _BARE:
-            position += 2
-            continue
-        if marker == _START_OF_SCAN:
+        end = start + int.from_bytes(value[position + 4 : start], "little")
+        if end > len(value):
             break
-        stop = min(position + 2 + int.from_bytes(data[position + 2 : position + 4], "big"), end)
-        if marker == 0xFE or 0xE0 <= marker <= 0xEF:
-            first = position + 4 + (_COLOUR_BYTES if marker in _COLOUR_SEGMENTS else 0)
-            _zero(data, first, stop)
-        position = max(stop, position + 2)
-    last = data.rfind(b"\xff\xd9", start, end)
-    if last >= 0:
-        _zero(data, last + 2, end)
+        found.append((start, end))
+        position = end
+    return found, position
 
 
-def _scrub_jpeg_2000(data: bytearray, start: int, end: int) -> None:
-    """Zero the comments (FF64) of the main header of a JPEG 2000 codestream, and what follows its end."""
-    if data[start : start + 2] != b"\xff\x4f":
+def _offsets(value: bytes, table: tuple[int, int], parts: list[tuple[int, int]]) -> list[int]:
+    """Index of the first fragment of each frame by the Basic Offset Table; empty where it is none."""
+    places = {start - 8 - table[1]: index for index, (start, _) in enumerate(parts)}
+    whole = value[slice(*table)]
+    if not whole or len(whole) % 4:
+        return []
+    found = [places.get(int.from_bytes(whole[at : at + 4], "little"), -1) for at in range(0, len(whole), 4)]
+    return found if found[0] == 0 and all(a < b for a, b in pairwise(found)) else []
+
+
+def _frames(value: bytes, offsets: list[int], parts: list[tuple[int, int]], count: int) -> list[tuple[int, int]]:
+    """Fragments of each frame, from the first up to but without the last."""
+    if count == 1:
+        starts = [0]
+    elif len(offsets) == count:
+        starts = offsets
+    elif len(parts) == count:
+        starts = list(range(count))
+    else:
+        starts = [index for index, (start, _) in enumerate(parts) if value.startswith(_BEGINNINGS, start)]
+    if len(starts) != count or starts[0] != 0:
+        raise StudyError("withheld-pixels", because="fragments")
+    return list(zip(starts, [*starts[1:], len(parts)], strict=True))
+
+
+def _put(data: bytearray, parts: list[tuple[int, int]], frame: Callable[[bytearray], None]) -> None:
+    """Scrub a frame, which may lie in several fragments."""
+    whole = bytearray(b"".join(data[start:end] for start, end in parts))
+    before = bytes(whole)
+    frame(whole)
+    if whole == before:
         return
-    position = start + 2
-    while position + 4 <= end and data[position] == 0xFF and data[position + 1] != _START_OF_TILE:
-        stop = min(position + 2 + int.from_bytes(data[position + 2 : position + 4], "big"), end)
-        if data[position + 1] == 0x64:
-            _zero(data, position + 6, stop)
-        position = max(stop, position + 2)
-    last = data.rfind(b"\xff\xd9", start, end)
-    if last >= 0:
-        _zero(data, last + 2, end)
-
-
-def _zero(data: bytearray, start: int, end: int) -> None:
-    if end > start:
-        data[start:end] = bytes(end - start)
+    position = 0
+    for start, end in parts:
+        data[start:end] = whole[position : position + end - start]
+        position += end - start

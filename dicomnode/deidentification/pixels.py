@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Final, cast
 
 import numpy as np
@@ -17,7 +18,7 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
 from dicomnode.deidentification import burned
-from dicomnode.deidentification.compressed import scrub
+from dicomnode.deidentification.compressed import Picture, scrub
 from dicomnode.deidentification.frames import DecodingLimits, Frames, frames_of
 from dicomnode.deidentification.kinds import PROJECTIONS, Kind, kind_of
 from dicomnode.deidentification.nesting import items_of
@@ -27,7 +28,9 @@ from dicomnode.deidentification.values import ASCII, Element, texts
 from dicomnode.errors import StudyError
 
 PIXEL_DATA: Final = 0x7FE00010
-_FLOATS: Final = (0x7FE00008, 0x7FE00009)
+#: Float and Double Float Pixel Data, and bytes of a value.
+_FLOATS: Final = MappingProxyType({0x7FE00008: 4, 0x7FE00009: 8})
+_ALLOCATED: Final = (1, 8, 16, 32, 64)
 _REGIONS: Final = 0x00186011
 _NATIVE: Final = frozenset(
     {
@@ -35,7 +38,6 @@ _NATIVE: Final = frozenset(
         "1.2.840.10008.1.2.1",
         "1.2.840.10008.1.2.1.99",
         "1.2.840.10008.1.2.2",
-        "1.2.840.10008.1.2.1.98",
     }
 )
 _BIG_ENDIAN: Final = "1.2.840.10008.1.2.2"
@@ -202,9 +204,12 @@ def carry_out(
     Raises
     ------
     StudyError
-        ``withheld-pixels`` where a plan to blank cannot be carried out, or text stays readable.
+        ``withheld-pixels`` where a plan to blank cannot be carried out, text stays readable, or the header does not say
+        which bytes are the picture.
     """
     looking = looking or Looking()
+    if floats := [tag for tag in _FLOATS if tag in target]:
+        _floats(source, target, floats)
     if PIXEL_DATA not in target:
         return False
     element = cast("Element", source.get_item(PIXEL_DATA))
@@ -212,9 +217,11 @@ def carry_out(
     if not isinstance(value, bytes):
         raise StudyError("withheld-pixels", because="no-bytes")
     syntax = _syntax(source)
+    if syntax in _NATIVE and value:
+        _check_bits(source)
     if what.read or (what.blanks and not _is_simple(source, syntax)):
         return _looked_at(what, source, target, seeds, looking)
-    new = _native(what, source, value, syntax) if syntax in _NATIVE else scrub(value, syntax)
+    new = _native(what, source, value, syntax) if syntax in _NATIVE else scrub(value, syntax, _picture(source))
     if new is value:
         return False
     vr = element.VR or ("OB" if _number(source, 0x00280100) <= 8 and syntax != "1.2.840.10008.1.2" else "OW")
@@ -259,20 +266,62 @@ def masked(frames: Frames, dataset: Dataset) -> None:
         frames.values = frames.values & frames.values.dtype.type((1 << stored) - 1)
 
 
-def _native(what: Plan, dataset: Dataset, value: bytes, syntax: str) -> bytes:
-    allocated = _number(dataset, 0x00280100, 16)
+def _floats(source: Dataset, target: Dataset, tags: list[int]) -> None:
+    """Float pixels are all of the picture, and of its length (PS3.3 C.7.6.24, C.7.6.25)."""
+    value = cast("Element", source.get_item(tags[0])).value
+    if len(tags) > 1 or PIXEL_DATA in target:
+        raise StudyError("withheld-pixels", because="several")
+    length = _length(source, 8 * _FLOATS[tags[0]])
+    if not isinstance(value, bytes) or len(value) < length or not length:
+        raise StudyError("withheld-pixels", because="length")
+    if len(value) > length:
+        target[tags[0]] = DataElement(tags[0], "OF" if tags[0] == min(_FLOATS) else "OD", value[:length])
+
+
+def _length(dataset: Dataset, allocated: int) -> int:
+    """Bytes that all frames take; 0 where the header does not say."""
     rows, columns = _number(dataset, 0x00280010), _number(dataset, 0x00280011)
     samples, frames = _number(dataset, 0x00280002, 1), max(_number(dataset, 0x00280008, 1), 1)
     if _word(dataset, 0x00280004) == "YBR_FULL_422":
         samples = 2
-    length = (rows * columns * samples * frames * allocated + 7) // 8
-    if length == 0 or len(value) < length:
-        if what.blanks:
-            raise StudyError("withheld-pixels", because="length")
+    return (rows * columns * samples * frames * allocated + 7) // 8
+
+
+def _picture(dataset: Dataset) -> Picture:
+    allocated, rows, columns = (_number(dataset, tag) for tag in (0x00280100, 0x00280010, 0x00280011))
+    return Picture(
+        frames=max(_number(dataset, 0x00280008, 1), 1),
+        segments=_number(dataset, 0x00280002, 1) * allocated // 8,
+        segment_bytes=rows * columns,
+    )
+
+
+def _bits(dataset: Dataset) -> tuple[int, int, int]:
+    """Bits Allocated, Bits Stored and High Bit, each by the one before where it is missing."""
+    allocated = _number(dataset, 0x00280100, 16)
+    stored = _number(dataset, 0x00280101, allocated)
+    return allocated, stored, _number(dataset, 0x00280102, stored - 1)
+
+
+def _check_bits(dataset: Dataset) -> None:
+    """Refuse pixels of which nobody can tell the bits that are shown from others, where text would hide (PS3.5 8.1.1)."""
+    allocated, stored, high = _bits(dataset)
+    if allocated not in _ALLOCATED or not 0 < stored <= high + 1 <= allocated:
+        raise StudyError("withheld-pixels", because="bits")
+
+
+def _native(what: Plan, dataset: Dataset, value: bytes, syntax: str) -> bytes:
+    if not value:
         return value
+    allocated = _number(dataset, 0x00280100, 16)
+    length = _length(dataset, allocated)
+    if length == 0 or len(value) < length:
+        raise StudyError("withheld-pixels", because="length")
     new = _masked(dataset, value[:length] if len(value) > length + 1 else value, length, syntax == _BIG_ENDIAN)
     if what.regions is not None:
-        shape = (frames, rows, columns, samples, allocated // 8)
+        rows, columns = _number(dataset, 0x00280010), _number(dataset, 0x00280011)
+        samples = _number(dataset, 0x00280002, 1)
+        shape = (-1, rows, columns, samples, allocated // 8)
         new = _blanked(what.regions, new[:length], shape, planar=samples > 1 and _number(dataset, 0x00280006) == 1)
     if len(new) > length and new[length:] != b"\0":
         new = new[:length]
@@ -294,9 +343,8 @@ def _blanked(
 
 def _masked(dataset: Dataset, value: bytes, length: int, big_endian: bool) -> bytes:
     """Stored values without what older overlays left in unused bits (PS3.5 8.1.1); signs stay extended."""
-    allocated, stored = _number(dataset, 0x00280100, 16), _number(dataset, 0x00280101, 16)
-    high = _number(dataset, 0x00280102, stored - 1)
-    if allocated not in (8, 16, 32) or not 0 < stored <= high + 1 <= allocated or (stored == allocated):
+    allocated, stored, high = _bits(dataset)
+    if stored == allocated:
         return value
     kind = f"{'>' if big_endian else '<'}u{allocated // 8}"
     words: NDArray[Any] = np.frombuffer(value, kind, count=length // (allocated // 8))

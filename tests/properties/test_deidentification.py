@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from datetime import date, timedelta
 
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from dicomnode.deidentification.apply import Deidentifier
-from dicomnode.deidentification.compressed import scrub
+from dicomnode.deidentification.compressed import Picture, scrub
 from dicomnode.deidentification.policy import EXPORT
 from dicomnode.deidentification.pseudonyms import Pseudonyms, shifted_date, shifted_datetime
 from dicomnode.deidentification.vocabulary import cleaned, is_common, split_words
 from dicomnode.encoded import Limits, encode_part10, read_part10
+from dicomnode.errors import StudyError
 from tests.unit.deidentification import planted
 
 LIMITS = Limits(header_scan_bytes=1 << 20, maximum_nesting=32, maximum_items=100_000, maximum_inflated_bytes=1 << 30)
@@ -98,8 +100,13 @@ def test_cleaned_text_holds_only_technical_words(text: str, forbidden: frozenset
     assert cleaned(left, forbidden) == left
 
 
-@given(st.binary(max_size=400), st.sampled_from(["1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.90"]))
-def test_scrubbing_any_bytes_ends_and_keeps_their_length(stream: bytes, syntax: str) -> None:
-    start = b"\xff\xd8" if syntax.endswith("50") else b"\xff\x4f"
-    value = b"\xfe\xff\x00\xe0\0\0\0\0" + b"\xfe\xff\x00\xe0" + (len(stream) + 2).to_bytes(4, "little") + start + stream
-    assert len(scrub(value, syntax)) == len(value)
+@given(
+    st.binary(max_size=400),
+    st.sampled_from(["1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.5"]),
+)
+def test_scrubbing_any_bytes_ends_and_keeps_their_length_or_withholds(stream: bytes, syntax: str) -> None:
+    start = {"50": b"\xff\xd8", "90": b"\xff\x4f\xff\x51\0\2", ".5": b"\1\0\0\0\x40\0\0\0"}[syntax[-2:]]
+    whole = start + stream + b"\xff\xd9"
+    value = b"\xfe\xff\x00\xe0\0\0\0\0" + b"\xfe\xff\x00\xe0" + len(whole).to_bytes(4, "little") + whole
+    with suppress(StudyError):
+        assert len(scrub(value, syntax, Picture(segment_bytes=16))) == len(value)

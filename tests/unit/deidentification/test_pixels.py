@@ -9,7 +9,7 @@ from pydicom.sequence import Sequence
 
 from dicomnode.deidentification import pixels
 from dicomnode.deidentification.apply import Deidentifier
-from dicomnode.deidentification.compressed import fragments, scrub
+from dicomnode.deidentification.compressed import Picture, fragments, scrub
 from dicomnode.deidentification.policy import AI, EXPORT
 from dicomnode.deidentification.pseudonyms import Pseudonyms
 from dicomnode.errors import StudyError
@@ -115,24 +115,26 @@ def test_ultrasound_that_cannot_be_blanked_is_withheld(change: object, because: 
     assert caught.value.facts["because"] == because
 
 
-def test_short_pixel_data_of_others_passes_as_it_is() -> None:
+def test_empty_pixel_data_stays_empty() -> None:
     ds = planted.slice_of_ct()
-    ds.PixelData = b"\1\2"
-    assert Deidentifier(AI, Pseudonyms(bytes(32), "p")).deidentify(ds).dataset.PixelData == b"\1\2"
+    ds.PixelData = b""
+    assert Deidentifier(AI, Pseudonyms(bytes(32), "p")).deidentify(ds).dataset.PixelData == b""
 
 
-def test_streams_that_are_none_stay() -> None:
+def test_streams_that_are_none_are_withheld() -> None:
     value = b"\xfe\xff\x00\xe0\0\0\0\0" + b"\xfe\xff\x00\xe0\x04\0\0\0abcd"
     assert fragments(value) == [(16, 20)]
-    for syntax in ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.5"):
-        assert scrub(value, syntax) is value
+    for syntax in ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.5", "1.2.3"):
+        with pytest.raises(StudyError):
+            scrub(value, syntax, Picture(segment_bytes=4))
+    assert scrub(value, "1.2.840.10008.1.2.4.102", Picture()) is value
 
 
 def test_padding_between_markers_and_bare_markers() -> None:
     stream = b"\xff\xd8\xff\xff\xfe\x00\x06Jane\xff\x01\xff\xe0\x00\x06JFIF\xff\xda\x00\x02zz\xff\xd9"
     stream += b"\0" * (len(stream) % 2)
     value = b"\xfe\xff\x00\xe0\0\0\0\0" + b"\xfe\xff\x00\xe0" + len(stream).to_bytes(4, "little") + stream
-    out = scrub(value, "1.2.840.10008.1.2.4.57")
+    out = scrub(value, "1.2.840.10008.1.2.4.57", Picture())
     assert b"Jane" not in out
     assert b"JFIF" in out
     assert b"zz\xff\xd9" in out

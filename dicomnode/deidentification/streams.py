@@ -1,0 +1,201 @@
+"""What hides in one compressed frame: comments, segments and boxes that no picture needs, bytes behind its end.
+
+Pure, in place, and of the same length. What is not understood is refused: nothing tells it from text.
+"""
+
+from __future__ import annotations
+
+import re
+from types import MappingProxyType
+from typing import Final
+
+from dicomnode.errors import StudyError
+
+#: Markers of JPEG (ISO/IEC 10918-1 Table B.1) and JPEG-LS (ISO/IEC 14495-1) that a decoder needs: frames, tables, restart.
+_NEEDED: Final = frozenset({*range(0xC0, 0xD0), 0xDB, 0xDC, 0xDD, 0xDE, 0xDF, 0xF7, 0xF8})
+_START_OF_SCAN: Final = 0xDA
+_END_OF_IMAGE: Final = 0xD9
+_TEMPORARY: Final = 0x01
+#: A marker in entropy-coded data: no stuffed zero (or bit, in JPEG-LS), no restart, no fill.
+_MARKER: Final = re.compile(rb"\xff[\x80-\xcf\xd8-\xfe]")
+#: Application segments that say how to read colours: JFIF, Adobe, SPIFF, HP; and how many of their bytes do so.
+_COLOURS: Final = MappingProxyType(
+    {(0xE0, b"JFIF"): 14, (0xEE, b"Adobe"): 12, (0xE8, b"SPIFF"): 16, (0xE8, b"mrfx"): 5}
+)
+#: Marker segments of JPEG 2000 (ISO/IEC 15444-1 Table A.2, 15444-15) that a decoder needs.
+_NEEDED_2000: Final = frozenset(
+    {0x50, 0x51, 0x52, 0x53, 0x55, 0x57, 0x58, 0x59, 0x5C, 0x5D, 0x5E, 0x5F, 0x60, 0x61, 0x63}
+)
+_START_OF_TILE: Final = 0x90
+_START_OF_DATA: Final = 0x93
+_CODESTREAM: Final = b"\xff\x4f\xff\x51"
+_SIGNATURE: Final = b"\0\0\0\x0cjP  "
+#: Boxes of a JP2 header that say no more than the header of the DICOM object does; a palette or other order of channels does.
+_PLAIN_BOXES: Final = frozenset({b"ihdr", b"bpcc", b"colr", b"res "})
+_RLE_HEADER: Final = 64
+_RLE_SEGMENTS: Final = 15
+
+
+def _withheld() -> StudyError:
+    return StudyError("withheld-pixels", because="stream")
+
+
+def scrub_jpeg(data: bytearray) -> None:
+    """Zero the comments and application segments of a JPEG or JPEG-LS stream, between scans too, and what follows EOI.
+
+    Raises
+    ------
+    StudyError
+        ``withheld-pixels`` where the stream has no end, or is none.
+    """
+    if data[:2] != b"\xff\xd8":
+        raise _withheld()
+    position = 2
+    while position + 2 <= len(data):
+        marker = data[position + 1]
+        if data[position] != 0xFF:
+            raise _withheld()
+        if marker == _END_OF_IMAGE:
+            _zero(data, position + 2, len(data))
+            return
+        if marker in (0xFF, _TEMPORARY):
+            position += 1 if marker == 0xFF else 2
+            continue
+        stop = _segment(data, position)
+        if marker == _START_OF_SCAN:
+            found = _MARKER.search(data, stop)
+            if found is None:
+                raise _withheld()
+            stop = found.start()
+        elif marker not in _NEEDED:
+            _zero(data, position + 4 + _colours(marker, data[position + 4 : position + 16]), stop)
+        position = stop
+    raise _withheld()
+
+
+def _colours(marker: int, payload: bytearray) -> int:
+    return next((size for (of, name), size in _COLOURS.items() if of == marker and payload.startswith(name)), 0)
+
+
+def _segment(data: bytearray, position: int) -> int:
+    """End of the marker segment that begins here."""
+    length = int.from_bytes(data[position + 2 : position + 4], "big")
+    stop = position + 2 + length
+    if length < 2 or stop > len(data):
+        raise _withheld()
+    return stop
+
+
+def scrub_jpeg_2000(data: bytearray) -> None:
+    """Zero the comments of a JPEG 2000 codestream and what follows its end; of a JP2 file the codestream alone is left.
+
+    Raises
+    ------
+    StudyError
+        ``withheld-pixels`` where the stream has no end, or is none.
+    """
+    if data.startswith(_SIGNATURE):
+        stream = _boxed(data)
+        data[:] = stream + bytes(len(data) - len(stream))
+    if not data.startswith(_CODESTREAM):
+        raise _withheld()
+    position = _header(data, 2, _START_OF_TILE)
+    while data[position : position + 2] == b"\xff\x90":
+        if _segment(data, position) != position + 12:
+            raise _withheld()
+        length = int.from_bytes(data[position + 6 : position + 10], "big")
+        body = _header(data, position + 12, _START_OF_DATA) + 2
+        stop = position + length if length else data.find(b"\xff\xd9", body)
+        if not body <= stop <= len(data):
+            raise _withheld()
+        position = stop
+    if data[position : position + 2] != b"\xff\xd9":
+        raise _withheld()
+    _zero(data, position + 2, len(data))
+
+
+def _header(data: bytearray, position: int, last: int) -> int:
+    """Zero what no decoder needs of a header, main or of a tile-part; returns where the marker after it stands."""
+    while data[position : position + 1] == b"\xff":
+        marker = data[position + 1] if position + 1 < len(data) else 0
+        if marker == last:
+            return position
+        stop = _segment(data, position)
+        if marker not in _NEEDED_2000:
+            _zero(data, position + (6 if marker == 0x64 else 4), stop)  # a comment says whether it is text
+        position = stop
+    raise _withheld()
+
+
+def _boxed(data: bytearray) -> bytes:
+    """Codestream of a JP2 file (ISO/IEC 15444-1 I), whose boxes must not change what it shows."""
+    streams = []
+    for kind, start, end in _boxes(data, 0, len(data)):
+        if kind == b"jp2c":
+            streams.append(bytes(data[start:end]))
+        elif kind == b"jp2h" and any(inner not in _PLAIN_BOXES for inner, _, _ in _boxes(data, start, end)):
+            raise _withheld()
+    if len(streams) != 1:
+        raise _withheld()
+    return streams[0]
+
+
+def _boxes(data: bytearray, position: int, end: int) -> list[tuple[bytes, int, int]]:
+    """Type, start and end of the content of each box."""
+    found = []
+    while position + 8 <= end and any(data[position:end]):
+        length, kind = int.from_bytes(data[position : position + 4], "big"), bytes(data[position + 4 : position + 8])
+        start = position + 8
+        if length == 1:
+            start, length = position + 16, int.from_bytes(data[position + 8 : position + 16], "big")
+        stop = position + length if length else end
+        if not start <= stop <= end:
+            break
+        found.append((kind, start, stop))
+        position = stop
+    return found
+
+
+def scrub_rle(data: bytearray, segments: int, segment_bytes: int) -> None:
+    """Zero what an RLE frame (PS3.5 G) holds beside its segments: the rest of its header, bytes behind each.
+
+    Parameters
+    ----------
+    segments, segment_bytes
+        How many there must be, and how long each is when it is decoded.
+
+    Raises
+    ------
+    StudyError
+        ``withheld-pixels`` where a segment is shorter or longer than that.
+    """
+    offsets = [int.from_bytes(data[at : at + 4], "little") for at in range(0, _RLE_HEADER, 4)]
+    count = offsets[0]
+    starts = offsets[1 : count + 1]
+    if count != segments or not 0 < count <= _RLE_SEGMENTS or starts[0] < _RLE_HEADER or segment_bytes < 1:
+        raise _withheld()
+    _zero(data, 4 * count + 4, starts[0])
+    for start, stop in zip(starts, [*starts[1:], len(data)], strict=True):
+        if not start <= stop <= len(data):
+            raise _withheld()
+        _zero(data, _end_of_segment(data, start, stop, segment_bytes), stop)
+
+
+def _end_of_segment(data: bytearray, position: int, stop: int, wanted: int) -> int:
+    """Where the runs of a segment end that give as many bytes as wanted (PackBits, PS3.5 G.3.2)."""
+    while wanted > 0 and position < stop:
+        control = data[position]
+        if control < 128:
+            position += control + 2
+            wanted -= control + 1
+        else:
+            position += 1 if control == 128 else 2
+            wanted -= 0 if control == 128 else 257 - control
+    if wanted or position > stop:
+        raise _withheld()
+    return position
+
+
+def _zero(data: bytearray, start: int, end: int) -> None:
+    if end > start:
+        data[start:end] = bytes(end - start)
