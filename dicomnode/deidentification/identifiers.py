@@ -129,9 +129,10 @@ class Identifiers:
         return any(self._names(word) for word in split_words(text) if not is_technical(word))
 
     def names_in(self, text: str) -> bool:
-        """Whether one of the words of a text is a name, or the whole an identifier."""
+        """Whether one of the words of a text is a name, however short, or the whole an identifier."""
         folded = text.casefold().strip()
-        return folded in self.codes or any(word in self.names for word in _PARTS.split(folded))
+        short = (word for word in _PARTS.split(folded) if word in self.short and not word.isdigit())
+        return folded in self.codes or any(word in self.names for word in _PARTS.split(folded)) or any(short)
 
     def hit_by_code(self, text: str) -> bool:
         """Whether a code that no table has is an identifier; a name is one though it be a technical word."""

@@ -19,8 +19,8 @@ from dicomnode.deidentification.identifiers import Identifiers, collect, holds
 from dicomnode.deidentification.needles import Needles, forms_of
 from dicomnode.deidentification.nesting import datasets
 from dicomnode.deidentification.pseudonyms import is_class_uid
-from dicomnode.deidentification.values import STRING_VRS, Element, texts
-from dicomnode.deidentification.vocabulary import is_technical, split_words
+from dicomnode.deidentification.values import DUMMIES, STRING_VRS, Element, texts
+from dicomnode.deidentification.vocabulary import is_official, is_technical, split_words
 from dicomnode.deidentification.vocabulary import words as words_of_descriptors
 from dicomnode.encoded import encode_dataset
 
@@ -29,6 +29,11 @@ _DEFLATED: Final = frozenset({"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95"
 _FREE: Final = frozenset({"LO", "LT", "SH", "ST", "UT", "UC", "UR", "PN", "AE"})
 #: Values that this package writes itself: no word of them is the source's.
 _OURS: Final = frozenset({0x00100010, 0x00100020, 0x00120063, 0x00080005, 0x00120062, 0x00280303})
+
+
+#: Mapping Resource and Context Identifier, which have a form of their own; and what stands for terms.
+_FORMAL: Final = frozenset({0x00080105, 0x0008010F})
+_STAND_INS: Final = frozenset({"OTHER", DUMMIES["CS"]})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -96,7 +101,7 @@ def _in_values(source: Source, output: Dataset, ours: set[str]) -> Iterator[Leak
                 ours.update(split_words(" ".join(texts(element, "LO", ("utf-8",)))))
                 continue
             vr = element.VR or (dictionary_VR(tag) if dictionary_has_tag(tag) else "UN")
-            if vr not in STRING_VRS:
+            if vr not in STRING_VRS or int(tag) in _FORMAL:
                 continue
             for value in texts(element, vr, ("utf-8",)):
                 if kind := _kind(source, value, vr):
@@ -126,6 +131,8 @@ def _kind(source: Source, value: str, vr: str) -> str:
     known = source.identifiers
     if any(form in folded for date in known.dates - source.produced for form in forms_of(date)):
         return "date"
+    if vr == "CS":
+        return "" if value in _STAND_INS or is_official(value) or not known.names_in(value) else "name"
     if vr not in _FREE:
         return ""
     if folded in known.short and folded not in words_of_descriptors():

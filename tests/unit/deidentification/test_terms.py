@@ -1,0 +1,51 @@
+"""Code Strings: the patient's own names, however short, are no terms."""
+
+from __future__ import annotations
+
+import pytest
+from pydicom.dataset import Dataset
+
+from dicomnode.deidentification.apply import Deidentifier
+from dicomnode.deidentification.leakcheck import find_leaks
+from dicomnode.deidentification.policy import AI, EXPORT
+from dicomnode.deidentification.pseudonyms import Pseudonyms
+from tests.unit.deidentification import planted
+
+ENGINES = [Deidentifier(policy, Pseudonyms(bytes(range(32)), "project")) for policy in (AI, EXPORT)]
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=("ai", "export"))
+@pytest.mark.parametrize("value", ["LI XU", "XU LI", "LI_XU", "LIXU", "AXIAL XU", "LI"])
+def test_a_short_name_is_no_term(value: str, engine: Deidentifier) -> None:
+    ds = planted.slice_of_ct()
+    ds.PatientName, ds.ImageType, ds.BodyPartExamined = "Li^Xu", ["DERIVED", "PRIMARY", value], value
+    done = engine.deidentify(ds)
+    assert (list(done.dataset.ImageType), done.leaks) == (["DERIVED", "PRIMARY", "OTHER"], ())
+    assert value not in str(done.dataset.get("BodyPartExamined"))
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=("ai", "export"))
+@pytest.mark.parametrize(("name", "value"), [("Original^Chest", "AXIAL"), ("Li^Xu", "M_FFE"), ("Cid^Other", "AXIAL")])
+def test_defined_terms_stay_though_somebody_has_their_name(name: str, value: str, engine: Deidentifier) -> None:
+    ds = planted.slice_of_ct()
+    ds.PatientName, ds.ImageType, ds.PatientPosition = name, ["DERIVED", "PRIMARY", value], "HFS"
+    done = engine.deidentify(ds)
+    assert (done.dataset.ImageType[2], done.dataset.PatientPosition, done.leaks) == (value, "HFS", ())
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value", "kinds"),
+    [
+        ("BodyPartExamined", "XU LI", {"name"}),
+        ("BodyPartExamined", "CHEST", set()),
+        ("BodyPartExamined", "REMOVED", set()),
+        ("ContextIdentifier", "CID 4021", set()),
+    ],
+)
+def test_the_leak_check_reads_code_strings(keyword: str, value: str, kinds: set[str]) -> None:
+    source, output = planted.slice_of_ct(), Dataset()
+    source.PatientName = "Li^Xu=Removed^Cid"
+    output.ensure_file_meta()
+    output.set_original_encoding(False, True, "iso8859")
+    setattr(output, keyword, value)
+    assert {leak.kind for leak in find_leaks(source, output) if leak.tag} == kinds
