@@ -16,6 +16,7 @@ from pydicom.dataset import Dataset
 
 from dicomnode.deidentification import profile
 from dicomnode.deidentification.nesting import Node, datasets
+from dicomnode.deidentification.spellings import Spellings
 from dicomnode.deidentification.values import Element, texts
 from dicomnode.deidentification.vocabulary import is_common, is_technical, split_words
 
@@ -107,12 +108,15 @@ class Identifiers:
         Names and identifiers too short to be searched: compared with whole values.
     dates
         Dates, in DICOM's form: of birth, and all others that the policy does not keep.
+    spellings
+        Numbers and dates of birth, to be found however they are written.
     """
 
     names: frozenset[str] = field(repr=False)
     codes: frozenset[str] = field(repr=False)
     short: frozenset[str] = field(repr=False)
     dates: frozenset[str] = field(repr=False)
+    spellings: Spellings = field(default_factory=Spellings, repr=False)
 
     @property
     def words(self) -> frozenset[str]:
@@ -124,7 +128,7 @@ class Identifiers:
         folded = text.casefold().strip()
         if folded in self.short or any(holds(folded, code) for code in self.codes):
             return True
-        if any(date in folded for date in self.dates):
+        if any(date in folded for date in self.dates) or self.spellings.stand_in(folded):
             return True
         return any(self._names(word) for word in split_words(text) if not is_technical(word))
 
@@ -133,6 +137,10 @@ class Identifiers:
         folded = text.casefold().strip()
         short = (word for word in _PARTS.split(folded) if word in self.short and not word.isdigit())
         return folded in self.codes or any(word in self.names for word in _PARTS.split(folded)) or any(short)
+
+    def is_number(self, value: str) -> bool:
+        """Whether a number is an identifier, as where an accession number serves as Series Number."""
+        return value in self.codes or value in self.dates or self.spellings.has_number(value)
 
     def hit_by_code(self, text: str) -> bool:
         """Whether a code that no table has is an identifier; a name is one though it be a technical word."""
@@ -198,6 +206,8 @@ def _gather(node: Node, tag: int, found: _Found, *, dates: bool) -> None:
     values = texts(element, vr, node.encodings)
     if vr == "PN":
         found.add_names(values)
+    elif tag in _DATES_OF_BIRTH:
+        found.add_births(values)
     elif dated:
         found.dates.update(value[:8] for value in values if _DAY.match(value))
     else:
@@ -218,6 +228,13 @@ class _Found:
         self.codes: set[str] = set()
         self.short: set[str] = set()
         self.dates: set[str] = set()
+        self._births: set[str] = set()
+
+    def add_births(self, values: Iterable[str]) -> None:
+        """Dates of birth, which people write in many ways."""
+        days = {value[:8] for value in values if _DAY.match(value)}
+        self.dates |= days
+        self._births |= days
 
     def add_names(self, values: Iterable[str]) -> None:
         """Every component of every group of a person name (PS3.5 6.2.1), and what users are called after them."""
@@ -254,6 +271,7 @@ class _Found:
             codes=frozenset(self.codes),
             short=frozenset(self.short),
             dates=frozenset(self.dates),
+            spellings=Spellings.of(self.codes | self.short, self._births),
         )
 
 

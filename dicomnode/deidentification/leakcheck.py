@@ -31,6 +31,8 @@ _FREE: Final = frozenset({"LO", "LT", "SH", "ST", "UT", "UC", "UR", "PN", "AE"})
 _OURS: Final = frozenset({0x00100010, 0x00100020, 0x00120063, 0x00080005, 0x00120062, 0x00280303})
 
 
+_NUMBERS: Final = frozenset({"DS", "IS"})
+_MEASURED: Final = 8  # more values than an identifier has
 #: Mapping Resource and Context Identifier, which have a form of their own; and what stands for terms.
 _FORMAL: Final = frozenset({0x00080105, 0x0008010F})
 _STAND_INS: Final = frozenset({"OTHER", DUMMIES["CS"]})
@@ -103,7 +105,10 @@ def _in_values(source: Source, output: Dataset, ours: set[str]) -> Iterator[Leak
             vr = element.VR or (dictionary_VR(tag) if dictionary_has_tag(tag) else "UN")
             if vr not in STRING_VRS or int(tag) in _FORMAL:
                 continue
-            for value in texts(element, vr, ("utf-8",)):
+            values = texts(element, vr, ("utf-8",))
+            if vr in _NUMBERS and len(values) > _MEASURED:
+                continue
+            for value in values:
                 if kind := _kind(source, value, vr):
                     yield Leak(kind=kind, tag=int(tag))
 
@@ -131,6 +136,10 @@ def _kind(source: Source, value: str, vr: str) -> str:
     known = source.identifiers
     if any(form in folded for date in known.dates - source.produced for form in forms_of(date)):
         return "date"
+    if vr in _NUMBERS:
+        return "code" if known.spellings.has_number(value) else ""
+    if vr in _FREE | {"CS"} and known.spellings.stand_in(value):
+        return "code"
     if vr == "CS":
         return "" if value in _STAND_INS or is_official(value) or not known.names_in(value) else "name"
     if vr not in _FREE:

@@ -127,10 +127,9 @@ class Treater:
 
     def _is_identifier(self, element: Element, vr: str) -> bool:
         """Whether a number is one of the source's identifiers, as where an accession number serves as Series Number."""
-        codes_of_source = self._identifiers.codes | self._identifiers.dates
-        if not codes_of_source or (isinstance(element.value, MultiValue) and len(element.value) > _MEASURED):
+        if isinstance(element.value, MultiValue) and len(element.value) > _MEASURED:
             return False
-        return any(value in codes_of_source for value in texts(element, vr, ASCII))
+        return any(self._identifiers.is_number(value) for value in texts(element, vr, ASCII))
 
     def uid(self, old: str) -> str:
         """Pseudonym of a UID, remembered for the way back."""
@@ -154,28 +153,29 @@ class Treater:
         return value
 
     def _term(self, value: str) -> str | None:
-        if len(value) > 16 or not is_term(value):
+        if len(value) > 16 or not is_term(value) or self._identifiers.spellings.stand_in(value):
             return None
         return value if is_official(value) or not self._identifiers.names_in(value) else None
 
     def _verbatim(self, value: str) -> str | None:
-        if _SUSPICIOUS.search(value):
+        if _SUSPICIOUS.search(value) or self._identifiers.spellings.stand_in(value):
             return None
         return value if not self._identifiers.hit(value) or is_technical(value) else None
 
     def _plain(self, value: str) -> str | None:
         """A maker's text without any word that is not known to be one, and without the source's own identifiers."""
+        if "://" in value or "@" in value or self._identifiers.spellings.stand_in(value):
+            return None
         if is_technical(value):
             return value
-        if "://" in value or "@" in value:
-            return None
         hit = self._identifiers.hit
         also = self._policy.words
         left = filtered(value, lambda token: is_plain(token, also) and (is_technical(token) or not hit(token)))
         return left if left and (not hit(left) or is_technical(left)) else None
 
     def _clean(self, value: str) -> str | None:
-        return cleaned(value, self._identifiers.words) or None
+        left = cleaned(value, self._identifiers.words)
+        return left if left and not self._identifiers.spellings.stand_in(left) else None
 
     def _layer(self, value: str) -> str:
         """Graphic layers and their references stay consistent within the object."""

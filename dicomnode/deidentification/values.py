@@ -50,7 +50,7 @@ SYNTAX: Final = MappingProxyType(
         "DS": re.compile(r" *[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)? *"),
         "IS": re.compile(r" *[+-]?\d{1,12} *"),
         "AS": re.compile(r"\d{1,3}[DWMY]"),
-        "TM": re.compile(r"\d{2}(:?\d{2}(:?\d{2}(\.\d{1,6})?)?)? *"),
+        "TM": re.compile(r"([01]\d|2[0-3])(:?[0-5]\d(:?([0-5]\d|60)(\.\d{1,6})?)?)? *"),
     }
 )
 _NUMBERS: Final = re.compile(rb"[0-9+\-.eE \\]*\0?")
