@@ -19,6 +19,7 @@ from pydicom.uid import UID
 
 from dicomnode.coding import CodedConcept, dcm
 from dicomnode.deidentification import pixels
+from dicomnode.deidentification.ages import limit_ages
 from dicomnode.deidentification.encrypted import enclose
 from dicomnode.deidentification.frames import EXPLICIT_LITTLE, DecodingLimits
 from dicomnode.deidentification.heads import shows_a_head
@@ -154,6 +155,8 @@ class Deidentifier:
         subject = self._subject(dataset)
         treater = Treater(self._policy, self._pseudonyms, subject, identifiers)
         walked = walk(dataset, rules, treater)
+        if self._policy.highest_age is not None:
+            limit_ages(walked.dataset, self._policy.highest_age)
         seeds = identifiers.names | identifiers.codes | identifiers.dates
         anew = pixels.carry_out(plan, dataset, walked.dataset, seeds, self._looking)
         self._finish(dataset, walked.dataset, plan, anew=anew)

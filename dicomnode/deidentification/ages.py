@@ -1,0 +1,55 @@
+"""Ages of structured reports above the highest that a policy lets stand by itself (as of PatientAge, PS3.15 E.3.6).
+
+Pure; it acts on what the walk made: numeric content items (TID 1007, PS3.3 10.2) whose concept is an age.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Final
+
+from pydicom.dataset import Dataset
+
+from dicomnode.deidentification import codes
+from dicomnode.deidentification.nesting import Node, datasets, items_of
+from dicomnode.deidentification.values import ASCII, texts
+
+_CONCEPT_NAME: Final = 0x0040A043
+_MEASURED_VALUES: Final = 0x0040A300
+_UNITS: Final = 0x004008EA
+_NUMERIC_VALUE: Final = 0x0040A30A
+#: Floating Point Value, Rational Numerator and Denominator Value say the same again.
+_AGAIN: Final = (0x0040A161, 0x0040A162, 0x0040A163)
+#: Subject Age; and ages of patients in SNOMED CT and LOINC.
+_AGES: Final = frozenset(
+    {("DCM", "121033"), ("SCT", "397669002"), ("SCT", "424144002"), ("LN", "30525-0"), ("LN", "21612-7"),
+     ("LN", "29553-5")}
+)  # fmt: skip
+#: UCUM: how many make a year.
+_A_YEAR: Final = MappingProxyType({"a": 1, "a_j": 1, "a_g": 1, "a_t": 1, "mo": 12, "wk": 52, "d": 365, "h": 8766})
+
+
+def limit_ages(dataset: Dataset, highest: int) -> None:
+    """Make every age of a report above the highest one year more than that; an age without a known unit is emptied."""
+    for node in datasets(dataset):
+        names = items_of(node.dataset, _CONCEPT_NAME) if _CONCEPT_NAME in node.dataset else None
+        if not names or codes.read(names[0], node.encodings)[1::-1] not in _AGES:
+            continue
+        _limit(node, highest)
+        for item in items_of(node.dataset, _MEASURED_VALUES) or [] if _MEASURED_VALUES in node.dataset else []:
+            _limit(node.item(item), highest)
+
+
+def _limit(node: Node, highest: int) -> None:
+    item = node.dataset
+    if _NUMERIC_VALUE not in item:
+        return
+    units = items_of(item, _UNITS) if _UNITS in item else None
+    in_a_year = _A_YEAR.get(codes.read(units[0], node.encodings).value) if units else None
+    values = texts(item.get_item(_NUMERIC_VALUE), "DS", ASCII)
+    if in_a_year is not None and all(float(value) < (highest + 1) * in_a_year for value in values):
+        return
+    item[_NUMERIC_VALUE].value = None if in_a_year is None else str((highest + 1) * in_a_year)
+    for tag in _AGAIN:
+        if tag in item:
+            del item[tag]

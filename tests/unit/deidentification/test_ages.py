@@ -1,0 +1,70 @@
+"""Ages in structured reports: above 89 years they are one class in exports, as Patient's Age is."""
+
+from __future__ import annotations
+
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+
+from dicomnode.deidentification.apply import Deidentifier
+from dicomnode.deidentification.policy import AI, EXPORT, Policy
+from dicomnode.deidentification.pseudonyms import Pseudonyms
+from dicomnode.encoded import Limits, encode_part10, read_part10
+from tests.unit.deidentification import planted
+from tests.unit.deidentification.kinds_planted import report
+
+PSEUDONYMS = Pseudonyms(bytes(range(32)), "project")
+
+
+def code(value: str, scheme: str) -> Sequence:
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, scheme, "x"
+    return Sequence([item])
+
+
+def numeric(value: str, unit: str, concept: tuple[str, str]) -> Dataset:
+    measured, item = Dataset(), Dataset()
+    measured.NumericValue, measured.FloatingPointValue = value, float(value)
+    if unit:
+        measured.MeasurementUnitsCodeSequence = code(unit, "UCUM")
+    item.RelationshipType, item.ValueType = "HAS OBS CONTEXT", "NUM"
+    item.ConceptNameCodeSequence, item.MeasuredValueSequence = code(*concept), Sequence([measured])
+    return item
+
+
+def out(item: Dataset, policy: Policy) -> Dataset:
+    source = report().dataset
+    source.ContentSequence = Sequence([item])
+    done = Deidentifier(policy, PSEUDONYMS).deidentify(read_part10(planted.encoded(source), Limits())).dataset
+    data = encode_part10(done, transfer_syntax_uid=planted.EXPLICIT)
+    return read_part10(data, Limits()).ContentSequence[0]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("value", "unit", "concept", "exported"),
+    [
+        ("95", "a", ("121033", "DCM"), "90"),
+        ("89.9", "a", ("121033", "DCM"), "89.9"),
+        ("1140", "mo", ("30525-0", "LN"), "1080"),
+        ("1140", "d", ("424144002", "SCT"), "1140"),
+        ("95", "", ("121033", "DCM"), None),
+        ("95", "mm", ("121033", "DCM"), None),
+        ("95", "mm", ("410668003", "SCT"), "95"),
+    ],
+)
+def test_ages_of_reports(value: str, unit: str, concept: tuple[str, str], exported: str | None) -> None:
+    measured = out(numeric(value, unit, concept), EXPORT).MeasuredValueSequence[0]
+    assert measured.NumericValue == (None if exported is None else float(exported))
+    assert ("FloatingPointValue" in measured) is (exported == value)
+    assert out(numeric(value, unit, concept), AI).MeasuredValueSequence[0].NumericValue == float(value)
+
+
+def test_an_age_beside_its_concept_and_one_without_a_value() -> None:
+    item = numeric("95", "a", ("121033", "DCM"))
+    inner = item.MeasuredValueSequence[0]
+    item.NumericValue, item.MeasurementUnitsCodeSequence = "95", inner.MeasurementUnitsCodeSequence
+    del inner.NumericValue, item.MeasuredValueSequence
+    assert out(item, EXPORT).NumericValue == 90
+    item.MeasuredValueSequence = Sequence([inner])
+    assert "NumericValue" not in out(item, EXPORT).MeasuredValueSequence[0]
