@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPubl
 from cryptography.hazmat.primitives.ciphers.algorithms import AES256
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.hazmat.primitives.serialization.pkcs7 import PKCS7EnvelopeBuilder, PKCS7Options, pkcs7_decrypt_der
+from pydicom.datadict import keyword_for_tag
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
@@ -35,7 +36,7 @@ _FLAGS: Final = (
 
 
 def enclose(source: Dataset, output: Dataset, recipients: tuple[x509.Certificate, ...]) -> None:
-    """Add to a de-identified object what it lost: every attribute of the source, but for pixels, that differs.
+    """Add to a de-identified object what it lost: every attribute of the source, but for pixels, that differs or is a flag.
 
     Raises
     ------
@@ -44,7 +45,8 @@ def enclose(source: Dataset, output: Dataset, recipients: tuple[x509.Certificate
     """
     originals = Dataset()
     for tag in source.keys():  # noqa: SIM118 - a Data Set iterates over parsed elements
-        kept = int(tag) in _PIXELS or (tag in output and output[tag] == source[tag])
+        same = tag in output and output[tag] == source[tag] and keyword_for_tag(tag) not in _FLAGS
+        kept = int(tag) in _PIXELS or same
         if tag.group > 2 and (int(tag) == _CHARACTER_SET or not kept):
             originals[tag] = source[tag]
     content = Dataset()

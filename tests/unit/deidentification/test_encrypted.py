@@ -52,6 +52,19 @@ def test_a_recipient_gets_every_attribute_back(make: object, syntax: str, folder
     assert (differing, added) == ([], [])
 
 
+def test_flags_that_the_source_had_already_come_back(folder: Path) -> None:
+    ds = planted.slice_of_ct()
+    ds.PatientIdentityRemoved, ds.LongitudinalTemporalInformationModified = "YES", "MODIFIED"
+    ds.RecognizableVisualFeatures, ds.DeidentificationMethod = "NO", "dicomnode export"
+    source = read_part10(planted.encoded(ds), LIMITS)
+    certificate = recipients.certificates((folder / "reidentify.pem",))[0]
+    key = recipients.private_key(folder / "reidentify.key")
+    restored = restore(read_part10(exported(source, folder), LIMITS), certificate, key, LIMITS)
+    differing = [element.keyword or str(element.tag) for element in source if restored.get(element.tag) != element]
+    added = [element.keyword for element in restored if element.tag not in source]
+    assert (differing, added) == ([], [])
+
+
 def test_others_and_changed_envelopes_are_refused(folder: Path, tmp_path: Path) -> None:
     recipients.public_certificate(tmp_path)
     dataset = read_part10(exported(read_part10(planted.encoded(planted.slice_of_ct()), LIMITS), folder), LIMITS)
