@@ -109,7 +109,7 @@ def _in_values(source: Source, output: Dataset, ours: set[str]) -> Iterator[Leak
             if vr in _NUMBERS and len(values) > _MEASURED:
                 continue
             for value in values:
-                if kind := _kind(source, value, vr):
+                if kind := _kind(source, value, vr, int(tag)):
                     yield Leak(kind=kind, tag=int(tag))
 
 
@@ -128,7 +128,7 @@ def _in_code(source: Source, item: Dataset, ours: set[str]) -> Generator[Leak, N
     return codes.CONCEPT
 
 
-def _kind(source: Source, value: str, vr: str) -> str:
+def _kind(source: Source, value: str, vr: str, tag: int = 0) -> str:
     """Kind of leak that a value is; empty where it is none."""
     if vr == "UI":
         return "uid" if value in source.uids else ""
@@ -141,7 +141,7 @@ def _kind(source: Source, value: str, vr: str) -> str:
     if vr in _FREE | {"CS"} and known.spellings.stand_in(value):
         return "code"
     if vr == "CS":
-        return "" if value in _STAND_INS or is_official(value) or not known.names_in(value) else "name"
+        return "" if value in _STAND_INS or is_official(value, tag) or not known.names_in(value) else "name"
     if vr not in _FREE:
         return ""
     if folded in known.short and folded not in words_of_descriptors():

@@ -64,7 +64,6 @@ class Treater:
         self._layers: dict[str, str] = {}
         self._by_treatment: dict[Treatment, Callable[[str], str | None]] = {
             Treatment.AGE: self._age,
-            Treatment.TERM: self._term,
             Treatment.VERBATIM: self._verbatim,
             Treatment.PLAIN: self._plain,
             Treatment.CLEAN: self._clean,
@@ -110,7 +109,10 @@ class Treater:
             return DataElement(tag, rule.vr, None)
         if int(tag) in _DATED_CONTENT and self._is_dropped(node, _DATED_CONTENT[int(tag)]):
             return self.dummy(tag, rule.vr)
-        treated = [self._by_treatment[treatment](value) if value else "" for value in values]
+        if treatment is Treatment.TERM:
+            treated = [self._term(value, int(tag)) if value else "" for value in values]
+        else:
+            treated = [self._by_treatment[treatment](value) if value else "" for value in values]
         if len(values) > 1 and treatment in _SEVERAL:
             treated = [value if value is not None else _SEVERAL[treatment] for value in treated]
         if any(value is None for value in treated):
@@ -152,10 +154,10 @@ class Treater:
             return f"{highest + 1:03}Y"
         return value
 
-    def _term(self, value: str) -> str | None:
+    def _term(self, value: str, tag: int) -> str | None:
         if len(value) > 16 or not is_term(value) or self._identifiers.spellings.stand_in(value):
             return None
-        return value if is_official(value) or not self._identifiers.names_in(value) else None
+        return value if is_official(value, tag) or not self._identifiers.names_in(value) else None
 
     def _verbatim(self, value: str) -> str | None:
         if _SUSPICIOUS.search(value) or self._identifiers.spellings.stand_in(value):

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable
 from functools import cache
 from importlib import resources
+from types import MappingProxyType
 from typing import Final, cast
 
 from pydicom._dicom_dict import DicomDictionary
@@ -103,9 +104,33 @@ def is_term(value: str) -> bool:
     return all(part in _term_words() or part in _language() or _TERM_TOKEN.fullmatch(part) for part in parts if part)
 
 
-def is_official(value: str) -> bool:
-    """Whether a Code String stands in the list of terms as it is."""
-    return value in terms()
+@cache
+def _modalities() -> frozenset[str]:
+    """Modalities (PS3.16 CID 29 and others): codes of DCM that are words."""
+    entries = cast("dict[str, dict[str, tuple[str, object]]]", concepts["DCM"]).values()
+    return frozenset(value for values in entries for value in values if value.isalpha() and value.isupper())
+
+
+#: Defined terms that are as short as names, by attribute: Scanning Sequence, Sequence Variant, Scan Options (PS3.3
+#: C.8.3.1), View Position (C.8.1.1), Patient Orientation (C.7.6.1.1.1), lateralities.
+_SHORT_TERMS: Final = MappingProxyType(
+    {
+        0x00180020: re.compile(r"SE|IR|GR|EP|RM"),
+        0x00180021: re.compile(r"SK|MTC|SS|TRSS|SP|MP|OSP|NONE"),
+        0x00180022: re.compile(r"PER|RG|CG|PPG|FC|PFF|PFP|SP|FS"),
+        0x00185101: re.compile(r"AP|PA|LL|RL|RLD|LLD|RLO|LLO|CC|ML|MLO|LM|LMO"),
+        0x00200020: re.compile(r"[ALPRHF]{1,3}"),
+    }
+)
+_MODALITIES: Final = frozenset({0x00080060, 0x00080061})
+
+
+def is_official(value: str, tag: int = 0) -> bool:
+    """Whether a Code String stands in the list of terms as it is, or is a short defined term of its attribute."""
+    if value in terms():
+        return True
+    short = _SHORT_TERMS.get(tag)
+    return (short is not None and short.fullmatch(value) is not None) or (tag in _MODALITIES and value in _modalities())
 
 
 def is_common(word: str) -> bool:

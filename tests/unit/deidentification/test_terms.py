@@ -33,6 +33,26 @@ def test_defined_terms_stay_though_somebody_has_their_name(name: str, value: str
     assert (done.dataset.ImageType[2], done.dataset.PatientPosition, done.leaks) == (value, "HFS", ())
 
 
+@pytest.mark.parametrize("engine", ENGINES, ids=("ai", "export"))
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [
+        ("Modality", "CT"),
+        ("ScanningSequence", "SE"),
+        ("SequenceVariant", "SK"),
+        ("ScanOptions", "FS"),
+        ("ViewPosition", "LL"),
+        ("PatientOrientation", "AR"),
+    ],
+)
+def test_short_terms_stay_in_their_attribute_alone(keyword: str, value: str, engine: Deidentifier) -> None:
+    ds = planted.slice_of_ct()
+    ds.PatientName, ds.ImageType = f"{value.title()}^Xu", ["DERIVED", "PRIMARY", value]
+    setattr(ds, keyword, value)
+    done = engine.deidentify(ds)
+    assert (done.dataset[keyword].value, done.dataset.ImageType[2], done.leaks) == (value, "OTHER", ())
+
+
 @pytest.mark.parametrize(
     ("keyword", "value", "kinds"),
     [
