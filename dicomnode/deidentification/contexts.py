@@ -46,7 +46,7 @@ _DECISIVE: Final = frozenset(
         0x00280303,
     }
 )
-_TIME: Final = re.compile(rb"\d{6}(\.\d{1,6})? ?")
+_TIME: Final = re.compile(rb"([01]\d|2[0-3])[0-5]\d([0-5]\d|60)(\.\d{1,6})? ?")
 _AS_THEY_ARE: Final = frozenset({Treatment.KEEP, Treatment.NUMBER})
 _TREATED: Final = _AS_THEY_ARE | {Treatment.UID, Treatment.TIME, Treatment.DATE, Treatment.DATETIME, Treatment.TERM}
 #: Treatments of new bytes that this way knows; and their VRs, which the writer leaves as they came.

@@ -279,6 +279,16 @@ def test_a_uid_of_several_values(policy: Policy) -> None:
 
 
 @POLICIES
+def test_a_time_that_is_none_is_no_time(policy: Policy) -> None:
+    files = files_of(policy)
+    ds = slice_of(15)
+    ds.ContentTime = "962013"
+    data = planted.encoded(ds)
+    assert files.deidentify(data).data == the_full_way(policy, data)[0]
+    assert b"962013" not in files.deidentify(data).data
+
+
+@POLICIES
 def test_a_date_of_the_source_within_a_number_is_seen(policy: Policy) -> None:
     files = FileDeidentifier(Deidentifier(policy, PSEUDONYMS), Limits())
     for number in (11, 12):
