@@ -6,6 +6,8 @@ What the engine of `deidentification` makes of each image, file by file; where t
 from __future__ import annotations
 
 from dataclasses import replace
+from types import MappingProxyType
+from typing import Final
 
 from dicomnode.deidentification.apply import Deidentifier
 from dicomnode.deidentification.quick import FileDeidentifier
@@ -13,6 +15,17 @@ from dicomnode.deidentification.vault import source_identity
 from dicomnode.encoded import Limits, read_part10_raw
 from dicomnode.errors import StudyError
 from dicomnode.identity import SourceIdentity
+
+#: Why pixels are withheld that no network could read either → what the sender can do something about.
+_BROKEN: Final = MappingProxyType(
+    {
+        "no-bytes": "pixel-missing",
+        "length": "pixel-missing",
+        "stream": "pixel-undecodable",
+        "fragments": "pixel-undecodable",
+        "undecodable": "pixel-undecodable",
+    }
+)
 
 
 class Copier:
@@ -40,9 +53,16 @@ class Copier:
         Raises
         ------
         StudyError
-            ``withheld-*`` when it cannot be de-identified; ``object-malformed``; ``identity-unwritable``.
+            ``withheld-*`` when it cannot be de-identified; ``pixel-*`` when that is because its pixels are broken;
+            ``object-malformed``; ``identity-unwritable``.
         """
-        done = self._files.deidentify(file)
+        try:
+            done = self._files.deidentify(file)
+        except StudyError as error:
+            broken = _BROKEN.get(str(error.facts.get("because"))) if error.code == "withheld-pixels" else None
+            if broken is None:
+                raise
+            raise StudyError(broken) from None
         self._uids.update(done.uids)
         if self._first is None:
             self._first = source_identity([read_part10_raw(file, self._limits)], {})

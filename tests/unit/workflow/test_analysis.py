@@ -116,6 +116,17 @@ def test_a_copy_is_what_the_full_way_makes_and_slices_after_the_first_go_the_qui
         assert copied.copier.copy(file) == encode_part10(expected, transfer_syntax_uid=EXPLICIT)
 
 
+def test_broken_pixels_are_told_as_broken_and_not_as_withheld() -> None:
+    image = deepcopy(tiny_series()[0])
+    image.PixelData = image.PixelData[:100]
+    with pytest.raises(StudyError, match="pixel-missing"):
+        Copier(deidentifier(), Limits()).copy(encode_part10(image, transfer_syntax_uid=EXPLICIT))
+    image = deepcopy(tiny_series()[0])
+    image.BurnedInAnnotation = "YES"
+    with pytest.raises(StudyError, match="withheld-pixels"):
+        Copier(deidentifier(), Limits()).copy(encode_part10(image, transfer_syntax_uid=EXPLICIT))
+
+
 def test_a_series_without_images_is_none() -> None:
     with pytest.raises(StudyError, match="no-suitable-series"):
         assert Copier(deidentifier(), Limits()).identity
