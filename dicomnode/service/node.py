@@ -339,7 +339,8 @@ class Node:
         self.close()
 
     def close(self) -> None:
-        """Give back files and memory."""
+        """Give back files and memory; also of a node that was never started."""
+        self._queue.close(0)  # a second call does nothing
         self._conflicts.close()
         self._spool.close()
         for analyst in self._analysts.values():
