@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -53,6 +54,15 @@ def test_what_a_crash_left_ready_is_released_before_the_node_listens(
         work = ledger.work(WORK)
     assert work is not None
     assert work.state is WorkState.DONE, "there is no destination"
+
+
+def test_a_node_that_was_never_started_leaves_the_queue_to_the_next(tree_of: MakeTree, tmp_path: Path) -> None:
+    Node(tree_of(node={"state": str(tmp_path / "another")}), {}, Events()).close()
+    node = Node(tree_of(), {}, Events())
+    try:
+        node.start()
+    finally:
+        node.stop(5)
 
 
 def test_a_node_keeps_house_on_a_thread_of_its_own_from_its_start_to_its_end(
