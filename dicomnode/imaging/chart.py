@@ -12,8 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from dicomnode.imaging.census import Box as PlaneBox
-from dicomnode.imaging.volume import Volume
+from dicomnode.imaging.tally import Tally
 
 Colour = tuple[int, int, int]
 Box = tuple[int, int, int, int]
@@ -25,39 +24,21 @@ _SMOOTHING: Final = np.array([1.0, 2.0, 3.0, 2.0, 1.0]) / 9
 _OVERSAMPLING: Final = 3
 
 
-def distributions(
-    volume: Volume, labels: npt.NDArray[np.uint8], numbers: Sequence[int], boxes: Sequence[PlaneBox] | None = None
-) -> Curves:
+def distributions(tally: Tally, numbers: Sequence[int]) -> Curves:
     """Share of each segment's voxels (without padding) per bin, smoothed; segments without a voxel are left out.
 
     Values outside the range count towards the whole, not towards a bin.
-
-    Parameters
-    ----------
-    boxes
-        For each slice the rows and columns that hold its labels; None: all.
     """
     bins = (HIGH_HU - LOW_HU) // STEP_HU
-    size = max([int(labels.max(initial=0)), *numbers]) + 1
-    counts = np.zeros((size, bins + 2), np.int64)
-    for index, plane in enumerate(labels):
-        box = (slice(None), slice(None)) if boxes is None else boxes[index]
-        inside = plane[box] > 0
-        if volume.padding is not None:
-            inside &= ~volume.padding[index][box]
-        value = volume.values[index][box][inside]
-        if value.dtype != np.int16:
-            value = value.astype(np.int32)
-        place = np.clip(value, LOW_HU - STEP_HU, HIGH_HU).astype(np.int16)
-        place -= LOW_HU - STEP_HU
-        place //= STEP_HU
-        place += plane[box][inside] * np.int16(bins + 2)
-        counts += np.bincount(place, minlength=counts.size).reshape(counts.shape)
-    return {
-        number: np.convolve(counts[number, 1:-1] / counts[number].sum(), _SMOOTHING, mode="same")
-        for number in numbers
-        if counts[number].any()
-    }
+    start, stop = (min(max(edge - tally.first, 0), tally.histogram.shape[1]) for edge in (LOW_HU, HIGH_HU))
+    place = (np.arange(start, stop) + (tally.first - LOW_HU)) // STEP_HU
+    curves = {}
+    for number in numbers:
+        counts = tally.histogram[number] if number < len(tally.histogram) else np.zeros(0, np.int64)
+        if counts.any():
+            shares = np.bincount(place, weights=counts[start:stop], minlength=bins) / counts.sum()
+            curves[number] = np.convolve(shares, _SMOOTHING, mode="same")
+    return curves
 
 
 def curves_picture(

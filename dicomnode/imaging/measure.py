@@ -30,6 +30,7 @@ from pydicom.multival import MultiValue
 from dicomnode import coding
 from dicomnode.findings import Measurement, Region, Segment
 from dicomnode.imaging.geometry import VolumeGeometry, canonical_axes
+from dicomnode.imaging.tally import Tally, take_tally
 from dicomnode.manifest import Density, rank
 from dicomnode.texts import Words
 
@@ -42,7 +43,6 @@ LAA_THRESHOLD_HU: Final = -950
 #: A region that touches an end of the scan or of the field of view with more than this is called cut.
 CUT_AREA_MM2: Final = 100.0
 _ENGLISH: Final = Words("en")
-_LOW, _BINS, _SLAB = -32768, 65536, 8
 _DIRECTIONS: Final = ("superior", "inferior", "right", "left", "anterior", "posterior")
 
 
@@ -102,6 +102,7 @@ def measure(
     density: Density | None,
     acquisition: Acquisition,
     words: Words = _ENGLISH,
+    tally: Tally | None = None,
 ) -> tuple[tuple[Region, ...], tuple[str, ...]]:
     """Measure every segment that was found, and all of them together.
 
@@ -111,6 +112,8 @@ def measure(
         (slices, rows, columns) on the source grid: HU, segment numbers, where no measurement is.
     density
         The manifest's conditions; None: volumes alone.
+    tally
+        Of the same labels and values, where it was taken before.
 
     Returns
     -------
@@ -127,10 +130,11 @@ def measure(
         raise ValueError("values, labels, padding and geometry differ in shape")
     numbers = [segment.number for segment in segments]
     size = max(numbers, default=0) + 1
-    first, histogram, sums, voxels = _histograms(values, labels, padding, size)
+    tally = tally or take_tally(values, labels, padding, size)
+    histogram, voxels = tally.histogram, tally.voxels
     if sorted(np.flatnonzero(voxels)) != sorted(n for n in numbers if voxels[n]):
         raise ValueError("a label has no segment")
-    volumes = _volumes(labels, voxels, geometry)
+    volumes = _volumes(tally, geometry)
     quality = _quality(density, acquisition, words)
     cuts = _cuts(labels, padding, geometry, size)
     found = [segment for segment in segments if voxels[segment.number]]
@@ -138,7 +142,7 @@ def measure(
     regions = []
     for group in groups:
         rows = [segment.number for segment in group]
-        numbers_of = (first, histogram[rows].sum(axis=0), float(sums[rows].sum()))
+        numbers_of = (tally.first, histogram[rows].sum(axis=0), float(tally.sums[rows].sum()))
         volume = float(volumes[rows].sum())
         touched = {name for name in _DIRECTIONS if (cuts[name][rows] > CUT_AREA_MM2).any()}
         regions.append(_region(group, (volume, *_measurements(*numbers_of, quality)), touched))
@@ -157,52 +161,13 @@ def percentile_15(histogram: Counts) -> int:
     return int(np.searchsorted(cumulated, max(least, 1)))
 
 
-def _histograms(values: Array, labels: Labels, padding: Bools | None, size: int) -> tuple[int, Counts, Array, Counts]:
-    """The lowest whole HU, and per label: counts from there on without padding, the sum of their values, all voxels."""
-    size = max(size, int(labels.max(initial=0)) + 1)
-    first, histogram = 0, np.zeros((size, 0), np.int64)
-    sums = np.zeros(size, np.float64)
-    voxels = np.zeros(size, np.int64)
-    for start in range(0, len(labels), _SLAB):
-        part = slice(start, start + _SLAB)
-        inside = labels[part] > 0
-        if not inside.any():
-            continue
-        voxels += np.bincount(labels[part][inside], minlength=size)
-        if padding is not None:
-            inside &= ~padding[part]
-        label, value = labels[part][inside], values[part][inside]
-        sums += np.bincount(label, weights=value, minlength=size)
-        if not value.size:
-            continue
-        bins = np.clip(np.floor(value), _LOW, _LOW + _BINS - 1).astype(np.intp)
-        low = int(bins.min())
-        width = int(bins.max()) - low + 1
-        counts = np.bincount(label * np.intp(width) + (bins - low), minlength=size * width).reshape(size, width)
-        first, histogram = _widened(first, histogram, low, width)
-        histogram[:, low - first : low - first + width] += counts
-    return first, histogram, sums, voxels
-
-
-def _widened(first: int, histogram: Counts, low: int, width: int) -> tuple[int, Counts]:
-    """A histogram with room for further bins: that of all that a file can hold would take half a megabyte a label."""
-    held = histogram.shape[1]
-    start, stop = (min(first, low), max(first + held, low + width)) if held else (low, low + width)
-    if (start, stop) == (first, first + held):
-        return first, histogram
-    wider = np.zeros((len(histogram), stop - start), np.int64)
-    if held:
-        wider[:, first - start : first - start + held] = histogram
-    return start, wider
-
-
-def _volumes(labels: Labels, voxels: Counts, geometry: VolumeGeometry) -> Array:
+def _volumes(tally: Tally, geometry: VolumeGeometry) -> Array:
     """Per label: ml."""
     if geometry.heights is None:
-        return voxels * geometry.voxel_volume_ml
-    volumes = np.zeros(len(voxels))
-    for plane, each in zip(labels, geometry.voxel_volumes_ml(), strict=True):
-        volumes += np.bincount(plane.reshape(-1), minlength=len(voxels)) * each
+        return tally.voxels * geometry.voxel_volume_ml
+    volumes = np.zeros(len(tally.histogram))
+    for counts, each in zip(tally.census.counts, geometry.voxel_volumes_ml(), strict=True):
+        volumes += counts[: len(volumes)] * each
     volumes[0] = 0.0
     return volumes
 

@@ -17,10 +17,10 @@ from PIL import Image, ImageDraw
 
 from dicomnode import coding
 from dicomnode.findings import Findings, Measurement
-from dicomnode.imaging.census import Census, take_census
 from dicomnode.imaging.chart import Curves, curves_picture, distributions, draw_frame, position
 from dicomnode.imaging.contour import Polyline, area_mm2, contour, key_slices, spread_slices
 from dicomnode.imaging.measure import LAA_THRESHOLD_HU
+from dicomnode.imaging.tally import Tally, take_tally
 from dicomnode.imaging.typeface import drawable, font
 from dicomnode.imaging.views import LUNG_WINDOW, NAMES, Colour, Picture, Planes, View, Views, paint
 from dicomnode.imaging.volume import Volume
@@ -83,7 +83,7 @@ def key_image(
     *,
     texts: Texts | None = None,
     window: tuple[float, float] = LUNG_WINDOW,
-    census: Census | None = None,
+    tally: Tally | None = None,
 ) -> Picture:
     """Page of 1280 x 960 pixels: a coronal and a sagittal view, three axial ones, table, remarks.
 
@@ -93,8 +93,8 @@ def key_image(
         (slices, rows, columns) on the volume's grid: numbers of `findings.segments`.
     window
         Centre and width of the views, HU.
-    census
-        Of the labels, where it was taken before.
+    tally
+        Of labels and volume, where it was taken before.
 
     Returns
     -------
@@ -108,24 +108,24 @@ def key_image(
     """
     if labels.shape != volume.values.shape:
         raise ValueError("volume and labels differ in shape")
-    words, census = texts or Texts(), census or take_census(labels)
+    words, tally = texts or Texts(), tally or take_tally(volume.values, labels, volume.padding)
     page = _Page(words, {segment.number: segment.colour for segment in findings.segments}, window)
     page.header(f"{words.window} {window[1]:.0f}  {words.level} {window[0]:.0f}")
     left, top, right, bottom = _MARGIN, _HEADER, WIDTH - _MARGIN - _PANEL - _GAP, HEIGHT - _FOOTER
-    planes = Planes(volume, labels, axials=3, names=words.planes, census=census)
+    planes = Planes(volume, labels, axials=3, names=words.planes, census=tally.census)
     views, split = _arranged(planes, (right - left, bottom - top))
     page.row((views.coronal, views.sagittal), (left, top, right, top + split))
     page.row(views.axials, (left, top + split + _GAP, right, bottom))
-    page.panel(findings, _curves(volume, labels, findings, census), (right + _GAP, top, WIDTH - _MARGIN, bottom))
+    page.panel(findings, _curves(tally, findings), (right + _GAP, top, WIDTH - _MARGIN, bottom))
     page.footer(findings)
     return np.asarray(page.image).copy()
 
 
-def _curves(volume: Volume, labels: npt.NDArray[np.uint8], findings: Findings, census: Census) -> Curves:
+def _curves(tally: Tally, findings: Findings) -> Curves:
     """Distributions of the segments where density was measured; else none."""
     if not _measured(findings, coding.MEAN_LUNG_DENSITY):
         return {}
-    return distributions(volume, labels, [segment.number for segment in findings.segments], census.boxes)
+    return distributions(tally, [segment.number for segment in findings.segments])
 
 
 def _measured(findings: Findings, concept: coding.CodedConcept) -> bool:

@@ -18,6 +18,8 @@ _POSITION: Final = struct.pack("<HH2s", 0x0020, 0x0032, b"DS")
 _NUMBER: Final = struct.pack("<HH2sH", 0x0062, 0x000B, b"US", 2)
 _ITEM: Final = struct.Struct("<HHI")
 _TOLERANCE: Final = 1e-4
+#: Frames that are looked at together: a multiple of eight.
+_TOGETHER: Final = 16
 
 
 class PlaneItem(Protocol):
@@ -59,29 +61,37 @@ def prove_frames(
         ``result-geometry-differs``.
     """
     size = labels[0].size
-    places = np.array([plane.position for plane in planes])
     data = np.frombuffer(pixels, np.uint8)
-    voxels, count, seen = 0, 0, set()
+    frames = _frames(items, values, planes)
+    needed = -(-size * len(frames) // 8)
+    if len(data) != needed + needed % 2 or (needed % 2 and data[-1]):
+        raise StudyError("result-geometry-differs", check="length")
+    voxels = 0
+    for start in range(0, len(frames), _TOGETHER):  # eight of any size are whole bytes
+        some = frames[start : start + _TOGETHER]
+        first = start * size // 8
+        bits = data[first : first + -(-len(some) * size // 8)]
+        voxels += _prove_masks(bits, labels, [index for index, _ in some], [value for _, value in some])
+    if voxels != np.count_nonzero(labels):
+        raise StudyError("result-geometry-differs", check="frames")
+
+
+def _frames(items: memoryview, values: Mapping[int, int], planes: Sequence[PlaneItem]) -> list[tuple[int, int]]:
+    """Source plane, and value in the label map, of every frame, whose item is the plane's."""
+    places = np.array([plane.position for plane in planes])
     found: dict[bytes, int] = {}
+    seen: dict[tuple[int, int], None] = {}
     for item in _items(items):
         number, position = _key(item)
         index = found.setdefault(position, -1)
         if index < 0:
             index = found[position] = _nearest(places, position)
-        if number not in values or (number, index) in seen:
+        if number not in values or (index, values[number]) in seen:
             raise StudyError("result-geometry-differs", check="position")
         if not planes[index].is_item(item):
             raise StudyError("result-geometry-differs", check="item")
-        seen.add((number, index))
-        first = count * size
-        bits = data[first // 8 : -(-(first + size) // 8)]
-        voxels += _prove_mask(bits, first % 8, labels[index], values[number])
-        count += 1
-    needed = -(-size * count // 8)
-    if len(data) != needed + needed % 2 or (needed % 2 and data[-1]):
-        raise StudyError("result-geometry-differs", check="length")
-    if voxels != np.count_nonzero(labels):
-        raise StudyError("result-geometry-differs", check="frames")
+        seen[index, values[number]] = None
+    return list(seen)
 
 
 def _items(items: memoryview) -> Iterator[bytes]:
@@ -112,27 +122,30 @@ def _key(item: bytes) -> tuple[int, bytes]:
     return number, item[start : start + digits]
 
 
-def _prove_mask(bits: NDArray[np.uint8], offset: int, plane: NDArray[np.uint8], value: int) -> int:
-    """Voxels of a frame, each of which has the value in the plane; others that have it are missed in the sum of all."""
-    if offset == 0 and plane.shape[1] % 8 == 0:  # rows are whole bytes: the empty ones need no look
-        bits, plane = _filled(bits, plane)
-    frame = np.unpackbits(bits, bitorder="little")[offset : offset + plane.size].view(np.bool_)
-    if (frame.reshape(plane.shape) != (plane == value)).any():
-        raise StudyError("result-geometry-differs", check="mask")
-    return int(np.count_nonzero(frame))
-
-
-def _filled(bits: NDArray[np.uint8], plane: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Frame and plane, cut to the rows and words that hold the frame's bits: of 64 columns, or of 8."""
-    words = bits.view(np.uint64) if plane.shape[1] % 64 == 0 else bits
-    filled = np.flatnonzero(words != 0)
-    if not filled.size:
+def _prove_masks(bits: NDArray[np.uint8], labels: NDArray[np.uint8], indices: list[int], values: list[int]) -> int:
+    """Voxels of some frames, each of which has its value in its plane; what is missed is missed in the sum of all."""
+    shape = (len(indices), *labels.shape[1:])
+    place = (slice(0, shape[1]), slice(0, shape[2]))
+    if shape[2] % 8 == 0:  # rows are whole bytes: the empty ones need no look
+        bits, place = _filled(bits.reshape(*shape[:2], -1))
+    area = len(range(shape[1])[place[0]]) * len(range(shape[2])[place[1]])
+    voxels = np.unpackbits(bits.reshape(-1), count=len(indices) * area, bitorder="little").view(np.bool_)
+    frames = voxels.reshape(len(indices), area)
+    if not frames.any(axis=1).all():
         raise StudyError("result-geometry-differs", check="empty-frame")
-    width = len(words) // plane.shape[0]
-    top, bottom = int(filled[0]) // width, int(filled[-1]) // width + 1
-    words = words.reshape(-1, width)[top:bottom]
-    columns = np.flatnonzero(np.bitwise_or.reduce(words, axis=0))
-    left, right = int(columns[0]), int(columns[-1]) + 1
-    cut = np.ascontiguousarray(words[:, left:right]).view(np.uint8).ravel()
-    size = plane.shape[1] // width
-    return cut, plane[top:bottom, left * size : right * size]
+    wanted = labels[indices, place[0], place[1]].reshape(len(indices), -1) == np.array(values, np.uint8)[:, None]
+    if not np.array_equal(frames, wanted):
+        raise StudyError("result-geometry-differs", check="mask")
+    return int(np.count_nonzero(frames))
+
+
+def _filled(frames: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], tuple[slice, slice]]:
+    """Frames of packed rows, cut to the rows and bytes in which any of them has a bit, and where that is."""
+    words = frames.view(np.uint64) if frames.shape[2] % 8 == 0 and frames.flags.c_contiguous else frames
+    some = np.bitwise_or.reduce(words, axis=0).view(np.uint8)
+    rows, columns = (np.flatnonzero(some.any(axis=axis)) for axis in (1, 0))
+    if not rows.size:
+        raise StudyError("result-geometry-differs", check="empty-frame")
+    top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+    place = slice(int(top), int(bottom)), slice(int(left) * 8, int(right) * 8)
+    return np.ascontiguousarray(frames[:, top:bottom, left:right]), place

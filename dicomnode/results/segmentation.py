@@ -6,6 +6,7 @@ May live here: building it from a label map. Identity is none of its business (s
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import Final
 
 import numpy as np
@@ -27,6 +28,8 @@ from dicomnode.results.equipment import inherit_lossy, stamp
 from dicomnode.results.sources import SourceSeries, positions, read_sources
 from dicomnode.study import ResultRole
 
+#: Frames of a segment that are packed together.
+_TOGETHER: Final = 16
 _PER_FRAME: Final = ("SegmentIdentificationSequence", "PlanePositionSequence", "DerivationImageSequence")
 SEGMENTATION_STORAGE: Final = "1.2.840.10008.5.1.4.1.1.66.4"
 
@@ -227,23 +230,28 @@ def pack(
 def _pack_rows(
     pixels: NDArray[np.uint8], labels: NDArray[np.uint8], planes: Sequence[tuple[int, int]], boxes: Sequence[Box]
 ) -> None:
-    """Frames whose rows are whole bytes."""
+    """Frames whose rows are whole bytes: those of a segment some at a time, so that they stay in the cache."""
     width = labels.shape[2] // 8
-    length = labels.shape[1] * width
-    for place, (index, value) in enumerate(planes):
-        rows = boxes[index][0]
-        first = place * length + rows.start * width
-        bits = np.packbits((labels[index, rows] == value).ravel(), bitorder="little")
-        marked = _marked(bits)
-        pixels[first + marked.start : first + marked.stop] = bits[marked]
+    frames = pixels[: len(planes) * labels.shape[1] * width].reshape(len(planes), labels.shape[1], width)
+    place = 0
+    for value, group in groupby(planes, key=lambda plane: plane[1]):
+        indices = [index for index, _ in group]
+        for start in range(0, len(indices), _TOGETHER):
+            some = indices[start : start + _TOGETHER]
+            rows = _around([boxes[index][0] for index in some])
+            columns = _around([boxes[index][1] for index in some])
+            left, right = columns.start // 8, -(-columns.stop // 8)
+            masks = labels[some, rows, left * 8 : right * 8] == value
+            bits = np.packbits(masks.reshape(-1), bitorder="little").reshape(*masks.shape[:2], right - left)
+            marked = extent(np.bitwise_or.reduce(bits, axis=(0, 2)) != 0)
+            here = slice(rows.start + marked.start, rows.start + marked.stop)
+            frames[place : place + len(some), here, left:right] = bits[:, marked]
+            place += len(some)
 
 
-def _marked(bits: NDArray[np.uint8]) -> slice:
-    """From the first to the last byte with a bit, or somewhat more."""
-    if len(bits) % 8:
-        return extent(bits != 0)
-    words = extent(bits.view(np.uint64) != 0)
-    return slice(words.start * 8, words.stop * 8)
+def _around(spans: Sequence[slice]) -> slice:
+    """From the first place of some spans to the last."""
+    return slice(min(span.start for span in spans), max(span.stop for span in spans))
 
 
 def plane_indices(dataset: Dataset, series: SourceSeries) -> list[int]:

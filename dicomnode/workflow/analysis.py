@@ -27,9 +27,10 @@ from dicomnode.findings import Algorithm, Findings
 from dicomnode.forms import Variant, Wishes, choose
 from dicomnode.identity import SourceIdentity
 from dicomnode.imaging import frames, measure, volume
-from dicomnode.imaging.census import Census, take_census
+from dicomnode.imaging.census import Census
 from dicomnode.imaging.contour import contour, key_slices
 from dicomnode.imaging.decode import Decoder
+from dicomnode.imaging.tally import Tally, take_tally
 from dicomnode.imaging.volume import Volume
 from dicomnode.inference.engine import Engine
 from dicomnode.inference.package import Package
@@ -55,7 +56,7 @@ from dicomnode.workflow.selection import choose as choose_series
 Labels = npt.NDArray[np.uint8]
 Progress = Callable[[float], None]
 #: Raised when a change of the node's own code changes results of the same input.
-_GENERATION: Final = "3"
+_GENERATION: Final = "4"
 _BYTES_PER_VOXEL: Final = 2  # of the images as they are stored, before anything is made of them
 
 
@@ -71,6 +72,8 @@ class Analysis:
         uint8 (slices, rows, columns) on the source grid, in source order.
     prepared
         What of the results was made meanwhile, if anything.
+    tally
+        What measuring has counted.
     """
 
     sources: tuple[Dataset, ...] = field(repr=False)
@@ -78,11 +81,17 @@ class Analysis:
     labels: Labels = field(repr=False)
     findings: Findings
     prepared: Future[Prepared | None] | None = field(default=None, repr=False)
+    tally: Tally | None = field(default=None, repr=False)
 
     @cached_property
+    def counted(self) -> Tally:
+        """Of labels and volume, taken when it is first asked for."""
+        return self.tally or take_tally(self.volume.values, self.labels, self.volume.padding)
+
+    @property
     def census(self) -> Census:
-        """Of the labels, taken when it is first asked for."""
-        return take_census(self.labels)
+        """Of the labels alone."""
+        return self.counted.census
 
     def packed_labels(self) -> bytes:
         """Shape and deflated voxels."""
@@ -183,6 +192,7 @@ class Analyst:
         labels = segment(built, manifest, self._engine, progress=progress, maximum_memory_bytes=limit)
         if not labels.any():
             raise StudyError("nothing-found", slices=labels.shape[0])
+        tally = take_tally(built.values, labels, built.padding, manifest.channels)
         regions, remarks = measure.measure(
             built.values,
             labels,
@@ -192,9 +202,10 @@ class Analyst:
             density=manifest.density,
             acquisition=measure.acquisition_of(ordered[0]),
             words=self.words,
+            tally=tally,
         )
         findings = Findings(algorithm=self.algorithm(), segments=manifest.segments, regions=regions, remarks=remarks)
-        return Analysis(sources=sources, volume=built, labels=labels, findings=findings, prepared=prepared)
+        return Analysis(sources=sources, volume=built, labels=labels, findings=findings, prepared=prepared, tally=tally)
 
     def _prepare(self, sources: Sequence[Dataset], issue: Issue) -> Future[Prepared | None] | None:
         """Begin with what of the results does not wait for labels; None when the analyst is closed."""

@@ -23,9 +23,9 @@ _ON_THE_PAGE: Final = (
 
 def picture_of(analysis: Analysis, words: Words) -> KeyImage:
     """Key image of an analysis."""
-    texts, found = texts_of(analysis, words), analysis.census
-    picture = render.key_image(analysis.volume, analysis.labels, analysis.findings, texts=texts, census=found)
-    return KeyImage(rgb=picture, slices=spread_slices(found, _AXIAL_VIEWS))
+    texts, counted = texts_of(analysis, words), analysis.counted
+    picture = render.key_image(analysis.volume, analysis.labels, analysis.findings, texts=texts, tally=counted)
+    return KeyImage(rgb=picture, slices=spread_slices(counted.census, _AXIAL_VIEWS))
 
 
 def texts_of(analysis: Analysis, words: Words) -> render.Texts:

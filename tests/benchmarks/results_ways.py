@@ -31,6 +31,7 @@ from dicomnode.imaging import measure, volume
 from dicomnode.imaging.census import take_census
 from dicomnode.imaging.geometry import arrange, plane_of
 from dicomnode.imaging.phantom_series import ct_series
+from dicomnode.imaging.tally import take_tally
 from dicomnode.manifest import Density
 from dicomnode.results import checks, checks_frames, prepared
 from dicomnode.results.encode import EncodedResult, ResultInput, encode_results, prepare_results
@@ -175,7 +176,8 @@ def ours(folder: Path, segments: int) -> dict[str, Any]:
     with watch.part("prepared"):
         ready = prepare_results(copies, described(segments), context, identity)
     assert ready is not None
-    analysis = analysed(folder, copies, segments)
+    with watch.part("measured"):
+        analysis = analysed(folder, copies, segments)
     with watch.part("after the labels"):
         with watch.part("  outlines"):
             outlines = contours_of(analysis)
@@ -221,6 +223,7 @@ def analysed(folder: Path, copies: list[Dataset], segments: int) -> Analysis:
         sop_instance_uids=tuple(str(copy.SOPInstanceUID) for copy in copies),
     )
     model = described(segments)
+    tally = take_tally(whole.values, labels, None, segments + 1)
     regions, remarks = measure.measure(
         whole.values,
         labels,
@@ -229,9 +232,10 @@ def analysed(folder: Path, copies: list[Dataset], segments: int) -> Analysis:
         model.segments,
         density=Density(),
         acquisition=measure.acquisition_of(copies[0]),
+        tally=tally,
     )
     findings = dataclasses.replace(model, regions=regions, remarks=remarks)
-    return Analysis(sources=tuple(copies), volume=whole, labels=labels, findings=findings)
+    return Analysis(sources=tuple(copies), volume=whole, labels=labels, findings=findings, tally=tally)
 
 
 def highdicom(folder: Path, segments: int) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from dicomnode.findings import Algorithm, Findings, Measurement, Region, Segment
 from dicomnode.imaging import render
 from dicomnode.imaging.chart import curves_picture, distributions
 from dicomnode.imaging.geometry import Plane, arrange
+from dicomnode.imaging.tally import take_tally
 from dicomnode.imaging.typeface import font
 from dicomnode.imaging.views import LUNG_WINDOW, Planes, paint
 from dicomnode.imaging.volume import Volume
@@ -349,11 +350,11 @@ def test_distributions_are_shares_without_padding() -> None:
     labels[30:] = 3
     padding = np.zeros(values.shape, bool)
     padding[0] = True
-    curves = distributions(replace(volume_of(values), padding=padding), labels, [1, 2, 3])
+    curves = distributions(take_tally(values, labels, padding), [1, 2, 3])
     assert list(curves) == [1, 3]
     assert curves[1].sum() == pytest.approx(1)
     assert curves[1].argmax() == (-805 + 1020) // 10
-    assert distributions(volume_of(values), labels, [1])[1].sum() == pytest.approx(29 / 30)
+    assert distributions(take_tally(values, labels, None), [1])[1].sum() == pytest.approx(29 / 30)
     flat = {1: np.zeros(64), 2: np.ones(64)}
     picture = np.asarray(curves_picture(flat, (64, 40), {1: BLUE}, threshold=-950.0, background=(0, 0, 0)))
     assert picture[30, 0].max() > picture[30, 40].max() > 0

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import struct
 from collections.abc import Callable
 
 import numpy as np
 import pytest
+from hypothesis import given as given_any
+from hypothesis import settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
@@ -14,6 +18,7 @@ from dicomnode import coding
 from dicomnode.encoded.quiet import hushed
 from dicomnode.errors import StudyError
 from dicomnode.findings import Findings
+from dicomnode.imaging.census import take_census
 from dicomnode.results import checks_frames, encode, prepared, segmentation
 from dicomnode.results.encode import EncodedResult, ResultInput, encode_results, prepare_results
 from dicomnode.results.prepared import Completed, Prepared
@@ -176,6 +181,15 @@ def rename_a_segment(made: Completed) -> bytes:
     return bytes(made.encoded)[:at] + b"\2" + bytes(made.encoded)[at + 1 :]
 
 
+def swap_two_segments(made: Completed) -> bytes:
+    data = bytearray(made.encoded)
+    at = made.frames_at
+    while (at := data.find(checks_frames._NUMBER, at)) >= 0:
+        at += len(checks_frames._NUMBER)
+        data[at] = {1: 2, 2: 1}[data[at]]
+    return bytes(data)
+
+
 def refer_to_another_image(made: Completed) -> bytes:
     at = bytes(made.encoded).index(b"1.2.826.0.1.3680043.8.498.1.", made.frames_at)
     return bytes(made.encoded)[: at + 28] + b"9" + bytes(made.encoded)[at + 29 :]
@@ -196,7 +210,8 @@ def move_a_frame(made: Completed) -> bytes:
     [
         (flip_a_pixel, "mask"),
         (pad_with_ones, "length"),
-        (rename_a_segment, "mask"),
+        (rename_a_segment, "position"),
+        (swap_two_segments, "mask"),
         (refer_to_another_image, "item"),
         (lose_the_position, "item"),
         (move_a_frame, "position"),
@@ -222,7 +237,8 @@ def test_a_frame_that_is_missing_or_empty_is_seen() -> None:
         with pytest.raises(StudyError) as caught:
             checks_frames.prove_frames(*prepared.parts(made), wrong, values, ready.planes)
         assert caught.value.facts["check"] == check
-    empty = dataclasses.replace(made, encoded=bytes(made.encoded)[: made.pixels_at] + bytes(len(made.encoded)))
+    blank = bytes(made.encoded)[: made.pixels_at] + bytes(len(made.encoded) - made.pixels_at)
+    empty = dataclasses.replace(made, encoded=blank)
     with pytest.raises(StudyError) as caught:
         checks_frames.prove_frames(*prepared.parts(empty), labels, values, ready.planes)
     assert caught.value.facts["check"] == "empty-frame"
@@ -235,3 +251,55 @@ def test_the_encoder_proves_what_it_completes(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(StudyError) as caught:
         encode.encode_results(given, material.context_for(), material.identity_of(material.source_series()), ready)
     assert caught.value.code == "result-geometry-differs"
+
+
+@settings(deadline=None, max_examples=60)
+@given_any(
+    seed=st.integers(0, 2**32 - 1),
+    shape=st.tuples(st.integers(1, 40), st.integers(1, 9), st.sampled_from([1, 5, 8, 16, 64])),
+    share=st.sampled_from([0.02, 0.5, 1.0]),
+    data=st.data(),
+)
+def test_frames_are_packed_bit_by_bit_and_no_other_bit_passes(
+    seed: int, shape: tuple[int, int, int], share: float, data: st.DataObject
+) -> None:
+    rng = np.random.default_rng(seed)
+    labels = np.where(rng.random(shape) < share, rng.integers(1, 4, shape), 0).astype(np.uint8)
+    labels[0, 0, 0] = 1
+    frames = [(index, value) for value in (1, 2, 3) for index in range(shape[0]) if (labels[index] == value).any()]
+    rng.shuffle(frames)
+    frames = [(int(index), int(value)) for index, value in sorted(frames, key=lambda frame: frame[1])]
+    masks = np.stack([labels[index] == value for index, value in frames])
+    pixels = np.zeros(segmentation.packed_length(len(frames), masks[0].size), np.uint8)
+    segmentation.pack(pixels, labels, frames, take_census(labels).boxes)
+    wanted = np.packbits(masks.reshape(-1), bitorder="little")
+    assert np.array_equal(pixels[: len(wanted)], wanted)
+    assert not pixels[len(wanted) :].any()
+
+    planes = [_Place(position=(0.0, 0.0, float(index))) for index in range(shape[0])]
+    items = b"".join(_item(value, planes[index].position) for index, value in frames)
+    values = {1: 1, 2: 2, 3: 3}
+    checks_frames.prove_frames(memoryview(items), memoryview(pixels.tobytes()), labels, values, planes)
+    bit = data.draw(st.integers(0, masks.size - 1))
+    pixels[bit // 8] ^= 1 << bit % 8
+    with pytest.raises(StudyError):
+        checks_frames.prove_frames(memoryview(items), memoryview(pixels.tobytes()), labels, values, planes)
+
+
+@dataclasses.dataclass
+class _Place:
+    """A plane whose items are all its own."""
+
+    position: tuple[float, ...]
+
+    def is_item(self, item: bytes) -> bool:
+        return bool(item)
+
+
+def _item(number: int, position: tuple[float, ...]) -> bytes:
+    """As much of an item of the frames as is read: Segment Number and Image Position (Patient)."""
+    place = "\\".join(str(value) for value in position).encode()
+    place += b" " * (len(place) % 2)
+    item = checks_frames._NUMBER + struct.pack("<H", number)
+    item += checks_frames._POSITION + struct.pack("<H", len(place)) + place
+    return struct.pack("<HHI", 0xFFFE, 0xE000, len(item)) + item
