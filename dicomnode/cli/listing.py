@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -34,6 +35,8 @@ def list_studies(tree: Config, *, limit: int, as_json: bool, console: Console) -
     for row in rows:
         for line in _lines(row):
             console.print(line, soft_wrap=True)
+    for line in _counted(rows):
+        console.print(line, soft_wrap=True)
     for code in sorted({work.reason for row in rows for work in row.works if work.reason}):
         reason = REASONS.get(code)
         console.print(f"[bold]{code}[/]: {reason.text}; {reason.advice}" if reason else code, soft_wrap=True)
@@ -120,6 +123,20 @@ def _downgrades(work: WorkRow, name: str, rows: list[DeliveryRow]) -> Iterator[s
     for fact, form in work.facts.items():
         if fact.startswith(prefix):
             yield f"does not take {fact.removeprefix(prefix)} as {form}; sent: {sent or 'nothing'}"
+
+
+def _counted(rows: Sequence[StudyRow]) -> Iterator[str]:
+    """How many of the studies shown went to each destination in other forms than were wished."""
+    facts = Counter(
+        (*fact.removeprefix("downgraded.").rsplit(".", 1), form)
+        for row in rows
+        for work in row.works
+        for fact, form in work.facts.items()
+        if fact.startswith("downgraded.")
+    )
+    for (destination, role, form), count in sorted(facts.items()):
+        times = "once" if count == 1 else f"{count} times"
+        yield f"{destination} did not take {role} as {form}: {times} in the studies above"
 
 
 def _time(moment: datetime | None) -> str | None:

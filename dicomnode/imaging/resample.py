@@ -102,6 +102,27 @@ def labels_on(scores: Float32, spacing: Vector, shape: Shape, new_spacing: Vecto
     return labels
 
 
+def shares_on(shares: Float32, spacing: Vector, shape: Shape, new_spacing: Vector) -> npt.NDArray[np.uint16]:
+    """Values between 0 and 1 on a finer grid, interpolated linearly as `labels_on` does scores.
+
+    Returns
+    -------
+    ndarray
+        uint16, of `shape`: 65535 stands for 1.
+    """
+    sizes = _shape(shares)
+    taps = [
+        _linear_taps(size, coarse, new / old)
+        for size, coarse, old, new in zip(shape, sizes, spacing, new_spacing, strict=True)
+    ]
+    result = np.zeros(shape, np.uint16)
+    whole = slice(0, shape[1]), slice(0, shape[2])
+    for index, (start, pair) in enumerate(zip(*taps[0], strict=True)):
+        plane = _plane(shares[None, start : start + len(pair)], pair, taps[1:], whole)[0]
+        result[index] = np.rint(np.clip(plane, 0, 1) * np.float32(65535))
+    return result
+
+
 def _plane(scores: Float32, pair: Float32, taps: list[tuple[Any, Any]], window: tuple[slice, slice]) -> Float32:
     """Scores (labels, rows, columns) within a window of one fine slice."""
     result: Array = scores[:, 0] if pair[-1] == 0 else np.tensordot(pair, scores, axes=(0, 1))

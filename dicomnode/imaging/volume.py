@@ -17,10 +17,10 @@ from pydicom.dataset import Dataset
 
 from dicomnode.errors import StudyError
 from dicomnode.imaging.geometry import Tolerances, VolumeGeometry, arrange, canonical_axes, plane_of
-from dicomnode.imaging.resample import labels_on, resample, resampled_shape
+from dicomnode.imaging.resample import labels_on, resample, resampled_shape, shares_on
 from dicomnode.imaging.stored import Integers, PixelFormat, pixel_format
 
-__all__ = ["Volume", "build", "canonical", "from_canonical", "labels_on", "resample", "resampled_shape"]
+__all__ = ["Volume", "build", "canonical", "from_canonical", "labels_on", "resample", "resampled_shape", "shares_on"]
 
 Array = npt.NDArray[Any]
 Bools = npt.NDArray[np.bool_]

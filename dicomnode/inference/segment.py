@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,7 @@ import numpy.typing as npt
 from dicomnode.errors import StudyError
 from dicomnode.imaging.geometry import canonical_axes
 from dicomnode.imaging.straighten import straighten
-from dicomnode.imaging.volume import Volume, canonical, from_canonical, labels_on, resampled_shape
+from dicomnode.imaging.volume import Volume, canonical, from_canonical, labels_on, resampled_shape, shares_on
 from dicomnode.inference import tiles
 from dicomnode.inference.engine import Engine
 from dicomnode.inference.postprocess import clean
@@ -22,9 +23,27 @@ from dicomnode.inference.preprocess import prepare, restored
 from dicomnode.manifest import Manifest
 
 Labels = npt.NDArray[np.uint8]
+Probabilities = npt.NDArray[np.uint16]
 Progress = Callable[[float], None]
 
 _PREPARED, _INFERRED = 0.05, 0.85  # shares of the work done after these steps
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Seen:
+    """What a network sees in a volume, on the volume's own grid, C-contiguous.
+
+    Attributes
+    ----------
+    labels
+        uint8 (slices, rows, columns): 0 background, else the segment's number; all 0 where nothing was found.
+    probability
+        uint16 of the same shape, 0 to 65535 for 0 to 1: that a voxel belongs to any segment, after the rules; None
+        where the manifest wants no map.
+    """
+
+    labels: Labels = field(repr=False)
+    probability: Probabilities | None = field(repr=False)
 
 
 def segment(
@@ -35,7 +54,19 @@ def segment(
     progress: Progress | None = None,
     maximum_memory_bytes: int | None = None,
 ) -> Labels:
-    """Label map of a volume.
+    """The label map of `look`."""
+    return look(volume, manifest, engine, progress=progress, maximum_memory_bytes=maximum_memory_bytes).labels
+
+
+def look(
+    volume: Volume,
+    manifest: Manifest,
+    engine: Engine,
+    *,
+    progress: Progress | None = None,
+    maximum_memory_bytes: int | None = None,
+) -> Seen:
+    """Label map of a volume, and the map of probabilities where the manifest wants one.
 
     Parameters
     ----------
@@ -43,11 +74,6 @@ def segment(
         Told the share done, growing to 1.
     maximum_memory_bytes
         Memory that the study may take, the volume included; None: any.
-
-    Returns
-    -------
-    uint8 (slices, rows, columns), C-contiguous, on the volume's own grid: 0 background, else the segment's number;
-    all 0 where the network found nothing.
 
     Raises
     ------
@@ -62,7 +88,9 @@ def segment(
         raise StudyError("memory-too-large", needed=needed, maximum=maximum_memory_bytes)
     grid = straighten(volume.geometry)
     try:
-        return grid.back(_segment(grid.volume(volume), manifest, engine, tell))
+        seen = _look(grid.volume(volume), manifest, engine, tell)
+        probability = None if seen.probability is None else grid.back(seen.probability)
+        return Seen(labels=grid.back(seen.labels), probability=probability)
     except MemoryError:
         raise StudyError("memory-too-large", needed=needed) from None
 
@@ -80,12 +108,14 @@ def memory_needed(volume: Volume, manifest: Manifest) -> int:
     coarse = 4 * (1 + manifest.channels) * math.prod(padded)
     inference = coarse + tile * (manifest.network.memory_bytes_per_voxel + 8 * manifest.channels)
     held = volume.values.nbytes + (0 if volume.padding is None else volume.padding.nbytes)
+    if manifest.results.parametric_map:
+        held += 2 * source * (1 if grid.is_source else 2) + 4 * math.prod(padded)
     if not grid.is_source:
         held += 5 * source  # float32 values and labels on the straight grid
     return held + math.ceil(max(resampling, inference, coarse * 2 + 2 * source))
 
 
-def _segment(volume: Volume, manifest: Manifest, engine: Engine, tell: Progress) -> Labels:
+def _look(volume: Volume, manifest: Manifest, engine: Engine, tell: Progress) -> Seen:
     axes, spacing = canonical_axes(volume.geometry), manifest.preprocess.spacing_mm
     inputs, (z, y, x) = prepare(canonical(volume.values, volume.geometry), axes.spacing, manifest.preprocess)
     tell(_PREPARED)
@@ -99,8 +129,21 @@ def _segment(volume: Volume, manifest: Manifest, engine: Engine, tell: Progress)
     hu = None if manifest.postprocess.gas is None else restored(inputs[:z, :y, :x], manifest.preprocess.intensity)
     clean(scores, manifest.postprocess, voxel_ml=math.prod(spacing) / 1000, hu=hu)
     labels = labels_on(scores, spacing, axes.shape, axes.spacing)
+    probability = None
+    if manifest.results.parametric_map:
+        fine = shares_on(_foreground(scores), spacing, axes.shape, axes.spacing)
+        probability = np.ascontiguousarray(from_canonical(fine, volume.geometry))
     tell(1.0)
-    return np.ascontiguousarray(from_canonical(labels, volume.geometry))
+    return Seen(labels=np.ascontiguousarray(from_canonical(labels, volume.geometry)), probability=probability)
+
+
+def _foreground(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Probability (z, y, x) that a voxel is not background, of logits: plane by plane, so that no copy of all is made."""
+    result = np.empty(scores.shape[1:], np.float32)
+    for z in range(scores.shape[1]):
+        powers = np.exp(scores[:, z] - scores[:, z].max(axis=0))
+        result[z] = 1 - powers[0] / powers.sum(axis=0)
+    return result
 
 
 def _size(array: npt.NDArray[np.float32]) -> tiles.Size:

@@ -39,14 +39,14 @@ class VoxelMap:
     Attributes
     ----------
     values
-        float (slices, rows, columns) in source order, 0 to 1.
+        (slices, rows, columns) in source order: float, 0 to 1; or uint16 as it is stored, 65535 for 1.
     quantity
         What a value means: `PROBABILITY` or `SALIENCY`.
     label
         Of what, at most 64 characters.
     """
 
-    values: NDArray[np.floating] = field(repr=False)
+    values: NDArray[np.floating] | NDArray[np.uint16] = field(repr=False)
     quantity: CodedConcept
     label: str
 
@@ -111,13 +111,15 @@ def _meaning(given: VoxelMap) -> RealWorldValueMapping:
     )
 
 
-def stored(values: NDArray[np.floating]) -> NDArray[np.uint16]:
+def stored(values: NDArray[np.floating] | NDArray[np.uint16]) -> NDArray[np.uint16]:
     """Values as the object holds them."""
+    if values.dtype == np.uint16:
+        return np.asarray(values, np.uint16)
     return np.asarray(np.rint(values * _FULL), np.uint16)
 
 
-def _in_range(values: NDArray[np.floating]) -> bool:
-    return bool(np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1)
+def _in_range(values: NDArray[np.floating] | NDArray[np.uint16]) -> bool:
+    return values.dtype == np.uint16 or bool(np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1)
 
 
 def _description(given: VoxelMap, findings: Findings) -> str:

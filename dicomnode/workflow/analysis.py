@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ from dicomnode import __version__
 from dicomnode.config import Config
 from dicomnode.deidentification.apply import Deidentifier
 from dicomnode.errors import StudyError
-from dicomnode.findings import Algorithm, Findings
+from dicomnode.findings import Algorithm, Findings, Segment
 from dicomnode.forms import Variant, Wishes, choose
 from dicomnode.identity import SourceIdentity
 from dicomnode.imaging import frames, measure, volume
@@ -34,7 +33,7 @@ from dicomnode.imaging.tally import Tally, take_tally
 from dicomnode.imaging.volume import Volume
 from dicomnode.inference.engine import Engine
 from dicomnode.inference.package import Package
-from dicomnode.inference.segment import segment
+from dicomnode.inference.segment import look
 from dicomnode.results.context import ResultContext
 from dicomnode.results.encode import (
     EncodedResult,
@@ -45,11 +44,13 @@ from dicomnode.results.encode import (
     encode_results,
     prepare_results,
 )
+from dicomnode.results.parametric_map import PROBABILITY, VoxelMap
 from dicomnode.results.prepared import Prepared
 from dicomnode.results.report import Predecessor
 from dicomnode.results.report_groups import KeyContour
 from dicomnode.study import mint_uid
 from dicomnode.texts import Words
+from dicomnode.workflow.packed import Probabilities, unpack_labels, unpack_probabilities
 from dicomnode.workflow.selection import Header, SurveyedSeries, image_type, survey
 from dicomnode.workflow.selection import choose as choose_series
 
@@ -74,6 +75,8 @@ class Analysis:
         What of the results was made meanwhile, if anything.
     tally
         What measuring has counted.
+    probability
+        That a voxel belongs to any region, 0 to 65535, like the labels; None where the model gives no map.
     """
 
     sources: tuple[Dataset, ...] = field(repr=False)
@@ -82,6 +85,7 @@ class Analysis:
     findings: Findings
     prepared: Future[Prepared | None] | None = field(default=None, repr=False)
     tally: Tally | None = field(default=None, repr=False)
+    probability: Probabilities | None = field(default=None, repr=False)
 
     @cached_property
     def counted(self) -> Tally:
@@ -93,10 +97,12 @@ class Analysis:
         """Of the labels alone."""
         return self.counted.census
 
-    def packed_labels(self) -> bytes:
-        """Shape and deflated voxels."""
-        shape = np.asarray(self.labels.shape, "<i4").tobytes()
-        return shape + zlib.compress(self.labels.tobytes(), 1)
+    @property
+    def voxel_map(self) -> VoxelMap | None:
+        """What a Parametric Map is made of."""
+        if self.probability is None:
+            return None
+        return VoxelMap(values=self.probability, quantity=PROBABILITY, label=_together(self.findings.segments))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,12 +111,6 @@ class Issue:
 
     identity: SourceIdentity = field(repr=False)
     input_digest: str
-
-
-def unpack_labels(data: bytes) -> Labels:
-    """Inverse of `Analysis.packed_labels`."""
-    shape = np.frombuffer(data[:12], "<i4")
-    return np.frombuffer(zlib.decompress(data[12:]), np.uint8).reshape(tuple(int(size) for size in shape))
 
 
 class Analyst:
@@ -189,7 +189,8 @@ class Analyst:
         sources = _bare(ordered)
         prepared = None if issue is None else self._prepare(sources, issue)
         limit = self._tree.models.maximum_memory_bytes
-        labels = segment(built, manifest, self._engine, progress=progress, maximum_memory_bytes=limit)
+        seen = look(built, manifest, self._engine, progress=progress, maximum_memory_bytes=limit)
+        labels = seen.labels
         if not labels.any():
             raise StudyError("nothing-found", slices=labels.shape[0])
         tally = take_tally(built.values, labels, built.padding, manifest.channels)
@@ -205,7 +206,15 @@ class Analyst:
             tally=tally,
         )
         findings = Findings(algorithm=self.algorithm(), segments=manifest.segments, regions=regions, remarks=remarks)
-        return Analysis(sources=sources, volume=built, labels=labels, findings=findings, prepared=prepared, tally=tally)
+        return Analysis(
+            sources=sources,
+            volume=built,
+            labels=labels,
+            findings=findings,
+            prepared=prepared,
+            tally=tally,
+            probability=seen.probability,
+        )
 
     def _prepare(self, sources: Sequence[Dataset], issue: Issue) -> Future[Prepared | None] | None:
         """Begin with what of the results does not wait for labels; None when the analyst is closed."""
@@ -217,7 +226,9 @@ class Analyst:
         except RuntimeError:
             return None
 
-    def recall(self, copies: Sequence[Dataset], labels: bytes, findings: dict[str, Any]) -> Analysis:
+    def recall(
+        self, copies: Sequence[Dataset], labels: bytes, findings: dict[str, Any], probability: bytes | None = None
+    ) -> Analysis:
         """The analysis again, out of what was sealed before a crash."""
         built, ordered = self._volume(copies)
         return Analysis(
@@ -225,6 +236,7 @@ class Analyst:
             volume=built,
             labels=unpack_labels(labels),
             findings=Findings.from_json(findings),
+            probability=None if probability is None else unpack_probabilities(probability),
         )
 
     def encode(
@@ -253,6 +265,7 @@ class Analyst:
             variants=variants,
             predecessor=predecessor,
             census=analysis.census,
+            voxel_map=analysis.voxel_map,
         )
         context = self._context(analysis.findings.algorithm, input_digest, predecessor)
         return encode_results(given, context, identity, _ready(analysis))
@@ -370,6 +383,12 @@ def contours_of(analysis: Analysis) -> tuple[KeyContour, ...]:
         KeyContour(segment=number, slice_index=index, points=tuple(contour(analysis.labels[index] == number)))
         for number, index in sorted(key_slices(analysis.census).items())
     )
+
+
+def _together(segments: Sequence[Segment]) -> str:
+    """The regions of a map, in at most 64 characters."""
+    names = ", ".join(segment.label for segment in segments)
+    return names if len(names) <= 64 else f"{names[:61]}..."
 
 
 def _bare(datasets: Iterable[Dataset]) -> tuple[Dataset, ...]:

@@ -184,16 +184,7 @@ class Downgrade:
         if work is None:
             raise NodeError("internal", works=0)
         self._ledger.set_work_state(key, work.state, at=self._clock(), facts=facts)
-        for variant in variants:
-            self._emit(
-                "delivery.downgraded",
-                level="warning",
-                work=key.workflow_id,
-                destination=destination,
-                role=variant.role.value,
-                kind=variant.form.value,
-                reason=NOT_TAKEN,
-            )
+        tell(self._emit, key, destination, variants)
 
 
 def _must_go(row: DeliveryRow, refused: frozenset[str]) -> bool:
@@ -201,6 +192,20 @@ def _must_go(row: DeliveryRow, refused: frozenset[str]) -> bool:
     variant = Variant.of(row.role, row.form)
     forms = [variant.form] + ([variant.links] if variant.links is not None else [])
     return any(SOP_CLASSES[form] in refused for form in forms)
+
+
+def tell(emit: Emit, key: WorkKey, destination: str, variants: Sequence[Variant]) -> None:
+    """An event for each form that a destination did not take, of a study whose results it gets in others."""
+    for variant in variants:
+        emit(
+            "delivery.downgraded",
+            level="warning",
+            work=key.workflow_id,
+            destination=destination,
+            role=variant.role.value,
+            kind=variant.form.value,
+            reason=NOT_TAKEN,
+        )
 
 
 def facts_of(destination: str, variants: Sequence[Variant]) -> dict[str, int | float | str]:

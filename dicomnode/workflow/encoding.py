@@ -23,7 +23,7 @@ from dicomnode.sections import Destination
 from dicomnode.storage.rows import ResultRow
 from dicomnode.study import DeliveryState, Purpose, ResultRole, WorkKey, WorkRow, WorkState, World, blind_key
 from dicomnode.workflow.analysis import Analysis, Analyst
-from dicomnode.workflow.downgrade import facts_of
+from dicomnode.workflow.downgrade import facts_of, tell
 from dicomnode.workflow.handover import Handover, Rooms, name
 from dicomnode.workflow.picture import picture_of
 from dicomnode.workflow.ports import Clock
@@ -74,10 +74,8 @@ class Encoding:
         variants = tuple(dict.fromkeys(everything)) or choose(default_wishes(analyst.package.manifest))
         identity = self.identity(key)
         results = self._make(key, analyst, analysis, _in_order(variants), identity)
-        facts: dict[str, int | float | str] = {}
-        for one in self._to:
-            facts |= facts_of(one.name, missed(wishes_of(one, analyst.package.manifest), plans[one.name]))
-        self._enter(key, results, plans, facts=facts, identity=identity)
+        missing = {one.name: missed(wishes_of(one, analyst.package.manifest), plans[one.name]) for one in self._to}
+        self._enter(key, results, plans, missing=missing, identity=identity)
 
     def more(self, key: WorkKey, variants: Sequence[Variant]) -> dict[Variant, str]:
         """Further forms of a work's results, made of what was sealed; returns their names.
@@ -102,7 +100,10 @@ class Encoding:
         """The analysis again, out of what was sealed."""
         labels = self._handover.get(key, World.PSEUDONYM, name(key, "labels"), Purpose.LABELS)
         findings = self._handover.get(key, World.PSEUDONYM, name(key, "findings"), Purpose.FINDINGS)
-        return analyst.recall(self._copies(key), labels, json.loads(findings))
+        probability = None
+        if analyst.package.manifest.results.parametric_map:
+            probability = self._handover.find(key, World.PSEUDONYM, name(key, "probability"), Purpose.LABELS)
+        return analyst.recall(self._copies(key), labels, json.loads(findings), probability)
 
     def tell(self, key: WorkKey, error: StudyError, look: Callable[[], tuple[Dataset, Dataset] | None]) -> bool:
         """Make the document that says why there are no results, where anybody wants it; whether the work is ready.
@@ -131,11 +132,10 @@ class Encoding:
         }
         variants = tuple(dict.fromkeys(variant for plan in plans.values() for variant in plan))
         results = self._outcome_again(key, work, analyst, variants)
-        facts: dict[str, int | float | str] = {"outcome": error.code}
-        for one in wanted:
-            wishes = wishes_of(one, analyst.package.manifest)
-            facts |= facts_of(one.name, missed(wishes, plans[one.name], outcome=True))
-        self._enter(key, results, plans, facts=facts, identity=identity)
+        missing = {
+            one.name: missed(wishes_of(one, analyst.package.manifest), plans[one.name], outcome=True) for one in wanted
+        }
+        self._enter(key, results, plans, missing=missing, identity=identity, outcome=error.code)
         return True
 
     @property
@@ -183,10 +183,22 @@ class Encoding:
         results: Sequence[EncodedResult],
         plans: Mapping[str, Sequence[Variant]],
         *,
-        facts: Mapping[str, int | float | str],
+        missing: Mapping[str, Sequence[Variant]],
         identity: SourceIdentity,
+        outcome: str = "",
     ) -> None:
-        """Seal results, enter who is to get which, and let the work be ready, in one transaction."""
+        """Seal results, enter who is to get which, and let the work be ready, in one transaction.
+
+        Parameters
+        ----------
+        missing
+            What each destination is known not to take of what it was to get.
+        outcome
+            Why there are no other results.
+        """
+        facts: dict[str, int | float | str] = {"outcome": outcome} if outcome else {}
+        for destination, variants in missing.items():
+            facts |= facts_of(destination, variants)
         rows = {(result.role, result.form): self.keep(key, result) for result in results}
         notes = self._rejections(key, plans, identity)
         now, ledger = self._clock(), self._rooms.ledger
@@ -210,6 +222,8 @@ class Encoding:
                     connection=connection,
                 )
             ledger.set_work_state(key, WorkState.READY, at=now, facts=facts, connection=connection)
+        for destination, variants in missing.items():
+            tell(self._emit, key, destination, variants)
         for destination, result_id in over:
             self.quarantine(key, _OVER_BUDGET, destination=destination, result=result_id)
 

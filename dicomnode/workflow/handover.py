@@ -54,6 +54,12 @@ class Handover:
         """Open an object of a study."""
         return self._rooms.objects.get(key.study_key, world, name, purpose)
 
+    def find(self, key: WorkKey, world: World, name: str, purpose: Purpose) -> bytes | None:
+        """Open an object of a study; None where there is none."""
+        if not self._rooms.objects.exists(key.study_key, world, name, purpose):
+            return None
+        return self.get(key, world, name, purpose)
+
     def put_copies(self, key: WorkKey, copies: Iterable[bytes]) -> None:
         """Seal the pseudonymous copies of a work's images, as one object: one name to make durable, not hundreds."""
         self.put(key, World.PSEUDONYM, name(key, "copies"), Purpose.COPY, _framed(copies))

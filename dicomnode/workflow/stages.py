@@ -31,6 +31,7 @@ from dicomnode.workflow.analysis import Analysis, Analyst, Issue
 from dicomnode.workflow.copying import Copier
 from dicomnode.workflow.encoding import Encoding
 from dicomnode.workflow.handover import Handover, Rooms, name
+from dicomnode.workflow.packed import pack_voxels
 from dicomnode.workflow.ports import Clock, Monotonic
 from dicomnode.workflow.selection import Header, SurveyedSeries, patient_of, relevant, without_pixels
 
@@ -261,7 +262,10 @@ class Stages:
         identity = SourceIdentity.from_json(json.loads(self._handover.identity(key, plan["series_key"])))
         issue = Issue(identity=identity, input_digest=plan["digest"])
         analysis = analyst.analyse(self._copies(key), issue=issue)
-        self._handover.put(key, World.PSEUDONYM, name(key, "labels"), Purpose.LABELS, analysis.packed_labels())
+        self._handover.put(key, World.PSEUDONYM, name(key, "labels"), Purpose.LABELS, pack_voxels(analysis.labels))
+        if analysis.probability is not None:
+            packed = pack_voxels(analysis.probability)
+            self._handover.put(key, World.PSEUDONYM, name(key, "probability"), Purpose.LABELS, packed)
         findings = json.dumps(analysis.findings.to_json()).encode()
         self._handover.put(key, World.PSEUDONYM, name(key, "findings"), Purpose.FINDINGS, findings)
         self._latest = (key, analysis)

@@ -106,3 +106,11 @@ def test_results_without_a_destination_say_where_they_are(monkeypatch: pytest.Mo
 
 def test_an_empty_ledger_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     assert printed(monkeypatch) == "No study has arrived yet.\n"
+
+
+def test_downgrades_are_counted_over_what_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    facts: dict[str, int | float | str] = {"downgraded.old.pacs.segmentation": "binary"}
+    downgraded = replace(STUDY, works=(replace(WORK, facts=facts),))
+    assert "old.pacs did not take segmentation as binary: once in the studies above" in printed(monkeypatch, downgraded)
+    assert "as binary: 2 times in" in printed(monkeypatch, downgraded, STUDY, downgraded)
+    assert "did not take" not in printed(monkeypatch, STUDY)

@@ -16,7 +16,7 @@ from dicomnode.imaging.phantom import chest_phantom
 from dicomnode.imaging.volume import Volume, build
 from dicomnode.inference import standin
 from dicomnode.inference.engine import Batch, EngineInfo
-from dicomnode.inference.segment import memory_needed, segment
+from dicomnode.inference.segment import _foreground, look, memory_needed, segment
 from dicomnode.inference.standin import StandInEngine
 from dicomnode.manifest import Manifest
 from tests.unit.imaging.test_straighten import STACKS
@@ -233,3 +233,24 @@ def _data_set(index: int, size: tuple[int, ...], height: float) -> Dataset:
     dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
     dataset.RescaleSlope, dataset.RescaleIntercept = 1, -1024
     return dataset
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_probabilities_lie_where_the_labels_lie(stack: VolumeGeometry) -> None:
+    with_map = replace(MANIFEST, results=replace(MANIFEST.results, parametric_map=True))
+    volume = chest(stack)
+    seen = look(volume, with_map, StandInEngine(with_map))
+    assert look(volume, MANIFEST, StandInEngine(MANIFEST)).probability is None
+    assert np.array_equal(seen.labels, run(volume))
+    assert seen.probability is not None
+    assert (seen.probability.dtype, seen.probability.shape) == (np.uint16, volume.values.shape)
+    assert seen.probability.flags.c_contiguous
+    found = seen.labels > 0
+    assert seen.probability[found].min() > seen.probability[~found].mean()
+    assert seen.probability[found].mean() > 2 * seen.probability[~found].mean()
+    assert memory_needed(volume, with_map) > memory_needed(volume, MANIFEST) + seen.probability.nbytes
+
+
+def test_probabilities_are_those_of_the_scores() -> None:
+    scores = np.log(np.array([0.5, 0.3, 0.2], np.float32)).reshape(3, 1, 1, 1) + np.float32(400)
+    assert _foreground(np.tile(scores, (1, 2, 2, 2))) == pytest.approx(0.5, rel=1e-4)

@@ -31,9 +31,9 @@ from dicomnode.workflow.analysis import (
     Analyst,
     Issue,
     contours_of,
-    unpack_labels,
 )
 from dicomnode.workflow.copying import Copier
+from dicomnode.workflow.packed import pack_voxels, unpack_labels
 from dicomnode.workflow.picture import picture_of
 from tests.unit.workflow.samples import EXPLICIT, KEY, tiny_series
 
@@ -144,7 +144,7 @@ def test_the_lungs_are_found_and_measured_in_source_order(analysis: Analysis) ->
 
 
 def test_what_was_sealed_recalls_the_same_analysis(analysis: Analysis, copied: Copied) -> None:
-    recalled = analyst().recall(deepcopy(copied.datasets), analysis.packed_labels(), analysis.findings.to_json())
+    recalled = analyst().recall(deepcopy(copied.datasets), pack_voxels(analysis.labels), analysis.findings.to_json())
     assert np.array_equal(recalled.labels, analysis.labels)
     assert np.array_equal(recalled.volume.values, analysis.volume.values)
     assert recalled.findings == analysis.findings == Findings.from_json(analysis.findings.to_json())
@@ -152,7 +152,7 @@ def test_what_was_sealed_recalls_the_same_analysis(analysis: Analysis, copied: C
 
 
 def test_labels_are_packed_small_and_unpack_to_themselves(analysis: Analysis) -> None:
-    packed = analysis.packed_labels()
+    packed = pack_voxels(analysis.labels)
     assert len(packed) < analysis.labels.size / 4
     assert np.array_equal(unpack_labels(packed), analysis.labels)
 

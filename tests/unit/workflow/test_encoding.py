@@ -87,6 +87,44 @@ def test_what_is_known_not_to_be_taken_is_not_made_and_told(bench: Bench, images
     assert run(stages_for(bench, {}, refused=refused), bench.receive(images)) == [True] * 3
     assert waiting(bench) == ["report:comprehensive", "key-image:capture", "key-objects:key-objects"]
     assert bench.work().facts == {"downgraded.pacs.segmentation": "binary"}
+    (told,) = bench.events.facts("delivery.downgraded")
+    assert (told["destination"], told["role"], told["kind"]) == ("pacs", "segmentation", "binary")
+
+
+def with_a_map(bench: Bench) -> None:
+    package = bench.analyst.package
+    wanted = replace(package.manifest.results, parametric_map=True)
+    bench.analyst.package = replace(package, manifest=replace(package.manifest, results=wanted))
+
+
+def test_a_model_that_wants_a_map_gives_one_also_after_a_crash(bench: Bench, images: list[Dataset]) -> None:
+    with_a_map(bench)
+    key = bench.receive(images)
+    first = stages_for(bench, {})
+    assert [first.run(name, key) for name in WORK_STAGES[:-1]] == [True] * 2
+    assert stages_for(bench, {}).run(WORK_STAGES[-1], key), "another process, which recalls what was sealed"
+    assert waiting(bench)[-1] == "parametric-map:map"
+    found = opened(bench, ResultRole.PARAMETRIC_MAP)
+    segmentation = opened(bench, ResultRole.SEGMENTATION)
+    assert found.FrameOfReferenceUID == segmentation.FrameOfReferenceUID
+    values = found.pixel_array
+    assert values.shape == (len(images), images[0].Rows, images[0].Columns)
+    analysis = bench.analyst.analyse(first._copies(key))
+    assert analysis.probability is not None
+    planes = {str(one.SOPInstanceUID): plane for one, plane in zip(analysis.sources, analysis.probability, strict=True)}
+    assert sorted(map(bytes, planes.values())) == sorted(map(bytes, values))
+    inside = analysis.labels > 0
+    assert analysis.probability[inside].min() > 65535 / 3, "the highest of three scores is more than a third"
+    assert analysis.probability[inside].mean() > analysis.probability[~inside].mean() + 65535 / 4
+
+
+def test_a_map_that_was_not_sealed_is_left_out(bench: Bench, images: list[Dataset]) -> None:
+    key = bench.receive(images)
+    first = stages_for(bench, {})
+    assert [first.run(name, key) for name in WORK_STAGES[:-1]] == [True] * 2
+    with_a_map(bench)  # an upgrade of the model's package, while the study waits
+    assert stages_for(bench, {}).run(WORK_STAGES[-1], key)
+    assert not any(one.startswith("parametric-map") for one in waiting(bench))
 
 
 def test_more_forms_are_made_of_what_was_sealed(bench: Bench, images: list[Dataset]) -> None:
