@@ -9,9 +9,9 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-#: Attributes of the patient, the study and the request that a result copies from its source
-#: (PS3.3 C.7.1.1 Patient, C.7.2.1 General Study, C.7.2.2 Patient Study; Request Attributes of C.7.3.1).
-IDENTITY_KEYWORDS: Final = (
+#: Attributes of the patient, the study and the request that every result has as its source has them, or there is no
+#: result (PS3.3 C.7.1.1 Patient, C.7.2.1 General Study, C.7.2.2 Patient Study; Request Attributes of C.7.3.1).
+REQUIRED_KEYWORDS: Final = (
     "SpecificCharacterSet",
     "PatientName",
     "PatientID",
@@ -43,6 +43,81 @@ IDENTITY_KEYWORDS: Final = (
     "LongitudinalTemporalInformationModified",
     "TimezoneOffsetFromUTC",
 )
+#: What else these modules, and those of a clinical trial (C.7.1.3, C.7.2.3), say of a patient and a study: all objects of a
+#: study are to say the same. One of these that cannot be written as the source has it is left out of the results.
+FURTHER_KEYWORDS: Final = (
+    "ReferringPhysicianIdentificationSequence",
+    "ConsultingPhysicianName",
+    "ConsultingPhysicianIdentificationSequence",
+    "PhysiciansOfRecord",
+    "PhysiciansOfRecordIdentificationSequence",
+    "NameOfPhysiciansReadingStudy",
+    "PhysiciansReadingStudyIdentificationSequence",
+    "RequestingServiceCodeSequence",
+    "ReasonForPerformedProcedureCodeSequence",
+    "AdmittingDiagnosesDescription",
+    "AdmittingDiagnosesCodeSequence",
+    "PatientBirthDateInAlternativeCalendar",
+    "PatientDeathDateInAlternativeCalendar",
+    "PatientAlternativeCalendar",
+    "SourcePatientGroupIdentificationSequence",
+    "GroupOfPatientsIdentificationSequence",
+    "QualityControlSubject",
+    "OtherPatientIDs",
+    "OtherPatientNames",
+    "PatientSizeCodeSequence",
+    "PatientBodyMassIndex",
+    "MeasuredAPDimension",
+    "MeasuredLateralDimension",
+    "MedicalAlerts",
+    "Allergies",
+    "EthnicGroup",
+    "Occupation",
+    "SmokingStatus",
+    "AdditionalPatientHistory",
+    "PregnancyStatus",
+    "LastMenstrualDate",
+    "PatientState",
+    "PatientComments",
+    "PatientSpeciesDescription",
+    "PatientSpeciesCodeSequence",
+    "PatientSexNeutered",
+    "PatientBreedDescription",
+    "PatientBreedCodeSequence",
+    "BreedRegistrationSequence",
+    "StrainDescription",
+    "StrainNomenclature",
+    "StrainCodeSequence",
+    "ResponsiblePerson",
+    "ResponsiblePersonRole",
+    "ResponsibleOrganization",
+    "ReasonForVisit",
+    "ReasonForVisitCodeSequence",
+    "ServiceEpisodeID",
+    "ServiceEpisodeDescription",
+    "IssuerOfServiceEpisodeIDSequence",
+    "ClinicalTrialSponsorName",
+    "ClinicalTrialProtocolID",
+    "IssuerOfClinicalTrialProtocolID",
+    "OtherClinicalTrialProtocolIDsSequence",
+    "ClinicalTrialProtocolName",
+    "ClinicalTrialSiteID",
+    "IssuerOfClinicalTrialSiteID",
+    "ClinicalTrialSiteName",
+    "ClinicalTrialSubjectID",
+    "IssuerOfClinicalTrialSubjectID",
+    "ClinicalTrialSubjectReadingID",
+    "IssuerOfClinicalTrialSubjectReadingID",
+    "ClinicalTrialProtocolEthicsCommitteeName",
+    "ClinicalTrialProtocolEthicsCommitteeApprovalNumber",
+    "ClinicalTrialTimePointID",
+    "IssuerOfClinicalTrialTimePointID",
+    "ClinicalTrialTimePointDescription",
+    "LongitudinalTemporalOffsetFromEvent",
+    "LongitudinalTemporalEventType",
+    "ConsentForClinicalTrialUseSequence",
+)
+IDENTITY_KEYWORDS: Final = (*REQUIRED_KEYWORDS, *FURTHER_KEYWORDS)
 
 
 #: PS3.5 9.1: components are numbers, and none but 0 itself begins with 0.

@@ -64,7 +64,10 @@ class Destination(Section):
         description="bytes of one result object that the destination is to get at most; 0: any",
     )
     maximum_series: int = Field(
-        8, ge=0, le=1000, description="series that one model may add to a study at the destination; 0: any number"
+        8,
+        ge=0,
+        le=1000,
+        description="series that one model may add to a study at the destination with each revision, rejection notes apart; 0: any number",
     )
 
     @property

@@ -17,9 +17,10 @@ from dicomnode.deidentification.nesting import Node, datasets, items_of, own_enc
 from dicomnode.deidentification.values import ASCII, ENCODED_VRS, STRING_VRS, Element, texts
 from dicomnode.encoded.quiet import hushed
 from dicomnode.errors import StudyError
-from dicomnode.identity import IDENTITY_KEYWORDS, SourceIdentity
+from dicomnode.identity import FURTHER_KEYWORDS, REQUIRED_KEYWORDS, SourceIdentity
 
-_TAGS: Final = tuple(tag for keyword in IDENTITY_KEYWORDS if (tag := tag_for_keyword(keyword)) is not None)
+_REQUIRED: Final = tuple(tag for keyword in REQUIRED_KEYWORDS if (tag := tag_for_keyword(keyword)) is not None)
+_FURTHER: Final = tuple(tag for keyword in FURTHER_KEYWORDS if (tag := tag_for_keyword(keyword)) is not None)
 #: VRs whose values are numbers of a fixed width; bulk data and what has no known VR is no identity.
 _NUMBERS: Final = frozenset({"AT", "FD", "FL", "SL", "SS", "SV", "UL", "US", "UV"})
 _TEXTS: Final = STRING_VRS - {"UN"}
@@ -40,8 +41,8 @@ def source_identity(sources: Iterable[Dataset], uids: Mapping[str, str]) -> Sour
     Raises
     ------
     StudyError
-        ``object-without-uids`` where there is no source; ``identity-unwritable`` where what would be kept says
-        something else than the source.
+        ``object-without-uids`` where there is no source; ``identity-unwritable`` where what a result must have
+        would say something else than the source has; what it only may have is then left out.
 
     Notes
     -----
@@ -50,15 +51,28 @@ def source_identity(sources: Iterable[Dataset], uids: Mapping[str, str]) -> Sour
     first = next(iter(sources), None)
     if first is None:
         raise StudyError("object-without-uids")
-    slim = Dataset()
-    for tag in _TAGS:
-        if tag in first:
-            slim[tag] = first.get_item(tag)
+    slim, encodings = _only(first, _REQUIRED), own_encodings(first)
     with hushed():
-        attributes = _model(slim, own_encodings(first))
+        attributes = _model(slim, encodings)
+        for tag in _FURTHER:
+            if tag in first:
+                try:
+                    attributes |= _model(_only(first, (tag,)), encodings)
+                except StudyError:
+                    continue
+                slim[tag] = first.get_item(tag)
     if not _plain(slim) and not _holds(slim):
         attributes["00080005"] = {"vr": "CS", "Value": [_UTF_8]}
     return SourceIdentity(attributes=attributes, uids=dict(uids))
+
+
+def _only(dataset: Dataset, tags: Iterable[int]) -> Dataset:
+    """Some elements of a Data Set, as they came."""
+    slim = Dataset()
+    for tag in tags:
+        if tag in dataset:
+            slim[tag] = dataset.get_item(tag)
+    return slim
 
 
 def _model(dataset: Dataset, encodings: tuple[str, ...]) -> dict[str, Any]:

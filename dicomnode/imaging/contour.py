@@ -16,6 +16,9 @@ from scipy import ndimage
 
 from dicomnode.imaging.census import Census, box_of, slice_counts
 
+#: Pixels below which an outline keeps to the edges.
+_SMALL: Final = 64
+
 Polyline = list[tuple[float, float]]
 Points = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.uint8]
@@ -41,7 +44,8 @@ def contour(mask: npt.NDArray[Any], *, tolerance: float = 0.3, maximum_points: i
     Returns
     -------
     list
-        Closed: the last point repeats the first. Passes through the middle between neighbours inside and outside.
+        Closed: the last point repeats the first. Passes through the middle between neighbours inside and outside, and
+        so loses half a pixel of area; around less than 64 pixels it keeps to their edges, and to their area.
         Empty for an empty mask.
     """
     if maximum_points < 8 or tolerance <= 0:
@@ -50,7 +54,7 @@ def contour(mask: npt.NDArray[Any], *, tolerance: float = 0.3, maximum_points: i
     if filled is None:
         return []
     part, (row, column) = filled
-    exact = _boundary(part) + np.array([column, row])
+    exact = _boundary(part, corners=int(np.count_nonzero(part)) < _SMALL) + np.array([column, row])
     simple = _simplified(exact, tolerance)
     while len(simple) > maximum_points:
         tolerance *= 2
@@ -102,22 +106,23 @@ def _largest(mask: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.bool_], tuple[
     return np.asarray(part, np.bool_), (down.start + rows.start, across.start + columns.start)
 
 
-def _boundary(part: npt.NDArray[np.bool_]) -> Points:
-    """Middles of the pixel edges around a component, as (column, row), clockwise on the screen."""
+def _boundary(part: npt.NDArray[np.bool_], *, corners: bool) -> Points:
+    """Middles (or corners) of the pixel edges around a component, as (column, row), clockwise on the screen."""
     padded = np.pad(part, 1).tolist()
     column = int(part[0].argmax())
     start = (0, column)
     row, direction = 0, 0
-    middles: list[tuple[float, float]] = []
+    share = 0.0 if corners else 0.5
+    points: list[tuple[float, float]] = []
     while True:
         step = _STEPS[direction]
-        middles.append((column + step[1] / 2, row + step[0] / 2))
+        points.append((column + step[1] * share, row + step[0] * share))
         row, column = row + step[0], column + step[1]
         if (row, column) == start:
             break
         turns = ((direction + turn) % 4 for turn in (1, 0, 3))  # right first: a common corner makes no neighbours
         direction = next(ahead for ahead in turns if _is_edge(padded, row, column, ahead))
-    return np.array(middles)
+    return np.array(points, np.float64)
 
 
 def _is_edge(padded: list[list[bool]], row: int, column: int, direction: int) -> bool:

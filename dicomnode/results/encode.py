@@ -41,7 +41,7 @@ from dicomnode.results.identity import restore
 from dicomnode.results.library_tables import forget_tables
 from dicomnode.results.prepared import Completed, Prepared
 from dicomnode.results.report import Predecessor
-from dicomnode.results.restorable import proved_attributes
+from dicomnode.results.restorable import proved
 from dicomnode.study import ResultRole
 
 __all__ = [
@@ -112,7 +112,7 @@ def prepare_results(
     StudyError
         As `encode_results`.
     """
-    source = proved_attributes(identity)
+    identity, source = proved(identity)
     minted: set[str] = {context.device_uid}
     context = recording(_local(context, source), minted).written_as(BINARY.name)
     with _coded_errors(), hushed():
@@ -150,7 +150,7 @@ def encode_results(
         ``nothing-found`` if there is nothing to tell; ``geometry-attribute-missing``; ``identity-unwritable``;
         ``result-*`` if a proof fails.
     """
-    source = proved_attributes(identity)
+    identity, source = proved(identity)
     minted: set[str] = {context.device_uid}
     context = recording(_local(context, source), minted)
     if ready is not None and not ready.fits(given.sources, given.findings, context.written_as(BINARY.name)):
@@ -207,7 +207,7 @@ def encode_outcome(
     StudyError
         ``result-*`` if a proof fails.
     """
-    source = proved_attributes(identity)
+    identity, source = proved(identity)
     minted: set[str] = {context.device_uid}
     context = recording(_local(context, source), minted)
     with _coded_errors(), hushed():
@@ -250,7 +250,7 @@ def encode_rejection(
     rejected
         Headers of what is retracted, in the space of the source.
     """
-    source = proved_attributes(identity)
+    identity, source = proved(identity)
     minted: set[str] = {context.device_uid}
     context = recording(_local(context, source), minted)
     variant = Variant(role=ResultRole.REJECTION, form=Form.KEY_OBJECTS)

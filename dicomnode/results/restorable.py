@@ -6,6 +6,7 @@ afterwards that each result has what passed.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from pydicom.dataset import Dataset
@@ -14,7 +15,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from dicomnode.encoded import encode_dataset
 from dicomnode.errors import StudyError
 from dicomnode.forms import SOP_CLASSES, Form
-from dicomnode.identity import IDENTITY_KEYWORDS, SourceIdentity
+from dicomnode.identity import FURTHER_KEYWORDS, IDENTITY_KEYWORDS, SourceIdentity
 from dicomnode.results import checks
 from dicomnode.results.identity import restore, source_attributes
 
@@ -22,8 +23,13 @@ _CHARACTER_SET: Final = "00080005"
 _SYNTAX: Final = str(ExplicitVRLittleEndian)
 
 
-def proved_attributes(identity: SourceIdentity) -> Dataset:
-    """Attributes of the vault as a Data Set, which a reader of a result will find as they are.
+def proved(identity: SourceIdentity) -> tuple[SourceIdentity, Dataset]:
+    """What of an identity a reader of a result will find as it is, and its attributes as a Data Set.
+
+    Returns
+    -------
+    tuple
+        The same identity, without those of `FURTHER_KEYWORDS` that come back otherwise.
 
     Raises
     ------
@@ -32,10 +38,17 @@ def proved_attributes(identity: SourceIdentity) -> Dataset:
         ``result-identity-differs`` if the vault's entry cannot be read.
     """
     source = source_attributes(identity)
-    if _lost(identity, source, *IDENTITY_KEYWORDS):
-        culprits = (keyword for keyword in IDENTITY_KEYWORDS if keyword in source and _lost(identity, source, keyword))
-        raise StudyError("identity-unwritable", attribute=next(culprits, "SpecificCharacterSet"))
-    return source
+    if not _lost(identity, source, *IDENTITY_KEYWORDS):
+        return identity, source
+    lost = [keyword for keyword in IDENTITY_KEYWORDS if keyword in source and _lost(identity, source, keyword)]
+    for keyword in lost:
+        if keyword in FURTHER_KEYWORDS:
+            del source[keyword]
+    rest = replace(identity, attributes={tag: identity.attributes[tag] for tag in identity.attributes if tag in source})
+    if _lost(rest, source, *IDENTITY_KEYWORDS):
+        culprits = [keyword for keyword in lost if keyword in source]
+        raise StudyError("identity-unwritable", attribute=(culprits or ["SpecificCharacterSet"])[0])
+    return rest, source
 
 
 def _lost(identity: SourceIdentity, source: Dataset, *keywords: str) -> bool:

@@ -267,10 +267,11 @@ def _in_order(variants: Sequence[Variant]) -> tuple[Variant, ...]:
 def _over_budget(destination: Destination, rows: Sequence[ResultRow]) -> list[ResultRow]:
     """Results that are too large for a destination, and those by which their number of series is too high.
 
-    Each result is a series of its own; those that come last in the order of sending are left out first.
+    Each result is a series of its own; those that come last in the order of sending are left out first. A rejection note
+    takes away more than it adds, and does not count.
     """
     large = [row for row in rows if 0 < destination.maximum_object_bytes < row.length]
-    fitting = [row for row in rows if row not in large]
+    fitting = [row for row in rows if row not in large and row.role is not ResultRole.REJECTION]
     limit = destination.maximum_series
     return [*large, *(fitting[limit:] if limit else [])]
 

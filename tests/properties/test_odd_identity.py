@@ -16,7 +16,7 @@ from dicomnode.deidentification.vault import source_identity
 from dicomnode.encoded import Limits, encode_dataset, read_part10_raw, wrap_part10
 from dicomnode.errors import StudyError
 from dicomnode.forms import SOP_CLASSES, Form
-from dicomnode.identity import IDENTITY_KEYWORDS, SourceIdentity
+from dicomnode.identity import FURTHER_KEYWORDS, IDENTITY_KEYWORDS, SourceIdentity
 from dicomnode.results import checks, restorable
 from dicomnode.results.identity import restore
 
@@ -28,7 +28,9 @@ PLAIN: Final = frozenset({"AE", "AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI", 
 TOP: Final = tuple(
     keyword
     for keyword in IDENTITY_KEYWORDS
-    if keyword not in ("SpecificCharacterSet", "StudyInstanceUID") and not keyword.endswith("Sequence")
+    if keyword not in ("SpecificCharacterSet", "StudyInstanceUID")
+    and not keyword.endswith("Sequence")
+    and dictionary_VR(keyword) not in {"US", "FD"}
 )
 #: Attributes of an item of a request, of every VR that text can have.
 INNER: Final = (
@@ -114,7 +116,7 @@ def judge(top: dict[str, bytes], inner: dict[str, bytes], charset: bytes) -> str
     """Prove that it comes back byte for byte where no character set has a say; the attribute that it was refused for."""
     try:
         identity = kept(source(top, inner, charset))
-        attributes = restorable.proved_attributes(identity)
+        identity, attributes = restorable.proved(identity)
     except StudyError as error:
         if error.code != "identity-unwritable" or error.is_fault:
             raise
@@ -123,7 +125,9 @@ def judge(top: dict[str, bytes], inner: dict[str, bytes], charset: bytes) -> str
         decoded, raw = result(identity, form)
         checks.prove_identity(decoded, attributes)
         for keyword, value in top.items():
-            if dictionary_VR(tag_for_keyword(keyword) or 0) in PLAIN or is_plain(value):
+            if keyword in FURTHER_KEYWORDS and keyword not in attributes:
+                assert keyword not in raw
+            elif dictionary_VR(tag_for_keyword(keyword) or 0) in PLAIN or is_plain(value):
                 assert said(raw.get_item(keyword).value) == said(value), keyword
         if inner:
             name = "RequestAttributesSequence" if form is Form.BINARY else "ReferencedRequestSequence"
@@ -156,7 +160,7 @@ def test_what_does_not_come_back_is_named() -> None:
     for tag, value in (("00100040", "\u20ac"), ("00100020", "\ud800")):
         identity = SourceIdentity(attributes={tag: {"vr": dictionary_VR(int(tag, 16)), "Value": [value]}}, uids={})
         with pytest.raises(StudyError, match="identity-unwritable") as caught:
-            restorable.proved_attributes(identity)
+            restorable.proved(identity)
         assert caught.value.facts == {"attribute": keyword_for_tag(int(tag, 16))}
 
 
@@ -167,3 +171,25 @@ def test_what_does_not_come_back_is_named() -> None:
 def test_a_value_that_no_vr_allows_comes_back(keyword: str, value: bytes) -> None:
     assert judge({keyword: value}, {}, b"ISO_IR 100") == ""
     assert judge({keyword: value}, {}, b"") == ""
+
+
+def test_what_a_result_may_do_without_is_left_out_where_it_does_not_come_back() -> None:
+    """A result is worth more than an old remark in letters that nobody can read."""
+    values = {"00104000": "\ud800", "00102180": "Baker", "00100020": "A1", "0020000D": "1.2.3"}
+    attributes = {tag: {"vr": dictionary_VR(int(tag, 16)), "Value": [value]} for tag, value in values.items()}
+    identity, source = restorable.proved(SourceIdentity(attributes=attributes, uids={}))
+    assert set(identity.attributes) == {"00102180", "00100020", "0020000D"}
+    assert (source.Occupation, source.PatientID) == ("Baker", "A1")
+    assert "PatientComments" not in source
+    decoded, _ = result(identity, Form.BINARY)
+    checks.prove_identity(decoded, source)
+
+
+def test_an_attribute_of_a_trial_with_letters_of_no_set_costs_no_result() -> None:
+    came = source(
+        {"PatientID": b"A1", "ClinicalTrialSubjectID": b"S-1", "PatientComments": b"\x1b$B\xff\xff"}, {}, b"ISO_IR 100"
+    )
+    identity, attributes = restorable.proved(kept(came))
+    assert attributes.ClinicalTrialSubjectID == "S-1"
+    decoded, _ = result(identity, Form.BINARY)
+    assert decoded.ClinicalTrialSubjectID == "S-1"

@@ -15,7 +15,17 @@ def test_a_pixel_lies_around_its_centre_at_one_half() -> None:
     mask[2, 4] = True
     points = contour(mask)
     assert points[0] == points[-1]
-    assert set(points) == {(4.5, 2.0), (5.0, 2.5), (4.5, 3.0), (4.0, 2.5)}
+    assert set(points) == {(4.0, 2.0), (5.0, 2.0), (5.0, 3.0), (4.0, 3.0)}
+
+
+@pytest.mark.parametrize("radius", [0, 1, 1.5, 2, 2.5, 3, 4])
+def test_a_small_finding_keeps_its_area(radius: float) -> None:
+    y, x = np.ogrid[:20, :20]
+    mask = (y - 10) ** 2 + (x - 9) ** 2 <= radius**2
+    assert area_mm2(contour(mask), (0.7, 0.7)) == pytest.approx(np.count_nonzero(mask) * 0.49)
+    beam = np.zeros((20, 20), bool)
+    beam[3, 2 : 3 + int(radius * 4)] = True
+    assert area_mm2(contour(beam), (1, 1)) == np.count_nonzero(beam)
 
 
 def test_a_rectangle_keeps_its_place_and_nearly_its_area() -> None:

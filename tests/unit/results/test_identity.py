@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import pytest
 from pydicom import config
+from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
 from dicomnode.encoded import encode_dataset
 from dicomnode.encoded.quiet import hushed
 from dicomnode.errors import StudyError
-from dicomnode.identity import IDENTITY_KEYWORDS, SourceIdentity
+from dicomnode.identity import FURTHER_KEYWORDS, IDENTITY_KEYWORDS, SourceIdentity
 from dicomnode.results import capture, charset, checks, identity, model_json, report, segmentation
 from dicomnode.results.sources import EMPTY_IDENTITY
 from tests.unit.results import material
 
 EXPLICIT = "1.2.840.10008.1.2.1"
+#: A value of each VR that further attributes have.
+VALUES = {
+    **dict.fromkeys(("LO", "SH", "ST", "LT", "UT", "UC"), "Größe"),
+    **{"PN": "Größe^Änne", "CS": "YES", "DA": "20200102", "DS": "1.5", "US": 4, "FD": 2.5},
+}
 
 
 def restored(originals: list[Dataset]) -> list[Dataset]:
@@ -63,6 +69,8 @@ def everything() -> list[Dataset]:
         original.DeidentificationMethodCodeSequence = [step]
         original.LongitudinalTemporalInformationModified = "UNMODIFIED"
         original.TimezoneOffsetFromUTC = "+0100"
+        for keyword in FURTHER_KEYWORDS:
+            setattr(original, keyword, [code] if keyword.endswith("Sequence") else VALUES[dictionary_VR(keyword)])
     return originals
 
 

@@ -244,6 +244,14 @@ def test_a_result_over_the_budget_is_quarantined_and_the_others_go(bench: Bench,
     assert quarantined(bench.events) == {("error", "result-over-budget")}
 
 
+def test_a_rejection_note_goes_whatever_the_number_of_series(bench: Bench, images: list[Dataset]) -> None:
+    settings = {"rejection_notes": True, "maximum_series": 4}
+    second = second_revision(bench, images, settings)
+    assert run(stages_for(bench, settings), second) == [True] * 3
+    assert waiting(bench, key=second)[-1] == "rejection:key-objects.pacs"
+    assert {row.state for row in bench.ledger.deliveries(second)} == {DeliveryState.WAITING}
+
+
 def quarantined(events: Events) -> set[tuple[str, object]]:
     return {(level, facts["reason"]) for name, level, facts in events.seen if name == "result.quarantined"}
 
