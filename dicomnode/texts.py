@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
+from dicomnode import coding
 from dicomnode.coding import CodedConcept
 from dicomnode.errors import REASONS
 
@@ -43,6 +44,21 @@ TABLE: Final[Mapping[str, tuple[str, str, str, str]]] = MappingProxyType(
             "RECHERCHE UNIQUEMENT",
             "仅供研究使用",
         ),
+        "research-only-short": ("(research only)", "(nur Forschung)", "(recherche)", "(仅供研究)"),
+        "not-reviewed-short": (
+            "AI result, not reviewed",
+            "KI-Ergebnis, nicht geprüft",
+            "Résultat d'IA, non vérifié",
+            "人工智能结果,未经审核",
+        ),
+        "derivation": (
+            "Key slices with the outlines and values that an AI model found",
+            "Schlüsselschichten mit Umrissen und Werten, die ein KI-Modell fand",
+            "Coupes clés avec les contours et valeurs trouvés par un modèle d'IA",
+            "关键层面及人工智能模型得出的轮廓和数值",
+        ),
+        "both-lungs": ("Both lungs", "Beide Lungen", "Deux poumons", "双肺"),
+        "total": ("Total", "Gesamt", "Total", "合计"),
         "not-found": (
             "{label} was not found.",
             "{label} wurde nicht gefunden.",
@@ -287,6 +303,39 @@ REASON_TABLE: Final[Mapping[str, tuple[str, str, str]]] = MappingProxyType(
     }
 )
 
+#: What measurements are called where people read them as text: concept → text in the order of `LANGUAGES`.
+MEASUREMENTS: Final[Mapping[CodedConcept, tuple[str, str, str, str]]] = MappingProxyType(
+    {
+        coding.VOLUME: ("Volume", "Volumen", "Volume", "体积"),
+        coding.MEAN_LUNG_DENSITY: (
+            "Mean lung density",
+            "Mittlere Lungendichte",
+            "Densité pulmonaire moyenne",
+            "平均肺密度",
+        ),
+        coding.LAA_950: (
+            "Low attenuation area < -950 HU",
+            "Anteil niedriger Dichte < -950 HE",
+            "Zone de faible atténuation < -950 UH",
+            "低衰减区 < -950 HU",
+        ),
+        coding.PERC15: (
+            "15th percentile lung density",
+            "15. Perzentil der Lungendichte",
+            "15e percentile de la densité pulmonaire",
+            "肺密度第15百分位数",
+        ),
+    }
+)
+#: Units as people write them, by their UCUM code; others stand as their code.
+UNITS: Final[Mapping[str, tuple[str, str, str, str]]] = MappingProxyType(
+    {
+        "[hnsf'U]": ("HU", "HE", "UH", "HU"),
+        "mm2": ("mm²", "mm²", "mm²", "mm²"),
+        "1": ("", "", "", ""),
+    }
+)
+
 #: Language of a content item (CID 5000).
 LANGUAGE_CONCEPTS: Final[Mapping[str, CodedConcept]] = MappingProxyType(
     {
@@ -323,6 +372,16 @@ class Words:
         if self.language == "en" or code not in REASON_TABLE:
             return REASONS[code].text
         return REASON_TABLE[code][LANGUAGES.index(self.language) - 1]
+
+    def measurement(self, concept: CodedConcept) -> str:
+        """What a measurement is called; its meaning where the table has nothing."""
+        names = MEASUREMENTS.get(concept)
+        return concept.meaning if names is None else names[LANGUAGES.index(self.language)]
+
+    def unit(self, code: str) -> str:
+        """A unit, by its code of UCUM, as people write it."""
+        names = UNITS.get(code)
+        return code if names is None else names[LANGUAGES.index(self.language)]
 
     @property
     def concept(self) -> CodedConcept:

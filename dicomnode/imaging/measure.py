@@ -145,7 +145,7 @@ def measure(
         numbers_of = (tally.first, histogram[rows].sum(axis=0), float(tally.sums[rows].sum()))
         volume = float(volumes[rows].sum())
         touched = {name for name in _DIRECTIONS if (cuts[name][rows] > CUT_AREA_MM2).any()}
-        regions.append(_region(group, (volume, *_measurements(*numbers_of, quality)), touched))
+        regions.append(_region(group, (volume, *_measurements(*numbers_of, quality)), touched, words))
     absent = tuple(words.say("not-found", label=one.label) for one in segments if not voxels[one.number])
     truncated = tuple(
         _truncation(region, geometry, words) for region in regions if region.truncated and len(region.segments) == 1
@@ -219,7 +219,9 @@ def _measurements(first: int, histogram: Counts, total: float, quality: _Quality
     return tuple(results)
 
 
-def _region(group: tuple[Segment, ...], found: tuple[float, *tuple[Measurement, ...]], touched: set[str]) -> Region:
+def _region(
+    group: tuple[Segment, ...], found: tuple[float, *tuple[Measurement, ...]], touched: set[str], words: Words
+) -> Region:
     volume, *density = found
     first = group[0]
     kinds = {segment.type for segment in group}
@@ -227,7 +229,7 @@ def _region(group: tuple[Segment, ...], found: tuple[float, *tuple[Measurement, 
     label, site, laterality = first.label, first.type, first.laterality
     if len(group) > 1:
         lungs = kinds == {coding.LUNG} and sides == {coding.RIGHT, coding.LEFT}
-        label = "Both lungs" if lungs else "Total"
+        label = words.say("both-lungs" if lungs else "total")
         site = coding.BOTH_LUNGS if lungs else first.type if len(kinds) == 1 else coding.ANATOMICAL_STRUCTURE
         laterality = None
     return Region(

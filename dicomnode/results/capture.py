@@ -61,8 +61,8 @@ def build(
     dataset.ImageType = ["DERIVED", "SECONDARY"]
     dataset.Laterality = dataset.PatientOrientation = ""  # type 2: the picture has none
     dataset.BurnedInAnnotation = "YES" if shows_identity else "NO"
-    dataset.ImageComments = "AI result, not reviewed"
-    dataset.DerivationDescription = "Key slices with the outlines and values that an AI model found"
+    dataset.ImageComments = context.words.say("not-reviewed-short")
+    dataset.DerivationDescription = context.words.say("derivation")
     if key_slices:
         dataset.SourceImageSequence = [_source_item(series.headers[index]) for index in sorted(set(key_slices))]
     _write_pixels(dataset, rgb)

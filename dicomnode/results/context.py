@@ -24,7 +24,6 @@ MODEL_NAME: Final = "dicomnode"
 #: Offset of the Series Number.
 _SERIES: Final = MappingProxyType({role: offset for offset, role in enumerate(ResultRole)})
 _OFFSET: Final = re.compile(r"([+-])(\d{2})(\d{2})")
-RESEARCH_ONLY: Final = "(research only)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,8 +118,14 @@ class ResultContext:
 def series_description(role: ResultRole, algorithm: Algorithm, words: Words, *, what: str | None = None) -> str:
     """Series Description: begins with "AI", at most 64 characters (LO), says when the model is for research only."""
     what = words.say(role.value) if what is None else what
-    end = f": {what} {RESEARCH_ONLY}" if algorithm.research_only else f": {what}"
+    end = f": {what} {words.say('research-only-short')}" if algorithm.research_only else f": {what}"
     return f"AI {algorithm.title}"[: 64 - len(end)].rstrip() + end
+
+
+def content_description(what: str, algorithm: Algorithm, words: Words) -> str:
+    """Content Description (LO): that nobody has reviewed it, and what it shows."""
+    remark = f" {words.say('research-only-short')}" if algorithm.research_only else ""
+    return f"{words.say('not-reviewed-short')}: {what}"[: 64 - len(remark)] + remark
 
 
 def content_label(algorithm: Algorithm) -> str:

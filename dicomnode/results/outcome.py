@@ -115,7 +115,10 @@ def lines_of(findings: Findings, words: Words) -> list[str]:
     """Everything that was found, a line for each region, evaluation and detection."""
     lines = []
     for region in findings.regions:
-        values = [f"{one.concept.meaning} {one.value:.7g} {one.unit.value}" for one in region.measurements]
+        values = [
+            f"{words.measurement(one.concept)} {one.value:.7g} {words.unit(one.unit.value)}".rstrip()
+            for one in region.measurements
+        ]
         values += [
             _judged(one.concept.meaning, one.value.meaning, one.probability, words) for one in region.evaluations
         ]

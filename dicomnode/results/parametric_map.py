@@ -21,7 +21,7 @@ from dicomnode.coding import CodedConcept, private, ucum
 from dicomnode.errors import StudyError
 from dicomnode.findings import Findings
 from dicomnode.results.concepts import declare_private_scheme, sr_concept
-from dicomnode.results.context import MANUFACTURER, MODEL_NAME, RESEARCH_ONLY, ResultContext, content_label
+from dicomnode.results.context import MANUFACTURER, MODEL_NAME, ResultContext, content_description, content_label
 from dicomnode.results.equipment import inherit_lossy, stamp
 from dicomnode.results.sources import read_sources
 from dicomnode.study import ResultRole
@@ -83,7 +83,7 @@ def build(given: VoxelMap, sources: Sequence[Dataset], findings: Findings, conte
             spacing_between_slices=(series.even and series.slice_spacing) or None,
         ),
         content_label=content_label(findings.algorithm),
-        content_description=_description(given, findings),
+        content_description=content_description(given.label, findings.algorithm, context.words),
         transfer_syntax_uid=ExplicitVRLittleEndian,
     )
     stamp(dataset, role, findings.algorithm, context)
@@ -120,8 +120,3 @@ def stored(values: NDArray[np.floating] | NDArray[np.uint16]) -> NDArray[np.uint
 
 def _in_range(values: NDArray[np.floating] | NDArray[np.uint16]) -> bool:
     return values.dtype == np.uint16 or bool(np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1)
-
-
-def _description(given: VoxelMap, findings: Findings) -> str:
-    remark = f" {RESEARCH_ONLY}" if findings.algorithm.research_only else ""
-    return f"AI result, not reviewed: {given.label}"[: 64 - len(remark)] + remark

@@ -196,7 +196,8 @@ class _Pen:
 
 def identity_lines(source: Dataset, words: Words) -> list[str]:
     """Patient and study, as the source writes them."""
-    name = str(source.get("PatientName") or "").replace("^", " ").strip()
+    groups = str(source.get("PatientName") or "").split("=")  # alphabetic, ideographic, phonetic (PS3.5 6.2.1)
+    name = "  ·  ".join(filter(None, (" ".join(group.replace("^", " ").split()) for group in groups)))
     born, when = (str(source.get(keyword) or "") for keyword in ("PatientBirthDate", "StudyDate"))
     patient = [name, str(source.get("PatientID") or ""), f"{words.say('born')} {_date(born)}" if born else ""]
     study = [_date(when), str(source.get("StudyDescription") or ""), str(source.get("AccessionNumber") or "")]

@@ -29,6 +29,7 @@ from dicomnode.results.elements import spliced
 from dicomnode.results.identity import restore
 from dicomnode.results.sources import SourceSeries, read_sources
 from dicomnode.study import ResultRole
+from dicomnode.texts import Words
 
 _SYNTAX: Final = str(ExplicitVRLittleEndian)
 #: Sequences with an item for every image, which the labels do not touch: they are encoded beforehand.
@@ -286,7 +287,7 @@ def complete(
     counts = census.counts
     numbers = segmentation.numbers_of(counts, findings.segments)
     frames = _frames(prepared, counts, numbers)
-    header = _reduced(prepared.header, findings, numbers)
+    header = _reduced(prepared.header, findings, numbers, prepared.context.words)
     header.NumberOfFrames = len(frames)
     restored = restore(header, identity)
     items = b"".join(item for _, _, item in frames)
@@ -361,7 +362,7 @@ def _frames(prepared: Prepared, counts: NDArray[np.int64], numbers: Mapping[int,
     ]
 
 
-def _reduced(prepared: Dataset, findings: Findings, numbers: Mapping[int, int]) -> Dataset:
+def _reduced(prepared: Dataset, findings: Findings, numbers: Mapping[int, int], words: Words) -> Dataset:
     """The header with the segments that have a voxel."""
     header = _without(prepared, "SegmentSequence", "NumberOfFrames", "ContentDescription")
     described = sorted(segment.number for segment in findings.segments)
@@ -372,5 +373,5 @@ def _reduced(prepared: Dataset, findings: Findings, numbers: Mapping[int, int]) 
             kept.SegmentNumber = numbers[value]
             items.append(kept)
     header.SegmentSequence = items
-    segmentation.describe(header, findings, numbers)
+    segmentation.describe(header, findings, numbers, words)
     return header

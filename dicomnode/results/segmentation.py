@@ -23,10 +23,11 @@ from dicomnode.errors import StudyError
 from dicomnode.findings import Algorithm, Findings, Segment
 from dicomnode.imaging.census import Box, box_of, extent, slice_counts
 from dicomnode.results.concepts import ARTIFICIAL_INTELLIGENCE, code_item, declare_private_scheme, sr_concept
-from dicomnode.results.context import MANUFACTURER, MODEL_NAME, RESEARCH_ONLY, ResultContext, content_label
+from dicomnode.results.context import MANUFACTURER, MODEL_NAME, ResultContext, content_description, content_label
 from dicomnode.results.equipment import inherit_lossy, stamp
 from dicomnode.results.sources import SourceSeries, positions, read_sources
 from dicomnode.study import ResultRole
+from dicomnode.texts import Words
 
 #: Frames of a segment that are packed together.
 _TOGETHER: Final = 16
@@ -291,14 +292,13 @@ def _finish(
         del dataset.DimensionOrganizationType
     _spread(dataset)
     series.name_frames(dataset)
-    describe(dataset, findings, numbers)
+    describe(dataset, findings, numbers, context.words)
 
 
-def describe(dataset: Dataset, findings: Findings, numbers: Mapping[int, int]) -> None:
+def describe(dataset: Dataset, findings: Findings, numbers: Mapping[int, int], words: Words) -> None:
     """Write what depends on which segments there are: Content Description, and the declaration of their codes."""
     names = ", ".join(segment.label for segment in findings.segments if segment.number in numbers)
-    remark = f" {RESEARCH_ONLY}" if findings.algorithm.research_only else ""
-    dataset.ContentDescription = f"AI result, not reviewed: {names}"[: 64 - len(remark)] + remark
+    dataset.ContentDescription = content_description(names, findings.algorithm, words)
     if "CodingSchemeIdentificationSequence" in dataset:
         del dataset.CodingSchemeIdentificationSequence
     declare_private_scheme(dataset)

@@ -26,6 +26,7 @@ from dicomnode.service.rooms import Layout
 from dicomnode.storage.digest import ContentDigests
 from dicomnode.storage.ledger import Ledger
 from dicomnode.study import blind_key, input_digest
+from dicomnode.texts import Words
 from dicomnode.workflow.analysis import Analysis, Analyst, Issue, measurements_of
 from dicomnode.workflow.copying import Copier
 from dicomnode.workflow.picture import picture_of
@@ -95,7 +96,11 @@ class Outcome:
     @property
     def lines(self) -> list[str]:
         """What was found, a line each."""
-        found = [f"{item['region']}: {item['name']} {item['value']:g} {item['unit']}" for item in self.measurements]
+        units = Words()
+        found = [
+            f"{item['region']}: {item['name']} {item['value']:g} {units.unit(item['unit'])}".rstrip()
+            for item in self.measurements
+        ]
         return [*found, *self.remarks]
 
 

@@ -4,10 +4,11 @@ import string
 
 import pytest
 
+from dicomnode import coding
 from dicomnode.errors import REASONS
 from dicomnode.imaging.typeface import drawable
 from dicomnode.study import ResultRole
-from dicomnode.texts import LANGUAGE_CONCEPTS, LANGUAGES, REASON_TABLE, TABLE, Words
+from dicomnode.texts import LANGUAGE_CONCEPTS, LANGUAGES, MEASUREMENTS, REASON_TABLE, TABLE, Words
 
 
 def blanks(text: str) -> list[str]:
@@ -26,6 +27,7 @@ def test_every_text_is_there_in_every_language_with_the_same_blanks(key: str) ->
 def test_every_letter_is_in_the_typeface_that_ships(language: str) -> None:
     words = Words(language)
     texts = [TABLE[key][LANGUAGES.index(language)] for key in TABLE] + [words.reason(code) for code in REASON_TABLE]
+    texts += [words.measurement(concept) for concept in MEASUREMENTS]
     assert [text for text in texts if drawable(text) != text] == []
 
 
@@ -36,6 +38,16 @@ def test_every_role_and_reason_has_a_name(language: str) -> None:
     assert words.concept is LANGUAGE_CONCEPTS[language]
     assert all(code in REASONS for code in REASON_TABLE)
     assert words.say("not-found", label="Lung") != words.say("not-found", label="Heart")
+
+
+def test_measurements_and_units_are_named_as_people_write_them() -> None:
+    german = Words("de")
+    assert german.measurement(coding.MEAN_LUNG_DENSITY) == "Mittlere Lungendichte"
+    assert (german.unit("[hnsf'U]"), Words("fr").unit("[hnsf'U]")) == ("HE", "UH")
+    assert german.unit("ml") == "ml"
+    assert german.measurement(coding.AREA) == "Area", "what has no translation keeps its meaning"
+    assert Words("en").measurement(coding.PERC15) == coding.PERC15.meaning
+    assert german.unit("1") == ""
 
 
 def test_a_reason_without_translation_is_english() -> None:

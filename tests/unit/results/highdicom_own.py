@@ -153,7 +153,7 @@ def stamp(dataset: Dataset, algorithm: Algorithm, context: ResultContext) -> Non
     """What a report says of the node and of the model."""
     moment = context.content_datetime
     date, time = f"{moment:%Y%m%d}", f"{moment:%H%M%S}.{moment.microsecond:06}"
-    only = " (research only)" if algorithm.research_only else ""
+    only = f" {context.words.say('research-only-short')}" if algorithm.research_only else ""
     end = f": {context.words.say('report')}{only}"
     values: dict[str, Any] = {
         "SOPInstanceUID": context.object_uid(ResultRole.REPORT),

@@ -12,8 +12,9 @@ from dicomnode.encoded import encode_dataset
 from dicomnode.encoded.quiet import hushed
 from dicomnode.errors import StudyError
 from dicomnode.identity import FURTHER_KEYWORDS, IDENTITY_KEYWORDS, SourceIdentity
-from dicomnode.results import capture, charset, checks, identity, model_json, report, segmentation
+from dicomnode.results import capture, charset, checks, identity, model_json, pdf, report, segmentation
 from dicomnode.results.sources import EMPTY_IDENTITY
+from dicomnode.texts import Words
 from tests.unit.results import material
 
 EXPLICIT = "1.2.840.10008.1.2.1"
@@ -262,3 +263,18 @@ def test_a_vault_nested_without_end_is_refused() -> None:
         model = {"00400275": {"vr": "SQ", "Value": [model]}}
     with pytest.raises(StudyError, match="result-identity-differs"):
         model_json.read(model)
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("Yamada^Tarou=山田^太郎=やまだ^たろう", "Yamada Tarou  ·  山田 太郎  ·  やまだ たろう"),
+        ("Müller^Jürgen^^Dr.", "Müller Jürgen Dr."),
+        ("=王^小东", "王 小东"),
+        ("", ""),
+    ],
+)
+def test_a_name_on_a_page_has_its_groups_apart(name: str, shown: str) -> None:
+    source = Dataset()
+    source.PatientName, source.PatientID = name, "A1"
+    assert pdf.identity_lines(source, Words())[0] == "Patient: " + "  ·  ".join(filter(None, (shown, "A1")))

@@ -15,6 +15,7 @@ from dicomnode.errors import StudyError
 from dicomnode.forms import Form, Variant
 from dicomnode.results import encode
 from dicomnode.study import WORK_STAGES, DeliveryState, Purpose, ResultRole, WorkKey, WorkState, World
+from dicomnode.texts import Words
 from dicomnode.workflow.stages import Stages
 from tests.unit.workflow.samples import Events, tiny_series
 from tests.unit.workflow.test_stages import Bench, bench, images
@@ -89,6 +90,24 @@ def test_what_is_known_not_to_be_taken_is_not_made_and_told(bench: Bench, images
     assert bench.work().facts == {"downgraded.pacs.segmentation": "binary"}
     (told,) = bench.events.facts("delivery.downgraded")
     assert (told["destination"], told["role"], told["kind"]) == ("pacs", "segmentation", "binary")
+
+
+def test_a_language_is_that_of_everything_that_people_read(bench: Bench, images: list[Dataset]) -> None:
+    bench.analyst.words = Words("de")
+    wanted = {"report": "basic-text"}
+    for image in images:
+        image.SpecificCharacterSet = "ISO_IR 100"
+    key = bench.receive(images)
+    assert run(stages_for(bench, wanted), key) == [True] * 3
+    report, segmentation, picture = (
+        opened(bench, role) for role in (ResultRole.REPORT, ResultRole.SEGMENTATION, ResultRole.KEY_IMAGE)
+    )
+    texts = [str(item.value) for item in report.iterall() if item.keyword == "TextValue"]
+    assert any(line.startswith("Beide Lungen: Volumen ") and " ml; Mittlere Lungendichte -" in line for line in texts)
+    assert not any("hnsf" in line for line in texts)
+    assert segmentation.ContentDescription.startswith("KI-Ergebnis, nicht geprüft: ")
+    assert picture.ImageComments == "KI-Ergebnis, nicht geprüft"
+    assert "KI-Modell" in picture.DerivationDescription
 
 
 def with_a_map(bench: Bench) -> None:
