@@ -329,6 +329,7 @@ class Node:
         """Drain: no new associations, open ones may end, running stages end; then close everything."""
         deadline = time.monotonic() + seconds
         self._ending.set()
+        self._indexer.yield_way()
         self._gate.drain(seconds)
         self._housekeeping.end(_LEAST_SECONDS)
         self._completion.end()

@@ -72,6 +72,7 @@ class Indexer:
         self._conflict = conflict
         self._emit = emit
         self._capacity = capacity
+        self._bounded = True
         self._waiting: deque[InstanceRow] = deque()
         self._hurried = 0
         self._conflicts: queue.Queue[InstanceRow | None] = queue.Queue()
@@ -90,6 +91,12 @@ class Indexer:
         for thread in self._threads:
             thread.start()
 
+    def yield_way(self) -> None:
+        """Let rows in however many wait: senders are about to be gone, and who hands over the last rows is not held up."""
+        with self._changed:
+            self._bounded = False
+            self._changed.notify_all()
+
     def end(self) -> None:
         """Write what waits and stop; conflicts that are still open are decided at the next start."""
         self._ended.set()
@@ -101,9 +108,9 @@ class Indexer:
                 thread.join()
 
     def add(self, row: InstanceRow) -> None:
-        """Hand over a row; returns at once unless `capacity` rows wait."""
+        """Hand over a row; returns at once unless `capacity` rows wait, or `yield_way` was called."""
         with self._changed:
-            while len(self._waiting) >= self._capacity and not self._ended.is_set():
+            while self._bounded and len(self._waiting) >= self._capacity and not self._ended.is_set():
                 self._changed.wait()
             self._open[row.study_key] += 1
             self._waiting.append(row)

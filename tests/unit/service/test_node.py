@@ -12,7 +12,7 @@ import pytest
 
 from dicomnode.config import Config
 from dicomnode.encoded import encode_part10
-from dicomnode.errors import ConfigError
+from dicomnode.errors import ConfigError, StorageError
 from dicomnode.events import Fact, admit
 from dicomnode.network.archive import Archive
 from dicomnode.network.requestor import Requestor
@@ -72,6 +72,33 @@ def test_a_node_takes_a_study_all_the_way_and_ends(tree_of: MakeTree, tmp_path: 
     assert log.names[-1] == "node.stopped"
     assert [facts for name, level, facts in log.seen if level == "error"] == []
     assert "Phantom" not in repr(log.seen)
+
+
+@pytest.mark.parametrize("receivers", [0, 1])
+def test_a_node_ends_while_its_ledger_refuses_and_its_index_is_full(
+    tree_of: MakeTree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, receivers: int
+) -> None:
+    log = Log()
+    node = Node(tree_of(intake={"receivers": receivers}), {}, log)
+
+    def refuses(*_: object, **__: object) -> None:
+        raise StorageError("ledger-failed")
+
+    node._indexer._capacity = 1
+    _, own = node.start()
+    monkeypatch.setattr(node._ledger, "record_instances", refuses)
+    paths = []
+    for index, image in enumerate(tiny_series()):
+        paths.append(tmp_path / f"{index}.dcm")
+        paths[-1].write_bytes(encode_part10(image, transfer_syntax_uid=EXPLICIT))
+    peer = Requestor(Destination(name="node", ae_title="DICOMNODE", host="127.0.0.1", port=own), "CT1")
+    threading.Thread(target=lambda: list(peer.send_files(paths)), daemon=True).start()
+    assert log.wait_for("index.failed")
+    ending = threading.Thread(target=node.stop, args=(1,), daemon=True)
+    ending.start()
+    ending.join(60)
+    assert not ending.is_alive()
+    assert log.names[-1] == "node.stopped"
 
 
 class FakeNode:

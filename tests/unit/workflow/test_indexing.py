@@ -133,6 +133,24 @@ class Ended(threading.Event):
         return self.is_set()
 
 
+def test_a_full_queue_lets_in_who_comes_at_the_end(index: Index, events: Events) -> None:
+    indexer, _ = indexer_of(index, events, capacity=1)
+    index.failures = 10**6
+    indexer.begin()
+    indexer.add(row(0))
+    assert index.failed.wait(10)
+    indexer.add(row(1))
+    sender = threading.Thread(target=indexer.add, args=(row(2),))
+    sender.start()
+    sender.join(0.2)
+    assert sender.is_alive(), "a row waits, and the ledger refuses"
+    indexer.yield_way()
+    sender.join(10)
+    assert not sender.is_alive()
+    indexer.add(row(3))
+    indexer.end()
+
+
 @pytest.mark.parametrize(
     ("error", "told"),
     [
