@@ -6,6 +6,8 @@ STUDY ?=
 export STUDY
 MODEL ?= ct-lung
 DATA ?= ../shared/data
+# Processes that tests run in: one more than there are cores, since many wait for others.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(os.cpu_count() + 1, 8))')
 
 .PHONY: help setup demo run test test-viewer check format coverage lock licences statement install train bench-results bench-deidentify bench-slice bench-receive bench-receive-alone prove-slice prove-fuzz prove-intake prove-scale prove-systemd clean
 
@@ -39,7 +41,7 @@ run: $(BIN)/.base ## the node on embedded defaults, in the foreground
 	@$(BIN)/dicomnode serve
 
 test: setup $(BIN)/.dev ## all tests, except those in a viewer
-	@$(BIN)/python -m pytest --ignore=tests/viewer
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --ignore=tests/viewer
 
 test-viewer: setup $(BIN)/.dev ## results in a real viewer: OHIF in a headless Chromium, on Orthanc; fetches both
 	@sh deploy/setup-viewer.sh build/viewer
@@ -56,7 +58,7 @@ format: $(BIN)/.dev ## format the code
 	@$(BIN)/ruff format .
 
 coverage: $(BIN)/.dev ## branch coverage, held against the floors of the house
-	@$(BIN)/python -m pytest --cov --cov-report=json:build/coverage.json --cov-report= --ignore=tests/viewer
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --cov --cov-report=json:build/coverage.json --cov-report= --ignore=tests/viewer
 	@$(BIN)/python tests/coverage_floors.py build/coverage.json
 
 lock: $(BIN)/.dev ## write the lock files anew

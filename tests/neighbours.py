@@ -6,6 +6,8 @@ Nothing here sleeps blindly: `wait_for` polls a condition that the neighbour its
 from __future__ import annotations
 
 import json
+import os
+import random
 import socket
 import subprocess
 import threading
@@ -20,13 +22,28 @@ from tests import tools
 
 Modalities = Mapping[str, tuple[str, str, int]]
 HOST = "127.0.0.1"
+_FIRST_PORT, _PORTS, _PROCESSES = 11_000, 1300, 16
+_given: set[int] = set()
 
 
 def free_port() -> int:
-    """A TCP port of loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+    """A TCP port of loopback that nobody listens on, and that is given away once.
+
+    Below those that the system gives to clients, and each of the processes that tests run in has its own: between this
+    moment and the one at which a program listens nobody else takes it.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    first = _FIRST_PORT + worker % _PROCESSES * _PORTS
+    while True:
+        port = random.randrange(first, first + _PORTS)
+        with socket.socket() as probe:
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+        if port not in _given:
+            _given.add(port)
+            return port
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 30.0, *, what: str = "the condition") -> None:
