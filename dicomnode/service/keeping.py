@@ -124,7 +124,9 @@ def destroy_study(tree: Config, study_key: str) -> None:
     StorageError
         ``ledger-in-use``: nothing opens it any more, but its wrapped keys may still stand on the disk.
     """
-    from dicomnode.workflow.pipeline import forget_works  # here: with DBOS it takes a second, and other chores need none
+    from dicomnode.workflow.pipeline import (
+        forget_works,  # here: with DBOS it takes a second, and other chores need none
+    )
 
     layout = Layout.of(tree)
     rooms.require_state(layout)

@@ -14,7 +14,6 @@ from types import FrameType
 
 from dicomnode import __version__
 from dicomnode.config import Config
-from dicomnode.errors import StorageError
 from dicomnode.events import Emit
 from dicomnode.forms import Wishes
 from dicomnode.network.asking import Event

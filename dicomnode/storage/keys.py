@@ -6,6 +6,7 @@ Three keys of 32 random bytes: ``identity`` and ``pseudonym`` wrap the data keys
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import stat
@@ -27,6 +28,7 @@ KEY_NAMES: Final = ("identity", "pseudonym", "derivation")
 _NONCE_BYTES: Final = 12
 _WRAP_LABEL: Final = "dicomnode data key v1"
 _LARGEST_FILE: Final = 256
+_LETTERS: Final = frozenset(range(0x20, 0x7F)) | frozenset(b"\t\n\r")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,9 +230,10 @@ def has_credentials(folder: Path | None) -> bool:
 def _is_there(path: Path) -> bool:
     """Whether a file is there; `KeyStoreError` ``key-permissions`` where we may not look."""
     try:
-        return path.exists()
-    except OSError:
-        raise KeyStoreError("key-permissions") from None
+        with files.disk_errors():
+            return path.exists()
+    except StorageError as error:
+        raise (KeyStoreError("key-permissions") if error.facts.get("errno") == errno.EACCES else error) from None
 
 
 def _file(folder: Path, name: str) -> Path:
@@ -288,7 +291,7 @@ def parse_key(data: bytes) -> bytes:
     32 letters are no key: random bytes are never all of them, and a message or half a key is.
     """
     if len(data) == KEY_BYTES:
-        if all(0x20 <= byte < 0x7F for byte in data):
+        if _LETTERS.issuperset(data):
             raise KeyStoreError("key-wrong", bytes=KEY_BYTES)
         return data
     try:

@@ -149,7 +149,9 @@ keeping.destroy_study(read_config(None, Path(sys.argv[1])), sys.argv[3])
 
 
 @pytest.mark.slow
-def test_a_destruction_that_is_killed_anywhere_is_gone_on_with(state: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_destruction_that_is_killed_anywhere_is_gone_on_with(
+    state: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     with Ledger.open(state / "ledger.sqlite") as ledger:
         wrapped = [ledger.wrapped_key(STUDY, world) for world in World]
     killed = 0
