@@ -113,7 +113,7 @@ def test_a_row_of_another_kind_is_a_storage_error(tmp_path: Path, ledger: Ledger
     for study in (STUDY, OTHER_STUDY):
         held.get_or_create(study, World.IDENTITY)
     spoiling = sqlite3.connect(tmp_path / "ledger.sqlite3")
-    spoiling.execute(f"UPDATE node_wrapped_key SET {column} = ?", (value,))  # noqa: S608
+    spoiling.execute(f"UPDATE node_wrapped_key SET {column} = ?", (value,))
     spoiling.commit()
     spoiling.close()
     with pytest.raises(StorageError):

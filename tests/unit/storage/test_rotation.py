@@ -26,6 +26,7 @@ from dicomnode.storage.keys import KeyRing, adopt_following, make_following, ope
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.rotation import rotate
 from dicomnode.study import World
+from tests import tools
 from tests.unit.storage.samples import at
 
 STUDIES = [f"{number:064x}" for number in range(450)]
@@ -301,3 +302,14 @@ def test_the_pair_of_the_way_back(tmp_path: Path) -> None:
     for path in ("reidentify.key", "nothing"):
         with pytest.raises(KeyStoreError):
             recipients.certificates((tmp_path / path,))
+
+
+@pytest.mark.parametrize("kind", ["rsa:1024", "ec"])
+def test_a_recipient_whose_key_is_short_or_no_rsa_is_refused(tmp_path: Path, kind: str) -> None:
+    tools.require("openssl")
+    wanted = ["-newkey", kind] if kind != "ec" else ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    command = ["openssl", "req", "-x509", *wanted, "-nodes", "-keyout", str(tmp_path / "key"), "-subj", "/CN=one"]
+    subprocess.run([*command, "-out", str(tmp_path / "pem")], check=True, capture_output=True, timeout=60)
+    with pytest.raises(KeyStoreError) as caught:
+        recipients.certificates((tmp_path / "pem",))
+    assert caught.value.code == "key-wrong"
