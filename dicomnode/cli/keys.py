@@ -55,4 +55,4 @@ def export_public(config_file: ConfigOption = None, state: StateOption = None) -
     """Print the certificate for which exports encrypt original attributes (PEM)."""
     from dicomnode.service.keeping import export_public as certificate
 
-    typer.echo(certificate(read_config(config_file, state)), nl=False)
+    typer.echo(certificate(read_config(config_file, state), os.environ), nl=False)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from dicomnode.config import Config
@@ -160,22 +159,21 @@ def _is_kept(layout: Layout, ledger: Ledger, study_key: str) -> bool:
     return left or audit.last_event(layout.state, study_key) == _DESTROYING
 
 
-def export_public(tree: Config) -> str:
+def export_public(tree: Config, environment: Mapping[str, str]) -> str:
     """Certificate for which exports may encrypt what was taken out of them; its private key is made at the first call.
+
+    It lies in the keys folder, also where the root keys come from elsewhere: the folder is made there.
 
     Raises
     ------
     ConfigError
         ``state-not-found``.
     KeyStoreError
-        ``key-missing`` where there is no keys folder; ``key-permissions``.
+        As the root keys'; ``key-permissions``.
     """
-    rooms.require_state(Layout.of(tree))
-    return recipients.public_certificate(_keys_folder(tree))
-
-
-def _keys_folder(tree: Config) -> Path:
-    folder = Layout.of(tree).keys
-    if not folder.is_dir():
-        raise KeyStoreError("key-missing", missing=1)
-    return folder
+    layout = Layout.of(tree)
+    rooms.require_state(layout)
+    rooms.open_key_ring(tree, layout, environment, create=False)
+    with files.disk_errors():
+        files.make_folder(layout.keys)
+    return recipients.public_certificate(layout.keys)

@@ -188,6 +188,19 @@ def test_a_running_node_is_left_alone(state: Path, words: tuple[str, ...]) -> No
     assert caught.value.code == "node-running"
 
 
+def test_export_public_where_the_keys_come_from_a_program(state: Path, tmp_path: Path) -> None:
+    kept = state / "kept"
+    (state / "keys").rename(kept)
+    settings = state / "settings.toml"
+    settings.write_text(f'[keys]\nsource = "command"\ncommand = ["{sys.executable}", "{state}/hook.py"]\n')
+    body = f"import pathlib, sys; print(pathlib.Path({str(kept)!r}, sys.argv[1] + '.key').read_text(), end='')"
+    (state / "hook.py").write_text(body)
+    certificate = run(state, "export-public", "--config", str(settings))
+    assert certificate.startswith("-----BEGIN CERTIFICATE-----")
+    assert sorted(path.name for path in (state / "keys").iterdir()) == ["reidentify.key", "reidentify.pem"]
+    assert (state / "keys").stat().st_mode & 0o777 == 0o700
+
+
 def test_export_public_prints_a_certificate(state: Path) -> None:
     assert run(state, "export-public").startswith("-----BEGIN CERTIFICATE-----")
     assert run(state, "export-public") == (state / "keys" / "reidentify.pem").read_text()

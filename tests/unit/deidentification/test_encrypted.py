@@ -9,6 +9,8 @@ import pytest
 from click.testing import Result
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.x509 import Certificate
+from pydicom import config
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from typer.testing import CliRunner
 
@@ -169,6 +171,25 @@ def test_openssl_opens_it_for_each_of_two_recipients(folder: Path, tmp_path: Pat
     assert originals.PatientName == source.PatientName
 
 
+@pytest.mark.parametrize("uid", ["../../elsewhere", "/{}/elsewhere", "..", "1.2/3"])
+def test_an_envelope_names_no_file_outside_the_output(folder: Path, tmp_path: Path, uid: str) -> None:
+    """Whoever has the certificate can enclose what he likes."""
+    source = read_part10(planted.encoded(planted.slice_of_ct()), LIMITS)
+    output = Deidentifier(EXPORT, PSEUDONYMS).deidentify(source).dataset
+    uid = uid.format(tmp_path)
+    source[0x00080018] = DataElement(0x00080018, "UI", uid, validation_mode=config.IGNORE)
+    encrypted.enclose(source, output, recipients.certificates((folder / "reidentify.pem",)))
+    (tmp_path / "a" / "out").mkdir(parents=True)
+    data = encode_part10(output, transfer_syntax_uid=str(output.file_meta.TransferSyntaxUID))
+    (tmp_path / "a" / "out" / "one.dcm").write_bytes(data)
+    keys = ["--key", str(folder / "reidentify.key"), "--certificate", str(folder / "reidentify.pem")]
+    words = ["reidentify", str(tmp_path / "a" / "out"), str(tmp_path / "a" / "back"), *keys]
+    done = CliRunner().invoke(app, [*words, "--state", str(tmp_path / "state")])
+    assert done.exit_code == 0, done.output
+    written = [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.dcm")]
+    assert sorted(written) == ["a/back/one.dcm", "a/out/one.dcm"]
+
+
 def test_one_object_that_cannot_be_opened_does_not_keep_the_others(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     for number, one in enumerate(two(folder)):
@@ -195,8 +216,8 @@ def test_one_object_that_cannot_be_opened_does_not_keep_the_others(folder: Path,
 def test_out_and_back_on_the_command_line(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "one.dcm").write_bytes(planted.encoded(planted.slice_of_ct()))
-    config = tmp_path / "c.toml"
-    config.write_text(f'[deidentification]\nrecipients = ["{tmp_path}/state/keys/reidentify.pem"]\n')
+    settings = tmp_path / "c.toml"
+    settings.write_text(f'[deidentification]\nrecipients = ["{tmp_path}/state/keys/reidentify.pem"]\n')
     state = ["--state", str(tmp_path / "state")]
 
     def run(*words: str) -> str:
@@ -206,7 +227,7 @@ def test_out_and_back_on_the_command_line(tmp_path: Path) -> None:
 
     run("deidentify", str(tmp_path / "in"), str(tmp_path / "plain"))
     run("keys", "export-public")
-    run("deidentify", str(tmp_path / "in"), str(tmp_path / "out"), "-c", str(config))
+    run("deidentify", str(tmp_path / "in"), str(tmp_path / "out"), "-c", str(settings))
     assert "1 of 1 files reidentified" in run("reidentify", str(tmp_path / "out"), str(tmp_path / "back"))
     back = read_part10(next((tmp_path / "back").iterdir()).read_bytes(), LIMITS)
     assert (back.PatientName, back.SOPInstanceUID) == ("Doe^Jane", planted.slice_of_ct().SOPInstanceUID)
