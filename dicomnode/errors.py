@@ -176,7 +176,8 @@ REASONS: Final = MappingProxyType(
             "a key file can be read by others than its owner", "chmod 0400 the file, and ask who read it"
         ),
         "key-wrong": Reason(
-            "a key does not open what was sealed with it", "the keys folder does not belong to this state folder"
+            "a key does not open what was sealed with it, or is none",
+            "restore the keys that belong to this state; a recipient's is RSA of 2048 bits or more, in a PEM certificate",
         ),
         "index-behind": Reason(
             "the index has not caught up with what was received", "nothing; it is looked at again by itself"
@@ -184,6 +185,10 @@ REASONS: Final = MappingProxyType(
         "ledger-missing": Reason(
             "the spool holds studies, but their ledger is gone",
             "restore ledger.sqlite from its backup; without it nothing can be opened",
+        ),
+        "ledger-in-use": Reason(
+            "another program reads the ledger, so what was deleted may still stand on the disk",
+            "end it (a backup, a shell of sqlite3) and call again",
         ),
         "ledger-failed": Reason(
             "the ledger cannot be read or written", "look at the disk; `dicomnode check` tests the ledger"

@@ -141,13 +141,13 @@ class RecordMetadata:
     """
 
     sop_class_uid: str
-    sop_instance_uid: str
-    study_instance_uid: str
-    series_instance_uid: str
+    sop_instance_uid: str = field(repr=False)
+    study_instance_uid: str = field(repr=False)
+    series_instance_uid: str = field(repr=False)
     transfer_syntax_uid: str
-    calling_ae_title: str
+    calling_ae_title: str = field(repr=False)
     called_ae_title: str
-    peer_address: str
+    peer_address: str = field(repr=False)
     received_at: datetime
     digest: str
     length: int

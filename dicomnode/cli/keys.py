@@ -41,13 +41,13 @@ def destroy(
     *,
     yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
 ) -> None:
-    """Destroy a study's keys: its originals, copies and identities can be read by nobody any more. Audited."""
+    """Destroy a study: its keys, so that nobody can read its originals, copies and identities, then all else. Audited."""
     from dicomnode.service.keeping import destroy_study
 
     if not yes:
         typer.confirm(f"Destroy the keys of study {study}? Nothing brings them back", abort=True)
-    destroy_study(read_config(config_file, state), os.environ, study)
-    _out.print(f"[green]destroyed[/] the keys of study {study}", soft_wrap=True)
+    destroy_study(read_config(config_file, state), study)
+    _out.print(f"[green]destroyed[/] study {study}: its keys and all that they sealed", soft_wrap=True)
 
 
 @app.command("export-public")
@@ -55,4 +55,4 @@ def export_public(config_file: ConfigOption = None, state: StateOption = None) -
     """Print the certificate for which exports encrypt original attributes (PEM)."""
     from dicomnode.service.keeping import export_public as certificate
 
-    typer.echo(certificate(read_config(config_file, state)), nl=False)
+    typer.echo(certificate(read_config(config_file, state), os.environ), nl=False)

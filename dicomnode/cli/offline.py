@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.progress import Progress, TaskID
 
 from dicomnode.config import Config
-from dicomnode.errors import REASONS, ConfigError, NodeError, StudyError
+from dicomnode.errors import REASONS, ConfigError, KeyStoreError, NodeError, StudyError
 from dicomnode.service.deidentifying import deidentify_file, explain_file, reidentify_file
 from dicomnode.service.offline import Files, Outcome, Workbench
 
@@ -159,10 +159,12 @@ def reidentify_folder(
 ) -> None:
     """Give the objects of a folder their original attributes back, by the private key of a recipient.
 
+    An object whose envelope is for others, was changed or is another object's is left out.
+
     Raises
     ------
     NodeError
-        When the source is not there, the output cannot be written, or the key is none or another's.
+        When the source is not there, the output cannot be written, or the key is none or opens none of them.
     """
     paths = find_files(source)
     make_output(output, anew=True)
@@ -171,8 +173,10 @@ def reidentify_folder(
     for path in paths:
         try:
             reidentify(path, output)
-        except StudyError as error:
+        except (StudyError, KeyStoreError) as error:
             left[error.code] += 1
+    if left["key-wrong"] == len(paths):
+        raise KeyStoreError("key-wrong", files=len(paths))
     console.print(f"{len(paths) - left.total()} of {len(paths)} files reidentified into {output}", soft_wrap=True)
     for code, count in left.items():
         console.print(f"[yellow]{count} left out[/] {code}: {REASONS[code].text}", soft_wrap=True)

@@ -2,10 +2,15 @@
 
 PS3.15 E.1.1 and PS3.3 C.12.1.1.4.1: a Data Set with Modified Attributes Sequence (0400,0550), enveloped by CMS (RFC 5652)
 with AES-256-CBC and RSA key transport. What the envelope holds never passes through the leak check: it is ciphertext.
+
+CBC tells nobody that a ciphertext was changed, and an envelope does not say whose it is. So behind the sequence stands a
+mark of ours, a private block: the de-identified object's SOP Instance UID, and the SHA-256 of all that comes before. An
+envelope of another writer has none and is believed as it is. Who encloses is not proved: that a certificate cannot.
 """
 
 from __future__ import annotations
 
+import hashlib
 from typing import Final
 
 from cryptography import x509
@@ -23,6 +28,8 @@ from dicomnode.errors import KeyStoreError, StudyError
 
 EXPLICIT_LITTLE: Final = "1.2.840.10008.1.2.1"
 _CHARACTER_SET: Final = 0x00080005
+_MARK_GROUP: Final = 0x0401
+_MARK_CREATOR: Final = "DICOMNODE ENCLOSED"
 _PIXELS: Final = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 #: Written by de-identification: they go when an object is itself again, unless the original had them.
 _FLAGS: Final = (
@@ -51,7 +58,8 @@ def enclose(source: Dataset, output: Dataset, recipients: tuple[x509.Certificate
             originals[tag] = source[tag]
     content = Dataset()
     content.ModifiedAttributesSequence = Sequence([originals])
-    builder = PKCS7EnvelopeBuilder().set_data(encode_dataset(content, EXPLICIT_LITTLE))
+    encoded = bytes(encode_dataset(content, EXPLICIT_LITTLE))
+    builder = PKCS7EnvelopeBuilder().set_data(encoded + _mark(encoded, str(output.SOPInstanceUID)))
     for recipient in recipients:
         if not isinstance(recipient.public_key(), RSAPublicKey):
             raise KeyStoreError("key-wrong")
@@ -71,7 +79,7 @@ def restore(dataset: Dataset, certificate: x509.Certificate, key: RSAPrivateKey,
     StudyError
         ``object-not-reidentifiable`` where nothing is enclosed.
     KeyStoreError
-        ``key-wrong`` where it was enclosed for others, or was changed.
+        ``key-wrong`` where it was enclosed for others, was changed, or is another object's.
     """
     items = dataset.get("EncryptedAttributesSequence") or []
     contents = [bytes(item.get("EncryptedContent") or b"") for item in items]
@@ -80,7 +88,10 @@ def restore(dataset: Dataset, certificate: x509.Certificate, key: RSAPrivateKey,
     opened = next((plain for content in contents if (plain := _open(content, certificate, key)) is not None), None)
     if opened is None:
         raise KeyStoreError("key-wrong")
-    modified = read_dataset(opened, EXPLICIT_LITTLE, limits).get("ModifiedAttributesSequence")
+    content = read_dataset(opened, EXPLICIT_LITTLE, limits)
+    if any(tag.group == _MARK_GROUP for tag in content.keys()):  # noqa: SIM118 - a Data Set iterates over parsed elements
+        _prove_mark(opened, str(dataset.get("SOPInstanceUID") or ""))
+    modified = content.get("ModifiedAttributesSequence")
     if not modified:
         raise StudyError("object-not-reidentifiable")
     restored = Dataset()
@@ -91,6 +102,22 @@ def restore(dataset: Dataset, certificate: x509.Certificate, key: RSAPrivateKey,
     restored.update(modified[0])
     restored.file_meta = dataset.file_meta
     return restored
+
+
+def _mark(encoded: bytes, sop_instance_uid: str) -> bytes:
+    """What stands behind a content, encoded: its group is the last."""
+    mark = Dataset()
+    block = mark.private_block(_MARK_GROUP, _MARK_CREATOR, create=True)
+    block.add_new(0x01, "UI", sop_instance_uid)
+    block.add_new(0x02, "OB", hashlib.sha256(encoded).digest())
+    return bytes(encode_dataset(mark, EXPLICIT_LITTLE))
+
+
+def _prove_mark(content: bytes, sop_instance_uid: str) -> None:
+    """``key-wrong`` unless the mark of a content is that of its bytes and of this object."""
+    length = len(_mark(b"", sop_instance_uid))
+    if content[-length:] != _mark(content[:-length], sop_instance_uid):
+        raise KeyStoreError("key-wrong")
 
 
 def _open(content: bytes, certificate: x509.Certificate, key: RSAPrivateKey) -> bytes | None:

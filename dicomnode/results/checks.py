@@ -47,14 +47,8 @@ _REFERENCED_SEGMENT: Final = "121191"
 _TEXTS: Final = MappingProxyType(
     dict.fromkeys(("AE", "CS", "LO", "PN", "SH", "UC"), "") | dict.fromkeys(("LT", "ST", "UT"), "\t\n\f\r")
 )
-#: Elements that name objects, series, studies, Frames of Reference, and what content items name.
-_NAMING: Final = frozenset(
-    Tag(keyword)
-    for keyword in (
-        *("ReferencedSOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"),
-        *("FrameOfReferenceUID", "ReferencedFrameOfReferenceUID", "UID"),
-    )
-)
+#: Root of every UID that the standard assigns (PS3.6 Annex A): SOP Classes, Transfer Syntaxes, context groups.
+_STANDARD: Final = "1.2.840.10008."
 #: Elements that carry the source's own values, faults and all: equality is asked of them, not validity.
 _COPIED: Final = frozenset(
     Tag(keyword) for keyword in (*IDENTITY_KEYWORDS, "ReferencedRequestSequence") if keyword != "StudyInstanceUID"
@@ -169,12 +163,16 @@ def _text(value: object) -> str:
 
 
 def prove_references(result: Dataset, known: AbstractSet[str]) -> None:
-    """Every object, series, study and Frame of Reference that the result names is known.
+    """Every UID of the result, nested and private ones too, is known or the standard's own.
+
+    What is neither of the source, minted for this result, nor well-known would be somebody's: most likely a pseudonym
+    that nothing maps back.
 
     Parameters
     ----------
     known
-        UIDs of the source series (study, series, objects, Frame of Reference) and of the results made with this one.
+        UIDs of the source series (study, series, objects, Frame of Reference) and those minted for the results made
+        with this one.
 
     Raises
     ------
@@ -182,10 +180,10 @@ def prove_references(result: Dataset, known: AbstractSet[str]) -> None:
         ``result-reference-dangling``.
     """
     for element in _all_elements(result, skip=_COPIED):
-        if element.tag in _NAMING:
-            for uid in _values(element):
-                if str(uid) not in known:
-                    raise StudyError("result-reference-dangling", attribute=element.keyword)
+        if element.VR == "UI":
+            for uid in map(str, _values(element)):
+                if uid not in known and not uid.startswith(_STANDARD):
+                    raise StudyError("result-reference-dangling", attribute=element.keyword or "private")
 
 
 def tracked(segmentation: Dataset) -> dict[int, str]:

@@ -37,6 +37,7 @@ from dicomnode.results import (
 )
 from dicomnode.results.build import BINARY, REPORTS, Builder, KeyImage, ResultInput
 from dicomnode.results.context import ResultContext
+from dicomnode.results.equipment import model_uid
 from dicomnode.results.identity import restore
 from dicomnode.results.library_tables import forget_tables
 from dicomnode.results.prepared import Completed, Prepared
@@ -113,7 +114,7 @@ def prepare_results(
         As `encode_results`.
     """
     identity, source = proved(identity)
-    minted: set[str] = {context.device_uid}
+    minted = {context.device_uid, model_uid(findings.algorithm)}
     context = recording(_local(context, source), minted).written_as(BINARY.name)
     with _coded_errors(), hushed():
         ready = prepared.prepare(sources, findings, context, identity)
@@ -151,7 +152,7 @@ def encode_results(
         ``result-*`` if a proof fails.
     """
     identity, source = proved(identity)
-    minted: set[str] = {context.device_uid}
+    minted = {context.device_uid, model_uid(given.findings.algorithm)}
     context = recording(_local(context, source), minted)
     if ready is not None and not ready.fits(given.sources, given.findings, context.written_as(BINARY.name)):
         ready = None
@@ -208,7 +209,7 @@ def encode_outcome(
         ``result-*`` if a proof fails.
     """
     identity, source = proved(identity)
-    minted: set[str] = {context.device_uid}
+    minted = {context.device_uid, model_uid(findings.algorithm)}
     context = recording(_local(context, source), minted)
     with _coded_errors(), hushed():
         made = []
@@ -251,7 +252,7 @@ def encode_rejection(
         Headers of what is retracted, in the space of the source.
     """
     identity, source = proved(identity)
-    minted: set[str] = {context.device_uid}
+    minted = {context.device_uid, model_uid(algorithm)}
     context = recording(_local(context, source), minted)
     variant = Variant(role=ResultRole.REJECTION, form=Form.KEY_OBJECTS)
     with _coded_errors(), hushed():

@@ -51,7 +51,7 @@ def contributing_equipment(algorithm: Algorithm, context: ResultContext) -> Data
     item.Manufacturer = algorithm.manufacturer[:64]
     item.ManufacturerModelName = algorithm.name[:64]
     item.SoftwareVersions = [algorithm.version[:64]]
-    item.DeviceUID = mint_uid(_MODELS, "model", algorithm.name, algorithm.version, algorithm.digest)
+    item.DeviceUID = model_uid(algorithm)
     if algorithm.udi:
         item.UDISequence = [_udi(algorithm)]
     item.StationName = context.station_name
@@ -60,6 +60,11 @@ def contributing_equipment(algorithm: Algorithm, context: ResultContext) -> Data
     item.ContributionDateTime = context.date_time
     item.ContributionDescription = f"{algorithm.title}, {algorithm.engine}"
     return item
+
+
+def model_uid(algorithm: Algorithm) -> str:
+    """Device UID of a model: the same in every house."""
+    return mint_uid(_MODELS, "model", algorithm.name, algorithm.version, algorithm.digest)
 
 
 def _udi(algorithm: Algorithm) -> Dataset:

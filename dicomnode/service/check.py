@@ -22,8 +22,10 @@ from dicomnode.sections import Destination
 from dicomnode.service import rooms
 from dicomnode.service.rooms import Layout
 from dicomnode.service.services import committing_destination
+from dicomnode.storage.belonging import prove_wrapping
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.medium import IN_MEMORY, is_volatile
+from dicomnode.storage.recipients import certificates
 from dicomnode.storage.writer import try_modes
 from dicomnode.workflow.wishes import wishes_of
 
@@ -45,6 +47,7 @@ def examine(tree: Config, environment: Mapping[str, str]) -> Report:
     for look in (
         examiner.state,
         examiner.keys,
+        examiner.recipients,
         examiner.models,
         examiner.listen,
         examiner.peers,
@@ -102,8 +105,22 @@ class _Examiner:
             else:
                 self.report.lines.append(f"keys will be made in {self._layout.keys} at the first start")
             return
-        rooms.open_key_ring(self._tree, self._layout, self._environment, create=False)
-        self.report.lines.append("keys are there, and only this user can read them")
+        ring = rooms.open_key_ring(self._tree, self._layout, self._environment, create=False)
+        if self._layout.ledger.exists():
+            ledger = Ledger.open_read_only(self._layout.ledger)
+            try:
+                prove_wrapping(ledger.count_wrapped_keys(), ring)
+            finally:
+                ledger.close()
+        self.report.lines.append("keys are there, belong to this state, and only this user can read them")
+
+    def recipients(self) -> None:
+        """For whom exports enclose original attributes: who cannot open them keeps every export from being made."""
+        setting = "deidentification.recipients"
+        if self._usable(setting, partial(certificates, self._tree.deidentification.recipients)):
+            found = certificates(self._tree.deidentification.recipients)
+            if found:
+                self.report.lines.append(f"exports enclose original attributes for {len(found)} recipients")
 
     def models(self) -> None:
         packages = rooms.load_packages(self._tree)

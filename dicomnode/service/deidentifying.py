@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Final
 
 from dicomnode.config import Config
 from dicomnode.deidentification.apply import Deidentifier
@@ -21,6 +23,8 @@ from dicomnode.service.rooms import Layout
 from dicomnode.storage.recipients import certificates, private_key
 from dicomnode.workflow.selection import without_pixels
 from dicomnode.workflow.stages import limits_of
+
+_UID: Final = re.compile(r"[0-9]+(\.[0-9]+)*")
 
 
 class _Deidentification:
@@ -87,6 +91,8 @@ def explain_file(tree: Config, policy: str, path: Path) -> tuple[list[Explanatio
 def reidentify_file(tree: Config, key: Path | None, certificate: Path | None) -> Callable[[Path, Path], Path]:
     """Function that gives one file its original attributes back and returns where it wrote.
 
+    The file is named by the original's SOP Instance UID or, where that is none, as the one that was read.
+
     Raises
     ------
     ConfigError
@@ -107,7 +113,8 @@ def reidentify_file(tree: Config, key: Path | None, certificate: Path | None) ->
         dataset = read_part10(bytes_of(path), limits_of(tree))
         restored = restore(dataset, mine[0], private, limits_of(tree))
         data = encode_part10(restored, transfer_syntax_uid=str(dataset.file_meta.TransferSyntaxUID))
-        target = output / f"{restored.SOPInstanceUID}.dcm"
+        uid = str(restored.SOPInstanceUID)  # of an envelope, which anybody may have made: it names a file only as a UID
+        target = output / f"{uid if _UID.fullmatch(uid) else path.stem}.dcm"
         if target.exists():
             raise StudyError("same-uid-other-content")
         write_file(target, data)

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Final
 
 from dicomnode.config import Config
-from dicomnode.errors import KeyStoreError, StorageError
+from dicomnode.errors import ConfigError, KeyStoreError, StorageError
 from dicomnode.service import rooms
 from dicomnode.service.rooms import Layout
-from dicomnode.storage import audit, recipients, rotation
-from dicomnode.storage.datakeys import DataKeys
+from dicomnode.storage import audit, files, recipients, rotation
 from dicomnode.storage.keys import KeyRing, adopt_following, make_following
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.lock import StateLock
-from dicomnode.storage.objects import Objects
 from dicomnode.study import World
+
+_DESTROYING: Final = "study-destroying"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,26 +80,24 @@ def rotate_keys(tree: Config, environment: Mapping[str, str]) -> dict[str, int]:
     ConfigError
         ``state-not-found``, ``node-running``.
     KeyStoreError
-        ``key-missing`` where no following key is there.
+        ``key-missing`` where no following key is there; ``key-wrong`` where the present ones are not the state's own.
     StorageError
-        ``ledger-missing``: what it wraps would be lost with the old keys.
+        ``ledger-missing``: what it wraps would be lost with the old keys. ``ledger-in-use``: old wrapped keys may still
+        stand on the disk, and the old keys stay in place; to be called again.
     """
     layout = Layout.of(tree)
     rooms.require_state(layout)
-    if rooms.ledger_is_missing(layout):
-        raise StorageError("ledger-missing")
     with StateLock(layout.state):
-        ring = rooms.open_key_ring(tree, layout, environment, create=False)
-        ours = tree.keys.source in ("auto", "files") and (layout.keys / "identity.key").exists()
-        if ours and not ring.following:
-            for world in World:
-                make_following(layout.keys, world)
-            ring = rooms.open_key_ring(tree, layout, environment, create=False)
-        if not ring.following:
-            raise KeyStoreError("key-missing", missing=len(World))
-        counts = {}
-        ledger = Ledger.open(layout.ledger)
+        ring, ledger = rooms.open_ledger(tree, layout, environment, create=False)
         try:
+            ours = tree.keys.source in ("auto", "files") and (layout.keys / "identity.key").exists()
+            if ours and set(ring.following) != {World.PSEUDONYM}:  # else the identity world's has been put in place
+                for world in World:
+                    make_following(layout.keys, world)
+                ring = rooms.open_key_ring(tree, layout, environment, create=False)
+            if not ring.following:
+                raise KeyStoreError("key-missing", missing=len(World))
+            counts = {}
             for world in ring.following:
                 counts[world.value] = rotation.rotate(ledger, ring, world)
                 audit.append(layout.state, "key-rotated", rooms.now(), world=world.value, wrapped=counts[world.value],
@@ -111,49 +109,71 @@ def rotate_keys(tree: Config, environment: Mapping[str, str]) -> dict[str, int]:
     return counts
 
 
-def destroy_study(tree: Config, environment: Mapping[str, str], study_key: str) -> None:
-    """Take a study's keys away for good, and then what they sealed that stands alone; audited before and after.
+def destroy_study(tree: Config, study_key: str) -> None:
+    """Take a study's keys away for good, and then all else of it that the node keeps; audited before and after.
+
+    No key is needed for it. What was broken off at any moment is gone on with when this is called again; a study that is
+    sent again afterwards is a new one.
 
     Raises
     ------
     ConfigError
-        ``state-not-found``, ``node-running``: a running node holds keys in its memory.
-    KeyStoreError
-        ``key-missing`` where the study has none.
+        ``state-not-found``, ``node-running``: a running node holds keys in its memory. ``study-not-found`` where the
+        state has nothing of it.
+    StorageError
+        ``ledger-in-use``: nothing opens it any more, but its wrapped keys may still stand on the disk.
     """
+    from dicomnode.workflow.pipeline import (
+        forget_works,  # here: with DBOS it takes a second, and other chores need none
+    )
+
     layout = Layout.of(tree)
     rooms.require_state(layout)
+    if rooms.ledger_is_missing(layout):
+        raise StorageError("ledger-missing")
     with StateLock(layout.state):
-        ring = rooms.open_key_ring(tree, layout, environment, create=False)
         ledger = Ledger.open(layout.ledger)
         try:
-            if not any(ledger.wrapped_key(study_key, world) for world in World):
-                raise KeyStoreError("key-missing", missing=len(World))
-            audit.append(layout.state, "study-destroying", rooms.now(), study_key=study_key)
-            keys = DataKeys(ledger, ring)
-            keys.shred(study_key)
-            Objects(layout.objects, keys).purge(study_key)
+            if not _is_kept(layout, ledger, study_key):
+                raise ConfigError("study-not-found")
+            audit.append(layout.state, _DESTROYING, rooms.now(), study_key=study_key)
+            ledger.shred_keys(study_key)
+            with files.disk_errors():
+                for folder in (layout.spool, layout.objects):
+                    files.remove_study(folder, study_key)
+            forget_works(ledger, study_key)
+            ledger.purge_study(study_key)
             audit.append(layout.state, "study-destroyed", rooms.now(), study_key=study_key)
         finally:
             ledger.close()
 
 
-def export_public(tree: Config) -> str:
+def _is_kept(layout: Layout, ledger: Ledger, study_key: str) -> bool:
+    """Whether anything of a study is there, or its end was begun and not reported."""
+    if any(ledger.wrapped_key(study_key, world) for world in World) or ledger.study(study_key) is not None:
+        return True
+    try:
+        left = any(files.study_folder(folder, study_key).exists() for folder in (layout.spool, layout.objects))
+    except ValueError:  # no study has such a key
+        return False
+    return left or audit.last_event(layout.state, study_key) == _DESTROYING
+
+
+def export_public(tree: Config, environment: Mapping[str, str]) -> str:
     """Certificate for which exports may encrypt what was taken out of them; its private key is made at the first call.
+
+    It lies in the keys folder, also where the root keys come from elsewhere: the folder is made there.
 
     Raises
     ------
     ConfigError
         ``state-not-found``.
     KeyStoreError
-        ``key-missing`` where there is no keys folder; ``key-permissions``.
+        As the root keys'; ``key-permissions``.
     """
-    rooms.require_state(Layout.of(tree))
-    return recipients.public_certificate(_keys_folder(tree))
-
-
-def _keys_folder(tree: Config) -> Path:
-    folder = Layout.of(tree).keys
-    if not folder.is_dir():
-        raise KeyStoreError("key-missing", missing=1)
-    return folder
+    layout = Layout.of(tree)
+    rooms.require_state(layout)
+    rooms.open_key_ring(tree, layout, environment, create=False)
+    with files.disk_errors():
+        files.make_folder(layout.keys)
+    return recipients.public_certificate(layout.keys)

@@ -14,7 +14,6 @@ from types import FrameType
 
 from dicomnode import __version__
 from dicomnode.config import Config
-from dicomnode.errors import StorageError
 from dicomnode.events import Emit
 from dicomnode.forms import Wishes
 from dicomnode.network.asking import Event
@@ -29,7 +28,6 @@ from dicomnode.service.rooms import Layout
 from dicomnode.service.services import Askers, committing_destination, services
 from dicomnode.service.telemetry import configure, report_fault
 from dicomnode.storage.datakeys import DataKeys
-from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.lock import StateLock
 from dicomnode.storage.medium import IN_MEMORY, is_volatile
 from dicomnode.storage.objects import Objects
@@ -82,11 +80,11 @@ class Node:
         self._lock = StateLock(layout.state)
         if is_volatile(layout.state):
             emit("storage.volatile", level="warning", text=IN_MEMORY)
-        if rooms.ledger_is_missing(layout):
+        try:
+            ring, self._ledger = rooms.open_ledger(tree, layout, environment, create=True)
+        except BaseException:
             self._lock.release()
-            raise StorageError("ledger-missing")
-        ring = rooms.open_key_ring(tree, layout, environment, create=True)
-        self._ledger = Ledger.open(layout.ledger)
+            raise
         self._keys = DataKeys(self._ledger, ring)
         self._spool = Spool(layout.spool, tree.intake, self._keys)
         self._objects = Objects(layout.objects, self._keys)

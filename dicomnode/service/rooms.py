@@ -22,6 +22,7 @@ from dicomnode.inference.engine import Engine
 from dicomnode.inference.onnx import OnnxEngine
 from dicomnode.inference.package import Package, load_all, shipped_models_folder
 from dicomnode.site_rules import PolicySection
+from dicomnode.storage.belonging import prove_derivation, prove_wrapping
 from dicomnode.storage.keyhook import open_command
 from dicomnode.storage.keys import KEY_NAMES, KeyRing, has_credentials, open_credentials, open_keys, ring_of
 from dicomnode.storage.ledger import Ledger
@@ -45,6 +46,7 @@ class Layout:
     spool: Path
     objects: Path
     clock: Path
+    key_names: Path
 
     @classmethod
     def of(cls, tree: Config) -> Layout:
@@ -59,6 +61,7 @@ class Layout:
             spool=state / "spool",
             objects=state / "objects",
             clock=state / "clock.json",
+            key_names=state / "key-names.json",
         )
 
 
@@ -116,13 +119,19 @@ def passing_key_ring() -> KeyRing:
 
 
 def open_key_ring(tree: Config, layout: Layout, environment: Mapping[str, str], *, create: bool) -> KeyRing:
-    """Keys of systemd's credentials or of the keys folder, as the configuration says.
+    """Keys of systemd's credentials, of the keys folder or of a program, as the configuration says.
 
     Raises
     ------
     KeyStoreError
-        When they are missing, wrong, or readable by others.
+        When they are missing, wrong, readable by others, or other ones than the state was begun with.
     """
+    ring = _open_key_ring(tree, layout, environment, create=create)
+    prove_derivation(layout.key_names, ring, keep=create)
+    return ring
+
+
+def _open_key_ring(tree: Config, layout: Layout, environment: Mapping[str, str], *, create: bool) -> KeyRing:
     if tree.keys.source == "command":
         return open_command(tree.keys.command, timeout_seconds=tree.keys.command_timeout_seconds)
     given = environment.get("CREDENTIALS_DIRECTORY")
@@ -131,6 +140,30 @@ def open_key_ring(tree: Config, layout: Layout, environment: Mapping[str, str], 
     if source == "credentials" or (source == "auto" and has_credentials(credentials)):
         return open_credentials(credentials or Path("/run/credentials/dicomnode.service"))
     return open_keys(layout.keys, create=create, sealed_with=(layout.ledger, layout.spool))
+
+
+def open_ledger(
+    tree: Config, layout: Layout, environment: Mapping[str, str], *, create: bool
+) -> tuple[KeyRing, Ledger]:
+    """Keys and ledger of a state folder whose lock is held; they belong together, or nothing is opened.
+
+    Raises
+    ------
+    KeyStoreError
+        As `open_key_ring`; ``key-wrong`` also where a data key was wrapped by a key that is not there.
+    StorageError
+        ``ledger-missing``, ``ledger-newer``, ``ledger-failed``.
+    """
+    if ledger_is_missing(layout):
+        raise StorageError("ledger-missing")
+    ring = open_key_ring(tree, layout, environment, create=create)
+    ledger = Ledger.open(layout.ledger)
+    try:
+        prove_wrapping(ledger.count_wrapped_keys(), ring)
+    except BaseException:
+        ledger.close()
+        raise
+    return ring, ledger
 
 
 def load_packages(tree: Config) -> tuple[Package, ...]:

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from dicomnode.config import Config
-from dicomnode.errors import StorageError
 from dicomnode.service import rooms
 from dicomnode.service.rooms import Layout
 from dicomnode.storage.datakeys import DataKeys
-from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.lock import StateLock
 from dicomnode.storage.spool import Spool
 from dicomnode.workflow.verification import Verification, Verified
@@ -23,17 +21,14 @@ def verify(tree: Config, environment: Mapping[str, str]) -> Verified:
     ConfigError
         ``state-not-found``, ``node-running``.
     KeyStoreError
-        ``key-missing`` where the node's keys are not there.
+        ``key-missing`` where the node's keys are not there; ``key-wrong`` where they are others.
     StorageError
         ``ledger-missing``; if disk or ledger refuse.
     """
     layout = Layout.of(tree)
     rooms.require_state(layout)
-    if rooms.ledger_is_missing(layout):
-        raise StorageError("ledger-missing")
     with StateLock(layout.state):
-        ring = rooms.open_key_ring(tree, layout, environment, create=False)
-        ledger = Ledger.open(layout.ledger)
+        ring, ledger = rooms.open_ledger(tree, layout, environment, create=False)
         try:
             spool = Spool(layout.spool, tree.intake, DataKeys(ledger, ring))
             try:

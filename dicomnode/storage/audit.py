@@ -51,12 +51,23 @@ def verify(folder: Path) -> str:
     StorageError
         ``sealed-damaged`` where a line is not what was written after the one before.
     """
+    return _read(folder)[0]
+
+
+def last_event(folder: Path, study_key: str) -> str | None:
+    """What the trail says of a study last, if anything; errors as `verify`."""
+    told = [entry["event"] for entry in _read(folder)[1] if entry.get("study_key") == study_key]
+    return str(told[-1]) if told else None
+
+
+def _read(folder: Path) -> tuple[str, list[dict[str, str | int]]]:
+    """Last link, and the lines without theirs."""
     path = folder / _NAME
     if not path.exists():
-        return _START
+        return _START, []
     with files.disk_errors():
         lines = path.read_bytes().split(b"\n")[:-1]  # what has no end was never reported: a crash cut it
-    last = _START
+    last, entries = _START, []
     for number, line in enumerate(lines):
         try:
             entry = json.loads(line)
@@ -66,7 +77,8 @@ def verify(folder: Path) -> str:
         if chain != _link(last, entry):
             raise StorageError("sealed-damaged", line=number)
         last = str(chain)
-    return last
+        entries.append(entry)
+    return last, entries
 
 
 def _link(before: str, entry: dict[str, str | int]) -> str:

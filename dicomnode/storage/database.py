@@ -47,6 +47,15 @@ def database_errors() -> Iterator[None]:
         raise StorageError("ledger-failed") from None
 
 
+@contextlib.contextmanager
+def _damaged_rows() -> Iterator[None]:
+    """Turn what a library says of a value of another type into ``ledger-failed``."""
+    try:
+        yield
+    except (TypeError, ValueError):
+        raise StorageError("ledger-failed") from None
+
+
 class Database:
     """One engine for the ledger and for the workflow engine, which keeps its own tables beside.
 
@@ -81,10 +90,25 @@ class Database:
             connection.commit()
 
     def empty_journal(self) -> None:
-        """Move SQLite's write-ahead log into the database and cut it to nothing, as far as readers let it."""
+        """Move SQLite's write-ahead log into the database and cut it to nothing.
+
+        Raises
+        ------
+        StorageError
+            ``ledger-in-use`` where somebody reads the ledger for as long as we wait: what was deleted may still stand
+            on the disk, and this is to be called again.
+        """
+        left = False
         with database_errors(), self.engine.connect() as connection:
             if connection.dialect.name == "sqlite":
-                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").close()
+                left = bool(connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").scalar())
+        if left:
+            raise StorageError("ledger-in-use")
+
+    def has_table(self, name: str) -> bool:
+        """Whether the database has a table of this name, ours or another's."""
+        with database_errors(), self.engine.connect() as connection:
+            return bool(inspect(connection).has_table(name))
 
     @contextlib.contextmanager
     def _writing(self, connection: Connection | None) -> Iterator[Connection]:
@@ -98,8 +122,8 @@ class Database:
 
     @contextlib.contextmanager
     def _reading(self, connection: Connection | None) -> Iterator[Connection]:
-        """The caller's transaction, or one snapshot of our own."""
-        with database_errors():
+        """The caller's transaction, or one snapshot of our own; a row that holds something else than we write is damage."""
+        with _damaged_rows(), database_errors():
             if connection is not None:
                 yield connection
             else:

@@ -83,12 +83,20 @@ class DataKeys:
         return self._cached_key(study_key, world) or self._load(study_key, world, create=False)
 
     def shred(self, study_key: str) -> None:
-        """Take the keys of a study away: from the ledger for good, and from this process's memory."""
-        self._ledger.shred_keys(study_key)
-        with self._lock:
-            self._shreds += 1
-            for world in World:
-                self._cache.pop((study_key, world), None)
+        """Take the keys of a study away: from the ledger for good, and from this process's memory.
+
+        Raises
+        ------
+        StorageError
+            ``ledger-in-use``: they open nothing any more, and may still stand on the disk; ``ledger-failed``.
+        """
+        try:
+            self._ledger.shred_keys(study_key)
+        finally:
+            with self._lock:
+                self._shreds += 1
+                for world in World:
+                    self._cache.pop((study_key, world), None)
 
     def _cached_key(self, study_key: str, world: World) -> DataKey | None:
         with self._lock:
@@ -103,7 +111,8 @@ class DataKeys:
         if wrapped is None:
             if not create:
                 raise KeyStoreError("key-missing", world=world.value)
-            fresh = self._ring.wrap(world, study_key, secrets.token_bytes(KEY_BYTES))
+            latest = world in self._ring.following  # while keys are rotated, nothing new comes under the old one
+            fresh = self._ring.wrap(world, study_key, secrets.token_bytes(KEY_BYTES), following=latest)
             wrapped = self._ledger.create_wrapped_key(study_key, world, fresh)
         found = DataKey(key=self._ring.unwrap(world, study_key, wrapped), key_id=wrapped.key_id)
         with self._lock:

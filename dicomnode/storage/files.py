@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
@@ -74,19 +75,27 @@ def write_new(path: Path, buffers: Iterable[bytes], *, mode: int = FILE_MODE) ->
         os.close(descriptor)
 
 
-def replace_file(path: Path, buffers: Iterable[bytes]) -> None:
+def replace_file(path: Path, buffers: Iterable[bytes], *, mode: int = FILE_MODE) -> None:
     """Put a file in place atomically: temporary file beside it, write, fsync, rename, fsync the folder.
 
     A failure, also of `buffers`, leaves what was there before.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.new")
     try:
-        write_new(temporary, buffers)
+        write_new(temporary, buffers, mode=mode)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def remove_study(folder: Path, study_key: str) -> None:
+    """Take the folder of a study away with all that is in it, durably; one that is not there is no error."""
+    path = study_folder(folder, study_key)
+    if path.is_dir():
+        shutil.rmtree(path)
+        sync_folder(path.parent)
 
 
 def study_folder(folder: Path, study_key: str) -> Path:

@@ -6,6 +6,7 @@ Three keys of 32 random bytes: ``identity`` and ``pseudonym`` wrap the data keys
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import stat
@@ -27,6 +28,7 @@ KEY_NAMES: Final = ("identity", "pseudonym", "derivation")
 _NONCE_BYTES: Final = 12
 _WRAP_LABEL: Final = "dicomnode data key v1"
 _LARGEST_FILE: Final = 256
+_LETTERS: Final = frozenset(range(0x20, 0x7F)) | frozenset(b"\t\n\r")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,9 +168,9 @@ def open_keys(folder: Path, *, create: bool = False, sealed_with: Sequence[Path]
     StorageError
         ``storage-failed`` if the folder cannot be written.
     """
-    present = [name for name in KEY_NAMES if _file(folder, name).exists()]
+    present = [name for name in KEY_NAMES if _is_there(_file(folder, name))]
     if not present and create:
-        used = any(path.exists() for path in sealed_with)
+        used = any(_is_there(path) for path in sealed_with)
         if used:
             raise KeyStoreError("key-missing", missing=len(KEY_NAMES))
         _create(folder)
@@ -178,7 +180,7 @@ def open_keys(folder: Path, *, create: bool = False, sealed_with: Sequence[Path]
         _check_owned(folder.stat(), 0o077)
     keys = {name: _read(_file(folder, name), 0o077) for name in KEY_NAMES}
     following = {world: _file(folder, f"{world.value}.next") for world in World}
-    return ring_of(keys, {world: _read(path, 0o077) for world, path in following.items() if path.exists()})
+    return ring_of(keys, {world: _read(path, 0o077) for world, path in following.items() if _is_there(path)})
 
 
 def open_pseudonym_keys(folder: Path) -> KeyRing:
@@ -191,13 +193,10 @@ def open_pseudonym_keys(folder: Path) -> KeyRing:
 def make_following(folder: Path, world: World) -> bool:
     """Make a key that is to follow a world's key-encryption key; False where one waits there already."""
     path = _file(folder, f"{world.value}.next")
-    if path.exists():
+    if _is_there(path):
         return False
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     with files.disk_errors():
-        files.write_new(temporary, (f"{secrets.token_hex(KEY_BYTES)}\n".encode(),), mode=0o400)
-        temporary.replace(path)
-        files.sync_folder(folder)
+        files.replace_file(path, (f"{secrets.token_hex(KEY_BYTES)}\n".encode(),), mode=0o400)
     return True
 
 
@@ -220,12 +219,21 @@ def open_credentials(folder: Path) -> KeyRing:
     """
     keys = {name: _read(folder / f"dicomnode.{name}", 0o007) for name in KEY_NAMES}
     following = {world: folder / f"dicomnode.{world.value}.next" for world in World}
-    return ring_of(keys, {world: _read(path, 0o007) for world, path in following.items() if path.exists()})
+    return ring_of(keys, {world: _read(path, 0o007) for world, path in following.items() if _is_there(path)})
 
 
 def has_credentials(folder: Path | None) -> bool:
     """Whether systemd handed over any of the node's keys."""
-    return folder is not None and any((folder / f"dicomnode.{name}").exists() for name in KEY_NAMES)
+    return folder is not None and any(_is_there(folder / f"dicomnode.{name}") for name in KEY_NAMES)
+
+
+def _is_there(path: Path) -> bool:
+    """Whether a file is there; `KeyStoreError` ``key-permissions`` where we may not look."""
+    try:
+        with files.disk_errors():
+            return path.exists()
+    except StorageError as error:
+        raise (KeyStoreError("key-permissions") if error.facts.get("errno") == errno.EACCES else error) from None
 
 
 def _file(folder: Path, name: str) -> Path:
@@ -262,7 +270,7 @@ def _create(folder: Path) -> None:
 
 def _read(path: Path, forbidden: int) -> bytes:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe would keep us waiting for good
     except FileNotFoundError:
         raise KeyStoreError("key-missing", missing=1) from None
     except PermissionError:
@@ -270,13 +278,21 @@ def _read(path: Path, forbidden: int) -> bytes:
     except OSError as error:
         raise StorageError("storage-failed", errno=error.errno or 0) from None
     with files.disk_errors(), os.fdopen(descriptor, "rb") as file:
-        _check_owned(os.fstat(descriptor), forbidden)
+        found = os.fstat(descriptor)
+        _check_owned(found, forbidden)
+        if not stat.S_ISREG(found.st_mode):
+            raise KeyStoreError("key-wrong")
         return parse_key(file.read(_LARGEST_FILE))
 
 
 def parse_key(data: bytes) -> bytes:
-    """Key out of 32 raw bytes or 64 hexadecimal digits; `KeyStoreError` ``key-wrong``."""
+    """Key out of 32 raw bytes or 64 hexadecimal digits; `KeyStoreError` ``key-wrong``.
+
+    32 letters are no key: random bytes are never all of them, and a message or half a key is.
+    """
     if len(data) == KEY_BYTES:
+        if _LETTERS.issuperset(data):
+            raise KeyStoreError("key-wrong", bytes=KEY_BYTES)
         return data
     try:
         key = bytes.fromhex(data.decode("ascii"))

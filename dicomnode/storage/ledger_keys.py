@@ -49,14 +49,15 @@ class WrappedKeyRows(Database):
         return [(row.study_key, _key(row)) for row in rows]
 
     def rewrap_keys(self, keys: Sequence[tuple[str, WrappedKey]], *, connection: Connection | None = None) -> None:
-        """Put newly wrapped keys in the place of those that name the same data keys, committed together."""
+        """Put newly wrapped keys in the place of those that name the same data keys, committed together.
+
+        The old ones may stand in the journal until `empty_journal`.
+        """
         with self._writing(connection) as writing:
             for study_key, key in keys:
                 here = _T.c.study_key == study_key, _T.c.world == key.world.value, _T.c.key_id == key.key_id
                 new = {"wrapping_key_id": key.wrapping_key_id, "wrapped": key.wrapped}
                 writing.execute(update(_T).where(*here).values(new))
-        if connection is None:
-            self.empty_journal()
 
     def count_wrapped_keys(self, *, connection: Connection | None = None) -> dict[tuple[World, bytes], int]:
         """How many data keys each key-encryption key wraps."""
@@ -65,7 +66,13 @@ class WrappedKeyRows(Database):
             return {(World(row[0]), bytes(row[1])): int(row[2]) for row in reading.execute(query)}
 
     def shred_keys(self, study_key: str, *, connection: Connection | None = None) -> None:
-        """Delete a study's keys; their bytes are overwritten, and the journal that may hold them is emptied."""
+        """Delete a study's keys; their bytes are overwritten, and the journal that may hold them is emptied.
+
+        Raises
+        ------
+        StorageError
+            As `empty_journal`: they are deleted then, and not yet gone from the disk.
+        """
         with self._writing(connection) as writing:
             writing.execute(delete(_T).where(_T.c.study_key == study_key))
         if connection is None:

@@ -39,8 +39,12 @@ class StateLock:
             except BlockingIOError:
                 os.close(descriptor)
                 raise ConfigError("node-running") from None
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+            try:
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+            except OSError:
+                os.close(descriptor)
+                raise
         self._descriptor: int | None = descriptor
 
     def release(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
@@ -105,12 +104,9 @@ class Objects:
         StorageError
             ``storage-failed`` if the disk refuses.
         """
-        folder = files.study_folder(self._folder, study_key)
         self._durable.discard(study_key)
         with files.disk_errors():
-            if folder.is_dir():
-                shutil.rmtree(folder)
-                files.sync_folder(folder.parent)
+            files.remove_study(self._folder, study_key)
 
     def _path(self, study_key: str, key: DataKey, world: World, object_id: str, purpose: Purpose) -> Path:
         name = hmac.new(key.key, digestmod=hashlib.sha256)

@@ -7,21 +7,22 @@ key lies in the keys folder, 0400, and is made at the first wish for its certifi
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey, generate_private_key
 from cryptography.x509.oid import NameOID
 
 from dicomnode.errors import KeyStoreError
 from dicomnode.storage import files
 
 _BITS: Final = 3072
+_LEAST_BITS: Final = 2048
 _PRIVATE: Final = "reidentify.key"
 _CERTIFICATE: Final = "reidentify.pem"
 _BEGIN: Final = datetime(2020, 1, 1, tzinfo=UTC)
@@ -42,10 +43,7 @@ def public_certificate(folder: Path) -> str:
             data = key.private_bytes(
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
             )
-            temporary = folder / f".{_PRIVATE}.{secrets.token_hex(8)}"
-            files.write_new(temporary, (data,), mode=0o400)
-            temporary.replace(folder / _PRIVATE)
-            files.sync_folder(folder)
+            files.replace_file(folder / _PRIVATE, (data,), mode=0o400)
         if not (folder / _CERTIFICATE).exists():
             pem = _certificate(private_key(folder / _PRIVATE)).public_bytes(serialization.Encoding.PEM)
             files.replace_file(folder / _CERTIFICATE, (pem,))
@@ -77,21 +75,24 @@ def private_key(path: Path) -> RSAPrivateKey:
 
 
 def certificates(paths: tuple[Path, ...]) -> tuple[x509.Certificate, ...]:
-    """Certificates of recipients, RSA all of them.
+    """Certificates of recipients, RSA of 2048 bits or more all of them.
 
     Raises
     ------
     KeyStoreError
-        ``key-missing`` or ``key-wrong``.
+        ``key-missing``; ``key-wrong`` where a file holds no certificate in PEM, or a key is of another kind or too short.
     """
     found: list[x509.Certificate] = []
     for path in paths:
         try:
             found += x509.load_pem_x509_certificates(path.read_bytes())
+            keys = [certificate.public_key() for certificate in found]
         except OSError:
             raise KeyStoreError("key-missing", missing=1) from None
-        except ValueError:
+        except (ValueError, UnsupportedAlgorithm):
             raise KeyStoreError("key-wrong") from None
+        if not all(isinstance(key, RSAPublicKey) and key.key_size >= _LEAST_BITS for key in keys):
+            raise KeyStoreError("key-wrong", least=_LEAST_BITS)
     return tuple(found)
 
 

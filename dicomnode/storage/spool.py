@@ -222,12 +222,9 @@ class Spool:
         StorageError
             ``storage-failed`` if the disk refuses.
         """
-        folder = files.study_folder(self._folder, study_key)
         with files.disk_errors():
             self.abandon(study_key)
-            if folder.is_dir():
-                shutil.rmtree(folder)
-                files.sync_folder(folder.parent)
+            files.remove_study(self._folder, study_key)
 
     def abandon(self, study_key: str) -> None:
         """Let go of this process's segments of a study as they are: another is about to purge it."""

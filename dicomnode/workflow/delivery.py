@@ -6,6 +6,7 @@ try are those of the first.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
@@ -28,6 +29,12 @@ RETRACTION_ATTEMPT: Final = 1000
 DUPLICATE: Final = 0x0111
 #: Refusals that end when somebody mends an AE title or a certificate: results wait for that.
 _MENDED_BY_PEOPLE: Final = frozenset({"peer-rejected", "tls-failed"})
+
+
+def _prove_known(file: bytes, digest: str | None) -> None:
+    """``sealed-damaged`` unless the Data Set of a result is the one that the ledger knows."""
+    if hashlib.sha256(split_part10(file)[1]).hexdigest() != digest:
+        raise StorageError("sealed-damaged")
 
 
 def wait_before(attempt: int, settings: DeliverySection) -> float:
@@ -137,10 +144,15 @@ class Delivery:
         return [row for row in rows if row.destination == destination and row.state is DeliveryState.WAITING]
 
     def _load_all(self, key: WorkKey, destination: str, rows: list[DeliveryRow]) -> Iterator[OutgoingObject]:
-        """What was sealed; an object that can never be opened again is given up by its own code."""
+        """What was sealed; an object that can never be opened again is given up by its own code.
+
+        One that opens and is not what the ledger knows was put back from another time: it is damaged as well.
+        """
+        digests = {result.result_id: result.digest for result in self._ledger.results(key)}
         for row in rows:
             try:
                 data = self._objects.get(key.study_key, World.IDENTITY, row.result_id, Purpose.RESULT)
+                _prove_known(data, digests.get(row.result_id))
             except StorageError as error:
                 if error.retryable and error.code != "sealed-damaged":
                     raise

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from dicomnode.encoded import Buffer
@@ -31,7 +31,7 @@ class Rooms:
     ledger: Ledger
     objects: Objects
     keys: DataKeys
-    derivation_key: bytes
+    derivation_key: bytes = field(repr=False)
     analysts: Mapping[str, Analyst]
 
     @property

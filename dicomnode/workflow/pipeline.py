@@ -14,7 +14,7 @@ from typing import Any, Final
 from dbos import DBOS, DBOSClient, EnqueueOptions, WorkflowStatus
 from dbos._serialization import Serializer
 
-from dicomnode.storage.database import DatabaseEngine
+from dicomnode.storage.database import Database, DatabaseEngine, database_errors
 from dicomnode.study import WORK_STAGES, WorkKey
 from dicomnode.workflow.ports import DeliveryRunner, StageRunner
 
@@ -44,6 +44,23 @@ class JsonSerializer(Serializer):
     def name(self) -> str:
         """Name under which rows say how they were written."""
         return "dicomnode_json"
+
+
+def forget_works(database: Database, study_key: str) -> None:
+    """Delete all that DBOS keeps of a study's works and deliveries, in the ledger of a node that stands still.
+
+    Raises
+    ------
+    StorageError
+        ``ledger-failed``.
+    """
+    if not database.has_table("workflow_status"):  # no node was ever started on it
+        return
+    with database_errors():
+        client = DBOSClient(system_database_engine=database.engine, serializer=JsonSerializer(), application_name=_NAME)
+        found = client.list_workflows(workflow_id_prefix=study_key, load_input=False, load_output=False)
+        if found:
+            client.delete_workflows([one.workflow_id for one in found])
 
 
 class DurableQueue:

@@ -75,6 +75,8 @@ class Retention:
                 shredded += self._shred(study_key)
             except NodeError as error:
                 self._emit("retention.failed", level="error", study=study_key, reason=error.code)
+                if error.code == "ledger-in-use":  # it would hold up the others as long
+                    break
         return shredded
 
     def _limit(self) -> datetime:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from dicomnode.cli.main import app
-from dicomnode.errors import ConfigError, KeyStoreError
-from dicomnode.storage import audit
+from dicomnode.cli.options import read_config
+from dicomnode.errors import ConfigError, KeyStoreError, StorageError
+from dicomnode.service import keeping
+from dicomnode.storage import audit, database
 from dicomnode.storage.datakeys import DataKeys
 from dicomnode.storage.keys import open_keys
 from dicomnode.storage.ledger import Ledger
@@ -78,8 +86,93 @@ def test_destroy_takes_one_study_away_and_is_audited(state: Path) -> None:
     events = [json.loads(line)["event"] for line in (state / "audit.jsonl").read_text().splitlines()]
     assert events == ["study-destroying", "study-destroyed"]
     assert audit.verify(state)
-    with pytest.raises(KeyStoreError):
+    for unknown in (STUDY, "no key of ours"):
+        with pytest.raises(ConfigError) as caught:
+            run(state, "destroy", unknown, "--yes")
+        assert caught.value.code == "study-not-found"
+
+
+def test_destroy_needs_no_key(state: Path) -> None:
+    for path in (state / "keys").iterdir():
+        path.unlink()
+    run(state, "destroy", STUDY, "--yes")
+    assert len(list((state / "objects").rglob("*.sealed"))) == 2
+
+
+def test_destroy_does_not_say_so_while_a_reader_keeps_the_keys_on_the_disk(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite cannot move the deletion into the file while somebody reads the state before it."""
+    monkeypatch.setattr(database, "_BUSY_MILLISECONDS", 50)
+    with Ledger.open(state / "ledger.sqlite") as ledger:
+        wrapped = [ledger.wrapped_key(STUDY, world) for world in World]
+    reader = sqlite3.connect(f"file:{state}/ledger.sqlite?mode=ro", uri=True)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM node_wrapped_key").fetchone()
+    with pytest.raises(StorageError) as caught:
         run(state, "destroy", STUDY, "--yes")
+    assert caught.value.code == "ledger-in-use"
+    events = [json.loads(line)["event"] for line in (state / "audit.jsonl").read_text().splitlines()]
+    assert events == ["study-destroying"]
+    reader.close()
+    run(state, "destroy", STUDY, "--yes")
+    everything = b"".join(path.read_bytes() for path in state.rglob("*") if path.is_file())
+    assert not any(key.wrapped in everything for key in wrapped if key)
+
+
+KILLED = """
+import os, shutil, signal, sys
+from pathlib import Path
+from dicomnode.cli.options import read_config
+from dicomnode.service import keeping
+from dicomnode.storage import audit, files
+from dicomnode.storage.ledger import Ledger
+left = int(sys.argv[2])
+def counted(function):
+    def wrapper(*args, **kwargs):
+        global left
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = function(*args, **kwargs)
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+    return wrapper
+audit.append = counted(audit.append)
+shutil.rmtree = counted(shutil.rmtree)
+for name in ("shred_keys", "empty_journal", "purge_study"):
+    setattr(Ledger, name, counted(getattr(Ledger, name)))
+keeping.destroy_study(read_config(None, Path(sys.argv[1])), sys.argv[3])
+"""
+
+
+@pytest.mark.slow
+def test_a_destruction_that_is_killed_anywhere_is_gone_on_with(
+    state: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with Ledger.open(state / "ledger.sqlite") as ledger:
+        wrapped = [ledger.wrapped_key(STUDY, world) for world in World]
+    killed = 0
+    for step in range(1, 40):
+        folder = tmp_path_factory.mktemp("killed") / "state"
+        shutil.copytree(state, folder)
+        done = subprocess.run([sys.executable, "-c", KILLED, folder, str(step), STUDY], timeout=120, check=False)
+        if done.returncode == 0:
+            break
+        assert done.returncode == -signal.SIGKILL
+        killed += 1
+        with contextlib.suppress(ConfigError):  # its last word was written
+            keeping.destroy_study(read_config(None, folder), STUDY)
+        events = [json.loads(line)["event"] for line in (folder / "audit.jsonl").read_text().splitlines()]
+        assert events[-1] == "study-destroyed", step
+        everything = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+        assert not any(key.wrapped in everything for key in wrapped if key), step
+        assert len(list((folder / "objects").rglob("*.sealed"))) == 2, step
+        assert read(folder, OTHER, World.IDENTITY) == b"content"
+    assert done.returncode == 0
+    assert killed >= 12
 
 
 def test_destroy_asks(state: Path) -> None:
@@ -93,6 +186,19 @@ def test_a_running_node_is_left_alone(state: Path, words: tuple[str, ...]) -> No
     with StateLock(state), pytest.raises(ConfigError) as caught:
         run(state, *words)
     assert caught.value.code == "node-running"
+
+
+def test_export_public_where_the_keys_come_from_a_program(state: Path, tmp_path: Path) -> None:
+    kept = state / "kept"
+    (state / "keys").rename(kept)
+    settings = state / "settings.toml"
+    settings.write_text(f'[keys]\nsource = "command"\ncommand = ["{sys.executable}", "{state}/hook.py"]\n')
+    body = f"import pathlib, sys; print(pathlib.Path({str(kept)!r}, sys.argv[1] + '.key').read_text(), end='')"
+    (state / "hook.py").write_text(body)
+    certificate = run(state, "export-public", "--config", str(settings))
+    assert certificate.startswith("-----BEGIN CERTIFICATE-----")
+    assert sorted(path.name for path in (state / "keys").iterdir()) == ["reidentify.key", "reidentify.pem"]
+    assert (state / "keys").stat().st_mode & 0o777 == 0o700
 
 
 def test_export_public_prints_a_certificate(state: Path) -> None:

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
+from click.testing import Result
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.x509 import Certificate
+from pydicom import config
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from typer.testing import CliRunner
 
 from dicomnode.cli.main import app
+from dicomnode.deidentification import encrypted
 from dicomnode.deidentification.apply import Deidentifier
 from dicomnode.deidentification.encrypted import restore
 from dicomnode.deidentification.policy import EXPORT
 from dicomnode.deidentification.pseudonyms import Pseudonyms
-from dicomnode.encoded import Limits, encode_part10, read_part10
+from dicomnode.encoded import Limits, encode_part10, read_dataset, read_part10
 from dicomnode.errors import KeyStoreError, StudyError
 from dicomnode.storage import recipients
+from tests import tools
 from tests.unit.deidentification import planted
 from tests.unit.deidentification.kinds_planted import report, rt_structure_set
 
@@ -85,11 +93,131 @@ def test_others_and_changed_envelopes_are_refused(folder: Path, tmp_path: Path) 
     assert caught.value.code == "object-not-reidentifiable"
 
 
+@pytest.fixture(scope="module")
+def pair(folder: Path) -> tuple[Certificate, RSAPrivateKey]:
+    certificate = recipients.certificates((folder / "reidentify.pem",))[0]
+    return certificate, recipients.private_key(folder / "reidentify.key")
+
+
+def two(folder: Path) -> list[Dataset]:
+    """De-identified objects of two patients."""
+    made = []
+    for number, name in enumerate(("Doe^Jane", "Wolkenstein^Oda")):
+        ds = planted.slice_of_ct()
+        ds.PatientName, ds.SOPInstanceUID = name, f"{ds.SOPInstanceUID}.{number}"
+        ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
+        made.append(read_part10(exported(read_part10(planted.encoded(ds), LIMITS), folder), LIMITS))
+    return made
+
+
+def test_an_envelope_put_into_another_object_is_refused(folder: Path, pair: tuple[Certificate, RSAPrivateKey]) -> None:
+    first, second = two(folder)
+    assert [str(restore(one, *pair, LIMITS).PatientName) for one in (first, second)] == ["Doe^Jane", "Wolkenstein^Oda"]
+    first.EncryptedAttributesSequence = second.EncryptedAttributesSequence
+    with pytest.raises(KeyStoreError) as caught:
+        restore(first, *pair, LIMITS)
+    assert caught.value.code == "key-wrong"
+
+
+def test_no_flipped_bit_comes_back_as_another_value(folder: Path, pair: tuple[Certificate, RSAPrivateKey]) -> None:
+    """CBC opens what was changed, and gives other values: one bit in each of some hundred places."""
+    dataset, _ = two(folder)
+    good = restore(dataset, *pair, LIMITS)
+    item = dataset.EncryptedAttributesSequence[0]
+    whole = bytes(item.EncryptedContent)
+    opened = 0
+    for place in range(0, len(whole), 7):
+        item.EncryptedContent = whole[:place] + bytes([whole[place] ^ 1 << place % 8]) + whole[place + 1 :]
+        try:
+            found = restore(dataset, *pair, LIMITS)
+        except (KeyStoreError, StudyError):
+            continue
+        opened += 1
+        assert found == good, place
+    assert opened < 100, "what is not of the content alone may be changed"
+
+
+def test_an_envelope_of_another_writer_is_opened(
+    folder: Path, pair: tuple[Certificate, RSAPrivateKey], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without our mark: by PS3.15 E.1.1 it needs none, and our own exports had none before."""
+    monkeypatch.setattr(encrypted, "_mark", lambda *_: b"")
+    dataset, _ = two(folder)
+    monkeypatch.undo()
+    assert restore(dataset, *pair, LIMITS).PatientName == "Doe^Jane"
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_openssl_opens_it_for_each_of_two_recipients(folder: Path, tmp_path: Path, number: int) -> None:
+    tools.require("openssl")
+    recipients.public_certificate(tmp_path)
+    folders = (folder, tmp_path)
+    certificates = recipients.certificates(tuple(one / "reidentify.pem" for one in folders))
+    source = read_part10(planted.encoded(planted.slice_of_ct()), LIMITS)
+    done = Deidentifier(EXPORT, PSEUDONYMS, recipients=certificates).deidentify(source).dataset
+    item = done.EncryptedAttributesSequence[0]
+    (tmp_path / "envelope.der").write_bytes(item.EncryptedContent)
+    pair = ["-inkey", str(folders[number] / "reidentify.key"), "-recip", str(folders[number] / "reidentify.pem")]
+    command = ["openssl", "cms", "-decrypt", "-inform", "DER", "-in", str(tmp_path / "envelope.der"), *pair]
+    opened = subprocess.run(command, capture_output=True, check=True, timeout=60).stdout
+    content = read_dataset(opened, item.EncryptedContentTransferSyntaxUID, LIMITS)
+    originals = content.ModifiedAttributesSequence[0]
+    lost = [
+        element.keyword
+        for element in source
+        if element.tag.group < 0x7FE0 and done.get(element.tag) != element and originals.get(element.tag) != element
+    ]
+    assert lost == []
+    assert originals.PatientName == source.PatientName
+
+
+@pytest.mark.parametrize("uid", ["../../elsewhere", "/{}/elsewhere", "..", "1.2/3"])
+def test_an_envelope_names_no_file_outside_the_output(folder: Path, tmp_path: Path, uid: str) -> None:
+    """Whoever has the certificate can enclose what he likes."""
+    source = read_part10(planted.encoded(planted.slice_of_ct()), LIMITS)
+    output = Deidentifier(EXPORT, PSEUDONYMS).deidentify(source).dataset
+    uid = uid.format(tmp_path)
+    source[0x00080018] = DataElement(0x00080018, "UI", uid, validation_mode=config.IGNORE)
+    encrypted.enclose(source, output, recipients.certificates((folder / "reidentify.pem",)))
+    (tmp_path / "a" / "out").mkdir(parents=True)
+    data = encode_part10(output, transfer_syntax_uid=str(output.file_meta.TransferSyntaxUID))
+    (tmp_path / "a" / "out" / "one.dcm").write_bytes(data)
+    keys = ["--key", str(folder / "reidentify.key"), "--certificate", str(folder / "reidentify.pem")]
+    words = ["reidentify", str(tmp_path / "a" / "out"), str(tmp_path / "a" / "back"), *keys]
+    done = CliRunner().invoke(app, [*words, "--state", str(tmp_path / "state")])
+    assert done.exit_code == 0, done.output
+    written = [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.dcm")]
+    assert sorted(written) == ["a/back/one.dcm", "a/out/one.dcm"]
+
+
+def test_one_object_that_cannot_be_opened_does_not_keep_the_others(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    for number, one in enumerate(two(folder)):
+        if number:
+            content = bytes(one.EncryptedAttributesSequence[0].EncryptedContent)
+            one.EncryptedAttributesSequence[0].EncryptedContent = content[:300]
+        data = encode_part10(one, transfer_syntax_uid=str(one.file_meta.TransferSyntaxUID))
+        (tmp_path / "out" / f"{number}.dcm").write_bytes(data)
+
+    def run(source: Path, output: Path) -> Result:
+        keys = ["--key", str(folder / "reidentify.key"), "--certificate", str(folder / "reidentify.pem")]
+        words = ["reidentify", str(source), str(output), *keys, "--state", str(tmp_path / "state")]
+        return CliRunner().invoke(app, words)
+
+    done = run(tmp_path / "out", tmp_path / "back")
+    assert done.exit_code == 0, done.output
+    assert "1 of 2 files reidentified" in done.output
+    assert "key-wrong" in done.output
+    assert len(list((tmp_path / "back").iterdir())) == 1
+    none = run(tmp_path / "out" / "1.dcm", tmp_path / "none")
+    assert isinstance(none.exception, KeyStoreError), "where nothing opens, it is the key"
+
+
 def test_out_and_back_on_the_command_line(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "one.dcm").write_bytes(planted.encoded(planted.slice_of_ct()))
-    config = tmp_path / "c.toml"
-    config.write_text(f'[deidentification]\nrecipients = ["{tmp_path}/state/keys/reidentify.pem"]\n')
+    settings = tmp_path / "c.toml"
+    settings.write_text(f'[deidentification]\nrecipients = ["{tmp_path}/state/keys/reidentify.pem"]\n')
     state = ["--state", str(tmp_path / "state")]
 
     def run(*words: str) -> str:
@@ -99,7 +227,7 @@ def test_out_and_back_on_the_command_line(tmp_path: Path) -> None:
 
     run("deidentify", str(tmp_path / "in"), str(tmp_path / "plain"))
     run("keys", "export-public")
-    run("deidentify", str(tmp_path / "in"), str(tmp_path / "out"), "-c", str(config))
+    run("deidentify", str(tmp_path / "in"), str(tmp_path / "out"), "-c", str(settings))
     assert "1 of 1 files reidentified" in run("reidentify", str(tmp_path / "out"), str(tmp_path / "back"))
     back = read_part10(next((tmp_path / "back").iterdir()).read_bytes(), LIMITS)
     assert (back.PatientName, back.SOPInstanceUID) == ("Doe^Jane", planted.slice_of_ct().SOPInstanceUID)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
@@ -179,6 +180,60 @@ def test_ultrasound_with_a_name_in_its_pixels(shared_data: Shared) -> None:
     rows = output.pixel_array
     assert rows[:38].max() == 0
     assert (rows[100:700, 100:900] == source.pixel_array[100:700, 100:900]).all()
+
+
+#: What the policies keep and the others' configuration does not: times as they are, and the device for the network.
+KEPT_BY_POLICY = {
+    "export": {"StudyTime", "SeriesTime", "AcquisitionTime", "ContentTime"},
+    "ai": {"StudyTime", "SeriesTime", "AcquisitionTime", "ContentTime", "DeviceSerialNumber"},
+}
+
+
+@BOTH
+@pytest.mark.parametrize("name", ["I290", "I341", "privateTag"])
+def test_before_and_after_of_another_tool(shared_data: Shared, policy: Policy, name: str) -> None:
+    """What it took away is taken away here too; what it left is left, but for private elements and its own remark."""
+    folder = shared_data("deid_msft")
+    before, after = read(folder / "DicomFiles" / f"{name}.dcm"), read(folder / "DicomResults" / f"{name}.dcm")
+    assert before is not None
+    assert after is not None
+    output = Deidentifier(policy, PSEUDONYMS).deidentify(before).dataset
+    told = [one for one in before if one.VR != "SQ" and not one.is_empty and one.keyword != "PixelData"]
+
+    def same(one: DataElement, other: Dataset) -> bool:
+        return one.tag in other and bool(other[one.tag].value == one.value)
+
+    taken = [one for one in told if not same(one, after)]
+    assert len(taken) >= 16
+    assert {one.keyword for one in taken if same(one, output)} == KEPT_BY_POLICY[policy.name]
+    left = [one for one in told if same(one, after) and not one.tag.is_private]
+    assert len(left) >= 30
+    assert {one.keyword for one in left if not same(one, output)} == {"DeidentificationMethod"}
+
+
+@BOTH
+def test_names_in_every_character_set(shared_data: Shared, policy: Policy) -> None:
+    """Files in fifteen character sets: no part of a name is left, and what is left reads as it was written."""
+    engine = Deidentifier(policy, PSEUDONYMS)
+    looked_at = set()
+    for path in files(shared_data("pydicom_testfiles")):
+        source = read(path) if path.name.startswith("chr") else None
+        if source is None or "PatientName" not in source or "SOPClassUID" not in source:
+            continue
+        if "PixelData" in source:
+            del source.PixelData  # secondary captures, which are withheld where nobody reads their pixels
+        output = engine.deidentify(source).dataset
+        data = bytes_of(Deidentified(dataset=output, uids={}))
+        groups = str(source.PatientName).split("=")
+        parts = {part for group in groups for part in group.split("^") if len(part) > 1}
+        assert parts
+        said = " ".join(str(one.value) for one in output.iterall() if one.VR != "SQ" and isinstance(one.value, str))
+        said += str(output.get("PatientName"))
+        assert [part for part in parts if part in said] == []
+        written = {part.strip() for part in bytes(source.PatientName.original_string).replace(b"=", b"^").split(b"^")}
+        assert [part for part in written if len(part) > 2 and part in data] == [], path.name
+        looked_at.add(str(source.get("SpecificCharacterSet")))
+    assert len(looked_at) >= 10
 
 
 def _plain(value: object) -> object:

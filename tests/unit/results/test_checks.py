@@ -15,6 +15,7 @@ from dicomnode.encoded.quiet import hushed
 from dicomnode.errors import StudyError
 from dicomnode.forms import Wishes, choose
 from dicomnode.results import checks, encode, geometry
+from dicomnode.results.equipment import model_uid
 from dicomnode.study import ResultRole
 from tests.unit.results import material
 
@@ -47,6 +48,7 @@ def known() -> set[str]:
     for variant in choose(Wishes()):
         written = context.written_as(variant.name)
         uids |= {written.object_uid(variant.role), written.series_uid(variant.role)}
+    uids |= {model_uid(material.input_for().findings.algorithm), context.mint("dimensions", "segmentation")}
     return uids | {context.device_uid, *(context.tracking_uid(s) for s in ((1,), (2,), (1, 2)))}
 
 

@@ -40,6 +40,24 @@ def a_reference_to_nothing(result: Dataset) -> None:
             return
 
 
+def a_stray(keyword: str) -> Spoil:
+    """A valid UID that is neither of the source nor minted nor the standard's: nobody's pseudonym, or somebody's."""
+
+    def spoil(result: Dataset) -> None:
+        if keyword == "private":
+            item = Dataset()
+            item.private_block(0x0011, "SOMEBODY", create=True).add_new(1, "UI", "2.25.4711")
+            result.ContributingEquipmentSequence[0].PurposeOfReferenceCodeSequence[0].update(item)
+            return
+        for element in result.iterall():
+            if element.keyword == keyword:
+                element.value = "2.25.4711"
+                return
+        setattr(result, keyword, "2.25.4711")
+
+    return spoil
+
+
 def without_a_type_1_element(result: Dataset) -> None:
     result.SeriesInstanceUID = ""
 
@@ -59,6 +77,18 @@ def a_pseudonym_left(result: Dataset) -> None:
         *((role, another_patient, "result-identity-differs") for role in MODALITIES),
         (ResultRole.SEGMENTATION, one_slice_off, "result-geometry-differs"),
         (ResultRole.REPORT, a_reference_to_nothing, "result-reference-dangling"),
+        *(
+            (role, a_stray(keyword), "result-reference-dangling")
+            for role in MODALITIES
+            for keyword in (
+                "SOPInstanceUID",
+                "DeviceUID",
+                "SynchronizationFrameOfReferenceUID",
+                "TransactionUID",
+                "private",
+            )
+        ),
+        (ResultRole.SEGMENTATION, a_stray("DimensionOrganizationUID"), "result-reference-dangling"),
         (ResultRole.REPORT, without_a_type_1_element, "result-invalid"),
         (ResultRole.SEGMENTATION, a_segment_under_another_tracking_uid, "result-invalid"),
         (ResultRole.KEY_IMAGE, a_pseudonym_left, "result-invalid"),

@@ -16,8 +16,10 @@ from dicomnode.manifest import ModelPackageErrors
 from dicomnode.service import check, rooms
 from dicomnode.service.check import Report, examine
 from dicomnode.service.rooms import Layout
-from dicomnode.storage import medium
+from dicomnode.storage import medium, recipients
+from dicomnode.storage.datakeys import DataKeys
 from dicomnode.storage.ledger import Ledger
+from dicomnode.study import World
 from tests.network.certificates import Authority, make_tls
 
 MakeTree = Callable[..., Config]
@@ -125,6 +127,34 @@ def test_credentials_that_are_missing_are_an_error(tree_of: MakeTree, tmp_path: 
     tree = tree_of(keys={"source": "credentials"})
     (error,) = examine(tree, {"CREDENTIALS_DIRECTORY": str(tmp_path)}).errors
     assert error.startswith("key-missing")
+
+
+@pytest.mark.parametrize("name", ["identity", "derivation"])
+def test_keys_of_another_state_are_an_error(tree_of: MakeTree, name: str) -> None:
+    tree = tree_of()
+    layout = settled(tree)
+    with Ledger.open(layout.ledger) as ledger:
+        DataKeys(ledger, rooms.open_key_ring(tree, layout, {}, create=True)).get_or_create("ab" * 16, World.IDENTITY)
+    assert any("belong to this state" in line for line in examine(tree, {}).lines)
+    path = layout.keys / f"{name}.key"
+    path.unlink()
+    path.write_text("cd" * 32)
+    path.chmod(0o400)
+    (error,) = examine(tree, {}).errors
+    assert error.startswith("key-wrong")
+
+
+def test_a_recipient_that_no_export_can_enclose_for_is_an_error(tree_of: MakeTree, tmp_path: Path) -> None:
+    recipients.public_certificate(tmp_path)
+    good, none = tmp_path / "reidentify.pem", tmp_path / "none.pem"
+    assert (
+        "exports enclose original attributes for 1 recipients"
+        in examine(tree_of(deidentification={"recipients": [good]}), {}).lines
+    )
+    (error,) = examine(tree_of(deidentification={"recipients": [good, none]}), {}).errors
+    assert error.startswith("deidentification.recipients: key-missing")
+    (error,) = examine(tree_of(deidentification={"recipients": [tmp_path / "reidentify.key"]}), {}).errors
+    assert error.startswith("deidentification.recipients: key-wrong")
 
 
 def test_no_model_is_an_error(tree_of: MakeTree, monkeypatch: pytest.MonkeyPatch) -> None:

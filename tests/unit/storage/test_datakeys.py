@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import sqlite3
 import threading
 from pathlib import Path
 
 import pytest
 
-from dicomnode.errors import KeyStoreError
+from dicomnode.errors import KeyStoreError, StorageError
 from dicomnode.storage.datakeys import DataKeys
 from dicomnode.storage.ledger import Ledger
 from dicomnode.study import World
@@ -101,3 +102,22 @@ def test_a_key_shredded_while_it_is_loaded_is_not_cached(ledger: Ledger) -> None
     held._ledger = whole
     with pytest.raises(KeyStoreError):
         held.get(STUDY, World.IDENTITY)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("wrapped", "letters"), ("wrapping_key_id", "letters"), ("world", "neither"), ("key_id", "x")]
+)
+def test_a_row_of_another_kind_is_a_storage_error(tmp_path: Path, ledger: Ledger, column: str, value: str) -> None:
+    """Whoever writes into the ledger can make the node refuse, and nothing else of it."""
+    held = DataKeys(ledger, ring(), cached=1)
+    for study in (STUDY, OTHER_STUDY):
+        held.get_or_create(study, World.IDENTITY)
+    spoiling = sqlite3.connect(tmp_path / "ledger.sqlite3")
+    spoiling.execute(f"UPDATE node_wrapped_key SET {column} = ?", (value,))
+    spoiling.commit()
+    spoiling.close()
+    with pytest.raises(StorageError):
+        held.get(STUDY, World.IDENTITY)
+    if column in ("wrapping_key_id", "world"):
+        with pytest.raises(StorageError):
+            ledger.count_wrapped_keys()

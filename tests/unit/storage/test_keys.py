@@ -112,6 +112,40 @@ def test_a_key_file_that_cannot_be_read(tmp_path: Path) -> None:
     assert code_of(lambda: keys.open_keys(tmp_path / "keys")) == "storage-failed"
 
 
+def test_a_key_file_that_is_a_pipe_keeps_nobody_waiting(tmp_path: Path) -> None:
+    keys.open_keys(tmp_path / "keys", create=True)
+    (tmp_path / "keys" / "pseudonym.key").unlink()
+    os.mkfifo(tmp_path / "keys" / "pseudonym.key", 0o400)
+    assert code_of(lambda: keys.open_keys(tmp_path / "keys")) == "key-wrong"
+
+
+def test_a_folder_that_we_may_not_look_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys.open_keys(tmp_path / "keys", create=True)
+
+    def refuse(path: Path, **_: object) -> os.stat_result:
+        raise PermissionError(13, "no", str(path))
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    for attempt in (
+        lambda: keys.open_keys(tmp_path / "keys"),
+        lambda: keys.open_credentials(tmp_path / "keys"),
+        lambda: keys.has_credentials(tmp_path / "keys"),
+        lambda: keys.make_following(tmp_path / "keys", World.IDENTITY),
+    ):
+        assert code_of(attempt) in ("key-permissions", "key-missing")
+    assert code_of(lambda: keys.open_keys(tmp_path / "keys")) == "key-permissions"
+    monkeypatch.undo()
+    assert code_of(lambda: keys.open_keys(tmp_path / ("k" * 300))) == "storage-failed"
+
+
+@pytest.mark.parametrize("content", [b"error: token not logged in 12345", b"0" * 32, b"a" * 31 + b"\n"])
+def test_letters_are_no_key(content: bytes) -> None:
+    """A program's message, or half a key in hexadecimal digits, has 32 bytes too."""
+    assert len(content) == 32
+    assert code_of(lambda: keys.parse_key(content)) == "key-wrong"
+    assert keys.parse_key(bytes(range(32))) == bytes(range(32))
+
+
 def test_a_place_where_no_folder_can_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert code_of(lambda: keys.open_keys(tmp_path / "file" / "keys", create=True)) == "storage-failed"

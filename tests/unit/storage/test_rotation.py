@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import signal
+import sqlite3
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -16,13 +19,14 @@ import pytest
 from dicomnode.cli.options import read_config
 from dicomnode.errors import KeyStoreError, StorageError
 from dicomnode.service.keeping import rotate_keys
-from dicomnode.storage import audit, recipients
+from dicomnode.storage import audit, database, files, recipients
 from dicomnode.storage.datakeys import DataKeys
 from dicomnode.storage.keyhook import open_command
 from dicomnode.storage.keys import KeyRing, adopt_following, make_following, open_credentials, open_keys
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.rotation import rotate
 from dicomnode.study import World
+from tests import tools
 from tests.unit.storage.samples import at
 
 STUDIES = [f"{number:064x}" for number in range(450)]
@@ -101,6 +105,8 @@ keeping.rotate_keys(read_config(None, Path(sys.argv[1])), {})
 def test_a_rotation_that_is_killed_anywhere_loses_no_key(tmp_path: Path) -> None:
     """kill -9 before and after every write, flush, rename and transaction, each on a state of its own; then it goes on."""
     before = filled(tmp_path / "whole", 24)
+    with Ledger.open(tmp_path / "whole" / "ledger.sqlite") as ledger:
+        first = set(ledger.count_wrapped_keys())
     killed = 0
     for step in range(1, 200):
         state = tmp_path / str(step)
@@ -111,14 +117,91 @@ def test_a_rotation_that_is_killed_anywhere_loses_no_key(tmp_path: Path) -> None
             break
         assert done.returncode == -signal.SIGKILL
         killed += 1
-        assert set(rotate_keys(read_config(None, state), {})) <= {"identity", "pseudonym"}
+        with Ledger.open(state / "ledger.sqlite") as ledger:
+            old = set(ledger.count_wrapped_keys()) & first
+        assert {world.value for world, _ in old} <= set(rotate_keys(read_config(None, state), {})) <= {*World}
         assert opened(state, 24) == before
         assert not list((state / "keys").glob("*.next.key"))
         with Ledger.open(state / "ledger.sqlite") as ledger:
             assert len(ledger.count_wrapped_keys()) == 2
+            assert not first & set(ledger.count_wrapped_keys()), "both worlds have new keys, wherever it was broken off"
         assert audit.verify(state)
     assert done.returncode == 0
     assert killed >= 20
+
+
+def test_a_rotation_by_anothers_key_changes_nothing(tmp_path: Path) -> None:
+    filled(tmp_path, 4)
+    (tmp_path / "keys" / "identity.key").unlink()
+    (tmp_path / "keys" / "identity.key").write_text("ab" * 32)
+    (tmp_path / "keys" / "identity.key").chmod(0o400)
+    for attempt in (
+        lambda: rotate_keys(read_config(None, tmp_path), {}),
+        lambda: make_following(tmp_path / "keys", World.IDENTITY) and rotate_both(tmp_path),
+    ):
+        with pytest.raises(KeyStoreError) as caught:
+            attempt()
+        assert caught.value.code == "key-wrong"
+        assert (tmp_path / "keys" / "identity.key").read_text() == "ab" * 32
+    assert not (tmp_path / "audit.jsonl").exists()
+
+
+def rotate_both(folder: Path) -> int:
+    with Ledger.open(folder / "ledger.sqlite") as ledger:
+        return sum(rotate(ledger, open_keys(folder / "keys"), world) for world in World)
+
+
+def test_a_rotation_does_not_end_while_old_wrapped_keys_may_stand_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "_BUSY_MILLISECONDS", 50)
+    before = filled(tmp_path, 8)
+    key = (tmp_path / "keys" / "identity.key").read_bytes()
+    with Ledger.open(tmp_path / "ledger.sqlite") as ledger:
+        old = [wrapped.wrapped for study in STUDIES[:4] if (wrapped := ledger.wrapped_key(study, World.IDENTITY))]
+    reader = sqlite3.connect(f"file:{tmp_path}/ledger.sqlite?mode=ro", uri=True)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM node_wrapped_key").fetchone()
+    with pytest.raises(StorageError) as caught:
+        rotate_keys(read_config(None, tmp_path), {})
+    assert caught.value.code == "ledger-in-use"
+    assert (tmp_path / "keys" / "identity.key").read_bytes() == key, "the old key is not replaced"
+    reader.close()
+    assert set(rotate_keys(read_config(None, tmp_path), {})) == {"identity", "pseudonym"}
+    everything = b"".join(path.read_bytes() for path in tmp_path.iterdir() if path.is_file())
+    assert not any(wrapped in everything for wrapped in old)
+    assert opened(tmp_path, 8) == before
+
+
+def test_a_study_that_comes_while_keys_are_rotated_is_wrapped_by_the_new_one(tmp_path: Path) -> None:
+    """Keys of a program take the present ones' places by hand, some time after the rotation: none may be left behind."""
+    filled(tmp_path, 2)
+    for world in World:
+        make_following(tmp_path / "keys", world)
+    assert rotate_both(tmp_path) == 2
+    with Ledger.open(tmp_path / "ledger.sqlite") as ledger:
+        keys = DataKeys(ledger, open_keys(tmp_path / "keys"))
+        came = {world: keys.get_or_create(STUDIES[9], world).key for world in World}
+    for world in World:
+        adopt_following(tmp_path / "keys", world)
+    with Ledger.open(tmp_path / "ledger.sqlite") as ledger:
+        keys = DataKeys(ledger, open_keys(tmp_path / "keys"))
+        assert {world: keys.get(STUDIES[9], world).key for world in World} == came
+
+
+def test_a_full_disk_leaves_no_half_made_key_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_keys(tmp_path, create=True)
+
+    def full(descriptor: int, data: bytes) -> None:
+        os.write(descriptor, data[:7])
+        raise OSError(28, "full")
+
+    monkeypatch.setattr(files, "write_all", full)
+    for attempt in (lambda: make_following(tmp_path, World.IDENTITY), lambda: recipients.public_certificate(tmp_path)):
+        with pytest.raises(StorageError) as caught:
+            attempt()
+        assert caught.value.code == "storage-full"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["derivation.key", "identity.key", "pseudonym.key"]
 
 
 def test_keys_that_follow_as_credentials(tmp_path: Path) -> None:
@@ -149,14 +232,39 @@ def test_keys_of_a_program(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("body", "code"),
-    [("exit 1", "key-missing"), ("echo nonsense", "key-wrong"), ("printf '%064d' 7", "key-wrong"), ("exec sleep 60", "key-missing")],
-)  # fmt: skip
+    [
+        ("exit 1", "key-missing"),
+        ("echo nonsense", "key-wrong"),
+        ("printf '%064d' 7", "key-wrong"),
+        ("printf 'error: token not logged in 12345'", "key-wrong"),  # 32 letters are no key of 32 bytes
+        ("printf '%032d' 7", "key-wrong"),  # nor is half a key in hexadecimal digits
+        ("printf '%064d%300s' 7 and-more", "key-wrong"),
+        ("exec cat /dev/zero", "key-wrong"),
+        ("exec sleep 60", "key-missing"),
+        ("exec >&-; exec sleep 60", "key-missing"),
+    ],
+)
 def test_a_program_that_fails(tmp_path: Path, body: str, code: str) -> None:
     with pytest.raises(StorageError) as caught:
         open_command(hook(tmp_path, body), timeout_seconds=30 if "sleep" not in body else 0.2)
     assert caught.value.code == code
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 2**20, "what it says is not kept"
     with pytest.raises(KeyStoreError):
         open_command((str(tmp_path / "nothing"),), timeout_seconds=30)
+
+
+@pytest.mark.parametrize("end", ["wait", "exit 0"])
+def test_what_a_program_started_ends_with_it(tmp_path: Path, end: str) -> None:
+    """One that does not answer in time, or whose child keeps its output open."""
+    body = f"sleep 600 & echo $! > {tmp_path}/child\n{end}"
+    with pytest.raises(KeyStoreError) as caught:
+        open_command(hook(tmp_path, body), timeout_seconds=1)
+    assert caught.value.code == "key-missing"
+    child = Path("/proc") / (tmp_path / "child").read_text().strip() / "stat"
+    deadline = time.monotonic() + 10
+    while child.exists() and child.read_text().rpartition(")")[2].split()[0] != "Z":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_the_trail_shows_what_was_changed_or_taken_out(tmp_path: Path) -> None:
@@ -194,3 +302,14 @@ def test_the_pair_of_the_way_back(tmp_path: Path) -> None:
     for path in ("reidentify.key", "nothing"):
         with pytest.raises(KeyStoreError):
             recipients.certificates((tmp_path / path,))
+
+
+@pytest.mark.parametrize("kind", ["rsa:1024", "ec"])
+def test_a_recipient_whose_key_is_short_or_no_rsa_is_refused(tmp_path: Path, kind: str) -> None:
+    tools.require("openssl")
+    wanted = ["-newkey", kind] if kind != "ec" else ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    command = ["openssl", "req", "-x509", *wanted, "-nodes", "-keyout", str(tmp_path / "key"), "-subj", "/CN=one"]
+    subprocess.run([*command, "-out", str(tmp_path / "pem")], check=True, capture_output=True, timeout=60)
+    with pytest.raises(KeyStoreError) as caught:
+        recipients.certificates((tmp_path / "pem",))
+    assert caught.value.code == "key-wrong"

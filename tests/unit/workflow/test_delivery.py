@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -10,7 +11,7 @@ import pytest
 from sqlalchemy import update
 
 from dicomnode.config import DeliverySection
-from dicomnode.encoded import encode_part10
+from dicomnode.encoded import encode_part10, split_part10
 from dicomnode.errors import NodeError, PeerError, PeerRefusal
 from dicomnode.forms import SOP_CLASSES, Form, Variant, Wishes
 from dicomnode.network.requestor import OutgoingObject, StoreOutcome
@@ -63,6 +64,11 @@ class Peer:
         return [{"SOPInstanceUID": uid} for uid in self.holds]
 
 
+def digest_of(file: bytes) -> str:
+    """As the ledger keeps it of a result: of the encoded Data Set."""
+    return hashlib.sha256(split_part10(file)[1]).hexdigest()
+
+
 class Bench:
     """A work whose two results are under way to some destinations."""
 
@@ -86,7 +92,7 @@ class Bench:
             data = encode_part10(image, transfer_syntax_uid=EXPLICIT)
             self.objects.put(STUDY, World.IDENTITY, result_id, Purpose.RESULT, data)
             rows.append(
-                ResultRow(result_id=result_id, role=role, sop_class_uid="1.2", digest=result_id, length=len(data))
+                ResultRow(result_id=result_id, role=role, sop_class_uid="1.2", digest=digest_of(data), length=len(data))
             )
         self.ledger.record_results(WORK, rows, destinations, self.time.now())
         for state in (WorkState.PREPARING, WorkState.INFERRING, WorkState.ENCODING, WorkState.READY):
@@ -142,7 +148,7 @@ class Bench:
                 role=variant.role,
                 form=variant.name,
                 sop_class_uid=variant.sop_class_uid,
-                digest=made[variant],
+                digest=digest_of(data),
                 length=len(data),
             )
             self.ledger.record_results(key, [row], [], self.time.now())
@@ -412,14 +418,13 @@ class FormBench(Bench):
     def prepare(self, *destinations: str) -> None:
         super().prepare(*destinations)
         forms = {RESULTS[0]: ("binary", SEG), RESULTS[1]: ("comprehensive+binary", SR)}
-        with self.ledger.transaction() as connection:
-            for result_id, (form, uid) in forms.items():
-                values = {"form": form, "sop_class_uid": uid}
-                connection.execute(update(schema.results).where(schema.results.c.result_id == result_id).values(values))
-        for (result_id, (_, uid)), image in zip(forms.items(), tiny_series(), strict=False):
+        for (result_id, (form, uid)), image in zip(forms.items(), tiny_series(), strict=False):
             image.SOPClassUID = uid
             data = encode_part10(image, transfer_syntax_uid=EXPLICIT)
             self.objects.put(STUDY, World.IDENTITY, result_id, Purpose.RESULT, data)
+            values = {"form": form, "sop_class_uid": uid, "digest": digest_of(data)}
+            with self.ledger.transaction() as connection:
+                connection.execute(update(schema.results).where(schema.results.c.result_id == result_id).values(values))
 
     def forms(self, destination: str = "pacs") -> dict[str, str]:
         return {f"{row.role.value}:{row.form}": row.state.value for row in self.rows(destination)}
@@ -543,3 +548,15 @@ def test_each_destination_goes_its_own_way(forms: FormBench) -> None:
     assert forms.forms("old")["key-image:capture"] == "confirmed"
     assert forms.work.state is WorkState.DONE
     assert forms.work.facts == {"downgraded.old.segmentation": "binary"}
+
+
+def test_a_result_from_another_time_is_not_sent(bench: Bench) -> None:
+    """A sealed file of the same name and key, put back from a backup, opens; it is not what the ledger knows."""
+    bench.prepare("pacs")
+    older = encode_part10(tiny_series()[7], transfer_syntax_uid=EXPLICIT)
+    bench.objects.put(STUDY, World.IDENTITY, RESULTS[0], Purpose.RESULT, older)
+    bench.queue.run_due()
+    states = {row.result_id: (row.state, row.reason) for row in bench.rows()}
+    assert states[RESULTS[0]] == (DeliveryState.REFUSED, "sealed-damaged")
+    assert states[RESULTS[1]] == (DeliveryState.CONFIRMED, None)
+    assert bench.ended() == (WorkState.FAILED, "sealed-damaged")

@@ -79,6 +79,31 @@ def test_a_finished_study_is_shredded_when_its_time_has_come(bench: Bench, event
     assert bench.retention.sweep() == 0
 
 
+def test_a_reader_of_the_ledger_puts_shredding_off(
+    bench: Bench, events: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is said to be shredded whose wrapped keys may stand on the disk; and one wait is enough for a sweep."""
+    studies = {bench.study(seed, WorkState.REFUSED) for seed in ("one", "two")}
+    bench.time.forward(31 * DAY)
+    real, tried = bench.ledger.shred_keys, []
+
+    def shred(study_key: str) -> None:
+        tried.append(study_key)
+        real(study_key)
+        if len(tried) == 1:
+            raise StorageError("ledger-in-use")
+
+    monkeypatch.setattr(bench.ledger, "shred_keys", shred)
+    assert bench.retention.sweep() == 0
+    assert events.facts("retention.failed") == [{"study": tried[0], "reason": "ledger-in-use"}]
+    assert len(tried) == 1
+    assert events.facts("study.shredded") == []
+    with pytest.raises(KeyStoreError):
+        bench.keys.get(tried[0], World.IDENTITY)
+    assert bench.retention.sweep() == 2
+    assert {str(facts["study"]) for facts in events.facts("study.shredded")} == studies
+
+
 @pytest.mark.parametrize(
     "states", [(), (WorkState.PREPARING,), (WorkState.PREPARING, WorkState.INFERRING)], ids=["queued", "one", "two"]
 )
