@@ -83,6 +83,13 @@ TABLE: Final[Mapping[str, tuple[str, str, str, str]]] = MappingProxyType(
             "被扫描范围或视野截断:下限值",
         ),
         "caveat": ("see remarks", "siehe Bemerkungen", "voir remarques", "见备注"),
+        "unseen": (
+            "in none of these views",
+            "in keiner dieser Ansichten",
+            "dans aucune de ces vues",
+            "不在所示视图中",
+        ),
+        "more": ("and {count} more", "und {count} weitere", "et {count} autres", "另有{count}项"),
         "window": ("W", "F", "F", "窗宽"),
         "level": ("L", "Z", "C", "窗位"),
         # The columns of its table, and what its views are called.

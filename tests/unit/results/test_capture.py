@@ -31,6 +31,15 @@ def test_picture_and_references() -> None:
     assert "FrameOfReferenceUID" not in dataset
 
 
+def test_frames_are_named() -> None:
+    sources = material.copies(material.source_series())
+    for number, one in enumerate(sources, start=1):
+        one.SOPInstanceUID, one.ReferencedFrameNumber = sources[0].SOPInstanceUID, number
+    rgb = np.zeros((4, 4, 3), np.uint8)
+    dataset = capture.build(rgb, sources, material.findings_for(), material.context_for(), key_slices=(1, 3))
+    assert [int(item.ReferencedFrameNumber) for item in dataset.SourceImageSequence] == [2, 4]
+
+
 def test_burned_in_annotation_tells_the_truth() -> None:
     dataset, _ = build(np.zeros((4, 4, 3), np.uint8), shows_identity=True)
     assert dataset.BurnedInAnnotation == "YES"
