@@ -32,7 +32,7 @@ _COLUMNS: Final = (
     (coding.PERC15, "Perc15", "HU", 0),
 )
 _COLUMN_WIDTH: Final = 66
-_NUMBER_WIDTH: Final = 58
+_SWATCH, _SPACE = 20, 8  # what a colour takes; between a name and its first number
 _ROW, _NAME_LINE, _COMPACT = 34, 20, 22  # a row; the line of its own of a long name; a row where there are many
 _FIGURES: Final = 3  # of a volume: what is small does not become zero
 _MOST_DECIMALS: Final = 4
@@ -117,14 +117,15 @@ class Panel(Pen):
             self.text((edge, y), getattr(self._texts, name, name), 13, DIM, "rs")
             self.text((edge, y + 17), unit, 13, DIM, "rs")
         y += 28
-        room = (edges[0] - _NUMBER_WIDTH if edges else right) - left
-        full = sum(_ROW + _NAME_LINE * (not _fits(self._name(region), room - 20)) for region in regions)
+        rooms = [_room(region, columns[0], edges[0] - left) if edges else right - left - _SWATCH for region in regions]
+        longer = sum(not _fits(self._name(region), room) for region, room in zip(regions, rooms, strict=True))
+        full = _ROW * len(regions) + _NAME_LINE * longer
         compact = y + full > end
         shown = regions[: max(1, (end - y) // _COMPACT - 1)] if compact else regions
         marks: set[str] = set()
-        for region in shown:
+        for region, room in zip(shown, rooms, strict=False):
             self._draw.line((left, y, right, y), fill=RULE)
-            y = self._row(region, (left, y, right, room), compact=compact)
+            y = self._row(region, (left, y, right), int(room), compact=compact)
             for column, edge in zip(columns, edges, strict=True):
                 words = _cell(region, column[0], column[3])
                 marks |= {mark for mark in (_CUT, _CAVEAT) if mark in words}
@@ -137,19 +138,19 @@ class Panel(Pen):
             self.text((left, y - 4), self._texts.more.format(count=len(regions) - len(shown)), 15, WARNING)
         return self._notes(left, y, marks)
 
-    def _row(self, region: Region, place: tuple[int, int, int, int], *, compact: bool) -> int:
+    def _row(self, region: Region, place: tuple[int, int, int], room: int, *, compact: bool) -> int:
         """Colour and name of a region; the base line of its numbers."""
-        left, y, right, room = place
+        left, y, right = place
         name, size = self._name(region), 13 if compact else 15
         swatch = self._colours.get(region.segments[0], TEXT) if len(region.segments) == 1 else None
-        x = left + (20 if swatch else 0)
-        long = not compact and not _fits(name, left + room - x)
-        y += _COMPACT if compact else _ROW - 10 * long
+        x = left + (_SWATCH if swatch else 0)
+        long = not compact and not _fits(name, room)
+        y += _COMPACT if compact else _ROW - 2 * long
         if swatch:
             low = y - (5 if compact else 8)
             self._draw.rounded_rectangle((left, low - 13, left + 13, low), radius=3, fill=swatch)
-        self.text((x, y - 9 + 3 * compact), _fitted(name, (right if long else left + room) - x, size), size)
-        return y + (_NAME_LINE + 10) * long
+        self.text((x, y - 9 + 3 * compact), _fitted(name, right - x if long else room, size), size)
+        return y + (_NAME_LINE + 2) * long
 
     def _name(self, region: Region) -> str:
         return f"{region.label} {_UNSEEN}" if self._is_unseen(region) else region.label
@@ -193,6 +194,12 @@ def _found(one: Detection) -> str:
 
 def _sure(probability: float | None) -> str:
     return "" if probability is None else f" ({100 * probability:.0f} %)"
+
+
+def _room(region: Region, column: tuple[coding.CodedConcept, str, str, int], edge: float) -> float:
+    """Width that a name has before the first of its numbers, which ends at an edge."""
+    swatch = _SWATCH if len(region.segments) == 1 else 0
+    return edge - float(font(16).getlength(_cell(region, column[0], column[3]))) - _SPACE - swatch
 
 
 def _cell(region: Region, concept: coding.CodedConcept, decimals: int) -> str:
