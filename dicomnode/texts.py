@@ -83,6 +83,14 @@ TABLE: Final[Mapping[str, tuple[str, str, str, str]]] = MappingProxyType(
             "被扫描范围或视野截断:下限值",
         ),
         "caveat": ("see remarks", "siehe Bemerkungen", "voir remarques", "见备注"),
+        "unprintable": (
+            "(in letters that this page cannot print)",
+            "(in Buchstaben, die diese Seite nicht drucken kann)",
+            "(en lettres que cette page ne peut imprimer)",
+            "(本页无法打印的文字)",
+        ),
+        "unseen": ("in none of these views", "in keiner dieser Ansichten", "dans aucune de ces vues", "不在所示视图中"),
+        "more": ("and {count} more", "und {count} weitere", "et {count} autres", "另有{count}项"),
         "window": ("W", "F", "F", "窗宽"),
         "level": ("L", "Z", "C", "窗位"),
         # The columns of its table, and what its views are called.

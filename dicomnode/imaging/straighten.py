@@ -60,7 +60,7 @@ class Straight:
                 del kept[old]
             share = np.float32(place - low)
             values[index] = kept[low] * (1 - share) + kept[low + 1] * share
-        uids = tuple(volume.sop_instance_uids[index] for index in self._nearest_source())
+        uids = tuple(volume.sop_instance_uids[index] for index in self.nearest_source())
         return Volume(values=values, geometry=self.geometry, padding=None, sop_instance_uids=uids)
 
     def labels(self, labels: Array) -> Array:
@@ -69,7 +69,7 @@ class Straight:
             return labels
         _, rows, columns = self.geometry.shape
         result = np.zeros(self.geometry.shape, labels.dtype)
-        for index, source in enumerate(self._nearest_source()):
+        for index, source in enumerate(self.nearest_source()):
             (down, right), (height, width) = self._whole_shift(source), labels.shape[1:]
             part = labels[source][: rows - down, : columns - right]
             result[index, down : down + height, right : right + width] = part
@@ -87,7 +87,7 @@ class Straight:
             result[index, : part.shape[0], : part.shape[1]] = part
         return result
 
-    def _nearest_source(self) -> Indices:
+    def nearest_source(self) -> Indices:
         """For each slice of the grid the nearest one of the source."""
         wanted = np.arange(self.geometry.shape[0]) * self.geometry.spacing[0]
         return np.asarray(np.abs(wanted[:, None] - self._heights).argmin(axis=1))

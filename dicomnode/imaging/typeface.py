@@ -1,4 +1,4 @@
-"""The typeface that ships: Latin, Greek, Cyrillic and Han letters, for pictures and documents.
+"""The typeface that ships: Latin, Greek, Cyrillic, Han, kana and Hangul letters, for pictures and documents.
 
 May live here: the file and which letters it has. It is made by `deploy/typeface.py`, which names its origin and licence.
 """
@@ -31,6 +31,12 @@ def _has(letter: str) -> bool:
 @cache
 def _missing() -> bytes:
     return bytes(font(16).getmask("\ue000"))
+
+
+@cache
+def is_drawable(words: str) -> bool:
+    """Whether the typeface has every letter of them."""
+    return all(map(_has, unicodedata.normalize("NFC", words)))
 
 
 @cache

@@ -8,6 +8,7 @@ Radiological convention: the patient's right lies at the viewer's left, the head
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -37,11 +38,15 @@ _BODY_SHARE: Final = 0.05  # of the largest count along an axis: a table is less
 _SLAB_MM: Final = 2.0
 _LINE_PIXELS: Final = 2.0
 _FILL: Final = 0.16
+_SMALL_PIECE: Final = 8  # voxels of a view
+_LOW_PEAK: Final = 0.75  # of a mask that smoothing has taken from
 _TRUNCATE: Final = 4.0  # standard deviations at which the smoothing filter ends
 #: Letters along x, y and z of the patient, against and with each (PS3.3 C.7.6.1.1.1).
 _LETTERS: Final = (("R", "L"), ("A", "P"), ("F", "H"))
 #: Cosine from which an oblique direction is told by this letter, too: 15 degrees out of a plane of the patient.
 _OBLIQUE: Final = 0.26
+#: Share of its largest area from which a label is seen well enough.
+_SEEN: Final = 0.25
 #: What the planes across each canonical axis are called.
 NAMES: Final = ("Axial", "Coronal", "Sagittal")
 _SIGNS: Final = (("I", "S"), ("A", "P"), ("R", "L"))
@@ -116,7 +121,25 @@ class Planes:
         self._labels = canonical(straight, grid.geometry)
         self._spacing = canonical_axes(grid.geometry).spacing
         self._spans, self._coronal_at, self._sagittal_at = _extent(counts, self._values, self._spacing)
-        self._levels = sorted(spread(counts[0], axials), reverse=True)
+        self._grid = grid
+        self._levels = sorted(covering(self._areas(census), axials), reverse=True)
+
+    def _areas(self, census: Census) -> npt.NDArray[np.int64]:
+        """Voxels of every label on every axial plane: int64 (planes, labels)."""
+        axes = canonical_axes(self._geometry)
+        if axes.permutation[0] == 0:
+            areas = census.counts[:, 1:]
+            return areas[::-1] if axes.flips[0] else areas
+        return np.stack([np.bincount(plane.reshape(-1), minlength=256)[1:] for plane in self._labels])
+
+    @property
+    def source_slices(self) -> tuple[int, ...]:
+        """Indices in source order of the slices that the views show as they were taken."""
+        axes = canonical_axes(self._geometry)
+        axis = axes.inverse_permutation[0]
+        planes = (self._levels, [self._coronal_at], [self._sagittal_at])[axis]
+        places = [axes.shape[axis] - 1 - at if axes.flips[axis] else at for at in planes]
+        return tuple(sorted({int(index) for index in self._grid.nearest_source()[places]}))
 
     def views(self, *, taller_mm: float = 0.0, deeper_mm: float = 0.0, empty: bool = False) -> Views:
         """Views cut to the labels with a margin.
@@ -183,6 +206,32 @@ class Planes:
             caption=f"{name} · {_place(self._geometry, axis, at)}",
             levels=levels,
         )
+
+
+def covering(areas: npt.NDArray[np.int64], count: int) -> tuple[int, ...]:
+    """Up to `count` planes, with equal shares of what is labelled between them.
+
+    Where one of the labels would then hardly be seen: those that together show most of each.
+
+    Parameters
+    ----------
+    areas
+        Voxels of every label on every plane.
+    """
+    even = spread(areas.sum(axis=1), count)
+    present = areas[:, areas.any(axis=0)]
+    shares = present / np.maximum(present.max(axis=0), 1)
+    if not present.size or (shares[list(even)].max(axis=0) >= _SEEN).all():
+        return even
+    chosen: set[int] = set()
+    best = np.zeros(shares.shape[1])
+    for _ in range(count):
+        gains = np.maximum(shares, best).sum(axis=1)
+        equal = np.flatnonzero(gains >= gains.max() * (1 - 1e-9))
+        at = int(equal[len(equal) // 2])
+        chosen.add(at)
+        best = np.maximum(best, shares[at])
+    return tuple(sorted(chosen))
 
 
 def letters_of(direction: npt.NDArray[np.float64]) -> str:
@@ -276,13 +325,28 @@ def _overlay(mask: npt.NDArray[np.float32], size: tuple[int, int]) -> tuple[Box,
 
     Given for the part of the picture beyond which there is neither.
     """
-    smooth = np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.BILINEAR), np.float32)
+    whole = np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.BILINEAR), np.float32)
     sigma = [max(0.7, 0.6 * size[1 - axis] / mask.shape[axis]) for axis in (0, 1)]
-    place = _around(smooth, [int(_TRUNCATE * one + 0.5) + 2 for one in sigma])
-    smooth = ndimage.gaussian_filter(smooth[place], sigma, mode="nearest", truncate=_TRUNCATE)
+    place = _around(whole, [int(_TRUNCATE * one + 0.5) + 2 for one in sigma])
+    smooth = ndimage.gaussian_filter(whole[place], sigma, mode="nearest", truncate=_TRUNCATE)
+    if _has_small_pieces(mask):
+        smooth = _raised(smooth, whole[place] > 0, [2 * math.ceil(3 * one) + 1 for one in sigma])
     down, across = (np.gradient(smooth, axis=axis) if smooth.shape[axis] > 1 else 0 * smooth for axis in (0, 1))
     distance = (smooth - 0.5) / np.maximum(np.hypot(down, across), 0.02)
     return place, np.clip(distance + 0.5, 0, 1), np.clip((_LINE_PIXELS + 1) / 2 - np.abs(distance), 0, 1)
+
+
+def _has_small_pieces(mask: npt.NDArray[np.float32]) -> bool:
+    """Whether a piece of a mask is so small that smoothing may take all of it."""
+    pieces, count = ndimage.label(mask[box_of(mask != 0)])
+    return bool(count and np.bincount(pieces.reshape(-1))[1:].min() <= _SMALL_PIECE)
+
+
+def _raised(smooth: npt.NDArray[np.float32], inside: npt.NDArray[np.bool_], reach: list[int]) -> Array:
+    """A smooth mask in which the peak of a small piece is 1, as that of a large one is."""
+    peaks = ndimage.maximum_filter(np.where(inside, smooth, np.float32(0)), reach)
+    small = (peaks > 0) & (peaks < _LOW_PEAK)
+    return np.asarray(np.divide(smooth, peaks, out=smooth.copy(), where=small))
 
 
 def _around(smooth: npt.NDArray[np.float32], margins: list[int]) -> Box:

@@ -17,7 +17,7 @@ from dicomnode.findings import Findings
 from dicomnode.results.concepts import SOURCE_IMAGE, code_item
 from dicomnode.results.context import MANUFACTURER, MODEL_NAME, ResultContext
 from dicomnode.results.equipment import inherit_lossy, stamp
-from dicomnode.results.sources import EMPTY_IDENTITY, SourceSeries, read_sources
+from dicomnode.results.sources import EMPTY_IDENTITY, SourceSeries, read_sources, refer
 from dicomnode.study import ResultRole
 
 SECONDARY_CAPTURE_STORAGE: Final = "1.2.840.10008.5.1.4.1.1.7"
@@ -74,8 +74,7 @@ def build(
 
 def _source_item(header: Dataset) -> Dataset:
     item = Dataset()
-    item.ReferencedSOPClassUID = header.SOPClassUID
-    item.ReferencedSOPInstanceUID = header.SOPInstanceUID
+    refer(item, header)
     item.PurposeOfReferenceCodeSequence = [code_item(SOURCE_IMAGE)]
     return item
 

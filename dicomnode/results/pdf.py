@@ -24,7 +24,7 @@ from reportlab.pdfgen.canvas import Canvas
 
 from dicomnode.findings import Findings
 from dicomnode.forms import SOP_CLASSES, Form
-from dicomnode.imaging.typeface import NAME, PATH, drawable
+from dicomnode.imaging.typeface import NAME, PATH, drawable, is_drawable
 from dicomnode.results.concepts import code_item
 from dicomnode.results.context import ResultContext
 from dicomnode.results.document import DIAGNOSTIC_IMAGING_REPORT
@@ -37,7 +37,11 @@ from dicomnode.texts import Words
 
 _WIDTH, _HEIGHT = A4
 _MARGIN: Final = 40.0
-_LEAST_PICTURE: Final = 120.0
+_LEAST_PICTURE: Final = 240.0
+_MOST_REMARKS: Final = 180.0
+_END: Final = _MARGIN + 22  # above it stands everything but the last line
+_SIZE: Final = 9.5
+_LEADING: Final = 1.35
 _INK: Final = (0.1, 0.11, 0.14)
 _WARNING: Final = (0.72, 0.38, 0.0)
 _ONE_AT_A_TIME: Final = threading.Lock()  # the library registers typefaces for the whole process
@@ -133,19 +137,22 @@ class _Pen:
         self._canvas = canvas
         self._y = _HEIGHT - _MARGIN
 
-    def line(self, words: str, size: float = 9.5, colour: tuple[float, float, float] = _INK) -> None:
-        """A paragraph, wrapped; what does not fit the page any more is left out, and the last line says so."""
-        if self._y < _MARGIN + 2 * size:
-            return
+    def line(self, words: str, size: float = _SIZE, colour: tuple[float, float, float] = _INK) -> None:
+        """A paragraph, wrapped."""
         self._canvas.setFillColorRGB(*colour)
         self._canvas.setFont(NAME, size)
-        lines = simpleSplit(drawable(words), NAME, size, _WIDTH - 2 * _MARGIN)
-        for part in lines:
-            self._y -= size * 1.35
-            last = self._y < _MARGIN + 2 * size
-            self._canvas.drawString(_MARGIN, self._y, "..." if last and part is not lines[-1] else part)
-            if last:
+        for part in _wrapped(words, size):
+            self._y -= size * _LEADING
+            self._canvas.drawString(_MARGIN, self._y, part)
+
+    def lines(self, sentences: Sequence[str], end: float, more: str) -> None:
+        """Paragraphs down to a height; how many there was no room for is said."""
+        for place, sentence in enumerate(sentences):
+            after = _SIZE * _LEADING if place + 1 < len(sentences) else 0.0
+            if self._y - height_of((sentence,)) - after < end:
+                self.line(more.format(count=len(sentences) - place), colour=_WARNING)
                 return
+            self.line(sentence)
 
     def rule(self) -> None:
         """A thin line across."""
@@ -156,16 +163,14 @@ class _Pen:
 
     def picture(self, rgb: NDArray[np.uint8]) -> None:
         """A picture across the page, or as large as there is room above the last line."""
-        room = self._y - _MARGIN - 36
+        room = self._y - _END - 16
         height = min((_WIDTH - 2 * _MARGIN) * rgb.shape[0] / rgb.shape[1], room)
-        if height < _LEAST_PICTURE:
-            return
         width = height * rgb.shape[1] / rgb.shape[0]
         self._y -= height + 8
         self._canvas.drawImage(ImageReader(Image.fromarray(rgb)), (_WIDTH - width) / 2, self._y, width, height)
 
     def write(self, page: Page) -> None:
-        """Everything."""
+        """Everything: first what must stand on every page, then what there is room for."""
         words, algorithm = page.words, page.findings.algorithm
         self.line(algorithm.title, 17)
         self.line(words.say("not-reviewed"), 11, _WARNING)
@@ -176,14 +181,15 @@ class _Pen:
             self.line(line)
         self.rule()
         lines, remarks = self._said(page)
-        for line in lines:
-            self.line(line)
+        said_above = (words.say("not-reviewed-sentence"), words.say("research-only"))
+        remarks = [remark for remark in remarks if remark not in said_above]
+        more, below = words.say("more", count="{count}"), 0.0 if page.picture is None else _LEAST_PICTURE
+        self.lines(lines, _END + below + min(height_of(remarks), _MOST_REMARKS) + 20, more)
         self.rule()
-        for remark in remarks:
-            if remark not in (words.say("not-reviewed-sentence"), words.say("research-only")):
-                self.line(remark)
+        self.lines(remarks, _END + below + 10, more)
         if page.picture is not None:
             self.picture(page.picture)
+        self._y = _END
         self.rule()
         self.line(f"{words.say('model', name=algorithm.name, version=algorithm.version)} · {page.made}", 8)
 
@@ -194,10 +200,29 @@ class _Pen:
         return lines_of(page.findings, page.words), remarks_of(page.findings, page.found.__contains__, page.words)
 
 
+def _wrapped(words: str, size: float) -> list[str]:
+    return list(simpleSplit(drawable(words), NAME, size, _WIDTH - 2 * _MARGIN))
+
+
+def height_of(sentences: Sequence[str]) -> float:
+    """Height that paragraphs take."""
+    return sum(len(_wrapped(sentence, _SIZE)) for sentence in sentences) * _SIZE * _LEADING
+
+
+def printable_name(name: str, words: Words) -> str:
+    """A person's name (PN, PS3.5 6.2.1): those of its groups that the page has the letters for.
+
+    A name that is printed in other letters than its own could be another's: where no group can be, the page says so.
+    """
+    groups = [" ".join(part for part in group.split("^") if part) for group in name.split("=")]
+    groups = [group for group in dict.fromkeys(groups) if group]
+    printable = [group for group in groups if is_drawable(group)]
+    return "  ·  ".join(printable) if printable or not groups else words.say("unprintable")
+
+
 def identity_lines(source: Dataset, words: Words) -> list[str]:
     """Patient and study, as the source writes them."""
-    groups = str(source.get("PatientName") or "").split("=")  # alphabetic, ideographic, phonetic (PS3.5 6.2.1)
-    name = "  ·  ".join(filter(None, (" ".join(group.replace("^", " ").split()) for group in groups)))
+    name = printable_name(str(source.get("PatientName") or ""), words)
     born, when = (str(source.get(keyword) or "") for keyword in ("PatientBirthDate", "StudyDate"))
     patient = [name, str(source.get("PatientID") or ""), f"{words.say('born')} {_date(born)}" if born else ""]
     study = [_date(when), str(source.get("StudyDescription") or ""), str(source.get("AccessionNumber") or "")]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from scipy import ndimage
 
+from dicomnode.coding import ANATOMICAL_STRUCTURE
 from dicomnode.errors import StudyError
 from dicomnode.findings import Findings, Segment
 from dicomnode.forms import SOP_CLASSES, Form
@@ -109,7 +110,8 @@ def _observation(segment: Segment) -> Dataset:
     item = Dataset()
     item.ObservationNumber = item.ReferencedROINumber = segment.number
     item.RTROIIdentificationCodeSequence = [code_item(segment.type)]
-    item.RTROIInterpretedType = "ORGAN"
+    # A tumour is not an organ; which of the other defined terms it is, for instance GTV, a physician decides: type 2.
+    item.RTROIInterpretedType = "ORGAN" if segment.category == ANATOMICAL_STRUCTURE else ""
     item.ROIInterpreter = ""
     return item
 

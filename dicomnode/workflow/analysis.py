@@ -57,7 +57,7 @@ from dicomnode.workflow.selection import choose as choose_series
 Labels = npt.NDArray[np.uint8]
 Progress = Callable[[float], None]
 #: Raised when a change of the node's own code changes results of the same input.
-_GENERATION: Final = "4"
+_GENERATION: Final = "5"
 _BYTES_PER_VOXEL: Final = 2  # of the images as they are stored, before anything is made of them
 
 

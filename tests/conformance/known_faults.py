@@ -31,11 +31,13 @@ DCIODVFY_LABELMAP: Final = MappingProxyType(
 )
 #: Text in a line of dcentvfy → why the set is right.
 DCENTVFY: Final = MappingProxyType(
-    {
-        "Element=<AccessionNumber> IE <Study> versus <Series>": (
-            "PS3.3 C.17.2, 10.6: the request of a report stands in another sequence than an image's"
+    dict.fromkeys(
+        (
+            "Element=<AccessionNumber> IE <Study> versus <Series>",
+            "Element=<AccessionNumber> IE <Series> versus <Study>",
         ),
-    }
+        "PS3.3 C.17.2, 10.6: the request of a report stands in another sequence than an image's",
+    )
 )
 
 

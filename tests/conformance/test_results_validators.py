@@ -11,6 +11,7 @@ import numpy as np
 import pydicom
 import pytest
 
+from dicomnode.encoded import encode_part10
 from dicomnode.forms import Form, Variant
 from dicomnode.results.encode import encode_outcome, encode_rejection
 from dicomnode.study import ResultRole
@@ -19,6 +20,24 @@ from tests.conformance import known_faults, results_material
 from tests.conformance.results_material import KINDS, LABELMAP, MAP, OUTCOMES, RTSTRUCT, TO_LABELMAP, Written
 from tests.conformance.sources import SOURCES, everything
 from tests.unit.results import material
+
+#: Of the source's patient and study, beside what every source of the tests has.
+OF_PATIENT_AND_STUDY = {
+    "PatientComments": "needs a chair",
+    "EthnicGroup": "none told",
+    "PhysiciansOfRecord": "Rec^Ord",
+    "NameOfPhysiciansReadingStudy": "Rea^Der",
+    "AdmittingDiagnosesDescription": "cough",
+    "ServiceEpisodeID": "E1",
+    "Occupation": "baker",
+    "MedicalAlerts": "none",
+    "ClinicalTrialSponsorName": "ACME",
+    "ClinicalTrialProtocolID": "PR1",
+    "ClinicalTrialProtocolName": "",
+    "ClinicalTrialSiteID": "7",
+    "ClinicalTrialSiteName": "",
+    "ClinicalTrialSubjectID": "S1",
+}
 
 
 @pytest.fixture(scope="module", params=list(SOURCES))
@@ -79,6 +98,21 @@ def test_dciodvfy_finds_nothing_on_outcomes_and_rejection_notes(outcomes: list[P
 def test_dcentvfy_finds_the_set_consistent(written: Written) -> None:
     known = [path for kind, path in written.kinds.items() if kind not in (LABELMAP, TO_LABELMAP)]
     text = results_material.run("dcentvfy", *known)
+    lines = [line for line in text.splitlines() if line.startswith(("Error", "Warning"))]
+    assert known_faults.unexplained(lines, known_faults.DCENTVFY) == []
+
+
+def test_dcentvfy_finds_results_and_images_of_one_patient_and_one_study(tmp_path: Path) -> None:
+    originals = material.source_series()
+    for one in originals:
+        for keyword, value in OF_PATIENT_AND_STUDY.items():
+            setattr(one, keyword, value)
+    written = results_material.write(tmp_path, originals, material.labels_for())
+    images = []
+    for number, one in enumerate(originals):
+        images.append(tmp_path / f"image-{number}.dcm")
+        images[-1].write_bytes(encode_part10(one, transfer_syntax_uid="1.2.840.10008.1.2.1"))
+    text = results_material.run("dcentvfy", *images, *written.files.values())
     lines = [line for line in text.splitlines() if line.startswith(("Error", "Warning"))]
     assert known_faults.unexplained(lines, known_faults.DCENTVFY) == []
 

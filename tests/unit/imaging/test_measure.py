@@ -49,6 +49,9 @@ def geometry_of(shape: Any, spacing: Any = (2.0, 0.5, 1.0), slice_direction: Any
     )
 
 
+ENGLISH = Words()
+
+
 def run(
     values: Any,
     labels: Any,
@@ -58,9 +61,10 @@ def run(
     density: Any = DENSITY,
     acquisition: Any = SOFT,
     spacing: Any = (2.0, 0.5, 1.0),
+    words: Any = ENGLISH,
 ) -> Any:
     geometry = geometry_of(labels.shape, spacing)
-    return measure(values, labels, padding, geometry, segments, density=density, acquisition=acquisition)
+    return measure(values, labels, padding, geometry, segments, density=density, acquisition=acquisition, words=words)
 
 
 def numbers(region: Any) -> Any:
@@ -73,6 +77,13 @@ def lungs() -> Any:
     labels[1:-1, 2:10, 1:5] = 1
     labels[1:-1, 2:10, 7:11] = 2
     return random.integers(-1050, -600, labels.shape).astype(np.int16), labels
+
+
+def test_what_the_node_calls_several_regions_is_in_the_language_of_the_results() -> None:
+    values, labels = lungs()
+    for language, label in (("de", "Beide Lungen"), ("zh", "双肺")):
+        regions, _ = run(values, labels, words=Words(language))
+        assert regions[-1].label == label
 
 
 def test_both_lungs_and_their_total() -> None:

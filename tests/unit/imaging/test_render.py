@@ -18,7 +18,7 @@ from dicomnode.imaging.chart import curves_picture, distributions
 from dicomnode.imaging.geometry import Plane, arrange
 from dicomnode.imaging.tally import take_tally
 from dicomnode.imaging.typeface import font
-from dicomnode.imaging.views import LUNG_WINDOW, Planes, paint
+from dicomnode.imaging.views import LUNG_WINDOW, Planes, _overlay, covering, paint
 from dicomnode.imaging.volume import Volume
 
 BLUE, ORANGE = (90, 200, 250), (255, 159, 67)
@@ -381,3 +381,97 @@ def test_png_holds_the_picture_and_nothing_else() -> None:
     image = Image.open(io.BytesIO(data))
     np.testing.assert_array_equal(np.asarray(image), picture)
     assert image.info == {}
+
+
+def two(places: Any, radii: Any) -> Any:
+    """Balls of labels 1, 2 and so on, at (z, y, x) and with these radii in voxels."""
+    labels = np.zeros((60, 80, 90), np.uint8)
+    z, y, x = np.ogrid[:60, :80, :90]
+    for number, ((a, b, c), radius) in enumerate(zip(places, radii, strict=True), start=1):
+        labels[(z - a) ** 2 + (y - b) ** 2 + (x - c) ** 2 <= radius**2] = number
+    return np.where(labels > 0, 40, -1000).astype(np.int16), labels
+
+
+def test_a_small_segment_beside_a_large_one_is_shown() -> None:
+    values, labels = two([(35, 40, 30), (6, 20, 75)], [24, 2])
+    views = Planes(volume_of(values), labels, axials=3).views()
+    assert {1, 2} <= {int(number) for view in views.axials for number in np.unique(view.labels)}
+    page = render.key_image(volume_of(values), labels, findings_of())
+    assert near(page[:, :880], ORANGE).sum() > 20
+
+
+def test_equal_shares_where_everything_is_seen_and_the_best_planes_where_not() -> None:
+    areas = np.zeros((50, 3), np.int64)
+    areas[10:40, 0] = 100
+    areas[12:38, 1] = 80
+    assert covering(areas, 3) == (15, 24, 34)
+    areas[44:47, 2] = 5
+    assert 45 in covering(areas, 3)
+    assert covering(areas, 1)[0] in range(12, 38), "two of three"
+    assert covering(np.zeros((9, 2), np.int64), 3) == (1, 4, 7)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_a_segment_of_few_voxels_is_drawn(count: Any) -> None:
+    values, labels = np.full((40, 300, 300), -1000, np.int16), np.zeros((40, 300, 300), np.uint8)
+    labels[5:35, 20:200, 20:200] = 1
+    labels[20, 260, 260 : 260 + count] = 2
+    page = render.key_image(volume_of(values), labels, findings_of())
+    assert near(page[:, :880], ORANGE).sum() > 0
+    alone = np.where(labels == 2, labels, 0).astype(np.uint8)
+    page = render.key_image(volume_of(values), alone, findings_of())
+    drawn = np.argwhere(np.abs(page[76:, :880].astype(int) - ORANGE).max(axis=2) < 60)
+    assert len(drawn) > 10
+
+
+def test_nothing_but_a_piece_is_drawn_where_a_piece_is_small() -> None:
+    mask = np.zeros((60, 60), np.float32)
+    mask[30, 30] = 1
+    place, fill, line = _overlay(mask, (300, 300))
+    rows, columns = np.nonzero(line > 0.1)
+    assert len(rows) > 5
+    assert np.hypot(rows + place[0].start - 152, columns + place[1].start - 152).max() < 12
+    assert fill.max() == 1
+
+
+def test_the_slices_that_a_picture_shows_are_named() -> None:
+    values, labels = two([(30, 40, 30), (30, 40, 70)], [24, 12])
+    plain = Planes(volume_of(values), labels, axials=3)
+    captions = [view.caption.rsplit(" ", 2)[1] for view in plain.views().axials]
+    assert sorted(captions, key=float) == [f"{2 * index}" for index in plain.source_slices]
+    sagittal = Planes(volume_of(values, orientation=(0, 1, 0, 0, 0, -1)), labels, axials=3)
+    (index,) = sagittal.source_slices
+    assert sagittal.views().sagittal.caption.endswith(f" {2 * index} mm")
+    turned = Planes(volume_of(values[::-1], orientation=(-1, 0, 0, 0, 1, 0)), labels[::-1], axials=3)
+    assert [len(values) - 1 - index for index in reversed(turned.source_slices)] == list(plain.source_slices)
+
+
+def test_the_slices_of_an_uneven_stack_are_named_by_their_places() -> None:
+    heights = np.concatenate([np.arange(30.0), 30 + 2.7 * np.arange(30)])
+    values, labels = two([(30, 40, 40)], [24])
+    planes = [
+        Plane(
+            sop_instance_uid=str(k),
+            position=(0.0, 0.0, float(height)),
+            orientation=AXIAL,
+            pixel_spacing=(1.0, 1.0),
+            rows=80,
+            columns=90,
+            slice_thickness=None,
+            frame_of_reference_uid="1",
+        )
+        for k, height in enumerate(heights)
+    ]
+    volume = Volume(values=values, geometry=arrange(planes), padding=None, sop_instance_uids=("1",) * 60)
+    shown = Planes(volume, labels, axials=3)
+    for index, view in zip(reversed(shown.source_slices), shown.views().axials, strict=True):
+        assert abs(float(view.caption.split()[-2]) - heights[index]) < 2
+
+
+def test_a_window_upside_down_shows_low_values_bright() -> None:
+    values, labels = body()
+    view = Planes(volume_of(values), 0 * labels, axials=1).views().axials[0]
+    size = (view.values.shape[1], view.values.shape[0])
+    upright, inverted = (paint(view, size, {}, (0.0, width)).astype(int) for width in (2000.0, -2000.0))
+    assert np.ptp(upright) > 100
+    assert np.abs(upright + inverted - 255).max() <= 1

@@ -7,9 +7,9 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from dicomnode.results.context import content_label, series_description
+from dicomnode.results.context import content_description, content_label, series_description
 from dicomnode.study import ResultRole
-from dicomnode.texts import Words
+from dicomnode.texts import LANGUAGES, Words
 from tests.unit.results import material
 
 
@@ -42,10 +42,15 @@ def test_a_context_checks_itself(change: dict[str, object]) -> None:
 
 def test_descriptions_fit_their_vr() -> None:
     algorithm = dataclasses.replace(material.findings_for().algorithm, title="A very long title " * 9, name="--")
-    for role in ResultRole:
-        text = series_description(role, algorithm, Words())
-        assert len(text) <= 64
-        assert text.endswith("(research only)")
+    marks = dict(zip(LANGUAGES, ("(research only)", "(nur Forschung)", "(recherche)", "(仅供研究)"), strict=True))
+    for language, mark in marks.items():
+        words = Words(language)
+        told = [series_description(role, algorithm, words) for role in ResultRole]
+        told.append(content_description("Right lung, " * 9, algorithm, words))
+        for text in told:
+            assert len(text) <= 64
+            assert text.endswith(mark)
+        assert told[-1].startswith(words.say("not-reviewed-short"))
     assert content_label(algorithm) == "AI"
     assert content_label(dataclasses.replace(algorithm, name="ct-lung with a long name")) == "CT_LUNG_WITH_A_L"
 

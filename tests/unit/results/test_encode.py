@@ -99,11 +99,23 @@ def test_one_segment_missing_is_said_and_numbers_stay_without_a_gap() -> None:
 
 
 def test_predecessor_is_named() -> None:
-    old = Predecessor(study_instance_uid="1.2.3", series_instance_uid="1.2.4", sop_instance_uid="1.2.5")
+    old = Predecessor(
+        study_instance_uid="1.2.3", series_instance_uid="1.2.4", sop_instance_uid="1.2.5", sop_class_uid="1.2.6"
+    )
     report = encoded(material.input_for(predecessor=old))[ResultRole.REPORT]
     item = report.PredecessorDocumentsSequence[0]
     assert item.StudyInstanceUID == "1.2.3"
-    assert item.ReferencedSeriesSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID == "1.2.5"
+    named = item.ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
+    assert (named.ReferencedSOPInstanceUID, named.ReferencedSOPClassUID) == ("1.2.5", "1.2.6")
+
+
+def test_a_model_that_is_a_device_is_known_by_its_identifier() -> None:
+    found = material.findings_for()
+    device = dataclasses.replace(found, algorithm=dataclasses.replace(found.algorithm, udi="(01)0123"))
+    for dataset in encoded(material.input_for(findings=device)).values():
+        (equipment,) = dataset.ContributingEquipmentSequence
+        assert equipment.UDISequence[0].UniqueDeviceIdentifier == "(01)0123"
+    assert "UDISequence" not in encoded()[ResultRole.KEY_IMAGE].ContributingEquipmentSequence[0]
 
 
 def test_times_follow_the_source_that_has_an_offset() -> None:

@@ -29,6 +29,7 @@ def test_segments_are_coded_tracked_and_coloured() -> None:
         assert item.SegmentNumber == number
         assert item.SegmentAlgorithmType == "AUTOMATIC"
         assert item.TrackingUID == context.tracking_uid((number,))
+        assert item.TrackingID == item.SegmentLabel == material.findings_for().segments[number - 1].label
         assert item.SegmentedPropertyTypeCodeSequence[0].CodeValue == "39607008"
         laterality = {1: "24028007", 2: "7771000"}[number]
         modifiers = item.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence
@@ -103,6 +104,15 @@ def test_research_only_and_review_are_told_in_the_content_description() -> None:
     assert dataset.ContentDescription.endswith("(research only)")
     assert len(dataset.ContentDescription) <= 64
     assert dataset.ContentLabel == "CT_LUNG"
+
+
+def test_a_distance_between_slices_is_told_where_it_is_the_same_between_all() -> None:
+    dataset, _, _ = build()
+    assert dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SpacingBetweenSlices == 2.5
+    originals = material.source_series(7)
+    uneven = material.copies([*originals[:4], *originals[5:]])
+    dataset = segmentation.build(material.labels_for(), uneven, material.findings_for(), material.context_for())
+    assert "SpacingBetweenSlices" not in dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
 
 
 def test_lossy_compression_is_inherited() -> None:

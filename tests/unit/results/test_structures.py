@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
+from dicomnode import coding
 from dicomnode.errors import StudyError
 from dicomnode.forms import Form, Variant
 from dicomnode.results import checks, encode, rtstruct
@@ -316,3 +318,13 @@ def test_nothing_has_none() -> None:
 
 def build(originals: list[Dataset], labels: NDArray[np.uint8]) -> Dataset:
     return rtstruct.build(labels, read_sources(originals), material.findings_for(), material.context_for())
+
+
+def test_a_tumour_is_no_organ() -> None:
+    lung, _ = material.findings_for().segments
+    tumour = replace(lung, number=2, category=coding.sct("49755003", "Morphologically Altered Structure"))
+    found = replace(material.findings_for(), segments=(lung, tumour))
+    series = read_sources(material.copies(material.source_series()))
+    structures = rtstruct.build(material.labels_for(), series, found, material.context_for())
+    kinds = [item.RTROIInterpretedType for item in structures.RTROIObservationsSequence]
+    assert kinds == ["ORGAN", ""]

@@ -208,6 +208,20 @@ def test_each_segment_has_its_outline_and_the_picture_its_slices(analysis: Analy
     assert 1 <= len(picture.slices) <= 3
 
 
+def test_the_picture_has_the_window_of_its_images_where_no_lung_was_measured(analysis: Analysis) -> None:
+    sources = deepcopy(analysis.sources)
+    for one in sources:
+        one.WindowCenter, one.WindowWidth = "-900", "200"
+    own = replace(analysis, sources=sources)
+    assert (picture_of(own, Words()).rgb == picture_of(analysis, Words()).rgb).all(), "the lung window"
+    volumes = tuple(replace(one, measurements=one.measurements[:1]) for one in analysis.findings.regions)
+    bare = replace(own, findings=replace(analysis.findings, regions=volumes))
+    other = picture_of(bare, Words()).rgb
+    for one in sources:
+        one.WindowCenter = "-700"
+    assert (picture_of(bare, Words()).rgb != other).any()
+
+
 def test_a_study_in_which_nothing_is_found_says_so(copied: Copied) -> None:
     empty = deepcopy(copied.datasets)
     for one in empty:
