@@ -26,6 +26,7 @@ MEANINGS = {
     Treatment.NUMBER: "kept where it is a number",
     Treatment.AGE: "kept; classed where the policy says",
     Treatment.TERM: "kept where it is a term",
+    Treatment.DEVICE: "kept where it has the form of a device's name or number, else a token",
     Treatment.VERBATIM: "kept without the source's identifiers",
     Treatment.PLAIN: "makers' and technical words kept",
     Treatment.CLEAN: "technical words kept",

@@ -28,6 +28,7 @@ class Treatment(Enum):
     AGE = auto()
     TERM = auto()
     VERBATIM = auto()
+    DEVICE = auto()
     PLAIN = auto()
     CLEAN = auto()
     TOKEN = auto()
@@ -94,7 +95,9 @@ def _tags(*keywords: str) -> frozenset[int]:
     return frozenset(tag for keyword in keywords if (tag := tag_for_keyword(keyword)) is not None)
 
 
-_KEPT: Final = frozenset({_T.VERBATIM, _T.PLAIN})
+_KEPT: Final = frozenset({_T.VERBATIM, _T.DEVICE, _T.PLAIN})
+#: How text is retained where one option alone asks for it.
+_RETAINED: Final = MappingProxyType({Option.PATIENT_CHARACTERISTICS: _T.PLAIN, Option.DEVICE: _T.DEVICE})
 #: Bulk data that a researcher needs and that is made of numbers.
 _BULK: Final = _tags(
     "PixelData",
@@ -229,7 +232,7 @@ class Rules:
             return Rule(_T.KEEP if full else self._kept(vr), fallback, vr, "table")
         retained = self._letters & {letter.lower() for letter in row.options if letter.isupper()} - {"f"}
         if retained:
-            text = _T.PLAIN if retained == {Option.PATIENT_CHARACTERISTICS} else _T.VERBATIM
+            text = _RETAINED.get(Option(*retained), _T.VERBATIM) if len(retained) == 1 else _T.VERBATIM
             return Rule(text if vr in TEXT_VRS else self._kept(vr), fallback, vr, "table")
         if self._letters & {letter for letter in row.options if letter.islower()}:
             treatment = self._cleaned(tag, row, vr)

@@ -8,6 +8,7 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import Final
 
+from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
@@ -15,7 +16,9 @@ from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
 
 from dicomnode.deidentification import codes, profile
+from dicomnode.deidentification.descriptors import cleaned
 from dicomnode.deidentification.identifiers import Identifiers
+from dicomnode.deidentification.labels import filtered, is_plain, looks_like_a_device
 from dicomnode.deidentification.nesting import Node, items_of
 from dicomnode.deidentification.policy import Option, Policy
 from dicomnode.deidentification.pseudonyms import (
@@ -27,7 +30,7 @@ from dicomnode.deidentification.pseudonyms import (
 )
 from dicomnode.deidentification.rules import Rule, Treatment
 from dicomnode.deidentification.values import ASCII, SYNTAX, Element, dummy, is_number, texts
-from dicomnode.deidentification.vocabulary import cleaned, filtered, is_official, is_plain, is_technical, is_term
+from dicomnode.deidentification.vocabulary import is_official, is_technical, is_term, terms
 
 _CONCEPT_NAME: Final = 0x0040A043
 _VALUE_TYPES: Final = MappingProxyType({0x0040A160: "TEXT", 0x0040A123: "PNAME"})
@@ -37,6 +40,17 @@ _ZONE: Final = re.compile(r"[+-](0\d|1[0-4])[0-5]\d")
 _SUSPICIOUS: Final = re.compile(
     r"@|://|\^|=|\d{7}|\b(19|20)\d\d[-/.]\d|\b(dr|mr|mrs|ms|prof|patient|name|mrn|dob)\b", re.IGNORECASE
 )
+_SUSPICIOUS_FOR_DEVICES: Final = re.compile(r"@|://|\^|\d{7}|\b(19|20)\d\d[-/. ]\d|\d[-/. ](19|20)\d\d\b")
+#: Attributes that hold a maker's name whoever else is called so.
+_MAKERS: Final = frozenset(
+    tag
+    for keyword in (
+        "Manufacturer", "ManufacturerModelName", "DetectorManufacturerName", "DetectorManufacturerModelName",
+        "SecondaryCaptureDeviceManufacturer", "SecondaryCaptureDeviceManufacturerModelName", "ApplicationManufacturer",
+        "ReceiveCoilManufacturerName", "TransmitCoilManufacturerName",
+    )
+    if (tag := tag_for_keyword(keyword)) is not None
+)  # fmt: skip
 _LIMITS: Final = MappingProxyType({"SH": 16, "LO": 64, "CS": 16, "AE": 16, "ST": 1024, "LT": 10240})
 _MEASURED: Final = 8  # more values than an identifier has
 _SHORTEST_TEXT: Final = 4
@@ -65,7 +79,7 @@ class Treater:
         self._by_treatment: dict[Treatment, Callable[[str], str | None]] = {
             Treatment.AGE: self._age,
             Treatment.VERBATIM: self._verbatim,
-            Treatment.PLAIN: self._plain,
+            Treatment.DEVICE: self._device,
             Treatment.CLEAN: self._clean,
             Treatment.TOKEN: lambda value: pseudonyms.token("identifier", value),
             Treatment.STACK: lambda value: (
@@ -109,8 +123,9 @@ class Treater:
             return DataElement(tag, rule.vr, None)
         if int(tag) in _DATED_CONTENT and self._is_dropped(node, _DATED_CONTENT[int(tag)]):
             return self.dummy(tag, rule.vr)
-        if treatment is Treatment.TERM:
-            treated = [self._term(value, int(tag)) if value else "" for value in values]
+        if treatment in (Treatment.TERM, Treatment.PLAIN):
+            by_tag = self._term if treatment is Treatment.TERM else self._plain
+            treated = [by_tag(value, int(tag)) if value else "" for value in values]
         else:
             treated = [self._by_treatment[treatment](value) if value else "" for value in values]
         if len(values) > 1 and treatment in _SEVERAL:
@@ -164,19 +179,30 @@ class Treater:
             return None
         return value if not self._identifiers.hit(value) or is_technical(value) else None
 
-    def _plain(self, value: str) -> str | None:
+    def _plain(self, value: str, tag: int) -> str | None:
         """A maker's text without any word that is not known to be one, and without the source's own identifiers."""
-        if "://" in value or "@" in value or self._identifiers.spellings.stand_in(value):
+        known = self._identifiers
+        if "://" in value or "@" in value or known.spellings.stand_in(value):
             return None
-        if is_technical(value):
+        if value.upper() in terms() or (tag in _MAKERS and is_technical(value)):
             return value
-        hit = self._identifiers.hit
         also = self._policy.words
-        left = filtered(value, lambda token: is_plain(token, also) and (is_technical(token) or not hit(token)))
-        return left if left and (not hit(left) or is_technical(left)) else None
+        left = filtered(value, lambda token: is_plain(token, also) and not known.names_somebody(token))
+        return left if left and (not known.hit(left) or is_technical(left)) else None
+
+    def _device(self, value: str) -> str:
+        """A device's own name or number where it has the form of one; else what stands for it, the same for the same."""
+        known = self._identifiers
+        plain = looks_like_a_device(value, self._policy.words) and not _SUSPICIOUS_FOR_DEVICES.search(value)
+        if plain and not known.hit(value) and not known.names_in(value) and not known.names_somebody(value):
+            return value
+        return self._pseudonyms.token("device", value)
 
     def _clean(self, value: str) -> str | None:
-        left = cleaned(value, self._identifiers.words)
+        known = self._identifiers
+        left = cleaned(value, known.words, known.places)
+        if left and (parts := known.parts_of_codes_in(left)):
+            left = cleaned(value, known.words | parts, known.places)
         return left if left and not self._identifiers.spellings.stand_in(left) else None
 
     def _layer(self, value: str) -> str:
@@ -211,8 +237,10 @@ class Treater:
         new: str | None = None
         if (concept.scheme, concept.value) == _TRACKING_IDENTIFIER:
             new = self._pseudonyms.token("identifier", value)
-        elif vr != "PN" and row is not None and self._letters & {x.lower() for x in row.options if x.isupper()}:
-            new = self._verbatim(value)
+        elif (
+            vr != "PN" and row is not None and (kept := self._letters & {x.lower() for x in row.options if x.isupper()})
+        ):
+            new = self._device(value) if kept == {Option.DEVICE} else self._verbatim(value)
         elif vr != "PN" and (row is None or "e" in row.options) and Option.CLEAN_DESCRIPTORS in self._letters:
             new = self._clean(value)
         return DataElement(tag, vr, new) if new else self.dummy(tag, vr)
