@@ -27,6 +27,8 @@ MEANINGS = {
     Treatment.AGE: "kept; classed where the policy says",
     Treatment.TERM: "kept where it is a term",
     Treatment.DEVICE: "kept where it has the form of a device's name or number, else a token",
+    Treatment.TABLE: "kept where it holds no text, else the object is withheld",
+    Treatment.PROFILE: "colours kept, made anew without words",
     Treatment.VERBATIM: "kept without the source's identifiers",
     Treatment.PLAIN: "makers' and technical words kept",
     Treatment.CLEAN: "technical words kept",

@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from dicomnode.deidentification.persons import STRONG, SUFFIXES, called, title_at
+from dicomnode.deidentification.persons import STRONG, SUFFIXES, title_at
 from dicomnode.deidentification.tokens import LETTERS, RUN, Kind, Token, is_broken, spread
-from dicomnode.deidentification.vocabulary import known, phrases
+from dicomnode.deidentification.vocabulary import called, known, phrases
 
 #: Tokens that carry meaning by their form: thickness with its unit, kernels, field strengths, times of echo, b-values.
 _TECHNICAL: Final = re.compile(

@@ -17,7 +17,7 @@ from pydicom.dataset import Dataset
 
 from dicomnode.deidentification import profile
 from dicomnode.deidentification.nesting import Node, datasets
-from dicomnode.deidentification.spellings import Spellings
+from dicomnode.deidentification.spellings import Spellings, canonical
 from dicomnode.deidentification.values import Element, texts
 from dicomnode.deidentification.vocabulary import is_common, is_technical, split_words
 
@@ -154,11 +154,21 @@ class Identifiers:
     def names_somebody(self, text: str) -> bool:
         """Whether a text holds a person's name, technical ones too, or another identifier in words that are not technical."""
         runs = {run for part in _PARTS.split(text.casefold()) for run in (part, *_LETTERS.findall(part))}
-        return not runs.isdisjoint(self.people) or (not is_technical(text) and self.hit(text))
+        named = any(run in self.people and not (len(run) < _SHORT_NAME and is_technical(run)) for run in runs)
+        return named or (not is_technical(text) and self.hit(text))
 
     def is_number(self, value: str) -> bool:
         """Whether a number is an identifier, as where an accession number serves as Series Number."""
         return value in self.codes or value in self.dates or self.spellings.has_number(value)
+
+    def is_number_of_time(self, value: str) -> bool:
+        """Whether the digits of a time of day are an identifier, with or without the fraction of its seconds."""
+        whole = value.split(".", maxsplit=1)[0].replace(":", "")
+        digits = whole + value.partition(".")[2]
+        numbers = self.spellings.numbers
+        return (
+            whole in self.codes or digits in self.codes or canonical(whole) in numbers or canonical(digits) in numbers
+        )
 
     def hit_by_code(self, text: str) -> bool:
         """Whether a code that no table has is an identifier; a name is one though it be a technical word."""

@@ -10,9 +10,8 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from dicomnode.deidentification.persons import called
 from dicomnode.deidentification.tokens import BREAK, LETTERS, RUN, Kind, Token, spread
-from dicomnode.deidentification.vocabulary import makers, words
+from dicomnode.deidentification.vocabulary import called, makers, words
 
 _TOKEN: Final = re.compile(r"(?<![\w.])\d{1,4}\.\d{1,6}(?![\w.])|[^\W_]+")
 _DECIMAL: Final = re.compile(r"\d{1,4}\.\d{1,6}")

@@ -5,10 +5,7 @@ Pure tables.
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Final
-
-from dicomnode.deidentification.vocabulary import read_words
 
 #: What follows is a name whatever it is.
 STRONG: Final = "strong"
@@ -189,9 +186,3 @@ def title_at(token: str, after: str, *, first: bool) -> str:
     if folded in _STRONG:
         return STRONG
     return WEAK if folded in _WEAK else ""
-
-
-@cache
-def called() -> frozenset[str]:
-    """Words of descriptors and of makers that people are called too, casefolded."""
-    return read_words("names.txt")

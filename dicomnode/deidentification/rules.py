@@ -24,6 +24,8 @@ class Treatment(Enum):
     EMPTY = auto()
     DUMMY = auto()
     KEEP = auto()
+    PROFILE = auto()
+    TABLE = auto()
     NUMBER = auto()
     AGE = auto()
     TERM = auto()
@@ -102,16 +104,6 @@ _RETAINED: Final = MappingProxyType({Option.PATIENT_CHARACTERISTICS: _T.PLAIN, O
 _BULK: Final = _tags(
     "PixelData",
     "WaveformData",
-    "LUTData",
-    "RedPaletteColorLookupTableData",
-    "GreenPaletteColorLookupTableData",
-    "BluePaletteColorLookupTableData",
-    "AlphaPaletteColorLookupTableData",
-    "SegmentedRedPaletteColorLookupTableData",
-    "SegmentedGreenPaletteColorLookupTableData",
-    "SegmentedBluePaletteColorLookupTableData",
-    "BlendingLookupTableData",
-    "ICCProfile",
     "ChannelMinimumValue",
     "ChannelMaximumValue",
     "WaveformPaddingValue",
@@ -121,6 +113,19 @@ _BULK: Final = _tags(
     "PrimitivePointIndexList",
     "CoordinateSystemAxisValues",
 )
+#: Lookup tables, without which the values or colours of pixels are others.
+_TABLES: Final = _tags(
+    "LUTData",
+    "RedPaletteColorLookupTableData",
+    "GreenPaletteColorLookupTableData",
+    "BluePaletteColorLookupTableData",
+    "AlphaPaletteColorLookupTableData",
+    "SegmentedRedPaletteColorLookupTableData",
+    "SegmentedGreenPaletteColorLookupTableData",
+    "SegmentedBluePaletteColorLookupTableData",
+    "BlendingLookupTableData",
+)
+_PROFILES: Final = _tags("ICCProfile")
 _CLASS_UIDS: Final = _tags(
     "SOPClassUID",
     "ReferencedSOPClassUID",
@@ -228,8 +233,7 @@ class Rules:
     def _by_table(self, tag: int, row: profile.Row, vr: str, kind: int) -> Rule:
         fallback = _by_type(row, kind)
         if vr in ("DA", "DT", "TM") and {"m", "f"} & self._letters and "m" in row.options:
-            full = Option.FULL_DATES in self._letters
-            return Rule(_T.KEEP if full else self._kept(vr), fallback, vr, "table")
+            return Rule(self._kept(vr), fallback, vr, "table")
         retained = self._letters & {letter.lower() for letter in row.options if letter.isupper()} - {"f"}
         if retained:
             text = _RETAINED.get(Option(*retained), _T.VERBATIM) if len(retained) == 1 else _T.VERBATIM
@@ -260,6 +264,8 @@ class Rules:
         fallback = {1: _T.DUMMY, 2: _T.EMPTY}.get(kind, _T.REMOVE)
         if tag in _CLASS_UIDS:
             return Rule(_T.CLASS_UID, fallback, vr, "default")
+        if tag in _TABLES or tag in _PROFILES:
+            return Rule(_T.TABLE if tag in _TABLES else _T.PROFILE, _T.REMOVE, vr, "default")
         if vr in BULK_VRS:
             return Rule(_T.KEEP if tag in _BULK else _T.REMOVE, _T.REMOVE, vr, "default")
         if vr in TEXT_VRS:

@@ -57,8 +57,15 @@ def makers() -> frozenset[str]:
 
 @cache
 def known() -> frozenset[str]:
-    """Words that a cleaned descriptor may keep, casefolded: `words`, structures and findings, the standard's own language."""
-    return words() | read_words("structures.txt") | {word.casefold() for word in _language()}
+    """Words of cleaned descriptors, casefolded: `words`, structures, findings, the standard's language but for names."""
+    language = frozenset(word.casefold() for word in _language())
+    return words() | read_words("structures.txt") | (language - called())
+
+
+@cache
+def called() -> frozenset[str]:
+    """Words of descriptors and of makers that people are called too, casefolded."""
+    return read_words("names.txt")
 
 
 @cache
