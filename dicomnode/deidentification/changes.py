@@ -83,7 +83,8 @@ def _eight(picture: NDArray[Any], low: float, high: float) -> Bytes:
     scale = 255.0 / max(float(high) - float(low), 1.0)
     if picture.dtype == np.uint8 and scale < _AS_IT_IS:
         return picture
-    return np.clip((picture.astype(np.float32) - float(low)) * scale, 0, 255).astype(np.uint8)
+    scaled: Bytes = np.clip((picture.astype(np.float32) - float(low)) * scale, 0, 255).astype(np.uint8)
+    return scaled
 
 
 def _counted(picture: Bytes) -> NDArray[np.float32]:

@@ -15,7 +15,7 @@ from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
 
 from dicomnode.deidentification import codes, private
-from dicomnode.deidentification.nesting import Node, items_of, own_encodings
+from dicomnode.deidentification.nesting import Node, items_of, items_within, own_encodings
 from dicomnode.deidentification.rules import Rule, Rules, Treatment
 from dicomnode.deidentification.treat import Treater
 from dicomnode.deidentification.values import BINARY_VRS, BULK_VRS, STRING_VRS, Element
@@ -133,6 +133,8 @@ def _fall_back(visit: _Visit, tag: BaseTag, rule: Rule, treater: Treater) -> Non
 
 def _sequence(visit: _Visit, tag: BaseTag, rule: Rule, pending: list[_Visit], treater: Treater) -> None:
     items = items_of(visit.source.dataset, tag)
+    if items is None and tag.is_private:
+        items = items_within(visit.source.dataset, tag)
     if items is None:
         _fall_back(visit, tag, rule, treater)
         return
@@ -150,10 +152,11 @@ def _private(visit: _Visit, tag: BaseTag, creators: dict[int, str], treater: Tre
     element: Element | None = visit.source.dataset.get_item(tag)
     if treatment is Treatment.REMOVE or creator is None or element is None:
         return
+    treatment, vr = private.treatment_on_wire(element.VR, vr)
     rule = Rule(treatment, Treatment.REMOVE, vr, "table")
     if treatment is Treatment.SEQUENCE:
         _sequence(visit, tag, rule, pending, treater)
-    elif element.VR in (None, "UN", vr) and private.is_sound(element, vr):
+    elif treatment is not Treatment.REMOVE and private.is_sound(element, vr):
         new = treater.treat(rule, tag, element, visit.source)
         if new is None:
             return

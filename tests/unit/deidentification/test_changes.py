@@ -122,7 +122,8 @@ class OfWaves:
 @pytest.mark.parametrize("policy", [AI, EXPORT], ids=lambda policy: policy.name)
 def test_text_on_one_frame_of_many_is_blanked(policy: object) -> None:
     frames = np.concatenate([waves()[:, :, :160]] * 4)
-    frames[131] = written(frames[131], 255, 20)
+    frames[0], frames[1] = 255, 0  # so that the brightest and darkest of each pixel say nothing
+    frames[131] = written(frames[131], 128, 20)
     ds = capture(list(frames))
     ds.SOPClassUID = "1.2.840.10008.5.1.4.1.1.7.2"
     reader = OfWaves()
