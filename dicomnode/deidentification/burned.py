@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.pixels.processing import apply_color_lut
 
+from dicomnode.deidentification.changes import differing
 from dicomnode.deidentification.frames import Frames
 from dicomnode.deidentification.reader import Box, Picture, Reader, Text, says_seed
 from dicomnode.errors import StudyError
 
 _FRAMES_READ: Final = 12
+_FRAMES_DIFFERING: Final = 16
 _ROUNDS: Final = 3
 _LINES: Final = 5
 _MARGIN: Final = 3
@@ -83,11 +85,16 @@ def _matters(text: Text, seeds: frozenset[str]) -> bool:
 
 
 def pictures(frames: Frames, dataset: Dataset) -> list[Picture]:
-    """What is read: some frames spread over all, and the brightest and darkest of every pixel over time; each in two contrasts."""
+    """What is read, each in two contrasts.
+
+    Some frames spread over all, those that may show text of their own (`changes`), and the brightest and darkest of
+    every pixel over time: thirty frames at most, whatever their number.
+    """
     values = frames.values
     count = len(values)
-    chosen = sorted({round(n * (count - 1) / (_FRAMES_READ - 1)) for n in range(_FRAMES_READ)})
-    wanted: list[NDArray[Any]] = [values[number] for number in chosen]
+    chosen = {round(n * (count - 1) / (_FRAMES_READ - 1)) for n in range(_FRAMES_READ)}
+    chosen.update(differing(values, _FRAMES_DIFFERING))
+    wanted: list[NDArray[Any]] = [values[number] for number in sorted(chosen)]
     if count > 1:
         wanted += [values.max(axis=0), values.min(axis=0)]
     found: dict[bytes, Picture] = {}

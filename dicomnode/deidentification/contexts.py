@@ -17,7 +17,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag, Tag
 
-from dicomnode.deidentification import private
+from dicomnode.deidentification import codes, private
 from dicomnode.deidentification.heads import TEXTS as TEXTS_OF_HEADS
 from dicomnode.deidentification.identifiers import is_identifying
 from dicomnode.deidentification.needles import Needles
@@ -117,7 +117,12 @@ def _feeds(tag: int, vr: bytes) -> int:
     named = entry[0].encode() if entry else b""
     if vr == b"DT" and named == b"DT":
         return _DAY
-    decisive = tag in _DECISIVE or (group == 0x28 and vr == b"US") or vr in (b"SQ", b"UN", b"PN", b"DA", b"DT")
+    decisive = (
+        tag in _DECISIVE
+        or tag in codes.PARTS
+        or (group == 0x28 and vr == b"US")
+        or vr in (b"SQ", b"UN", b"PN", b"DA", b"DT")
+    )
     foreign = named != vr and vr not in named.split(b" or ")
     return _WHOLE if decisive or foreign or named in (b"PN", b"DA", b"DT", b"SQ") or is_identifying(tag) else _NO
 
@@ -136,13 +141,11 @@ def treated(element: Element, context: Context) -> Made | None:
         or not value
     ):
         return None
-    if element.vr in _BINARY:
-        return Made(data=element.whole, uids={})
-    if not plain or (element.vr in (b"DS", b"IS") and not _is_canonical(value)):
+    if element.vr not in _BINARY and not (plain and (element.vr not in (b"DS", b"IS") or _is_canonical(value))):
         return None
     if rule.treatment is Treatment.UID:
         return None if b"\\" in value else _uid(element, value, context)
-    if rule.treatment is Treatment.TIME and _TIME.fullmatch(value):
+    if rule.treatment is Treatment.TIME and _TIME.fullmatch(value) and context.treater.keeps_time(value.decode()):
         return Made(data=element.whole, uids={})
     tag = BaseTag(element.tag)
     raw = RawDataElement(Tag(tag), element.vr.decode(), len(value), value, 0, False, True)

@@ -6,6 +6,7 @@ Pure. Collected from every Data Set of the object, nested ones included; never l
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
@@ -16,7 +17,7 @@ from pydicom.dataset import Dataset
 
 from dicomnode.deidentification import profile
 from dicomnode.deidentification.nesting import Node, datasets
-from dicomnode.deidentification.spellings import Spellings
+from dicomnode.deidentification.spellings import Spellings, canonical
 from dicomnode.deidentification.values import Element, texts
 from dicomnode.deidentification.vocabulary import is_common, is_technical, split_words
 
@@ -81,6 +82,7 @@ _STOP: Final = frozenset(
         "female",
     ]
 )
+_LETTERS: Final = re.compile(r"[^\W\d_]+")
 _PARTS: Final = re.compile(r"[\W_]+")
 _SHORT_NAME: Final = 3
 _LONG_NAME: Final = 5
@@ -102,6 +104,10 @@ class Identifiers:
     ----------
     names
         Words of person names, casefolded: searched as words.
+    people
+        Words of person names, short ones too, and each part of what a hyphen joins: no text keeps them.
+    places
+        Words of all other identifiers, addresses and remarks: no text keeps them where people are called so.
     codes
         Other identifiers, casefolded: patient ids, accession numbers, phones, institutions: searched with borders.
     short
@@ -116,12 +122,19 @@ class Identifiers:
     codes: frozenset[str] = field(repr=False)
     short: frozenset[str] = field(repr=False)
     dates: frozenset[str] = field(repr=False)
+    people: frozenset[str] = field(default=frozenset(), repr=False)
+    places: frozenset[str] = field(default=frozenset(), repr=False)
     spellings: Spellings = field(default_factory=Spellings, repr=False)
 
     @property
     def words(self) -> frozenset[str]:
         """Words that no descriptor keeps, technical ones included."""
-        return self.names | self.short
+        return self.names | self.short | self.people
+
+    def parts_of_codes_in(self, text: str) -> frozenset[str]:
+        """Words of the identifiers that stand in a text."""
+        folded = text.casefold()
+        return frozenset(word for code in self.codes if holds(folded, code) for word in _PARTS.split(code) if word)
 
     def hit(self, text: str) -> bool:
         """Whether a text holds an identifier; words that are technical prove nothing."""
@@ -138,9 +151,24 @@ class Identifiers:
         short = (word for word in _PARTS.split(folded) if word in self.short and not word.isdigit())
         return folded in self.codes or any(word in self.names for word in _PARTS.split(folded)) or any(short)
 
+    def names_somebody(self, text: str) -> bool:
+        """Whether a text holds a person's name, technical ones too, or another identifier in words that are not technical."""
+        runs = {run for part in _PARTS.split(text.casefold()) for run in (part, *_LETTERS.findall(part))}
+        named = any(run in self.people and not (len(run) < _SHORT_NAME and is_technical(run)) for run in runs)
+        return named or (not is_technical(text) and self.hit(text))
+
     def is_number(self, value: str) -> bool:
         """Whether a number is an identifier, as where an accession number serves as Series Number."""
         return value in self.codes or value in self.dates or self.spellings.has_number(value)
+
+    def is_number_of_time(self, value: str) -> bool:
+        """Whether the digits of a time of day are an identifier, with or without the fraction of its seconds."""
+        whole = value.split(".", maxsplit=1)[0].replace(":", "")
+        digits = whole + value.partition(".")[2]
+        numbers = self.spellings.numbers
+        return (
+            whole in self.codes or digits in self.codes or canonical(whole) in numbers or canonical(digits) in numbers
+        )
 
     def hit_by_code(self, text: str) -> bool:
         """Whether a code that no table has is an identifier; a name is one though it be a technical word."""
@@ -228,6 +256,8 @@ class _Found:
         self.codes: set[str] = set()
         self.short: set[str] = set()
         self.dates: set[str] = set()
+        self.people: set[str] = set()
+        self.places: set[str] = set()
         self._births: set[str] = set()
 
     def add_births(self, values: Iterable[str]) -> None:
@@ -242,11 +272,13 @@ class _Found:
             for group in value.split("="):
                 words = [word for word in split_words(group.replace("^", " ")) if word not in _STOP]
                 for word in (*words, *_user_names(words)):
-                    self._add_name(word)
+                    for written in {word, *transliterated(word)}:
+                        self._add_name(written)
 
     def _add_name(self, word: str) -> None:
         if len(word) < 2 and word.isascii():
             return
+        self.people.update(part for part in (word, *_PARTS.split(word)) if len(part) > 1 and part not in _STOP)
         least = _SHORT_NAME if word.isascii() else _SHORT_IDEOGRAPHIC
         (self.names if len(word) >= least and not word.isdigit() else self.short).add(word)
 
@@ -254,8 +286,9 @@ class _Found:
         """Whole values: long ones are searched, short ones compared."""
         for value in values:
             folded = " ".join(value.casefold().split())
+            self.places.update(_PARTS.split(folded))
             plain = sum(char.isalnum() for char in folded)
-            if plain < 2 or folded in _STOP or is_common(folded):
+            if plain < 2 or folded in _STOP or is_common(folded) or not folded.strip("0 -./"):
                 continue
             long = _SHORT_NUMBER if folded.replace("-", "").isdigit() else _SHORT_CODE
             (self.codes if plain >= long else self.short).add(folded)
@@ -271,8 +304,23 @@ class _Found:
             codes=frozenset(self.codes),
             short=frozenset(self.short),
             dates=frozenset(self.dates),
+            people=frozenset(self.people),
+            places=frozenset(self.places),
             spellings=Spellings.of(self.codes | self.short, self._births),
         )
+
+
+_ALONE: Final = str.maketrans({"ß": "ss", "æ": "ae", "ø": "o", "ł": "l", "đ": "d", "ı": "i"})
+_SPELT: Final = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "å": "aa", "ø": "oe", "ß": "ss", "æ": "ae"})
+
+
+def transliterated(word: str) -> tuple[str, ...]:
+    """A name in letters of ASCII, as systems write it that have no others: Müller, Mueller, Muller. None where it is so."""
+    if word.isascii():
+        return ()
+    plain = unicodedata.normalize("NFKD", word.translate(_ALONE))
+    forms = (word.translate(_SPELT), "".join(char for char in plain if not unicodedata.combining(char)))
+    return tuple(form for form in dict.fromkeys(forms) if form.isascii() and form)
 
 
 def _user_names(words: list[str]) -> list[str]:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Final
 
 from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
+from pydicom.filereader import read_sequence
 from pydicom.sequence import Sequence
 
 from dicomnode.deidentification.values import ASCII, encodings_of, texts
@@ -19,6 +21,7 @@ from dicomnode.errors import StudyError
 
 CHARACTER_SET: Final = 0x00080005
 _DEEPEST: Final = 100
+_ITEM: Final = b"\xfe\xff\x00\xe0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,28 @@ def items_of(dataset: Dataset, tag: int) -> list[Dataset] | None:
     if not isinstance(element, DataElement) or not isinstance(element.value, Sequence):
         return None
     return list(element.value)
+
+
+def items_within(dataset: Dataset, tag: int) -> list[Dataset] | None:
+    """Items of a sequence that came as UN, in Implicit VR Little Endian (PS3.5 6.2.2); None where it is none."""
+    value = dataset.get_item(tag).value
+    if not isinstance(value, bytes) or value[:4] != _ITEM:
+        return None
+    try:
+        items = read_sequence(
+            BytesIO(value),
+            is_implicit_VR=True,
+            is_little_endian=True,
+            bytelength=len(value),
+            encoding="iso8859",
+        )
+        for item in items:
+            item.set_original_encoding(True, True, "iso8859")
+        return list(items)
+    except RecursionError:
+        raise StudyError("object-too-complex") from None
+    except Exception:  # noqa: BLE001 - whatever a stranger's bytes make the parser do, they are no sequence
+        return None
 
 
 def datasets(source: Dataset) -> Iterator[Node]:

@@ -27,6 +27,8 @@ _TREATMENTS: Final = {
     "UI": Treatment.UID,
     **dict.fromkeys(("FL", "FD", "US", "UL", "SS", "SL", "AT"), Treatment.KEEP),
 }
+_NUMBERS: Final = frozenset({"FL", "FD", "US", "UL", "SS", "SL", "DS", "IS"})
+_TEXTS: Final = frozenset({"LO", "SH", "ST", "LT"})
 _SIZES: Final = {"FL": 4, "FD": 8, "US": 2, "UL": 4, "SS": 2, "SL": 4, "AT": 4}
 
 
@@ -51,8 +53,27 @@ def treatment(tag: BaseTag, creator: str | None) -> tuple[Treatment, str]:
     """Treatment and VR of a private element."""
     if creator is None:
         return Treatment.REMOVE, ""
-    vr = profile.safe_private().get(profile.SafePrivate(creator, tag.group, tag.element & 0xFF), "")
-    return _TREATMENTS.get(vr, Treatment.REMOVE), vr
+    vr = profile.safe_private().get(profile.SafePrivate(creator, tag.group, tag.element & 0xFF))
+    if vr is None:
+        return Treatment.REMOVE, ""
+    return (_TREATMENTS.get(vr, Treatment.REMOVE) if vr else Treatment.KEEP), vr
+
+
+def treatment_on_wire(on_wire: str | None, vr: str) -> tuple[Treatment, str]:
+    """Treatment and VR of a safe private element that came with some VR: one of the same kind as the table's, or of any.
+
+    Parameters
+    ----------
+    on_wire
+        VR that it came with; None or UN where that is not known.
+    vr
+        Of the table; empty where it has none.
+    """
+    if on_wire in (None, "UN") or on_wire == vr:
+        return _TREATMENTS.get(vr, Treatment.REMOVE), vr
+    known = str(on_wire)
+    alike = any(known in kind and (vr in kind or not vr) for kind in (_NUMBERS, _TEXTS))
+    return (_TREATMENTS.get(known, Treatment.REMOVE), known) if alike else (Treatment.REMOVE, "")
 
 
 def is_sound(element: Element, vr: str) -> bool:

@@ -96,6 +96,7 @@ _BRANCHES: Final = frozenset({"1.2.840.10008.6", "1.2.840.10008.6.1"}) | frozens
     for parts in (uid.split(".") for uid in WELL_KNOWN if uid.startswith(_CLASSES))
     for count in range(_CLASSES.count(".") + 1, len(parts))
 )
+_TIME: Final = re.compile(r"(\d\d)(:?)(\d\d)(:?)(\d\d)((?:\.\d+)?) *")
 _LEAF_DIGITS: Final = 4
 
 
@@ -138,3 +139,13 @@ def shifted_datetime(value: str, shift: timedelta) -> str | None:
         return None
     kept = 4 + len(match[2] or "") + len(match[3] or "")
     return moved[:kept] + match[4] + (match[5] or "")
+
+
+def later(value: str, seconds: int) -> str:
+    """TM some seconds later, its fraction and separators as they are; without seconds it stays."""
+    match = _TIME.fullmatch(value)
+    if match is None or not seconds:
+        return value
+    whole = (int(match[1]) * 60 + int(match[3])) * 60 + int(match[5]) + seconds
+    hours, minutes = divmod(whole // 60 % 1440, 60)
+    return f"{hours:02}{match[2]}{minutes:02}{match[4]}{whole % 60:02}{match[6]}"

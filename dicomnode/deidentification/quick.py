@@ -15,6 +15,7 @@ from typing import Final
 
 import numpy as np
 from pydicom.dataset import Dataset
+from pydicom.tag import BaseTag
 
 from dicomnode.deidentification import private
 from dicomnode.deidentification.alike import Mould, form_of
@@ -140,7 +141,7 @@ class FileDeidentifier:
                     return None
                 new.append(made.data or b"")
             all_made.append(made)
-        if context.leaks(new):
+        if context.leaks(new) or not _creators_fit(elements, all_made):
             return None
         mould = self._moulds[len(data)] = Mould(data, elements, all_made, context, form)
         if len(self._moulds) > _MOULDS:
@@ -163,6 +164,8 @@ class FileDeidentifier:
                 if made is None:
                     return None
                 new.append(made.data or b"")
+            if (element.tag >> 16) % 2 and (made.data is None) != (not pieces[mould.places[index]]):
+                return None  # the creator of its block may come or go
             pieces[mould.places[index]] = made.data or b""
             uids.update(made.uids)
         if mould.context.leaks(new):
@@ -178,6 +181,17 @@ class FileDeidentifier:
         if stored < 16 and (signed or highest >> stored):
             return False
         return not (self._full_way.looks_at_every_image and has_strokes(values.reshape(rows, -1), highest))
+
+
+def _creators_fit(elements: list[Element], made: list[Made]) -> bool:
+    """Whether the creator of each private block stays if something of the block does."""
+    stays = {
+        element.tag: one.data is not None
+        for element, one in zip(elements, made, strict=False)
+        if (element.tag >> 16) % 2
+    }
+    blocks = {private.creator_tag(BaseTag(tag)) for tag, kept in stays.items() if kept and tag & 0xFFFF > 0xFF}
+    return all(kept == (tag in blocks) for tag, kept in stays.items() if 0x10 <= tag & 0xFFFF <= 0xFF)
 
 
 def _wrapped(

@@ -24,10 +24,13 @@ class Treatment(Enum):
     EMPTY = auto()
     DUMMY = auto()
     KEEP = auto()
+    PROFILE = auto()
+    TABLE = auto()
     NUMBER = auto()
     AGE = auto()
     TERM = auto()
     VERBATIM = auto()
+    DEVICE = auto()
     PLAIN = auto()
     CLEAN = auto()
     TOKEN = auto()
@@ -94,21 +97,13 @@ def _tags(*keywords: str) -> frozenset[int]:
     return frozenset(tag for keyword in keywords if (tag := tag_for_keyword(keyword)) is not None)
 
 
-_KEPT: Final = frozenset({_T.VERBATIM, _T.PLAIN})
+_KEPT: Final = frozenset({_T.VERBATIM, _T.DEVICE, _T.PLAIN})
+#: How text is retained where one option alone asks for it.
+_RETAINED: Final = MappingProxyType({Option.PATIENT_CHARACTERISTICS: _T.PLAIN, Option.DEVICE: _T.DEVICE})
 #: Bulk data that a researcher needs and that is made of numbers.
 _BULK: Final = _tags(
     "PixelData",
     "WaveformData",
-    "LUTData",
-    "RedPaletteColorLookupTableData",
-    "GreenPaletteColorLookupTableData",
-    "BluePaletteColorLookupTableData",
-    "AlphaPaletteColorLookupTableData",
-    "SegmentedRedPaletteColorLookupTableData",
-    "SegmentedGreenPaletteColorLookupTableData",
-    "SegmentedBluePaletteColorLookupTableData",
-    "BlendingLookupTableData",
-    "ICCProfile",
     "ChannelMinimumValue",
     "ChannelMaximumValue",
     "WaveformPaddingValue",
@@ -118,6 +113,19 @@ _BULK: Final = _tags(
     "PrimitivePointIndexList",
     "CoordinateSystemAxisValues",
 )
+#: Lookup tables, without which the values or colours of pixels are others.
+_TABLES: Final = _tags(
+    "LUTData",
+    "RedPaletteColorLookupTableData",
+    "GreenPaletteColorLookupTableData",
+    "BluePaletteColorLookupTableData",
+    "AlphaPaletteColorLookupTableData",
+    "SegmentedRedPaletteColorLookupTableData",
+    "SegmentedGreenPaletteColorLookupTableData",
+    "SegmentedBluePaletteColorLookupTableData",
+    "BlendingLookupTableData",
+)
+_PROFILES: Final = _tags("ICCProfile")
 _CLASS_UIDS: Final = _tags(
     "SOPClassUID",
     "ReferencedSOPClassUID",
@@ -225,11 +233,10 @@ class Rules:
     def _by_table(self, tag: int, row: profile.Row, vr: str, kind: int) -> Rule:
         fallback = _by_type(row, kind)
         if vr in ("DA", "DT", "TM") and {"m", "f"} & self._letters and "m" in row.options:
-            full = Option.FULL_DATES in self._letters
-            return Rule(_T.KEEP if full else self._kept(vr), fallback, vr, "table")
+            return Rule(self._kept(vr), fallback, vr, "table")
         retained = self._letters & {letter.lower() for letter in row.options if letter.isupper()} - {"f"}
         if retained:
-            text = _T.PLAIN if retained == {Option.PATIENT_CHARACTERISTICS} else _T.VERBATIM
+            text = _RETAINED.get(Option(*retained), _T.VERBATIM) if len(retained) == 1 else _T.VERBATIM
             return Rule(text if vr in TEXT_VRS else self._kept(vr), fallback, vr, "table")
         if self._letters & {letter for letter in row.options if letter.islower()}:
             treatment = self._cleaned(tag, row, vr)
@@ -257,6 +264,8 @@ class Rules:
         fallback = {1: _T.DUMMY, 2: _T.EMPTY}.get(kind, _T.REMOVE)
         if tag in _CLASS_UIDS:
             return Rule(_T.CLASS_UID, fallback, vr, "default")
+        if tag in _TABLES or tag in _PROFILES:
+            return Rule(_T.TABLE if tag in _TABLES else _T.PROFILE, _T.REMOVE, vr, "default")
         if vr in BULK_VRS:
             return Rule(_T.KEEP if tag in _BULK else _T.REMOVE, _T.REMOVE, vr, "default")
         if vr in TEXT_VRS:

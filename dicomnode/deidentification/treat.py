@@ -8,6 +8,7 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import Final
 
+from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
@@ -15,19 +16,25 @@ from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
 
 from dicomnode.deidentification import codes, profile
+from dicomnode.deidentification.binary import holds_text, is_identifier, is_text, length_of_table
+from dicomnode.deidentification.descriptors import cleaned
+from dicomnode.deidentification.icc import rebuilt
 from dicomnode.deidentification.identifiers import Identifiers
+from dicomnode.deidentification.labels import filtered, is_plain, looks_like_a_device
 from dicomnode.deidentification.nesting import Node, items_of
 from dicomnode.deidentification.policy import Option, Policy
 from dicomnode.deidentification.pseudonyms import (
     Pseudonyms,
     Subject,
     is_class_uid,
+    later,
     shifted_date,
     shifted_datetime,
 )
 from dicomnode.deidentification.rules import Rule, Treatment
 from dicomnode.deidentification.values import ASCII, SYNTAX, Element, dummy, is_number, texts
-from dicomnode.deidentification.vocabulary import cleaned, filtered, is_official, is_plain, is_technical, is_term
+from dicomnode.deidentification.vocabulary import is_official, is_technical, is_term
+from dicomnode.errors import StudyError
 
 _CONCEPT_NAME: Final = 0x0040A043
 _VALUE_TYPES: Final = MappingProxyType({0x0040A160: "TEXT", 0x0040A123: "PNAME"})
@@ -37,10 +44,27 @@ _ZONE: Final = re.compile(r"[+-](0\d|1[0-4])[0-5]\d")
 _SUSPICIOUS: Final = re.compile(
     r"@|://|\^|=|\d{7}|\b(19|20)\d\d[-/.]\d|\b(dr|mr|mrs|ms|prof|patient|name|mrn|dob)\b", re.IGNORECASE
 )
+_SUSPICIOUS_FOR_DEVICES: Final = re.compile(r"@|://|\^|\d{7}|\b(19|20)\d\d[-/. ]\d|\d[-/. ](19|20)\d\d\b")
+#: Attributes that hold a maker's name whoever else is called so.
+_MAKERS: Final = frozenset(
+    tag
+    for keyword in (
+        "Manufacturer", "ManufacturerModelName", "DetectorManufacturerName", "DetectorManufacturerModelName",
+        "SecondaryCaptureDeviceManufacturer", "SecondaryCaptureDeviceManufacturerModelName", "ApplicationManufacturer",
+        "ReceiveCoilManufacturerName", "TransmitCoilManufacturerName",
+    )
+    if (tag := tag_for_keyword(keyword)) is not None
+)  # fmt: skip
+#: Rescale Type (0028,1054), Modality LUT Type (0028,3004) and their defined terms (PS3.3 C.11.1.1.2).
+_TYPES: Final = frozenset({0x00281054, 0x00283004})
+_TYPE_TERMS: Final = frozenset({"OD", "HU", "US", "MGML", "Z_EFF", "ED", "EDW", "HU_MOD", "PCT"})
 _LIMITS: Final = MappingProxyType({"SH": 16, "LO": 64, "CS": 16, "AE": 16, "ST": 1024, "LT": 10240})
 _MEASURED: Final = 8  # more values than an identifier has
-_SHORTEST_TEXT: Final = 4
 _PIXEL_DATA: Final = 0x7FE00010
+_IMAGE_GROUP: Final = 0x0028
+#: Dates that say nothing; a source has not all of them.
+_OTHER_DUMMIES: Final = tuple(f"{year}0101" for year in range(1901, 2100))
+_LATEST: Final = 10  # seconds
 _UID: Final = re.compile(r"[0-9.]{1,64}")
 #: What stands for one of several values that does not survive: the others keep their places.
 _SEVERAL: Final = MappingProxyType(
@@ -65,7 +89,7 @@ class Treater:
         self._by_treatment: dict[Treatment, Callable[[str], str | None]] = {
             Treatment.AGE: self._age,
             Treatment.VERBATIM: self._verbatim,
-            Treatment.PLAIN: self._plain,
+            Treatment.DEVICE: self._device,
             Treatment.CLEAN: self._clean,
             Treatment.TOKEN: lambda value: pseudonyms.token("identifier", value),
             Treatment.STACK: lambda value: (
@@ -79,14 +103,16 @@ class Treater:
             Treatment.CLASS_UID: lambda value: value if is_class_uid(value) else self.uid(value),
             Treatment.DATE: self._date,
             Treatment.DATETIME: self._datetime,
-            Treatment.TIME: lambda value: value if SYNTAX["TM"].fullmatch(value) else None,
+            Treatment.TIME: self._time,
         }
 
-    @staticmethod
-    def dummy(tag: BaseTag, vr: str) -> DataElement:
-        """Element that says nothing."""
+    def dummy(self, tag: BaseTag, vr: str) -> DataElement:
+        """Element that says nothing; a date is none of the source's."""
         plain = vr.split(" or ", maxsplit=1)[0]
-        return DataElement(tag, plain, Sequence() if plain == "SQ" else dummy(plain))
+        value = Sequence() if plain == "SQ" else dummy(plain)
+        if plain in ("DA", "DT") and value in self._identifiers.dates:
+            value = next(date for date in _OTHER_DUMMIES if date not in self._identifiers.dates)
+        return DataElement(tag, plain, value)
 
     def treat(self, rule: Rule, tag: BaseTag, element: Element, node: Node) -> Element | None:
         """The element that takes this one's place; None where the rule's fallback does.
@@ -94,8 +120,8 @@ class Treater:
         An empty element stays empty: it says nothing and may be required (Type 2).
         """
         treatment = rule.treatment
-        if treatment is Treatment.KEEP:
-            return None if _is_text(element) and int(tag) != _PIXEL_DATA else element
+        if treatment in (Treatment.KEEP, Treatment.TABLE, Treatment.PROFILE):
+            return element if int(tag) == _PIXEL_DATA else self._binary(rule, tag, element, node)
         if treatment is Treatment.NUMBER:
             return element if is_number(element, rule.vr) and not self._is_identifier(element, rule.vr) else None
         if treatment is Treatment.CONTENT:
@@ -109,8 +135,9 @@ class Treater:
             return DataElement(tag, rule.vr, None)
         if int(tag) in _DATED_CONTENT and self._is_dropped(node, _DATED_CONTENT[int(tag)]):
             return self.dummy(tag, rule.vr)
-        if treatment is Treatment.TERM:
-            treated = [self._term(value, int(tag)) if value else "" for value in values]
+        if treatment in (Treatment.TERM, Treatment.PLAIN):
+            by_tag = self._term if treatment is Treatment.TERM else self._plain
+            treated = [by_tag(value, int(tag)) if value else "" for value in values]
         else:
             treated = [self._by_treatment[treatment](value) if value else "" for value in values]
         if len(values) > 1 and treatment in _SEVERAL:
@@ -119,6 +146,31 @@ class Treater:
             return None
         kept = [str(value) for value in treated]
         return self._element(tag, rule.vr, kept)
+
+    def _binary(self, rule: Rule, tag: BaseTag, element: Element, node: Node) -> Element | None:
+        """Numbers and bulk data: none that is text, no identifier as a number; tables cut to their length, profiles anew.
+
+        Raises
+        ------
+        StudyError
+            ``withheld-pixels`` where a lookup table holds text: without it the pixels say something else.
+        """
+        value = element.value
+        if rule.treatment is Treatment.PROFILE:
+            new = rebuilt(value) if isinstance(value, bytes) else None
+            return None if new is None else DataElement(tag, "OB", new)
+        if rule.treatment is Treatment.TABLE:
+            length = length_of_table(node.dataset, int(tag))
+            if isinstance(value, bytes) and length and len(value) > length:
+                value = value[:length]
+                element = DataElement(tag, str(element.VR or "OW"), value)
+            if isinstance(value, bytes) and is_text(value):
+                raise StudyError("withheld-pixels", because="lookup-table")
+            return element
+        if holds_text(element, rule.vr):
+            return None
+        described = int(tag) >> 16 == _IMAGE_GROUP  # Rows, bits and palettes: no number of anybody
+        return None if not described and is_identifier(element, rule.vr, self._identifiers) else element
 
     @staticmethod
     def _element(tag: BaseTag, vr: str, values: list[str]) -> DataElement | None:
@@ -164,19 +216,30 @@ class Treater:
             return None
         return value if not self._identifiers.hit(value) or is_technical(value) else None
 
-    def _plain(self, value: str) -> str | None:
+    def _plain(self, value: str, tag: int) -> str | None:
         """A maker's text without any word that is not known to be one, and without the source's own identifiers."""
-        if "://" in value or "@" in value or self._identifiers.spellings.stand_in(value):
+        known = self._identifiers
+        if "://" in value or "@" in value or known.spellings.stand_in(value):
             return None
-        if is_technical(value):
+        if (tag in _TYPES and value in _TYPE_TERMS) or (tag in _MAKERS and is_technical(value)):
             return value
-        hit = self._identifiers.hit
         also = self._policy.words
-        left = filtered(value, lambda token: is_plain(token, also) and (is_technical(token) or not hit(token)))
-        return left if left and (not hit(left) or is_technical(left)) else None
+        left = filtered(value, lambda token: is_plain(token, also) and not known.names_somebody(token))
+        return left if left and (not known.hit(left) or is_technical(left)) else None
+
+    def _device(self, value: str) -> str:
+        """A device's own name or number where it has the form of one; else what stands for it, the same for the same."""
+        known = self._identifiers
+        plain = looks_like_a_device(value, self._policy.words) and not _SUSPICIOUS_FOR_DEVICES.search(value)
+        if plain and not known.hit(value) and not known.names_in(value) and not known.names_somebody(value):
+            return value
+        return self._pseudonyms.token("device", value)
 
     def _clean(self, value: str) -> str | None:
-        left = cleaned(value, self._identifiers.words)
+        known = self._identifiers
+        left = cleaned(value, known.words, known.places)
+        if left and (parts := known.parts_of_codes_in(left)):
+            left = cleaned(value, known.words | parts, known.places)
         return left if left and not self._identifiers.spellings.stand_in(left) else None
 
     def _layer(self, value: str) -> str:
@@ -192,6 +255,20 @@ class Treater:
         if moved is not None:
             self.produced.add(moved)
         return moved
+
+    def keeps_time(self, value: str) -> bool:
+        """Whether a well-formed time of day stays as it is."""
+        return not self._identifiers.is_number_of_time(value.rstrip())
+
+    def _time(self, value: str) -> str | None:
+        """A time of day; one whose digits are an identifier of the source is some seconds later."""
+        if not SYNTAX["TM"].fullmatch(value):
+            return None
+        for seconds in range(_LATEST):
+            new = later(value, seconds)
+            if not self._identifiers.is_number_of_time(new):
+                return new
+        return None
 
     def _datetime(self, value: str) -> str | None:
         if Option.FULL_DATES in self._letters:
@@ -211,8 +288,10 @@ class Treater:
         new: str | None = None
         if (concept.scheme, concept.value) == _TRACKING_IDENTIFIER:
             new = self._pseudonyms.token("identifier", value)
-        elif vr != "PN" and row is not None and self._letters & {x.lower() for x in row.options if x.isupper()}:
-            new = self._verbatim(value)
+        elif (
+            vr != "PN" and row is not None and (kept := self._letters & {x.lower() for x in row.options if x.isupper()})
+        ):
+            new = self._device(value) if kept == {Option.DEVICE} else self._verbatim(value)
         elif vr != "PN" and (row is None or "e" in row.options) and Option.CLEAN_DESCRIPTORS in self._letters:
             new = self._clean(value)
         return DataElement(tag, vr, new) if new else self.dummy(tag, vr)
@@ -226,11 +305,3 @@ class Treater:
     def _concept(self, node: Node) -> codes.Code:
         items = items_of(node.dataset, _CONCEPT_NAME) if _CONCEPT_NAME in node.dataset else None
         return codes.read(items[0], node.encodings) if items else codes.Code("", "", "")
-
-
-def _is_text(element: Element) -> bool:
-    """Whether bytes that should be numbers are printable text from end to end."""
-    value = element.value
-    if not isinstance(value, bytes) or len(value) < _SHORTEST_TEXT:
-        return False
-    return value.isascii() and value.rstrip(b"\0").decode("ascii").isprintable()

@@ -6,7 +6,6 @@ Pure; reads the package's own lists once.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from functools import cache
 from importlib import resources
 from types import MappingProxyType
@@ -16,24 +15,9 @@ from pydicom._dicom_dict import DicomDictionary
 from pydicom.sr._concepts_dict import concepts
 
 _WORD: Final = re.compile(r"[^\W_]+(?:[-'][^\W_]+)*")
-#: Tokens that carry meaning by their form: slice thickness with its unit, kernels, field strengths, times of echo, b-values.
-_TECHNICAL: Final = re.compile(
-    r"\d{1,4}([.,]\d{1,3})?(mm|cm|ms|kv|kvp|ma|mas|mgy|gy|ml|hu|%|mhz|hz|sec|t|s|d|w)|[bhijqud][rvfslu]?\d{2}[a-z]?|fc\d{2}|t[12]w?|b\d{1,4}|[ctls]\d{1,2}|te\d{1,3}|tr\d{1,4}|x\d|\dx"
-)
-_TOKEN: Final = re.compile(r"[^\W_]+(?:[.,]\d+[^\W_]*)?%?")
 _TERM_TOKEN: Final = re.compile(r"[A-Z]{1,2}|\d{1,3}|\d{1,2}[A-Z]|[A-Z]{1,3}\d{1,2}")
 _TERM_DIGITS: Final = 4
 _LOWER: Final = re.compile(r"(?<=[ (/-])[a-z]{3,}")
-_PLAIN_TOKEN: Final = re.compile(r"(?<![\w.])\d{1,4}\.\d{1,6}(?![\w.])|[^\W_]+")
-_DECIMAL: Final = re.compile(r"\d{1,4}\.\d{1,6}")
-#: Runs of letters and digits; a capital begins a new one (BoArray, LightSpeed).
-_RUN: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
-_LETTERS: Final = re.compile(r"[^\W\d]+|\d+")
-_CAPITALS: Final = 2
-_LONGEST_RUN: Final = 3
-#: What may stand between two words that are kept, if nothing was dropped there.
-_JOINTS: Final = frozenset(["_", "/", "+"])
-_LONGEST_NUMBER: Final = 4
 
 #: Words of descriptors that people are called.
 _NAMES_TOO: Final = frozenset(["dixon", "dot", "hu", "lin", "ma", "max", "min", "rod", "ge", "li", "may", "rose"])
@@ -48,6 +32,11 @@ def _read(name: str) -> list[str]:
     return (resources.files(__package__) / "tables" / name).read_text("utf-8").splitlines()
 
 
+def read_words(name: str) -> frozenset[str]:
+    """Words of one of the package's own lists, casefolded; such with + within are phrases."""
+    return frozenset(word for line in _read(name) if not line.startswith("#") for word in line.casefold().split())
+
+
 @cache
 def terms() -> frozenset[str]:
     """Terms of Code Strings."""
@@ -57,21 +46,32 @@ def terms() -> frozenset[str]:
 @cache
 def words() -> frozenset[str]:
     """Words of descriptors, casefolded."""
-    found: set[str] = set()
-    for line in _read("words.txt"):
-        if not line.startswith("#"):
-            found.update(line.casefold().split())
-    return frozenset(found)
+    return read_words("words.txt")
 
 
 @cache
 def makers() -> frozenset[str]:
     """Words of makers: models, programs, coils, sequences and kernels; and what patients are by kind. Casefolded."""
-    found: set[str] = set()
-    for line in _read("makers.txt"):
-        if not line.startswith("#"):
-            found.update(line.casefold().split())
-    return frozenset(found)
+    return read_words("makers.txt")
+
+
+@cache
+def known() -> frozenset[str]:
+    """Words of cleaned descriptors, casefolded: `words`, structures, findings, the standard's language but for names."""
+    language = frozenset(word.casefold() for word in _language())
+    return words() | read_words("structures.txt") | (language - called())
+
+
+@cache
+def called() -> frozenset[str]:
+    """Words of descriptors and of makers that people are called too, casefolded."""
+    return read_words("names.txt")
+
+
+@cache
+def phrases() -> frozenset[tuple[str, ...]]:
+    """Words that a cleaned descriptor keeps beside one another."""
+    return frozenset(tuple(entry.split("+")) for entry in read_words("structures.txt") if "+" in entry)
 
 
 @cache
@@ -141,62 +141,6 @@ def is_common(word: str) -> bool:
 def is_technical(text: str) -> bool:
     """Whether every word of a text is of the descriptors' and none a family or given name too."""
     return all(word in words() and word not in _NAMES_TOO for word in split_words(text))
-
-
-def is_plain(token: str, also: frozenset[str] = frozenset()) -> bool:
-    """Whether a token of a maker's text names nobody: known words, numbers, short runs of letters beside them.
-
-    Parameters
-    ----------
-    also
-        Casefolded words that a site knows besides.
-    """
-    folded = token.casefold()
-    if folded in words() or folded in makers() or folded in also or len(token) == 1:
-        return True
-    if not token.isascii():
-        return False
-    if token.isalpha() and len(token) <= _LONGEST_RUN:
-        return sum(char.isupper() for char in token) >= _CAPITALS
-    return _known_runs(_RUN.findall(token)) or _known_runs(_LETTERS.findall(token))
-
-
-def _known_runs(runs: list[str]) -> bool:
-    """Whether one of the runs is a word or a number, and the others are short."""
-    known = [run.casefold() in words() or run.casefold() in makers() for run in runs]
-    short = [len(run) <= (_LONGEST_NUMBER if run.isdigit() else _LONGEST_RUN) for run in runs]
-    return any(known[n] or run.isdigit() for n, run in enumerate(runs)) and all(map(max, known, short))
-
-
-def filtered(text: str, passes: Callable[[str], bool]) -> str:
-    """Text without the tokens that do not pass; empty where none does."""
-    left = " ".join(
-        _PLAIN_TOKEN.sub(
-            lambda match: match[0] if _DECIMAL.fullmatch(match[0]) or passes(match[0]) else "", text
-        ).split()
-    )
-    return left if _PLAIN_TOKEN.search(left) else ""
-
-
-def cleaned(text: str, forbidden: frozenset[str]) -> str:
-    """Descriptor with nothing left but technical words.
-
-    Parameters
-    ----------
-    text
-        Any descriptor.
-    forbidden
-        Casefolded words that go even where they are technical (the patient may be called Head).
-    """
-    kept = ""
-    end = -1
-    for match in _TOKEN.finditer(text):
-        folded = match[0].casefold()
-        if folded not in forbidden and (folded in words() or _TECHNICAL.fullmatch(folded)):
-            between = text[end : match.start()] if kept else ""
-            kept += (between if between in _JOINTS else " ") + match[0]
-            end = match.end()
-    return kept.strip()
 
 
 def split_words(text: str) -> list[str]:

@@ -15,7 +15,7 @@ from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
 
 from dicomnode.deidentification import codes, private
-from dicomnode.deidentification.nesting import Node, items_of, own_encodings
+from dicomnode.deidentification.nesting import Node, items_of, items_within, own_encodings
 from dicomnode.deidentification.rules import Rule, Rules, Treatment
 from dicomnode.deidentification.treat import Treater
 from dicomnode.deidentification.values import BINARY_VRS, BULK_VRS, STRING_VRS, Element
@@ -91,16 +91,16 @@ def _standard(visit: _Visit, tag: BaseTag, rule: Rule, treater: Treater, pending
     if element is None:  # pragma: no cover - the tag came from the same Data Set
         return
     if rule.treatment is Treatment.SEQUENCE:
-        _sequence(visit, tag, rule, pending, keyword_for_tag(tag))
+        _sequence(visit, tag, rule, pending, treater)
         return
     if element.VR == "UN" and rule.vr not in ("UN", "OB", "OB or OW"):
         element = _known(visit.source.dataset, tag)
     if not _fits(element, rule.vr):
-        _fall_back(visit, tag, rule)
+        _fall_back(visit, tag, rule, treater)
         return
     new = treater.treat(rule, tag, element, visit.source)  # type: ignore[arg-type]
     if new is None:
-        _fall_back(visit, tag, rule)
+        _fall_back(visit, tag, rule, treater)
     else:
         visit.target[tag] = new
 
@@ -124,18 +124,21 @@ def _fits(element: Element | None, vr: str) -> bool:
     return (vr in _NUMERIC and element.VR in _NUMERIC) or (vr in BULK_VRS and element.VR in BULK_VRS)
 
 
-def _fall_back(visit: _Visit, tag: BaseTag, rule: Rule) -> None:
+def _fall_back(visit: _Visit, tag: BaseTag, rule: Rule, treater: Treater) -> None:
     if rule.fallback is Treatment.EMPTY:
         visit.target[tag] = DataElement(tag, rule.vr.split(" or ")[0], Sequence() if rule.vr == "SQ" else None)
     elif rule.fallback is Treatment.DUMMY:
-        visit.target[tag] = Treater.dummy(tag, rule.vr)
+        visit.target[tag] = treater.dummy(tag, rule.vr)
 
 
-def _sequence(visit: _Visit, tag: BaseTag, rule: Rule, pending: list[_Visit], keyword: str) -> None:
+def _sequence(visit: _Visit, tag: BaseTag, rule: Rule, pending: list[_Visit], treater: Treater) -> None:
     items = items_of(visit.source.dataset, tag)
+    if items is None and tag.is_private:
+        items = items_within(visit.source.dataset, tag)
     if items is None:
-        _fall_back(visit, tag, rule)
+        _fall_back(visit, tag, rule, treater)
         return
+    keyword = "" if tag.is_private else keyword_for_tag(tag)
     target = Sequence([_like(item) for item in items])
     visit.target[tag] = DataElement(tag, "SQ", target)
     pending += [_Visit(visit.source.item(old), new, keyword) for old, new in zip(items, target, strict=True)]
@@ -149,10 +152,11 @@ def _private(visit: _Visit, tag: BaseTag, creators: dict[int, str], treater: Tre
     element: Element | None = visit.source.dataset.get_item(tag)
     if treatment is Treatment.REMOVE or creator is None or element is None:
         return
+    treatment, vr = private.treatment_on_wire(element.VR, vr)
     rule = Rule(treatment, Treatment.REMOVE, vr, "table")
     if treatment is Treatment.SEQUENCE:
-        _sequence(visit, tag, rule, pending, "")
-    elif element.VR in (None, "UN", vr) and private.is_sound(element, vr):
+        _sequence(visit, tag, rule, pending, treater)
+    elif treatment is not Treatment.REMOVE and private.is_sound(element, vr):
         new = treater.treat(rule, tag, element, visit.source)
         if new is None:
             return

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from dicomnode.deidentification.apply import Deidentifier
 from dicomnode.deidentification.compressed import Picture, scrub
+from dicomnode.deidentification.descriptors import cleaned
 from dicomnode.deidentification.policy import EXPORT
 from dicomnode.deidentification.pseudonyms import Pseudonyms, shifted_date, shifted_datetime
-from dicomnode.deidentification.vocabulary import cleaned, is_common, split_words
+from dicomnode.deidentification.vocabulary import is_common, split_words
 from dicomnode.encoded import Limits, encode_part10, read_part10
 from dicomnode.errors import StudyError
 from tests.unit.deidentification import planted

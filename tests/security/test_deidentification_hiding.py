@@ -385,7 +385,7 @@ def test_a_leak_is_answered_by_the_policy(monkeypatch: pytest.MonkeyPatch) -> No
     """Were a rule wrong, the check would still hold the object back, or cut it down."""
     from dicomnode.deidentification import treat
 
-    monkeypatch.setattr(treat.Treater, "_plain", lambda _self, value: value)
+    monkeypatch.setattr(treat.Treater, "_plain", lambda _self, value, _tag: value)
     ds = planted.slice_of_ct()
     ds.PatientName, ds.SequenceName = "Wolkenstein^Oda", "Wolkenstein"
     source = read_part10(planted.encoded(ds), LIMITS)

@@ -68,11 +68,11 @@ def test_ages_above_89_are_one_class_in_exports() -> None:
 
 def test_text_that_is_kept_survives_in_utf_8() -> None:
     ds = planted.slice_of_ct()
-    ds.SpecificCharacterSet, ds.StationName = ["", "ISO 2022 IR 87"], "装置"
+    ds.StudyDescription = "Schädel nativ"
     source = read_part10(planted.encoded(ds), LIMITS)
     output = read_part10(encode_part10(deidentified(source, AI), transfer_syntax_uid=planted.EXPLICIT), LIMITS)
     assert output.SpecificCharacterSet == "ISO_IR 192"
-    assert output.StationName == "装置"
+    assert output.StudyDescription == "Schädel nativ"
     assert deidentified(planted.slice_of_ct()).SpecificCharacterSet == "ISO_IR 100"
 
 

@@ -10,10 +10,11 @@ from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag
 
 from dicomnode.deidentification import codes, kinds, private, profile
+from dicomnode.deidentification.descriptors import cleaned
 from dicomnode.deidentification.policy import AI, EXPORT, Option, Policy, SiteAction
 from dicomnode.deidentification.rules import Rule, Rules, Treatment
 from dicomnode.deidentification.values import decoded, dummy, encodings_of, is_number, texts
-from dicomnode.deidentification.vocabulary import cleaned, is_common, is_term
+from dicomnode.deidentification.vocabulary import is_common, is_term
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 PR = "1.2.840.10008.5.1.4.1.1.11.1"
@@ -73,8 +74,8 @@ def test_basic_profile(keyword: str, sop_class_uid: str, treatment: Treatment) -
 @pytest.mark.parametrize(
     ("keyword", "ai", "export"),
     [
-        ("DeviceSerialNumber", Treatment.VERBATIM, Treatment.REMOVE),
-        ("StationName", Treatment.VERBATIM, Treatment.REMOVE),
+        ("DeviceSerialNumber", Treatment.DEVICE, Treatment.REMOVE),
+        ("StationName", Treatment.DEVICE, Treatment.REMOVE),
         ("PatientAge", Treatment.AGE, Treatment.AGE),
         ("PatientSex", Treatment.TERM, Treatment.TERM),
         ("StudyDate", Treatment.DATE, Treatment.DATE),
@@ -138,7 +139,7 @@ def test_terms(value: str, expected: bool) -> None:
     ("text", "left"),
     [
         ("CT Thorax 5.0mm B31s John Smith", "CT Thorax 5.0mm B31s"),
-        ("HEAD^ROUTINE (Adult)", "HEAD ROUTINE Adult"),
+        ("HEAD^ROUTINE (Adult)", "HEAD^ROUTINE (Adult)"),
         ("T2 FLAIR axial 12/05/1970", "T2 FLAIR axial"),
         ("call 555-2255887", ""),
         ("GTVp PTV LUNG_R", "GTVp PTV LUNG_R"),

@@ -1,0 +1,121 @@
+"""Makers' texts: how an image was made and by what, word by word; and the names and numbers of devices.
+
+Pure. A word survives for being known (`vocabulary`), numbers and short runs of letters for their form; where people are
+called so too, what stands beside it decides.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Final
+
+from dicomnode.deidentification.tokens import BREAK, LETTERS, RUN, Kind, Token, spread
+from dicomnode.deidentification.vocabulary import called, makers, words
+
+_TOKEN: Final = re.compile(r"(?<![\w.])\d{1,4}\.\d{1,6}(?![\w.])|[^\W_]+")
+_DECIMAL: Final = re.compile(r"\d{1,4}\.\d{1,6}")
+#: Telephone numbers and dates in groups; numbers of versions have full stops between theirs.
+_PHONE: Final = re.compile(r"(?<![\w.])\d{1,6}(?:[ /-]\d{1,6}){1,5}(?![\w.])")
+_PHONE_DIGITS: Final = 7
+_CAPITALS: Final = 2
+_LONGEST_RUN: Final = 3
+_LONGEST_NUMBER: Final = 4
+_SERIAL: Final = re.compile(r"[^\W_]*\d[^\W_]*")
+_LONGEST_PREFIX: Final = 4
+
+
+def filtered(text: str, passes: Callable[[str], bool]) -> str:
+    """A maker's text without the tokens that do not pass and without names beside them; empty where none is left."""
+    tokens = []
+    for match in _TOKEN.finditer(text):
+        kind = Kind.NUMBER if _DECIMAL.fullmatch(match[0]) else _plain_kind(match[0], passes)
+        tokens.append(Token(match[0], match.start(), match.end(), kind))
+    if not BREAK.search(text):
+        _lonely(tokens)
+    _phones(text, tokens)
+    spread(text, tokens)
+    dropped = [token for token in tokens if not token.stays]
+    if len(dropped) == len(tokens):
+        return ""
+    for token in reversed(dropped):
+        text = text[: token.start] + text[token.end :]
+    return " ".join(text.split())
+
+
+def _phones(text: str, tokens: list[Token]) -> None:
+    for phone in _PHONE.finditer(text):
+        if sum(map(str.isdigit, phone[0])) >= _PHONE_DIGITS:
+            for token in tokens:
+                if phone.start() <= token.start < phone.end():
+                    token.kind = Kind.OUT
+
+
+def _plain_kind(token: str, passes: Callable[[str], bool]) -> Kind:
+    if not passes(token):
+        return Kind.NAME if token.isalpha() else Kind.OUT
+    if token.isalpha() and (token.casefold() in called() or _is_short(token)):
+        return Kind.MAYBE
+    return Kind.SURE
+
+
+def _is_short(token: str) -> bool:
+    """Whether a token passes for being short and in capitals alone."""
+    folded = token.casefold()
+    return 1 < len(token) <= _LONGEST_RUN and folded not in words() and folded not in makers()
+
+
+def _lonely(tokens: list[Token]) -> None:
+    """Two and more words in a text that has nothing else are names, where people are called so (`DOE JOY`)."""
+    if len(tokens) > 1 and all(token.kind in (Kind.MAYBE, Kind.NAME) for token in tokens):
+        for token in tokens:
+            token.kind = Kind.NAME
+
+
+def is_plain(token: str, also: frozenset[str] = frozenset()) -> bool:
+    """Whether a token of a maker's text names nobody: known words, numbers, short runs of letters beside them.
+
+    Parameters
+    ----------
+    also
+        Casefolded words that a site knows besides.
+    """
+    folded = token.casefold()
+    if folded in words() or folded in makers() or folded in also or len(token) == 1:
+        return True
+    if not token.isascii():
+        return False
+    if token.isalpha() and len(token) <= _LONGEST_RUN:
+        return sum(char.isupper() for char in token) >= _CAPITALS
+    return _known_runs(RUN.findall(token)) or _known_runs(LETTERS.findall(token))
+
+
+def _known_runs(runs: list[str]) -> bool:
+    """Whether one of the runs is a word or a number, and the others are short."""
+    of_makers = [run.casefold() in words() or run.casefold() in makers() for run in runs]
+    short = [len(run) <= (_LONGEST_NUMBER if run.isdigit() else _LONGEST_RUN) for run in runs]
+    return any(of_makers[n] or run.isdigit() for n, run in enumerate(runs)) and all(map(max, of_makers, short))
+
+
+def looks_like_a_device(text: str, also: frozenset[str] = frozenset()) -> bool:
+    """Whether a text has the form of a device's name or number: words of makers, and numbers with few letters beside them.
+
+    Parameters
+    ----------
+    also
+        Casefolded words that a site knows besides.
+    """
+    if filtered(text, lambda token: is_plain(token, also) or _is_serial(token)) != " ".join(text.split()):
+        return False
+    if all(token.isalpha() and (token.casefold() in called() or _is_short(token)) for token in _TOKEN.findall(text)):
+        return False
+    digits = [part for part in re.split(r"[^\d\s./()+-]+", text) if sum(map(str.isdigit, part)) >= _PHONE_DIGITS]
+    return not any(len(re.findall(r"\d+", part)) > 1 for part in digits) or "(01)" in text  # telephone numbers; a UDI
+
+
+def _is_serial(token: str) -> bool:
+    """Whether a token holds a number, and its letters are few or words that are known."""
+    if not token.isascii() or not _SERIAL.fullmatch(token):
+        return False
+    letters = [run for run in LETTERS.findall(token) if run.isalpha()]
+    return all(len(run) <= _LONGEST_PREFIX or run.casefold() in words() | makers() for run in letters)

@@ -1,0 +1,57 @@
+"""Tokens of free text, and what may be a name among them. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum, auto
+from itertools import pairwise
+from typing import Final
+
+RUN: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+LETTERS: Final = re.compile(r"[^\W\d_]+|\d+")
+#: Between these a name is not read on.
+BREAK: Final = re.compile(r"[()\[\];:|/+\n]")
+
+
+class Kind(Enum):
+    """What a token is."""
+
+    SURE = auto()  # known, and nobody's name
+    NUMBER = auto()
+    MAYBE = auto()  # known, and people are called so
+    NAME = auto()  # letters that nobody knows: may be a name
+    OUT = auto()  # does not survive, and is no name
+
+
+@dataclass(slots=True)
+class Token:
+    """A token, where it stands, and what it is so far."""
+
+    text: str
+    start: int
+    end: int
+    kind: Kind
+
+    @property
+    def folded(self) -> str:
+        """Its text, casefolded."""
+        return self.text.casefold()
+
+    @property
+    def stays(self) -> bool:
+        """Whether it survives."""
+        return self.kind in (Kind.SURE, Kind.NUMBER, Kind.MAYBE)
+
+
+def spread(text: str, tokens: list[Token]) -> None:
+    """A word that people are called too is a name where a name stands beside it; so forth in both directions."""
+    pairs = list(pairwise(tokens))
+    for one, other in (*pairs, *((b, a) for a, b in reversed(pairs))):
+        if one.kind is Kind.NAME and other.kind is Kind.MAYBE and not is_broken(text, one, other):
+            other.kind = Kind.NAME
+
+
+def is_broken(text: str, one: Token, other: Token) -> bool:
+    """Whether something stands between two tokens over which no name is read."""
+    return BREAK.search(text[min(one.end, other.end) : max(one.start, other.start)]) is not None

@@ -1,0 +1,132 @@
+"""Safe private attributes survive with their creator, whatever VR they come with; the quick way knows when a creator goes."""
+
+from __future__ import annotations
+
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+
+from dicomnode.deidentification import profile
+from dicomnode.deidentification.apply import Deidentifier
+from dicomnode.deidentification.policy import AI, EXPORT, Policy
+from dicomnode.deidentification.private import treatment_on_wire
+from dicomnode.deidentification.pseudonyms import Pseudonyms
+from dicomnode.deidentification.quick import FileDeidentifier
+from dicomnode.deidentification.rules import Treatment
+from dicomnode.encoded import Limits, encode_part10, read_part10
+from tests.unit.deidentification import planted
+
+PSEUDONYMS = Pseudonyms(bytes(range(32)), "project")
+POLICIES = pytest.mark.parametrize("policy", [AI, EXPORT], ids=lambda policy: policy.name)
+SYNTAXES = pytest.mark.parametrize("syntax", [planted.EXPLICIT, planted.IMPLICIT])
+VALUES = {
+    "FL": 1.5, "FD": 2.5, "US": 3, "UL": 4, "SS": -5, "SL": 6, "CS": "YES", "LO": "Chest", "SH": "HEAD", "ST": "axial", "LT": "axial",
+    "DS": "1.5", "IS": "7", "UI": "1.2.3.4.77", "AT": 0x00280010,
+}  # fmt: skip
+#: What pydicom's own dictionary of private attributes knows under a VR of another kind, in Implicit VR.
+OTHERWISE = {("Philips Imaging DD 001", 0x2001, 0x55)}
+
+
+def out_of(ds: Dataset, policy: Policy, syntax: str = planted.EXPLICIT) -> Dataset:
+    done = Deidentifier(policy, PSEUDONYMS).deidentify(read_part10(planted.encoded(ds, syntax), Limits())).dataset
+    return read_part10(encode_part10(done, transfer_syntax_uid=syntax), Limits())
+
+
+def sequence() -> Sequence:
+    item = Dataset()
+    item.SliceThickness, item.PatientName, item.SeriesDescription = "1.0", "Doe^Jane", "Chest Wolkenstein"
+    return Sequence([item])
+
+
+@pytest.mark.filterwarnings("ignore")
+@POLICIES
+@SYNTAXES
+def test_each_row_of_the_table_survives_with_its_creator(policy: Policy, syntax: str) -> None:
+    blocks: dict[tuple[str, int], Dataset] = {}
+    wanted = []
+    for row, vr in profile.safe_private().items():
+        if vr in ("OB", "OW", "OW/OB") or (not vr and syntax == planted.IMPLICIT) or tuple(row) in OTHERWISE:
+            continue  # nobody can look into opaque bytes
+        ds = blocks.setdefault((row.creator, row.group), planted.slice_of_ct())
+        ds.add_new(row.group << 16 | 0x15, "LO", row.creator)
+        tag = row.group << 16 | 0x1500 | row.element
+        ds.add_new(tag, vr or "FD", sequence() if vr == "SQ" else VALUES[vr or "FD"])
+        wanted.append((row, tag))
+    done = {key: out_of(ds, policy, syntax) for key, ds in blocks.items()}
+    of = [(row, tag, done[row.creator, row.group]) for row, tag in wanted]
+    assert len(of) > 400
+    assert [row for row, tag, ds in of if tag not in ds or ds[row.group << 16 | 0x15].value != row.creator] == []
+
+
+@POLICIES
+@pytest.mark.parametrize("vr", ["SQ", "UN"])
+def test_safe_private_sequences_are_walked_whatever_they_came_as(policy: Policy, vr: str) -> None:
+    ds = planted.slice_of_ct()
+    ds.add_new(0x20010010, "LO", "Philips Imaging DD 001")
+    ds.add_new(0x200110C5, "SQ", sequence())
+    syntax = planted.EXPLICIT if vr == "SQ" else planted.IMPLICIT
+    done = out_of(ds, policy, syntax)
+    inner = done.get(0x200110C5).value
+    if isinstance(inner, bytes):
+        assert b"Doe" not in inner
+        assert b"Wolkenstein" not in inner
+        assert b"1.0" in inner
+        return
+    assert inner[0].SliceThickness == 1
+    assert "Doe" not in str(inner[0])
+    assert "Wolkenstein" not in str(inner[0])
+
+
+@POLICIES
+@pytest.mark.parametrize(
+    "value", [b"\xfe\xff\x00\xe0\xff\xff", b"Wolkenstein ", b"\xfe\xff\x00\xe0\x08\0\0\0\x08\0\x10\0\xff\0\0\0"]
+)
+def test_bytes_that_are_no_sequence_go(policy: Policy, value: bytes) -> None:
+    ds = planted.slice_of_ct()
+    ds.add_new(0x20010010, "LO", "Philips Imaging DD 001")
+    ds.add_new(0x200110C5, "UN", value)
+    done = out_of(ds, policy)
+    assert 0x200110C5 not in done or not done[0x200110C5].value or b"Wolkenstein" not in bytes(str(done), "utf-8")
+
+
+@pytest.mark.parametrize(
+    ("on_wire", "vr", "wanted"),
+    [
+        ("FD", "FL", (Treatment.KEEP, "FD")), ("IS", "DS", (Treatment.NUMBER, "IS")), ("LO", "SH", (Treatment.PLAIN, "LO")), ("UN", "FL", (Treatment.KEEP, "FL")),
+        ("LT", "FL", (Treatment.REMOVE, "")), ("PN", "LO", (Treatment.REMOVE, "")), ("OB", "FL", (Treatment.REMOVE, "")), ("FD", "", (Treatment.KEEP, "FD")),
+        (None, "", (Treatment.REMOVE, "")), ("SQ", "SQ", (Treatment.SEQUENCE, "SQ")),
+    ],
+)  # fmt: skip
+def test_vrs_of_one_kind(on_wire: str | None, vr: str, wanted: tuple[Treatment, str]) -> None:
+    assert treatment_on_wire(on_wire, vr) == wanted
+
+
+def siemens(number: int, *, directionality: str | None = "DIRECTIONAL", b_value: str | None = "1000") -> bytes:
+    ds = planted.slice_of_ct()
+    ds.SOPInstanceUID, ds.InstanceNumber = f"1.2.3.{number}", str(number)
+    ds.add_new(0x00190010, "LO", "SIEMENS MR HEADER")
+    if b_value:
+        ds.add_new(0x0019100C, "IS", b_value)
+    if directionality:
+        ds.add_new(0x0019100D, "CS", directionality)
+    return planted.encoded(ds)
+
+
+@pytest.mark.filterwarnings("ignore")
+@POLICIES
+@pytest.mark.parametrize(
+    "series",
+    [
+        [siemens(1), siemens(2, directionality=None, b_value=None), siemens(3)],
+        [siemens(1, directionality=None, b_value=None), siemens(2)],
+        [siemens(1, b_value="778812", directionality=None), siemens(2, b_value="100012", directionality=None)],
+        [siemens(1, b_value="100012", directionality=None), siemens(2, b_value="778812", directionality=None)],
+    ],
+    ids=["without", "with", "kept-later", "gone-later"],
+)
+def test_a_creator_stays_if_something_of_its_block_does(series: list[bytes], policy: Policy) -> None:
+    engine = Deidentifier(policy, PSEUDONYMS)
+    files = FileDeidentifier(engine, Limits())
+    for data in series * 2:
+        done = engine.deidentify(read_part10(data, Limits())).dataset
+        assert files.deidentify(data).data == encode_part10(done, transfer_syntax_uid=planted.EXPLICIT)
