@@ -58,6 +58,9 @@ class NullWriter:
     def commit(self) -> None:
         """Nothing is there."""
 
+    def begin(self) -> None:
+        """Nothing is there."""
+
     def extend(self) -> None:
         """Nothing is there."""
 
