@@ -26,22 +26,22 @@ class Ahead:
     Attributes
     ----------
     view
-        The bytes, from `start` on; `need` says how many of them are there.
+        The bytes, from `start` to `end`; `need` sees to it that there are enough.
     """
 
     def __init__(self, wire: Wire) -> None:
         self.view = memoryview(bytearray(_FIRST_BYTES))
         self.start = 0
-        self._end = 0
+        self.end = 0
         self._acknowledged = False
         self._wire = wire
 
     def widen(self) -> None:
         """From now on messages come."""
-        held = self.view[self.start : self._end]
+        held = self.view[self.start : self.end]
         self.view = memoryview(bytearray(_WHOLE_BYTES))
         self.view[: len(held)] = held
-        self.start, self._end = 0, len(held)
+        self.start, self.end = 0, len(held)
 
     def need(self, count: int, *, owed: bool = False) -> None:
         """Wait until so many bytes are there, a few at most.
@@ -56,11 +56,12 @@ class Ahead:
         PeerError
             As `Wire.read`.
         """
-        held = self._end - self.start
+        held = self.end - self.start
         if held >= count:
             return
-        self.view[:held] = bytes(self.view[self.start : self._end])
-        self.start, self._end = 0, held
+        if held:
+            self.view[:held] = bytes(self.view[self.start : self.end])
+        self.start, self.end = 0, held
         if owed:
             self._acknowledge()
         else:
@@ -68,7 +69,7 @@ class Ahead:
         came = self._wire.read_some(self.view[held:], count - held)
         if not came:
             raise PeerError("peer-aborted")
-        self._end = held + came
+        self.end = held + came
 
     def fill(self, place: memoryview) -> None:
         """Put the next bytes into a place.
@@ -79,18 +80,18 @@ class Ahead:
             As `Wire.read`.
         """
         wanted = len(place)
-        held = self._end - self.start
+        held = self.end - self.start
         if held >= wanted:
             place[:] = self.view[self.start : self.start + wanted]
             self.start += wanted
             return
         if held:
-            place[:held] = self.view[self.start : self._end]
+            place[:held] = self.view[self.start : self.end]
             place = place[held:]
         self._acknowledge()
         self.start = 0
-        self._end = 0
-        self._end = self._wire.read_ahead(place, self.view[:_BEHIND_BYTES])
+        self.end = 0
+        self.end = self._wire.read_ahead(place, self.view[:_BEHIND_BYTES])
 
     def _acknowledge(self) -> None:
         """Once for what the peer has begun: then the kernel acknowledges what is read until something is sent."""

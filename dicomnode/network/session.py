@@ -242,7 +242,8 @@ class Session:
     def _next_pdu(self, longest: int) -> tuple[int, int]:
         """Type and length of the next PDU."""
         ahead = self._ahead
-        ahead.need(pdu.HEADER_BYTES, owed=self._message is not None or bool(self._command))
+        if ahead.end - ahead.start < pdu.HEADER_BYTES:
+            ahead.need(pdu.HEADER_BYTES, owed=self._message is not None or bool(self._command))
         kind, length = pdu.parse_header(ahead.view, ahead.start, longest)
         ahead.start += pdu.HEADER_BYTES
         return kind, length
@@ -253,7 +254,8 @@ class Session:
         while remaining:
             if remaining < pdu.ITEM_BYTES:
                 raise Violation(pdu.INVALID_PARAMETER, "item-cut")
-            ahead.need(pdu.ITEM_BYTES, owed=True)
+            if ahead.end - ahead.start < pdu.ITEM_BYTES:
+                ahead.need(pdu.ITEM_BYTES, owed=True)
             item = pdu.parse_item(ahead.view, ahead.start, remaining)
             ahead.start += pdu.ITEM_BYTES
             remaining -= pdu.ITEM_BYTES + item.length
@@ -314,7 +316,7 @@ class Session:
         if message is None or message.context_id != item.context_id:
             raise Violation(pdu.UNEXPECTED_PARAMETER, "data-before-command")
         if message.transfer is not None:
-            self._stream(message.transfer, item.length)
+            message.transfer.take(self._ahead.fill, item.length)
         else:
             begun = len(message.collected)
             if begun + item.length > _LONGEST_DATA_SET:
@@ -327,16 +329,6 @@ class Session:
             self._pace.next_message()
             if not message.command.command_field & dimse.RESPONSE:  # what an answer says beside its status is dropped
                 self._serve(message)
-
-    def _stream(self, transfer: Transfer, remaining: int) -> None:
-        """Read a fragment into the sink's own window."""
-        fill = self._ahead.fill
-        while remaining:
-            window = transfer.window()
-            count = min(len(window), remaining)
-            fill(window[:count])
-            transfer.advance(count)
-            remaining -= count
 
     def _serve(self, message: _Message) -> None:
         """Answer a message that is whole."""

@@ -39,12 +39,14 @@ def receive(taken: Intake, asked: StoreRequest, encoded: bytes = ENCODED, piece:
     """Status of an object that comes in pieces."""
     with contextlib.closing(taken.begin(asked, PEER)) as transfer:
         rest = memoryview(encoded)
+
+        def fill(place: memoryview) -> None:
+            nonlocal rest
+            place[:] = rest[: len(place)]
+            rest = rest[len(place) :]
+
         while rest:
-            window = transfer.window()
-            count = min(len(window), len(rest), piece)
-            window[:count] = rest[:count]
-            transfer.advance(count)
-            rest = rest[count:]
+            transfer.take(fill, min(len(rest), piece))
         return transfer.end()
 
 
