@@ -158,14 +158,17 @@ class Transfer:
             except Exception as error:  # noqa: BLE001 (the peer gets a status, not our fault)
                 self._refuse(error)
 
-    def take(self, fill: Callable[[memoryview], None], count: int) -> None:
-        """So many bytes more of the Data Set, which `fill` puts where they go; what it raises is raised."""
+    def take(self, fill: Callable[[memoryview, int], tuple[int, int]], left: int) -> None:
+        """So many bytes more of the Data Set, and those that follow them by then.
+
+        Parameters
+        ----------
+        fill
+            Puts bytes where they go, and says how many, and how many are left; what it raises is raised.
+        """
         limit = self._intake.maximum_object_bytes
-        while count:
-            window = self._window()
-            part = min(len(window), count)
-            fill(window[:part])
-            count -= part
+        while left:
+            part, left = fill(self._window(), left)
             self._total += part
             if self._status is not None or self._sink is None:
                 continue

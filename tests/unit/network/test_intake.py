@@ -40,10 +40,12 @@ def receive(taken: Intake, asked: StoreRequest, encoded: bytes = ENCODED, piece:
     with contextlib.closing(taken.begin(asked, PEER)) as transfer:
         rest = memoryview(encoded)
 
-        def fill(place: memoryview) -> None:
+        def fill(place: memoryview, left: int) -> tuple[int, int]:
             nonlocal rest
-            place[:] = rest[: len(place)]
-            rest = rest[len(place) :]
+            count = min(len(place), left)
+            place[:count] = rest[:count]
+            rest = rest[count:]
+            return count, left - count
 
         while rest:
             transfer.take(fill, min(len(rest), piece))
