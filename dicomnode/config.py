@@ -67,6 +67,13 @@ class IntakeSection(Section):
     extent_bytes: int = Field(
         8 * MEBI, ge=4096, le=GIBI, description="most bytes by which a segment grows at once; at most segment_bytes"
     )
+    prepared_bytes: int = Field(
+        512 * MEBI,
+        ge=0,
+        le=TEBI,
+        description="bytes of empty space that each receiver makes ready while nothing comes, so that what comes then "
+        "is written faster; given back where the disk gets full; 0, with maximum_spool_bytes or without O_DIRECT: none",
+    )
     open_segments: int = Field(64, ge=1, le=4096, description="segments open at once")
     chunk_bytes: int = Field(
         256 * 1024, ge=4096, le=16 * MEBI, description="plaintext bytes of one sealed chunk, at most segment_bytes"

@@ -97,7 +97,9 @@ def scan_header(encoded: Buffer, transfer_syntax_uid: str, limits: Limits, *, wh
         series_instance_uid=_uid(found.get("series_instance_uid", b"")),
         modality=_code(found.get("modality", b"")),
     )
-    if not all(getattr(header, name) for name in NEEDED):
+    if not (
+        header.sop_class_uid and header.sop_instance_uid and header.study_instance_uid and header.series_instance_uid
+    ):
         raise StudyError("object-without-uids")
     return header
 

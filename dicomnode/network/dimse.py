@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 from dicomnode.network.pdu import UNEXPECTED_PARAMETER, Buffer, Violation
 
@@ -90,7 +90,7 @@ def parse_command(encoded: Buffer) -> Command:
     Violation
         If it cannot be read, or lacks Command Field, Command Data Set Type, or the Message ID of a request.
     """
-    command = Command()
+    found: dict[str, Any] = {}
     position, size = 0, len(encoded)
     while position < size:
         if size - position < _HEAD.size:
@@ -103,10 +103,13 @@ def parse_command(encoded: Buffer) -> Command:
         if element in _NUMBERS:
             if length != _US.size:
                 raise Violation(UNEXPECTED_PARAMETER, "command-number")
-            setattr(command, _NUMBERS[element], encoded[position] | encoded[position + 1] << 8)
+            found[_NUMBERS[element]] = encoded[position] | encoded[position + 1] << 8
+        elif element == _AFFECTED_SOP_CLASS_UID:
+            found["affected_sop_class_uid"] = _class_text(bytes(encoded[position:end]))
         elif element in _TEXTS:
-            setattr(command, _TEXTS[element], _text(bytes(encoded[position:end])))
+            found[_TEXTS[element]] = _text(bytes(encoded[position:end]))
         position = end
+    command = Command(**found)
     identified = command.message_id if command.command_field & RESPONSE == 0 else command.message_id_responded
     if command.command_field == C_CANCEL_RQ:
         identified = command.message_id_responded
@@ -120,6 +123,9 @@ def _text(value: bytes) -> str:
     if len(text) > _LONGEST_UID or not text.isascii():
         raise Violation(UNEXPECTED_PARAMETER, "command-uid")
     return text.decode("ascii")
+
+
+_class_text = lru_cache(256)(_text)  # a sender's are the same again and again
 
 
 def response(request: Command, status: int, *, with_data_set: bool = False, sop_instance_uid: str = "") -> bytes:

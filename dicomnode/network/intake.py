@@ -7,6 +7,7 @@ decodes a Data Set beyond the bounded scan for its UIDs.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -157,23 +158,26 @@ class Transfer:
             except Exception as error:  # noqa: BLE001 (the peer gets a status, not our fault)
                 self._refuse(error)
 
-    def window(self) -> memoryview:
-        """Place for the next bytes of the Data Set."""
-        if self._status is None and self._sink is not None:
-            try:
-                return self._sink.window()
-            except Exception as error:  # noqa: BLE001 (as above)
-                self._refuse(error)
-        if self._scratch is None:
-            self._scratch = memoryview(bytearray(_SCRATCH_BYTES))
-        return self._scratch
+    def take(self, fill: Callable[[memoryview, int], tuple[int, int]], left: int) -> None:
+        """So many bytes more of the Data Set, and those that follow them by then.
 
-    def advance(self, count: int) -> None:
-        """So many bytes were put into the window."""
-        self._total += count
-        if self._status is None:
+        Parameters
+        ----------
+        fill
+            Puts bytes where they go, and says how many, and how many are left; what it raises is raised.
+        """
+        limit = self._intake.maximum_object_bytes
+        while left:
+            part, left = fill(self._window(), left)
+            self._total += part
+            if self._status is not None or self._sink is None:
+                continue
             try:
-                self._take(count)
+                if self._total > limit:
+                    raise StudyError("object-too-large", limit_bytes=limit)  # noqa: TRY301 (one place settles a status)
+                self._sink.advance(part)
+                if self._look is not None and self._total >= self._look:
+                    self._begin(whole=False)
             except Exception as error:  # noqa: BLE001 (as above)
                 self._refuse(error)
 
@@ -198,13 +202,16 @@ class Transfer:
             raise StudyError("object-without-uids")
         self._sink = self._intake.reception.sink()
 
-    def _take(self, count: int) -> None:
-        assert self._sink is not None
-        if self._total > self._intake.maximum_object_bytes:
-            raise StudyError("object-too-large", limit_bytes=self._intake.maximum_object_bytes)
-        self._sink.advance(count)
-        if self._look is not None and self._total >= self._look:
-            self._begin(whole=False)
+    def _window(self) -> memoryview:
+        """Place for the next bytes."""
+        if self._status is None and self._sink is not None:
+            try:
+                return self._sink.window()
+            except Exception as error:  # noqa: BLE001 (as above)
+                self._refuse(error)
+        if self._scratch is None:
+            self._scratch = memoryview(bytearray(_SCRATCH_BYTES))
+        return self._scratch
 
     def _finish(self) -> None:
         assert self._sink is not None

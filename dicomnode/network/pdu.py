@@ -86,6 +86,11 @@ def parse_header(data: Buffer, offset: int, longest: int) -> tuple[int, int]:
     return kind, length
 
 
+def data_header(length: int, context_id: int) -> bytes:
+    """Headers of a P-DATA-TF and of its only item, a fragment of so many bytes of a Data Set that is not its last."""
+    return _PDATA.pack(P_DATA_TF, length + ITEM_BYTES, length + _ITEM_LEAST, context_id, 0)
+
+
 def parse_item(data: Buffer, offset: int, remaining: int) -> Item:
     """Header of an item that lies in the `remaining` bytes of its PDU.
 

@@ -141,6 +141,7 @@ class Session:
         self._command = bytearray()
         self._command_context = 0
         self._message: _Message | None = None
+        self._follow, self._again = b"", 0  # what may follow the fragment that is being read, and the length of another
         self._asking = Asking(wire.send)
 
     def run(self) -> None:
@@ -242,18 +243,20 @@ class Session:
     def _next_pdu(self, longest: int) -> tuple[int, int]:
         """Type and length of the next PDU."""
         ahead = self._ahead
-        ahead.need(pdu.HEADER_BYTES, owed=self._message is not None or bool(self._command))
+        if ahead.end - ahead.start < pdu.HEADER_BYTES:
+            ahead.need(pdu.HEADER_BYTES, owed=self._message is not None or bool(self._command))
         kind, length = pdu.parse_header(ahead.view, ahead.start, longest)
         ahead.start += pdu.HEADER_BYTES
         return kind, length
 
-    def _data(self, remaining: int) -> None:
+    def _data(self, length: int) -> None:
         """Take the items of a P-DATA-TF (PS3.8 9.3.5)."""
-        ahead = self._ahead
+        ahead, remaining = self._ahead, length
         while remaining:
             if remaining < pdu.ITEM_BYTES:
                 raise Violation(pdu.INVALID_PARAMETER, "item-cut")
-            ahead.need(pdu.ITEM_BYTES, owed=True)
+            if ahead.end - ahead.start < pdu.ITEM_BYTES:
+                ahead.need(pdu.ITEM_BYTES, owed=True)
             item = pdu.parse_item(ahead.view, ahead.start, remaining)
             ahead.start += pdu.ITEM_BYTES
             remaining -= pdu.ITEM_BYTES + item.length
@@ -263,7 +266,7 @@ class Session:
             if item.is_command:
                 self._take_command(item)
             else:
-                self._take_data(item)
+                self._take_data(item, alone=remaining == 0 and length == item.length + pdu.ITEM_BYTES)
 
     def _take_command(self, item: Item) -> None:
         begun = len(self._command)
@@ -309,12 +312,15 @@ class Session:
         )
         return self._manners.intake.begin(request, self._peer, refused=refused)
 
-    def _take_data(self, item: Item) -> None:
+    def _take_data(self, item: Item, *, alone: bool) -> None:
+        """Take a fragment; one that is alone in its PDU and not the last is likely to be followed by others like it."""
         message = self._message
         if message is None or message.context_id != item.context_id:
             raise Violation(pdu.UNEXPECTED_PARAMETER, "data-before-command")
         if message.transfer is not None:
-            self._stream(message.transfer, item.length)
+            self._follow = pdu.data_header(item.length, item.context_id) if alone and not item.is_last else b""
+            self._again = item.length
+            message.transfer.take(self._fill, item.length)
         else:
             begun = len(message.collected)
             if begun + item.length > _LONGEST_DATA_SET:
@@ -328,15 +334,16 @@ class Session:
             if not message.command.command_field & dimse.RESPONSE:  # what an answer says beside its status is dropped
                 self._serve(message)
 
-    def _stream(self, transfer: Transfer, remaining: int) -> None:
-        """Read a fragment into the sink's own window."""
-        fill = self._ahead.fill
-        while remaining:
-            window = transfer.window()
-            count = min(len(window), remaining)
-            fill(window[:count])
-            transfer.advance(count)
-            remaining -= count
+    def _fill(self, place: memoryview, left: int) -> tuple[int, int]:
+        """Put bytes of a fragment, and of others like it that follow, into a place; how many, and how many are left."""
+        if not self._follow:
+            count = min(len(place), left)
+            self._ahead.fill(place[:count])
+            return count, left - count
+        count, left, begun = self._ahead.fill_on(place, left, self._follow, self._again)
+        for _ in range(begun):
+            self._pace.fragment(self._again, self._wire.waited)
+        return count, left
 
     def _serve(self, message: _Message) -> None:
         """Answer a message that is whole."""

@@ -11,6 +11,7 @@ import ssl
 import struct
 import threading
 import time
+from collections.abc import Sequence
 from typing import Final
 
 from dicomnode.errors import PeerError
@@ -90,13 +91,34 @@ class Wire:
             As `read`.
         """
         wanted = len(place)
-        count = self._once(place, 0) if self._tls else self._both(place, behind)
+        count = self._once(place, 0) if self._tls else self._parts((place, behind))
         if count >= wanted:
             return count - wanted
         if not count:
             raise PeerError("peer-aborted")
         self.read(place[count:])
         return 0
+
+    @property
+    def scatters(self) -> bool:
+        """Whether `read_parts` can be."""
+        return not self._tls
+
+    def read_parts(self, parts: Sequence[memoryview]) -> int:
+        """Fill places one after the other as far as bytes are there by then, the first one wholly; how many these are.
+
+        Raises
+        ------
+        PeerError
+            As `read`.
+        """
+        count = self._parts(parts)
+        if not count:
+            raise PeerError("peer-aborted")
+        if count < len(parts[0]):
+            self.read(parts[0][count:])
+            return len(parts[0])
+        return count
 
     def send(self, data: bytes) -> None:
         """Send all of it.
@@ -170,10 +192,10 @@ class Wire:
             count += more
         return count
 
-    def _both(self, place: memoryview, behind: memoryview) -> int:
+    def _parts(self, parts: Sequence[memoryview]) -> int:
         begun = time.monotonic()
         try:
-            return self._connection.recvmsg_into((place, behind))[0]
+            return self._connection.recvmsg_into(parts)[0]
         except BlockingIOError:
             raise PeerError("timeout") from None
         except (OSError, ValueError):

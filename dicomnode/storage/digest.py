@@ -38,6 +38,7 @@ class ContentDigests:
         self._hash_key = _derived(derivation_key, _HASH_LABEL)
         self._mac_key = _derived(derivation_key, _MAC_LABEL)
         self._at_once = AESGCM(self._hash_key)
+        self._streamed = Cipher(algorithms.AES(self._hash_key), modes.GCM(_NONCE))
 
     def begin(self) -> ContentDigest:
         """Digest of one object, to be fed."""
@@ -45,7 +46,7 @@ class ContentDigests:
 
     def stream(self) -> AEADEncryptionContext:
         """Hash of bytes that come one after the other."""
-        return Cipher(algorithms.AES(self._hash_key), modes.GCM(_NONCE)).encryptor()
+        return self._streamed.encryptor()
 
     def tag(self, data: Buffer) -> bytes:
         """Hash of bytes that are at hand whole: the same, without the cost of a stream."""

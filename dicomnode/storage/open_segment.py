@@ -9,7 +9,7 @@ from typing import Final
 from dicomnode.storage import files, segment
 from dicomnode.storage.incoming import Incoming
 from dicomnode.storage.sealed import Sealer, key_id
-from dicomnode.storage.writer import Ahead, WriteMode, Writer, open_writer
+from dicomnode.storage.writer import Ahead, Blank, WriteMode, Writer, open_writer
 from dicomnode.study import RecordAddress
 
 OPEN_SUFFIX: Final = ".open"
@@ -27,6 +27,8 @@ class OpenSegment:
         Data key of the study's identity world.
     mark
         What its identifier begins with, in hex: says which process writes it.
+    blank
+        File that it is made of, if any.
 
     Raises
     ------
@@ -45,6 +47,7 @@ class OpenSegment:
         chunk_bytes: int,
         ahead: Ahead | None = None,
         mark: str = "",
+        blank: Blank | None = None,
     ) -> None:
         self.study_key = study_key
         self.segment_id = mark + secrets.token_hex(16)[len(mark) :]
@@ -56,21 +59,27 @@ class OpenSegment:
         self._chunk_bytes = chunk_bytes
         self._chain = segment.Chain()
         self._closing = False
+        self._blank_bytes = blank.size if blank is not None else 0
         self._path = folder / (self.segment_id + OPEN_SUFFIX)
-        self.writer: Writer = open_writer(self._path, mode, extent_bytes, ahead)
+        self.writer: Writer = open_writer(self._path, mode, extent_bytes, ahead, blank)
 
     def begin(self, stage: memoryview) -> None:
         """Write the header and make the file's name durable."""
         header = segment.Header(segment_id=self.segment_id, study_key=self.study_key, alignment=self._alignment)
         stage[: self._alignment] = segment.pack_header(header)
         self.writer.write(stage[: self._alignment], 0)
-        self.writer.extend()  # one flush for both
+        self.writer.begin()  # one flush for both
         files.sync_folder(self._path.parent)
 
     @property
     def address(self) -> RecordAddress:
         """Of the next record."""
         return RecordAddress(segment_id=self.segment_id, number=self.records, offset=self.position)
+
+    @property
+    def used_up(self) -> bool:
+        """Whether it was made of a blank file, and the next record may not fit in it any more."""
+        return bool(self._blank_bytes) and self.position + self.position // max(self.records, 1) > self._blank_bytes
 
     def incoming(self, stage: memoryview) -> Incoming:
         """A record that is put into the stage, to be bound to this segment."""

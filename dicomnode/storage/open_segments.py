@@ -34,6 +34,8 @@ class OpenSegments:
         Size at which a segment is closed.
     most_open
         Segments above this number are closed, those first that were used least recently.
+    blank
+        Whether another segment would be made of a blank file: then one that has used up its own is closed.
     """
 
     def __init__(
@@ -43,11 +45,13 @@ class OpenSegments:
         stage_bytes: int,
         segment_bytes: int,
         most_open: int,
+        blank: Callable[[], bool] = bool,
     ) -> None:
         self._begin = begin
         self._stage_bytes = stage_bytes
         self._segment_bytes = segment_bytes
         self._most_open = most_open
+        self._blank = blank
         self._lock = threading.Lock()
         self._idle: OrderedDict[str, list[OpenSegment]] = OrderedDict()
         self._busy: dict[OpenSegment, bool] = {}  # True: to be closed when its user is done
@@ -136,7 +140,7 @@ class OpenSegments:
             purged = open_segment in self._purged
             self._purged.discard(open_segment)
             if not purged:
-                if to_close or self._ended or open_segment.position >= self._segment_bytes:
+                if to_close or self._ended or self._is_full(open_segment):
                     finished.append(open_segment)
                 else:
                     self._idle.setdefault(open_segment.study_key, []).append(open_segment)
@@ -147,6 +151,9 @@ class OpenSegments:
             raise StorageError("storage-failed", purged=1)
         for each in finished:
             _close(each, stage)
+
+    def _is_full(self, open_segment: OpenSegment) -> bool:
+        return open_segment.position >= self._segment_bytes or (open_segment.used_up and self._blank())
 
     def _surplus(self) -> list[OpenSegment]:
         """Idle segments above the cap, those first that were used least recently."""

@@ -82,6 +82,16 @@ class FreeSpace:
         if free - wanted < self._least:
             raise StorageError("storage-full", free=free)
 
+    def spare(self, wanted: int) -> bool:
+        """Whether so many bytes can be taken that nobody needs yet.
+
+        Raises
+        ------
+        OSError
+            As the disk says.
+        """
+        return self._free_bytes() - wanted >= self._least + _PLENTY_BYTES
+
 
 class Quota:
     """Bytes of a folder, looked at now and then, and counted in between; safe to use from many threads.

@@ -23,6 +23,7 @@ from dicomnode.storage.datakeys import KeySource
 from dicomnode.storage.incoming import Digest, Metadata, stage_bytes
 from dicomnode.storage.open_segment import CLOSED_SUFFIX, OPEN_SUFFIX, OpenSegment
 from dicomnode.storage.open_segments import OpenSegments
+from dicomnode.storage.prepared import Prepared
 from dicomnode.storage.quota import FreeSpace, Quota, Tally
 from dicomnode.storage.sealed import Buffer
 from dicomnode.storage.segment_reader import Damage, Found, Scan, SegmentReader, is_blank
@@ -81,12 +82,19 @@ class Spool:
         self._mark = mark
         self._flushed: set[Path] = set()
         self._extender = Extender()
+        self._prepared = Prepared(
+            folder,
+            most_bytes=intake.prepared_bytes if self._prepares(intake) else 0,
+            longest_bytes=intake.segment_bytes,
+            spare=self._free.spare,
+        )
         self._writers = _started(_WRITERS)
         self._open = OpenSegments(
             self._begin,
             stage_bytes=stage_bytes(intake.chunk_bytes, self.write_mode.alignment),
             segment_bytes=intake.segment_bytes,
             most_open=intake.open_segments,
+            blank=lambda: bool(self._prepared),
         )
 
     def __enter__(self) -> Self:
@@ -140,6 +148,7 @@ class Spool:
         digest
             Told of every byte of the Data Set.
         """
+        self._prepared.disturb()
         return Arrival(
             self._open,
             self._check_space,
@@ -234,6 +243,7 @@ class Spool:
         """Close all segments; those in use when their users are done. A closed spool takes nothing more."""
         self._open.close()
         self._extender.end()
+        self._prepared.end()
         self._writers.shutdown()
 
     def _check_space(self, wanted: int) -> None:
@@ -241,7 +251,16 @@ class Spool:
             self._free.check(wanted)
         except OSError as error:
             raise files.storage_error(error) from None
+        except StorageError:
+            if not self._prepared.drop():
+                raise
+            with files.disk_errors():  # what was ready for later is needed now
+                self._free.check(wanted)
         self._quota.check(wanted)
+
+    def _prepares(self, intake: IntakeSection) -> bool:
+        """What is prepared, and what an open segment has left of it, counts for a quota."""
+        return self.write_mode.name == "direct" and not intake.maximum_spool_bytes
 
     def _begin(self, study_key: str, stage: memoryview) -> OpenSegment:
         key = self._keys.get_or_create(study_key, World.IDENTITY).key
@@ -257,6 +276,7 @@ class Spool:
                 chunk_bytes=self._intake.chunk_bytes,
                 ahead=self._extender.ask,
                 mark=self._mark,
+                blank=self._prepared.take(),
             )
             try:
                 open_segment.begin(stage)

@@ -25,6 +25,8 @@ _ALIGNMENTS: Final = (4096, 16384, 65536)
 _TRIAL_BLOCKS: Final = 4
 _ZERO_BYTES: Final = 1024 * 1024
 _FIRST_EXTENT: Final = 1024 * 1024
+#: Durable writes from here on extend the file themselves: a commit of the journal costs less than zeros before each.
+_LONG_BYTES: Final = 128 * 1024
 _FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
@@ -53,6 +55,9 @@ class Writer(Protocol):
     def commit(self) -> None:
         """Everything written is on the disk when this returns."""
 
+    def begin(self) -> None:
+        """The first extent is there; it and everything written is on the disk when this returns."""
+
     def extend(self) -> None:
         """One extent more; it and everything written is on the disk when this returns."""
 
@@ -63,15 +68,48 @@ class Writer(Protocol):
         """Close the file; a second call does nothing."""
 
 
+class Blank(Protocol):
+    """A file of zeros that has no name yet; its descriptor is the taker's."""
+
+    @property
+    def descriptor(self) -> int:
+        """Open for what the writer does."""
+
+    @property
+    def size(self) -> int:
+        """Bytes, which are durable."""
+
+    def name(self, path: Path) -> None:
+        """Give it a name that is not there."""
+
+
 class _File:
     """What both writers share: alignment, growth by extents, truncation."""
 
-    def __init__(self, path: Path, mode: WriteMode, extent_bytes: int, extra_flags: int) -> None:
+    def __init__(
+        self, path: Path, mode: WriteMode, extent_bytes: int, extra_flags: int, blank: Blank | None = None
+    ) -> None:
         self._alignment = mode.alignment
         self._extent = max(mode.alignment, extent_bytes // mode.alignment * mode.alignment)
         self._allocated = 0
         self._growing = threading.Lock()
-        self._descriptor = os.open(path, _FLAGS | extra_flags, files.FILE_MODE)
+        self._blank = blank is not None
+        if blank is None:
+            self._descriptor = os.open(path, _FLAGS | extra_flags, files.FILE_MODE)
+            return
+        self._descriptor, self._allocated = blank.descriptor, blank.size
+        try:
+            blank.name(path)
+        except OSError:
+            self.close()
+            raise
+
+    def begin(self) -> None:
+        """The first extent, unless the file was blank: then it is there."""
+        if self._blank:
+            os.fsync(self._descriptor)
+        else:
+            self.extend()
 
     def extend(self) -> None:
         """One extent more; nothing where the file is closed by now."""
@@ -121,13 +159,22 @@ class _File:
 class DirectWriter(_File):
     """O_DIRECT, with O_DSYNC or a flush at the end: never in the page cache.
 
-    Where each write is durable, its extents are filled with zeros before they are used: writing over blocks that are
-    there already commits no journal, which is what makes a durable write fast. One extent ahead is filled by whoever is
-    asked through `ahead`. Writes that one flush follows need no zeros: they extend the file by themselves.
+    Writing over blocks that are there already commits no journal, which is what makes a durable write fast: a blank
+    file is full of zeros. Behind its end, and where there was none, extents are filled with them before short durable
+    writes; one extent ahead is filled by whoever is asked through `ahead`. Long writes extend the file by themselves,
+    and so do those that one flush follows.
     """
 
-    def __init__(self, path: Path, mode: WriteMode, extent_bytes: int, ahead: Ahead | None = None) -> None:
-        super().__init__(path, mode, extent_bytes, os.O_DIRECT)
+    def __init__(
+        self,
+        path: Path,
+        mode: WriteMode,
+        extent_bytes: int,
+        ahead: Ahead | None = None,
+        blank: Blank | None = None,
+    ) -> None:
+        self._durable = -1
+        super().__init__(path, mode, extent_bytes, os.O_DIRECT, blank)
         self._ahead = ahead
         self._asked = 0
         try:
@@ -138,8 +185,9 @@ class DirectWriter(_File):
 
     def write(self, block: memoryview, offset: int, *, durable: bool = False) -> None:
         """Write whole blocks."""
-        self._put(self._durable if durable else self._descriptor, block, offset, by_extents=durable)
-        if not durable:
+        short = durable and len(block) < _LONG_BYTES
+        self._put(self._durable if durable else self._descriptor, block, offset, by_extents=short)
+        if not short:
             return
         left = self._allocated - offset - len(block)
         if self._ahead is not None and 2 * left < self._next_extent and self._asked < self._allocated:
@@ -160,9 +208,9 @@ class DirectWriter(_File):
     def _grow(self) -> None:
         end = self._allocated + self._next_extent
         os.posix_fallocate(self._descriptor, self._allocated, self._next_extent)
-        with memoryview(_zeros()) as zeros:
-            for start in range(self._allocated, end, len(zeros)):
-                with zeros[: min(len(zeros), end - start)] as piece:
+        with memoryview(zeros()) as blank:
+            for start in range(self._allocated, end, len(blank)):
+                with blank[: min(len(blank), end - start)] as piece:
                     _write_whole(self._descriptor, piece, start)
         os.fsync(self._descriptor)
         self._allocated = end
@@ -189,10 +237,12 @@ class AppendWriter(_File):
         os.fdatasync(self._descriptor)
 
 
-def open_writer(path: Path, mode: WriteMode, extent_bytes: int, ahead: Ahead | None = None) -> Writer:
-    """New file, which must not be there, in the mode that the trial found."""
+def open_writer(
+    path: Path, mode: WriteMode, extent_bytes: int, ahead: Ahead | None = None, blank: Blank | None = None
+) -> Writer:
+    """New file, which must not be there, in the mode that the trial found; made of a blank one only in ``direct``."""
     if mode.name == "direct":
-        return DirectWriter(path, mode, extent_bytes, ahead)
+        return DirectWriter(path, mode, extent_bytes, ahead, blank)
     return AppendWriter(path, mode, extent_bytes)
 
 
@@ -225,7 +275,8 @@ def _write_whole(descriptor: int, block: memoryview, offset: int) -> None:
 
 
 @functools.cache
-def _zeros() -> mmap.mmap:
+def zeros() -> mmap.mmap:
+    """A piece of zeros to be written; nobody puts anything else into it."""
     return aligned_buffer(_ZERO_BYTES)
 
 

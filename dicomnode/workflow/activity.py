@@ -42,7 +42,8 @@ class ActivityTable:
     """Arrivals per study; every method may be called from any thread."""
 
     def __init__(self) -> None:
-        self._lock = threading.Condition()
+        self._lock = threading.Lock()
+        self._opened = threading.Condition(self._lock)
         self._studies: dict[str, _Study] = {}
         self._arriving: dict[str, int] = {}
         self._closed: set[str] = set()
@@ -60,7 +61,7 @@ class ActivityTable:
         """As `arriving`, until `arrived` is called."""
         with self._lock:
             while study_key in self._closed:
-                self._lock.wait()
+                self._opened.wait()
             self._arriving[study_key] = self._arriving.get(study_key, 0) + 1
 
     def arrived(self, study_key: str) -> None:
@@ -82,7 +83,7 @@ class ActivityTable:
         finally:
             with self._lock:
                 self._closed.discard(study_key)
-                self._lock.notify_all()
+                self._opened.notify_all()
 
     def received(self, study_key: str, association_id: str, now: float) -> None:
         """An instance of the study was made durable."""

@@ -3,12 +3,13 @@
 The node (sealing, durable before it answers), DCMTK's storescp tuned (TCP_NODELAY, PDUs of 128 KB; plain files, never
 flushed) and as it comes, and Orthanc take turns, `--pairs` times, each time a fresh one on an empty folder of the same
 disk; the order moves on by one with each turn. Before each of them everything that others left unwritten is flushed, and
-a few objects warm it up; it has come to rest when the clock starts. All of a turn get the same bytes, from `sender.py`
+a few objects warm it up; it has three seconds, and has come to rest, when the clock starts. All of a turn get the same bytes, from `sender.py`
 (the clock runs from the first byte of an object to the last response, associations being open) and from DCMTK's storescu
 (the clock runs from its start to its end). A ratio is the node's rate divided by the peer's of the same turn; what is
 printed is the median of the turns and its 95 % interval (bootstrap). CPU is that of all processes of a receiver while
 objects are sent; memory, of any one of them above its rest. `new` and `again`: association requests that were never seen
-before, and one that was.
+before, and one that was. Beside them the bounds of `bounds.py`, in the same turns: the node's rate divided by the disk's or
+the socket's own is the share of it that is reached.
 
     python -m tests.benchmarks.receive [--pairs 5] [--cases ct-1,small-4] [--share 1.0] [--senders fast,dcmtk]
 """
@@ -31,12 +32,13 @@ from statistics import median
 from typing import Any
 
 from tests import tools
-from tests.benchmarks import sender
+from tests.benchmarks import bounds, sender
 from tests.benchmarks.cases import CASES, Case
 from tests.benchmarks.comparison import Interval, Row, interval, ratios, table, verdict
 from tests.benchmarks.receivers import RECEIVERS, Running, Use, come_to_rest, receivers_setting
 
 _PATIENCE_SECONDS = 1800
+REST_SECONDS = 3.0  # for whatever a receiver does when nothing comes
 
 
 def load_of(case: Case, seed: int) -> dict[str, Any]:
@@ -137,14 +139,42 @@ def write_material(folder: Path, case: Case, seed: int) -> Path:
     return folder
 
 
+def bound(name: str, case: Case, seed: int, folder: Path) -> dict[str, Any]:
+    """One of `bounds.BOUNDS` under the load."""
+    os.sync()
+    if name in bounds.DISK:
+        return _rates(case, bounds.disk(case, folder, bounds.DISK[name]))
+    with bounds.socket_receiver() as running:
+        send_fast(running, case.warm(), 900_000 + seed)
+        used = Use(running.pid)
+        result = send_fast(running, case, seed, used.begin)
+        return {
+            **_rates(case, case.count / result["seconds"]),
+            "cpu_per_gigabyte": used.cpu_seconds() / (result["bytes"] / 1e9),
+        }
+
+
+def _rates(case: Case, per_second: float) -> dict[str, Any]:
+    return {"per_second": per_second, "megabytes_per_second": per_second * case.pixel_bytes / 1e6}
+
+
+def one_after_the_other(turns: dict[str, list[dict[str, Any]]], case: Case) -> list[dict[str, Any]]:
+    """Turn by turn, what passes the socket and then the disk, with nothing between and nothing at a time."""
+    both = zip(turns["socket"], turns["disk"], strict=True)
+    return [_rates(case, 1 / (1 / one["per_second"] + 1 / other["per_second"])) for one, other in both]
+
+
 def turn(name: str, case: Case, seed: int, asked: argparse.Namespace, material: Path | None) -> dict[str, Any]:
     """One receiver, fresh, under the load."""
+    if name in bounds.BOUNDS:
+        return bound(name, case, seed, asked.folder)
     place = Path(tempfile.mkdtemp(dir=asked.folder))
     os.sync()  # what others left unwritten is not on this one's account
     try:
         with RECEIVERS[name](place, case, asked.receivers) as running:
             warm = Case(count=4, pixel_bytes=min(case.pixel_bytes, 1 << 20), tls=case.tls)
             send_fast(running, warm, 900_000 + seed)
+            time.sleep(REST_SECONDS)
             come_to_rest(running.pid)
             use = Use(running.pid)
             with use.watched():
@@ -170,6 +200,8 @@ def turn(name: str, case: Case, seed: int, asked: argparse.Namespace, material: 
 def measure(name: str, by: str, case: Case, asked: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
     """All turns of one case and one sender, by receiver."""
     names = [case.node, *(peer for peer in case.peers if peer in asked.peers.split(","))]
+    if by == "fast" and case.kind == "speed" and not case.tls:
+        names += bounds.BOUNDS
     turns: dict[str, list[dict[str, Any]]] = {one: [] for one in names}
     with tempfile.TemporaryDirectory(dir=asked.folder) as scratch:
         material = write_material(Path(scratch) / "material", case, 1) if by == "dcmtk" else None
@@ -178,6 +210,8 @@ def measure(name: str, by: str, case: Case, asked: argparse.Namespace) -> dict[s
             for receiver in [*names[step:], *names[:step]]:
                 turns[receiver].append(turn(receiver, case, number + 1, asked, material))
                 print(f"  {name} {by} turn {number + 1} {receiver}: {turns[receiver][-1]}", flush=True)
+    if "socket" in turns and case.associations == 1:
+        turns["socket+disk"] = one_after_the_other(turns, case)
     return turns
 
 
@@ -203,9 +237,9 @@ def rows_of(name: str, by: str, case: Case, turns: dict[str, list[dict[str, Any]
                 ratio=compared,
                 least=least,
                 aim=aim,
-                cpu=interval(_column(done, "cpu_per_gigabyte")),
+                cpu=interval(_column(done, "cpu_per_gigabyte")) if "cpu_per_gigabyte" in done[0] else None,
                 cpu_most=case.cpu_most if ours else None,
-                memory=interval(_column(done, "memory_grown_mb")),
+                memory=interval(_column(done, "memory_grown_mb")) if "memory_grown_mb" in done[0] else None,
                 memory_most=case.memory_most if ours else None,
             )
         )

@@ -43,7 +43,7 @@ from dicomnode.workflow.indexing import Indexer
 from dicomnode.workflow.reception import Reception
 from tests.benchmarks.cases import CASES, Case
 from tests.benchmarks.null_receiver import Nowhere
-from tests.benchmarks.receive import send_fast
+from tests.benchmarks.receive import REST_SECONDS, send_fast
 from tests.benchmarks.receivers import RECEIVERS, Running, cpu_seconds
 
 _KEY = bytes(range(32))
@@ -56,6 +56,9 @@ class NullWriter:
         """Forget it."""
 
     def commit(self) -> None:
+        """Nothing is there."""
+
+    def begin(self) -> None:
         """Nothing is there."""
 
     def extend(self) -> None:
@@ -140,6 +143,7 @@ def turn(way: str, case: Case, folder: Path, seed: int) -> dict[str, float]:
         with opened as (port, used):
             running = Running(port=port, pid=0)
             send_fast(running, Case(count=40, pixel_bytes=case.pixel_bytes, fork=case.fork), seed=90000 + seed)
+            time.sleep(REST_SECONDS)
             before = used()
             result = send_fast(running, case, seed)
             user, system, waits, taken = (after - earlier for after, earlier in zip(used(), before, strict=True))

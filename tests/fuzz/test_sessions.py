@@ -10,7 +10,7 @@ import contextlib
 import os
 import struct
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -104,12 +104,13 @@ def acknowledged(found: list[tuple[int, bytes]]) -> int:
 
 
 class MemoryWire:
-    """What `Session` needs of a wire, over bytes that are all there."""
+    """What `Session` needs of a wire, over bytes that are all there; a sparing one gives none that can do without."""
 
     waited = 0.0
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, *, sparing: bool) -> None:
         self._data = memoryview(data)
+        self._sparing = sparing
         self.sent = b""
         self.ended = False
 
@@ -124,16 +125,22 @@ class MemoryWire:
             raise PeerError("peer-aborted")
 
     def read_some(self, place: memoryview, least: int) -> int:
-        count = min(len(place), len(self._data))
+        count = min(least if self._sparing and least else len(place), len(self._data))
         if 0 < count < least:
             raise PeerError("peer-aborted")
         place[:count] = self._data[:count]
         self._data = self._data[count:]
         return count
 
+    scatters = True
+
+    def read_parts(self, parts: Sequence[memoryview]) -> int:
+        self.read(parts[0])
+        return len(parts[0]) + sum(self.read_some(part, 0) for part in parts[1:])
+
     def read_ahead(self, place: memoryview, behind: memoryview) -> int:
         self.read(place)
-        return self.read_some(behind, 0)
+        return 0 if self._sparing else self.read_some(behind, 0)
 
     def send(self, data: bytes) -> None:
         self.sent += data
@@ -167,7 +174,8 @@ def tried(parse: Any) -> None:
         assert PATIENT not in str(error)  # noqa: PT017 (most give a result)
 
 
-def test_a_session_in_memory_ends_in_order() -> None:
+@pytest.mark.parametrize("sparing", [False, True])
+def test_a_session_in_memory_ends_in_order(sparing: bool) -> None:
     """One alarm at most, never a fault of ours, whole answers, and success for exactly what was stored."""
     reception, events = Recording(), Events()
     acceptor = Acceptor(ListenSection(port=0), IntakeSection(), "DICOMNODE", Limits(), reception, emit=events)
@@ -178,7 +186,7 @@ def test_a_session_in_memory_ends_in_order() -> None:
             reception.objects.clear()
             reception.calls.clear()
             events.events.clear()
-            wire: Any = MemoryWire(b"".join(one.pdus))
+            wire: Any = MemoryWire(b"".join(one.pdus), sparing=sparing)
             place: Any = places.take("127.0.0.1", waiting_per_address=1)
             connection: Any = Connection("127.0.0.1", None, None, place)  # type: ignore[arg-type]
             acceptor._serve(connection, wire)
@@ -209,7 +217,7 @@ def test_a_fault_is_told_with_its_seed_and_its_case(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(dimse, "parse_command", careless)
     with pytest.raises(IndexError) as caught:
-        test_a_session_in_memory_ends_in_order()
+        test_a_session_in_memory_ends_in_order(False)
     (note,) = caught.value.__notes__
     assert f"SEED={SEED} CASE=" in note
 

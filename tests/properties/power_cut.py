@@ -89,7 +89,7 @@ class RecordedDisk:
         self._real: dict[str, Callable[..., Any]] = {}
         for name in ("open", "close", "pwrite", "fsync", "fdatasync", "ftruncate", "posix_fallocate"):
             self._stand_in(patch, name)
-        for name in ("mkdir", "rename", "unlink", "rmdir"):
+        for name in ("mkdir", "link", "rename", "unlink", "rmdir"):
             self._stand_in(patch, name)
 
     def told(self, what: Any) -> None:
@@ -107,6 +107,10 @@ class RecordedDisk:
             new = bool(flags & os.O_CREAT) and not place.exists()
             descriptor: int = self._real["open"](path, flags & ~os.O_DIRECT, *arguments, **options)
             if self._root not in place.parents and place != self._root:
+                return descriptor
+            if flags & os.O_TMPFILE == os.O_TMPFILE:
+                self._open[descriptor] = len(self._content)
+                self._content[self._open[descriptor]] = bytearray()
                 return descriptor
             if place.is_dir():
                 self._folders[descriptor] = place
@@ -185,6 +189,14 @@ class RecordedDisk:
             self._real["mkdir"](path, *arguments, **options)
             if self._root in Path(path).parents:
                 self.log.append(Name("new", Path(path).parent, Path(path)))
+
+    def _link_(self, source: Any, target: Any, *, src_dir_fd: int, **options: Any) -> None:
+        """Of a file that has no name yet."""
+        with self._lock:
+            self._real["link"](source, target, src_dir_fd=src_dir_fd, **options)
+            if src_dir_fd in self._open:
+                self._files[Path(target)] = self._open[src_dir_fd]
+                self.log.append(Name("new", Path(target).parent, Path(target), self._open[src_dir_fd]))
 
     def _rename_(self, source: Any, target: Any) -> None:
         with self._lock:

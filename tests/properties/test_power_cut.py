@@ -10,6 +10,7 @@ import contextlib
 import os
 import random
 import shutil
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -78,15 +79,30 @@ def studies(spool: Spool, disk: RecordedDisk, sent: Sent) -> None:
     spool.close()
 
 
+def blank(spool: Spool, disk: RecordedDisk, sent: Sent) -> None:
+    """Segments made of files that were ready, until one is used up, and files that are made ready meanwhile."""
+    append(spool, disk, sent, 0, 3000)
+    if spool.write_mode.name == "direct":
+        deadline = time.monotonic() + 20
+        while not spool._prepared and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert spool._prepared
+    append(spool, disk, sent, 1, 5000, study=OTHER_STUDY)
+    append(spool, disk, sent, 2, 30_000, study=OTHER_STUDY)
+    append(spool, disk, sent, 3, 100, study=OTHER_STUDY)
+    spool.close_study(OTHER_STUDY)
+
+
 @pytest.mark.parametrize("mode", ["direct", "append"])
-@pytest.mark.parametrize("scenario", [small, closed, grown, abandoned, studies])
+@pytest.mark.parametrize("scenario", [small, closed, grown, abandoned, studies, blank])
 def test_power_lost_at_any_moment(tmp_path: Path, mode: str, scenario: Scenario) -> None:
     keys, sent = MemoryKeys(), Sent()
     before, after = tmp_path / "before", tmp_path / "after"
     with pytest.MonkeyPatch.context() as patch:
         disk = RecordedDisk(patch, before)
         before.mkdir()
-        with Spool(before / "spool", intake(mode), keys) as spool:
+        prepared_bytes = (1 << 20) if scenario is blank else 0
+        with Spool(before / "spool", intake(mode, prepared_bytes=prepared_bytes), keys) as spool:
             assert spool.write_mode.name == mode
             scenario(spool, disk, sent)
     after.mkdir()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+import random
 import socket
+import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dicomnode.errors import PeerError
@@ -36,6 +39,20 @@ class Pieces:
             self.pieces[0] = self.pieces[0][len(piece) :]
             if not self.pieces[0]:
                 del self.pieces[0]
+        return count
+
+    scatters = True
+
+    def read_parts(self, parts: Sequence[memoryview]) -> int:
+        """As a socket: what has come fills one place after the other; the first is waited for."""
+        count = self.read_some(parts[0], len(parts[0]))
+        if count < len(parts[0]):
+            raise PeerError("peer-aborted")
+        for part in parts[1:]:
+            came = self.read_some(part, 0) if self.pieces else 0
+            count += came
+            if came < len(part):
+                break
         return count
 
     def read_ahead(self, place: memoryview, behind: memoryview) -> int:
@@ -79,6 +96,92 @@ def test_what_comes_out_is_what_came(pieces: list[bytes], asked: list[tuple[str,
         position += count
     with pytest.raises(PeerError, match="peer-aborted"):
         ahead.fill(memoryview(bytearray(len(whole) - position + 1)))
+
+
+def fragments(lengths: list[int], marked: list[bool]) -> tuple[bytes, bytes]:
+    """A stream of fragments, each behind 12 bytes that say its length, some of them otherwise; and what they hold."""
+    stream, whole = bytearray(), bytearray()
+    for number, (length, odd) in enumerate(zip(lengths, marked, strict=False)):
+        payload = random.Random(number).randbytes(length)
+        stream += struct.pack(">LLL", 4, length, odd) + payload
+        whole += payload
+    return bytes(stream), bytes(whole)
+
+
+def taken(ahead: Ahead, total: int, windows: Iterator[int]) -> tuple[bytes, int]:
+    """What the fragments hold, read as a session does; and how many were begun by a guess."""
+    found, guessed = bytearray(), 0
+    while len(found) < total:
+        ahead.need(12)
+        _, left, _ = struct.unpack_from(">LLL", ahead.view, ahead.start)
+        between, again = bytes(ahead.view[ahead.start : ahead.start + 8]) + bytes(4), left
+        ahead.start += 12
+        while left:
+            window = memoryview(bytearray(next(windows)))
+            put, left, begun = ahead.fill_on(window, left, between, again)
+            assert 0 < put <= len(window)
+            found += window[:put]
+            guessed += begun
+    return bytes(found), guessed
+
+
+@given(
+    st.lists(st.sampled_from([1, 5, 100, 5000, 60_000, 60_000, 60_000]), min_size=1, max_size=12),
+    st.lists(st.booleans(), min_size=12, max_size=12),
+    st.lists(st.integers(2000, 150_000), min_size=1, max_size=8),
+    st.lists(st.sampled_from([1, 4095, 100_000]), min_size=1, max_size=4),
+)
+@settings(deadline=None, max_examples=60)
+def test_fragments_come_whole_however_well_they_are_guessed(
+    lengths: list[int], odd: list[bool], cuts: list[int], windows: list[int]
+) -> None:
+    stream, whole = fragments(lengths, odd)
+    pieces, rest = [], stream
+    for cut in itertools.cycle(cuts):
+        pieces.append(rest[:cut])
+        rest = rest[cut:]
+        if not rest:
+            break
+    ahead = Ahead(Pieces(pieces))  # type: ignore[arg-type]
+    ahead.widen()
+    limited = itertools.chain(windows * 3, itertools.repeat(100_000))
+    found, guessed = taken(ahead, len(whole), limited)
+    assert found == whole
+    assert guessed <= len(lengths)
+    with pytest.raises(PeerError, match="peer-aborted"):
+        ahead.need(1)
+
+
+def test_fragments_of_one_length_come_with_few_calls(pair: tuple[Wire, socket.socket]) -> None:
+    wire, peer = pair
+    stream, whole = fragments([16_000] * 40 + [77], [False] * 41)
+    sender = threading.Thread(target=peer.sendall, args=(stream,))
+    sender.start()
+    calls = []
+    read_parts = wire.read_parts
+    wire.read_parts = lambda parts: calls.append(len(parts)) or read_parts(parts)  # type: ignore[method-assign,func-returns-value]
+    ahead = Ahead(wire)
+    ahead.widen()
+    time.sleep(0.2)  # it has all come
+    found, guessed = taken(ahead, len(whole), itertools.repeat(262_144))
+    assert found == whole
+    assert guessed >= 36  # the first came with what was asked for, and before the last one something else stands
+    assert len(calls) <= 8
+    sender.join()
+
+
+def test_a_sender_whose_fragments_differ_is_not_guessed_for_ever() -> None:
+    stream, whole = fragments([9000 + number for number in range(40)], [False] * 40)
+    pieces = Pieces([stream])
+    calls = []
+    read_parts = pieces.read_parts
+    pieces.read_parts = lambda parts: calls.append(1) or read_parts(parts)  # type: ignore[method-assign,func-returns-value]
+    ahead = Ahead(pieces)  # type: ignore[arg-type]
+    ahead.widen()
+    found, guessed = taken(ahead, len(whole), itertools.repeat(100_000))
+    assert (found, guessed) == (whole, 0)
+    assert len(calls) == 4
+    assert len(ahead.view) < 50_000, "what was moved takes no memory any more"
 
 
 def test_who_may_wait_for_an_acknowledgement_gets_one_for_each_message() -> None:

@@ -39,12 +39,16 @@ def receive(taken: Intake, asked: StoreRequest, encoded: bytes = ENCODED, piece:
     """Status of an object that comes in pieces."""
     with contextlib.closing(taken.begin(asked, PEER)) as transfer:
         rest = memoryview(encoded)
-        while rest:
-            window = transfer.window()
-            count = min(len(window), len(rest), piece)
-            window[:count] = rest[:count]
-            transfer.advance(count)
+
+        def fill(place: memoryview, left: int) -> tuple[int, int]:
+            nonlocal rest
+            count = min(len(place), left)
+            place[:count] = rest[:count]
             rest = rest[count:]
+            return count, left - count
+
+        while rest:
+            transfer.take(fill, min(len(rest), piece))
         return transfer.end()
 
 

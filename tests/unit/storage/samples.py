@@ -62,7 +62,13 @@ def row(
 
 
 def intake(mode: str = "auto", **changes: int) -> IntakeSection:
-    small = {"segment_bytes": 1 << 20, "extent_bytes": 1 << 16, "chunk_bytes": 4096, "minimum_free_bytes": 0}
+    small = {
+        "segment_bytes": 1 << 20,
+        "extent_bytes": 1 << 16,
+        "chunk_bytes": 4096,
+        "minimum_free_bytes": 0,
+        "prepared_bytes": 0,
+    }
     return IntakeSection.model_validate({"write_mode": mode, **small, **changes})
 
 

@@ -36,7 +36,7 @@ class WatchedDisk:
         self._real: dict[str, Callable[..., Any]] = {}
         for name in ("open", "write", "pwrite", "fsync", "fdatasync", "ftruncate", "posix_fallocate"):
             self._stand_in(patch, name)
-        for name in ("mkdir", "rename", "replace", "unlink", "rmdir"):
+        for name in ("mkdir", "link", "rename", "replace", "unlink", "rmdir"):
             self._stand_in(patch, name)
 
     @property
@@ -54,6 +54,8 @@ class WatchedDisk:
         new = bool(flags & os.O_CREAT) and not place.exists()
         # O_DIRECT is the page cache's business, not durability's; without it the test runs on any file system.
         descriptor: int = self._real["open"](path, flags & ~os.O_DIRECT, *arguments, **options)
+        if flags & os.O_TMPFILE == os.O_TMPFILE:
+            place = place / f".without a name: {descriptor}"
         self._paths[descriptor] = place
         self._synchronous.discard(descriptor)
         if flags & os.O_DSYNC:
@@ -111,6 +113,17 @@ class WatchedDisk:
     def _mkdir(self, path: Any, *arguments: Any, **options: Any) -> None:
         self._real["mkdir"](path, *arguments, **options)
         self._names.add(Path(path))
+
+    def _link(self, source: Any, target: Any, *, src_dir_fd: int, **options: Any) -> None:
+        """Of a file that has no name yet."""
+        self._real["link"](source, target, src_dir_fd=src_dir_fd, **options)
+        unnamed, self._paths[src_dir_fd] = self._paths[src_dir_fd], Path(target)
+        for paths in (self._bytes, self._sizes):
+            if unnamed in paths:
+                paths.remove(unnamed)
+                paths.add(Path(target))
+        self._safe[Path(target)] = self._safe.pop(unnamed, 0)
+        self._names.add(Path(target))
 
     def _rename(self, source: Any, target: Any) -> None:
         self._moved("rename", Path(source), Path(target))
