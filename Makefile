@@ -6,8 +6,8 @@ STUDY ?=
 export STUDY
 MODEL ?= ct-lung
 DATA ?= ../shared/data
-# Processes that tests run in: one more than there are cores, since many wait for others.
-WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(os.cpu_count() + 1, 8))')
+# Processes that tests run in.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(os.cpu_count() or 1, 8))')
 
 .PHONY: help setup demo run test test-viewer check format coverage lock licences statement install train bench-results bench-deidentify bench-slice bench-receive bench-receive-alone prove-slice prove-fuzz prove-intake prove-scale prove-systemd clean
 
