@@ -16,7 +16,7 @@ from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
 
 from dicomnode.deidentification import codes, profile
-from dicomnode.deidentification.binary import holds_text, is_identifier, is_text, length_of_table
+from dicomnode.deidentification.binary import holds_text, is_identifier, is_needed_table, is_text, length_of_table
 from dicomnode.deidentification.descriptors import cleaned
 from dicomnode.deidentification.icc import rebuilt
 from dicomnode.deidentification.identifiers import Identifiers
@@ -164,9 +164,11 @@ class Treater:
             if isinstance(value, bytes) and length and len(value) > length:
                 value = value[:length]
                 element = DataElement(tag, str(element.VR or "OW"), value)
-            if isinstance(value, bytes) and is_text(value):
+            if not isinstance(value, bytes) or not is_text(value):
+                return element
+            if is_needed_table(node.dataset, int(tag)):
                 raise StudyError("withheld-pixels", because="lookup-table")
-            return element
+            return None
         if holds_text(element, rule.vr):
             return None
         described = int(tag) >> 16 == _IMAGE_GROUP  # Rows, bits and palettes: no number of anybody
