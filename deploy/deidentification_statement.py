@@ -27,7 +27,7 @@ MEANINGS = {
     Treatment.AGE: "kept; classed where the policy says",
     Treatment.TERM: "kept where it is a term",
     Treatment.DEVICE: "kept where it has the form of a device's name or number, else a token",
-    Treatment.TABLE: "kept where it holds no text, else the object is withheld",
+    Treatment.TABLE: "kept where it holds no text; else removed, or the object withheld where its pixels need it",
     Treatment.PROFILE: "colours kept, made anew without words",
     Treatment.VERBATIM: "kept without the source's identifiers",
     Treatment.PLAIN: "makers' and technical words kept",
@@ -43,7 +43,7 @@ MEANINGS = {
     Treatment.CLASS_UID: "kept where well known",
     Treatment.DATE: "shifted by whole days",
     Treatment.DATETIME: "shifted by whole days",
-    Treatment.TIME: "kept",
+    Treatment.TIME: "kept; a second later where it is an identifier",
     Treatment.SEQUENCE: "items treated one by one",
 }
 HEAD = """\
@@ -66,6 +66,10 @@ TAIL = """
 - **Codes**: a code's meaning is its scheme's, whatever the source wrote; codes of unknown schemes become tokens.
 - **Pseudonyms**: UIDs (2.25), Patient ID and name, tokens and date shifts are HMAC-SHA256 under a key of the identity world and the project's name: the same over instances, series, studies and years. Dates move back by 1 to `maximum_date_shift_days` whole days, the same for all of a patient; times, intervals and decay times stay.
 - **Character sets**: ISO_IR and ISO 2022 sets, GB18030, GBK and UTF-8 are decoded; text that stays is written in the source's set, else in UTF-8.
+- **Free text** that is cleaned: a word survives for being known and for what stands beside it; names of third persons go after their titles and beside unknown words ([decision 24](decisions/0024-words-beside-one-another.md)).
+- **Devices** under `ai`: names and numbers stay where they have the form of one, else a keyed token stands for them.
+- **Numbers, lookup tables, ICC profiles**: no words, no identifier of the source as a number; profiles are made anew of their colours; a lookup table with words in it goes, or withholds the object where its pixels need it.
+- **Frames**: of many, those are read that are spread over all and those that may show text of their own (at most 30).
 - **Pixels**: Secondary Capture, visible light, Burned In Annotation YES, screens and, under `export`, projections and images that look written on are searched for text by OCR (extra `ocr`), blanked on every frame, and searched again; ultrasound keeps its regions alone. Without the extra, and where pixels cannot be decoded, they are withheld. Scanned paper, slide labels, encapsulated documents and videos are withheld. Bits above High Bit are cleared.
 - **Faces**: heads in CT, MR and PET are flagged with (0028,0302) under `export`, or withheld (`faces`). They are not defaced: the Clean Recognizable Visual Features Option is not claimed.
 - **Leak check** of every output: the source's names, identifiers, dates and UIDs, in decoded values and in encoded bytes outside pixel data. Under `export` a hit withholds; under `ai` an allow-listed copy is made instead. False holds: 0 of 828 identities made of short ids and names that are words (`tests/unit/deidentification/test_false_holds.py`).

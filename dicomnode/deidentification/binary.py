@@ -26,9 +26,10 @@ _WIDE: Final = re.compile(rb"(?:[ -~]\0){5,}|(?:\0[ -~]){5,}")
 #: Letters that words have at least, by the bytes that there are: chance makes shorter ones.
 _LEAST: Final = ((64, 5), (1024, 8), (65536, 9))
 _LEAST_OF_MANY: Final = 12
-_LEAST_OF_FLOATS: Final = 7
+_LEAST_OF_FLOATS: Final = 8
 _FLOATS: Final = frozenset({"FL", "FD", "OF", "OD"})
 _NAME: Final = re.compile(rb"[A-Z]?[a-z]+|[A-Z]+")
+_TRIPLED: Final = re.compile(rb"([A-Za-z])\1\1")  # no word has that, and many floats
 _PAIRS: Final = 8  # bytes from which on chance makes no pairs that only rise
 _SHORTEST_TEXT: Final = 4
 _TWICE: Final = 0.9  # of the bytes: then a table of 8 bits is written as one of 16
@@ -45,13 +46,16 @@ def is_text(data: bytes, vr: str = "") -> bool:
     Parameters
     ----------
     vr
-        Of floats: four printable bytes are an ordinary one.
+        Of floats: printable bytes are ordinary ones.
     """
     plain = data.rstrip(b"\0 \r\n\t")
     if len(plain) < _SHORTEST_TEXT:
         return False
-    whole = plain.isascii() and plain.translate(None, b"\r\n\t").decode("ascii").isprintable()
-    if whole and not (vr in _FLOATS and len(data) == _SHORTEST_TEXT and not _NAME.fullmatch(plain)):
+    if vr in _FLOATS:  # whose bytes are printable for many a decimal: 10.2 is "ffffff$@"
+        whole = len(data) == _SHORTEST_TEXT and _NAME.fullmatch(plain) is not None and not _TRIPLED.search(plain)
+    else:
+        whole = plain.isascii() and plain.translate(None, b"\r\n\t").decode("ascii").isprintable()
+    if whole:
         return True
     least = next((fewest for size, fewest in _LEAST if len(data) <= size), _LEAST_OF_MANY)
     least = max(least, _LEAST_OF_FLOATS) if vr in _FLOATS else least
@@ -71,7 +75,8 @@ def _views(data: bytes) -> Iterator[bytes]:
 def _has_words(data: bytes, least: int) -> bool:
     for run in _RUN.finditer(data):
         for words in _WORDS.finditer(run[0]):
-            if sum(map(bytes.isalpha, _each(words[0]))) >= least and not _is_smooth(words[0]):
+            letters = sum(map(bytes.isalpha, _each(words[0])))
+            if letters >= least and not _is_smooth(words[0]) and not _TRIPLED.search(words[0]):
                 return True
     return False
 
@@ -140,6 +145,7 @@ def _written(value: Any, known: Identifiers) -> Iterator[str]:
 
 _LUT_DATA: Final = 0x00283006
 _LUT_DESCRIPTOR: Final = 0x00283002
+_MODALITY_LUT_TYPE: Final = 0x00283004
 _PALETTES: Final = frozenset(range(0x00281201, 0x00281205))
 
 
@@ -154,3 +160,10 @@ def length_of_table(dataset: Dataset, tag: int) -> int:
         return 2 * (int(entries) % 65536 or 65536) if 8 <= int(bits) <= 16 else 0
     except (KeyError, TypeError, ValueError):
         return 0
+
+
+def is_needed_table(dataset: Dataset, tag: int) -> bool:
+    """Whether stored values mean nothing without a lookup table: a palette of PALETTE COLOR, a Modality LUT."""
+    if tag == _LUT_DATA:
+        return _MODALITY_LUT_TYPE in dataset
+    return str(dataset.get("PhotometricInterpretation", "")) == "PALETTE COLOR"

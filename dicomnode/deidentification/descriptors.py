@@ -26,7 +26,7 @@ _AGE: Final = re.compile(r"0?\d{1,3}(y|yo|yr|yrs|j|jahre|ans|a)|y0?\d{1,3}")
 #: Between two tokens that are kept this stays, where something else was dropped.
 _JOINTS: Final = frozenset(["_", "/", "+", "-", "."])
 #: Numbers with no more than this between them are dates, telephone numbers and other people's identifiers.
-_GROUPED: Final = re.compile(r"[ ./,\-]{0,3}")
+_GROUPED: Final = re.compile(r"[ ./\-]{0,3}")
 #: Volumes whose name ends in a dose.
 _DOSED: Final = re.compile(r"(ptv|ctv|gtv|itv|hrctv|boost|bst)[a-z]{0,4}\d?")
 _YEARS: Final = frozenset(
@@ -250,7 +250,8 @@ def _techniques(tokens: list[Token]) -> None:
         if token.folded in _TECHNIQUES and token.kind in (Kind.MAYBE, Kind.SURE):
             beside = [other.folded for other in (*tokens[max(place - 1, 0) : place], *tokens[place + 1 : place + 2])]
             counts = place > 0 and tokens[place - 1].kind is Kind.NUMBER
-            good = counts or any(other in _BESIDE or _TECHNICAL.fullmatch(other) for other in beside)
+            least = token.folded == "min" and any(other.kind is Kind.NUMBER for other in tokens[place + 1 : place + 2])
+            good = counts or least or any(other in _BESIDE or _TECHNICAL.fullmatch(other) for other in beside)
             token.kind = Kind.SURE if good else Kind.NAME
 
 

@@ -16,7 +16,7 @@ from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
 
 from dicomnode.deidentification import codes, profile
-from dicomnode.deidentification.binary import holds_text, is_identifier, is_text, length_of_table
+from dicomnode.deidentification.binary import holds_text, is_identifier, is_needed_table, is_text, length_of_table
 from dicomnode.deidentification.descriptors import cleaned
 from dicomnode.deidentification.icc import rebuilt
 from dicomnode.deidentification.identifiers import Identifiers
@@ -60,7 +60,7 @@ _TYPES: Final = frozenset({0x00281054, 0x00283004})
 _TYPE_TERMS: Final = frozenset({"OD", "HU", "US", "MGML", "Z_EFF", "ED", "EDW", "HU_MOD", "PCT"})
 _LIMITS: Final = MappingProxyType({"SH": 16, "LO": 64, "CS": 16, "AE": 16, "ST": 1024, "LT": 10240})
 _MEASURED: Final = 8  # more values than an identifier has
-_PIXEL_DATA: Final = 0x7FE00010
+_PIXELS: Final = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})  # `pixels` looks after them
 _IMAGE_GROUP: Final = 0x0028
 #: Dates that say nothing; a source has not all of them.
 _OTHER_DUMMIES: Final = tuple(f"{year}0101" for year in range(1901, 2100))
@@ -121,7 +121,7 @@ class Treater:
         """
         treatment = rule.treatment
         if treatment in (Treatment.KEEP, Treatment.TABLE, Treatment.PROFILE):
-            return element if int(tag) == _PIXEL_DATA else self._binary(rule, tag, element, node)
+            return element if int(tag) in _PIXELS else self._binary(rule, tag, element, node)
         if treatment is Treatment.NUMBER:
             return element if is_number(element, rule.vr) and not self._is_identifier(element, rule.vr) else None
         if treatment is Treatment.CONTENT:
@@ -164,9 +164,11 @@ class Treater:
             if isinstance(value, bytes) and length and len(value) > length:
                 value = value[:length]
                 element = DataElement(tag, str(element.VR or "OW"), value)
-            if isinstance(value, bytes) and is_text(value):
+            if not isinstance(value, bytes) or not is_text(value):
+                return element
+            if is_needed_table(node.dataset, int(tag)):
                 raise StudyError("withheld-pixels", because="lookup-table")
-            return element
+            return None
         if holds_text(element, rule.vr):
             return None
         described = int(tag) >> 16 == _IMAGE_GROUP  # Rows, bits and palettes: no number of anybody

@@ -88,6 +88,18 @@ def test_how_often_chance_makes_words() -> None:
     assert sum(is_text(one, "FL") for one in singles) <= 3
 
 
+def test_decimals_are_no_words() -> None:
+    """10.2 is ``ffffff$@`` in bytes, 57.6 and 14.4 together are ``fffBfffA``."""
+    tenths = np.arange(-20000, 20000) / 10
+    for dtype, vr in (("<f8", "FD"), ("<f4", "FL")):
+        assert not [value for value in tenths if is_text(value.astype(dtype).tobytes(), vr)]
+        lists = np.random.default_rng(2).choice(tenths, (5000, 6)).astype(dtype)
+        taken = [
+            values for values in lists if is_text(values.tobytes(), vr) or is_text(values.byteswap().tobytes(), vr)
+        ]
+        assert len(taken) <= 2  # of 5000 lists
+
+
 @POLICIES
 @pytest.mark.parametrize(
     ("tag", "vr", "value"),
@@ -162,6 +174,8 @@ def test_palettes(policy: Policy) -> None:
     raw(ds, 0x00281201, "OW", palette + b"MEYER HANS")
     assert out_of(ds, policy).RedPaletteColorLookupTableData == palette
     raw(ds, 0x00281201, "OW", b"\0\1Sister Fuchsberger Hildegard  ")
+    assert "RedPaletteColorLookupTableData" not in out_of(ds, policy)  # no colour is looked up in it
+    ds.PhotometricInterpretation = "PALETTE COLOR"
     with pytest.raises(StudyError, match="withheld-pixels"):
         out_of(ds, policy)
 

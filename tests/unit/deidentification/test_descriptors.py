@@ -27,7 +27,7 @@ WHOLE = """PTV_60|PTV_7000|PTV70|CTVp|GTV-1|GTV_p|ITV|Lung_L|Lungs|SpinalCord|Sp
 |Ground glass opacity|Peripheral zone|Nodule 2|Pleural effusion|T1 MPRAGE SAG|t1_mprage_sag_p2_iso_1.0|AX T2 FLAIR FS|T2 DIXON W
 |ep2d_diff_3scan_trace_p2_ADC b1000|CHEST W/O CONTRAST 1.25|CT^Thorax_Routine (Adult)|Thorax 1.0 I70f 3|Lung 0.6 Br59|Recon 2: LUNG
 |3-plane localizer|MR HAND|DR HAND|CT ABDOMEN/PELVIS WITH CONTRAST|LIVER 3 PHASE|Long axis 2ch|HEAD NECK|Head 5.0 Hr40|Hand/Foot
-|Schädel nativ|WB_CT low dose 3.0 B31f|DTI 64 dir""".replace("\n", "").split("|")  # fmt: skip
+|Schädel nativ|WB_CT low dose 3.0 B31f|DTI 64 dir|Chest C-/Thorax|RGB(102, 198, 85)|XR C Spine Comp Min 4 Views""".replace("\n", "").split("|")  # fmt: skip
 
 
 @pytest.mark.parametrize("text", WHOLE)

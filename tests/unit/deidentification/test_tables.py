@@ -94,7 +94,7 @@ def test_policies(keyword: str, ai: Treatment, export: Treatment) -> None:
 
 def test_other_options() -> None:
     full = Policy(name="x", options=frozenset({Option.FULL_DATES, Option.UIDS, Option.INSTITUTION}))
-    assert rule(full, "StudyDate").treatment is Treatment.KEEP
+    assert rule(full, "StudyDate").treatment is Treatment.DATE
     assert rule(full, "StudyInstanceUID").treatment is Treatment.KEEP_UID
     assert rule(full, "InstitutionName").treatment is Treatment.VERBATIM
     assert full.temporal_information == "UNMODIFIED"
