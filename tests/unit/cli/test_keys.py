@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import signal
 import sqlite3
@@ -199,6 +200,36 @@ def test_export_public_where_the_keys_come_from_a_program(state: Path, tmp_path:
     assert certificate.startswith("-----BEGIN CERTIFICATE-----")
     assert sorted(path.name for path in (state / "keys").iterdir()) == ["reidentify.key", "reidentify.pem"]
     assert (state / "keys").stat().st_mode & 0o777 == 0o700
+
+
+def test_rotation_of_the_keys_of_a_program(state: Path) -> None:
+    """They are made and put in place by hand; until then both open, and without new ones nothing begins."""
+    kept = state / "kept"
+    (state / "keys").rename(kept)
+    settings = state / "settings.toml"
+    settings.write_text(f'[keys]\nsource = "command"\ncommand = ["{sys.executable}", "{state}/hook.py"]\n')
+    body = f"import pathlib, sys; print(pathlib.Path({str(kept)!r}, sys.argv[1] + '.key').read_text(), end='')"
+    (state / "hook.py").write_text(body)
+    with pytest.raises(KeyStoreError) as caught:
+        run(state, "rotate", "--config", str(settings))
+    assert caught.value.code == "key-missing"
+    for world in World:
+        (kept / f"{world.value}.next.key").write_text(os.urandom(32).hex())
+    assert "identity 2 data keys" in run(state, "rotate", "--config", str(settings))
+    assert run(state, "list", "--config", str(settings)).count("following wraps 2 data keys") == 2
+    for world in World:
+        (kept / f"{world.value}.next.key").replace(kept / f"{world.value}.key")
+    assert run(state, "list", "--config", str(settings)).count("present   wraps 2 data keys") == 2
+
+
+def test_without_a_ledger_nothing_is_destroyed(state: Path) -> None:
+    (state / "spool" / "ab").mkdir(parents=True)
+    for path in state.glob("ledger.sqlite*"):
+        path.unlink()
+    with pytest.raises(StorageError) as caught:
+        run(state, "destroy", STUDY, "--yes")
+    assert caught.value.code == "ledger-missing"
+    assert run(state, "list").count("wraps 0 data keys") == 2
 
 
 def test_export_public_prints_a_certificate(state: Path) -> None:
