@@ -89,10 +89,9 @@ def key_image(
     views, split = _arranged(planes, (right - left, bottom - top))
     page.row((views.coronal, views.sagittal), (left, top, right, top + split))
     page.row(views.axials, (left, top + split + _GAP, right, bottom))
-    shown = {
-        int(number) for view in (views.coronal, views.sagittal, *views.axials) for number in np.unique(view.labels)
-    }
-    unseen = {segment.number for segment in findings.segments} - shown
+    drawn = (views.coronal, views.sagittal, *views.axials)
+    shown = np.flatnonzero(sum(np.bincount(view.labels.reshape(-1), minlength=256) for view in drawn))
+    unseen = {segment.number for segment in findings.segments} - set(shown.tolist())
     page.panel(findings, _curves(tally, findings), (right + _GAP, top, WIDTH - _MARGIN, bottom), unseen)
     page.footer(findings)
     return np.asarray(page.image).copy()

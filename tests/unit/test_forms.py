@@ -46,6 +46,16 @@ def test_the_default_is_what_viewers_show() -> None:
             ["segmentation:binary", "report:comprehensive+binary", "key-image:capture"],
         ),
         (Wishes(segmentation=Form.RTSTRUCT), [], ["segmentation:rtstruct", "report:comprehensive"]),
+        (
+            Wishes(segmentation=Form.RTSTRUCT, key_image=False),
+            [SOP_CLASSES[Form.RTSTRUCT]],
+            ["report:comprehensive", "key-image:capture"],
+        ),
+        (
+            Wishes(segmentation=Form.FRACTIONAL, key_image=False),
+            [SEG],
+            ["report:comprehensive", "key-image:capture"],
+        ),
         (Wishes(segmentation=None, report=None, key_image=False, key_objects=False), [], []),
         (Wishes(document=True, key_objects=False), [SR, BASIC], ["segmentation:binary", "report:pdf"]),
         (Wishes(document=True), [], ["segmentation:binary", "report:comprehensive+binary"]),

@@ -22,6 +22,10 @@ class Paper:
     def __init__(self) -> None:
         self.words: list[str] = []
         self.lowest = 0.0
+        self.colours: list[Any] = []
+
+    def rounded_rectangle(self, _box: Any, *, fill: Any, **_: Any) -> None:
+        self.colours.append(fill)
 
     def text(self, at: Any, words: str, **_: Any) -> None:
         self.words.append(words)
@@ -66,6 +70,10 @@ def test_a_long_name_has_a_line_of_its_own_and_a_longer_one_keeps_both_ends() ->
     (name,) = [one for one in written(replace(full, regions=(endless,))).words if one.startswith("Beginning")]
     assert name.endswith("end")
     assert ".." in name
+
+
+def test_the_legend_has_the_colour_of_each_segment_and_none_of_a_total() -> None:
+    assert written(findings_of()).colours == [(1, 2, 3), (4, 5, 6)]
 
 
 def test_a_region_that_no_view_shows_is_marked() -> None:

@@ -118,11 +118,14 @@ def test_the_page() -> None:
 
 def test_right_is_at_the_left_and_the_head_is_up() -> None:
     values, labels = body()
+    values[labels == 2] = -700
     views = Planes(volume_of(values), labels, axials=3).views()
     for view in (views.coronal, *views.axials[1:]):
         assert view.letters[:2] == ("R", "L")
         columns = [np.flatnonzero((view.labels == n).any(axis=0)) for n in (1, 2)]
         assert columns[0].max() < columns[1].min()
+        right, left = (np.median(view.values[view.labels == n]) for n in (1, 2))
+        assert right < left - 50 < -400, "the picture is not mirrored under its labels"
     rows = [np.flatnonzero((views.coronal.labels == n).any(axis=1)) for n in (1, 2)]
     assert rows[0].min() < rows[1].min()
     assert views.sagittal.letters == ("A", "P", "H", "F")

@@ -12,6 +12,8 @@ from pydicom.dataset import Dataset
 from dicomnode.findings import Findings
 from dicomnode.results import pdf
 from dicomnode.results.pdf import Page, printable_name
+from dicomnode.results.sources import read_sources
+from dicomnode.study import ResultRole
 from dicomnode.texts import Words
 from tests import tools
 from tests.unit.results import material
@@ -91,3 +93,35 @@ def test_a_hundred_regions_leave_room_for_what_every_page_must_say(tmp_path: obj
 )
 def test_values_have_names_and_units_that_people_read(tmp_path: object, language: str, words: str) -> None:
     assert words in text_of(page_of(material.findings_for(), language), tmp_path)
+
+
+def test_the_object_holds_the_page_and_names_its_images() -> None:
+    series = read_sources(material.copies(material.source_series()))
+    page = page_of(material.findings_for())
+    made = pdf.build(page, series, (3, 1, 3), material.context_for(), ResultRole.DOCUMENT)
+    assert made.EncapsulatedDocument[: made.EncapsulatedDocumentLength] == pdf.draw(page)
+    assert len(made.EncapsulatedDocument) % 2 == 0
+    assert made.BurnedInAnnotation == "YES", "the patient stands on it"
+    named = [item.ReferencedSOPInstanceUID for item in made.SourceInstanceSequence]
+    assert named == [series.headers[index].SOPInstanceUID for index in (1, 3)]
+    assert (made.DocumentTitle, made.MIMETypeOfEncapsulatedDocument) == ("AI Lungs on CT", "application/pdf")
+    none = pdf.build(page, series, (), material.context_for(), ResultRole.DOCUMENT)
+    assert [item.ReferencedSOPInstanceUID for item in none.SourceInstanceSequence] == [series.headers[0].SOPInstanceUID]
+
+
+def test_the_picture_is_on_the_page() -> None:
+    found = material.findings_for()
+    assert b"/Subtype /Image" in pdf.draw(page_of(found))
+    assert b"/Subtype /Image" not in pdf.draw(page_of(found, picture=False))
+
+
+def test_an_outcome_is_told_on_a_page(tmp_path: object) -> None:
+    page = replace(page_of(material.findings_for(), picture=False), outcome="pixel-missing")
+    page.identity.PatientBirthDate, page.identity.StudyDate = "19500102", "20260412"
+    page.identity.AccessionNumber = "ACC-1"
+    text = text_of(page, tmp_path)
+    for words in ("Not processed: ", "Looked for: Right lung, Left lung.", "Born 1950-01-02", "2026-04-12", "ACC-1"):
+        assert words in text, words
+    header = material.copies(material.source_series())[2]
+    made = pdf.build_outcome(page, header, material.context_for())
+    assert made.SourceInstanceSequence[0].ReferencedSOPInstanceUID == header.SOPInstanceUID

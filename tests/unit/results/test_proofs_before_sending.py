@@ -9,8 +9,10 @@ import pytest
 from pydicom.dataset import Dataset
 
 from dicomnode.errors import StudyError
+from dicomnode.forms import SOP_CLASSES, Form, Variant
 from dicomnode.results import encode, report
 from dicomnode.results.identity import restore
+from dicomnode.results.parametric_map import PROBABILITY, VoxelMap
 from dicomnode.study import ResultRole
 from tests.unit.results import material
 
@@ -113,3 +115,22 @@ def test_a_spoilt_result_does_not_leave(
         encode.encode_results(material.input_for(originals), material.context_for(), material.identity_of(originals))
     assert caught.value.code == code
     assert len(spoilt) == 1
+
+
+def test_a_map_with_other_values_does_not_leave(monkeypatch: pytest.MonkeyPatch) -> None:
+    originals, labels = material.source_series(), material.labels_for()
+    chosen = Variant(role=ResultRole.PARAMETRIC_MAP, form=Form.MAP)
+    values = VoxelMap(values=labels / 2, quantity=PROBABILITY, label="Lungs")
+    given = material.input_for(originals, labels, voxel_map=values, variants=(chosen,))
+    rest = material.context_for(), material.identity_of(originals)
+    assert len(encode.encode_results(given, *rest)) == 1
+
+    def restore_and_spoil(dataset: Dataset, *rest: Any) -> Dataset:
+        restored = restore(dataset, *rest)
+        if restored.get("SOPClassUID") == SOP_CLASSES[Form.MAP]:
+            restored.PixelData = restored.PixelData[:-2] + b"\x01\x00"
+        return restored
+
+    monkeypatch.setattr(encode, "restore", restore_and_spoil)
+    with pytest.raises(StudyError, match="result-geometry-differs"):
+        encode.encode_results(given, *rest)

@@ -18,6 +18,7 @@ from dicomnode.encoded import Limits, encode_part10, read_part10
 from dicomnode.errors import ModelError, StudyError
 from dicomnode.findings import Findings
 from dicomnode.identity import SourceIdentity
+from dicomnode.imaging.views import Planes
 from dicomnode.inference import standin
 from dicomnode.inference.engine import EngineInfo
 from dicomnode.results import checks
@@ -34,7 +35,7 @@ from dicomnode.workflow.analysis import (
 )
 from dicomnode.workflow.copying import Copier
 from dicomnode.workflow.packed import pack_voxels, unpack_labels
-from dicomnode.workflow.picture import picture_of
+from dicomnode.workflow.picture import picture_of, texts_of
 from tests.unit.workflow.samples import EXPLICIT, KEY, tiny_series
 
 ISSUED = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -206,6 +207,12 @@ def test_each_segment_has_its_outline_and_the_picture_its_slices(analysis: Analy
     picture = picture_of(analysis, Words())
     assert picture.rgb.dtype == np.uint8
     assert 1 <= len(picture.slices) <= 3
+    shown = Planes(analysis.volume, analysis.labels, axials=3)
+    assert picture.slices == shown.source_slices
+    assert all(analysis.labels[index].any() for index in picture.slices)
+    algorithm = analysis.findings.algorithm
+    assert texts_of(analysis, Words("de")).subtitle == f"Modell {algorithm.name} {algorithm.version}"
+    assert texts_of(analysis, Words("de")).more.format(count=3) == "und 3 weitere"
 
 
 def test_the_picture_has_the_window_of_its_images_where_no_lung_was_measured(analysis: Analysis) -> None:

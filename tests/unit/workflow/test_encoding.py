@@ -263,6 +263,16 @@ def test_a_result_over_the_budget_is_quarantined_and_the_others_go(bench: Bench,
     assert quarantined(bench.events) == {("error", "result-over-budget")}
 
 
+def test_series_beyond_the_budget_are_quarantined_the_last_ones_first(bench: Bench, images: list[Dataset]) -> None:
+    key = bench.receive(images)
+    assert run(stages_for(bench, {"maximum_series": 3}), key) == [True] * 3
+    states = {row.role: (row.state, row.reason) for row in bench.ledger.deliveries(key)}
+    assert states[ResultRole.KEY_OBJECTS] == (DeliveryState.REFUSED, "result-over-budget")
+    going = [role for role, state in states.items() if state == (DeliveryState.WAITING, None)]
+    assert sorted(going) == sorted([ResultRole.SEGMENTATION, ResultRole.REPORT, ResultRole.KEY_IMAGE])
+    assert quarantined(bench.events) == {("error", "result-over-budget")}
+
+
 def test_a_rejection_note_goes_whatever_the_number_of_series(bench: Bench, images: list[Dataset]) -> None:
     settings = {"rejection_notes": True, "maximum_series": 4}
     second = second_revision(bench, images, settings)
