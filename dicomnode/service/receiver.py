@@ -32,6 +32,7 @@ from dicomnode.network_sections import PeerRule
 from dicomnode.service.channel import Channel
 from dicomnode.service.faults import caught
 from dicomnode.service.messages import PULSE_SECONDS, bytes_of_plain, plain_call, plain_row, reply_of_plain
+from dicomnode.service.promptness import take_short_turns
 from dicomnode.storage.datakeys import DataKey
 from dicomnode.storage.digest import ContentDigests
 from dicomnode.storage.spool import Spool
@@ -366,6 +367,7 @@ def _report(receiver: Receiver, where: str, error: BaseException) -> None:
 
 def main(descriptor: int) -> int:
     """Run a receiver on its end of the channel; returns the exit status."""
+    take_short_turns()
     end = socket.socket(fileno=descriptor)
     receiver = Receiver(end)
     try:

@@ -33,6 +33,7 @@ from dicomnode.config import IntakeSection
 from dicomnode.encoded import Limits
 from dicomnode.network.acceptor import Acceptor
 from dicomnode.network_sections import ListenSection
+from dicomnode.service.promptness import take_short_turns
 from dicomnode.storage import open_segment
 from dicomnode.storage.digest import ContentDigests
 from dicomnode.storage.ledger import Ledger
@@ -96,6 +97,7 @@ def serve(way: str, folder: Path) -> None:
     """Receive; each line of standard input is answered with the CPU seconds and waits so far."""
     if way == "null":
         open_segment.open_writer = lambda *_: NullWriter()  # type: ignore[assignment]
+    take_short_turns()  # as a receiver does
     with _node(folder) as reception:
         taking: Any = Nowhere() if way == "network" else reception
         acceptor = Acceptor(ListenSection(port=0), IntakeSection(), "BENCH", Limits(), taking)

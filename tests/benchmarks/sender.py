@@ -29,6 +29,8 @@ from pynetdicom.pdu_primitives import (
 )
 from pynetdicom.presentation import AllStoragePresentationContexts, build_context
 
+from dicomnode.service.promptness import take_short_turns
+
 CT = "1.2.840.10008.5.1.4.1.1.2"
 EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
 IMPLICIT_LITTLE = "1.2.840.10008.1.2"
@@ -340,6 +342,7 @@ def run(load: Load) -> dict[str, Any]:
 
 def main() -> None:
     """Do what the load on standard input says."""
+    take_short_turns()  # it stands for another machine, which has a core for it
     load = Load(**json.loads(sys.stdin.readline()))
     act = set_up if load.setups else send_frames if load.frames else run
     print(json.dumps(act(load)))

@@ -94,3 +94,11 @@ def test_any_bytes_give_a_result_or_a_violation(data: bytes) -> None:
     for act in (lambda: pdu.parse_header(data, 0, 1 << 16), lambda: pdu.parse_item(data, 6, len(data))):
         with suppress(Violation):
             act()
+
+
+def test_what_is_expected_between_fragments_is_what_stands_there() -> None:
+    sent = pdu.data_pdus(7, bytes(1000), command=False, longest=406)
+    assert sent[:12] == sent[412:424] == pdu.data_header(400, 7)
+    assert sent[824:836] != pdu.data_header(400, 7)  # the last is shorter, and says that it is
+    assert pdu.parse_header(pdu.data_header(400, 7), 0, 406) == (pdu.P_DATA_TF, 406)
+    assert pdu.parse_item(pdu.data_header(400, 7), 6, 406) == pdu.Item(400, 7, is_command=False, is_last=False)
