@@ -16,7 +16,7 @@ from typing import Final
 OURS: Final = frozenset(
     {
         *("acceptor", "association", "commitment", "completion", "conflicts", "deadline", "drain", "extender"),
-        *("housekeeping", "indexer", "log", "pulse", "receiver", "unread", "watch"),
+        *("housekeeping", "indexer", "log", "preparing", "pulse", "receiver", "unread", "watch"),
     }
 )
 

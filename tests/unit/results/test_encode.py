@@ -98,15 +98,18 @@ def test_one_segment_missing_is_said_and_numbers_stay_without_a_gap() -> None:
     assert tracked == {"Left lung", "Both lungs"}
 
 
+COMPREHENSIVE = "1.2.840.10008.5.1.4.1.1.88.33"
+
+
 def test_predecessor_is_named() -> None:
     old = Predecessor(
-        study_instance_uid="1.2.3", series_instance_uid="1.2.4", sop_instance_uid="1.2.5", sop_class_uid="1.2.6"
+        study_instance_uid="1.2.3", series_instance_uid="1.2.4", sop_instance_uid="1.2.5", sop_class_uid=COMPREHENSIVE
     )
     report = encoded(material.input_for(predecessor=old))[ResultRole.REPORT]
     item = report.PredecessorDocumentsSequence[0]
     assert item.StudyInstanceUID == "1.2.3"
     named = item.ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
-    assert (named.ReferencedSOPInstanceUID, named.ReferencedSOPClassUID) == ("1.2.5", "1.2.6")
+    assert (named.ReferencedSOPInstanceUID, named.ReferencedSOPClassUID) == ("1.2.5", COMPREHENSIVE)
 
 
 def test_a_model_that_is_a_device_is_known_by_its_identifier() -> None:
