@@ -87,7 +87,10 @@ def _model(dataset: Dataset, encodings: tuple[str, ...]) -> dict[str, Any]:
             if vr == "SQ":
                 items = items_of(node.dataset, tag) or []
                 values: list[dict[str, Any]] = [{} for _ in items]
-                target[f"{int(tag):08X}"] = {"vr": "SQ", "Value": values} if values else {"vr": "SQ"}
+                if values:
+                    target[f"{int(tag):08X}"] = {"vr": "SQ", "Value": values}
+                elif target is root:  # within an item an empty sequence says nothing, and most may not stand empty
+                    target[f"{int(tag):08X}"] = {"vr": "SQ"}
                 pending += [(node.item(item), value) for item, value in zip(items, values, strict=True)]
             elif (vr in _TEXTS or vr in _NUMBERS) and _is_kept(tag):
                 target[f"{int(tag):08X}"] = _element(tag, vr, node, element)

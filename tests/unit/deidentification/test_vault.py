@@ -70,6 +70,16 @@ def test_empty_attributes_stay_empty() -> None:
     assert "IssuerOfAccessionNumberSequence" not in back
 
 
+def test_an_empty_sequence_within_an_item_says_nothing_and_is_not_kept() -> None:
+    ds = planted.slice_of_ct()
+    request = Dataset()
+    request.RequestedProcedureID, request.ReferencedStudySequence = "RP-1", []
+    ds.RequestAttributesSequence, ds.ProcedureCodeSequence = [request], []
+    identity = restored(source_identity([ds], {}))
+    assert [element.keyword for element in identity.RequestAttributesSequence[0]] == ["RequestedProcedureID"]
+    assert identity.ProcedureCodeSequence == []
+
+
 def test_text_outside_its_character_set_comes_back_in_utf_8() -> None:
     plain = planted.encoded(planted.slice_of_ct())
     data = plain.replace(b"Doe^Jane", b"D\xf6e^Jane").replace(b"ISO_IR 100", b"ISO_IR 101")
