@@ -6,8 +6,13 @@ object says of its own; those that repeat a source's own faulty value are told a
 
 from __future__ import annotations
 
+import re
 from types import MappingProxyType
 from typing import Final
+
+from pydicom.datadict import tag_for_keyword
+
+from dicomnode.identity import IDENTITY_KEYWORDS
 
 #: Text in a warning of dciodvfy → why the object is right. The version in Debian 12 knows the standard of 2022.
 DCIODVFY_WARNINGS: Final = MappingProxyType(
@@ -16,11 +21,13 @@ DCIODVFY_WARNINGS: Final = MappingProxyType(
         "this is a Standard Extended SOP Class": "follows from the line about Device UID",
         "Unrecognized defined term <99DICOMNODE>": "PS3.3 8.2: 99-schemes are private; declared in (0008,0110)",
         "only permitted to be empty when actually unknown": "PS3.3 C.7.3.1: Laterality is type 2C; a montage has none",
-        "Retired Person Name form": "PS3.5 6.2.1: the name is the source's and stays as it is",
         "Unrecognized defined term <QUANTITY>": "PS3.3 C.8.32.2: value 4 of Image Type of a Parametric Map",
-        "Value dubious for this VR": "the value is the source's and stays as it is",
     }
 )
+#: The same, of attributes that stand in a result as its source has them, and of no others.
+OF_THE_SOURCE: Final = ("Retired Person Name form", "Value dubious for this VR")
+_COPIED: Final = frozenset(tag_for_keyword(keyword) for keyword in IDENTITY_KEYWORDS)
+_TAG: Final = re.compile(r"\(0x([0-9a-fA-F]{4}),0x([0-9a-fA-F]{4})\)")
 #: Errors of dciodvfy where a Label Map Segmentation is concerned: the version in Debian 12 does not know the SOP Class.
 DCIODVFY_LABELMAP: Final = MappingProxyType(
     {
@@ -43,4 +50,14 @@ DCENTVFY: Final = MappingProxyType(
 
 def unexplained(lines: list[str], known: MappingProxyType[str, str]) -> list[str]:
     """Lines that the list does not explain."""
-    return [line for line in lines if not any(text in line for text in known)]
+    return [line for line in lines if not any(text in line for text in known) and not _is_of_the_source(line)]
+
+
+def _is_of_the_source(line: str) -> bool:
+    named = _TAG.search(line)
+    return (
+        any(text in line for text in OF_THE_SOURCE)
+        and line.startswith("Warning")
+        and named is not None
+        and int(named[1] + named[2], 16) in _COPIED
+    )

@@ -179,3 +179,12 @@ def test_one_segment_on_few_slices_passes(tmp_path: Path) -> None:
     }
     assert bad == {}
     assert np.count_nonzero(labels) > 0
+
+
+def test_what_is_the_sources_own_is_forgiven_of_its_attributes_alone() -> None:
+    of_name, of_label = (
+        f"Warning - Value dubious for this VR - ({tag}) PN [1] = <x> - Retired Person Name form"
+        for tag in ("0x0010,0x0010", "0x0062,0x0005")
+    )
+    error = of_name.replace("Warning", "Error")
+    assert known_faults.unexplained([of_name, of_label, error], known_faults.DCIODVFY_WARNINGS) == [of_label, error]
