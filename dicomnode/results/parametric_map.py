@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
-from highdicom import PixelMeasuresSequence
+from highdicom import ContentQualificationValues, PixelMeasuresSequence
 from highdicom.content import VOILUTTransformation
 from highdicom.pm import ParametricMap, RealWorldValueMapping
 from numpy.typing import NDArray
@@ -75,6 +75,7 @@ def build(given: VoxelMap, sources: Sequence[Dataset], findings: Findings, conte
         software_versions=context.software_versions[0],
         device_serial_number=context.device_uid,
         contains_recognizable_visual_features=False,
+        content_qualification=_qualification(findings),
         real_world_value_mappings=[_meaning(given)],
         voi_lut_transformations=[VOILUTTransformation(window_center=_FULL / 2, window_width=_FULL)],
         pixel_measures=PixelMeasuresSequence(
@@ -96,6 +97,12 @@ def build(given: VoxelMap, sources: Sequence[Dataset], findings: Findings, conte
     series.name_frames(dataset)
     declare_private_scheme(dataset)
     return dataset
+
+
+def _qualification(findings: Findings) -> ContentQualificationValues:
+    """Whether the map is of a product or of research (C.8.13.2.1.1)."""
+    research = findings.algorithm.research_only
+    return ContentQualificationValues.RESEARCH if research else ContentQualificationValues.PRODUCT
 
 
 def _meaning(given: VoxelMap) -> RealWorldValueMapping:

@@ -55,7 +55,9 @@ def test_a_map_says_whence_it_comes() -> None:
     dataset, _ = mapped()
     assert (dataset.LossyImageCompression, dataset.LossyImageCompressionRatio) == ("01", 8)
     assert dataset.ContentDescription == "AI result, not reviewed: Lungs (research only)"
-    assert mapped(research_only=False)[0].ContentDescription == "AI result, not reviewed: Lungs"
+    product = mapped(research_only=False)[0]
+    assert product.ContentDescription == "AI result, not reviewed: Lungs"
+    assert (dataset.ContentQualification, product.ContentQualification) == ("RESEARCH", "PRODUCT")
     with pytest.raises(StudyError, match="map-values"):
         parametric_map.build(
             VoxelMap(values=np.full((6, 40, 48), 1.5), quantity=PROBABILITY, label="x"),
