@@ -241,9 +241,9 @@ def run_and_shut(run: Callable[[], None], transport: AssociationSocket) -> None:
     except Exception:  # noqa: BLE001 (the border: it is told as `broken` by the thread that waits)
         orderly = False
     finally:
+        shut(transport)  # before anybody is woken: who learns of the end finds it closed
         if not orderly:
             _fail(transport)
-        shut(transport)
 
 
 def _fail(transport: AssociationSocket) -> None:
