@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import mmap
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain
 from typing import Final
 
 import numpy as np
@@ -41,6 +43,8 @@ _NUMBER: Final = struct.pack("<HH2sH", 0x0062, 0x000B, b"US", 2)
 _INDEX: Final = struct.pack("<HH2sH", 0x0020, 0x9157, b"UL", 8)
 _ITEM: Final = struct.Struct("<HHI")
 _SEQUENCE: Final = struct.Struct("<HH2sHI")
+#: Linux's MADV_POPULATE_READ (madvise(2)), which `mmap` has no name for.
+_POPULATE_READ: Final = 22
 #: Rows and columns of the stand-in label map: enough for every value of a map to have a voxel in one plane.
 _SIDE: Final = 16
 
@@ -290,33 +294,45 @@ def complete(
     header = _reduced(prepared.header, findings, numbers, prepared.context.words)
     header.NumberOfFrames = len(frames)
     restored = restore(header, identity)
-    items = b"".join(item for _, _, item in frames)
+    length = sum(len(prepared.planes[index].item) + _ITEM.size for index, *_ in frames)
     size = segmentation.packed_length(len(frames), labels[0].size)
     head = encode_dataset(restored, _SYNTAX)
-    before = [spliced(head, prepared.bulk), _SEQUENCE.pack(*_split(_PER_FRAME), b"SQ", 0, len(items)), items]
-    before.append(_SEQUENCE.pack(*_split(_PIXEL_DATA), b"OB", 0, size))
-    pixels_at = sum(map(len, before))
+    start = spliced(head, prepared.bulk) + _SEQUENCE.pack(*_split(_PER_FRAME), b"SQ", 0, length)
+    pixels_at = len(start) + length + _SEQUENCE.size
     whole = _zeros(pixels_at, size)
-    whole[:pixels_at] = np.frombuffer(b"".join(before), np.uint8)
-    segmentation.pack(whole[pixels_at:], labels, [(index, value) for index, value, _ in frames], census.boxes)
+    pixel_data = _SEQUENCE.pack(*_split(_PIXEL_DATA), b"OB", 0, size)
+    items = (prepared.planes[index].filled(number, rank) for index, _, number, rank in frames)
+    _place(whole.data, chain([start], items, [pixel_data]))
+    segmentation.pack(whole[pixels_at:], labels, [(index, value) for index, value, *_ in frames], census.boxes)
     return Completed(
         pseudonymous=header,
         header=restored,
         encoded=whole.data.toreadonly(),
         brief=spliced(head, prepared.brief),
-        frames_at=pixels_at - len(before[-1]) - len(items),
+        frames_at=len(start),
         pixels_at=pixels_at,
         values=tuple(sorted(numbers, key=lambda value: numbers[value])),
     )
 
 
+def _place(target: memoryview, parts: Iterable[bytes]) -> None:
+    """Put parts one behind the other, without a copy of all of them in between."""
+    at = 0
+    for part in parts:
+        target[at : at + len(part)] = part
+        at += len(part)
+
+
 def _zeros(before: int, pixels: int) -> NDArray[np.uint8]:
     """Bytes that no memory stands behind until they are written, the pixels at a multiple of eight.
 
-    Nine in ten of a segmentation's bytes are zero; numpy's own zeros would come in pages of two megabytes.
+    Nine in ten of a segmentation's bytes are zero; numpy's own zeros would come in pages of two megabytes. All are the
+    one page of zeros until they are written; a file's write that meets a page of which that is not known costs much.
     """
     start = -before % 8
     pages = mmap.mmap(-1, start + before + pixels, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with suppress(OSError):  # a kernel before 5.14: each page is then looked for when it is first read
+        pages.madvise(_POPULATE_READ)
     return np.frombuffer(pages, np.uint8)[start:]
 
 
@@ -350,12 +366,14 @@ def _ending(items: bytes) -> bytes:
     return frames + _SEQUENCE.pack(*_split(_PIXEL_DATA), b"OB", 0, 2) + b"\1\0"
 
 
-def _frames(prepared: Prepared, counts: NDArray[np.int64], numbers: Mapping[int, int]) -> list[tuple[int, int, bytes]]:
-    """Plane, value and item of every frame, in the library's order: by segment, then by the rank of the plane."""
+def _frames(
+    prepared: Prepared, counts: NDArray[np.int64], numbers: Mapping[int, int]
+) -> list[tuple[int, int, int, int]]:
+    """Plane, value, segment and rank of every frame, in the library's order: by segment, then by the rank of the plane."""
     used = sorted(np.flatnonzero(counts[:, 1:].any(axis=1)), key=lambda index: prepared.planes[index].rank)
     ranks = {int(index): rank for rank, index in enumerate(used, start=1)}
     return [
-        (index, value, prepared.planes[index].filled(number, rank))
+        (index, value, number, rank)
         for value, number in sorted(numbers.items(), key=lambda pair: pair[1])
         for index, rank in ranks.items()
         if counts[index, value]

@@ -16,6 +16,8 @@ from dicomnode.errors import StorageError
 FOLDER_MODE: Final = 0o700
 FILE_MODE: Final = 0o600
 _STUDY_KEY: Final = re.compile(r"[0-9a-f]{8,64}")
+#: Written at a time.
+_PIECE_BYTES: Final = 1 << 20
 
 
 @contextlib.contextmanager
@@ -61,7 +63,7 @@ def write_all(descriptor: int, data: bytes | bytearray | memoryview) -> None:
     """Write every byte, however often the system stops short."""
     view = memoryview(data)
     while view:
-        view = view[os.write(descriptor, view) :]
+        view = view[os.write(descriptor, view[:_PIECE_BYTES]) :]
 
 
 def write_new(path: Path, buffers: Iterable[bytes], *, mode: int = FILE_MODE) -> None:
