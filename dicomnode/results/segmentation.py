@@ -244,9 +244,9 @@ def _pack_rows(
             left, right = columns.start // 8, -(-columns.stop // 8)
             masks = labels[some, rows, left * 8 : right * 8] == value
             bits = np.packbits(masks.reshape(-1), bitorder="little").reshape(*masks.shape[:2], right - left)
-            marked = extent(np.bitwise_or.reduce(bits, axis=(0, 2)) != 0)
-            here = slice(rows.start + marked.start, rows.start + marked.stop)
-            frames[place : place + len(some), here, left:right] = bits[:, marked]
+            for frame, packed in zip(frames[place : place + len(some), rows, left:right], bits, strict=True):
+                marked = extent(np.bitwise_or.reduce(packed, axis=1) != 0)
+                frame[marked] = packed[marked]
             place += len(some)
 
 
