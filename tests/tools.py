@@ -16,6 +16,7 @@ _EXTRA = ("/usr/sbin", "/usr/lib/dcmtk", "/usr/local/sbin")
 #: Tests, by the beginning of their node id, that may be skipped where everything else must run, and why.
 MAY_BE_SKIPPED: Final[Mapping[str, str]] = MappingProxyType(
     {
+        "tests/unit/service/test_promptness.py::": "another processor, or a container, may not have sched_getattr",
         "tests/journey/test_systemd.py::": "boots a container for minutes: `make prove-systemd`",
         "tests/contracts/test_systemd_unit.py::test_systemd_finds_no_fault": "needs a machine with systemd: `make prove-systemd` runs it",
     }

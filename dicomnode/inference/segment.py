@@ -46,18 +46,6 @@ class Seen:
     probability: Probabilities | None = field(repr=False)
 
 
-def segment(
-    volume: Volume,
-    manifest: Manifest,
-    engine: Engine,
-    *,
-    progress: Progress | None = None,
-    maximum_memory_bytes: int | None = None,
-) -> Labels:
-    """The label map of `look`."""
-    return look(volume, manifest, engine, progress=progress, maximum_memory_bytes=maximum_memory_bytes).labels
-
-
 def look(
     volume: Volume,
     manifest: Manifest,
@@ -96,7 +84,7 @@ def look(
 
 
 def memory_needed(volume: Volume, manifest: Manifest) -> int:
-    """Bytes that `segment` takes at its peak, the volume included: an estimate on the high side."""
+    """Bytes that `look` takes at its peak, the volume included: an estimate on the high side."""
     grid = straighten(volume.geometry)
     axes, rule = canonical_axes(grid.geometry), manifest.preprocess
     source = math.prod(axes.shape)

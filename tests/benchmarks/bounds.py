@@ -15,7 +15,6 @@ import mmap
 import os
 import socket
 import struct
-import subprocess
 import sys
 import tempfile
 import threading
@@ -27,7 +26,7 @@ from pathlib import Path
 from dicomnode.network import dimse, pdu
 from dicomnode.service.promptness import take_short_turns
 from tests.benchmarks.cases import Case
-from tests.benchmarks.receivers import Running
+from tests.benchmarks.receivers import Running, program
 
 DISK = {"disk": 0, "disk-8mb": 8 * 1024 * 1024}
 BOUNDS = (*DISK, "socket")
@@ -90,16 +89,8 @@ def disk(case: Case, folder: Path, piece_bytes: int = 0) -> float:
 @contextmanager
 def socket_receiver() -> Iterator[Running]:
     """The receiver of ``socket``, in a process of its own."""
-    arguments = [sys.executable, "-m", "tests.benchmarks.bounds"]
-    process = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        yield Running(port=int(process.stdout.readline()), pid=process.pid)
-    finally:
-        process.stdin.close()
-        process.wait(60)
-        process.stdout.close()
+    with program("tests.benchmarks.bounds") as running:
+        yield running
 
 
 def answer() -> bytes:

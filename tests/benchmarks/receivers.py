@@ -80,9 +80,9 @@ def receivers_setting(receivers: str) -> str:
 
 
 @contextmanager
-def null(folder: Path, _case: Case, _receivers: str) -> Iterator[Running]:
-    """The node's network side alone."""
-    arguments = [sys.executable, "-m", "tests.benchmarks.null_receiver"]
+def program(module: str) -> Iterator[Running]:
+    """A receiver of the benchmark's own, in a process that says its port and ends with its standard input."""
+    arguments = [sys.executable, "-m", module]
     process = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdin is not None
     assert process.stdout is not None
@@ -92,6 +92,13 @@ def null(folder: Path, _case: Case, _receivers: str) -> Iterator[Running]:
         process.stdin.close()
         process.wait(60)
         process.stdout.close()
+
+
+@contextmanager
+def null(folder: Path, _case: Case, _receivers: str) -> Iterator[Running]:
+    """The node's network side alone."""
+    with program("tests.benchmarks.null_receiver") as running:
+        yield running
 
 
 def _dcmtk(*options: str, nodelay: bool) -> Start:

@@ -24,7 +24,7 @@ from dicomnode.imaging.volume import Volume, build
 from dicomnode.inference import package as packages
 from dicomnode.inference.onnx import OnnxEngine
 from dicomnode.inference.package import Package
-from dicomnode.inference.segment import segment
+from dicomnode.inference.segment import look
 from dicomnode.manifest import SeriesSummary
 
 Labels = npt.NDArray[np.uint8]
@@ -78,7 +78,7 @@ def dice(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> float:
 
 def found_in(datasets: list[Dataset], package: Package, engine: OnnxEngine, decoder: Decoder) -> tuple[Volume, Labels]:
     volume = build(datasets, decoder=decoder)
-    return volume, segment(volume, package.manifest, engine)
+    return volume, look(volume, package.manifest, engine).labels
 
 
 def test_right_is_right_in_any_order_and_feet_first(

@@ -26,6 +26,7 @@ from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.lock import StateLock
 from dicomnode.storage.objects import Objects
 from dicomnode.study import Purpose, World
+from tests.killed_at_steps import COUNTED
 
 STUDY, OTHER = "a" * 64, "b" * 64
 
@@ -121,26 +122,13 @@ def test_destroy_does_not_say_so_while_a_reader_keeps_the_keys_on_the_disk(
     assert not any(key.wrapped in everything for key in wrapped if key)
 
 
-KILLED = """
-import os, shutil, signal, sys
+KILLED = f"""{COUNTED}
+import shutil
 from pathlib import Path
 from dicomnode.cli.options import read_config
 from dicomnode.service import keeping
 from dicomnode.storage import audit, files
 from dicomnode.storage.ledger import Ledger
-left = int(sys.argv[2])
-def counted(function):
-    def wrapper(*args, **kwargs):
-        global left
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        result = function(*args, **kwargs)
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return result
-    return wrapper
 audit.append = counted(audit.append)
 shutil.rmtree = counted(shutil.rmtree)
 for name in ("shred_keys", "empty_journal", "purge_study"):

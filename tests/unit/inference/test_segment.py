@@ -16,7 +16,7 @@ from dicomnode.imaging.phantom import chest_phantom
 from dicomnode.imaging.volume import Volume, build
 from dicomnode.inference import standin
 from dicomnode.inference.engine import Batch, EngineInfo
-from dicomnode.inference.segment import _foreground, look, memory_needed, segment
+from dicomnode.inference.segment import _foreground, look, memory_needed
 from dicomnode.inference.standin import StandInEngine
 from dicomnode.manifest import Manifest
 from tests.unit.imaging.test_straighten import STACKS
@@ -28,7 +28,7 @@ AXIAL: tuple[Vector, Vector] = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0))
 
 
 def run(volume: Volume, manifest: Manifest = MANIFEST, *, limit: int | None = None) -> np.ndarray:
-    return segment(volume, manifest, StandInEngine(manifest), maximum_memory_bytes=limit)
+    return look(volume, manifest, StandInEngine(manifest), maximum_memory_bytes=limit).labels
 
 
 def test_there_are_24_orientations() -> None:
@@ -153,7 +153,7 @@ def test_progress_grows_to_one() -> None:
     volume = chest(geometry(*AXIAL))
     tiled = replace(MANIFEST, network=replace(MANIFEST.network, tile=(12, 64, 64)))
     shares: list[float] = []
-    segment(volume, tiled, StandInEngine(tiled), progress=shares.append)
+    look(volume, tiled, StandInEngine(tiled), progress=shares.append)
     assert len(shares) > 3
     assert shares == sorted(shares)
     assert shares[-1] == 1
@@ -165,7 +165,7 @@ def test_too_large_a_study_is_refused_before_it_is_touched() -> None:
     engine = StandInEngine(MANIFEST)
     engine.close()
     with pytest.raises(StudyError) as caught:
-        segment(volume, MANIFEST, engine, maximum_memory_bytes=needed - 1)
+        look(volume, MANIFEST, engine, maximum_memory_bytes=needed - 1)
     assert caught.value.code == "memory-too-large"
     assert caught.value.facts == {"needed": needed, "maximum": needed - 1}
     assert run(volume, limit=needed).any()
@@ -187,7 +187,7 @@ def test_the_estimate_of_memory_holds(spacing: Vector) -> None:
 def test_a_machine_without_memory_gives_the_same_code() -> None:
     volume = chest(geometry(*AXIAL))
     with pytest.raises(StudyError) as caught:
-        segment(volume, tiny_manifest(), _Hungry())
+        look(volume, tiny_manifest(), _Hungry())
     assert caught.value.code == "memory-too-large"
 
 
@@ -195,7 +195,7 @@ def test_a_closed_engine_is_the_models_fault() -> None:
     engine = StandInEngine(MANIFEST)
     engine.close()
     with pytest.raises(ModelError) as caught:
-        segment(chest(geometry(*AXIAL)), MANIFEST, engine)
+        look(chest(geometry(*AXIAL)), MANIFEST, engine)
     assert caught.value.code == "inference-failed"
 
 

@@ -27,6 +27,7 @@ from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.rotation import rotate
 from dicomnode.study import World
 from tests import tools
+from tests.killed_at_steps import COUNTED
 from tests.unit.storage.samples import at
 
 STUDIES = [f"{number:064x}" for number in range(450)]
@@ -72,8 +73,7 @@ def test_every_key_is_wrapped_anew_and_the_old_one_opens_none(tmp_path: Path) ->
     assert caught.value.code == "key-wrong"
 
 
-KILLED = """
-import os, signal, sys
+KILLED = f"""{COUNTED}
 from pathlib import Path
 from dicomnode import config
 from dicomnode.cli.options import read_config
@@ -81,23 +81,10 @@ from dicomnode.service import keeping
 from dicomnode.storage import files, rotation
 from dicomnode.storage.ledger_keys import WrappedKeyRows
 rotation._BATCH = 8
-left = int(sys.argv[2])
-def counted(function):
-    def wrapper(*args, **kwargs):
-        global left
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        result = function(*args, **kwargs)
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return result
-    return wrapper
 files.write_new, files.sync_folder, files.write_all = map(counted, (files.write_new, files.sync_folder, files.write_all))
 WrappedKeyRows.rewrap_keys = counted(WrappedKeyRows.rewrap_keys)
 Path.replace = counted(Path.replace)
-keeping.rotate_keys(read_config(None, Path(sys.argv[1])), {})
+keeping.rotate_keys(read_config(None, Path(sys.argv[1])), {{}})
 """
 
 
