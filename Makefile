@@ -72,7 +72,7 @@ lock: $(BIN)/.dev ## write the lock files anew
 licences: $(BIN)/.base ## write deploy/docs/licences.md anew
 	@$(BIN)/python deploy/licences.py
 
-statement: $(BIN)/.base ## write deploy/docs/deidentification.md anew
+statement: $(BIN)/.base ## write the de-identification section of deploy/docs/conformance.md anew
 	@$(BIN)/python deploy/deidentification_statement.py
 
 install: ## install as a service (root): see deploy/docs/install.md

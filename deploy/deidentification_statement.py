@@ -1,4 +1,4 @@
-"""Writes deploy/docs/deidentification.md, the statement that PS3.15 E.1.3 asks for, out of the engine's own tables.
+"""Writes the section "De-identification" of deploy/docs/conformance.md, which PS3.15 E.1.3 asks for, out of the engine's own tables.
 
 Usage: python deploy/deidentification_statement.py
 """
@@ -16,7 +16,8 @@ from dicomnode.deidentification.kinds import Kind, kind_of
 from dicomnode.deidentification.policy import POLICIES, Policy
 from dicomnode.deidentification.rules import Rules, Treatment
 
-PATH = Path(__file__).resolve().parent / "docs" / "deidentification.md"
+PATH = Path(__file__).resolve().parent / "docs" / "conformance.md"
+START = "<!-- from here on written by make statement: do not edit -->\n"
 CT = "1.2.840.10008.5.1.4.1.1.2"
 MEANINGS = {
     Treatment.REMOVE: "removed",
@@ -47,19 +48,18 @@ MEANINGS = {
     Treatment.SEQUENCE: "items treated one by one",
 }
 HEAD = """\
-# De-identification: the statement of PS3.15 E.1.3
+## De-identification
 
-Written by `make statement` out of the tables that the engine works by; do not edit. Formats and keys are described in
-[formats](formats.md), the services in the [conformance statement](conformance.md).
+The statement of PS3.15 E.1.3, out of the tables that the engine works by. Formats and keys are described in [formats](formats.md).
 
-## What is claimed
+### What is claimed
 
 The Basic Application Level Confidentiality Profile as a De-identifier (PS3.15 E.1), edition 2024e with two rows of 2025c, by two
 policies with these options (CID 7050). Each object says so in (0012,0062), (0012,0063), (0012,0064) and (0028,0303).
 
 """
 TAIL = """
-## Beyond the table
+### Beyond the table
 
 - **Default-deny**: any element that can carry text and stands in no table survives only on an allow-list; Code Strings only where they are terms or made of the standard's own words; unknown, private and retired group 50xx and 60xx elements, icons, and bytes behind the Data Set are dropped. Preamble and File Meta Information are written anew.
 - **Private attributes**: those of Table E.3.10-1 with their creator, group and place, except opaque bytes (OB, OW).
@@ -79,9 +79,9 @@ TAIL = """
 """
 
 
-def render() -> str:
-    """The whole page."""
-    return HEAD + "".join(_options()) + TAIL + "".join(_attributes()) + "".join(_kinds())
+def render(page: str) -> str:
+    """The page with the section written anew, at its end."""
+    return page.partition(START)[0] + START + HEAD + "".join(_options()) + TAIL + "".join(_attributes()) + "".join(_kinds())
 
 
 def _options() -> Iterator[str]:
@@ -104,7 +104,7 @@ def _rule(policy: Policy, tag: int) -> str:
 
 
 def _attributes() -> Iterator[str]:
-    yield "## Attributes of Table E.1-1\n\nAs in a CT image (types decide over removing, emptying and dummies; they differ by SOP Class).\n\n"
+    yield "### Attributes of Table E.1-1\n\nAs in a CT image (types decide over removing, emptying and dummies; they differ by SOP Class).\n\n"
     yield (
         "| tag | attribute | "
         + " | ".join(f"`{name}`" for name in POLICIES)
@@ -126,7 +126,7 @@ def _attributes() -> Iterator[str]:
 def _kinds() -> Iterator[str]:
     from pydicom._uid_dict import UID_dictionary
 
-    yield "\n## Kinds of objects\n\n"
+    yield "\n### Kinds of objects\n\n"
     names = {Kind.TEXT_PRONE: "searched for text, else withheld", Kind.ULTRASOUND: "regions kept", Kind.SLIDE: "labels withheld", Kind.DOCUMENT: "withheld"}  # fmt: skip
     for kind, what in names.items():
         found = sorted(
@@ -137,4 +137,4 @@ def _kinds() -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    PATH.write_text(render(), "utf-8")
+    PATH.write_text(render(PATH.read_text("utf-8")), "utf-8")
