@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Final
 
@@ -50,8 +50,9 @@ _TIME: Final = re.compile(rb"([01]\d|2[0-3])[0-5]\d([0-5]\d|60)(\.\d{1,6})? ?")
 _AS_THEY_ARE: Final = frozenset({Treatment.KEEP, Treatment.NUMBER})
 _TREATED: Final = _AS_THEY_ARE | {Treatment.UID, Treatment.TIME, Treatment.DATE, Treatment.DATETIME, Treatment.TERM}
 #: Treatments of new bytes that this way knows; and their VRs, which the writer leaves as they came.
-_TEXTS: Final = frozenset({b"UI", b"TM", b"DA", b"DT", b"CS", b"DS", b"IS"})
 _BINARY: Final = frozenset({b"US", b"SS", b"UL", b"SL", b"FL", b"FD"})
+_NUMBERS: Final = frozenset({b"DS", b"IS"})
+_KNOWN: Final = _BINARY | _NUMBERS | {b"UI", b"TM", b"DA", b"DT", b"CS"}
 _NO, _WHOLE, _DAY = range(3)
 _ITEM: Final = b"\xfe\xff\x00\xe0"
 
@@ -75,10 +76,20 @@ class Context:
     creators: dict[int, str]
     made: dict[bytes, Made]
     added: list[tuple[int, bytes]]
+    ways: dict[tuple[int, bytes], Rule | None] = field(default_factory=dict)
 
     def leaks(self, new: list[bytes]) -> bool:
         """Whether elements that were made anew hold what must not come out."""
         return any(map(self.needles.in_element, new)) or next(self.needles.kinds(b"".join(new)), None) is not None
+
+    def way(self, element: Element) -> Rule | None:
+        """Rule by which an element is treated here; None where this way does not know."""
+        key = element.tag, element.vr
+        if key not in self.ways:
+            rule = self.rule(element.tag)
+            same = element.vr in _KNOWN and rule.treatment in _TREATED and rule.vr.encode() == element.vr
+            self.ways[key] = rule if same or rule.treatment is Treatment.REMOVE else None
+        return self.ways[key]
 
     def rule(self, tag: int) -> Rule:
         """Rule of an attribute of the top level, private ones included."""
@@ -87,6 +98,12 @@ class Context:
         treatment, vr = private.treatment(BaseTag(tag), self.creators.get(private.creator_tag(BaseTag(tag))))
         kept = treatment if self.treater.keeps_private else Treatment.REMOVE
         return Rule(kept, Treatment.REMOVE, vr, "table")
+
+
+def _is_plain(value: bytes) -> bool:
+    """Whether there is nothing but ASCII, padding at its end alone."""
+    last = len(value) - 1
+    return value.isascii() and value.find(b" ", 0, last) < 0 and value.find(b"\0", 0, last) < 0
 
 
 def context_key(elements: list[Element]) -> tuple[bytes, ...]:
@@ -129,20 +146,18 @@ def _feeds(tag: int, vr: bytes) -> int:
 
 def treated(element: Element, context: Context) -> Made | None:
     """What the rules make of an element that is new; None where this way does not know."""
-    rule = context.rule(element.tag)
+    rule = context.way(element)
+    if rule is None:
+        return None
     if rule.treatment is Treatment.REMOVE:
         return Made(data=None, uids={})
     value = element.whole[8:]
-    plain = value.isascii() and (b" " not in value[:-1]) and b"\0" not in value[:-1]
-    if (
-        element.vr not in _TEXTS | _BINARY
-        or rule.treatment not in _TREATED
-        or rule.vr.encode() != element.vr
-        or not value
-    ):
+    if not value or not (element.vr in _BINARY or _is_plain(value)):
         return None
-    if element.vr not in _BINARY and not (plain and (element.vr not in (b"DS", b"IS") or _is_canonical(value))):
+    if element.vr in _NUMBERS and not _is_canonical(value):
         return None
+    if rule.treatment is Treatment.NUMBER:
+        return Made(data=element.whole, uids={}) if context.treater.keeps_numbers(rule.vr, value) else None
     if rule.treatment is Treatment.UID:
         return None if b"\\" in value else _uid(element, value, context)
     if rule.treatment is Treatment.TIME and _TIME.fullmatch(value) and context.treater.keeps_time(value.decode()):

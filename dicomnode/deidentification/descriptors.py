@@ -139,7 +139,12 @@ _BESIDE: Final = frozenset(
 _LONGEST_NUMBER: Final = 4
 
 
-def cleaned(text: str, forbidden: frozenset[str] = frozenset(), suspect: frozenset[str] = frozenset()) -> str:
+def cleaned(
+    text: str,
+    forbidden: frozenset[str] = frozenset(),
+    suspect: frozenset[str] = frozenset(),
+    also: frozenset[str] = frozenset(),
+) -> str:
     """Descriptor with nothing left but technical words; the text as it is where every word of it is one.
 
     Parameters
@@ -150,9 +155,11 @@ def cleaned(text: str, forbidden: frozenset[str] = frozenset(), suspect: frozens
         Casefolded words that go even where they are technical (the patient may be called Head).
     suspect
         Casefolded words that the source has in addresses and the like: they go where people are called so.
+    also
+        Casefolded words that a site knows as technical; they are as good as the tables' own.
     """
     tokens = [
-        Token(match[0], match.start(), match.end(), _kind(match[0], forbidden, suspect))
+        Token(match[0], match.start(), match.end(), _kind(match[0], forbidden, suspect, also))
         for match in _TOKEN.finditer(text)
     ]
     _phrases(tokens, forbidden)
@@ -176,7 +183,7 @@ def _left(text: str, tokens: list[Token]) -> Iterator[str]:
             end = token.end
 
 
-def _kind(token: str, forbidden: frozenset[str], suspect: frozenset[str]) -> Kind:
+def _kind(token: str, forbidden: frozenset[str], suspect: frozenset[str], also: frozenset[str]) -> Kind:
     """What a token is by itself."""
     folded = token.casefold()
     runs = [*RUN.findall(token), *LETTERS.findall(token)]
@@ -184,6 +191,8 @@ def _kind(token: str, forbidden: frozenset[str], suspect: frozenset[str]) -> Kin
         return Kind.NAME if folded.isalpha() else Kind.OUT
     if _NUMBER.fullmatch(token):
         return Kind.NUMBER
+    if folded in also and folded not in suspect:
+        return Kind.SURE
     if folded in called() and folded in known():
         return Kind.NAME if folded in suspect else Kind.MAYBE
     if folded in known() or (_TECHNICAL.fullmatch(folded) and not _AGE.fullmatch(folded)):

@@ -42,6 +42,7 @@ class Needles:
     ) -> None:
         self._uids = frozenset(uid.encode("ascii", "replace") for uid in uids)
         self._dates = tuple(form.encode() for date in dates for form in forms_of(date))
+        self._any_date = re.compile(b"|".join(map(re.escape, self._dates)) or rb"(?!)")
         self._words = {
             "name": _Words(word for word in identifiers.names if word not in ours),
             "code": _Words(word for word in identifiers.codes if word not in ours),
@@ -56,17 +57,18 @@ class Needles:
         value = whole[8:]
         if whole[4:6] == b"UI":
             return not self._uids.isdisjoint(value.rstrip(b" \0").split(b"\\"))
-        return any(form in value for form in self._dates)
+        return self._any_date.search(value) is not None
 
     def kinds(self, data: bytes) -> Iterator[str]:
         """Kinds of what stands in the bytes: ``uid``, ``date``, ``name``, ``code``."""
         lower = data.lower()
         if not self._uids.isdisjoint(_UIDS.findall(data)):
             yield "uid"
-        if any(_stands(lower, form) for form in self._dates if form in lower):
+        if self._any_date.search(lower) and any(_stands(lower, form) for form in self._dates if form in lower):
             yield "date"
+        wide = _WIDE.search(data) is not None
         for kind, words in self._words.items():
-            if words.stand_in(data, lower):
+            if words.stand_in(data, lower, wide=wide):
                 yield kind
 
 
@@ -86,11 +88,12 @@ class _Words:
                 self._alone.append(word.encode())
                 self._wide += [word.encode("utf-16-le"), word.encode("utf-16-be")]
 
-    def stand_in(self, data: bytes, lower: bytes) -> bool:
-        """Whether one of them does."""
+    def stand_in(self, data: bytes, lower: bytes, *, wide: bool) -> bool:
+        """Whether one of them does; `wide`: whether there may be text in UTF-16."""
+        here = [word for word in self._alone if word in lower]
         return (
-            any(_stands(lower, word) for word in self._alone if word in lower)
-            or (_WIDE.search(data) is not None and any(word in lower for word in self._wide))
+            any(_stands(lower, word) for word in here)
+            or (wide and any(word in lower for word in self._wide))
             or any(word in data for word in self._foreign)
         )
 

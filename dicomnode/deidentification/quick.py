@@ -177,10 +177,11 @@ class FileDeidentifier:
         stored, signed, rows = form
         words = np.frombuffer(pixels, "<u2", offset=12)
         values = words.view("<i2") if signed else words
-        highest = int(values.max())
-        if stored < 16 and (signed or highest >> stored):
+        image = values.reshape(rows, -1)
+        maxima = image.max(axis=1)
+        if stored < 16 and (signed or int(maxima.max()) >> stored):
             return False
-        return not (self._full_way.looks_at_every_image and has_strokes(values.reshape(rows, -1), highest))
+        return not (self._full_way.looks_at_every_image and has_strokes(image, maxima))
 
 
 def _creators_fit(elements: list[Element], made: list[Made]) -> bool:

@@ -12,6 +12,8 @@ from decimal import Decimal, InvalidOperation
 from typing import Final
 
 _LEAST: Final = 5
+#: No exponent, and fewer digits before the point than an identifier has.
+_FEW_DIGITS: Final = re.compile(r" *[+-]?\d{0,4}(\.\d*)? *", re.ASCII)
 _RUN: Final = 6
 _LONGEST: Final = 40
 _NUMERIC: Final = re.compile(r"\d+(?:[ ./\-]\d+)*")
@@ -66,7 +68,7 @@ class Spellings:
 
     def has_number(self, value: str) -> bool:
         """Whether a number is one of them (``0012345678``, ``12345678.0``)."""
-        if not self.numbers or len(value) > _LONGEST:
+        if not self.numbers or len(value) > _LONGEST or _FEW_DIGITS.fullmatch(value):
             return False
         try:
             number = Decimal(value.strip())

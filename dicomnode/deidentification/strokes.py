@@ -19,22 +19,23 @@ _EDGE: Final = 0.35  # of the range of the image: how far beside a stroke the va
 _SHARP: Final = 0.8  # of the narrow runs
 
 
-def has_strokes(values: NDArray[Any], highest: int | None = None) -> bool:
+def has_strokes(values: NDArray[Any], maxima: NDArray[Any] | None = None) -> bool:
     """Whether one frame, shape (rows, columns), holds what looks like written text.
 
     Parameters
     ----------
-    highest
-        Its brightest value, where that is known.
+    maxima
+        The brightest value of each row, where they are known.
 
     Notes
     -----
     Most images are done after the first count: their brightest value stands in a few pixels alone.
     """
-    highest = int(values.max()) if highest is None else highest
-    mask = values == highest
-    if np.count_nonzero(mask) < _FEWEST:
+    maxima = values.max(axis=1) if maxima is None else maxima
+    highest = int(maxima.max())
+    if np.count_nonzero(values[maxima == highest] == highest) < _FEWEST:
         return False
+    mask = values == highest
     lowest = int(values.min())
     if highest == lowest:
         return False

@@ -32,7 +32,7 @@ from dicomnode.deidentification.pseudonyms import (
     shifted_datetime,
 )
 from dicomnode.deidentification.rules import Rule, Treatment
-from dicomnode.deidentification.values import ASCII, SYNTAX, Element, dummy, is_number, texts
+from dicomnode.deidentification.values import ASCII, SYNTAX, Element, dummy, is_number, numbers_in, texts
 from dicomnode.deidentification.vocabulary import is_official, is_technical, is_term
 from dicomnode.errors import StudyError
 
@@ -187,6 +187,11 @@ class Treater:
             return False
         return any(self._identifiers.is_number(value) for value in texts(element, vr, ASCII))
 
+    def keeps_numbers(self, vr: str, value: bytes) -> bool:
+        """Whether `treat` leaves a DS or IS of numbers as it is, by the bytes of its value."""
+        numbers = numbers_in(value, vr)
+        return numbers is not None and not any(map(self._identifiers.is_number, numbers))
+
     def uid(self, old: str) -> str:
         """Pseudonym of a UID, remembered for the way back."""
         new = self._pseudonyms.uid(old)
@@ -239,9 +244,9 @@ class Treater:
 
     def _clean(self, value: str) -> str | None:
         known = self._identifiers
-        left = cleaned(value, known.words, known.places)
+        left = cleaned(value, known.words, known.places, self._policy.words)
         if left and (parts := known.parts_of_codes_in(left)):
-            left = cleaned(value, known.words | parts, known.places)
+            left = cleaned(value, known.words | parts, known.places, self._policy.words)
         return left if left and not self._identifiers.spellings.stand_in(left) else None
 
     def _layer(self, value: str) -> str:

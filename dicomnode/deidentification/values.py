@@ -122,6 +122,18 @@ def _text(value: object) -> str:
     return str(getattr(value, "original_string", None) or value)
 
 
+def numbers_in(value: bytes, vr: str) -> list[str] | None:
+    """Numbers of the value of a DS or IS as `texts` gives them, None where `is_number` would be False."""
+    if not _NUMBERS.fullmatch(value):
+        return None
+    parts = [part for part in map(_unpadded, value.decode("ascii").split("\\")) if part]
+    return parts if all(map(SYNTAX[vr].fullmatch, parts)) else None
+
+
+def _unpadded(part: str) -> str:
+    return part.strip(" \0")
+
+
 def is_number(element: Element, vr: str) -> bool:
     """Whether a DS or IS holds numbers and nothing else."""
     value = element.value

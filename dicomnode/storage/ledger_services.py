@@ -129,8 +129,8 @@ class ServiceRows(Database):
             writing.execute(delete(_P).where(_P.c.updated_at < before))
 
     def begin_commitment(self, transaction_key: str, at: datetime, *, connection: Connection | None = None) -> bool:
-        """Enter a transaction that was asked for; False where it is known already."""
-        row = {"transaction_key": transaction_key, "state": "asked", "attempts": 0, "created_at": at, "due_at": at}
+        """Enter a transaction whose request is still to be kept, as ``begun``; False where it is known already."""
+        row = {"transaction_key": transaction_key, "state": "begun", "attempts": 0, "created_at": at, "due_at": at}
         with self._writing(connection) as writing:
             known = writing.execute(select(_C.c.state).where(_C.c.transaction_key == transaction_key)).first()
             insert_or_ignore(writing, _C, (row,))

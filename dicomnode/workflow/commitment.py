@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from dicomnode.config import DeliverySection
 from dicomnode.encoded import encode_dataset
@@ -39,6 +39,9 @@ from dicomnode.workflow.ports import Clocks
 _OBJECT = "commitment"
 _LONGEST_NAP_SECONDS = 60.0
 _AFTER_A_FAULT = timedelta(seconds=5)
+#: Only a process that was killed leaves these two: before its request was kept, and before all of it was gone.
+_BEGUN: Final = "begun"
+_ENDED: Final = "ended"
 
 
 class Committer(Protocol):
@@ -139,9 +142,13 @@ class CommitmentDesk:
         asker = Asker(ae_title=peer.calling_ae_title, peer=name, association_id=peer.association_id)
         with self._cases:
             row = self._ledger.commitment(key)
+            if row is not None and row.state in (_BEGUN, _ENDED):
+                self._erase(key)
+                row = None
             if row is None:
-                self._put(key, _Case(asker=asker, request=request))
                 self._ledger.begin_commitment(key, self._clock())
+                self._put(key, _Case(asker=asker, request=request))
+                self._ledger.move_commitment(key, "asked", attempts=0, due_at=self._clock())
             else:
                 self._put(key, replace(self._get(key), asker=asker))
                 self._move(row, row.attempts, self._clock())
@@ -181,6 +188,9 @@ class CommitmentDesk:
         return nap
 
     def _advance(self, row: CommitmentRow, now: datetime) -> None:
+        if row.state in (_BEGUN, _ENDED):
+            self._sweep(row.transaction_key)
+            return
         too_old = (self._sure() - row.created_at).total_seconds() >= self._settings.commitment_give_up_seconds
         if row.state == "asked":
             if too_old or self._pacs is None:
@@ -249,9 +259,20 @@ class CommitmentDesk:
 
     def _close(self, row: CommitmentRow) -> None:
         with self._cases:
-            self._ledger.end_commitment(row.transaction_key)
-            self._objects.purge(row.transaction_key)
-            self._keys.shred(row.transaction_key)
+            self._ledger.move_commitment(row.transaction_key, _ENDED, attempts=row.attempts, due_at=self._clock())
+            self._erase(row.transaction_key)
+
+    def _sweep(self, key: str) -> None:
+        with self._cases:  # whoever begins one holds the lock until it is asked
+            row = self._ledger.commitment(key)
+            if row is not None and row.state in (_BEGUN, _ENDED):
+                self._erase(key)
+
+    def _erase(self, key: str) -> None:
+        """The row goes last: whatever a kill on the way leaves, the next look takes away."""
+        self._objects.purge(key)
+        self._keys.shred(key)
+        self._ledger.end_commitment(key)
 
     def _uids(self, row: CommitmentRow) -> list[str]:
         """Transaction UIDs that the PACS was asked under, one for each try."""

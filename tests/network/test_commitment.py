@@ -21,6 +21,7 @@ from dicomnode.network.commitment import (
     STORAGE_COMMITMENT,
     WELL_KNOWN_INSTANCE,
     CommitmentReport,
+    CommitmentRequest,
     Reference,
     commitment_services,
     read_report,
@@ -28,6 +29,10 @@ from dicomnode.network.commitment import (
     write_report,
 )
 from dicomnode.network.committing import CommitmentRequestor
+from dicomnode.network.dimse import Command
+from dicomnode.network.intake import Peer
+from dicomnode.network.negotiation import Agreed
+from dicomnode.network.session import Call
 from dicomnode.network.transport import Entity
 from dicomnode.sections import Destination
 from dicomnode.service.services import Askers
@@ -367,3 +372,50 @@ def test_no_uid_stands_in_the_open(tmp_path: Path) -> None:
         assert b"1.2.3.4444" not in everything
         assert b"1.2.8888" not in everything
         assert "1.2.8888" not in repr(made.events.seen) + repr(target.events.events)
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nothing after it runs."""
+
+
+def to_its_end(made: Hospital, request: CommitmentRequest, call: Call) -> None:
+    made.desk.ask(request, call)
+    while made.states:
+        made.desk.look()
+        made.time.forward(1000)
+
+
+@pytest.mark.parametrize("step", ["put", "asked", "purge", "shred", "end"])
+def test_a_kill_leaves_nothing_sealed_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    with hospital(tmp_path, Pacs([ONE])) as (made, _):
+        asked = CommitmentRequest(transaction_uid="1.2.77", references=(ONE,))
+        peer = Peer(calling_ae_title="CT1", called_ae_title="DICOMNODE", address="127.0.0.1", association_id="1")
+        agreed = Agreed(abstract_syntax=STORAGE_COMMITMENT, transfer_syntax="1.2.840.10008.1.2.1")
+        call = Call(Command(), agreed, b"", peer)
+        ledger = made.ledger
+        move = ledger.move_commitment
+
+        def killed(*_: Any, **__: Any) -> None:
+            raise Killed
+
+        def killed_before_asked(key: str, state: str, **what: Any) -> bool:
+            if state == "asked":
+                raise Killed
+            return move(key, state, **what)
+
+        places = {
+            "put": (made.objects, "put", killed),
+            "asked": (ledger, "move_commitment", killed_before_asked),
+            "purge": (made.objects, "purge", killed),
+            "shred": (made.keys, "shred", killed),
+            "end": (ledger, "end_commitment", killed),
+        }
+        with monkeypatch.context() as patch:
+            patch.setattr(*places[step])
+            with pytest.raises(Killed):
+                to_its_end(made, asked, call)
+        assert made.states, "the row is what the next start finds"
+        while made.states:
+            made.make().look()
+        assert not [path for path in (tmp_path / "objects").rglob("*") if path.is_file()]
+        assert ledger.count_wrapped_keys() == {}

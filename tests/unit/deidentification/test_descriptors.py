@@ -61,6 +61,13 @@ def test_names_and_numbers_of_persons_go(text: str, left: str) -> None:
     assert cleaned(text) == left
 
 
+def test_words_that_a_site_knows_stay_but_where_somebody_is_called_so() -> None:
+    assert cleaned("Prismatron axial 5mm") == "axial 5mm"
+    assert cleaned("Prismatron axial 5mm", also=frozenset({"prismatron"})) == "Prismatron axial 5mm"
+    assert cleaned("Prismatron axial 5mm", frozenset({"prismatron"}), also=frozenset({"prismatron"})) == "axial 5mm"
+    assert cleaned("Dr. Prismatron axial 5mm", also=frozenset({"prismatron"})) == "axial 5mm"
+
+
 def test_the_source_s_own_words_go_however_technical() -> None:
     assert cleaned("CT Head Brain", frozenset(["head"])) == "CT Brain"
     assert cleaned("HeadNeck SpinalCord white matter", frozenset(["head", "white", "cord"])) == "matter"
