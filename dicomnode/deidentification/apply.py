@@ -33,7 +33,7 @@ from dicomnode.deidentification.pseudonyms import Pseudonyms, Subject
 from dicomnode.deidentification.reader import Reader
 from dicomnode.deidentification.rules import Rules
 from dicomnode.deidentification.treat import Treater
-from dicomnode.deidentification.values import ASCII, STRING_VRS, texts
+from dicomnode.deidentification.values import ASCII, STRING_VRS, defined_terms, texts
 from dicomnode.deidentification.walk import Walked, walk
 from dicomnode.encoded.quiet import hushed
 from dicomnode.errors import NodeError, StudyError
@@ -273,7 +273,7 @@ def _declare_character_set(source: Dataset, target: Dataset) -> None:
     if not all(_is_ascii(item) for item in _with_items(target)):
         target.SpecificCharacterSet = "ISO_IR 192"
     elif CHARACTER_SET in source and own_encodings(source) != ("utf-8",):
-        terms = texts(source.get_item(CHARACTER_SET), "CS", ASCII)
+        terms = defined_terms(texts(source.get_item(CHARACTER_SET), "CS", ASCII))
         if terms:
             target[CHARACTER_SET] = DataElement(CHARACTER_SET, "CS", terms[0] if len(terms) == 1 else terms)
     implicit, little = target.original_encoding

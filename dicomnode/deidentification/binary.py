@@ -38,6 +38,11 @@ _DTYPES: Final = MappingProxyType(
     {"AT": "u4", "US": "u2", "SS": "i2", "UL": "u4", "SL": "i4", "UV": "u8", "SV": "i8", "FL": "f4", "FD": "f8", "OL": "u4", "OV": "u8", "OF": "f4", "OD": "f8", "OW": "u2"}
 )  # fmt: skip
 _GREATEST: Final = 1e15
+_SMALLEST: Final = 1e-25
+_WINDOW: Final = 8  # samples
+#: Of the variance of samples beside one another: letters come to two, what follows a curve to a few hundredths.
+_ROUGH: Final = 0.7
+_LEAST_JUMP: Final = 20.0  # mean square, in steps: letters of words differ by more, the noise of a flat line by less
 
 
 def is_text(data: bytes, vr: str = "") -> bool:
@@ -60,6 +65,14 @@ def is_text(data: bytes, vr: str = "") -> bool:
     least = next((fewest for size, fewest in _LEAST if len(data) <= size), _LEAST_OF_MANY)
     least = max(least, _LEAST_OF_FLOATS) if vr in _FLOATS else least
     return any(_has_words(view, least) for view in _views(data))
+
+
+def _implausible(numbers: NDArray[Any]) -> bool:
+    """Whether one of the floats is printable in its bytes, and of a size that nothing has which is measured."""
+    rows = np.ascontiguousarray(numbers).view(np.uint8).reshape(-1, numbers.dtype.itemsize)
+    printable = (((rows >= 0x20) & (rows < 0x7F)) | (rows == 0)).all(axis=1) & rows.any(axis=1)
+    found = np.abs(numbers[printable].astype(np.float64))
+    return bool(((found > _GREATEST) | (found < _SMALLEST)).any())
 
 
 def _views(data: bytes) -> Iterator[bytes]:
@@ -96,21 +109,49 @@ def _is_monotone(values: NDArray[np.int16]) -> bool:
     return bool((steps >= 0).all() or (steps <= 0).all())
 
 
+def is_text_in_signal(data: bytes, allocated: int, channels: int) -> bool:
+    """Whether the samples of a waveform, channel by channel in turn (PS3.3 C.10.9.1.4), hold words.
+
+    Samples of a signal follow one another; letters of words do not. Only where samples jump about is text looked for.
+    """
+    size = max(channels, 1) * (allocated // 8)
+    if allocated not in (8, 16, 32) or len(data) < size * _WINDOW:
+        return is_text(data)
+    samples = np.frombuffer(data[: len(data) // size * size], f"<i{allocated // 8}" if allocated > 8 else "u1")
+    rows = samples.reshape(-1, max(channels, 1)).astype(np.float64)
+    jumps = np.zeros_like(rows)
+    jumps[1:] = np.diff(rows, axis=0) ** 2
+    jumps = _windowed(jumps)
+    spread = _windowed(rows**2) - _windowed(rows) ** 2
+    rough = ((jumps >= _ROUGH * spread) & (jumps >= _LEAST_JUMP)).max(axis=1)[:, np.newaxis]
+    bytes_of_rows = np.frombuffer(data[: len(rows) * size], np.uint8).reshape(-1, size)
+    left = np.where(rough, bytes_of_rows, 0).tobytes() + data[len(rows) * size :]
+    return is_text(_TRIPLED.sub(b"\0\0\0", left))
+
+
+def _windowed(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Means over as many samples as a short word has, around each."""
+    whole = np.cumsum(np.pad(rows, ((_WINDOW // 2 + 1, _WINDOW // 2), (0, 0)), mode="edge"), axis=0)
+    return (whole[_WINDOW:] - whole[:-_WINDOW])[: len(rows)] / _WINDOW
+
+
 def holds_text(element: Element, vr: str) -> bool:
     """Whether a binary element, raw or parsed, holds words in the bytes of either order."""
     value = element.value
+    numbers = _array(element, vr)
+    if numbers is not None and numbers.dtype.kind == "f" and _implausible(numbers):
+        return True
     if isinstance(value, bytes):
         return is_text(value, vr)
-    numbers = _array(element, vr)
     return numbers is not None and any(is_text(one.tobytes(), vr) for one in (numbers, numbers.byteswap()))
 
 
-def is_identifier(element: Element, vr: str, known: Identifiers) -> bool:
-    """Whether one of few binary numbers is an identifier of the source."""
+def is_identifier(element: Element, vr: str, tag: int, known: Identifiers) -> bool:
+    """Whether one of few binary numbers of an attribute is an identifier of the source."""
     numbers = _array(element, vr)
     if numbers is None or numbers.size > _FEW:
         return False
-    return any(known.is_number(number) for value in numbers for number in _written(value, known))
+    return any(known.is_number(number, tag) for value in numbers for number in _written(value, known))
 
 
 def _array(element: Element, vr: str) -> NDArray[Any] | None:
@@ -138,7 +179,7 @@ def _written(value: Any, known: Identifiers) -> Iterator[str]:
     if not np.isfinite(value) or abs(value) > _GREATEST:
         return
     if isinstance(value, np.float32):
-        yield from (number for number in known.spellings.numbers if np.float32(number) == abs(value))
+        yield from (number for number in known.spellings.telling if np.float32(number) == abs(value))
     elif float(value).is_integer():
         yield str(abs(int(value)))
 
@@ -162,8 +203,24 @@ def length_of_table(dataset: Dataset, tag: int) -> int:
         return 0
 
 
+def is_unused_palette(dataset: Dataset, tag: int) -> bool:
+    """Whether an image has a palette that none of its pixels goes through (PS3.3 C.7.6.3, C.8.12.4.1, C.8.13.3.1)."""
+    if tag not in _PALETTES or "PixelData" not in dataset:
+        return False
+    presented = str(dataset.get("PixelPresentation", ""))
+    return str(dataset.get("PhotometricInterpretation", "")) != "PALETTE COLOR" and presented not in ("COLOR", "MIXED")
+
+
 def is_needed_table(dataset: Dataset, tag: int) -> bool:
     """Whether stored values mean nothing without a lookup table: a palette of PALETTE COLOR, a Modality LUT."""
     if tag == _LUT_DATA:
         return _MODALITY_LUT_TYPE in dataset
     return str(dataset.get("PhotometricInterpretation", "")) == "PALETTE COLOR"
+
+
+def format_of_wave(item: Dataset) -> tuple[int, int]:
+    """Waveform Bits Allocated and Number of Waveform Channels of a multiplex group (PS3.3 C.10.9)."""
+    try:
+        return int(item["WaveformBitsAllocated"].value), int(item["NumberOfWaveformChannels"].value)
+    except (KeyError, TypeError, ValueError):
+        return 0, 1

@@ -13,11 +13,13 @@ from types import MappingProxyType
 from typing import Final, NamedTuple, cast
 
 from pydicom.dataset import Dataset
+from pydicom.sr._cid_dict import name_for_cid
 from pydicom.sr._concepts_dict import concepts
 from pydicom.sr._snomed_dict import mapping as snomed
 
+from dicomnode import coding
 from dicomnode.deidentification.values import Element, texts
-from dicomnode.deidentification.vocabulary import is_common, split_words
+from dicomnode.deidentification.vocabulary import called, is_common, known, split_words
 
 CODE_VALUE: Final = 0x00080100
 SCHEME: Final = 0x00080102
@@ -52,7 +54,7 @@ _FORMS: Final = MappingProxyType(
         "NCIt": r"C\d{3,7}",
         "UMLS": r"C\d{7}",
         "I10": r"[A-Z]\d{2}(\.[0-9A-Z]{1,4})?",
-        "I10P": r"[0-9A-HJ-NP-Z]{7}",
+        "I10P": r"(?=(?:[A-Z]*\d){2})[0-9BCDFGHX][0-9A-HJ-NP-Z]{6}",
         "I9C": r"[EV]?\d{2,3}(\.\d{1,2})?",
         "MDC": r"\d{1,8}",
         "ISO639_1": r"[a-z]{2}",
@@ -69,17 +71,17 @@ _FORMS: Final = MappingProxyType(
         "CD4": r"\d{5}",
         "CPT": r"\d{5}",
         "MSH": r"[CD]\d{6,9}",
-        "IBSI": r"[0-9A-Z]{3,4}",
+        "IBSI": r"(?=[A-Z]*\d)[0-9A-Z]{3,4}",
         "DICOM_QIICR": r"QIICR:\d+",
-        "99DICOMNODE": r"[A-Z0-9]{2,16}",
+        coding.PRIVATE_SCHEME: r"LAA950|MLD|PERC15|NOFINDING|NOTPROCESSED|OUTCOME|REASON|PROBABILITY|SALIENCY|TRUNCATED|WHOLECASE",
     }
 )
 _TOKEN: Final = re.compile(r"ID[0-9A-F]{10}")
 _BRACKETS: Final = re.compile(r"[\[{]([^\]}]*)[\]}]")
-_VERSION: Final = re.compile(r"[0-9][0-9./\-]{0,15}")
+#: Versions of schemes are numbers with full stops, or dates of the years in which there are such versions.
+_VERSION: Final = re.compile(r"\d{1,2}(\.\d{1,3}){0,3}|(19[89]|20\d)\d(-?[01]\d(-?[0-3]\d)?)?")
 _RESOURCE: Final = frozenset({"DCMR", "SDM", "FMA", "UCUM", "NCIT", "LN"})
-_CONTEXT: Final = re.compile(r"CID ?\d{1,5}|\d{1,5}")
-_GROUP_VERSION: Final = re.compile(r"(19|20)\d{6}(\d{6}(\.\d{1,6})?)?")
+_CONTEXT: Final = re.compile(r"(?:CID ?)?(\d{1,5})")
 
 
 class Code(NamedTuple):
@@ -106,9 +108,11 @@ def _meanings() -> MappingProxyType[tuple[str, str], tuple[str, ...]]:
 
 
 @cache
-def _standard_meanings() -> frozenset[str]:
-    """Meanings that the standard gives to any code, casefolded: none of them names a person."""
-    return frozenset(meaning.casefold() for meanings in _meanings().values() for meaning in meanings)
+def _nobodys_meanings() -> frozenset[str]:
+    """Meanings of the standard, casefolded, all of whose words are technical and none a name: synonyms of one another."""
+    found = {meaning.casefold() for meanings in _meanings().values() for meaning in meanings}
+    good = known() - called()
+    return frozenset(meaning for meaning in found if all(word in good for word in split_words(meaning)))
 
 
 def is_code(item: Dataset) -> bool:
@@ -132,7 +136,11 @@ def is_standard(code: Code) -> bool:
     """Whether a concept stands in the tables, meaning and all, or is the one that stands for others."""
     if code.scheme == UNKNOWN_SCHEME:
         return code.meaning == WITHHELD_MEANING and _TOKEN.fullmatch(code.value) is not None
-    return (code.scheme, code.value) in _meanings() and code.meaning.casefold() in _standard_meanings()
+    meanings = _meanings().get((code.scheme, code.value))
+    folded = code.meaning.casefold()
+    return meanings is not None and (
+        folded in (meaning[:64].casefold() for meaning in meanings) or folded in _nobodys_meanings()
+    )
 
 
 def canonical(
@@ -149,9 +157,9 @@ def canonical(
     identifies
         Whether a text is an identifier of the source.
     """
-    known = _meanings().get((code.scheme, code.value))
-    if known is not None:
-        return code if code.meaning.casefold() in _standard_meanings() else code._replace(meaning=known[0][:64])
+    meanings = _meanings().get((code.scheme, code.value))
+    if meanings is not None:
+        return code if is_standard(code) else code._replace(meaning=meanings[0][:64])
     if _has_form(code) and not any(identifies(part) for part in free(code)):
         meaning = code.value if code.scheme == "UCUM" else f"{code.scheme} {code.value}"
         return code._replace(meaning=meaning[:64])
@@ -172,12 +180,17 @@ def is_by_form(code: Code) -> bool:
 
 
 def free(code: Code) -> list[str]:
-    """What of a code its scheme leaves free: of units, what stands in brackets."""
-    return _BRACKETS.findall(code.value) if code.scheme == "UCUM" else [code.value]
+    """What of a code its scheme leaves free: all of it, and of units what stands in brackets."""
+    return [code.value, *_BRACKETS.findall(code.value)] if code.scheme == "UCUM" else [code.value]
 
 
+#: Units of UCUM that stand in brackets; what else does may be anybody.
+_BRACKETED: Final = (
+    r"\[(?:arb'U|iU|IU|hnsf'U|wood'U|PRU|Ch|Hg|H2O|pH|ppm|ppb|ppth|pptr|degF|degR|in_i|ft_i|yd_i|mi_i|lb_av|oz_av|"
+    r"psi|Cal|cal|drp|pi|e|c|h|k|g|100|CFU|PFU|mV|uV|nV|B|p'diop|diop|smoot|car_m|MET|USP'U|GPL'U|MPL'U|APL'U)\]"
+)
 _UNIT: Final = re.compile(
-    r"(10\*-?\d+|[0-9.]+|%|\{[a-z.:/*A-Z0-9 ]{1,14}\}|\[[a-zA-Z'_]{1,10}\]|"
+    r"(10\*-?\d+|[0-9.]+|%|\{[a-z.:/*A-Z0-9 ]{1,14}\}|" + _BRACKETED + r"|"
     r"[fpnumcdhkMGT]?(m|g|s|l|L|Hz|V|A|Pa|J|W|K|Cel|Gy|Bq|mol|eV|rad|deg|min|h|d|a|mo|wk|T|N|C|F|Ohm|S|Sv|bar|B|ar|st|cal)(-?\d)?|[./()])+"
 )
 
@@ -211,21 +224,33 @@ def _is_sctid(value: str) -> bool:
 _CHECKED: Final = MappingProxyType({"SCT": _is_sctid, "UCUM": _is_unit})
 
 
-def write(code: Code, source: Dataset, target: Dataset, encodings: tuple[str, ...]) -> None:
-    """Fill an item: the concept, and the versions and context group beside it where they have their form."""
+def _is_context_group(value: str) -> bool:
+    match = _CONTEXT.fullmatch(value)
+    return match is not None and int(match[1]) in name_for_cid
+
+
+def write(
+    code: Code,
+    source: Dataset,
+    target: Dataset,
+    encodings: tuple[str, ...],
+    identifies: Callable[[str], bool] = lambda _: False,
+) -> None:
+    """Fill an item: the concept, and beside it its scheme's version and the context group where they have their form.
+
+    A version of a context group is a date, which Table E.1-1 takes away; what needs it (PS3.3 Table 8.8-1) goes with it.
+    """
     if len(code.value) <= 16:
         target.add_new(CODE_VALUE, "SH", code.value)
     else:
         target.add_new(LONG_CODE_VALUE, "UC", code.value)
     target.add_new(SCHEME, "SH", code.scheme)
     target.add_new(MEANING, "LO", code.meaning)
-    for tag, vr, allowed in (
-        (SCHEME_VERSION, "SH", _VERSION.fullmatch),
-        (MAPPING_RESOURCE, "CS", _RESOURCE.__contains__),
-        (CONTEXT_IDENTIFIER, "CS", _CONTEXT.fullmatch),
-        (GROUP_VERSION, "DT", _GROUP_VERSION.fullmatch),
-    ):
+    beside: list[tuple[int, str, Callable[[str], object]]] = [(SCHEME_VERSION, "SH", _VERSION.fullmatch)]
+    if GROUP_VERSION not in source:
+        beside += [(MAPPING_RESOURCE, "CS", _RESOURCE.__contains__), (CONTEXT_IDENTIFIER, "CS", _is_context_group)]
+    for tag, vr, allowed in beside:
         element: Element | None = source.get_item(tag)
         values = texts(element, vr, encodings) if element is not None else []
-        if len(values) == 1 and allowed(values[0]):
+        if len(values) == 1 and allowed(values[0]) and not identifies(values[0]):
             target.add_new(tag, vr, values[0])

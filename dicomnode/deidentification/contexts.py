@@ -10,6 +10,7 @@ import re
 import struct
 from dataclasses import dataclass, field
 from functools import cache
+from types import MappingProxyType
 from typing import Final
 
 from pydicom._dicom_dict import DicomDictionary
@@ -50,9 +51,9 @@ _TIME: Final = re.compile(rb"([01]\d|2[0-3])[0-5]\d([0-5]\d|60)(\.\d{1,6})? ?")
 _AS_THEY_ARE: Final = frozenset({Treatment.KEEP, Treatment.NUMBER})
 _TREATED: Final = _AS_THEY_ARE | {Treatment.UID, Treatment.TIME, Treatment.DATE, Treatment.DATETIME, Treatment.TERM}
 #: Treatments of new bytes that this way knows; and their VRs, which the writer leaves as they came.
-_BINARY: Final = frozenset({b"US", b"SS", b"UL", b"SL", b"FL", b"FD"})
+_BINARY: Final = MappingProxyType({b"US": 2, b"SS": 2, b"UL": 4, b"SL": 4, b"FL": 4, b"FD": 8})
 _NUMBERS: Final = frozenset({b"DS", b"IS"})
-_KNOWN: Final = _BINARY | _NUMBERS | {b"UI", b"TM", b"DA", b"DT", b"CS"}
+_KNOWN: Final = frozenset(_BINARY) | _NUMBERS | {b"UI", b"TM", b"DA", b"DT", b"CS"}
 _NO, _WHOLE, _DAY = range(3)
 _ITEM: Final = b"\xfe\xff\x00\xe0"
 
@@ -100,10 +101,13 @@ class Context:
         return Rule(kept, Treatment.REMOVE, vr, "table")
 
 
-def _is_plain(value: bytes) -> bool:
-    """Whether there is nothing but ASCII, padding at its end alone."""
-    last = len(value) - 1
-    return value.isascii() and value.find(b" ", 0, last) < 0 and value.find(b"\0", 0, last) < 0
+def _is_plain(value: bytes, vr: bytes) -> bool:
+    """Whether a value says something, in ASCII and of even length, with its VR's padding at the end alone."""
+    padded = value.endswith((b" ", b"\0") if vr == b"UI" else b" ")
+    text = value[:-1] if padded else value
+    return (
+        len(value) % 2 == 0 and text.isascii() and b" " not in text and b"\0" not in text and text.strip(b"\\") != b""
+    )
 
 
 def context_key(elements: list[Element]) -> tuple[bytes, ...]:
@@ -152,12 +156,13 @@ def treated(element: Element, context: Context) -> Made | None:
     if rule.treatment is Treatment.REMOVE:
         return Made(data=None, uids={})
     value = element.whole[8:]
-    if not value or not (element.vr in _BINARY or _is_plain(value)):
+    size = _BINARY.get(element.vr)
+    if not value or (len(value) % size if size else not _is_plain(value, element.vr)):
         return None
     if element.vr in _NUMBERS and not _is_canonical(value):
         return None
     if rule.treatment is Treatment.NUMBER:
-        return Made(data=element.whole, uids={}) if context.treater.keeps_numbers(rule.vr, value) else None
+        return Made(data=element.whole, uids={}) if context.treater.keeps_numbers(element.tag, rule.vr, value) else None
     if rule.treatment is Treatment.UID:
         return None if b"\\" in value else _uid(element, value, context)
     if rule.treatment is Treatment.TIME and _TIME.fullmatch(value) and context.treater.keeps_time(value.decode()):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Final
 
-from pydicom.datadict import dictionary_VR
+from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_for_tag
 from pydicom.dataset import Dataset
 
 from dicomnode.deidentification import profile
@@ -157,8 +157,13 @@ class Identifiers:
         named = any(run in self.people and not (len(run) < _SHORT_NAME and is_technical(run)) for run in runs)
         return named or (not is_technical(text) and self.hit(text))
 
-    def is_number(self, value: str) -> bool:
-        """Whether a number is an identifier, as where an accession number serves as Series Number."""
+    def is_number(self, value: str, tag: int) -> bool:
+        """Whether a number is an identifier, as where an accession number serves as Series Number.
+
+        What an attribute measures is one only where few measurements are like it.
+        """
+        if not is_counter(tag):
+            return self.spellings.has_number(value, measured=True)
         return value in self.codes or value in self.dates or self.spellings.has_number(value)
 
     def is_number_of_time(self, value: str) -> bool:
@@ -191,6 +196,12 @@ def holds(text: str, code: str) -> bool:
             return True
         start = text.find(code, start + 1)
     return False
+
+
+@cache
+def is_counter(tag: int) -> bool:
+    """Whether an attribute numbers things, rather than measuring them."""
+    return dictionary_has_tag(tag) and keyword_for_tag(tag).endswith("Number")
 
 
 @cache

@@ -76,6 +76,18 @@ PROJECTIONS: Final = frozenset(
 )
 
 
+#: Ophthalmic photographs: colour is natural in them.
+PHOTOGRAPHS: Final = frozenset(f"{_STORAGE}{last}" for last in ("77.1.5.1", "77.1.5.2", "77.1.5.3"))
+#: SOP Classes of projections: CR, DX, MG, IO, XA, RF, NM, photographs, RT images.
+PROJECTED: Final = PHOTOGRAPHS | frozenset(
+    f"{_STORAGE}{last}"
+    for last in (
+        "1", "1.1", "1.1.1", "1.2", "1.2.1", "1.3", "1.3.1", "12.1", "12.1.1", "12.2", "12.2.1", "12.3", "20",
+        "481.1",
+    )
+)  # fmt: skip
+
+
 @cache
 def kind_of(sop_class_uid: str) -> Kind:
     """Kind of an object; a SOP Class that PS3.6 does not register as storage is not supported."""

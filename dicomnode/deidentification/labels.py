@@ -16,7 +16,7 @@ from dicomnode.deidentification.vocabulary import called, makers, words
 _TOKEN: Final = re.compile(r"(?<![\w.])\d{1,4}\.\d{1,6}(?![\w.])|[^\W_]+")
 _DECIMAL: Final = re.compile(r"\d{1,4}\.\d{1,6}")
 #: Telephone numbers and dates in groups; numbers of versions have full stops between theirs.
-_PHONE: Final = re.compile(r"(?<![\w.])\d{1,6}(?:[ /-]\d{1,6}){1,5}(?![\w.])")
+_PHONE: Final = re.compile(r"(?<![\w.])\d{1,6}(?:(?:[^\w.]|_|\.{2})[\W_]*\d{1,6}){1,5}(?![\w.])")
 _PHONE_DIGITS: Final = 7
 _CAPITALS: Final = 2
 _LONGEST_RUN: Final = 3
@@ -109,7 +109,7 @@ def looks_like_a_device(text: str, also: frozenset[str] = frozenset()) -> bool:
         return False
     if all(token.isalpha() and (token.casefold() in called() or _is_short(token)) for token in _TOKEN.findall(text)):
         return False
-    digits = [part for part in re.split(r"[^\d\s./()+-]+", text) if sum(map(str.isdigit, part)) >= _PHONE_DIGITS]
+    digits = [part for part in re.split(r"[^\W\d_]+", text) if sum(map(str.isdigit, part)) >= _PHONE_DIGITS]
     return not any(len(re.findall(r"\d+", part)) > 1 for part in digits) or "(01)" in text  # telephone numbers; a UDI
 
 

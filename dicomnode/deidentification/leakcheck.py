@@ -6,6 +6,7 @@ the value.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Generator, Iterator
 from dataclasses import dataclass, field
 from typing import Final
@@ -28,7 +29,7 @@ _PIXELS: Final = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 _DEFLATED: Final = frozenset({"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95"})
 _FREE: Final = frozenset({"LO", "LT", "SH", "ST", "UT", "UC", "UR", "PN", "AE"})
 #: Values that this package writes itself: no word of them is the source's.
-_OURS: Final = frozenset({0x00100010, 0x00100020, 0x00120063, 0x00080005, 0x00120062, 0x00280303})
+_OURS: Final = frozenset({0x00100010, 0x00100020, 0x00120063, 0x00120062, 0x00280303})
 
 
 _NUMBERS: Final = frozenset({"DS", "IS"})
@@ -134,10 +135,10 @@ def _kind(source: Source, value: str, vr: str, tag: int = 0) -> str:
         return "uid" if value in source.uids else ""
     folded = value.casefold()
     known = source.identifiers
-    if any(form in folded for date in known.dates - source.produced for form in forms_of(date)):
+    if re.search(forms_of(known.dates - source.produced), folded):
         return "date"
     if vr in _NUMBERS:
-        return "code" if known.spellings.has_number(value) else ""
+        return "code" if known.is_number(value, tag) else ""
     if vr in _FREE | {"CS"} and known.spellings.stand_in(value):
         return "code"
     if vr == "CS":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator
+from functools import lru_cache
 from typing import Final
 
 from dicomnode.deidentification.identifiers import Identifiers
@@ -41,11 +42,14 @@ class Needles:
         self, identifiers: Identifiers, uids: Iterable[str], dates: Iterable[str], ours: Collection[str]
     ) -> None:
         self._uids = frozenset(uid.encode("ascii", "replace") for uid in uids)
-        self._dates = tuple(form.encode() for date in dates for form in forms_of(date))
-        self._any_date = re.compile(b"|".join(map(re.escape, self._dates)) or rb"(?!)")
+        written = forms_of(frozenset(dates)).encode()
+        self._date = re.compile(written)
+        self._date_alone = re.compile(rb"(?<![0-9a-z.])(?:" + written + rb")(?![0-9a-z.](?!\0))")
         self._words = {
             "name": _Words(word for word in identifiers.names if word not in ours),
-            "code": _Words(word for word in identifiers.codes if word not in ours),
+            "code": _Words(
+                word for word in identifiers.codes if word not in ours and identifiers.spellings.tells(word)
+            ),
         }
 
     def in_element(self, whole: bytes) -> bool:
@@ -57,14 +61,14 @@ class Needles:
         value = whole[8:]
         if whole[4:6] == b"UI":
             return not self._uids.isdisjoint(value.rstrip(b" \0").split(b"\\"))
-        return self._any_date.search(value) is not None
+        return self._date.search(value) is not None
 
     def kinds(self, data: bytes) -> Iterator[str]:
         """Kinds of what stands in the bytes: ``uid``, ``date``, ``name``, ``code``."""
         lower = data.lower()
         if not self._uids.isdisjoint(_UIDS.findall(data)):
             yield "uid"
-        if self._any_date.search(lower) and any(_stands(lower, form) for form in self._dates if form in lower):
+        if self._date_alone.search(lower):
             yield "date"
         wide = _WIDE.search(data) is not None
         for kind, words in self._words.items():
@@ -98,15 +102,18 @@ class _Words:
         )
 
 
-def forms_of(date: str) -> tuple[str, ...]:
-    """A date as DICOM and as people write it, with four digits for the year."""
-    year, month, day = date[:4], date[4:6], date[6:]
-    written = {
-        f"{a}{mark}{b}{mark}{c}"
-        for mark in "-/."
-        for a, b, c in ((year, month, day), (day, month, year), (month, day, year))
-    }
-    return date, *sorted(written)
+@lru_cache(64)
+def forms_of(dates: frozenset[str]) -> str:
+    """Pattern of dates YYYYMMDD as DICOM and as people write them; it matches nothing where there are none.
+
+    Four digits for the year, the parts in any usual order, a few marks between them.
+    """
+    written = []
+    for date in sorted(dates):
+        year, month, day = map(re.escape, (date[:4], date[4:6], date[6:]))
+        for parts in ((year, month, day), (day, month, year), (month, day, year)):
+            written.append(r"[\W_]{0,3}".join(part for part in parts if part))
+    return "|".join(written) or "(?!)"
 
 
 def _patterns(word: str) -> set[bytes]:
@@ -138,11 +145,16 @@ def _character_sets() -> tuple[str, ...]:
 
 
 def _stands(data: bytes, word: bytes) -> bool:
-    """Whether a word stands in lower-case bytes with no letter, digit or full stop beside it."""
+    """Whether a word stands in lower-case bytes with no letter, digit or full stop beside it.
+
+    Such a byte with a zero behind it is no letter, but the group of the next element.
+    """
     start = data.find(word)
     while start >= 0:
         end = start + len(word)
-        if not _GLUE.fullmatch(data[max(start - 1, 0) : start]) and not _GLUE.fullmatch(data[end : end + 1]):
+        if not _GLUE.fullmatch(data[max(start - 1, 0) : start]) and not (
+            _GLUE.fullmatch(data[end : end + 1]) and data[end + 1 : end + 2] != b"\0"
+        ):
             return True
         start = data.find(word, start + 1)
     return False

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any, Final, cast
 
 import numpy as np
@@ -17,30 +16,27 @@ from numpy.typing import NDArray
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
-from dicomnode.deidentification import burned
+from dicomnode.deidentification import burned, unflagged
 from dicomnode.deidentification.compressed import Picture, scrub
 from dicomnode.deidentification.frames import DecodingLimits, Frames, frames_of
-from dicomnode.deidentification.kinds import PROJECTIONS, Kind, kind_of
+from dicomnode.deidentification.kinds import PHOTOGRAPHS, Kind, kind_of
 from dicomnode.deidentification.nesting import items_of
 from dicomnode.deidentification.reader import Reader
-from dicomnode.deidentification.strokes import has_strokes
-from dicomnode.deidentification.values import ASCII, Element, texts
+from dicomnode.deidentification.stored import (
+    BIG_ENDIAN,
+    FLOATS,
+    NATIVE,
+    PIXEL_DATA,
+    number_of,
+    syntax_of,
+    word_of,
+    words_of,
+)
+from dicomnode.deidentification.values import Element
 from dicomnode.errors import StudyError
 
-PIXEL_DATA: Final = 0x7FE00010
-#: Float and Double Float Pixel Data, and bytes of a value.
-_FLOATS: Final = MappingProxyType({0x7FE00008: 4, 0x7FE00009: 8})
 _ALLOCATED: Final = (1, 8, 16, 32, 64)
 _REGIONS: Final = 0x00186011
-_NATIVE: Final = frozenset(
-    {
-        "1.2.840.10008.1.2",
-        "1.2.840.10008.1.2.1",
-        "1.2.840.10008.1.2.1.99",
-        "1.2.840.10008.1.2.2",
-    }
-)
-_BIG_ENDIAN: Final = "1.2.840.10008.1.2.2"
 #: Values of Image Type (0008,0008) of screens, reports and labels.
 _SCREENS: Final = re.compile(r"SCREEN|DOSE.?(REPORT|INFO|PAGE)|REPORT|PATIENT.?PROTOCOL|CAPTURE|SNAPSHOT|DOCUMENT")
 _DESCRIBED: Final = re.compile(
@@ -51,8 +47,6 @@ _SLIDE_PARTS: Final = frozenset({"LABEL", "OVERVIEW"})
 _CONVERTED: Final = frozenset({"DV", "DF", "WSD", "SD", "SI", "DRW", "DI"})
 #: Those of paper: handwriting and barcodes are no text that is read for certain.
 _PAPER: Final = frozenset({"SD", "DRW"})
-#: Classes whose pixels are measurements; colour in them is a rendering, with its legend.
-_MEASURED: Final = frozenset(f"1.2.840.10008.5.1.4.1.1.{last}" for last in ("2", "4", "128", "20"))
 _WHOLE_FRAME: Final = 0.95
 
 
@@ -109,53 +103,36 @@ def plan(dataset: Dataset, sop_class_uid: str, looking: Looking | None = None) -
         ``withheld-pixels`` where they may show text and nobody reads it, or show a face that must not pass.
     """
     looking = looking or Looking()
-    if not any(tag in dataset for tag in (PIXEL_DATA, *_FLOATS)):
+    if not any(tag in dataset for tag in (PIXEL_DATA, *FLOATS)):
         return Plan()
     kind = kind_of(sop_class_uid)
-    if not looking.recognizable and _word(dataset, 0x00280302) == "YES":
+    if not looking.recognizable and word_of(dataset, 0x00280302) == "YES":
         raise StudyError("withheld-pixels", because="recognizable")
-    if kind is Kind.SLIDE and _SLIDE_PARTS & set(_words(dataset, 0x00080008)):
+    if kind is Kind.SLIDE and _SLIDE_PARTS & set(words_of(dataset, 0x00080008)):
         raise StudyError("withheld-pixels", because="slide-label")
-    if _PAPER & set(_words(dataset, 0x00080064)) or _word(dataset, 0x00080060) == "DOC":
+    if _PAPER & set(words_of(dataset, 0x00080064)) or word_of(dataset, 0x00080060) == "DOC":
         raise StudyError("withheld-pixels", because="paper")
     if kind is Kind.ULTRASOUND:
         return _ultrasound(dataset, looking)
     because = "kind" if kind is Kind.TEXT_PRONE else _suspicion(dataset, sop_class_uid)
     if not because and looking.every_image:
-        because = _unflagged(dataset, kind_of(sop_class_uid), looking)
+        because = unflagged.suspicion(dataset, sop_class_uid, looking.decoding, reads=looking.reader is not None)
     if because and (looking.reader is None or PIXEL_DATA not in dataset):
         raise StudyError("withheld-pixels", because=because)
     return Plan(read=because)
 
 
-def _unflagged(dataset: Dataset, kind: Kind, looking: Looking) -> str:
-    """Why an image without any flag is read: it is a projection, on which markers are common; or it shows strokes."""
-    if kind is Kind.ORDINARY and looking.reader is not None and _word(dataset, 0x00080060) in PROJECTIONS:
-        return "projection"
-    if PIXEL_DATA not in dataset or _number(dataset, 0x00280002, 1) != 1 or _syntax(dataset) not in _NATIVE:
-        return ""
-    allocated, signed = _number(dataset, 0x00280100, 16), _number(dataset, 0x00280103) == 1
-    rows, columns = _number(dataset, 0x00280010), _number(dataset, 0x00280011)
-    value = dataset.get_item(PIXEL_DATA).value
-    size = rows * columns * allocated // 8
-    if allocated not in (8, 16) or not size or not isinstance(value, bytes) or len(value) < size:
-        return ""
-    order = ">" if _syntax(dataset) == _BIG_ENDIAN else "<"
-    frames = np.frombuffer(value[: len(value) // size * size], f"{order}{'i' if signed else 'u'}{allocated // 8}")
-    found = any(has_strokes(frame) for frame in frames.reshape(-1, rows, columns))
-    return "strokes" if found else ""
-
-
 def _suspicion(dataset: Dataset, sop_class_uid: str) -> str:
-    if _word(dataset, 0x00280301) == "YES":
+    if word_of(dataset, 0x00280301) == "YES":
         return "burned-in"
-    if any(_SCREENS.search(word) for word in _words(dataset, 0x00080008)):
+    if any(_SCREENS.search(word) for word in words_of(dataset, 0x00080008)):
         return "image-type"
-    if _word(dataset, 0x00080064) in _CONVERTED or _word(dataset, 0x00080060) == "SC":
+    if word_of(dataset, 0x00080064) in _CONVERTED or word_of(dataset, 0x00080060) == "SC":
         return "conversion"
-    if sop_class_uid in _MEASURED and _number(dataset, 0x00280002, 1) > 1:
+    coloured = kind_of(sop_class_uid) is Kind.ORDINARY and sop_class_uid not in PHOTOGRAPHS
+    if coloured and number_of(dataset, 0x00280002, 1) > 1:
         return "colour"
-    if any(_DESCRIBED.search(word) for tag in (0x0008103E, 0x00204000) for word in _words(dataset, tag)):
+    if any(_DESCRIBED.search(word) for tag in (0x0008103E, 0x00204000) for word in words_of(dataset, tag)):
         return "description"
     return ""
 
@@ -167,10 +144,10 @@ def _ultrasound(dataset: Dataset, looking: Looking) -> Plan:
         if not reads:
             raise StudyError("withheld-pixels", because="no-regions")
         return Plan(read=reads)
-    rows, columns = _number(dataset, 0x00280010), _number(dataset, 0x00280011)
+    rows, columns = number_of(dataset, 0x00280010), number_of(dataset, 0x00280011)
     regions = []
     for item in items:
-        box = tuple(_number(item, tag, -1) for tag in (0x00186018, 0x0018601A, 0x0018601C, 0x0018601E))
+        box = tuple(number_of(item, tag, -1) for tag in (0x00186018, 0x0018601A, 0x0018601C, 0x0018601E))
         if min(box) < 0 or box[0] > box[2] or box[1] > box[3]:
             raise StudyError("withheld-pixels", because="regions")
         regions.append(cast("tuple[int, int, int, int]", box))
@@ -208,7 +185,7 @@ def carry_out(
         which bytes are the picture.
     """
     looking = looking or Looking()
-    if floats := [tag for tag in _FLOATS if tag in target]:
+    if floats := [tag for tag in FLOATS if tag in target]:
         _floats(source, target, floats)
     if PIXEL_DATA not in target:
         return False
@@ -216,28 +193,26 @@ def carry_out(
     value = element.value
     if not isinstance(value, bytes):
         raise StudyError("withheld-pixels", because="no-bytes")
-    syntax = _syntax(source)
-    if syntax in _NATIVE and value:
+    syntax = syntax_of(source)
+    if syntax in NATIVE and value:
         _check_bits(source)
     if what.read or (what.blanks and not _is_simple(source, syntax)):
         return _looked_at(what, source, target, seeds, looking)
-    new = _native(what, source, value, syntax) if syntax in _NATIVE else scrub(value, syntax, _picture(source))
+    new = _native(what, source, value, syntax) if syntax in NATIVE else scrub(value, syntax, _picture(source))
     if new is value:
         return False
-    vr = element.VR or ("OB" if _number(source, 0x00280100) <= 8 and syntax != "1.2.840.10008.1.2" else "OW")
+    vr = element.VR or ("OB" if number_of(source, 0x00280100) <= 8 and syntax != "1.2.840.10008.1.2" else "OW")
     pixel_data = DataElement(PIXEL_DATA, vr, new)
-    pixel_data.is_undefined_length = syntax not in _NATIVE
+    pixel_data.is_undefined_length = syntax not in NATIVE
     target[PIXEL_DATA] = pixel_data
     return False
 
 
 def _is_simple(dataset: Dataset, syntax: str) -> bool:
     """Whether rectangles can be blanked in the bytes as they are."""
-    allocated = _number(dataset, 0x00280100, 16)
-    subsampled = _word(dataset, 0x00280004) not in ("MONOCHROME1", "MONOCHROME2", "RGB", "PALETTE COLOR")
-    return (
-        syntax in _NATIVE and allocated % 8 == 0 and not subsampled and not (allocated == 8 and syntax == _BIG_ENDIAN)
-    )
+    allocated = number_of(dataset, 0x00280100, 16)
+    subsampled = word_of(dataset, 0x00280004) not in ("MONOCHROME1", "MONOCHROME2", "RGB", "PALETTE COLOR")
+    return syntax in NATIVE and allocated % 8 == 0 and not subsampled and not (allocated == 8 and syntax == BIG_ENDIAN)
 
 
 def _looked_at(what: Plan, source: Dataset, target: Dataset, seeds: frozenset[str], looking: Looking) -> bool:
@@ -261,7 +236,7 @@ def _looked_at(what: Plan, source: Dataset, target: Dataset, seeds: frozenset[st
 
 def masked(frames: Frames, dataset: Dataset) -> None:
     """Bits above High Bit, where older overlays stand (PS3.5 8.1.1), are dropped."""
-    stored, high = _number(dataset, 0x00280101, 16), _number(dataset, 0x00280102, 15)
+    stored, high = number_of(dataset, 0x00280101, 16), number_of(dataset, 0x00280102, 15)
     if frames.values.dtype.kind == "u" and stored == high + 1 < frames.values.dtype.itemsize * 8:
         frames.values = frames.values & frames.values.dtype.type((1 << stored) - 1)
 
@@ -271,36 +246,36 @@ def _floats(source: Dataset, target: Dataset, tags: list[int]) -> None:
     value = cast("Element", source.get_item(tags[0])).value
     if len(tags) > 1 or PIXEL_DATA in target:
         raise StudyError("withheld-pixels", because="several")
-    length = _length(source, 8 * _FLOATS[tags[0]])
+    length = _length(source, 8 * FLOATS[tags[0]])
     if not isinstance(value, bytes) or len(value) < length or not length:
         raise StudyError("withheld-pixels", because="length")
     if len(value) > length:
-        target[tags[0]] = DataElement(tags[0], "OF" if tags[0] == min(_FLOATS) else "OD", value[:length])
+        target[tags[0]] = DataElement(tags[0], "OF" if tags[0] == min(FLOATS) else "OD", value[:length])
 
 
 def _length(dataset: Dataset, allocated: int) -> int:
     """Bytes that all frames take; 0 where the header does not say."""
-    rows, columns = _number(dataset, 0x00280010), _number(dataset, 0x00280011)
-    samples, frames = _number(dataset, 0x00280002, 1), max(_number(dataset, 0x00280008, 1), 1)
-    if _word(dataset, 0x00280004) == "YBR_FULL_422":
+    rows, columns = number_of(dataset, 0x00280010), number_of(dataset, 0x00280011)
+    samples, frames = number_of(dataset, 0x00280002, 1), max(number_of(dataset, 0x00280008, 1), 1)
+    if word_of(dataset, 0x00280004) == "YBR_FULL_422":
         samples = 2
     return (rows * columns * samples * frames * allocated + 7) // 8
 
 
 def _picture(dataset: Dataset) -> Picture:
-    allocated, rows, columns = (_number(dataset, tag) for tag in (0x00280100, 0x00280010, 0x00280011))
+    allocated, rows, columns = (number_of(dataset, tag) for tag in (0x00280100, 0x00280010, 0x00280011))
     return Picture(
-        frames=max(_number(dataset, 0x00280008, 1), 1),
-        segments=_number(dataset, 0x00280002, 1) * allocated // 8,
+        frames=max(number_of(dataset, 0x00280008, 1), 1),
+        segments=number_of(dataset, 0x00280002, 1) * allocated // 8,
         segment_bytes=rows * columns,
     )
 
 
 def _bits(dataset: Dataset) -> tuple[int, int, int]:
     """Bits Allocated, Bits Stored and High Bit, each by the one before where it is missing."""
-    allocated = _number(dataset, 0x00280100, 16)
-    stored = _number(dataset, 0x00280101, allocated)
-    return allocated, stored, _number(dataset, 0x00280102, stored - 1)
+    allocated = number_of(dataset, 0x00280100, 16)
+    stored = number_of(dataset, 0x00280101, allocated)
+    return allocated, stored, number_of(dataset, 0x00280102, stored - 1)
 
 
 def _check_bits(dataset: Dataset) -> None:
@@ -313,16 +288,16 @@ def _check_bits(dataset: Dataset) -> None:
 def _native(what: Plan, dataset: Dataset, value: bytes, syntax: str) -> bytes:
     if not value:
         return value
-    allocated = _number(dataset, 0x00280100, 16)
+    allocated = number_of(dataset, 0x00280100, 16)
     length = _length(dataset, allocated)
     if length == 0 or len(value) < length:
         raise StudyError("withheld-pixels", because="length")
-    new = _masked(dataset, value[:length] if len(value) > length + 1 else value, length, syntax == _BIG_ENDIAN)
+    new = _masked(dataset, value[:length] if len(value) > length + 1 else value, length, syntax == BIG_ENDIAN)
     if what.regions is not None:
-        rows, columns = _number(dataset, 0x00280010), _number(dataset, 0x00280011)
-        samples = _number(dataset, 0x00280002, 1)
+        rows, columns = number_of(dataset, 0x00280010), number_of(dataset, 0x00280011)
+        samples = number_of(dataset, 0x00280002, 1)
         shape = (-1, rows, columns, samples, allocated // 8)
-        new = _blanked(what.regions, new[:length], shape, planar=samples > 1 and _number(dataset, 0x00280006) == 1)
+        new = _blanked(what.regions, new[:length], shape, planar=samples > 1 and number_of(dataset, 0x00280006) == 1)
     if len(new) > length and new[length:] != b"\0":
         new = new[:length]
     return new + b"\0" if len(new) % 2 else new
@@ -351,34 +326,9 @@ def _masked(dataset: Dataset, value: bytes, length: int, big_endian: bool) -> by
     low = high + 1 - stored
     mask = ((1 << stored) - 1) << low
     clean = words & words.dtype.type(mask)
-    if _number(dataset, 0x00280103) == 1:
+    if number_of(dataset, 0x00280103) == 1:
         above = words.dtype.type(((1 << allocated) - 1) ^ ((1 << (high + 1)) - 1))
         clean = np.where(words & words.dtype.type(1 << high), clean | above, clean).astype(kind)
     if np.array_equal(clean, words):
         return value
     return bytes(clean.tobytes())
-
-
-def _syntax(dataset: Dataset) -> str:
-    return str(getattr(getattr(dataset, "file_meta", None), "TransferSyntaxUID", "1.2.840.10008.1.2"))
-
-
-def _words(dataset: Dataset, tag: int) -> list[str]:
-    if tag not in dataset:
-        return []
-    return texts(dataset.get_item(tag), "CS", ASCII)
-
-
-def _word(dataset: Dataset, tag: int) -> str:
-    words = _words(dataset, tag)
-    return words[0] if words else ""
-
-
-def _number(dataset: Dataset, tag: int, default: int = 0) -> int:
-    """Integer value of an element; the default where there is none."""
-    if tag not in dataset:
-        return default
-    try:
-        return int(dataset[tag].value)
-    except (TypeError, ValueError):
-        return default

@@ -36,9 +36,9 @@ def split(data: bytes) -> list[Element] | None:
         return None
     try:
         elements = _elements(data, start)
+        return elements if elements and _is_ordinary(elements, len(data)) else None
     except (struct.error, IndexError):
         return None
-    return elements if elements and _is_ordinary(elements, len(data)) else None
 
 
 def _elements(data: bytes, position: int) -> list[Element] | None:

@@ -6,6 +6,7 @@ Pure. For identifiers of five digits and more alone: fewer stand everywhere.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
@@ -15,18 +16,21 @@ _LEAST: Final = 5
 #: No exponent, and fewer digits before the point than an identifier has.
 _FEW_DIGITS: Final = re.compile(r" *[+-]?\d{0,4}(\.\d*)? *", re.ASCII)
 _RUN: Final = 6
+_ROUND: Final = 2
 _LONGEST: Final = 40
-_NUMERIC: Final = re.compile(r"\d+(?:[ ./\-]\d+)*")
-_GROUPS: Final = re.compile(r"\d+(?:[ ./\-]\d+)+|\d+")
+#: Whatever people put between groups of digits.
+_MARKS: Final = r"[\W_]+"
+_NUMERIC: Final = re.compile(rf"\d+(?:{_MARKS}\d+)*")
+_GROUPS: Final = re.compile(rf"\d+(?:{_MARKS}\d+)*")
 _MOST_GROUPS: Final = 12
-_TRIPLE: Final = re.compile(r"(?<!\d)(\d{1,4})(?P<mark>[ ./\-]) ?(\d{1,2})(?P=mark) ?(\d{1,4})(?!\d)")
+_TRIPLE: Final = re.compile(rf"(?<!\d)(?=(\d{{1,4}}){_MARKS}(\d{{1,2}}){_MARKS}(\d{{1,4}})(?!\d))")  # they overlap
 _MONTHS: Final = (
     ("jan",), ("feb",), ("mar", "mär", "mae"), ("apr", "avr"), ("may", "mai"), ("jun", "juin"), ("jul", "juil"),
     ("aug", "aoû", "aou"), ("sep",), ("oct", "okt"), ("nov",), ("dec", "dez", "déc"),
 )  # fmt: skip
 _MONTH: Final = "|".join(name for names in _MONTHS for name in names)
 _NAMED: Final = re.compile(
-    rf"(\d{{1,4}})?[ .,\-/]{{0,2}}({_MONTH})[^\W\d_]*[ .,\-/]{{0,2}}(\d{{1,4}})(?:[ .,\-/]{{1,2}}(\d{{2,4}}))?"
+    rf"(\d{{1,4}})?(?:st|nd|rd|th)?[\W_]*({_MONTH})[^\W\d_]*[\W_]*(\d{{1,4}})(?:st|nd|rd|th)?(?:[\W_]+(\d{{2,4}}))?"
 )
 
 
@@ -52,11 +56,14 @@ class Spellings:
     ----------
     numbers
         Canonical.
+    telling
+        Those of them that few measurements are like: of six digits and more, no round ones; dates of birth in whole years.
     births
         Year, month, day.
     """
 
     numbers: frozenset[str] = field(default=frozenset(), repr=False)
+    telling: frozenset[str] = field(default=frozenset(), repr=False)
     births: frozenset[tuple[int, int, int]] = field(default=frozenset(), repr=False)
 
     @staticmethod
@@ -64,22 +71,32 @@ class Spellings:
         """Spellings of identifiers, and of dates YYYYMMDD."""
         days = frozenset((int(date[:4]), int(date[4:6]), int(date[6:8])) for date in births)
         numbers = {number for code in codes for number in numbers_of(code)}
-        return Spellings(numbers=frozenset(numbers | {n for day in days for n in _undelimited(*day)}), births=days)
+        born = {number for day in days for number in _undelimited(*day)}
+        telling = {number for number in numbers if len(number) >= _RUN and len(number.rstrip("0")) > _ROUND}
+        telling |= {number for number in born if len(number) > _RUN}
+        return Spellings(numbers=frozenset(numbers | born), telling=frozenset(telling), births=days)
 
-    def has_number(self, value: str) -> bool:
-        """Whether a number is one of them (``0012345678``, ``12345678.0``)."""
-        if not self.numbers or len(value) > _LONGEST or _FEW_DIGITS.fullmatch(value):
+    def has_number(self, value: str, *, measured: bool = False) -> bool:
+        """Whether a number is one of them (``0012345678``, ``12345678.0``), or of the telling ones where it is measured."""
+        numbers = self.telling if measured else self.numbers
+        if not numbers or len(value) > _LONGEST or _FEW_DIGITS.fullmatch(value):
             return False
         try:
             number = Decimal(value.strip())
         except InvalidOperation:
             return False
-        return number.is_finite() and number == number.to_integral_value() and f"{abs(number):.0f}" in self.numbers
+        return number.is_finite() and number == number.to_integral_value() and f"{abs(number):.0f}" in numbers
+
+    def tells(self, code: str) -> bool:
+        """Whether finding an identifier among bytes tells something: not where it is a number like many measurements."""
+        return not code.isdigit() or canonical(code) in self.telling
 
     def stand_in(self, text: str) -> bool:
         """Whether a text holds one of them (``1234-5678``, ``13 Jan 1962``, ``13.1.62``)."""
         if not any(char.isdigit() for char in text):
             return False
+        if not text.isascii():
+            text = unicodedata.normalize("NFKC", text)
         return any(run in self.numbers for run in _joined(text)) or bool(self.births and any(_days(text, self.births)))
 
 
@@ -105,7 +122,7 @@ def _days(text: str, births: frozenset[tuple[int, int, int]]) -> Iterator[bool]:
     """Whether each date that a text seems to hold is one of birth."""
     known = births | {(year % 100, month, day) for year, month, day in births}
     for match in _TRIPLE.finditer(text):
-        one, two, three = int(match[1]), int(match[3]), int(match[4])
+        one, two, three = int(match[1]), int(match[2]), int(match[3])
         yield not known.isdisjoint({(one, two, three), (three, two, one), (three, one, two)})
     for match in _NAMED.finditer(text.casefold()):
         month = next(n for n, names in enumerate(_MONTHS, 1) if match[2] in names)

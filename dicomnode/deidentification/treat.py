@@ -16,7 +16,16 @@ from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
 
 from dicomnode.deidentification import codes, profile
-from dicomnode.deidentification.binary import holds_text, is_identifier, is_needed_table, is_text, length_of_table
+from dicomnode.deidentification.binary import (
+    format_of_wave,
+    holds_text,
+    is_identifier,
+    is_needed_table,
+    is_text,
+    is_text_in_signal,
+    is_unused_palette,
+    length_of_table,
+)
 from dicomnode.deidentification.descriptors import cleaned
 from dicomnode.deidentification.icc import rebuilt
 from dicomnode.deidentification.identifiers import Identifiers
@@ -44,7 +53,7 @@ _ZONE: Final = re.compile(r"[+-](0\d|1[0-4])[0-5]\d")
 _SUSPICIOUS: Final = re.compile(
     r"@|://|\^|=|\d{7}|\b(19|20)\d\d[-/.]\d|\b(dr|mr|mrs|ms|prof|patient|name|mrn|dob)\b", re.IGNORECASE
 )
-_SUSPICIOUS_FOR_DEVICES: Final = re.compile(r"@|://|\^|\d{7}|\b(19|20)\d\d[-/. ]\d|\d[-/. ](19|20)\d\d\b")
+_SUSPICIOUS_FOR_DEVICES: Final = re.compile(r"@|://|\^|\d{7}|(?<!\d)(19|20)\d\d[\W_]+\d|\d[\W_]+(19|20)\d\d(?!\d)")
 #: Attributes that hold a maker's name whoever else is called so.
 _MAKERS: Final = frozenset(
     tag
@@ -57,6 +66,10 @@ _MAKERS: Final = frozenset(
 )  # fmt: skip
 #: Rescale Type (0028,1054), Modality LUT Type (0028,3004) and their defined terms (PS3.3 C.11.1.1.2).
 _TYPES: Final = frozenset({0x00281054, 0x00283004})
+_WAVEFORM_DATA: Final = 0x54001010
+#: Channel Minimum and Maximum Value, Waveform Padding Value: one sample each (PS3.3 C.10.9).
+_SAMPLES: Final = frozenset({0x54000110, 0x54000112, 0x5400100A})
+_LONGEST_SAMPLE: Final = 4
 _TYPE_TERMS: Final = frozenset({"OD", "HU", "US", "MGML", "Z_EFF", "ED", "EDW", "HU_MOD", "PCT"})
 _LIMITS: Final = MappingProxyType({"SH": 16, "LO": 64, "CS": 16, "AE": 16, "ST": 1024, "LT": 10240})
 _MEASURED: Final = 8  # more values than an identifier has
@@ -123,7 +136,9 @@ class Treater:
         if treatment in (Treatment.KEEP, Treatment.TABLE, Treatment.PROFILE):
             return element if int(tag) in _PIXELS else self._binary(rule, tag, element, node)
         if treatment is Treatment.NUMBER:
-            return element if is_number(element, rule.vr) and not self._is_identifier(element, rule.vr) else None
+            return (
+                element if is_number(element, rule.vr) and not self._is_identifier(element, rule.vr, int(tag)) else None
+            )
         if treatment is Treatment.CONTENT:
             return self._content(tag, rule.vr, element, node)
         if treatment in (Treatment.EMPTY, Treatment.DUMMY):
@@ -160,6 +175,8 @@ class Treater:
             new = rebuilt(value) if isinstance(value, bytes) else None
             return None if new is None else DataElement(tag, "OB", new)
         if rule.treatment is Treatment.TABLE:
+            if is_unused_palette(node.dataset, int(tag)):
+                return None
             length = length_of_table(node.dataset, int(tag))
             if isinstance(value, bytes) and length and len(value) > length:
                 value = value[:length]
@@ -169,10 +186,14 @@ class Treater:
             if is_needed_table(node.dataset, int(tag)):
                 raise StudyError("withheld-pixels", because="lookup-table")
             return None
+        if int(tag) in _SAMPLES and isinstance(value, bytes) and len(value) > _LONGEST_SAMPLE:
+            return None
+        if int(tag) == _WAVEFORM_DATA and isinstance(value, bytes):
+            return None if is_text_in_signal(value, *format_of_wave(node.dataset)) else element
         if holds_text(element, rule.vr):
             return None
         described = int(tag) >> 16 == _IMAGE_GROUP  # Rows, bits and palettes: no number of anybody
-        return None if not described and is_identifier(element, rule.vr, self._identifiers) else element
+        return None if not described and is_identifier(element, rule.vr, int(tag), self._identifiers) else element
 
     @staticmethod
     def _element(tag: BaseTag, vr: str, values: list[str]) -> DataElement | None:
@@ -181,16 +202,16 @@ class Treater:
             values = [value[:limit].rstrip() for value in values]
         return DataElement(tag, vr, values[0] if len(values) == 1 else values, already_converted=False)
 
-    def _is_identifier(self, element: Element, vr: str) -> bool:
+    def _is_identifier(self, element: Element, vr: str, tag: int) -> bool:
         """Whether a number is one of the source's identifiers, as where an accession number serves as Series Number."""
         if isinstance(element.value, MultiValue) and len(element.value) > _MEASURED:
             return False
-        return any(self._identifiers.is_number(value) for value in texts(element, vr, ASCII))
+        return any(self._identifiers.is_number(value, tag) for value in texts(element, vr, ASCII))
 
-    def keeps_numbers(self, vr: str, value: bytes) -> bool:
+    def keeps_numbers(self, tag: int, vr: str, value: bytes) -> bool:
         """Whether `treat` leaves a DS or IS of numbers as it is, by the bytes of its value."""
         numbers = numbers_in(value, vr)
-        return numbers is not None and not any(map(self._identifiers.is_number, numbers))
+        return numbers is not None and not any(self._identifiers.is_number(number, tag) for number in numbers)
 
     def uid(self, old: str) -> str:
         """Pseudonym of a UID, remembered for the way back."""
@@ -203,7 +224,7 @@ class Treater:
         """Coded concept of an item, canonical."""
         found = codes.read(node.dataset, node.encodings)
         canonical = codes.canonical(found, self._pseudonyms.token, self._identifiers.hit_by_code)
-        codes.write(canonical, node.dataset, target, node.encodings)
+        codes.write(canonical, node.dataset, target, node.encodings, self._identifiers.hit_by_code)
 
     def _age(self, value: str) -> str | None:
         if not SYNTAX["AS"].fullmatch(value):

@@ -9,7 +9,7 @@ import re
 from types import MappingProxyType
 from typing import Final
 
-from pydicom.charset import convert_encodings, decode_bytes
+from pydicom.charset import convert_encodings, decode_bytes, python_encoding
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.multival import MultiValue
 from pydicom.valuerep import PersonName
@@ -17,6 +17,7 @@ from pydicom.valuerep import PersonName
 from dicomnode.encoded.quiet import hushed
 
 Element = DataElement | RawDataElement
+_CHARACTER_SETS: Final = frozenset(python_encoding)
 ASCII: Final = ("ascii",)
 TEXT_VRS: Final = frozenset({"LO", "LT", "SH", "ST", "UT", "UC", "UR", "PN", "AE", "UN"})
 STRING_VRS: Final = TEXT_VRS | {"CS", "DS", "IS", "AS", "DA", "DT", "TM", "UI"}
@@ -68,6 +69,11 @@ DUMMIES: Final = MappingProxyType(
         "UR": "urn:removed",
     }
 )
+
+
+def defined_terms(terms: list[str]) -> list[str]:
+    """Values of Specific Character Set where all are defined terms (PS3.3 C.12.1.1.2), else none."""
+    return terms if all(term in _CHARACTER_SETS for term in terms) and any(terms) else []
 
 
 def encodings_of(terms: list[str]) -> tuple[str, ...]:

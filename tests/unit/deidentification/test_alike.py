@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from typing import cast
 
@@ -15,6 +16,7 @@ from dicomnode.deidentification.policy import AI, EXPORT, Policy
 from dicomnode.deidentification.pseudonyms import Pseudonyms
 from dicomnode.deidentification.quick import FileDeidentifier
 from dicomnode.deidentification.reader import Reader
+from dicomnode.deidentification.slices import split
 from dicomnode.encoded import Limits, encode_part10, read_part10
 from dicomnode.encoded.quiet import hushed
 from dicomnode.errors import StudyError
@@ -158,6 +160,49 @@ def test_whatever_else_differs_changes_nothing(policy: Policy, change: Callable[
         return
     done = files.deidentify(data)
     assert (done.data, done.uids) == expected
+
+
+def with_value(data: bytes, tag: int, vr: str, value: bytes) -> bytes:
+    """The file with an element of these bytes, whatever a writer would say."""
+    elements = split(data)
+    assert elements is not None
+    whole = struct.pack("<HH2sH", tag >> 16, tag & 0xFFFF, vr.encode(), len(value)) + value
+    start = elements[0].end - len(elements[0].whole)
+    found = {element.tag: bytes(element.whole) for element in elements} | {tag: whole}
+    return data[:start] + b"".join(found[tag] for tag in sorted(found))
+
+
+@POLICIES
+@pytest.mark.parametrize(
+    ("tag", "vr", "value"),
+    [
+        (0x00189306, "FD", b"CHEST "), (0x00189306, "FD", b"CHEST SM"), (0x00186030, "UL", b"AB"), (0x00189461, "FL", b"ABCDEF"),
+        (0x00100040, "CS", b"\\ "), (0x00080031, "TM", b"\\ "), (0x00180022, "CS", b"\\\\"), (0x00201041, "DS", b"1.0\0"),
+        (0x00201041, "DS", b"\0\0"), (0x00200013, "IS", b"15\0\0"), (0x00180060, "DS", b"  "), (0x00180022, "CS", b"SE\\IR "),
+    ],
+)  # fmt: skip
+def test_odd_bytes_of_a_value(policy: Policy, tag: int, vr: str, value: bytes) -> None:
+    """On the second slice and on the fourth, which are read in two ways."""
+    files = FileDeidentifier(Deidentifier(policy, PSEUDONYMS), Limits())
+    for number in (11, 12, 13, 14):
+        good = b"1 " if vr in ("CS", "DS", "IS", "TM") else bytes(8)
+        data = with_value(planted.encoded(slice_of(number)), tag, vr, value if number % 2 == 0 else good)
+        done = files.deidentify(data)
+        assert (done.data, done.uids) == the_full_way(policy, data)
+
+
+@POLICIES
+@pytest.mark.parametrize(("tag", "value"), [(0x00280002, b""), (0x00280011, b"\x10"), (0x00280100, b"")])
+def test_a_format_that_is_none_has_its_code(policy: Policy, tag: int, value: bytes) -> None:
+    """As the full way does: it is refused, or gets its default."""
+    data = with_value(planted.encoded(slice_of(15)), tag, "US", value)
+    try:
+        expected = the_full_way(policy, data)[0]
+    except StudyError as error:
+        with pytest.raises(StudyError, match=error.code):
+            files_of(policy).deidentify(data)
+        return
+    assert files_of(policy).deidentify(data).data == expected
 
 
 @POLICIES

@@ -210,3 +210,20 @@ def test_a_sequence_that_is_none_falls_back() -> None:
     ds[BaseTag(0x00400555)] = DataElement(BaseTag(0x00400555), "LO", "Jane")
     output = deidentified(ds)
     assert "Jane" not in str(output)
+
+
+@pytest.mark.parametrize("policy", [AI, EXPORT], ids=["ai", "export"])
+@pytest.mark.filterwarnings("ignore:Invalid value for VR CS")
+@pytest.mark.parametrize("terms", ["DOE JANE", "ISO_IR 100\\DOE JANE", "MRN-778812", "ISO_IR DOE", "ISO-IR 778812"])
+def test_a_character_set_is_a_defined_term_or_none(terms: str, policy: Policy) -> None:
+    ds = planted.slice_of_ct()
+    ds.SpecificCharacterSet = terms.split("\\")
+    done = Deidentifier(policy, Pseudonyms(bytes(range(32)), "project")).deidentify(ds)
+    assert done.leaks == ()
+    assert str(done.dataset.get("SpecificCharacterSet", "")) in ("", "ISO_IR 192")
+
+
+def test_words_in_a_character_set_excuse_no_other_place() -> None:
+    source, output = planted.slice_of_ct(), planted.slice_of_ct()
+    source.PatientName = output.SpecificCharacterSet = "FUCHSBERGER"
+    assert "name" in {leak.kind for leak in find_leaks(source, output)}

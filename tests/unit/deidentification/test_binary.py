@@ -15,7 +15,7 @@ from pydicom.sequence import Sequence
 from pydicom.tag import Tag
 
 from dicomnode.deidentification.apply import Deidentifier
-from dicomnode.deidentification.binary import is_text
+from dicomnode.deidentification.binary import holds_text, is_text, is_text_in_signal
 from dicomnode.deidentification.icc import rebuilt
 from dicomnode.deidentification.policy import AI, EXPORT, Option, Policy
 from dicomnode.deidentification.pseudonyms import Pseudonyms, later
@@ -78,6 +78,47 @@ def test_tables_are_no_text(values: np.ndarray[tuple[int], np.dtype[np.generic]]
     assert not is_text(values[::-1].tobytes())
 
 
+def pulse(count: int, low: float, high: float, dtype: str) -> bytes:
+    """A pressure wave between two values, a little noisy."""
+    place = np.arange(count) / 40
+    wave = (np.sin(place) + 0.3 * np.sin(2 * place) + 1.3) / 2.6
+    return (low + (high - low) * wave + np.random.default_rng(3).normal(0, 0.6, count)).astype(dtype).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("data", "allocated", "channels"),
+    [
+        (pulse(4000, 66, 121, "u1"), 8, 1), (pulse(4000, 70, 120, "<i2"), 16, 1), (pulse(9000, 100, 110, "<i2"), 16, 1),
+        (pulse(4000, 1, 200, "u1"), 8, 1), (pulse(6000, 16705, 31000, "<i2"), 16, 1),
+        (np.stack([np.frombuffer(pulse(3000, 70, low, "<i2"), "<i2") for low in (90, 120, 200)], 1).tobytes(), 16, 3),
+    ],
+)  # fmt: skip
+def test_signals_are_no_text(data: bytes, allocated: int, channels: int) -> None:
+    assert not is_text_in_signal(data, allocated, channels)
+    place = len(data) // 4 // (channels * allocated // 8) * (channels * allocated // 8)
+    for words in (b"FUCHSBERGER^HILDEGARD 19510203 ", "Fuchsberger, Hildegard".encode("utf-16-le")):
+        assert is_text_in_signal(data[:place] + words + data[place + len(words) :], allocated, channels)
+    assert is_text_in_signal(b"Fuchsberger, Hildegard, geb. 3.2.1951" * 8, allocated, channels)
+
+
+@POLICIES
+def test_a_wave_keeps_its_samples(policy: Policy) -> None:
+    ds = planted.slice_of_ct()
+    item = Dataset()
+    item.NumberOfWaveformChannels, item.NumberOfWaveformSamples, item.WaveformBitsAllocated = 1, 4000, 8
+    item.add_new(0x54001010, "OB", pulse(4000, 66, 121, "u1"))
+    ds.WaveformSequence = Sequence([item])
+    assert out_of(ds, policy).WaveformSequence[0].WaveformData == item.WaveformData
+    channel = Dataset()
+    channel.add_new(0x54000110, "OB", b"\x42")
+    channel.add_new(0x54000112, "OB", "MTRA K\u00fcbler".encode("latin-1") + b"\0")
+    item.ChannelDefinitionSequence = Sequence([channel])
+    done = out_of(ds, policy).WaveformSequence[0].ChannelDefinitionSequence[0]
+    assert (done.ChannelMinimumValue, "ChannelMaximumValue" in done) == (b"\x42\0", False)
+    item.WaveformData = b"FUCHSBERGER^HILDEGARD " + item.WaveformData[22:]
+    assert "WaveformData" not in out_of(ds, policy).WaveformSequence[0]
+
+
 def test_how_often_chance_makes_words() -> None:
     """Tables of random colours: fewer than one in 500; floats: fewer than one in 1000."""
     rng = np.random.default_rng(1)
@@ -106,7 +147,6 @@ def test_decimals_are_no_words() -> None:
     [
         (0x00189461, "FL", b"Fuchsberger\nA\0\0\0"), (0x00189306, "FD", b"FUCHSBER"), (0x00189306, "FD", struct.pack("<d", 778812.0)),
         (0x00189461, "FL", struct.pack("<f", 778812.0)), (0x00186060, "FL", struct.pack("<f", 778812.0)), (0x00189306, "FD", struct.pack("<d", 19510203.0)),
-        (0x00189306, "FD", struct.pack("<d", 30251.0)),
         (0x00186030, "UL", struct.pack("<L", 778812)), (0x00186020, "SL", struct.pack("<l", 778812)),
     ],
 )  # fmt: skip
@@ -116,12 +156,26 @@ def test_neither_words_nor_identifiers_as_numbers(tag: int, vr: str, value: byte
     assert value not in encode_part10(out_of(ds, policy), transfer_syntax_uid=planted.EXPLICIT)
 
 
+@pytest.mark.parametrize(
+    ("vr", "value"),
+    [
+        ("FD", b"Dr Huber"), ("FD", b"K Huber "), ("FD", b"0761-270"), ("FD", b"\0Huber\0\0"), ("FD", "Hube".encode("utf-16-le")),
+        ("FL", b"Dr Huber 0171\0\0\0"), ("FD", struct.pack("<d", 1.5) + b"Dr Huber"), ("OD", b"A.Huber "),
+    ],
+)  # fmt: skip
+def test_short_words_as_floats_that_nothing_measures(vr: str, value: bytes) -> None:
+    assert holds_text(RawDataElement(Tag(0x00189306), vr, len(value), value, 0, False, True), vr)
+
+
 @POLICIES
 def test_numbers_of_nobody_stay(policy: Policy) -> None:
     ds = planted.slice_of_ct()
     ds.SingleCollimationWidth, ds.DiffusionBValue = 0.5, 1000.0
     raw(ds, 0x00186030, "UL", struct.pack("<L", 778813))
+    ds.PatientBirthDate, ds.PatientID = "19510203", "100000"
+    ds.RepetitionTime, ds.ExposureInuAs, ds.FrameReferenceTime = "30251", "510203", "100000"  # and no date of birth
     done = out_of(ds, policy)
+    assert (done.RepetitionTime, done.ExposureInuAs, done.FrameReferenceTime) == (30251, 510203, 100000)
     assert (done.SingleCollimationWidth, done.DiffusionBValue, done[0x00186030].value) == (0.5, 1000.0, 778813)
 
 
@@ -171,6 +225,9 @@ def test_palettes(policy: Policy) -> None:
     ds = planted.slice_of_ct()
     palette = (RAMP * 257).astype("<u2").tobytes()
     ds.RedPaletteColorLookupTableDescriptor = [256, 0, 16]
+    raw(ds, 0x00281201, "OW", palette)
+    assert "RedPaletteColorLookupTableData" not in out_of(ds, policy), "no pixel goes through it"
+    ds.PixelPresentation = "COLOR"
     raw(ds, 0x00281201, "OW", palette + b"MEYER HANS")
     assert out_of(ds, policy).RedPaletteColorLookupTableData == palette
     raw(ds, 0x00281201, "OW", b"\0\1Sister Fuchsberger Hildegard  ")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -186,6 +188,73 @@ def test_images_without_any_flag_are_searched_for_strokes() -> None:
     reader = Scripted()
     result(image_of("MG", tissue), reader)
     assert reader.asked
+
+
+def float_map(values: NDArray[np.int_]) -> Dataset:
+    ds = image_of("MR", values)
+    ds.SOPClassUID = "1.2.840.10008.5.1.4.1.1.30"
+    del ds.PixelData, ds.PixelRepresentation
+    ds.BitsAllocated, ds.FloatPixelData = 32, values.astype("<f4").tobytes()
+    return ds
+
+
+def inverted(values: NDArray[np.int_]) -> Dataset:
+    ds = image_of("CT", values.max() - values)
+    ds.PhotometricInterpretation = "MONOCHROME1"
+    return ds
+
+
+def of_32_bits(values: NDArray[np.int_]) -> Dataset:
+    ds = image_of("RTDOSE", values)
+    ds.BitsAllocated = ds.BitsStored = 32
+    ds.HighBit, ds.PixelData = 31, values.astype("<u4").tobytes()
+    return ds
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda values: compressed(image_of("CT", values), RLE), float_map, inverted, of_32_bits],
+    ids=["rle", "float", "white", "32"],
+)
+def test_strokes_are_seen_in_pixels_of_every_form(make: Callable[[NDArray[np.int_]], Dataset]) -> None:
+    tissue = np.random.default_rng(7).normal(1000, 60, (SIZE, SIZE)).astype(int).clip(0, 4095)
+    tissue[100:140, 100:140] = 3000  # metal: a blob
+    with pytest.raises(StudyError) as caught:
+        result(make(written_on(tissue)), None)
+    assert caught.value.facts["because"] == "strokes"
+    result(make(tissue), None)
+
+
+@pytest.mark.parametrize("sop_class", ["4.1", "4.3", "2.1", "130", "6.2", "14.2", "481.2", "77.1.5.8"])
+@pytest.mark.parametrize("policy", [AI, EXPORT], ids=["ai", "export"])
+def test_colour_where_machines_measure_is_read(sop_class: str, policy: Policy) -> None:
+    ds = image_of("MR", np.ones((SIZE, SIZE)))
+    ds.SOPClassUID = f"1.2.840.10008.5.1.4.1.1.{sop_class}"
+    ds.SamplesPerPixel, ds.PhotometricInterpretation, ds.PlanarConfiguration = 3, "RGB", 0
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelData = 8, 8, 7, bytes(SIZE * SIZE * 3)
+    with pytest.raises(StudyError) as caught:
+        result(ds, None, policy)
+    assert caught.value.facts["because"] == "colour"
+
+
+@pytest.mark.parametrize(
+    ("sop_class", "modality"), [("1.1", "CT"), ("1", ""), ("12.1", "CT"), ("2", "MG"), ("77.1.5.1", "OP")]
+)
+def test_projections_are_read_and_searched_for_strokes_where_nobody_reads(sop_class: str, modality: str) -> None:
+    ds = image_of(modality, np.ones((SIZE, SIZE)))
+    ds.SOPClassUID = f"1.2.840.10008.5.1.4.1.1.{sop_class}"
+    reader = Scripted()
+    result(ds, reader)
+    assert reader.asked
+    result(ds, None)
+    ds.PixelData = (
+        written_on(np.random.default_rng(1).integers(0, 50, (SIZE, SIZE)) + 2000 * (drawn() == 255))
+        .astype("<u2")
+        .tobytes()
+    )
+    with pytest.raises(StudyError) as caught:
+        result(ds, None)
+    assert caught.value.facts["because"] == "strokes"
 
 
 @pytest.mark.parametrize(

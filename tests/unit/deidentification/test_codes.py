@@ -38,6 +38,11 @@ def with_code(value: str, scheme: str, meaning: str = "Chest") -> Dataset:
         ("12345678", "SCT"),
         ("10000019", "SCT"),
         ("[Mustermann]", "UCUM"),
+        ("[smith]", "UCUM"),
+        ("1234.5670", "UCUM"),
+        ("HANS", "IBSI"),
+        ("SMYTHE1", "I10P"),
+        ("DRHUBERTUS", "99DICOMNODE"),
     ],
 )
 def test_a_code_that_no_table_has_is_no_hiding_place(value: str, scheme: str, policy: Policy) -> None:
@@ -55,6 +60,10 @@ def test_a_code_that_no_table_has_is_no_hiding_place(value: str, scheme: str, po
         ("9876543008", "SCT", "SCT 9876543008"),
         ("77777", "MDC", "MDC 77777"),
         ("mm[Hg]", "UCUM", None),
+        ("[in_i]/s", "UCUM", None),
+        ("BW24ZZZ", "I10P", None),
+        ("RNU0", "IBSI", None),
+        ("PERC15", "99DICOMNODE", None),
     ],
 )
 def test_codes_of_tables_and_of_nobody_stay(value: str, scheme: str, meaning: str | None) -> None:
@@ -81,6 +90,38 @@ def test_the_leak_check_looks_into_codes(value: str, scheme: str, meaning: str, 
     output.set_original_encoding(False, True, "iso8859")
     output.AnatomicRegionSequence = with_code(value, scheme, meaning).AnatomicRegionSequence
     assert {leak.kind for leak in find_leaks(source, output)} == kinds
+
+
+@pytest.mark.parametrize("meaning", ["Brown", "Lewis", "Black", "Young"])
+def test_a_meaning_of_another_code_that_people_are_called_goes(meaning: str) -> None:
+    item = Deidentifier(EXPORT, PSEUDONYMS).deidentify(with_code("69536005", "SCT", meaning)).dataset
+    assert item.AnatomicRegionSequence[0].CodeMeaning == "Head"
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [
+        ("ContextIdentifier", "54321"), ("ContextIdentifier", "CID54321"), ("CodingSchemeVersion", "555-867-5309"),
+        ("CodingSchemeVersion", "12345670"), ("CodingSchemeVersion", "19620113"), ("ContextGroupVersion", "19390522"),
+    ],
+)  # fmt: skip
+def test_nothing_hides_beside_a_code(keyword: str, value: str) -> None:
+    source = with_code("39607008", "SCT", "Lung")
+    source.AccessionNumber = "54321"
+    setattr(source.AnatomicRegionSequence[0], keyword, value)
+    done = Deidentifier(EXPORT, PSEUDONYMS).deidentify(source)
+    assert (done.leaks, keyword in done.dataset.AnatomicRegionSequence[0]) == ((), False)
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [("ContextIdentifier", "4021"), ("CodingSchemeVersion", "2.0"), ("CodingSchemeVersion", "20200731"), ("CodingSchemeVersion", "2019-09")],
+)  # fmt: skip
+def test_what_is_of_the_scheme_stays_beside_a_code(keyword: str, value: str) -> None:
+    source = with_code("39607008", "SCT", "Lung")
+    setattr(source.AnatomicRegionSequence[0], keyword, value)
+    done = Deidentifier(EXPORT, PSEUDONYMS).deidentify(source).dataset
+    assert done.AnatomicRegionSequence[0].get(keyword) == value
 
 
 def test_a_standard_word_of_one_code_does_not_cover_another() -> None:

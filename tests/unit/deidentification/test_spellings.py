@@ -47,6 +47,30 @@ def test_texts_that_identify(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "mark", ["_", ",", ":", ";", "|", "+", "'", "    ", "\t", "\u2013", "\u2010", "\xa0", "\xb7", "\uff0f", " - ", ".."]
+)
+@pytest.mark.parametrize(
+    "parts",
+    [("12", "345", "678"), ("13", "01", "62"), ("1962", "1", "13"), ("13", "Jan", "1962"), ("13th", "January", "62")],
+)
+def test_whatever_stands_between_the_parts(mark: str, parts: tuple[str, ...]) -> None:
+    text = mark.join(parts)
+    assert SPELLINGS.stand_in(text)
+    assert SPELLINGS.stand_in(f"Thorax 5 {text} 3")
+    for keyword in ("SeriesDescription", "SoftwareVersions", "StationName", "ContrastBolusAgent"):
+        ds = planted.slice_of_ct()
+        ds.SpecificCharacterSet = "ISO_IR 192"
+        ds.PatientID, ds.PatientBirthDate = "0012345678", "19620113"
+        setattr(ds, keyword, f"CT {text}"[:16])
+        done = ENGINE.deidentify(ds)
+        assert (done.leaks, SPELLINGS.stand_in(str(done.dataset.get(keyword)))) == ((), False)
+
+
+def test_digits_of_other_scripts() -> None:
+    assert SPELLINGS.stand_in("\uff11\uff12\uff13\uff14-\uff15\uff16\uff17\uff18")
+
+
+@pytest.mark.parametrize(
     "text",
     ["syngo CT 2007A", "1.2.3.4", "12 Jan 1962", "14/01/62", "Sensation 64", "Jan", "13 1962", "Br40d 3", "4711", "13 foo 1962"],
 )  # fmt: skip

@@ -1,0 +1,51 @@
+"""Attributes that say how pixels are stored: read alike wherever pixels are judged. Pure."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Final
+
+from pydicom.dataset import Dataset
+
+from dicomnode.deidentification.values import ASCII, texts
+
+PIXEL_DATA: Final = 0x7FE00010
+#: Float and Double Float Pixel Data, and bytes of a value.
+FLOATS: Final = MappingProxyType({0x7FE00008: 4, 0x7FE00009: 8})
+NATIVE: Final = frozenset(
+    {
+        "1.2.840.10008.1.2",
+        "1.2.840.10008.1.2.1",
+        "1.2.840.10008.1.2.1.99",
+        "1.2.840.10008.1.2.2",
+    }
+)
+BIG_ENDIAN: Final = "1.2.840.10008.1.2.2"
+
+
+def syntax_of(dataset: Dataset) -> str:
+    """Transfer Syntax UID; the default one where none is said."""
+    return str(getattr(getattr(dataset, "file_meta", None), "TransferSyntaxUID", "1.2.840.10008.1.2"))
+
+
+def words_of(dataset: Dataset, tag: int) -> list[str]:
+    """Values of a Code String."""
+    if tag not in dataset:
+        return []
+    return texts(dataset.get_item(tag), "CS", ASCII)
+
+
+def word_of(dataset: Dataset, tag: int) -> str:
+    """Its first value; empty where there is none."""
+    words = words_of(dataset, tag)
+    return words[0] if words else ""
+
+
+def number_of(dataset: Dataset, tag: int, default: int = 0) -> int:
+    """Integer value of an element; the default where there is none."""
+    if tag not in dataset:
+        return default
+    try:
+        return int(dataset[tag].value)
+    except (TypeError, ValueError):
+        return default

@@ -1,0 +1,70 @@
+"""Images that no flag calls suspicious: projections, on which markers are common, and what looks written on.
+
+Pure, but for compressed frames, which a child process decodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+
+from dicomnode.deidentification.frames import DecodingLimits, frames_of
+from dicomnode.deidentification.kinds import PROJECTED, PROJECTIONS, Kind, kind_of
+from dicomnode.deidentification.stored import BIG_ENDIAN, FLOATS, NATIVE, PIXEL_DATA, number_of, syntax_of, word_of
+from dicomnode.deidentification.strokes import has_strokes
+from dicomnode.errors import StudyError
+
+
+def suspicion(dataset: Dataset, sop_class_uid: str, limits: DecodingLimits, *, reads: bool) -> str:
+    """Why an image without any flag is read: it is a projection, on which markers are common; or it shows strokes.
+
+    Parameters
+    ----------
+    limits
+        Of decoding; what no codec here decodes is not looked at.
+    reads
+        Whether somebody reads: else projections are judged by strokes alone.
+    """
+    projected = sop_class_uid in PROJECTED or word_of(dataset, 0x00080060) in PROJECTIONS
+    if reads and projected and kind_of(sop_class_uid) is Kind.ORDINARY and number_of(dataset, 0x00280100, 16) > 1:
+        return "projection"
+    inverted = word_of(dataset, 0x00280004) == "MONOCHROME1"
+    found = any(has_strokes(_inverted(image) if inverted else image) for image in _images(dataset, limits))
+    return "strokes" if found else ""
+
+
+def _inverted(image: NDArray[Any]) -> NDArray[Any]:
+    """Stored values of MONOCHROME1, in which writing is lowest, the other way round."""
+    wide = image.astype(np.float64 if image.dtype.kind == "f" else np.int64)
+    return cast("NDArray[Any]", wide.max() - wide)
+
+
+def _images(dataset: Dataset, limits: DecodingLimits) -> Iterator[NDArray[Any]]:
+    """Samples of every frame, each as an image of its own; of slides, of some frames."""
+    rows, columns = number_of(dataset, 0x00280010), number_of(dataset, 0x00280011)
+    if floats := [tag for tag in FLOATS if tag in dataset]:
+        value, kind = dataset.get_item(floats[0]).value, f"f{FLOATS[floats[0]]}"
+    elif PIXEL_DATA in dataset:
+        value, allocated = dataset.get_item(PIXEL_DATA).value, number_of(dataset, 0x00280100, 16)
+        if allocated not in (8, 16, 32):  # masks of one bit are all sharp
+            return
+        if syntax_of(dataset) not in NATIVE or number_of(dataset, 0x00280002, 1) != 1:
+            try:
+                values = frames_of(dataset, limits).values
+            except StudyError:  # as JPEG of 12 bits: nothing says that it is suspicious
+                return
+            yield from np.moveaxis(values, 3, 1).reshape(-1, rows, columns)
+            return
+        kind = f"{'i' if number_of(dataset, 0x00280103) == 1 else 'u'}{allocated // 8}"
+    else:
+        return
+    size = rows * columns * int(kind[1:])
+    if not size or not isinstance(value, bytes) or len(value) < size:
+        return
+    order = ">" if syntax_of(dataset) == BIG_ENDIAN else "<"
+    frames = np.frombuffer(value[: len(value) // size * size], order + kind)
+    yield from frames.reshape(-1, rows, columns)
