@@ -19,6 +19,7 @@ from dicomnode.deidentification.policy import Option, Policy
 from dicomnode.deidentification.rules import Rules
 
 _OPTIONS: Final = {option.value: option.name.lower().replace("_", " ") for option in Option}
+_CHARACTER_SET: Final = 0x00080005
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +78,8 @@ def _decision(node: Node, tag: BaseTag, rules: Rules, sequence: str, creators: d
         return "private: Table E.3.10-1" if treatment.name != "REMOVE" else "private: not safe", treatment.name.lower()
     if codes.is_code(node.dataset) and tag in codes.PARTS:
         return "code: meaning of its scheme", "canonical"
+    if int(tag) == _CHARACTER_SET:
+        return "always", "set of the text that is kept"
     rule = rules.rule(sequence, int(tag))
     row = profile.attributes().get(int(tag))
     decided = rule.origin

@@ -23,6 +23,9 @@ _MARKS: Final = r"[\W_]+"
 _NUMERIC: Final = re.compile(rf"\d+(?:{_MARKS}\d+)*")
 _GROUPS: Final = re.compile(rf"\d+(?:{_MARKS}\d+)*")
 _MOST_GROUPS: Final = 12
+_ALNUM: Final = re.compile(r"[^\W_]+")
+_SHORTEST_PLAIN: Final = 4
+_MOST_WORDS: Final = 6
 _TRIPLE: Final = re.compile(rf"(?<!\d)(?=(\d{{1,4}}){_MARKS}(\d{{1,2}}){_MARKS}(\d{{1,4}})(?!\d))")  # they overlap
 _MONTHS: Final = (
     ("jan",), ("feb",), ("mar", "mär", "mae"), ("apr", "avr"), ("may", "mai"), ("jun", "juin"), ("jul", "juil"),
@@ -60,21 +63,29 @@ class Spellings:
         Those of them that few measurements are like: of six digits and more, no round ones; dates of birth in whole years.
     births
         Year, month, day.
+    plain
+        Identifiers of letters and digits, casefolded, without the marks between.
     """
 
     numbers: frozenset[str] = field(default=frozenset(), repr=False)
     telling: frozenset[str] = field(default=frozenset(), repr=False)
     births: frozenset[tuple[int, int, int]] = field(default=frozenset(), repr=False)
+    plain: frozenset[str] = field(default=frozenset(), repr=False)
 
     @staticmethod
     def of(codes: Iterable[str], births: Iterable[str]) -> Spellings:
         """Spellings of identifiers, and of dates YYYYMMDD."""
+        codes = tuple(codes)
+        plain = {"".join(_ALNUM.findall(code.casefold())) for code in codes}
+        plain = {code for code in plain if len(code) >= _SHORTEST_PLAIN and not code.isdigit() and not code.isalpha()}
         days = frozenset((int(date[:4]), int(date[4:6]), int(date[6:8])) for date in births)
         numbers = {number for code in codes for number in numbers_of(code)}
         born = {number for day in days for number in _undelimited(*day)}
         telling = {number for number in numbers if len(number) >= _RUN and len(number.rstrip("0")) > _ROUND}
         telling |= {number for number in born if len(number) > _RUN}
-        return Spellings(numbers=frozenset(numbers | born), telling=frozenset(telling), births=days)
+        return Spellings(
+            numbers=frozenset(numbers | born), telling=frozenset(telling), births=days, plain=frozenset(plain)
+        )
 
     def has_number(self, value: str, *, measured: bool = False) -> bool:
         """Whether a number is one of them (``0012345678``, ``12345678.0``), or of the telling ones where it is measured."""
@@ -97,6 +108,8 @@ class Spellings:
             return False
         if not text.isascii():
             text = unicodedata.normalize("NFKC", text)
+        if self.plain and any(run in self.plain for run in _runs(text.casefold())):
+            return True
         return any(run in self.numbers for run in _joined(text)) or bool(self.births and any(_days(text, self.births)))
 
 
@@ -107,6 +120,14 @@ def _undelimited(year: int, month: int, day: int) -> set[str]:
     for written in (f"{year:04}", f"{year % 100:02}"):
         whole |= {parts[0] + parts[1] + written, parts[1] + parts[0] + written, written + parts[1] + parts[0]}
     return {number for one in whole if (number := canonical(one))}
+
+
+def _runs(text: str) -> Iterator[str]:
+    """Neighbouring words of a text written together."""
+    words = _ALNUM.findall(text)
+    for first in range(len(words)):
+        for last in range(first + 1, min(first + _MOST_WORDS, len(words)) + 1):
+            yield "".join(words[first:last])
 
 
 def _joined(text: str) -> Iterator[str]:

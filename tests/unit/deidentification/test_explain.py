@@ -8,7 +8,7 @@ from pydicom.dataelem import DataElement
 from dicomnode.config import ConfigErrors, parse
 from dicomnode.deidentification.apply import Deidentifier
 from dicomnode.deidentification.explain import explain
-from dicomnode.deidentification.policy import EXPORT, OPTION_NAMES, SiteAction
+from dicomnode.deidentification.policy import AI, EXPORT, OPTION_NAMES, SiteAction
 from dicomnode.deidentification.pseudonyms import Pseudonyms
 from dicomnode.encoded import Limits, read_part10
 from dicomnode.service.rooms import policy_of
@@ -85,3 +85,11 @@ def test_rules_that_make_no_sense_are_told(section: dict[str, list[str]], proble
 @pytest.mark.parametrize("name", OPTION_NAMES)
 def test_every_option_has_a_name_in_the_configuration(name: str) -> None:
     assert PolicySection.model_validate({"options": [name]}).options == (name,)
+
+
+def test_the_character_set_is_said_to_be_written_anew() -> None:
+    source = planted.slice_of_ct()
+    source.SpecificCharacterSet = "ISO_IR 100"
+    output = Deidentifier(AI, Pseudonyms(bytes(range(32)), "p")).deidentify(source).dataset
+    told = {one.keyword: one for one in explain(source, output, AI, planted.CT)}
+    assert (told["SpecificCharacterSet"].decided, told["SpecificCharacterSet"].outcome) == ("always", "kept")

@@ -66,6 +66,24 @@ def test_whatever_stands_between_the_parts(mark: str, parts: tuple[str, ...]) ->
         assert (done.leaks, SPELLINGS.stand_in(str(done.dataset.get(keyword)))) == ((), False)
 
 
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        ("A12B34", "A12-B34"), ("A12B34", "a12 b34"), ("M123", "M-123"), ("AB-1234", "AB1234"), ("MR1234", "MR 1234"), ("S19/4711", "S19-4711"),
+        ("K-1962", "K1962"), ("12A4567", "12A-4567"), ("X7K9", "T2 X7_K9 tra"),
+    ],
+)  # fmt: skip
+def test_identifiers_of_letters_and_digits_between_any_marks(code: str, text: str) -> None:
+    assert Spellings.of([code], []).stand_in(text)
+    assert not Spellings.of([code], []).stand_in(f"T2{text[0]} tse 4mm")
+    for keyword in ("SeriesDescription", "SoftwareVersions", "StationName"):
+        ds = planted.slice_of_ct()
+        ds.PatientID = code
+        setattr(ds, keyword, text)
+        done = ENGINE.deidentify(ds)
+        assert (done.leaks, Spellings.of([code], []).stand_in(str(done.dataset.get(keyword)))) == ((), False)
+
+
 def test_digits_of_other_scripts() -> None:
     assert SPELLINGS.stand_in("\uff11\uff12\uff13\uff14-\uff15\uff16\uff17\uff18")
 
