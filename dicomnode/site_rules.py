@@ -29,7 +29,10 @@ class PolicySection(Section):
     options: tuple[OptionName, ...] | None = Field(
         None, description="options of PS3.15 E.3 that apply, in place of the policy's own"
     )
-    keep: tuple[str, ...] = Field((), description="keywords of attributes that stay, but for the source's identifiers")
+    keep: tuple[str, ...] = Field(
+        (),
+        description="keywords of attributes that stay as they came, identifiers too: the leak check does not look for them",
+    )
     clean: tuple[str, ...] = Field((), description="keywords of attributes of which only technical words stay")
     empty: tuple[str, ...] = Field((), description="keywords of attributes that are emptied")
     remove: tuple[str, ...] = Field((), description="keywords of attributes that are removed")

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from cryptography.x509 import Certificate
+from pydicom._uid_dict import UID_dictionary
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
@@ -222,6 +223,8 @@ class Deidentifier:
         meta.MediaStorageSOPClassUID = target.SOPClassUID
         meta.MediaStorageSOPInstanceUID = target.SOPInstanceUID
         syntax = getattr(getattr(source, "file_meta", None), "TransferSyntaxUID", None)
+        if syntax is not None and UID_dictionary.get(str(syntax), ("", ""))[1] != "Transfer Syntax":
+            raise StudyError("withheld-malformed")
         if anew or syntax is not None:
             meta.TransferSyntaxUID = UID(EXPLICIT_LITTLE if anew and syntax != IMPLICIT_LITTLE else str(syntax))
         target.file_meta = meta

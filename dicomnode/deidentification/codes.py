@@ -190,17 +190,42 @@ _BRACKETED: Final = (
     r"psi|Cal|cal|drp|pi|e|c|h|k|g|100|CFU|PFU|mV|uV|nV|B|p'diop|diop|smoot|car_m|MET|USP'U|GPL'U|MPL'U|APL'U)\]"
 )
 _UNIT: Final = re.compile(
-    r"(10\*-?\d+|[0-9.]+|%|\{[a-z.:/*A-Z0-9 ]{1,14}\}|" + _BRACKETED + r"|"
-    r"[fpnumcdhkMGT]?(m|g|s|l|L|Hz|V|A|Pa|J|W|K|Cel|Gy|Bq|mol|eV|rad|deg|min|h|d|a|mo|wk|T|N|C|F|Ohm|S|Sv|bar|B|ar|st|cal)(-?\d)?|[./()])+"
+    r"(10\*-?\d+|[0-9.]{1,4}|%|\{[a-z.:/*A-Z0-9_ ]{1,14}\}|" + _BRACKETED + r"|"
+    r"[fpnumcdhkMGT]?(m|g|s|l|L|Hz|V|A|Pa|J|W|K|Cel|Gy|Bq|mol|eV|rad|deg|min|h|d|a|mo|wk|T|N|C|F|Ohm|S|Sv|bar|B|ar|st|cal|U)(-?\d)?|[./()])+"
 )
 
+_NOTES: Final = frozenset(
+    [
+        "bpm",
+        "no",
+        "units",
+        "unit",
+        "pixels",
+        "pixel",
+        "presence",
+        "asu",
+        "score",
+        "cells",
+        "beats",
+        "events",
+        "m2",
+        "mm2",
+        "ml",
+        "s",
+        "min",
+    ]
+)
+_FEW_DIGITS: Final = re.compile(r"\d{1,3}")
 _ANNOTATION: Final = re.compile(r"\{[^}]*\}")
 
 
 def _is_unit(value: str) -> bool:
     """Whether a text is made of units of UCUM; an `{annotation}` is free text and passes where it is technical."""
     notes = "".join(_ANNOTATION.findall(value))
-    return _UNIT.fullmatch(value) is not None and all(is_common(word) for word in split_words(notes))
+    return _UNIT.fullmatch(value) is not None and all(
+        is_common(word) or word in _NOTES or _FEW_DIGITS.fullmatch(word)
+        for word in re.findall(r"[^\W_]+", notes.casefold())
+    )
 
 
 #: The dihedral group of ten elements, and the permutation of a digit by its place (J. Verhoeff, 1969).

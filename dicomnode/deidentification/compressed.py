@@ -17,7 +17,7 @@ from dicomnode.errors import StudyError
 _ROOT: Final = "1.2.840.10008.1.2.4."
 _JPEG: Final = frozenset(f"{_ROOT}{last}" for last in (*range(50, 67), 70, 80, 81))
 _JPEG_2000: Final = frozenset(f"{_ROOT}{last}" for last in (90, 91, 92, 93, 201, 202, 203))
-_VIDEO: Final = tuple(f"{_ROOT}{last}" for last in range(100, 109))
+VIDEO: Final = tuple(f"{_ROOT}{last}" for last in range(100, 109))
 _RLE: Final = "1.2.840.10008.1.2.5"
 _ITEM: Final = b"\xfe\xff\x00\xe0"
 _DELIMITER: Final = b"\xfe\xff\xdd\xe0\0\0\0\0"
@@ -42,7 +42,7 @@ def scrub(value: bytes, transfer_syntax_uid: str, picture: Picture) -> bytes:
     value
         Value of Pixel Data: items from the Basic Offset Table on, little endian.
     transfer_syntax_uid
-        Which kind of stream the fragments hold; video stays as it is.
+        Which kind of stream the fragments hold.
 
     Returns
     -------
@@ -55,7 +55,7 @@ def scrub(value: bytes, transfer_syntax_uid: str, picture: Picture) -> bytes:
         ``withheld-pixels`` where a stream is not what it should be, so that nothing tells the picture from other bytes.
     """
     frame = _scrubber(transfer_syntax_uid, picture)
-    if frame is None or not value:
+    if not value:
         return value
     items, end = _items(value)
     if len(items) < 2 or value[end:] not in (b"", _DELIMITER):
@@ -76,15 +76,13 @@ def fragments(value: bytes) -> list[tuple[int, int]]:
     return _items(value)[0][1:]
 
 
-def _scrubber(transfer_syntax_uid: str, picture: Picture) -> Callable[[bytearray], None] | None:
+def _scrubber(transfer_syntax_uid: str, picture: Picture) -> Callable[[bytearray], None]:
     if transfer_syntax_uid in _JPEG:
         return streams.scrub_jpeg
     if transfer_syntax_uid in _JPEG_2000:
         return streams.scrub_jpeg_2000
     if transfer_syntax_uid == _RLE:
         return partial(streams.scrub_rle, segments=picture.segments, segment_bytes=picture.segment_bytes)
-    if transfer_syntax_uid.startswith(_VIDEO):
-        return None
     raise StudyError("withheld-pixels", because="syntax")
 
 

@@ -148,8 +148,9 @@ class Identifiers:
     def names_in(self, text: str) -> bool:
         """Whether one of the words of a text is a name, however short, or the whole an identifier."""
         folded = text.casefold().strip()
-        short = (word for word in _PARTS.split(folded) if word in self.short and not word.isdigit())
-        return folded in self.codes or any(word in self.names for word in _PARTS.split(folded)) or any(short)
+        words = {run for part in _PARTS.split(folded) for run in (part, *_LETTERS.findall(part))}
+        short = any(word in self.short and not word.isdigit() for word in words)
+        return folded in self.codes or any(word in self.names for word in words) or short
 
     def names_somebody(self, text: str) -> bool:
         """Whether a text holds a person's name, technical ones too, or another identifier in words that are not technical."""
@@ -248,7 +249,7 @@ def _gather(node: Node, tag: int, found: _Found, *, dates: bool) -> None:
     elif tag in _DATES_OF_BIRTH:
         found.add_births(values)
     elif dated:
-        found.dates.update(value[:8] for value in values if _DAY.match(value))
+        found.dates |= _days(values)
     else:
         found.add_codes(values)
 
@@ -256,7 +257,12 @@ def _gather(node: Node, tag: int, found: _Found, *, dates: bool) -> None:
 _DATES_OF_BIRTH: Final = frozenset({0x00100030})
 #: Versions of context groups are dates of the standard's own.
 _VERSIONS: Final = frozenset({0x00080106, 0x00080107})
-_DAY: Final = re.compile(r"(?:18|19|20)\d{6}")
+_DAY: Final = re.compile(r"((?:18|19|20)\d\d)[-./]?(\d\d)[-./]?(\d\d)")
+
+
+def _days(values: Iterable[str]) -> set[str]:
+    """Days of DA and DT as YYYYMMDD, also of those with marks between their parts."""
+    return {"".join(match.groups()) for value in values if (match := _DAY.match(value))}
 
 
 class _Found:
@@ -273,7 +279,7 @@ class _Found:
 
     def add_births(self, values: Iterable[str]) -> None:
         """Dates of birth, which people write in many ways."""
-        days = {value[:8] for value in values if _DAY.match(value)}
+        days = _days(values)
         self.dates |= days
         self._births |= days
 

@@ -17,7 +17,7 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
 from dicomnode.deidentification import burned, unflagged
-from dicomnode.deidentification.compressed import Picture, scrub
+from dicomnode.deidentification.compressed import VIDEO, Picture, scrub
 from dicomnode.deidentification.frames import DecodingLimits, Frames, frames_of
 from dicomnode.deidentification.kinds import PHOTOGRAPHS, Kind, kind_of
 from dicomnode.deidentification.nesting import items_of
@@ -106,6 +106,8 @@ def plan(dataset: Dataset, sop_class_uid: str, looking: Looking | None = None) -
     if not any(tag in dataset for tag in (PIXEL_DATA, *FLOATS)):
         return Plan()
     kind = kind_of(sop_class_uid)
+    if syntax_of(dataset).startswith(VIDEO):
+        raise StudyError("withheld-pixels", because="video")
     if not looking.recognizable and word_of(dataset, 0x00280302) == "YES":
         raise StudyError("withheld-pixels", because="recognizable")
     if kind is Kind.SLIDE and _SLIDE_PARTS & set(words_of(dataset, 0x00080008)):

@@ -19,8 +19,8 @@ from dicomnode.study import blind_key, mint_uid
 WELL_KNOWN: Final = frozenset(UID_dictionary)
 _CLASSES: Final = "1.2.840.10008."
 _REMEMBERED: Final = 100_000
-_DATE: Final = re.compile(r"(\d{4})\.?(\d{2})\.?(\d{2})")
-_DATETIME: Final = re.compile(r"(\d{4})(\d{2})?(\d{2})?(\d{0,6}(?:\.\d{1,6})?)([+-]\d{4})?")
+_DATE: Final = re.compile(r"(\d{4})[-./]?(\d{2})[-./]?(\d{2})")  # some write them with marks
+_DATETIME: Final = re.compile(r"(\d{4})(\d{2})?(\d{2})?(\d{0,6}(?:\.\d{1,9})?)([+-]\d{4})?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

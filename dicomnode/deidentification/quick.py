@@ -24,7 +24,7 @@ from dicomnode.deidentification.contexts import Context, Made, context_key, trea
 from dicomnode.deidentification.leakcheck import words_of_ours
 from dicomnode.deidentification.nesting import Node, own_encodings
 from dicomnode.deidentification.slices import EXPLICIT_LITTLE, Element, split
-from dicomnode.deidentification.strokes import has_strokes
+from dicomnode.deidentification.strokes import has_strokes, maxima_of
 from dicomnode.encoded import Buffer, Limits, encode_part10, read_part10, wrap_part10
 
 _CHARACTER_SET: Final = 0x00080005
@@ -178,7 +178,7 @@ class FileDeidentifier:
         words = np.frombuffer(pixels, "<u2", offset=12)
         values = words.view("<i2") if signed else words
         image = values.reshape(rows, -1)
-        maxima = image.max(axis=1)
+        maxima = maxima_of(image)
         if stored < 16 and (signed or int(maxima.max()) >> stored):
             return False
         return not (self._full_way.looks_at_every_image and has_strokes(image, maxima))

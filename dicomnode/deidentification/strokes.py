@@ -6,11 +6,13 @@ Scanned anatomy is not like that: metal saturates in blobs, and its edges are so
 
 from __future__ import annotations
 
-from typing import Any, Final
+import math
+from typing import Any, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+_BAND: Final = 32  # rows
 _FEWEST: Final = 24
 _WIDEST: Final = 6
 _FEWEST_RUNS: Final = 24
@@ -19,21 +21,28 @@ _EDGE: Final = 0.35  # of the range of the image: how far beside a stroke the va
 _SHARP: Final = 0.8  # of the narrow runs
 
 
+def maxima_of(image: NDArray[Any]) -> NDArray[Any]:
+    """The brightest values of bands of rows of an image, shape (rows, columns)."""
+    bands = image.shape[0] // math.gcd(image.shape[0], _BAND)
+    return cast("NDArray[Any]", image.reshape(bands, -1).max(axis=1))
+
+
 def has_strokes(values: NDArray[Any], maxima: NDArray[Any] | None = None) -> bool:
     """Whether one frame, shape (rows, columns), holds what looks like written text.
 
     Parameters
     ----------
     maxima
-        The brightest value of each row, where they are known.
+        As `maxima_of`, where they are known.
 
     Notes
     -----
     Most images are done after the first count: their brightest value stands in a few pixels alone.
     """
-    maxima = values.max(axis=1) if maxima is None else maxima
-    highest = int(maxima.max())
-    if np.count_nonzero(values[maxima == highest] == highest) < _FEWEST:
+    maxima = maxima_of(values) if maxima is None else maxima
+    highest = maxima.max()
+    bright = values.reshape(len(maxima), -1)[maxima == highest]
+    if np.count_nonzero(bright == highest) < _FEWEST:
         return False
     mask = values == highest
     lowest = int(values.min())

@@ -73,7 +73,7 @@ _LONGEST_SAMPLE: Final = 4
 _TYPE_TERMS: Final = frozenset({"OD", "HU", "US", "MGML", "Z_EFF", "ED", "EDW", "HU_MOD", "PCT"})
 _LIMITS: Final = MappingProxyType({"SH": 16, "LO": 64, "CS": 16, "AE": 16, "ST": 1024, "LT": 10240})
 _MEASURED: Final = 8  # more values than an identifier has
-_PIXELS: Final = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})  # `pixels` looks after them
+PIXELS: Final = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})  # `pixels` looks after them
 _IMAGE_GROUP: Final = 0x0028
 #: Dates that say nothing; a source has not all of them.
 _OTHER_DUMMIES: Final = tuple(f"{year}0101" for year in range(1901, 2100))
@@ -134,7 +134,7 @@ class Treater:
         """
         treatment = rule.treatment
         if treatment in (Treatment.KEEP, Treatment.TABLE, Treatment.PROFILE):
-            return element if int(tag) in _PIXELS else self._binary(rule, tag, element, node)
+            return element if int(tag) in PIXELS else self._binary(rule, tag, element, node)
         if treatment is Treatment.NUMBER:
             return (
                 element if is_number(element, rule.vr) and not self._is_identifier(element, rule.vr, int(tag)) else None
@@ -230,12 +230,16 @@ class Treater:
         if not SYNTAX["AS"].fullmatch(value):
             return None
         highest = self._policy.highest_age
-        if highest is not None and value.endswith("Y") and int(value[:-1]) > highest:
+        if highest is not None and value.endswith(("Y", "y")) and int(value[:-1]) > highest:
             return f"{highest + 1:03}Y"
         return value
 
     def _term(self, value: str, tag: int) -> str | None:
-        if len(value) > 16 or not is_term(value) or self._identifiers.spellings.stand_in(value):
+        if (
+            len(value) > 16
+            or not (is_term(value) or is_official(value, tag))
+            or self._identifiers.spellings.stand_in(value)
+        ):
             return None
         return value if is_official(value, tag) or not self._identifiers.names_in(value) else None
 

@@ -49,9 +49,9 @@ _DELIMITERS: Final = frozenset(map(ord, "\n\r\t\f\\^="))
 SYNTAX: Final = MappingProxyType(
     {
         "DS": re.compile(r" *[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)? *"),
-        "IS": re.compile(r" *[+-]?\d{1,12} *"),
-        "AS": re.compile(r"\d{1,3}[DWMY]"),
-        "TM": re.compile(r"([01]\d|2[0-3])(:?[0-5]\d(:?([0-5]\d|60)(\.\d{1,6})?)?)? *"),
+        "IS": re.compile(r" *[+-]?\d{1,12}(\.\d{0,6})? *"),  # some makers write decimals
+        "AS": re.compile(r"\d{1,3}[DWMYdwmy]"),
+        "TM": re.compile(r"([01]\d|2[0-3])(:?[0-5]\d(:?([0-5]\d|60)(\.\d{1,9})?)?)? *"),
     }
 )
 _NUMBERS: Final = re.compile(rb"[0-9+\-.eE \\]*\0?")

@@ -115,6 +115,16 @@ def _modalities() -> frozenset[str]:
 #: C.8.3.1), View Position (C.8.1.1), Patient Orientation (C.7.6.1.1.1), lateralities.
 _SHORT_TERMS: Final = MappingProxyType(
     {
+        0x00080008: re.compile(r"[01]{4}|TTE"),  # values of ultrasound (C.8.5.6.1.1)
+        0x0040DB00: re.compile(r"[1-9]\d{2,4}"),  # templates
+        0x00189100: re.compile(r"\d{1,3}[A-Z][A-Z]?"),  # nuclei
+        0x00282114: re.compile(r"ISO_\d{5}_\d{1,2}"),  # lossy methods
+        0x00541001: re.compile(r"1?CM2ML|1CM"),  # units of PET (C.8.9.1.1.3)
+        0x00187050: re.compile(r"SILVER|RHENIUM"),
+        0x00181191: re.compile(r"SILVER|RHENIUM"),
+        0x300A00D3: re.compile(r"MOTORIZED"),
+        0x30060042: re.compile(r"CLOSEDPLANAR_XOR"),
+        0x300600B2: re.compile(r"MEAN_EXCI_ENERGY"),
         0x00180020: re.compile(r"SE|IR|GR|EP|RM"),
         0x00180021: re.compile(r"SK|MTC|SS|TRSS|SP|MP|OSP|NONE"),
         0x00180022: re.compile(r"PER|RG|CG|PPG|FC|PFF|PFP|SP|FS"),

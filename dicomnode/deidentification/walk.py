@@ -17,7 +17,7 @@ from pydicom.tag import BaseTag
 from dicomnode.deidentification import codes, private
 from dicomnode.deidentification.nesting import Node, items_of, items_within, own_encodings
 from dicomnode.deidentification.rules import Rule, Rules, Treatment
-from dicomnode.deidentification.treat import Treater
+from dicomnode.deidentification.treat import PIXELS, Treater
 from dicomnode.deidentification.values import BINARY_VRS, BULK_VRS, STRING_VRS, Element
 
 _NUMERIC: Final = BINARY_VRS | {"DS", "IS"}
@@ -48,6 +48,7 @@ class _Visit:
     source: Node
     target: Dataset
     sequence: str
+    depth: int = 0
 
 
 def walk(source: Dataset, rules: Rules, treater: Treater) -> Walked:
@@ -85,7 +86,8 @@ def _like(source: Dataset) -> Dataset:
 
 
 def _standard(visit: _Visit, tag: BaseTag, rule: Rule, treater: Treater, pending: list[_Visit]) -> None:
-    if rule.treatment is Treatment.REMOVE:
+    nested_pixels = int(tag) in PIXELS and visit.depth > 0  # no object has them there but icons
+    if rule.treatment is Treatment.REMOVE or nested_pixels:
         return
     element: Element | None = visit.source.dataset.get_item(tag)
     if element is None:  # pragma: no cover - the tag came from the same Data Set
@@ -141,7 +143,9 @@ def _sequence(visit: _Visit, tag: BaseTag, rule: Rule, pending: list[_Visit], tr
     keyword = "" if tag.is_private else keyword_for_tag(tag)
     target = Sequence([_like(item) for item in items])
     visit.target[tag] = DataElement(tag, "SQ", target)
-    pending += [_Visit(visit.source.item(old), new, keyword) for old, new in zip(items, target, strict=True)]
+    pending += [
+        _Visit(visit.source.item(old), new, keyword, visit.depth + 1) for old, new in zip(items, target, strict=True)
+    ]
 
 
 def _private(visit: _Visit, tag: BaseTag, creators: dict[int, str], treater: Treater, pending: list[_Visit]) -> None:

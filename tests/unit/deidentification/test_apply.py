@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
+from datetime import date
 
 import pydicom
 import pytest
-from pydicom.dataelem import DataElement
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
@@ -227,3 +228,44 @@ def test_words_in_a_character_set_excuse_no_other_place() -> None:
     source, output = planted.slice_of_ct(), planted.slice_of_ct()
     source.PatientName = output.SpecificCharacterSet = "FUCHSBERGER"
     assert "name" in {leak.kind for leak in find_leaks(source, output)}
+
+
+@pytest.mark.parametrize("policy", [AI, EXPORT], ids=["ai", "export"])
+def test_values_in_wrong_spellings_that_can_be_read(policy: Policy) -> None:
+    ds = planted.slice_of_ct()
+    for tag, vr, value in (
+        (0x00181151, "IS", b"210.5 "), (0x00080030, "TM", b"101112.1234567 "), (0x0008002A, "DT", b"20200301101112.1234567"),
+        (0x00080021, "DA", b"2020-03-01"), (0x00101010, "AS", b"069y"), (0x00100030, "DA", b"1951-02-03"),
+    ):  # fmt: skip
+        ds[tag] = RawDataElement(BaseTag(tag), vr, len(value), value, 0, False, True)
+    ds.SeriesDate, ds.SeriesDescription = "20200301", "Thorax 03.02.1951"
+    done = Deidentifier(policy, PSEUDONYMS).deidentify(ds)
+    shift = PSEUDONYMS.shift(PSEUDONYMS.subject(ds.PatientID, ds.IssuerOfPatientID, ""))
+    output = done.dataset
+    assert done.leaks == ()
+    assert output.SeriesDescription == "Thorax"
+    assert output.get_item(0x00181151).value == b"210.5 "
+    assert (output.StudyTime, output.PatientAge) == ("101112.1234567", "069y")
+    day = (date(2020, 3, 1) + shift).strftime("%Y%m%d")
+    assert output[0x0008002A].value == f"{day}101112.1234567"
+    assert output[0x00080021].value == day
+
+
+@pytest.mark.parametrize("policy", [AI, EXPORT], ids=["ai", "export"])
+def test_a_transfer_syntax_is_one_of_the_standard(policy: Policy) -> None:
+    ds = planted.slice_of_ct()
+    del ds.PixelData
+    ds.file_meta.TransferSyntaxUID = "1.2.840.19510203.778812"
+    with pytest.raises(StudyError, match="withheld-malformed"):
+        Deidentifier(policy, PSEUDONYMS).deidentify(ds)
+
+
+@pytest.mark.parametrize("policy", [AI, EXPORT], ids=["ai", "export"])
+@pytest.mark.parametrize(
+    ("name", "value"), [("Doe^J", "DOE62"), ("Kim^A", "KIM1"), ("Lee^B", "CT_LEE7"), ("Ng^Xi", "NG62")]
+)
+def test_a_short_name_with_a_number_is_no_term(name: str, value: str, policy: Policy) -> None:
+    ds = planted.slice_of_ct()
+    ds.PatientName, ds.ScanOptions = name, value
+    done = Deidentifier(policy, PSEUDONYMS).deidentify(ds)
+    assert (done.leaks, value in str(done.dataset.get("ScanOptions"))) == ((), False)

@@ -10,7 +10,7 @@ from pydicom.sequence import Sequence
 from dicomnode.deidentification import pixels
 from dicomnode.deidentification.apply import Deidentifier
 from dicomnode.deidentification.compressed import Picture, fragments, scrub
-from dicomnode.deidentification.policy import AI, EXPORT
+from dicomnode.deidentification.policy import AI, EXPORT, Policy
 from dicomnode.deidentification.pseudonyms import Pseudonyms
 from dicomnode.errors import StudyError
 from tests.unit.deidentification import planted
@@ -127,7 +127,8 @@ def test_streams_that_are_none_are_withheld() -> None:
     for syntax in ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.5", "1.2.3"):
         with pytest.raises(StudyError):
             scrub(value, syntax, Picture(segment_bytes=4))
-    assert scrub(value, "1.2.840.10008.1.2.4.102", Picture()) is value
+    with pytest.raises(StudyError, match="withheld-pixels"):
+        scrub(value, "1.2.840.10008.1.2.4.102", Picture())
 
 
 def test_padding_between_markers_and_bare_markers() -> None:
@@ -138,3 +139,29 @@ def test_padding_between_markers_and_bare_markers() -> None:
     assert b"Jane" not in out
     assert b"JFIF" in out
     assert b"zz\xff\xd9" in out
+
+
+@pytest.mark.parametrize("policy", [AI, EXPORT], ids=["ai", "export"])
+@pytest.mark.parametrize("sop_class", ["12.1", "4.1", "6.2", "77.1.5.1", "77.1.1.1"])
+def test_videos_are_withheld_whatever_shows_them(sop_class: str, policy: Policy) -> None:
+    ds = planted.slice_of_ct()
+    ds.SOPClassUID = f"1.2.840.10008.5.1.4.1.1.{sop_class}"
+    ds.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.102"
+    with pytest.raises(StudyError) as caught:
+        Deidentifier(policy, Pseudonyms(bytes(range(32)), "project")).deidentify(ds)
+    assert caught.value.facts["because"] == "video"
+
+
+@pytest.mark.parametrize("policy", [AI, EXPORT], ids=["ai", "export"])
+@pytest.mark.parametrize(
+    "keyword", ["SourceImageSequence", "ReferencedImageSequence", "SharedFunctionalGroupsSequence"]
+)
+def test_no_pixels_stand_in_an_item(keyword: str, policy: Policy) -> None:
+    ds, item, inner = planted.slice_of_ct(), Dataset(), Dataset()
+    inner.PixelData = item.PixelData = b"Dr Huber, Tel 0761 "
+    item["PixelData"].VR = inner["PixelData"].VR = "OW"
+    item.PurposeOfReferenceCodeSequence = Sequence([inner])
+    setattr(ds, keyword, Sequence([item]))
+    done = Deidentifier(policy, Pseudonyms(bytes(range(32)), "project")).deidentify(ds).dataset
+    assert b"Huber" not in planted.encoded(done)
+    assert done.PixelData == ds.PixelData
