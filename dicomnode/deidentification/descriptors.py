@@ -135,6 +135,7 @@ _BESIDE: Final = frozenset(
 _LONGEST_NUMBER: Final = 4
 _WHOSE: Final = frozenset(["for", "by", "per", "von", "für"])
 _MOST_INITIALS: Final = 3
+_PASSES: Final = 8
 
 
 def cleaned(
@@ -156,6 +157,15 @@ def cleaned(
     also
         Casefolded words that a site knows as technical; they are as good as the tables' own.
     """
+    for _ in range(_PASSES):
+        tokens = _tokens(text, forbidden, suspect, also)
+        if all(token.stays for token in tokens):
+            return text.strip() if tokens else ""
+        text = "".join(_left(text, tokens))  # what now stands side by side may be a name
+    return ""
+
+
+def _tokens(text: str, forbidden: frozenset[str], suspect: frozenset[str], also: frozenset[str]) -> list[Token]:
     tokens = [
         Token(match[0], match.start(), match.end(), _kind(match[0], forbidden, suspect, also))
         for match in _TOKEN.finditer(text)
@@ -171,9 +181,7 @@ def cleaned(
     _techniques(tokens)
     spread(text, tokens)
     _numbers(text, tokens)
-    if all(token.stays for token in tokens):
-        return text.strip() if tokens else ""
-    return cleaned("".join(_left(text, tokens)), forbidden, suspect, also)  # what now stands side by side may be a name
+    return tokens
 
 
 def _left(text: str, tokens: list[Token]) -> Iterator[str]:
