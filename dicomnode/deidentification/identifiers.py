@@ -164,6 +164,10 @@ class Identifiers:
         named = any(run in self.people and not (len(run) < _SHORT_NAME and is_technical(run)) for run in runs)
         return named or (not is_technical(text) and self.hit(text))
 
+    def initials_in(self, text: str) -> bool:
+        """Whether letters that stand by themselves in a text, or beside figures alone, are somebody's initials."""
+        return not self.initials.isdisjoint(_LETTERS.findall(text.casefold()))
+
     def is_number(self, value: str, tag: int) -> bool:
         """Whether a number is an identifier, as where an accession number serves as Series Number.
 

@@ -57,8 +57,9 @@ def _left(text: str, tokens: list[Token]) -> str:
         return ""
     for token in reversed(dropped):
         text = text[: token.start] + text[token.end :]
-    parts = text.split()
-    return " ".join(part for part in parts if any(map(str.isalnum, part))) if dropped else " ".join(parts)
+    if not dropped:
+        return " ".join(text.split())
+    return " ".join(part.strip("_") for part in text.split() if any(map(str.isalnum, part)))
 
 
 def _beside_names(text: str, tokens: list[Token]) -> None:

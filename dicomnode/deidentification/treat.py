@@ -261,7 +261,8 @@ class Treater:
         """A device's own name or number where it has the form of one; else what stands for it, the same for the same."""
         known = self._identifiers
         plain = looks_like_a_device(value, self._policy.words) and not _SUSPICIOUS_FOR_DEVICES.search(value)
-        if plain and not known.hit(value) and not known.names_in(value) and not known.names_somebody(value):
+        named = known.hit(value) or known.names_in(value) or known.names_somebody(value) or known.initials_in(value)
+        if plain and not named:
             return value
         return self._pseudonyms.token("device", value)
 

@@ -28,6 +28,7 @@ _NAMES_ALONE: Final = frozenset(
 )  # fmt: skip
 
 
+_LONGEST_CODE: Final = 2  # letters of a coil or a kernel, which are somebody's elsewhere
 #: Lists of words that survive in cleaned descriptors alone.
 _CLEANED: Final = ("structures.txt", "radiotherapy.txt", "agents.txt", "series.txt")
 
@@ -64,7 +65,8 @@ def known() -> frozenset[str]:
     """Words of cleaned descriptors, casefolded: `words`, structures, findings; the standard's language and makers' but for names."""
     language = frozenset(word.casefold() for word in _language())
     lists = (read_words(name) for name in _CLEANED)
-    return words().union(*lists) | ((language | makers()) - called())
+    of_makers = frozenset(word for word in makers() if len(word) > _LONGEST_CODE)
+    return words().union(*lists) | ((language | of_makers) - called())
 
 
 @cache
