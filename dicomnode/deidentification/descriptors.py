@@ -8,27 +8,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Final
 
-from dicomnode.deidentification.persons import STRONG, SUFFIXES, title_at
-from dicomnode.deidentification.tokens import LETTERS, RUN, Kind, Token, is_broken, spread
-from dicomnode.deidentification.vocabulary import called, known, phrases
+from dicomnode.deidentification.forms import groups, is_technical_form
+from dicomnode.deidentification.persons import pairs, titled
+from dicomnode.deidentification.tokens import LETTERS, RUN, Kind, Token, is_broken, mark, spread
+from dicomnode.deidentification.traces import initials, traces
+from dicomnode.deidentification.vocabulary import called, known, phrases, words
 
-#: Tokens that carry meaning by their form: thickness with its unit, kernels, field strengths, times of echo, b-values.
-_TECHNICAL: Final = re.compile(
-    r"\d{1,4}([.,]\d{1,3})?(mm|cm|cm2|ms|kv|kvp|ma|mas|mgy|c?gy|ml|hu|%|mhz|hz|sec|min|t|s|w|d|ns|i)|"
-    r"[bhijqud][rvfslu]?\d{2}[a-z]?|fc\d{2}|t[12]w?|b\d{1,4}|[a-z]\d{1,2}|te\d{1,3}|tr\d{1,4}|x\d|\d{1,2}x|\d{1,4}(x\d{1,4}){1,2}|"
-    r"(ptv|ctv|gtv|itv|prv|hrctv|ring|opt|z)[pnt]?\d{0,4}([.,]\d{1,2})?(c?gy)?"
-)
 _TOKEN: Final = re.compile(r"[^\W_]+(?:[.,]\d+[^\W_]*)?%?")
 _NUMBER: Final = re.compile(r"\d{1,3}(?:[.,]\d{1,3})?")
-_AGE: Final = re.compile(r"0?\d{1,3}(y|yo|yr|yrs|j|jahre|ans|a)|y0?\d{1,3}")
 #: Between two tokens that are kept this stays, where something else was dropped.
-_JOINTS: Final = frozenset(["_", "/", "+", "-", "."])
+_JOINTS: Final = re.compile(r"[ _/+\-.,;:()%=]{1,3}")
 #: Numbers with no more than this between them are dates, telephone numbers and other people's identifiers.
 _GROUPED: Final = re.compile(r"[ ./\-]{0,3}")
 #: Volumes whose name ends in a dose.
-_DOSED: Final = re.compile(r"(ptv|ctv|gtv|itv|hrctv|boost|bst)[a-z]{0,4}\d?")
+_DOSED: Final = re.compile(r"(ptv|ctv|gtv|itv|hrctv|boost|bst|isodose|dose|idl|sib)[a-z]{0,4}\d?")
 _YEARS: Final = frozenset(
     [
         "y",
@@ -137,6 +133,9 @@ _BESIDE: Final = frozenset(
     ]
 )
 _LONGEST_NUMBER: Final = 4
+_WHOSE: Final = frozenset(["for", "by", "per", "von", "für"])
+_MOST_INITIALS: Final = 3
+_PASSES: Final = 8
 
 
 def cleaned(
@@ -158,18 +157,31 @@ def cleaned(
     also
         Casefolded words that a site knows as technical; they are as good as the tables' own.
     """
+    for _ in range(_PASSES):
+        tokens = _tokens(text, forbidden, suspect, also)
+        if all(token.stays for token in tokens):
+            return text.strip() if tokens else ""
+        text = "".join(_left(text, tokens))  # what now stands side by side may be a name
+    return ""
+
+
+def _tokens(text: str, forbidden: frozenset[str], suspect: frozenset[str], also: frozenset[str]) -> list[Token]:
     tokens = [
         Token(match[0], match.start(), match.end(), _kind(match[0], forbidden, suspect, also))
         for match in _TOKEN.finditer(text)
     ]
     _phrases(tokens, forbidden)
-    _titles(text, tokens)
+    mark(tokens, groups(text), Kind.SURE, unless=forbidden)
+    _joined(text, tokens)
+    titled(text, tokens)
+    pairs(text, tokens)
+    _behind(tokens)
+    mark(tokens, traces(text), Kind.OUT)
+    mark(tokens, initials(text), Kind.NAME)
     _techniques(tokens)
     spread(text, tokens)
     _numbers(text, tokens)
-    if not any(token.stays for token in tokens):
-        return ""
-    return text.strip() if all(token.stays for token in tokens) else "".join(_left(text, tokens))
+    return tokens
 
 
 def _left(text: str, tokens: list[Token]) -> Iterator[str]:
@@ -178,7 +190,7 @@ def _left(text: str, tokens: list[Token]) -> Iterator[str]:
         if token.stays:
             between = text[end : token.start] if before is not None and before.stays else " "
             if end >= 0:
-                yield between if between in _JOINTS else " "
+                yield between if _JOINTS.fullmatch(between) else " "
             yield token.text
             end = token.end
 
@@ -195,7 +207,7 @@ def _kind(token: str, forbidden: frozenset[str], suspect: frozenset[str], also: 
         return Kind.SURE
     if folded in called() and folded in known():
         return Kind.NAME if folded in suspect else Kind.MAYBE
-    if folded in known() or (_TECHNICAL.fullmatch(folded) and not _AGE.fullmatch(folded)):
+    if folded in known() or is_technical_form(token):
         return Kind.SURE
     if _is_compound(RUN.findall(token)) or _is_compound(LETTERS.findall(token)):
         return Kind.SURE
@@ -220,37 +232,21 @@ def _phrases(tokens: list[Token], forbidden: frozenset[str]) -> None:
                     token.kind = Kind.SURE
 
 
-def _titles(text: str, tokens: list[Token]) -> None:
-    """What stands after a title, or before its like, is a name; the title goes too."""
-    for place, token in enumerate(tokens):
-        after = text[token.end : token.end + 1]
-        title = title_at(token.text, after, first=place == 0)
-        if title == STRONG:
-            token.kind = Kind.OUT
-        if title:
-            _name_after(tokens, place + 1, surely=title == STRONG)
-        elif token.folded in SUFFIXES:
-            token.kind = Kind.OUT
-            for other in reversed(tokens[:place]):
-                if other.kind not in (Kind.MAYBE, Kind.NAME):
-                    break
-                other.kind = Kind.NAME
-        elif len(token.text) == 1 and after == "." and _may_be_called(tokens[place + 1 : place + 2]):  # J. Head
-            token.kind = tokens[place + 1].kind = Kind.NAME
+def _joined(text: str, tokens: list[Token]) -> None:
+    """A letter that is joined to what survives is a part of it (Esophagus_S, E-PTV)."""
+    for one, other in pairwise(tokens):
+        if text[one.end : other.start] in ("_", "-"):
+            for letter, word in ((one, other), (other, one)):
+                if len(letter.text) == 1 and letter.text.isalpha() and word.kind is Kind.SURE and len(word.text) > 1:
+                    letter.kind = Kind.SURE
 
 
-def _may_be_called(tokens: list[Token]) -> bool:
-    return any(token.kind in (Kind.MAYBE, Kind.NAME) for token in tokens)
-
-
-def _name_after(tokens: list[Token], start: int, *, surely: bool) -> None:
-    for token in tokens[start:]:
-        if token.kind is Kind.NUMBER or (token.kind is Kind.SURE and not surely and len(token.text) > 1):
-            return
-        if token.kind is Kind.OUT:
-            continue
-        surely = surely and len(token.text) == 1
-        token.kind = Kind.NAME
+def _behind(tokens: list[Token]) -> None:
+    """Two or three letters behind what says whose something is are somebody's, where they are no common abbreviation."""
+    for before, token in pairwise(tokens):
+        short = token.text.isupper() and len(token.text) <= _MOST_INITIALS
+        if short and before.folded in _WHOSE and token.folded not in words():
+            token.kind = Kind.NAME
 
 
 def _techniques(tokens: list[Token]) -> None:
@@ -260,7 +256,7 @@ def _techniques(tokens: list[Token]) -> None:
             beside = [other.folded for other in (*tokens[max(place - 1, 0) : place], *tokens[place + 1 : place + 2])]
             counts = place > 0 and tokens[place - 1].kind is Kind.NUMBER
             least = token.folded == "min" and any(other.kind is Kind.NUMBER for other in tokens[place + 1 : place + 2])
-            good = counts or least or any(other in _BESIDE or _TECHNICAL.fullmatch(other) for other in beside)
+            good = counts or least or any(other in _BESIDE or is_technical_form(other) for other in beside)
             token.kind = Kind.SURE if good else Kind.NAME
 
 
@@ -268,7 +264,7 @@ def _numbers(text: str, tokens: list[Token]) -> None:
     """Numbers survive where no other stands with them, no name beside them and nothing says whose they are."""
     digits = [bool(_NUMBER.fullmatch(token.text)) or token.text.isdigit() for token in tokens]
     for place, token in enumerate(tokens):
-        if not digits[place]:
+        if not digits[place] or token.kind is Kind.SURE:  # a part of something technical
             continue
         before, after = (tokens[n] if 0 <= n < len(tokens) else None for n in (place - 1, place + 1))
         grouped = (before and digits[place - 1] and _GROUPED.fullmatch(text[before.end : token.start])) or (
@@ -276,7 +272,8 @@ def _numbers(text: str, tokens: list[Token]) -> None:
         )
         joined = before is not None and before.stays and text[before.end : token.start] in ("_", "-")
         dosed = before is not None and before.stays and _DOSED.fullmatch(before.folded) and len(token.text) == 4
-        if dosed and joined:
+        near = before is not None and text[before.end : token.start] == " " and token.text[:2] not in ("19", "20")
+        if dosed and (joined or near):
             token.kind = Kind.NUMBER
         whose = (before and before.folded in _COUNTED) or (after and after.folded in _YEARS)
         beside = not joined and any(

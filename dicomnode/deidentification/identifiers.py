@@ -19,7 +19,7 @@ from dicomnode.deidentification import profile
 from dicomnode.deidentification.nesting import Node, datasets
 from dicomnode.deidentification.spellings import Spellings, canonical
 from dicomnode.deidentification.values import Element, texts
-from dicomnode.deidentification.vocabulary import is_common, is_technical, split_words
+from dicomnode.deidentification.vocabulary import is_common, is_technical, is_used, split_words
 
 #: Words of names and addresses that name nobody.
 _STOP: Final = frozenset(
@@ -93,6 +93,7 @@ _SHORT_IDEOGRAPHIC: Final = 2
 _FIRST_IDEOGRAPH: Final = 0x2E80
 _SHORT_NUMBER: Final = 6
 _SHORT_CODE: Final = 4
+_MOST_INITIALS: Final = 4
 _DESCRIPTORS: Final = frozenset("esgm")  # options of rows that describe or date, and name nobody
 
 
@@ -114,6 +115,8 @@ class Identifiers:
         Names and identifiers too short to be searched: compared with whole values.
     dates
         Dates, in DICOM's form: of birth, and all others that the policy does not keep.
+    initials
+        Of persons, in the orders that people write them, but such as are technical: whole tokens that no text keeps.
     spellings
         Numbers and dates of birth, to be found however they are written.
     """
@@ -124,6 +127,7 @@ class Identifiers:
     dates: frozenset[str] = field(repr=False)
     people: frozenset[str] = field(default=frozenset(), repr=False)
     places: frozenset[str] = field(default=frozenset(), repr=False)
+    initials: frozenset[str] = field(default=frozenset(), repr=False)
     spellings: Spellings = field(default_factory=Spellings, repr=False)
 
     @property
@@ -154,9 +158,16 @@ class Identifiers:
 
     def names_somebody(self, text: str) -> bool:
         """Whether a text holds a person's name, technical ones too, or another identifier in words that are not technical."""
-        runs = {run for part in _PARTS.split(text.casefold()) for run in (part, *_LETTERS.findall(part))}
+        parts = _PARTS.split(text.casefold())
+        if not self.initials.isdisjoint(parts):
+            return True
+        runs = {run for part in parts for run in (part, *_LETTERS.findall(part))}
         named = any(run in self.people and not (len(run) < _SHORT_NAME and is_technical(run)) for run in runs)
         return named or (not is_technical(text) and self.hit(text))
+
+    def initials_in(self, text: str) -> bool:
+        """Whether letters that stand by themselves in a text, or beside figures alone, are somebody's initials."""
+        return not self.initials.isdisjoint(_LETTERS.findall(text.casefold()))
 
     def is_number(self, value: str, tag: int) -> bool:
         """Whether a number is an identifier, as where an accession number serves as Series Number.
@@ -275,6 +286,7 @@ class _Found:
         self.dates: set[str] = set()
         self.people: set[str] = set()
         self.places: set[str] = set()
+        self._initials: set[str] = set()
         self._births: set[str] = set()
 
     def add_births(self, values: Iterable[str]) -> None:
@@ -287,6 +299,7 @@ class _Found:
         """Every component of every group of a person name (PS3.5 6.2.1), and what users are called after them."""
         for value in values:
             for group in value.split("="):
+                self._initials |= _initials(group)
                 words = [word for word in split_words(group.replace("^", " ")) if word not in _STOP]
                 for word in (*words, *_user_names(words)):
                     for written in {word, *transliterated(word)}:
@@ -323,6 +336,7 @@ class _Found:
             dates=frozenset(self.dates),
             people=frozenset(self.people),
             places=frozenset(self.places),
+            initials=frozenset(letters for letters in self._initials if not is_used(letters)),
             spellings=Spellings.of(self.codes | self.short, self._births),
         )
 
@@ -347,3 +361,20 @@ def _user_names(words: list[str]) -> list[str]:
     family, given = words[0], words[1]
     whole = [family + given, given + family]
     return whole if len(family) < _SHORT_NAME else [*whole, given[0] + family, family + given[0]]
+
+
+def _initials(group: str) -> set[str]:
+    """First letters of family and given names in the orders that people write them: JD, DJ, JMD, DJM."""
+    family, *others = (
+        [part for word in split_words(component) for part in _PARTS.split(word) if part not in _STOP and part.isalpha()]
+        for component in group.split("^")[:3]
+    )
+    names = [name for component in others for name in component]
+    if not names:
+        family, names = family[-1:], family[:-1]
+    if not (family and names):
+        return set()
+    first, rest, last = names[0][0], "".join(name[0] for name in names), family[0][0]
+    return {
+        letters for letters in (first + last, last + first, rest + last, last + rest) if len(letters) <= _MOST_INITIALS
+    }

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Final
 
-from dicomnode.deidentification.tokens import BREAK, LETTERS, RUN, Kind, Token, spread
-from dicomnode.deidentification.vocabulary import called, makers, words
+from dicomnode.deidentification.persons import pairs, titled
+from dicomnode.deidentification.tokens import LETTERS, RUN, Kind, Token, mark, spread
+from dicomnode.deidentification.traces import initials, traces
+from dicomnode.deidentification.vocabulary import called, makers, models, words
 
 _TOKEN: Final = re.compile(r"(?<![\w.])\d{1,4}\.\d{1,6}(?![\w.])|[^\W_]+")
 _DECIMAL: Final = re.compile(r"\d{1,4}\.\d{1,6}")
@@ -23,6 +26,10 @@ _LONGEST_RUN: Final = 3
 _LONGEST_NUMBER: Final = 4
 _SERIAL: Final = re.compile(r"[^\W_]*\d[^\W_]*")
 _LONGEST_PREFIX: Final = 4
+#: Where these stand a text is a list, such as of coils.
+_LISTED: Final = re.compile(r"[()\[\];,|+\n]")
+#: After these, and after a colon, letters that nobody knows are somebody's.
+_WHOSE: Final = frozenset(["for", "by", "per", "von", "from", "with", "für"])
 
 
 def filtered(text: str, passes: Callable[[str], bool]) -> str:
@@ -31,16 +38,41 @@ def filtered(text: str, passes: Callable[[str], bool]) -> str:
     for match in _TOKEN.finditer(text):
         kind = Kind.NUMBER if _DECIMAL.fullmatch(match[0]) else _plain_kind(match[0], passes)
         tokens.append(Token(match[0], match.start(), match.end(), kind))
-    if not BREAK.search(text):
+    if not _LISTED.search(text):
         _lonely(tokens)
+    titled(text, tokens)
+    pairs(text, tokens)
     _phones(text, tokens)
+    mark(tokens, traces(text), Kind.OUT)
+    mark(tokens, initials(text), Kind.NAME)
     spread(text, tokens)
+    _beside_names(text, tokens)
+    return _left(text, tokens)
+
+
+def _left(text: str, tokens: list[Token]) -> str:
+    """The text without the tokens that go, and without marks that stood between such alone."""
     dropped = [token for token in tokens if not token.stays]
     if len(dropped) == len(tokens):
         return ""
     for token in reversed(dropped):
         text = text[: token.start] + text[token.end :]
-    return " ".join(text.split())
+    if not dropped:
+        return " ".join(text.split())
+    return " ".join(part.strip("_") for part in text.split() if any(map(str.isalnum, part)))
+
+
+def _beside_names(text: str, tokens: list[Token]) -> None:
+    """Whole numbers beside a name, and letters that nobody knows behind what says whose they are."""
+    for one, other in pairwise(tokens):
+        between = text[one.end : other.start]
+        whose = one.folded in _WHOSE or between in (": ", ":  ")
+        if whose and _is_short(other.text) and other.text.isalpha():
+            other.kind = Kind.NAME
+        if between.strip(" ,.") == "":
+            for number, name in ((one, other), (other, one)):
+                if number.text.isdigit() and name.kind is Kind.NAME:
+                    number.kind = Kind.OUT
 
 
 def _phones(text: str, tokens: list[Token]) -> None:
@@ -67,7 +99,9 @@ def _is_short(token: str) -> bool:
 
 def _lonely(tokens: list[Token]) -> None:
     """Two and more words in a text that has nothing else are names, where people are called so (`DOE JOY`)."""
-    if len(tokens) > 1 and all(token.kind in (Kind.MAYBE, Kind.NAME) for token in tokens):
+    if all((one.folded, other.folded) in models() for one, other in pairwise(tokens)):
+        return
+    if all(token.kind in (Kind.MAYBE, Kind.NAME) for token in tokens):
         for token in tokens:
             token.kind = Kind.NAME
 
@@ -107,7 +141,10 @@ def looks_like_a_device(text: str, also: frozenset[str] = frozenset()) -> bool:
     """
     if filtered(text, lambda token: is_plain(token, also) or _is_serial(token)) != " ".join(text.split()):
         return False
-    if all(token.isalpha() and (token.casefold() in called() or _is_short(token)) for token in _TOKEN.findall(text)):
+    found = _TOKEN.findall(text)
+    if any(_is_short(token) for token in found if token.isalpha()):
+        return False
+    if all(token.isalpha() and token.casefold() in called() for token in found):
         return False
     digits = [part for part in re.split(r"[^\W\d_]+", text) if sum(map(str.isdigit, part)) >= _PHONE_DIGITS]
     return not any(len(re.findall(r"\d+", part)) > 1 for part in digits) or "(01)" in text  # telephone numbers; a UDI

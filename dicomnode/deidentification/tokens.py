@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum, auto
 from itertools import pairwise
@@ -42,6 +43,17 @@ class Token:
     def stays(self) -> bool:
         """Whether it survives."""
         return self.kind in (Kind.SURE, Kind.NUMBER, Kind.MAYBE)
+
+
+def mark(
+    tokens: list[Token], spans: Iterable[tuple[int, int]], kind: Kind, *, unless: frozenset[str] = frozenset()
+) -> None:
+    """Give a kind to all tokens that stand within spans or over their ends, but to the casefolded words of `unless`."""
+    for start, end in spans:
+        some = [token for token in tokens if token.start < end and token.end > start]
+        if all(token.folded not in unless for token in some):
+            for token in some:
+                token.kind = kind
 
 
 def spread(text: str, tokens: list[Token]) -> None:

@@ -160,7 +160,7 @@ class Treater:
         if any(value is None for value in treated):
             return None
         kept = [str(value) for value in treated]
-        return self._element(tag, rule.vr, kept)
+        return self._element(tag, rule.vr, kept, values)
 
     def _binary(self, rule: Rule, tag: BaseTag, element: Element, node: Node) -> Element | None:
         """Numbers and bulk data: none that is text, no identifier as a number; tables cut to their length, profiles anew.
@@ -196,10 +196,12 @@ class Treater:
         return None if not described and is_identifier(element, rule.vr, int(tag), self._identifiers) else element
 
     @staticmethod
-    def _element(tag: BaseTag, vr: str, values: list[str]) -> DataElement | None:
+    def _element(tag: BaseTag, vr: str, values: list[str], before: list[str]) -> DataElement | None:
+        """Values within the length that the VR has; what the source has itself stays as long as it came."""
         limit = _LIMITS.get(vr)
         if limit is not None and any(len(value) > limit for value in values):
-            values = [value[:limit].rstrip() for value in values]
+            pairs = zip(values, before, strict=True)
+            values = [value if value == old else value[:limit].rstrip() for value, old in pairs]
         return DataElement(tag, vr, values[0] if len(values) == 1 else values, already_converted=False)
 
     def _is_identifier(self, element: Element, vr: str, tag: int) -> bool:
@@ -263,7 +265,8 @@ class Treater:
         """A device's own name or number where it has the form of one; else what stands for it, the same for the same."""
         known = self._identifiers
         plain = looks_like_a_device(value, self._policy.words) and not _SUSPICIOUS_FOR_DEVICES.search(value)
-        if plain and not known.hit(value) and not known.names_in(value) and not known.names_somebody(value):
+        named = known.hit(value) or known.names_in(value) or known.names_somebody(value) or known.initials_in(value)
+        if plain and not named:
             return value
         return self._pseudonyms.token("device", value)
 

@@ -28,6 +28,11 @@ _NAMES_ALONE: Final = frozenset(
 )  # fmt: skip
 
 
+_LONGEST_CODE: Final = 2  # letters of a coil or a kernel, which are somebody's elsewhere
+#: Lists of words that survive in cleaned descriptors alone.
+_CLEANED: Final = ("structures.txt", "radiotherapy.txt", "agents.txt", "series.txt")
+
+
 def _read(name: str) -> list[str]:
     return (resources.files(__package__) / "tables" / name).read_text("utf-8").splitlines()
 
@@ -57,9 +62,11 @@ def makers() -> frozenset[str]:
 
 @cache
 def known() -> frozenset[str]:
-    """Words of cleaned descriptors, casefolded: `words`, structures, findings, the standard's language but for names."""
+    """Words of cleaned descriptors, casefolded: `words`, structures, findings; the standard's language and makers' but for names."""
     language = frozenset(word.casefold() for word in _language())
-    return words() | read_words("structures.txt") | (language - called())
+    lists = (read_words(name) for name in _CLEANED)
+    of_makers = frozenset(word for word in makers() if len(word) > _LONGEST_CODE)
+    return words().union(*lists) | ((language | of_makers) - called())
 
 
 @cache
@@ -71,7 +78,19 @@ def called() -> frozenset[str]:
 @cache
 def phrases() -> frozenset[tuple[str, ...]]:
     """Words that a cleaned descriptor keeps beside one another."""
-    return frozenset(tuple(entry.split("+")) for entry in read_words("structures.txt") if "+" in entry)
+    return frozenset(tuple(entry.split("+")) for name in _CLEANED for entry in read_words(name) if "+" in entry)
+
+
+@cache
+def models() -> frozenset[tuple[str, ...]]:
+    """Words of makers' texts that people are called too and that are nobody beside one another: Sola Fit."""
+    return frozenset(tuple(entry.split("+")) for entry in makers() if "+" in entry)
+
+
+@cache
+def given() -> frozenset[str]:
+    """Given names among the words that people are called too, casefolded."""
+    return read_words("given.txt")
 
 
 @cache
@@ -146,6 +165,11 @@ def is_official(value: str, tag: int = 0) -> bool:
 def is_common(word: str) -> bool:
     """Whether a word is technical, so that finding it proves nothing."""
     return word.casefold() in words() or word.upper() in _term_words()
+
+
+def is_used(letters: str) -> bool:
+    """Whether letters are a word of one of the lists or a term, so that nobody's initials are meant by them."""
+    return letters in known() or letters in makers() or is_common(letters)
 
 
 def is_technical(text: str) -> bool:
