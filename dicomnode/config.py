@@ -117,7 +117,10 @@ class ReadingSection(Section):
     )
     decode_timeout_seconds: Seconds = Field(60, description="time for decoding one compressed image")
     decode_memory_bytes: int = Field(
-        4 * GIBI, ge=256 * MEBI, le=TEBI, description="address space of the decoding child"
+        4 * GIBI, ge=256 * MEBI, le=TEBI, description="address space of a decoding process"
+    )
+    decode_processes: int = Field(
+        0, ge=0, le=64, description="processes that decode the compressed images of a study; 0: one per core"
     )
 
 
@@ -163,10 +166,14 @@ class ModelsSection(Section):
         None, description="folder of model packages; default: those that ship with the node"
     )
     enabled: tuple[str, ...] = Field((), description="names of the models that run; empty: all of the folder")
-    engine: Literal["onnxruntime", "stand-in"] = Field(
-        "onnxruntime", description="what runs the networks; stand-in: thresholds in their place, for tests alone"
+    engine: Literal["auto", "openvino", "onnxruntime", "stand-in"] = Field(
+        "auto",
+        description="what runs the networks; auto: the fastest that is installed and can; stand-in: thresholds in their "
+        "place, for tests alone",
     )
-    threads: int = Field(0, ge=0, le=256, description="CPU threads of one inference; 0: one per core")
+    threads: int = Field(
+        0, ge=0, le=256, description="CPU threads of one inference; 0: one per core that the process may use"
+    )
     maximum_memory_bytes: int = Field(6 * GIBI, ge=256 * MEBI, le=TEBI, description="memory that one study may take")
 
 

@@ -81,6 +81,8 @@ def look(
         return Seen(labels=grid.back(seen.labels), probability=probability)
     except MemoryError:
         raise StudyError("memory-too-large", needed=needed) from None
+    finally:
+        engine.rest()
 
 
 def memory_needed(volume: Volume, manifest: Manifest) -> int:

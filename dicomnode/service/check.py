@@ -127,9 +127,10 @@ class _Examiner:
         if not packages:
             self.report.errors.append("models: no model is installed or enabled")
         for package in packages:
-            engine = rooms.open_engine(self._tree, package)
-            engine.close()
-            self.report.lines.append(_describe(package, str(engine.info)))
+            opened = rooms.open_engine(self._tree, package)
+            info = opened.engine.info
+            opened.engine.close()
+            self.report.lines.append(f"{_describe(package, str(info))}, {info.threads} threads ({opened.why})")
 
     def listen(self) -> None:
         listen = self._tree.listen

@@ -17,9 +17,10 @@ from dicomnode.deidentification.policy import OPTION_NAMES, POLICIES, Policy, Si
 from dicomnode.deidentification.pseudonyms import Pseudonyms
 from dicomnode.deidentification.reader import installed_reader
 from dicomnode.errors import ConfigError, ModelError, StorageError
+from dicomnode.events import Emit
 from dicomnode.inference import standin
-from dicomnode.inference.engine import Engine
-from dicomnode.inference.onnx import OnnxEngine
+from dicomnode.inference.choice import Opened
+from dicomnode.inference.choice import open_engine as choose_engine
 from dicomnode.inference.package import Package, load_all, shipped_models_folder
 from dicomnode.site_rules import PolicySection
 from dicomnode.storage.belonging import prove_derivation, prove_wrapping
@@ -179,11 +180,15 @@ def load_packages(tree: Config) -> tuple[Package, ...]:
     return load_all(tree.models.folder or shipped_models_folder(), tree.models.enabled)
 
 
-def open_engine(tree: Config, package: Package) -> Engine:
-    """Engine that runs a package."""
-    if tree.models.engine == "stand-in":
-        return standin.StandInEngine(package.manifest)
-    return OnnxEngine.from_package(package, threads=tree.models.threads)
+def open_engine(tree: Config, package: Package) -> Opened:
+    """Engine that runs a package, and why it is this one.
+
+    Raises
+    ------
+    ModelError
+        ``engine-unavailable``, ``model-package-invalid``.
+    """
+    return choose_engine(package, tree.models.engine, threads=tree.models.threads)
 
 
 def open_pseudonyms(tree: Config, ring: KeyRing) -> Pseudonyms:
@@ -237,30 +242,44 @@ def open_deidentifier(tree: Config, ring: KeyRing, policy: str = "ai") -> Deiden
 
 
 def open_analysts(
-    tree: Config, ring: KeyRing, ledger: Ledger, packages: tuple[Package, ...] | None = None
+    tree: Config,
+    ring: KeyRing,
+    ledger: Ledger,
+    packages: tuple[Package, ...] | None = None,
+    *,
+    emit: Emit | None = None,
 ) -> dict[str, Analyst]:
     """One analyst for every enabled model, by name.
+
+    Parameters
+    ----------
+    emit
+        Told which engine each model runs on, and why.
 
     Raises
     ------
     ModelError
-        ``no-model`` when there is none; ``model-package-invalid``.
+        ``no-model`` when there is none; ``model-package-invalid``, ``engine-unavailable``.
     """
     chosen = load_packages(tree) if packages is None else packages
     if not chosen:
         raise ModelError("no-model")
     issued_at = issue_clock(ledger)
-    return {
-        package.manifest.name: Analyst(
+    analysts: dict[str, Analyst] = {}
+    for package in chosen:
+        opened = open_engine(tree, package)
+        info, name = opened.engine.info, package.manifest.name
+        if emit is not None:
+            emit("engine.opened", model=name, engine=str(info), threads=info.threads, text=opened.why)
+        analysts[name] = Analyst(
             package,
-            open_engine(tree, package),
+            opened.engine,
             open_deidentifier(tree, ring),
             tree=tree,
             derivation_key=ring.derivation,
             issued_at=issued_at,
         )
-        for package in chosen
-    }
+    return analysts
 
 
 def issue_clock(ledger: Ledger) -> Callable[[str], datetime]:

@@ -78,18 +78,30 @@ def test_credentials_of_systemd_are_taken_where_they_are(tree_of: MakeTree, layo
 def test_the_stand_in_brings_its_own_package(tree_of: MakeTree) -> None:
     tree = tree_of()
     (package,) = rooms.load_packages(tree)
-    engine = rooms.open_engine(tree, package)
-    assert isinstance(engine, StandInEngine)
-    engine.close()
+    opened = rooms.open_engine(tree, package)
+    assert isinstance(opened.engine, StandInEngine)
+    assert opened.why == "models.engine"
+    opened.engine.close()
 
 
 def test_shipped_packages_run_on_onnx_runtime(tree_of: MakeTree) -> None:
     tree = tree_of(models={"engine": "onnxruntime", "threads": 1})
     packages = rooms.load_packages(tree)
     assert "ct-lung" in {package.manifest.name for package in packages}
-    engine = rooms.open_engine(tree, packages[0])
+    engine = rooms.open_engine(tree, packages[0]).engine
     assert isinstance(engine, OnnxEngine)
     engine.close()
+
+
+def test_which_engine_runs_a_model_is_told_and_why(tree_of: MakeTree, layout: Layout) -> None:
+    ring = rooms.open_key_ring(tree_of(), layout, {}, create=True)
+    told: list[tuple[str, dict[str, object]]] = []
+    tree = tree_of(models={"engine": "auto", "threads": 1, "enabled": ["ct-lung"]})
+    with Ledger.open(layout.ledger) as ledger:
+        for analyst in rooms.open_analysts(tree, ring, ledger, emit=lambda name, **facts: told.append((name, facts))):
+            assert analyst == "ct-lung"
+    expected = {"model": "ct-lung", "engine": "openvino-cpu fp32", "threads": 1, "text": "auto"}
+    assert told == [("engine.opened", expected)]
 
 
 def test_a_node_without_a_model_is_none(tree_of: MakeTree, layout: Layout) -> None:

@@ -283,7 +283,9 @@ class Engine(standin.StandInEngine):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"name": "other"}, {"version": "0.0.1"}, {"precision": "fp16"}, {"threads": 7}], ids=str
+    "changes",
+    [{"name": "other"}, {"version": "0.0.1"}, {"precision": "fp16"}, {"threads": 7}, {"note": "after another"}],
+    ids=str,
 )
 def test_another_engine_mints_other_uids(
     analysis: Analysis, copied: Copied, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
