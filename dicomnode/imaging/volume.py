@@ -81,12 +81,13 @@ def build(datasets: Sequence[Dataset], *, decoder: PixelReader, tolerances: Tole
     """
     planes = [plane_of(dataset) for dataset in datasets]
     geometry = arrange(planes, tolerances)
-    _prove(decoder.pixels(datasets[geometry.order[0]]), geometry)  # before memory is taken for what headers claim
+    first = decoder.pixels(datasets[geometry.order[0]])
+    _prove(first, geometry)  # before memory is taken for what headers claim
     values: Array = np.empty(geometry.shape, np.int16)
     padding: Bools | None = None
     for index, source in enumerate(geometry.order):
         dataset = datasets[source]
-        stored = decoder.pixels(dataset)
+        stored = decoder.pixels(dataset) if index else first
         rule = _rescale(dataset, pixel_format(dataset))
         _prove(stored, geometry)
         if values.dtype == np.int16 and _plain(stored, rule):

@@ -6,7 +6,7 @@ What one stage hands to the next lies sealed in the object store; what it tells 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from pydicom import Dataset
@@ -271,8 +271,8 @@ class Stages:
         self._latest = (key, analysis)
         return True
 
-    def _copies(self, key: WorkKey) -> list[Dataset]:
-        return [read_part10(copy, self._limits) for copy in self._handover.copies(key)]
+    def _copies(self, key: WorkKey) -> Iterator[Dataset]:
+        return (read_part10(copy, self._limits) for copy in self._handover.copies(key))
 
     # encode ------------------------------------------------------------------------------------------------------
 
