@@ -9,7 +9,7 @@ DATA ?= ../shared/data
 # Processes that tests run in.
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(os.cpu_count() or 1, 8))')
 
-.PHONY: help setup demo run test test-viewer check format coverage lock licences statement install train bench-results bench-deidentify bench-slice bench-receive bench-receive-alone prove-slice prove-fuzz prove-intake prove-scale prove-systemd clean
+.PHONY: help setup demo run test test-viewer check format coverage lock licences statement install train bench-results bench-deidentify bench-slice bench-way bench-inference bench-receive bench-receive-alone prove-slice prove-fuzz prove-intake prove-scale prove-systemd clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -101,6 +101,12 @@ bench-results: .venv-bench/.ready ## SEG, SR and key image after the labels, bes
 
 bench-slice: $(BIN)/.dev ## stages of one study, timed
 	@$(BIN)/python -m tests.benchmarks.slice
+
+bench-way: $(BIN)/.dev ## sealed slices to a volume, resampling, statistics: the way around the network, timed
+	@$(BIN)/python -m tests.benchmarks.way $(BENCH)
+
+bench-inference: .venv-bench/.ready ## volume in, labels out, on the CPU beside MONAI on PyTorch; BENCH="--cases ct-lung --rounds 3"
+	@.venv-bench/bin/python -m tests.benchmarks.inference $(BENCH)
 
 bench-receive: $(BIN)/.dev ## receiving beside DCMTK and Orthanc; BENCH="--pairs 5 --cases ct-1 --senders fast"
 	@$(BIN)/python -m tests.benchmarks.receive $(BENCH)

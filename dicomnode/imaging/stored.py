@@ -16,6 +16,7 @@ from pydicom.dataset import Dataset
 from dicomnode.errors import StudyError
 
 Integers = npt.NDArray[np.integer[Any]]
+Buffer = bytes | bytearray | memoryview
 
 IMPLICIT_LITTLE: Final = "1.2.840.10008.1.2"
 EXPLICIT_BIG: Final = "1.2.840.10008.1.2.2"
@@ -82,8 +83,8 @@ def pixel_format(dataset: Dataset) -> PixelFormat:
     return form
 
 
-def pixel_bytes(dataset: Dataset) -> bytes:
-    """Bytes of Pixel Data as they came.
+def pixel_bytes(dataset: Dataset) -> Buffer:
+    """Bytes of Pixel Data as they came, not copied.
 
     Raises
     ------
@@ -97,10 +98,12 @@ def pixel_bytes(dataset: Dataset) -> bytes:
     value = None if element is None else element.value
     if not isinstance(value, bytes | bytearray | memoryview) or not value:
         raise StudyError("pixel-missing", bytes=0)
-    return bytes(value)
+    return value
 
 
-def native(data: bytes, form: PixelFormat, *, big_endian: bool = False, words: bool = True) -> Integers:
+def native(
+    data: Buffer, form: PixelFormat, *, big_endian: bool = False, words: bool = True
+) -> Integers:
     """Stored values of native pixel data.
 
     Parameters
@@ -145,7 +148,8 @@ def stored_values(cells: Integers, form: PixelFormat) -> Integers:
     if form.bits_stored == form.bits_allocated:
         return cells.view(form.dtype)
     if not form.signed:
-        return cast(Integers, (cells >> unsigned.type(shift)) & unsigned.type((1 << form.bits_stored) - 1))
+        moved = cells >> unsigned.type(shift) if shift else cells
+        return cast(Integers, moved & unsigned.type((1 << form.bits_stored) - 1))
     left = form.bits_allocated - 1 - form.high_bit
     lifted = (cells << unsigned.type(left)).view(form.dtype)
     return cast(Integers, lifted >> form.dtype.type(form.bits_allocated - form.bits_stored))

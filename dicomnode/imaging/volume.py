@@ -88,10 +88,11 @@ def build(datasets: Sequence[Dataset], *, decoder: PixelReader, tolerances: Tole
     for index, source in enumerate(geometry.order):
         dataset = datasets[source]
         stored = decoder.pixels(dataset) if index else first
-        rule = _rescale(dataset, pixel_format(dataset))
+        rule = _rescale(dataset)
         _prove(stored, geometry)
         if values.dtype == np.int16 and _plain(stored, rule):
-            np.add(stored, np.int16(rule.intercept), out=values[index], dtype=np.int16, casting="unsafe")
+            same = stored.view(np.int16) if stored.dtype == np.uint16 else stored  # as the values fit: no conversion
+            np.add(same, np.int16(rule.intercept), out=values[index], dtype=np.int16, casting="unsafe")
             continue
         rescaled, outside = _full(stored, rule)
         if values.dtype == np.int16 and not _fits(rescaled, rule):
@@ -130,7 +131,7 @@ def _steps(flips: tuple[bool, bool, bool]) -> tuple[EllipsisType, slice, slice, 
     return ..., z, y, x
 
 
-def _rescale(dataset: Dataset, form: PixelFormat) -> _Rescale:
+def _rescale(dataset: Dataset) -> _Rescale:
     is_ct = dataset.get("Modality") == "CT"
     slope, intercept = (_number(dataset, keyword) for keyword in ("RescaleSlope", "RescaleIntercept"))
     if slope is None and intercept is None and not is_ct:
@@ -143,6 +144,7 @@ def _rescale(dataset: Dataset, form: PixelFormat) -> _Rescale:
     last = _number(dataset, "PixelPaddingRangeLimit")
     if first is None:
         return _Rescale(slope, intercept, None, is_ct)
+    form = pixel_format(dataset)
     ends = sorted(_as_stored(int(end), form) for end in (first, first if last is None else last))
     return _Rescale(slope, intercept, (ends[0], ends[1]), is_ct)
 

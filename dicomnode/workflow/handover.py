@@ -112,17 +112,26 @@ def cut(pieces: Iterable[bytes]) -> Iterator[bytes]:
     StorageError
         ``sealed-damaged`` where it ends within a copy.
     """
-    came = bytearray()
-    for piece in pieces:
-        came += piece
-        while len(came) >= _LENGTH_BYTES:
-            end = _LENGTH_BYTES + int.from_bytes(came[:_LENGTH_BYTES], "big")
-            if len(came) < end:
-                break
-            yield bytes(memoryview(came)[_LENGTH_BYTES:end])
-            del came[:end]
-    if came:
-        raise StorageError("sealed-damaged")
+    source = iter(pieces)
+    rest = memoryview(b"")
+
+    def take(size: int) -> bytes:
+        nonlocal rest
+        parts = []
+        while size > len(rest) and (piece := next(source, None)) is not None:
+            parts.append(rest)
+            size -= len(rest)
+            rest = memoryview(piece)
+        parts.append(rest[:size])
+        rest = rest[size:]
+        return b"".join(parts)
+
+    while head := take(_LENGTH_BYTES):
+        length = int.from_bytes(head, "big")
+        copy = take(length) if len(head) == _LENGTH_BYTES else b""
+        if len(head) < _LENGTH_BYTES or len(copy) < length:
+            raise StorageError("sealed-damaged")
+        yield copy
 
 
 def _vault_context(key: WorkKey, series_key: str) -> SealContext:

@@ -12,7 +12,7 @@ from typing import Final
 from pydicom import Dataset
 
 from dicomnode.config import Config
-from dicomnode.encoded import Limits, read_dataset, read_part10, read_part10_raw, wrap_part10
+from dicomnode.encoded import Limits, SeriesReader, read_dataset, read_part10_raw, wrap_part10
 from dicomnode.errors import NodeError, StorageError, StudyError
 from dicomnode.events import Emit
 from dicomnode.identity import SourceIdentity
@@ -272,7 +272,7 @@ class Stages:
         return True
 
     def _copies(self, key: WorkKey) -> Iterator[Dataset]:
-        return (read_part10(copy, self._limits) for copy in self._handover.copies(key))
+        return map(SeriesReader(self._limits).read, self._handover.copies(key))
 
     # encode ------------------------------------------------------------------------------------------------------
 
