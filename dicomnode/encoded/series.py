@@ -7,7 +7,6 @@ not as simple as a slice after its neighbour goes that whole way.
 from __future__ import annotations
 
 import struct
-from copy import copy
 from typing import Final, NamedTuple
 
 from pydicom.dataelem import DataElement, RawDataElement
@@ -26,6 +25,9 @@ _LONG: Final = struct.Struct("<L")
 _PIXEL_DATA: Final = Tag(0x7FE00010)
 #: What decides how others are read: Transfer Syntax UID, Specific Character Set, Pixel Representation.
 _DECIDING: Final = frozenset({0x00020010, 0x00080005, 0x00280103})
+
+#: What may hold more than a value.
+_NESTED: Final = frozenset({"SQ", "UN"})
 
 
 class _Part(NamedTuple):
@@ -94,7 +96,7 @@ class SeriesReader:
         for part in parts:
             if data.startswith(part.encoded, at):
                 if part.element is not None:
-                    found[part.tag] = copy(part.element)
+                    found[part.tag] = _copied(part.element)
                 at += len(part.encoded)
                 continue
             start = at + part.value_at
@@ -111,6 +113,13 @@ class SeriesReader:
                 changed.append(part.tag)
             at = end
         return _completed(found, changed, before, self._limits) if at == len(data) else None
+
+
+def _copied(element: DataElement) -> DataElement:
+    """An element of its own with the same value; what `copy.copy` does, in a third of the time."""
+    made = DataElement.__new__(DataElement)
+    made.__dict__.update(element.__dict__)
+    return made
 
 
 def _raw(part: _Part, value: bytes, before: Dataset) -> RawDataElement:
@@ -138,23 +147,26 @@ def _completed(
 def _parts(data: bytes, dataset: Dataset, limits: Limits) -> list[_Part] | None:
     """Elements of a file that was read; None where it is none that others can be told from."""
     syntax, encoded = split_part10(data)
-    if data[_PREAMBLE - 4 : _PREAMBLE] != b"DICM" or syntax not in (EXPLICIT_LITTLE, IMPLICIT_LITTLE):
-        return None
     start = len(data) - len(encoded)
+    if start <= _PREAMBLE or data[_PREAMBLE - 4 : _PREAMBLE] != b"DICM":
+        return None
+    if syntax not in (EXPLICIT_LITTLE, IMPLICIT_LITTLE):
+        return None
+    try:
+        meta = _cut(data, _PREAMBLE, start, EXPLICIT_LITTLE, limits)
+        body = _cut(data, start, len(data), syntax, limits)
+    except StudyError:  # the reader does not mind everything in the meta information
+        return None
+    if any(one[0] not in dataset for one in body):  # padding that was left out
+        return None
     head = _Part(data[:_PREAMBLE], _PREAMBLE, 0, _LONG, Tag(0), None, True)
-    meta = _cut(data, _PREAMBLE, start, EXPLICIT_LITTLE, limits)
-    body = _cut(data, start, len(data), syntax, limits)
-    parts = [head, *(_part(one, None) for one in meta)]
-    for one in body:
-        if one[0] not in dataset:  # padding that was left out
-            return None
-        parts.append(_part(one, dataset[one[0]]))
-    return parts
+    return [head, *(_part(one, None) for one in meta), *(_part(one, dataset[one[0]]) for one in body)]
 
 
 def _part(cut: tuple[BaseTag, bytes, int, bool], element: DataElement | None) -> _Part:
     tag, encoded, value_at, implicit = cut
     long = value_at == 12
+    unknown = not implicit and encoded[4:6] == b"UN"
     return _Part(
         encoded=encoded,
         value_at=value_at,
@@ -162,7 +174,7 @@ def _part(cut: tuple[BaseTag, bytes, int, bool], element: DataElement | None) ->
         length=_LONG if long or implicit else _SHORT,
         tag=tag,
         element=element,
-        fixed=tag in _DECIDING or tag.is_private_creator or (element is not None and element.VR in ("SQ", "UN")),
+        fixed=tag in _DECIDING or tag.is_private_creator or unknown or (element is not None and element.VR in _NESTED),
     )
 
 

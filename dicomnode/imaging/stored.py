@@ -101,9 +101,7 @@ def pixel_bytes(dataset: Dataset) -> Buffer:
     return value
 
 
-def native(
-    data: Buffer, form: PixelFormat, *, big_endian: bool = False, words: bool = True
-) -> Integers:
+def native(data: Buffer, form: PixelFormat, *, big_endian: bool = False, words: bool = True) -> Integers:
     """Stored values of native pixel data.
 
     Parameters

@@ -5,23 +5,42 @@ May live here: which planes of a series are taken, and what is decoded meanwhile
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from operator import length_hint
 
 from pydicom import Dataset
 
 from dicomnode.config import ReadingSection
 from dicomnode.errors import StudyError
-from dicomnode.imaging import frames, volume
+from dicomnode.imaging import frames
 from dicomnode.imaging.ahead import DecodingAhead
+from dicomnode.imaging.gathering import Gathering
 from dicomnode.imaging.volume import Volume
 from dicomnode.inference.cores import usable_cores
 from dicomnode.workflow.selection import image_type
 
 
+@dataclass(frozen=True, slots=True)
+class Coming:
+    """Images that are read one after the other, and how many they are likely to be; 0: nobody knows."""
+
+    images: Iterable[Dataset]
+    expected: int = 0
+
+    def __iter__(self) -> Iterator[Dataset]:
+        """Read them."""
+        return iter(self.images)
+
+    def __length_hint__(self) -> int:
+        """How many they are likely to be."""
+        return self.expected
+
+
 def read_volume(
     copies: Iterable[Dataset], limits: ReadingSection, excluded_image_types: Collection[str]
 ) -> tuple[Volume, list[Dataset]]:
-    """Volume of a series, and its planes in source order.
+    """Volume of a series, and its planes in source order, without their pixels.
 
     Parameters
     ----------
@@ -41,16 +60,18 @@ def read_volume(
         timeout_seconds=limits.decode_timeout_seconds,
         memory_bytes=limits.decode_memory_bytes,
     ) as decoder:
-        kept, left = [], []
-        for plane in (plane for copy in copies for plane in frames.planes((copy,))):
-            if excluded & set(image_type(plane)):
-                left.append(plane)
-            else:
-                decoder.begin(plane)
-                kept.append(plane)
-        planes = kept or left
+        gathering = Gathering(decoder, expected=length_hint(copies))
+        left: list[Dataset] = []
+        taken = False
         try:
-            built = volume.build(planes, decoder=decoder)
+            for plane in (plane for copy in copies for plane in frames.planes((copy,))):
+                if excluded & set(image_type(plane)):
+                    left.append(plane)
+                else:
+                    gathering.add(plane)
+                    taken = True
+            for plane in () if taken else left:
+                gathering.add(plane)
+            return gathering.finish()
         except MemoryError:
-            raise StudyError("memory-too-large", slices=len(planes)) from None
-    return built, [planes[index] for index in built.geometry.order]
+            raise StudyError("memory-too-large") from None

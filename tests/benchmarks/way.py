@@ -40,7 +40,7 @@ from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.objects import Objects
 from dicomnode.study import Purpose, World
 from dicomnode.workflow.handover import cut, framed
-from dicomnode.workflow.reading import read_volume
+from dicomnode.workflow.reading import Coming, read_volume
 
 SLICES = 500
 SPACING = (0.8, 0.75, 0.75)
@@ -86,10 +86,12 @@ class Sealed:
         rooms.make_state_folder(layout)
         ring = rooms.open_key_ring(tree, layout, {}, create=True)
         self._ledger = Ledger.open(layout.ledger)
+        self._counts: dict[str, int] = {}
         self._objects = Objects(layout.objects, DataKeys(self._ledger, ring))
 
-    def put(self, name: str, copies: Iterator[bytes]) -> None:
+    def put(self, name: str, copies: Iterator[bytes], count: int) -> None:
         """Seal copies under a name."""
+        self._counts[name] = count
         self._objects.put(STUDY, World.PSEUDONYM, name, Purpose.COPY, framed(copies))
 
     def copies(self, name: str) -> Iterator[bytes]:
@@ -98,7 +100,8 @@ class Sealed:
 
     def volume(self, name: str) -> Volume:
         """What the stage does: open, read, decode, build."""
-        return read_volume(map(SeriesReader(Limits()).read, self.copies(name)), ReadingSection(), ())[0]
+        images = map(SeriesReader(Limits()).read, self.copies(name))
+        return read_volume(Coming(images, self._counts[name]), ReadingSection(), ())[0]
 
     def close(self) -> None:
         """Close the ledger."""
@@ -141,7 +144,7 @@ def main() -> None:
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name:
         sealed = Sealed(Path(name) / "state")
-        sealed.put("plain", images(EXPLICIT, SLICES))
+        sealed.put("plain", images(EXPLICIT, SLICES), SLICES)
         acts: dict[str, Callable[[], Any]] = {
             "opened alone": lambda: sum(len(copy) for copy in sealed.copies("plain")),
             "opened and read": lambda: sum(1 for _ in map(SeriesReader(Limits()).read, sealed.copies("plain"))),
@@ -152,7 +155,7 @@ def main() -> None:
         acts["resample to 1.5 mm"] = lambda: resample(volume.values, SPACING, (1.5, 1.5, 1.5))
         acts["statistics of 100 regions"] = lambda: statistics(volume, labels)
         for title, syntax in (("RLE", RLELossless), ("JPEG-LS", JPEGLSLossless)) if chosen.compressed else ():
-            sealed.put(title, images(syntax, chosen.compressed))
+            sealed.put(title, images(syntax, chosen.compressed), chosen.compressed)
             acts[f"{title}, {chosen.compressed} slices"] = lambda title=title: sealed.volume(title)
         for title, act in acts.items():
             turns = [cpu(act)[:2] for _ in range(chosen.rounds)]
