@@ -143,14 +143,19 @@ def stored_values(cells: Integers, form: PixelFormat) -> Integers:
     unsigned = np.dtype(f"u{form.bits_allocated // 8}")
     cells = cells.astype(unsigned.newbyteorder("="), copy=False)
     shift = form.high_bit + 1 - form.bits_stored
-    if form.bits_stored == form.bits_allocated:
+    if form.bits_stored == form.bits_allocated or (not shift and _holds(cells.view(form.dtype), form)):
         return cells.view(form.dtype)
     if not form.signed:
-        moved = cells >> unsigned.type(shift) if shift else cells
-        return cast(Integers, moved & unsigned.type((1 << form.bits_stored) - 1))
+        return cast(Integers, (cells >> unsigned.type(shift)) & unsigned.type((1 << form.bits_stored) - 1))
     left = form.bits_allocated - 1 - form.high_bit
     lifted = (cells << unsigned.type(left)).view(form.dtype)
     return cast(Integers, lifted >> form.dtype.type(form.bits_allocated - form.bits_stored))
+
+
+def _holds(values: Integers, form: PixelFormat) -> bool:
+    """Whether values lie within Bits Stored as they are: then no other bits are set, or those of the sign alone."""
+    low = -(1 << (form.bits_stored - 1)) if form.signed else 0
+    return bool(values.min() >= low and values.max() < low + (1 << form.bits_stored))
 
 
 def clamped(values: Integers, form: PixelFormat) -> Integers:

@@ -91,8 +91,6 @@ def memory_needed(volume: Volume, manifest: Manifest) -> int:
     axes, rule = canonical_axes(grid.geometry), manifest.preprocess
     source = math.prod(axes.shape)
     sizes = resampled_shape(axes.shape, axes.spacing, rule.spacing_mm)
-    shrinks = sorted(new / old for new, old in zip(sizes, axes.shape, strict=True))
-    resampling = 4 * source * (shrinks[0] + shrinks[0] * shrinks[1])
     padded = [-(-size // factor) * factor for size, factor in zip(sizes, rule.multiple_of, strict=True)]
     tile = math.prod(min(size, largest) for size, largest in zip(padded, manifest.network.tile, strict=True))
     coarse = 4 * (1 + manifest.channels) * math.prod(padded)
@@ -102,7 +100,7 @@ def memory_needed(volume: Volume, manifest: Manifest) -> int:
         held += 2 * source * (1 if grid.is_source else 2) + 4 * math.prod(padded)
     if not grid.is_source:
         held += 5 * source  # float32 values and labels on the straight grid
-    return held + math.ceil(max(resampling, inference, coarse * 2 + 2 * source))
+    return held + math.ceil(max(inference, coarse * 2 + 2 * source))
 
 
 def _look(volume: Volume, manifest: Manifest, engine: Engine, tell: Progress) -> Seen:
