@@ -241,7 +241,7 @@ def test_memory_that_cannot_be_had_is_told_so(copied: Copied, monkeypatch: pytes
     def none_left(*_: object, **__: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("dicomnode.imaging.volume.build", none_left)
+    monkeypatch.setattr("dicomnode.imaging.gathering.Slices", none_left)
     with pytest.raises(StudyError, match="memory-too-large"):
         analyst().analyse(deepcopy(copied.datasets))
 
