@@ -6,6 +6,7 @@ its module is imported, so that a node without it pays for nothing.
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -68,10 +69,21 @@ def _installed(module: str) -> Callable[[], str | None]:
     return lambda: None if find_spec(module) else "not installed"
 
 
+def _openvino_absence() -> str | None:
+    """OpenVINO writes machine code into memory and runs it, which the sandbox of the systemd unit forbids."""
+    if find_spec("openvino") is None:
+        return "not installed"
+    try:
+        with mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC):
+            return None
+    except OSError:
+        return "may not make code (MemoryDenyWriteExecute)"
+
+
 #: What ``auto`` tries, the fastest first; the last one is always there.
 KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
     {
-        "openvino": Kind(absence=_installed("openvino"), make=_openvino),
+        "openvino": Kind(absence=_openvino_absence, make=_openvino),
         "onnxruntime": Kind(absence=_installed("onnxruntime"), make=_onnxruntime),
     }
 )

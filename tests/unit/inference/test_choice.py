@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,8 +11,8 @@ import numpy as np
 import pytest
 
 from dicomnode.errors import ModelError
+from dicomnode.inference import choice, standin
 from dicomnode.inference import package as packages
-from dicomnode.inference import standin
 from dicomnode.inference.choice import KINDS, Kind, open_engine
 from dicomnode.inference.engine import Batch, Engine
 from dicomnode.inference.package import Package
@@ -19,6 +21,7 @@ from dicomnode.manifest import ModelPackageErrors
 from tests.unit.inference.models import failing_model, not_finite_model, write_package
 
 PACKAGE = standin.package()
+SHIPPED = packages.load(packages.shipped_models_folder() / "ct-lung")
 
 
 class Recorded(StandInEngine):
@@ -100,6 +103,35 @@ def test_real_engines_are_tried_on_the_package(
         open_engine(package, wish, threads=1)
     (problem,) = caught.value.problems
     assert problem.startswith("network: it cannot be run (")
+
+
+def test_openvino_is_passed_over_where_no_code_may_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As under the unit's MemoryDenyWriteExecute."""
+
+    def refuse(*_given: object, **_named: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(choice.mmap, "mmap", refuse)
+    assert open_engine(SHIPPED, threads=1).why == "auto, openvino may not make code (MemoryDenyWriteExecute)"
+    with pytest.raises(ModelError, match="engine-unavailable"):
+        open_engine(SHIPPED, "openvino")
+
+
+def test_openvino_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "find_spec", lambda module: None if module == "openvino" else True)
+    assert open_engine(SHIPPED, threads=1).why == "auto, openvino not installed"
+
+
+def test_the_kernel_refuses_code_as_the_probe_says() -> None:
+    """In a process of its own, under the kernel's counterpart of the unit's setting (PR_SET_MDWE, Linux 6.3)."""
+    program = (
+        "import ctypes, sys\n"
+        "if ctypes.CDLL(None).prctl(65, 1, 0, 0, 0): sys.exit(print('no such setting'))\n"
+        "from dicomnode.inference.choice import KINDS\n"
+        "print(KINDS['openvino'].absence())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() in {"may not make code (MemoryDenyWriteExecute)", "no such setting"}
 
 
 def test_the_stand_in_is_taken_only_where_it_is_named() -> None:
