@@ -109,12 +109,13 @@ class Sealed:
 
 
 def regions(values: np.ndarray, count: int) -> np.ndarray:
-    """Boxes all over a volume, each a label."""
+    """Boxes all over a volume, each a label; together about a quarter of it, as organs are."""
     labels = np.zeros(values.shape, np.uint8)
     z, y, x = (size // 5 for size in values.shape)
     for number in range(count):
         a, b, c = number // 25 % 5, number // 5 % 5, number % 5
-        labels[a * z + 5 : a * z + z, b * y + 5 : b * y + y, c * x + 5 : c * x + x] = number + 1
+        box = (slice(at * size, at * size + size * 2 // 3) for at, size in ((a, z), (b, y), (c, x)))
+        labels[tuple(box)] = number + 1
     return labels
 
 
