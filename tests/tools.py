@@ -17,6 +17,8 @@ _EXTRA = ("/usr/sbin", "/usr/lib/dcmtk", "/usr/local/sbin")
 MAY_BE_SKIPPED: Final[Mapping[str, str]] = MappingProxyType(
     {
         "tests/unit/service/test_promptness.py::": "another processor, or a container, may not have sched_getattr",
+        "tests/unit/inference/test_kernels.py::test_nvcc_makes": "nvcc comes with a CUDA toolkit alone; the PTX is kept",
+        "tests/unit/inference/test_kernels.py::test_the_ptx_assembles": "ptxas comes with a CUDA toolkit alone",
         "tests/journey/test_systemd.py::": "boots a container for minutes: `make prove-systemd`",
         "tests/contracts/test_systemd_unit.py::test_systemd_finds_no_fault": "needs a machine with systemd: `make prove-systemd` runs it",
     }
@@ -33,6 +35,14 @@ def require(program: str, *, setup: str = "make setup") -> str:
     path = find(program)
     if path is None:
         _lacks(f"the program {program}: run `{setup}` as root")
+    return path
+
+
+def require_of_a_toolkit(program: str) -> str:
+    """Path of a program that no package of the distribution brings; skips the test where it is missing, everywhere."""
+    path = find(program)
+    if path is None:
+        pytest.skip(f"needs the program {program}, of a CUDA toolkit")
     return path
 
 
