@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dicomnode.imaging import resample as grids
@@ -116,6 +116,7 @@ def test_resampling(  # noqa: PLR0917 - hypothesis fills them in
 
 @SETTINGS
 @given(small, small, st.floats(0, 0.75), st.integers(1, 4), seeds, grids_of_threads)
+@example((9, 8, 9), (4, 5, 3), 0.5, 2, 1, (3, 2))  # several tiles along every axis
 def test_tiles(  # noqa: PLR0917 - hypothesis fills them in
     shape: Any, tile: Any, overlap: float, channels: int, seed: int, grid: Any
 ) -> None:
