@@ -54,6 +54,11 @@ class Buffer(Protocol):
         """Bytes."""
         ...
 
+    @property
+    def address(self) -> int:
+        """Where it begins, as the device counts."""
+        ...
+
     def part(self, first: int) -> Buffer:
         """The same memory from a byte on."""
         ...
@@ -61,6 +66,11 @@ class Buffer(Protocol):
 
 class Stream(Protocol):
     """Work in order; the works of two streams may overlap."""
+
+    @property
+    def handle(self) -> int:
+        """As the driver knows it."""
+        ...
 
 
 class Event(Protocol):

@@ -106,7 +106,9 @@ def _centred(manifest: Manifest) -> bool:
     return manifest.preprocess.intensity.scale == "minus-one-to-one"
 
 
-def judge(logits: npt.NDArray[np.float32], reference: npt.NDArray[np.float32], precision: str) -> Verdict:
+def judge(
+    logits: npt.NDArray[np.float32], reference: npt.NDArray[np.float32], precision: str, *, independent: bool = True
+) -> Verdict:
     """Compare an answer to the golden input with the reference's.
 
     Parameters
@@ -115,6 +117,8 @@ def judge(logits: npt.NDArray[np.float32], reference: npt.NDArray[np.float32], p
         float32 [N, C, Z, Y, X].
     precision
         A key of `TOLERANCES`.
+    independent
+        Whether neighbours in a batch changed nothing.
     """
     error, differing = TOLERANCES[precision]
     spread = float(reference.std()) or 1.0
@@ -130,4 +134,5 @@ def judge(logits: npt.NDArray[np.float32], reference: npt.NDArray[np.float32], p
         labels=len(np.unique(labels)),
         allowed_error=error,
         allowed_differing=differing,
+        independent=independent,
     )

@@ -41,6 +41,11 @@ class HostBuffer:
         """Bytes."""
         return len(self.data)
 
+    @property
+    def address(self) -> int:
+        """Where it begins."""
+        return int(self.data.ctypes.data)
+
     def part(self, first: int) -> HostBuffer:
         """The same memory from a byte on."""
         return HostBuffer(self.data[first:])
@@ -50,6 +55,12 @@ class HostBuffer:
         count = int(np.prod(shape, dtype=np.int64))
         array: Array = self.data[: count * np.dtype(kind).itemsize].view(kind).reshape(shape)
         return array
+
+
+class HostStream:
+    """Order that is kept anyway: everything is done at once."""
+
+    handle = 0
 
 
 class StandInDevice:
@@ -98,7 +109,7 @@ class StandInDevice:
     def stream(self) -> Stream:
         """A stream without a memory of its own: everything is done at once."""
         self._require_open()
-        return object()
+        return HostStream()
 
     def upload(self, array: Array, target: Buffer, stream: Stream) -> None:
         """Copy to the device."""

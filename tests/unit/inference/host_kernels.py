@@ -49,7 +49,7 @@ class CompiledDevice(StandInDevice):
 
     def launch(self, kernel: str, count: int, arguments: Sequence[Argument], stream: Stream) -> None:
         self._require_open()
-        given = [one.data.ctypes.data if isinstance(one, HostBuffer) else one for one in arguments]
+        given = [one.address if isinstance(one, HostBuffer) else one for one in arguments]
         assert len(given) == len(kernels.KERNELS[kernel].types)
         blocks, threads = self._grid
         for block in range(blocks):
