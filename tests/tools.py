@@ -23,6 +23,8 @@ MAY_BE_SKIPPED: Final[Mapping[str, str]] = MappingProxyType(
         "tests/contracts/test_systemd_unit.py::test_systemd_finds_no_fault": "needs a machine with systemd: `make prove-systemd` runs it",
     }
 )
+#: Marks of tests that may be skipped there, too, and why.
+MARKS_MAY_BE_SKIPPED: Final[Mapping[str, str]] = MappingProxyType({"gpu": "no machine of CI's has a CUDA device"})
 
 
 def find(program: str) -> str | None:
@@ -61,7 +63,7 @@ def all_must_run() -> bool:
 def forbid_skip(report: pytest.TestReport) -> None:
     """Make a failure of a skip that `MAY_BE_SKIPPED` does not name, where everything must run."""
     if report.skipped and all_must_run() and not report.nodeid.startswith(tuple(MAY_BE_SKIPPED)):
-        if hasattr(report, "wasxfail"):
+        if hasattr(report, "wasxfail") or any(mark in report.keywords for mark in MARKS_MAY_BE_SKIPPED):
             return
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
         report.outcome = "failed"

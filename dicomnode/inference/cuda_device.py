@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final, cast
 
 import numpy as np
@@ -24,6 +25,8 @@ Array = npt.NDArray[Any]
 _THREADS: Final = 256
 _BLOCKS_PER_MULTIPROCESSOR: Final = 16
 _STAGING_BYTES: Final = 16 * 1024 * 1024
+_DRIVER: Final = Path("/proc/driver/nvidia/version")
+_RELEASE: Final = re.compile(r"Module\s+(\d+(?:\.\d+)+)")
 _MIG: Final = re.compile(r"MIG (\d+g\.\d+gb\S*)")
 
 
@@ -75,9 +78,16 @@ class CudaDevice:
             self._device = self._cuda.Device(index)
             self._context = self._device.retain_primary_context()
             self._context.push()
-            self._functions = self._load()
-            self._staging = [_Staging(self._cuda.pagelocked_empty(_STAGING_BYTES, np.uint8)) for _ in range(2)]
-        self._facts = facts_of(self._cuda, self._device)
+        self._functions: dict[str, Any] = {}
+        self._staging: list[_Staging] = []
+        try:
+            with _guarded(self._cuda):
+                self._functions = self._load()
+                self._staging = [_Staging(self._cuda.pagelocked_empty(_STAGING_BYTES, np.uint8)) for _ in range(2)]
+                self._facts = facts_of(self._cuda, self._device)
+        except ModelError:
+            self.close()
+            raise
         self._blocks = self._facts.multiprocessors * _BLOCKS_PER_MULTIPROCESSOR
 
     @property
@@ -249,8 +259,17 @@ def facts_of(cuda: Any, device: Any) -> DeviceFacts:
         multiprocessors=int(device.get_attribute(cuda.device_attribute.MULTIPROCESSOR_COUNT)),
         memory_bytes=int(device.total_memory()),
         mig_profile=profile[1] if profile else "",
-        driver=str(cuda.get_driver_version()),
+        driver="-".join([str(cuda.get_driver_version()), *_driver_release()]),
     )
+
+
+def _driver_release() -> list[str]:
+    """Release of the kernel's driver; nothing where the kernel does not tell."""
+    try:
+        found = _RELEASE.search(_DRIVER.read_text("ascii", "replace"))
+    except OSError:
+        return []
+    return [] if found is None else [found[1]]
 
 
 def _library() -> Any:
