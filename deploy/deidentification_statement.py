@@ -81,7 +81,15 @@ TAIL = """
 
 def render(page: str) -> str:
     """The page with the section written anew, at its end."""
-    return page.partition(START)[0] + START + HEAD + "".join(_options()) + TAIL + "".join(_attributes()) + "".join(_kinds())
+    return (
+        page.partition(START)[0]
+        + START
+        + HEAD
+        + "".join(_options())
+        + TAIL
+        + "".join(_attributes())
+        + "".join(_kinds())
+    )
 
 
 def _options() -> Iterator[str]:
