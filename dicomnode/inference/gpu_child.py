@@ -107,6 +107,7 @@ def open_package(message: Message) -> Served:  # pragma: no cover - needs a CUDA
     from dicomnode.inference.cuda_device import CudaDevice
     from dicomnode.inference.engine_cache import EngineCache
     from dicomnode.inference.engine_source import EngineSource
+    from dicomnode.inference.golden import golden_batch, golden_sizes
     from dicomnode.inference.gpu_engine import GpuEngine
     from dicomnode.inference.onnx import OnnxEngine
     from dicomnode.inference.package import load
@@ -123,7 +124,10 @@ def open_package(message: Message) -> Served:  # pragma: no cover - needs a CUDA
     )
     sourced = source.network(message["precision"])
     cache.purge(int(message["cache_bytes"]))
-    return GpuEngine(device, sourced.network, package.manifest)
+    engine = GpuEngine(device, sourced.network, package.manifest)
+    for size in golden_sizes(package.manifest):  # warm: the first study pays for no load
+        engine.run(golden_batch(package.manifest, size))
+    return engine
 
 
 def _main(arguments: list[str]) -> None:  # pragma: no cover - runs in the child

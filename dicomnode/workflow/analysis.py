@@ -30,7 +30,7 @@ from dicomnode.imaging.census import Census
 from dicomnode.imaging.contour import contour, key_slices
 from dicomnode.imaging.tally import Tally, take_tally
 from dicomnode.imaging.volume import Volume
-from dicomnode.inference.engine import Engine
+from dicomnode.inference.engine import Engine, EngineInfo
 from dicomnode.inference.package import Package
 from dicomnode.inference.segment import look
 from dicomnode.results.context import ResultContext
@@ -187,6 +187,7 @@ class Analyst:
         built, ordered = self._volume(copies)
         manifest = self.package.manifest
         sources = _bare(ordered)
+        asked = self._engine.info
         prepared = None if issue is None else self._prepare(sources, issue)
         limit = self._tree.models.maximum_memory_bytes
         seen = look(built, manifest, self._engine, progress=progress, maximum_memory_bytes=limit)
@@ -205,7 +206,10 @@ class Analyst:
             words=self.words,
             tally=tally,
         )
-        findings = Findings(algorithm=self.algorithm(), segments=manifest.segments, regions=regions, remarks=remarks)
+        algorithm = self.algorithm(seen.engine)
+        if asked != seen.engine:  # it failed, or another one was not open yet: what was prepared names the wrong one
+            prepared = None
+        findings = Findings(algorithm=algorithm, segments=manifest.segments, regions=regions, remarks=remarks)
         return Analysis(
             sources=sources,
             volume=built,
@@ -295,18 +299,19 @@ class Analyst:
         form = f"key-objects.{destination}{'.wrong' if wrong else ''}"
         return encode_rejection(replaced, algorithm, context.written_as(form), identity, wrong=wrong)
 
-    def algorithm(self) -> Algorithm:
-        """Which algorithm this is."""
-        manifest = self.package.manifest
+    def algorithm(self, engine: EngineInfo | None = None) -> Algorithm:
+        """Which algorithm this is, on the engine that computed; None: the one that would."""
+        manifest, info = self.package.manifest, engine or self._engine.info
         return Algorithm(
             name=manifest.name,
             version=manifest.version,
             title=manifest.title,
             manufacturer=manifest.manufacturer,
             digest=self.package.digest,
-            engine=str(self._engine.info),
+            engine=str(info),
             research_only=manifest.research_only,
             udi=manifest.udi,
+            engine_fingerprint=info.fingerprint,
         )
 
     def close(self) -> None:
@@ -323,7 +328,7 @@ class Analyst:
             mode="json", include={"station_name", "institution_name"}
         )
         replaced = "" if predecessor is None else predecessor.sop_instance_uid
-        parts = [input_digest, algorithm.digest, self._engine.info.fingerprint, __version__, _GENERATION, settings]
+        parts = [input_digest, algorithm.digest, algorithm.engine_fingerprint, __version__, _GENERATION, settings]
         changing = json.dumps([*parts, replaced], sort_keys=True)
         whole = hashlib.sha256(changing.encode()).hexdigest()
 
