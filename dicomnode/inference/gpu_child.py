@@ -39,6 +39,10 @@ class Served(Protocol):
         """As `segment.VolumeEngine.see`."""
         ...
 
+    def rest(self) -> None:
+        """As `Engine.rest`."""
+        ...
+
 
 Opener = Callable[[Message], Served]
 
@@ -68,6 +72,7 @@ def serve(link: socket.socket, opener: Opener) -> None:
                 answer = _failed(error)
             signal.setitimer(signal.ITIMER_REAL, 0.0)
             send(link, answer)
+            served.rest()
     except Ended:
         return
 

@@ -12,6 +12,7 @@ from dicomnode.inference import golden, gpu_course
 from dicomnode.inference.device import Device, DeviceNetwork
 from dicomnode.inference.engine import Batch, Engine, EngineInfo, check_batch, checked_logits
 from dicomnode.inference.golden import Verdict
+from dicomnode.inference.memory import give_back
 from dicomnode.inference.segment import Seen
 from dicomnode.manifest import Manifest
 
@@ -50,7 +51,8 @@ class GpuEngine:
         return gpu_course.see(volume, self._manifest, self._device, self._network, progress)
 
     def rest(self) -> None:
-        """Nothing to give back: what a study takes of the device goes back with its course."""
+        """Give back what the last study took of the host; what it took of the device went back with its course."""
+        give_back()
 
     def close(self) -> None:
         """Give the network and the device back; may be called again."""

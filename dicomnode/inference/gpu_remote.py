@@ -20,6 +20,7 @@ from dicomnode.errors import ModelError
 from dicomnode.imaging.volume import Volume
 from dicomnode.inference.engine import Batch, EngineInfo, check_batch, checked_logits
 from dicomnode.inference.gpu_wire import Ended, Message, Shared, geometry_message, info_of, receive, send
+from dicomnode.inference.memory import give_back
 from dicomnode.inference.segment import Seen
 from dicomnode.manifest import Manifest
 
@@ -140,7 +141,8 @@ class RemoteEngine:
         return Seen(labels=labels, probability=probability, engine=info)
 
     def rest(self) -> None:
-        """Nothing to give back: what a study takes goes back with it."""
+        """Give back what the last study took here; its own memory went back with it."""
+        give_back()
 
     def close(self) -> None:
         """End the process; may be called again."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,11 +12,17 @@ import numpy as np
 import pytest
 
 from dicomnode.errors import ModelError
-from dicomnode.inference import package, standin
+from dicomnode.inference import gpu, package, standin
+from dicomnode.inference.cuda_device import CudaDevice
 from dicomnode.inference.engine import Batch, Engine
+from dicomnode.inference.engine_cache import EngineCache
+from dicomnode.inference.engine_source import EngineSource
+from dicomnode.inference.gpu_engine import GpuEngine
+from dicomnode.inference.gpu_guard import GuardedEngine, Remote
 from dicomnode.inference.onnx import OnnxEngine
 from dicomnode.inference.openvino import OpenVinoEngine
 from dicomnode.inference.standin import StandInEngine
+from dicomnode.inference.standin_device import StandInDevice, StandInNetwork
 from dicomnode.manifest import Manifest
 from tests.unit.inference.models import tiny_manifest, tiny_model
 
@@ -46,16 +54,54 @@ def _shipped_openvino() -> Made:
     return OpenVinoEngine.from_package(shipped, threads=2), shipped.manifest
 
 
+def _on_a_device() -> Made:
+    manifest = tiny_manifest()
+    network = StandInNetwork(OnnxEngine(tiny_model(), manifest, threads=2), manifest.channels)
+    return GpuEngine(StandInDevice(), network, manifest), manifest
+
+
+def _guarded() -> Made:
+    """The CPU behind a GPU that does not open."""
+    manifest = tiny_manifest()
+
+    def refuse() -> Remote:
+        raise ModelError("inference-failed", cause="device-failed")
+
+    cpu = OnnxEngine(tiny_model(), manifest, threads=2)
+    return GuardedEngine(refuse, cpu, manifest, tell=lambda event, facts: None, clock=time.monotonic), manifest
+
+
+def _tensorrt() -> Made:
+    """The shipped model on the device of this machine, by whichever TensorRT is installed."""
+    library = gpu.installed()
+    if library is None:
+        pytest.skip("no CUDA device: pycuda or TensorRT is not installed")
+    shipped = package.load(package.shipped_models_folder() / "ct-lung")
+    cache = EngineCache(Path(tempfile.mkdtemp(prefix="dicomnode-engines-")), bytes(32))
+    try:
+        device = CudaDevice()
+    except ModelError as error:
+        pytest.skip(f"no CUDA device: {error.facts['cause']}")
+    source = EngineSource(
+        shipped, device, cache, name=library, reference=lambda: OnnxEngine.from_package(shipped, threads=2)
+    )
+    return GpuEngine(device, source.network("auto").network, shipped.manifest), shipped.manifest
+
+
 MAKERS = {
     "onnx": _tiny,
     "stand-in": _stand_in,
     "onnx-ct-lung": _shipped,
     "openvino": _tiny_openvino,
     "openvino-ct-lung": _shipped_openvino,
+    "device": _on_a_device,
+    "guarded": _guarded,
 }
 
 
-@pytest.fixture(params=MAKERS.values(), ids=MAKERS.keys())
+@pytest.fixture(
+    params=[*MAKERS.values(), pytest.param(_tensorrt, marks=pytest.mark.gpu)], ids=[*MAKERS.keys(), "tensorrt-ct-lung"]
+)
 def made(request: pytest.FixtureRequest) -> Iterator[Made]:
     make: Callable[[], Made] = request.param
     engine, manifest = make()
