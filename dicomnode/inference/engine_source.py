@@ -38,6 +38,8 @@ _ANOTHER_MAY_DO: Final = frozenset(
         "output-not-finite",
     }
 )
+#: Causes for which patches that run alone may do.
+_ALONE_IT_MAY_DO: Final = frozenset({"tensorrt-batch-fixed", "device-out-of-memory"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,8 +111,7 @@ class EngineSource:
                     return self._of(precision, batch)
                 except ModelError as error:
                     last = error
-                    cause = error.facts.get("cause")
-                    if cause not in _ANOTHER_MAY_DO | {"tensorrt-batch-fixed"}:
+                    if error.facts.get("cause") not in _ANOTHER_MAY_DO | _ALONE_IT_MAY_DO:
                         raise
         raise last
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import os
 import resource
+import select
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -101,6 +103,18 @@ def _failed(error: NodeError) -> Message:
     return {"state": "failed", "cause": str(error.facts.get("cause", error.code))}
 
 
+def end_with(link: socket.socket) -> None:
+    """End this process as soon as the other side is gone, whatever it is at: nobody would hear the answer."""
+
+    def watch() -> None:
+        poller = select.poll()
+        poller.register(link, select.POLLRDHUP)
+        poller.poll()
+        os._exit(1)
+
+    threading.Thread(target=watch, name="gpu-watch", daemon=True).start()
+
+
 def open_package(message: Message) -> Served:  # pragma: no cover - needs a CUDA device; tests marked gpu run it
     """Engine of a package on the first device that the process may see.
 
@@ -138,6 +152,7 @@ def open_package(message: Message) -> Served:  # pragma: no cover - needs a CUDA
 def _main(arguments: list[str]) -> None:  # pragma: no cover - runs in the child
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core would hold a study
     with socket.socket(fileno=int(arguments[0])) as link:
+        end_with(link)
         serve(link, open_package)
     sys.stdout.flush()
     os._exit(0)  # libraries of drivers have crashed at the end of processes that were done

@@ -54,9 +54,18 @@ class Remote(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patience:
-    """How often a device that does not open is tried anew: seconds between two tries, at least."""
+    """How long is waited, seconds.
+
+    Attributes
+    ----------
+    again_seconds
+        Between two tries to open a device that did not, at least.
+    reopening_seconds
+        By a study whose process failed, for the next one to open.
+    """
 
     again_seconds: float = 300.0
+    reopening_seconds: float = 120.0
 
 
 class GuardedEngine:
@@ -158,7 +167,7 @@ class GuardedEngine:
                 break
             self._end(remote)
             self._tell("failed", {"cause": cause})
-            again = None if last else self._opened()
+            again = None if last else self._reopened()
             if again is None:
                 break
             remote = again
@@ -182,28 +191,34 @@ class GuardedEngine:
                 self._remote = None
         remote.close()
 
-    def _opened(self) -> Remote | None:
-        """Open the GPU's engine; None, and a while until the next try, where that fails."""
+    def _open(self) -> None:
+        """Open the GPU's engine; a while goes by until the next try where that fails."""
         try:
             remote = self._start()
         except NodeError as error:
             self._next_try = self._clock() + self._patience.again_seconds
             self._tell("failed", {"cause": str(error.facts.get("cause", error.code))})
-            return None
+            return
         with self._state:
             if not self._closed:
                 self._remote = remote
                 self._tell("ready", {"engine": f"{remote.info.name}-{remote.info.precision}"})
-                return remote
+                return
         remote.close()
-        return None
+
+    def _reopened(self) -> Remote | None:
+        """Open another one, and wait for it a while: not for as long as an engine may take to be built."""
+        self._next_try = self._clock()
+        self._open_meanwhile()
+        self.wait_until_open(self._patience.reopening_seconds)
+        return self._ready()
 
     def _open_meanwhile(self) -> None:
         """Open in a thread, unless one is at it or the last failure is too near."""
         busy = self._opening is not None and self._opening.is_alive()
         if self._closed or busy or self._clock() < self._next_try:
             return
-        self._opening = threading.Thread(target=self._opened, name="gpu-opening", daemon=True)
+        self._opening = threading.Thread(target=self._open, name="gpu-opening", daemon=True)
         self._opening.start()
 
     def _require_open(self) -> None:

@@ -24,6 +24,7 @@ from dicomnode.inference.memory import give_back
 from dicomnode.inference.segment import Seen
 from dicomnode.manifest import Manifest
 
+_END_SECONDS: Final = 10.0
 COMMAND: Final = (sys.executable, "-P", "-m", "dicomnode.inference.gpu_child")
 
 
@@ -151,7 +152,8 @@ class RemoteEngine:
         self._closed = True
         self._link.close()
         self._process.kill()
-        self._process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # a driver that hangs keeps even a killed process
+            self._process.wait(_END_SECONDS)
 
     def _shared(self, layout: Sequence[tuple[str, Sequence[int]]]) -> Shared:
         if not self.alive:

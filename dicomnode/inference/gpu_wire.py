@@ -109,7 +109,7 @@ class Shared:
         try:
             places, total = _places(layout)
             if own:
-                os.ftruncate(self.descriptor, total)
+                os.posix_fallocate(self.descriptor, 0, total)  # memory that is not there is missed now, not at a touch
             size = os.fstat(self.descriptor).st_size
             self._memory = mmap.mmap(self.descriptor, total if size == total else -1)
         except (OSError, ValueError, TypeError, OverflowError):

@@ -62,6 +62,7 @@ def fail(how: str, link: socket.socket) -> None:
 
 def main(descriptor: int) -> None:
     with socket.socket(fileno=descriptor) as link:
+        gpu_child.end_with(link)
 
         def opener(message: dict[str, Any]) -> Failing:
             how, marker = message["how"], Path(message["marker"])

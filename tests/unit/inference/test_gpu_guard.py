@@ -144,6 +144,21 @@ def test_where_the_second_does_not_open_the_cpu_does_it() -> None:
     ]
 
 
+def test_a_study_does_not_wait_for_an_engine_to_be_built() -> None:
+    one, go = opened("gpu-process-ended"), threading.Event()
+
+    def building() -> Remote:
+        assert go.wait(60)
+        return Scripted("good")
+
+    one.engine._start = building
+    one.engine._patience = Patience(reopening_seconds=0.05)
+    assert one.see().engine.note == "GPU failed: gpu-process-ended"
+    go.set()
+    assert one.engine.wait_until_open(60)
+    assert one.see().engine.name == "tensorrt"
+
+
 def test_what_does_not_fit_goes_to_the_cpu_at_once() -> None:
     one = opened("device-too-small")
     assert one.see().engine.note == "GPU failed: device-too-small"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -164,6 +165,23 @@ def test_labels_that_the_model_does_not_have_are_not_believed(starter: Any, monk
         remote.see(VOLUME, lambda _: None)
     assert cause(caught) == "output-labels"
     assert not remote.alive
+
+
+def test_a_process_ends_with_its_node(tmp_path: Path) -> None:
+    """Also where it is at something that never ends: here, opening its engine."""
+    ours, theirs = socket.socketpair()
+    marker, root = tmp_path / "marker", str(Path(__file__).resolve().parents[3])
+    process = subprocess.Popen(
+        [*COMMAND, str(theirs.fileno())], pass_fds=[theirs.fileno()], env={"PYTHONPATH": root}, cwd="/"
+    )
+    theirs.close()
+    send(ours, {"how": "open-hang", "marker": str(marker)})
+    end = time.monotonic() + 60
+    while not marker.exists():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    ours.close()
+    assert process.wait(30) == 1
 
 
 # ---- with a guard ----

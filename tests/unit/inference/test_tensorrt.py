@@ -221,6 +221,12 @@ def test_a_builder_that_measures_nothing_builds_all_the_same(
     assert cache.timing(one.key("fp32", b"", 1)) == b""
 
 
+def test_where_batches_take_too_much_memory_patches_run_alone(trt: FakeTensorRt, cache: EngineCache) -> None:
+    least = 4 * (1 + 3) * 16**3 + 3000  # one patch, its logits of three channels, and the contexts
+    device = StandInDevice(least)
+    assert sourced(device, cache).network("fp32").network.batch == 1
+
+
 def test_an_error_of_the_device_is_not_tried_in_another_precision(
     trt: FakeTensorRt, cache: EngineCache, device: StandInDevice
 ) -> None:
