@@ -124,7 +124,7 @@ def kind(settings: GpuSettings, tell: Callable[[str], Tell], *, look: Callable[[
 
     def absence() -> str | None:
         found[:] = [look(settings.device)]
-        return found[0].problem or None
+        return found[0].problem.replace("-", " ") or None
 
     def make(package: Package, threads: int) -> Engine:
         library = found[0].library if found else installed() or "tensorrt"

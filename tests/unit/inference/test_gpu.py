@@ -109,7 +109,7 @@ def test_a_kind_is_there_where_a_device_is(settings: GpuSettings) -> None:
 
     kind = gpu.kind(settings, lambda model: lambda event, facts: None, look=look)
     assert kind.absence() is None
-    assert kind.absence() == "no-device"
+    assert kind.absence() == "no device"
     assert looks == ["MIG-1", "MIG-1"]
 
 
