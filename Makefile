@@ -9,7 +9,9 @@ DATA ?= ../shared/data
 # Processes that tests run in.
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(os.cpu_count() or 1, 8))')
 
-.PHONY: help setup demo run test test-viewer check format coverage lock licences statement install train bench-results bench-deidentify bench-slice bench-receive bench-receive-alone prove-slice prove-fuzz prove-intake prove-scale prove-systemd clean
+KERNELS ?= dicomnode/inference/kernels
+
+.PHONY: help setup demo run test test-viewer check format coverage lock licences statement kernels install train bench-results bench-deidentify bench-slice bench-way bench-inference bench-receive bench-receive-alone prove-slice prove-fuzz prove-intake prove-scale prove-systemd clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -75,6 +77,14 @@ licences: $(BIN)/.base ## write deploy/docs/licences.md anew
 statement: $(BIN)/.base ## write the de-identification section of deploy/docs/conformance.md anew
 	@$(BIN)/python deploy/deidentification_statement.py
 
+# For compute capability 7.5: the driver compiles it for whatever is newer. No fused steps: the CPU path has none either.
+kernels: $(BIN)/.base ## write the kernels' PTX anew (needs nvcc)
+	@for file in volume tiles labels; do \
+		nvcc -ptx -arch=compute_75 -fmad=false -std=c++17 -Werror all-warnings dicomnode/inference/kernels/$$file.cu -o $(KERNELS)/$$file.raw && \
+		$(BIN)/python -m dicomnode.inference.kernels $$file <$(KERNELS)/$$file.raw >$(KERNELS)/$$file.ptx && \
+		rm $(KERNELS)/$$file.raw || exit 1; \
+	done
+
 install: ## install as a service (root): see deploy/docs/install.md
 	@sh deploy/install.sh
 
@@ -101,6 +111,12 @@ bench-results: .venv-bench/.ready ## SEG, SR and key image after the labels, bes
 
 bench-slice: $(BIN)/.dev ## stages of one study, timed
 	@$(BIN)/python -m tests.benchmarks.slice
+
+bench-way: $(BIN)/.dev ## sealed slices to a volume, resampling, statistics: the way around the network, timed
+	@$(BIN)/python -m tests.benchmarks.way $(BENCH)
+
+bench-inference: .venv-bench/.ready ## volume in, labels out, on the CPU beside MONAI on PyTorch; BENCH="--cases ct-lung --rounds 3"
+	@.venv-bench/bin/python -m tests.benchmarks.inference $(BENCH)
 
 bench-receive: $(BIN)/.dev ## receiving beside DCMTK and Orthanc; BENCH="--pairs 5 --cases ct-1 --senders fast"
 	@$(BIN)/python -m tests.benchmarks.receive $(BENCH)

@@ -117,7 +117,10 @@ class ReadingSection(Section):
     )
     decode_timeout_seconds: Seconds = Field(60, description="time for decoding one compressed image")
     decode_memory_bytes: int = Field(
-        4 * GIBI, ge=256 * MEBI, le=TEBI, description="address space of the decoding child"
+        4 * GIBI, ge=256 * MEBI, le=TEBI, description="address space of a decoding process"
+    )
+    decode_processes: int = Field(
+        0, ge=0, le=64, description="processes that decode the compressed images of a study; 0: one per core"
     )
 
 
@@ -163,11 +166,32 @@ class ModelsSection(Section):
         None, description="folder of model packages; default: those that ship with the node"
     )
     enabled: tuple[str, ...] = Field((), description="names of the models that run; empty: all of the folder")
-    engine: Literal["onnxruntime", "stand-in"] = Field(
-        "onnxruntime", description="what runs the networks; stand-in: thresholds in their place, for tests alone"
+    engine: Literal["auto", "tensorrt", "openvino", "onnxruntime", "stand-in"] = Field(
+        "auto",
+        description="what runs the networks; auto: the fastest that is installed and can; stand-in: thresholds in their "
+        "place, for tests alone",
     )
-    threads: int = Field(0, ge=0, le=256, description="CPU threads of one inference; 0: one per core")
+    threads: int = Field(
+        0, ge=0, le=256, description="CPU threads of one inference; 0: one per core that the process may use"
+    )
     maximum_memory_bytes: int = Field(6 * GIBI, ge=256 * MEBI, le=TEBI, description="memory that one study may take")
+    precision: Literal["auto", "fp16", "bf16", "tf32", "fp32", "int8", "fp8"] = Field(
+        "auto",
+        description="what TensorRT computes in; auto: the fastest of fp16, tf32 and fp32 that agrees with the CPU",
+    )
+    gpu: str = Field(
+        "", pattern=r"^[0-9A-Za-z-]{0,64}$", description="GPU: number or UUID (GPU-..., MIG-...); empty: the first"
+    )
+    gpu_opening_seconds: Seconds = Field(3600, description="time for opening an engine on the GPU, building included")
+    gpu_silence_seconds: Seconds = Field(120, description="silence after which a GPU process that works is ended")
+    gpu_study_seconds: Seconds = Field(900, description="time for one study on the GPU")
+    gpu_again_seconds: Seconds = Field(300, description="wait before a GPU that failed to open is tried again")
+    engine_cache: Location | None = Field(
+        None, description="folder of built engines, for this user alone; default: <state>/engines"
+    )
+    engine_cache_bytes: int = Field(
+        16 * GIBI, ge=GIBI, le=TEBI, description="built engines that are kept; the least used go first"
+    )
 
 
 class DeliverySection(Section):

@@ -114,6 +114,10 @@ REASONS: Final = MappingProxyType(
         ),
         "model-package-invalid": Reason("the model package is incomplete or damaged", "install the package again"),
         "model-not-found": Reason("no model of that name is installed", "`dicomnode check` lists the installed models"),
+        "engine-unavailable": Reason(
+            "the engine that models.engine names cannot be used here",
+            "install its extra; under systemd see systemd/README.md; or set models.engine to auto",
+        ),
         "inference-failed": Reason("the network could not be run", "see the log; `dicomnode check` tests the engine"),
         "memory-too-large": Reason(
             "the study needs more memory than models.maximum_memory_bytes", "raise the limit or send fewer slices"

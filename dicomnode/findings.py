@@ -23,6 +23,8 @@ class Algorithm:
         Engine and precision, for instance ``onnxruntime-cpu fp32``.
     udi
         Unique Device Identifier of the model where it is a device (PS3.3 10.29); empty: it has none.
+    engine_fingerprint
+        Everything of the engine that can change a result.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Algorithm:
     engine: str
     research_only: bool
     udi: str = ""
+    engine_fingerprint: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

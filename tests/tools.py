@@ -17,10 +17,14 @@ _EXTRA = ("/usr/sbin", "/usr/lib/dcmtk", "/usr/local/sbin")
 MAY_BE_SKIPPED: Final[Mapping[str, str]] = MappingProxyType(
     {
         "tests/unit/service/test_promptness.py::": "another processor, or a container, may not have sched_getattr",
+        "tests/unit/inference/test_kernels.py::test_nvcc_makes": "nvcc comes with a CUDA toolkit alone; the PTX is kept",
+        "tests/unit/inference/test_kernels.py::test_the_ptx_assembles": "ptxas comes with a CUDA toolkit alone",
         "tests/journey/test_systemd.py::": "boots a container for minutes: `make prove-systemd`",
         "tests/contracts/test_systemd_unit.py::test_systemd_finds_no_fault": "needs a machine with systemd: `make prove-systemd` runs it",
     }
 )
+#: Marks of tests that may be skipped there, too, and why.
+MARKS_MAY_BE_SKIPPED: Final[Mapping[str, str]] = MappingProxyType({"gpu": "no machine of CI's has a CUDA device"})
 
 
 def find(program: str) -> str | None:
@@ -33,6 +37,14 @@ def require(program: str, *, setup: str = "make setup") -> str:
     path = find(program)
     if path is None:
         _lacks(f"the program {program}: run `{setup}` as root")
+    return path
+
+
+def require_of_a_toolkit(program: str) -> str:
+    """Path of a program that no package of the distribution brings; skips the test where it is missing, everywhere."""
+    path = find(program)
+    if path is None:
+        pytest.skip(f"needs the program {program}, of a CUDA toolkit")
     return path
 
 
@@ -51,7 +63,7 @@ def all_must_run() -> bool:
 def forbid_skip(report: pytest.TestReport) -> None:
     """Make a failure of a skip that `MAY_BE_SKIPPED` does not name, where everything must run."""
     if report.skipped and all_must_run() and not report.nodeid.startswith(tuple(MAY_BE_SKIPPED)):
-        if hasattr(report, "wasxfail"):
+        if hasattr(report, "wasxfail") or any(mark in report.keywords for mark in MARKS_MAY_BE_SKIPPED):
             return
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
         report.outcome = "failed"

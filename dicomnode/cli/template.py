@@ -72,6 +72,7 @@ def _example(name: str) -> str:
     examples: dict[str, Any] = {
         "state": "/var/lib/dicomnode",
         "folder": "/etc/dicomnode/folder",
+        "engine_cache": "/var/cache/dicomnode/engines",
         "name": "pacs",
         "ae_title": "PACS",
         "host": "pacs.example.org",

@@ -14,6 +14,7 @@ from dicomnode.encoded.reading import (
     scan_header,
     split_part10,
 )
+from dicomnode.encoded.series import SeriesReader
 from dicomnode.encoded.walk import Buffer, Limits, check_budget
 from dicomnode.encoded.writing import (
     IMPLEMENTATION_CLASS_UID,
@@ -29,6 +30,7 @@ __all__ = [
     "Buffer",
     "Header",
     "Limits",
+    "SeriesReader",
     "check_budget",
     "encode_dataset",
     "encode_part10",

@@ -190,12 +190,13 @@ def _convert_all(dataset: Dataset, limits: Limits) -> None:
             if tag.group in {0x0000, 0xFFFE}:  # padding and stray delimiters are no elements
                 del current[tag]
                 continue
-            element = _convert(current, tag, limits)
+            element = convert(current, tag, limits)
             if element.VR == "SQ" and element.value:
                 open_datasets.extend(element.value)
 
 
-def _convert(dataset: Dataset, tag: BaseTag, limits: Limits) -> DataElement:
+def convert(dataset: Dataset, tag: BaseTag, limits: Limits) -> DataElement:
+    """Convert one element, in its place; a value that its VR does not allow stays as it came."""
     raw = cast(DataElement | RawDataElement, dataset.get_item(tag))
     if isinstance(raw, DataElement):
         return raw

@@ -27,6 +27,7 @@ from dicomnode.imaging.stored import (
     EXPLICIT_BIG,
     LOSSY,
     NATIVE,
+    Buffer,
     Integers,
     PixelFormat,
     clamped,
@@ -110,7 +111,7 @@ class Decoder:
             values = self._decode(data, syntax, form)
         return clamped(values, form) if syntax in LOSSY else stored_values(values, form)
 
-    def _decode(self, data: bytes, syntax: str, form: PixelFormat) -> Integers:
+    def _decode(self, data: Buffer, syntax: str, form: PixelFormat) -> Integers:
         child = self._child = self._child or _start_child(self._timeout, self._memory)
         late = threading.Event()
 
@@ -158,7 +159,7 @@ def _start_child(timeout_seconds: float, memory_bytes: int) -> subprocess.Popen[
     return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=nothing, env=environment, cwd="/")  # noqa: S603
 
 
-def _ask(child: subprocess.Popen[bytes], data: bytes, syntax: str, form: PixelFormat) -> Integers:
+def _ask(child: subprocess.Popen[bytes], data: Buffer, syntax: str, form: PixelFormat) -> Integers:
     """Send a frame and take its values; the child runs foreign code on foreign data, so nothing it says is believed."""
     if child.stdin is None or child.stdout is None:
         raise EOFError

@@ -9,11 +9,13 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
+from pydicom.tag import BaseTag, Tag
 
 from dicomnode.errors import StudyError
 
@@ -379,10 +381,15 @@ def _numbers(dataset: Dataset, keyword: str) -> list[float] | None:
 def _value(dataset: Dataset, keyword: str) -> Any:
     """Value of an element: the bytes as they came for text, since scanners overrun the 16 bytes of a DS (PS3.5 6.2)."""
     try:
-        return dataset.get(keyword) if keyword in ("Rows", "Columns") else _raw(dataset, keyword)
+        return dataset.get(keyword) if keyword in ("Rows", "Columns") else _raw(dataset, _tag(keyword))
     except Exception:  # noqa: BLE001 - pydicom raises many kinds on a damaged element
         raise _missing(keyword) from None
 
 
-def _raw(dataset: Dataset, keyword: str) -> Any:
-    return dataset.get_item(keyword).value if keyword in dataset else None
+def _raw(dataset: Dataset, tag: BaseTag) -> Any:
+    return dataset.get_item(tag).value if tag in dataset else None
+
+
+@cache
+def _tag(keyword: str) -> BaseTag:
+    return Tag(keyword)

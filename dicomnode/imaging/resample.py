@@ -9,8 +9,9 @@ of float32 operations, so that equal inputs give equal bits.
 
 from __future__ import annotations
 
+import itertools
 import math
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +23,15 @@ Float32 = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.uint8]
 
 _FUZZ: Final = 1e-6  # an exact multiple is not lost to a rounding error
+_MIXED: Final = -1
 _BOX_FROM: Final = 1.5  # reduction from which `antialias` takes means instead of two neighbours
+
+
+class Taps(NamedTuple):
+    """Along one axis, for each new voxel, the first source index that it is summed from and the weights from there on."""
+
+    starts: npt.NDArray[np.intp]
+    weights: Float32
 
 
 def resampled_shape(shape: Shape, spacing: Vector, new_spacing: Vector) -> Shape:
@@ -52,23 +61,57 @@ def resample(array: Array, spacing: Vector, new_spacing: Vector, *, antialias: b
     ndarray
         float32, of `resampled_shape`.
     """
-    shape = _shape(array)
+    taps, nesting = resampling_taps(_shape(array), spacing, new_spacing, antialias=antialias)
+    changed = [axis for axis in nesting if spacing[axis] != new_spacing[axis]]
+    at = changed.index(0) if 0 in changed else len(changed)
+    before, after = ([(axis, taps[axis]) for axis in axes] for axes in (changed[:at], changed[at + 1 :]))
+    starts, weights = taps[0] if 0 in changed else Taps(np.arange(len(array)), np.ones((len(array), 1), np.float32))
+    result = np.empty(resampled_shape(_shape(array), spacing, new_spacing), np.float32)
+    planes: dict[int, Float32] = {}
+
+    def plane(number: int) -> Float32:
+        if number not in planes:
+            planes[number] = _within(array[number], before)
+        return planes[number]
+
+    for index, (start, factors) in enumerate(zip(starts, weights, strict=True)):
+        for passed in [number for number in planes if number < start]:
+            del planes[passed]
+        total = plane(start) * factors[0]
+        for k in range(1, len(factors)):
+            if factors[k]:
+                total += plane(start + k) * factors[k]
+        result[index] = _within(total, after)
+    return result
+
+
+def resampling_taps(
+    shape: Shape, spacing: Vector, new_spacing: Vector, *, antialias: bool = False
+) -> tuple[tuple[Taps, Taps, Taps], Shape]:
+    """What `resample` sums: the taps of each axis, and the axes in the order in which they are taken."""
     sizes = resampled_shape(shape, spacing, new_spacing)
-    ratios = [new / old for old, new in zip(spacing, new_spacing, strict=True)]
-    result: Array = array
-    for axis in sorted(range(3), key=lambda axis: sizes[axis] / shape[axis]):  # what shrinks most comes first
-        if ratios[axis] != 1:
-            box = antialias and ratios[axis] > _BOX_FROM
-            starts, weights = (_box_taps if box else _linear_taps)(sizes[axis], shape[axis], ratios[axis])
-            result = _weighted(result, axis, starts, weights)
-    return np.array(result, np.float32) if result is array else result
+    z, y, x = (
+        (_box_taps if antialias and new / old > _BOX_FROM else _linear_taps)(size, n, new / old)
+        for size, n, old, new in zip(sizes, shape, spacing, new_spacing, strict=True)
+    )
+    first, second, third = sorted(range(3), key=lambda axis: sizes[axis] / shape[axis])  # what shrinks most comes first
+    return (z, y, x), (first, second, third)
+
+
+def finer_taps(coarse: Shape, spacing: Vector, shape: Shape, new_spacing: Vector) -> tuple[Taps, Taps, Taps]:
+    """What `labels_on` and `shares_on` sum along z, then y, then x."""
+    z, y, x = (
+        _linear_taps(size, source, new / old)
+        for size, source, old, new in zip(shape, coarse, spacing, new_spacing, strict=True)
+    )
+    return z, y, x
 
 
 def labels_on(scores: Float32, spacing: Vector, shape: Shape, new_spacing: Vector) -> Labels:
     """Label with the highest score at each voxel of a finer grid, the scores interpolated linearly.
 
     The finer grid may reach beyond the last coarse voxel, where the outermost score stands. Ties go to the lower label.
-    Works slice by slice, and only where the coarse neighbours are not all background: never a whole float volume.
+    Works slice by slice, and interpolates only where the coarse neighbours differ: never a whole float volume.
 
     Parameters
     ----------
@@ -86,20 +129,56 @@ def labels_on(scores: Float32, spacing: Vector, shape: Shape, new_spacing: Vecto
     """
     if scores.ndim != 4 or not 1 <= scores.shape[0] <= 256 or min(scores.shape) < 1:
         raise ValueError("scores are (labels, z, y, x) with 1 to 256 labels")
-    taps = [
-        _linear_taps(size, coarse, new / old)
-        for size, coarse, old, new in zip(shape, scores.shape[1:], spacing, new_spacing, strict=True)
-    ]
-    foreground = _argmax(scores) != 0
-    labels = np.zeros(shape, np.uint8)
-    starts, weights = taps[0]
-    for index, (start, pair) in enumerate(zip(starts, weights, strict=True)):
-        reach = slice(start, start + len(pair))
-        window = _window(foreground[reach].any(axis=0), taps[1][0], taps[2][0])
-        if window is not None:
-            plane = _plane(scores[:, reach], pair, taps[1:], window)
-            labels[(index, *window)] = _argmax(plane)
+    _, z, y, x = scores.shape
+    taps = finer_taps((z, y, x), spacing, shape, new_spacing)
+    cells = _cells(_argmax(scores))
+    labels = np.empty(shape, np.uint8)
+    for plane, start, pair in zip(labels, *taps[0], strict=True):
+        cell = cells[start].take(taps[1].starts, axis=0).take(taps[2].starts, axis=1)
+        np.copyto(plane, cell, casting="unsafe")
+        mixed = np.flatnonzero(cell == _MIXED)
+        if len(mixed):
+            stripes = _stripes(scores[:, start : start + len(pair)], pair, taps[1])
+            plane.reshape(-1)[mixed] = _argmax(_points(stripes, taps[2], mixed))
     return labels
+
+
+def _cells(labels: Labels) -> npt.NDArray[np.int16]:
+    """Label of all corners of each cell between neighbouring voxels; `_MIXED` where they differ.
+
+    Where they do not, every point between has it too: what leads at each corner leads in every mean of them.
+    """
+    sizes = [max(size - 1, 1) for size in labels.shape]
+    first = labels[tuple(slice(0, size) for size in sizes)]
+    cells = first.astype(np.int16)
+    for corner in itertools.product(*((0, 1) if size > 1 else (0,) for size in labels.shape)):
+        other = labels[tuple(slice(low, low + size) for low, size in zip(corner, sizes, strict=True))]
+        cells[other != first] = _MIXED
+    return cells
+
+
+def _stripes(scores: Float32, pair: Float32, rows: Taps) -> Float32:
+    """Scores (labels, rows, coarse columns) on the fine rows of one fine slice."""
+    plane: Array = scores[:, 0] * pair[0]
+    for k in range(1, len(pair)):
+        if pair[k]:
+            plane += scores[:, k] * pair[k]
+    sums = plane.take(rows.starts, axis=1) * rows.weights[:, :1]
+    for k in range(1, rows.weights.shape[1]):
+        sums += plane.take(rows.starts + k, axis=1) * rows.weights[:, k : k + 1]
+    return sums
+
+
+def _points(stripes: Float32, columns: Taps, places: Array) -> Float32:
+    """Scores (labels, places) at places of a fine slice, as indices of its rows laid end to end."""
+    row, column = np.divmod(places, len(columns.starts))
+    flat = stripes.reshape(len(stripes), -1)
+    first = row * stripes.shape[2] + columns.starts[column]
+    weights = columns.weights[column]
+    sums: Float32 = flat.take(first, axis=1) * weights[:, 0]
+    for k in range(1, weights.shape[1]):
+        sums += flat.take(first + k, axis=1) * weights[:, k]
+    return sums
 
 
 def shares_on(shares: Float32, spacing: Vector, shape: Shape, new_spacing: Vector) -> npt.NDArray[np.uint16]:
@@ -110,42 +189,13 @@ def shares_on(shares: Float32, spacing: Vector, shape: Shape, new_spacing: Vecto
     ndarray
         uint16, of `shape`: 65535 stands for 1.
     """
-    sizes = _shape(shares)
-    taps = [
-        _linear_taps(size, coarse, new / old)
-        for size, coarse, old, new in zip(shape, sizes, spacing, new_spacing, strict=True)
-    ]
+    taps = finer_taps(_shape(shares), spacing, shape, new_spacing)
     result = np.zeros(shape, np.uint16)
-    whole = slice(0, shape[1]), slice(0, shape[2])
     for index, (start, pair) in enumerate(zip(*taps[0], strict=True)):
-        plane = _plane(shares[None, start : start + len(pair)], pair, taps[1:], whole)[0]
+        stripes = _stripes(shares[None, start : start + len(pair)], pair, taps[1])[0]
+        plane = _within(stripes, [(2, taps[2])])
         result[index] = np.rint(np.clip(plane, 0, 1) * np.float32(65535))
     return result
-
-
-def _plane(scores: Float32, pair: Float32, taps: list[tuple[Any, Any]], window: tuple[slice, slice]) -> Float32:
-    """Scores (labels, rows, columns) within a window of one fine slice."""
-    result: Array = scores[:, 0] if pair[-1] == 0 else np.tensordot(pair, scores, axes=(0, 1))
-    for axis, ((starts, weights), part) in enumerate(zip(taps, window, strict=True), start=1):
-        first, count = starts[part], weights.shape[1]
-        factors = weights[part].T.reshape(count, *(-1 if d == axis else 1 for d in range(3)))
-        sums = np.take(result, first, axis=axis) * factors[0]
-        for k in range(1, count):
-            sums += np.take(result, first + k, axis=axis) * factors[k]
-        result = sums
-    return result
-
-
-def _window(found: npt.NDArray[np.bool_], rows: Array, columns: Array) -> tuple[slice, slice] | None:
-    """Part of a fine slice that has a foreground voxel among its coarse neighbours; None when there is no such part."""
-    parts = []
-    for axis, starts in ((1, rows), (0, columns)):
-        hits = np.flatnonzero(found.any(axis=axis))
-        if not len(hits):
-            return None
-        inside = np.flatnonzero((starts >= hits[0] - 1) & (starts <= hits[-1]))
-        parts.append(slice(int(inside[0]), int(inside[-1]) + 1))
-    return parts[0], parts[1]
 
 
 def _argmax(scores: Float32) -> Labels:
@@ -157,17 +207,17 @@ def _argmax(scores: Float32) -> Labels:
     return labels
 
 
-def _linear_taps(size: int, source: int, ratio: float) -> tuple[npt.NDArray[np.intp], Float32]:
+def _linear_taps(size: int, source: int, ratio: float) -> Taps:
     """First source index and two weights of each voxel; beyond the last source voxel its value stands."""
     places = np.minimum(np.arange(size) * ratio, source - 1)
     starts = np.minimum(np.floor(places + _FUZZ).astype(np.intp), max(source - 2, 0))
     upper = np.clip(places - starts, 0.0, 1.0).astype(np.float32)
     if source == 1:
-        return starts, np.ones((size, 1), np.float32)
-    return starts, np.stack([1 - upper, upper], axis=1)
+        return Taps(starts, np.ones((size, 1), np.float32))
+    return Taps(starts, np.stack([1 - upper, upper], axis=1))
 
 
-def _box_taps(size: int, source: int, ratio: float) -> tuple[npt.NDArray[np.intp], Float32]:
+def _box_taps(size: int, source: int, ratio: float) -> Taps:
     """First source index and weights of the mean over each new voxel's extent, cut at the ends of the source."""
     low = np.maximum(np.arange(size) * ratio - ratio / 2, -0.5)
     high = np.minimum(np.arange(size) * ratio + ratio / 2, source - 0.5)
@@ -176,21 +226,21 @@ def _box_taps(size: int, source: int, ratio: float) -> tuple[npt.NDArray[np.intp
     cells = starts[:, None] + np.arange(count)
     overlap = np.minimum(cells + 0.5, high[:, None]) - np.maximum(cells - 0.5, low[:, None])
     weights = np.maximum(overlap, 0.0)
-    return starts, (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    return Taps(starts, (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32))
 
 
-def _weighted(array: Array, axis: int, starts: Array, weights: Float32) -> Float32:
-    shape = list(array.shape)
-    shape[axis] = len(starts)
-    result = np.empty(shape, np.float32)
-    source, target = np.moveaxis(array, axis, 0), np.moveaxis(result, axis, 0)
-    part = np.empty(target.shape[1:], np.float32)
-    for index, start in enumerate(starts):
-        np.multiply(source[start], weights[index, 0], out=target[index], dtype=np.float32, casting="unsafe")
-        for k in range(1, weights.shape[1]):
-            if weights[index, k]:
-                np.multiply(source[start + k], weights[index, k], out=part, dtype=np.float32, casting="unsafe")
-                target[index] += part
+def _within(plane: Array, steps: list[tuple[int, Taps]]) -> Float32:
+    """A slice (rows, columns) on the new rows and columns: small enough to stay in the processor's cache."""
+    result = plane.astype(np.float32, order="C", copy=False)
+    for axis, (starts, weights) in steps:
+        factors = weights.T[:, :, None] if axis == 1 else weights.T
+        sums = np.take(result, starts, axis=axis - 1, mode="clip")
+        sums *= factors[0]
+        for k in range(1, len(factors)):
+            part = np.take(result, starts + k, axis=axis - 1, mode="clip")
+            part *= factors[k]
+            sums += part
+        result = sums
     return result
 
 

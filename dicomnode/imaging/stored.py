@@ -16,6 +16,7 @@ from pydicom.dataset import Dataset
 from dicomnode.errors import StudyError
 
 Integers = npt.NDArray[np.integer[Any]]
+Buffer = bytes | bytearray | memoryview
 
 IMPLICIT_LITTLE: Final = "1.2.840.10008.1.2"
 EXPLICIT_BIG: Final = "1.2.840.10008.1.2.2"
@@ -82,8 +83,8 @@ def pixel_format(dataset: Dataset) -> PixelFormat:
     return form
 
 
-def pixel_bytes(dataset: Dataset) -> bytes:
-    """Bytes of Pixel Data as they came.
+def pixel_bytes(dataset: Dataset) -> Buffer:
+    """Bytes of Pixel Data as they came, not copied.
 
     Raises
     ------
@@ -97,10 +98,10 @@ def pixel_bytes(dataset: Dataset) -> bytes:
     value = None if element is None else element.value
     if not isinstance(value, bytes | bytearray | memoryview) or not value:
         raise StudyError("pixel-missing", bytes=0)
-    return bytes(value)
+    return value
 
 
-def native(data: bytes, form: PixelFormat, *, big_endian: bool = False, words: bool = True) -> Integers:
+def native(data: Buffer, form: PixelFormat, *, big_endian: bool = False, words: bool = True) -> Integers:
     """Stored values of native pixel data.
 
     Parameters
@@ -142,13 +143,19 @@ def stored_values(cells: Integers, form: PixelFormat) -> Integers:
     unsigned = np.dtype(f"u{form.bits_allocated // 8}")
     cells = cells.astype(unsigned.newbyteorder("="), copy=False)
     shift = form.high_bit + 1 - form.bits_stored
-    if form.bits_stored == form.bits_allocated:
+    if form.bits_stored == form.bits_allocated or (not shift and _holds(cells.view(form.dtype), form)):
         return cells.view(form.dtype)
     if not form.signed:
         return cast(Integers, (cells >> unsigned.type(shift)) & unsigned.type((1 << form.bits_stored) - 1))
     left = form.bits_allocated - 1 - form.high_bit
     lifted = (cells << unsigned.type(left)).view(form.dtype)
     return cast(Integers, lifted >> form.dtype.type(form.bits_allocated - form.bits_stored))
+
+
+def _holds(values: Integers, form: PixelFormat) -> bool:
+    """Whether values lie within Bits Stored as they are: then no other bits are set, or those of the sign alone."""
+    low = -(1 << (form.bits_stored - 1)) if form.signed else 0
+    return bool(values.min() >= low and values.max() < low + (1 << form.bits_stored))
 
 
 def clamped(values: Integers, form: PixelFormat) -> Integers:

@@ -81,31 +81,64 @@ def build(datasets: Sequence[Dataset], *, decoder: PixelReader, tolerances: Tole
     """
     planes = [plane_of(dataset) for dataset in datasets]
     geometry = arrange(planes, tolerances)
-    _prove(decoder.pixels(datasets[geometry.order[0]]), geometry)  # before memory is taken for what headers claim
-    values: Array = np.empty(geometry.shape, np.int16)
-    padding: Bools | None = None
+    first = decoder.pixels(datasets[geometry.order[0]])
+    _prove(first, geometry)  # before memory is taken for what headers claim
+    slices = Slices(geometry.shape)
     for index, source in enumerate(geometry.order):
-        dataset = datasets[source]
-        stored = decoder.pixels(dataset)
-        rule = _rescale(dataset, pixel_format(dataset))
+        stored = decoder.pixels(datasets[source]) if index else first
         _prove(stored, geometry)
-        if values.dtype == np.int16 and _plain(stored, rule):
-            np.add(stored, np.int16(rule.intercept), out=values[index], dtype=np.int16, casting="unsafe")
-            continue
-        rescaled, outside = _full(stored, rule)
-        if values.dtype == np.int16 and not _fits(rescaled, rule):
-            values = _as_float(values, index)
-        values[index] = rescaled
-        if outside.any():
-            padding = np.zeros(geometry.shape, np.bool_) if padding is None else padding
-            padding[index] = outside
+        slices.put(index, datasets[source], stored)
     uids = tuple(planes[source].sop_instance_uid for source in geometry.order)
-    return Volume(values=values, geometry=geometry, padding=padding, sop_instance_uids=uids)
+    return Volume(values=slices.values, geometry=geometry, padding=slices.padding, sop_instance_uids=uids)
 
 
 def _prove(stored: Integers, geometry: VolumeGeometry) -> None:
     if stored.shape != geometry.shape[1:]:
         raise StudyError("pixel-undecodable", rows=stored.shape[0], columns=stored.shape[1])
+
+
+class Slices:
+    """Slices, rescaled one by one into an array.
+
+    Attributes
+    ----------
+    values, padding
+        As of `Volume`, for the slices that were put.
+    """
+
+    def __init__(self, shape: tuple[int, int, int]) -> None:
+        self.values: Array = np.empty(shape, np.int16)
+        self.padding: Bools | None = None
+
+    def put(self, index: int, dataset: Dataset, stored: Integers) -> None:
+        """Rescale the stored values of an image into a slice.
+
+        Raises
+        ------
+        StudyError
+            ``rescale-attribute-missing``.
+        """
+        rule = _rescale(dataset)
+        if self.values.dtype == np.int16 and _plain(stored, rule):
+            same = stored.view(np.int16) if stored.dtype == np.uint16 else stored  # as the values fit: no conversion
+            np.add(same, np.int16(rule.intercept), out=self.values[index], dtype=np.int16, casting="unsafe")
+            return
+        rescaled, outside = _full(stored, rule)
+        if self.values.dtype == np.int16 and not _fits(rescaled, rule):
+            self.values = self.values.astype(np.float32)
+        self.values[index] = rescaled
+        if outside.any():
+            self.padding = np.zeros(self.values.shape, np.bool_) if self.padding is None else self.padding
+            self.padding[index] = outside
+
+    def grow(self, count: int) -> None:
+        """Make room for so many slices; those that were put stay."""
+        values, padding = self.values, self.padding
+        self.values = np.empty((count, *values.shape[1:]), values.dtype)
+        self.values[: len(values)] = values
+        if padding is not None:
+            self.padding = np.zeros(self.values.shape, np.bool_)
+            self.padding[: len(padding)] = padding
 
 
 def canonical(array: Array, geometry: VolumeGeometry) -> Array:
@@ -129,7 +162,7 @@ def _steps(flips: tuple[bool, bool, bool]) -> tuple[EllipsisType, slice, slice, 
     return ..., z, y, x
 
 
-def _rescale(dataset: Dataset, form: PixelFormat) -> _Rescale:
+def _rescale(dataset: Dataset) -> _Rescale:
     is_ct = dataset.get("Modality") == "CT"
     slope, intercept = (_number(dataset, keyword) for keyword in ("RescaleSlope", "RescaleIntercept"))
     if slope is None and intercept is None and not is_ct:
@@ -142,6 +175,7 @@ def _rescale(dataset: Dataset, form: PixelFormat) -> _Rescale:
     last = _number(dataset, "PixelPaddingRangeLimit")
     if first is None:
         return _Rescale(slope, intercept, None, is_ct)
+    form = pixel_format(dataset)
     ends = sorted(_as_stored(int(end), form) for end in (first, first if last is None else last))
     return _Rescale(slope, intercept, (ends[0], ends[1]), is_ct)
 
@@ -187,9 +221,3 @@ def _full(stored: Integers, rule: _Rescale) -> tuple[Array, Bools]:
 def _fits(rescaled: Array, rule: _Rescale) -> bool:
     whole = rule.slope.is_integer() and rule.intercept.is_integer()
     return whole and rescaled.min() >= _INT16.min and rescaled.max() <= _INT16.max
-
-
-def _as_float(values: Array, slices: int) -> Array:
-    wider = np.empty(values.shape, np.float32)
-    wider[:slices] = values[:slices]
-    return wider

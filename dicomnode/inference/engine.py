@@ -5,6 +5,7 @@ No engine lives here; each has a module of its own that imports its library.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -29,21 +30,28 @@ class EngineInfo:
         Version of the engine's library.
     threads
         Threads of one run: how sums are split among them decides their last bits.
+    note
+        What somebody who reads a result must know besides, in ASCII, for instance that another engine failed before.
     """
 
     name: str
     precision: str
     version: str
     threads: int = 1
+    note: str = ""
 
     def __str__(self) -> str:
-        """Name and precision, as results state them (TID 4019)."""
-        return f"{self.name} {self.precision}"
+        """Name, precision and note, as results state them (TID 4019)."""
+        return " ".join([self.name, self.precision, *self._notes])
 
     @property
     def fingerprint(self) -> str:
-        """Everything of the engine, on one machine, that can change a bit of its answer."""
-        return f"{self.name} {self.version} {self.precision} {self.threads}"
+        """Everything of the engine, on one machine, that can change a bit of its answer, or of what is said of it."""
+        return " ".join([self.name, self.version, self.precision, str(self.threads), *self._notes])
+
+    @property
+    def _notes(self) -> list[str]:
+        return [f"({self.note})"] if self.note else []
 
 
 class Engine(Protocol):
@@ -77,9 +85,47 @@ class Engine(Protocol):
         """
         ...
 
+    def rest(self) -> None:
+        """Give back the memory that only a study needs; the next run takes it again. May be called at any time."""
+        ...
+
     def close(self) -> None:
         """Give memory back; may be called again."""
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tensor:
+    """An input or output of a network, as its file says it.
+
+    Attributes
+    ----------
+    shape
+        None: a size that is free.
+    """
+
+    names: frozenset[str]
+    float32: bool
+    shape: tuple[int | None, ...]
+
+
+def tensor_problems(inputs: Sequence[Tensor], outputs: Sequence[Tensor], manifest: Manifest) -> tuple[str, ...]:
+    """What differs between a network's tensors and those that the manifest promises."""
+    problems: list[str] = []
+    network = manifest.network
+    for kind, tensors, name, channels in (
+        ("input", inputs, network.input, 1),
+        ("output", outputs, network.output, manifest.channels),
+    ):
+        if len(tensors) != 1 or name not in tensors[0].names:
+            problems.append(f"network.{kind}: the file has other tensors")
+            continue
+        shape = tensors[0].shape
+        if not tensors[0].float32 or len(shape) != 5 or shape[1] not in (None, channels):
+            problems.append(f"network.{kind}: it is float32 with 5 dimensions and {channels} channels")
+        elif any(size is not None for size in shape[2:]):
+            problems.append(f"network.{kind}: its sizes z, y, x are free")
+    return tuple(problems)
 
 
 def check_batch(batch: Batch, manifest: Manifest) -> None:

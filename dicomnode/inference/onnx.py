@@ -15,7 +15,9 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read once, while the library is loa
 import onnxruntime
 
 from dicomnode.errors import ModelError
-from dicomnode.inference.engine import Batch, EngineInfo, check_batch, checked_logits
+from dicomnode.inference.cores import usable_cores
+from dicomnode.inference.engine import Batch, EngineInfo, Tensor, check_batch, checked_logits, tensor_problems
+from dicomnode.inference.memory import give_back
 from dicomnode.inference.package import Package
 from dicomnode.manifest import Manifest, ModelPackageErrors
 
@@ -43,9 +45,10 @@ class OnnxEngine:
 
     def __init__(self, model: bytes, manifest: Manifest, *, threads: int = 0) -> None:
         self._manifest = manifest
-        self._threads = threads or len(os.sched_getaffinity(0))
+        self._threads = threads or usable_cores()
         self._session: Any = _open_session(model, self._threads)
-        if problems := _tensor_problems(self._session, manifest):
+        ends = _tensors(self._session.get_inputs()), _tensors(self._session.get_outputs())
+        if problems := tensor_problems(*ends, manifest):
             raise ModelPackageErrors(problems)
         self._options = onnxruntime.RunOptions()
         self._options.log_severity_level = _FATAL_ONLY
@@ -76,6 +79,10 @@ class OnnxEngine:
             parts.append(checked_logits(logits, item[None], self._manifest))
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
+    def rest(self) -> None:
+        """Give back what the last study took; see `Engine.rest`."""
+        give_back()
+
     def close(self) -> None:
         """Give memory back; may be called again."""
         self._session = None
@@ -99,24 +106,12 @@ def _open_session(model: bytes, threads: int) -> Any:
         raise ModelPackageErrors(("network: the file cannot be loaded by ONNX Runtime",)) from None
 
 
-def _tensor_problems(session: Any, manifest: Manifest) -> tuple[str, ...]:
-    """What differs between the file's tensors and those that the manifest promises."""
-    problems: list[str] = []
-    network = manifest.network
-    for kind, tensors, name, channels in (
-        ("input", session.get_inputs(), network.input, 1),
-        ("output", session.get_outputs(), network.output, manifest.channels),
-    ):
-        if [tensor.name for tensor in tensors] != [name]:
-            problems.append(f"network.{kind}: the file has other tensors")
-            continue
-        (tensor,) = tensors
-        if (
-            tensor.type != "tensor(float)"
-            or len(tensor.shape) != 5
-            or (isinstance(tensor.shape[1], int) and tensor.shape[1] != channels)
-        ):
-            problems.append(f"network.{kind}: it is float32 with 5 dimensions and {channels} channels")
-        elif any(isinstance(size, int) for size in tensor.shape[2:]):
-            problems.append(f"network.{kind}: its sizes z, y, x are free")
-    return tuple(problems)
+def _tensors(found: Any) -> list[Tensor]:
+    return [
+        Tensor(
+            names=frozenset({one.name}),
+            float32=one.type == "tensor(float)",
+            shape=tuple(size if isinstance(size, int) else None for size in one.shape),
+        )
+        for one in found
+    ]

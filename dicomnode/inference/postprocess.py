@@ -15,7 +15,7 @@ from dicomnode.manifest import Gas, Postprocess
 Scores = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.uint8]
 
-_MARGIN = np.float32(1)  # by which a changed label leads, in logits
+MARGIN = np.float32(1)  # by which a changed label leads, in logits
 
 
 def clean(scores: Scores, rule: Postprocess, *, voxel_ml: float, hu: Scores | None = None) -> Labels:
@@ -35,8 +35,16 @@ def clean(scores: Scores, rule: Postprocess, *, voxel_ml: float, hu: Scores | No
     Labels (z, y, x) with the highest score after the rules.
     """
     before: Labels = np.argmax(scores, axis=0).astype(np.uint8)
+    labels = ruled(before, rule, voxel_ml=voxel_ml, hu=hu)
+    z, y, x = np.nonzero(labels != before)
+    scores[labels[z, y, x], z, y, x] = scores[:, z, y, x].max(axis=0) + MARGIN
+    return labels
+
+
+def ruled(before: Labels, rule: Postprocess, *, voxel_ml: float, hu: Scores | None = None) -> Labels:
+    """Labels (z, y, x) after the rules, as a new array; parameters as those of `clean`."""
     labels = before.copy()
-    numbers = range(1, len(scores))
+    numbers = range(1, int(labels.max(initial=0)) + 1)
     if rule.gas is not None and hu is not None:
         for number in numbers:
             _drop_gas(labels, number, hu, rule=rule.gas, voxel_ml=voxel_ml)
@@ -50,8 +58,6 @@ def clean(scores: Scores, rule: Postprocess, *, voxel_ml: float, hu: Scores | No
         own = labels == number
         if np.count_nonzero(own) * voxel_ml < rule.minimum_component_ml:
             labels[own] = 0
-    z, y, x = np.nonzero(labels != before)
-    scores[labels[z, y, x], z, y, x] = scores[:, z, y, x].max(axis=0) + _MARGIN
     return labels
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,7 @@ from dicomnode.imaging.geometry import canonical_axes
 from dicomnode.imaging.straighten import straighten
 from dicomnode.imaging.volume import Volume, canonical, from_canonical, labels_on, resampled_shape, shares_on
 from dicomnode.inference import tiles
-from dicomnode.inference.engine import Engine
+from dicomnode.inference.engine import Engine, EngineInfo
 from dicomnode.inference.postprocess import clean
 from dicomnode.inference.preprocess import prepare, restored
 from dicomnode.manifest import Manifest
@@ -40,10 +41,22 @@ class Seen:
     probability
         uint16 of the same shape, 0 to 65535 for 0 to 1: that a voxel belongs to any segment, after the rules; None
         where the manifest wants no map.
+    engine
+        What computed it: not always the engine that was asked, which may have failed and let another one do it.
     """
 
     labels: Labels = field(repr=False)
     probability: Probabilities | None = field(repr=False)
+    engine: EngineInfo
+
+
+@runtime_checkable
+class VolumeEngine(Protocol):
+    """An engine that goes the whole way of `look` itself, on its device."""
+
+    def see(self, volume: Volume, progress: Progress) -> Seen:
+        """What its network sees in an even, straight volume; as `compute`."""
+        ...
 
 
 def look(
@@ -76,11 +89,14 @@ def look(
         raise StudyError("memory-too-large", needed=needed, maximum=maximum_memory_bytes)
     grid = straighten(volume.geometry)
     try:
-        seen = _look(grid.volume(volume), manifest, engine, tell)
+        even = grid.volume(volume)
+        seen = engine.see(even, tell) if isinstance(engine, VolumeEngine) else compute(even, manifest, engine, tell)
         probability = None if seen.probability is None else grid.back(seen.probability)
-        return Seen(labels=grid.back(seen.labels), probability=probability)
+        return Seen(labels=grid.back(seen.labels), probability=probability, engine=seen.engine)
     except MemoryError:
         raise StudyError("memory-too-large", needed=needed) from None
+    finally:
+        engine.rest()
 
 
 def memory_needed(volume: Volume, manifest: Manifest) -> int:
@@ -89,8 +105,6 @@ def memory_needed(volume: Volume, manifest: Manifest) -> int:
     axes, rule = canonical_axes(grid.geometry), manifest.preprocess
     source = math.prod(axes.shape)
     sizes = resampled_shape(axes.shape, axes.spacing, rule.spacing_mm)
-    shrinks = sorted(new / old for new, old in zip(sizes, axes.shape, strict=True))
-    resampling = 4 * source * (shrinks[0] + shrinks[0] * shrinks[1])
     padded = [-(-size // factor) * factor for size, factor in zip(sizes, rule.multiple_of, strict=True)]
     tile = math.prod(min(size, largest) for size, largest in zip(padded, manifest.network.tile, strict=True))
     coarse = 4 * (1 + manifest.channels) * math.prod(padded)
@@ -100,10 +114,11 @@ def memory_needed(volume: Volume, manifest: Manifest) -> int:
         held += 2 * source * (1 if grid.is_source else 2) + 4 * math.prod(padded)
     if not grid.is_source:
         held += 5 * source  # float32 values and labels on the straight grid
-    return held + math.ceil(max(resampling, inference, coarse * 2 + 2 * source))
+    return held + math.ceil(max(inference, coarse * 2 + 2 * source))
 
 
-def _look(volume: Volume, manifest: Manifest, engine: Engine, tell: Progress) -> Seen:
+def compute(volume: Volume, manifest: Manifest, engine: Engine, tell: Progress) -> Seen:
+    """What a network sees in an even, straight volume, all but the network itself being done here, on the CPU."""
     axes, spacing = canonical_axes(volume.geometry), manifest.preprocess.spacing_mm
     inputs, (z, y, x) = prepare(canonical(volume.values, volume.geometry), axes.spacing, manifest.preprocess)
     tell(_PREPARED)
@@ -122,7 +137,8 @@ def _look(volume: Volume, manifest: Manifest, engine: Engine, tell: Progress) ->
         fine = shares_on(_foreground(scores), spacing, axes.shape, axes.spacing)
         probability = np.ascontiguousarray(from_canonical(fine, volume.geometry))
     tell(1.0)
-    return Seen(labels=np.ascontiguousarray(from_canonical(labels, volume.geometry)), probability=probability)
+    labels = np.ascontiguousarray(from_canonical(labels, volume.geometry))
+    return Seen(labels=labels, probability=probability, engine=engine.info)
 
 
 def _foreground(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -54,6 +54,9 @@ class StandInEngine:
                 result[channel][labels == channel] = _LOGIT
         return logits
 
+    def rest(self) -> None:
+        """Nothing is kept; see `Engine.rest`."""
+
     def close(self) -> None:
         """Refuse to run from now on."""
         self._closed = True

@@ -38,12 +38,12 @@ class Axis:
 
     def weights(self, index: int) -> Array:
         """Normalised weights of one tile; those of all tiles sum to one at every voxel."""
-        bell = _bell(self.size)
+        own = bell(self.size)
         total = np.zeros(self.starts[-1] + self.size)
         for start in self.starts:
-            total[start : start + self.size] += bell
+            total[start : start + self.size] += own
         start = self.starts[index]
-        return np.asarray(bell / total[start : start + self.size], dtype=np.float32)
+        return np.asarray(own / total[start : start + self.size], dtype=np.float32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +132,8 @@ def _axis(size: int, largest: int, overlap: float) -> Axis:
     return Axis(size=largest, starts=tuple(i * (size - largest) // gaps for i in range(gaps + 1)))
 
 
-def _bell(size: int) -> npt.NDArray[np.float64]:
+def bell(size: int) -> npt.NDArray[np.float64]:
+    """Gaussian over a tile along one axis, before it is normalised: 1 at the centre, never nothing."""
     distance = (np.arange(size) - (size - 1) / 2) / (size * _SIGMA)
     return np.asarray(np.maximum(np.exp(-0.5 * distance**2), _FLOOR), dtype=np.float64)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from dicomnode.config import Config
 from dicomnode.errors import NodeError, PeerError
 from dicomnode.forms import choose, missed, sop_classes
+from dicomnode.inference.gpu import installed
 from dicomnode.inference.package import Package
 from dicomnode.network.association import storage_classes
 from dicomnode.network.requestor import Requestor
@@ -20,6 +21,7 @@ from dicomnode.network.tls import client_tls, server_tls, valid_until
 from dicomnode.network_sections import PeerRule
 from dicomnode.sections import Destination
 from dicomnode.service import rooms
+from dicomnode.service.models import examine_gpu
 from dicomnode.service.rooms import Layout
 from dicomnode.service.services import committing_destination
 from dicomnode.storage.belonging import prove_wrapping
@@ -127,9 +129,19 @@ class _Examiner:
         if not packages:
             self.report.errors.append("models: no model is installed or enabled")
         for package in packages:
-            engine = rooms.open_engine(self._tree, package)
-            engine.close()
-            self.report.lines.append(_describe(package, str(engine.info)))
+            opened = rooms.open_engine(self._tree, package)
+            info = opened.engine.info
+            opened.engine.close()
+            self.report.lines.append(f"{_describe(package, str(info))}, {info.threads} threads ({opened.why})")
+        self._gpu()
+
+    def _gpu(self) -> None:
+        """The GPU, where it is asked for, or there is something to use it with."""
+        wish = self._tree.models.engine
+        if wish == "tensorrt" or (wish == "auto" and installed() is not None):
+            problems = self.report.errors if wish == "tensorrt" else self.report.warnings
+            for line in examine_gpu(self._tree):
+                (self.report.lines if line.well else problems).append(f"GPU: {line.text}")
 
     def listen(self) -> None:
         listen = self._tree.listen

@@ -88,7 +88,7 @@ class Node:
         self._keys = DataKeys(self._ledger, ring)
         self._spool = Spool(layout.spool, tree.intake, self._keys)
         self._objects = Objects(layout.objects, self._keys)
-        self._analysts = rooms.open_analysts(tree, ring, self._ledger)
+        self._analysts = rooms.open_analysts(tree, ring, self._ledger, emit=emit, gpu=True)
         self._activity = ActivityTable()
         self._timekeeper = Timekeeper(layout.clock, clock=rooms.now, monotonic=time.monotonic, emit=emit)
         self._build_work(ring.derivation)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hmac
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -17,9 +18,13 @@ from dicomnode.deidentification.policy import OPTION_NAMES, POLICIES, Policy, Si
 from dicomnode.deidentification.pseudonyms import Pseudonyms
 from dicomnode.deidentification.reader import installed_reader
 from dicomnode.errors import ConfigError, ModelError, StorageError
+from dicomnode.events import Emit
 from dicomnode.inference import standin
-from dicomnode.inference.engine import Engine
-from dicomnode.inference.onnx import OnnxEngine
+from dicomnode.inference.choice import KINDS, Kind, Opened
+from dicomnode.inference.choice import open_engine as choose_engine
+from dicomnode.inference.gpu import GpuSettings, kind
+from dicomnode.inference.gpu_guard import Patience
+from dicomnode.inference.gpu_remote import Times
 from dicomnode.inference.package import Package, load_all, shipped_models_folder
 from dicomnode.site_rules import PolicySection
 from dicomnode.storage.belonging import prove_derivation, prove_wrapping
@@ -179,11 +184,58 @@ def load_packages(tree: Config) -> tuple[Package, ...]:
     return load_all(tree.models.folder or shipped_models_folder(), tree.models.enabled)
 
 
-def open_engine(tree: Config, package: Package) -> Engine:
-    """Engine that runs a package."""
-    if tree.models.engine == "stand-in":
-        return standin.StandInEngine(package.manifest)
-    return OnnxEngine.from_package(package, threads=tree.models.threads)
+def open_engine(tree: Config, package: Package, *, gpu: Kind | None = None) -> Opened:
+    """Engine that runs a package, and why it is this one.
+
+    Parameters
+    ----------
+    gpu
+        TensorRT, as `gpu_kind` makes it; None: what of it is on the CPU.
+
+    Raises
+    ------
+    ModelError
+        ``engine-unavailable``, ``model-package-invalid``.
+    """
+    wish, threads = tree.models.engine, tree.models.threads
+    if gpu is not None:
+        return choose_engine(package, wish, threads=threads, kinds={"tensorrt": gpu, **KINDS})
+    return choose_engine(package, "auto" if wish == "tensorrt" else wish, threads=threads)
+
+
+def gpu_settings(tree: Config, layout: Layout, ring: KeyRing) -> GpuSettings:
+    """What the configuration says of the GPU, and the key that seals its engines."""
+    models = tree.models
+    return GpuSettings(
+        device=models.gpu,
+        precision=models.precision,
+        cache=models.engine_cache or layout.state / "engines",
+        cache_key=hmac.digest(ring.derivation, b"dicomnode engine cache 1", "sha256"),
+        cache_bytes=models.engine_cache_bytes,
+        times=Times(
+            opening=models.gpu_opening_seconds, silence=models.gpu_silence_seconds, study=models.gpu_study_seconds
+        ),
+        patience=Patience(again_seconds=models.gpu_again_seconds),
+    )
+
+
+def gpu_kind(settings: GpuSettings, emit: Emit) -> Kind:
+    """TensorRT on this machine's GPU, what becomes of it being told as events."""
+    return kind(settings, lambda model: gpu_teller(model, emit))
+
+
+def gpu_teller(model: str, emit: Emit) -> Callable[[str, dict[str, str]], None]:
+    """Who tells what becomes of a model's GPU."""
+
+    def tell(event: str, facts: dict[str, str]) -> None:
+        if event == "ready":
+            emit("engine.ready", model=model, engine=facts["engine"])
+        elif event == "failed":
+            emit("engine.failed", model=model, reason=facts["cause"])
+        else:
+            emit("engine.fell-back", model=model, reason=facts["cause"])
+
+    return tell
 
 
 def open_pseudonyms(tree: Config, ring: KeyRing) -> Pseudonyms:
@@ -237,30 +289,48 @@ def open_deidentifier(tree: Config, ring: KeyRing, policy: str = "ai") -> Deiden
 
 
 def open_analysts(
-    tree: Config, ring: KeyRing, ledger: Ledger, packages: tuple[Package, ...] | None = None
+    tree: Config,
+    ring: KeyRing,
+    ledger: Ledger,
+    packages: tuple[Package, ...] | None = None,
+    *,
+    emit: Emit | None = None,
+    gpu: bool = False,
 ) -> dict[str, Analyst]:
     """One analyst for every enabled model, by name.
+
+    Parameters
+    ----------
+    emit
+        Told which engine each model runs on, and why.
+    gpu
+        Whether the GPU may be used, if there is one: engines are built for it, and kept in the state folder.
 
     Raises
     ------
     ModelError
-        ``no-model`` when there is none; ``model-package-invalid``.
+        ``no-model`` when there is none; ``model-package-invalid``, ``engine-unavailable``.
     """
     chosen = load_packages(tree) if packages is None else packages
     if not chosen:
         raise ModelError("no-model")
     issued_at = issue_clock(ledger)
-    return {
-        package.manifest.name: Analyst(
+    device = gpu_kind(gpu_settings(tree, Layout.of(tree), ring), emit) if gpu and emit is not None else None
+    analysts: dict[str, Analyst] = {}
+    for package in chosen:
+        opened = open_engine(tree, package, gpu=device)
+        info, name = opened.engine.info, package.manifest.name
+        if emit is not None:
+            emit("engine.opened", model=name, engine=str(info), threads=info.threads, text=opened.why)
+        analysts[name] = Analyst(
             package,
-            open_engine(tree, package),
+            opened.engine,
             open_deidentifier(tree, ring),
             tree=tree,
             derivation_key=ring.derivation,
             issued_at=issued_at,
         )
-        for package in chosen
-    }
+    return analysts
 
 
 def issue_clock(ledger: Ledger) -> Callable[[str], datetime]:

@@ -25,13 +25,12 @@ from dicomnode.errors import StudyError
 from dicomnode.findings import Algorithm, Findings, Segment
 from dicomnode.forms import Variant, Wishes, choose
 from dicomnode.identity import SourceIdentity
-from dicomnode.imaging import frames, measure, volume
+from dicomnode.imaging import measure
 from dicomnode.imaging.census import Census
 from dicomnode.imaging.contour import contour, key_slices
-from dicomnode.imaging.decode import Decoder
 from dicomnode.imaging.tally import Tally, take_tally
 from dicomnode.imaging.volume import Volume
-from dicomnode.inference.engine import Engine
+from dicomnode.inference.engine import Engine, EngineInfo
 from dicomnode.inference.package import Package
 from dicomnode.inference.segment import look
 from dicomnode.results.context import ResultContext
@@ -51,7 +50,8 @@ from dicomnode.results.report_groups import KeyContour
 from dicomnode.study import mint_uid
 from dicomnode.texts import Words
 from dicomnode.workflow.packed import Probabilities, unpack_labels, unpack_probabilities
-from dicomnode.workflow.selection import Header, SurveyedSeries, image_type, survey
+from dicomnode.workflow.reading import read_volume
+from dicomnode.workflow.selection import Header, SurveyedSeries, survey
 from dicomnode.workflow.selection import choose as choose_series
 
 Labels = npt.NDArray[np.uint8]
@@ -166,14 +166,14 @@ class Analyst:
         return chosen
 
     def analyse(
-        self, copies: Sequence[Dataset], progress: Progress | None = None, *, issue: Issue | None = None
+        self, copies: Iterable[Dataset], progress: Progress | None = None, *, issue: Issue | None = None
     ) -> Analysis:
         """Run the network and measure.
 
         Parameters
         ----------
         copies
-            Pseudonymous images of one series, in any order.
+            Pseudonymous images of one series, in any order; compressed ones are decoded as they come.
         issue
             None: nothing is prepared, and `encode` takes the longer way to the same bytes.
 
@@ -187,6 +187,7 @@ class Analyst:
         built, ordered = self._volume(copies)
         manifest = self.package.manifest
         sources = _bare(ordered)
+        asked = self._engine.info
         prepared = None if issue is None else self._prepare(sources, issue)
         limit = self._tree.models.maximum_memory_bytes
         seen = look(built, manifest, self._engine, progress=progress, maximum_memory_bytes=limit)
@@ -205,7 +206,10 @@ class Analyst:
             words=self.words,
             tally=tally,
         )
-        findings = Findings(algorithm=self.algorithm(), segments=manifest.segments, regions=regions, remarks=remarks)
+        algorithm = self.algorithm(seen.engine)
+        if asked != seen.engine:  # it failed, or another one was not open yet: what was prepared names the wrong one
+            prepared = None
+        findings = Findings(algorithm=algorithm, segments=manifest.segments, regions=regions, remarks=remarks)
         return Analysis(
             sources=sources,
             volume=built,
@@ -227,7 +231,7 @@ class Analyst:
             return None
 
     def recall(
-        self, copies: Sequence[Dataset], labels: bytes, findings: dict[str, Any], probability: bytes | None = None
+        self, copies: Iterable[Dataset], labels: bytes, findings: dict[str, Any], probability: bytes | None = None
     ) -> Analysis:
         """The analysis again, out of what was sealed before a crash."""
         built, ordered = self._volume(copies)
@@ -295,18 +299,19 @@ class Analyst:
         form = f"key-objects.{destination}{'.wrong' if wrong else ''}"
         return encode_rejection(replaced, algorithm, context.written_as(form), identity, wrong=wrong)
 
-    def algorithm(self) -> Algorithm:
-        """Which algorithm this is."""
-        manifest = self.package.manifest
+    def algorithm(self, engine: EngineInfo | None = None) -> Algorithm:
+        """Which algorithm this is, on the engine that computed; None: the one that would."""
+        manifest, info = self.package.manifest, engine or self._engine.info
         return Algorithm(
             name=manifest.name,
             version=manifest.version,
             title=manifest.title,
             manufacturer=manifest.manufacturer,
             digest=self.package.digest,
-            engine=str(self._engine.info),
+            engine=str(info),
             research_only=manifest.research_only,
             udi=manifest.udi,
+            engine_fingerprint=info.fingerprint,
         )
 
     def close(self) -> None:
@@ -314,20 +319,8 @@ class Analyst:
         self._meanwhile.shutdown(cancel_futures=True)
         self._engine.close()
 
-    def _volume(self, copies: Sequence[Dataset]) -> tuple[Volume, list[Dataset]]:
-        limits = self._tree.reading
-        planes = self._kept(frames.planes(copies))
-        with Decoder(timeout_seconds=limits.decode_timeout_seconds, memory_bytes=limits.decode_memory_bytes) as decoder:
-            try:
-                built = volume.build(planes, decoder=decoder)
-            except MemoryError:
-                raise StudyError("memory-too-large", slices=len(planes)) from None
-        return built, [planes[index] for index in built.geometry.order]
-
-    def _kept(self, planes: list[Dataset]) -> list[Dataset]:
-        """The planes of the kind that the rule takes, as when the series was chosen: an image may hold others."""
-        excluded = {value.upper() for value in self.package.manifest.input.excluded_image_types}
-        return [plane for plane in planes if not excluded & set(image_type(plane))] or planes
+    def _volume(self, copies: Iterable[Dataset]) -> tuple[Volume, list[Dataset]]:
+        return read_volume(copies, self._tree.reading, self.package.manifest.input.excluded_image_types)
 
     def _context(self, algorithm: Algorithm, input_digest: str, predecessor: Predecessor | None) -> ResultContext:
         """Everything that can change a result goes into its UIDs (design section 2)."""
@@ -335,7 +328,7 @@ class Analyst:
             mode="json", include={"station_name", "institution_name"}
         )
         replaced = "" if predecessor is None else predecessor.sop_instance_uid
-        parts = [input_digest, algorithm.digest, self._engine.info.fingerprint, __version__, _GENERATION, settings]
+        parts = [input_digest, algorithm.digest, algorithm.engine_fingerprint, __version__, _GENERATION, settings]
         changing = json.dumps([*parts, replaced], sort_keys=True)
         whole = hashlib.sha256(changing.encode()).hexdigest()
 

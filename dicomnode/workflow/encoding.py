@@ -7,7 +7,7 @@ proof fails. A result that does not prove true is quarantined with its reason, a
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from pydicom import Dataset
@@ -52,7 +52,7 @@ class Encoding:
         tree: Config,
         *,
         refused: Callable[[str], frozenset[str]],
-        copies: Callable[[WorkKey], list[Dataset]],
+        copies: Callable[[WorkKey], Iterable[Dataset]],
         clock: Clock,
         emit: Emit,
     ) -> None:

@@ -62,11 +62,11 @@ class Handover:
 
     def put_copies(self, key: WorkKey, copies: Iterable[bytes]) -> None:
         """Seal the pseudonymous copies of a work's images, as one object: one name to make durable, not hundreds."""
-        self.put(key, World.PSEUDONYM, name(key, "copies"), Purpose.COPY, _framed(copies))
+        self.put(key, World.PSEUDONYM, name(key, "copies"), Purpose.COPY, framed(copies))
 
     def copies(self, key: WorkKey) -> Iterator[bytes]:
         """Open the copies, one after the other."""
-        return _cut(self._rooms.objects.stream(key.study_key, World.PSEUDONYM, name(key, "copies"), Purpose.COPY))
+        return cut(self._rooms.objects.stream(key.study_key, World.PSEUDONYM, name(key, "copies"), Purpose.COPY))
 
     def put_plan(self, key: WorkKey, plan: Mapping[str, Any]) -> None:
         """Seal what a work is made of."""
@@ -97,25 +97,41 @@ def name(key: WorkKey, what: str) -> str:
     return f"{key.workflow_id}-{what}"
 
 
-def _framed(copies: Iterable[bytes]) -> Iterator[bytes]:
+def framed(copies: Iterable[bytes]) -> Iterator[bytes]:
+    """Copies one behind the other, each behind its length."""
     for copy in copies:
         yield len(copy).to_bytes(_LENGTH_BYTES, "big")
         yield copy
 
 
-def _cut(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """What `_framed` put together, out of pieces of any size."""
-    came = bytearray()
-    for piece in pieces:
-        came += piece
-        while len(came) >= _LENGTH_BYTES:
-            end = _LENGTH_BYTES + int.from_bytes(came[:_LENGTH_BYTES], "big")
-            if len(came) < end:
-                break
-            yield bytes(memoryview(came)[_LENGTH_BYTES:end])
-            del came[:end]
-    if came:
-        raise StorageError("sealed-damaged")
+def cut(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Take apart what `framed` put together, out of pieces of any size.
+
+    Raises
+    ------
+    StorageError
+        ``sealed-damaged`` where it ends within a copy.
+    """
+    source = iter(pieces)
+    rest = memoryview(b"")
+
+    def take(size: int) -> bytes:
+        nonlocal rest
+        parts = []
+        while size > len(rest) and (piece := next(source, None)) is not None:
+            parts.append(rest)
+            size -= len(rest)
+            rest = memoryview(piece)
+        parts.append(rest[:size])
+        rest = rest[size:]
+        return b"".join(parts)
+
+    while head := take(_LENGTH_BYTES):
+        length = int.from_bytes(head, "big")
+        copy = take(length) if len(head) == _LENGTH_BYTES else b""
+        if len(head) < _LENGTH_BYTES or len(copy) < length:
+            raise StorageError("sealed-damaged")
+        yield copy
 
 
 def _vault_context(key: WorkKey, series_key: str) -> SealContext:

@@ -12,7 +12,7 @@ from typing import Final
 from pydicom import Dataset
 
 from dicomnode.config import Config
-from dicomnode.encoded import Limits, read_dataset, read_part10, read_part10_raw, wrap_part10
+from dicomnode.encoded import Limits, SeriesReader, read_dataset, read_part10_raw, wrap_part10
 from dicomnode.errors import NodeError, StorageError, StudyError
 from dicomnode.events import Emit
 from dicomnode.identity import SourceIdentity
@@ -33,6 +33,7 @@ from dicomnode.workflow.encoding import Encoding
 from dicomnode.workflow.handover import Handover, Rooms, name
 from dicomnode.workflow.packed import pack_voxels
 from dicomnode.workflow.ports import Clock, Monotonic
+from dicomnode.workflow.reading import Coming
 from dicomnode.workflow.selection import Header, SurveyedSeries, patient_of, relevant, without_pixels
 
 __all__ = ["Rooms", "Stages", "limits_of"]
@@ -193,6 +194,7 @@ class Stages:
         plan = {
             "series_key": chosen.summary.series_key,
             "digest": input_digest([(row.instance_key, row.digest) for row in members]),
+            "images": len(members),
         }
         self._handover.put_plan(key, plan)
         return True
@@ -271,8 +273,9 @@ class Stages:
         self._latest = (key, analysis)
         return True
 
-    def _copies(self, key: WorkKey) -> list[Dataset]:
-        return [read_part10(copy, self._limits) for copy in self._handover.copies(key)]
+    def _copies(self, key: WorkKey) -> Coming:
+        images = map(SeriesReader(self._limits).read, self._handover.copies(key))
+        return Coming(images, self._handover.plan(key).get("images", 0))
 
     # encode ------------------------------------------------------------------------------------------------------
 

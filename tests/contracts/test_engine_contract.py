@@ -1,17 +1,28 @@
-"""One suite for every engine: what `dicomnode.inference.engine.Engine` promises."""
+"""One suite for every engine that is installed: what `dicomnode.inference.engine.Engine` promises."""
 
 from __future__ import annotations
 
+import os
+import tempfile
+import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from dicomnode.errors import ModelError
-from dicomnode.inference import package, standin
+from dicomnode.inference import gpu, package, standin
+from dicomnode.inference.cuda_device import CudaDevice
 from dicomnode.inference.engine import Batch, Engine
+from dicomnode.inference.engine_cache import EngineCache
+from dicomnode.inference.engine_source import EngineSource
+from dicomnode.inference.gpu_engine import GpuEngine
+from dicomnode.inference.gpu_guard import GuardedEngine, Remote
 from dicomnode.inference.onnx import OnnxEngine
+from dicomnode.inference.openvino import OpenVinoEngine
 from dicomnode.inference.standin import StandInEngine
+from dicomnode.inference.standin_device import StandInDevice, StandInNetwork
 from dicomnode.manifest import Manifest
 from tests.unit.inference.models import tiny_manifest, tiny_model
 
@@ -33,7 +44,64 @@ def _shipped() -> Made:
     return OnnxEngine.from_package(shipped, threads=2), shipped.manifest
 
 
-@pytest.fixture(params=[_tiny, _stand_in, _shipped], ids=["onnx", "stand-in", "onnx-ct-lung"])
+def _tiny_openvino() -> Made:
+    manifest = tiny_manifest()
+    return OpenVinoEngine(tiny_model(), manifest, threads=2), manifest
+
+
+def _shipped_openvino() -> Made:
+    shipped = package.load(package.shipped_models_folder() / "ct-lung")
+    return OpenVinoEngine.from_package(shipped, threads=2), shipped.manifest
+
+
+def _on_a_device() -> Made:
+    manifest = tiny_manifest()
+    network = StandInNetwork(OnnxEngine(tiny_model(), manifest, threads=2), manifest.channels)
+    return GpuEngine(StandInDevice(), network, manifest), manifest
+
+
+def _guarded() -> Made:
+    """The CPU behind a GPU that does not open."""
+    manifest = tiny_manifest()
+
+    def refuse() -> Remote:
+        raise ModelError("inference-failed", cause="device-failed")
+
+    cpu = OnnxEngine(tiny_model(), manifest, threads=2)
+    return GuardedEngine(refuse, cpu, manifest, tell=lambda event, facts: None, clock=time.monotonic), manifest
+
+
+def _tensorrt() -> Made:
+    """The shipped model on the device of this machine, by whichever TensorRT is installed."""
+    library = gpu.installed()
+    if library is None:
+        pytest.skip("no CUDA device: pycuda or TensorRT is not installed")
+    shipped = package.load(package.shipped_models_folder() / "ct-lung")
+    cache = EngineCache(Path(tempfile.mkdtemp(prefix="dicomnode-engines-")), bytes(32))
+    try:
+        device = CudaDevice()
+    except ModelError as error:
+        pytest.skip(f"no CUDA device: {error.facts['cause']}")
+    source = EngineSource(
+        shipped, device, cache, name=library, reference=lambda: OnnxEngine.from_package(shipped, threads=2)
+    )
+    return GpuEngine(device, source.network("auto").network, shipped.manifest), shipped.manifest
+
+
+MAKERS = {
+    "onnx": _tiny,
+    "stand-in": _stand_in,
+    "onnx-ct-lung": _shipped,
+    "openvino": _tiny_openvino,
+    "openvino-ct-lung": _shipped_openvino,
+    "device": _on_a_device,
+    "guarded": _guarded,
+}
+
+
+@pytest.fixture(
+    params=[*MAKERS.values(), pytest.param(_tensorrt, marks=pytest.mark.gpu)], ids=[*MAKERS.keys(), "tensorrt-ct-lung"]
+)
 def made(request: pytest.FixtureRequest) -> Iterator[Made]:
     make: Callable[[], Made] = request.param
     engine, manifest = make()
@@ -121,9 +189,10 @@ def test_refuses_input_of_another_kind(made: Made, spoil: Callable[[Batch], Batc
 def test_says_what_it_is(made: Made) -> None:
     engine, _ = made
     assert str(engine.info) == f"{engine.info.name} {engine.info.precision}"
-    assert engine.info.precision in {"fp32", "fp16", "tf32", "int8"}
+    assert engine.info.precision in {"fp32", "tf32", "fp16", "bf16", "int8", "fp8"}
     assert engine.info.version
     assert engine.info.threads >= 1
+    assert engine.info.note == ""
     assert engine.info.fingerprint.split() == [
         engine.info.name,
         engine.info.version,
@@ -132,11 +201,45 @@ def test_says_what_it_is(made: Made) -> None:
     ]
 
 
+def test_rests_between_studies_and_goes_on_with_the_same_bits(made: Made) -> None:
+    engine, manifest = made
+    engine.rest()
+    batch = _batch(manifest)
+    logits = engine.run(batch)
+    kept = logits.tobytes()
+    engine.rest()
+    engine.rest()
+    assert logits.tobytes() == kept  # what was given out stays
+    assert engine.run(batch).tobytes() == kept
+
+
+def test_memory_goes_back_between_studies(made: Made) -> None:
+    engine, manifest = made
+    multiple = manifest.preprocess.multiple_of
+    batch = np.zeros(
+        (1, 1, *(-(-size // factor) * factor for size, factor in zip((96, 128, 128), multiple, strict=True))),
+        np.float32,
+    )
+    engine.run(batch)
+    engine.rest()
+    before = _resident()
+    engine.run(batch)
+    held = _resident() - before
+    engine.rest()
+    assert _resident() - before < max(8 << 20, held / 4)
+
+
+def _resident() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
 def test_closes_twice_and_then_refuses(made: Made) -> None:
     engine, manifest = made
     engine.run(_batch(manifest))
     engine.close()
     engine.close()
+    engine.rest()
     with pytest.raises(ModelError) as caught:
         engine.run(_batch(manifest))
     assert (caught.value.code, caught.value.facts) == ("inference-failed", {"cause": "engine-closed"})

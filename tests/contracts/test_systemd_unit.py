@@ -155,6 +155,14 @@ def test_port_104_gives_one_capability() -> None:
     assert drop_in["PrivateUsers"] == ["no"]
 
 
+def test_a_gpu_opens_its_devices_and_no_others() -> None:
+    drop_in, unit = read("gpu.conf"), read("dicomnode.service")
+    opened = {name: (unit[name], drop_in[name]) for name in drop_in if name in unit and name not in ("Wants", "After")}
+    assert opened == {"PrivateDevices": (["yes"], ["no"]), "MemoryDenyWriteExecute": (["yes"], ["no"])}
+    assert drop_in["DevicePolicy"] == ["closed"]
+    assert all(line.startswith("char-nvidia") for line in drop_in["DeviceAllow"])
+
+
 def test_command_line_of_root_runs_as_the_service_does() -> None:
     """deploy/dicomnode-as-service.sh repeats what the unit says of user, folder and keys."""
     script = (REPOSITORY / "deploy" / "dicomnode-as-service.sh").read_text("utf-8")

@@ -7,27 +7,28 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from dicomnode.inference.choice import KINDS
+
 PROGRAM = """
 import socket, sys
 def forbidden(*_arguments, **_named):
     sys.exit("a socket was opened")
 socket.socket.connect = forbidden
-from dicomnode.inference.onnx import OnnxEngine
+from dicomnode.inference.choice import open_engine
 from dicomnode.inference.package import load, shipped_models_folder
-package = load(shipped_models_folder() / "ct-lung")
-engine = OnnxEngine.from_package(package, threads=1)
-import numpy as np
-steps = package.manifest.preprocess.multiple_of
-engine.run(np.zeros((1, 1, *steps), np.float32))
-engine.close()
+opened = open_engine(load(shipped_models_folder() / "ct-lung"), sys.argv[1], threads=1)
+opened.engine.close()
 print("ran")
 """
 
 
-def test_onnx_runtime_leaves_nothing_behind(tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", KINDS)
+def test_an_engine_leaves_nothing_behind(engine: str, tmp_path: Path) -> None:
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("ORT_", "XDG_"))}
     result = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
+        [sys.executable, "-c", PROGRAM, engine],
         env={**environment, "HOME": str(tmp_path)},
         capture_output=True,
         text=True,

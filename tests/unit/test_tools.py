@@ -68,6 +68,15 @@ def test_a_skip_that_was_reviewed_stays_one(nodeid: str) -> None:
 
 
 @pytest.mark.usefixtures("strict")
+@pytest.mark.parametrize("mark", tools.MARKS_MAY_BE_SKIPPED)
+def test_a_skip_of_a_reviewed_mark_stays_one(mark: str) -> None:
+    why = ("file.py", 1, "Skipped: no CUDA device")
+    report = pytest.TestReport("a.py::test", ("a.py", 1, "test"), {mark: 1}, "skipped", why, "setup")
+    tools.forbid_skip(report)
+    assert report.skipped
+
+
+@pytest.mark.usefixtures("strict")
 def test_an_expected_failure_is_no_skip() -> None:
     report = skipped("tests/unit/test_study.py::test_states")
     report.wasxfail = "reason: known"

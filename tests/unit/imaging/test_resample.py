@@ -117,3 +117,12 @@ def test_nothing_found_is_all_background() -> None:
 def test_scores_have_labels_and_three_axes(shape: Any) -> None:
     with pytest.raises(ValueError, match="scores are"):
         labels_on(np.zeros(shape, np.float32), (1, 1, 1), (1, 1, 1), (1, 1, 1))
+
+
+def test_what_a_wide_grid_steps_over_is_not_seen() -> None:
+    """Thick sagittal slices: between two of them there may be a row of the network's grid that neither touches."""
+    scores = np.zeros((2, 1, 10, 1), np.float32)
+    scores[0] = 1
+    scores[1, 0, 4] = 2
+    assert not labels_on(scores, (1, 1, 1), (1, 3, 1), (1, 3, 1)).any()
+    assert labels_on(scores, (1, 1, 1), (1, 3, 1), (1, 4, 1)).ravel().tolist() == [0, 1, 0]

@@ -66,6 +66,14 @@ def test_twelve_signed_bits_are_sign_extended() -> None:
     np.testing.assert_array_equal(found, [[-2048, -1, 2047], [-2048, 1, 0]])
 
 
+@pytest.mark.parametrize(("signed", "values"), [(False, [0, 5, 4095]), (True, [-2048, -1, 2047])])
+def test_values_without_other_bits_are_not_copied(signed: bool, values: list[int]) -> None:
+    data = np.array([values, values], np.int16).tobytes()
+    found = native(data, form(stored=12, signed=signed))
+    assert found.tolist() == [values, values]
+    assert np.shares_memory(found, np.frombuffer(data, np.uint8))
+
+
 @pytest.mark.parametrize("signed", [False, True])
 def test_bits_stored_at_the_top_of_the_cell(signed: Any) -> None:
     cells = np.array([[0xFFF5, 0x8003, 0x0010], [0x7FFF, 0, 0x00F0]], np.uint16)

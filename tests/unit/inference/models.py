@@ -100,15 +100,23 @@ def tiny_model(
 
 
 def failing_model() -> bytes:
-    """A model that loads and then always fails: it reshapes to a size that differs by one along each axis."""
+    """A model that loads and then always fails: it reshapes to a size that differs by one along each axis.
+
+    The one is made of the input's values, so that no loader can foresee it.
+    """
     return _of_nodes(
         [
+            helper.make_node("Abs", ["volume"], ["abs"]),
+            helper.make_node("ReduceMax", ["abs"], ["most"], keepdims=0),
+            helper.make_node("Add", ["most", "little"], ["more"]),
+            helper.make_node("Sign", ["more"], ["sign"]),
+            helper.make_node("Cast", ["sign"], ["one"], to=TensorProto.INT64),
             helper.make_node("Shape", ["three"], ["shape"]),
             helper.make_node("Add", ["shape", "one"], ["larger"]),
             helper.make_node("Reshape", ["three", "larger"], ["logits"]),
         ],
         "volume",
-        [numpy_helper.from_array(np.array([1]), "one")],
+        [numpy_helper.from_array(np.array(0.5, np.float32), "little")],
     )
 
 

@@ -205,6 +205,8 @@ class _Hungry:
     def run(self, batch: Batch) -> Batch:
         raise MemoryError
 
+    def rest(self) -> None: ...
+
     def close(self) -> None: ...
 
 

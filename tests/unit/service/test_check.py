@@ -15,6 +15,7 @@ from dicomnode.errors import ModelError, PeerError
 from dicomnode.manifest import ModelPackageErrors
 from dicomnode.service import check, rooms
 from dicomnode.service.check import Report, examine
+from dicomnode.service.models import Look
 from dicomnode.service.rooms import Layout
 from dicomnode.storage import medium, recipients
 from dicomnode.storage.datakeys import DataKeys
@@ -297,3 +298,29 @@ def test_a_port_that_only_the_service_may_open_is_told(tree_of: MakeTree, monkey
     assert (
         "listen: 127.0.0.1 port 104: Permission denied (a service gets it by systemd/port-104.conf)" in report.warnings
     )
+
+
+@pytest.mark.parametrize(
+    ("engine", "installed", "lines", "warnings", "errors"),
+    [
+        ("auto", None, 0, 0, 0),
+        ("auto", "tensorrt", 1, 1, 0),
+        ("tensorrt", None, 1, 0, 1),
+        ("onnxruntime", "tensorrt", 0, 0, 0),
+    ],
+)
+def test_the_gpu_is_looked_at_where_it_may_be_used(  # noqa: PLR0917 - a row of the table above
+    tree_of: MakeTree,
+    monkeypatch: pytest.MonkeyPatch,
+    engine: str,
+    installed: str | None,
+    lines: int,
+    warnings: int,
+    errors: int,
+) -> None:
+    looks = (Look(well=True, text="engines will be built"), Look(well=False, text="no-device"))
+    monkeypatch.setattr(check, "installed", lambda: installed)
+    monkeypatch.setattr(check, "examine_gpu", lambda tree: looks)
+    report = examine(tree_of(models={"engine": engine, "threads": 1}), {})
+    found = [sum(line.startswith("GPU: ") for line in part) for part in (report.lines, report.warnings, report.errors)]
+    assert found == [lines, warnings, errors]

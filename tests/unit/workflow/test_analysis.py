@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -19,8 +19,10 @@ from dicomnode.errors import ModelError, StudyError
 from dicomnode.findings import Findings
 from dicomnode.identity import SourceIdentity
 from dicomnode.imaging.views import Planes
+from dicomnode.imaging.volume import Volume
 from dicomnode.inference import standin
 from dicomnode.inference.engine import EngineInfo
+from dicomnode.inference.segment import Seen, compute
 from dicomnode.results import checks
 from dicomnode.results.context import ResultContext
 from dicomnode.results.encode import KeyImage, ResultInput
@@ -241,7 +243,7 @@ def test_memory_that_cannot_be_had_is_told_so(copied: Copied, monkeypatch: pytes
     def none_left(*_: object, **__: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("dicomnode.imaging.volume.build", none_left)
+    monkeypatch.setattr("dicomnode.imaging.gathering.Slices", none_left)
     with pytest.raises(StudyError, match="memory-too-large"):
         analyst().analyse(deepcopy(copied.datasets))
 
@@ -283,14 +285,50 @@ class Engine(standin.StandInEngine):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"name": "other"}, {"version": "0.0.1"}, {"precision": "fp16"}, {"threads": 7}], ids=str
+    "changes",
+    [{"name": "other"}, {"version": "0.0.1"}, {"precision": "fp16"}, {"threads": 7}, {"note": "after another"}],
+    ids=str,
 )
 def test_another_engine_mints_other_uids(
     analysis: Analysis, copied: Copied, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
 ) -> None:
-    first = minted(analysis, copied, monkeypatch, analyst(engine=Engine), "d" * 64)
+    def on_engine() -> set[str]:
+        one = analyst(engine=Engine)
+        what = replace(analysis, findings=replace(analysis.findings, algorithm=one.algorithm()))
+        return minted(what, copied, monkeypatch, one, "d" * 64)
+
+    first = on_engine()
     monkeypatch.setattr(Engine, "changes", changes)
-    assert minted(analysis, copied, monkeypatch, analyst(engine=Engine), "d" * 64).isdisjoint(first)
+    assert on_engine().isdisjoint(first)
+
+
+def test_the_engine_that_computed_is_the_one_that_counts(
+    analysis: Analysis, copied: Copied, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a restart the GPU may not be open yet: what it computed is still its own."""
+    first = minted(analysis, copied, monkeypatch, analyst(engine=Engine), "d" * 64)
+    monkeypatch.setattr(Engine, "changes", {"name": "other"})
+    assert minted(analysis, copied, monkeypatch, analyst(engine=Engine), "d" * 64) == first
+
+
+class Falling(Engine):
+    """Another engine than the one that was asked computes."""
+
+    def see(self, volume: Volume, progress: Callable[[float], None]) -> Seen:
+        """Say so."""
+        seen = compute(volume, standin.package().manifest, self, progress)
+        return replace(seen, engine=replace(seen.engine, note="GPU failed: device-failed"))
+
+
+def test_where_another_engine_took_over_the_result_says_so(copied: Copied) -> None:
+    issue = Issue(identity=copied.identity, input_digest="d" * 64)
+    plain = analyst(engine=Engine).analyse(deepcopy(copied.datasets), issue=issue)
+    fallen = analyst(engine=Falling).analyse(deepcopy(copied.datasets), issue=issue)
+    assert plain.findings.algorithm.engine == "stand-in fp32"
+    assert fallen.findings.algorithm.engine == "stand-in fp32 (GPU failed: device-failed)"
+    assert "GPU failed" in fallen.findings.algorithm.engine_fingerprint
+    assert plain.prepared is not None
+    assert fallen.prepared is None  # it was made under the name of the engine that was asked
 
 
 def test_another_model_mints_other_uids(analysis: Analysis, copied: Copied, monkeypatch: pytest.MonkeyPatch) -> None:

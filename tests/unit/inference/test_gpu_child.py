@@ -1,0 +1,104 @@
+"""What a GPU process answers, word by word, served in a thread."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dicomnode.errors import ModelError
+from dicomnode.inference import gpu_child
+from dicomnode.inference.gpu_engine import GpuEngine
+from dicomnode.inference.gpu_wire import Ended, Shared, geometry_message, receive, send
+from dicomnode.inference.standin import StandInEngine
+from dicomnode.inference.standin_device import StandInDevice, StandInNetwork
+from tests.unit.inference.chests import chest, geometry
+from tests.unit.inference.gpu_program import manifest
+
+MANIFEST = manifest()
+VOLUME = chest(geometry((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), spacing=(6.0, 3.0, 4.0)))
+Ask = Callable[..., Any]
+
+
+def opener(message: dict[str, Any]) -> GpuEngine:
+    if message.get("how") == "refuse":
+        raise ModelError("inference-failed", cause="tensorrt-missing")
+    network = StandInNetwork(StandInEngine(MANIFEST), MANIFEST.channels)
+    return GpuEngine(StandInDevice(int(message.get("memory", 2**34))), network, MANIFEST)
+
+
+@pytest.fixture
+def timers(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds of every alarm that was set; none rings in the tests' own process."""
+    found: list[float] = []
+    monkeypatch.setattr(gpu_child.signal, "setitimer", lambda _, seconds: found.append(seconds))
+    return found
+
+
+@pytest.fixture
+def link(timers: list[float]) -> Iterator[socket.socket]:
+    ours, theirs = socket.socketpair()
+    ours.settimeout(20)
+    serving = threading.Thread(target=gpu_child.serve, args=(theirs, opener), daemon=True)
+    serving.start()
+    with ours:
+        yield ours
+    serving.join(20)
+    assert not serving.is_alive()
+    theirs.close()
+
+
+def asked(link: socket.socket, question: dict[str, Any], shared: Shared) -> list[dict[str, Any]]:
+    send(link, {**question, "layout": shared.layout, "seconds": 7}, shared.descriptor)
+    answers = [receive(link)[0]]
+    while answers[-1]["state"] == "going":
+        answers.append(receive(link)[0])
+    return answers
+
+
+def test_it_says_what_it_opened_and_answers_until_nobody_asks(link: socket.socket, timers: list[float]) -> None:
+    send(link, {})
+    ready, _ = receive(link)
+    assert (ready["state"], ready["info"]["name"]) == ("ready", "stand-in")
+    shape = list(VOLUME.values.shape)
+    shared = Shared([("int16", shape), ("uint8", shape), ("uint16", shape)])
+    shared.arrays[0][:] = VOLUME.values
+    answers = asked(link, {"ask": "see", "geometry": geometry_message(VOLUME.geometry)}, shared)
+    assert answers[-1] == {"state": "done", "info": ready["info"]}
+    assert [answer["share"] for answer in answers[:-1]] == sorted(answer["share"] for answer in answers[:-1])
+    assert shared.arrays[1].any()
+    assert shared.arrays[2].max() > 60_000
+    assert timers == [7, 0]
+    shared.close()
+    batch = Shared([("float32", (1, 1, 16, 16, 16)), ("float32", (1, MANIFEST.channels, 16, 16, 16))])
+    assert asked(link, {"ask": "run"}, batch)[-1]["state"] == "done"
+    assert np.abs(batch.arrays[1]).min() > 0
+    batch.close()
+
+
+def test_it_says_why_it_opens_nothing(link: socket.socket) -> None:
+    send(link, {"how": "refuse"})
+    assert receive(link)[0] == {"state": "failed", "cause": "tensorrt-missing"}
+
+
+def test_a_study_that_fails_leaves_it_answering(link: socket.socket) -> None:
+    send(link, {"memory": 1000})
+    receive(link)
+    shape = list(VOLUME.values.shape)
+    for _ in range(2):
+        shared = Shared([("int16", shape), ("uint8", shape), ("uint16", shape)])
+        question = {"ask": "see", "geometry": geometry_message(VOLUME.geometry)}
+        assert asked(link, question, shared) == [{"state": "failed", "cause": "device-too-small"}]
+        shared.close()
+
+
+def test_a_question_without_memory_ends_it(link: socket.socket) -> None:
+    send(link, {})
+    receive(link)
+    send(link, {"ask": "run", "layout": [], "seconds": 1})
+    with pytest.raises(Ended):
+        receive(link)
