@@ -15,7 +15,6 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Protocol
 
 from dicomnode.errors import NodeError
@@ -115,41 +114,9 @@ def end_with(link: socket.socket) -> None:
     threading.Thread(target=watch, name="gpu-watch", daemon=True).start()
 
 
-def open_package(message: Message) -> Served:  # pragma: no cover - needs a CUDA device; tests marked gpu run it
-    """Engine of a package on the first device that the process may see.
-
-    Raises
-    ------
-    ModelError, StorageError
-        Whatever stands in the way.
-    """
-    from dicomnode.inference.cuda_device import CudaDevice
-    from dicomnode.inference.engine_cache import EngineCache
-    from dicomnode.inference.engine_source import EngineSource
-    from dicomnode.inference.golden import golden_batch, golden_sizes
-    from dicomnode.inference.gpu_engine import GpuEngine
-    from dicomnode.inference.onnx import OnnxEngine
-    from dicomnode.inference.package import load
-
-    package = load(Path(message["folder"]))
-    cache = EngineCache(Path(message["cache"]), bytes.fromhex(message["key"]))
-    device = CudaDevice()
-    source = EngineSource(
-        package,
-        device,
-        cache,
-        name=message["library"],
-        reference=lambda: OnnxEngine.from_package(package, threads=int(message["threads"])),
-    )
-    sourced = source.network(message["precision"])
-    cache.purge(int(message["cache_bytes"]))
-    engine = GpuEngine(device, sourced.network, package.manifest)
-    for size in golden_sizes(package.manifest):  # warm: the first study pays for no load
-        engine.run(golden_batch(package.manifest, size))
-    return engine
-
-
 def _main(arguments: list[str]) -> None:  # pragma: no cover - runs in the child
+    from dicomnode.inference.gpu_open import open_package
+
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core would hold a study
     with socket.socket(fileno=int(arguments[0])) as link:
         end_with(link)

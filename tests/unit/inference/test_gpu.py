@@ -29,7 +29,7 @@ def settings(tmp_path: Path) -> GpuSettings:
         cache=tmp_path / "engines",
         cache_key=bytes(32),
         cache_bytes=2**30,
-        times=Times(opening=1),
+        times=Times(opening=60),
         patience=Patience(),
     )
 
@@ -126,8 +126,8 @@ def test_auto_takes_the_gpu_first_and_the_cpu_serves_until_it_is_there(settings:
     assert isinstance(engine, GuardedEngine)
     assert opened.why == "auto"
     assert engine.info.precision == "fp32"
-    assert not engine.wait_until_open(60)  # there is no device: a real process was started, and said so, or was ended
-    assert [one[:2] for one in told] == [("ct-lung", "failed")]
+    assert not engine.wait_until_open(90)  # there is no such device: a real process was started, and said so
+    assert told in ([("ct-lung", "failed", "pycuda-missing")], [("ct-lung", "failed", "device-failed")])
     engine.close()
 
 

@@ -5,19 +5,23 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from dicomnode.errors import ModelError
-from dicomnode.inference import gpu_child
+from dicomnode.inference import cuda_device, gpu_child, gpu_open, tensorrt
 from dicomnode.inference.gpu_engine import GpuEngine
 from dicomnode.inference.gpu_wire import Ended, Shared, geometry_message, receive, send
+from dicomnode.inference.package import load
 from dicomnode.inference.standin import StandInEngine
 from dicomnode.inference.standin_device import StandInDevice, StandInNetwork
 from tests.unit.inference.chests import chest, geometry
+from tests.unit.inference.fake_tensorrt import FakeTensorRt
 from tests.unit.inference.gpu_program import manifest
+from tests.unit.inference.models import values, write_package
 
 MANIFEST = manifest()
 VOLUME = chest(geometry((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), spacing=(6.0, 3.0, 4.0)))
@@ -102,3 +106,50 @@ def test_a_question_without_memory_ends_it(link: socket.socket) -> None:
     send(link, {"ask": "run", "layout": [], "seconds": 1})
     with pytest.raises(Ended):
         receive(link)
+
+
+@pytest.fixture
+def opened_on_stand_ins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Any]:
+    """`open_package` over the stand-in device and a library with TensorRT's interface."""
+    network = {**values()["network"], "tile": [16, 16, 16]}
+    folder = write_package(tmp_path, network=network)
+    fake = FakeTensorRt(load(folder).manifest)
+    devices: list[StandInDevice] = []
+
+    def device() -> StandInDevice:
+        devices.append(StandInDevice())
+        return devices[-1]
+
+    monkeypatch.setattr(cuda_device, "CudaDevice", device)
+    monkeypatch.setattr(tensorrt, "library", lambda name: fake)
+
+    def make(precision: str = "auto") -> Any:
+        message = {"library": "tensorrt", "precision": precision, "threads": 1, "cache_bytes": 2**30}
+        places = {"folder": str(folder), "cache": str(tmp_path / "engines"), "key": "00" * 32}
+        return gpu_open.open_package({**message, **places}), fake, devices
+
+    return make
+
+
+def test_a_package_is_opened_built_once_and_warm(opened_on_stand_ins: Callable[..., Any]) -> None:
+    engine, fake, _ = opened_on_stand_ins()
+    assert str(engine.info) == "tensorrt fp16"
+    batch = np.random.default_rng(1).uniform(-1, 1, (5, 1, 16, 16, 16)).astype(np.float32)
+    answer = engine.run(batch)
+    engine.close()
+    again, fake, _ = opened_on_stand_ins()
+    assert fake.calls.count("build_serialized_network") == 1
+    assert fake.calls.count("execute_async_v3") > 2  # it has run before anybody asked
+    assert np.array_equal(again.run(batch), answer)
+    again.close()
+
+
+def test_what_does_not_open_gives_its_device_back(opened_on_stand_ins: Callable[..., Any]) -> None:
+    engine, fake, devices = opened_on_stand_ins("fp32")
+    engine.close()
+    fake.failing = {"deserialize_cuda_engine"}
+    with pytest.raises(ModelError) as caught:
+        opened_on_stand_ins("tf32")
+    assert caught.value.facts == {"cause": "tensorrt-load"}
+    with pytest.raises(ModelError):
+        devices[-1].allocate(1)
