@@ -47,7 +47,7 @@ _SLIDE_PARTS: Final = frozenset({"LABEL", "OVERVIEW"})
 _CONVERTED: Final = frozenset({"DV", "DF", "WSD", "SD", "SI", "DRW", "DI"})
 #: Those of paper: handwriting and barcodes are no text that is read for certain.
 _PAPER: Final = frozenset({"SD", "DRW"})
-_WHOLE_FRAME: Final = 0.9
+_WHOLE_FRAME: Final = 0.95
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
