@@ -136,12 +136,12 @@ def deidentify_folder(
         Progress(console=console, transient=True) as progress,
     ):
         task = progress.add_task("De-identifying", total=len(paths))
-        for path in paths:
+        for path, outcome in deidentify.all(paths, output):
             name = path.relative_to(base).as_posix()
-            try:
-                mapping[name] = deidentify(path, output).relative_to(output).as_posix()
-            except StudyError as error:
-                withheld[name] = error.code
+            if isinstance(outcome, StudyError):
+                withheld[name] = outcome.code
+            else:
+                mapping[name] = outcome.relative_to(output).as_posix()
             progress.advance(task)
     write_json(output / "_withheld.json", withheld)
     if map_file is not None:
