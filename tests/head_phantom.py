@@ -24,9 +24,9 @@ from dicomnode.imaging.decode import Decoder
 
 Array = npt.NDArray[Any]
 
-STEP = 1.5
-LOW = np.array([-135.0, -135.0, -235.0])  # left, front, up
-SHAPE = (181, 171, 231)
+STEP = 2.0
+LOW = np.array([-136.0, -136.0, -236.0])  # left, front, up
+SHAPE = (137, 129, 174)
 AIR, FAT, MUSCLE, BONE, CSF, GREY, WHITE, EYE, LENS, PLASTIC, CORD = range(11)
 #: Values by tissue: HU; T1 and T2 as scanners show them.
 CONTRASTS = {
@@ -213,18 +213,21 @@ class Scan:
         Of `ORIENTATIONS`, or row and column direction (LPS).
     low, high
         First and last slice along the slice direction, mm from the centre.
+    drift
+        How far each slice lies below the one before, of the step: a tilted gantry.
     """
 
     contrast: str = "ct"
     view: Any = "axial"
-    pixel: float = 1.5
-    step: float = 3.0
-    size: tuple[int, int] = (176, 160)
+    pixel: float = 2.0
+    step: float = 4.0
+    size: tuple[int, int] = (132, 120)
     low: float = -150.0
     high: float = 117.0
     pose: Pose = field(default_factory=Pose)
     centre: tuple[float, float, float] = (0.0, 10.0, -15.0)
     noise: float = 0.02
+    drift: float = 0.0
     beside: tuple[str, ...] = ()
     seed: int = 1
 
@@ -242,7 +245,10 @@ class Scan:
         right, down, through = self.directions()
         middle = np.array(self.centre)
         corner = -(right * (self.size[1] - 1) + down * (self.size[0] - 1)) * self.pixel / 2
-        return [middle + corner + through * height for height in np.arange(self.low, self.high + 0.1, self.step)]
+        return [
+            middle + corner + through * height + down * self.drift * height
+            for height in np.arange(self.low, self.high + 0.1, self.step)
+        ]
 
     def points(self, origin: Array) -> Array:
         right, down, _ = self.directions()
@@ -357,16 +363,22 @@ def stored(series: Sequence[Dataset]) -> Array:
     return np.stack([np.frombuffer(ds.PixelData, "<u2").reshape(ds.Rows, ds.Columns) for ds in series])
 
 
+def taken_off(series: Sequence[Dataset], head: Head = Head.SERIES) -> bool:
+    """Take the face off a series in place; False: it shows no head."""
+    with Decoder(timeout_seconds=60, memory_bytes=1 << 31) as decoder:
+        found = SeriesOfHead(head, decoder)
+        for ds in series:
+            found.add(ds)
+        defacing = found.find()
+        for ds in series if defacing else ():
+            assert defacing is not None
+            defacing.take_off(ds)
+    return defacing is not None
+
+
 def defaced(scan: Scan, **attributes: Any) -> tuple[Array, Array]:
     """Stored values before and after."""
     series = scan.series(**attributes)
     before = stored(series)
-    with Decoder(timeout_seconds=60, memory_bytes=1 << 31) as decoder:
-        found = SeriesOfHead(Head.SERIES, decoder)
-        for ds in series:
-            found.add(ds)
-        defacing = found.find()
-        assert defacing is not None
-        for ds in series:
-            defacing.take_off(ds)
+    assert taken_off(series)
     return before, stored(series)

@@ -149,6 +149,14 @@ def deidentify_folder(
     console.print(
         f"{len(mapping)} of {len(paths)} files de-identified by policy {policy} into {output}", soft_wrap=True
     )
+    if deidentify.defaced:
+        console.print(f"{deidentify.defaced} without their faces, for good", soft_wrap=True)
+    if deidentify.flagged:
+        console.print(
+            f"[yellow]{deidentify.flagged} show a head[/], whose face can be drawn from it, and say so in (0028,0302); "
+            f'faces = "deface" in \\[deidentification.{policy}] takes faces off',
+            soft_wrap=True,
+        )
     for code, count in Counter(withheld.values()).items():
         reason = REASONS[code]
         console.print(f"[yellow]{count} withheld[/] {code}: {reason.text}; {reason.advice}", soft_wrap=True)

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
+from scipy.ndimage import gaussian_filter
 
 from dicomnode.deidentification.frames import EXPLICIT_LITTLE
 from dicomnode.deidentification.heads import Head
@@ -36,6 +37,7 @@ _CLASSES: Final = frozenset(f"{_ROOT}{last}" for last in ("2", "2.1", "2.2", "4"
 #: Values of Image Type (0008,0008) of what is no slice: scouts, projections, renderings, screens.
 _NO_SLICES: Final = ("LOCALIZER", "SCOUT", "MIP", "MINIP", "PROJECTION", "RENDER", "VRT", "SCREEN", "CAPTURE")
 _COARSE_MM: Final = 2.0
+_CALM_MM: Final = 1.25
 _FEWEST_SLICES: Final = 12
 _WIDEST_STEP_MM: Final = 8.0
 _SAME_MM: Final = 0.05
@@ -301,7 +303,7 @@ def _slice(dataset: Dataset, plane: Plane, values: npt.NDArray[np.float32]) -> _
 
 
 def _grid(slices: Sequence[_Slice], beyond: float) -> Grid:
-    """An even, straight volume of the first image at every place; nothing but air is beyond."""
+    """An even, straight volume of the first image at every place, without its noise; nothing but air is beyond."""
     chosen = list(_one_at_a_place(slices))
     if len(chosen) < _FEWEST_SLICES:
         raise StudyError("withheld-face-geometry", because="slices", slices=len(chosen))
@@ -312,7 +314,8 @@ def _grid(slices: Sequence[_Slice], beyond: float) -> Grid:
     uids = tuple(chosen[index].plane.sop_instance_uid for index in geometry.order)
     volume = Volume(values=values, geometry=geometry, padding=None, sop_instance_uids=uids)
     straight = straighten(geometry).volume(volume)
-    return Grid(values=values_of(straight.values), affine=straight.geometry.affine(), beyond=beyond)
+    calm = gaussian_filter(straight.values, [_CALM_MM / step for step in straight.geometry.spacing], mode="nearest")
+    return Grid(values=values_of(calm), affine=straight.geometry.affine(), beyond=beyond)
 
 
 def _one_at_a_place(slices: Sequence[_Slice]) -> Iterator[_Slice]:

@@ -35,10 +35,11 @@ _LEAN_DEGREES: Final = 11.0
 _FRONT: Final = np.array([0.0, -1.0, 0.0])
 _STEEPEST: Final = np.cos(np.radians(50.0))
 _IN_VIEW, _EDGE_MM = 0.72, 4.0  # of the surface; farther than this from an edge of the volume
+_CUT: Final = 0.08  # of the vault, by an edge of the volume
 _WALLED, _SKINNED = 0.6, 0.7  # of the vault
 _SKIN_MM: Final = 45.0
 _FALL_MM: Final = 6.0
-_MARGIN_CT, _MARGIN_MR = 5.0, 8.0
+_MARGIN_CT, _MARGIN_MR = 6.0, 8.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -232,8 +233,8 @@ def _prove(brain: Brain, body: Grid, levels: Levels, grid: Grid) -> None:
     is_ct = body is not grid
     outward = normals(brain.surface)
     within = brain.within(brain.surface)
-    vault = (within[:, 2] > 0) & body.holds(brain.surface)
-    if vault.sum() < 0.2 * len(within):
+    vault = within[:, 2] > 0
+    if vault.sum() < 0.2 * len(within) or (~grid.holds(brain.surface[vault], _EDGE_MM)).mean() > _CUT:
         raise _not_found("vault")
     depths = np.arange(-4.0, 16.0, 1.0)
     beside = body.at(brain.surface[vault][:, None] + depths[:, None] * outward[vault][:, None])

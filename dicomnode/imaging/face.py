@@ -14,11 +14,11 @@ from scipy.spatial import ConvexHull
 from dicomnode.imaging.balloon import Floats, Values
 from dicomnode.imaging.brain import Brain
 
-#: In front of the ear canals; below the brow; above the larynx.
-_BEHIND, _BROW, _LARYNX = 0.0, 8.0, -190.0
+#: In front of the pons and the ear canals; below the brow; above the larynx.
+_BEHIND, _BROW, _LARYNX = 8.0, 8.0, -190.0
 _SHOULDERS: Final = 130.0
 #: Ears: beside the skull, behind the face.
-_EAR_BACK, _EAR_FRONT, _EAR_TOP, _EAR_BOTTOM, _EAR_SIDE = -50.0, 4.0, 25.0, -95.0, 2.0
+_EAR_BACK, _EAR_FRONT, _EAR_TOP, _EAR_BOTTOM, _EAR_SIDE = -50.0, 12.0, 25.0, -95.0, 2.0
 #: A brain is nearly an ellipsoid: heights above and below the origin by its half length; how much of it is sure to be
 #: brain, and how far a bulge of the balloon (into an orbit, along a nerve) is believed.
 _ABOVE, _BELOW = 0.85, 0.80

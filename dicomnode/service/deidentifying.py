@@ -32,6 +32,8 @@ from dicomnode.workflow.stages import limits_of
 
 #: Reasons of pixels alone.
 _EXPLAINED: Final = ("withheld-pixels", "withheld-face", "withheld-face-unsaid")
+#: Recognizable Visual Features (0028,0302) YES, as it is encoded with explicit and with implicit VR.
+_RECOGNIZABLE: Final = (b"\x28\x00\x02\x03CS\x04\x00YES ", b"\x28\x00\x02\x03\x04\x00\x00\x00YES ")
 _UID: Final = re.compile(r"[0-9]+(\.[0-9]+)*")
 
 
@@ -39,6 +41,11 @@ class FileDeidentification:
     """De-identifies files one by one; remembers what each output came from, so that none stands for two contents.
 
     Where policy lets no face out, `all` is the way: it knows the series that files belong to, and a single file does not.
+
+    Attributes
+    ----------
+    flagged, defaced
+        How many outputs say of themselves that they show a face, and how many lost one.
     """
 
     def __init__(self, deidentifier: Deidentifier, limits: Limits, decoder: Decoder) -> None:
@@ -47,6 +54,7 @@ class FileDeidentification:
         self._limits = limits
         self._decoder = decoder
         self._written: dict[Path, tuple[bytes, bytes]] = {}
+        self.flagged = self.defaced = 0
 
     def __call__(self, path: Path, output: Path) -> Path:
         """De-identify one file into a folder; returns where it is written.
@@ -103,6 +111,7 @@ class FileDeidentification:
         seen = Seen.NO_HEAD if defacing is None else Seen.TAKEN_OFF
         done = self._engine.deidentify(dataset, seen).dataset
         data = encode_part10(done, transfer_syntax_uid=str(done.file_meta.TransferSyntaxUID))
+        self.defaced += seen is Seen.TAKEN_OFF
         return self._write(original, data, str(done.SOPInstanceUID), output)
 
     def _write(self, original: bytes, data: bytes, sop_instance_uid: str, output: Path) -> Path:
@@ -113,6 +122,7 @@ class FileDeidentification:
             if self._written.setdefault(target, content) == content:
                 break
         write_file(target, data)
+        self.flagged += any(flag in data for flag in _RECOGNIZABLE)
         return target
 
 
