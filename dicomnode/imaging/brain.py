@@ -38,7 +38,7 @@ _IN_VIEW, _EDGE_MM = 0.72, 4.0  # of the surface; farther than this from an edge
 _CUT: Final = 0.08  # of the vault, by an edge of the volume
 _WALLED, _SKINNED = 0.6, 0.7  # of the vault
 _SKIN_MM: Final = 45.0
-_FALL_MM: Final = 6.0
+_FALL_MM: Final = 18.0
 _MARGIN_CT, _MARGIN_MR = 6.0, 8.0
 
 

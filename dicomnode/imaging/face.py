@@ -22,7 +22,7 @@ _EAR_BACK, _EAR_FRONT, _EAR_TOP, _EAR_BOTTOM, _EAR_SIDE = -50.0, 12.0, 25.0, -95
 #: A brain is nearly an ellipsoid: heights above and below the origin by its half length; how much of it is sure to be
 #: brain, and how far a bulge of the balloon (into an orbit, along a nerve) is believed.
 _ABOVE, _BELOW = 0.85, 0.80
-_SURE, _BELIEVED = 0.95, 1.06
+_SURE, _BELIEVED = 0.95, 1.10
 _COARSE_MM: Final = 4.0
 
 

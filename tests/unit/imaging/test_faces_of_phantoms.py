@@ -55,7 +55,7 @@ def measured(scan: Scan) -> tuple[int, float]:
 def test_a_face_goes_and_the_brain_stays(contrast: str, how: dict[str, Any]) -> None:
     changed, moved = measured(Scan(contrast=contrast, **how))
     assert changed == 0
-    assert moved > 0.8  # what is left lies on the brow and the temples, over the frontal lobes
+    assert moved > 0.75  # what is left lies on the brow and the temples, over the frontal lobes
 
 
 @pytest.mark.parametrize(
