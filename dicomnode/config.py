@@ -232,6 +232,12 @@ class DeidentificationSection(Section):
     )
     export: PolicySection = Field(PolicySection(), description="the same for what leaves the house")
 
+    @model_validator(mode="after")
+    def _networks_see_faces(self) -> Self:
+        if self.ai.faces == "deface":
+            raise ValueError("ai.faces is not deface: a network sees the pixels that the scanner made")
+        return self
+
 
 class ResultsSection(Section):
     """What results look like."""

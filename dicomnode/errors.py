@@ -129,6 +129,20 @@ REASONS: Final = MappingProxyType(
         "withheld-pixels": Reason(
             "the pixels may show identifying text", "policy withholds it; install the `ocr` extra to clean pixels"
         ),
+        "withheld-face": Reason(
+            "an image of a head alone, or of a kind from which no face can be taken off",
+            "de-identify its whole series at once, or let policy flag heads",
+        ),
+        "withheld-face-geometry": Reason(
+            "the images of a head make no volume that shows where its face is",
+            "de-identify its whole series at once, or let policy flag heads",
+        ),
+        "withheld-face-not-found": Reason(
+            "nothing in a series of a head proves where its face is", "it is withheld by policy; flag heads instead"
+        ),
+        "withheld-face-unsaid": Reason(
+            "no word tells what an image shows, so it may be a head", "name its body part, or let policy flag heads"
+        ),
         "withheld-document": Reason("an encapsulated document cannot be de-identified", "it is withheld by policy"),
         "object-not-reidentifiable": Reason(
             "the object encloses no original attributes", "export with deidentification.recipients encloses them"

@@ -36,9 +36,10 @@ class PolicySection(Section):
     clean: tuple[str, ...] = Field((), description="keywords of attributes of which only technical words stay")
     empty: tuple[str, ...] = Field((), description="keywords of attributes that are emptied")
     remove: tuple[str, ...] = Field((), description="keywords of attributes that are removed")
-    faces: Literal["pass", "flag", "withhold"] | None = Field(
+    faces: Literal["pass", "flag", "withhold", "deface"] | None = Field(
         None,
-        description="heads in CT, MR and PET: pass, flagged in (0028,0302), or withheld; default: the policy's own",
+        description="heads in CT, MR and PET: pass (ai's own), flag in (0028,0302) (export's own), withhold, or deface: "
+        "of whole volumes of CT and MR the face goes for good, all else that may show one is withheld",
     )
 
     @model_validator(mode="after")

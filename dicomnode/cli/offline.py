@@ -136,12 +136,12 @@ def deidentify_folder(
         Progress(console=console, transient=True) as progress,
     ):
         task = progress.add_task("De-identifying", total=len(paths))
-        for path in paths:
+        for path, outcome in deidentify.all(paths, output):
             name = path.relative_to(base).as_posix()
-            try:
-                mapping[name] = deidentify(path, output).relative_to(output).as_posix()
-            except StudyError as error:
-                withheld[name] = error.code
+            if isinstance(outcome, StudyError):
+                withheld[name] = outcome.code
+            else:
+                mapping[name] = outcome.relative_to(output).as_posix()
             progress.advance(task)
     write_json(output / "_withheld.json", withheld)
     if map_file is not None:
@@ -149,6 +149,14 @@ def deidentify_folder(
     console.print(
         f"{len(mapping)} of {len(paths)} files de-identified by policy {policy} into {output}", soft_wrap=True
     )
+    if deidentify.defaced:
+        console.print(f"{deidentify.defaced} without their faces, for good", soft_wrap=True)
+    if deidentify.flagged:
+        console.print(
+            f"[yellow]{deidentify.flagged} show a head[/], whose face can be drawn from it, and say so in (0028,0302); "
+            f'faces = "deface" in \\[deidentification.{policy}] takes faces off',
+            soft_wrap=True,
+        )
     for code, count in Counter(withheld.values()).items():
         reason = REASONS[code]
         console.print(f"[yellow]{count} withheld[/] {code}: {reason.text}; {reason.advice}", soft_wrap=True)

@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from typing import Final
 
 from cryptography.x509 import Certificate
@@ -23,13 +24,13 @@ from dicomnode.deidentification import pixels
 from dicomnode.deidentification.ages import limit_ages
 from dicomnode.deidentification.encrypted import enclose
 from dicomnode.deidentification.frames import EXPLICIT_LITTLE, DecodingLimits
-from dicomnode.deidentification.heads import shows_a_head
+from dicomnode.deidentification.heads import Head, look, shows_a_head
 from dicomnode.deidentification.identifiers import collect
 from dicomnode.deidentification.kinds import Kind, kind_of
 from dicomnode.deidentification.leakcheck import Leak, Source, leaks_of
 from dicomnode.deidentification.minimal import minimal
 from dicomnode.deidentification.nesting import CHARACTER_SET, own_encodings
-from dicomnode.deidentification.policy import OnLeak, Option, Policy
+from dicomnode.deidentification.policy import Faces, OnLeak, Option, Policy
 from dicomnode.deidentification.pseudonyms import Pseudonyms, Subject
 from dicomnode.deidentification.reader import Reader
 from dicomnode.deidentification.rules import Rules
@@ -41,12 +42,21 @@ from dicomnode.errors import NodeError, StudyError
 
 IMPLICIT_LITTLE: Final = "1.2.840.10008.1.2"
 _CLEAN_PIXEL_DATA: Final = dcm("113101", "Clean Pixel Data Option")
+_CLEAN_FACE: Final = dcm("113102", "Clean Recognizable Visual Features Option")
 _CLASSES_REMEMBERED: Final = 64
 _SOP_CLASS: Final = 0x00080016
 _SOP_INSTANCE: Final = 0x00080018
 _PATIENT_ID: Final = 0x00100020
 _ISSUER: Final = 0x00100021
 _STUDY_INSTANCE: Final = 0x0020000D
+
+
+class Seen(Enum):
+    """What is known of a face in an object from its whole series."""
+
+    UNKNOWN = auto()
+    NO_HEAD = auto()
+    TAKEN_OFF = auto()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,13 +134,20 @@ class Deidentifier:
         self._pseudonyms = pseudonyms
         self._rules: OrderedDict[str, Rules] = OrderedDict()
 
-    def deidentify(self, dataset: Dataset) -> Deidentified:
+    @property
+    def faces(self) -> Faces:
+        """What is done with heads."""
+        return self._policy.faces
+
+    def deidentify(self, dataset: Dataset, seen: Seen = Seen.UNKNOWN) -> Deidentified:
         """De-identify one object; the source stays as it is.
 
         Parameters
         ----------
         dataset
             As read by `dicomnode.encoded`, with File Meta Information that names the Transfer Syntax.
+        seen
+            What its series told of a face (`faces`); where nothing did, its header decides.
 
         Raises
         ------
@@ -138,18 +155,18 @@ class Deidentifier:
             ``withheld-*`` with the reason; ``object-too-complex``; ``object-without-uids``.
         """
         with _withholding():
-            done, _ = self._deidentify(dataset)
+            done, _ = self._deidentify(dataset, seen)
             if self.recipients:
                 enclose(dataset, done.dataset, self.recipients)
             return done
 
-    def _deidentify(self, dataset: Dataset) -> tuple[Deidentified, Means]:
+    def _deidentify(self, dataset: Dataset, seen: Seen = Seen.UNKNOWN) -> tuple[Deidentified, Means]:
         sop_class = _first(dataset, _SOP_CLASS, "UI")
         if not (sop_class and _first(dataset, _SOP_INSTANCE, "UI")):
             raise StudyError("object-without-uids")
         _refuse(kind_of(sop_class))
-        if self._policy.withhold_faces and shows_a_head(dataset):
-            raise StudyError("withheld-pixels", because="face")
+        if self._policy.faces.lets_no_face_out and seen is Seen.UNKNOWN:
+            refuse_heads(look(dataset))
         plan = pixels.plan(dataset, sop_class, self._looking)
         rules = self._rules_of(sop_class)
         identifiers = collect(dataset, rules.kept, dates=Option.FULL_DATES not in self._policy.options)
@@ -160,7 +177,8 @@ class Deidentifier:
             limit_ages(walked.dataset, self._policy.highest_age)
         seeds = identifiers.names | identifiers.codes | identifiers.dates
         anew = pixels.carry_out(plan, dataset, walked.dataset, seeds, self._looking)
-        self._finish(dataset, walked.dataset, plan, anew=anew)
+        flag = _flag_of_face(self._policy.faces, seen, dataset)
+        self._finish(dataset, walked.dataset, plan, anew=anew, flag=flag)
         known = Source(
             identifiers=identifiers, uids=frozenset(walked.uids.values()), produced=frozenset(walked.produced)
         )
@@ -209,15 +227,17 @@ class Deidentifier:
                 self._rules.popitem(last=False)
         return rules
 
-    def _finish(self, source: Dataset, target: Dataset, plan: pixels.Plan, *, anew: bool) -> None:
+    def _finish(self, source: Dataset, target: Dataset, plan: pixels.Plan, *, anew: bool, flag: str) -> None:
         concepts = list(self._policy.concepts)
+        if flag == "NO":
+            concepts.insert(1, _CLEAN_FACE)
         if plan.blanks:
             concepts.insert(1, _CLEAN_PIXEL_DATA)
         target.PatientIdentityRemoved = "YES"
         target.DeidentificationMethod = f"dicomnode {self._policy.name}"
         target.DeidentificationMethodCodeSequence = Sequence([_code_item(concept) for concept in concepts])
         target.LongitudinalTemporalInformationModified = self._policy.temporal_information
-        _declare_pixels(target, plan, flag_face=self._policy.flag_faces and shows_a_head(source))
+        _declare_pixels(target, plan, flag)
         _declare_character_set(source, target)
         meta = FileMetaDataset()
         meta.MediaStorageSOPClassUID = target.SOPClassUID
@@ -261,14 +281,35 @@ def _code_item(concept: CodedConcept) -> Dataset:
     return item
 
 
-def _declare_pixels(target: Dataset, plan: pixels.Plan, *, flag_face: bool) -> None:
+def refuse_heads(head: Head) -> None:
+    """Refuse what may show a head.
+
+    Raises
+    ------
+    StudyError
+        ``withheld-face`` where a head is named, ``withheld-face-unsaid`` where nothing is.
+    """
+    if head >= Head.STUDY:
+        raise StudyError("withheld-face")
+    if head is Head.UNSAID:
+        raise StudyError("withheld-face-unsaid")
+
+
+def _flag_of_face(faces: Faces, seen: Seen, source: Dataset) -> str:
+    """Recognizable Visual Features (0028,0302): NO where the face was taken off, YES where a head is told of."""
+    if seen is Seen.TAKEN_OFF:
+        return "NO"
+    return "YES" if faces is Faces.FLAG and shows_a_head(source) else ""
+
+
+def _declare_pixels(target: Dataset, plan: pixels.Plan, flag: str) -> None:
     """Burned In Annotation NO where text was looked for and blanked; a face is told of; nothing that is not known."""
     if plan.read:
         target.BurnedInAnnotation = "NO"
     elif plan.blanks and "BurnedInAnnotation" in target:
         del target.BurnedInAnnotation
-    if flag_face and "PixelData" in target:
-        target.RecognizableVisualFeatures = "YES"
+    if flag and any(keyword in target for keyword in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
+        target.RecognizableVisualFeatures = flag
 
 
 def _declare_character_set(source: Dataset, target: Dataset) -> None:

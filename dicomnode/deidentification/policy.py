@@ -53,6 +53,20 @@ class OnLeak(StrEnum):
     MINIMAL = "minimal"
 
 
+class Faces(StrEnum):
+    """What is done with heads in CT, MR and PET, and with captures of them."""
+
+    PASS = "pass"  # noqa: S105
+    FLAG = "flag"
+    WITHHOLD = "withhold"
+    DEFACE = "deface"
+
+    @property
+    def lets_no_face_out(self) -> bool:
+        """Whether a series has to be known as a whole before one of its images may leave."""
+        return self in (Faces.WITHHOLD, Faces.DEFACE)
+
+
 class SiteAction(StrEnum):
     """What a site's own rule may ask for an attribute."""
 
@@ -104,10 +118,8 @@ class Policy:
         Whether images without any flag are searched for written text too.
     blank_text
         Whether text in pixels is blanked where it can be read; else such an object is withheld.
-    flag_faces
-        Whether heads in CT, MR and PET are flagged with Recognizable Visual Features (0028,0302).
-    withhold_faces
-        Whether they are withheld instead.
+    faces
+        What is done with heads: nothing, Recognizable Visual Features (0028,0302), withheld, or without their faces.
 
     Raises
     ------
@@ -124,8 +136,7 @@ class Policy:
     words: frozenset[str] = frozenset()
     look_at_every_image: bool = False
     blank_text: bool = True
-    flag_faces: bool = False
-    withhold_faces: bool = False
+    faces: Faces = Faces.PASS
 
     def __post_init__(self) -> None:
         if {Option.FULL_DATES, Option.MODIFIED_DATES} <= self.options:
@@ -164,6 +175,6 @@ EXPORT: Final = Policy(
     highest_age=89,
     withhold_recognizable=True,
     look_at_every_image=True,
-    flag_faces=True,
+    faces=Faces.FLAG,
 )
 POLICIES: Final = MappingProxyType({"ai": AI, "export": EXPORT})

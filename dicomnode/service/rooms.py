@@ -14,7 +14,7 @@ from typing import Final
 from dicomnode.config import Config
 from dicomnode.deidentification.apply import Deidentifier
 from dicomnode.deidentification.frames import DecodingLimits
-from dicomnode.deidentification.policy import OPTION_NAMES, POLICIES, Policy, SiteAction
+from dicomnode.deidentification.policy import OPTION_NAMES, POLICIES, Faces, Policy, SiteAction
 from dicomnode.deidentification.pseudonyms import Pseudonyms
 from dicomnode.deidentification.reader import installed_reader
 from dicomnode.errors import ConfigError, ModelError, StorageError
@@ -270,8 +270,7 @@ def policy_of(tree: Config, name: str) -> Policy:
         site={keyword: action for action, keywords in actions for keyword in keywords},
         words=frozenset(word.casefold() for word in settings.known_words),
         blank_text=settings.text_in_pixels == "blank",
-        flag_faces=base.flag_faces if changes.faces is None else changes.faces == "flag",
-        withhold_faces=changes.faces == "withhold",
+        faces=base.faces if changes.faces is None else Faces(changes.faces),
     )
 
 

@@ -8,7 +8,7 @@ from pydicom.dataelem import DataElement
 from dicomnode.config import ConfigErrors, parse
 from dicomnode.deidentification.apply import Deidentifier
 from dicomnode.deidentification.explain import explain
-from dicomnode.deidentification.policy import AI, EXPORT, OPTION_NAMES, SiteAction
+from dicomnode.deidentification.policy import AI, EXPORT, OPTION_NAMES, Faces, SiteAction
 from dicomnode.deidentification.pseudonyms import Pseudonyms
 from dicomnode.encoded import Limits, read_part10
 from dicomnode.service.rooms import policy_of
@@ -54,7 +54,7 @@ def test_a_site_changes_a_policy() -> None:
         "RequestedProcedureDescription": SiteAction.KEEP, "BodyPartExamined": SiteAction.REMOVE,
     }  # fmt: skip
     assert policy.options == {OPTION_NAMES["clean-descriptors"], OPTION_NAMES["retain-modified-dates"]}
-    assert (policy.words, policy.blank_text, policy.withhold_faces) == (frozenset({"rhapsode"}), False, True)
+    assert (policy.words, policy.blank_text, policy.faces) == (frozenset({"rhapsode"}), False, Faces.WITHHOLD)
     assert policy_of(tree, "ai").site == {}
     ds = planted.slice_of_ct()
     ds.RequestedProcedureDescription, ds.ManufacturerModelName = "Lunge 3", "RHAPSODE"
