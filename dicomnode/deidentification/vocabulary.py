@@ -31,7 +31,7 @@ _NAMES_ALONE: Final = frozenset(
 _LONGEST_ABBREVIATION: Final = 3
 _LONGEST_CODE: Final = 2  # letters of a coil or a kernel, which are somebody's elsewhere
 #: Lists of words that survive in cleaned descriptors alone.
-_CLEANED: Final = ("structures.txt", "radiotherapy.txt", "agents.txt", "series.txt")
+_CLEANED: Final = ("structures.txt", "radiotherapy.txt", "agents.txt", "series.txt", "meanings.txt")
 
 
 def _read(name: str) -> list[str]:
