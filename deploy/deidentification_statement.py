@@ -66,7 +66,7 @@ TAIL = """
 - **Codes**: a code's meaning is its scheme's, whatever the source wrote; codes of unknown schemes become tokens.
 - **Pseudonyms**: UIDs (2.25), Patient ID and name, tokens and date shifts are HMAC-SHA256 under a key of the identity world and the project's name: the same over instances, series, studies and years. Dates move back by 1 to `maximum_date_shift_days` whole days, the same for all of a patient; times, intervals and decay times stay.
 - **Character sets**: ISO_IR and ISO 2022 sets, GB18030, GBK and UTF-8 are decoded; text that stays is written in the source's set, else in UTF-8.
-- **Free text** that is cleaned: a word survives for being known and for what stands beside it; names of third persons go after their titles and beside unknown words ([decision 24](decisions/0024-words-beside-one-another.md)).
+- **Free text** that is cleaned: a word survives for being known and for what stands beside it; names of third persons go after their titles and beside unknown words ([decision 24](decisions/0024-words-beside-one-another.md)). Addresses, dates, ages, record numbers, initials and places on the globe go by their form, from makers' texts and devices' names as well ([decision 31](decisions/0031-families-of-words.md)).
 - **Devices** under `ai`: names and numbers stay where they have the form of one, else a keyed token stands for them.
 - **Numbers, lookup tables, ICC profiles**: no words, no identifier of the source as a number; profiles are made anew of their colours; a lookup table with words in it goes, or withholds the object where its pixels need it.
 - **Frames**: of many, those are read that are spread over all and those that may show text of their own (at most 30).

@@ -20,7 +20,7 @@ from dicomnode.deidentification.vocabulary import called, known, phrases, words
 _TOKEN: Final = re.compile(r"[^\W_]+(?:[.,]\d+[^\W_]*)?%?")
 _NUMBER: Final = re.compile(r"\d{1,3}(?:[.,]\d{1,3})?")
 #: Between two tokens that are kept this stays, where something else was dropped.
-_JOINTS: Final = re.compile(r"[ _/+\-.,;:()%=]{1,3}")
+_JOINTS: Final = re.compile(r"[ _/+\-.,;:%=]{1,3}")
 #: Numbers with no more than this between them are dates, telephone numbers and other people's identifiers.
 _GROUPED: Final = re.compile(r"[ ./\-]{0,3}")
 #: Volumes whose name ends in a dose.
@@ -134,7 +134,7 @@ _BESIDE: Final = frozenset(
 )
 _LONGEST_NUMBER: Final = 4
 _WHOSE: Final = frozenset(["for", "by", "per", "von", "für"])
-_MOST_INITIALS: Final = 3
+_MOST_INITIALS: Final = 2
 _PASSES: Final = 8
 
 
@@ -242,7 +242,7 @@ def _joined(text: str, tokens: list[Token]) -> None:
 
 
 def _behind(tokens: list[Token]) -> None:
-    """Two or three letters behind what says whose something is are somebody's, where they are no common abbreviation."""
+    """Two letters behind what says whose something is are somebody's, where they are no common abbreviation."""
     for before, token in pairwise(tokens):
         short = token.text.isupper() and len(token.text) <= _MOST_INITIALS
         if short and before.folded in _WHOSE and token.folded not in words():

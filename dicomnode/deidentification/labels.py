@@ -14,7 +14,7 @@ from typing import Final
 from dicomnode.deidentification.persons import pairs, titled
 from dicomnode.deidentification.tokens import LETTERS, RUN, Kind, Token, mark, spread
 from dicomnode.deidentification.traces import initials, traces
-from dicomnode.deidentification.vocabulary import called, makers, models, words
+from dicomnode.deidentification.vocabulary import called, models, plain
 
 _TOKEN: Final = re.compile(r"(?<![\w.])\d{1,4}\.\d{1,6}(?![\w.])|[^\W_]+")
 _DECIMAL: Final = re.compile(r"\d{1,4}\.\d{1,6}")
@@ -94,7 +94,7 @@ def _plain_kind(token: str, passes: Callable[[str], bool]) -> Kind:
 def _is_short(token: str) -> bool:
     """Whether a token passes for being short and in capitals alone."""
     folded = token.casefold()
-    return 1 < len(token) <= _LONGEST_RUN and folded not in words() and folded not in makers()
+    return 1 < len(token) <= _LONGEST_RUN and folded not in plain()
 
 
 def _lonely(tokens: list[Token]) -> None:
@@ -115,7 +115,7 @@ def is_plain(token: str, also: frozenset[str] = frozenset()) -> bool:
         Casefolded words that a site knows besides.
     """
     folded = token.casefold()
-    if folded in words() or folded in makers() or folded in also or len(token) == 1:
+    if folded in plain() or folded in also or len(token) == 1:
         return True
     if not token.isascii():
         return False
@@ -126,7 +126,7 @@ def is_plain(token: str, also: frozenset[str] = frozenset()) -> bool:
 
 def _known_runs(runs: list[str]) -> bool:
     """Whether one of the runs is a word or a number, and the others are short."""
-    of_makers = [run.casefold() in words() or run.casefold() in makers() for run in runs]
+    of_makers = [run.casefold() in plain() for run in runs]
     short = [len(run) <= (_LONGEST_NUMBER if run.isdigit() else _LONGEST_RUN) for run in runs]
     return any(of_makers[n] or run.isdigit() for n, run in enumerate(runs)) and all(map(max, of_makers, short))
 
@@ -155,4 +155,4 @@ def _is_serial(token: str) -> bool:
     if not token.isascii() or not _SERIAL.fullmatch(token):
         return False
     letters = [run for run in LETTERS.findall(token) if run.isalpha()]
-    return all(len(run) <= _LONGEST_PREFIX or run.casefold() in words() | makers() for run in letters)
+    return all(len(run) <= _LONGEST_PREFIX or run.casefold() in plain() for run in letters)

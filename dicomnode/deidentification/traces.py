@@ -134,7 +134,8 @@ _DIRECTIONS: Final = frozenset("aplrhfsixyztnmvw")
 #: What is written with full stops or in letters apart, and is nobody.
 _ABBREVIATIONS: Final = frozenset(
     ["iv", "po", "ap", "pa", "dp", "im", "sc", "cc", "eg", "ie", "li", "re", "ct", "mr", "us", "pt", "lr", "rl", "si", "hf", "fh",
-     "ml", "lao", "rao", "ivi", "kv", "ca", "nm", "xr", "dx", "mg", "fw", "wf", "io", "oi", "zb", "ua", "dh", "ad", "os", "od", "ou"]
+     "ml", "lao", "rao", "ivi", "kv", "ca", "nm", "xr", "dx", "mg", "fw", "wf", "io", "oi", "zb", "ua", "dh", "ad", "os", "od", "ou", "ge", "nv", "sa",
+     "usa", "uk"]
 )  # fmt: skip
 #: O'Neil, D'Angelo.
 _APOSTROPHE: Final = re.compile(r"(?<![^\W_])[ODL]['’´`](?=[A-ZÀ-Þ])[^\W\d_]+")

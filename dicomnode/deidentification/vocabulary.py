@@ -28,9 +28,10 @@ _NAMES_ALONE: Final = frozenset(
 )  # fmt: skip
 
 
+_LONGEST_ABBREVIATION: Final = 3
 _LONGEST_CODE: Final = 2  # letters of a coil or a kernel, which are somebody's elsewhere
 #: Lists of words that survive in cleaned descriptors alone.
-_CLEANED: Final = ("structures.txt", "radiotherapy.txt", "agents.txt", "series.txt")
+_CLEANED: Final = ("structures.txt", "radiotherapy.txt", "agents.txt", "series.txt", "meanings.txt")
 
 
 def _read(name: str) -> list[str]:
@@ -67,6 +68,12 @@ def known() -> frozenset[str]:
     lists = (read_words(name) for name in _CLEANED)
     of_makers = frozenset(word for word in makers() if len(word) > _LONGEST_CODE)
     return words().union(*lists) | ((language | of_makers) - called())
+
+
+@cache
+def plain() -> frozenset[str]:
+    """Words of makers' texts, casefolded: `words`, `makers`, and what descriptors know that nobody is called and is no abbreviation."""
+    return words() | makers() | frozenset(word for word in known() - called() if len(word) > _LONGEST_ABBREVIATION)
 
 
 @cache
