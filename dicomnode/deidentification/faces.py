@@ -20,7 +20,7 @@ from scipy.ndimage import gaussian_filter
 
 from dicomnode.deidentification.frames import EXPLICIT_LITTLE
 from dicomnode.deidentification.heads import Head
-from dicomnode.deidentification.pixels import PIXEL_DATA
+from dicomnode.deidentification.stored import PIXEL_DATA
 from dicomnode.errors import StudyError
 from dicomnode.imaging import frames
 from dicomnode.imaging.balloon import Grid
