@@ -141,7 +141,7 @@ def holds_text(element: Element, vr: str) -> bool:
     numbers = _array(element, vr)
     if numbers is not None and numbers.dtype.kind == "f" and _implausible(numbers):
         return True
-    if isinstance(value, bytes):
+    if isinstance(value, bytes) and (numbers is None or vr[:1] == "O"):
         return is_text(value, vr)
     return numbers is not None and any(is_text(one.tobytes(), vr) for one in (numbers, numbers.byteswap()))
 

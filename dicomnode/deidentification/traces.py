@@ -62,8 +62,13 @@ _WORDED: Final = (
     r"(?<![\w.])\d{1,3}[ \-]?(?:years?|yrs?|yo|y/o|y\.o\.?|jahre|jährige?[rsn]?|jaehrige?[rsn]?|jaar|ans|años|anos|anni)"
     rf"{_END}(?:[ \-]old{_END})?",
 )
+#: What stands between the parts of a date; full stops alone are a version's.
+_MARK: Final = r"(?:[^\w.]|_)[\W_]{0,3}"
+_D, _M = r"(?:0?[1-9]|[12]\d|3[01])", r"(?:0?[1-9]|1[0-2])"
 #: Dates in groups, what was born in a year, ages: all in figures.
 _FIGURES: Final = (
+    rf"(?<![^\W_])(?<!\d[.,])(?:{_D}{_MARK}{_M}|{_M}{_MARK}{_D}){_MARK}(?:{_YEAR}|\d\d){_END}",
+    rf"(?<![^\W_])(?<!\d[.,]){_YEAR}{_MARK}{_M}{_MARK}{_D}{_END}",
     rf"(?<![\w.])(?:0?[1-9]|[12]\d|3[01])(?P<a>[\-/. _])(?:0?[1-9]|1[0-2])(?P=a){_YEAR}(?![\w.])",
     rf"(?<![\w.])(?:0?[1-9]|1[0-2])(?P<b>[\-/])(?:0?[1-9]|[12]\d|3[01])(?P=b)(?:{_YEAR}|\d\d)(?![\w.])",
     r"(?<![\w.])(?:0?[1-9]|[12]\d|3[01])(?P<c>[\-/])(?:0?[1-9]|1[0-2])(?P=c)(?:\d\d)(?![\w.])",
