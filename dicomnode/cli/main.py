@@ -175,7 +175,7 @@ def deidentify(
     config_file: ConfigOption = None,
     state: StateOption = None,
 ) -> None:
-    """De-identify a folder of DICOM; what cannot be proved clean is withheld, with its reason in _withheld.json."""
+    """De-identify a folder of DICOM; what cannot be proved clean is withheld, its reason in OUTPUT.withheld.json."""
     from dicomnode.cli import offline
     from dicomnode.cli.offline import deidentify_folder
 

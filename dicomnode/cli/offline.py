@@ -143,7 +143,8 @@ def deidentify_folder(
             else:
                 mapping[name] = outcome.relative_to(output).as_posix()
             progress.advance(task)
-    write_json(output / "_withheld.json", withheld)
+    beside = output.resolve()  # not within: names of source files may name patients, and the folder leaves the house
+    write_json(beside.with_name(f"{beside.name}.withheld.json"), withheld)
     if map_file is not None:
         write_json(map_file, mapping)
     console.print(
@@ -282,6 +283,7 @@ def write_json(path: Path, data: object) -> None:
         ``output-not-empty`` when it cannot be written.
     """
     try:
+        path.touch(mode=0o600)
         path.write_text(json.dumps(data, indent=2, sort_keys=True) + "\n", "utf-8")
     except OSError:
         raise NodeError("output-not-empty") from None

@@ -176,7 +176,7 @@ def test_a_deidentified_folder_holds_no_secret_and_comes_out_alike(run: Run, tmp
         assert done.returncode == 0, done.stderr
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
     mapping = json.loads((tmp_path / "one.json").read_text())
-    withheld = json.loads((tmp_path / "one" / "_withheld.json").read_text())
+    withheld = json.loads((tmp_path / "one.withheld.json").read_text())
     names = {path.relative_to(folder).as_posix() for path in sources}
     assert set(mapping) | set(withheld) == names
     assert not set(mapping) & set(withheld)
@@ -205,7 +205,7 @@ def test_what_cannot_be_proved_clean_is_withheld_and_that_is_no_error(run: Run, 
     (tmp_path / "study" / "noise").write_bytes(os.urandom(400))
     done = run("deidentify", "study", "out")
     assert done.returncode == 0, done.stderr
-    withheld = json.loads((tmp_path / "out" / "_withheld.json").read_text())
+    withheld = json.loads((tmp_path / "out.withheld.json").read_text())
     assert set(withheld) == {"burned/000.dcm", "burned/001.dcm", "burned/002.dcm", "noise"}
     assert withheld["burned/000.dcm"] == "withheld-pixels"
     assert withheld["noise"] in REASONS

@@ -463,7 +463,9 @@ def test_a_folder_is_deidentified_with_its_map(
     names = json.loads(mapping.read_text("utf-8"))
     assert len(names) == len(tiny_series())
     assert set(names) == {f"images/{index:02}.dcm" for index in range(len(names))}
-    assert json.loads((output / "_withheld.json").read_text("utf-8")) == {"notes.txt": "object-malformed"}
+    assert json.loads(output.with_name(f"{output.name}.withheld.json").read_text("utf-8")) == {
+        "notes.txt": "object-malformed"
+    }
     for name in names.values():
         found = read_file(output / name, Limits())
         assert found.PatientIdentityRemoved == "YES"
@@ -484,7 +486,9 @@ def test_no_output_stands_for_two_contents(
     offline.deidentify_folder(tree, source, output, policy="ai", map_file=mapping, console=console(stream))
     names = json.loads(mapping.read_text("utf-8"))
     count = len(tiny_series())
-    assert json.loads((output / "_withheld.json").read_text("utf-8")) == {"notes.txt": "object-malformed"}
+    assert json.loads(output.with_name(f"{output.name}.withheld.json").read_text("utf-8")) == {
+        "notes.txt": "object-malformed"
+    }
     assert f"{count + 2} of {count + 3} files" in stream.getvalue()
     assert names["images/twin.dcm"] == names["images/00.dcm"]
     assert names["images/other.dcm"] == names["images/00.dcm"].replace(".dcm", "-2.dcm")

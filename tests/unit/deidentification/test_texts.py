@@ -216,7 +216,9 @@ def test_a_kernel_that_is_longer_than_its_vr_allows_stays_as_it_came(policy: obj
 
 
 @pytest.mark.parametrize("mark", ["_", ",", ":", "&", "=", "(", ";", "+", "--", "\u2013", " / "])
-@pytest.mark.parametrize("parts", [("01", "03", "20"), ("13", "12", "20"), ("2020", "03", "01"), ("01", "03", "2020"), ("3", "31", "1962")])
+@pytest.mark.parametrize(
+    "parts", [("01", "03", "20"), ("13", "12", "20"), ("2020", "03", "01"), ("01", "03", "2020"), ("3", "31", "1962")]
+)
 def test_dates_between_any_marks_go(mark: str, parts: tuple[str, str, str]) -> None:
     date = mark.join(parts)
     for left in (cleaned(f"Thorax {date} 5mm"), filtered(f"VB20 {date}", is_plain)):
@@ -224,6 +226,8 @@ def test_dates_between_any_marks_go(mark: str, parts: tuple[str, str, str]) -> N
     assert not looks_like_a_device(f"CT {date}")
 
 
-@pytest.mark.parametrize("text", ["ep2d_diff_b50_400_800", "T1 0.5 mm", "b0, b500, b1000", "Thorax 5.0 Br40 3", "10,0 mm"])
+@pytest.mark.parametrize(
+    "text", ["ep2d_diff_b50_400_800", "T1 0.5 mm", "b0, b500, b1000", "Thorax 5.0 Br40 3", "10,0 mm"]
+)
 def test_numbers_that_are_no_dates_stay(text: str) -> None:
     assert cleaned(text) == text

@@ -52,7 +52,11 @@ def run(tree: Config, source: Path, output: Path) -> tuple[dict[str, str], dict[
     mapping = output.parent / f"{output.name}.json"
     console = Console(file=stream, width=300, highlight=False)
     offline.deidentify_folder(tree, source, output, policy="export", map_file=mapping, console=console)
-    return json.loads(mapping.read_text()), json.loads((output / "_withheld.json").read_text()), stream.getvalue()
+    return (
+        json.loads(mapping.read_text()),
+        json.loads(output.with_name(f"{output.name}.withheld.json").read_text()),
+        stream.getvalue(),
+    )
 
 
 def other_series(images: list[Dataset], number: int, **attributes: Any) -> list[Dataset]:
