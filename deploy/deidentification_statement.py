@@ -71,10 +71,10 @@ TAIL = """
 - **Numbers, lookup tables, ICC profiles**: no words, no identifier of the source as a number; profiles are made anew of their colours; a lookup table with words in it goes, or withholds the object where its pixels need it.
 - **Frames**: of many, those are read that are spread over all and those that may show text of their own (at most 30).
 - **Pixels**: Secondary Capture, visible light, Burned In Annotation YES, colour where machines measure, screens and, under `export`, projections and images that look written on are searched for text by OCR (extra `ocr`), blanked on every frame, and searched again; ultrasound keeps its regions alone. Without the extra, and where pixels cannot be decoded, they are withheld; projections then only where they look written on. What looks written on is told by the brightest value (the darkest of MONOCHROME1) in thin sharp strokes, in pixels of every form that a codec here decodes: dim or dark writing that no flag announces is not. Scanned paper, slide labels, encapsulated documents and videos are withheld. Bits above High Bit are cleared.
-- **Faces**: heads in CT, MR and PET are flagged with (0028,0302) under `export`, or withheld (`faces`). They are not defaced: the Clean Recognizable Visual Features Option is not claimed.
+- **Faces** (`faces`, [decision 28](decisions/0028-faces.md)): heads in CT, MR and PET, and captures of them, are flagged with (0028,0302) YES under `export`. A site may have them withheld, or the faces of whole CT and MR series taken off: face and ears become air, the brain stays byte for byte, (0028,0302) is NO, and 113102 stands in (0012,0064); whatever else may show a face (scouts, projections, PET, parts of heads, contours of their studies) is withheld then.
 - **Leak check** of every output: the source's names, identifiers, dates and UIDs, in decoded values and in encoded bytes outside pixel data. Under `export` a hit withholds; under `ai` an allow-listed copy is made instead. False holds: 0 of 828 identities made of short ids and names that are words (`tests/unit/deidentification/test_false_holds.py`).
 - **Re-identification**: Encrypted Attributes Sequence (0400,0500) with CMS EnvelopedData, AES-256-CBC, RSA key transport (PKCS #1 v1.5), where `deidentification.recipients` names certificates (RSA of 2048 bits or more); `dicomnode reidentify` opens it. Behind Modified Attributes Sequence a private block (0401,"DICOMNODE ENCLOSED") binds the content to the object: its SOP Instance UID and a SHA-256.
-- **A site's own rules** (`deidentification.ai`, `deidentification.export`) go before the tables and never before the leak check. `dicomnode deidentify --explain FILE` tells for every attribute who decided.
+- **A site's own rules** (`deidentification.ai`, `deidentification.export`) go before the tables; the leak check knows of what they keep, and does not look for it. `dicomnode deidentify --explain FILE` tells for every attribute who decided.
 
 """
 
@@ -105,6 +105,7 @@ def _options() -> Iterator[str]:
         marks = " | ".join("yes" if concept in policy.concepts else "no" for policy in POLICIES.values())
         yield f"| {concept.value} | {concept.meaning} | {marks} |\n"
     yield "| 113101 | Clean Pixel Data Option | " + " | ".join("where pixels were cleaned" for _ in POLICIES) + " |\n"
+    yield '| 113102 | Clean Recognizable Visual Features Option | no | where faces were taken off (`faces = "deface"`) |\n'
 
 
 def _rule(policy: Policy, tag: int) -> str:

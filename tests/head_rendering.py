@@ -18,7 +18,7 @@ Array = npt.NDArray[Any]
 
 def surface(solid: Array, spacing: tuple[float, float, float], yaw: float, nod: float = 0.0) -> Array:
     """Depth-shaded picture, uint8: axes of `solid` grow to the top, to the back and to the left; degrees turned."""
-    step = 1.5
+    step = 2.0
     even = ndimage.zoom(solid.astype(np.float32), [size / step for size in spacing], order=1)
     even = np.pad(even, 20)
     turned = ndimage.rotate(even, yaw, axes=(1, 2), reshape=False, order=1)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from dicomnode.deidentification.apply import Deidentifier
-from dicomnode.deidentification.policy import AI, EXPORT, Policy
+from dicomnode.deidentification.apply import Deidentifier, Seen
+from dicomnode.deidentification.policy import AI, EXPORT, Faces, Policy
 from dicomnode.deidentification.pseudonyms import Pseudonyms
 from dicomnode.encoded import Limits, encode_part10, read_part10
 from tests import tools
+from tests.head_phantom import Scan, taken_off
 from tests.unit.deidentification import planted
 from tests.unit.deidentification.kinds_planted import Object, kinds
 
@@ -39,5 +41,16 @@ def errors(path: Path, data: bytes) -> set[str]:
 def test_no_new_error(make: Callable[[], Object], policy: Policy, tmp_path: Path) -> None:
     source = planted.encoded(make().dataset)
     done = Deidentifier(policy, PSEUDONYMS).deidentify(read_part10(source, Limits())).dataset
+    output = encode_part10(done, transfer_syntax_uid=str(done.file_meta.TransferSyntaxUID))
+    assert errors(tmp_path / "out.dcm", output) - errors(tmp_path / "in.dcm", source) == set()
+
+
+@pytest.mark.parametrize("contrast", ["ct", "t1"])
+def test_no_new_error_without_a_face(contrast: str, tmp_path: Path) -> None:
+    series = Scan(contrast=contrast).series()
+    source = encode_part10(series[20], transfer_syntax_uid=planted.EXPLICIT)
+    assert taken_off(series)
+    engine = Deidentifier(replace(EXPORT, faces=Faces.DEFACE), PSEUDONYMS)
+    done = engine.deidentify(series[20], Seen.TAKEN_OFF).dataset
     output = encode_part10(done, transfer_syntax_uid=str(done.file_meta.TransferSyntaxUID))
     assert errors(tmp_path / "out.dcm", output) - errors(tmp_path / "in.dcm", source) == set()
