@@ -199,7 +199,9 @@ def _kind(token: str, forbidden: frozenset[str], suspect: frozenset[str], also: 
     """What a token is by itself."""
     folded = token.casefold()
     runs = [*RUN.findall(token), *LETTERS.findall(token)]
-    if folded in forbidden or any(len(run) > 1 and run.casefold() in forbidden for run in runs if not run.isdigit()):
+    if folded in forbidden or any(
+        len(run) > (_LONGEST_NUMBER - 1 if run.isdigit() else 1) and run.casefold() in forbidden for run in runs
+    ):
         return Kind.NAME if folded.isalpha() else Kind.OUT
     if _NUMBER.fullmatch(token):
         return Kind.NUMBER

@@ -84,6 +84,7 @@ _STOP: Final = frozenset(
 )
 _LETTERS: Final = re.compile(r"[^\W\d_]+")
 _PARTS: Final = re.compile(r"[\W_]+")
+_FOUR_DIGITS: Final = re.compile(r"(?<!\d)\d{4,}(?!\d)")
 _SHORT_NAME: Final = 3
 _LONG_NAME: Final = 5
 _LONG_CODE: Final = 8
@@ -161,6 +162,8 @@ class Identifiers:
         parts = _PARTS.split(text.casefold())
         if not self.initials.isdisjoint(parts):
             return True
+        if any(run in self.short for part in parts for run in _FOUR_DIGITS.findall(part)):
+            return True  # P4711
         runs = {run for part in parts for run in (part, *_LETTERS.findall(part))}
         named = any(run in self.people and not (len(run) < _SHORT_NAME and is_technical(run)) for run in runs)
         return named or (not is_technical(text) and self.hit(text))

@@ -15,6 +15,8 @@ from typing import Final
 _LEAST: Final = 5
 #: No exponent, and fewer digits before the point than an identifier has.
 _FEW_DIGITS: Final = re.compile(r" *[+-]?\d{0,4}(\.\d*)? *", re.ASCII)
+#: No measurement is written with zeros before it.
+_WRITTEN_AS_A_CODE: Final = re.compile(r" *0\d")
 _RUN: Final = 6
 _ROUND: Final = 2
 _LONGEST: Final = 40
@@ -89,7 +91,7 @@ class Spellings:
 
     def has_number(self, value: str, *, measured: bool = False) -> bool:
         """Whether a number is one of them (``0012345678``, ``12345678.0``), or of the telling ones where it is measured."""
-        numbers = self.telling if measured else self.numbers
+        numbers = self.telling if measured and not _WRITTEN_AS_A_CODE.match(value) else self.numbers
         if not numbers or len(value) > _LONGEST or _FEW_DIGITS.fullmatch(value):
             return False
         try:

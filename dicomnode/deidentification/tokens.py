@@ -11,6 +11,7 @@ from typing import Final
 
 RUN: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 LETTERS: Final = re.compile(r"[^\W\d_]+|\d+")
+_DIGITS: Final = re.compile(r"\d{4,}")
 #: Between these a name is not read on.
 BREAK: Final = re.compile(r"[()\[\];:|/+\n]")
 
@@ -48,10 +49,10 @@ class Token:
 def mark(
     tokens: list[Token], spans: Iterable[tuple[int, int]], kind: Kind, *, unless: frozenset[str] = frozenset()
 ) -> None:
-    """Give a kind to all tokens that stand within spans or over their ends, but to the casefolded words of `unless`."""
+    """Give a kind to all tokens that stand within spans or over their ends, but to the casefolded words and numbers of `unless`."""
     for start, end in spans:
         some = [token for token in tokens if token.start < end and token.end > start]
-        if all(token.folded not in unless for token in some):
+        if all(unless.isdisjoint((token.folded, *_DIGITS.findall(token.text))) for token in some):
             for token in some:
                 token.kind = kind
 

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import struct
 from collections import Counter
@@ -39,6 +40,7 @@ from tests.unit.storage.samples import disk_folder
 SEED = int(os.environ.get("DICOMNODE_FUZZ_SEED", "1"))
 PDUS = int(os.environ.get("DICOMNODE_FUZZ_PDUS", "1000"))
 ONLY = os.environ.get("DICOMNODE_FUZZ_CASE")
+ADDRESSES = itertools.cycle(f"127.0.0.{last}" for last in range(1, 61))
 _LAST = {pdu.A_ASSOCIATE_RJ, pdu.A_RELEASE_RP, pdu.A_ABORT}
 
 
@@ -254,8 +256,8 @@ def test_an_acceptor_that_listens_outlives_all_of_them() -> None:
 
 
 def conversation(port: int, data: bytes) -> bytes:
-    """Send all, end, and hear what is said."""
-    with Peer(port) as peer:
+    """Send all, end, and hear what is said; from addresses in turn, each of which has ports that wait for their end."""
+    with Peer(port, next(ADDRESSES)) as peer:
         if peer.send(data):
             with contextlib.suppress(OSError):
                 peer.socket.shutdown(1)

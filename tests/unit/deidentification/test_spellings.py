@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from pydicom.dataelem import DataElement
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.tag import Tag
 
 from dicomnode.deidentification.apply import Deidentifier
 from dicomnode.deidentification.leakcheck import find_leaks
@@ -82,6 +83,27 @@ def test_identifiers_of_letters_and_digits_between_any_marks(code: str, text: st
         setattr(ds, keyword, text)
         done = ENGINE.deidentify(ds)
         assert (done.leaks, Spellings.of([code], []).stand_in(str(done.dataset.get(keyword)))) == ((), False)
+
+
+@pytest.mark.parametrize("keyword", ["SeriesDescription", "SoftwareVersions", "StationName", "ContrastBolusAgent"])
+@pytest.mark.parametrize("text", ["CT P4711", "CT 4711A", "CT b4711", "CT TR4711", "CT 4711ml"])
+def test_an_identifier_of_four_digits_beside_letters(keyword: str, text: str) -> None:
+    ds = planted.slice_of_ct()
+    ds.PatientID = "4711"
+    setattr(ds, keyword, text)
+    done = ENGINE.deidentify(ds)
+    assert (done.leaks, "4711" in str(done.dataset.get(keyword))) == ((), False)
+
+
+def test_a_measurement_that_is_written_as_a_code() -> None:
+    ds = planted.slice_of_ct()
+    ds.PatientID = "0048213"
+    for keyword, value in (("KVP", b"0048213 "), ("ExposureTime", b"0048213 "), ("RepetitionTime", b"48213 ")):
+        tag = Tag(keyword)
+        ds[tag] = RawDataElement(tag, "IS" if keyword == "ExposureTime" else "DS", len(value), value, 0, False, True)
+    done = ENGINE.deidentify(ds).dataset
+    assert b"0048213" not in planted.encoded(done)
+    assert done.RepetitionTime == 48213
 
 
 def test_digits_of_other_scripts() -> None:
