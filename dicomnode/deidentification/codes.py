@@ -189,10 +189,12 @@ _BRACKETED: Final = (
     r"\[(?:arb'U|iU|IU|hnsf'U|wood'U|PRU|Ch|Hg|H2O|pH|ppm|ppb|ppth|pptr|degF|degR|in_i|ft_i|yd_i|mi_i|lb_av|oz_av|"
     r"psi|Cal|cal|drp|pi|e|c|h|k|g|100|CFU|PFU|mV|uV|nV|B|p'diop|diop|smoot|car_m|MET|USP'U|GPL'U|MPL'U|APL'U)\]"
 )
-_UNIT: Final = re.compile(
-    r"(10\*-?\d+|[0-9.]{1,4}|%|\{[a-z.:/*A-Z0-9_ ]{1,14}\}|" + _BRACKETED + r"|"
-    r"[fpnumcdhkMGT]?(m|g|s|l|L|Hz|V|A|Pa|J|W|K|Cel|Gy|Bq|mol|eV|rad|deg|min|h|d|a|mo|wk|T|N|C|F|Ohm|S|Sv|bar|B|ar|st|cal|U)(-?\d)?|[./()])+"
+_TERM: Final = (
+    r"(?:10\*-?\d+|[0-9.]{1,4}|%|[fpnumcdhkMGT]?" + _BRACKETED + r"|"
+    r"[fpnumcdhkMGT]?(?:m\[Hg\]|m\[H2O\]|mol|cal|bar|rad|deg|Cel|Ohm|min|Hz|Pa|Gy|Bq|eV|Sv|mo|wk|ar|st|As|[mgslLVAJWKhdaTNCFSBU])(?:-?\d)?)"
+    r"(?:\{[a-zA-Z0-9.:/*_ ]{1,14}\})?|\{[a-zA-Z0-9.:/*_ ]{1,14}\}"
 )
+_UNIT: Final = re.compile(rf"[(/]?(?:{_TERM})[)]?(?:[./][(]?(?:{_TERM})[)]?)*")
 
 _NOTES: Final = frozenset(
     [
