@@ -43,7 +43,7 @@ def test_what_says_where_and_how_survives_whole(text: str) -> None:
         # after titles, whatever follows
         ("Dr Max Dixon Rod Lin", ""), ("ref. Dr. Dixon / Lin", "ref"), ("Mr. Head", ""), ("Mr Hand CT", "CT"),
         ("CT chest Prof. Heart Power", "CT chest"), ("Herr Young", ""), ("Dr. T. Low Chest", "Chest"), ("CHEST DR LONG", "CHEST DR"), ("CT Head Smith", "CT Head"), ("PTV_60 Smith", "PTV_60"),
-        ("Dr. S Head knee", "knee"), ("Prof. L Head 5mm knee", "5mm knee"), ("L. Head", ""), ("CT L. Max", "CT"),
+        ("Dr S Liver knee", "knee"), ("Prof. L Head 5mm knee", "5mm knee"), ("L. Head", ""), ("CT L. Max", "CT"),
         ("Head MRT, Frau Kopf", "Head MRT"), ("Nurse Bell knee", "knee"), ("Dr.Short", ""),
         # and after those who do something
         ("seen by Hand, chest CT", "seen by chest CT"), ("CT abdomen by Long", "CT abdomen by"), ("mother Rose", ""),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from pydicom.dataset import Dataset
+from pydicom.uid import UID
 
 from dicomnode.deidentification.apply import Deidentifier
 from dicomnode.deidentification.leakcheck import Leak, encoded_without_pixels, find_leaks
@@ -33,7 +34,7 @@ def test_an_identifier_with_a_mark_in_terms_and_texts(keyword: str, tag: int) ->
 @pytest.mark.parametrize("syntax", ["1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95"])
 def test_deflated_objects_are_searched_inflated(syntax: str) -> None:
     source, output = source_and_output(PatientName="Wolkenstein^Jane")
-    output.file_meta.TransferSyntaxUID = syntax
+    output.file_meta.TransferSyntaxUID = UID(syntax)
     assert find_leaks(source, output) == ()
     output.add_new(0x00281201, "OW", b"Wolkenstein ")  # no value that is decoded
     assert b"Wolkenstein" in encoded_without_pixels(output)
