@@ -71,7 +71,9 @@ def test_a_device_whose_name_has_an_identifier_in_it_is_a_token(name: str, keywo
 def test_an_identifier_among_a_few_numbers_takes_them_away(policy: Policy, values: list[str]) -> None:
     others = ["0.7" if value == "778812.0" else value for value in values]
     assert treated(policy, FrameTimeVector=others).FrameTimeVector == [float(value) for value in others]
-    assert not treated(policy, FrameTimeVector=values, PatientID="778812").get("FrameTimeVector")
+    assert (
+        treated(policy, FrameTimeVector=values, PatientID="778812").FrameTimeVector == 0
+    )  # a dummy: it may be required
 
 
 @POLICIES
