@@ -14,7 +14,8 @@ from pydicom.sequence import Sequence
 
 from dicomnode.deidentification import frames
 from dicomnode.deidentification.apply import Deidentifier
-from dicomnode.deidentification.frames import DecodingLimits, frames_of
+from dicomnode.deidentification.burned import pictures
+from dicomnode.deidentification.frames import DecodingLimits, Frames, frames_of
 from dicomnode.deidentification.policy import AI, EXPORT, Policy
 from dicomnode.deidentification.pseudonyms import Pseudonyms
 from dicomnode.deidentification.reader import Picture, RapidReader, Reader, Text, installed_reader, says_seed
@@ -84,6 +85,32 @@ def test_text_is_blanked_on_every_frame(photometric: str, bits: int, syntax: str
     assert output.BurnedInAnnotation == "NO"
     assert output.file_meta.TransferSyntaxUID == planted.EXPLICIT or syntax == planted.IMPLICIT
     assert [item.CodeValue for item in output.DeidentificationMethodCodeSequence][1] == "113101"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_lies_close_around_a_text_is_blanked_too() -> None:
+    """Soft edges of letters, and accents: three pixels and a sixth of the height."""
+    margin = 3 + (BOX[3] - BOX[1]) // 6
+    shown = drawn(size=SIZE)
+    _, values = result(capture([shown]), Scripted())
+    changed = np.argwhere(values != shown)
+    inside = np.ones_like(shown, bool)
+    inside[max(BOX[1] - margin, 0) : BOX[3] + margin + 1, max(BOX[0] - margin, 0) : BOX[2] + margin + 1] = False
+    assert np.array_equal(values[inside], shown[inside])
+    assert (values[~inside] == shown.min()).all()
+    assert changed.max(axis=0)[0] == BOX[3] + margin
+
+
+@pytest.mark.parametrize("bright", [True, False])
+def test_text_of_which_each_frame_shows_a_part_is_read_as_a_whole(bright: bool) -> None:
+    tissue = np.full((3, 64, 64), 100, np.uint8)
+    tissue[:, :4], tissue[:, 4:8] = 0, 220  # the contrast is the same in every picture
+    for number in range(3):
+        tissue[number, 20:40, 10 + 12 * number : 16 + 12 * number] = 200 if bright else 5
+    source = capture(list(tissue))
+    decoded = Frames(values=tissue[..., None], photometric_interpretation="MONOCHROME2")
+    read = [picture[30, [12, 24, 36], 0] for picture in pictures(decoded, source)]
+    assert any((parts > 200).all() if bright else (parts < 50).all() for parts in read)
 
 
 def test_without_a_reader_it_is_withheld() -> None:

@@ -37,6 +37,9 @@ def with_code(value: str, scheme: str, meaning: str = "Chest") -> Dataset:
         ("19620113", "PUBCHEM_CID"),
         ("12345678", "SCT"),
         ("10000019", "SCT"),
+        ("2818491014", "SCT"),  # of a description
+        ("2818491022", "SCT"),  # of a relationship
+        ("0818491001", "SCT"),
         ("[Mustermann]", "UCUM"),
         ("[smith]", "UCUM"),
         ("1234.5670", "UCUM"),

@@ -43,6 +43,7 @@ def test_what_says_where_and_how_survives_whole(text: str) -> None:
         # after titles, whatever follows
         ("Dr Max Dixon Rod Lin", ""), ("ref. Dr. Dixon / Lin", "ref"), ("Mr. Head", ""), ("Mr Hand CT", "CT"),
         ("CT chest Prof. Heart Power", "CT chest"), ("Herr Young", ""), ("Dr. T. Low Chest", "Chest"), ("CHEST DR LONG", "CHEST DR"), ("CT Head Smith", "CT Head"), ("PTV_60 Smith", "PTV_60"),
+        ("Dr S Liver knee", "knee"), ("Prof. L Head 5mm knee", "5mm knee"), ("L. Head", ""), ("CT L. Max", "CT"),
         ("Head MRT, Frau Kopf", "Head MRT"), ("Nurse Bell knee", "knee"), ("Dr.Short", ""),
         # and after those who do something
         ("seen by Hand, chest CT", "seen by chest CT"), ("CT abdomen by Long", "CT abdomen by"), ("mother Rose", ""),
@@ -54,6 +55,7 @@ def test_what_says_where_and_how_survives_whole(text: str) -> None:
         ("Max Head", ""), ("O'Neil Head", ""), ("JohnHand", ""),
         # numbers that count nothing
         ("0171 2345 678", ""), ("13.1.1962", ""), ("13 01 62", ""), ("CT 2019", "CT"), ("chest 69 y", "chest y"), ("Room 12", ""),
+        ("chest 12 - 34", "chest"), ("chest 12--34 axial", "chest axial"), ("chest 12  34", "chest"), ("chest 12. 34", "chest"),
         ("tel 123", ""), ("MRN 4711", ""), ("Smith 7", ""), ("Chest1962", ""), ("058Y chest", "chest"), ("200 300 400", ""),
     ],
 )  # fmt: skip
@@ -95,7 +97,20 @@ def test_devices(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["Schwester Huber", "Wolkenstein", "0171 2345 678", "Kim Lee", "KIM", "Low", "Zwillinger1", "Müller1", ""]
+    "text",
+    [
+        "Schwester Huber",
+        "Wolkenstein",
+        "0171 2345 678",
+        "Kim Lee",
+        "KIM",
+        "Low",
+        "Zwillinger1",
+        "Müller1",
+        "Huber12",
+        "SMITH1",
+        "",
+    ],
 )
 def test_no_devices(text: str) -> None:
     assert not looks_like_a_device(text)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
+import pydicom
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
@@ -12,6 +15,7 @@ from dicomnode.deidentification.apply import Deidentifier
 from dicomnode.deidentification.compressed import Picture, fragments, scrub
 from dicomnode.deidentification.policy import AI, EXPORT, Policy
 from dicomnode.deidentification.pseudonyms import Pseudonyms
+from dicomnode.encoded import Limits, encode_part10, read_part10
 from dicomnode.errors import StudyError
 from tests.unit.deidentification import planted
 
@@ -37,6 +41,10 @@ def reason(dataset: Dataset, **how: bool) -> object:
         ({"SeriesDescription": "Dose Report"}, "description"),
         (
             {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.77.1.6", "ImageType": ["ORIGINAL", "PRIMARY", "LABEL", "NONE"]},
+            "slide-label",
+        ),
+        (
+            {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.77.1.6", "ImageType": ["DERIVED", "PRIMARY", "OVERVIEW", "NONE"]},
             "slide-label",
         ),
         ({"SOPClassUID": US}, "no-regions"),
@@ -113,6 +121,34 @@ def test_ultrasound_that_cannot_be_blanked_is_withheld(change: object, because: 
     with pytest.raises(StudyError) as caught:
         Deidentifier(AI, Pseudonyms(bytes(32), "p")).deidentify(ds)
     assert caught.value.facts["because"] == because
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_regions_of_big_endian_words_are_those_of_the_picture(bits: int) -> None:
+    """Two pixels of 8 bits share a word there (PS3.5 A.3): the first of them is in its second byte."""
+    ds, _ = ultrasound(bits=bits)
+    region = ds.SequenceOfUltrasoundRegions[0]
+    region.RegionLocationMinX0, region.RegionLocationMaxX1 = 3, 8
+    shown = np.arange(120, dtype="u1").reshape(10, 12)
+    ds.PixelData = shown.astype(">u2").tobytes() if bits == 16 else shown.tobytes()
+    if bits == 8:
+        ds.PixelData = shown.view("<u2").astype(">u2").tobytes()
+    ds["PixelData"].VR = "OW"
+    source = read_part10(planted.encoded(ds, "1.2.840.10008.1.2.2"), Limits())
+    output = Deidentifier(EXPORT, Pseudonyms(bytes(32), "p")).deidentify(source).dataset
+    encoded = encode_part10(output, transfer_syntax_uid=str(output.file_meta.TransferSyntaxUID))
+    expected = np.zeros_like(shown)
+    expected[3:9, 3:9] = shown[3:9, 3:9]
+    assert np.array_equal(pydicom.dcmread(io.BytesIO(encoded)).pixel_array, expected)
+
+
+def test_the_byte_that_fills_up_an_odd_picture_says_nothing() -> None:
+    ds = planted.slice_of_ct(3, 3)
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit = 8, 8, 7
+    for end in (b"\0", b"S"):
+        ds.PixelData = bytes(range(9)) + end
+        output = Deidentifier(AI, Pseudonyms(bytes(32), "p")).deidentify(ds).dataset
+        assert output.PixelData == bytes(range(9)) + b"\0"
 
 
 def test_empty_pixel_data_stays_empty() -> None:

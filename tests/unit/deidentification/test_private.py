@@ -9,7 +9,7 @@ from pydicom.sequence import Sequence
 from dicomnode.deidentification import profile
 from dicomnode.deidentification.apply import Deidentifier
 from dicomnode.deidentification.policy import AI, EXPORT, Policy
-from dicomnode.deidentification.private import treatment_on_wire
+from dicomnode.deidentification.private import creators, treatment_on_wire
 from dicomnode.deidentification.pseudonyms import Pseudonyms
 from dicomnode.deidentification.quick import FileDeidentifier
 from dicomnode.deidentification.rules import Treatment
@@ -36,6 +36,16 @@ def sequence() -> Sequence:
     item = Dataset()
     item.SliceThickness, item.PatientName, item.SeriesDescription = "1.0", "Doe^Jane", "Chest Wolkenstein"
     return Sequence([item])
+
+
+def test_a_creator_of_several_values_is_none() -> None:
+    ds = Dataset()
+    for value, found in (
+        ("SIEMENS CSA HEADER", {0x00290010: "SIEMENS CSA HEADER"}),
+        (["SIEMENS CSA HEADER", "Doe"], {}),
+    ):
+        ds.add_new(0x00290010, "LO", value)
+        assert creators(ds, ("iso8859",)) == found
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -65,10 +65,18 @@ def test_types_by_sop_class() -> None:
         ("ConvolutionKernel", CT, Treatment.PLAIN),
         ("SOPClassUID", CT, Treatment.CLASS_UID),
         ("Signature", CT, Treatment.REMOVE),
+        ("CodingSchemeIdentificationSequence", CT, Treatment.REMOVE),
     ],
 )
 def test_basic_profile(keyword: str, sop_class_uid: str, treatment: Treatment) -> None:
     assert rule(BASIC, keyword, sop_class_uid).treatment is treatment
+
+
+def test_what_may_be_empty_is_a_dummy_where_the_table_knows_no_empty_value() -> None:
+    """Type 2 and D or X/D (PS3.15 Table E.1-1a)."""
+    for sequence, keyword in (("", "RTPlanDate"), ("PlanOverviewSequence", "RTPlanLabel")):
+        assert rule(BASIC, keyword, sequence=sequence).fallback is Treatment.DUMMY
+    assert rule(BASIC, "StudyDate").fallback is Treatment.EMPTY  # Type 2 and Z
 
 
 @pytest.mark.parametrize(
