@@ -13,7 +13,7 @@ from typing import Final
 
 from dicomnode.deidentification.identifiers import Identifiers
 from dicomnode.deidentification.values import encodings_of
-from dicomnode.deidentification.vocabulary import is_common
+from dicomnode.deidentification.vocabulary import is_common, is_technical
 
 _UIDS: Final = re.compile(rb"(?<![0-9.])[0-2](?:\.[0-9]+){3,}")
 _LONG_ENOUGH: Final = 4
@@ -48,7 +48,9 @@ class Needles:
         self._words = {
             "name": _Words(word for word in identifiers.names if word not in ours),
             "code": _Words(
-                word for word in identifiers.codes if word not in ours and identifiers.spellings.tells(word)
+                word
+                for word in identifiers.codes
+                if word not in ours and identifiers.spellings.tells(word) and not is_technical(word)
             ),
         }
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from dicomnode.deidentification.apply import Deidentifier
 from dicomnode.deidentification.identifiers import Identifiers
 from dicomnode.deidentification.needles import Needles
+from dicomnode.deidentification.policy import AI, EXPORT, Policy
+from dicomnode.deidentification.pseudonyms import Pseudonyms
+from tests.unit.deidentification import planted
 
 NOTHING: frozenset[str] = frozenset()
 
@@ -40,3 +44,10 @@ def test_a_date_with_any_mark_between_its_parts(mark: str) -> None:
     for parts in (("1951", "02", "03"), ("03", "02", "1951"), ("02", "03", "1951")):
         assert kinds(b"(" + mark.join(parts).encode() + b")", dates=("19510203",)) == ["date"]
     assert kinds(b"(1951 .... 02 03)", dates=("19510203",)) == []
+
+
+@pytest.mark.parametrize("policy", [AI, EXPORT], ids=["ai", "export"])
+def test_a_technical_phrase_that_is_an_institution_holds_nothing_back(policy: Policy) -> None:
+    ds = planted.slice_of_ct()
+    ds.InstitutionName = ds.SoftwareVersions = "CT Head"
+    assert Deidentifier(policy, Pseudonyms(bytes(range(32)), "project")).deidentify(ds).leaks == ()
