@@ -30,7 +30,7 @@ def test_no_repr_shows_a_key() -> None:
         for field in dataclasses.fields(one)
         if "bytes" in str(field.type) and field.name.endswith(("key", "wrapped"))
     }
-    assert {name.rpartition(".")[2] for name, _ in holding} == {"key", "derivation_key", "wrapped"}
+    assert {name.rpartition(".")[2] for name, _ in holding} == {"cache_key", "key", "derivation_key", "wrapped"}
     assert {name for name, shown in holding if shown} == set()
 
 
