@@ -55,7 +55,10 @@ def measured(scan: Scan) -> tuple[int, float]:
 def test_a_face_goes_and_the_brain_stays(contrast: str, how: dict[str, Any]) -> None:
     changed, moved = measured(Scan(contrast=contrast, **how))
     assert changed == 0
-    assert moved > 0.75  # what is left lies on the brow and the temples, over the frontal lobes
+    least = (
+        0.75 if "drift" in how else 0.9
+    )  # a gantry tilted so far leaves the mouth out of view: more of what is seen is brow
+    assert moved > least  # what is left lies on the brow and the temples, over the frontal lobes
 
 
 @pytest.mark.parametrize(
