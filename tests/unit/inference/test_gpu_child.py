@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import queue
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from dicomnode.inference.gpu_wire import Ended, Shared, geometry_message, receiv
 from dicomnode.inference.package import load
 from dicomnode.inference.standin import StandInEngine
 from dicomnode.inference.standin_device import StandInDevice, StandInNetwork
+from dicomnode.manifest import Wanted
 from tests.unit.inference.chests import chest, geometry
 from tests.unit.inference.fake_tensorrt import FakeTensorRt
 from tests.unit.inference.gpu_program import manifest
@@ -31,8 +34,9 @@ Ask = Callable[..., Any]
 def opener(message: dict[str, Any]) -> GpuEngine:
     if message.get("how") == "refuse":
         raise ModelError("inference-failed", cause="tensorrt-missing")
-    network = StandInNetwork(StandInEngine(MANIFEST), MANIFEST.channels)
-    return GpuEngine(StandInDevice(int(message.get("memory", 2**34))), network, MANIFEST)
+    wanted = MANIFEST if message.get("map", True) else replace(MANIFEST, results=Wanted())
+    network = StandInNetwork(StandInEngine(wanted), wanted.channels)
+    return GpuEngine(StandInDevice(int(message.get("memory", 2**34))), network, wanted)
 
 
 @pytest.fixture
@@ -106,6 +110,33 @@ def test_a_question_without_memory_ends_it(link: socket.socket) -> None:
     send(link, {"ask": "run", "layout": [], "seconds": 1})
     with pytest.raises(Ended):
         receive(link)
+
+
+def test_a_model_without_a_map_answers_with_labels_alone(link: socket.socket) -> None:
+    send(link, {"map": False})
+    receive(link)
+    shape = list(VOLUME.values.shape)
+    shared = Shared([("int16", shape), ("uint8", shape), ("uint16", shape)])
+    shared.arrays[0][:] = VOLUME.values
+    shared.arrays[2][:] = 77
+    answers = asked(link, {"ask": "see", "geometry": geometry_message(VOLUME.geometry)}, shared)
+    assert answers[-1]["state"] == "done"
+    assert shared.arrays[1].any()
+    assert (shared.arrays[2] == 77).all()
+    shared.close()
+
+
+def test_it_ends_with_the_other_side_and_not_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: queue.SimpleQueue[int] = queue.SimpleQueue()
+    monkeypatch.setattr(gpu_child.os, "_exit", ended.put)
+    ours, theirs = socket.socketpair()
+    with theirs:
+        gpu_child.end_with(theirs)
+        ours.sendall(b"still here")
+        with pytest.raises(queue.Empty):
+            ended.get(timeout=0.2)
+        ours.close()
+        assert ended.get(timeout=20) == 1
 
 
 @pytest.fixture
