@@ -71,29 +71,49 @@ class Mould:
         self._starts = np.array([element.start for element in self._elements])
         self._ends = np.array([element.end for element in self._elements])
         self._size = len(data)
+        self._meta = data[: self._before]
+        self._varying: list[int] = []  # elements that have differed so far, and what stands between them
+        self._still: list[tuple[int, bytes]] = []
+        self._vary(())
 
     def changed(self, data: bytes) -> list[tuple[int, Element]] | None:
         """Elements of a file that have another value here, each with its index; None where more differs."""
-        if len(data) != self._size:
+        if len(data) != self._size or not (data.startswith(self._meta) or self._same_meta(data)):
             return None
-        header = np.frombuffer(data, np.uint8, len(self._header))
-        places = np.flatnonzero(header != self._header)
-        inside = int(np.searchsorted(places, self._before))
-        if inside and not self._same_meta(data):
-            return None
-        places = places[inside:]
-        which = np.searchsorted(self._starts, places, "right") - 1
-        if (which < 0).any() or (places >= self._ends[which]).any():
-            return None
+        if not all(data.startswith(still, place) for place, still in self._still):
+            differing = self._differing(data)
+            if differing is None:
+                return None
+            self._vary(differing)
         found = []
-        for index in dict.fromkeys(which.tolist()):
+        for index in self._varying:
             before = self._elements[index]
             tag, vr, start, end, whole = before
+            if data.startswith(whole, end - len(whole)):
+                continue
             now = Element(tag, vr, start, end, data[end - len(whole) : end])
             if tag in _DECISIVE or vr in _NESTED or not feeds_alike(now, before):
                 return None
             found.append((index, now))
         return found
+
+    def _differing(self, data: bytes) -> Collection[int] | None:
+        """Elements that have another value; None where something else differs."""
+        header = np.frombuffer(data, np.uint8, len(self._header))[self._before :]
+        places = np.flatnonzero(header != self._header[self._before :]) + self._before
+        which = np.searchsorted(self._starts, places, "right") - 1
+        if (which < 0).any() or (places >= self._ends[which]).any():
+            return None
+        return frozenset(which.tolist())
+
+    def _vary(self, differing: Collection[int]) -> None:
+        """Remember which elements differ from file to file: the others are compared in a few long pieces from now on."""
+        self._varying = sorted({*self._varying, *differing})
+        header = self._header.tobytes()
+        edges = [(self._elements[index].start, self._elements[index].end) for index in self._varying]
+        begins = [self._before, *(end for _, end in edges)]
+        ends = [*(start for start, _ in edges), len(header)]
+        self._still = [(begin, header[begin:end]) for begin, end in zip(begins, ends, strict=True)]
 
     def uids_without(self, changed: Collection[tuple[int, Element]]) -> dict[str, str]:
         """New UID → old UID of all elements but those that changed."""

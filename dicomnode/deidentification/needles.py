@@ -18,8 +18,11 @@ from dicomnode.deidentification.vocabulary import is_common, is_technical
 _UIDS: Final = re.compile(rb"(?<![0-9.])[0-2](?:\.[0-9]+){3,}")
 _LONG_ENOUGH: Final = 4
 _GLUE: Final = re.compile(rb"[0-9a-z.]")
-#: Four characters of ASCII in either order of UTF-16: as long as the shortest word.
-_WIDE: Final = re.compile(rb"(?:[\x01-\x7f]\0){4}|(?:\0[\x01-\x7f]){4}")
+#: Bytes as zeros, those of ASCII and others; and four characters of ASCII in either order of UTF-16: the shortest word.
+_SORTS: Final = b"0" + b"a" * 127 + b"x" * 128
+_WIDE: Final = (b"a0" * _LONG_ENOUGH, b"0a" * _LONG_ENOUGH)
+#: So many UIDs are looked for one by one before all that stand there are compared.
+_FEW: Final = 32
 _ALPHABETS: Final = ("utf-8", "iso8859", "utf-16-le", "utf-16-be")
 
 
@@ -42,7 +45,9 @@ class Needles:
         self, identifiers: Identifiers, uids: Iterable[str], dates: Iterable[str], ours: Collection[str]
     ) -> None:
         self._uids = frozenset(uid.encode("ascii", "replace") for uid in uids)
-        written = forms_of(frozenset(dates)).encode()
+        dates = frozenset(dates)
+        self._years = tuple({date[:4].encode() for date in dates})  # far sooner looked for than the dates
+        written = forms_of(dates).encode()
         self._date = re.compile(written)
         self._date_alone = re.compile(rb"(?<![0-9a-z.])(?:" + written + rb")(?![0-9a-z.](?!\0))")
         self._words = {
@@ -68,11 +73,13 @@ class Needles:
     def kinds(self, data: bytes) -> Iterator[str]:
         """Kinds of what stands in the bytes: ``uid``, ``date``, ``name``, ``code``."""
         lower = data.lower()
-        if not self._uids.isdisjoint(_UIDS.findall(data)):
+        few = len(self._uids) <= _FEW
+        if not (few and not any(map(data.__contains__, self._uids))) and not self._uids.isdisjoint(_UIDS.findall(data)):
             yield "uid"
-        if self._date_alone.search(lower):
+        if any(map(data.__contains__, self._years)) and self._date_alone.search(lower):
             yield "date"
-        wide = _WIDE.search(data) is not None
+        sorts = data.translate(_SORTS)
+        wide = _WIDE[0] in sorts or _WIDE[1] in sorts
         for kind, words in self._words.items():
             if words.stand_in(data, lower, wide=wide):
                 yield kind
@@ -96,7 +103,7 @@ class _Words:
 
     def stand_in(self, data: bytes, lower: bytes, *, wide: bool) -> bool:
         """Whether one of them does; `wide`: whether there may be text in UTF-16."""
-        here = [word for word in self._alone if word in lower]
+        here = list(filter(lower.__contains__, self._alone))
         return (
             any(_stands(lower, word) for word in here)
             or (wide and any(word in lower for word in self._wide))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -199,10 +200,20 @@ def _wrapped(
     sop_instance: bytes, sop_class: bytes, pieces: tuple[Buffer, ...], uids: dict[str, str]
 ) -> DeidentifiedFile:
     instance = sop_instance[8:].rstrip(b"\0").decode("ascii")
-    head = wrap_part10(
+    before, after = _head(sop_class, len(instance))
+    data = b"".join((before, sop_instance[8:], after, *pieces))
+    return DeidentifiedFile(data=data, sop_instance_uid=instance, uids=uids, quick=True)
+
+
+@lru_cache(_MOULDS)
+def _head(sop_class: bytes, size: int) -> tuple[bytes, bytes]:
+    """What stands before and behind a SOP Instance UID of a size in the head of a file."""
+    placeholder = "0" * size
+    whole = wrap_part10(
         b"",
         sop_class_uid=sop_class[8:].rstrip(b"\0").decode("ascii"),
-        sop_instance_uid=instance,
+        sop_instance_uid=placeholder,
         transfer_syntax_uid=EXPLICIT_LITTLE,
     )
-    return DeidentifiedFile(data=b"".join((head, *pieces)), sop_instance_uid=instance, uids=uids, quick=True)
+    place = whole.index(b"\x02\x00\x03\x00UI") + 8
+    return whole[:place], whole[place + size + size % 2 :]

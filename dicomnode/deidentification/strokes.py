@@ -39,10 +39,11 @@ def has_strokes(values: NDArray[Any], maxima: NDArray[Any] | None = None) -> boo
     -----
     Most images are done after the first count: their brightest value stands in a few pixels alone.
     """
-    maxima = maxima_of(values) if maxima is None else maxima
-    highest = maxima.max()
-    bright = values.reshape(len(maxima), -1)[maxima == highest]
-    if np.count_nonzero(bright == highest) < _FEWEST:
+    of_bands = (maxima_of(values) if maxima is None else maxima).tolist()
+    highest = max(of_bands)
+    bands = values.reshape(len(of_bands), -1)
+    bright = (np.count_nonzero(band == highest) for band, most in zip(bands, of_bands, strict=True) if most == highest)
+    if sum(bright) < _FEWEST:
         return False
     mask = values == highest
     lowest = int(values.min())

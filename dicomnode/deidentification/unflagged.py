@@ -66,5 +66,13 @@ def _images(dataset: Dataset, limits: DecodingLimits) -> Iterator[NDArray[Any]]:
     if not size or not isinstance(value, bytes) or len(value) < size:
         return
     order = ">" if syntax_of(dataset) == BIG_ENDIAN else "<"
-    frames = np.frombuffer(value[: len(value) // size * size], order + kind)
-    yield from frames.reshape(-1, rows, columns)
+    frames = np.frombuffer(value[: len(value) // size * size], order + kind).reshape(-1, rows, columns)
+    yield from map(_finite, frames) if floats else frames
+
+
+def _finite(frame: NDArray[Any]) -> NDArray[Any]:
+    """A frame of floats whose infinite samples are far brighter than all others, and those that are no numbers dark."""
+    known = frame[np.isfinite(frame)].astype(np.float64)
+    low, high = (known.min(), known.max()) if known.size else (0.0, 1.0)
+    above = high + max(high - low, 1.0)
+    return np.nan_to_num(frame.astype(np.float64), nan=low, neginf=low, posinf=above)

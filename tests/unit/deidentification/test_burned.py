@@ -252,6 +252,30 @@ def test_strokes_are_seen_in_pixels_of_every_form(make: Callable[[NDArray[np.int
     result(make(tissue), None)
 
 
+@pytest.mark.parametrize("bright", [4095.0, np.inf])
+@pytest.mark.parametrize("dark", [0.0, np.nan, -np.inf])
+def test_samples_that_are_no_numbers_hide_no_strokes(bright: float, dark: float) -> None:
+    tissue = np.random.default_rng(7).normal(1000, 60, (SIZE, SIZE)).astype(int).clip(0, 3000)
+    written = written_on(tissue)
+    held = []
+    for values in (tissue, written):
+        floats = values.astype("<f4")
+        floats[values == written.max()] = bright
+        floats[-9:] = floats[:, -9:] = dark
+        ds = float_map(values)
+        ds.FloatPixelData = floats.tobytes()
+        held.append(holds_strokes(ds))
+    assert held == [False, True]
+
+
+def holds_strokes(ds: Dataset) -> bool:
+    try:
+        result(ds, None)
+    except StudyError as error:
+        return error.facts["because"] == "strokes"
+    return False
+
+
 @pytest.mark.parametrize("sop_class", ["4.1", "4.3", "2.1", "130", "6.2", "14.2", "481.2", "77.1.5.8"])
 @pytest.mark.parametrize("policy", [AI, EXPORT], ids=["ai", "export"])
 def test_colour_where_machines_measure_is_read(sop_class: str, policy: Policy) -> None:
