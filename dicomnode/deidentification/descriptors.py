@@ -13,7 +13,7 @@ from typing import Final
 
 from dicomnode.deidentification.forms import groups, is_technical_form
 from dicomnode.deidentification.persons import pairs, titled
-from dicomnode.deidentification.tokens import LETTERS, RUN, Kind, Token, is_broken, mark, spread
+from dicomnode.deidentification.tokens import LETTERS, Kind, Token, is_broken, mark, runs_of, spread
 from dicomnode.deidentification.traces import initials, traces
 from dicomnode.deidentification.vocabulary import called, known, phrases, words
 
@@ -198,7 +198,8 @@ def _left(text: str, tokens: list[Token]) -> Iterator[str]:
 def _kind(token: str, forbidden: frozenset[str], suspect: frozenset[str], also: frozenset[str]) -> Kind:
     """What a token is by itself."""
     folded = token.casefold()
-    runs = [*RUN.findall(token), *LETTERS.findall(token)]
+    by_capital, by_digit = runs_of(token), LETTERS.findall(token)
+    runs = [*by_capital, *by_digit]
     if folded in forbidden or any(
         len(run) > (_LONGEST_NUMBER - 1 if run.isdigit() else 1) and run.casefold() in forbidden for run in runs
     ):
@@ -211,7 +212,7 @@ def _kind(token: str, forbidden: frozenset[str], suspect: frozenset[str], also: 
         return Kind.NAME if folded in suspect else Kind.MAYBE
     if folded in known() or is_technical_form(token):
         return Kind.SURE
-    if _is_compound(RUN.findall(token)) or _is_compound(LETTERS.findall(token)):
+    if any(_is_compound(some) for some in (by_capital, by_digit) if "".join(some) == token):
         return Kind.SURE
     return Kind.OUT if any(char.isdigit() for char in token) else Kind.NAME
 

@@ -19,7 +19,7 @@ from dicomnode.deidentification import profile
 from dicomnode.deidentification.nesting import Node, datasets
 from dicomnode.deidentification.spellings import Spellings, canonical
 from dicomnode.deidentification.values import Element, texts
-from dicomnode.deidentification.vocabulary import is_common, is_technical, is_used, split_words
+from dicomnode.deidentification.vocabulary import fold, is_common, is_technical, is_used, split_words
 
 #: Words of names and addresses that name nobody.
 _STOP: Final = frozenset(
@@ -138,12 +138,12 @@ class Identifiers:
 
     def parts_of_codes_in(self, text: str) -> frozenset[str]:
         """Words of the identifiers that stand in a text."""
-        folded = text.casefold()
+        folded = fold(text)
         return frozenset(word for code in self.codes if holds(folded, code) for word in _PARTS.split(code) if word)
 
     def hit(self, text: str) -> bool:
         """Whether a text holds an identifier; words that are technical prove nothing."""
-        folded = text.casefold().strip()
+        folded = fold(text).strip()
         if folded in self.short or any(holds(folded, code) for code in self.codes):
             return True
         if any(date in folded for date in self.dates) or self.spellings.stand_in(folded):
@@ -152,14 +152,14 @@ class Identifiers:
 
     def names_in(self, text: str) -> bool:
         """Whether one of the words of a text is a name, however short, or the whole an identifier."""
-        folded = text.casefold().strip()
+        folded = fold(text).strip()
         words = {run for part in _PARTS.split(folded) for run in (part, *_LETTERS.findall(part))}
         short = any(word in self.short and not word.isdigit() for word in words)
         return folded in self.codes or any(word in self.names for word in words) or short
 
     def names_somebody(self, text: str) -> bool:
         """Whether a text holds a person's name, technical ones too, or another identifier in words that are not technical."""
-        parts = _PARTS.split(text.casefold())
+        parts = _PARTS.split(fold(text))
         if not self.initials.isdisjoint(parts):
             return True
         if any(run in self.short for part in parts for run in _FOUR_DIGITS.findall(part)):
@@ -170,7 +170,7 @@ class Identifiers:
 
     def initials_in(self, text: str) -> bool:
         """Whether letters that stand by themselves in a text, or beside figures alone, are somebody's initials."""
-        return not self.initials.isdisjoint(_LETTERS.findall(text.casefold()))
+        return not self.initials.isdisjoint(_LETTERS.findall(fold(text)))
 
     def is_number(self, value: str, tag: int) -> bool:
         """Whether a number is an identifier, as where an accession number serves as Series Number.
@@ -192,7 +192,7 @@ class Identifiers:
 
     def hit_by_code(self, text: str) -> bool:
         """Whether a code that no table has is an identifier; a name is one though it be a technical word."""
-        return self.hit(text) or any(self._names(word) for word in _PARTS.split(text.casefold()) if word)
+        return self.hit(text) or any(self._names(word) for word in _PARTS.split(fold(text)) if word)
 
     def _names(self, word: str) -> bool:
         if word in self.names:
@@ -304,7 +304,8 @@ class _Found:
             for group in value.split("="):
                 self._initials |= _initials(group)
                 words = [word for word in split_words(group.replace("^", " ")) if word not in _STOP]
-                for word in (*words, *_user_names(words)):
+                as_it_came = [] if group.isascii() else _PARTS.split(group.casefold())  # bytes hold it in its own width
+                for word in (*words, *_user_names(words), *as_it_came):
                     for written in {word, *transliterated(word)}:
                         self._add_name(written)
 
@@ -318,7 +319,7 @@ class _Found:
     def add_codes(self, values: Iterable[str]) -> None:
         """Whole values: long ones are searched, short ones compared."""
         for value in values:
-            folded = " ".join(value.casefold().split())
+            folded = " ".join(fold(value).split())
             self.places.update(_PARTS.split(folded))
             plain = sum(char.isalnum() for char in folded)
             if plain < 2 or folded in _STOP or is_common(folded) or not folded.strip("0 -./"):

@@ -21,7 +21,7 @@ from dicomnode.deidentification.needles import Needles, forms_of
 from dicomnode.deidentification.nesting import datasets
 from dicomnode.deidentification.pseudonyms import is_class_uid
 from dicomnode.deidentification.values import DUMMIES, STRING_VRS, Element, texts
-from dicomnode.deidentification.vocabulary import is_official, is_technical, split_words
+from dicomnode.deidentification.vocabulary import fold, is_official, is_technical, split_words
 from dicomnode.deidentification.vocabulary import words as words_of_descriptors
 from dicomnode.encoded import encode_dataset
 
@@ -133,7 +133,7 @@ def _kind(source: Source, value: str, vr: str, tag: int = 0) -> str:
     """Kind of leak that a value is; empty where it is none."""
     if vr == "UI":
         return "uid" if value in source.uids else ""
-    folded = value.casefold()
+    folded = fold(value)
     known = source.identifiers
     if re.search(forms_of(known.dates - source.produced), folded):
         return "date"

@@ -11,6 +11,7 @@ from typing import Final
 
 RUN: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 LETTERS: Final = re.compile(r"[^\W\d_]+|\d+")
+_SHAPES: Final = (("0", str.isdecimal), ("A", str.isupper), ("a", str.isalpha))
 _DIGITS: Final = re.compile(r"\d{4,}")
 #: Between these a name is not read on.
 BREAK: Final = re.compile(r"[()\[\];:|/+\n]")
@@ -44,6 +45,14 @@ class Token:
     def stays(self) -> bool:
         """Whether it survives."""
         return self.kind in (Kind.SURE, Kind.NUMBER, Kind.MAYBE)
+
+
+def runs_of(token: str) -> list[str]:
+    """Numbers and words of a token, a new one at each capital; letters of any alphabet."""
+    if token.isascii():
+        return RUN.findall(token)
+    shape = "".join(next((sign for sign, fits in _SHAPES if fits(char)), " ") for char in token)
+    return [token[match.start() : match.end()] for match in RUN.finditer(shape)]
 
 
 def mark(

@@ -65,10 +65,16 @@ _WORDED: Final = (
 #: What stands between the parts of a date; full stops alone are a version's.
 _MARK: Final = r"(?:[^\w.]|_)[\W_]{0,3}"
 _D, _M = r"(?:0?[1-9]|[12]\d|3[01])", r"(?:0?[1-9]|1[0-2])"
-#: Dates in groups, what was born in a year, ages: all in figures.
+_CLOCK: Final = r"(?:[T _]?\d{1,2}(?::\d{2}){1,2}(?:\.\d+)?)?"
+#: Dates in groups, what was born in a year, ages: all in figures. With a year of four digits letters may stand beside them.
 _FIGURES: Final = (
+    rf"(?<!\d)(?<!\d[.,]){_YEAR}(?:{_MARK}(?:0[1-9]|1[0-2]){_MARK}(?:0[1-9]|[12]\d|3[01]))(?!\d){_CLOCK}",
+    rf"(?<!\d)(?<!\d[.,])(?:0[1-9]|[12]\d|3[01]){_MARK}(?:0[1-9]|1[0-2]){_MARK}{_YEAR}(?!\d){_CLOCK}",
+    rf"(?<!\d)(?<!\d[.,])(?:0[1-9]|1[0-2]){_MARK}(?:0[1-9]|[12]\d|3[01]){_MARK}{_YEAR}(?!\d){_CLOCK}",
     rf"(?<![^\W_])(?<!\d[.,])(?:{_D}{_MARK}{_M}|{_M}{_MARK}{_D}){_MARK}(?:{_YEAR}|\d\d){_END}",
     rf"(?<![^\W_])(?<!\d[.,]){_YEAR}{_MARK}{_M}{_MARK}{_D}{_END}",
+    r"(?<![\w./])(?:0[1-9]|1[0-2])/(?:19|20)\d\d(?![\w/])",
+    r"(?<![\w./])[012]\d-\d{4,6}(?!\w)",  # a year, and a number of that year
     rf"(?<![\w.])(?:0?[1-9]|[12]\d|3[01])(?P<a>[\-/. _])(?:0?[1-9]|1[0-2])(?P=a){_YEAR}(?![\w.])",
     rf"(?<![\w.])(?:0?[1-9]|1[0-2])(?P<b>[\-/])(?:0?[1-9]|[12]\d|3[01])(?P=b)(?:{_YEAR}|\d\d)(?![\w.])",
     r"(?<![\w.])(?:0?[1-9]|[12]\d|3[01])(?P<c>[\-/])(?:0?[1-9]|1[0-2])(?P=c)(?:\d\d)(?![\w.])",
@@ -91,7 +97,28 @@ _COUNTS: Final = (
     rf"{_START}(?:mrn|pid|ssn|patid|patnr|casenr)[\W_]{{0,3}}{_NUMBER}{_END}",
     r"(?<![\w.])(?:lat|latitude)[\W_]{1,2}\d[\d.]*[\W_]+(?:lon|long|lng|longitude)[\W_]{1,2}\d[\d.]*",
 )
+#: Telephone numbers and numbers of registries with full stops, as no version is: 3.3.4, five times two, thousands.
+_REGISTERED: Final = (
+    r"(?<![\w.])(?:\d{1,3}\.)?\d{3}\.\d{3}\.\d{4}(?!\w|\.\d)",
+    r"(?<![\w.])\d{3}\.\d{4}(?:\.\d{4}\.\d{2})?(?!\w|\.\d)",
+    r"(?<![\w.])\d{2}(?:\.\d{2}){4}(?!\w|\.\d)",
+    r"(?<![\w.])\d{1,3}(?:\.\d{3}){2,3}(?:[/\-][\dkK]{1,4}){0,2}(?!\w|\.\d)",
+    r"(?<![\w.])\d{2}\.\d{2}\.\d{2}-\d{3}\.\d{2}(?!\w|\.\d)",
+)
+#: What a place to be treated at is called, and up to two words before it.
+_HOUSES: Final = (
+    rf"{_START}(?:[^\W\d_]+\.? ){{0,2}}(?:hospitals?|klinikum|krankenhaus|spital|h[ôo]pital|ospedale|infirmary)(?![^\W_])",
+    rf"{_START}mass(?:\.|achusetts)? general(?![^\W_])",
+)
+_STREETS: Final = (
+    "street|road|avenue|boulevard|highway|parkway|terrace|straße|strasse|gasse|platz|allee|rue|calle|"
+    r"(?:st|rd|ave|blvd|str)\."
+)
 _PLACES: Final = (
+    *_REGISTERED,
+    rf"{_START}\d{{1,5}}[a-z]?,? (?:[^\W\d_]+\.? ){{1,3}}(?:{_STREETS})(?![^\W_])",
+    rf"{_START}\d{{1,5}},? (?:bis |ter )?(?:rue|avenue|boulevard|place|chemin|quai)(?: [^\W\d_]+){{1,4}}",
+    r"\(\d{3,5}\)[ \-/]?\d{5,8}(?!\w)",
     rf"(?<![\w#])#\s?(?=\d[\W_]*\d[\W_]*\d){_NUMBER}{_END}",
     r"\+\d[\d ()./\-]{4,}\d",
     r"\(\d{2,5}\)[ \-/]{0,2}\d{2,5}[ \-/]\d{2,}(?!\w)",
@@ -109,6 +136,9 @@ _AREAS: Final = (  # postcodes of the United Kingdom
 _WRITTEN: Final = (
     rf"{_START}Pt[ .:]{{1,2}}(?P<patient>\d+){_END}",
     r"(?<![\w.])\d{2,}-[A-Z]\d{2,}(?!\w)",
+    rf"{_START}[A-Z]{{1,2}}\d{{2}}-\d{{3,6}}(?!\w)",  # of pathology
+    rf"{_START}[A-Z]{{1,2}}\d{{3,6}}/\d{{2}}(?!\w)",
+    rf"{_START}(?=[A-Z\d]{{8}})(?:[A-Z]{{1,2}}\d{{1,3}}){{3,}}[A-Z]?{_END}",  # passports
     r"(?<!\w)(?![CTLSDV]\d\d[ \-/.][CTLSDV]\d\d)[A-Z]\d{2,}[ \-/.][A-Z]\d{2,}(?!\w)",
     rf"{_START}(?:{_AREAS})\d{{1,2}}[A-Z]? (?!1ST|2ND|3RD|\dTH)\d[ABD-HJLNP-UW-Z]{{2}}{_END}",
     rf"{_START}[A-CEGHJ-NPR-TVXY]\d[A-Z] \d[A-Z]\d{_END}",
@@ -120,15 +150,16 @@ _TRIGGERS: Final = frozenset(
     "ans|años|anos|anni".split("|")
 )
 _ADDRESS: Final = re.compile("|".join(_ADDRESSES), re.IGNORECASE)
+_HOUSE: Final = re.compile("|".join(_HOUSES), re.IGNORECASE)
 _BY_WORDS: Final = re.compile("|".join((*_WORDED, *_COUNTS)), re.IGNORECASE)
 _IN_FIGURES: Final = re.compile("|".join((*_FIGURES, *_PLACES)), re.IGNORECASE)
 _GROUP: Final = re.compile("|".join(_WRITTEN))
 #: No trace is there without one of these.
 _MAY_BE_ADDRESS: Final = re.compile(r"[@\\:]|//|(?<!\S)/|\.[^\W\d]|(?:\.\d+){3}|(?:-[0-9A-Fa-f]{2}){5}")
 _MAY_BE_FIGURES: Final = re.compile(
-    r"\d[\W_]+\d|[ ,;][EWOewo]\d|19\d\d|[*°#+(]|\d[NSns]\b|[Bb][. ]{0,2}\d{4}|\d [JYjy]\."
+    r"\d[\W_]+\d|\d[A-Za-z]?,? [^\W\d_]|[ ,;][EWOewo]\d|19\d\d|[*°#+(]|\d[NSns]\b|[Bb][. ]{0,2}\d{4}|\d [JYjy]\."
 )
-_MAY_BE_GROUP: Final = re.compile(r"\d[A-Z]?[ \-./][A-Z\d]|Pt[ .:]|[A-Z]-\d{4}")
+_MAY_BE_GROUP: Final = re.compile(r"\d[A-Z]?[ \-./][A-Z\d]|Pt[ .:]|[A-Z]-\d{4}|(?:[A-Z]{1,2}\d{1,3}){3}")
 _LETTERS: Final = re.compile(r"[^\W\d_]+")
 
 #: Initials with full stops, or as capitals that stand alone.
@@ -156,6 +187,7 @@ def traces(text: str) -> Iterator[Span]:
     """
     if _MAY_BE_ADDRESS.search(text):
         yield from (match.span() for match in _ADDRESS.finditer(text))
+    yield from (match.span() for match in _HOUSE.finditer(text))
     if not any(map(str.isdigit, text)):
         return
     if not _TRIGGERS.isdisjoint(_LETTERS.findall(text.casefold())):

@@ -6,6 +6,7 @@ Pure. Nothing here knows of rules.
 from __future__ import annotations
 
 import re
+import unicodedata
 from types import MappingProxyType
 from typing import Final
 
@@ -45,6 +46,8 @@ BULK_VRS: Final = frozenset({"OB", "OW", "OB or OW"})
 #: VRs whose character set Specific Character Set governs (PS3.5 6.1.2.3).
 ENCODED_VRS: Final = frozenset({"LO", "LT", "SH", "ST", "UT", "UC", "PN"})
 _SINGLE_VRS: Final = frozenset({"LT", "ST", "UT", "UR"})
+#: Fillers, joiners and selectors that no reader sees and that are no format characters (Unicode category Cf).
+_INVISIBLE: Final = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0") | frozenset(map(chr, range(0xFE00, 0xFE10)))
 _DELIMITERS: Final = frozenset(map(ord, "\n\r\t\f\\^="))
 SYNTAX: Final = MappingProxyType(
     {
@@ -116,8 +119,26 @@ def texts(element: Element, vr: str, encodings: tuple[str, ...]) -> list[str]:
         parts = [_text(item) for item in value]
     else:
         parts = [_text(value)]
-    parts = [part.rstrip(" \0") if vr in _SINGLE_VRS else part.strip(" \0") for part in parts]
+    parts = [part.rstrip(" \0") if vr in _SINGLE_VRS else part.strip(" \0") for part in map(composed, parts)]
     return parts if any(parts) else []
+
+
+def composed(text: str) -> str:
+    """A text in which a word can be recognised: letters in one with their marks (NFC), nothing invisible between them.
+
+    Letters and digits of ASCII in another width or style (ＪＯＨＮ, 𝐉𝐨𝐡𝐧) are the plain ones; other characters stay.
+    """
+    if text.isascii():
+        return text
+    kept = "".join(char for char in text if unicodedata.category(char) != "Cf" and char not in _INVISIBLE)
+    return unicodedata.normalize("NFC", "".join(map(_unstyled, kept)))
+
+
+def _unstyled(char: str) -> str:
+    if char.isascii() or not char.isalnum() or unicodedata.category(char) == "No":
+        return char
+    plain = unicodedata.normalize("NFKC", char)
+    return plain if plain.isascii() else char
 
 
 def _text(value: object) -> str:

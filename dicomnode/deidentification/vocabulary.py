@@ -6,6 +6,7 @@ Pure; reads the package's own lists once.
 from __future__ import annotations
 
 import re
+import unicodedata
 from functools import cache
 from importlib import resources
 from types import MappingProxyType
@@ -185,5 +186,10 @@ def is_technical(text: str) -> bool:
 
 
 def split_words(text: str) -> list[str]:
-    """Words of a text, casefolded."""
-    return [word.casefold() for word in _WORD.findall(text)]
+    """Words of a text, folded."""
+    return _WORD.findall(fold(text))
+
+
+def fold(text: str) -> str:
+    """A text casefolded, its characters of either width and any style as the plain ones (NFKC)."""
+    return text.casefold() if text.isascii() else unicodedata.normalize("NFKC", text).casefold()

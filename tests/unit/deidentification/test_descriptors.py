@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 
 import pytest
 from pydicom.dataset import Dataset
@@ -12,7 +13,7 @@ from dicomnode.deidentification.apply import Deidentifier
 from dicomnode.deidentification.descriptors import cleaned
 from dicomnode.deidentification.identifiers import transliterated
 from dicomnode.deidentification.labels import filtered, is_plain, looks_like_a_device
-from dicomnode.deidentification.policy import AI, EXPORT
+from dicomnode.deidentification.policy import AI, EXPORT, Policy
 from dicomnode.deidentification.pseudonyms import Pseudonyms
 from dicomnode.deidentification.quick import FileDeidentifier
 from dicomnode.encoded import Limits, encode_part10, read_part10
@@ -61,6 +62,59 @@ def test_what_says_where_and_how_survives_whole(text: str) -> None:
 )  # fmt: skip
 def test_names_and_numbers_of_persons_go(text: str, left: str) -> None:
     assert cleaned(text) == left
+
+
+ACCENTED = [
+    "María",
+    "Céline",
+    "César",
+    "Colón",
+    "Lidén",
+    "Óscar",
+    "Marín",
+    "Çakırca",
+    "Ødegård",
+    "Åström",
+    "Mar\u200bía",
+    "Ce\u0301line",
+]
+
+
+@pytest.mark.parametrize("name", ACCENTED)
+@POLICIES
+def test_a_name_with_other_letters_than_those_of_ascii_goes(policy: Policy, name: str) -> None:
+    """Runs of its letters are words (`Mar`, `C`, `line`), the name is none; marks may stand by themselves."""
+    for patient in ("Doe^Jane", f"{name}^X"):
+        ds = planted.slice_of_ct()
+        ds.SpecificCharacterSet, ds.PatientName = "ISO_IR 192", patient
+        ds.SeriesDescription, ds.ProtocolName, ds.SoftwareVersions = f"Thorax {name} 5 mm", f"{name} CT", f"VB20 {name}"
+        done = Deidentifier(policy, PSEUDONYMS).deidentify(read_part10(planted.encoded(ds), Limits()))
+        kept = {done.dataset.get(key) for key in ("SeriesDescription", "ProtocolName", "SoftwareVersions")}
+        assert not {letter for value in kept if value for letter in str(value)} - set("Thorax 5 mm CT VB20")
+        assert done.leaks == ()
+
+
+def test_words_of_other_alphabets_stay_with_what_is_joined_to_them() -> None:
+    assert cleaned("SchädelCT nativ") == "SchädelCT nativ"
+
+
+@POLICIES
+def test_a_name_in_letters_of_another_width_goes(policy: Policy) -> None:
+    for patient, typed in (
+        ("ＤＯＥＲ^Jane", "DOER"),
+        ("DOER^JANE", "ＤＯＥＲ"),
+        ("ﾔﾏﾀﾞ^ﾀﾛｳ", "ヤマダ"),
+        ("ヤマダ^タロウ", "ﾔﾏﾀﾞ"),
+    ):
+        ds = planted.slice_of_ct()
+        ds.SpecificCharacterSet, ds.PatientName = "ISO_IR 192", patient
+        ds.SeriesDescription = ds.SoftwareVersions = f"CT {typed}"
+        ds.StationName = typed
+        done = Deidentifier(policy, PSEUDONYMS).deidentify(read_part10(planted.encoded(ds), Limits()))
+        for keyword in ("SeriesDescription", "SoftwareVersions", "StationName"):
+            assert unicodedata.normalize("NFKC", typed) not in unicodedata.normalize(
+                "NFKC", str(done.dataset.get(keyword))
+            )
 
 
 def test_words_that_a_site_knows_stay_but_where_somebody_is_called_so() -> None:
