@@ -255,19 +255,19 @@ def make_output(output: Path, *, anew: bool) -> None:
 
 
 def check_map(map_file: Path, output: Path) -> None:
-    """Look whether the map can be written when all work is done; its folder is there, or is the output's, which is made.
+    """Look whether the map can be written when all work is done, outside of the output.
 
     Raises
     ------
     ConfigError
-        ``map-unwritable``.
+        ``map-unwritable``, ``map-in-output``.
     """
     folder = map_file.absolute().parent
     try:
-        if folder.is_dir():
-            good = not map_file.is_dir() and os.access(map_file if map_file.exists() else folder, os.W_OK)
-        else:
-            good = folder.resolve() == output.resolve()
+        if map_file.resolve().is_relative_to(output.resolve()):
+            raise ConfigError("map-in-output")
+        target = map_file if map_file.exists() else folder
+        good = folder.is_dir() and not map_file.is_dir() and os.access(target, os.W_OK)
     except OSError:  # a name that no file can have
         good = False
     if not good:

@@ -23,8 +23,9 @@ _FRAMES_DIFFERING: Final = 16
 _ROUNDS: Final = 3
 _LINES: Final = 5
 _MARGIN: Final = 3
+_CERTAIN: Final = 0.65  # of a detector
 _PERCENTILES: Final = (1, 99)
-_SMALLEST: Final = 32  # rows and columns below which nobody can write
+_SMALLEST: Final = 8  # rows and columns below which nobody can write
 
 
 def keep_regions(frames: Frames, regions: Iterable[Box]) -> None:
@@ -76,8 +77,10 @@ def blank_text(
 
 
 def _is_line(text: Text, frames: Frames) -> bool:
-    """Whether a box that could not be read is of the size of a line of text."""
-    return (text.box[3] - text.box[1]) * _LINES <= int(frames.values.shape[1])
+    """Whether a box that could not be read is of the size of a line of text; one that says nothing at all, a certain one."""
+    return bool(text.says.strip() or text.certain >= _CERTAIN) and (text.box[3] - text.box[1]) * _LINES <= int(
+        frames.values.shape[1]
+    )
 
 
 def _matters(text: Text, seeds: frozenset[str]) -> bool:

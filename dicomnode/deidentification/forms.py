@@ -11,7 +11,7 @@ from typing import Final
 
 _UNITS: Final = (
     "mm|cm|mm2|cm2|mm3|cm3|um|µm|ms|msec|us|kv|kvp|kev|mev|mv|ma|mas|mgy|c?gy|mbq|kbq|gbq|mci|ml|cc|mg|mgi|hu|%|mhz|hz|khz|sec|min|mins|"
-    "t|s|w|d|ns|i|deg|ch|dir|dirs|sl|ph|pt|fps|bpm|mmhg|kg|fx|hr|hrs|mm2s|vol|vols|tr|shot|shots|avg|slices|frames|phases"
+    "t|s|h|w|d|ns|i|deg|ch|dir|dirs|sl|ph|pt|fps|bpm|mmhg|kg|fx|hr|hrs|mm2s|vol|vols|tr|shot|shots|avg|slices|frames|phases"
 )
 _TOKEN: Final = re.compile(
     rf"\d{{1,4}}([.,]\d{{1,3}})?({_UNITS})|"

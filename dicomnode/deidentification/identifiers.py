@@ -155,7 +155,8 @@ class Identifiers:
         folded = fold(text).strip()
         words = {run for part in _PARTS.split(folded) for run in (part, *_LETTERS.findall(part))}
         short = any(word in self.short and not word.isdigit() for word in words)
-        return folded in self.codes or any(word in self.names for word in words) or short
+        whole = folded in self.codes or (folded in self.short and not folded.isdigit())
+        return whole or short or any(word in self.names for word in words)
 
     def names_somebody(self, text: str) -> bool:
         """Whether a text holds a person's name, technical ones too, or another identifier in words that are not technical."""

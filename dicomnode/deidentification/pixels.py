@@ -48,6 +48,7 @@ _CONVERTED: Final = frozenset({"DV", "DF", "WSD", "SD", "SI", "DRW", "DI"})
 #: Those of paper: handwriting and barcodes are no text that is read for certain.
 _PAPER: Final = frozenset({"SD", "DRW"})
 _WHOLE_FRAME: Final = 0.95
+_BY_CHANCE: Final = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,9 +132,9 @@ def _suspicion(dataset: Dataset, sop_class_uid: str) -> str:
         return "image-type"
     if word_of(dataset, 0x00080064) in _CONVERTED or word_of(dataset, 0x00080060) == "SC":
         return "conversion"
-    coloured = kind_of(sop_class_uid) is Kind.ORDINARY and sop_class_uid not in PHOTOGRAPHS
-    if coloured and number_of(dataset, 0x00280002, 1) > 1:
-        return "colour"
+    several = number_of(dataset, 0x00280002, 1) > 1 and sop_class_uid not in PHOTOGRAPHS
+    if kind_of(sop_class_uid) is Kind.ORDINARY and (several or word_of(dataset, 0x00280004) == "PALETTE COLOR"):
+        return "colour"  # of a palette nobody knows which index is bright
     if any(_DESCRIBED.search(word) for tag in (0x0008103E, 0x00204000) for word in words_of(dataset, tag)):
         return "description"
     return ""
@@ -201,6 +202,8 @@ def carry_out(
     if what.read or (what.blanks and not _is_simple(source, syntax)):
         return _looked_at(what, source, target, seeds, looking)
     new = _native(what, source, value, syntax) if syntax in NATIVE else scrub(value, syntax, _picture(source))
+    if syntax not in NATIVE and _says(new, seeds):
+        raise StudyError("withheld-pixels", because="stream")
     if new is value:
         return False
     vr = element.VR or ("OB" if number_of(source, 0x00280100) <= 8 and syntax != "1.2.840.10008.1.2" else "OW")
@@ -208,6 +211,12 @@ def carry_out(
     pixel_data.is_undefined_length = syntax not in NATIVE
     target[PIXEL_DATA] = pixel_data
     return False
+
+
+def _says(stream: bytes, seeds: frozenset[str]) -> bool:
+    """Whether a compressed stream holds one of the header's values as it is written: by chance it has none of six letters."""
+    lower = stream.lower()
+    return any(len(seed) >= _BY_CHANCE and seed.isascii() and seed.encode() in lower for seed in seeds)
 
 
 def _is_simple(dataset: Dataset, syntax: str) -> bool:

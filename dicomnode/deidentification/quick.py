@@ -26,7 +26,9 @@ from dicomnode.deidentification.leakcheck import words_of_ours
 from dicomnode.deidentification.nesting import Node, own_encodings
 from dicomnode.deidentification.slices import EXPLICIT_LITTLE, Element, split
 from dicomnode.deidentification.strokes import has_strokes, maxima_of
-from dicomnode.encoded import Buffer, Limits, encode_part10, read_part10, wrap_part10
+from dicomnode.deidentification.treat import PIXELS
+from dicomnode.encoded import Buffer, Limits, encode_part10, is_cut_part10, read_part10, wrap_part10
+from dicomnode.errors import StudyError
 
 _CHARACTER_SET: Final = 0x00080005
 _CONTEXTS: Final = 16
@@ -91,6 +93,8 @@ class FileDeidentifier:
 
     def _full(self, data: bytes) -> DeidentifiedFile:
         dataset = read_part10(data, self._limits)
+        if not any(tag in dataset for tag in PIXELS) and is_cut_part10(data, self._limits):
+            raise StudyError("object-malformed", because="cut")
         done = self._full_way.deidentify(dataset)
         syntax = str(done.dataset.file_meta.TransferSyntaxUID)
         new = encode_part10(done.dataset, transfer_syntax_uid=syntax)

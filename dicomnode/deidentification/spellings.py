@@ -67,12 +67,15 @@ class Spellings:
         Year, month, day.
     plain
         Identifiers of letters and digits, casefolded, without the marks between.
+    led
+        Digits of those that are short but for the zeros before them.
     """
 
     numbers: frozenset[str] = field(default=frozenset(), repr=False)
     telling: frozenset[str] = field(default=frozenset(), repr=False)
     births: frozenset[tuple[int, int, int]] = field(default=frozenset(), repr=False)
     plain: frozenset[str] = field(default=frozenset(), repr=False)
+    led: frozenset[str] = field(default=frozenset(), repr=False)
 
     @staticmethod
     def of(codes: Iterable[str], births: Iterable[str]) -> Spellings:
@@ -80,17 +83,25 @@ class Spellings:
         codes = tuple(codes)
         plain = {"".join(_ALNUM.findall(code.casefold())) for code in codes}
         plain = {code for code in plain if len(code) >= _SHORTEST_PLAIN and not code.isdigit() and not code.isalpha()}
+        digits = {"".join(filter(str.isdigit, code)) for code in codes if _NUMERIC.fullmatch(code)}
+        led = frozenset(one for one in digits if len(one) >= _RUN and not canonical(one))
         days = frozenset((int(date[:4]), int(date[4:6]), int(date[6:8])) for date in births)
         numbers = {number for code in codes for number in numbers_of(code)}
         born = {number for day in days for number in _undelimited(*day)}
         telling = {number for number in numbers if len(number) >= _RUN and len(number.rstrip("0")) > _ROUND}
         telling |= {number for number in born if len(number) > _RUN}
         return Spellings(
-            numbers=frozenset(numbers | born), telling=frozenset(telling), births=days, plain=frozenset(plain)
+            numbers=frozenset(numbers | born),
+            telling=frozenset(telling),
+            births=days,
+            plain=frozenset(plain),
+            led=led,
         )
 
     def has_number(self, value: str, *, measured: bool = False) -> bool:
         """Whether a number is one of them (``0012345678``, ``12345678.0``), or of the telling ones where it is measured."""
+        if value.strip() in self.led:
+            return True
         numbers = self.telling if measured and not _WRITTEN_AS_A_CODE.match(value) else self.numbers
         if not numbers or len(value) > _LONGEST or _FEW_DIGITS.fullmatch(value):
             return False
@@ -112,7 +123,8 @@ class Spellings:
             text = unicodedata.normalize("NFKC", text)
         if self.plain and any(run in self.plain for run in _runs(text.casefold())):
             return True
-        return any(run in self.numbers for run in _joined(text)) or bool(self.births and any(_days(text, self.births)))
+        joined = any(canonical(run) in self.numbers or run in self.led for run in _joined(text))
+        return joined or bool(self.births and any(_days(text, self.births)))
 
 
 def _undelimited(year: int, month: int, day: int) -> set[str]:
@@ -133,12 +145,12 @@ def _runs(text: str) -> Iterator[str]:
 
 
 def _joined(text: str) -> Iterator[str]:
-    """Canonical numbers of the digits of a text, neighbouring groups read as one."""
+    """Digits of a text, neighbouring groups read as one."""
     for match in _GROUPS.finditer(text):
         groups = re.findall(r"\d+", match[0])[:_MOST_GROUPS]
         for first in range(len(groups)):
             for last in range(first + 1, len(groups) + 1):
-                yield canonical("".join(groups[first:last]))
+                yield "".join(groups[first:last])
 
 
 def _days(text: str, births: frozenset[tuple[int, int, int]]) -> Iterator[bool]:

@@ -6,6 +6,7 @@ Pure, in place, and of the same length. What is not understood is refused: nothi
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from types import MappingProxyType
 from typing import Final
 
@@ -15,6 +16,11 @@ from dicomnode.errors import StudyError
 _NEEDED: Final = frozenset({*range(0xC0, 0xD0), 0xDB, 0xDC, 0xDD, 0xDE, 0xDF, 0xF7, 0xF8})
 _START_OF_SCAN: Final = 0xDA
 _END_OF_IMAGE: Final = 0xD9
+_TABLES: Final = 0xDB
+#: Frame headers but those of Huffman tables, extensions and arithmetic conditioning (ISO/IEC 10918-1 Table B.1).
+_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_PRINTED: Final = re.compile(rb"[A-Za-z0-9 ^.,/:_=\-]{20,}")
+_DIFFERENT: Final = 6
 _TEMPORARY: Final = 0x01
 #: A marker in entropy-coded data: no stuffed zero (or bit, in JPEG-LS), no restart, no fill.
 _MARKER: Final = re.compile(rb"\xff[\x80-\xcf\xd8-\xfe]")
@@ -51,12 +57,17 @@ def scrub_jpeg(data: bytearray) -> None:
     if data[:2] != b"\xff\xd8":
         raise _withheld()
     position = 2
+    used: set[int] = set()
+    tables: list[tuple[int, int, int]] = []
     while position + 2 <= len(data):
         marker = data[position + 1]
         if data[position] != 0xFF:
             raise _withheld()
         if marker == _END_OF_IMAGE:
             _zero(data, position + 2, len(data))
+            for identifier, start, end in tables:
+                if identifier not in used:
+                    data[start:end] = bytes([1]) * (end - start)
             return
         if marker in (0xFF, _TEMPORARY):
             position += 1 if marker == 0xFF else 2
@@ -64,13 +75,31 @@ def scrub_jpeg(data: bytearray) -> None:
         stop = _segment(data, position)
         if marker == _START_OF_SCAN:
             found = _MARKER.search(data, stop)
-            if found is None:
+            if found is None or _is_written(data[stop : found.start()]):
                 raise _withheld()
             stop = found.start()
+        elif marker in _FRAMES:
+            used |= {data[place] for place in range(position + 12, stop, 3)}
+        elif marker == _TABLES:
+            tables += _quantisations(data, position + 4, stop)
         elif marker not in _NEEDED:
             _zero(data, position + 4 + _colours(marker, data[position + 4 : position + 16]), stop)
         position = stop
     raise _withheld()
+
+
+def _quantisations(data: bytearray, position: int, stop: int) -> Iterator[tuple[int, int, int]]:
+    """Identifier, start and end of each table of a DQT segment (ISO/IEC 10918-1 B.2.4.1)."""
+    while position < stop:
+        precision, identifier = data[position] >> 4, data[position] & 15
+        end = min(position + 1 + 64 * (2 if precision else 1), stop)
+        yield identifier, position + 1, end
+        position = end
+
+
+def _is_written(entropy: bytearray) -> bool:
+    """Whether entropy-coded data holds a text: twenty printable characters in a row, several of them different."""
+    return any(len(set(run[0])) >= _DIFFERENT for run in _PRINTED.finditer(entropy))
 
 
 def _colours(marker: int, payload: bytearray) -> int:

@@ -1,24 +1,46 @@
 """Strokes: whether an image without any flag looks as if somebody had written on it. Pure, fast, reads no text.
 
-Machines write in the brightest value that there is, in lines a few pixels wide with nothing soft at their edges.
-Scanned anatomy is not like that: metal saturates in blobs, and its edges are soft.
+Machines write in the brightest value that there is, in lines a few pixels wide. Where they do so hard, nothing is soft at
+their edges; where they smooth their letters, an edge is one pixel wide, and the letters stand in lines that are longer
+than high. Scanned anatomy is not like that: metal saturates in blobs, and its edges are softer.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 _BAND: Final = 32  # rows
-_FEWEST: Final = 24
+_FEWEST: Final = 4  # pixels of the brightest value
+_FEWEST_HARD: Final = 24
 _WIDEST: Final = 6
 _FEWEST_RUNS: Final = 24
 _FEWEST_ROWS: Final = 5
 _EDGE: Final = 0.35  # of the range of the image: how far beside a stroke the values fall
 _SHARP: Final = 0.8  # of the narrow runs
+#: Of smooth letters: how far below the brightest value a stroke is full, and where it ends; the share of sharp ones.
+_FULL: Final = 0.04
+_ENDS: Final = (0.2, 0.35)
+_BESIDE: Final = 0.05
+_WIDEST_SMOOTH: Final = 7
+_FEWEST_SMOOTH: Final = 16
+_SHARP_SMOOTH: Final = 0.7
+_GAP: Final = 2  # rows without strokes within a line
+_LONG: Final = 2  # times as high
+
+
+class _Runs(NamedTuple):
+    """Runs of bright pixels: their rows, where they start and where they have ended."""
+
+    rows: NDArray[np.intp]
+    starts: NDArray[np.intp]
+    ends: NDArray[np.intp]
+
+    def those(self, which: NDArray[np.bool_]) -> _Runs:
+        return _Runs(self.rows[which], self.starts[which], self.ends[which])
 
 
 def maxima_of(image: NDArray[Any]) -> NDArray[Any]:
@@ -42,28 +64,75 @@ def has_strokes(values: NDArray[Any], maxima: NDArray[Any] | None = None) -> boo
     of_bands = (maxima_of(values) if maxima is None else maxima).tolist()
     highest = max(of_bands)
     bands = values.reshape(len(of_bands), -1)
-    bright = (np.count_nonzero(band == highest) for band, most in zip(bands, of_bands, strict=True) if most == highest)
-    if sum(bright) < _FEWEST:
+    bright = sum(
+        np.count_nonzero(band == highest) for band, most in zip(bands, of_bands, strict=True) if most == highest
+    )
+    if bright < _FEWEST:
         return False
-    mask = values == highest
-    lowest = int(values.min())
-    if highest == lowest:
+    span = highest - values.min().item()
+    if not span:
         return False
-    return _written(values, mask, highest - _EDGE * (highest - lowest))
+    hard = bright >= _FEWEST_HARD and _written_hard(values, values == highest, highest - _EDGE * span)
+    return hard or _written_smooth(values, highest, span)
 
 
-def _written(values: NDArray[Any], mask: NDArray[np.bool_], below: float) -> bool:
+def _runs(mask: NDArray[np.bool_]) -> _Runs:
     padded = np.pad(mask, ((0, 0), (1, 1)))
-    steps = np.diff(padded.astype(np.int8), axis=1)
-    rows, starts = np.nonzero(steps == 1)
-    ends = np.nonzero(steps == -1)[1]
-    inner = (starts > 0) & (ends < values.shape[1])
-    rows, starts, ends = rows[inner], starts[inner], ends[inner]
-    narrow = ends - starts <= _WIDEST
+    edges = np.flatnonzero(padded[:, 1:].ravel() != padded[:, :-1].ravel())
+    rows, columns = np.divmod(edges, padded.shape[1] - 1)
+    return _Runs(rows[::2], columns[::2], columns[1::2])
+
+
+def _written_hard(values: NDArray[Any], mask: NDArray[np.bool_], below: float) -> bool:
+    runs = _runs(mask)
+    runs = runs.those((runs.starts > 0) & (runs.ends < values.shape[1]))
+    narrow = runs.ends - runs.starts <= _WIDEST
     if np.count_nonzero(narrow) < _FEWEST_RUNS:
         return False
-    sharp = (values[rows, starts - 1] < below) & (values[rows, np.minimum(ends, values.shape[1] - 1)] < below)
+    sharp = (values[runs.rows, runs.starts - 1] < below) & (values[runs.rows, runs.ends] < below)
     good = narrow & sharp
     if np.count_nonzero(good) < _FEWEST_RUNS or sharp[narrow].mean() < _SHARP:
         return False
-    return bool(np.count_nonzero(np.bincount(rows[good]) > 1) >= _FEWEST_ROWS)
+    return bool(np.count_nonzero(np.bincount(runs.rows[good]) > 1) >= _FEWEST_ROWS)
+
+
+def _written_smooth(values: NDArray[Any], highest: float, span: float) -> bool:
+    """Whether smooth letters stand in a line, upright or turned by 90 degrees."""
+    full = values >= math.ceil(highest - _FULL * span) if values.dtype.kind != "f" else values >= highest - _FULL * span
+    if np.count_nonzero(full) < _FEWEST_SMOOTH:
+        return False
+    return _lines(values, full, highest, span) or _lines(values.T, full.T, highest, span)
+
+
+def _lines(values: NDArray[Any], full: NDArray[np.bool_], highest: float, span: float) -> bool:
+    places = np.flatnonzero(full.any(axis=1))  # elsewhere no stroke is full
+    values, full = np.ascontiguousarray(values[places]), np.ascontiguousarray(full[places])
+    before = np.concatenate(([0], np.cumsum(full.ravel(), dtype=np.int32)))
+    width = values.shape[1]
+    for end in _ENDS:
+        least = highest - end * span
+        runs = _runs(values >= (least if values.dtype.kind == "f" else math.ceil(least)))
+        runs = runs.those(before[runs.rows * width + runs.ends] > before[runs.rows * width + runs.starts])
+        left, right = np.maximum(runs.starts - 2, 0), np.minimum(runs.ends + 1, width - 1)
+        below = highest - (end + _BESIDE) * span
+        sharp = (values[runs.rows, left] < below) & (values[runs.rows, right] < below)
+        good = sharp & (runs.ends - runs.starts <= _WIDEST_SMOOTH)
+        if np.count_nonzero(good) < max(_FEWEST_SMOOTH, _SHARP_SMOOTH * len(good)):
+            continue
+        letters = runs.those(good)
+        if _stand_in_line(_Runs(places[letters.rows], letters.starts, letters.ends)):
+            return True
+    return False
+
+
+def _stand_in_line(runs: _Runs) -> bool:
+    """Whether enough of the runs stand beside one another in rows that follow one another, farther than these are high."""
+    rows = np.flatnonzero(np.bincount(runs.rows) > 1)
+    for line in np.split(rows, np.flatnonzero(np.diff(rows) > _GAP) + 1):
+        if len(line) < _FEWEST_ROWS:
+            continue
+        those = runs.those((runs.rows >= line[0]) & (runs.rows <= line[-1]))
+        high = int(line[-1] - line[0] + 1)
+        if len(those.rows) >= _FEWEST_SMOOTH and int(those.ends.max() - those.starts.min()) >= _LONG * high:
+            return True
+    return False

@@ -22,15 +22,15 @@ _DOMAINS: Final = (
 _FILES: Final = "dcm|dicom|ima|nii|nrrd|txt|pdf|docx?|xlsx?|csv|jpe?g|png|tiff?|bmp|xml|json|html?|log|zip|bak|tmp"
 #: Mail, hosts, paths, files; addresses of networks and of network cards; UIDs.
 _ADDRESSES: Final = (
-    r"[^\s@]*@[^\s@]*",
-    r"\w+://\S*",
+    r"[^\s@]{0,80}@[^\s@]*",
+    r"(?<!\w)\w{1,20}://\S*",
     r"www\.\S*",
     r"(?<!\w)[a-z]:[\\/]\S*",
     r"[\\/]{2}\w\S*",
     r"(?<!\S)(?:/[\w.\-]+){2,}/?",
-    rf"{_START}[\w\-]+(?:\.[\w\-]+)*\.(?:{_DOMAINS})(?:\.[a-z]{{2}})?{_END}(?:[:/]\S*)?",
-    rf"{_START}[\w\-]+(?:\.[\w\-]+)+\.(?:{_COUNTRIES}){_END}(?:[:/]\S*)?",
-    rf"{_START}[\w\-]+\.(?:{_FILES}){_END}",
+    rf"{_START}[\w\-]{{1,63}}(?:\.[\w\-]{{1,63}}){{0,9}}\.(?:{_DOMAINS})(?:\.[a-z]{{2}})?{_END}(?:[:/]\S*)?",
+    rf"{_START}[\w\-]{{1,63}}(?:\.[\w\-]{{1,63}}){{1,9}}\.(?:{_COUNTRIES}){_END}(?:[:/]\S*)?",
+    rf"{_START}[\w\-]{{1,99}}\.(?:{_FILES}){_END}",
     r"(?<![\w.])(?:10|127|2[6-9]|[3-9]\d|1\d\d|2[0-4]\d|25[0-5])(?:\.(?:25[0-5]|2[0-4]\d|1?\d?\d)){3}(?![\w.])(?::\d+)?",
     r"(?<![\w:])[0-9a-f]{1,4}(?::[0-9a-f]{0,4}){2,7}(?![\w:])",
     r"(?<![\w\-])[0-9a-f]{2}(?:-[0-9a-f]{2}){5}(?![\w\-])",
@@ -90,7 +90,7 @@ _COUNTED: Final = (
     "mrn|id|pid|ssn|nhs|ahv|pat|patient|case|acc|accession|tel|phone|fax|ext|room|zimmer|raum|bed|bett|ward|apt|suite|no|nr|"
     "num|number|age|aged|alter|sn|s/n|serial"
 )
-_NUMBER: Final = r"\d+(?:[\W_]{1,3}\d+)*(?:-?[a-ce-su-w])?"
+_NUMBER: Final = r"\d{1,40}(?:[\W_]{1,3}\d{1,40}){0,20}(?:-?[a-ce-su-w])?"
 #: Numbers of persons, rooms and telephones; places on the globe.
 _COUNTS: Final = (
     rf"{_START}(?:{_COUNTED})[\W_]{{1,3}}(?P<number>{_NUMBER}){_END}",

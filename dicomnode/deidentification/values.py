@@ -46,6 +46,9 @@ BULK_VRS: Final = frozenset({"OB", "OW", "OB or OW"})
 #: VRs whose character set Specific Character Set governs (PS3.5 6.1.2.3).
 ENCODED_VRS: Final = frozenset({"LO", "LT", "SH", "ST", "UT", "UC", "PN"})
 _SINGLE_VRS: Final = frozenset({"LT", "ST", "UT", "UR"})
+#: So many marks or blanks in a row say no more than fewer, and take whoever looks for words long.
+_LONG_RUN: Final = 32
+_RUNS: Final = re.compile(rf"[\W_]{{{_LONG_RUN + 1},}}")
 #: Fillers, joiners and selectors that no reader sees and that are no format characters (Unicode category Cf).
 _INVISIBLE: Final = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0") | frozenset(map(chr, range(0xFE00, 0xFE10)))
 _DELIMITERS: Final = frozenset(map(ord, "\n\r\t\f\\^="))
@@ -128,6 +131,8 @@ def composed(text: str) -> str:
 
     Letters and digits of ASCII in another width or style (ＪＯＨＮ, 𝐉𝐨𝐡𝐧) are the plain ones; other characters stay.
     """
+    if len(text) > _LONG_RUN:
+        text = _RUNS.sub(lambda run: run[0][:_LONG_RUN], text)
     if text.isascii():
         return text
     kept = "".join(char for char in text if unicodedata.category(char) != "Cf" and char not in _INVISIBLE)

@@ -29,6 +29,20 @@ _NAMES_ALONE: Final = frozenset(
 )  # fmt: skip
 
 
+#: Such as are terms by themselves; and letters of generations and directions in Image Type.
+_TERMS_TOO: Final = frozenset(
+    ["alpha", "beta", "delta", "gamma", "mu", "black", "red", "orange", "gray", "grey", "blood", "chin", "collar", "coil", "current",
+     "dye", "fan", "field", "fit", "floor", "font", "guide", "halo", "hold", "iris", "ion", "laser", "light", "long", "loop", "plate",
+     "pole", "pool", "prior", "pulse", "pump", "ring", "self", "severe", "sharp", "smooth", "speed", "square", "strong", "wall",
+     "beams", "board", "band", "block", "core", "current", "fine", "new", "minor", "major", "palm", "tan", "violet", "less", "more"]
+)  # fmt: skip
+#: Parts of terms that are names wherever else they stand (JOSLIN_FLYNN, PROLEPTIC JULIAN).
+_NAMES_IN_TERMS: Final = frozenset(
+    ["ANN", "CID", "DOM", "FALCON", "FLETCHER", "FLYNN", "GENIE", "JOSLIN", "JULIAN", "PAM"]
+)
+_LETTERED: Final = frozenset({"SOM", "FH", "HF", "RL", "LR", "PA", "SI", "IS"})
+
+
 _LONGEST_ABBREVIATION: Final = 3
 _LONGEST_CODE: Final = 2  # letters of a coil or a kernel, which are somebody's elsewhere
 #: Lists of words that survive in cleaned descriptors alone.
@@ -103,7 +117,8 @@ def given() -> frozenset[str]:
 
 @cache
 def _term_words() -> frozenset[str]:
-    return frozenset(word for term in terms() for word in re.split(r"[ _]", term)) | {word.upper() for word in words()}
+    found = frozenset(word for term in terms() for word in re.split(r"[ _]", term)) - _NAMES_IN_TERMS
+    return found | {word.upper() for word in words()}
 
 
 @cache
@@ -127,8 +142,24 @@ def is_term(value: str) -> bool:
         return True
     if sum(char.isdigit() for char in value) > _TERM_DIGITS:
         return False
-    parts = re.split(r"[ _\-/.]+", value.upper())
-    return all(part in _term_words() or part in _language() or _TERM_TOKEN.fullmatch(part) for part in parts if part)
+    parts = [part for part in re.split(r"[ _\-/.]+", value.upper()) if part]
+    if not all(part in _term_words() or part in _language() or _TERM_TOKEN.fullmatch(part) for part in parts):
+        return False
+    return not (any(map(_is_initials, parts)) or _is_somebody([part.casefold() for part in parts]))
+
+
+def _is_initials(part: str) -> bool:
+    """Whether two letters and more, alone or before a number, are no word that anybody uses: AB, JD44."""
+    letters = part.rstrip("0123456789")
+    short = _TERM_TOKEN.fullmatch(part) is not None and len(letters) > 1 and letters.isalpha()
+    return short and part not in _term_words() and not is_used(letters.casefold()) and letters not in _LETTERED
+
+
+def _is_somebody(parts: list[str]) -> bool:
+    """Whether words of a term are somebody's: given names beside such that people are called, or names that are seldom words."""
+    names = [part for part in parts if part in called()]
+    seldom = any(part not in words() and part not in _TERMS_TOO for part in names)
+    return seldom or (len(names) > 1 and not given().isdisjoint(names))
 
 
 @cache

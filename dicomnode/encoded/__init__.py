@@ -7,6 +7,7 @@ Floor 1. What strangers encoded passes here before anything else may look at it:
 from dicomnode.encoded.implicit import implicit_parts
 from dicomnode.encoded.reading import (
     Header,
+    is_cut_part10,
     read_dataset,
     read_file,
     read_part10,
@@ -35,6 +36,7 @@ __all__ = [
     "encode_dataset",
     "encode_part10",
     "implicit_parts",
+    "is_cut_part10",
     "read_dataset",
     "read_file",
     "read_part10",

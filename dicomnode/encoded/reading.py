@@ -32,6 +32,7 @@ from dicomnode.encoded.walk import (
     check_budget,
     inflate,
     inflate_whole,
+    is_cut,
     layout_of,
     looks_implicit,
 )
@@ -251,6 +252,12 @@ def read_part10_raw(data: Buffer, limits: Limits) -> Dataset:
     """As `read_part10`, with every value as the bytes that came: converting one can lose what was written."""
     transfer_syntax_uid, encoded = split_part10(data)
     return _read(encoded, transfer_syntax_uid, limits, converted=False)
+
+
+def is_cut_part10(data: Buffer, limits: Limits) -> bool:
+    """As `walk.is_cut`, of a file."""
+    transfer_syntax_uid, encoded = split_part10(data)
+    return is_cut(encoded, transfer_syntax_uid, limits)
 
 
 def split_part10(data: Buffer) -> tuple[str, memoryview]:

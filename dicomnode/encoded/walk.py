@@ -144,6 +144,22 @@ def check_budget(encoded: Buffer, transfer_syntax_uid: str, limits: Limits) -> N
         pass
 
 
+def is_cut(encoded: Buffer, transfer_syntax_uid: str, limits: Limits) -> bool:
+    """Whether a Data Set ends within the header of an element: a few bytes are left, and they are not all zero.
+
+    Raises
+    ------
+    StudyError
+        As `check_budget`.
+    """
+    layout = layout_of(transfer_syntax_uid)
+    data = inflate_whole(encoded, limits) if layout.deflated else encoded
+    walk = Walk(data, layout, limits)
+    for _ in walk.elements():
+        pass
+    return any(walk.rest)
+
+
 class _Frame(NamedTuple):
     """A Data Set, sequence or run of fragments that the walk is inside of."""
 
@@ -193,6 +209,11 @@ class Walk:
     def implicit(self) -> bool:
         """Whether the top level has no VRs, as found."""
         return self._implicit
+
+    @property
+    def rest(self) -> bytes:
+        """What has not been walked: at the end, fewer bytes than an element has."""
+        return bytes(self._data[self._position :])
 
     def elements(self) -> Iterator[Element]:
         """Top-level elements in their order; what they hold is walked in between.

@@ -533,7 +533,7 @@ def test_json_that_cannot_be_written_is_told(tmp_path: Path) -> None:
         offline.write_json(tmp_path / "none" / "x.json", {})
 
 
-@pytest.mark.parametrize("name", ["missing/map.json", "out/deeper/map.json", "file/map.json", "", "source", "m" * 300])
+@pytest.mark.parametrize("name", ["missing/map.json", "file/map.json", "", "source", "m" * 300])
 def test_a_map_that_cannot_be_written_is_said_before_any_work(
     tree: Config, source: Path, tmp_path: Path, stream: io.StringIO, name: str
 ) -> None:
@@ -557,11 +557,21 @@ def test_a_map_without_the_right_to_write_it_is_said_before_any_work(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_map_may_lie_in_the_output_and_take_the_place_of_an_older_one(
+def test_a_map_may_take_the_place_of_an_older_one(
     tree: Config, source: Path, tmp_path: Path, stream: io.StringIO
 ) -> None:
     older = tmp_path / "map.json"
     older.write_text("old")
-    for output, mapping in ((tmp_path / "one", tmp_path / "one" / "map.json"), (tmp_path / "two", older)):
-        offline.deidentify_folder(tree, source, output, policy="ai", map_file=mapping, console=console(stream))
-        assert json.loads(mapping.read_text("utf-8"))
+    offline.deidentify_folder(tree, source, tmp_path / "out", policy="ai", map_file=older, console=console(stream))
+    assert json.loads(older.read_text("utf-8"))
+
+
+@pytest.mark.parametrize("name", ["out/map.json", "out/deeper/map.json", "out"])
+def test_a_map_does_not_leave_with_the_output(
+    tree: Config, source: Path, tmp_path: Path, stream: io.StringIO, name: str
+) -> None:
+    """It holds the names of the source's files, and these may be a patient's."""
+    output = tmp_path / "out"
+    with pytest.raises(ConfigError, match="map-in-output"):
+        offline.deidentify_folder(tree, source, output, policy="ai", map_file=tmp_path / name, console=console(stream))
+    assert not output.exists()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
@@ -18,6 +20,7 @@ from dicomnode.deidentification.burned import pictures
 from dicomnode.deidentification.frames import DecodingLimits, Frames, frames_of
 from dicomnode.deidentification.policy import AI, EXPORT, Policy
 from dicomnode.deidentification.pseudonyms import Pseudonyms
+from dicomnode.deidentification.quick import FileDeidentifier
 from dicomnode.deidentification.reader import Picture, RapidReader, Reader, Text, installed_reader, says_seed
 from dicomnode.deidentification.strokes import has_strokes
 from dicomnode.encoded import Limits, encode_part10, read_part10
@@ -252,6 +255,54 @@ def test_strokes_are_seen_in_pixels_of_every_form(make: Callable[[NDArray[np.int
     result(make(tissue), None)
 
 
+TEXTS = ["DOE JANE", "M 03.02.1951", "DOE^JANE 19510203", "Mueller, Hans"]
+
+
+@pytest.mark.parametrize("turned", [False, True], ids=["upright", "turned"])
+@pytest.mark.parametrize("size", [20, 28])
+@pytest.mark.parametrize("text", TEXTS)
+def test_smooth_letters_are_strokes_too(text: str, size: int, turned: bool) -> None:
+    """As every renderer of today draws them: few pixels are as bright as the brightest, and an edge is one pixel wide."""
+    y, x = np.mgrid[0:512, 0:512]
+    tissue = 1024 + 400 * np.sin(x / 23) * np.cos(y / 31) + np.random.default_rng(3).normal(0, 20, x.shape)
+    tissue[300:340, 100:140] = 2600  # metal
+    tissue[300:340, 140:144] = np.linspace(2600, 1200, 4)
+    picture = Image.new("L", (512, 512), 0)
+    ImageDraw.Draw(picture).text((20, 30), text, fill=255, font=ImageFont.load_default(size))
+    letters = np.asarray(picture) / 255
+    letters = np.rot90(letters) if turned else letters
+    for peak in (2600, 3500):
+        written = (tissue * (1 - letters) + peak * letters).astype(np.uint16)
+        assert has_strokes(written)
+        assert has_strokes(written.astype(np.float64))
+    assert not has_strokes(tissue.astype(np.uint16))
+
+
+@pytest.mark.parametrize("sop_class", ["2", "4", "128"])
+def test_a_palette_is_colour_in_whatever_class(sop_class: str) -> None:
+    ds = capture([drawn()], "PALETTE COLOR")
+    ds.SOPClassUID, ds.ImageType = f"1.2.840.10008.5.1.4.1.1.{sop_class}", ["ORIGINAL", "PRIMARY"]
+    del ds.ConversionType
+    ds.Modality = "CT"
+    for policy in (AI, EXPORT):
+        with pytest.raises(StudyError) as caught:
+            result(ds, None, policy)
+        assert caught.value.facts["because"] == "colour"
+
+
+def test_an_image_without_its_pixels_was_cut() -> None:
+    ds = image_of("CT", np.zeros((SIZE, SIZE), int))
+    data = planted.encoded(ds)
+    files = FileDeidentifier(Deidentifier(EXPORT, PSEUDONYMS), Limits())
+    for left in (5, 1):  # bytes of its header
+        with pytest.raises(StudyError) as caught:
+            files.deidentify(data[: -(2 * SIZE * SIZE + 12) + left])
+        assert caught.value.code == "object-malformed"
+    assert files.deidentify(
+        data[: -(2 * SIZE * SIZE + 12)] + bytes(6)
+    ).data  # such files are met: a header alone, and padding
+
+
 @pytest.mark.parametrize("bright", [4095.0, np.inf])
 @pytest.mark.parametrize("dark", [0.0, np.nan, -np.inf])
 def test_samples_that_are_no_numbers_hide_no_strokes(bright: float, dark: float) -> None:
@@ -332,3 +383,96 @@ def test_the_reader_that_ships_with_the_extra() -> None:
     assert values[14:30, 14:180].max() == values[14:30, 14:180].min()
     assert len(np.unique(values[60:])) > 20
     assert output.BurnedInAnnotation == "NO"
+
+
+#: Letters that the recogniser does not have, as lines in a square of 4 by 6.
+_STRANGE = {
+    "\u0416": [[(0, 0), (4, 6)], [(4, 0), (0, 6)], [(2, 0), (2, 6)]],
+    "\u0428": [[(0, 0), (0, 6), (4, 6), (4, 0)], [(2, 0), (2, 6)]],
+    "\u0414": [[(0, 6), (1, 0), (3, 0), (4, 6)], [(-0.5, 5), (4.5, 5)]],
+    "\u042e": [[(0, 0), (0, 6)], [(0, 3), (2, 3)], [(2, 0), (4, 0), (4, 6), (2, 6), (2, 0)]],
+    "\u042f": [[(4, 0), (4, 6)], [(4, 0), (1, 0), (1, 3), (4, 3)], [(2, 3), (0, 6)]],
+}
+
+
+def strange(word: str, high: int) -> NDArray[np.uint8]:
+    """Soft tissue, and a word in letters of no alphabet that the recogniser knows."""
+    picture = Image.fromarray(drawn(""))
+    pen = ImageDraw.Draw(picture)
+    for place, letter in enumerate(word):
+        for line in _STRANGE[letter]:
+            points = [(20 + (place * 6 + x) * high / 6, 40 + y * high / 6) for x, y in line]
+            pen.line(points, fill=255, width=max(high // 8, 1))
+    return np.asarray(picture)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("high", [14, 20])
+def test_what_the_recogniser_cannot_read_is_blanked_all_the_same(high: int) -> None:
+    picture = strange("\u0416\u0428\u042e\u0414\u042f\u0416\u0428", high)
+    output, values = result(capture([picture]), installed_reader())
+    ink = (picture == 255) & (drawn("") < 200)
+    assert ink.sum() > 200
+    assert (values[ink] == 255).mean() < 0.02
+    assert output.BurnedInAnnotation == "NO"
+
+
+class Engine:
+    """The library's interface: a detector that finds one box, and a recogniser that says something."""
+
+    def __init__(self, says: str, box: tuple[int, int, int, int]) -> None:
+        self.says, self.box = says, box
+        self.shapes: list[tuple[int, ...]] = []
+
+    def __call__(self, picture: Picture, *, use_det: bool, use_cls: bool, use_rec: bool) -> SimpleNamespace:
+        assert not use_cls
+        if use_det:
+            assert not use_rec  # together the library drops what it cannot read
+            self.shapes.append(picture.shape)
+            x0, y0, x1, y1 = self.box
+            corners = np.array([[(x0, y0), (x1, y0), (x1, y1), (x0, y1)]], float)
+            return SimpleNamespace(boxes=corners, scores=[0.9])
+        return SimpleNamespace(txts=(self.says,), scores=(0.9 if self.says else 0.0,))
+
+
+def read_by(engine: Engine, shape: tuple[int, int]) -> list[Text]:
+    reader = RapidReader()
+    reader._engine = engine
+    return reader.read(np.zeros((*shape, 3), np.uint8))
+
+
+def test_a_box_that_says_nothing_is_told_and_sure_where_it_is_a_line() -> None:
+    (line,) = read_by(Engine("", (10, 10, 90, 30)), (100, 200))
+    assert (line.says, line.is_read, line.is_sure) == ("", False, True)
+    (blob,) = read_by(Engine("", (10, 10, 40, 30)), (100, 200))
+    assert not blob.is_sure
+    (turned,) = read_by(Engine("DOE", (10, 10, 30, 90)), (100, 200))
+    assert turned.is_read
+    assert read_by(Engine("", (0, 0, 200, 100)), (100, 200)) == []  # all of it: the detector saw nothing
+    assert read_by(Engine("", (0, 150, 90, 160)), (100, 200)) == []  # beside the picture, in its padding
+
+
+def test_large_pictures_are_read_in_tiles_and_as_a_whole_and_strips_are_widened() -> None:
+    engine = Engine("DOE", (10, 10, 60, 30))
+    texts = read_by(engine, (1500, 2000))
+    assert max(max(shape[:2]) for shape in engine.shapes) <= 800
+    lefts, tops = {text.box[0] for text in texts}, {text.box[1] for text in texts}
+    assert lefts == {10, 682, 1354, 30}  # three tiles, and the whole in thirds
+    assert tops == {10, 682, 1354, 30}
+    strip = Engine("DOE", (10, 2, 60, 12))
+    read_by(strip, (16, 780))
+    (shape,) = strip.shapes
+    assert shape[0] * 8 > shape[1]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("rows", "columns", "size"), [(1600, 1500, 24), (20, 500, 14)])
+def test_a_name_in_a_large_picture_and_in_a_low_one_is_read(rows: int, columns: int, size: int) -> None:
+    picture = Image.new("L", (columns, rows), 90)
+    ImageDraw.Draw(picture).text((40, min(700, rows - 18)), "SMITH ADAM", fill=255, font=ImageFont.load_default(size))
+    reader = installed_reader()
+    assert reader is not None
+    found = reader.read(np.repeat(np.asarray(picture)[..., None], 3, axis=2))
+    assert any("SMITH" in text.says for text in found)

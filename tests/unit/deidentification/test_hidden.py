@@ -251,3 +251,31 @@ def test_float_pixels_of_parametric_maps_stay_and_nothing_behind_them(keyword: s
 def test_bits_that_the_header_leaves_out_are_those_that_are_allocated() -> None:
     ds = native(BitsStored=None, HighBit=None)()
     assert dcmread(io.BytesIO(out_of(planted.encoded(ds)))).PixelData == ds.PixelData
+
+
+def with_table(identifier: int) -> bytes:
+    """A quantisation table of one of the four identifiers that says something, before all others."""
+    says = (TEXT * 3)[:64]
+    return BASELINE[:2] + b"\xff\xdb\0\x43" + bytes([identifier]) + says + BASELINE[2:]
+
+
+def test_a_table_that_no_component_uses_says_nothing() -> None:
+    output = out_of(file_of(JPEG, [with_table(3)]))
+    assert TEXT[:11] not in output
+    wanted = dcmread(io.BytesIO(file_of(JPEG, [BASELINE]))).pixel_array
+    assert np.array_equal(dcmread(io.BytesIO(output)).pixel_array, wanted)
+
+
+@pytest.mark.parametrize("syntax", [JPEG, JPEG_LS])
+@pytest.mark.parametrize("text", [TEXT, b"somebody else, of whom no header tells"])
+def test_a_text_behind_the_scan_withholds(syntax: str, text: bytes) -> None:
+    """It stands where entropy-coded data would, up to the next marker."""
+    assert because(file_of(syntax, [BASELINE[:-2] + text + BASELINE[-2:]])) == "stream"
+
+
+def test_one_of_the_header_s_values_anywhere_in_a_stream_withholds() -> None:
+    ds = picture()
+    ds.PatientName = "Winklerova^Jitka"
+    ds.PixelData = item(b"") + item(BASELINE[:-2] + b"\x80WINKLEROVA\x81" + BASELINE[-2:])
+    ds["PixelData"].VR, ds["PixelData"].is_undefined_length = "OB", True
+    assert because(planted.encoded(ds, JPEG)) == "stream"

@@ -24,6 +24,47 @@ def test_a_short_name_is_no_term(value: str, engine: Deidentifier) -> None:
     assert value not in str(done.dataset.get("BodyPartExamined"))
 
 
+SOMEBODY = ["JULIAN FLETCHER", "FLYNN", "ANN MARSH", "BOB LITTLE", "SHEPHERD", "PAM SHARP", "MAX TROTTER", "VAN HORN", "JD44", "MR JD",
+            "NG 62", "SMI99", "AB CD"]  # fmt: skip
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=("ai", "export"))
+@pytest.mark.parametrize("value", SOMEBODY)
+def test_somebody_is_no_term(value: str, engine: Deidentifier) -> None:
+    """Parts of terms, words of the standard and short tokens that are people's beside one another or by themselves."""
+    ds = planted.slice_of_ct()
+    ds.ImageType = ["ORIGINAL", "PRIMARY", value]
+    ds.BodyPartExamined = ds.ScanOptions = ds.FilterMaterial = value
+    done = engine.deidentify(ds).dataset
+    assert done.ImageType[2] == "OTHER"
+    assert not any(done.get(keyword) for keyword in ("BodyPartExamined", "ScanOptions", "FilterMaterial"))
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=("ai", "export"))
+@pytest.mark.parametrize(
+    "value",
+    ["CT_SOM5 SPI", "M_FFE", "HELICAL MODE", "SAT2", "NORMAL_CT", "HEAD", "RING", "T1 MAP", "JOSLIN_FLYNN", "CHEST"],
+)
+def test_words_of_scanners_stay(value: str, engine: Deidentifier) -> None:
+    ds = planted.slice_of_ct()
+    ds.ImageType = ["ORIGINAL", "PRIMARY", value]
+    assert engine.deidentify(ds).dataset.ImageType[2] == value
+
+
+@pytest.mark.filterwarnings("ignore")  # 7-7-7 is no Code String
+def test_an_own_number_with_zeros_before_it_and_an_own_short_code_go() -> None:
+    for engine in ENGINES:
+        for number, written in (("00-12-34", "00 12 34"), ("00-12-34", "001234"), ("7-7-7", "7-7-7")):
+            ds = planted.slice_of_ct()
+            ds.PatientID = number
+            ds.SoftwareVersions, ds.SeriesDescription, ds.ScanOptions = f"VB20 {written}", f"CT {written}", written
+            done = engine.deidentify(ds)
+            assert done.leaks == ()
+            if number != "7-7-7":
+                assert "12" not in f"{done.dataset.get('SoftwareVersions')} {done.dataset.get('SeriesDescription')}"
+            assert written not in str(done.dataset.get("ScanOptions"))
+
+
 @pytest.mark.parametrize("engine", ENGINES, ids=("ai", "export"))
 @pytest.mark.parametrize(("name", "value"), [("Original^Chest", "AXIAL"), ("Li^Xu", "M_FFE"), ("Cid^Other", "AXIAL")])
 def test_defined_terms_stay_though_somebody_has_their_name(name: str, value: str, engine: Deidentifier) -> None:

@@ -15,6 +15,7 @@ from dicomnode.deidentification.identifiers import collect
 from dicomnode.deidentification.labels import filtered, is_plain, looks_like_a_device
 from dicomnode.deidentification.policy import AI
 from dicomnode.deidentification.traces import initials, traces
+from dicomnode.deidentification.values import composed
 from dicomnode.encoded import Limits, read_part10
 from tests.unit.deidentification import planted
 from tests.unit.deidentification.test_descriptors import POLICIES, PSEUDONYMS, both_ways
@@ -237,4 +238,19 @@ def test_dates_between_any_marks_go(mark: str, parts: tuple[str, str, str]) -> N
     "text", ["ep2d_diff_b50_400_800", "T1 0.5 mm", "b0, b500, b1000", "Thorax 5.0 Br40 3", "10,0 mm"]
 )
 def test_numbers_that_are_no_dates_stay(text: str) -> None:
+    assert cleaned(text) == text
+
+
+def test_long_runs_of_marks_are_cut_and_the_words_beside_them_stay() -> None:
+    assert composed("Nodule 1" + " " * 16_000 + "1 mm") == "Nodule 1" + " " * 32 + "1 mm"
+    assert composed("a" + "- " * 500 + "b") == "a" + "- " * 16 + "b"
+    assert composed("x" * 1000) == "x" * 1000
+
+
+@pytest.mark.parametrize(
+    "text", ["CaScoring 3.0 I35f", "FUNC 2CH cine", "Mammo diag", "IVU 15 min", "FFR", "V/Q scan", "MIBG 24h", "4DCT 50% EX", "Wide field",
+             "TEE bubble", "Mismatch", "CSI multivoxel", "VFA 15deg", "ACR phantom", "T2W hi-res", "b1400 calc", "PI-RADS", "ABER", "MR neurography",
+             "Pelvis rectal ca"]
+)  # fmt: skip
+def test_techniques_by_their_short_names_stay(text: str) -> None:
     assert cleaned(text) == text
