@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hmac
+import re
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -36,6 +37,7 @@ from dicomnode.storage.sealed import KEY_BYTES
 from dicomnode.workflow.analysis import Analyst
 
 #: Why no folder can be made at a path, that another path would mend.
+_WORD: Final = re.compile(r"[^\W_]+")
 _NO_PLACE: Final = frozenset(
     {errno.EEXIST, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ELOOP, errno.ENAMETOOLONG}
 )
@@ -268,7 +270,7 @@ def policy_of(tree: Config, name: str) -> Policy:
         base,
         options=options,
         site={keyword: action for action, keywords in actions for keyword in keywords},
-        words=frozenset(word.casefold() for word in settings.known_words),
+        words=frozenset(word for known in settings.known_words for word in _WORD.findall(known.casefold())),
         blank_text=settings.text_in_pixels == "blank",
         faces=base.faces if changes.faces is None else Faces(changes.faces),
     )

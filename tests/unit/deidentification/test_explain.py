@@ -71,6 +71,8 @@ def test_a_site_changes_a_policy() -> None:
         ({"keep": ["PatientName"]}, "is always replaced"),
         ({"clean": ["StudyInstanceUID"]}, "is always replaced"),
         ({"remove": ["SOPClassUID"]}, "without SOPClassUID there is no object"),
+        ({"remove": ["PixelData"]}, "without PixelData there is no object"),
+        ({"empty": ["Rows"]}, "without Rows there is no object"),
         ({"keep": ["BodyPartExamined"], "empty": ["BodyPartExamined"]}, "stands in keep and in empty"),
         ({"options": ["retain-full-dates", "retain-modified-dates"]}, "full or modified, not both"),
         ({"options": ["retain-everything"]}, "retain-safe-private"),
