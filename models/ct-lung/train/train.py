@@ -91,7 +91,10 @@ def parse() -> Plan:
     given = parser.parse_args()
     data = given.data if given.data.is_dir() else None
     if data is None:
-        print("no real scans: training on phantoms alone; expect a lower Dice on real lungs (see TRAINING.md)")
+        print(
+            "no real scans: training on phantoms alone. Measured on a real chest: left lung 0.976 as with real scans, but air"
+            " under the table is taken for right lung in wide views (0.42 instead of 0.98; TRAINING.md)"
+        )
     one, two, three = given.steps
     first = Phase(first=0, steps=one, rate=given.rate, hard=0.0, moving=0.7)
     second = Phase(first=one, steps=two, rate=given.rate / 2, hard=1.0, moving=0.0)
