@@ -32,6 +32,7 @@ from dicomnode.bounds import (
 )
 from dicomnode.errors import ConfigError
 from dicomnode.network_sections import ListenSection, PeerRule, ServicesSection
+from dicomnode.routing_rules import RoutingRule, faults_of_rules
 from dicomnode.sections import Destination, Section
 from dicomnode.site_rules import PolicySection
 
@@ -297,6 +298,7 @@ class Config(Section):
     keys: KeysSection = KeysSection()
     models: ModelsSection = ModelsSection()
     peers: tuple[PeerRule, ...] = ()
+    rules: tuple[RoutingRule, ...] = ()
     destinations: tuple[Destination, ...] = ()
     delivery: DeliverySection = DeliverySection()
     deidentification: DeidentificationSection = DeidentificationSection()
@@ -305,11 +307,14 @@ class Config(Section):
     logging: LoggingSection = LoggingSection()
 
     @model_validator(mode="after")
-    def _names_differ(self) -> Self:
-        for what, blocks in (("destinations", self.destinations), ("peers", self.peers)):
+    def _names_fit(self) -> Self:
+        for what, blocks in (("destinations", self.destinations), ("peers", self.peers), ("rules", self.rules)):
             names = [block.name for block in blocks]
             if len(set(names)) != len(names):
                 raise ValueError(f"two {what} have the same name")
+        destinations = [block.name for block in self.destinations]
+        if faults := tuple(faults_of_rules(self.rules, destinations, self.models.enabled)):
+            raise ValueError("; ".join(faults))
         return self
 
 
@@ -333,7 +338,7 @@ def parse(data: Mapping[str, Any]) -> Config:
         return Config.model_validate(data)
     except ValidationError as error:
         problems = [problem_of(item, "configuration") for item in error.errors(include_url=False)]
-        for what in ("destinations", "peers"):  # pydantic tells it only when all else is well
+        for what in ("destinations", "peers", "rules"):  # pydantic tells it only when all else is well
             if _same_name(data.get(what)) and not any("same name" in problem for problem in problems):
                 problems.append(f"{what}: two have the same name")
         raise ConfigErrors(tuple(problems)) from None

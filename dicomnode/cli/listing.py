@@ -14,6 +14,7 @@ from dicomnode.config import Config
 from dicomnode.errors import REASONS
 from dicomnode.service import status
 from dicomnode.study import RETRACTION, DeliveryRow, DeliveryState, StudyRow, WorkRow, stages_in_order
+from dicomnode.workflow.routing import SERIES
 
 _RETRACTIONS = {
     "wished": "asked for; the node takes it up when it runs",
@@ -61,7 +62,7 @@ def _work_json(work: WorkRow) -> dict[str, Any]:
         "revision": work.key.revision,
         "state": work.state.value,
         "reason": work.reason,
-        "facts": work.facts,
+        "facts": {name: fact for name, fact in work.facts.items() if name != SERIES},
         "created_at": _time(work.created_at),
         "settled_at": _time(work.settled_at),
         "stages": {name: round(seconds, 3) for name, seconds in stages_in_order(work.stages).items()},
@@ -87,7 +88,8 @@ def _lines(row: StudyRow) -> Iterator[str]:
     when = row.last_received_at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
     yield f"[bold]{row.study_key[:16]}[/]  last object {when}  {images}"
     if not row.works:
-        yield "  [cyan]receiving[/]"
+        unrouted = "[yellow]in no rule[/]: dicomnode explain tells why"
+        yield f"  {unrouted}" if row.revision else "  [cyan]receiving[/]"
     for work in row.works:
         colour = _COLOURS.get(work.state.value, "cyan")
         reason = f" ({work.reason})" if work.reason else ""

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from dicomnode.config import Config
 from dicomnode.network_sections import PeerRule
+from dicomnode.routing_rules import RoutingRule
 from dicomnode.sections import Destination, Tls
 
 _HEAD = """\
@@ -18,7 +19,7 @@ _HEAD = """\
 # `dicomnode check --config <this file>` tells every error at once; `dicomnode serve --config <this file>` runs it.
 """
 #: Sections of which there may be any number.
-_BLOCKS: Final[Mapping[str, type[BaseModel]]] = {"peers": PeerRule, "destinations": Destination}
+_BLOCKS: Final[Mapping[str, type[BaseModel]]] = {"peers": PeerRule, "rules": RoutingRule, "destinations": Destination}
 
 
 def render() -> str:
@@ -74,6 +75,9 @@ def _example(name: str) -> str:
         "folder": "/etc/dicomnode/folder",
         "engine_cache": "/var/cache/dicomnode/engines",
         "name": "pacs",
+        "models": ["ct-lung"],
+        "destinations": ["pacs"],
+        "priority": "stat",
         "ae_title": "PACS",
         "host": "pacs.example.org",
         "port": 104,

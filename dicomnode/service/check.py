@@ -23,6 +23,7 @@ from dicomnode.sections import Destination
 from dicomnode.service import rooms
 from dicomnode.service.models import examine_gpu
 from dicomnode.service.rooms import Layout
+from dicomnode.service.routes import describe_rule, prove_rules
 from dicomnode.service.services import committing_destination
 from dicomnode.storage.belonging import prove_wrapping
 from dicomnode.storage.ledger import Ledger
@@ -53,6 +54,7 @@ def examine(tree: Config, environment: Mapping[str, str]) -> Report:
         examiner.models,
         examiner.listen,
         examiner.peers,
+        examiner.rules,
         examiner.destinations,
     ):
         try:
@@ -179,6 +181,26 @@ class _Examiner:
                     f"{where}: never reached, since {hiding[0]} before it fits whenever it does"
                 )
             self.report.lines.append(f"peer {rule.name}: {rule.ae_title or 'any AE title'}, {rule.priority}")
+
+    def rules(self) -> None:
+        """Rules of routing: models that none of them names, and modalities that no model of theirs takes."""
+        if not self._tree.rules:
+            self.report.lines.append("rules: none; every study goes to every model, its results to every destination")
+            return
+        packages = {one.manifest.name: one.manifest for one in rooms.load_packages(self._tree)}
+        prove_rules(self._tree, tuple(packages))
+        processing = [rule for rule in self._tree.rules if rule.action == "process"]
+        for name in packages:
+            if not any(rule.models is None or name in rule.models for rule in processing):
+                self.report.warnings.append(f"rules: none of them names {name}; it gets no study")
+        for rule in self._tree.rules:
+            to = rule.models if rule.models is not None else tuple(packages)
+            taken = {modality for name in to for modality in packages[name].input.modalities}
+            if rule.action == "process" and rule.modalities and not taken & set(rule.modalities):
+                self.report.warnings.append(
+                    f"rules.{rule.name}: none of its models takes {', '.join(rule.modalities)}; they take {', '.join(sorted(taken))}"
+                )
+            self.report.lines.append(f"rule {describe_rule(rule)}")
 
     def _port(self, host: str, port: int, how: str) -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET

@@ -25,6 +25,7 @@ from dicomnode.service.faults import caught
 from dicomnode.service.gates import open_gate
 from dicomnode.service.notify import Notifier
 from dicomnode.service.rooms import Layout
+from dicomnode.service.routes import open_router
 from dicomnode.service.services import Askers, committing_destination, services
 from dicomnode.service.telemetry import configure, report_fault
 from dicomnode.storage.datakeys import DataKeys
@@ -112,7 +113,7 @@ class Node:
         self._admission = Admission(
             self._ledger,
             self._queue,
-            models=tuple(self._analysts),
+            route=open_router(tree, self._spool, tuple(self._analysts)).route,
             sop_classes=storage.sop_classes,
             destinations=names,
             overdue=self._overdue,

@@ -51,6 +51,17 @@ class ServiceRows(Database):
             row = reading.execute(select(_O).where(_O.c.study_key == study_key)).one_or_none()
         return None if row is None else (row.peer, row.priority)
 
+    def set_priority(self, study_key: str, priority: str, *, connection: Connection | None = None) -> None:
+        """Say how urgent a study is, whoever sent it."""
+        with self._writing(connection) as writing:
+            insert_or_ignore(writing, _O, ({"study_key": study_key, "peer": "", "priority": priority},))
+            writing.execute(update(_O).where(_O.c.study_key == study_key).values(priority=priority))
+
+    def urgency(self, study_key: str, *, connection: Connection | None = None) -> int:
+        """Place of a study in a queue: 0 goes first; routine where nobody said how urgent it is."""
+        found = self.rank_of_study(study_key, connection=connection)
+        return PRIORITIES.index("routine" if found is None else found[1])
+
     def begin_procedure(
         self,
         procedure_key: str,

@@ -27,6 +27,8 @@ class Entry:
         Number of the try to deliver, from 1; 0 for a work.
     due
         Monotonic seconds before which it does not run.
+    priority
+        Of works, the lowest goes first.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Entry:
     destination: str | None
     attempt: int
     due: float
+    priority: int = 1
 
 
 class MemoryQueue:
@@ -59,14 +62,14 @@ class MemoryQueue:
         """What is queued and has not run, in the order in which it was queued."""
         return tuple(self._waiting)
 
-    def enqueue_work(self, connection: Any, key: WorkKey) -> None:
+    def enqueue_work(self, connection: Any, key: WorkKey, *, priority: int = 1) -> None:
         """Queue a work, once the caller's transaction is committed."""
-        self._enqueue(connection, Entry(name=key.workflow_id, key=key, destination=None, attempt=0, due=0.0))
+        self._enqueue(connection, _work(key, priority))
 
-    def revive_work(self, key: WorkKey) -> None:
+    def revive_work(self, key: WorkKey, *, priority: int = 1) -> None:
         """Queue a work that is not done, unless it is queued."""
         if not any(entry.destination is None and entry.key == key for entry in self._waiting):
-            self._waiting.append(Entry(name=key.workflow_id, key=key, destination=None, attempt=0, due=0.0))
+            self._waiting.append(_work(key, priority))
 
     def forget(self, study_key: str) -> None:
         """Delete all that is kept of a study."""
@@ -105,10 +108,14 @@ class MemoryQueue:
 
     def _next(self) -> Entry | None:
         now = self._monotonic()
-        return next((entry for entry in self._waiting if entry.due <= now), None)
+        return min((entry for entry in self._waiting if entry.due <= now), key=lambda one: one.priority, default=None)
 
     def _run(self, entry: Entry) -> None:
         if entry.destination is None:
             all(self._run_stage(name, entry.key) for name in WORK_STAGES)
         else:
             self._run_delivery(entry.key, entry.destination, entry.attempt)
+
+
+def _work(key: WorkKey, priority: int) -> Entry:
+    return Entry(name=key.workflow_id, key=key, destination=None, attempt=0, due=0.0, priority=priority)

@@ -149,11 +149,12 @@ class DurableQueue:
         DBOS.destroy(workflow_completion_timeout_sec=int(timeout), destroy_registry=True)
         self._client = None
 
-    def enqueue_work(self, connection: Any, key: WorkKey) -> None:
-        """Queue a work in the caller's transaction."""
-        self._enqueue(connection, _WORK, _WORK, key.workflow_id, (key.study_key, key.revision, key.model))
+    def enqueue_work(self, connection: Any, key: WorkKey, *, priority: int = 1) -> None:
+        """Queue a work in the caller's transaction; those of a lower priority go first."""
+        arguments = (key.study_key, key.revision, key.model)
+        self._enqueue(connection, _WORK, _WORK, key.workflow_id, arguments, priority=priority)
 
-    def revive_work(self, key: WorkKey) -> None:
+    def revive_work(self, key: WorkKey, *, priority: int = 1) -> None:
         """Queue a work again that a stop of the node ended half-way; nothing happens while it is queued or under way."""
         prefix = f"{key.workflow_id}{_AGAIN}"
         found = [
@@ -165,7 +166,8 @@ class DurableQueue:
             return
         name = f"{prefix}{len(found)}" if found else key.workflow_id
         with self._engine.begin() as connection:
-            self._enqueue(connection, _WORK, _WORK, name, (key.study_key, key.revision, key.model))
+            arguments = (key.study_key, key.revision, key.model)
+            self._enqueue(connection, _WORK, _WORK, name, arguments, priority=priority)
 
     def forget(self, study_key: str) -> None:
         """Delete all that DBOS keeps of a study's works and deliveries."""
@@ -208,6 +210,7 @@ class DurableQueue:
         arguments: tuple[Any, ...],
         *,
         delay: float = 0,
+        priority: int = 1,
     ) -> None:
         client = self._launched()
         options: EnqueueOptions = {
@@ -215,6 +218,7 @@ class DurableQueue:
             "queue_name": queue,
             "workflow_id": workflow_id,
             "app_version": WORKFLOW_SCHEMA,
+            "priority": priority + 1,  # DBOS counts from 1
         }
         if delay > 0:
             options["delay_seconds"] = delay

@@ -32,11 +32,11 @@ class Clocks(Protocol):
 class Queue(Protocol):
     """Durable queue of work and deliveries; both calls take part in the caller's transaction."""
 
-    def enqueue_work(self, connection: Any, key: WorkKey) -> None:
-        """Queue the work of one model on one revision; the same key again changes nothing."""
+    def enqueue_work(self, connection: Any, key: WorkKey, *, priority: int = 1) -> None:
+        """Queue the work of one model on one revision, the lowest priority first; the same key again changes nothing."""
         ...
 
-    def revive_work(self, key: WorkKey) -> None:
+    def revive_work(self, key: WorkKey, *, priority: int = 1) -> None:
         """Queue a work that is not done, unless it is queued or under way: a stop may have ended it half-way."""
         ...
 

@@ -169,6 +169,16 @@ def test_the_same_work_again_changes_nothing(world: World, key: WorkKey) -> None
     assert len(world.runs.of(key)) == len(WORK_STAGES)
 
 
+def test_works_that_wait_go_by_their_priority_and_equal_ones_in_their_order(world: World) -> None:
+    keys = [WorkKey(study_key=f"{next(_numbers):032x}", revision=1, model="ct-lung") for _ in range(4)]
+    with world.ledger.transaction() as connection:  # all at once: none runs before the last is queued
+        for key, priority in zip(keys, (2, 1, 1, 0), strict=True):
+            world.queue.enqueue_work(connection, key, priority=priority)
+    assert world.until(*(last_stage(key) for key in keys))
+    begun = [what[0] for what, _ in world.runs.ran if what[0] in keys and what[1] == WORK_STAGES[0]]
+    assert begun == [keys[3], keys[1], keys[2], keys[0]]
+
+
 def test_a_transaction_that_is_rolled_back_queues_nothing(world: World, key: WorkKey) -> None:
     def rolled_back() -> None:
         with world.ledger.transaction() as connection:

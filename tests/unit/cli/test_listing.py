@@ -92,9 +92,15 @@ def test_a_refusal_brings_its_text_and_advice(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_study_that_still_arrives_and_one_with_quarantine(monkeypatch: pytest.MonkeyPatch) -> None:
-    text = printed(monkeypatch, replace(STUDY, works=(), quarantined=2))
+    text = printed(monkeypatch, replace(STUDY, works=(), revision=0, quarantined=2))
     assert "receiving" in text
     assert "120 objects, 2 in quarantine" in text
+
+
+def test_a_study_that_no_rule_takes_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = printed(monkeypatch, replace(STUDY, works=()))
+    assert "receiving" not in text
+    assert "in no rule: dicomnode explain tells why" in text
 
 
 def test_results_without_a_destination_say_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:

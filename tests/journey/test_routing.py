@@ -1,0 +1,66 @@
+"""Rules of routing in a running node: who gets results, what is ignored, what no rule takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dicomnode.network.requestor import Requestor
+from dicomnode.sections import Destination
+from dicomnode.study import WorkState
+from tests.journey.inside import Inside
+from tests.journey.recorder import Recorder
+from tests.journey.running_node import RunningNode, destination
+from tests.journey.studies import write_study
+
+RULES = """
+[[rules]]
+name = "phantoms"
+action = "ignore"
+where = [{attribute = "PatientID", matches = "^qa"}]
+
+[[rules]]
+name = "emergency"
+calling_ae_titles = ["ER*"]
+modalities = ["CT"]
+destinations = ["pacs"]
+priority = "stat"
+
+[[rules]]
+name = "trial"
+called_ae_titles = ["TRIAL"]
+where = [{attribute = "SliceThickness", at_most = 50}]
+destinations = ["trial"]
+priority = "research"
+"""
+
+
+def send(node: RunningNode, paths: list[Path], *, calling: str, called: str = "DICOMNODE") -> None:
+    peer = Requestor(Destination(name="node", ae_title=called, host="127.0.0.1", port=node.port), calling)
+    assert all(outcome.status == 0 for outcome in peer.send_files(paths))
+
+
+def test_results_go_where_the_rules_say_and_nowhere_else(tmp_path: Path) -> None:
+    studies = {name: write_study(tmp_path / name, name, patient_id=name) for name in ("er", "trial", "qa", "other")}
+    with Recorder() as pacs, Recorder() as trial:
+        settings = destination("pacs", "RECORDER", pacs.port) + destination("trial", "RECORDER", trial.port) + RULES
+        with RunningNode(tmp_path / "node", settings) as node:
+            inside = Inside(node.tree)
+            send(node, studies["er"][0], calling="ER1")
+            send(node, studies["trial"][0], calling="CT1", called="TRIAL")
+            send(node, studies["qa"][0], calling="ER1")
+            send(node, studies["other"][0], calling="CT1")
+            keys = {name: inside.study_key(who.uid("study")) for name, (_, who) in studies.items()}
+            node.wait_for_event("study.not-routed", study=keys["qa"], rules="phantoms")
+            node.wait_for_event("study.not-routed", study=keys["other"])
+            works = {work.key.study_key: work for work in node.wait_for_work(count=2)}
+            log = node.log()
+    assert {key: work.state for key, work in works.items()} == dict.fromkeys(
+        (keys["er"], keys["trial"]), WorkState.DONE
+    )
+    sent = {key: {one.destination for one in work.deliveries} for key, work in works.items()}
+    assert sent == {keys["er"]: {"pacs"}, keys["trial"]: {"trial"}}
+    assert works[keys["er"]].facts["rules"] == "emergency"
+    assert len(pacs.digests()) == len(trial.digests()) == len(works[keys["er"]].deliveries) > 0
+    assert not set(pacs.digests()) & set(trial.digests())
+    for _, who in studies.values():
+        assert who.uid("study") not in log
