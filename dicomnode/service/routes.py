@@ -9,7 +9,7 @@ from dicomnode.encoded import read_dataset
 from dicomnode.routing_rules import RoutingRule, faults_of_rules
 from dicomnode.storage.spool import Spool
 from dicomnode.study import InstanceRow, RecordMetadata
-from dicomnode.workflow.router import Router
+from dicomnode.workflow.router import Read, Router
 from dicomnode.workflow.stages import limits_of
 
 
@@ -22,13 +22,18 @@ def open_router(tree: Config, spool: Spool, models: tuple[str, ...]) -> Router:
         Where a rule names a model that is not enabled.
     """
     prove_rules(tree, models)
+    return Router(tree.rules, models, read=reader(tree, spool))
+
+
+def reader(tree: Config, spool: Spool) -> Read:
+    """Opens instances that were received."""
     limits = limits_of(tree)
 
     def read(row: InstanceRow) -> tuple[RecordMetadata, Dataset]:
         metadata, encoded = spool.read(row.study_key, row.address)
         return metadata, read_dataset(encoded, metadata.transfer_syntax_uid, limits)
 
-    return Router(tree.rules, models, read=read)
+    return read
 
 
 def prove_rules(tree: Config, models: tuple[str, ...]) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 from dicomnode.network.requestor import Requestor
 from dicomnode.sections import Destination
@@ -34,6 +38,14 @@ priority = "research"
 """
 
 
+def explain(node: RunningNode, study: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "dicomnode", "explain", study, "--json", "--state", str(node.state)]
+    command += ["--config", str(node.folder / "dicomnode.toml")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
 def send(node: RunningNode, paths: list[Path], *, calling: str, called: str = "DICOMNODE") -> None:
     peer = Requestor(Destination(name="node", ae_title=called, host="127.0.0.1", port=node.port), calling)
     assert all(outcome.status == 0 for outcome in peer.send_files(paths))
@@ -53,6 +65,8 @@ def test_results_go_where_the_rules_say_and_nowhere_else(tmp_path: Path) -> None
             node.wait_for_event("study.not-routed", study=keys["qa"], rules="phantoms")
             node.wait_for_event("study.not-routed", study=keys["other"])
             works = {work.key.study_key: work for work in node.wait_for_work(count=2)}
+            told = {name: explain(node, key[:12]) for name, key in keys.items()}
+            by_uid = explain(node, studies["er"][1].uid("study"))
             log = node.log()
     assert {key: work.state for key, work in works.items()} == dict.fromkeys(
         (keys["er"], keys["trial"]), WorkState.DONE
@@ -62,5 +76,22 @@ def test_results_go_where_the_rules_say_and_nowhere_else(tmp_path: Path) -> None
     assert works[keys["er"]].facts["rules"] == "emergency"
     assert len(pacs.digests()) == len(trial.digests()) == len(works[keys["er"]].deliveries) > 0
     assert not set(pacs.digests()) & set(trial.digests())
+    assert told["er"] == by_uid
+    assert told["er"]["models"] == {
+        "stand-in": {"rules": ["emergency"], "destinations": ["pacs"], "refused": None},
+    }
+    assert told["er"]["series"][0]["models"] == {"stand-in": "chosen"}
+    assert told["er"]["works"][0]["state"] == "done"
+    reasons = {
+        name: {rule: one["because"] for rule, one in found["series"][0]["rules"].items()}
+        for name, found in told.items()
+    }
+    assert reasons == {
+        "er": {"phantoms": "where PatientID", "emergency": None, "trial": "called_ae_titles"},
+        "trial": {"phantoms": "where PatientID", "emergency": "calling_ae_titles", "trial": None},
+        "qa": {"phantoms": None, "emergency": "ignored", "trial": "ignored"},
+        "other": {"phantoms": "where PatientID", "emergency": "calling_ae_titles", "trial": "called_ae_titles"},
+    }
+    assert told["qa"]["models"] == told["other"]["models"] == {}
     for _, who in studies.values():
         assert who.uid("study") not in log
