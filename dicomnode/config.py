@@ -32,7 +32,7 @@ from dicomnode.bounds import (
 )
 from dicomnode.errors import ConfigError
 from dicomnode.network_sections import ListenSection, PeerRule, ServicesSection
-from dicomnode.routing_rules import RoutingRule, faults_of_rules
+from dicomnode.routing_rules import LoopGuardSection, RoutingRule, faults_of_rules
 from dicomnode.sections import Destination, Section
 from dicomnode.site_rules import PolicySection
 
@@ -299,6 +299,7 @@ class Config(Section):
     models: ModelsSection = ModelsSection()
     peers: tuple[PeerRule, ...] = ()
     rules: tuple[RoutingRule, ...] = ()
+    loop_guard: LoopGuardSection = LoopGuardSection()
     destinations: tuple[Destination, ...] = ()
     delivery: DeliverySection = DeliverySection()
     deidentification: DeidentificationSection = DeidentificationSection()

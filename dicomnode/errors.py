@@ -109,6 +109,9 @@ REASONS: Final = MappingProxyType(
         "no-suitable-series": Reason(
             "no series of the study is of the kind that the model wants", "nothing to do if the study is not for it"
         ),
+        "ai-output": Reason("an AI made these images", 'nothing, or set loop_guard.ai_output = "take"'),
+        "own-output": Reason("a dicomnode made these images", "nothing: results are never an input"),
+        "too-many-hops": Reason("these images were processed too often", "look for a loop; loop_guard.maximum_hops"),
         "nothing-found": Reason(
             "the network found none of what it looks for", "look at the images; this is a result, not a fault"
         ),

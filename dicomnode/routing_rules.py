@@ -19,6 +19,7 @@ from dicomnode.sections import Section
 #: Value representations that a condition may ask for (PS3.5 6.2): texts, and those that are numbers, too.
 _TEXTS: Final = frozenset({"CS", "LO", "SH", "ST", "LT", "UC", "UT", "UI", "AE", "DT", "TM", "PN"})
 _NUMBERS: Final = frozenset({"DS", "IS", "US", "SS", "UL", "SL", "FL", "FD", "AS", "DA"})
+Pattern = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(bounded_pattern)]
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 Priority = Literal["stat", "routine", "research"]
 
@@ -62,7 +63,7 @@ class Condition(Section):
 
     attribute: Annotated[str, AfterValidator(_keyword)] = Field(description="keyword of the attribute")
     one_of: tuple[str, ...] = Field((), description="values, upper and lower case being the same")
-    matches: Annotated[str, Field(min_length=1, max_length=128), AfterValidator(bounded_pattern)] | None = Field(
+    matches: Pattern | None = Field(
         None, description="regular expression that occurs in the value, upper and lower case being the same"
     )
     at_least: float | None = Field(None, allow_inf_nan=False, description="least number; an age in years")
@@ -123,6 +124,23 @@ class RoutingRule(Section):
         if self.action == "ignore" and given:
             raise ValueError(f"a rule that ignores studies has no {given[0]}")
         return self
+
+
+class LoopGuardSection(Section):
+    """What is never worked on, whatever rules say: results of this node, and of other AI."""
+
+    ai_output: Literal["refuse", "take"] = Field(
+        "refuse", description="images that another AI made, by what they say of their derivation and equipment"
+    )
+    ai_equipment: Annotated[tuple[Pattern, ...], Field(max_length=64)] = Field(
+        (), description="regular expressions for manufacturers, models, software and stations that are AI"
+    )
+    maximum_hops: int = Field(
+        8,
+        ge=1,
+        le=64,
+        description="times that an image may have been processed (Contributing Equipment) before it came",
+    )
 
 
 def faults_of_rules(

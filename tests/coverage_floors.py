@@ -45,6 +45,7 @@ PURE = (
     "workflow/admission",
     "workflow/completion",
     "workflow/memory_queue",
+    "workflow/provenance",
     "workflow/routing",
     "workflow/sameness",
     "workflow/selection",

@@ -19,6 +19,7 @@ from dicomnode.storage.spool import Spool
 from dicomnode.storage.writer import WriteMode
 from dicomnode.study import InstanceRow, StudyRow, blind_key
 from dicomnode.workflow.explaining import Explainer, StudyExplained
+from dicomnode.workflow.provenance import guard_of
 from dicomnode.workflow.selection import relevant
 
 #: Nothing is written, so no trial is made of how.
@@ -107,17 +108,17 @@ class Looking:
         ModelError
             If its models cannot be read.
         """
-        return StudyExplainer(tree, self._spool, self._ledger)
+        return StudyExplainer(tree, self._spool, self._ledger, self._ring.derivation)
 
 
 class StudyExplainer:
     """Explains studies by one configuration."""
 
-    def __init__(self, tree: Config, spool: Spool, ledger: Ledger) -> None:
+    def __init__(self, tree: Config, spool: Spool, ledger: Ledger, key: bytes) -> None:
         inputs = {package.manifest.name: package.manifest.input for package in rooms.load_packages(tree)}
         self._sop_classes = frozenset[str]().union(*(rule.sop_classes for rule in inputs.values()))
         self._router = open_router(tree, spool, tuple(inputs))
-        self._explainer = Explainer(self._router, inputs, read=reader(tree, spool))
+        self._explainer = Explainer(self._router, inputs, guard=guard_of(tree, key), read=reader(tree, spool))
         self._ledger = ledger
 
     def explain(self, study_key: str) -> StudyExplained | None:

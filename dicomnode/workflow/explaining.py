@@ -12,6 +12,7 @@ from datetime import datetime
 from dicomnode.errors import NodeError, StudyError
 from dicomnode.manifest import InputRule
 from dicomnode.study import InstanceRow
+from dicomnode.workflow.provenance import REFUSALS, Guard
 from dicomnode.workflow.router import Read, Router
 from dicomnode.workflow.routing import Judgement, Route, StudyFacts
 from dicomnode.workflow.selection import Header, SurveyedSeries, choose, patient_of, survey, without_pixels
@@ -70,12 +71,15 @@ class Explainer:
         Of the configuration that is asked.
     inputs
         What each model takes.
+    guard
+        Tells what no model takes.
     read
         Opens an instance; a NodeError says that it cannot be opened or read.
     """
 
-    def __init__(self, router: Router, inputs: Mapping[str, InputRule], *, read: Read) -> None:
+    def __init__(self, router: Router, inputs: Mapping[str, InputRule], *, guard: Guard, read: Read) -> None:
         self._router = router
+        self._guard = guard
         self._inputs = inputs
         self._read = read
 
@@ -93,7 +97,7 @@ class Explainer:
         said: dict[str, dict[str, str]] = {}
         outcomes: dict[str, str | None] = {}
         several = len({patient_of(header.dataset) for header in headers}) > 1
-        surveyed = {name: survey(headers, rule) for name, rule in self._inputs.items()}
+        surveyed = {name: survey(headers, rule, self._guard) for name, rule in self._inputs.items()}
         for model, share in route.shares.items():
             given = [one for one in surveyed[model] if _is_given(one, share.series)]
             said[model], outcomes[model] = _judged(given, self._inputs[model])
@@ -139,7 +143,9 @@ def _judged(given: Sequence[SurveyedSeries], rule: InputRule) -> tuple[dict[str,
     for one in given:
         key = one.summary.series_key
         codes = rule.judge(one.summary)
-        said[key] = CHOSEN if key == best else codes[0] if codes else one.problem.code if one.problem else SECOND
+        if one.problem is not None and (not codes or one.problem.code in REFUSALS):
+            codes = (one.problem.code,)
+        said[key] = CHOSEN if key == best else codes[0] if codes else SECOND
     return said, outcome
 
 

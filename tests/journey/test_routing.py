@@ -8,7 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from pydicom import Dataset
+
 from dicomnode.network.requestor import Requestor
+from dicomnode.results.context import MANUFACTURER, MODEL_NAME
 from dicomnode.sections import Destination
 from dicomnode.study import WorkState
 from tests.journey.inside import Inside
@@ -95,3 +98,25 @@ def test_results_go_where_the_rules_say_and_nowhere_else(tmp_path: Path) -> None
     assert told["qa"]["models"] == told["other"]["models"] == {}
     for _, who in studies.values():
         assert who.uid("study") not in log
+
+
+def test_what_a_node_or_another_ai_made_is_kept_and_not_worked_on(tmp_path: Path) -> None:
+    def by_ai(_: int, image: Dataset) -> None:
+        image.ImageType = ["DERIVED", "SECONDARY", "AXIAL"]
+        image.DerivationDescription = "Denoised by deep learning"
+
+    def by_node(_: int, image: Dataset) -> None:
+        image.Manufacturer, image.ManufacturerModelName = MANUFACTURER, MODEL_NAME
+
+    with Recorder() as pacs, RunningNode(tmp_path / "node", destination("pacs", "RECORDER", pacs.port)) as node:
+        keys = {}
+        for name, change in (("ai-output", by_ai), ("own-output", by_node)):
+            paths, who = write_study(tmp_path / name, name, change=change)
+            send(node, paths, calling="AI")
+            keys[Inside(node.tree).study_key(who.uid("study"))] = name
+        works = node.wait_for_work(count=2)
+        assert {work.key.study_key: work.reason for work in works} == keys
+        assert {work.state for work in works} == {WorkState.REFUSED}
+        assert explain(node, works[0].key.study_key)["models"]["stand-in"]["refused"] == works[0].reason
+        node.terminate()
+    assert not pacs.digests()

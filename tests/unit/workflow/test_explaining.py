@@ -12,6 +12,7 @@ from dicomnode.inference import standin
 from dicomnode.routing_rules import RoutingRule
 from dicomnode.study import InstanceRow, RecordMetadata
 from dicomnode.workflow.explaining import CHOSEN, NOT_GIVEN, SECOND, Explainer, StudyExplained
+from dicomnode.workflow.provenance import Guard
 from dicomnode.workflow.router import Router
 from tests.unit.workflow.samples import STUDY, metadata, row
 from tests.unit.workflow.test_selection import CHEST, image, series
@@ -42,7 +43,7 @@ class Study:
     def explain(self, *rules: dict[str, Any]) -> StudyExplained:
         made = [RoutingRule.model_validate(one) for one in rules]
         router = Router(made, [MODEL], read=self.read, zone=UTC)
-        return Explainer(router, INPUTS, read=self.read).explain(STUDY, self.rows)
+        return Explainer(router, INPUTS, guard=Guard(device_uid="2.25.9"), read=self.read).explain(STUDY, self.rows)
 
 
 def test_the_best_series_wins_and_every_other_is_told_why_not() -> None:
@@ -98,3 +99,10 @@ def test_a_disk_that_refuses_explains_nothing() -> None:
     study.headers["b-29"] = StorageError("storage-failed")
     with pytest.raises(StorageError, match="storage-failed"):
         study.explain()
+
+
+def test_what_an_ai_made_is_told() -> None:
+    study = Study().add("b", CHEST, ImageType=["DERIVED", "PRIMARY", "AI"])
+    found = study.explain()
+    assert found.series[0].models == {MODEL: "ai-output"}
+    assert found.outcomes == {MODEL: "ai-output"}
