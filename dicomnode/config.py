@@ -20,6 +20,7 @@ from dicomnode.bounds import (
     GIBI,
     MEBI,
     TEBI,
+    YEAR,
     AETitle,
     Age,
     Location,
@@ -203,6 +204,14 @@ class DeliverySection(Section):
     give_up_seconds: Age = Field(7 * DAY, description="age at which a delivery is given up with a reason")
     probe_seconds: Age = Field(
         DAY, description="age at which what is known of a destination's SOP Classes is asked anew"
+    )
+    hold_after_seconds: float = Field(
+        0,
+        ge=0,
+        le=YEAR,
+        allow_inf_nan=False,
+        description="time since the last image of a study after which results that become ready are held, not "
+        "delivered, until somebody releases them; 0: never",
     )
 
     @model_validator(mode="after")

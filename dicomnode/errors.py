@@ -166,6 +166,7 @@ REASONS: Final = MappingProxyType(
         "result-reference-dangling": Reason(
             "a result refers to an object that is not of its source", "report it; what was made is withheld"
         ),
+        "result-late": Reason("the results came too late to be of use", "`dicomnode release` delivers them"),
         "result-over-budget": Reason(
             "a result is larger, or of more series, than the destination is to get",
             "raise maximum_object_bytes or maximum_series of the destination, or send it less",

@@ -21,7 +21,7 @@ _RETRACTIONS = {
     "sent": "rejection notes were sent to the destinations that take them",
     "nothing-delivered": "nothing was done: no destination that takes rejection notes holds these results; ask again when one does",
 }
-_COLOURS = {"done": "green", "refused": "yellow", "failed": "red", "superseded": "dim"}
+_COLOURS = {"done": "green", "held": "yellow", "refused": "yellow", "failed": "red", "superseded": "dim"}
 
 
 def list_studies(tree: Config, *, limit: int, as_json: bool, console: Console) -> None:

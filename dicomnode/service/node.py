@@ -120,8 +120,8 @@ class Node:
             flush=self._flush,
             close_segments=self._close_segments,
             arriving=self._activity.is_open,
-            longest_retry_seconds=tree.delivery.longest_retry_seconds,
-            clock=rooms.now,
+            settings=tree.delivery,
+            clocks=self._timekeeper,
             emit=emit,
         )
         self._housekeeping = housekeeping(

@@ -10,16 +10,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from dicomnode.config import DeliverySection
 from dicomnode.errors import StorageError
 from dicomnode.events import Emit
 from dicomnode.storage.ledger import Ledger
 from dicomnode.study import FINAL_STATES, WORK_STAGES, InstanceRow, WorkKey, WorkRow, WorkState, input_digest
-from dicomnode.workflow.ports import Clock, Queue
+from dicomnode.workflow.ports import Clocks, Queue
 from dicomnode.workflow.routing import Route, destinations_of
 from dicomnode.workflow.selection import relevant
 
 #: Between the moment at which a wait is reckoned and the one at which it is looked at.
 _SLACK_SECONDS = 1.0
+_LATE = "result-late"
 _UNTOUCHABLE = FINAL_STATES | {WorkState.DELIVERING}
 
 
@@ -54,10 +56,10 @@ class Admission:
         Closes the spool's segments of a study that is settled.
     arriving
         Whether instances of a study came, or an association that carried it is open, since it was last settled.
-    longest_retry_seconds
-        Longest wait before a try to deliver.
-    clock, emit
-        Wall clock in UTC; where events go.
+    settings
+        Longest wait before a try to deliver, and the age from which on results are held.
+    clocks, emit
+        What time it is; where events go.
     """
 
     def __init__(
@@ -72,8 +74,8 @@ class Admission:
         flush: Callable[[str], bool],
         close_segments: Callable[[str], None],
         arriving: Callable[[str], bool],
-        longest_retry_seconds: float,
-        clock: Clock,
+        settings: DeliverySection,
+        clocks: Clocks,
         emit: Emit,
     ) -> None:
         self._ledger = ledger
@@ -85,8 +87,10 @@ class Admission:
         self._flush = flush
         self._close_segments = close_segments
         self._arriving = arriving
-        self._longest_retry_seconds = longest_retry_seconds
-        self._clock = clock
+        self._longest_retry_seconds = settings.longest_retry_seconds
+        self._hold_after_seconds = settings.hold_after_seconds
+        self._clock = clocks.now
+        self._sure = clocks.sure
         self._emit = emit
 
     def start(self, study_key: str) -> None:
@@ -133,16 +137,25 @@ class Admission:
 
     def _release(self, study_key: str) -> None:
         released: list[tuple[WorkKey, int]] = []
+        held: list[WorkKey] = []
         with self._ledger.transaction() as connection:
             latest = self._ledger.latest_revision(study_key, connection=connection)
             study = self._ledger.study(study_key, connection=connection)
             if latest is None or latest.settled_at is None or study is None:
                 return
+            age = (self._sure() - study.last_received_at).total_seconds()
             for work in study.works:
-                if work.state is WorkState.READY and work.key.revision == latest.revision:
+                if work.state is not WorkState.READY or work.key.revision != latest.revision:
+                    continue
+                if 0 < self._hold_after_seconds < age:
+                    self._hold(connection, work)
+                    held.append(work.key)
+                else:
                     released.append((work.key, self._deliver(connection, work)))
         for key, count in released:
             self._emit("work.released", work=key.workflow_id, destinations=count)
+        for key in held:
+            self._emit("work.held", level="warning", work=key.workflow_id, reason=_LATE, seconds=round(age))
 
     def reconcile(self) -> None:
         """Release what is ready (a crash may have come between its end and its release); end what is past its time.
@@ -156,6 +169,12 @@ class Admission:
             self._emit("work.failed", level="error", work=key.workflow_id, reason="timeout")
         if hastened := self._queue.hasten(self._longest_retry_seconds + _SLACK_SECONDS):
             self._emit("delivery.hastened", level="warning", deliveries=hastened)
+
+    def _hold(self, connection: Any, work: WorkRow) -> None:
+        """Keep results that nobody waits for any more until somebody lets them go."""
+        now = self._clock()
+        self._record_wait(connection, work, now)
+        self._ledger.set_work_state(work.key, WorkState.HELD, at=now, reason=_LATE, connection=connection)
 
     def _deliver(self, connection: Any, work: WorkRow) -> int:
         """Queue a delivery to each of a work's destinations; how many there are."""
@@ -176,7 +195,7 @@ class Admission:
         waited = max((now - work.created_at).total_seconds() - busy, 0.0)
         self._ledger.record_stage(work.key, "wait", waited, connection=connection)
 
-    def _plan(self, study_key: str) -> _Plan | None:
+    def _plan(self, study_key: str, *, anew: bool = False) -> _Plan | None:
         """Where the input goes, read without holding the ledger; None where there is none."""
         rows = relevant(self._ledger.instances(study_key), self._sop_classes)
         if not rows:
@@ -184,7 +203,7 @@ class Admission:
         digest = input_digest([(row.instance_key, row.digest) for row in rows])
         latest = self._ledger.latest_revision(study_key)
         known = latest is not None and latest.input_digest == digest
-        known = known and not self._is_to_be_tried_again(None, study_key)
+        known = known and not anew and not self._is_to_be_tried_again(None, study_key)
         return _Plan(digest, None if known else self._route(study_key, rows))
 
     def _open(self, connection: Any, study_key: str, plan: _Plan | None) -> int | None:

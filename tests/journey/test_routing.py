@@ -120,3 +120,21 @@ def test_what_a_node_or_another_ai_made_is_kept_and_not_worked_on(tmp_path: Path
         assert explain(node, works[0].key.study_key)["models"]["stand-in"]["refused"] == works[0].reason
         node.terminate()
     assert not pacs.digests()
+
+
+def test_results_that_come_too_late_stay_here(tmp_path: Path) -> None:
+    paths, _ = write_study(tmp_path / "study", "late")
+    with Recorder() as pacs:
+        settings = destination("pacs", "RECORDER", pacs.port) + "[delivery]\nhold_after_seconds = 0.5\n"
+        with RunningNode(tmp_path / "node", settings) as node:  # the quiet time alone is longer
+            send(node, paths, calling="CT1")
+            node.wait_for_event("work.held", reason="result-late")
+            (work,) = node.wait_for_work(ended=lambda one: one.state is WorkState.HELD)
+            assert work.deliveries
+            node.kill()
+            node.start()
+            node.wait_for_event("node.ready")
+            node.terminate()
+            (after,) = [one for study in node.studies() for one in study.works]
+            assert after.state is WorkState.HELD
+    assert not pacs.digests()

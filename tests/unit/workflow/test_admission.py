@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
+from dicomnode.config import DeliverySection
 from dicomnode.errors import NodeError, StorageError
 from dicomnode.storage.ledger import Ledger
 from dicomnode.study import InstanceRow, WorkKey, WorkRow, WorkState
 from dicomnode.workflow.admission import Admission
 from dicomnode.workflow.memory_queue import MemoryQueue
 from dicomnode.workflow.routing import Route, Share, every
-from tests.unit.workflow.samples import MODEL, STUDY, WORK, Events, Time, row
+from tests.unit.workflow.samples import MODEL, START, STUDY, WORK, Events, Time, row
 
 
 class World:
@@ -23,6 +24,7 @@ class World:
         self.time = time
         self.caught_up = True
         self.routed = 0
+        self.hold_after_seconds = 0.0
         self.meanwhile: Callable[[], None] = lambda: None
         self.overdue: tuple[WorkKey, ...] = ()
         self.closed: list[str] = []
@@ -55,8 +57,8 @@ class World:
             flush=lambda study_key: self.caught_up,
             close_segments=self.closed.append,
             arriving=lambda study_key: study_key in self.arriving,
-            longest_retry_seconds=60.0,
-            clock=self.time.now,
+            settings=DeliverySection(longest_retry_seconds=60.0, hold_after_seconds=self.hold_after_seconds),
+            clocks=self.time,
             emit=self.events,
         )
 
@@ -423,3 +425,61 @@ def test_the_sender_s_own_priority_stands_where_no_rule_says_another(world: Worl
     world.ledger.rank_study(STUDY, "ct1", "research")
     world.admission().start(STUDY)
     assert [entry.priority for entry in world.queue.waiting] == [2]
+
+
+def test_results_that_come_too_late_are_held_and_said_to_be(world: World) -> None:
+    world.hold_after_seconds = 600.0
+    world.receive(0)
+    admission = world.admission()
+    admission.settle(STUDY)
+    world.time.forward(601)
+    world.advance(to=WorkState.READY)
+    admission.release(STUDY)
+    assert (world.work().state, world.work().reason) == (WorkState.HELD, "result-late")
+    assert world.events.facts("work.held") == [{"work": WORK.workflow_id, "reason": "result-late", "seconds": 601}]
+    assert "work.released" not in world.events.names
+    assert world.queued == [WORK.workflow_id]
+    admission.reconcile()
+    admission.release(STUDY)
+    assert world.work().state is WorkState.HELD
+    assert world.work().stages["wait"] == 601.0
+
+
+@pytest.mark.parametrize(("limit", "late"), [(0.0, 10**7), (600.0, 600)])
+def test_results_that_come_in_time_go_out(world: World, limit: float, late: float) -> None:
+    world.hold_after_seconds = limit
+    world.receive(0)
+    admission = world.admission()
+    admission.settle(STUDY)
+    world.time.forward(late)
+    world.advance(to=WorkState.READY)
+    admission.release(STUDY)
+    assert world.work().state is WorkState.DELIVERING
+
+
+def test_an_age_that_a_jump_of_the_clock_made_up_holds_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.hold_after_seconds = 600.0
+    monkeypatch.setattr(world.time, "sure", lambda: START)
+    world.receive(0)
+    admission = world.admission()
+    admission.settle(STUDY)
+    world.time.forward(10**6)
+    world.advance(to=WorkState.READY)
+    admission.release(STUDY)
+    assert world.work().state is WorkState.DELIVERING
+
+
+def test_what_is_held_gives_way_to_a_newer_revision_and_that_one_is_in_time(world: World) -> None:
+    world.hold_after_seconds = 600.0
+    world.receive(0)
+    admission = world.admission()
+    admission.settle(STUDY)
+    world.time.forward(601)
+    world.advance(to=WorkState.READY)
+    admission.release(STUDY)
+    world.ledger.record_instances([replace(row(1), received_at=world.time.now())])
+    admission.settle(STUDY)
+    assert world.work().state is WorkState.SUPERSEDED
+    world.advance(second(), to=WorkState.READY)
+    admission.release(STUDY)
+    assert world.work(second()).state is WorkState.DELIVERING
