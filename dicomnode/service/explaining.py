@@ -17,7 +17,7 @@ from dicomnode.storage.datakeys import DataKeys
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.spool import Spool
 from dicomnode.storage.writer import WriteMode
-from dicomnode.study import InstanceRow, StudyRow, blind_key
+from dicomnode.study import InstanceRow, StudyRow, World, blind_key
 from dicomnode.workflow.explaining import Explainer, StudyExplained
 from dicomnode.workflow.provenance import guard_of
 from dicomnode.workflow.selection import relevant
@@ -55,8 +55,8 @@ class Looking:
             self._ring = rooms.open_key_ring(tree, layout, environment, create=False)
             self._ledger = stack.enter_context(Ledger.open_read_only(layout.ledger))
             quiet = tree.intake.model_copy(update={"prepared_bytes": 0, "maximum_spool_bytes": 0})
-            keys = DataKeys(self._ledger, self._ring)
-            self._spool = stack.enter_context(Spool(layout.spool, quiet, keys, write_mode=_UNWRITTEN))
+            self._keys = DataKeys(self._ledger, self._ring)
+            self._spool = stack.enter_context(Spool(layout.spool, quiet, self._keys, write_mode=_UNWRITTEN))
             self._stack = stack.pop_all()
 
     def __enter__(self) -> Self:
@@ -84,9 +84,19 @@ class Looking:
         return found[0]
 
     def study(self, study_key: str) -> StudyRow:
-        """What the ledger says of a study."""
+        """What the ledger says of a study.
+
+        Raises
+        ------
+        ConfigError
+            ``study-not-found``.
+        KeyStoreError
+            ``key-missing`` where it was shredded.
+        """
         found = self._ledger.study(study_key)
-        assert found is not None
+        if found is None:
+            raise ConfigError("study-not-found", studies=0)
+        self._keys.get(study_key, World.IDENTITY)
         return found
 
     def since(self, moment: datetime) -> tuple[str, ...]:

@@ -8,8 +8,9 @@ import pytest
 from typer.testing import CliRunner
 
 from dicomnode.cli.main import app
-from dicomnode.config import parse
-from dicomnode.errors import ConfigError
+from dicomnode.cli.replays import beginning
+from dicomnode.config import ConfigErrors, parse
+from dicomnode.errors import ConfigError, KeyStoreError
 from dicomnode.service import rooms
 from dicomnode.service.rooms import Layout
 from dicomnode.storage.datakeys import DataKeys
@@ -131,3 +132,58 @@ def test_nothing_is_written_by_looking(received: Received) -> None:
     before = state()
     received.run("explain", received.key, rules=RULES)
     assert state() == before
+
+
+def test_a_replay_tells_what_another_configuration_would_have_done(received: Received) -> None:
+    text = received.run("replay", "--since", "36500d")
+    assert f"{received.key[:16]}  stand-in: geometry-gap → results to no destination" in text
+    assert "1 study since" in text
+    assert "0 as it was, 1 otherwise" in text
+    same = received.run(
+        "replay", "--since", "2026-03-01T00:00:00+00:00", rules='[[rules]]\nname = "mr"\nmodalities = ["MR"]\n'
+    )
+    assert "stand-in: geometry-gap → in no rule" in same
+    later = received.run("replay", "--since", "2026-03-02T00:00:00+00:00")
+    assert "0 studies since" in later
+
+
+def test_a_replay_for_programs(received: Received) -> None:
+    found = json.loads(received.run("replay", "--since", "36500d", "--json"))
+    assert (found["studies"], found["gone"]) == (1, 0)
+    assert found["models"] == [
+        {
+            "study": received.key,
+            "model": MODEL,
+            "differs": True,
+            "then": {"outcome": "geometry-gap", "destinations": []},
+            "now": {"outcome": "worked-on", "destinations": []},
+        }
+    ]
+
+
+@pytest.mark.parametrize("since", ["yesterday", "7", "7y", "999999w", "2026-13-01", "-1d"])
+def test_a_time_that_is_none_is_said_to_be(since: str) -> None:
+    with pytest.raises(ConfigErrors, match="config-invalid") as caught:
+        beginning(since, START)
+    assert "--since" in caught.value.problems[0]
+
+
+@pytest.mark.parametrize(("since", "hours"), [("90m", 1.5), ("12h", 12), ("7d", 168), ("2w", 336)])
+def test_times_that_people_write(since: str, hours: float) -> None:
+    assert (START - beginning(since, START)).total_seconds() == hours * 3600
+
+
+def test_a_study_that_was_shredded_is_counted_and_explains_nothing(tmp_path: Path) -> None:
+    received = Received(tmp_path)
+    tree = parse({"node": {"state": tmp_path / "state"}})
+    ring = rooms.open_key_ring(tree, Layout.of(tree), {}, create=False)
+    with Ledger.open(Layout.of(tree).ledger) as ledger:
+        DataKeys(ledger, ring).shred(received.key)
+    assert "1 shredded since" in received.run("replay", "--since", "36500d")
+    with pytest.raises(KeyStoreError, match="key-missing"):
+        received.run("explain", received.key)
+
+
+def test_where_no_node_has_run_there_is_nothing_to_explain(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="state-not-found"):
+        CliRunner().invoke(app, ["explain", "ab", "--state", str(tmp_path)], catch_exceptions=False)
