@@ -34,8 +34,11 @@ from dicomnode.bounds import (
 from dicomnode.errors import ConfigError
 from dicomnode.network_sections import ListenSection, PeerRule, ServicesSection
 from dicomnode.routing_rules import LoopGuardSection, RoutingRule, faults_of_rules
-from dicomnode.sections import Destination, Section
+from dicomnode.sections import Destination, FolderSection, Section
 from dicomnode.site_rules import PolicySection
+
+#: Sections of which there may be any number, each with a name of its own.
+_NAMED = ("destinations", "peers", "folders", "rules")
 
 
 class NodeSection(Section):
@@ -307,6 +310,7 @@ class Config(Section):
     keys: KeysSection = KeysSection()
     models: ModelsSection = ModelsSection()
     peers: tuple[PeerRule, ...] = ()
+    folders: tuple[FolderSection, ...] = ()
     rules: tuple[RoutingRule, ...] = ()
     loop_guard: LoopGuardSection = LoopGuardSection()
     destinations: tuple[Destination, ...] = ()
@@ -318,10 +322,16 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _names_fit(self) -> Self:
-        for what, blocks in (("destinations", self.destinations), ("peers", self.peers), ("rules", self.rules)):
+        for what in _NAMED:
+            blocks: tuple[Any, ...] = getattr(self, what)
             names = [block.name for block in blocks]
             if len(set(names)) != len(names):
                 raise ValueError(f"two {what} have the same name")
+        paths = [block.path.absolute() for block in self.folders]
+        if any(
+            one.is_relative_to(other) for place, one in enumerate(paths) for other in paths[:place] + paths[place + 1 :]
+        ):
+            raise ValueError("one of the folders lies within another")
         destinations = [block.name for block in self.destinations]
         if faults := tuple(faults_of_rules(self.rules, destinations, self.models.enabled)):
             raise ValueError("; ".join(faults))
@@ -348,7 +358,7 @@ def parse(data: Mapping[str, Any]) -> Config:
         return Config.model_validate(data)
     except ValidationError as error:
         problems = [problem_of(item, "configuration") for item in error.errors(include_url=False)]
-        for what in ("destinations", "peers", "rules"):  # pydantic tells it only when all else is well
+        for what in _NAMED:  # pydantic tells it only when all else is well
             if _same_name(data.get(what)) and not any("same name" in problem for problem in problems):
                 problems.append(f"{what}: two have the same name")
         raise ConfigErrors(tuple(problems)) from None

@@ -26,6 +26,20 @@ class Tls(Section):
     trusted_certificates: Location = Field(description="certificates of the authorities whose peers are let in, PEM")
 
 
+class FolderSection(Section):
+    """A folder whose DICOM files are taken in as if they had been sent."""
+
+    name: Name = Field(description="name in logs")
+    path: Location = Field(description="the folder; what lies below it is taken too")
+    ae_title: AETitle = Field("FOLDER", description="AE title of the sender, for rules")
+    settle_seconds: Seconds = Field(5, description="time for which a file has not changed before it is taken")
+    after: Literal["move", "delete"] = Field(
+        "move",
+        description="what becomes of a file whose object is sealed: it goes into the folder `taken` within this one, or "
+        "is deleted; what cannot be taken goes into `refused`",
+    )
+
+
 class Destination(Section):
     """Where results go."""
 

@@ -12,14 +12,19 @@ from pydantic import BaseModel
 from dicomnode.config import Config
 from dicomnode.network_sections import PeerRule
 from dicomnode.routing_rules import RoutingRule
-from dicomnode.sections import Destination, Tls
+from dicomnode.sections import Destination, FolderSection, Tls
 
 _HEAD = """\
 # Configuration of dicomnode. Every setting is written with its default behind a "#": take the "#" away to change it.
 # `dicomnode check --config <this file>` tells every error at once; `dicomnode serve --config <this file>` runs it.
 """
 #: Sections of which there may be any number.
-_BLOCKS: Final[Mapping[str, type[BaseModel]]] = {"peers": PeerRule, "rules": RoutingRule, "destinations": Destination}
+_BLOCKS: Final[Mapping[str, type[BaseModel]]] = {
+    "peers": PeerRule,
+    "folders": FolderSection,
+    "rules": RoutingRule,
+    "destinations": Destination,
+}
 
 
 def render() -> str:
@@ -75,6 +80,7 @@ def _example(name: str) -> str:
         "folder": "/etc/dicomnode/folder",
         "engine_cache": "/var/cache/dicomnode/engines",
         "name": "pacs",
+        "path": "/srv/dicom/incoming",
         "models": ["ct-lung"],
         "destinations": ["pacs"],
         "priority": "stat",

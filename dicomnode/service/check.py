@@ -54,6 +54,7 @@ def examine(tree: Config, environment: Mapping[str, str]) -> Report:
         examiner.models,
         examiner.listen,
         examiner.peers,
+        examiner.folders,
         examiner.rules,
         examiner.destinations,
     ):
@@ -181,6 +182,20 @@ class _Examiner:
                     f"{where}: never reached, since {hiding[0]} before it fits whenever it does"
                 )
             self.report.lines.append(f"peer {rule.name}: {rule.ae_title or 'any AE title'}, {rule.priority}")
+
+    def folders(self) -> None:
+        """Watched folders: files are taken out of them, so they must be writable, and none of the node's own."""
+        state = self._layout.state.absolute()
+        for folder in self._tree.folders:
+            path = folder.path.absolute()
+            if not path.is_dir() or not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+                self.report.errors.append(
+                    f"folders.{folder.name}: {path} is no folder that this user may read and write"
+                )
+            elif path.is_relative_to(state) or state.is_relative_to(path):
+                self.report.errors.append(f"folders.{folder.name}: {path} and node.state lie within each other")
+            else:
+                self.report.lines.append(f"folder {folder.name}: files of {path} are taken as from {folder.ae_title}")
 
     def rules(self) -> None:
         """Rules of routing: models that none of them names, and modalities that no model of theirs takes."""

@@ -22,6 +22,7 @@ from dicomnode.network.requestor import Requestor
 from dicomnode.service import rooms
 from dicomnode.service.chores import housekeeping
 from dicomnode.service.faults import caught
+from dicomnode.service.folders import open_folders
 from dicomnode.service.gates import open_gate
 from dicomnode.service.notify import Notifier
 from dicomnode.service.rooms import Layout
@@ -94,6 +95,16 @@ class Node:
         self._timekeeper = Timekeeper(layout.clock, clock=rooms.now, monotonic=time.monotonic, emit=emit)
         self._build_work(ring.derivation)
         self._build_intake(ring.derivation)
+        self._folders = open_folders(
+            tree,
+            limits=limits_of(tree),
+            spool=self._spool,
+            indexer=self._indexer,
+            activity=self._activity,
+            derivation_key=ring.derivation,
+            wake=self._completion.wake,
+            emit=emit,
+        )
 
     def _build_work(self, derivation_key: bytes) -> None:
         tree, emit = self._tree, self._emit
@@ -236,7 +247,7 @@ class Node:
         return EvidenceBook(
             self._ledger,
             derivation_key=derivation_key,
-            wake=self._look,
+            wake=lambda: self._completion.wake(),  # noqa: PLW0108 (it is built after this)
             clock=rooms.now,
             emit=self._emit,
         )
@@ -276,10 +287,8 @@ class Node:
         return self._gate.barred(study_key)
 
     def _close_segments(self, study_key: str) -> None:
+        self._spool.close_study(study_key)  # what came through watched folders
         self._gate.close_study(study_key)
-
-    def _look(self) -> None:
-        self._completion.wake()
 
     def _report(self, association_id: str, event: Event, seconds: float) -> int | None:
         return self._gate.report(association_id, event, seconds)
@@ -308,6 +317,7 @@ class Node:
         if self._desk is not None:
             self._desk.begin()
         host, port = self._gate.start()
+        self._folders.begin()
         self._emit(
             "node.ready",
             host=host,
@@ -329,6 +339,7 @@ class Node:
         deadline = time.monotonic() + seconds
         self._ending.set()
         self._indexer.yield_way()
+        self._folders.end()
         self._gate.drain(seconds)
         self._housekeeping.end(_LEAST_SECONDS)
         self._completion.end()

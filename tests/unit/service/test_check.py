@@ -346,3 +346,18 @@ def test_a_model_that_no_rule_names_is_noted_and_one_that_is_not_there_is_an_err
     assert "rules: none of them names stand-in; it gets no study" in only.warnings
     wrong = examine(tree_of(rules=[{"name": "a", "models": ["brain"]}]), {})
     assert "rules.a.models: there is no brain (there is: stand-in)" in wrong.errors
+
+
+def test_watched_folders_are_looked_at(tree_of: MakeTree, tmp_path: Path) -> None:
+    inbox = tmp_path / "inbox"
+    inbox.mkdir()
+    folders = [
+        {"name": "inbox", "path": inbox},
+        {"name": "gone", "path": tmp_path / "gone"},
+        {"name": "own", "path": tmp_path / "state" / "spool"},
+    ]
+    (tmp_path / "state" / "spool").mkdir(parents=True)
+    report = examine(tree_of(folders=folders), {})
+    assert f"folder inbox: files of {inbox} are taken as from FOLDER" in report.lines
+    assert any(line.startswith("folders.gone: ") and "is no folder" in line for line in report.errors)
+    assert any(line.startswith("folders.own: ") and "within each other" in line for line in report.errors)
