@@ -34,7 +34,7 @@ from dicomnode.bounds import (
 from dicomnode.errors import ConfigError
 from dicomnode.network_sections import ListenSection, PeerRule, ServicesSection
 from dicomnode.routing_rules import LoopGuardSection, RoutingRule, faults_of_rules
-from dicomnode.sections import Destination, FolderSection, Section
+from dicomnode.sections import Destination, FolderSection, Section, faults_of_folders
 from dicomnode.site_rules import PolicySection
 
 #: Sections of which there may be any number, each with a name of its own.
@@ -327,13 +327,9 @@ class Config(Section):
             names = [block.name for block in blocks]
             if len(set(names)) != len(names):
                 raise ValueError(f"two {what} have the same name")
-        paths = [block.path.absolute() for block in self.folders]
-        if any(
-            one.is_relative_to(other) for place, one in enumerate(paths) for other in paths[:place] + paths[place + 1 :]
-        ):
-            raise ValueError("one of the folders lies within another")
         destinations = [block.name for block in self.destinations]
-        if faults := tuple(faults_of_rules(self.rules, destinations, self.models.enabled)):
+        faults = (*faults_of_folders(self.folders), *faults_of_rules(self.rules, destinations, self.models.enabled))
+        if faults:
             raise ValueError("; ".join(faults))
         return self
 

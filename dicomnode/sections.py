@@ -5,6 +5,7 @@ Floor 1. Part of the tree that `config` reads; nothing is read here.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -38,6 +39,15 @@ class FolderSection(Section):
         description="what becomes of a file whose object is sealed: it goes into the folder `taken` within this one, or "
         "is deleted; what cannot be taken goes into `refused`",
     )
+
+
+def faults_of_folders(folders: Sequence[FolderSection]) -> Iterator[str]:
+    """What is wrong with folders beside each other."""
+    for number, one in enumerate(folders):
+        for other in folders[:number]:
+            here, there = one.path.absolute(), other.path.absolute()
+            if here.is_relative_to(there) or there.is_relative_to(here):
+                yield f"folders.{one.name}: it and {other.name} lie within each other"
 
 
 class Destination(Section):

@@ -319,5 +319,5 @@ def test_a_node_listens_somewhere_and_nowhere_twice() -> None:
 def test_watched_folders_do_not_lie_within_each_other() -> None:
     with pytest.raises(ConfigErrors) as caught:
         parse({"folders": [{"name": "a", "path": "/srv/in"}, {"name": "b", "path": "/srv/in/b"}]})
-    assert "one of the folders lies within another" in caught.value.problems[0]
+    assert "folders.b: it and a lie within each other" in caught.value.problems[0]
     assert len(parse({"folders": [{"name": "a", "path": "/srv/in"}, {"name": "b", "path": "/srv/inb"}]}).folders) == 2
