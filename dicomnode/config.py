@@ -34,7 +34,7 @@ from dicomnode.bounds import (
 from dicomnode.errors import ConfigError
 from dicomnode.network_sections import ListenSection, PeerRule, ServicesSection
 from dicomnode.routing_rules import LoopGuardSection, RoutingRule, faults_of_rules
-from dicomnode.sections import Destination, FolderSection, Section, faults_of_folders
+from dicomnode.sections import Destination, FolderSection, LoggingSection, Section, faults_of_folders
 from dicomnode.site_rules import PolicySection
 
 #: Sections of which there may be any number, each with a name of its own.
@@ -270,25 +270,6 @@ class RetentionSection(Section):
         le=36_500,
         allow_inf_nan=False,
         description="days after its last image at which a finished study is shredded, keys and all",
-    )
-
-
-class LoggingSection(Section):
-    """Logs."""
-
-    level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is written")
-    format: Literal["auto", "console", "json"] = Field(
-        "auto", description="auto: console on a terminal, JSON elsewhere"
-    )
-    summary_seconds: float = Field(
-        60.0,
-        ge=0,
-        le=DAY,
-        allow_inf_nan=False,
-        description="what a peer causes again and again is written once, then summed up at this interval; 0: every time",
-    )
-    summary_sources: int = Field(
-        256, ge=1, le=65536, description="kinds of event and addresses that summaries tell apart at once"
     )
 
 

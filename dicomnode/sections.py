@@ -1,4 +1,4 @@
-"""Sections of the configuration that are about others: TLS, and where results go, with what each destination is to get.
+"""Sections of the configuration that stand for themselves: TLS, watched folders, where results go and in what form, logs.
 
 Floor 1. Part of the tree that `config` reads; nothing is read here.
 """
@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from dicomnode.bounds import EXBI, MEBI, AETitle, Host, Location, Name, Port, Seconds
+from dicomnode.bounds import DAY, EXBI, MEBI, AETitle, Host, Location, Name, Port, Seconds
 
 
 class Section(BaseModel):
@@ -98,3 +98,22 @@ class Destination(Section):
     def peer(self) -> str:
         """Whom the name stands for: what is learnt of it holds as long as this stays."""
         return f"{self.ae_title}@{self.host}:{self.port}"
+
+
+class LoggingSection(Section):
+    """Logs."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is written")
+    format: Literal["auto", "console", "json"] = Field(
+        "auto", description="auto: console on a terminal, JSON elsewhere"
+    )
+    summary_seconds: float = Field(
+        60.0,
+        ge=0,
+        le=DAY,
+        allow_inf_nan=False,
+        description="what a peer causes again and again is written once, then summed up at this interval; 0: every time",
+    )
+    summary_sources: int = Field(
+        256, ge=1, le=65536, description="kinds of event and addresses that summaries tell apart at once"
+    )
