@@ -200,6 +200,13 @@ class DeliverySection(Section):
     first_retry_seconds: Seconds = Field(5, description="wait after the first failed try; doubled each time")
     longest_retry_seconds: Seconds = Field(600, description="longest wait between two tries")
     give_up_seconds: Age = Field(7 * DAY, description="age at which a delivery is given up with a reason")
+    circuit_failures: int = Field(
+        5,
+        ge=1,
+        le=100_000,
+        description="failures of a destination one after the other after which it is left alone and only asked, by "
+        "C-ECHO, whether it is there again; a rejection that is permanent counts as all of them",
+    )
     probe_seconds: Age = Field(
         DAY, description="age at which what is known of a destination's SOP Classes is asked anew"
     )

@@ -244,6 +244,10 @@ REASONS: Final = MappingProxyType(
         "peer-refused-object": Reason(
             "the destination refused the object", "see the status in `dicomnode studies`, and the destination's log"
         ),
+        "duplicate-unproven": Reason(
+            "the destination calls the object a duplicate and cannot be asked whether it has it",
+            "look for it there; let the destination answer C-FIND, then `dicomnode retry`",
+        ),
         "peer-out-of-resources": Reason(
             "the destination has no space left (0xA7xx)", "free space there; the node tries again"
         ),

@@ -15,12 +15,11 @@ from types import FrameType
 from dicomnode import __version__
 from dicomnode.config import Config
 from dicomnode.events import Emit
-from dicomnode.forms import Wishes
 from dicomnode.network.asking import Event
 from dicomnode.network.committing import CommitmentRequestor
-from dicomnode.network.requestor import Requestor
 from dicomnode.service import rooms
 from dicomnode.service.chores import housekeeping
+from dicomnode.service.delivering import Outbound, delivery
 from dicomnode.service.faults import caught
 from dicomnode.service.gates import open_gate
 from dicomnode.service.notify import Notifier
@@ -38,15 +37,13 @@ from dicomnode.workflow.admission import Admission
 from dicomnode.workflow.commitment import CommitmentDesk
 from dicomnode.workflow.completion import Completion
 from dicomnode.workflow.conflicts import Conflicts
-from dicomnode.workflow.delivery import Delivery
-from dicomnode.workflow.downgrade import Capabilities, Downgrade
+from dicomnode.workflow.downgrade import Capabilities
 from dicomnode.workflow.evidence import EvidenceBook
 from dicomnode.workflow.indexing import Indexer
 from dicomnode.workflow.pipeline import DurableQueue
 from dicomnode.workflow.recovery import Recovery
 from dicomnode.workflow.stages import Rooms, Stages, limits_of
 from dicomnode.workflow.timekeeping import Timekeeper
-from dicomnode.workflow.wishes import wishes_of
 
 #: Seconds that a drain gives to open associations and to running stages together, and least to the latter.
 DRAIN_SECONDS = 60.0
@@ -98,10 +95,12 @@ class Node:
         tree, emit = self._tree, self._emit
         names = tuple(destination.name for destination in tree.destinations)
         storage = self._storage_rooms(derivation_key)
-        requestors = {one.name: Requestor(one, tree.node.ae_title) for one in tree.destinations}
-        capabilities = self._build_capabilities(requestors)
-        self._stages = self._build_stages(storage, capabilities)
-        self._delivery = self._build_delivery(requestors, capabilities)
+        outbound = Outbound.of(tree, self._ledger, hasten=self._hasten, emit=emit)
+        self._circuits = outbound.circuits
+        self._stages = self._build_stages(storage, outbound.capabilities)
+        self._delivery = delivery(
+            tree, storage, outbound, remake=self._stages.encoding.more, sure=self._timekeeper.sure, emit=emit
+        )
         self._queue = DurableQueue(
             self._ledger.engine,
             self._ledger.url,
@@ -144,16 +143,6 @@ class Node:
             analysts=self._analysts,
         )
 
-    def _build_capabilities(self, requestors: Mapping[str, Requestor]) -> Capabilities:
-        return Capabilities(
-            self._ledger,
-            destinations=requestors,
-            peers={one.name: one.peer for one in self._tree.destinations},
-            probe_seconds=self._tree.delivery.probe_seconds,
-            clock=rooms.now,
-            emit=self._emit,
-        )
-
     def _build_stages(self, storage: Rooms, capabilities: Capabilities) -> Stages:
         return Stages(
             storage,
@@ -167,33 +156,8 @@ class Node:
             refused=capabilities.refused,
         )
 
-    def _build_delivery(self, requestors: Mapping[str, Requestor], capabilities: Capabilities) -> Delivery:
-        downgrade = Downgrade(
-            self._ledger,
-            capabilities,
-            wishes=self._wishes,
-            remake=self._stages.encoding.more,
-            clock=rooms.now,
-            emit=self._emit,
-        )
-        return Delivery(
-            self._ledger,
-            self._objects,
-            destinations=requestors,
-            downgrade=downgrade,
-            settings=self._tree.delivery,
-            report=partial(report_fault, self._emit),
-            clock=rooms.now,
-            sure=self._timekeeper.sure,
-            emit=self._emit,
-        )
-
-    def _wishes(self, destination: str, model: str) -> Wishes:
-        """What a destination is to get of a model; nothing in another form where either is not known any more."""
-        found = [one for one in self._tree.destinations if one.name == destination]
-        if not found or model not in self._analysts:
-            return Wishes(fallbacks=False)
-        return wishes_of(found[0], self._analysts[model].package.manifest)
+    def _hasten(self, destination: str) -> int:
+        return self._queue.hasten(0.0, destination)
 
     def _build_intake(self, derivation_key: bytes) -> None:
         tree, emit = self._tree, self._emit
@@ -301,6 +265,7 @@ class Node:
         self._indexer.begin()
         self._queue.launch()
         self._recovery.resume()
+        self._circuits.begin()
         self._admission.reconcile()
         self._completion.begin()
         self._housekeeping.begin()
@@ -330,6 +295,7 @@ class Node:
         self._indexer.yield_way()
         self._gate.drain(seconds)
         self._housekeeping.end(_LEAST_SECONDS)
+        self._circuits.end(_LEAST_SECONDS)
         self._completion.end()
         if self._desk is not None:
             self._desk.end()

@@ -51,6 +51,11 @@ class ServiceRows(Database):
             row = reading.execute(select(_O).where(_O.c.study_key == study_key)).one_or_none()
         return None if row is None else (row.peer, row.priority)
 
+    def priority(self, study_key: str, *, connection: Connection | None = None) -> int:
+        """How urgent a study is: 0 STAT, 1 routine (also where no rule says), 2 research."""
+        rank = self.rank_of_study(study_key, connection=connection)
+        return PRIORITIES.index("routine" if rank is None else rank[1])
+
     def begin_procedure(
         self,
         procedure_key: str,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from dicomnode.study import RecordAddress, ResultRole
+from dicomnode.study import CircuitState, DeliveryState, RecordAddress, ResultRole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +85,44 @@ class CapabilityRow:
     sop_class_uid: str
     supported: bool
     at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CircuitRow:
+    """How a destination fares.
+
+    Attributes
+    ----------
+    failures
+        Failures one after the other, in this state.
+    openings
+        How often it was left alone since it last took something.
+    reason
+        Code of the last failure; None while all is well.
+    since
+        When it came into this state.
+    due_at
+        When it is asked again, where it is left alone.
+    """
+
+    destination: str
+    state: CircuitState
+    failures: int = 0
+    openings: int = 0
+    reason: str | None = None
+    since: datetime
+    due_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BacklogRow:
+    """What a destination is still to get, and what it is not to get any more: objects in one state, oldest first entered."""
+
+    destination: str
+    state: DeliveryState
+    objects: int
+    works: int
+    oldest: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

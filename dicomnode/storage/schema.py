@@ -29,7 +29,7 @@ from sqlalchemy import (
 PREFIX: Final = "node_"
 VERSION_TABLE: Final = "node_schema_version"
 #: Alembic revisions that this version knows, oldest first.
-REVISIONS: Final = ("0001", "0002", "0003")
+REVISIONS: Final = ("0001", "0002", "0003", "0004")
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -175,6 +175,18 @@ capabilities = Table(
     Column("peer", String(400), nullable=False),
     Column("supported", Boolean, nullable=False),
     Column("at", UtcTime, nullable=False),
+)
+
+circuits = Table(
+    "node_circuit",
+    metadata,
+    Column("destination", String(64), primary_key=True),
+    Column("state", String(16), nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("openings", Integer, nullable=False),
+    Column("reason", String(64)),
+    Column("since", UtcTime, nullable=False),
+    Column("due_at", UtcTime),
 )
 
 issued = Table(

@@ -151,8 +151,9 @@ class Admission:
         now, key = self._clock(), work.key
         self._record_wait(connection, work, now)
         self._ledger.set_work_state(key, WorkState.DELIVERING, at=now, connection=connection)
+        priority = self._ledger.priority(key.study_key, connection=connection)
         for destination in self._destinations:
-            self._queue.enqueue_delivery(connection, key, destination, 1, 0.0)
+            self._queue.enqueue_delivery(connection, key, destination, 1, 0.0, priority=priority)
         if not self._destinations:
             self._ledger.set_work_state(key, WorkState.DONE, at=now, connection=connection)
 

@@ -1,7 +1,7 @@
 """Delivery: the sealed bytes of a result go to one destination, object by object, with a row in the ledger for each.
 
 What is transient is tried again later with growing waits; what is permanent is not. The bytes and UIDs of a second
-try are those of the first.
+try are those of the first. Where a destination is down, what waits for it is not tried: `circuits` says when.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from dicomnode.config import DeliverySection
 from dicomnode.encoded import Limits, scan_header, split_part10
-from dicomnode.errors import NodeError, StorageError
+from dicomnode.errors import NodeError, PeerError, StorageError
 from dicomnode.events import Emit
 from dicomnode.forms import Variant
 from dicomnode.network.requestor import OutgoingObject, StoreOutcome
@@ -20,11 +20,12 @@ from dicomnode.network.status import StatusKind, classify, is_not_supported
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.objects import Objects
 from dicomnode.study import DeliveryRow, DeliveryState, Purpose, ResultRole, WorkKey, WorkState, World
+from dicomnode.workflow.circuits import Circuits, wait_before
 from dicomnode.workflow.downgrade import Downgrade
 from dicomnode.workflow.ports import Clock, Destination, Queue
 
 #: Numbers of tries to deliver a retraction begin here: those of the results are below.
-RETRACTION_ATTEMPT: Final = 1000
+RETRACTION_ATTEMPT: Final = 1_000_000
 #: PS3.7 C.5.3: duplicate SOP instance.
 DUPLICATE: Final = 0x0111
 #: Refusals that end when somebody mends an AE title or a certificate: results wait for that.
@@ -37,12 +38,6 @@ def _prove_known(file: bytes, digest: str | None) -> None:
         raise StorageError("sealed-damaged")
 
 
-def wait_before(attempt: int, settings: DeliverySection) -> float:
-    """Seconds to wait before try number `attempt` (2 is the first repetition): doubled each time, up to the longest."""
-    doublings = min(attempt - 2, 32)
-    return float(min(settings.first_retry_seconds * 2**doublings, settings.longest_retry_seconds))
-
-
 class Delivery:
     """Sends the results of a work.
 
@@ -52,6 +47,8 @@ class Delivery:
         Where rows stand, and where the sealed results lie.
     destinations
         By name.
+    circuits
+        Which destinations are down.
     downgrade
         What is sent where a destination does not take something.
     settings
@@ -68,6 +65,7 @@ class Delivery:
         objects: Objects,
         *,
         destinations: Mapping[str, Destination],
+        circuits: Circuits,
         downgrade: Downgrade,
         settings: DeliverySection,
         report: Callable[[str, BaseException], None],
@@ -78,6 +76,7 @@ class Delivery:
         self._ledger = ledger
         self._objects = objects
         self._destinations = destinations
+        self._circuits = circuits
         self._downgrade = downgrade
         self._settings = settings
         self._report = report
@@ -93,14 +92,22 @@ class Delivery:
         NodeError
             When the ledger cannot be read or written: the caller tries again.
         """
+        if self._circuits.is_open(destination):
+            self._go_on(queue, key, destination, number, self._settings.longest_retry_seconds)
+            if not self._circuits.is_open(destination):  # it came back meanwhile, and this one is to go with the others
+                queue.hasten(0.0, destination)
+            return
         self._emit("delivery.begun", work=key.workflow_id, destination=destination, attempt=number)
+        wait = None
         try:
             self._send(key, destination)
         except NodeError as error:
             self._emit("delivery.failed", level="error", work=key.workflow_id, reason=error.code)
+            wait = wait_before(number % RETRACTION_ATTEMPT + 1, self._settings)
         except Exception as error:  # noqa: BLE001 - the border: it is tried again, and told without its text
             self._report("deliver", error)
-        self._go_on(queue, key, destination, number)
+            wait = wait_before(number % RETRACTION_ATTEMPT + 1, self._settings)
+        self._go_on(queue, key, destination, number, wait)
 
     def _send(self, key: WorkKey, destination: str) -> None:
         began = self._clock()
@@ -122,15 +129,20 @@ class Delivery:
         while batch := self._next_batch(key, destination, tried):
             tried |= {row.result_id for row in batch}
             objects = {one.result_id: one for one in self._load_all(key, destination, batch)}
-            for outcome in peer.store(list(objects.values())):
+            outcomes = peer.store(list(objects.values()))
+            for outcome in outcomes:
                 sent = objects[outcome.result_id]
                 if is_not_supported(outcome.status, outcome.error) and self._downgrade.not_supported(
                     key, destination, sent.sop_class_uid
                 ):
                     continue
-                held = outcome.status == DUPLICATE and _holds(peer, sent)
-                if self._record(key, destination, outcome, held=held) is DeliveryState.CONFIRMED:
+                state, reason = _verdict_of_duplicate(peer, sent) if outcome.status == DUPLICATE else verdict(outcome)
+                self._record(key, destination, outcome, state, reason)
+                if state is DeliveryState.CONFIRMED:
                     self._downgrade.prove(destination, sent.sop_class_uid)
+            self._circuits.heard(destination, outcomes)
+            if self._circuits.is_open(destination):
+                return
 
     def _next_batch(self, key: WorkKey, destination: str, tried: set[str]) -> list[DeliveryRow]:
         """What is sent next: the segmentation by itself where nobody knows yet whether it is taken, else all."""
@@ -161,17 +173,19 @@ class Delivery:
             else:
                 yield outgoing(row.result_id, data)
 
-    def _record(self, key: WorkKey, destination: str, outcome: StoreOutcome, *, held: bool) -> DeliveryState:
-        state, reason = (DeliveryState.CONFIRMED, None) if held else verdict(outcome)
+    def _record(
+        self, key: WorkKey, destination: str, outcome: StoreOutcome, state: DeliveryState, reason: str | None
+    ) -> None:
         self._write(outcome.result_id, destination, state=state, status=outcome.status, reason=reason)
         facts: dict[str, Any] = {"work": key.workflow_id, "destination": destination, "result": outcome.result_id}
+        status = "none" if outcome.status is None else f"x{outcome.status:04X}"
+        if outcome.status is not None and classify(outcome.status) is StatusKind.WARNING:
+            self._emit("delivery.warned", level="warning", status=status, **facts)
         if state is DeliveryState.CONFIRMED:
             self._emit("delivery.confirmed", **facts)
         else:
             level = "warning" if state is DeliveryState.WAITING else "error"
-            status = "none" if outcome.status is None else f"x{outcome.status:04X}"
             self._emit(f"delivery.{state.value}", level=level, reason=reason, status=status, **facts)
-        return state
 
     def _write(
         self, result_id: str, destination: str, *, state: DeliveryState, status: int | None, reason: str | None
@@ -180,29 +194,37 @@ class Delivery:
             result_id, destination, state=state, status=status, reason=reason, at=self._clock()
         )
 
-    def _go_on(self, queue: Queue, key: WorkKey, destination: str, number: int) -> None:
+    def _go_on(self, queue: Queue, key: WorkKey, destination: str, number: int, wait: float | None) -> None:
         with self._ledger.transaction() as connection:
-            ended = self._decide(connection, queue, key, destination, number)
-        if ended is not None:
-            level = "info" if ended[0] is WorkState.DONE else "error"
-            self._emit("work.ended", level=level, work=key.workflow_id, state=ended[0].value, reason=ended[1])
+            decided = self._decide(connection, key, destination)
+            if isinstance(decided, int):
+                seconds = wait_before(decided + 1, self._settings) if wait is None else wait
+                queue.enqueue_delivery(
+                    connection,
+                    key,
+                    destination,
+                    number + 1,
+                    self._circuits.lengthen(seconds),
+                    priority=self._ledger.priority(key.study_key, connection=connection),
+                )
+        if isinstance(decided, tuple):
+            state, reason = decided
+            level = "info" if state is WorkState.DONE else "error"
+            self._emit("work.ended", level=level, work=key.workflow_id, state=state.value, reason=reason)
 
-    def _decide(
-        self, connection: Any, queue: Queue, key: WorkKey, destination: str, number: int
-    ) -> tuple[WorkState, str | None] | None:
-        """What follows a try: the next one, or the end of the work with its reason; None while anything is open."""
+    def _decide(self, connection: Any, key: WorkKey, destination: str) -> tuple[WorkState, str | None] | int | None:
+        """What follows a try: another one after so many, or the end of the work with its reason; None: neither."""
         now = self._clock()
         rows = self._ledger.deliveries(key, connection=connection)
         work = self._ledger.work(key, connection=connection)
         if work is None or work.state is not WorkState.DELIVERING:
             return None
-        waiting = {row.destination for row in rows if row.state is DeliveryState.WAITING}
+        open_rows = [row for row in rows if row.state is DeliveryState.WAITING]
+        waiting = {row.destination for row in open_rows}
         since = max(work.created_at.timestamp(), float(work.facts.get("retracted_at", 0)))
         too_old = self._sure().timestamp() - since >= self._settings.give_up_seconds
         if destination in waiting and not too_old:
-            delay = wait_before(number % RETRACTION_ATTEMPT + 1, self._settings)
-            queue.enqueue_delivery(connection, key, destination, number + 1, delay)
-            return None
+            return max(row.attempts for row in open_rows if row.destination == destination)
         if waiting - {destination} and not too_old:
             return None  # another destination still tries; it ends the work
         refused = [row for row in rows if row.state is DeliveryState.REFUSED]
@@ -223,6 +245,15 @@ def outgoing(result_id: str, part10: bytes) -> OutgoingObject:
         transfer_syntax_uid=transfer_syntax_uid,
         encoded=bytes(encoded),
     )
+
+
+def _verdict_of_duplicate(peer: Destination, sent: OutgoingObject) -> tuple[DeliveryState, str | None]:
+    """What "duplicate SOP instance" (PS3.7 C.5.3) means: ours of an earlier try, if the destination shows it."""
+    try:
+        held = _holds(peer, sent)
+    except PeerError as error:
+        return (DeliveryState.WAITING, error.code) if error.retryable else (DeliveryState.REFUSED, "duplicate-unproven")
+    return (DeliveryState.CONFIRMED, None) if held else (DeliveryState.REFUSED, "peer-refused-object")
 
 
 def _holds(peer: Destination, sent: OutgoingObject) -> bool:

@@ -44,14 +44,24 @@ class Queue(Protocol):
         """Delete all that is kept of a study's works and deliveries."""
         ...
 
-    def enqueue_delivery(self, connection: Any, key: WorkKey, destination: str, attempt: int, delay: float) -> None:
-        """Queue one try to deliver, not before `delay` seconds; the same attempt again changes nothing."""
+    def enqueue_delivery(
+        self, connection: Any, key: WorkKey, destination: str, attempt: int, delay: float, *, priority: int = 1
+    ) -> None:
+        """Queue one try to deliver, not before `delay` seconds; the same attempt again changes nothing.
+
+        Of those that are due at a destination the most urgent goes first: 0 STAT, 1 routine, 2 research.
+        """
         ...
 
-    def hasten(self, longest: float) -> int:
+    def revive_delivery(self, key: WorkKey, destination: str, *, priority: int = 1) -> bool:
+        """Queue one more try to deliver, unless one is queued or under way; whether it did."""
+        ...
+
+    def hasten(self, longest: float, destination: str | None = None) -> int:
         """Let tries that wait for more than `longest` seconds from now run at once; how many there were.
 
-        No try is queued to wait for so long: the clock was set back since.
+        Of one destination, the most urgent first, or of all: no try is queued to wait for longer than the longest wait,
+        unless the clock was set back since.
         """
         ...
 
@@ -61,6 +71,10 @@ class Destination(Protocol):
 
     def store(self, objects: Sequence[OutgoingObject]) -> tuple[StoreOutcome, ...]:
         """Send the objects; one outcome per object, never an exception for what the peer did."""
+        ...
+
+    def echo(self) -> None:
+        """Ask whether it is there; raises PeerError unless it answers."""
         ...
 
     def probe(self, sop_class_uids: Iterable[str]) -> frozenset[str]:

@@ -133,7 +133,7 @@ def test_results_go_out_when_the_study_is_settled_and_they_are_ready(world: Worl
     world.time.forward(40)
     admission.settle(STUDY)
     assert world.work().state is WorkState.DELIVERING
-    assert world.queued[1:] == [f"{WORK.workflow_id}-pacs-1", f"{WORK.workflow_id}-archive-1"]
+    assert world.queued[1:] == [f"{WORK.workflow_id}:pacs:1", f"{WORK.workflow_id}:archive:1"]
     assert world.closed == [STUDY]
     assert world.events.names == ["study.started", "study.settled", "work.released"]
 
@@ -145,7 +145,7 @@ def test_results_that_come_after_the_quiet_time_go_out_at_once(world: World) -> 
     assert world.queued == [WORK.workflow_id]
     world.advance(to=WorkState.READY)
     admission.release(STUDY)
-    assert world.queued == [WORK.workflow_id, f"{WORK.workflow_id}-pacs-1"]
+    assert world.queued == [WORK.workflow_id, f"{WORK.workflow_id}:pacs:1"]
 
 
 def test_settling_and_releasing_twice_is_doing_it_once(world: World) -> None:

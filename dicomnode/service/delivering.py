@@ -1,0 +1,94 @@
+"""Builds what sends results out of the configuration: requestors, what is known of their peers, circuits, delivery."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Self
+
+from dicomnode.config import Config
+from dicomnode.events import Emit
+from dicomnode.forms import Wishes
+from dicomnode.network.requestor import Requestor
+from dicomnode.service import rooms
+from dicomnode.service.telemetry import report_fault
+from dicomnode.storage.ledger import Ledger
+from dicomnode.workflow.analysis import Analyst
+from dicomnode.workflow.circuits import Circuits
+from dicomnode.workflow.delivery import Delivery
+from dicomnode.workflow.downgrade import Capabilities, Downgrade, Remake
+from dicomnode.workflow.handover import Rooms
+from dicomnode.workflow.ports import Clock
+from dicomnode.workflow.wishes import wishes_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outbound:
+    """The destinations: who calls them, what they take, which are down."""
+
+    requestors: Mapping[str, Requestor]
+    capabilities: Capabilities
+    circuits: Circuits
+
+    @classmethod
+    def of(cls, tree: Config, ledger: Ledger, *, hasten: Callable[[str], int], emit: Emit) -> Self:
+        """Out of the configuration; `hasten` lets all that waits for a destination run.
+
+        Raises
+        ------
+        ConfigError
+            ``tls-failed`` if the TLS files of one cannot be used.
+        """
+        requestors = {one.name: Requestor(one, tree.node.ae_title) for one in tree.destinations}
+        capabilities = Capabilities(
+            ledger,
+            destinations=requestors,
+            peers={one.name: one.peer for one in tree.destinations},
+            probe_seconds=tree.delivery.probe_seconds,
+            clock=rooms.now,
+            emit=emit,
+        )
+        circuits = Circuits(
+            ledger,
+            destinations=requestors,
+            hasten=hasten,
+            settings=tree.delivery,
+            jitter=random.random,
+            clock=rooms.now,
+            emit=emit,
+        )
+        return cls(requestors=requestors, capabilities=capabilities, circuits=circuits)
+
+
+def delivery(tree: Config, storage: Rooms, outbound: Outbound, *, remake: Remake, sure: Clock, emit: Emit) -> Delivery:
+    """What makes tries to deliver; `remake` makes further forms of a work's results."""
+    downgrade = Downgrade(
+        storage.ledger,
+        outbound.capabilities,
+        wishes=partial(_wishes, tree, storage.analysts),
+        remake=remake,
+        clock=rooms.now,
+        emit=emit,
+    )
+    return Delivery(
+        storage.ledger,
+        storage.objects,
+        destinations=outbound.requestors,
+        circuits=outbound.circuits,
+        downgrade=downgrade,
+        settings=tree.delivery,
+        report=partial(report_fault, emit),
+        clock=rooms.now,
+        sure=sure,
+        emit=emit,
+    )
+
+
+def _wishes(tree: Config, analysts: Mapping[str, Analyst], destination: str, model: str) -> Wishes:
+    """What a destination is to get of a model; nothing in another form where either is not known any more."""
+    found = [one for one in tree.destinations if one.name == destination]
+    if not found or model not in analysts:
+        return Wishes(fallbacks=False)
+    return wishes_of(found[0], analysts[model].package.manifest)
