@@ -248,6 +248,11 @@ REASONS: Final = MappingProxyType(
             "the destination calls the object a duplicate and cannot be asked whether it has it",
             "look for it there; let the destination answer C-FIND, then `dicomnode retry`",
         ),
+        "cancelled": Reason("somebody cancelled it", "`dicomnode retry` or `dicomnode reprocess` takes it up again"),
+        "order-empty": Reason(
+            "there is nothing of the study that this order is about",
+            "`dicomnode studies` shows its works and deliveries",
+        ),
         "peer-out-of-resources": Reason(
             "the destination has no space left (0xA7xx)", "free space there; the node tries again"
         ),

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from dicomnode import __version__, config
-from dicomnode.cli import keys, models
+from dicomnode.cli import keys, models, orders
 from dicomnode.cli.options import ConfigOption, StateOption, read_config
 from dicomnode.errors import REASONS, ConfigError, NodeError
 from dicomnode.service.faults import caught
@@ -32,6 +32,7 @@ app = typer.Typer(
 app.add_typer(keys.app, name="keys")
 app.add_typer(models.app, name="models")
 app.add_typer(models.doctor, name="doctor")
+orders.register(app)
 _out = Console(highlight=False)
 _err = Console(stderr=True, highlight=False)
 

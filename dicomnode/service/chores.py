@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Final
 
 from dicomnode.config import Config
@@ -11,6 +12,7 @@ from dicomnode.service import rooms
 from dicomnode.service.housekeeping import Chore, Housekeeping
 from dicomnode.workflow.admission import Admission
 from dicomnode.workflow.handover import Rooms
+from dicomnode.workflow.orders import Orders, Overseer
 from dicomnode.workflow.pipeline import DurableQueue
 from dicomnode.workflow.retention import Closing, Retention
 from dicomnode.workflow.retraction import Retraction
@@ -21,6 +23,8 @@ _SWEEP_SECONDS: Final = 3600.0
 _RECONCILE_SECONDS: Final = 15.0
 _RETRACTION_SECONDS: Final = 5.0
 _CLOCK_SECONDS: Final = 300.0
+_ORDER_SECONDS: Final = 3.0
+_OVERSIGHT_SECONDS: Final = 300.0
 
 
 def housekeeping(
@@ -32,9 +36,10 @@ def housekeeping(
     stages: Stages,
     activity: Closing,
     timekeeper: Timekeeper,
+    hurry: Callable[[str], None],
     emit: Emit,
 ) -> Housekeeping:
-    """Thread that does them, to be begun."""
+    """Thread that does them, to be begun; `hurry` has a destination asked whether it is there."""
     retraction = Retraction(
         storage,
         queue,
@@ -54,9 +59,13 @@ def housekeeping(
         sure=timekeeper.sure,
         emit=emit,
     )
+    orders = Orders(storage.ledger, queue, admission=admission, hurry=hurry, clock=rooms.now, emit=emit)
+    overseer = Overseer(storage.ledger, queue, emit=emit)
     chores = (
         Chore(name="clock", act=timekeeper.keep, every_seconds=_CLOCK_SECONDS),
         Chore(name="retraction", act=retraction.sweep, every_seconds=_RETRACTION_SECONDS),
+        Chore(name="orders", act=orders.sweep, every_seconds=_ORDER_SECONDS),
+        Chore(name="oversight", act=overseer.sweep, every_seconds=_OVERSIGHT_SECONDS),
         Chore(name="reconcile", act=admission.reconcile, every_seconds=_RECONCILE_SECONDS),
         Chore(name="retention", act=retention.sweep, every_seconds=_SWEEP_SECONDS),
     )

@@ -93,7 +93,6 @@ class Node:
 
     def _build_work(self, derivation_key: bytes) -> None:
         tree, emit = self._tree, self._emit
-        names = tuple(destination.name for destination in tree.destinations)
         storage = self._storage_rooms(derivation_key)
         outbound = Outbound.of(tree, self._ledger, hasten=self._hasten, emit=emit)
         self._circuits = outbound.circuits
@@ -106,14 +105,14 @@ class Node:
             self._ledger.url,
             run_stage=self._stages.run,
             run_delivery=self._deliver,
-            destinations=names,
+            destinations=tuple(outbound.requestors),
         )
         self._admission = Admission(
             self._ledger,
             self._queue,
             models=tuple(self._analysts),
             sop_classes=storage.sop_classes,
-            destinations=names,
+            destinations=tuple(outbound.requestors),
             overdue=self._overdue,
             flush=self._flush,
             close_segments=self._close_segments,
@@ -130,6 +129,7 @@ class Node:
             stages=self._stages,
             activity=self,
             timekeeper=self._timekeeper,
+            hurry=self._circuits.hurry,
             emit=emit,
         )
 

@@ -126,6 +126,25 @@ class BacklogRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OrderRow:
+    """What somebody orders of the node.
+
+    Attributes
+    ----------
+    verb
+        A value of `workflow.orders.Verb`.
+    model, destination
+        Empty: whichever.
+    """
+
+    verb: str
+    study_key: str
+    model: str = ""
+    destination: str = ""
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProcedureRow:
     """What a performed procedure step, or a notification, says of one study: ``in-progress``, ``completed``, ``discontinued``."""
 

@@ -29,7 +29,7 @@ from sqlalchemy import (
 PREFIX: Final = "node_"
 VERSION_TABLE: Final = "node_schema_version"
 #: Alembic revisions that this version knows, oldest first.
-REVISIONS: Final = ("0001", "0002", "0003", "0004")
+REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005")
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -187,6 +187,16 @@ circuits = Table(
     Column("reason", String(64)),
     Column("since", UtcTime, nullable=False),
     Column("due_at", UtcTime),
+)
+
+orders = Table(
+    "node_order",
+    metadata,
+    Column("verb", String(16), primary_key=True),
+    Column("study_key", _KEY, primary_key=True),
+    Column("model", String(64), primary_key=True),
+    Column("destination", String(64), primary_key=True),
+    Column("at", UtcTime, nullable=False),
 )
 
 issued = Table(

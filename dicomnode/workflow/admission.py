@@ -134,6 +134,21 @@ class Admission:
         for key in released:
             self._emit("work.released", work=key.workflow_id, destinations=len(self._destinations))
 
+    def reprocess(self, connection: Any, study_key: str) -> int | None:
+        """Open a revision of the same input and queue its works; it is as whole as the one before it.
+
+        Its results name those before as their predecessors; none is made where no instance is there that a model looks at.
+        """
+        latest = self._ledger.latest_revision(study_key, connection=connection)
+        revision = self._open(connection, study_key, anew=True)
+        if revision is not None and latest is not None and latest.settled_at is not None:
+            self._ledger.settle(study_key, revision, self._clock(), connection=connection)
+        return revision
+
+    def let_go(self, connection: Any, work: WorkRow) -> None:
+        """Queue the delivery of a work that is held."""
+        self._deliver(connection, work)
+
     def reconcile(self) -> None:
         """Release what is ready (a crash may have come between its end and its release); end what is past its time.
 
@@ -163,14 +178,14 @@ class Admission:
         waited = max((now - work.created_at).total_seconds() - busy, 0.0)
         self._ledger.record_stage(work.key, "wait", waited, connection=connection)
 
-    def _open(self, connection: Any, study_key: str) -> int | None:
+    def _open(self, connection: Any, study_key: str, *, anew: bool = False) -> int | None:
         """Number of a newly opened revision, or None where the input has one."""
         rows = relevant(self._ledger.instances(study_key, connection=connection), self._sop_classes)
         if not rows:
             return None
         digest = input_digest([(row.instance_key, row.digest) for row in rows])
         now = self._clock()
-        anew = self._is_to_be_tried_again(connection, study_key)
+        anew = anew or self._is_to_be_tried_again(connection, study_key)
         revision, new = self._ledger.open_revision(study_key, digest, now, anew=anew, connection=connection)
         if not new:
             return None

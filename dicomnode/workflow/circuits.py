@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Final, Protocol
 
@@ -55,6 +55,7 @@ def fault_of(outcomes: Sequence[StoreOutcome]) -> PeerError | None:
 class _Circuit:
     row: CircuitRow
     thread: threading.Thread | None = None
+    wake: threading.Event = field(default_factory=threading.Event)
 
 
 class Circuits:
@@ -111,8 +112,15 @@ class Circuits:
         self._ended.set()
         with self._lock:
             threads = [one.thread for one in self._circuits.values() if one.thread is not None]
+            for circuit in self._circuits.values():
+                circuit.wake.set()
         for thread in threads:
             thread.join(timeout)
+
+    def hurry(self, destination: str) -> None:
+        """Ask a destination that is left alone now: somebody says that it is mended."""
+        with self._lock:
+            self._of(destination).wake.set()
 
     def is_open(self, destination: str) -> bool:
         """Whether nothing is to be sent now."""
@@ -204,7 +212,13 @@ class Circuits:
             circuit.thread.start()
 
     def _run(self, destination: str, seconds: float) -> None:
-        while not self._ended.wait(seconds):
+        with self._lock:
+            wake = self._of(destination).wake
+        while not self._ended.is_set():
+            wake.wait(seconds)
+            wake.clear()
+            if self._ended.is_set():
+                return
             try:
                 wait = self.ask(destination)
             except NodeError as error:

@@ -7,7 +7,7 @@ try are those of the first. Where a destination is down, what waits for it is no
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from dicomnode.config import DeliverySection
@@ -26,6 +26,8 @@ from dicomnode.workflow.ports import Clock, Destination, Queue
 
 #: Numbers of tries to deliver a retraction begin here: those of the results are below.
 RETRACTION_ATTEMPT: Final = 1_000_000
+#: Facts of a work that say since when its deliveries are under way, where that is not since it was made.
+BEGUN_ANEW: Final = ("retracted_at", "retried_at")
 #: PS3.7 C.5.3: duplicate SOP instance.
 DUPLICATE: Final = 0x0111
 #: Refusals that end when somebody mends an AE title or a certificate: results wait for that.
@@ -221,17 +223,26 @@ class Delivery:
             return None
         open_rows = [row for row in rows if row.state is DeliveryState.WAITING]
         waiting = {row.destination for row in open_rows}
-        since = max(work.created_at.timestamp(), float(work.facts.get("retracted_at", 0)))
+        since = max(work.created_at.timestamp(), *(float(work.facts.get(fact, 0)) for fact in BEGUN_ANEW))
         too_old = self._sure().timestamp() - since >= self._settings.give_up_seconds
         if destination in waiting and not too_old:
             return max(row.attempts for row in open_rows if row.destination == destination)
         if waiting - {destination} and not too_old:
             return None  # another destination still tries; it ends the work
-        refused = [row for row in rows if row.state is DeliveryState.REFUSED]
-        reason = "timeout" if waiting else refused[0].reason if refused else None
-        state = WorkState.DONE if reason is None else WorkState.FAILED
+        self._ledger.put_deliveries(open_rows, DeliveryState.REFUSED, now, reason="timeout", connection=connection)
+        state, reason = end_of(self._ledger.deliveries(key, connection=connection))
         self._ledger.set_work_state(key, state, at=now, reason=reason, connection=connection)
         return state, reason
+
+
+def end_of(rows: Sequence[DeliveryRow]) -> tuple[WorkState, str | None]:
+    """How a work ends, by its deliveries, none of which waits; the gravest counts."""
+    refused = [row.reason for row in rows if row.state is DeliveryState.REFUSED]
+    if refused:
+        return WorkState.FAILED, "timeout" if "timeout" in refused else refused[0]
+    if any(row.state is DeliveryState.CANCELLED for row in rows):
+        return WorkState.CANCELLED, "cancelled"
+    return WorkState.DONE, None
 
 
 def outgoing(result_id: str, part10: bytes) -> OutgoingObject:

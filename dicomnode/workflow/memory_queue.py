@@ -86,8 +86,10 @@ class MemoryQueue:
         self._enqueue(connection, entry)
 
     def revive_delivery(self, key: WorkKey, destination: str, *, priority: int = 1) -> bool:
-        """Queue one more try to deliver, unless one is queued; whether it did."""
-        if any((entry.key, entry.destination) == (key, destination) for entry in self._waiting):
+        """Queue one more try to deliver, unless one is queued; whether it did. One that waits runs at once."""
+        mine = [entry for entry in self._waiting if (entry.key, entry.destination) == (key, destination)]
+        self._waiting = [replace(entry, due=0.0) if entry in mine else entry for entry in self._waiting]
+        if mine:
             return False
         prefix = f"{key.workflow_id}:{destination}:"
         tried = [int(name.removeprefix(prefix)) for name in self._known if name.startswith(prefix)]
@@ -98,6 +100,12 @@ class MemoryQueue:
             Entry(name=name, key=key, destination=destination, attempt=attempt, due=0.0, priority=priority)
         )
         return True
+
+    def deliveries(self) -> frozenset[tuple[str, str]]:
+        """Works and destinations of all tries that are queued."""
+        return frozenset(
+            (entry.key.workflow_id, entry.destination) for entry in self._waiting if entry.destination is not None
+        )
 
     def hasten(self, longest: float, destination: str | None = None) -> int:
         """Let tries that wait for more than `longest` seconds from now run at once; how many there were."""

@@ -192,15 +192,26 @@ class DurableQueue:
         self._enqueue(connection, _DELIVERY, queue, name, arguments, delay=delay, priority=priority)
 
     def revive_delivery(self, key: WorkKey, destination: str, *, priority: int = 1) -> bool:
-        """Queue one more try to deliver, unless one is queued or under way; whether it did."""
+        """Queue one more try to deliver, unless one is queued or under way; whether it did. One that waits runs at once."""
         prefix = _deliveries(key, destination)
         found = self._workflows(prefix)
+        for one in found:
+            if one.status == _DELAYED:
+                self._launched().set_workflow_delay(one.workflow_id, delay_until_epoch_ms=0)
         if any(one.status in _UNDER_WAY for one in found):
             return False
         number = 1 + max((int(one.workflow_id.removeprefix(prefix)) for one in found), default=0)
         with self._engine.begin() as connection:
             self.enqueue_delivery(connection, key, destination, number, 0.0, priority=priority)
         return True
+
+    def deliveries(self) -> frozenset[tuple[str, str]]:
+        """Works (by their workflow's identifier) and destinations of all tries that are queued or under way."""
+        found = self._launched().list_workflows(
+            status=sorted(_UNDER_WAY), name=_DELIVERY, load_input=False, load_output=False
+        )
+        names = [one.workflow_id.split(":") for one in found]
+        return frozenset((parts[0], parts[1]) for parts in names if len(parts) > 1)
 
     def hasten(self, longest: float, destination: str | None = None) -> int:
         """Let tries that wait for more than `longest` seconds from now run at once; how many there were.

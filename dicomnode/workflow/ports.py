@@ -54,7 +54,11 @@ class Queue(Protocol):
         ...
 
     def revive_delivery(self, key: WorkKey, destination: str, *, priority: int = 1) -> bool:
-        """Queue one more try to deliver, unless one is queued or under way; whether it did."""
+        """Queue one more try to deliver, unless one is queued or under way; whether it did. One that waits runs at once."""
+        ...
+
+    def deliveries(self) -> frozenset[tuple[str, str]]:
+        """Works (by their workflow's identifier) and destinations of all tries that are queued or under way."""
         ...
 
     def hasten(self, longest: float, destination: str | None = None) -> int:

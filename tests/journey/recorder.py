@@ -36,6 +36,7 @@ class Recorder:
         self._lock = threading.Lock()
         self._digests: dict[str, list[str]] = {}
         self.studies: list[str] = []
+        self.status = 0x0000
         entity = AE(self.ae_title)
         for sop_class in _CLASSES:
             entity.add_supported_context(sop_class)
@@ -55,6 +56,8 @@ class Recorder:
     def _stored(self, event: evt.Event) -> int:
         uid = str(event.request.AffectedSOPInstanceUID)
         digest = hashlib.sha256(event.request.DataSet.getvalue()).hexdigest()
+        if self.status:
+            return self.status
         study = str(event.dataset.StudyInstanceUID)
         with self._lock:
             self.studies.append(study)

@@ -83,6 +83,18 @@ def test_lines_are_for_people(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "pacs: 1 of 2 confirmed (peer-out-of-resources)" in text
 
 
+def test_a_warning_is_shown_with_its_meaning(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = (
+        delivery(ResultRole.SEGMENTATION, DeliveryState.CONFIRMED, status=0xB000),
+        delivery(ResultRole.REPORT, DeliveryState.CONFIRMED, status=0xB123),
+        delivery(ResultRole.KEY_IMAGE, DeliveryState.WAITING, status=0xB000),
+    )
+    text = printed(monkeypatch, replace(STUDY, works=(replace(WORK, deliveries=rows),)))
+    assert "pacs: segmentation taken with a warning, 0xB000: coercion of data elements" in text
+    assert "pacs: report taken with a warning, 0xB123: see the peer" in text
+    assert text.count("warning") == 2
+
+
 def test_a_refusal_brings_its_text_and_advice(monkeypatch: pytest.MonkeyPatch) -> None:
     refused = replace(WORK, state=WorkState.REFUSED, reason="geometry-gap", deliveries=())
     unknown = replace(WORK, state=WorkState.FAILED, reason="from-a-newer-version", deliveries=())

@@ -325,3 +325,38 @@ def test_what_no_model_looks_at_opens_no_revision(world: World) -> None:
     world.ledger.record_instances([report])
     admission.settle(STUDY)
     assert world.queued == [WORK.workflow_id]
+
+
+def test_a_study_is_worked_on_anew_and_as_whole_as_it_was(world: World) -> None:
+    world.receive(0)
+    admission = world.admission()
+    with world.ledger.transaction() as connection:
+        assert admission.reprocess(connection, "ee" * 16) is None
+    admission.start(STUDY)
+    for settled in (False, True):
+        revision = 3 if settled else 2
+        if settled:
+            admission.settle(STUDY)
+        with world.ledger.transaction() as connection:
+            assert admission.reprocess(connection, STUDY) == revision
+        latest = world.ledger.latest_revision(STUDY)
+        assert latest is not None
+        assert (latest.revision, latest.settled_at is not None) == (revision, settled)
+        assert world.work(second(revision)).state is WorkState.QUEUED
+        assert world.work(second(revision - 1)).state is WorkState.SUPERSEDED
+    assert world.queued == [second(number).workflow_id for number in (1, 2, 3)]
+    world.advance(second(3), to=WorkState.READY)
+    admission.release(STUDY)
+    assert world.work(second(3)).state is WorkState.DELIVERING
+
+
+def test_what_is_held_goes_out_when_it_is_let_go(world: World) -> None:
+    world.receive(0)
+    admission = world.admission()
+    admission.start(STUDY)
+    world.advance(to=WorkState.READY)
+    world.ledger.set_work_state(WORK, WorkState.HELD, at=world.time.now())
+    with world.ledger.transaction() as connection:
+        admission.let_go(connection, world.work())
+    assert world.work().state is WorkState.DELIVERING
+    assert world.queued[1:] == [f"{WORK.workflow_id}:pacs:1"]
