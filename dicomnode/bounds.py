@@ -76,6 +76,13 @@ def _name(value: str) -> str:
     return value
 
 
+def _hours(value: str) -> str:
+    found = re.fullmatch(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)", value)
+    if not found or found[1] + found[2] == found[3] + found[4]:
+        raise ValueError('two times of day that differ, such as "19:00-06:30"')
+    return value
+
+
 def _address(value: str) -> str:
     try:
         ipaddress.ip_address(value)
@@ -156,6 +163,8 @@ Age = Annotated[float, Field(ge=0.1, le=YEAR, allow_inf_nan=False)]
 #: Processes: each has a number of one bit in a table that they share.
 Receivers = Annotated[Literal["auto"] | Annotated[int, Field(ge=0, le=_MOST_RECEIVERS)], BeforeValidator(_receivers)]
 Name = Annotated[str, AfterValidator(_name)]
+#: Local times of day from which and until which; over midnight where the second is the earlier one.
+Hours = Annotated[str, AfterValidator(_hours)]
 Address = Annotated[str, AfterValidator(_address)]
 Host = Annotated[str, AfterValidator(_host)]
 ShortString = Annotated[str, Field(max_length=16), AfterValidator(_one_line)]

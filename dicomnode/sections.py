@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from dicomnode.bounds import EXBI, MEBI, AETitle, Host, Location, Name, Port, Seconds
+from dicomnode.bounds import EXBI, GIBI, MEBI, AETitle, Host, Hours, Location, Name, Port, Seconds
 
 
 class Section(BaseModel):
@@ -69,6 +69,14 @@ class Destination(Section):
         le=1000,
         description="series that one model may add to a study at the destination with each revision, rejection notes apart; 0: any number",
     )
+    hours: tuple[Hours, ...] = Field(
+        (),
+        description='local times of day in which results are sent, such as "19:00-06:30", STAT at any time; empty: all',
+    )
+    objects_per_minute: int = Field(
+        0, ge=0, le=1_000_000, description="mean number of objects that are sent at most; 0: any"
+    )
+    bytes_per_second: int = Field(0, ge=0, le=100 * GIBI, description="mean of bytes that are sent at most; 0: any")
 
     @property
     def peer(self) -> str:

@@ -17,6 +17,7 @@ from dicomnode.errors import REASONS
 from dicomnode.sections import Destination
 from dicomnode.storage.rows import CircuitRow
 from dicomnode.study import CircuitState, DeliveryState
+from dicomnode.workflow.paces import seconds_until
 
 _out = Console(highlight=False)
 _COLOURS = {CircuitState.CLOSED: "green", CircuitState.HALF_OPEN: "yellow", CircuitState.OPEN: "red"}
@@ -85,6 +86,7 @@ def _destination(name: str, known: Destination | None, traffic: Any) -> dict[str
     return {
         "name": name,
         "peer": known.peer if known else None,
+        "sent_in_seconds": seconds_until(known.hours, datetime.now().astimezone()) if known else 0,
         "circuit": (circuit.state if circuit else CircuitState.CLOSED).value,
         "reason": circuit.reason if circuit else None,
         "since": _time(circuit.since) if circuit else None,
@@ -105,6 +107,8 @@ def _lines(told: dict[str, Any]) -> Iterator[str]:
         about = f" since {one['since']}: {one['reason']}; asked again {one['asked_at']}" if one["asked_at"] else ""
         place = f" ({escape(one['peer'])})" if one["peer"] else " (no longer configured)"
         yield f"[bold]{one['name']}[/]{place}: circuit [{_COLOURS[state]}]{state.value}[/]{about}"
+        if one["sent_in_seconds"]:
+            yield f"  outside its hours; all but STAT goes in {one['sent_in_seconds'] / 3600:.1f} h"
         oldest = f", the oldest since {one['oldest_waiting']}" if one["oldest_waiting"] else ""
         yield (
             f"  {one['waiting_objects']} objects of {one['waiting_works']} works wait{oldest}; "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +21,7 @@ from dicomnode.workflow.circuits import Circuits
 from dicomnode.workflow.delivery import Delivery
 from dicomnode.workflow.downgrade import Capabilities, Downgrade, Remake
 from dicomnode.workflow.handover import Rooms
+from dicomnode.workflow.paces import Paces
 from dicomnode.workflow.ports import Clock
 from dicomnode.workflow.wishes import wishes_of
 
@@ -77,6 +79,7 @@ def delivery(tree: Config, storage: Rooms, outbound: Outbound, *, remake: Remake
         storage.objects,
         destinations=outbound.requestors,
         circuits=outbound.circuits,
+        paces=Paces({one.name: one for one in tree.destinations}, clock=rooms.now, monotonic=time.monotonic),
         downgrade=downgrade,
         settings=tree.delivery,
         report=partial(report_fault, emit),

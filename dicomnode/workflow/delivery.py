@@ -22,6 +22,7 @@ from dicomnode.storage.objects import Objects
 from dicomnode.study import DeliveryRow, DeliveryState, Purpose, ResultRole, WorkKey, WorkState, World
 from dicomnode.workflow.circuits import Circuits, wait_before
 from dicomnode.workflow.downgrade import Downgrade
+from dicomnode.workflow.paces import Paces
 from dicomnode.workflow.ports import Clock, Destination, Queue
 
 #: Numbers of tries to deliver a retraction begin here: those of the results are below.
@@ -49,8 +50,8 @@ class Delivery:
         Where rows stand, and where the sealed results lie.
     destinations
         By name.
-    circuits
-        Which destinations are down.
+    circuits, paces
+        Which destinations are down, and when and how fast each may be sent to.
     downgrade
         What is sent where a destination does not take something.
     settings
@@ -68,6 +69,7 @@ class Delivery:
         *,
         destinations: Mapping[str, Destination],
         circuits: Circuits,
+        paces: Paces,
         downgrade: Downgrade,
         settings: DeliverySection,
         report: Callable[[str, BaseException], None],
@@ -79,6 +81,7 @@ class Delivery:
         self._objects = objects
         self._destinations = destinations
         self._circuits = circuits
+        self._paces = paces
         self._downgrade = downgrade
         self._settings = settings
         self._report = report
@@ -98,6 +101,9 @@ class Delivery:
             self._go_on(queue, key, destination, number, self._settings.longest_retry_seconds)
             if not self._circuits.is_open(destination):  # it came back meanwhile, and this one is to go with the others
                 queue.hasten(0.0, destination)
+            return
+        if pause := self._paces.wait(destination, self._ledger.priority(key.study_key)):
+            self._go_on(queue, key, destination, number, min(pause, self._settings.longest_retry_seconds))
             return
         self._emit("delivery.begun", work=key.workflow_id, destination=destination, attempt=number)
         wait = None
@@ -143,6 +149,7 @@ class Delivery:
                 if state is DeliveryState.CONFIRMED:
                     self._downgrade.prove(destination, sent.sop_class_uid)
             self._circuits.heard(destination, outcomes)
+            self._paces.sent(destination, list(objects.values()))
             if self._circuits.is_open(destination):
                 return
 

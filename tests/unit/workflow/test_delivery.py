@@ -15,6 +15,7 @@ from dicomnode.encoded import encode_part10, split_part10
 from dicomnode.errors import NodeError, PeerError, PeerRefusal
 from dicomnode.forms import SOP_CLASSES, Form, Variant, Wishes
 from dicomnode.network.requestor import OutgoingObject, StoreOutcome
+from dicomnode.sections import Destination
 from dicomnode.storage import schema
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.objects import Objects
@@ -24,6 +25,7 @@ from dicomnode.workflow.circuits import Circuits, wait_before
 from dicomnode.workflow.delivery import Delivery, outgoing, verdict
 from dicomnode.workflow.downgrade import Capabilities, Downgrade
 from dicomnode.workflow.memory_queue import MemoryQueue
+from dicomnode.workflow.paces import Paces
 from dicomnode.workflow.timekeeping import Timekeeper
 from tests.unit.workflow.samples import EXPLICIT, STUDY, WORK, Events, Time, row, tiny_series
 
@@ -88,6 +90,7 @@ class Bench:
         self.remade: list[Variant] = []
         self.reported: list[tuple[str, BaseException]] = []
         self.settings = SETTINGS
+        self.targets: dict[str, Destination] = {}
 
     def prepare(self, *destinations: str) -> None:
         """A delivery to each destination, queued."""
@@ -137,6 +140,7 @@ class Bench:
             self.objects,
             destinations=self.peers,
             circuits=self.circuits,
+            paces=Paces(self.targets, clock=self.time.now, monotonic=self.time.monotonic),
             downgrade=downgrade,
             settings=self.settings,
             report=lambda where, error: self.reported.append((where, error)),
