@@ -32,7 +32,7 @@ from dicomnode.bounds import (
 )
 from dicomnode.errors import ConfigError
 from dicomnode.network_sections import ListenSection, PeerRule, ServicesSection
-from dicomnode.sections import Destination, Section
+from dicomnode.sections import Destination, RetentionSection, Section
 from dicomnode.site_rules import PolicySection
 
 
@@ -255,18 +255,6 @@ class ResultsSection(Section):
     )
 
 
-class RetentionSection(Section):
-    """How long data stays."""
-
-    days: float = Field(
-        30,
-        ge=0.01,
-        le=36_500,
-        allow_inf_nan=False,
-        description="days after its last image at which a finished study is shredded, keys and all",
-    )
-
-
 class LoggingSection(Section):
     """Logs."""
 
@@ -317,6 +305,11 @@ class Config(Section):
             names = [block.name for block in blocks]
             if len(set(names)) != len(names):
                 raise ValueError(f"two {what} have the same name")
+        archive = self.retention.archive
+        if archive is not None and archive not in {one.name for one in self.destinations}:
+            raise ValueError("retention.archive names no destination")
+        if any(peer.modality for peer in self.peers) and not self.destinations:
+            raise ValueError("a peer is a modality, and no destination can be asked whether it holds its studies")
         return self
 
 

@@ -1,4 +1,4 @@
-"""Sections of the configuration that are about others: TLS, and where results go, with what each destination is to get.
+"""Sections of the configuration that are about others: TLS, where results go and as what, how long data stays.
 
 Floor 1. Part of the tree that `config` reads; nothing is read here.
 """
@@ -82,3 +82,20 @@ class Destination(Section):
     def peer(self) -> str:
         """Whom the name stands for: what is learnt of it holds as long as this stays."""
         return f"{self.ae_title}@{self.host}:{self.port}"
+
+
+class RetentionSection(Section):
+    """How long data stays."""
+
+    days: float = Field(
+        30,
+        ge=0.01,
+        le=36_500,
+        allow_inf_nan=False,
+        description="days after its last image at which a finished study is shredded, keys and all",
+    )
+
+    archive: Name | None = Field(
+        None,
+        description="destination that is asked, by C-FIND, whether it holds studies that came from a modality; default: the first",
+    )

@@ -79,6 +79,7 @@ def _example(name: str) -> str:
         "port": 104,
         "report_host": "ct1.example.org",
         "commitment_destination": "pacs",
+        "archive": "pacs",
         "calling_ae_title": "DICOMNODE",
         "certificate": "/etc/dicomnode/tls/node.pem",
         "certificate_subject": "CN=ct1,O=Hospital",

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Final
 
 from dicomnode.config import Config
 from dicomnode.events import Emit
 from dicomnode.service import rooms
+from dicomnode.service.delivering import Outbound
 from dicomnode.service.housekeeping import Chore, Housekeeping
 from dicomnode.workflow.admission import Admission
 from dicomnode.workflow.handover import Rooms
 from dicomnode.workflow.orders import Orders, Overseer
+from dicomnode.workflow.originals import Originals
 from dicomnode.workflow.pipeline import DurableQueue
+from dicomnode.workflow.ports import Clock
 from dicomnode.workflow.retention import Closing, Retention
 from dicomnode.workflow.retraction import Retraction
 from dicomnode.workflow.stages import Stages
@@ -36,10 +38,10 @@ def housekeeping(
     stages: Stages,
     activity: Closing,
     timekeeper: Timekeeper,
-    hurry: Callable[[str], None],
+    outbound: Outbound,
     emit: Emit,
 ) -> Housekeeping:
-    """Thread that does them, to be begun; `hurry` has a destination asked whether it is there."""
+    """Thread that does them, to be begun."""
     retraction = Retraction(
         storage,
         queue,
@@ -48,18 +50,10 @@ def housekeeping(
         clock=rooms.now,
         emit=emit,
     )
-    retention = Retention(
-        storage.ledger,
-        storage.spool,
-        storage.objects,
-        storage.keys,
-        activity=activity,
-        forget=queue.forget,
-        settings=tree.retention,
-        sure=timekeeper.sure,
-        emit=emit,
+    retention = _retention(tree, storage, queue, outbound, activity=activity, sure=timekeeper.sure, emit=emit)
+    orders = Orders(
+        storage.ledger, queue, admission=admission, hurry=outbound.circuits.hurry, clock=rooms.now, emit=emit
     )
-    orders = Orders(storage.ledger, queue, admission=admission, hurry=hurry, clock=rooms.now, emit=emit)
     overseer = Overseer(storage.ledger, queue, emit=emit)
     chores = (
         Chore(name="clock", act=timekeeper.keep, every_seconds=_CLOCK_SECONDS),
@@ -70,3 +64,35 @@ def housekeeping(
         Chore(name="retention", act=retention.sweep, every_seconds=_SWEEP_SECONDS),
     )
     return Housekeeping(chores, monotonic=time.monotonic, emit=emit)
+
+
+def _retention(
+    tree: Config,
+    storage: Rooms,
+    queue: DurableQueue,
+    outbound: Outbound,
+    *,
+    activity: Closing,
+    sure: Clock,
+    emit: Emit,
+) -> Retention:
+    originals = Originals(
+        storage.ledger,
+        storage.spool,
+        archive=outbound.archive,
+        derivation_key=storage.derivation_key,
+        monotonic=time.monotonic,
+        emit=emit,
+    )
+    return Retention(
+        storage.ledger,
+        storage.spool,
+        storage.objects,
+        storage.keys,
+        activity=activity,
+        forget=queue.forget,
+        may_go=originals.may_go,
+        settings=tree.retention,
+        sure=sure,
+        emit=emit,
+    )

@@ -28,11 +28,12 @@ from dicomnode.workflow.wishes import wishes_of
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outbound:
-    """The destinations: who calls them, what they take, which are down."""
+    """The destinations: who calls them, what they take, which are down; and who is asked for originals, if anybody."""
 
     requestors: Mapping[str, Requestor]
     capabilities: Capabilities
     circuits: Circuits
+    archive: Requestor | None
 
     @classmethod
     def of(cls, tree: Config, ledger: Ledger, *, hasten: Callable[[str], int], emit: Emit) -> Self:
@@ -61,7 +62,9 @@ class Outbound:
             clock=rooms.now,
             emit=emit,
         )
-        return cls(requestors=requestors, capabilities=capabilities, circuits=circuits)
+        first = next(iter(requestors.values()), None)
+        archive = first if tree.retention.archive is None else requestors[tree.retention.archive]
+        return cls(requestors=requestors, capabilities=capabilities, circuits=circuits, archive=archive)
 
 
 def delivery(tree: Config, storage: Rooms, outbound: Outbound, *, remake: Remake, sure: Clock, emit: Emit) -> Delivery:

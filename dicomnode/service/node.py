@@ -129,7 +129,7 @@ class Node:
             stages=self._stages,
             activity=self,
             timekeeper=self._timekeeper,
-            hurry=self._circuits.hurry,
+            outbound=outbound,
             emit=emit,
         )
 

@@ -24,12 +24,13 @@ from sqlalchemy import (
     Table,
     Text,
     TypeDecorator,
+    false,
 )
 
 PREFIX: Final = "node_"
 VERSION_TABLE: Final = "node_schema_version"
 #: Alembic revisions that this version knows, oldest first.
-REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005")
+REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006")
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -233,6 +234,7 @@ origins = Table(
     Column("study_key", _KEY, primary_key=True),
     Column("peer", String(32), nullable=False),
     Column("priority", String(16), nullable=False),
+    Column("straight", Boolean, nullable=False, server_default=false()),
 )
 
 procedures = Table(
