@@ -207,6 +207,9 @@ class DeliverySection(Section):
         description="failures of a destination one after the other after which it is left alone and only asked, by "
         "C-ECHO, whether it is there again; a rejection that is permanent counts as all of them",
     )
+    commitment_seconds: Age = Field(
+        3600, description="time for a destination's report of storage commitment; then C-FIND shows what it holds"
+    )
     probe_seconds: Age = Field(
         DAY, description="age at which what is known of a destination's SOP Classes is asked anew"
     )

@@ -249,6 +249,9 @@ REASONS: Final = MappingProxyType(
             "look for it there; let the destination answer C-FIND, then `dicomnode retry`",
         ),
         "cancelled": Reason("somebody cancelled it", "`dicomnode retry` or `dicomnode reprocess` takes it up again"),
+        "not-committed": Reason(
+            "the destination did not commit what it took", "ask who runs it; then `dicomnode retry`"
+        ),
         "order-empty": Reason(
             "there is nothing of the study that this order is about",
             "`dicomnode studies` shows its works and deliveries",

@@ -57,6 +57,9 @@ class Destination(Section):
     fallbacks: bool = Field(
         True, description="where a SOP Class is not supported, send the next form of the declared chain"
     )
+    storage_commitment: bool = Field(
+        False, description="ask it to commit to what it took; what it does not commit to is sent once more, then told"
+    )
     maximum_object_bytes: int = Field(
         512 * MEBI,
         ge=0,

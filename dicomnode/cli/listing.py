@@ -83,6 +83,7 @@ def _work_json(work: WorkRow) -> dict[str, Any]:
                 "reason": delivery.reason,
                 "attempts": delivery.attempts,
                 "updated_at": _time(delivery.updated_at),
+                "commitment": delivery.commitment,
             }
             for delivery in work.deliveries
         ],
@@ -114,6 +115,10 @@ def _deliveries(work: WorkRow) -> str:
         confirmed = sum(delivery.state is DeliveryState.CONFIRMED for delivery in rows)
         reasons = sorted({delivery.reason for delivery in rows if delivery.reason})
         lines.append(f"{name}: {confirmed} of {len(rows)} confirmed" + (f" ({', '.join(reasons)})" if reasons else ""))
+        pledged = Counter(row.commitment.value for row in rows if row.commitment is not None)
+        if pledged:
+            counts = ", ".join(f"{count} {state}" for state, count in sorted(pledged.items()))
+            lines.append(f"{name}: storage commitment: {counts}")
         lines += [f"{name}: {line}" for line in _warnings(rows)]
         lines += [f"{name}: {line}" for line in _downgrades(work, name, rows)]
     if outcome := work.facts.get("outcome"):

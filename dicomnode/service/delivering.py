@@ -12,7 +12,7 @@ from typing import Self
 from dicomnode.config import Config
 from dicomnode.events import Emit
 from dicomnode.forms import Wishes
-from dicomnode.network.requestor import Requestor
+from dicomnode.network.committing import CommitmentRequestor
 from dicomnode.service import rooms
 from dicomnode.service.telemetry import report_fault
 from dicomnode.storage.ledger import Ledger
@@ -22,7 +22,8 @@ from dicomnode.workflow.delivery import Delivery
 from dicomnode.workflow.downgrade import Capabilities, Downgrade, Remake
 from dicomnode.workflow.handover import Rooms
 from dicomnode.workflow.paces import Paces
-from dicomnode.workflow.ports import Clock
+from dicomnode.workflow.pledges import Pledges
+from dicomnode.workflow.ports import Clock, Clocks, Queue
 from dicomnode.workflow.wishes import wishes_of
 
 
@@ -30,10 +31,10 @@ from dicomnode.workflow.wishes import wishes_of
 class Outbound:
     """The destinations: who calls them, what they take, which are down; and who is asked for originals, if anybody."""
 
-    requestors: Mapping[str, Requestor]
+    requestors: Mapping[str, CommitmentRequestor]
     capabilities: Capabilities
     circuits: Circuits
-    archive: Requestor | None
+    archive: CommitmentRequestor | None
 
     @classmethod
     def of(cls, tree: Config, ledger: Ledger, *, hasten: Callable[[str], int], emit: Emit) -> Self:
@@ -44,7 +45,7 @@ class Outbound:
         ConfigError
             ``tls-failed`` if the TLS files of one cannot be used.
         """
-        requestors = {one.name: Requestor(one, tree.node.ae_title) for one in tree.destinations}
+        requestors = {one.name: CommitmentRequestor(one, tree.node.ae_title) for one in tree.destinations}
         capabilities = Capabilities(
             ledger,
             destinations=requestors,
@@ -88,6 +89,26 @@ def delivery(tree: Config, storage: Rooms, outbound: Outbound, *, remake: Remake
         report=partial(report_fault, emit),
         clock=rooms.now,
         sure=sure,
+        emit=emit,
+    )
+
+
+def pledges(
+    tree: Config, storage: Rooms, queue: Queue, outbound: Outbound, *, clocks: Clocks, emit: Emit
+) -> Pledges | None:
+    """What asks destinations to commit to results; None where none is to be asked."""
+    names = {one.name for one in tree.destinations if one.storage_commitment}
+    if not names:
+        return None
+    return Pledges(
+        storage.ledger,
+        storage.objects,
+        queue,
+        destinations={name: one for name, one in outbound.requestors.items() if name in names},
+        derivation_key=storage.derivation_key,
+        is_down=outbound.circuits.is_open,
+        settings=tree.delivery,
+        clocks=clocks,
         emit=emit,
     )
 

@@ -19,7 +19,7 @@ from dicomnode.network.asking import Event
 from dicomnode.network.committing import CommitmentRequestor
 from dicomnode.service import rooms
 from dicomnode.service.chores import housekeeping
-from dicomnode.service.delivering import Outbound, delivery
+from dicomnode.service.delivering import Outbound, delivery, pledges
 from dicomnode.service.faults import caught
 from dicomnode.service.gates import open_gate
 from dicomnode.service.notify import Notifier
@@ -107,20 +107,8 @@ class Node:
             run_delivery=self._deliver,
             destinations=tuple(outbound.requestors),
         )
-        self._admission = Admission(
-            self._ledger,
-            self._queue,
-            models=tuple(self._analysts),
-            sop_classes=storage.sop_classes,
-            destinations=tuple(outbound.requestors),
-            overdue=self._overdue,
-            flush=self._flush,
-            close_segments=self._close_segments,
-            arriving=self._activity.is_open,
-            longest_retry_seconds=tree.delivery.longest_retry_seconds,
-            clock=rooms.now,
-            emit=emit,
-        )
+        self._pledges = pledges(tree, storage, self._queue, outbound, clocks=self._timekeeper, emit=emit)
+        self._admission = self._build_admission(storage, tuple(outbound.requestors))
         self._housekeeping = housekeeping(
             tree,
             storage,
@@ -131,6 +119,22 @@ class Node:
             timekeeper=self._timekeeper,
             outbound=outbound,
             emit=emit,
+        )
+
+    def _build_admission(self, storage: Rooms, destinations: tuple[str, ...]) -> Admission:
+        return Admission(
+            self._ledger,
+            self._queue,
+            models=tuple(self._analysts),
+            sop_classes=storage.sop_classes,
+            destinations=destinations,
+            overdue=self._overdue,
+            flush=self._flush,
+            close_segments=self._close_segments,
+            arriving=self._activity.is_open,
+            longest_retry_seconds=self._tree.delivery.longest_retry_seconds,
+            clock=rooms.now,
+            emit=self._emit,
         )
 
     def _storage_rooms(self, derivation_key: bytes) -> Rooms:
@@ -190,7 +194,7 @@ class Node:
             activity=self._activity,
             recovery=self._recovery,
             derivation_key=derivation_key,
-            services=services(tree, limits, self._evidence, self._desk),
+            services=services(tree, limits, self._evidence, self._desk, self._pledges),
             wake=self._completion.wake,
             emit=emit,
         )
@@ -271,6 +275,8 @@ class Node:
         self._housekeeping.begin()
         if self._desk is not None:
             self._desk.begin()
+        if self._pledges is not None:
+            self._pledges.begin()
         host, port = self._gate.start()
         self._emit(
             "node.ready",
@@ -296,6 +302,8 @@ class Node:
         self._gate.drain(seconds)
         self._housekeeping.end(_LEAST_SECONDS)
         self._circuits.end(_LEAST_SECONDS)
+        if self._pledges is not None:
+            self._pledges.end(_LEAST_SECONDS)
         self._completion.end()
         if self._desk is not None:
             self._desk.end()

@@ -12,7 +12,7 @@ from dicomnode.errors import NodeError, StudyError
 from dicomnode.storage import schema
 from dicomnode.storage.database import Database, changed_rows, insert_or_ignore
 from dicomnode.storage.rows import ResultRow
-from dicomnode.study import DeliveryRow, DeliveryState, ResultRole, WorkKey
+from dicomnode.study import CommitmentState, DeliveryRow, DeliveryState, ResultRole, WorkKey
 
 _T = schema.results
 _D = schema.deliveries
@@ -152,7 +152,7 @@ class ResultRows(Database):
         """Bring deliveries into a state because somebody ordered it; one that is to be made again has no tries yet."""
         values: dict[str, Any] = {"state": state.value, "reason": reason, "updated_at": at}
         if state is DeliveryState.WAITING:
-            values["attempts"] = 0
+            values |= {"attempts": 0, "commitment": None}
         with self._writing(connection) as writing:
             for row in rows:
                 here = _D.c.result_id == row.result_id, _D.c.destination == row.destination
@@ -207,6 +207,7 @@ def _delivery(row: Row[Any]) -> DeliveryRow:
         reason=row.reason,
         attempts=row.attempts,
         updated_at=row.updated_at,
+        commitment=None if row.commitment is None else CommitmentState(row.commitment),
     )
 
 

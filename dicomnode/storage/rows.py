@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from dicomnode.study import CircuitState, DeliveryState, RecordAddress, ResultRole
+from dicomnode.study import CircuitState, DeliveryState, RecordAddress, ResultRole, WorkKey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +142,31 @@ class OrderRow:
     model: str = ""
     destination: str = ""
     at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PledgeRow:
+    """Storage commitment of a work's results at one destination.
+
+    Attributes
+    ----------
+    state
+        ``due`` (it is to be asked), ``taken`` (it is to report), ``ended``.
+    attempts
+        Requests so far: each has its Transaction UID.
+    resends
+        How often objects were sent again because it did not commit them.
+    begun_at
+        When it was to be asked first.
+    """
+
+    key: WorkKey
+    destination: str
+    state: str
+    attempts: int = 0
+    resends: int = 0
+    begun_at: datetime
+    due_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

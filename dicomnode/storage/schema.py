@@ -30,7 +30,7 @@ from sqlalchemy import (
 PREFIX: Final = "node_"
 VERSION_TABLE: Final = "node_schema_version"
 #: Alembic revisions that this version knows, oldest first.
-REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006")
+REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -166,6 +166,21 @@ deliveries = Table(
     Column("reason", String(64)),
     Column("attempts", Integer, nullable=False),
     Column("updated_at", UtcTime, nullable=False),
+    Column("commitment", String(16)),
+)
+
+pledges = Table(
+    "node_pledge",
+    metadata,
+    Column("study_key", _KEY, primary_key=True),
+    Column("revision", Integer, primary_key=True, autoincrement=False),
+    Column("model", String(64), primary_key=True),
+    Column("destination", String(64), primary_key=True),
+    Column("state", String(16), nullable=False, index=True),
+    Column("attempts", Integer, nullable=False),
+    Column("resends", Integer, nullable=False),
+    Column("begun_at", UtcTime, nullable=False),
+    Column("due_at", UtcTime, nullable=False),
 )
 
 capabilities = Table(

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 from typing import Final, Protocol
 
 from dicomnode.config import DeliverySection
@@ -206,9 +207,8 @@ class Circuits:
             circuit = self._of(destination)
             if circuit.thread is not None:
                 return
-            circuit.thread = threading.Thread(
-                target=self._run, args=(destination, seconds), name=f"circuit-{destination}", daemon=True
-            )
+            run = partial(self._run, destination, seconds)
+            circuit.thread = threading.Thread(target=run, name="circuit", daemon=True)
             circuit.thread.start()
 
     def _run(self, destination: str, seconds: float) -> None:

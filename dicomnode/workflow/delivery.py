@@ -23,7 +23,7 @@ from dicomnode.study import DeliveryRow, DeliveryState, Purpose, ResultRole, Wor
 from dicomnode.workflow.circuits import Circuits, wait_before
 from dicomnode.workflow.downgrade import Downgrade
 from dicomnode.workflow.paces import Paces
-from dicomnode.workflow.ports import Clock, Destination, Queue
+from dicomnode.workflow.ports import Clock, Destination, Finder, Queue
 
 #: Numbers of tries to deliver a retraction begin here: those of the results are below.
 RETRACTION_ATTEMPT: Final = 1_000_000
@@ -268,13 +268,13 @@ def outgoing(result_id: str, part10: bytes) -> OutgoingObject:
 def _verdict_of_duplicate(peer: Destination, sent: OutgoingObject) -> tuple[DeliveryState, str | None]:
     """What "duplicate SOP instance" (PS3.7 C.5.3) means: ours of an earlier try, if the destination shows it."""
     try:
-        held = _holds(peer, sent)
+        held = holds(peer, sent)
     except PeerError as error:
         return (DeliveryState.WAITING, error.code) if error.retryable else (DeliveryState.REFUSED, "duplicate-unproven")
     return (DeliveryState.CONFIRMED, None) if held else (DeliveryState.REFUSED, "peer-refused-object")
 
 
-def _holds(peer: Destination, sent: OutgoingObject) -> bool:
+def holds(peer: Finder, sent: OutgoingObject) -> bool:
     """Whether the destination has the object: what it calls a duplicate is ours of an earlier try, or it is not."""
     header = scan_header(sent.encoded, sent.transfer_syntax_uid, Limits())
     query = {

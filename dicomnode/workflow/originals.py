@@ -6,26 +6,17 @@ deleted. UIDs of patients' objects are compared as blind keys.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final, Protocol
+from typing import Final
 
 from dicomnode.errors import NodeError, PeerError
 from dicomnode.events import Emit
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.spool import Spool
 from dicomnode.study import blind_key
-from dicomnode.workflow.ports import Monotonic
+from dicomnode.workflow.ports import Finder, Monotonic
 
 _FIRST_SECONDS: Final = 3600.0
 _LONGEST_SECONDS: Final = 86_400.0
-
-
-class Finder(Protocol):
-    """The PACS."""
-
-    def find(self, level: str, query: Mapping[str, str]) -> list[dict[str, str]]:
-        """C-FIND in the Study Root model; raises PeerError when the peer does not answer."""
-        ...
 
 
 class Originals:

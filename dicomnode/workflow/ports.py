@@ -70,7 +70,15 @@ class Queue(Protocol):
         ...
 
 
-class Destination(Protocol):
+class Finder(Protocol):
+    """Another system that shows what it holds."""
+
+    def find(self, level: str, query: Mapping[str, str]) -> list[dict[str, str]]:
+        """C-FIND in the Study Root model; raises PeerError when the peer does not answer."""
+        ...
+
+
+class Destination(Finder, Protocol):
     """Another system that takes objects."""
 
     def store(self, objects: Sequence[OutgoingObject]) -> tuple[StoreOutcome, ...]:
@@ -83,8 +91,4 @@ class Destination(Protocol):
 
     def probe(self, sop_class_uids: Iterable[str]) -> frozenset[str]:
         """Which of these SOP Classes it accepts; raises PeerError when it does not answer."""
-        ...
-
-    def find(self, level: str, query: Mapping[str, str]) -> list[dict[str, str]]:
-        """C-FIND in the Study Root model; raises PeerError when the peer does not answer."""
         ...
