@@ -5,11 +5,13 @@ Floor 1. Part of the tree that `config` reads; nothing is read here.
 
 from __future__ import annotations
 
-from typing import Literal
+from contextlib import suppress
+from typing import Any, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from dicomnode.bounds import EXBI, GIBI, MEBI, AETitle, Host, Hours, Location, Name, Port, Seconds
+from dicomnode.bounds import EXBI, GIBI, MEBI, AETitle, Host, Hours, Location, Name, Port, Seconds, WebAddress
 
 
 class Section(BaseModel):
@@ -33,6 +35,13 @@ class Destination(Section):
     ae_title: AETitle = Field(description="AE title of the destination")
     host: Host = Field(min_length=1, max_length=253, description="host name or address")
     port: Port = Field(description="TCP port")
+    url: WebAddress | None = Field(
+        None,
+        description="send by STOW-RS (DICOMweb) to this address instead; ae_title, host and port are then not needed, nor used",
+    )
+    authorization_file: Location | None = Field(
+        None, description='file with the Authorization that `url` asks for, such as "Bearer ...", read for each request'
+    )
     calling_ae_title: AETitle | None = Field(None, description="AE title that we call with; default: node.ae_title")
     tls: Tls | None = Field(None, description="connect with TLS")
     timeout_seconds: Seconds = Field(
@@ -81,9 +90,32 @@ class Destination(Section):
     )
     bytes_per_second: int = Field(0, ge=0, le=100 * GIBI, description="mean of bytes that are sent at most; 0: any")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _place_is_that_of_the_url(cls, data: Any) -> Any:
+        if isinstance(data, dict) and isinstance(data.get("url"), str):
+            parts = urlsplit(data["url"])
+            with suppress(ValueError):  # a port that is none: told of the address itself
+                port = parts.port or (443 if parts.scheme == "https" else 80)
+                return {**data, "ae_title": "STOW-RS", "host": parts.hostname or "", "port": port}
+        return data
+
+    @model_validator(mode="after")
+    def _web_makes_sense(self) -> Self:
+        if self.url is None and self.authorization_file is not None:
+            raise ValueError("authorization_file is for a url")
+        if self.url is not None and self.storage_commitment:
+            raise ValueError("storage_commitment is not for a url: DICOMweb has none")
+        local = self.host in ("127.0.0.1", "::1", "localhost")
+        if self.authorization_file is not None and not local and not (self.url or "").startswith("https:"):
+            raise ValueError("authorization_file needs https: it would be sent in the clear")
+        return self
+
     @property
     def peer(self) -> str:
         """Whom the name stands for: what is learnt of it holds as long as this stays."""
+        if self.url is not None:
+            return self.url
         return f"{self.ae_title}@{self.host}:{self.port}"
 
 

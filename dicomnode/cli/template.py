@@ -80,6 +80,8 @@ def _example(name: str) -> str:
         "report_host": "ct1.example.org",
         "commitment_destination": "pacs",
         "archive": "pacs",
+        "url": "https://pacs.example.org/dicom-web",
+        "authorization_file": "/etc/dicomnode/pacs.authorization",
         "calling_ae_title": "DICOMNODE",
         "certificate": "/etc/dicomnode/tls/node.pem",
         "certificate_subject": "CN=ct1,O=Hospital",

@@ -13,6 +13,8 @@ from dicomnode.config import Config
 from dicomnode.events import Emit
 from dicomnode.forms import Wishes
 from dicomnode.network.committing import CommitmentRequestor
+from dicomnode.network.dicomweb import WebRequestor
+from dicomnode.sections import Destination
 from dicomnode.service import rooms
 from dicomnode.service.telemetry import report_fault
 from dicomnode.storage.ledger import Ledger
@@ -26,15 +28,31 @@ from dicomnode.workflow.pledges import Pledges
 from dicomnode.workflow.ports import Clock, Clocks, Queue
 from dicomnode.workflow.wishes import wishes_of
 
+#: Who calls a destination.
+Requesting = CommitmentRequestor | WebRequestor
+
+
+def requestor_of(tree: Config, destination: Destination) -> Requesting:
+    """Who calls a destination: by DICOMweb where it has a `url`, else by DIMSE.
+
+    Raises
+    ------
+    ConfigError
+        ``tls-failed`` if its TLS files cannot be used.
+    """
+    if destination.url is not None:
+        return WebRequestor(destination)
+    return CommitmentRequestor(destination, tree.node.ae_title)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outbound:
     """The destinations: who calls them, what they take, which are down; and who is asked for originals, if anybody."""
 
-    requestors: Mapping[str, CommitmentRequestor]
+    requestors: Mapping[str, Requesting]
     capabilities: Capabilities
     circuits: Circuits
-    archive: CommitmentRequestor | None
+    archive: Requesting | None
 
     @classmethod
     def of(cls, tree: Config, ledger: Ledger, *, hasten: Callable[[str], int], emit: Emit) -> Self:
@@ -45,7 +63,7 @@ class Outbound:
         ConfigError
             ``tls-failed`` if the TLS files of one cannot be used.
         """
-        requestors = {one.name: CommitmentRequestor(one, tree.node.ae_title) for one in tree.destinations}
+        requestors = {one.name: requestor_of(tree, one) for one in tree.destinations}
         capabilities = Capabilities(
             ledger,
             destinations=requestors,
@@ -104,7 +122,11 @@ def pledges(
         storage.ledger,
         storage.objects,
         queue,
-        destinations={name: one for name, one in outbound.requestors.items() if name in names},
+        destinations={
+            name: one
+            for name, one in outbound.requestors.items()
+            if name in names and isinstance(one, CommitmentRequestor)
+        },
         derivation_key=storage.derivation_key,
         is_down=outbound.circuits.is_open,
         settings=tree.delivery,
