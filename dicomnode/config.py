@@ -34,7 +34,14 @@ from dicomnode.bounds import (
 from dicomnode.errors import ConfigError
 from dicomnode.network_sections import ListenSection, PeerRule, ServicesSection
 from dicomnode.routing_rules import LoopGuardSection, RoutingRule, faults_of_rules
-from dicomnode.sections import Destination, FolderSection, LoggingSection, Section, faults_of_folders
+from dicomnode.sections import (
+    Destination,
+    FolderSection,
+    LoggingSection,
+    RetentionSection,
+    Section,
+    faults_of_folders,
+)
 from dicomnode.site_rules import PolicySection
 
 #: Sections of which there may be any number, each with a name of its own.
@@ -205,6 +212,16 @@ class DeliverySection(Section):
     first_retry_seconds: Seconds = Field(5, description="wait after the first failed try; doubled each time")
     longest_retry_seconds: Seconds = Field(600, description="longest wait between two tries")
     give_up_seconds: Age = Field(7 * DAY, description="age at which a delivery is given up with a reason")
+    circuit_failures: int = Field(
+        5,
+        ge=1,
+        le=100_000,
+        description="failures of a destination one after the other after which it is left alone and only asked, by "
+        "C-ECHO, whether it is there again; a rejection that is permanent counts as all of them",
+    )
+    commitment_seconds: Age = Field(
+        3600, description="time for a destination's report of storage commitment; then C-FIND shows what it holds"
+    )
     probe_seconds: Age = Field(
         DAY, description="age at which what is known of a destination's SOP Classes is asked anew"
     )
@@ -261,18 +278,6 @@ class ResultsSection(Section):
     )
 
 
-class RetentionSection(Section):
-    """How long data stays."""
-
-    days: float = Field(
-        30,
-        ge=0.01,
-        le=36_500,
-        allow_inf_nan=False,
-        description="days after its last image at which a finished study is shredded, keys and all",
-    )
-
-
 class Config(Section):
     """The whole tree.
 
@@ -312,6 +317,11 @@ class Config(Section):
         faults = (*faults_of_folders(self.folders), *faults_of_rules(self.rules, destinations, self.models.enabled))
         if faults:
             raise ValueError("; ".join(faults))
+        archive = self.retention.archive
+        if archive is not None and archive not in {one.name for one in self.destinations}:
+            raise ValueError("retention.archive names no destination")
+        if any(peer.modality for peer in self.peers) and not self.destinations:
+            raise ValueError("a peer is a modality, and no destination can be asked whether it holds its studies")
         return self
 
 

@@ -111,6 +111,18 @@ class DeliveryState(StrEnum):
     CANCELLED = "cancelled"
 
 
+class CommitmentState(StrEnum):
+    """What a destination has said of an object that it took, where it is asked to commit.
+
+    ``found``: it did not report in time, and shows the object to C-FIND. ``unproven``: nor can it be asked.
+    """
+
+    ASKED = "asked"
+    COMMITTED = "committed"
+    FOUND = "found"
+    UNPROVEN = "unproven"
+
+
 class CircuitState(StrEnum):
     """Whether results are sent to a destination: as usual, not at all, or to try whether it takes them again."""
 
@@ -224,6 +236,7 @@ class DeliveryRow:
     reason: str | None
     attempts: int
     updated_at: datetime
+    commitment: CommitmentState | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from dicomnode.config import Config
 from dicomnode.errors import REASONS
+from dicomnode.network.status import WARNINGS, StatusKind, classify
 from dicomnode.service import status
 from dicomnode.study import RETRACTION, DeliveryRow, DeliveryState, StudyRow, WorkRow, stages_in_order
 from dicomnode.workflow.routing import SERIES
@@ -21,7 +22,14 @@ _RETRACTIONS = {
     "sent": "rejection notes were sent to the destinations that take them",
     "nothing-delivered": "nothing was done: no destination that takes rejection notes holds these results; ask again when one does",
 }
-_COLOURS = {"done": "green", "held": "yellow", "refused": "yellow", "failed": "red", "superseded": "dim"}
+_COLOURS = {
+    "done": "green",
+    "refused": "yellow",
+    "failed": "red",
+    "superseded": "dim",
+    "cancelled": "dim",
+    "held": "yellow",
+}
 
 
 def list_studies(tree: Config, *, limit: int, as_json: bool, console: Console) -> None:
@@ -76,6 +84,7 @@ def _work_json(work: WorkRow) -> dict[str, Any]:
                 "reason": delivery.reason,
                 "attempts": delivery.attempts,
                 "updated_at": _time(delivery.updated_at),
+                "commitment": delivery.commitment,
             }
             for delivery in work.deliveries
         ],
@@ -108,6 +117,11 @@ def _deliveries(work: WorkRow) -> str:
         confirmed = sum(delivery.state is DeliveryState.CONFIRMED for delivery in rows)
         reasons = sorted({delivery.reason for delivery in rows if delivery.reason})
         lines.append(f"{name}: {confirmed} of {len(rows)} confirmed" + (f" ({', '.join(reasons)})" if reasons else ""))
+        pledged = Counter(row.commitment.value for row in rows if row.commitment is not None)
+        if pledged:
+            counts = ", ".join(f"{count} {state}" for state, count in sorted(pledged.items()))
+            lines.append(f"{name}: storage commitment: {counts}")
+        lines += [f"{name}: {line}" for line in _warnings(rows)]
         lines += [f"{name}: {line}" for line in _downgrades(work, name, rows)]
     if outcome := work.facts.get("outcome"):
         lines.append(f"told why there are no results: {outcome}")
@@ -116,6 +130,13 @@ def _deliveries(work: WorkRow) -> str:
     if not lines and work.state.value == "done":
         return "no destination configured; results stay sealed"
     return "\n".join(lines)
+
+
+def _warnings(rows: list[DeliveryRow]) -> Iterator[str]:
+    """With what remarks a destination took objects."""
+    for row in rows:
+        if row.state is DeliveryState.CONFIRMED and row.status and classify(row.status) is StatusKind.WARNING:
+            yield f"{row.role.value} taken with a warning, 0x{row.status:04X}: {WARNINGS.get(row.status, 'see the peer')}"
 
 
 def _downgrades(work: WorkRow, name: str, rows: list[DeliveryRow]) -> Iterator[str]:

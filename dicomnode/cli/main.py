@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from dicomnode import __version__, config
-from dicomnode.cli import keys, models, replays, routes, sending
+from dicomnode.cli import keys, models, orders, replays, routes, sending
 from dicomnode.cli.options import ConfigOption, StateOption, read_config, written_destination
 from dicomnode.errors import REASONS, ConfigError, NodeError
 from dicomnode.service.faults import caught
@@ -32,6 +32,7 @@ app.add_typer(models.doctor, name="doctor")
 app.command()(routes.explain)
 app.command()(replays.replay)
 app.command()(sending.send)
+orders.register(app)
 _out = Console(highlight=False)
 _err = Console(stderr=True, highlight=False)
 

@@ -16,11 +16,11 @@ from dicomnode.forms import choose, missed, sop_classes
 from dicomnode.inference.gpu import installed
 from dicomnode.inference.package import Package
 from dicomnode.network.association import storage_classes
-from dicomnode.network.requestor import Requestor
 from dicomnode.network.tls import client_tls, server_tls, valid_until
 from dicomnode.network_sections import PeerRule
 from dicomnode.sections import Destination
 from dicomnode.service import rooms
+from dicomnode.service.delivering import Requesting, requestor_of
 from dicomnode.service.models import examine_gpu
 from dicomnode.service.rooms import Layout
 from dicomnode.service.routes import describe_rule, prove_rules
@@ -271,20 +271,21 @@ class _Examiner:
         return True
 
     def _destination(self, destination: Destination) -> None:
-        where = f"destination {destination.name} ({destination.ae_title} at {destination.host} port {destination.port})"
+        place = destination.url or f"{destination.ae_title} at {destination.host} port {destination.port}"
+        where = f"destination {destination.name} ({place})"
         if destination.tls and not self._usable(
             f"destinations.{destination.name}.tls", partial(client_tls, destination.tls)
         ):
             return
-        requestor = Requestor(destination, self._tree.node.ae_title)
+        requestor = requestor_of(self._tree, destination)
         try:
             requestor.echo()
-            self.report.lines.append(f"{where} answers C-ECHO")
+            self.report.lines.append(f"{where} answers{'' if destination.url else ' C-ECHO'}")
             self._takes(destination, requestor)
         except PeerError as error:
             self.report.warnings.append(f"{where}: {error}; {error.reason.advice}")
 
-    def _takes(self, destination: Destination, requestor: Requestor) -> None:
+    def _takes(self, destination: Destination, requestor: Requesting) -> None:
         """Ask what the destination takes of what it is to get; what it does not take, and what goes instead."""
         for package in rooms.load_packages(self._tree):
             wishes = wishes_of(destination, package.manifest)

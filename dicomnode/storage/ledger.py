@@ -18,6 +18,8 @@ from dicomnode.storage import database, schema
 from dicomnode.storage.ledger_capabilities import CapabilityRows
 from dicomnode.storage.ledger_index import InstanceRows
 from dicomnode.storage.ledger_keys import WrappedKeyRows
+from dicomnode.storage.ledger_orders import OrderRows
+from dicomnode.storage.ledger_pledges import PledgeRows
 from dicomnode.storage.ledger_results import ResultRows
 from dicomnode.storage.ledger_services import ServiceRows
 from dicomnode.storage.ledger_vault import VaultRows
@@ -29,7 +31,9 @@ _R = schema.revisions
 _W = schema.works
 
 
-class Ledger(WrappedKeyRows, InstanceRows, WorkRows, ResultRows, CapabilityRows, ServiceRows, VaultRows):
+class Ledger(
+    WrappedKeyRows, InstanceRows, WorkRows, ResultRows, CapabilityRows, ServiceRows, OrderRows, PledgeRows, VaultRows
+):
     """The ledger of a node; safe to use from many threads. Made by `open` or `open_read_only`.
 
     Attributes

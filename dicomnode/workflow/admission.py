@@ -157,6 +157,21 @@ class Admission:
         for key in held:
             self._emit("work.held", level="warning", work=key.workflow_id, reason=_LATE, seconds=round(age))
 
+    def reprocess(self, connection: Any, study_key: str) -> int | None:
+        """Open a revision of the same input and queue its works; it is as whole as the one before it.
+
+        Its results name those before as their predecessors; none is made where no instance is there that a model looks at.
+        """
+        latest = self._ledger.latest_revision(study_key, connection=connection)
+        revision = self._open(connection, study_key, self._plan(study_key, anew=True), anew=True)
+        if revision is not None and latest is not None and latest.settled_at is not None:
+            self._ledger.settle(study_key, revision, self._clock(), connection=connection)
+        return revision
+
+    def let_go(self, connection: Any, work: WorkRow) -> None:
+        """Queue the delivery of a work that is held."""
+        self._deliver(connection, work)
+
     def reconcile(self) -> None:
         """Release what is ready (a crash may have come between its end and its release); end what is past its time.
 
@@ -183,8 +198,9 @@ class Admission:
         self._ledger.set_work_state(key, WorkState.DELIVERING, at=now, connection=connection)
         wanted = destinations_of(work.facts)
         chosen = [name for name in self._destinations if wanted is None or name in wanted]
+        priority = self._ledger.priority(key.study_key, connection=connection)
         for destination in chosen:
-            self._queue.enqueue_delivery(connection, key, destination, 1, 0.0)
+            self._queue.enqueue_delivery(connection, key, destination, 1, 0.0, priority=priority)
         if not chosen:
             self._ledger.set_work_state(key, WorkState.DONE, at=now, connection=connection)
         return len(chosen)
@@ -206,14 +222,14 @@ class Admission:
         known = known and not anew and not self._is_to_be_tried_again(None, study_key)
         return _Plan(digest, None if known else self._route(study_key, rows))
 
-    def _open(self, connection: Any, study_key: str, plan: _Plan | None) -> int | None:
+    def _open(self, connection: Any, study_key: str, plan: _Plan | None, *, anew: bool = False) -> int | None:
         """Number of a newly opened revision, or None where the input has one."""
         rows = relevant(self._ledger.instances(study_key, connection=connection), self._sop_classes)
         if not rows or plan is None:
             return None
         digest = input_digest([(row.instance_key, row.digest) for row in rows])
         now = self._clock()
-        anew = self._is_to_be_tried_again(connection, study_key)
+        anew = anew or self._is_to_be_tried_again(connection, study_key)
         revision, new = self._ledger.open_revision(study_key, digest, now, anew=anew, connection=connection)
         if not new:
             return None
@@ -224,7 +240,7 @@ class Admission:
             self._supersede(connection, work)
         if plan.route.priority is not None:
             self._ledger.set_priority(study_key, plan.route.priority, connection=connection)
-        urgency = self._ledger.urgency(study_key, connection=connection)
+        urgency = self._ledger.priority(study_key, connection=connection)
         received = max(row.received_at for row in rows) - min(row.received_at for row in rows)
         for model, share in plan.route.shares.items():
             key = WorkKey(study_key=study_key, revision=revision, model=model)

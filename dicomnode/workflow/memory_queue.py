@@ -28,7 +28,7 @@ class Entry:
     due
         Monotonic seconds before which it does not run.
     priority
-        Of works, the lowest goes first.
+        0 goes first.
     """
 
     name: str
@@ -76,16 +76,41 @@ class MemoryQueue:
         self._waiting = [entry for entry in self._waiting if entry.key.study_key != study_key]
         self._known = {name for name in self._known if not name.startswith(study_key)}
 
-    def enqueue_delivery(self, connection: Any, key: WorkKey, destination: str, attempt: int, delay: float) -> None:
+    def enqueue_delivery(
+        self, connection: Any, key: WorkKey, destination: str, attempt: int, delay: float, *, priority: int = 1
+    ) -> None:
         """Queue one try to deliver, once the caller's transaction is committed, not before `delay` seconds."""
-        name = f"{key.workflow_id}-{destination}-{attempt}"
+        name = f"{key.workflow_id}:{destination}:{attempt}"
         due = self._monotonic() + delay if delay > 0 else 0.0
-        self._enqueue(connection, Entry(name=name, key=key, destination=destination, attempt=attempt, due=due))
+        entry = Entry(name=name, key=key, destination=destination, attempt=attempt, due=due, priority=priority)
+        self._enqueue(connection, entry)
 
-    def hasten(self, longest: float) -> int:
+    def revive_delivery(self, key: WorkKey, destination: str, *, priority: int = 1) -> bool:
+        """Queue one more try to deliver, unless one is queued; whether it did. One that waits runs at once."""
+        mine = [entry for entry in self._waiting if (entry.key, entry.destination) == (key, destination)]
+        self._waiting = [replace(entry, due=0.0) if entry in mine else entry for entry in self._waiting]
+        if mine:
+            return False
+        prefix = f"{key.workflow_id}:{destination}:"
+        tried = [int(name.removeprefix(prefix)) for name in self._known if name.startswith(prefix)]
+        name = f"{prefix}{max(tried, default=0) + 1}"
+        attempt = max(tried, default=0) + 1
+        self._known.add(name)
+        self._waiting.append(
+            Entry(name=name, key=key, destination=destination, attempt=attempt, due=0.0, priority=priority)
+        )
+        return True
+
+    def deliveries(self) -> frozenset[tuple[str, str]]:
+        """Works and destinations of all tries that are queued."""
+        return frozenset(
+            (entry.key.workflow_id, entry.destination) for entry in self._waiting if entry.destination is not None
+        )
+
+    def hasten(self, longest: float, destination: str | None = None) -> int:
         """Let tries that wait for more than `longest` seconds from now run at once; how many there were."""
         latest = self._monotonic() + longest
-        late = [entry for entry in self._waiting if entry.due > latest]
+        late = [entry for entry in self._waiting if entry.due > latest and destination in (None, entry.destination)]
         self._waiting = [replace(entry, due=0.0) if entry in late else entry for entry in self._waiting]
         return len(late)
 

@@ -47,7 +47,7 @@ class Peer:
 @pytest.fixture(autouse=True)
 def peer(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Peer]]:
     """The destinations of a test answer unless it says otherwise."""
-    monkeypatch.setattr(check, "Requestor", Peer)
+    monkeypatch.setattr(check, "requestor_of", lambda tree, place: Peer(place, tree.node.ae_title))
     monkeypatch.setattr(check, "is_volatile", lambda folder: False)  # wherever tests keep their files
     yield Peer
     Peer.error, Peer.refused = None, frozenset()

@@ -150,7 +150,7 @@ def test_results_go_out_when_the_study_is_settled_and_they_are_ready(world: Worl
     world.time.forward(40)
     admission.settle(STUDY)
     assert world.work().state is WorkState.DELIVERING
-    assert world.queued[1:] == [f"{WORK.workflow_id}-pacs-1", f"{WORK.workflow_id}-archive-1"]
+    assert world.queued[1:] == [f"{WORK.workflow_id}:pacs:1", f"{WORK.workflow_id}:archive:1"]
     assert world.closed == [STUDY]
     assert world.events.names == ["study.started", "study.settled", "work.released"]
 
@@ -162,7 +162,7 @@ def test_results_that_come_after_the_quiet_time_go_out_at_once(world: World) -> 
     assert world.queued == [WORK.workflow_id]
     world.advance(to=WorkState.READY)
     admission.release(STUDY)
-    assert world.queued == [WORK.workflow_id, f"{WORK.workflow_id}-pacs-1"]
+    assert world.queued == [WORK.workflow_id, f"{WORK.workflow_id}:pacs:1"]
 
 
 def test_settling_and_releasing_twice_is_doing_it_once(world: World) -> None:
@@ -356,7 +356,7 @@ def test_a_study_goes_where_its_route_says_and_only_there(world: World) -> None:
     world.queue.run_due()
     world.advance(to=WorkState.READY)
     admission.release(STUDY)
-    assert world.queued == [f"{WORK.workflow_id}-trial-1"]
+    assert world.queued == [f"{WORK.workflow_id}:trial:1"]
 
 
 def test_results_that_no_destination_gets_are_done_when_they_are_ready(world: World) -> None:
@@ -483,3 +483,38 @@ def test_what_is_held_gives_way_to_a_newer_revision_and_that_one_is_in_time(worl
     world.advance(second(), to=WorkState.READY)
     admission.release(STUDY)
     assert world.work(second()).state is WorkState.DELIVERING
+
+
+def test_a_study_is_worked_on_anew_and_as_whole_as_it_was(world: World) -> None:
+    world.receive(0)
+    admission = world.admission()
+    with world.ledger.transaction() as connection:
+        assert admission.reprocess(connection, "ee" * 16) is None
+    admission.start(STUDY)
+    for settled in (False, True):
+        revision = 3 if settled else 2
+        if settled:
+            admission.settle(STUDY)
+        with world.ledger.transaction() as connection:
+            assert admission.reprocess(connection, STUDY) == revision
+        latest = world.ledger.latest_revision(STUDY)
+        assert latest is not None
+        assert (latest.revision, latest.settled_at is not None) == (revision, settled)
+        assert world.work(second(revision)).state is WorkState.QUEUED
+        assert world.work(second(revision - 1)).state is WorkState.SUPERSEDED
+    assert world.queued == [second(number).workflow_id for number in (1, 2, 3)]
+    world.advance(second(3), to=WorkState.READY)
+    admission.release(STUDY)
+    assert world.work(second(3)).state is WorkState.DELIVERING
+
+
+def test_what_is_held_goes_out_when_it_is_let_go(world: World) -> None:
+    world.receive(0)
+    admission = world.admission()
+    admission.start(STUDY)
+    world.advance(to=WorkState.READY)
+    world.ledger.set_work_state(WORK, WorkState.HELD, at=world.time.now())
+    with world.ledger.transaction() as connection:
+        admission.let_go(connection, world.work())
+    assert world.work().state is WorkState.DELIVERING
+    assert world.queued[1:] == [f"{WORK.workflow_id}:pacs:1"]
