@@ -137,4 +137,20 @@ def test_results_that_come_too_late_stay_here(tmp_path: Path) -> None:
             node.terminate()
             (after,) = [one for study in node.studies() for one in study.works]
             assert after.state is WorkState.HELD
-    assert not pacs.digests()
+            assert not pacs.digests()
+            node.start()
+            assert "release" not in node.log()
+            command = [
+                sys.executable,
+                "-m",
+                "dicomnode",
+                "release",
+                work.key.study_key[:12],
+                "--state",
+                str(node.state),
+            ]
+            command += ["--config", str(node.folder / "dicomnode.toml")]
+            subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+            (done,) = node.wait_for_work()
+            assert done.state is WorkState.DONE
+    assert len(pacs.digests()) == len(done.deliveries)
