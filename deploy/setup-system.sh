@@ -7,6 +7,7 @@ need() { # program or file, package
     PATH="$PATH:/usr/sbin:/sbin" command -v "$1" >/dev/null 2>&1 || [ -f "$1" ] || packages="$packages $2"
 }
 need Orthanc orthanc
+need /usr/share/orthanc/plugins/libOrthancDicomWeb.so orthanc-dicomweb
 need storescu dcmtk
 need dsrdump dcmtk
 need pdfinfo poppler-utils
@@ -16,7 +17,6 @@ need pkcs11-tool opensc
 if [ "${1:-}" = viewer ]; then
     need chromium chromium
     need npm npm
-    need /usr/share/orthanc/plugins/libOrthancDicomWeb.so orthanc-dicomweb
 fi
 if [ "${1:-}" = contours ]; then
     need plastimatch plastimatch

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
 
 from cryptography import x509
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -73,6 +74,23 @@ def _ae_title(value: str) -> str:
 def _name(value: str) -> str:
     if not re.fullmatch(r"[a-z][a-z0-9-]{0,31}", value):
         raise ValueError("a name has 1 to 32 lower-case letters, digits and hyphens, a letter first")
+    return value
+
+
+def _hours(value: str) -> str:
+    found = re.fullmatch(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)", value)
+    if not found or found[1] + found[2] == found[3] + found[4]:
+        raise ValueError('two times of day that differ, such as "19:00-06:30"')
+    return value
+
+
+def _web_address(value: str) -> str:
+    parts = urlsplit(value)
+    plain = value.isascii() and value.isprintable() and " " not in value
+    if not plain or parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError("an address such as https://pacs.example.org/dicom-web")
+    if parts.username is not None or parts.port == 0:
+        raise ValueError("an address without a user and with a port from 1 to 65535, if any")
     return value
 
 
@@ -156,6 +174,9 @@ Age = Annotated[float, Field(ge=0.1, le=YEAR, allow_inf_nan=False)]
 #: Processes: each has a number of one bit in a table that they share.
 Receivers = Annotated[Literal["auto"] | Annotated[int, Field(ge=0, le=_MOST_RECEIVERS)], BeforeValidator(_receivers)]
 Name = Annotated[str, AfterValidator(_name)]
+#: Local times of day from which and until which; over midnight where the second is the earlier one.
+Hours = Annotated[str, AfterValidator(_hours)]
+WebAddress = Annotated[str, Field(max_length=1000), AfterValidator(_web_address)]
 Address = Annotated[str, AfterValidator(_address)]
 Host = Annotated[str, AfterValidator(_host)]
 ShortString = Annotated[str, Field(max_length=16), AfterValidator(_one_line)]

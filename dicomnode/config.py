@@ -20,6 +20,7 @@ from dicomnode.bounds import (
     GIBI,
     MEBI,
     TEBI,
+    YEAR,
     AETitle,
     Age,
     Location,
@@ -32,8 +33,19 @@ from dicomnode.bounds import (
 )
 from dicomnode.errors import ConfigError
 from dicomnode.network_sections import ListenSection, PeerRule, ServicesSection
-from dicomnode.sections import Destination, Section
+from dicomnode.routing_rules import LoopGuardSection, RoutingRule, faults_of_rules
+from dicomnode.sections import (
+    Destination,
+    FolderSection,
+    LoggingSection,
+    RetentionSection,
+    Section,
+    faults_of_folders,
+)
 from dicomnode.site_rules import PolicySection
+
+#: Sections of which there may be any number, each with a name of its own.
+_NAMED = ("destinations", "peers", "folders", "rules")
 
 
 class NodeSection(Section):
@@ -200,8 +212,26 @@ class DeliverySection(Section):
     first_retry_seconds: Seconds = Field(5, description="wait after the first failed try; doubled each time")
     longest_retry_seconds: Seconds = Field(600, description="longest wait between two tries")
     give_up_seconds: Age = Field(7 * DAY, description="age at which a delivery is given up with a reason")
+    circuit_failures: int = Field(
+        5,
+        ge=1,
+        le=100_000,
+        description="failures of a destination one after the other after which it is left alone and only asked, by "
+        "C-ECHO, whether it is there again; a rejection that is permanent counts as all of them",
+    )
+    commitment_seconds: Age = Field(
+        3600, description="time for a destination's report of storage commitment; then C-FIND shows what it holds"
+    )
     probe_seconds: Age = Field(
         DAY, description="age at which what is known of a destination's SOP Classes is asked anew"
+    )
+    hold_after_seconds: float = Field(
+        0,
+        ge=0,
+        le=YEAR,
+        allow_inf_nan=False,
+        description="time since the last image of a study after which results that become ready are held, not "
+        "delivered, until somebody releases them; 0: never",
     )
 
     @model_validator(mode="after")
@@ -250,37 +280,6 @@ class ResultsSection(Section):
     )
 
 
-class RetentionSection(Section):
-    """How long data stays."""
-
-    days: float = Field(
-        30,
-        ge=0.01,
-        le=36_500,
-        allow_inf_nan=False,
-        description="days after its last image at which a finished study is shredded, keys and all",
-    )
-
-
-class LoggingSection(Section):
-    """Logs."""
-
-    level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is written")
-    format: Literal["auto", "console", "json"] = Field(
-        "auto", description="auto: console on a terminal, JSON elsewhere"
-    )
-    summary_seconds: float = Field(
-        60.0,
-        ge=0,
-        le=DAY,
-        allow_inf_nan=False,
-        description="what a peer causes again and again is written once, then summed up at this interval; 0: every time",
-    )
-    summary_sources: int = Field(
-        256, ge=1, le=65536, description="kinds of event and addresses that summaries tell apart at once"
-    )
-
-
 class Config(Section):
     """The whole tree.
 
@@ -299,6 +298,9 @@ class Config(Section):
     keys: KeysSection = KeysSection()
     models: ModelsSection = ModelsSection()
     peers: tuple[PeerRule, ...] = ()
+    folders: tuple[FolderSection, ...] = ()
+    rules: tuple[RoutingRule, ...] = ()
+    loop_guard: LoopGuardSection = LoopGuardSection()
     destinations: tuple[Destination, ...] = ()
     delivery: DeliverySection = DeliverySection()
     deidentification: DeidentificationSection = DeidentificationSection()
@@ -307,11 +309,21 @@ class Config(Section):
     logging: LoggingSection = LoggingSection()
 
     @model_validator(mode="after")
-    def _names_differ(self) -> Self:
-        for what, blocks in (("destinations", self.destinations), ("peers", self.peers)):
+    def _names_fit(self) -> Self:
+        for what in _NAMED:
+            blocks: tuple[Any, ...] = getattr(self, what)
             names = [block.name for block in blocks]
             if len(set(names)) != len(names):
                 raise ValueError(f"two {what} have the same name")
+        destinations = [block.name for block in self.destinations]
+        faults = (*faults_of_folders(self.folders), *faults_of_rules(self.rules, destinations, self.models.enabled))
+        if faults:
+            raise ValueError("; ".join(faults))
+        archive = self.retention.archive
+        if archive is not None and archive not in {one.name for one in self.destinations}:
+            raise ValueError("retention.archive names no destination")
+        if any(peer.modality for peer in self.peers) and not self.destinations:
+            raise ValueError("a peer is a modality, and no destination can be asked whether it holds its studies")
         return self
 
 
@@ -335,7 +347,7 @@ def parse(data: Mapping[str, Any]) -> Config:
         return Config.model_validate(data)
     except ValidationError as error:
         problems = [problem_of(item, "configuration") for item in error.errors(include_url=False)]
-        for what in ("destinations", "peers"):  # pydantic tells it only when all else is well
+        for what in _NAMED:  # pydantic tells it only when all else is well
             if _same_name(data.get(what)) and not any("same name" in problem for problem in problems):
                 problems.append(f"{what}: two have the same name")
         raise ConfigErrors(tuple(problems)) from None

@@ -109,6 +109,9 @@ REASONS: Final = MappingProxyType(
         "no-suitable-series": Reason(
             "no series of the study is of the kind that the model wants", "nothing to do if the study is not for it"
         ),
+        "ai-output": Reason("an AI made these images", 'nothing, or set loop_guard.ai_output = "take"'),
+        "own-output": Reason("a dicomnode made these images", "nothing: results are never an input"),
+        "too-many-hops": Reason("these images were processed too often", "look for a loop; loop_guard.maximum_hops"),
         "nothing-found": Reason(
             "the network found none of what it looks for", "look at the images; this is a result, not a fault"
         ),
@@ -163,6 +166,7 @@ REASONS: Final = MappingProxyType(
         "result-reference-dangling": Reason(
             "a result refers to an object that is not of its source", "report it; what was made is withheld"
         ),
+        "result-late": Reason("the results came too late to be of use", "`dicomnode release` delivers them"),
         "result-over-budget": Reason(
             "a result is larger, or of more series, than the destination is to get",
             "raise maximum_object_bytes or maximum_series of the destination, or send it less",
@@ -243,6 +247,18 @@ REASONS: Final = MappingProxyType(
         "peer-aborted": Reason("the destination broke the association off", "see its log; the node tries again"),
         "peer-refused-object": Reason(
             "the destination refused the object", "see the status in `dicomnode studies`, and the destination's log"
+        ),
+        "duplicate-unproven": Reason(
+            "the destination calls the object a duplicate and cannot be asked whether it has it",
+            "look for it there; let the destination answer C-FIND, then `dicomnode retry`",
+        ),
+        "cancelled": Reason("somebody cancelled it", "`dicomnode retry` or `dicomnode reprocess` takes it up again"),
+        "not-committed": Reason(
+            "the destination did not commit what it took", "ask who runs it; then `dicomnode retry`"
+        ),
+        "order-empty": Reason(
+            "there is nothing of the study that this order is about",
+            "`dicomnode studies` shows its works and deliveries",
         ),
         "peer-out-of-resources": Reason(
             "the destination has no space left (0xA7xx)", "free space there; the node tries again"

@@ -18,6 +18,7 @@ _WORD: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 _BLIND: Final = re.compile(r"[0-9a-f]{8,64}(-[0-9]+-[a-z0-9-]+)?")
 _ADDRESS: Final = re.compile(r"[0-9A-Fa-f.:]{2,45}")
 _AE_TITLE: Final = re.compile(r"[\x20-\x5b\x5d-\x7e]{1,16}")
+_NAMES: Final = re.compile(r"[a-z][a-z0-9-]{0,31}(,[a-z][a-z0-9-]{0,31}){0,63}")
 _TEXT: Final = re.compile(r"[\x20-\x7e]{0,200}")
 
 #: Facts that may be written down, each with the form that its text must have.
@@ -34,8 +35,10 @@ ALLOWED: Final[Mapping[str, re.Pattern[str]]] = MappingProxyType(
         "state": _WORD,
         "reason": _WORD,
         "destination": _WORD,
+        "folder": _WORD,
         "peer": _WORD,
         "role": _WORD,
+        "rules": _NAMES,
         "policy": _WORD,
         "engine": _TEXT,
         "mode": _WORD,

@@ -89,6 +89,11 @@ class PeerRule(Section):
     maximum_open_studies: int = Field(1000, ge=1, le=1_000_000, description="studies of it that are arriving at a time")
     maximum_study_instances: int = Field(100_000, ge=1, le=10_000_000, description="instances of one study")
     maximum_study_bytes: int = Field(256 * GIBI, ge=MEBI, le=EXBI, description="bytes of one study")
+    modality: bool = Field(
+        False,
+        description="sends straight from a modality: its studies are shredded only when the PACS "
+        "(`retention.archive`) shows that it holds every object of them",
+    )
     report_host: Host | None = Field(
         None, description="where it takes reports of storage commitment; without it: where it asked"
     )

@@ -1,15 +1,18 @@
-"""Sections of the configuration that are about others: TLS, and where results go, with what each destination is to get.
+"""Sections of the configuration that stand for themselves: TLS, folders, where results go and as what, how long data stays, logs.
 
 Floor 1. Part of the tree that `config` reads; nothing is read here.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import Any, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from dicomnode.bounds import EXBI, MEBI, AETitle, Host, Location, Name, Port, Seconds
+from dicomnode.bounds import DAY, EXBI, GIBI, MEBI, AETitle, Host, Hours, Location, Name, Port, Seconds, WebAddress
 
 
 class Section(BaseModel):
@@ -26,6 +29,29 @@ class Tls(Section):
     trusted_certificates: Location = Field(description="certificates of the authorities whose peers are let in, PEM")
 
 
+class FolderSection(Section):
+    """A folder whose DICOM files are taken in as if they had been sent."""
+
+    name: Name = Field(description="name in logs")
+    path: Location = Field(description="the folder; what lies below it is taken too")
+    ae_title: AETitle = Field("FOLDER", description="AE title of the sender, for rules")
+    settle_seconds: Seconds = Field(5, description="time for which a file has not changed before it is taken")
+    after: Literal["move", "delete"] = Field(
+        "move",
+        description="what becomes of a file whose object is sealed: it goes into the folder `taken` within this one, or "
+        "is deleted; what cannot be taken goes into `refused`",
+    )
+
+
+def faults_of_folders(folders: Sequence[FolderSection]) -> Iterator[str]:
+    """What is wrong with folders beside each other."""
+    for number, one in enumerate(folders):
+        for other in folders[:number]:
+            here, there = one.path.absolute(), other.path.absolute()
+            if here.is_relative_to(there) or there.is_relative_to(here):
+                yield f"folders.{one.name}: it and {other.name} lie within each other"
+
+
 class Destination(Section):
     """Where results go."""
 
@@ -33,6 +59,13 @@ class Destination(Section):
     ae_title: AETitle = Field(description="AE title of the destination")
     host: Host = Field(min_length=1, max_length=253, description="host name or address")
     port: Port = Field(description="TCP port")
+    url: WebAddress | None = Field(
+        None,
+        description="send by STOW-RS (DICOMweb) to this address instead; ae_title, host and port are then not needed, nor used",
+    )
+    authorization_file: Location | None = Field(
+        None, description='file with the Authorization that `url` asks for, such as "Bearer ...", read for each request'
+    )
     calling_ae_title: AETitle | None = Field(None, description="AE title that we call with; default: node.ae_title")
     tls: Tls | None = Field(None, description="connect with TLS")
     timeout_seconds: Seconds = Field(
@@ -57,6 +90,9 @@ class Destination(Section):
     fallbacks: bool = Field(
         True, description="where a SOP Class is not supported, send the next form of the declared chain"
     )
+    storage_commitment: bool = Field(
+        False, description="ask it to commit to what it took; what it does not commit to is sent once more, then told"
+    )
     maximum_object_bytes: int = Field(
         512 * MEBI,
         ge=0,
@@ -69,8 +105,75 @@ class Destination(Section):
         le=1000,
         description="series that one model may add to a study at the destination with each revision, rejection notes apart; 0: any number",
     )
+    hours: tuple[Hours, ...] = Field(
+        (),
+        description='local times of day in which results are sent, such as "19:00-06:30", STAT at any time; empty: all',
+    )
+    objects_per_minute: int = Field(
+        0, ge=0, le=1_000_000, description="mean number of objects that are sent at most; 0: any"
+    )
+    bytes_per_second: int = Field(0, ge=0, le=100 * GIBI, description="mean of bytes that are sent at most; 0: any")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _place_is_that_of_the_url(cls, data: Any) -> Any:
+        if isinstance(data, dict) and isinstance(data.get("url"), str):
+            parts = urlsplit(data["url"])
+            with suppress(ValueError):  # a port that is none: told of the address itself
+                port = parts.port or (443 if parts.scheme == "https" else 80)
+                return {**data, "ae_title": "STOW-RS", "host": parts.hostname or "", "port": port}
+        return data
+
+    @model_validator(mode="after")
+    def _web_makes_sense(self) -> Self:
+        if self.url is None and self.authorization_file is not None:
+            raise ValueError("authorization_file is for a url")
+        if self.url is not None and self.storage_commitment:
+            raise ValueError("storage_commitment is not for a url: DICOMweb has none")
+        local = self.host in ("127.0.0.1", "::1", "localhost")
+        if self.authorization_file is not None and not local and not (self.url or "").startswith("https:"):
+            raise ValueError("authorization_file needs https: it would be sent in the clear")
+        return self
 
     @property
     def peer(self) -> str:
         """Whom the name stands for: what is learnt of it holds as long as this stays."""
+        if self.url is not None:
+            return self.url
         return f"{self.ae_title}@{self.host}:{self.port}"
+
+
+class RetentionSection(Section):
+    """How long data stays."""
+
+    days: float = Field(
+        30,
+        ge=0.01,
+        le=36_500,
+        allow_inf_nan=False,
+        description="days after its last image at which a finished study is shredded, keys and all",
+    )
+
+    archive: Name | None = Field(
+        None,
+        description="destination that is asked, by C-FIND, whether it holds studies that came from a modality; default: the first",
+    )
+
+
+class LoggingSection(Section):
+    """Logs."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is written")
+    format: Literal["auto", "console", "json"] = Field(
+        "auto", description="auto: console on a terminal, JSON elsewhere"
+    )
+    summary_seconds: float = Field(
+        60.0,
+        ge=0,
+        le=DAY,
+        allow_inf_nan=False,
+        description="what a peer causes again and again is written once, then summed up at this interval; 0: every time",
+    )
+    summary_sources: int = Field(
+        256, ge=1, le=65536, description="kinds of event and addresses that summaries tell apart at once"
+    )

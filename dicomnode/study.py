@@ -49,14 +49,16 @@ class WorkState(StrEnum):
     INFERRING = "inferring"
     ENCODING = "encoding"
     READY = "ready"
+    HELD = "held"
     DELIVERING = "delivering"
     DONE = "done"
     REFUSED = "refused"
     FAILED = "failed"
     SUPERSEDED = "superseded"
+    CANCELLED = "cancelled"
 
 
-_ENDS: Final = frozenset({WorkState.REFUSED, WorkState.FAILED, WorkState.SUPERSEDED})
+_ENDS: Final = frozenset({WorkState.REFUSED, WorkState.FAILED, WorkState.SUPERSEDED, WorkState.CANCELLED})
 #: The one table of transitions. A state may follow itself: a step that was killed runs again.
 TRANSITIONS: Final = MappingProxyType(
     {
@@ -65,15 +67,17 @@ TRANSITIONS: Final = MappingProxyType(
         WorkState.PREPARING: frozenset({WorkState.INFERRING, WorkState.READY}) | _ENDS,
         WorkState.INFERRING: frozenset({WorkState.ENCODING, WorkState.READY}) | _ENDS,
         WorkState.ENCODING: frozenset({WorkState.READY}) | _ENDS,
-        WorkState.READY: frozenset({WorkState.DELIVERING, WorkState.SUPERSEDED}),
-        WorkState.DELIVERING: frozenset({WorkState.DONE, WorkState.FAILED}),
+        WorkState.READY: frozenset({WorkState.HELD, WorkState.DELIVERING, WorkState.SUPERSEDED, WorkState.CANCELLED}),
+        WorkState.HELD: frozenset({WorkState.DELIVERING, WorkState.SUPERSEDED, WorkState.CANCELLED}),  # until released
+        WorkState.DELIVERING: frozenset({WorkState.DONE, WorkState.FAILED, WorkState.CANCELLED}),
         WorkState.DONE: frozenset({WorkState.DELIVERING}),  # to be retracted
         WorkState.REFUSED: frozenset(),
-        WorkState.FAILED: frozenset({WorkState.DELIVERING}),
+        WorkState.FAILED: frozenset({WorkState.DELIVERING}),  # to be tried again, or retracted
         WorkState.SUPERSEDED: frozenset(),
+        WorkState.CANCELLED: frozenset({WorkState.DELIVERING}),  # to be tried again, or retracted
     }
 )
-FINAL_STATES: Final = frozenset({WorkState.DONE, WorkState.REFUSED, WorkState.FAILED, WorkState.SUPERSEDED})
+FINAL_STATES: Final = _ENDS | {WorkState.DONE}
 
 
 #: Stages of a work that compute, and all stages, in their order.
@@ -104,6 +108,27 @@ class DeliveryState(StrEnum):
     CONFIRMED = "confirmed"
     REFUSED = "refused"
     DOWNGRADED = "downgraded"
+    CANCELLED = "cancelled"
+
+
+class CommitmentState(StrEnum):
+    """What a destination has said of an object that it took, where it is asked to commit.
+
+    ``found``: it did not report in time, and shows the object to C-FIND. ``unproven``: nor can it be asked.
+    """
+
+    ASKED = "asked"
+    COMMITTED = "committed"
+    FOUND = "found"
+    UNPROVEN = "unproven"
+
+
+class CircuitState(StrEnum):
+    """Whether results are sent to a destination: as usual, not at all, or to try whether it takes them again."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half-open"
 
 
 class InstanceState(StrEnum):
@@ -211,6 +236,7 @@ class DeliveryRow:
     reason: str | None
     attempts: int
     updated_at: datetime
+    commitment: CommitmentState | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,6 +27,8 @@ PURE = (
     "findings",
     "identity",
     "manifest",
+    "patterns",
+    "routing_rules",
     "site_rules",
     "study",
     "imaging/geometry",
@@ -43,6 +45,8 @@ PURE = (
     "workflow/admission",
     "workflow/completion",
     "workflow/memory_queue",
+    "workflow/provenance",
+    "workflow/routing",
     "workflow/sameness",
     "workflow/selection",
 )

@@ -92,6 +92,8 @@ def test_the_environment_is_read_at_the_door_alone() -> None:
         "dicomnode/cli/main.py",
         "dicomnode/cli/models.py",
         "dicomnode/cli/options.py",
+        "dicomnode/cli/replays.py",
+        "dicomnode/cli/routes.py",
         "dicomnode/cli/offline.py",
         "dicomnode/imaging/decode.py",  # hands its child a clean one
         "dicomnode/inference/onnx.py",  # writes: the only way to turn the library's telemetry off

@@ -12,15 +12,24 @@ from rich.console import Console
 
 from dicomnode.config import Config
 from dicomnode.errors import REASONS
+from dicomnode.network.status import WARNINGS, StatusKind, classify
 from dicomnode.service import status
 from dicomnode.study import RETRACTION, DeliveryRow, DeliveryState, StudyRow, WorkRow, stages_in_order
+from dicomnode.workflow.routing import SERIES
 
 _RETRACTIONS = {
     "wished": "asked for; the node takes it up when it runs",
     "sent": "rejection notes were sent to the destinations that take them",
     "nothing-delivered": "nothing was done: no destination that takes rejection notes holds these results; ask again when one does",
 }
-_COLOURS = {"done": "green", "refused": "yellow", "failed": "red", "superseded": "dim"}
+_COLOURS = {
+    "done": "green",
+    "refused": "yellow",
+    "failed": "red",
+    "superseded": "dim",
+    "cancelled": "dim",
+    "held": "yellow",
+}
 
 
 def list_studies(tree: Config, *, limit: int, as_json: bool, console: Console) -> None:
@@ -61,7 +70,7 @@ def _work_json(work: WorkRow) -> dict[str, Any]:
         "revision": work.key.revision,
         "state": work.state.value,
         "reason": work.reason,
-        "facts": work.facts,
+        "facts": {name: fact for name, fact in work.facts.items() if name != SERIES},
         "created_at": _time(work.created_at),
         "settled_at": _time(work.settled_at),
         "stages": {name: round(seconds, 3) for name, seconds in stages_in_order(work.stages).items()},
@@ -75,6 +84,7 @@ def _work_json(work: WorkRow) -> dict[str, Any]:
                 "reason": delivery.reason,
                 "attempts": delivery.attempts,
                 "updated_at": _time(delivery.updated_at),
+                "commitment": delivery.commitment,
             }
             for delivery in work.deliveries
         ],
@@ -87,7 +97,8 @@ def _lines(row: StudyRow) -> Iterator[str]:
     when = row.last_received_at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
     yield f"[bold]{row.study_key[:16]}[/]  last object {when}  {images}"
     if not row.works:
-        yield "  [cyan]receiving[/]"
+        unrouted = "[yellow]in no rule[/]: dicomnode explain tells why"
+        yield f"  {unrouted}" if row.revision else "  [cyan]receiving[/]"
     for work in row.works:
         colour = _COLOURS.get(work.state.value, "cyan")
         reason = f" ({work.reason})" if work.reason else ""
@@ -106,6 +117,11 @@ def _deliveries(work: WorkRow) -> str:
         confirmed = sum(delivery.state is DeliveryState.CONFIRMED for delivery in rows)
         reasons = sorted({delivery.reason for delivery in rows if delivery.reason})
         lines.append(f"{name}: {confirmed} of {len(rows)} confirmed" + (f" ({', '.join(reasons)})" if reasons else ""))
+        pledged = Counter(row.commitment.value for row in rows if row.commitment is not None)
+        if pledged:
+            counts = ", ".join(f"{count} {state}" for state, count in sorted(pledged.items()))
+            lines.append(f"{name}: storage commitment: {counts}")
+        lines += [f"{name}: {line}" for line in _warnings(rows)]
         lines += [f"{name}: {line}" for line in _downgrades(work, name, rows)]
     if outcome := work.facts.get("outcome"):
         lines.append(f"told why there are no results: {outcome}")
@@ -114,6 +130,13 @@ def _deliveries(work: WorkRow) -> str:
     if not lines and work.state.value == "done":
         return "no destination configured; results stay sealed"
     return "\n".join(lines)
+
+
+def _warnings(rows: list[DeliveryRow]) -> Iterator[str]:
+    """With what remarks a destination took objects."""
+    for row in rows:
+        if row.state is DeliveryState.CONFIRMED and row.status and classify(row.status) is StatusKind.WARNING:
+            yield f"{row.role.value} taken with a warning, 0x{row.status:04X}: {WARNINGS.get(row.status, 'see the peer')}"
 
 
 def _downgrades(work: WorkRow, name: str, rows: list[DeliveryRow]) -> Iterator[str]:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
 import resource
 import sys
-from collections.abc import Iterator
 from enum import StrEnum
-from itertools import count
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -17,8 +14,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from dicomnode import __version__, config
-from dicomnode.cli import keys, models
-from dicomnode.cli.options import ConfigOption, StateOption, read_config
+from dicomnode.cli import keys, models, orders, replays, routes, sending
+from dicomnode.cli.options import ConfigOption, StateOption, read_config, written_destination
 from dicomnode.errors import REASONS, ConfigError, NodeError
 from dicomnode.service.faults import caught
 
@@ -32,13 +29,15 @@ app = typer.Typer(
 app.add_typer(keys.app, name="keys")
 app.add_typer(models.app, name="models")
 app.add_typer(models.doctor, name="doctor")
+app.command()(routes.explain)
+app.command()(replays.replay)
+app.command()(sending.send)
+orders.register(app)
 _out = Console(highlight=False)
 _err = Console(stderr=True, highlight=False)
 
 #: sysexits.h: a fault of the program itself.
 _EX_SOFTWARE = 70
-#: Letters of a destination's name that come from its AE title; a number has room behind them.
-_STEM = 24
 
 
 class Policies(StrEnum):
@@ -296,25 +295,8 @@ def with_options(
     destinations = list(data.get("destinations", ()))
     taken = {str(destination["name"]) for destination in destinations}
     for text in deliver_to:
-        destinations.append(_destination(text, taken))
+        destinations.append(written_destination(text, taken, option="--deliver-to"))
     return config.parse({**data, "destinations": destinations})
-
-
-def _destination(text: str, taken: set[str]) -> dict[str, str | int]:
-    ae_title, _, address = text.partition("@")
-    host, _, port = address.rpartition(":")
-    if not (ae_title and host and re.fullmatch(r"[0-9]{1,9}", port)):
-        raise config.ConfigErrors((f"--deliver-to {text}: write it AE@HOST:PORT, for instance ORTHANC@127.0.0.1:4242",))
-    stem = re.sub(r"[^a-z0-9]+", "-", ae_title.lower()).strip("-0123456789")[:_STEM].rstrip("-") or "destination"
-    name = next(name for name in _numbered(stem) if name not in taken)
-    taken.add(name)
-    return {"name": name, "ae_title": ae_title, "host": host.strip("[]"), "port": int(port)}
-
-
-def _numbered(stem: str) -> Iterator[str]:
-    """The stem, then the stem with a number behind it."""
-    yield stem
-    yield from (f"{stem}-{number}" for number in count(2))
 
 
 __all__ = ["app", "main", "read_config", "with_options"]

@@ -11,14 +11,20 @@ from pydantic import BaseModel
 
 from dicomnode.config import Config
 from dicomnode.network_sections import PeerRule
-from dicomnode.sections import Destination, Tls
+from dicomnode.routing_rules import RoutingRule
+from dicomnode.sections import Destination, FolderSection, Tls
 
 _HEAD = """\
 # Configuration of dicomnode. Every setting is written with its default behind a "#": take the "#" away to change it.
 # `dicomnode check --config <this file>` tells every error at once; `dicomnode serve --config <this file>` runs it.
 """
 #: Sections of which there may be any number.
-_BLOCKS: Final[Mapping[str, type[BaseModel]]] = {"peers": PeerRule, "destinations": Destination}
+_BLOCKS: Final[Mapping[str, type[BaseModel]]] = {
+    "peers": PeerRule,
+    "folders": FolderSection,
+    "rules": RoutingRule,
+    "destinations": Destination,
+}
 
 
 def render() -> str:
@@ -74,11 +80,18 @@ def _example(name: str) -> str:
         "folder": "/etc/dicomnode/folder",
         "engine_cache": "/var/cache/dicomnode/engines",
         "name": "pacs",
+        "path": "/srv/dicom/incoming",
+        "models": ["ct-lung"],
+        "destinations": ["pacs"],
+        "priority": "stat",
         "ae_title": "PACS",
         "host": "pacs.example.org",
         "port": 104,
         "report_host": "ct1.example.org",
         "commitment_destination": "pacs",
+        "archive": "pacs",
+        "url": "https://pacs.example.org/dicom-web",
+        "authorization_file": "/etc/dicomnode/pacs.authorization",
         "calling_ae_title": "DICOMNODE",
         "certificate": "/etc/dicomnode/tls/node.pem",
         "certificate_subject": "CN=ct1,O=Hospital",

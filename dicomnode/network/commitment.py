@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
@@ -81,8 +81,30 @@ class Commitments(Protocol):
         ...
 
 
-def commitment_services(commitments: Commitments, limits: Limits) -> dict[tuple[str, int], Service]:
-    """The services, by SOP Class and Command Field."""
+class Reported(Protocol):
+    """Whoever asked somebody to commit."""
+
+    def reported(self, report: CommitmentReport) -> bool:
+        """A report came; False where nobody asked for it."""
+        ...
+
+
+def report_services(asked: Sequence[Reported], limits: Limits) -> dict[tuple[str, int], Service]:
+    """The service that hears reports, by SOP Class and Command Field: whoever of these asked is told."""
+
+    def hear(call: Call, data: Dataset) -> Reply:
+        if call.command.event_type_id not in (ALL_COMMITTED, SOME_FAILED):
+            return Reply(NO_SUCH_EVENT)
+        report = read_report(data)
+        if report is None:
+            return Reply(MISSING_ATTRIBUTE)
+        return Reply(SUCCESS if any(one.reported(report) for one in asked) else INVALID_ARGUMENT)
+
+    return {(STORAGE_COMMITMENT, dimse.N_EVENT_REPORT_RQ): reading(limits, hear)}
+
+
+def commitment_services(commitments: Commitments, limits: Limits, *others: Reported) -> dict[tuple[str, int], Service]:
+    """The services, by SOP Class and Command Field; reports are for `others` as well."""
 
     def act(call: Call, data: Dataset) -> Reply:
         if call.command.action_type_id != REQUEST_COMMITMENT:
@@ -95,18 +117,8 @@ def commitment_services(commitments: Commitments, limits: Limits) -> dict[tuple[
         commitments.ask(request, call)
         return Reply(SUCCESS)
 
-    def hear(call: Call, data: Dataset) -> Reply:
-        if call.command.event_type_id not in (ALL_COMMITTED, SOME_FAILED):
-            return Reply(NO_SUCH_EVENT)
-        report = read_report(data)
-        if report is None:
-            return Reply(MISSING_ATTRIBUTE)
-        return Reply(SUCCESS if commitments.reported(report) else INVALID_ARGUMENT)
-
-    return {
-        (STORAGE_COMMITMENT, dimse.N_ACTION_RQ): reading(limits, act),
-        (STORAGE_COMMITMENT, dimse.N_EVENT_REPORT_RQ): reading(limits, hear),
-    }
+    reports = report_services((commitments, *others), limits)
+    return {(STORAGE_COMMITMENT, dimse.N_ACTION_RQ): reading(limits, act), **reports}
 
 
 def read_request(data: Dataset) -> CommitmentRequest | None:

@@ -59,15 +59,33 @@ STATUSES: Final = MappingProxyType(
 )
 
 
+#: Ranges of statuses (PS3.4 Table B.2-1; PS3.7 Annex C for 0xFE00): mask, value under it, kind. The first that fits counts.
+RANGES: Final = (
+    (0xF000, 0xB000, StatusKind.WARNING),  # coercion, elements discarded, does not match the SOP class
+    (0xFF00, 0xA700, StatusKind.TRANSIENT),  # refused: out of resources
+    (0xFF00, 0xA900, StatusKind.PERMANENT),  # data set does not match the SOP class
+    (0xF000, 0xC000, StatusKind.PERMANENT),  # cannot understand
+    (0x0000, 0x0000, StatusKind.PERMANENT),  # what nobody defined
+)
+
+#: What a peer says with a warning (PS3.4 Table B.2-1, PS3.7 C.4).
+WARNINGS: Final = MappingProxyType(
+    {
+        0x0001: "requested optional attributes are not supported",
+        0x0107: "attribute list error",
+        0x0116: "attribute value out of range",
+        0xB000: "coercion of data elements",
+        0xB006: "elements discarded",
+        0xB007: "data set does not match SOP class",
+    }
+)
+
+
 def classify(status: int) -> StatusKind:
     """What a C-STORE status means (PS3.4 Table B.2-1, PS3.7 C); an unknown one is a permanent failure."""
     if status in STATUSES:
         return STATUSES[status]
-    if status & 0xF000 == 0xB000:  # coercion, elements discarded, does not match the SOP class
-        return StatusKind.WARNING
-    if status & 0xFF00 == 0xA700:  # refused: out of resources
-        return StatusKind.TRANSIENT
-    return StatusKind.PERMANENT  # 0xA8xx, 0xA9xx, 0xCxxx, 0x01xx and what nobody defined
+    return next(kind for mask, value, kind in RANGES if status & mask == value)
 
 
 def error_of(status: int) -> PeerError | None:
@@ -107,11 +125,30 @@ TEMPORARY_CONGESTION: Final = Rejection(2, 3, 1)
 LOCAL_LIMIT_EXCEEDED: Final = Rejection(2, 3, 2)
 
 _REJECTED_TRANSIENT: Final = 2
-_SOURCE_PRESENTATION: Final = 3
+#: What a permanent rejection means, by source and reason (PS3.8 Table 9-21); what does not stand here is permanent.
+REJECTIONS: Final = MappingProxyType(
+    {
+        (1, 1): StatusKind.PERMANENT,  # service-user: no reason given
+        (1, 2): StatusKind.PERMANENT,  # service-user: application context name not supported
+        (1, 3): StatusKind.PERMANENT,  # service-user: calling AE title not recognized
+        (1, 7): StatusKind.PERMANENT,  # service-user: called AE title not recognized
+        (2, 1): StatusKind.PERMANENT,  # ACSE: no reason given
+        (2, 2): StatusKind.PERMANENT,  # ACSE: protocol version not supported
+        (3, 0): StatusKind.TRANSIENT,  # presentation: reserved; the source that speaks is busy, not unwilling
+        (3, 1): StatusKind.TRANSIENT,  # presentation: temporary congestion
+        (3, 2): StatusKind.TRANSIENT,  # presentation: local limit exceeded
+    }
+)
+
+
+def classify_rejection(rejection: Rejection) -> StatusKind:
+    """Whether to ask again: a peer that says "rejected-transient" (PS3.8 Table 9-21) is believed whatever its reason."""
+    if rejection.result == _REJECTED_TRANSIENT:
+        return StatusKind.TRANSIENT
+    return REJECTIONS.get((rejection.source, rejection.reason), StatusKind.PERMANENT)
 
 
 def error_of_rejection(rejection: Rejection) -> PeerError:
-    """Error for an association that was rejected: retryable if the peer says transient, or is only busy."""
-    transient = rejection.result == _REJECTED_TRANSIENT or rejection.source == _SOURCE_PRESENTATION
-    kind = PeerError if transient else PeerRefusal
+    """Error for an association that was rejected: retryable if that may pass by itself."""
+    kind = PeerError if classify_rejection(rejection) is StatusKind.TRANSIENT else PeerRefusal
     return kind("peer-rejected", result=rejection.result, source=rejection.source, rejection_reason=rejection.reason)

@@ -16,13 +16,14 @@ from dicomnode.forms import choose, missed, sop_classes
 from dicomnode.inference.gpu import installed
 from dicomnode.inference.package import Package
 from dicomnode.network.association import storage_classes
-from dicomnode.network.requestor import Requestor
 from dicomnode.network.tls import client_tls, server_tls, valid_until
 from dicomnode.network_sections import PeerRule
 from dicomnode.sections import Destination
 from dicomnode.service import rooms
+from dicomnode.service.delivering import Requesting, requestor_of
 from dicomnode.service.models import examine_gpu
 from dicomnode.service.rooms import Layout
+from dicomnode.service.routes import describe_rule, prove_rules
 from dicomnode.service.services import committing_destination
 from dicomnode.storage.belonging import prove_wrapping
 from dicomnode.storage.ledger import Ledger
@@ -53,6 +54,8 @@ def examine(tree: Config, environment: Mapping[str, str]) -> Report:
         examiner.models,
         examiner.listen,
         examiner.peers,
+        examiner.folders,
+        examiner.rules,
         examiner.destinations,
     ):
         try:
@@ -180,6 +183,40 @@ class _Examiner:
                 )
             self.report.lines.append(f"peer {rule.name}: {rule.ae_title or 'any AE title'}, {rule.priority}")
 
+    def folders(self) -> None:
+        """Watched folders: files are taken out of them, so they must be writable, and none of the node's own."""
+        state = self._layout.state.absolute()
+        for folder in self._tree.folders:
+            path = folder.path.absolute()
+            if not path.is_dir() or not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+                self.report.errors.append(
+                    f"folders.{folder.name}: {path} is no folder that this user may read and write"
+                )
+            elif path.is_relative_to(state) or state.is_relative_to(path):
+                self.report.errors.append(f"folders.{folder.name}: {path} and node.state lie within each other")
+            else:
+                self.report.lines.append(f"folder {folder.name}: files of {path} are taken as from {folder.ae_title}")
+
+    def rules(self) -> None:
+        """Rules of routing: models that none of them names, and modalities that no model of theirs takes."""
+        if not self._tree.rules:
+            self.report.lines.append("rules: none; every study goes to every model, its results to every destination")
+            return
+        packages = {one.manifest.name: one.manifest for one in rooms.load_packages(self._tree)}
+        prove_rules(self._tree, tuple(packages))
+        processing = [rule for rule in self._tree.rules if rule.action == "process"]
+        for name in packages:
+            if not any(rule.models is None or name in rule.models for rule in processing):
+                self.report.warnings.append(f"rules: none of them names {name}; it gets no study")
+        for rule in self._tree.rules:
+            to = rule.models if rule.models is not None else tuple(packages)
+            taken = {modality for name in to for modality in packages[name].input.modalities}
+            if rule.action == "process" and rule.modalities and not taken & set(rule.modalities):
+                self.report.warnings.append(
+                    f"rules.{rule.name}: none of its models takes {', '.join(rule.modalities)}; they take {', '.join(sorted(taken))}"
+                )
+            self.report.lines.append(f"rule {describe_rule(rule)}")
+
     def _port(self, host: str, port: int, how: str) -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
@@ -234,20 +271,21 @@ class _Examiner:
         return True
 
     def _destination(self, destination: Destination) -> None:
-        where = f"destination {destination.name} ({destination.ae_title} at {destination.host} port {destination.port})"
+        place = destination.url or f"{destination.ae_title} at {destination.host} port {destination.port}"
+        where = f"destination {destination.name} ({place})"
         if destination.tls and not self._usable(
             f"destinations.{destination.name}.tls", partial(client_tls, destination.tls)
         ):
             return
-        requestor = Requestor(destination, self._tree.node.ae_title)
+        requestor = requestor_of(self._tree, destination)
         try:
             requestor.echo()
-            self.report.lines.append(f"{where} answers C-ECHO")
+            self.report.lines.append(f"{where} answers{'' if destination.url else ' C-ECHO'}")
             self._takes(destination, requestor)
         except PeerError as error:
             self.report.warnings.append(f"{where}: {error}; {error.reason.advice}")
 
-    def _takes(self, destination: Destination, requestor: Requestor) -> None:
+    def _takes(self, destination: Destination, requestor: Requesting) -> None:
         """Ask what the destination takes of what it is to get; what it does not take, and what goes instead."""
         for package in rooms.load_packages(self._tree):
             wishes = wishes_of(destination, package.manifest)

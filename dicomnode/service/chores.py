@@ -8,10 +8,14 @@ from typing import Final
 from dicomnode.config import Config
 from dicomnode.events import Emit
 from dicomnode.service import rooms
+from dicomnode.service.delivering import Outbound
 from dicomnode.service.housekeeping import Chore, Housekeeping
 from dicomnode.workflow.admission import Admission
 from dicomnode.workflow.handover import Rooms
+from dicomnode.workflow.orders import Orders, Overseer
+from dicomnode.workflow.originals import Originals
 from dicomnode.workflow.pipeline import DurableQueue
+from dicomnode.workflow.ports import Clock
 from dicomnode.workflow.retention import Closing, Retention
 from dicomnode.workflow.retraction import Retraction
 from dicomnode.workflow.stages import Stages
@@ -21,6 +25,8 @@ _SWEEP_SECONDS: Final = 3600.0
 _RECONCILE_SECONDS: Final = 15.0
 _RETRACTION_SECONDS: Final = 5.0
 _CLOCK_SECONDS: Final = 300.0
+_ORDER_SECONDS: Final = 3.0
+_OVERSIGHT_SECONDS: Final = 300.0
 
 
 def housekeeping(
@@ -32,6 +38,7 @@ def housekeeping(
     stages: Stages,
     activity: Closing,
     timekeeper: Timekeeper,
+    outbound: Outbound,
     emit: Emit,
 ) -> Housekeeping:
     """Thread that does them, to be begun."""
@@ -43,21 +50,49 @@ def housekeeping(
         clock=rooms.now,
         emit=emit,
     )
-    retention = Retention(
+    retention = _retention(tree, storage, queue, outbound, activity=activity, sure=timekeeper.sure, emit=emit)
+    orders = Orders(
+        storage.ledger, queue, admission=admission, hurry=outbound.circuits.hurry, clock=rooms.now, emit=emit
+    )
+    overseer = Overseer(storage.ledger, queue, emit=emit)
+    chores = (
+        Chore(name="clock", act=timekeeper.keep, every_seconds=_CLOCK_SECONDS),
+        Chore(name="retraction", act=retraction.sweep, every_seconds=_RETRACTION_SECONDS),
+        Chore(name="orders", act=orders.sweep, every_seconds=_ORDER_SECONDS),
+        Chore(name="oversight", act=overseer.sweep, every_seconds=_OVERSIGHT_SECONDS),
+        Chore(name="reconcile", act=admission.reconcile, every_seconds=_RECONCILE_SECONDS),
+        Chore(name="retention", act=retention.sweep, every_seconds=_SWEEP_SECONDS),
+    )
+    return Housekeeping(chores, monotonic=time.monotonic, emit=emit)
+
+
+def _retention(
+    tree: Config,
+    storage: Rooms,
+    queue: DurableQueue,
+    outbound: Outbound,
+    *,
+    activity: Closing,
+    sure: Clock,
+    emit: Emit,
+) -> Retention:
+    originals = Originals(
+        storage.ledger,
+        storage.spool,
+        archive=outbound.archive,
+        derivation_key=storage.derivation_key,
+        monotonic=time.monotonic,
+        emit=emit,
+    )
+    return Retention(
         storage.ledger,
         storage.spool,
         storage.objects,
         storage.keys,
         activity=activity,
         forget=queue.forget,
+        may_go=originals.may_go,
         settings=tree.retention,
-        sure=timekeeper.sure,
+        sure=sure,
         emit=emit,
     )
-    chores = (
-        Chore(name="clock", act=timekeeper.keep, every_seconds=_CLOCK_SECONDS),
-        Chore(name="retraction", act=retraction.sweep, every_seconds=_RETRACTION_SECONDS),
-        Chore(name="reconcile", act=admission.reconcile, every_seconds=_RECONCILE_SECONDS),
-        Chore(name="retention", act=retention.sweep, every_seconds=_SWEEP_SECONDS),
-    )
-    return Housekeeping(chores, monotonic=time.monotonic, emit=emit)

@@ -15,8 +15,18 @@ from typing import Final
 #: Names that the house gives its threads; any other may be made of anything.
 OURS: Final = frozenset(
     {
-        *("acceptor", "association", "commitment", "completion", "conflicts", "deadline", "drain", "extender"),
-        *("housekeeping", "indexer", "log", "preparing", "pulse", "receiver", "unread", "watch"),
+        *(
+            "acceptor",
+            "association",
+            "circuit",
+            "commitment",
+            "completion",
+            "conflicts",
+            "deadline",
+            "drain",
+            "extender",
+        ),
+        *("housekeeping", "indexer", "log", "pledges", "preparing", "pulse", "receiver", "unread", "watch"),
     }
 )
 

@@ -107,7 +107,9 @@ def open_gate(
     emit: Emit,
 ) -> Gate:
     """What the configuration says."""
-    allowances = Allowances(known=ledger.size_of_study, is_open=activity.is_open, rank=ledger.rank_study)
+    allowances = Allowances(
+        known=ledger.size_of_study, is_open=activity.is_open, rank=ledger.rank_study, straight=ledger.mark_straight
+    )
     count = count_of(tree, len(os.sched_getaffinity(0)))
     if count:
         house = House(

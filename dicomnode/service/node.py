@@ -15,16 +15,17 @@ from types import FrameType
 from dicomnode import __version__
 from dicomnode.config import Config
 from dicomnode.events import Emit
-from dicomnode.forms import Wishes
 from dicomnode.network.asking import Event
 from dicomnode.network.committing import CommitmentRequestor
-from dicomnode.network.requestor import Requestor
 from dicomnode.service import rooms
 from dicomnode.service.chores import housekeeping
+from dicomnode.service.delivering import Outbound, delivery, pledges
 from dicomnode.service.faults import caught
+from dicomnode.service.folders import open_folders
 from dicomnode.service.gates import open_gate
 from dicomnode.service.notify import Notifier
 from dicomnode.service.rooms import Layout
+from dicomnode.service.routes import open_router
 from dicomnode.service.services import Askers, committing_destination, services
 from dicomnode.service.telemetry import configure, report_fault
 from dicomnode.storage.datakeys import DataKeys
@@ -38,15 +39,13 @@ from dicomnode.workflow.admission import Admission
 from dicomnode.workflow.commitment import CommitmentDesk
 from dicomnode.workflow.completion import Completion
 from dicomnode.workflow.conflicts import Conflicts
-from dicomnode.workflow.delivery import Delivery
-from dicomnode.workflow.downgrade import Capabilities, Downgrade
+from dicomnode.workflow.downgrade import Capabilities
 from dicomnode.workflow.evidence import EvidenceBook
 from dicomnode.workflow.indexing import Indexer
 from dicomnode.workflow.pipeline import DurableQueue
 from dicomnode.workflow.recovery import Recovery
 from dicomnode.workflow.stages import Rooms, Stages, limits_of
 from dicomnode.workflow.timekeeping import Timekeeper
-from dicomnode.workflow.wishes import wishes_of
 
 #: Seconds that a drain gives to open associations and to running stages together, and least to the latter.
 DRAIN_SECONDS = 60.0
@@ -93,36 +92,35 @@ class Node:
         self._timekeeper = Timekeeper(layout.clock, clock=rooms.now, monotonic=time.monotonic, emit=emit)
         self._build_work(ring.derivation)
         self._build_intake(ring.derivation)
+        self._folders = open_folders(
+            tree,
+            limits=limits_of(tree),
+            spool=self._spool,
+            indexer=self._indexer,
+            activity=self._activity,
+            derivation_key=ring.derivation,
+            wake=self._completion.wake,
+            emit=emit,
+        )
 
     def _build_work(self, derivation_key: bytes) -> None:
         tree, emit = self._tree, self._emit
-        names = tuple(destination.name for destination in tree.destinations)
         storage = self._storage_rooms(derivation_key)
-        requestors = {one.name: Requestor(one, tree.node.ae_title) for one in tree.destinations}
-        capabilities = self._build_capabilities(requestors)
-        self._stages = self._build_stages(storage, capabilities)
-        self._delivery = self._build_delivery(requestors, capabilities)
+        outbound = Outbound.of(tree, self._ledger, hasten=self._hasten, emit=emit)
+        self._circuits = outbound.circuits
+        self._stages = self._build_stages(storage, outbound.capabilities)
+        self._delivery = delivery(
+            tree, storage, outbound, remake=self._stages.encoding.more, sure=self._timekeeper.sure, emit=emit
+        )
         self._queue = DurableQueue(
             self._ledger.engine,
             self._ledger.url,
             run_stage=self._stages.run,
             run_delivery=self._deliver,
-            destinations=names,
+            destinations=tuple(outbound.requestors),
         )
-        self._admission = Admission(
-            self._ledger,
-            self._queue,
-            models=tuple(self._analysts),
-            sop_classes=storage.sop_classes,
-            destinations=names,
-            overdue=self._overdue,
-            flush=self._flush,
-            close_segments=self._close_segments,
-            arriving=self._activity.is_open,
-            longest_retry_seconds=tree.delivery.longest_retry_seconds,
-            clock=rooms.now,
-            emit=emit,
-        )
+        self._pledges = pledges(tree, storage, self._queue, outbound, clocks=self._timekeeper, emit=emit)
+        self._admission = self._build_admission(storage, tuple(outbound.requestors))
         self._housekeeping = housekeeping(
             tree,
             storage,
@@ -131,7 +129,24 @@ class Node:
             stages=self._stages,
             activity=self,
             timekeeper=self._timekeeper,
+            outbound=outbound,
             emit=emit,
+        )
+
+    def _build_admission(self, storage: Rooms, destinations: tuple[str, ...]) -> Admission:
+        return Admission(
+            self._ledger,
+            self._queue,
+            route=open_router(self._tree, self._spool, tuple(self._analysts)).route,
+            sop_classes=storage.sop_classes,
+            destinations=destinations,
+            overdue=self._overdue,
+            flush=self._flush,
+            close_segments=self._close_segments,
+            arriving=self._activity.is_open,
+            settings=self._tree.delivery,
+            clocks=self._timekeeper,
+            emit=self._emit,
         )
 
     def _storage_rooms(self, derivation_key: bytes) -> Rooms:
@@ -142,16 +157,6 @@ class Node:
             keys=self._keys,
             derivation_key=derivation_key,
             analysts=self._analysts,
-        )
-
-    def _build_capabilities(self, requestors: Mapping[str, Requestor]) -> Capabilities:
-        return Capabilities(
-            self._ledger,
-            destinations=requestors,
-            peers={one.name: one.peer for one in self._tree.destinations},
-            probe_seconds=self._tree.delivery.probe_seconds,
-            clock=rooms.now,
-            emit=self._emit,
         )
 
     def _build_stages(self, storage: Rooms, capabilities: Capabilities) -> Stages:
@@ -167,33 +172,8 @@ class Node:
             refused=capabilities.refused,
         )
 
-    def _build_delivery(self, requestors: Mapping[str, Requestor], capabilities: Capabilities) -> Delivery:
-        downgrade = Downgrade(
-            self._ledger,
-            capabilities,
-            wishes=self._wishes,
-            remake=self._stages.encoding.more,
-            clock=rooms.now,
-            emit=self._emit,
-        )
-        return Delivery(
-            self._ledger,
-            self._objects,
-            destinations=requestors,
-            downgrade=downgrade,
-            settings=self._tree.delivery,
-            report=partial(report_fault, self._emit),
-            clock=rooms.now,
-            sure=self._timekeeper.sure,
-            emit=self._emit,
-        )
-
-    def _wishes(self, destination: str, model: str) -> Wishes:
-        """What a destination is to get of a model; nothing in another form where either is not known any more."""
-        found = [one for one in self._tree.destinations if one.name == destination]
-        if not found or model not in self._analysts:
-            return Wishes(fallbacks=False)
-        return wishes_of(found[0], self._analysts[model].package.manifest)
+    def _hasten(self, destination: str) -> int:
+        return self._queue.hasten(0.0, destination)
 
     def _build_intake(self, derivation_key: bytes) -> None:
         tree, emit = self._tree, self._emit
@@ -226,7 +206,7 @@ class Node:
             activity=self._activity,
             recovery=self._recovery,
             derivation_key=derivation_key,
-            services=services(tree, limits, self._evidence, self._desk),
+            services=services(tree, limits, self._evidence, self._desk, self._pledges),
             wake=self._completion.wake,
             emit=emit,
         )
@@ -235,7 +215,7 @@ class Node:
         return EvidenceBook(
             self._ledger,
             derivation_key=derivation_key,
-            wake=self._look,
+            wake=lambda: self._completion.wake(),  # noqa: PLW0108 (it is built after this)
             clock=rooms.now,
             emit=self._emit,
         )
@@ -275,10 +255,8 @@ class Node:
         return self._gate.barred(study_key)
 
     def _close_segments(self, study_key: str) -> None:
+        self._spool.close_study(study_key)  # what came through watched folders
         self._gate.close_study(study_key)
-
-    def _look(self) -> None:
-        self._completion.wake()
 
     def _report(self, association_id: str, event: Event, seconds: float) -> int | None:
         return self._gate.report(association_id, event, seconds)
@@ -301,12 +279,16 @@ class Node:
         self._indexer.begin()
         self._queue.launch()
         self._recovery.resume()
+        self._circuits.begin()
         self._admission.reconcile()
         self._completion.begin()
         self._housekeeping.begin()
         if self._desk is not None:
             self._desk.begin()
+        if self._pledges is not None:
+            self._pledges.begin()
         host, port = self._gate.start()
+        self._folders.begin()
         self._emit(
             "node.ready",
             host=host,
@@ -328,8 +310,12 @@ class Node:
         deadline = time.monotonic() + seconds
         self._ending.set()
         self._indexer.yield_way()
+        self._folders.end()
         self._gate.drain(seconds)
         self._housekeeping.end(_LEAST_SECONDS)
+        self._circuits.end(_LEAST_SECONDS)
+        if self._pledges is not None:
+            self._pledges.end(_LEAST_SECONDS)
         self._completion.end()
         if self._desk is not None:
             self._desk.end()

@@ -5,24 +5,28 @@ from __future__ import annotations
 from dicomnode.config import Config
 from dicomnode.encoded import Limits
 from dicomnode.errors import ConfigError
-from dicomnode.network.commitment import CommitmentReport, commitment_services
+from dicomnode.network.commitment import CommitmentReport, commitment_services, report_services
 from dicomnode.network.committing import CommitmentRequestor
 from dicomnode.network.procedures import procedure_services
 from dicomnode.network.session import Service
 from dicomnode.sections import Destination
 from dicomnode.workflow.commitment import Asker, CommitmentDesk
 from dicomnode.workflow.evidence import EvidenceBook
+from dicomnode.workflow.pledges import Pledges
 
 
 def services(
-    tree: Config, limits: Limits, book: EvidenceBook, desk: CommitmentDesk | None
+    tree: Config, limits: Limits, book: EvidenceBook, desk: CommitmentDesk | None, pledges: Pledges | None = None
 ) -> dict[tuple[str, int], Service]:
     """What the acceptor answers beside C-ECHO and C-STORE, by SOP Class and Command Field."""
     chosen: dict[tuple[str, int], Service] = {}
     if tree.services.procedure_steps:
         chosen |= procedure_services(book, limits)
+    asked = () if pledges is None else (pledges,)
     if desk is not None:
-        chosen |= commitment_services(desk, limits)
+        chosen |= commitment_services(desk, limits, *asked)
+    elif asked:
+        chosen |= report_services(asked, limits)
     return chosen
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from dicomnode.config import Config
 from dicomnode.errors import ConfigError
 from dicomnode.service.rooms import Layout, now, require_state
 from dicomnode.storage.ledger import Ledger
-from dicomnode.study import StudyRow, WorkKey
+from dicomnode.storage.rows import BacklogRow, CircuitRow, OrderRow
+from dicomnode.study import DeliveryRow, StudyRow, WorkKey
 from dicomnode.workflow.retraction import wish
 
 
@@ -40,6 +43,49 @@ def list_studies(tree: Config, limit: int) -> tuple[StudyRow, ...]:
     """
     require_state(Layout.of(tree))
     return read_studies(tree, limit)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traffic:
+    """How deliveries stand.
+
+    Attributes
+    ----------
+    circuits
+        By destination; of a node that stands still: as it left them.
+    dead
+        Deliveries that ended without success, newest first; at most a number of them.
+    orders
+        Given and not carried out.
+    """
+
+    circuits: dict[str, CircuitRow]
+    backlog: tuple[BacklogRow, ...]
+    dead: tuple[tuple[WorkKey, DeliveryRow], ...]
+    orders: tuple[OrderRow, ...]
+
+
+def read_traffic(tree: Config, limit: int) -> Traffic:
+    """How deliveries stand, read beside a node that may be running.
+
+    Raises
+    ------
+    ConfigError
+        ``state-not-found``.
+    StorageError
+        If the ledger cannot be read.
+    """
+    layout = Layout.of(tree)
+    require_state(layout)
+    if not layout.ledger.exists():
+        return Traffic(circuits={}, backlog=(), dead=(), orders=())
+    with Ledger.open_read_only(layout.ledger) as ledger:
+        return Traffic(
+            circuits=ledger.circuits(),
+            backlog=ledger.backlog(),
+            dead=ledger.dead_letters(limit),
+            orders=ledger.orders(),
+        )
 
 
 def wish_retraction(tree: Config, study_key: str, model: str | None) -> tuple[tuple[WorkKey, ...], tuple[str, ...]]:

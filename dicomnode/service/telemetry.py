@@ -13,9 +13,9 @@ from typing import Any, Final, TextIO
 
 import structlog
 
-from dicomnode.config import LoggingSection
 from dicomnode.errors import REASONS
 from dicomnode.events import Emit, Fact, admit
+from dicomnode.sections import LoggingSection
 from dicomnode.service.floods import Calm
 
 _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}

@@ -1,4 +1,4 @@
-"""The audit trail of keys: one line for each act, chained by hashes, flushed before the act is reported. No PHI.
+"""The audit trail of keys and orders: one line for each act, chained by hashes, flushed before the act is reported. No PHI.
 
 A line is a JSON object; ``chain`` is the SHA-256 of the line before and of what this one says, so that a line that was
 changed or taken out of the middle shows.
@@ -6,6 +6,7 @@ changed or taken out of the middle shows.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -21,7 +22,7 @@ _START: Final = "0" * 64
 
 
 def append(folder: Path, event: str, at: datetime, **facts: str | int) -> None:
-    """Add a line, durably; the caller holds the state's lock.
+    """Add a line, durably; several programs may do so at a time.
 
     Raises
     ------
@@ -30,10 +31,11 @@ def append(folder: Path, event: str, at: datetime, **facts: str | int) -> None:
     """
     path = folder / _NAME
     entry: dict[str, str | int] = {"at": at.isoformat(), "event": event, **facts}
-    entry["chain"] = _link(verify(folder), entry)
     with files.disk_errors():
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, files.FILE_MODE)
         try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)  # until it is closed
+            entry["chain"] = _link(verify(folder), entry)
             whole = path.read_bytes()
             os.ftruncate(descriptor, whole.rfind(b"\n") + 1)
             files.write_all(descriptor, json.dumps(entry, sort_keys=True).encode() + b"\n")

@@ -7,6 +7,7 @@ one is handed in as `connection`; every failure of the database is ``ledger-fail
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,6 +18,8 @@ from dicomnode.storage import database, schema
 from dicomnode.storage.ledger_capabilities import CapabilityRows
 from dicomnode.storage.ledger_index import InstanceRows
 from dicomnode.storage.ledger_keys import WrappedKeyRows
+from dicomnode.storage.ledger_orders import OrderRows
+from dicomnode.storage.ledger_pledges import PledgeRows
 from dicomnode.storage.ledger_results import ResultRows
 from dicomnode.storage.ledger_services import ServiceRows
 from dicomnode.storage.ledger_vault import VaultRows
@@ -28,7 +31,9 @@ _R = schema.revisions
 _W = schema.works
 
 
-class Ledger(WrappedKeyRows, InstanceRows, WorkRows, ResultRows, CapabilityRows, ServiceRows, VaultRows):
+class Ledger(
+    WrappedKeyRows, InstanceRows, WorkRows, ResultRows, CapabilityRows, ServiceRows, OrderRows, PledgeRows, VaultRows
+):
     """The ledger of a node; safe to use from many threads. Made by `open` or `open_read_only`.
 
     Attributes
@@ -99,6 +104,12 @@ class Ledger(WrappedKeyRows, InstanceRows, WorkRows, ResultRows, CapabilityRows,
         """All studies."""
         with self._reading(connection) as reading:
             return tuple(reading.execute(select(_S.c.study_key).order_by(_S.c.study_key)).scalars())
+
+    def studies_since(self, moment: datetime, *, connection: Connection | None = None) -> tuple[str, ...]:
+        """Studies that received something since a moment, the oldest first."""
+        query = select(_S.c.study_key).where(_S.c.last_received_at >= moment)
+        with self._reading(connection) as reading:
+            return tuple(reading.execute(query.order_by(_S.c.last_received_at, _S.c.study_key)).scalars())
 
     def studies(self, *, limit: int = 100, connection: Connection | None = None) -> tuple[StudyRow, ...]:
         """The studies that received something last, newest first."""

@@ -1,21 +1,25 @@
-"""What destinations are known to take: learnt by probing them and by their answers, remembered until it is learnt anew."""
+"""What is known of destinations: what they take, how they fare, and what waits for them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, delete, distinct, func, select
 
 from dicomnode.storage import schema
 from dicomnode.storage.database import Database
-from dicomnode.storage.rows import CapabilityRow
+from dicomnode.storage.rows import BacklogRow, CapabilityRow, CircuitRow
+from dicomnode.study import CircuitState, DeliveryState
 
 _C = schema.capabilities
+_D = schema.deliveries
+_R = schema.results
+_W = schema.circuits
 
 
 class CapabilityRows(Database):
-    """Capabilities of destinations."""
+    """Capabilities of destinations: learnt by probing them and by their answers, remembered until it is learnt anew."""
 
     def learn(
         self,
@@ -54,5 +58,51 @@ class CapabilityRows(Database):
                     supported=row.supported,
                     at=row.at,
                 )
+                for row in reading.execute(query)
+            )
+
+    def put_circuit(self, row: CircuitRow, *, connection: Connection | None = None) -> None:
+        """Enter how a destination fares; what stood there is replaced."""
+        values = {
+            "destination": row.destination,
+            "state": row.state.value,
+            "failures": row.failures,
+            "openings": row.openings,
+            "reason": row.reason,
+            "since": row.since,
+            "due_at": row.due_at,
+        }
+        with self._writing(connection) as writing:
+            writing.execute(delete(_W).where(_W.c.destination == row.destination))
+            writing.execute(_W.insert(), [values])
+
+    def circuits(self, *, connection: Connection | None = None) -> dict[str, CircuitRow]:
+        """How destinations fare, by name; one that never failed is not there."""
+        with self._reading(connection) as reading:
+            return {
+                row.destination: CircuitRow(
+                    destination=row.destination,
+                    state=CircuitState(row.state),
+                    failures=row.failures,
+                    openings=row.openings,
+                    reason=row.reason,
+                    since=row.since,
+                    due_at=row.due_at,
+                )
+                for row in reading.execute(select(_W).order_by(_W.c.destination))
+            }
+
+    def backlog(self, *, connection: Connection | None = None) -> tuple[BacklogRow, ...]:
+        """How much is in which state, for each destination of which anything is known."""
+        work = distinct(_R.c.study_key + "-" + _R.c.model)
+        query = (
+            select(_D.c.destination, _D.c.state, func.count(), func.count(work), func.min(_R.c.created_at))
+            .join(_R, _R.c.result_id == _D.c.result_id)
+            .group_by(_D.c.destination, _D.c.state)
+            .order_by(_D.c.destination, _D.c.state)
+        )
+        with self._reading(connection) as reading:
+            return tuple(
+                BacklogRow(destination=row[0], state=DeliveryState(row[1]), objects=row[2], works=row[3], oldest=row[4])
                 for row in reading.execute(query)
             )

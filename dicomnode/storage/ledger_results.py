@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, select, tuple_, update
+from sqlalchemy import Connection, Row, Select, case, select, tuple_, update
 
 from dicomnode.errors import NodeError, StudyError
 from dicomnode.storage import schema
 from dicomnode.storage.database import Database, changed_rows, insert_or_ignore
 from dicomnode.storage.rows import ResultRow
-from dicomnode.study import DeliveryRow, DeliveryState, ResultRole, WorkKey
+from dicomnode.study import CommitmentState, DeliveryRow, DeliveryState, ResultRole, WorkKey
 
 _T = schema.results
 _D = schema.deliveries
@@ -109,14 +109,54 @@ class ResultRows(Database):
         NodeError
             ``internal`` if there is no such delivery.
         """
+        cancelled = DeliveryState.CANCELLED.value  # while it was tried: only that the peer has it is more than that
+        kept = case((_D.c.state == cancelled, cancelled), else_=state.value)
         statement = (
             update(_D)
             .where(_D.c.result_id == result_id, _D.c.destination == destination)
-            .values(state=state.value, status=status, reason=reason, updated_at=at, attempts=_D.c.attempts + 1)
+            .values(
+                state=state.value if state is DeliveryState.CONFIRMED else kept,
+                status=status,
+                reason=reason,
+                updated_at=at,
+                attempts=_D.c.attempts + 1,
+            )
         )
         with self._writing(connection) as writing:
             if not changed_rows(writing, statement):
                 raise NodeError("internal", deliveries=0)
+
+    def dead_letters(
+        self, limit: int, *, connection: Connection | None = None
+    ) -> tuple[tuple[WorkKey, DeliveryRow], ...]:
+        """Deliveries that ended without the destination having the object and that nobody cancelled, newest first."""
+        query = (
+            select(_D, _T.c.study_key, _T.c.revision, _T.c.model, _T.c.role, _T.c.form)
+            .join(_T, _T.c.result_id == _D.c.result_id)
+            .where(_D.c.state == DeliveryState.REFUSED.value)
+            .order_by(_D.c.updated_at.desc(), _D.c.destination, _D.c.result_id)
+            .limit(limit)
+        )
+        with self._reading(connection) as reading:
+            return tuple((_work_key(row), _delivery(row)) for row in reading.execute(query))
+
+    def put_deliveries(
+        self,
+        rows: Sequence[DeliveryRow],
+        state: DeliveryState,
+        at: datetime,
+        *,
+        reason: str | None = None,
+        connection: Connection | None = None,
+    ) -> None:
+        """Bring deliveries into a state because somebody ordered it; one that is to be made again has no tries yet."""
+        values: dict[str, Any] = {"state": state.value, "reason": reason, "updated_at": at}
+        if state is DeliveryState.WAITING:
+            values |= {"attempts": 0, "commitment": None}
+        with self._writing(connection) as writing:
+            for row in rows:
+                here = _D.c.result_id == row.result_id, _D.c.destination == row.destination
+                writing.execute(update(_D).where(*here).values(**values))
 
 
 def delivery_rows(connection: Connection, works: Select[Any]) -> dict[WorkKey, tuple[DeliveryRow, ...]]:
@@ -167,6 +207,7 @@ def _delivery(row: Row[Any]) -> DeliveryRow:
         reason=row.reason,
         attempts=row.attempts,
         updated_at=row.updated_at,
+        commitment=None if row.commitment is None else CommitmentState(row.commitment),
     )
 
 

@@ -51,6 +51,27 @@ class ServiceRows(Database):
             row = reading.execute(select(_O).where(_O.c.study_key == study_key)).one_or_none()
         return None if row is None else (row.peer, row.priority)
 
+    def set_priority(self, study_key: str, priority: str, *, connection: Connection | None = None) -> None:
+        """Say how urgent a study is, whoever sent it."""
+        with self._writing(connection) as writing:
+            insert_or_ignore(writing, _O, ({"study_key": study_key, "peer": "", "priority": priority},))
+            writing.execute(update(_O).where(_O.c.study_key == study_key).values(priority=priority))
+
+    def mark_straight(self, study_key: str, *, connection: Connection | None = None) -> None:
+        """Keep that something of a study came straight from a modality; to be called after `rank_study`."""
+        with self._writing(connection) as writing:
+            writing.execute(update(_O).where(_O.c.study_key == study_key).values(straight=True))
+
+    def is_straight(self, study_key: str, *, connection: Connection | None = None) -> bool:
+        """Whether anything of a study came straight from a modality."""
+        with self._reading(connection) as reading:
+            return bool(reading.execute(select(_O.c.straight).where(_O.c.study_key == study_key)).scalar())
+
+    def priority(self, study_key: str, *, connection: Connection | None = None) -> int:
+        """How urgent a study is: 0 STAT, 1 routine (also where no rule says), 2 research."""
+        rank = self.rank_of_study(study_key, connection=connection)
+        return PRIORITIES.index("routine" if rank is None else rank[1])
+
     def begin_procedure(
         self,
         procedure_key: str,

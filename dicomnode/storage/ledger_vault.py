@@ -99,6 +99,8 @@ class VaultRows(Database):
         with self._writing(connection) as writing:
             writing.execute(delete(schema.deliveries).where(schema.deliveries.c.result_id.in_(results)))
             for table in (
+                schema.orders,
+                schema.pledges,
                 schema.announced,
                 schema.procedures,
                 schema.origins,

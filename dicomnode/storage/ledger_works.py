@@ -88,13 +88,19 @@ class WorkRows(Database):
             return tuple((row.study_key, row.last_received_at) for row in reading.execute(query))
 
     def create_work(
-        self, key: WorkKey, input_digest: str, at: datetime, *, connection: Connection | None = None
+        self,
+        key: WorkKey,
+        input_digest: str,
+        at: datetime,
+        *,
+        facts: Mapping[str, Fact] | None = None,
+        connection: Connection | None = None,
     ) -> None:
         """Enter a queued work; one that is there stays as it is."""
         row = {
             **_identity(key),
             "state": WorkState.QUEUED.value,
-            "facts": "{}",
+            "facts": json.dumps(dict(facts or {}), sort_keys=True),
             "input_digest": input_digest,
             "created_at": at,
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from dicomnode.study import RecordAddress, ResultRole
+from dicomnode.study import CircuitState, DeliveryState, RecordAddress, ResultRole, WorkKey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +85,88 @@ class CapabilityRow:
     sop_class_uid: str
     supported: bool
     at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CircuitRow:
+    """How a destination fares.
+
+    Attributes
+    ----------
+    failures
+        Failures one after the other, in this state.
+    openings
+        How often it was left alone since it last took something.
+    reason
+        Code of the last failure; None while all is well.
+    since
+        When it came into this state.
+    due_at
+        When it is asked again, where it is left alone.
+    """
+
+    destination: str
+    state: CircuitState
+    failures: int = 0
+    openings: int = 0
+    reason: str | None = None
+    since: datetime
+    due_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BacklogRow:
+    """What a destination is still to get, and what it is not to get any more: objects in one state, oldest first entered."""
+
+    destination: str
+    state: DeliveryState
+    objects: int
+    works: int
+    oldest: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderRow:
+    """What somebody orders of the node.
+
+    Attributes
+    ----------
+    verb
+        A value of `workflow.orders.Verb`.
+    model, destination
+        Empty: whichever.
+    """
+
+    verb: str
+    study_key: str
+    model: str = ""
+    destination: str = ""
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PledgeRow:
+    """Storage commitment of a work's results at one destination.
+
+    Attributes
+    ----------
+    state
+        ``due`` (it is to be asked), ``taken`` (it is to report), ``ended``.
+    attempts
+        Requests so far: each has its Transaction UID.
+    resends
+        How often objects were sent again because it did not commit them.
+    begun_at
+        When it was to be asked first.
+    """
+
+    key: WorkKey
+    destination: str
+    state: str
+    attempts: int = 0
+    resends: int = 0
+    begun_at: datetime
+    due_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

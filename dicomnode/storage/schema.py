@@ -24,12 +24,13 @@ from sqlalchemy import (
     Table,
     Text,
     TypeDecorator,
+    false,
 )
 
 PREFIX: Final = "node_"
 VERSION_TABLE: Final = "node_schema_version"
 #: Alembic revisions that this version knows, oldest first.
-REVISIONS: Final = ("0001", "0002", "0003")
+REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -165,6 +166,21 @@ deliveries = Table(
     Column("reason", String(64)),
     Column("attempts", Integer, nullable=False),
     Column("updated_at", UtcTime, nullable=False),
+    Column("commitment", String(16)),
+)
+
+pledges = Table(
+    "node_pledge",
+    metadata,
+    Column("study_key", _KEY, primary_key=True),
+    Column("revision", Integer, primary_key=True, autoincrement=False),
+    Column("model", String(64), primary_key=True),
+    Column("destination", String(64), primary_key=True),
+    Column("state", String(16), nullable=False, index=True),
+    Column("attempts", Integer, nullable=False),
+    Column("resends", Integer, nullable=False),
+    Column("begun_at", UtcTime, nullable=False),
+    Column("due_at", UtcTime, nullable=False),
 )
 
 capabilities = Table(
@@ -174,6 +190,28 @@ capabilities = Table(
     Column("sop_class_uid", String(64), primary_key=True),
     Column("peer", String(400), nullable=False),
     Column("supported", Boolean, nullable=False),
+    Column("at", UtcTime, nullable=False),
+)
+
+circuits = Table(
+    "node_circuit",
+    metadata,
+    Column("destination", String(64), primary_key=True),
+    Column("state", String(16), nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("openings", Integer, nullable=False),
+    Column("reason", String(64)),
+    Column("since", UtcTime, nullable=False),
+    Column("due_at", UtcTime),
+)
+
+orders = Table(
+    "node_order",
+    metadata,
+    Column("verb", String(16), primary_key=True),
+    Column("study_key", _KEY, primary_key=True),
+    Column("model", String(64), primary_key=True),
+    Column("destination", String(64), primary_key=True),
     Column("at", UtcTime, nullable=False),
 )
 
@@ -211,6 +249,7 @@ origins = Table(
     Column("study_key", _KEY, primary_key=True),
     Column("peer", String(32), nullable=False),
     Column("priority", String(16), nullable=False),
+    Column("straight", Boolean, nullable=False, server_default=false()),
 )
 
 procedures = Table(

@@ -6,19 +6,31 @@ Everything here is idempotent: a node that was killed anywhere in it does the sa
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from dicomnode.config import DeliverySection
 from dicomnode.errors import StorageError
 from dicomnode.events import Emit
 from dicomnode.storage.ledger import Ledger
-from dicomnode.study import FINAL_STATES, WORK_STAGES, WorkKey, WorkRow, WorkState, input_digest
-from dicomnode.workflow.ports import Clock, Queue
+from dicomnode.study import FINAL_STATES, WORK_STAGES, InstanceRow, WorkKey, WorkRow, WorkState, input_digest
+from dicomnode.workflow.ports import Clocks, Queue
+from dicomnode.workflow.routing import Route, destinations_of
 from dicomnode.workflow.selection import relevant
 
 #: Between the moment at which a wait is reckoned and the one at which it is looked at.
 _SLACK_SECONDS = 1.0
+_LATE = "result-late"
 _UNTOUCHABLE = FINAL_STATES | {WorkState.DELIVERING}
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """Where an input goes; no route where it has a revision already."""
+
+    digest: str
+    route: Route | None
 
 
 class Admission:
@@ -30,8 +42,8 @@ class Admission:
         Where states stand.
     queue
         Durable queue.
-    models
-        Names of the models that look at every study.
+    route
+        Says which models get a study of these instances, and who gets their results.
     sop_classes
         SOP Classes that any of them looks at.
     destinations
@@ -44,10 +56,10 @@ class Admission:
         Closes the spool's segments of a study that is settled.
     arriving
         Whether instances of a study came, or an association that carried it is open, since it was last settled.
-    longest_retry_seconds
-        Longest wait before a try to deliver.
-    clock, emit
-        Wall clock in UTC; where events go.
+    settings
+        Longest wait before a try to deliver, and the age from which on results are held.
+    clocks, emit
+        What time it is; where events go.
     """
 
     def __init__(
@@ -55,38 +67,40 @@ class Admission:
         ledger: Ledger,
         queue: Queue,
         *,
-        models: Sequence[str],
+        route: Callable[[str, Sequence[InstanceRow]], Route],
         sop_classes: Collection[str],
         destinations: Sequence[str],
         overdue: Callable[[], Sequence[WorkKey]],
         flush: Callable[[str], bool],
         close_segments: Callable[[str], None],
         arriving: Callable[[str], bool],
-        longest_retry_seconds: float,
-        clock: Clock,
+        settings: DeliverySection,
+        clocks: Clocks,
         emit: Emit,
     ) -> None:
         self._ledger = ledger
         self._queue = queue
-        self._models = tuple(models)
+        self._route = route
         self._sop_classes = frozenset(sop_classes)
         self._destinations = tuple(destinations)
         self._overdue = overdue
         self._flush = flush
         self._close_segments = close_segments
         self._arriving = arriving
-        self._longest_retry_seconds = longest_retry_seconds
-        self._clock = clock
+        self._longest_retry_seconds = settings.longest_retry_seconds
+        self._hold_after_seconds = settings.hold_after_seconds
+        self._clock = clocks.now
+        self._sure = clocks.sure
         self._emit = emit
 
     def start(self, study_key: str) -> None:
         """Open a revision for what has come and queue its work; nothing happens if there is one already."""
         if not self._flush(study_key):
             return
+        plan = self._plan(study_key)
         with self._ledger.transaction() as connection:
-            revision = self._open(connection, study_key)
-        if revision is not None:
-            self._emit("study.started", study=study_key, revision=revision)
+            revision = self._open(connection, study_key, plan)
+        self._tell(study_key, revision, plan)
 
     def settle(self, study_key: str) -> None:
         """The study is whole: as `start`; its results may go out as soon as they are ready.
@@ -98,15 +112,16 @@ class Admission:
         """
         if not self._flush(study_key):
             raise StorageError("index-behind")
-        now = self._clock()
+        now, plan = self._clock(), self._plan(study_key)
         with self._ledger.transaction() as connection:
-            self._open(connection, study_key)
+            opened = self._open(connection, study_key, plan)
             latest = self._ledger.latest_revision(study_key, connection=connection)
             if latest is None:
                 return
             anew = latest.settled_at is None
             if anew:
                 self._ledger.settle(study_key, latest.revision, now, connection=connection)
+        self._tell(study_key, opened, plan)
         if anew:
             self._close_segments(study_key)
             self._emit("study.settled", study=study_key, revision=latest.revision)
@@ -121,18 +136,41 @@ class Admission:
             self._release(study_key)
 
     def _release(self, study_key: str) -> None:
-        released: list[WorkKey] = []
+        released: list[tuple[WorkKey, int]] = []
+        held: list[WorkKey] = []
         with self._ledger.transaction() as connection:
             latest = self._ledger.latest_revision(study_key, connection=connection)
             study = self._ledger.study(study_key, connection=connection)
             if latest is None or latest.settled_at is None or study is None:
                 return
+            age = (self._sure() - study.last_received_at).total_seconds()
             for work in study.works:
-                if work.state is WorkState.READY and work.key.revision == latest.revision:
-                    self._deliver(connection, work)
-                    released.append(work.key)
-        for key in released:
-            self._emit("work.released", work=key.workflow_id, destinations=len(self._destinations))
+                if work.state is not WorkState.READY or work.key.revision != latest.revision:
+                    continue
+                if 0 < self._hold_after_seconds < age:
+                    self._hold(connection, work)
+                    held.append(work.key)
+                else:
+                    released.append((work.key, self._deliver(connection, work)))
+        for key, count in released:
+            self._emit("work.released", work=key.workflow_id, destinations=count)
+        for key in held:
+            self._emit("work.held", level="warning", work=key.workflow_id, reason=_LATE, seconds=round(age))
+
+    def reprocess(self, connection: Any, study_key: str) -> int | None:
+        """Open a revision of the same input and queue its works; it is as whole as the one before it.
+
+        Its results name those before as their predecessors; none is made where no instance is there that a model looks at.
+        """
+        latest = self._ledger.latest_revision(study_key, connection=connection)
+        revision = self._open(connection, study_key, self._plan(study_key, anew=True), anew=True)
+        if revision is not None and latest is not None and latest.settled_at is not None:
+            self._ledger.settle(study_key, revision, self._clock(), connection=connection)
+        return revision
+
+    def let_go(self, connection: Any, work: WorkRow) -> None:
+        """Queue the delivery of a work that is held."""
+        self._deliver(connection, work)
 
     def reconcile(self) -> None:
         """Release what is ready (a crash may have come between its end and its release); end what is past its time.
@@ -147,14 +185,25 @@ class Admission:
         if hastened := self._queue.hasten(self._longest_retry_seconds + _SLACK_SECONDS):
             self._emit("delivery.hastened", level="warning", deliveries=hastened)
 
-    def _deliver(self, connection: Any, work: WorkRow) -> None:
+    def _hold(self, connection: Any, work: WorkRow) -> None:
+        """Keep results that nobody waits for any more until somebody lets them go."""
+        now = self._clock()
+        self._record_wait(connection, work, now)
+        self._ledger.set_work_state(work.key, WorkState.HELD, at=now, reason=_LATE, connection=connection)
+
+    def _deliver(self, connection: Any, work: WorkRow) -> int:
+        """Queue a delivery to each of a work's destinations; how many there are."""
         now, key = self._clock(), work.key
         self._record_wait(connection, work, now)
         self._ledger.set_work_state(key, WorkState.DELIVERING, at=now, connection=connection)
-        for destination in self._destinations:
-            self._queue.enqueue_delivery(connection, key, destination, 1, 0.0)
-        if not self._destinations:
+        wanted = destinations_of(work.facts)
+        chosen = [name for name in self._destinations if wanted is None or name in wanted]
+        priority = self._ledger.priority(key.study_key, connection=connection)
+        for destination in chosen:
+            self._queue.enqueue_delivery(connection, key, destination, 1, 0.0, priority=priority)
+        if not chosen:
             self._ledger.set_work_state(key, WorkState.DONE, at=now, connection=connection)
+        return len(chosen)
 
     def _record_wait(self, connection: Any, work: WorkRow, now: datetime) -> None:
         """Seconds for which finished results waited until the study was surely whole."""
@@ -162,27 +211,55 @@ class Admission:
         waited = max((now - work.created_at).total_seconds() - busy, 0.0)
         self._ledger.record_stage(work.key, "wait", waited, connection=connection)
 
-    def _open(self, connection: Any, study_key: str) -> int | None:
-        """Number of a newly opened revision, or None where the input has one."""
-        rows = relevant(self._ledger.instances(study_key, connection=connection), self._sop_classes)
+    def _plan(self, study_key: str, *, anew: bool = False) -> _Plan | None:
+        """Where the input goes, read without holding the ledger; None where there is none."""
+        rows = relevant(self._ledger.instances(study_key), self._sop_classes)
         if not rows:
             return None
         digest = input_digest([(row.instance_key, row.digest) for row in rows])
+        latest = self._ledger.latest_revision(study_key)
+        known = latest is not None and latest.input_digest == digest
+        known = known and not anew and not self._is_to_be_tried_again(None, study_key)
+        return _Plan(digest, None if known else self._route(study_key, rows))
+
+    def _open(self, connection: Any, study_key: str, plan: _Plan | None, *, anew: bool = False) -> int | None:
+        """Number of a newly opened revision, or None where the input has one."""
+        rows = relevant(self._ledger.instances(study_key, connection=connection), self._sop_classes)
+        if not rows or plan is None:
+            return None
+        digest = input_digest([(row.instance_key, row.digest) for row in rows])
         now = self._clock()
-        anew = self._is_to_be_tried_again(connection, study_key)
+        anew = anew or self._is_to_be_tried_again(connection, study_key)
         revision, new = self._ledger.open_revision(study_key, digest, now, anew=anew, connection=connection)
         if not new:
             return None
+        if digest != plan.digest or plan.route is None:  # more came meanwhile: it is looked at again
+            raise StorageError("index-behind")
         study = self._ledger.study(study_key, connection=connection)
         for work in () if study is None else study.works:
             self._supersede(connection, work)
-        for model in self._models:
+        if plan.route.priority is not None:
+            self._ledger.set_priority(study_key, plan.route.priority, connection=connection)
+        urgency = self._ledger.priority(study_key, connection=connection)
+        received = max(row.received_at for row in rows) - min(row.received_at for row in rows)
+        for model, share in plan.route.shares.items():
             key = WorkKey(study_key=study_key, revision=revision, model=model)
-            self._ledger.create_work(key, digest, now, connection=connection)
-            received = max(row.received_at for row in rows) - min(row.received_at for row in rows)
+            self._ledger.create_work(key, digest, now, facts=share.facts(), connection=connection)
             self._ledger.record_stage(key, "receive", received.total_seconds(), connection=connection)
-            self._queue.enqueue_work(connection, key)
+            self._queue.enqueue_work(connection, key, priority=urgency)
         return revision
+
+    def _tell(self, study_key: str, revision: int | None, plan: _Plan | None) -> None:
+        """Say where a new revision goes, and that it goes nowhere."""
+        if revision is None or plan is None or plan.route is None:
+            return
+        route = plan.route
+        self._emit("study.started", study=study_key, revision=revision)
+        if rules := sorted({name for share in route.shares.values() for name in share.rules}):
+            self._emit("study.routed", study=study_key, models=len(route.shares), rules=",".join(rules))
+        if not route.shares:
+            ignored = ",".join(sorted(set(route.ignored.values())))
+            self._emit("study.not-routed", study=study_key, **({"rules": ignored} if ignored else {}))
 
     def _is_to_be_tried_again(self, connection: Any, study_key: str) -> bool:
         """Whether the latest revision was whole and failed by a fault: then the same input, sent again, is a new try."""

@@ -23,6 +23,7 @@ class _Tally:
     instances: int
     size: int
     arriving: int = 0
+    straight: bool = False
 
 
 class Allowances:
@@ -36,6 +37,8 @@ class Allowances:
         Whether a study is still arriving, by its key.
     rank
         Keeps who sent a study and how urgent it is: study key, name of the peer, priority.
+    straight
+        Keeps that something of a study came straight from a modality.
     """
 
     def __init__(
@@ -44,10 +47,12 @@ class Allowances:
         known: Callable[[str], tuple[int, int]],
         is_open: Callable[[str], bool],
         rank: Callable[[str, str, str], None],
+        straight: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._known = known
         self._is_open = is_open
         self._rank = rank
+        self._straight = straight
         self._lock = threading.Lock()
         self._tallies: dict[str, _Tally] = {}
 
@@ -63,6 +68,9 @@ class Allowances:
             tally = self._tallies.get(study_key) or self._open(rule, study_key)
             if tally.instances >= rule.maximum_study_instances or tally.size >= rule.maximum_study_bytes:
                 raise LimitError("peer-limit", instances=tally.instances)
+            if rule.modality and not tally.straight:
+                self._straight(study_key)
+                tally.straight = True
             tally.instances += 1
             tally.arriving += 1
         return Allowed(self, rule, study_key, tally)

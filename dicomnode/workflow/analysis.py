@@ -50,6 +50,7 @@ from dicomnode.results.report_groups import KeyContour
 from dicomnode.study import mint_uid
 from dicomnode.texts import Words
 from dicomnode.workflow.packed import Probabilities, unpack_labels, unpack_probabilities
+from dicomnode.workflow.provenance import guard_of
 from dicomnode.workflow.reading import read_volume
 from dicomnode.workflow.selection import Header, SurveyedSeries, survey
 from dicomnode.workflow.selection import choose as choose_series
@@ -148,6 +149,7 @@ class Analyst:
         self._tree = tree
         self._key = derivation_key
         self._issued_at = issued_at
+        self._guard = guard_of(tree, derivation_key)
         self._meanwhile = ThreadPoolExecutor(1, thread_name_prefix="prepare")
 
     def select(self, headers: Sequence[Header]) -> SurveyedSeries:
@@ -159,7 +161,7 @@ class Analyst:
             As `selection.choose`; ``memory-too-large`` where its voxels alone take more than a study may.
         """
         rule, limit = self.package.manifest.input, self._tree.models.maximum_memory_bytes
-        chosen = choose_series(survey(headers, rule), rule)
+        chosen = choose_series(survey(headers, rule, self._guard), rule)
         needed = _BYTES_PER_VOXEL * chosen.voxels
         if needed > limit:
             raise StudyError("memory-too-large", needed=needed, maximum=limit)

@@ -33,7 +33,7 @@ from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.objects import Objects
 from dicomnode.storage.rows import CommitmentRow
 from dicomnode.study import Purpose, World, blind_key, mint_uid
-from dicomnode.workflow.delivery import wait_before
+from dicomnode.workflow.circuits import wait_before
 from dicomnode.workflow.ports import Clocks
 
 _OBJECT = "commitment"

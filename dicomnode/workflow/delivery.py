@@ -1,18 +1,18 @@
 """Delivery: the sealed bytes of a result go to one destination, object by object, with a row in the ledger for each.
 
 What is transient is tried again later with growing waits; what is permanent is not. The bytes and UIDs of a second
-try are those of the first.
+try are those of the first. Where a destination is down, what waits for it is not tried: `circuits` says when.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from dicomnode.config import DeliverySection
 from dicomnode.encoded import Limits, scan_header, split_part10
-from dicomnode.errors import NodeError, StorageError
+from dicomnode.errors import NodeError, PeerError, StorageError
 from dicomnode.events import Emit
 from dicomnode.forms import Variant
 from dicomnode.network.requestor import OutgoingObject, StoreOutcome
@@ -20,11 +20,15 @@ from dicomnode.network.status import StatusKind, classify, is_not_supported
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.objects import Objects
 from dicomnode.study import DeliveryRow, DeliveryState, Purpose, ResultRole, WorkKey, WorkState, World
+from dicomnode.workflow.circuits import Circuits, wait_before
 from dicomnode.workflow.downgrade import Downgrade
-from dicomnode.workflow.ports import Clock, Destination, Queue
+from dicomnode.workflow.paces import Paces
+from dicomnode.workflow.ports import Clock, Destination, Finder, Queue
 
 #: Numbers of tries to deliver a retraction begin here: those of the results are below.
-RETRACTION_ATTEMPT: Final = 1000
+RETRACTION_ATTEMPT: Final = 1_000_000
+#: Facts of a work that say since when its deliveries are under way, where that is not since it was made.
+BEGUN_ANEW: Final = ("retracted_at", "retried_at")
 #: PS3.7 C.5.3: duplicate SOP instance.
 DUPLICATE: Final = 0x0111
 #: Refusals that end when somebody mends an AE title or a certificate: results wait for that.
@@ -37,12 +41,6 @@ def _prove_known(file: bytes, digest: str | None) -> None:
         raise StorageError("sealed-damaged")
 
 
-def wait_before(attempt: int, settings: DeliverySection) -> float:
-    """Seconds to wait before try number `attempt` (2 is the first repetition): doubled each time, up to the longest."""
-    doublings = min(attempt - 2, 32)
-    return float(min(settings.first_retry_seconds * 2**doublings, settings.longest_retry_seconds))
-
-
 class Delivery:
     """Sends the results of a work.
 
@@ -52,6 +50,8 @@ class Delivery:
         Where rows stand, and where the sealed results lie.
     destinations
         By name.
+    circuits, paces
+        Which destinations are down, and when and how fast each may be sent to.
     downgrade
         What is sent where a destination does not take something.
     settings
@@ -68,6 +68,8 @@ class Delivery:
         objects: Objects,
         *,
         destinations: Mapping[str, Destination],
+        circuits: Circuits,
+        paces: Paces,
         downgrade: Downgrade,
         settings: DeliverySection,
         report: Callable[[str, BaseException], None],
@@ -78,6 +80,8 @@ class Delivery:
         self._ledger = ledger
         self._objects = objects
         self._destinations = destinations
+        self._circuits = circuits
+        self._paces = paces
         self._downgrade = downgrade
         self._settings = settings
         self._report = report
@@ -93,14 +97,25 @@ class Delivery:
         NodeError
             When the ledger cannot be read or written: the caller tries again.
         """
+        if self._circuits.is_open(destination):
+            self._go_on(queue, key, destination, number, self._settings.longest_retry_seconds)
+            if not self._circuits.is_open(destination):  # it came back meanwhile, and this one is to go with the others
+                queue.hasten(0.0, destination)
+            return
+        if pause := self._paces.wait(destination, self._ledger.priority(key.study_key)):
+            self._go_on(queue, key, destination, number, min(pause, self._settings.longest_retry_seconds))
+            return
         self._emit("delivery.begun", work=key.workflow_id, destination=destination, attempt=number)
+        wait = None
         try:
             self._send(key, destination)
         except NodeError as error:
             self._emit("delivery.failed", level="error", work=key.workflow_id, reason=error.code)
+            wait = wait_before(number % RETRACTION_ATTEMPT + 1, self._settings)
         except Exception as error:  # noqa: BLE001 - the border: it is tried again, and told without its text
             self._report("deliver", error)
-        self._go_on(queue, key, destination, number)
+            wait = wait_before(number % RETRACTION_ATTEMPT + 1, self._settings)
+        self._go_on(queue, key, destination, number, wait)
 
     def _send(self, key: WorkKey, destination: str) -> None:
         began = self._clock()
@@ -122,15 +137,21 @@ class Delivery:
         while batch := self._next_batch(key, destination, tried):
             tried |= {row.result_id for row in batch}
             objects = {one.result_id: one for one in self._load_all(key, destination, batch)}
-            for outcome in peer.store(list(objects.values())):
+            outcomes = peer.store(list(objects.values()))
+            for outcome in outcomes:
                 sent = objects[outcome.result_id]
                 if is_not_supported(outcome.status, outcome.error) and self._downgrade.not_supported(
                     key, destination, sent.sop_class_uid
                 ):
                     continue
-                held = outcome.status == DUPLICATE and _holds(peer, sent)
-                if self._record(key, destination, outcome, held=held) is DeliveryState.CONFIRMED:
+                state, reason = _verdict_of_duplicate(peer, sent) if outcome.status == DUPLICATE else verdict(outcome)
+                self._record(key, destination, outcome, state, reason)
+                if state is DeliveryState.CONFIRMED:
                     self._downgrade.prove(destination, sent.sop_class_uid)
+            self._circuits.heard(destination, outcomes)
+            self._paces.sent(destination, list(objects.values()))
+            if self._circuits.is_open(destination):
+                return
 
     def _next_batch(self, key: WorkKey, destination: str, tried: set[str]) -> list[DeliveryRow]:
         """What is sent next: the segmentation by itself where nobody knows yet whether it is taken, else all."""
@@ -161,17 +182,19 @@ class Delivery:
             else:
                 yield outgoing(row.result_id, data)
 
-    def _record(self, key: WorkKey, destination: str, outcome: StoreOutcome, *, held: bool) -> DeliveryState:
-        state, reason = (DeliveryState.CONFIRMED, None) if held else verdict(outcome)
+    def _record(
+        self, key: WorkKey, destination: str, outcome: StoreOutcome, state: DeliveryState, reason: str | None
+    ) -> None:
         self._write(outcome.result_id, destination, state=state, status=outcome.status, reason=reason)
         facts: dict[str, Any] = {"work": key.workflow_id, "destination": destination, "result": outcome.result_id}
+        status = "none" if outcome.status is None else f"x{outcome.status:04X}"
+        if outcome.status is not None and classify(outcome.status) is StatusKind.WARNING:
+            self._emit("delivery.warned", level="warning", status=status, **facts)
         if state is DeliveryState.CONFIRMED:
             self._emit("delivery.confirmed", **facts)
         else:
             level = "warning" if state is DeliveryState.WAITING else "error"
-            status = "none" if outcome.status is None else f"x{outcome.status:04X}"
             self._emit(f"delivery.{state.value}", level=level, reason=reason, status=status, **facts)
-        return state
 
     def _write(
         self, result_id: str, destination: str, *, state: DeliveryState, status: int | None, reason: str | None
@@ -180,36 +203,53 @@ class Delivery:
             result_id, destination, state=state, status=status, reason=reason, at=self._clock()
         )
 
-    def _go_on(self, queue: Queue, key: WorkKey, destination: str, number: int) -> None:
+    def _go_on(self, queue: Queue, key: WorkKey, destination: str, number: int, wait: float | None) -> None:
         with self._ledger.transaction() as connection:
-            ended = self._decide(connection, queue, key, destination, number)
-        if ended is not None:
-            level = "info" if ended[0] is WorkState.DONE else "error"
-            self._emit("work.ended", level=level, work=key.workflow_id, state=ended[0].value, reason=ended[1])
+            decided = self._decide(connection, key, destination)
+            if isinstance(decided, int):
+                seconds = wait_before(decided + 1, self._settings) if wait is None else wait
+                queue.enqueue_delivery(
+                    connection,
+                    key,
+                    destination,
+                    number + 1,
+                    self._circuits.lengthen(seconds),
+                    priority=self._ledger.priority(key.study_key, connection=connection),
+                )
+        if isinstance(decided, tuple):
+            state, reason = decided
+            level = "info" if state is WorkState.DONE else "error"
+            self._emit("work.ended", level=level, work=key.workflow_id, state=state.value, reason=reason)
 
-    def _decide(
-        self, connection: Any, queue: Queue, key: WorkKey, destination: str, number: int
-    ) -> tuple[WorkState, str | None] | None:
-        """What follows a try: the next one, or the end of the work with its reason; None while anything is open."""
+    def _decide(self, connection: Any, key: WorkKey, destination: str) -> tuple[WorkState, str | None] | int | None:
+        """What follows a try: another one after so many, or the end of the work with its reason; None: neither."""
         now = self._clock()
         rows = self._ledger.deliveries(key, connection=connection)
         work = self._ledger.work(key, connection=connection)
         if work is None or work.state is not WorkState.DELIVERING:
             return None
-        waiting = {row.destination for row in rows if row.state is DeliveryState.WAITING}
-        since = max(work.created_at.timestamp(), float(work.facts.get("retracted_at", 0)))
+        open_rows = [row for row in rows if row.state is DeliveryState.WAITING]
+        waiting = {row.destination for row in open_rows}
+        since = max(work.created_at.timestamp(), *(float(work.facts.get(fact, 0)) for fact in BEGUN_ANEW))
         too_old = self._sure().timestamp() - since >= self._settings.give_up_seconds
         if destination in waiting and not too_old:
-            delay = wait_before(number % RETRACTION_ATTEMPT + 1, self._settings)
-            queue.enqueue_delivery(connection, key, destination, number + 1, delay)
-            return None
+            return max(row.attempts for row in open_rows if row.destination == destination)
         if waiting - {destination} and not too_old:
             return None  # another destination still tries; it ends the work
-        refused = [row for row in rows if row.state is DeliveryState.REFUSED]
-        reason = "timeout" if waiting else refused[0].reason if refused else None
-        state = WorkState.DONE if reason is None else WorkState.FAILED
+        self._ledger.put_deliveries(open_rows, DeliveryState.REFUSED, now, reason="timeout", connection=connection)
+        state, reason = end_of(self._ledger.deliveries(key, connection=connection))
         self._ledger.set_work_state(key, state, at=now, reason=reason, connection=connection)
         return state, reason
+
+
+def end_of(rows: Sequence[DeliveryRow]) -> tuple[WorkState, str | None]:
+    """How a work ends, by its deliveries, none of which waits; the gravest counts."""
+    refused = [row.reason for row in rows if row.state is DeliveryState.REFUSED]
+    if refused:
+        return WorkState.FAILED, "timeout" if "timeout" in refused else refused[0]
+    if any(row.state is DeliveryState.CANCELLED for row in rows):
+        return WorkState.CANCELLED, "cancelled"
+    return WorkState.DONE, None
 
 
 def outgoing(result_id: str, part10: bytes) -> OutgoingObject:
@@ -225,7 +265,16 @@ def outgoing(result_id: str, part10: bytes) -> OutgoingObject:
     )
 
 
-def _holds(peer: Destination, sent: OutgoingObject) -> bool:
+def _verdict_of_duplicate(peer: Destination, sent: OutgoingObject) -> tuple[DeliveryState, str | None]:
+    """What "duplicate SOP instance" (PS3.7 C.5.3) means: ours of an earlier try, if the destination shows it."""
+    try:
+        held = holds(peer, sent)
+    except PeerError as error:
+        return (DeliveryState.WAITING, error.code) if error.retryable else (DeliveryState.REFUSED, "duplicate-unproven")
+    return (DeliveryState.CONFIRMED, None) if held else (DeliveryState.REFUSED, "peer-refused-object")
+
+
+def holds(peer: Finder, sent: OutgoingObject) -> bool:
     """Whether the destination has the object: what it calls a duplicate is ours of an earlier try, or it is not."""
     header = scan_header(sent.encoded, sent.transfer_syntax_uid, Limits())
     query = {

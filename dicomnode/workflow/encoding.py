@@ -28,6 +28,7 @@ from dicomnode.workflow.handover import Handover, Rooms, name
 from dicomnode.workflow.picture import picture_of
 from dicomnode.workflow.ports import Clock
 from dicomnode.workflow.predecessors import Predecessors
+from dicomnode.workflow.routing import destinations_of
 from dicomnode.workflow.wishes import default_wishes, is_told, wishes_of
 
 _OVER_BUDGET: Final = "result-over-budget"
@@ -68,13 +69,13 @@ class Encoding:
     def encode(self, key: WorkKey, analyst: Analyst, analysis: Analysis) -> None:
         """Make what the destinations take, seal it, and enter who is to get it; the work is then ready."""
         plans = {
-            one.name: choose(wishes_of(one, analyst.package.manifest), self._refused(one.name)) for one in self._to
+            one.name: choose(wishes_of(one, analyst.package.manifest), self._refused(one.name)) for one in self._to(key)
         }
         everything = [variant for plan in plans.values() for variant in plan]
         variants = tuple(dict.fromkeys(everything)) or choose(default_wishes(analyst.package.manifest))
         identity = self.identity(key)
         results = self._make(key, analyst, analysis, _in_order(variants), identity)
-        missing = {one.name: missed(wishes_of(one, analyst.package.manifest), plans[one.name]) for one in self._to}
+        missing = {one.name: missed(wishes_of(one, analyst.package.manifest), plans[one.name]) for one in self._to(key)}
         self._enter(key, results, plans, missing=missing, identity=identity)
 
     def more(self, key: WorkKey, variants: Sequence[Variant]) -> dict[Variant, str]:
@@ -114,7 +115,7 @@ class Encoding:
             Gives the header of an image that the model's rule took, in its own space, converted and as it came; None
             where there is none.
         """
-        wanted = [one for one in self._to if is_told(one, error)]
+        wanted = [one for one in self._to(key) if is_told(one, error)]
         analyst = self._rooms.analysts.get(key.model)
         if not wanted or analyst is None:
             return False
@@ -138,9 +139,11 @@ class Encoding:
         self._enter(key, results, plans, missing=missing, identity=identity, outcome=error.code)
         return True
 
-    @property
-    def _to(self) -> tuple[Destination, ...]:
-        return self._tree.destinations
+    def _to(self, key: WorkKey) -> tuple[Destination, ...]:
+        """Whom the results of a work are for."""
+        work = self._rooms.ledger.work(key)
+        wanted = None if work is None else destinations_of(work.facts)
+        return tuple(one for one in self._tree.destinations if wanted is None or one.name in wanted)
 
     def identity(self, key: WorkKey) -> SourceIdentity:
         """Whose results a work's are."""
@@ -201,11 +204,11 @@ class Encoding:
             facts |= facts_of(destination, variants)
         rows = {(result.role, result.form): self.keep(key, result) for result in results}
         notes = self._rejections(key, plans, identity)
-        now, ledger = self._clock(), self._rooms.ledger
+        now, ledger, to = self._clock(), self._rooms.ledger, self._to(key)
         over: list[tuple[str, str]] = []
         with ledger.transaction() as connection:
             ledger.record_results(key, [*rows.values(), *notes.values()], [], now, connection=connection)
-            for one in self._to:
+            for one in to:
                 places = [(variant.role, variant.name) for variant in plans.get(one.name, ())]
                 wanted = [rows[place] for place in places if place in rows]
                 wanted += [notes[one.name]] if one.name in notes else []
@@ -238,7 +241,7 @@ class Encoding:
         """A note for each destination that wants them and holds results that these replace."""
         analyst = self._rooms.analysts[key.model]
         notes = {}
-        for one in self._to:
+        for one in self._to(key):
             replaced = self._predecessors.delivered(key, one.name) if one.rejection_notes and one.name in plans else ()
             if replaced:
                 note = analyst.encode_rejection(replaced, identity, destination=one.name, work=key.workflow_id)

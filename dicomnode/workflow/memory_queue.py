@@ -27,6 +27,8 @@ class Entry:
         Number of the try to deliver, from 1; 0 for a work.
     due
         Monotonic seconds before which it does not run.
+    priority
+        0 goes first.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Entry:
     destination: str | None
     attempt: int
     due: float
+    priority: int = 1
 
 
 class MemoryQueue:
@@ -59,30 +62,55 @@ class MemoryQueue:
         """What is queued and has not run, in the order in which it was queued."""
         return tuple(self._waiting)
 
-    def enqueue_work(self, connection: Any, key: WorkKey) -> None:
+    def enqueue_work(self, connection: Any, key: WorkKey, *, priority: int = 1) -> None:
         """Queue a work, once the caller's transaction is committed."""
-        self._enqueue(connection, Entry(name=key.workflow_id, key=key, destination=None, attempt=0, due=0.0))
+        self._enqueue(connection, _work(key, priority))
 
-    def revive_work(self, key: WorkKey) -> None:
+    def revive_work(self, key: WorkKey, *, priority: int = 1) -> None:
         """Queue a work that is not done, unless it is queued."""
         if not any(entry.destination is None and entry.key == key for entry in self._waiting):
-            self._waiting.append(Entry(name=key.workflow_id, key=key, destination=None, attempt=0, due=0.0))
+            self._waiting.append(_work(key, priority))
 
     def forget(self, study_key: str) -> None:
         """Delete all that is kept of a study."""
         self._waiting = [entry for entry in self._waiting if entry.key.study_key != study_key]
         self._known = {name for name in self._known if not name.startswith(study_key)}
 
-    def enqueue_delivery(self, connection: Any, key: WorkKey, destination: str, attempt: int, delay: float) -> None:
+    def enqueue_delivery(
+        self, connection: Any, key: WorkKey, destination: str, attempt: int, delay: float, *, priority: int = 1
+    ) -> None:
         """Queue one try to deliver, once the caller's transaction is committed, not before `delay` seconds."""
-        name = f"{key.workflow_id}-{destination}-{attempt}"
+        name = f"{key.workflow_id}:{destination}:{attempt}"
         due = self._monotonic() + delay if delay > 0 else 0.0
-        self._enqueue(connection, Entry(name=name, key=key, destination=destination, attempt=attempt, due=due))
+        entry = Entry(name=name, key=key, destination=destination, attempt=attempt, due=due, priority=priority)
+        self._enqueue(connection, entry)
 
-    def hasten(self, longest: float) -> int:
+    def revive_delivery(self, key: WorkKey, destination: str, *, priority: int = 1) -> bool:
+        """Queue one more try to deliver, unless one is queued; whether it did. One that waits runs at once."""
+        mine = [entry for entry in self._waiting if (entry.key, entry.destination) == (key, destination)]
+        self._waiting = [replace(entry, due=0.0) if entry in mine else entry for entry in self._waiting]
+        if mine:
+            return False
+        prefix = f"{key.workflow_id}:{destination}:"
+        tried = [int(name.removeprefix(prefix)) for name in self._known if name.startswith(prefix)]
+        name = f"{prefix}{max(tried, default=0) + 1}"
+        attempt = max(tried, default=0) + 1
+        self._known.add(name)
+        self._waiting.append(
+            Entry(name=name, key=key, destination=destination, attempt=attempt, due=0.0, priority=priority)
+        )
+        return True
+
+    def deliveries(self) -> frozenset[tuple[str, str]]:
+        """Works and destinations of all tries that are queued."""
+        return frozenset(
+            (entry.key.workflow_id, entry.destination) for entry in self._waiting if entry.destination is not None
+        )
+
+    def hasten(self, longest: float, destination: str | None = None) -> int:
         """Let tries that wait for more than `longest` seconds from now run at once; how many there were."""
         latest = self._monotonic() + longest
-        late = [entry for entry in self._waiting if entry.due > latest]
+        late = [entry for entry in self._waiting if entry.due > latest and destination in (None, entry.destination)]
         self._waiting = [replace(entry, due=0.0) if entry in late else entry for entry in self._waiting]
         return len(late)
 
@@ -105,10 +133,14 @@ class MemoryQueue:
 
     def _next(self) -> Entry | None:
         now = self._monotonic()
-        return next((entry for entry in self._waiting if entry.due <= now), None)
+        return min((entry for entry in self._waiting if entry.due <= now), key=lambda one: one.priority, default=None)
 
     def _run(self, entry: Entry) -> None:
         if entry.destination is None:
             all(self._run_stage(name, entry.key) for name in WORK_STAGES)
         else:
             self._run_delivery(entry.key, entry.destination, entry.attempt)
+
+
+def _work(key: WorkKey, priority: int) -> Entry:
+    return Entry(name=key.workflow_id, key=key, destination=None, attempt=0, due=0.0, priority=priority)

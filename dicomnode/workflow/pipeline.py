@@ -24,6 +24,8 @@ _NAME: Final = "dicomnode"
 _WORK: Final = "work"
 _DELIVERY: Final = "delivery"
 _EXECUTOR: Final = "node"
+#: Tries of a step whose ledger fails, within a minute; what is left then, the reconciler queues anew.
+_ATTEMPTS: Final = 8
 _AGAIN: Final = "-again-"
 _DELAYED: Final = "DELAYED"
 _UNDER_WAY: Final = frozenset({"PENDING", "ENQUEUED", _DELAYED})
@@ -120,7 +122,7 @@ class DurableQueue:
         def stage(name: str, study_key: str, revision: int, model: str) -> bool:
             return run_stage(name, WorkKey(study_key=study_key, revision=revision, model=model))
 
-        @DBOS.step(name="attempt", retries_allowed=True, interval_seconds=1.0, backoff_rate=1.5, max_attempts=50)
+        @DBOS.step(name="attempt", retries_allowed=True, interval_seconds=1.0, backoff_rate=1.5, max_attempts=_ATTEMPTS)
         def attempt(study_key: str, revision: int, model: str, destination: str, number: int) -> None:
             run_delivery(WorkKey(study_key=study_key, revision=revision, model=model), destination, number)
 
@@ -149,11 +151,12 @@ class DurableQueue:
         DBOS.destroy(workflow_completion_timeout_sec=int(timeout), destroy_registry=True)
         self._client = None
 
-    def enqueue_work(self, connection: Any, key: WorkKey) -> None:
-        """Queue a work in the caller's transaction."""
-        self._enqueue(connection, _WORK, _WORK, key.workflow_id, (key.study_key, key.revision, key.model))
+    def enqueue_work(self, connection: Any, key: WorkKey, *, priority: int = 1) -> None:
+        """Queue a work in the caller's transaction; those of a lower priority go first."""
+        arguments = (key.study_key, key.revision, key.model)
+        self._enqueue(connection, _WORK, _WORK, key.workflow_id, arguments, priority=priority)
 
-    def revive_work(self, key: WorkKey) -> None:
+    def revive_work(self, key: WorkKey, *, priority: int = 1) -> None:
         """Queue a work again that a stop of the node ended half-way; nothing happens while it is queued or under way."""
         prefix = f"{key.workflow_id}{_AGAIN}"
         found = [
@@ -165,7 +168,8 @@ class DurableQueue:
             return
         name = f"{prefix}{len(found)}" if found else key.workflow_id
         with self._engine.begin() as connection:
-            self._enqueue(connection, _WORK, _WORK, name, (key.study_key, key.revision, key.model))
+            arguments = (key.study_key, key.revision, key.model)
+            self._enqueue(connection, _WORK, _WORK, name, arguments, priority=priority)
 
     def forget(self, study_key: str) -> None:
         """Delete all that DBOS keeps of a study's works and deliveries."""
@@ -180,23 +184,51 @@ class DurableQueue:
             raise RuntimeError("the queue is not launched")
         return self._client
 
-    def enqueue_delivery(self, connection: Any, key: WorkKey, destination: str, attempt: int, delay: float) -> None:
-        """Queue one try to deliver in the caller's transaction, not before `delay` seconds."""
+    def enqueue_delivery(
+        self, connection: Any, key: WorkKey, destination: str, attempt: int, delay: float, *, priority: int = 1
+    ) -> None:
+        """Queue one try to deliver in the caller's transaction, not before `delay` seconds; the most urgent goes first."""
         arguments = (key.study_key, key.revision, key.model, destination, attempt)
-        name = f"{key.workflow_id}-{destination}-{attempt}"
-        self._enqueue(connection, _DELIVERY, f"{_DELIVERY}-{destination}", name, arguments, delay=delay)
+        name = f"{_deliveries(key, destination)}{attempt}"
+        queue = f"{_DELIVERY}-{destination}"
+        self._enqueue(connection, _DELIVERY, queue, name, arguments, delay=delay, priority=priority)
 
-    def hasten(self, longest: float) -> int:
+    def revive_delivery(self, key: WorkKey, destination: str, *, priority: int = 1) -> bool:
+        """Queue one more try to deliver, unless one is queued or under way; whether it did. One that waits runs at once."""
+        prefix = _deliveries(key, destination)
+        found = self._workflows(prefix)
+        for one in found:
+            if one.status == _DELAYED:
+                self._launched().set_workflow_delay(one.workflow_id, delay_until_epoch_ms=0)
+        if any(one.status in _UNDER_WAY for one in found):
+            return False
+        number = 1 + max((int(one.workflow_id.removeprefix(prefix)) for one in found), default=0)
+        with self._engine.begin() as connection:
+            self.enqueue_delivery(connection, key, destination, number, 0.0, priority=priority)
+        return True
+
+    def deliveries(self) -> frozenset[tuple[str, str]]:
+        """Works (by their workflow's identifier) and destinations of all tries that are queued or under way."""
+        found = self._launched().list_workflows(
+            status=sorted(_UNDER_WAY), name=_DELIVERY, load_input=False, load_output=False
+        )
+        names = [one.workflow_id.split(":") for one in found]
+        return frozenset((parts[0], parts[1]) for parts in names if len(parts) > 1)
+
+    def hasten(self, longest: float, destination: str | None = None) -> int:
         """Let tries that wait for more than `longest` seconds from now run at once; how many there were.
 
         DBOS keeps the time of day at which a try is due. It moves one only as long as that waits, and under its own
         identifier: none runs twice.
         """
         client, latest = self._launched(), (time.time() + longest) * 1000
-        waiting = client.list_workflows(status=_DELAYED, name=_DELIVERY, load_input=False, load_output=False)
-        late = [one.workflow_id for one in waiting if (one.delay_until_epoch_ms or 0) > latest]
-        for workflow_id in late:
-            client.set_workflow_delay(workflow_id, delay_until_epoch_ms=0)
+        queue = None if destination is None else f"{_DELIVERY}-{destination}"
+        waiting = client.list_workflows(
+            status=_DELAYED, name=_DELIVERY, queue_name=queue, load_input=False, load_output=False
+        )
+        late = [one for one in waiting if (one.delay_until_epoch_ms or 0) > latest]
+        for one in sorted(late, key=lambda one: (one.priority or 0, one.created_at or 0)):
+            client.set_workflow_delay(one.workflow_id, delay_until_epoch_ms=0)
         return len(late)
 
     def _enqueue(
@@ -208,6 +240,7 @@ class DurableQueue:
         arguments: tuple[Any, ...],
         *,
         delay: float = 0,
+        priority: int | None = None,
     ) -> None:
         client = self._launched()
         options: EnqueueOptions = {
@@ -218,4 +251,11 @@ class DurableQueue:
         }
         if delay > 0:
             options["delay_seconds"] = delay
+        if priority is not None:
+            options["priority"] = priority + 1  # DBOS counts from 1
         client.enqueue_in_transaction(connection, options, *arguments)
+
+
+def _deliveries(key: WorkKey, destination: str) -> str:
+    """Beginning of the identifiers of all tries; no other work and destination share it: no name holds a colon."""
+    return f"{key.workflow_id}:{destination}:"

@@ -32,11 +32,11 @@ class Clocks(Protocol):
 class Queue(Protocol):
     """Durable queue of work and deliveries; both calls take part in the caller's transaction."""
 
-    def enqueue_work(self, connection: Any, key: WorkKey) -> None:
-        """Queue the work of one model on one revision; the same key again changes nothing."""
+    def enqueue_work(self, connection: Any, key: WorkKey, *, priority: int = 1) -> None:
+        """Queue the work of one model on one revision, the lowest priority first; the same key again changes nothing."""
         ...
 
-    def revive_work(self, key: WorkKey) -> None:
+    def revive_work(self, key: WorkKey, *, priority: int = 1) -> None:
         """Queue a work that is not done, unless it is queued or under way: a stop may have ended it half-way."""
         ...
 
@@ -44,29 +44,51 @@ class Queue(Protocol):
         """Delete all that is kept of a study's works and deliveries."""
         ...
 
-    def enqueue_delivery(self, connection: Any, key: WorkKey, destination: str, attempt: int, delay: float) -> None:
-        """Queue one try to deliver, not before `delay` seconds; the same attempt again changes nothing."""
+    def enqueue_delivery(
+        self, connection: Any, key: WorkKey, destination: str, attempt: int, delay: float, *, priority: int = 1
+    ) -> None:
+        """Queue one try to deliver, not before `delay` seconds; the same attempt again changes nothing.
+
+        Of those that are due at a destination the most urgent goes first: 0 STAT, 1 routine, 2 research.
+        """
         ...
 
-    def hasten(self, longest: float) -> int:
+    def revive_delivery(self, key: WorkKey, destination: str, *, priority: int = 1) -> bool:
+        """Queue one more try to deliver, unless one is queued or under way; whether it did. One that waits runs at once."""
+        ...
+
+    def deliveries(self) -> frozenset[tuple[str, str]]:
+        """Works (by their workflow's identifier) and destinations of all tries that are queued or under way."""
+        ...
+
+    def hasten(self, longest: float, destination: str | None = None) -> int:
         """Let tries that wait for more than `longest` seconds from now run at once; how many there were.
 
-        No try is queued to wait for so long: the clock was set back since.
+        Of one destination, the most urgent first, or of all: no try is queued to wait for longer than the longest wait,
+        unless the clock was set back since.
         """
         ...
 
 
-class Destination(Protocol):
+class Finder(Protocol):
+    """Another system that shows what it holds."""
+
+    def find(self, level: str, query: Mapping[str, str]) -> list[dict[str, str]]:
+        """C-FIND in the Study Root model; raises PeerError when the peer does not answer."""
+        ...
+
+
+class Destination(Finder, Protocol):
     """Another system that takes objects."""
 
     def store(self, objects: Sequence[OutgoingObject]) -> tuple[StoreOutcome, ...]:
         """Send the objects; one outcome per object, never an exception for what the peer did."""
         ...
 
-    def probe(self, sop_class_uids: Iterable[str]) -> frozenset[str]:
-        """Which of these SOP Classes it accepts; raises PeerError when it does not answer."""
+    def echo(self) -> None:
+        """Ask whether it is there; raises PeerError unless it answers."""
         ...
 
-    def find(self, level: str, query: Mapping[str, str]) -> list[dict[str, str]]:
-        """C-FIND in the Study Root model; raises PeerError when the peer does not answer."""
+    def probe(self, sop_class_uids: Iterable[str]) -> frozenset[str]:
+        """Which of these SOP Classes it accepts; raises PeerError when it does not answer."""
         ...

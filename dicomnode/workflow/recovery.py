@@ -88,7 +88,7 @@ class Recovery:
             self._activity.remembered(study_key, now)  # while the node was deaf, its senders were not silent
         waiting = (WorkState.QUEUED, WorkState.PREPARING, WorkState.INFERRING, WorkState.ENCODING)
         for work in self._ledger.works(waiting):
-            self._queue.revive_work(work.key)
+            self._queue.revive_work(work.key, priority=self._ledger.priority(work.key.study_key))
 
     def _judge(self, study_key: str) -> None:
         """Decide on instances that a crash left between their row and the decision on it."""

@@ -7,9 +7,9 @@ from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from dicomnode.config import RetentionSection
 from dicomnode.errors import NodeError
 from dicomnode.events import Emit
+from dicomnode.sections import RetentionSection
 from dicomnode.storage.datakeys import DataKeys
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.objects import Objects
@@ -37,6 +37,8 @@ class Retention:
         Keeps new instances of a study waiting while it is shredded.
     forget
         Deletes what the durable queue keeps of a study.
+    may_go
+        Whether the originals of a study are safe elsewhere, where they must be.
     settings
         Days.
     sure, emit
@@ -52,6 +54,7 @@ class Retention:
         *,
         activity: Closing,
         forget: Callable[[str], None],
+        may_go: Callable[[str], bool] = lambda _: True,
         settings: RetentionSection,
         sure: Clock,
         emit: Emit,
@@ -62,6 +65,7 @@ class Retention:
         self._keys = keys
         self._activity = activity
         self._forget = forget
+        self._may_go = may_go
         self._settings = settings
         self._sure = sure
         self._emit = emit
@@ -72,7 +76,7 @@ class Retention:
         self._ledger.forget_procedures(self._limit())
         for study_key in self._ledger.expired(self._limit()):
             try:
-                shredded += self._shred(study_key)
+                shredded += self._may_go(study_key) and self._shred(study_key)
             except NodeError as error:
                 self._emit("retention.failed", level="error", study=study_key, reason=error.code)
                 if error.code == "ledger-in-use":  # it would hold up the others as long

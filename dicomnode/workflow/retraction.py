@@ -117,7 +117,7 @@ class Retraction:
             ledger.set_work_state(work.key, WorkState.DELIVERING, at=now, facts=facts, connection=connection)
             for destination, note in notes.items():
                 ledger.add_deliveries(destination, [note.result_id], now, connection=connection)
-                self._queue.enqueue_delivery(connection, work.key, destination, RETRACTION_ATTEMPT, 0.0)
+                self._queue.enqueue_delivery(connection, work.key, destination, RETRACTION_ATTEMPT, 0.0, priority=0)
         self._emit("work.retracted", level="warning", work=work.key.workflow_id, destinations=len(notes))
 
     def _notes(self, key: WorkKey) -> dict[str, ResultRow]:

@@ -14,6 +14,7 @@ from dicomnode.imaging import frames, geometry
 from dicomnode.manifest import InputRule
 from dicomnode.series import SeriesSummary
 from dicomnode.study import InstanceRow
+from dicomnode.workflow.provenance import REFUSALS, Guard
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,16 +63,16 @@ def relevant(rows: Sequence[InstanceRow], sop_classes: Collection[str]) -> tuple
     return images or tuple(rows)
 
 
-def survey(headers: Iterable[Header], rule: InputRule) -> tuple[SurveyedSeries, ...]:
+def survey(headers: Iterable[Header], rule: InputRule, guard: Guard) -> tuple[SurveyedSeries, ...]:
     """Group headers by series and look at the geometry of each; multi-frame images frame by frame.
 
     Images whose Image Type holds an excluded value are left out where the series has others: some scanners put the
-    localizer into the series that it plans.
+    localizer into the series that it plans. So are images that the guard refuses; a series of nothing else has its code.
     """
     groups: dict[str, list[Header]] = defaultdict(list)
     for header in headers:
         groups[header.series_key].append(header)
-    return tuple(_survey_one(key, members, rule) for key, members in sorted(groups.items()))
+    return tuple(_survey_one(key, members, rule, guard) for key, members in sorted(groups.items()))
 
 
 def choose(series: Sequence[SurveyedSeries], rule: InputRule) -> SurveyedSeries:
@@ -80,7 +81,8 @@ def choose(series: Sequence[SurveyedSeries], rule: InputRule) -> SurveyedSeries:
     Raises
     ------
     StudyError
-        ``no-suitable-series`` where none is of the kind; the geometry's own code where one is but cannot be worked on.
+        ``no-suitable-series`` where none is of the kind; the geometry's own code where one is but cannot be worked on;
+        the guard's where it refuses what no rule takes either.
     """
     best = rule.choose(item.summary for item in series if item.problem is None)
     if best is not None:
@@ -92,16 +94,19 @@ def choose(series: Sequence[SurveyedSeries], rule: InputRule) -> SurveyedSeries:
     for _, codes in sorted(refused, key=lambda pair: -pair[0].summary.slices):
         if codes and codes[0] != "no-suitable-series":
             raise StudyError(codes[0], series=len(series))
+    for item in series:
+        if item.problem is not None and item.problem.code in REFUSALS:
+            raise item.problem
     raise StudyError("no-suitable-series", series=len(series))
 
 
-def _survey_one(series_key: str, members: list[Header], rule: InputRule) -> SurveyedSeries:
+def _survey_one(series_key: str, members: list[Header], rule: InputRule, guard: Guard) -> SurveyedSeries:
     excluded = {value.upper() for value in rule.excluded_image_types}
-    problem: StudyError | None = None
+    members, problem = _let_through(members, guard)
     try:
         planes = [(header.instance_key, plane) for header in members for plane in frames.planes([header.dataset])]
     except StudyError as error:
-        problem, planes = error, [(header.instance_key, header.dataset) for header in members]
+        problem, planes = problem or error, [(header.instance_key, header.dataset) for header in members]
     kept = [one for one in planes if not excluded & set(image_type(one[1]))] or planes
     spacing = extent = None
     voxels = 0
@@ -132,6 +137,14 @@ def _survey_one(series_key: str, members: list[Header], rule: InputRule) -> Surv
         problem=problem,
         voxels=voxels,
     )
+
+
+def _let_through(members: list[Header], guard: Guard) -> tuple[list[Header], StudyError | None]:
+    """Images that the guard lets through; all of them, with the first one's code, where it lets none through."""
+    refusals = [guard.refusal(header.dataset) for header in members]
+    if refusals[0] is not None and all(refusals):
+        return members, StudyError(refusals[0])
+    return [header for header, refusal in zip(members, refusals, strict=True) if refusal is None], None
 
 
 def patient_of(dataset: Dataset) -> tuple[str, str]:

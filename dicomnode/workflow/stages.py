@@ -34,6 +34,7 @@ from dicomnode.workflow.handover import Handover, Rooms, name
 from dicomnode.workflow.packed import pack_voxels
 from dicomnode.workflow.ports import Clock, Monotonic
 from dicomnode.workflow.reading import Coming
+from dicomnode.workflow.routing import series_of
 from dicomnode.workflow.selection import Header, SurveyedSeries, patient_of, relevant, without_pixels
 
 __all__ = ["Rooms", "Stages", "limits_of"]
@@ -182,7 +183,7 @@ class Stages:
             return False
         analyst = self._analyst(key)
         by_key = {row.instance_key: row for row in rows}
-        chosen = self._select(key, rows, analyst)
+        chosen = self._select(key, rows, analyst, series_of(work.facts))
         members = [by_key[instance_key] for instance_key in chosen.instance_keys]
         copier = Copier(analyst.deidentifier, self._limits)
         self._handover.put_copies(key, (copier.copy(self._file(row)) for row in members))
@@ -199,7 +200,9 @@ class Stages:
         self._handover.put_plan(key, plan)
         return True
 
-    def _select(self, key: WorkKey, rows: tuple[InstanceRow, ...], analyst: Analyst) -> SurveyedSeries:
+    def _select(
+        self, key: WorkKey, rows: tuple[InstanceRow, ...], analyst: Analyst, series: frozenset[str] | None
+    ) -> SurveyedSeries:
         headers: list[Header] = []
         patients: set[tuple[str, str]] = set()
         for row in rows:
@@ -209,6 +212,8 @@ class Stages:
                 self._set_aside(key, row, error)
                 continue
             patients.add(patient_of(dataset))
+            if series is not None and row.series_key not in series:  # no rule gives it to this model
+                continue
             headers.append(
                 Header(series_key=row.series_key, instance_key=row.instance_key, dataset=without_pixels(dataset))
             )

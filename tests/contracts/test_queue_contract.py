@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -82,7 +82,7 @@ class DurableWorld:
             ledger.url,
             run_stage=self.runs.stage,
             run_delivery=self.runs.delivery,
-            destinations=("pacs", "archive"),
+            destinations=("pacs", "archive", "archive-pacs"),
             poll_seconds=0.02,
         )
         self.queue.launch()
@@ -169,6 +169,16 @@ def test_the_same_work_again_changes_nothing(world: World, key: WorkKey) -> None
     assert len(world.runs.of(key)) == len(WORK_STAGES)
 
 
+def test_works_that_wait_go_by_their_priority_and_equal_ones_in_their_order(world: World) -> None:
+    keys = [WorkKey(study_key=f"{next(_numbers):032x}", revision=1, model="ct-lung") for _ in range(4)]
+    with world.ledger.transaction() as connection:  # all at once: none runs before the last is queued
+        for key, priority in zip(keys, (2, 1, 1, 0), strict=True):
+            world.queue.enqueue_work(connection, key, priority=priority)
+    assert world.until(*(last_stage(key) for key in keys))
+    begun = [what[0] for what, _ in world.runs.ran if what[0] in keys and what[1] == WORK_STAGES[0]]
+    assert begun == [keys[3], keys[1], keys[2], keys[0]]
+
+
 def test_a_transaction_that_is_rolled_back_queues_nothing(world: World, key: WorkKey) -> None:
     def rolled_back() -> None:
         with world.ledger.transaction() as connection:
@@ -252,3 +262,49 @@ def test_a_forgotten_study_is_as_new(world: World, key: WorkKey) -> None:
         world.queue.enqueue_work(connection, replace(key, revision=3))
     assert world.until(last_stage(replace(key, revision=3)))
     assert len(world.runs.of(key)) == 2 * len(WORK_STAGES)
+
+
+def test_of_what_is_due_the_most_urgent_goes_first(world: World, key: WorkKey) -> None:
+    """What waited for a destination is let go at once."""
+    keys = [WorkKey(study_key=key.study_key, revision=number, model="ct-lung") for number in range(1, 6)]
+    with world.ledger.transaction() as connection:
+        for one, priority in zip(keys, (2, 1, 0, 1, 0), strict=True):
+            world.queue.enqueue_delivery(connection, one, "pacs", 2, 600.0, priority=priority)
+        world.queue.enqueue_delivery(connection, key, "archive", 2, 1.0)
+    assert world.queue.hasten(0.0, "pacs") == 5
+    assert world.until(*((one, "pacs", 2) for one in keys), (key, "archive", 2))
+    ran = [what[0].revision for what, _ in world.runs.ran if what[0] in keys and what[1] == "pacs"]
+    assert ran == [3, 5, 2, 4, 1]
+
+
+def test_a_delivery_that_nobody_makes_is_revived_once(world: World, key: WorkKey) -> None:
+    with world.ledger.transaction() as connection:
+        world.queue.enqueue_delivery(connection, key, "pacs", 7, 0.0)
+    assert world.until((key, "pacs", 7))
+    assert eventually(lambda: world.queue.revive_delivery(key, "pacs"))
+    assert world.until((key, "pacs", 8))
+    assert world.runs.of(key) == [("pacs", 7), ("pacs", 8)]
+    with world.ledger.transaction() as connection:
+        world.queue.enqueue_delivery(connection, key, "archive", 1, 0.4)
+    assert not world.queue.revive_delivery(key, "archive"), "it waits"
+    assert world.until((key, "archive", 1))
+    assert world.queue.revive_delivery(another(key), "pacs"), "a node was killed before it was queued at all"
+    assert world.until((another(key), "pacs", 1))
+
+
+def test_no_two_deliveries_share_a_name(world: World, key: WorkKey) -> None:
+    """Names of models and of destinations may hold a hyphen."""
+    one = WorkKey(study_key=key.study_key, revision=1, model="a")
+    other = WorkKey(study_key=key.study_key, revision=1, model="a-archive")
+    with world.ledger.transaction() as connection:
+        world.queue.enqueue_delivery(connection, other, "pacs", 1, 0.0)
+        world.queue.enqueue_delivery(connection, one, "archive-pacs", 1, 0.0)
+    assert world.until((other, "pacs", 1), (one, "archive-pacs", 1))
+
+
+def eventually(act: Callable[[], bool]) -> bool:
+    """Whether it comes true: DBOS writes down that a try ended a moment after it did."""
+    deadline = time.monotonic() + 10
+    while not (done := act()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return done

@@ -28,18 +28,20 @@ _CLASSES = (
 
 
 class Recorder:
-    """Storage SCP on a free port of loopback."""
+    """Storage SCP on loopback; port 0: a free one."""
 
     ae_title = "RECORDER"
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
         self._lock = threading.Lock()
         self._digests: dict[str, list[str]] = {}
+        self.studies: list[str] = []
+        self.status = 0x0000
         entity = AE(self.ae_title)
         for sop_class in _CLASSES:
             entity.add_supported_context(sop_class)
         self._server = entity.start_server(
-            ("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, self._stored)]
+            ("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_C_STORE, self._stored)]
         )
         self.port = int(self._server.socket.getsockname()[1])
 
@@ -54,7 +56,11 @@ class Recorder:
     def _stored(self, event: evt.Event) -> int:
         uid = str(event.request.AffectedSOPInstanceUID)
         digest = hashlib.sha256(event.request.DataSet.getvalue()).hexdigest()
+        if self.status:
+            return self.status
+        study = str(event.dataset.StudyInstanceUID)
         with self._lock:
+            self.studies.append(study)
             self._digests.setdefault(uid, []).append(digest)
         return 0x0000
 

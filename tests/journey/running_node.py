@@ -180,5 +180,13 @@ def _toml(data: dict[str, Any]) -> str:
     for name, section in data.items():
         for block in section if isinstance(section, list) else [section]:
             lines.append(f"[[{name}]]" if isinstance(section, list) else f"[{name}]")
-            lines += [f"{key} = {json.dumps(value)}" for key, value in block.items()]
+            lines += [f"{key} = {_inline(value)}" for key, value in block.items()]
     return "\n".join(lines) + "\n"
+
+
+def _inline(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {_inline(one)}" for key, one in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(_inline(one) for one in value) + "]"
+    return json.dumps(value)

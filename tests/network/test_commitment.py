@@ -26,6 +26,7 @@ from dicomnode.network.commitment import (
     commitment_services,
     read_report,
     read_request,
+    report_services,
     write_report,
 )
 from dicomnode.network.committing import CommitmentRequestor
@@ -419,3 +420,48 @@ def test_a_kill_leaves_nothing_sealed_behind(tmp_path: Path, monkeypatch: pytest
             made.make().look()
         assert not [path for path in (tmp_path / "objects").rglob("*") if path.is_file()]
         assert ledger.count_wrapped_keys() == {}
+
+
+class Asked:
+    """Somebody of the node who asked; hears what comes."""
+
+    def __init__(self, uid: str) -> None:
+        self.uid = uid
+        self.heard: list[CommitmentReport] = []
+
+    def reported(self, report: CommitmentReport) -> bool:
+        if report.transaction_uid != self.uid:
+            return False
+        self.heard.append(report)
+        return True
+
+
+def test_a_report_finds_whoever_asked_and_no_request_is_taken_where_nobody_answers(tmp_path: Path) -> None:
+    one, other = Asked("1.2.1"), Asked("1.2.2")
+    scanner = Scanner()
+    with node(services=report_services((one, other), Limits())) as target:
+        there = CommitmentRequestor(
+            Destination(name="node", ae_title="DICOMNODE", host=target.host, port=target.port), "PACS"
+        )
+        for uid in ("1.2.1", "1.2.2"):
+            there.tell(CommitmentReport(transaction_uid=uid, committed=(ONE,), failed={}, retrieve_ae_title=""))
+        with pytest.raises(PeerError):
+            there.tell(CommitmentReport(transaction_uid="1.2.3", committed=(ONE,), failed={}, retrieve_ae_title=""))
+        with scanner.calls(target) as association:
+            assert asks(association, ONE) == 0x0211
+    assert [len(who.heard) for who in (one, other)] == [1, 1]
+
+
+def test_with_the_desk_open_a_report_is_for_others_as_well(tmp_path: Path) -> None:
+    other, scanner = Asked("1.2.2"), Scanner()
+    with (
+        hospital(tmp_path, Pacs([ONE], at_once=False)) as (made, _),
+        node(services=commitment_services(made.desk, Limits(), other)) as target,
+    ):
+        there = CommitmentRequestor(
+            Destination(name="node", ae_title="DICOMNODE", host=target.host, port=target.port), "PACS"
+        )
+        there.tell(CommitmentReport(transaction_uid="1.2.2", committed=(ONE,), failed={}, retrieve_ae_title=""))
+        with scanner.calls(target) as association:
+            assert asks(association, ONE) == 0
+    assert len(other.heard) == 1

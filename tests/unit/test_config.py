@@ -314,3 +314,10 @@ def test_a_node_listens_somewhere_and_nowhere_twice() -> None:
     assert problems({"listen": same})[0] == "listen: port and tls_port are the same"
     assert not parse({"listen": {"tls": tls}}).listen.listens_plain
     assert parse({"listen": {"tls": tls, "plain": "on"}}).listen.listens_plain
+
+
+def test_watched_folders_do_not_lie_within_each_other() -> None:
+    with pytest.raises(ConfigErrors) as caught:
+        parse({"folders": [{"name": "a", "path": "/srv/in"}, {"name": "b", "path": "/srv/in/b"}]})
+    assert "folders.b: it and a lie within each other" in caught.value.problems[0]
+    assert len(parse({"folders": [{"name": "a", "path": "/srv/in"}, {"name": "b", "path": "/srv/inb"}]}).folders) == 2

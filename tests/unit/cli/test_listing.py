@@ -12,7 +12,16 @@ from rich.console import Console
 from dicomnode.cli import listing
 from dicomnode.cli.listing import list_studies, study_json
 from dicomnode.config import Config
-from dicomnode.study import DeliveryRow, DeliveryState, ResultRole, StudyRow, WorkKey, WorkRow, WorkState
+from dicomnode.study import (
+    CommitmentState,
+    DeliveryRow,
+    DeliveryState,
+    ResultRole,
+    StudyRow,
+    WorkKey,
+    WorkRow,
+    WorkState,
+)
 
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 KEY = WorkKey(study_key="ab" * 16, revision=2, model="ct-lung")
@@ -83,6 +92,27 @@ def test_lines_are_for_people(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "pacs: 1 of 2 confirmed (peer-out-of-resources)" in text
 
 
+def test_a_warning_is_shown_with_its_meaning(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = (
+        delivery(ResultRole.SEGMENTATION, DeliveryState.CONFIRMED, status=0xB000),
+        delivery(ResultRole.REPORT, DeliveryState.CONFIRMED, status=0xB123),
+        delivery(ResultRole.KEY_IMAGE, DeliveryState.WAITING, status=0xB000),
+    )
+    text = printed(monkeypatch, replace(STUDY, works=(replace(WORK, deliveries=rows),)))
+    assert "pacs: segmentation taken with a warning, 0xB000: coercion of data elements" in text
+    assert "pacs: report taken with a warning, 0xB123: see the peer" in text
+    assert text.count("warning") == 2
+
+
+def test_what_a_destination_committed_to_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = tuple(
+        delivery(ResultRole.REPORT, DeliveryState.CONFIRMED, commitment=state)
+        for state in (CommitmentState.COMMITTED, CommitmentState.FOUND, CommitmentState.COMMITTED, None)
+    )
+    text = printed(monkeypatch, replace(STUDY, works=(replace(WORK, deliveries=rows),)))
+    assert "pacs: storage commitment: 2 committed, 1 found" in text
+
+
 def test_a_refusal_brings_its_text_and_advice(monkeypatch: pytest.MonkeyPatch) -> None:
     refused = replace(WORK, state=WorkState.REFUSED, reason="geometry-gap", deliveries=())
     unknown = replace(WORK, state=WorkState.FAILED, reason="from-a-newer-version", deliveries=())
@@ -92,9 +122,15 @@ def test_a_refusal_brings_its_text_and_advice(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_study_that_still_arrives_and_one_with_quarantine(monkeypatch: pytest.MonkeyPatch) -> None:
-    text = printed(monkeypatch, replace(STUDY, works=(), quarantined=2))
+    text = printed(monkeypatch, replace(STUDY, works=(), revision=0, quarantined=2))
     assert "receiving" in text
     assert "120 objects, 2 in quarantine" in text
+
+
+def test_a_study_that_no_rule_takes_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = printed(monkeypatch, replace(STUDY, works=()))
+    assert "receiving" not in text
+    assert "in no rule: dicomnode explain tells why" in text
 
 
 def test_results_without_a_destination_say_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,8 @@ from pydantic import BaseModel
 from dicomnode.cli.template import render
 from dicomnode.config import Config, parse
 from dicomnode.network_sections import PeerRule
-from dicomnode.sections import Destination
+from dicomnode.routing_rules import RoutingRule
+from dicomnode.sections import Destination, FolderSection
 
 TEXT = render()
 
@@ -30,6 +31,8 @@ def test_every_setting_uncommented_is_accepted() -> None:
     assert set(data) == set(Config.model_fields)
     assert set(data["destinations"][0]) == set(Destination.model_fields)
     assert set(data["peers"][0]) == set(PeerRule.model_fields)
+    assert set(data["folders"][0]) == set(FolderSection.model_fields)
+    assert set(data["rules"][0]) == set(RoutingRule.model_fields)
     for name, field in Config.model_fields.items():
         section = field.annotation
         if isinstance(section, type) and issubclass(section, BaseModel):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from dicomnode.errors import PeerRefusal
@@ -9,9 +11,11 @@ from dicomnode.network.status import (
     CALLING_AE_TITLE_NOT_RECOGNISED,
     LOCAL_LIMIT_EXCEEDED,
     TEMPORARY_CONGESTION,
+    WARNINGS,
     Rejection,
     StatusKind,
     classify,
+    classify_rejection,
     error_of,
     error_of_rejection,
 )
@@ -70,3 +74,22 @@ def test_rejections_say_whether_to_try_again(rejection: Rejection, retryable: bo
     error = error_of_rejection(rejection)
     assert (error.code, error.retryable) == ("peer-rejected", retryable)
     assert isinstance(error, PeerRefusal) is not retryable
+
+
+def test_every_status_of_the_table_and_none_beside_has_one_kind() -> None:
+    kinds = {status: classify(status) for status in range(0x10000)}
+    assert set(kinds.values()) == set(StatusKind)
+    assert {status for status, kind in kinds.items() if kind is StatusKind.TRANSIENT} == {
+        *range(0xA700, 0xA800), 0x0110, 0x0213
+    }  # fmt: skip
+    assert set(WARNINGS) <= {status for status, kind in kinds.items() if kind is StatusKind.WARNING}
+
+
+def test_only_the_reasons_of_ps3_8_that_pass_by_themselves_are_tried_again() -> None:
+    again = {one for one in itertools.product((1, 2), (1, 2, 3), range(9)) if is_transient(Rejection(*one))}
+    assert {one for one in again if one[0] == 2} == set(itertools.product((2,), (1, 2, 3), range(9)))
+    assert {one[1:] for one in again if one[0] == 1} == {(3, 0), (3, 1), (3, 2)}
+
+
+def is_transient(rejection: Rejection) -> bool:
+    return classify_rejection(rejection) is StatusKind.TRANSIENT

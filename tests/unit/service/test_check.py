@@ -47,7 +47,7 @@ class Peer:
 @pytest.fixture(autouse=True)
 def peer(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Peer]]:
     """The destinations of a test answer unless it says otherwise."""
-    monkeypatch.setattr(check, "Requestor", Peer)
+    monkeypatch.setattr(check, "requestor_of", lambda tree, place: Peer(place, tree.node.ae_title))
     monkeypatch.setattr(check, "is_volatile", lambda folder: False)  # wherever tests keep their files
     yield Peer
     Peer.error, Peer.refused = None, frozenset()
@@ -324,3 +324,40 @@ def test_the_gpu_is_looked_at_where_it_may_be_used(  # noqa: PLR0917 - a row of 
     report = examine(tree_of(models={"engine": engine, "threads": 1}), {})
     found = [sum(line.startswith("GPU: ") for line in part) for part in (report.lines, report.warnings, report.errors)]
     assert found == [lines, warnings, errors]
+
+
+def test_rules_are_told_in_a_line_each_and_what_they_leave_out(tree_of: MakeTree) -> None:
+    rules = [
+        {"name": "qa", "calling_ae_titles": ["QA"], "action": "ignore"},
+        {"name": "night", "hours": ["22:00-06:00"], "modalities": ["MR"], "destinations": [], "priority": "stat"},
+        {"name": "rest", "models": ["stand-in"], "destinations": ["pacs"]},
+    ]
+    report = examine(tree_of(rules=rules, destinations=[DESTINATION]), {})
+    assert not report.errors
+    assert "rule qa: by calling_ae_titles; is ignored" in report.lines
+    assert "rule night: by modalities, hours; to all models, results to no destination, stat" in report.lines
+    assert "rule rest: everything; to stand-in, results to pacs, as urgent as its sender" in report.lines
+    assert "rules.night: none of its models takes MR; they take CT" in report.warnings
+
+
+def test_a_model_that_no_rule_names_is_noted_and_one_that_is_not_there_is_an_error(tree_of: MakeTree) -> None:
+    assert any(line.startswith("rules: none; every study") for line in examine(tree_of(), {}).lines)
+    only = examine(tree_of(rules=[{"name": "qa", "action": "ignore"}]), {})
+    assert "rules: none of them names stand-in; it gets no study" in only.warnings
+    wrong = examine(tree_of(rules=[{"name": "a", "models": ["brain"]}]), {})
+    assert "rules.a.models: there is no brain (there is: stand-in)" in wrong.errors
+
+
+def test_watched_folders_are_looked_at(tree_of: MakeTree, tmp_path: Path) -> None:
+    inbox = tmp_path / "inbox"
+    inbox.mkdir()
+    folders = [
+        {"name": "inbox", "path": inbox},
+        {"name": "gone", "path": tmp_path / "gone"},
+        {"name": "own", "path": tmp_path / "state" / "spool"},
+    ]
+    (tmp_path / "state" / "spool").mkdir(parents=True)
+    report = examine(tree_of(folders=folders), {})
+    assert f"folder inbox: files of {inbox} are taken as from FOLDER" in report.lines
+    assert any(line.startswith("folders.gone: ") and "is no folder" in line for line in report.errors)
+    assert any(line.startswith("folders.own: ") and "within each other" in line for line in report.errors)

@@ -76,7 +76,7 @@ def test_the_names_are_those_that_the_house_gives() -> None:
 
 PROGRAM = """
 import logging, sys, threading, io
-from dicomnode.config import LoggingSection
+from dicomnode.sections import LoggingSection
 from dicomnode.service.faults import caught
 from dicomnode.service.telemetry import configure, report_fault
 from functools import partial

@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from dicomnode.config import LoggingSection
 from dicomnode.events import Fact
+from dicomnode.sections import LoggingSection
 from dicomnode.service.floods import CAUSED_BY_PEERS, Calm, Line, Repeats
 from dicomnode.service.telemetry import configure
 from tests.neighbours import wait_for

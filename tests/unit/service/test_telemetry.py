@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from dicomnode.config import LoggingSection
 from dicomnode.errors import REASONS
 from dicomnode.events import Emit
+from dicomnode.sections import LoggingSection
 from dicomnode.service.telemetry import configure, report_fault
 
 

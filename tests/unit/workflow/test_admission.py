@@ -1,17 +1,19 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from dicomnode.config import DeliverySection
 from dicomnode.errors import NodeError, StorageError
 from dicomnode.storage.ledger import Ledger
-from dicomnode.study import WorkKey, WorkRow, WorkState
+from dicomnode.study import InstanceRow, WorkKey, WorkRow, WorkState
 from dicomnode.workflow.admission import Admission
 from dicomnode.workflow.memory_queue import MemoryQueue
-from tests.unit.workflow.samples import MODEL, STUDY, WORK, Events, Time, row
+from dicomnode.workflow.routing import Route, Share, every
+from tests.unit.workflow.samples import MODEL, START, STUDY, WORK, Events, Time, row
 
 
 class World:
@@ -21,6 +23,9 @@ class World:
         self.ledger = ledger
         self.time = time
         self.caught_up = True
+        self.routed = 0
+        self.hold_after_seconds = 0.0
+        self.meanwhile: Callable[[], None] = lambda: None
         self.overdue: tuple[WorkKey, ...] = ()
         self.closed: list[str] = []
         self.arriving: set[str] = set()
@@ -29,19 +34,31 @@ class World:
         )
         self.events = events
 
-    def admission(self, *, models: tuple[str, ...] = (MODEL,), destinations: tuple[str, ...] = ("pacs",)) -> Admission:
+    def admission(
+        self,
+        *,
+        models: tuple[str, ...] = (MODEL,),
+        destinations: tuple[str, ...] = ("pacs",),
+        route: Route | None = None,
+    ) -> Admission:
+        def decide(study_key: str, rows: Sequence[InstanceRow]) -> Route:
+            self.routed += 1
+            meanwhile, self.meanwhile = self.meanwhile, lambda: None
+            meanwhile()
+            return every(models) if route is None else route
+
         return Admission(
             self.ledger,
             self.queue,
-            models=models,
+            route=decide,
             sop_classes=("1.2.840.10008.5.1.4.1.1.2",),
             destinations=destinations,
             overdue=lambda: self.overdue,
             flush=lambda study_key: self.caught_up,
             close_segments=self.closed.append,
             arriving=lambda study_key: study_key in self.arriving,
-            longest_retry_seconds=60.0,
-            clock=self.time.now,
+            settings=DeliverySection(longest_retry_seconds=60.0, hold_after_seconds=self.hold_after_seconds),
+            clocks=self.time,
             emit=self.events,
         )
 
@@ -133,7 +150,7 @@ def test_results_go_out_when_the_study_is_settled_and_they_are_ready(world: Worl
     world.time.forward(40)
     admission.settle(STUDY)
     assert world.work().state is WorkState.DELIVERING
-    assert world.queued[1:] == [f"{WORK.workflow_id}-pacs-1", f"{WORK.workflow_id}-archive-1"]
+    assert world.queued[1:] == [f"{WORK.workflow_id}:pacs:1", f"{WORK.workflow_id}:archive:1"]
     assert world.closed == [STUDY]
     assert world.events.names == ["study.started", "study.settled", "work.released"]
 
@@ -145,7 +162,7 @@ def test_results_that_come_after_the_quiet_time_go_out_at_once(world: World) -> 
     assert world.queued == [WORK.workflow_id]
     world.advance(to=WorkState.READY)
     admission.release(STUDY)
-    assert world.queued == [WORK.workflow_id, f"{WORK.workflow_id}-pacs-1"]
+    assert world.queued == [WORK.workflow_id, f"{WORK.workflow_id}:pacs:1"]
 
 
 def test_settling_and_releasing_twice_is_doing_it_once(world: World) -> None:
@@ -219,8 +236,8 @@ def test_a_crash_inside_the_transaction_leaves_nothing_behind(world: World, monk
     admission = world.admission()
     queue: Callable[..., None] = world.queue.enqueue_work
 
-    def fails_after(connection: Any, key: WorkKey) -> None:
-        queue(connection, key)
+    def fails_after(connection: Any, key: WorkKey, **more: Any) -> None:
+        queue(connection, key, **more)
         raise NodeError("internal")
 
     monkeypatch.setattr(world.queue, "enqueue_work", fails_after)
@@ -325,3 +342,179 @@ def test_what_no_model_looks_at_opens_no_revision(world: World) -> None:
     world.ledger.record_instances([report])
     admission.settle(STUDY)
     assert world.queued == [WORK.workflow_id]
+
+
+def test_a_study_goes_where_its_route_says_and_only_there(world: World) -> None:
+    world.receive(0)
+    share = Share(rules=("night",), destinations=("trial", "gone"), series=frozenset({"5e" * 16}))
+    admission = world.admission(destinations=("pacs", "trial"), route=Route(shares={MODEL: share}, priority="stat"))
+    admission.settle(STUDY)
+    assert [(entry.name, entry.priority) for entry in world.queue.waiting] == [(WORK.workflow_id, 0)]
+    assert world.work().facts == {"rules": "night", "destinations": "trial,gone", "series": "5e" * 16}
+    assert world.ledger.rank_of_study(STUDY) == ("", "stat")
+    assert world.events.facts("study.routed") == [{"study": STUDY, "models": 1, "rules": "night"}]
+    world.queue.run_due()
+    world.advance(to=WorkState.READY)
+    admission.release(STUDY)
+    assert world.queued == [f"{WORK.workflow_id}:trial:1"]
+
+
+def test_results_that_no_destination_gets_are_done_when_they_are_ready(world: World) -> None:
+    world.receive(0)
+    admission = world.admission(route=Route(shares={MODEL: Share(rules=("sealed",), destinations=())}))
+    admission.settle(STUDY)
+    world.advance(to=WorkState.READY)
+    admission.release(STUDY)
+    assert world.work().state is WorkState.DONE
+
+
+def test_a_study_that_no_rule_takes_is_settled_without_a_work(world: World) -> None:
+    world.receive(0)
+    admission = world.admission(route=Route(shares={}, ignored={"5e" * 16: "qa"}))
+    admission.settle(STUDY)
+    assert world.queued == []
+    assert world.ledger.open_studies() == ()
+    assert world.events.facts("study.not-routed") == [{"study": STUDY, "rules": "qa"}]
+    admission.settle(STUDY)
+    assert world.events.names.count("study.not-routed") == 1
+
+
+def test_a_study_that_no_rule_names_says_so_too(world: World) -> None:
+    world.receive(0)
+    world.admission(route=Route(shares={})).start(STUDY)
+    assert world.events.facts("study.not-routed") == [{"study": STUDY}]
+
+
+def test_a_study_is_routed_once_for_the_same_input(world: World) -> None:
+    world.receive(0)
+    admission = world.admission()
+    admission.start(STUDY)
+    admission.settle(STUDY)
+    assert world.routed == 1
+    world.receive(1)
+    admission.settle(STUDY)
+    assert world.routed == 2
+
+
+def test_what_comes_while_a_study_is_routed_is_not_left_out(world: World) -> None:
+    world.receive(0)
+    world.meanwhile = lambda: world.receive(1)
+    admission = world.admission()
+    with pytest.raises(StorageError, match="index-behind"):
+        admission.settle(STUDY)
+    assert world.ledger.latest_revision(STUDY) is None
+    assert world.queued == []
+    admission.settle(STUDY)
+    assert world.queued == [WORK.workflow_id]
+
+
+def test_a_work_that_fails_while_its_study_is_looked_at_is_tried_again_at_the_next_look(world: World) -> None:
+    world.receive(0)
+    admission = world.admission()
+    admission.settle(STUDY)
+    plan = admission._plan(STUDY)
+    world.ledger.set_work_state(WORK, WorkState.FAILED, at=world.time.now(), reason="timeout")
+    with pytest.raises(StorageError, match="index-behind"), world.ledger.transaction() as connection:
+        admission._open(connection, STUDY, plan)
+    admission.settle(STUDY)
+    assert world.queued[-1] == second().workflow_id
+
+
+def test_the_sender_s_own_priority_stands_where_no_rule_says_another(world: World) -> None:
+    world.receive(0)
+    world.ledger.rank_study(STUDY, "ct1", "research")
+    world.admission().start(STUDY)
+    assert [entry.priority for entry in world.queue.waiting] == [2]
+
+
+def test_results_that_come_too_late_are_held_and_said_to_be(world: World) -> None:
+    world.hold_after_seconds = 600.0
+    world.receive(0)
+    admission = world.admission()
+    admission.settle(STUDY)
+    world.time.forward(601)
+    world.advance(to=WorkState.READY)
+    admission.release(STUDY)
+    assert (world.work().state, world.work().reason) == (WorkState.HELD, "result-late")
+    assert world.events.facts("work.held") == [{"work": WORK.workflow_id, "reason": "result-late", "seconds": 601}]
+    assert "work.released" not in world.events.names
+    assert world.queued == [WORK.workflow_id]
+    admission.reconcile()
+    admission.release(STUDY)
+    assert world.work().state is WorkState.HELD
+    assert world.work().stages["wait"] == 601.0
+
+
+@pytest.mark.parametrize(("limit", "late"), [(0.0, 10**7), (600.0, 600)])
+def test_results_that_come_in_time_go_out(world: World, limit: float, late: float) -> None:
+    world.hold_after_seconds = limit
+    world.receive(0)
+    admission = world.admission()
+    admission.settle(STUDY)
+    world.time.forward(late)
+    world.advance(to=WorkState.READY)
+    admission.release(STUDY)
+    assert world.work().state is WorkState.DELIVERING
+
+
+def test_an_age_that_a_jump_of_the_clock_made_up_holds_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.hold_after_seconds = 600.0
+    monkeypatch.setattr(world.time, "sure", lambda: START)
+    world.receive(0)
+    admission = world.admission()
+    admission.settle(STUDY)
+    world.time.forward(10**6)
+    world.advance(to=WorkState.READY)
+    admission.release(STUDY)
+    assert world.work().state is WorkState.DELIVERING
+
+
+def test_what_is_held_gives_way_to_a_newer_revision_and_that_one_is_in_time(world: World) -> None:
+    world.hold_after_seconds = 600.0
+    world.receive(0)
+    admission = world.admission()
+    admission.settle(STUDY)
+    world.time.forward(601)
+    world.advance(to=WorkState.READY)
+    admission.release(STUDY)
+    world.ledger.record_instances([replace(row(1), received_at=world.time.now())])
+    admission.settle(STUDY)
+    assert world.work().state is WorkState.SUPERSEDED
+    world.advance(second(), to=WorkState.READY)
+    admission.release(STUDY)
+    assert world.work(second()).state is WorkState.DELIVERING
+
+
+def test_a_study_is_worked_on_anew_and_as_whole_as_it_was(world: World) -> None:
+    world.receive(0)
+    admission = world.admission()
+    with world.ledger.transaction() as connection:
+        assert admission.reprocess(connection, "ee" * 16) is None
+    admission.start(STUDY)
+    for settled in (False, True):
+        revision = 3 if settled else 2
+        if settled:
+            admission.settle(STUDY)
+        with world.ledger.transaction() as connection:
+            assert admission.reprocess(connection, STUDY) == revision
+        latest = world.ledger.latest_revision(STUDY)
+        assert latest is not None
+        assert (latest.revision, latest.settled_at is not None) == (revision, settled)
+        assert world.work(second(revision)).state is WorkState.QUEUED
+        assert world.work(second(revision - 1)).state is WorkState.SUPERSEDED
+    assert world.queued == [second(number).workflow_id for number in (1, 2, 3)]
+    world.advance(second(3), to=WorkState.READY)
+    admission.release(STUDY)
+    assert world.work(second(3)).state is WorkState.DELIVERING
+
+
+def test_what_is_held_goes_out_when_it_is_let_go(world: World) -> None:
+    world.receive(0)
+    admission = world.admission()
+    admission.start(STUDY)
+    world.advance(to=WorkState.READY)
+    world.ledger.set_work_state(WORK, WorkState.HELD, at=world.time.now())
+    with world.ledger.transaction() as connection:
+        admission.let_go(connection, world.work())
+    assert world.work().state is WorkState.DELIVERING
+    assert world.queued[1:] == [f"{WORK.workflow_id}:pacs:1"]

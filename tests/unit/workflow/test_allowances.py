@@ -14,11 +14,13 @@ class World:
     def __init__(self, known: tuple[int, int] = (0, 0)) -> None:
         self.known = known
         self.open: set[str] = set()
+        self.marked: list[str] = []
         self.ranked: list[tuple[str, str, str]] = []
         self.allowances = Allowances(
             known=lambda _: self.known,
             is_open=self.open.__contains__,
             rank=lambda *what: self.ranked.append(what),
+            straight=self.marked.append,
         )
 
     def send(self, rule: PeerRule, study: str, size: int = 1000, *, lost: bool = False) -> None:
@@ -82,6 +84,15 @@ def test_a_study_is_ranked_once_while_it_arrives() -> None:
     for _ in range(3):
         world.send(stat, "a")
     assert world.ranked == [("a", "ct1", "stat")]
+
+
+def test_a_study_is_marked_when_a_modality_sends_any_of_it() -> None:
+    world, ct, pacs = World(), rule(modality=True), rule(name="pacs")
+    world.send(pacs, "a")
+    assert world.marked == []
+    for _ in range(3):
+        world.send(ct, "a")
+    assert world.marked == ["a"]
 
 
 def test_a_study_is_ample_up_to_seven_eighths_of_each_limit() -> None:

@@ -15,19 +15,22 @@ from dicomnode.encoded import encode_part10, split_part10
 from dicomnode.errors import NodeError, PeerError, PeerRefusal
 from dicomnode.forms import SOP_CLASSES, Form, Variant, Wishes
 from dicomnode.network.requestor import OutgoingObject, StoreOutcome
+from dicomnode.sections import Destination
 from dicomnode.storage import schema
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.objects import Objects
 from dicomnode.storage.rows import ResultRow
 from dicomnode.study import DeliveryRow, DeliveryState, Purpose, ResultRole, WorkKey, WorkRow, WorkState, World
-from dicomnode.workflow.delivery import Delivery, outgoing, verdict, wait_before
+from dicomnode.workflow.circuits import Circuits, wait_before
+from dicomnode.workflow.delivery import Delivery, outgoing, verdict
 from dicomnode.workflow.downgrade import Capabilities, Downgrade
 from dicomnode.workflow.memory_queue import MemoryQueue
+from dicomnode.workflow.paces import Paces
 from dicomnode.workflow.timekeeping import Timekeeper
 from tests.unit.workflow.samples import EXPLICIT, STUDY, WORK, Events, Time, row, tiny_series
 
 RESULTS = ("a1" * 16, "b2" * 16)
-SETTINGS = DeliverySection(first_retry_seconds=5, longest_retry_seconds=60, give_up_seconds=1000)
+SETTINGS = DeliverySection(first_retry_seconds=5, longest_retry_seconds=60, give_up_seconds=1000, circuit_failures=1000)
 
 
 @dataclass
@@ -40,6 +43,12 @@ class Peer:
     queries: list[Mapping[str, str]] = field(default_factory=list)
     accepts: frozenset[str] | NodeError | None = None
     probed: list[list[str]] = field(default_factory=list)
+    echoes: list[PeerError | None] = field(default_factory=list)
+    cannot_be_asked: PeerError | None = None
+
+    def echo(self) -> None:
+        if self.echoes and (error := self.echoes.pop(0)) is not None:
+            raise error
 
     def store(self, objects: Sequence[OutgoingObject]) -> tuple[StoreOutcome, ...]:
         return tuple(self._outcome(one) for one in objects)
@@ -61,6 +70,8 @@ class Peer:
 
     def find(self, level: str, query: Mapping[str, str]) -> list[dict[str, str]]:
         self.queries.append(query)
+        if self.cannot_be_asked is not None:
+            raise self.cannot_be_asked
         return [{"SOPInstanceUID": uid} for uid in self.holds]
 
 
@@ -78,6 +89,8 @@ class Bench:
         self.wishes = Wishes(key_objects=False)
         self.remade: list[Variant] = []
         self.reported: list[tuple[str, BaseException]] = []
+        self.settings = SETTINGS
+        self.targets: dict[str, Destination] = {}
 
     def prepare(self, *destinations: str) -> None:
         """A delivery to each destination, queued."""
@@ -113,12 +126,23 @@ class Bench:
             clock=self.time.now,
             emit=self.events,
         )
+        self.circuits = Circuits(
+            self.ledger,
+            destinations=self.peers,
+            hasten=lambda name: self.queue.hasten(0.0, name),
+            settings=self.settings,
+            jitter=lambda: 0.0,
+            clock=self.time.now,
+            emit=self.events,
+        )
         self.delivery = Delivery(
             self.ledger,
             self.objects,
             destinations=self.peers,
+            circuits=self.circuits,
+            paces=Paces(self.targets, clock=self.time.now, monotonic=self.time.monotonic),
             downgrade=downgrade,
-            settings=SETTINGS,
+            settings=self.settings,
             report=lambda where, error: self.reported.append((where, error)),
             clock=self.time.now,
             sure=self.time.now,
@@ -191,13 +215,9 @@ def test_success_and_warnings_end_the_work(bench: Bench, status: int) -> None:
     assert [(one.status, one.attempts, one.reason) for one in bench.rows()] == [(status, 1, None)] * 2
     assert (bench.work.state, bench.work.reason) == (WorkState.DONE, None)
     assert bench.work.stages["deliver"] == 0.0
-    assert bench.events.names == [
-        "delivery.begun",
-        "destination.probed",
-        "delivery.confirmed",
-        "delivery.confirmed",
-        "work.ended",
-    ]
+    one = ["delivery.confirmed"] if status == 0x0000 else ["delivery.warned", "delivery.confirmed"]
+    assert bench.events.names == ["delivery.begun", "destination.probed", *one, *one, "work.ended"]
+    assert {str(facts["status"]) for facts in bench.events.facts("delivery.warned")} <= {f"x{status:04X}"}
 
 
 def test_what_waits_is_sent_again_with_the_same_bytes_and_nothing_else_is(bench: Bench) -> None:
@@ -262,6 +282,24 @@ def test_a_duplicate_is_delivered_when_the_peer_shows_it(bench: Bench) -> None:
     assert [one.status for one in bench.rows()] == [0x0111, 0x0111]
     assert [query["SOPInstanceUID"] for query in peer.queries] == uids[:2]
     assert bench.work.state is WorkState.FAILED
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "reason"),
+    [
+        (PeerError("timeout"), DeliveryState.WAITING, "timeout"),
+        (PeerRefusal("peer-context-refused"), DeliveryState.REFUSED, "duplicate-unproven"),
+    ],
+)
+def test_a_duplicate_that_cannot_be_looked_for_hides_no_other_outcome(
+    bench: Bench, error: PeerError, state: DeliveryState, reason: str
+) -> None:
+    bench.prepare("pacs")
+    bench.peers["pacs"].answers, bench.peers["pacs"].cannot_be_asked = [0x0111], error
+    bench.queue.run_due()
+    assert bench.states() == [state, DeliveryState.CONFIRMED]
+    assert bench.rows()[0].reason == reason
+    bench.peers["pacs"].cannot_be_asked = None
 
 
 def test_an_exception_that_nobody_foresaw_is_reported_and_tried_again(bench: Bench) -> None:

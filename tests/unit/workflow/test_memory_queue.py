@@ -20,7 +20,7 @@ def test_it_says_what_waits_and_runs_what_is_queued_meanwhile(ledger: Ledger, ti
         queue.enqueue_delivery(connection, WORK, "pacs", 1, 0.0)
         assert queue.waiting == ()
     assert queue.waiting == (
-        Entry(name=f"{WORK.workflow_id}-pacs-1", key=WORK, destination="pacs", attempt=1, due=0.0),
+        Entry(name=f"{WORK.workflow_id}:pacs:1", key=WORK, destination="pacs", attempt=1, due=0.0, priority=1),
     )
     assert queue.run_due() == 2
     assert queue.run_due() == 0

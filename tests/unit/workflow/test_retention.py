@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dicomnode.config import RetentionSection
 from dicomnode.errors import KeyStoreError, StorageError
+from dicomnode.sections import RetentionSection
 from dicomnode.storage.datakeys import DataKeys
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.objects import Objects
@@ -203,3 +203,12 @@ def test_an_image_that_comes_while_a_study_is_shredded_waits_for_keys_of_its_own
         assert not entered.wait(0.05)
     assert entered.wait(10)
     thread.join()
+
+
+def test_what_may_not_go_stays_and_hinders_no_other(bench: Bench) -> None:
+    kept, other = bench.study("one", WorkState.REFUSED), bench.study("two", WorkState.REFUSED)
+    bench.retention._may_go = lambda study_key: study_key != kept
+    bench.time.forward(31 * DAY)
+    assert bench.retention.sweep() == 1
+    assert bench.ledger.study(kept) is not None
+    assert bench.ledger.study(other) is None

@@ -9,6 +9,7 @@ from pydicom import Dataset
 from dicomnode.errors import StudyError
 from dicomnode.inference import standin
 from dicomnode.manifest import InputRule
+from dicomnode.workflow.provenance import Guard
 from dicomnode.workflow.selection import (
     Header,
     SurveyedSeries,
@@ -49,17 +50,18 @@ def series(key: str, positions: list[float], **attributes: Any) -> list[Header]:
     ]
 
 
+GUARD = Guard(device_uid="2.25.9")
 CHEST = [10.0 * index for index in range(30)]
 
 
 def code_of(*headers: Header, rule: InputRule = RULE) -> str:
     with pytest.raises(StudyError) as caught:
-        choose(survey(headers, rule), rule)
+        choose(survey(headers, rule, GUARD), rule)
     return caught.value.code
 
 
 def chosen(*headers: Header) -> SurveyedSeries:
-    return choose(survey(headers, RULE), RULE)
+    return choose(survey(headers, RULE, GUARD), RULE)
 
 
 def test_the_soft_kernel_is_chosen_beside_a_lung_kernel_and_a_scout() -> None:
@@ -170,7 +172,7 @@ def test_attributes_that_are_absent_empty_or_of_another_kind_read_as_none() -> N
 
 
 def test_kernels_of_several_values_are_joined() -> None:
-    (found,) = survey(series("a", CHEST, ConvolutionKernel=["Br40d", "3"]), RULE)
+    (found,) = survey(series("a", CHEST, ConvolutionKernel=["Br40d", "3"]), RULE, GUARD)
     assert found.summary.kernel == "Br40d\\3"
 
 
@@ -210,3 +212,26 @@ def test_patients_without_ids_are_told_by_name_birth_date_and_sex(keyword: str, 
 def test_case_and_padding_of_a_name_make_no_other_patient(name: str) -> None:
     assert of_patient(PatientName=name) == of_patient(PatientName="Müller^Jörg")
     assert of_patient(PatientName="Müller^Jörg=山田^太郎") != of_patient(PatientName=name)
+
+
+def test_images_that_an_ai_added_to_a_series_are_left_out_of_it() -> None:
+    added = [
+        replace(one, instance_key=f"added-{one.instance_key}")
+        for one in series("a", [5.0], ImageType=["DERIVED", "PRIMARY", "AI"])
+    ]
+    found = chosen(*series("a", CHEST), *added)
+    assert found.summary.slices == 30
+    assert not [key for key in found.instance_keys if key.startswith("added")]
+
+
+def test_a_series_that_an_ai_made_is_refused_whatever_else_is_wrong_with_it() -> None:
+    derived = {"ImageType": ["DERIVED", "PRIMARY", "AI"]}
+    assert code_of(*series("a", CHEST, **derived)) == "ai-output"
+    assert code_of(*series("a", [*CHEST[:10], *CHEST[12:]], **derived)) == "ai-output"
+    excluding = replace(RULE, excluded_image_types=("DERIVED", "LOCALIZER"))
+    assert code_of(*series("a", CHEST, **derived), rule=excluding) == "ai-output"
+    scout = series("s", [0.0], ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    assert (
+        code_of(*scout, *series("a", CHEST, ImageType=["DERIVED", "PRIMARY"]), rule=excluding) == "no-suitable-series"
+    )
+    assert chosen(*series("a", CHEST), *series("b", CHEST, SliceThickness=1, **derived)).summary.series_key == "a"

@@ -1,0 +1,117 @@
+"""`dicomnode replay`: what another configuration would have done with the studies of the last days; nothing is done."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any, Final
+
+import typer
+from rich.console import Console
+
+from dicomnode import config
+from dicomnode.cli.options import StateOption, read_config
+from dicomnode.errors import ConfigError, KeyStoreError
+from dicomnode.workflow.replaying import NOT_ROUTED, UNDER_WAY, WORKED_ON, Fate, Replay
+from dicomnode.workflow.replaying import replay as compare
+
+_out = Console(highlight=False)
+_UNITS: Final[Mapping[str, timedelta]] = MappingProxyType(
+    {
+        "m": timedelta(minutes=1),
+        "h": timedelta(hours=1),
+        "d": timedelta(days=1),
+        "w": timedelta(weeks=1),
+    }
+)
+_MOST_DAYS: Final = 36_500
+_SAID: Final[Mapping[str, str]] = MappingProxyType({NOT_ROUTED: "in no rule", UNDER_WAY: "not done yet"})
+
+
+def replay(
+    config_file: Annotated[Path, typer.Option("--config", "-c", help="the other configuration (TOML)")],
+    since: Annotated[
+        str, typer.Option(help="studies of this long: 90m, 12h, 7d, 2w, or since a date 2026-03-01")
+    ] = "7d",
+    json_output: Annotated[bool, typer.Option("--json", help="machine-readable")] = False,
+    state: StateOption = None,
+) -> None:
+    """Tell what another configuration would have done with past studies; also beside a running node, and nothing is done."""
+    from dicomnode.service.explaining import Looking
+    from dicomnode.service.rooms import now
+
+    begin = beginning(since, now())
+    tree = read_config(config_file, state)
+    names = [one.name for one in tree.destinations]
+    found: list[Replay] = []
+    gone = 0
+    with Looking(tree, os.environ) as looking:
+        explainer = looking.explainer(tree)
+        keys = looking.since(begin)
+        for key in keys:
+            try:
+                found += compare(looking.study(key), explainer.explain(key), names)
+            except (ConfigError, KeyStoreError) as error:
+                if error.code not in ("study-not-found", "key-missing"):
+                    raise
+                gone += 1  # shredded meanwhile
+    if json_output:
+        record = {"since": begin.isoformat(timespec="seconds"), "studies": len(keys), "gone": gone}
+        _out.out(json.dumps({**record, "models": [_json(one) for one in found]}, indent=2), highlight=False)
+        return
+    for line in _lines(found, len(keys), begin, gone):
+        _out.print(line, soft_wrap=True)
+
+
+def beginning(since: str, now: datetime) -> datetime:
+    """Moment that an option means.
+
+    Raises
+    ------
+    ConfigErrors
+        If it is neither a time span nor a date.
+    """
+    match = re.fullmatch(r"([0-9]{1,6})([mhdw])", since)
+    if match:
+        span = int(match[1]) * _UNITS[match[2]]
+        if span.days <= _MOST_DAYS:
+            return now - span
+    else:
+        try:
+            return datetime.fromisoformat(since).astimezone()
+        except (ValueError, OverflowError):
+            pass
+    raise config.ConfigErrors((f"--since {since}: write 90m, 12h, 7d, 2w, or a date as in 2026-03-01",))
+
+
+def _json(one: Replay) -> dict[str, Any]:
+    return {
+        "study": one.study_key,
+        "model": one.model,
+        "differs": one.differs,
+        "then": {"outcome": one.then.outcome, "destinations": sorted(one.then.destinations)},
+        "now": {"outcome": one.now.outcome, "destinations": sorted(one.now.destinations)},
+    }
+
+
+def _lines(found: Sequence[Replay], studies: int, begin: datetime, gone: int) -> Iterator[str]:
+    differing = [one for one in found if one.differs]
+    for one in differing:
+        yield f"[bold]{one.study_key[:16]}[/]  {one.model}: {_fate(one.then)} [yellow]→[/] {_fate(one.now)}"
+    said = "1 study" if studies == 1 else f"{studies} studies"
+    others = {one.study_key for one in differing}
+    yield (
+        f"{said} since {begin.astimezone().strftime('%Y-%m-%d %H:%M')}: {studies - len(others) - gone} as it was, {len(others)} otherwise"
+        + (f", {gone} shredded since" if gone else "")
+    )
+
+
+def _fate(fate: Fate) -> str:
+    if fate.outcome == WORKED_ON:
+        return f"results to {', '.join(sorted(fate.destinations)) or 'no destination'}"
+    return _SAID.get(fate.outcome, fate.outcome)

@@ -1,0 +1,145 @@
+"""`dicomnode send`: files and folders to a DICOM node as they are, with a verdict on every one."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress
+
+from dicomnode.cli.offline import find_files
+from dicomnode.cli.options import ConfigOption, read_config, written_destination
+from dicomnode.config import Config
+from dicomnode.errors import REASONS, ConfigError
+from dicomnode.network.requestor import Requestor, StoreOutcome
+from dicomnode.network.status import StatusKind, classify
+from dicomnode.sections import Destination
+
+_out = Console(highlight=False)
+#: What one association carries at most: files are read before they are sent.
+_FILES: Final = 200
+_BYTES: Final = 256 * 1024 * 1024
+_SENT, _WARNING, _LEFT_OUT, _FAILED = "sent", "sent with a warning", "left out", "failed"
+_SHOWN: Final = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What became of a file: the peer's status, if it gave one, and the code of what went wrong."""
+
+    path: Path
+    word: str
+    status: int | None
+    code: str | None
+
+
+def send(
+    sources: Annotated[list[Path], typer.Argument(metavar="PATH...", help="files and folders with DICOM objects")],
+    to: Annotated[
+        str, typer.Option("--to", metavar="NAME|AE@HOST:PORT", help="destination of the configuration, or an address")
+    ],
+    calling: Annotated[str | None, typer.Option(help="AE title to call with; default: node.ae_title")] = None,
+    json_output: Annotated[bool, typer.Option("--json", help="machine-readable: a verdict on every file")] = False,
+    config_file: ConfigOption = None,
+) -> None:
+    """Send files to a DICOM node by C-STORE, as they are; the same again does no harm (exit status 1 unless all were taken)."""
+    tree = read_config(config_file)
+    peer = peer_of(tree, to, calling)
+    paths = list(dict.fromkeys(path for source in sources for path in find_files(source)))
+    requestor = Requestor(peer, tree.node.ae_title)
+    verdicts: list[Verdict] = []
+    with Progress(console=_out, transient=True, disable=json_output) as progress:
+        task = progress.add_task(f"Sending to {peer.ae_title}", total=len(paths))
+        for chunk in chunks(paths):
+            verdicts += judged(chunk, requestor.send_files(chunk))
+            progress.update(task, completed=len(verdicts))
+    if json_output:
+        _out.out(json.dumps([_json(one) for one in verdicts], indent=2), highlight=False)
+    else:
+        for line in _lines(verdicts, peer):
+            _out.print(line, soft_wrap=True)
+    if not verdicts or any(one.word in (_FAILED, _LEFT_OUT) for one in verdicts):
+        raise typer.Exit(1)
+
+
+def peer_of(tree: Config, to: str, calling: str | None) -> Destination:
+    """Whom `--to` means.
+
+    Raises
+    ------
+    ConfigErrors
+        If it is neither a name nor an address, or `calling` is no AE title.
+    ConfigError
+        ``destination-not-found``.
+    """
+    from dicomnode.config import parse
+
+    known = [one for one in tree.destinations if one.name == to]
+    if not known and "@" not in to:
+        raise ConfigError("destination-not-found", destinations=len(tree.destinations))
+    plain = known[0].model_dump(exclude_unset=True) if known else written_destination(to, set(), option="--to")
+    more = {} if calling is None else {"calling_ae_title": calling}
+    return parse({"destinations": [{**plain, **more}]}).destinations[0]
+
+
+def chunks(paths: Sequence[Path]) -> Iterator[list[Path]]:
+    """Files in order, as many at a time as one association is to carry."""
+    chunk: list[Path] = []
+    size = 0
+    for path in paths:
+        length = _size(path)
+        if chunk and (len(chunk) == _FILES or size + length > _BYTES):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(path)
+        size += length
+    if chunk:
+        yield chunk
+
+
+def judged(paths: Sequence[Path], outcomes: Sequence[StoreOutcome]) -> Iterator[Verdict]:
+    """Verdict on every file; one without an outcome is no DICOM object."""
+    known = {outcome.result_id: outcome for outcome in outcomes}
+    for path in paths:
+        outcome = known.get(str(path))
+        if outcome is None:
+            yield Verdict(path=path, word=_LEFT_OUT, status=None, code="object-malformed")
+            continue
+        code = None if outcome.error is None else outcome.error.code
+        warned = outcome.status is not None and classify(outcome.status) is StatusKind.WARNING
+        word = _FAILED if code else _WARNING if warned else _SENT
+        yield Verdict(path=path, word=word, status=outcome.status, code=code)
+
+
+def _lines(verdicts: Sequence[Verdict], peer: Destination) -> Iterator[str]:
+    odd = [one for one in verdicts if one.word != _SENT]
+    for one in odd[:_SHOWN]:
+        status = "" if one.status is None else f" 0x{one.status:04X}"
+        code = "" if one.code is None else f" {one.code}"
+        yield f"[yellow]{one.word}[/]{status}{code}  {escape(str(one.path))}"
+    if len(odd) > _SHOWN:
+        yield f"... and {len(odd) - _SHOWN} more: --json tells them all"
+    for code in sorted({one.code for one in odd if one.code}):
+        yield f"[bold]{code}[/]: {REASONS[code].text}; {REASONS[code].advice}"
+    counted = Counter(one.word for one in verdicts)
+    said = ", ".join(f"{counted[word]} {word}" for word in (_SENT, _WARNING, _LEFT_OUT, _FAILED) if counted[word])
+    yield f"{escape(peer.peer)}: {said}"
+
+
+def _json(one: Verdict) -> dict[str, Any]:
+    status = None if one.status is None else f"0x{one.status:04X}"
+    return {"file": str(one.path), "verdict": one.word, "status": status, "reason": one.code}
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

@@ -1,0 +1,162 @@
+"""Rules of routing: the sections of the configuration that say which studies go to which models and destinations.
+
+Floor 1, below `config`. What a rule makes of a study stands in `workflow.routing`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+
+from dicomnode.bounds import AETitle, Name, Network
+from dicomnode.patterns import bounded_pattern
+from dicomnode.sections import Section
+
+#: Value representations that a condition may ask for (PS3.5 6.2): texts, and those that are numbers, too.
+_TEXTS: Final = frozenset({"CS", "LO", "SH", "ST", "LT", "UC", "UT", "UI", "AE", "DT", "TM", "PN"})
+_NUMBERS: Final = frozenset({"DS", "IS", "US", "SS", "UL", "SL", "FL", "FD", "AS", "DA"})
+Pattern = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(bounded_pattern)]
+Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+Priority = Literal["stat", "routine", "research"]
+
+
+def _keyword(value: str) -> str:
+    tag = tag_for_keyword(value)
+    if tag is None or dictionary_VR(tag) not in _TEXTS | _NUMBERS:
+        raise ValueError("the keyword of a DICOM attribute that is a text or a number, such as BodyPartExamined")
+    return value
+
+
+def _hours(value: str) -> str:
+    minutes_of(value)
+    return value
+
+
+def minutes_of(hours: str) -> tuple[int, int]:
+    """Minutes of the day at which a time window begins and ends; one that ends before it begins goes over midnight.
+
+    Raises
+    ------
+    ValueError
+        If it is not written as 22:00-06:00.
+    """
+    said = 'a time of day as in "22:00-06:00"'
+    ends = []
+    for part in hours.split("-"):
+        hour, colon, minute = part.strip().partition(":")
+        if not (colon and hour.isdecimal() and minute.isdecimal() and len(hour) <= 2 and len(minute) == 2):
+            raise ValueError(said)
+        if not (int(hour) <= 24 and int(minute) < 60 and int(hour) * 60 + int(minute) <= 24 * 60):
+            raise ValueError(said)
+        ends.append(int(hour) * 60 + int(minute))
+    if len(ends) != 2 or ends[0] == ends[1]:
+        raise ValueError(said)
+    return ends[0], ends[1]
+
+
+class Condition(Section):
+    """What an attribute of a series must be, for a rule to take the series."""
+
+    attribute: Annotated[str, AfterValidator(_keyword)] = Field(description="keyword of the attribute")
+    one_of: tuple[str, ...] = Field((), description="values, upper and lower case being the same")
+    matches: Pattern | None = Field(
+        None, description="regular expression that occurs in the value, upper and lower case being the same"
+    )
+    at_least: float | None = Field(None, allow_inf_nan=False, description="least number; an age in years")
+    at_most: float | None = Field(None, allow_inf_nan=False, description="greatest number; an age in years")
+    unless: bool = Field(False, description="turn it round: the series is taken unless the attribute is so")
+
+    @model_validator(mode="after")
+    def _asks_for_something(self) -> Self:
+        numeric = self.at_least is not None or self.at_most is not None
+        if not (self.one_of or self.matches or numeric):
+            raise ValueError("a condition has one_of, matches, at_least or at_most")
+        if numeric and dictionary_VR(self.attribute) not in _NUMBERS:
+            raise ValueError(f"{self.attribute} is a text: ask for one_of or matches")
+        if self.at_least is not None and self.at_most is not None and self.at_least > self.at_most:
+            raise ValueError("at_least is more than at_most")
+        return self
+
+
+class RoutingRule(Section):
+    """Which studies go to which models and destinations; every rule that takes a study counts."""
+
+    name: Name = Field(description="name in logs, in the ledger and in `dicomnode explain`")
+    calling_ae_titles: tuple[AETitle, ...] = Field((), description="AE titles of senders, * for any part; empty: any")
+    called_ae_titles: tuple[AETitle, ...] = Field((), description="AE titles that they called us; empty: any")
+    addresses: tuple[Network, ...] = Field((), description="addresses and networks of senders; empty: any")
+    modalities: tuple[Annotated[str, Field(pattern=r"^[A-Z0-9_ ]{1,16}$")], ...] = Field(
+        (), description="modalities of the series, such as CT; empty: any"
+    )
+    where: Annotated[tuple[Condition, ...], Field(max_length=16)] = Field(
+        (),
+        description="conditions on attributes, all of which a series meets: "
+        '{attribute = "BodyPartExamined", one_of = ["CHEST"]}, {attribute = "SeriesDescription", matches = "thorax"}, '
+        '{attribute = "SliceThickness", at_most = 3}, each with unless = true for the contrary',
+    )
+    hours: tuple[Annotated[str, AfterValidator(_hours)], ...] = Field(
+        (), description="times of day, of this machine's clock, at which the study began to come; empty: any"
+    )
+    weekdays: tuple[Weekday, ...] = Field((), description="days on which it began to come: mon to sun; empty: any")
+    sample_percent: float = Field(
+        100, gt=0, le=100, allow_inf_nan=False, description="share of the studies that is taken: always the same ones"
+    )
+    action: Literal["process", "ignore"] = Field(
+        "process", description="ignore: what it takes is stored and goes to no model, whatever later rules say"
+    )
+    models: tuple[str, ...] | None = Field(None, description="models that get the series; default: all enabled ones")
+    destinations: tuple[Name, ...] | None = Field(
+        None, description="destinations of their results; default: all; empty: results stay sealed"
+    )
+    priority: Priority | None = Field(
+        None, description="stat goes before all else, research after it; default: that of the sender in [[peers]]"
+    )
+
+    @model_validator(mode="after")
+    def _ignores_or_processes(self) -> Self:
+        if self.models == ():
+            raise ValueError('models is empty: name some, or set action = "ignore"')
+        given = [name for name in ("models", "destinations", "priority") if getattr(self, name) is not None]
+        if self.action == "ignore" and given:
+            raise ValueError(f"a rule that ignores studies has no {given[0]}")
+        return self
+
+
+class LoopGuardSection(Section):
+    """What is never worked on, whatever rules say: results of this node, and of other AI."""
+
+    ai_output: Literal["refuse", "take"] = Field(
+        "refuse", description="images that another AI made, by what they say of their derivation and equipment"
+    )
+    ai_equipment: Annotated[tuple[Pattern, ...], Field(max_length=64)] = Field(
+        (), description="regular expressions for manufacturers, models, software and stations that are AI"
+    )
+    maximum_hops: int = Field(
+        8,
+        ge=1,
+        le=64,
+        description="times that an image may have been processed (Contributing Equipment) before it came",
+    )
+
+
+def faults_of_rules(
+    rules: Sequence[RoutingRule], destinations: Sequence[str], models: Sequence[str] = ()
+) -> Iterator[str]:
+    """What is wrong with rules beside what else is configured.
+
+    Parameters
+    ----------
+    models
+        Enabled models; empty: not known yet.
+    """
+    known: Mapping[str, Sequence[str]] = MappingProxyType({"destinations": destinations, "models": models})
+    for rule in rules:
+        for setting, names in known.items():
+            for name in getattr(rule, setting) or ():
+                if name not in names and (setting == "destinations" or names):
+                    said = ", ".join(names) or "none"
+                    yield f"rules.{rule.name}.{setting}: there is no {name} (there is: {said})"

@@ -1,0 +1,140 @@
+"""Opens what a node has received, read-only and beside it, and has studies explained: `dicomnode explain`, `replay`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from datetime import datetime
+from types import TracebackType
+from typing import Final, Self
+
+from dicomnode.config import Config
+from dicomnode.errors import ConfigError
+from dicomnode.service import rooms
+from dicomnode.service.rooms import Layout
+from dicomnode.service.routes import open_router, reader
+from dicomnode.storage.datakeys import DataKeys
+from dicomnode.storage.ledger import Ledger
+from dicomnode.storage.spool import Spool
+from dicomnode.storage.writer import WriteMode
+from dicomnode.study import InstanceRow, StudyRow, World, blind_key
+from dicomnode.workflow.explaining import Explainer, StudyExplained
+from dicomnode.workflow.provenance import guard_of
+from dicomnode.workflow.selection import relevant
+
+#: Nothing is written, so no trial is made of how.
+_UNWRITTEN: Final = WriteMode("append", 4096)
+
+
+class Looking:
+    """A state folder, looked at; nothing is made or changed.
+
+    Parameters
+    ----------
+    tree
+        Configuration with its state folder filled in.
+    environment
+        The process's environment, for the keys.
+
+    Raises
+    ------
+    ConfigError
+        ``state-not-found``.
+    KeyStoreError
+        When keys are missing or wrong.
+    StorageError
+        If the ledger cannot be read.
+    """
+
+    def __init__(self, tree: Config, environment: Mapping[str, str]) -> None:
+        layout = Layout.of(tree)
+        rooms.require_state(layout)
+        if not layout.ledger.exists():
+            raise ConfigError("study-not-found", studies=0)
+        with ExitStack() as stack:
+            self._ring = rooms.open_key_ring(tree, layout, environment, create=False)
+            self._ledger = stack.enter_context(Ledger.open_read_only(layout.ledger))
+            quiet = tree.intake.model_copy(update={"prepared_bytes": 0, "maximum_spool_bytes": 0})
+            self._keys = DataKeys(self._ledger, self._ring)
+            self._spool = stack.enter_context(Spool(layout.spool, quiet, self._keys, write_mode=_UNWRITTEN))
+            self._stack = stack.pop_all()
+
+    def __enter__(self) -> Self:
+        """It itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Let go of it."""
+        self._stack.close()
+
+    def study_key(self, given: str) -> str:
+        """Key of a study, out of its beginning or of a Study Instance UID.
+
+        Raises
+        ------
+        ConfigError
+            ``study-not-found`` where none or several fit.
+        """
+        beginning = blind_key(self._ring.derivation, "study", given) if "." in given else given
+        found = self._ledger.study_keys(beginning)
+        if len(found) != 1:
+            raise ConfigError("study-not-found", studies=len(found))
+        return found[0]
+
+    def study(self, study_key: str) -> StudyRow:
+        """What the ledger says of a study.
+
+        Raises
+        ------
+        ConfigError
+            ``study-not-found``.
+        KeyStoreError
+            ``key-missing`` where it was shredded.
+        """
+        found = self._ledger.study(study_key)
+        if found is None:
+            raise ConfigError("study-not-found", studies=0)
+        self._keys.get(study_key, World.IDENTITY)
+        return found
+
+    def since(self, moment: datetime) -> tuple[str, ...]:
+        """Studies that received something since a moment, the oldest first."""
+        return self._ledger.studies_since(moment)
+
+    def rank(self, study_key: str) -> str:
+        """How urgent a study is by now."""
+        found = self._ledger.rank_of_study(study_key)
+        return "routine" if found is None else found[1]
+
+    def explainer(self, tree: Config) -> StudyExplainer:
+        """Who explains studies by a configuration, this one or another.
+
+        Raises
+        ------
+        ConfigErrors
+            Where its rules name a model that is not there.
+        ModelError
+            If its models cannot be read.
+        """
+        return StudyExplainer(tree, self._spool, self._ledger, self._ring.derivation)
+
+
+class StudyExplainer:
+    """Explains studies by one configuration."""
+
+    def __init__(self, tree: Config, spool: Spool, ledger: Ledger, key: bytes) -> None:
+        inputs = {package.manifest.name: package.manifest.input for package in rooms.load_packages(tree)}
+        self._sop_classes = frozenset[str]().union(*(rule.sop_classes for rule in inputs.values()))
+        self._router = open_router(tree, spool, tuple(inputs))
+        self._explainer = Explainer(self._router, inputs, guard=guard_of(tree, key), read=reader(tree, spool))
+        self._ledger = ledger
+
+    def explain(self, study_key: str) -> StudyExplained | None:
+        """One study; None where nothing of it can be an input."""
+        rows = self._rows(study_key)
+        return self._explainer.explain(study_key, rows) if rows else None
+
+    def _rows(self, study_key: str) -> Sequence[InstanceRow]:
+        return relevant(self._ledger.instances(study_key), self._sop_classes)

@@ -1,0 +1,68 @@
+"""Orders for a node, running or not: what one would be about, its line in the audit trail, and its place in the ledger."""
+
+from __future__ import annotations
+
+import os
+
+from dicomnode.config import Config
+from dicomnode.errors import ConfigError
+from dicomnode.service.rooms import Layout, now, require_state
+from dicomnode.storage import audit
+from dicomnode.storage.ledger import Ledger
+from dicomnode.storage.rows import OrderRow
+from dicomnode.study import WorkRow
+from dicomnode.workflow.orders import Verb, concerned
+
+
+def give_order(
+    tree: Config, verb: str, study_key: str, *, model: str | None = None, destination: str | None = None
+) -> tuple[WorkRow, ...]:
+    """Leave an order for the node, which carries it out within seconds, or at its next start; the same again is one order.
+
+    Parameters
+    ----------
+    verb
+        A value of `workflow.orders.Verb`.
+    study_key
+        Or the beginning of one, as `dicomnode studies` shows it.
+    model, destination
+        Only of this model, only for this destination; None: of and for all.
+
+    Returns
+    -------
+    tuple
+        Works that it is about as they stand now.
+
+    Raises
+    ------
+    ConfigError
+        ``state-not-found``; ``study-not-found`` where none or several begin so; ``order-empty`` where there is nothing to do.
+    StorageError
+        ``ledger-failed``, ``storage-failed``; ``sealed-damaged`` where the audit trail was changed.
+    """
+    layout = Layout.of(tree)
+    require_state(layout)
+    if not layout.ledger.exists():
+        raise ConfigError("study-not-found", studies=0)
+    with Ledger.open(layout.ledger) as ledger:
+        found = ledger.study_keys(study_key)
+        study = ledger.study(found[0]) if len(found) == 1 else None
+        if study is None:
+            raise ConfigError("study-not-found", studies=len(found))
+        order = OrderRow(
+            verb=Verb(verb).value, study_key=study.study_key, model=model or "", destination=destination or "", at=now()
+        )
+        works = concerned(study, order)
+        if not works:
+            raise ConfigError("order-empty", works=len(study.works))
+        facts = {"model": order.model, "destination": order.destination}
+        audit.append(
+            layout.state,
+            f"order-{order.verb}",
+            now(),
+            study_key=study.study_key,
+            uid=os.getuid(),
+            **{name: value for name, value in facts.items() if value},
+        )
+        ledger.give_order(order)
+    return works

@@ -1,0 +1,177 @@
+"""Why a study goes where it goes: for every series what each rule and each model says of it, and which one wins.
+
+Decides nothing: it asks those who do. No value of an attribute leaves here but modality, numbers and codes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from dicomnode.errors import NodeError, StudyError
+from dicomnode.manifest import InputRule
+from dicomnode.study import InstanceRow
+from dicomnode.workflow.provenance import REFUSALS, Guard
+from dicomnode.workflow.router import Read, Router
+from dicomnode.workflow.routing import Judgement, Route, StudyFacts
+from dicomnode.workflow.selection import Header, SurveyedSeries, choose, patient_of, survey, without_pixels
+
+#: What a model says of a series that it takes: it works on it, or on a better one.
+CHOSEN, SECOND, NOT_GIVEN = "chosen", "not-the-best", "not-given"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesExplained:
+    """One series.
+
+    Attributes
+    ----------
+    unreadable
+        Instances that no model can read.
+    models
+        By model `CHOSEN`, `SECOND`, `NOT_GIVEN` (no rule gives it the series), or the code of why it is refused.
+    """
+
+    series_key: str
+    calling_ae_title: str
+    called_ae_title: str
+    modality: str
+    images: int
+    unreadable: int
+    slice_spacing_mm: float | None
+    extent_mm: float | None
+    judgements: tuple[Judgement, ...]
+    models: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyExplained:
+    """One study.
+
+    Attributes
+    ----------
+    outcomes
+        By model that gets any series: None where it works on one, else the code of why it works on none.
+    """
+
+    study_key: str
+    began_at: datetime
+    route: Route
+    series: tuple[SeriesExplained, ...]
+    outcomes: Mapping[str, str | None]
+
+
+class Explainer:
+    """Explains studies.
+
+    Parameters
+    ----------
+    router
+        Of the configuration that is asked.
+    inputs
+        What each model takes.
+    guard
+        Tells what no model takes.
+    read
+        Opens an instance; a NodeError says that it cannot be opened or read.
+    """
+
+    def __init__(self, router: Router, inputs: Mapping[str, InputRule], *, guard: Guard, read: Read) -> None:
+        self._router = router
+        self._guard = guard
+        self._inputs = inputs
+        self._read = read
+
+    def explain(self, study_key: str, rows: Sequence[InstanceRow]) -> StudyExplained:
+        """Ask rules and models about a study of these instances, of which there are some.
+
+        Raises
+        ------
+        StorageError
+            Where disk or ledger refuse.
+        """
+        facts = self._router.facts(study_key, rows)
+        route = self._router.decide(facts)
+        headers, unreadable = self._headers(rows)
+        said: dict[str, dict[str, str]] = {}
+        outcomes: dict[str, str | None] = {}
+        several = len({patient_of(header.dataset) for header in headers}) > 1
+        surveyed = {name: survey(headers, rule, self._guard) for name, rule in self._inputs.items()}
+        for model, share in route.shares.items():
+            given = [one for one in surveyed[model] if _is_given(one, share.series)]
+            said[model], outcomes[model] = _judged(given, self._inputs[model])
+            if several:
+                said[model], outcomes[model] = dict.fromkeys(said[model], "patient-mismatch"), "patient-mismatch"
+        looks = next(iter(surveyed.values()), ())
+        return StudyExplained(
+            study_key=study_key,
+            began_at=facts.began_at,
+            route=route,
+            series=tuple(_series(facts, route, said, looks, unreadable)),
+            outcomes=outcomes,
+        )
+
+    def _headers(self, rows: Sequence[InstanceRow]) -> tuple[list[Header], dict[str, int]]:
+        headers: list[Header] = []
+        unreadable: dict[str, int] = {}
+        for row in rows:
+            try:
+                _, dataset = self._read(row)
+            except NodeError as error:
+                if error.retryable and error.code != "sealed-damaged":
+                    raise
+                unreadable[row.series_key] = unreadable.get(row.series_key, 0) + 1
+                continue
+            headers.append(
+                Header(series_key=row.series_key, instance_key=row.instance_key, dataset=without_pixels(dataset))
+            )
+        return headers, unreadable
+
+
+def _is_given(series: SurveyedSeries, keys: frozenset[str] | None) -> bool:
+    return keys is None or series.summary.series_key in keys
+
+
+def _judged(given: Sequence[SurveyedSeries], rule: InputRule) -> tuple[dict[str, str], str | None]:
+    """What a model says of each series that it is given, and why it works on none, if so."""
+    said: dict[str, str] = {}
+    try:
+        best, outcome = choose(given, rule).summary.series_key, None
+    except StudyError as error:
+        best, outcome = "", error.code
+    for one in given:
+        key = one.summary.series_key
+        codes = rule.judge(one.summary)
+        if one.problem is not None and (not codes or one.problem.code in REFUSALS):
+            codes = (one.problem.code,)
+        said[key] = CHOSEN if key == best else codes[0] if codes else SECOND
+    return said, outcome
+
+
+def _series(
+    facts: StudyFacts,
+    route: Route,
+    said: Mapping[str, Mapping[str, str]],
+    looks: Sequence[SurveyedSeries],
+    unreadable: Mapping[str, int],
+) -> list[SeriesExplained]:
+    seen = {one.summary.series_key: one.summary for one in looks}
+    found = []
+    for one in facts.series:
+        summary = seen.get(one.series_key)
+        found.append(
+            SeriesExplained(
+                series_key=one.series_key,
+                calling_ae_title=one.calling_ae_title.strip(),
+                called_ae_title=one.called_ae_title.strip(),
+                modality=summary.modality if summary else "",
+                images=summary.slices if summary else 0,
+                unreadable=unreadable.get(one.series_key, 0),
+                slice_spacing_mm=summary.slice_spacing_mm if summary else None,
+                extent_mm=summary.extent_mm if summary else None,
+                judgements=tuple(item for item in route.judgements if item.series_key == one.series_key),
+                models={model: answers.get(one.series_key, NOT_GIVEN) for model, answers in said.items()},
+            )
+        )
+    return found

@@ -1,0 +1,197 @@
+"""Orders of people: to deliver again, to cancel, to work anew, to let go what is held.
+
+A command beside the node writes an order into the ledger; a chore of the node carries it out, in one transaction in which
+the order goes as well: given twice or cut off by a crash it is carried out once. May live here: what each order is about,
+and what it changes. Nothing is deleted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Any, Final, Protocol
+
+from dicomnode.errors import Fact, NodeError
+from dicomnode.events import Emit
+from dicomnode.storage.ledger import Ledger
+from dicomnode.storage.rows import OrderRow
+from dicomnode.study import FINAL_STATES, DeliveryRow, DeliveryState, StudyRow, WorkKey, WorkRow, WorkState
+from dicomnode.workflow.delivery import end_of
+from dicomnode.workflow.ports import Clock, Queue
+
+#: What a destination is not to get however often it is tried.
+_NEVER: Final = "result-over-budget"
+_DEAD: Final = frozenset({DeliveryState.REFUSED, DeliveryState.CANCELLED})
+_OPEN: Final = frozenset({DeliveryState.WAITING, DeliveryState.REFUSED})
+_RETRIED: Final = frozenset({WorkState.DELIVERING, WorkState.FAILED, WorkState.CANCELLED, WorkState.DONE})
+
+
+class Verb(StrEnum):
+    """What can be ordered."""
+
+    RETRY = "retry"
+    CANCEL = "cancel"
+    REPROCESS = "reprocess"
+    RELEASE = "release"
+
+
+class Commanded(Protocol):
+    """Whoever opens revisions and lets results go; both take part in the caller's transaction."""
+
+    def reprocess(self, connection: Any, study_key: str) -> int | None:
+        """Open a revision of the same input and queue its works; its number, None where nothing is there to work on."""
+        ...
+
+    def let_go(self, connection: Any, work: WorkRow) -> None:
+        """Queue the delivery of a work that is held."""
+        ...
+
+
+def concerned(study: StudyRow, order: OrderRow) -> tuple[WorkRow, ...]:
+    """Works of a study that an order is about; none: there is nothing to do."""
+    chosen = [work for work in study.works if order.model in ("", work.key.model)]
+    match Verb(order.verb):
+        case Verb.RETRY:
+            newest = {work.key.model: work.key.revision for work in sorted(chosen, key=lambda one: one.key.revision)}
+            chosen = [work for work in chosen if work.state in _RETRIED and work.key.revision == newest[work.key.model]]
+            return tuple(work for work in chosen if to_retry(work, order.destination))
+        case Verb.CANCEL:
+            return tuple(work for work in chosen if _to_cancel(work, order.destination))
+        case Verb.REPROCESS:
+            return tuple(work for work in chosen if work.key.revision == study.revision)
+        case Verb.RELEASE:
+            return tuple(work for work in chosen if work.state is WorkState.HELD)
+
+
+def to_retry(work: WorkRow, destination: str) -> list[DeliveryRow]:
+    """Deliveries of a work that are made again or hastened."""
+    return [
+        row
+        for row in work.deliveries
+        if destination in ("", row.destination)
+        and (row.state in _DEAD or row.state is DeliveryState.WAITING)
+        and row.reason != _NEVER
+    ]
+
+
+def _to_cancel(work: WorkRow, destination: str) -> bool:
+    rows = [row for row in work.deliveries if destination in ("", row.destination) and row.state in _OPEN]
+    begun = work.state in FINAL_STATES or work.state is WorkState.DELIVERING
+    return bool(rows) if begun or destination else True
+
+
+class Orders:
+    """Carries out orders.
+
+    Parameters
+    ----------
+    queue
+        Where deliveries are queued.
+    admission
+        Opens revisions and lets results go.
+    hurry
+        Has a destination asked at once whether it is there.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        queue: Queue,
+        *,
+        admission: Commanded,
+        hurry: Callable[[str], None],
+        clock: Clock,
+        emit: Emit,
+    ) -> None:
+        self._ledger = ledger
+        self._queue = queue
+        self._admission = admission
+        self._hurry = hurry
+        self._clock = clock
+        self._emit = emit
+
+    def sweep(self) -> None:
+        """Carry out what is ordered; an order that cannot be carried out is told, and hinders no other."""
+        for order in self._ledger.orders():
+            facts: dict[str, Fact] = {"study": order.study_key, "kind": order.verb}
+            try:
+                done = self._carry_out(order)
+            except NodeError as error:
+                self._emit("order.failed", level="error", reason=error.code, **facts)
+                if not error.retryable:
+                    self._ledger.end_order(order)
+                continue
+            self._emit("order.done", level="warning", works=len(done), **facts)
+            if order.verb == Verb.RETRY:
+                self._set_out(done, order.destination)
+
+    def _carry_out(self, order: OrderRow) -> tuple[WorkKey, ...]:
+        with self._ledger.transaction() as connection:
+            study = self._ledger.study(order.study_key, connection=connection)
+            works = () if study is None else concerned(study, order)
+            if order.verb == Verb.REPROCESS:
+                if works:
+                    self._admission.reprocess(connection, order.study_key)
+            else:
+                act = {Verb.RETRY: self._retry, Verb.CANCEL: self._cancel, Verb.RELEASE: self._release}
+                for work in works:
+                    act[Verb(order.verb)](connection, work, order.destination)
+            self._ledger.end_order(order, connection=connection)
+        return tuple(work.key for work in works)
+
+    def _retry(self, connection: Any, work: WorkRow, destination: str) -> None:
+        now = self._clock()
+        rows = to_retry(work, destination)
+        self._ledger.put_deliveries(rows, DeliveryState.WAITING, now, connection=connection)
+        facts: dict[str, Fact] = {"retried_at": int(now.timestamp())}
+        self._ledger.set_work_state(work.key, WorkState.DELIVERING, at=now, facts=facts, connection=connection)
+
+    def _cancel(self, connection: Any, work: WorkRow, destination: str) -> None:
+        now, ledger, key = self._clock(), self._ledger, work.key
+        rows = [row for row in work.deliveries if destination in ("", row.destination) and row.state in _OPEN]
+        ledger.put_deliveries(rows, DeliveryState.CANCELLED, now, reason="cancelled", connection=connection)
+        left = ledger.deliveries(key, connection=connection)
+        if work.state is WorkState.DELIVERING:
+            if not any(row.state is DeliveryState.WAITING for row in left):
+                state, reason = end_of(left)
+                ledger.set_work_state(key, state, at=now, reason=reason, connection=connection)
+        elif work.state not in FINAL_STATES and not destination:
+            ledger.set_work_state(key, WorkState.CANCELLED, at=now, reason="cancelled", connection=connection)
+
+    def _release(self, connection: Any, work: WorkRow, _destination: str) -> None:
+        self._admission.let_go(connection, work)
+
+    def _set_out(self, keys: tuple[WorkKey, ...], destination: str) -> None:
+        """Have what is to be tried again tried now; where a crash comes before, `Overseer` does it."""
+        for key in keys:
+            rows = self._ledger.deliveries(key)
+            for name in dict.fromkeys(row.destination for row in rows if row.state is DeliveryState.WAITING):
+                if destination in ("", name):
+                    self._hurry(name)
+                    self._queue.revive_delivery(key, name, priority=self._ledger.priority(key.study_key))
+
+
+class Overseer:
+    """Finds works on their way that nobody takes any further, and sets them going again: with an alert, since it is a fault."""
+
+    def __init__(self, ledger: Ledger, queue: Queue, *, emit: Emit) -> None:
+        self._ledger = ledger
+        self._queue = queue
+        self._emit = emit
+
+    def sweep(self) -> int:
+        """Queue a try for each destination that waits for something and has none; how many."""
+        works = self._ledger.works((WorkState.DELIVERING,))  # before the queue: what ends meanwhile is only looked at
+        queued = self._queue.deliveries()
+        revived = 0
+        for work in works:
+            waiting = {row.destination for row in work.deliveries if row.state is DeliveryState.WAITING}
+            for name in sorted(waiting or {row.destination for row in work.deliveries}):
+                again = self._ledger.work(work.key)
+                if (work.key.workflow_id, name) in queued or again is None or again.state is not WorkState.DELIVERING:
+                    continue
+                priority = self._ledger.priority(work.key.study_key)
+                if self._queue.revive_delivery(work.key, name, priority=priority):
+                    revived += 1
+                    self._emit("delivery.revived", level="warning", work=work.key.workflow_id, destination=name)
+        return revived

@@ -1,0 +1,272 @@
+"""Storage commitment of results: each destination that should is asked to take responsibility for what it took (PS3.4 J).
+
+Its report comes on the same association, or on one of its own; where it does not come in time, C-FIND shows what is there.
+What it does not commit to is sent once more, with the same bytes and UIDs; after that it is a dead letter.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any, Final, Protocol
+
+from dicomnode.config import DeliverySection
+from dicomnode.encoded import Limits, scan_header, split_part10
+from dicomnode.errors import NodeError, PeerError
+from dicomnode.events import Emit
+from dicomnode.network.commitment import CommitmentReport, CommitmentRequest, Reference
+from dicomnode.storage.ledger import Ledger
+from dicomnode.storage.objects import Objects
+from dicomnode.storage.rows import PledgeRow
+from dicomnode.study import (
+    CommitmentState,
+    DeliveryRow,
+    DeliveryState,
+    Purpose,
+    WorkKey,
+    WorkState,
+    World,
+    mint_uid,
+)
+from dicomnode.workflow.circuits import wait_before
+from dicomnode.workflow.delivery import holds, outgoing
+from dicomnode.workflow.ports import Clocks, Finder, Queue
+
+_LOOK_SECONDS: Final = 5.0
+#: Time for a report on the association that asked; whatever comes later comes on one of its own.
+_AT_ONCE_SECONDS: Final = 5.0
+_RESENDS: Final = 1
+DUE, TAKEN, ENDED = "due", "taken", "ended"
+
+
+class Committing(Finder, Protocol):
+    """A destination that can be asked to commit."""
+
+    def request(self, request: CommitmentRequest, seconds: float) -> CommitmentReport | None:
+        """Ask; its report, if it comes at once; PeerError if it does not take the request."""
+        ...
+
+
+class Pledges:
+    """Asks, hears, and draws the conclusions; a thread sees to what is due.
+
+    Parameters
+    ----------
+    destinations
+        Those that are asked, by name.
+    derivation_key
+        Key of Transaction UIDs: nobody else can report on one.
+    is_down
+        Whether a destination is left alone.
+    settings
+        Waits.
+    clocks, emit
+        Wall clock, and the sure one by which a request grows old; where events go.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        objects: Objects,
+        queue: Queue,
+        *,
+        destinations: Mapping[str, Committing],
+        derivation_key: bytes,
+        is_down: Callable[[str], bool],
+        settings: DeliverySection,
+        clocks: Clocks,
+        emit: Emit,
+    ) -> None:
+        self._ledger = ledger
+        self._objects = objects
+        self._queue = queue
+        self._destinations = destinations
+        self._key = derivation_key
+        self._is_down = is_down
+        self._settings = settings
+        self._clocks = clocks
+        self._emit = emit
+        self._conclusions = threading.Lock()  # of a report and of this thread: one at a time
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="pledges", daemon=True)
+
+    def begin(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def end(self, timeout: float) -> None:
+        """Stop it, and wait up to `timeout` seconds for it; what is open goes on at the next start."""
+        self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout)
+
+    def reported(self, report: CommitmentReport) -> bool:
+        """A destination reports; False where nobody asked it, or it has reported already."""
+        for row in self._ledger.pledges():
+            if report.transaction_uid in self._uids(row):
+                return self._conclude(row, report)
+        return False
+
+    def look(self) -> None:
+        """See to everything that is due."""
+        for key, destination in self._ledger.uncommitted(list(self._destinations)):
+            self._begin_pledge(key, destination)
+        for row in self._ledger.pledges():
+            left = (row.due_at - self._clocks.now()).total_seconds()
+            if self._ended.is_set() or 0 < left <= self._settings.commitment_seconds:
+                continue  # what is due later than that was written down before the clock was set back
+            if self._is_down(row.destination):
+                continue
+            try:
+                self._advance(row)
+            except NodeError as error:
+                self._emit("pledge.failed", level="error", work=row.key.workflow_id, reason=error.code)
+                self._later(row)
+
+    def _begin_pledge(self, key: WorkKey, destination: str) -> None:
+        now = self._clocks.now()
+        with self._ledger.transaction() as connection:
+            before = self._ledger.pledge(key, destination, connection=connection)
+            row = PledgeRow(key=key, destination=destination, state=DUE, begun_at=now, due_at=now)
+            if before is not None:
+                row = replace(before, state=DUE, begun_at=now, due_at=now)
+            self._ledger.put_pledge(row, connection=connection)
+            ids = [one.result_id for one in self._open_rows(key, destination, None, connection=connection)]
+            self._ledger.set_commitment(ids, destination, CommitmentState.ASKED, connection=connection)
+
+    def _advance(self, row: PledgeRow) -> None:
+        peer = self._destinations.get(row.destination)
+        if peer is None:  # it is not asked any more
+            self._end(row, {}, CommitmentState.UNPROVEN)
+            return
+        too_old = (self._clocks.sure() - row.begun_at).total_seconds() >= self._settings.commitment_seconds
+        if row.state == TAKEN or too_old:
+            self._verify(row, peer)
+            return
+        self._later(row)  # before: the report may come while the request is still on its way
+        tried = replace(row, attempts=row.attempts + 1)
+        references = tuple(self._references(row).values())
+        request = CommitmentRequest(transaction_uid=self._uids(tried)[-1], references=references)
+        try:
+            report = peer.request(request, _AT_ONCE_SECONDS) if references else None
+        except PeerError as error:
+            self._emit("pledge.waiting", level="warning", destination=row.destination, reason=error.code)
+            if not error.retryable:
+                self._verify(tried, peer)
+            return
+        if report is not None:
+            self._conclude(tried, report)
+        else:
+            self._taken(tried)
+
+    def _taken(self, row: PledgeRow) -> None:
+        """The request was taken: it has its time, unless its report came meanwhile."""
+        with self._conclusions, self._ledger.transaction() as connection:
+            stands = self._ledger.pledge(row.key, row.destination, connection=connection)
+            if stands is not None and stands.state == DUE:
+                due = row.begun_at + timedelta(seconds=self._settings.commitment_seconds)
+                self._ledger.put_pledge(replace(stands, state=TAKEN, due_at=due), connection=connection)
+
+    def _later(self, row: PledgeRow) -> None:
+        wait = wait_before(row.attempts + 2, self._settings)
+        due = self._clocks.now() + timedelta(seconds=wait)
+        with self._conclusions, self._ledger.transaction() as connection:
+            stands = self._ledger.pledge(row.key, row.destination, connection=connection)
+            if stands is not None and stands.state == row.state:
+                self._ledger.put_pledge(replace(row, attempts=row.attempts + 1, due_at=due), connection=connection)
+
+    def _verify(self, row: PledgeRow, peer: Committing) -> None:
+        """No report came: C-FIND shows what the destination holds."""
+        rows = self._open_rows(row.key, row.destination, CommitmentState.ASKED)
+        try:
+            held = {one.result_id: holds(peer, self._sealed(row.key, one)) for one in rows}
+        except PeerError as error:
+            if error.retryable:
+                self._later(row)
+            else:
+                self._emit("pledge.unproven", level="warning", destination=row.destination, reason=error.code)
+                self._end(row, {}, CommitmentState.UNPROVEN)
+            return
+        self._end(row, held, CommitmentState.FOUND)
+
+    def _conclude(self, row: PledgeRow, report: CommitmentReport) -> bool:
+        """What a report says of each object; one that it does not name is as one that failed."""
+        committed = set(report.committed)
+        held = {result_id: one in committed for result_id, one in self._references(row).items()}
+        return self._end(row, held, CommitmentState.COMMITTED)
+
+    def _end(self, row: PledgeRow, held: Mapping[str, bool], proved: CommitmentState) -> bool:
+        """Enter what is held and send again what is not; with nothing known of any, `proved` is of all."""
+        with self._conclusions, self._ledger.transaction() as connection:
+            stands = self._ledger.pledge(row.key, row.destination, connection=connection)
+            if stands is None or stands.state == ENDED:
+                return False
+            rows = self._open_rows(row.key, row.destination, CommitmentState.ASKED, connection=connection)
+            good = [one.result_id for one in rows if held.get(one.result_id, not held)]
+            lost = [one for one in rows if one.result_id not in good]
+            resends = stands.resends + bool(lost)
+            self._ledger.set_commitment(good, row.destination, proved, connection=connection)
+            self._ledger.put_pledge(replace(stands, state=ENDED, resends=resends), connection=connection)
+            if lost:
+                self._again(connection, row.key, lost, last=resends > _RESENDS)
+        facts: dict[str, Any] = {"work": row.key.workflow_id, "destination": row.destination, "state": proved.value}
+        self._emit("pledge.ended", level="error" if lost else "info", held=len(good), missing=len(lost), **facts)
+        if lost and resends <= _RESENDS:
+            self._queue.revive_delivery(row.key, row.destination, priority=self._ledger.priority(row.key.study_key))
+        return True
+
+    def _again(self, connection: Any, key: WorkKey, lost: Sequence[DeliveryRow], *, last: bool) -> None:
+        """Send objects once more; after that they are dead letters."""
+        now = self._clocks.now()
+        state, reason = (DeliveryState.REFUSED, "not-committed") if last else (DeliveryState.WAITING, None)
+        self._ledger.put_deliveries(lost, state, now, reason=reason, connection=connection)
+        work = self._ledger.work(key, connection=connection)
+        if work is None:
+            return
+        if work.state in (WorkState.DONE, WorkState.FAILED, WorkState.CANCELLED):
+            facts = {"retried_at": int(now.timestamp())}
+            self._ledger.set_work_state(key, WorkState.DELIVERING, at=now, facts=facts, connection=connection)
+        waiting = any(one.state is DeliveryState.WAITING for one in self._ledger.deliveries(key, connection=connection))
+        if last and not waiting:
+            self._ledger.set_work_state(key, WorkState.FAILED, at=now, reason=reason, connection=connection)
+
+    def _open_rows(
+        self, key: WorkKey, destination: str, state: CommitmentState | None, *, connection: Any = None
+    ) -> list[DeliveryRow]:
+        return [
+            row
+            for row in self._ledger.deliveries(key, connection=connection)
+            if row.destination == destination and row.state is DeliveryState.CONFIRMED and row.commitment is state
+        ]
+
+    def _references(self, row: PledgeRow) -> dict[str, Reference]:
+        """Instances that a pledge is about, by the names of their results."""
+        found = {}
+        for one in self._open_rows(row.key, row.destination, CommitmentState.ASKED):
+            sealed = self._objects.get(row.key.study_key, World.IDENTITY, one.result_id, Purpose.RESULT)
+            transfer_syntax_uid, encoded = split_part10(sealed)
+            header = scan_header(encoded, transfer_syntax_uid, Limits())
+            found[one.result_id] = Reference(header.sop_class_uid, header.sop_instance_uid)
+        return found
+
+    def _sealed(self, key: WorkKey, row: DeliveryRow) -> Any:
+        data = self._objects.get(key.study_key, World.IDENTITY, row.result_id, Purpose.RESULT)
+        return outgoing(row.result_id, data)
+
+    def _uids(self, row: PledgeRow) -> list[str]:
+        """Transaction UIDs of a pledge, one for each request."""
+        return [
+            mint_uid(self._key, "pledge", row.key.workflow_id, row.destination, str(attempt))
+            for attempt in range(1, row.attempts + 1)
+        ]
+
+    def _run(self) -> None:
+        while not self._ended.wait(_LOOK_SECONDS):
+            try:
+                self.look()
+            except NodeError as error:
+                self._emit("pledge.failed", level="error", reason=error.code)
+            except Exception as error:  # noqa: BLE001 - the border: the thread must outlive whatever happens
+                self._emit("pledge.failed", level="error", kind=type(error).__name__, reason="internal")

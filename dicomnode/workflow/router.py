@@ -1,0 +1,87 @@
+"""Reads of a study what the rules of routing ask for, and has them decide; no rules: nothing is read.
+
+May live here: which instances stand for their series. What the rules make of them stands in `routing`.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from datetime import tzinfo
+from typing import Final
+
+from pydicom import Dataset
+
+from dicomnode.errors import NodeError
+from dicomnode.routing_rules import RoutingRule
+from dicomnode.study import InstanceRow, RecordMetadata
+from dicomnode.workflow.routing import Route, SeriesFacts, StudyFacts, every, route
+from dicomnode.workflow.selection import without_pixels
+
+#: How many instances of a series are tried before it counts as unreadable.
+_TRIES: Final = 3
+Read = Callable[[InstanceRow], tuple[RecordMetadata, Dataset]]
+
+
+class Router:
+    """Implements what admission asks for.
+
+    Parameters
+    ----------
+    rules, models
+        Rules of the configuration; names of the enabled models.
+    read
+        Opens an instance; a NodeError says that it cannot be opened or read.
+    zone
+        In which times of day are meant; None: this machine's.
+    """
+
+    def __init__(
+        self, rules: Sequence[RoutingRule], models: Sequence[str], *, read: Read, zone: tzinfo | None = None
+    ) -> None:
+        self.rules = tuple(rules)
+        self.models = tuple(models)
+        self._read = read
+        self._zone = zone
+
+    def route(self, study_key: str, rows: Sequence[InstanceRow]) -> Route:
+        """Where a study of these instances, of which there are some, goes.
+
+        Raises
+        ------
+        StorageError
+            Where disk or ledger refuse for now.
+        """
+        if not self.rules:
+            return every(self.models)
+        return self.decide(self.facts(study_key, rows))
+
+    def decide(self, facts: StudyFacts) -> Route:
+        """Where a study goes, of which this is known."""
+        return route(facts, self.rules, self.models, zone=self._zone)
+
+    def facts(self, study_key: str, rows: Sequence[InstanceRow]) -> StudyFacts:
+        """What the rules may ask of a study; the same for the same instances, in whatever order they came."""
+        groups: dict[str, list[InstanceRow]] = defaultdict(list)
+        for row in sorted(rows, key=lambda one: one.instance_key):
+            groups[row.series_key].append(row)
+        series = tuple(self._series(key, members) for key, members in sorted(groups.items()))
+        return StudyFacts(study_key=study_key, began_at=min(row.received_at for row in rows), series=series)
+
+    def _series(self, series_key: str, rows: Sequence[InstanceRow]) -> SeriesFacts:
+        """By the first of its instances that can be read."""
+        for row in rows[:_TRIES]:
+            try:
+                metadata, dataset = self._read(row)
+            except NodeError as error:
+                if error.retryable and error.code != "sealed-damaged":
+                    raise
+                continue
+            return SeriesFacts(
+                series_key=series_key,
+                calling_ae_title=metadata.calling_ae_title,
+                called_ae_title=metadata.called_ae_title,
+                address=metadata.peer_address,
+                header=without_pixels(dataset),
+            )
+        return SeriesFacts(series_key=series_key, calling_ae_title="", called_ae_title="", address="", header=None)

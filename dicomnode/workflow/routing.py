@@ -1,0 +1,282 @@
+"""Which models and destinations a study goes to: the rules of the configuration, applied to what its headers say.
+
+Pure: no clock, no disk. A decision names rules, models, destinations and keys; no value of an attribute leaves here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, tzinfo
+from fnmatch import fnmatchcase
+from typing import Final
+
+from pydicom import Dataset
+from pydicom.datadict import dictionary_VR
+
+from dicomnode.errors import Fact
+from dicomnode.patterns import found
+from dicomnode.routing_rules import Condition, Priority, RoutingRule, minutes_of
+from dicomnode.storage.ledger_services import PRIORITIES
+
+_DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_YEARS: Final = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
+_BUCKETS: Final = 1_000_000
+#: Facts of a work in which its share of a decision is kept.
+RULES, DESTINATIONS, SERIES = "rules", "destinations", "series"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesFacts:
+    """One series as the rules see it.
+
+    Attributes
+    ----------
+    calling_ae_title, called_ae_title, address
+        How the first of its instances came.
+    header
+        Of one of its instances, without pixels; None where none can be read.
+    """
+
+    series_key: str
+    calling_ae_title: str = field(repr=False)
+    called_ae_title: str
+    address: str = field(repr=False)
+    header: Dataset | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyFacts:
+    """One study as the rules see it; `began_at` is when its first instance came, aware."""
+
+    study_key: str
+    began_at: datetime
+    series: tuple[SeriesFacts, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """What a rule says of a series.
+
+    Attributes
+    ----------
+    missed
+        First condition that the series does not meet, as the rule's setting, with the keyword for `where`; None where
+        it is taken.
+    """
+
+    rule: str
+    series_key: str
+    missed: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """What one model gets, and who gets its results; None: all."""
+
+    rules: tuple[str, ...] = ()
+    series: frozenset[str] | None = None
+    destinations: tuple[str, ...] | None = None
+
+    def facts(self) -> dict[str, Fact]:
+        """What is kept with the work."""
+        facts: dict[str, Fact] = {}
+        if self.rules:
+            facts[RULES] = ",".join(self.rules)
+        if self.destinations is not None:
+            facts[DESTINATIONS] = ",".join(self.destinations)
+        if self.series is not None:
+            facts[SERIES] = ",".join(sorted(self.series))
+        return facts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """A decision on a study.
+
+    Attributes
+    ----------
+    shares
+        By model; models that get nothing are not there.
+    priority
+        None: that of its sender.
+    ignored
+        Series that a rule keeps from all models, with its name.
+    """
+
+    shares: Mapping[str, Share]
+    priority: Priority | None = None
+    ignored: Mapping[str, str] = field(default_factory=dict)
+    judgements: tuple[Judgement, ...] = ()
+
+
+def destinations_of(facts: Mapping[str, Fact]) -> frozenset[str] | None:
+    """Destinations of a work's results; None: all that are configured."""
+    return _names(facts, DESTINATIONS)
+
+
+def series_of(facts: Mapping[str, Fact]) -> frozenset[str] | None:
+    """Series that a work may look at; None: all of its study."""
+    return _names(facts, SERIES)
+
+
+def _names(facts: Mapping[str, Fact], name: str) -> frozenset[str] | None:
+    kept = facts.get(name)
+    return None if kept is None else frozenset(one for one in str(kept).split(",") if one)
+
+
+def every(models: Sequence[str]) -> Route:
+    """To every model, and its results to every destination."""
+    return Route(shares={model: Share() for model in models})
+
+
+def route(study: StudyFacts, rules: Sequence[RoutingRule], models: Sequence[str], *, zone: tzinfo | None) -> Route:
+    """Where a study goes. Without rules: to every model, and its results to every destination.
+
+    Parameters
+    ----------
+    models
+        Enabled models.
+    zone
+        In which times of day are meant; None: this machine's.
+    """
+    if not rules:
+        return every(models)
+    judgements: list[Judgement] = []
+    ignored: dict[str, str] = {}
+    taken: list[tuple[RoutingRule, frozenset[str]]] = []
+    for rule in rules:
+        here = [judge(rule, study, series, ignored, zone=zone) for series in study.series]
+        judgements += here
+        keys = frozenset(one.series_key for one in here if one.missed is None)
+        if rule.action == "ignore":
+            ignored |= dict.fromkeys(sorted(keys), rule.name)
+        elif keys:
+            taken.append((rule, keys))
+    priorities = [rule.priority for rule, _ in taken if rule.priority is not None]
+    return Route(
+        shares={model: share for model in models if (share := _share(model, taken, study)) is not None},
+        priority=min(priorities, key=PRIORITIES.index, default=None),
+        ignored=ignored,
+        judgements=tuple(judgements),
+    )
+
+
+def _share(model: str, taken: Sequence[tuple[RoutingRule, frozenset[str]]], study: StudyFacts) -> Share | None:
+    mine = [(rule, keys) for rule, keys in taken if rule.models is None or model in rule.models]
+    if not mine:
+        return None
+    series = frozenset[str]().union(*(keys for _, keys in mine))
+    named = [rule.destinations for rule, _ in mine]
+    everywhere = any(one is None for one in named)
+    return Share(
+        rules=tuple(rule.name for rule, _ in mine),
+        series=None if series == {one.series_key for one in study.series} else series,
+        destinations=None if everywhere else tuple(dict.fromkeys(name for one in named for name in one or ())),
+    )
+
+
+def judge(
+    rule: RoutingRule, study: StudyFacts, series: SeriesFacts, ignored: Mapping[str, str], *, zone: tzinfo | None
+) -> Judgement:
+    """Whether a rule takes a series, and what stands in its way; a series that an earlier rule ignores no rule takes."""
+    missed = (
+        "ignored" if series.series_key in ignored else _missed(rule, study, series, study.began_at.astimezone(zone))
+    )
+    return Judgement(rule=rule.name, series_key=series.series_key, missed=missed)
+
+
+def _missed(rule: RoutingRule, study: StudyFacts, series: SeriesFacts, began_at: datetime) -> str | None:
+    """First thing that stands in the way."""
+    plain = (
+        ("calling_ae_titles", _any_title(rule.calling_ae_titles, series.calling_ae_title)),
+        ("called_ae_titles", _any_title(rule.called_ae_titles, series.called_ae_title)),
+        ("addresses", _any_network(rule.addresses, series.address)),
+        ("hours", not rule.hours or any(_within(hours, began_at) for hours in rule.hours)),
+        ("weekdays", not rule.weekdays or _day(began_at) in rule.weekdays),
+        ("sample_percent", in_sample(rule, study.study_key)),
+    )
+    for setting, met in plain:
+        if not met:
+            return setting
+    if series.header is None:
+        return "unreadable" if rule.modalities or rule.where else None
+    if rule.modalities and not set(rule.modalities) & set(_texts(series.header, "Modality")):
+        return "modalities"
+    header = series.header
+    return next((f"where {one.attribute}" for one in rule.where if holds(one, header) is one.unless), None)
+
+
+def in_sample(rule: RoutingRule, study_key: str) -> bool:
+    """Whether a study is among those that a rule takes: the same answer for the same study on every node and day."""
+    digest = hashlib.sha256(f"{rule.name}:{study_key}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") % _BUCKETS < rule.sample_percent / 100 * _BUCKETS
+
+
+def holds(condition: Condition, header: Dataset) -> bool:
+    """Whether any value of an attribute is as a condition says, `unless` aside; an absent one is not."""
+    texts = _texts(header, condition.attribute)
+    wanted = {one.strip().casefold() for one in condition.one_of}
+    vr = dictionary_VR(condition.attribute)
+    return any(_is_so(condition, text, wanted, vr) for text in texts)
+
+
+def _is_so(condition: Condition, text: str, wanted: set[str], vr: str) -> bool:
+    if wanted and text.casefold() not in wanted:
+        return False
+    if condition.matches is not None and not found(condition.matches, text):
+        return False
+    if condition.at_least is None and condition.at_most is None:
+        return True
+    number = _number(text, vr)
+    if number is None:
+        return False
+    least, most = condition.at_least, condition.at_most
+    return (least is None or number >= least) and (most is None or number <= most)
+
+
+def _number(text: str, vr: str) -> float | None:
+    """Number of a value; an age in years (AS of PS3.5 6.2), a date as 20260301."""
+    try:
+        if vr == "AS":
+            return float(text[:-1]) * _YEARS[text[-1:].upper()]
+        return float(text)
+    except (ValueError, KeyError):
+        return None
+
+
+def _texts(header: Dataset, keyword: str) -> list[str]:
+    """Values of an attribute as texts, without spaces at their ends; none where it is absent or empty."""
+    value = header.get(keyword)
+    if value is None:
+        return []
+    values = [value] if isinstance(value, str) or not hasattr(value, "__iter__") else list(value)
+    texts = [one.strftime("%Y%m%d") if isinstance(one, date) else str(one).strip() for one in values]
+    return [text for text in texts if text]
+
+
+def _any_title(patterns: Sequence[str], title: str) -> bool:
+    return not patterns or any(fnmatchcase(title.strip(), one.replace("[", "[[]")) for one in patterns)
+
+
+def _any_network(networks: Sequence[str], address: str) -> bool:
+    if not networks:
+        return True
+    try:
+        here = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    mapped = getattr(here, "ipv4_mapped", None)
+    return any((mapped or here) in ipaddress.ip_network(one) for one in networks)
+
+
+def _within(hours: str, moment: datetime) -> bool:
+    begin, end = minutes_of(hours)
+    minute = moment.hour * 60 + moment.minute
+    return begin <= minute < end if begin < end else minute >= begin or minute < end
+
+
+def _day(moment: datetime) -> str:
+    return _DAYS[moment.weekday()]

@@ -1,0 +1,64 @@
+"""A destination that is down: the other one gets its results, and this one all of them when it is back, STAT first."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from dicomnode.study import WorkState
+from tests import tools
+from tests.journey.recorder import Recorder
+from tests.journey.running_node import RunningNode, destination
+from tests.journey.studies import write_study
+from tests.neighbours import storescu
+
+SETTINGS = """
+[delivery]
+first_retry_seconds = 1
+longest_retry_seconds = 600
+circuit_failures = 1
+
+[[peers]]
+name = "emergency"
+ae_title = "STAT"
+priority = "stat"
+
+[[peers]]
+name = "ward"
+ae_title = "WARD"
+"""
+
+
+@pytest.mark.slow
+def test_a_destination_that_comes_back_gets_everything_stat_first(tmp_path: Path) -> None:
+    tools.require("storescu")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with Recorder() as good:
+        places = destination("bad", "RECORDER", port) + destination("good", "RECORDER", good.port)
+        with RunningNode(tmp_path / "node", places + SETTINGS) as node:
+            sent = []
+            for calling in ("WARD", "WARD", "STAT"):
+                paths, who = write_study(tmp_path / f"study{len(sent)}", f"outage {len(sent)}")
+                assert storescu(node.port, "-aet", calling, *paths, called="DICOMNODE").returncode == 0
+                sent.append(who.uid("study"))
+                node.wait_for_work(90, ended=lambda work: work.state is WorkState.DELIVERING, count=len(sent))
+            assert node.wait_for_event("circuit.opened", destination="bad")["reason"] == "peer-unreachable"
+            everything = set(sent)
+            node.wait_for_work(
+                60, ended=lambda work: sum(one.state.value == "confirmed" for one in work.deliveries) >= 3, count=3
+            )
+            assert set(good.studies) == everything
+            with Recorder(port) as bad:
+                node.wait_for_event("circuit.closed", 90, destination="bad")
+                works = node.wait_for_work(60, count=3)
+    assert {work.state for work in works} == {WorkState.DONE}
+    first = list(dict.fromkeys(bad.studies))
+    assert first == [sent[2], sent[0], sent[1]]
+    assert {uid: digests[0] for uid, digests in bad.digests().items()} == {
+        uid: digests[0] for uid, digests in good.digests().items()
+    }
+    assert {len(digests) for digests in bad.digests().values()} == {1}

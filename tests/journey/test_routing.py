@@ -1,0 +1,156 @@
+"""Rules of routing in a running node: who gets results, what is ignored, what no rule takes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from pydicom import Dataset
+
+from dicomnode.network.requestor import Requestor
+from dicomnode.results.context import MANUFACTURER, MODEL_NAME
+from dicomnode.sections import Destination
+from dicomnode.study import WorkState
+from tests.journey.inside import Inside
+from tests.journey.recorder import Recorder
+from tests.journey.running_node import RunningNode, destination
+from tests.journey.studies import write_study
+
+RULES = """
+[[rules]]
+name = "phantoms"
+action = "ignore"
+where = [{attribute = "PatientID", matches = "^qa"}]
+
+[[rules]]
+name = "emergency"
+calling_ae_titles = ["ER*"]
+modalities = ["CT"]
+destinations = ["pacs"]
+priority = "stat"
+
+[[rules]]
+name = "trial"
+called_ae_titles = ["TRIAL"]
+where = [{attribute = "SliceThickness", at_most = 50}]
+destinations = ["trial"]
+priority = "research"
+"""
+
+
+def explain(node: RunningNode, study: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "dicomnode", "explain", study, "--json", "--state", str(node.state)]
+    command += ["--config", str(node.folder / "dicomnode.toml")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def send(node: RunningNode, paths: list[Path], *, calling: str, called: str = "DICOMNODE") -> None:
+    peer = Requestor(Destination(name="node", ae_title=called, host="127.0.0.1", port=node.port), calling)
+    assert all(outcome.status == 0 for outcome in peer.send_files(paths))
+
+
+def test_results_go_where_the_rules_say_and_nowhere_else(tmp_path: Path) -> None:
+    studies = {name: write_study(tmp_path / name, name, patient_id=name) for name in ("er", "trial", "qa", "other")}
+    with Recorder() as pacs, Recorder() as trial:
+        settings = destination("pacs", "RECORDER", pacs.port) + destination("trial", "RECORDER", trial.port) + RULES
+        with RunningNode(tmp_path / "node", settings) as node:
+            inside = Inside(node.tree)
+            send(node, studies["er"][0], calling="ER1")
+            send(node, studies["trial"][0], calling="CT1", called="TRIAL")
+            send(node, studies["qa"][0], calling="ER1")
+            send(node, studies["other"][0], calling="CT1")
+            keys = {name: inside.study_key(who.uid("study")) for name, (_, who) in studies.items()}
+            node.wait_for_event("study.not-routed", study=keys["qa"], rules="phantoms")
+            node.wait_for_event("study.not-routed", study=keys["other"])
+            works = {work.key.study_key: work for work in node.wait_for_work(count=2)}
+            told = {name: explain(node, key[:12]) for name, key in keys.items()}
+            by_uid = explain(node, studies["er"][1].uid("study"))
+            log = node.log()
+    assert {key: work.state for key, work in works.items()} == dict.fromkeys(
+        (keys["er"], keys["trial"]), WorkState.DONE
+    )
+    sent = {key: {one.destination for one in work.deliveries} for key, work in works.items()}
+    assert sent == {keys["er"]: {"pacs"}, keys["trial"]: {"trial"}}
+    assert works[keys["er"]].facts["rules"] == "emergency"
+    assert len(pacs.digests()) == len(trial.digests()) == len(works[keys["er"]].deliveries) > 0
+    assert not set(pacs.digests()) & set(trial.digests())
+    assert told["er"] == by_uid
+    assert told["er"]["models"] == {
+        "stand-in": {"rules": ["emergency"], "destinations": ["pacs"], "refused": None},
+    }
+    assert told["er"]["series"][0]["models"] == {"stand-in": "chosen"}
+    assert told["er"]["works"][0]["state"] == "done"
+    reasons = {
+        name: {rule: one["because"] for rule, one in found["series"][0]["rules"].items()}
+        for name, found in told.items()
+    }
+    assert reasons == {
+        "er": {"phantoms": "where PatientID", "emergency": None, "trial": "called_ae_titles"},
+        "trial": {"phantoms": "where PatientID", "emergency": "calling_ae_titles", "trial": None},
+        "qa": {"phantoms": None, "emergency": "ignored", "trial": "ignored"},
+        "other": {"phantoms": "where PatientID", "emergency": "calling_ae_titles", "trial": "called_ae_titles"},
+    }
+    assert told["qa"]["models"] == told["other"]["models"] == {}
+    for _, who in studies.values():
+        assert who.uid("study") not in log
+
+
+def test_what_a_node_or_another_ai_made_is_kept_and_not_worked_on(tmp_path: Path) -> None:
+    def by_ai(_: int, image: Dataset) -> None:
+        image.ImageType = ["DERIVED", "SECONDARY", "AXIAL"]
+        image.DerivationDescription = "Denoised by deep learning"
+
+    def by_node(_: int, image: Dataset) -> None:
+        image.Manufacturer, image.ManufacturerModelName = MANUFACTURER, MODEL_NAME
+
+    with Recorder() as pacs, RunningNode(tmp_path / "node", destination("pacs", "RECORDER", pacs.port)) as node:
+        keys = {}
+        for name, change in (("ai-output", by_ai), ("own-output", by_node)):
+            paths, who = write_study(tmp_path / name, name, change=change)
+            send(node, paths, calling="AI")
+            keys[Inside(node.tree).study_key(who.uid("study"))] = name
+        works = node.wait_for_work(count=2)
+        assert {work.key.study_key: work.reason for work in works} == keys
+        assert {work.state for work in works} == {WorkState.REFUSED}
+        assert explain(node, works[0].key.study_key)["models"]["stand-in"]["refused"] == works[0].reason
+        node.terminate()
+    assert not pacs.digests()
+
+
+def test_results_that_come_too_late_stay_here(tmp_path: Path) -> None:
+    paths, _ = write_study(tmp_path / "study", "late")
+    with Recorder() as pacs:
+        settings = destination("pacs", "RECORDER", pacs.port) + "[delivery]\nhold_after_seconds = 0.5\n"
+        with RunningNode(tmp_path / "node", settings) as node:  # the quiet time alone is longer
+            send(node, paths, calling="CT1")
+            node.wait_for_event("work.held", reason="result-late")
+            (work,) = node.wait_for_work(ended=lambda one: one.state is WorkState.HELD)
+            assert work.deliveries
+            node.kill()
+            node.start()
+            node.wait_for_event("node.ready")
+            node.terminate()
+            (after,) = [one for study in node.studies() for one in study.works]
+            assert after.state is WorkState.HELD
+            assert not pacs.digests()
+            node.start()
+            assert "release" not in node.log()
+            command = [
+                sys.executable,
+                "-m",
+                "dicomnode",
+                "release",
+                work.key.study_key[:12],
+                "--state",
+                str(node.state),
+            ]
+            command += ["--config", str(node.folder / "dicomnode.toml")]
+            subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+            (done,) = node.wait_for_work()
+            assert done.state is WorkState.DONE
+    assert len(pacs.digests()) == len(done.deliveries)

@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from dicomnode.cli.main import app
+from dicomnode.errors import ConfigError
+from dicomnode.service.rooms import now
+from dicomnode.storage import audit
+from dicomnode.storage.ledger import Ledger
+from dicomnode.storage.rows import CircuitRow, OrderRow, ResultRow
+from dicomnode.study import CircuitState, DeliveryState, ResultRole, WorkKey, WorkState
+from tests.unit.workflow.samples import row
+
+STUDY = "ab" * 16
+WORK = WorkKey(study_key=STUDY, revision=1, model="tiny")
+TOML = """
+[[destinations]]
+name = "pacs"
+ae_title = "PACS"
+host = "127.0.0.1"
+port = 104
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> list[str]:
+    """Options of a state with a study of which one object was refused and one waits."""
+    state = tmp_path / "state"
+    state.mkdir(mode=0o700)
+    (tmp_path / "dicomnode.toml").write_text(TOML)
+    with Ledger.open(state / "ledger.sqlite") as ledger:
+        ledger.record_instances([row(0)])
+        ledger.open_revision(STUDY, "d", now())
+        ledger.create_work(WORK, "d", now())
+        results = [
+            ResultRow(result_id=name * 32, role=role, sop_class_uid="1.2", digest="e" * 64, length=9)
+            for name, role in (("a", ResultRole.SEGMENTATION), ("b", ResultRole.REPORT), ("c", ResultRole.KEY_IMAGE))
+        ]
+        ledger.record_results(WORK, results, ["pacs"], now())
+        for step in (
+            WorkState.PREPARING,
+            WorkState.INFERRING,
+            WorkState.ENCODING,
+            WorkState.READY,
+            WorkState.DELIVERING,
+        ):
+            ledger.set_work_state(WORK, step, at=now())
+        told = {"at": now(), "reason": "peer-refused-object"}
+        ledger.record_delivery("a" * 32, "pacs", state=DeliveryState.REFUSED, status=0xC000, **told)
+        ledger.record_delivery("c" * 32, "pacs", state=DeliveryState.CONFIRMED, status=0xB000, at=now(), reason=None)
+    return ["--state", str(state), "--config", str(tmp_path / "dicomnode.toml")]
+
+
+def run(*words: str) -> tuple[int, str]:
+    result = CliRunner(env={"COLUMNS": "300"}).invoke(app, words)
+    if isinstance(result.exception, ConfigError):
+        return 2, result.exception.code
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.exit_code, result.output
+
+
+def ledger_of(place: list[str]) -> Ledger:
+    return Ledger.open(Path(place[1]) / "ledger.sqlite")
+
+
+def test_status_is_for_people_and_for_programs(place: list[str]) -> None:
+    code, text = run("status", *place)
+    assert code == 1
+    for part in (
+        "pacs (PACS@127.0.0.1:104): circuit closed",
+        "1 objects of 1 works wait, the oldest since 20",
+        "1 confirmed, 1 dead letters, 0 cancelled",
+        f"dead letter {STUDY[:16]} tiny, revision 1: segmentation to pacs: peer-refused-object, the peer said 0xC000, 1 tries",
+        "peer-refused-object: the destination refused the object",
+    ):
+        assert part in text
+    code, text = run("status", "--json", *place)
+    (pacs,) = json.loads(text)["destinations"]
+    assert (code, pacs["circuit"], pacs["refused"], pacs["waiting_objects"]) == (1, "closed", 1, 1)
+
+
+def test_a_destination_that_is_left_alone_and_one_that_is_gone(place: list[str]) -> None:
+    (Path(place[3])).write_text(TOML.replace("pacs", "other"))
+    with ledger_of(place) as ledger:
+        ledger.put_circuit(
+            CircuitRow(
+                destination="other",
+                state=CircuitState.OPEN,
+                reason="timeout",
+                since=now(),
+                due_at=now(),
+            )
+        )
+    code, text = run("status", *place)
+    assert code == 1
+    assert "other (PACS@127.0.0.1:104): circuit open since 20" in text
+    assert ": timeout; asked again 20" in text
+    assert "pacs (no longer configured)" in text
+
+
+def test_an_order_stands_once_and_each_time_in_the_audit_trail(place: list[str]) -> None:
+    for _ in range(2):
+        code, text = run("retry", STUDY[:6], "--destination", "pacs", *place)
+        assert (code, "ordered retry of tiny, revision 1 to pacs: now delivering" in text) == (0, True)
+    assert run("cancel", STUDY, "--model", "tiny", "--yes", *place)[0] == 0
+    with ledger_of(place) as ledger:
+        found = {(one.verb, one.study_key, one.model, one.destination) for one in ledger.orders()}
+    assert found == {("retry", STUDY, "", "pacs"), ("cancel", STUDY, "tiny", "")}
+    assert f"ordered cancel of {STUDY[:16]}" in run("status", *place)[1]
+    lines = [json.loads(line) for line in (Path(place[1]) / "audit.jsonl").read_text().splitlines()]
+    assert [one["event"] for one in lines] == ["order-retry", "order-retry", "order-cancel"]
+    assert (lines[0]["destination"], lines[2]["model"]) == ("pacs", "tiny")
+    assert "destination" not in lines[2]
+    audit.verify(Path(place[1]))
+
+
+def test_cancel_asks_first(place: list[str]) -> None:
+    result = CliRunner().invoke(app, ["cancel", STUDY, *place], input="n\n")
+    assert result.exit_code == 1
+    with ledger_of(place) as ledger:
+        assert ledger.orders() == ()
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("release", STUDY), "order-empty"),
+        (("retry", STUDY, "--model", "other"), "order-empty"),
+        (("retry", "cd"), "study-not-found"),
+        (("reprocess", "cd"), "study-not-found"),
+    ],
+)
+def test_what_cannot_be_ordered_is_said_and_leaves_nothing(place: list[str], words: tuple[str, ...], code: str) -> None:
+    assert run(*words, *place) == (2, code)
+    with ledger_of(place) as ledger:
+        assert ledger.orders() == ()
+    assert not (Path(place[1]) / "audit.jsonl").exists()
+
+
+def test_a_state_without_a_ledger(tmp_path: Path) -> None:
+    (tmp_path / "keys").mkdir()
+    place = ["--state", str(tmp_path)]
+    assert run("retry", "ab", *place) == (2, "study-not-found")
+    assert run("status", "--json", *place)[0] == 0
+    assert run("status", "--state", str(tmp_path / "none")) == (2, "state-not-found")
+
+
+def test_an_order_that_is_there_is_carried_out_under_the_same_name(place: list[str]) -> None:
+    assert run("reprocess", STUDY, *place)[0] == 0
+    with ledger_of(place) as ledger:
+        (order,) = ledger.orders()
+        assert ledger.end_order(order)
+        assert not ledger.end_order(order)
+        assert order == OrderRow(verb="reprocess", study_key=STUDY, at=order.at)
+
+
+def test_two_programs_write_one_trail(tmp_path: Path) -> None:
+    threads = [
+        threading.Thread(target=lambda n=n: [audit.append(tmp_path, "order-retry", now(), n=n) for _ in range(20)])
+        for n in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    audit.verify(tmp_path)
+    assert len((tmp_path / "audit.jsonl").read_text().splitlines()) == 80

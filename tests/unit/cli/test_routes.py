@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from dicomnode.cli.main import app
+from dicomnode.cli.replays import beginning
+from dicomnode.config import ConfigErrors, parse
+from dicomnode.errors import ConfigError, KeyStoreError
+from dicomnode.service import rooms
+from dicomnode.service.rooms import Layout
+from dicomnode.storage.datakeys import DataKeys
+from dicomnode.storage.ledger import Ledger
+from dicomnode.storage.spool import Spool
+from dicomnode.storage.writer import WriteMode
+from dicomnode.study import WorkKey, WorkState, blind_key
+from dicomnode.workflow.indexing import row_of
+from tests.unit.workflow.samples import START, encoded, metadata, tiny_series
+
+MODEL = "stand-in"
+
+
+class Received:
+    """State folder of a node that has received one study, and its configuration."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        tree = parse({"node": {"state": folder / "state"}})
+        layout = Layout.of(tree)
+        rooms.make_state_folder(layout)
+        ring = rooms.open_key_ring(tree, layout, {}, create=True)
+        images = tiny_series(seed="explained", patient_id="P-4711", name="Secret^Name")
+        self.uid = str(images[0].StudyInstanceUID)
+        self.key = blind_key(ring.derivation, "study", self.uid)
+        self.work = WorkKey(study_key=self.key, revision=1, model=MODEL)
+        mode = WriteMode("append", 4096)
+        with (
+            Ledger.open(layout.ledger) as ledger,
+            Spool(layout.spool, tree.intake, DataKeys(ledger, ring), write_mode=mode) as spool,
+        ):
+            rows = []
+            for image in images:
+                data = encoded(image)
+                about = metadata(image, data)
+                rows.append(row_of(ring.derivation, self.key, spool.append(self.key, about, data), about))
+            ledger.record_instances(rows)
+            ledger.open_revision(self.key, "digest", START)
+            facts = {"rules": "before", "destinations": "pacs"}
+            ledger.create_work(self.work, "digest", START, facts=facts)
+            ledger.set_work_state(self.work, WorkState.REFUSED, at=START, reason="geometry-gap")
+
+    def run(self, *arguments: str, rules: str = "") -> str:
+        path = self.folder / "node.toml"
+        path.write_text(f'[models]\nengine = "stand-in"\n{rules}')
+        told = ["--state", str(self.folder / "state"), "--config", str(path)]
+        done = CliRunner().invoke(app, [*arguments, *told], catch_exceptions=False, env={"COLUMNS": "300"})
+        assert done.exit_code == 0, done.output
+        assert "Secret" not in done.output
+        assert "4711" not in done.output
+        assert self.uid not in done.output
+        return done.output
+
+
+@pytest.fixture(scope="module")
+def received(tmp_path_factory: pytest.TempPathFactory) -> Received:
+    return Received(tmp_path_factory.mktemp("received"))
+
+
+RULES = """
+[[rules]]
+name = "chest"
+where = [{attribute = "BodyPartExamined", one_of = ["CHEST"]}]
+priority = "stat"
+destinations = []
+[[rules]]
+name = "head"
+where = [{attribute = "BodyPartExamined", one_of = ["HEAD"]}]
+[[rules]]
+name = "elsewhere"
+calling_ae_titles = ["MR1"]
+"""
+
+
+def test_a_study_is_explained_rule_by_rule_and_model_by_model(received: Received) -> None:
+    text = received.run("explain", received.key[:10], rules=RULES)
+    assert "16 objects, stat" in text
+    assert "CT, 16 images, 20 mm apart, 300 mm long, from SENDER to DICOMNODE" in text
+    assert "rule chest: takes it" in text
+    assert "rule head: no: BodyPartExamined is not as the rule asks" in text
+    assert "rule elsewhere: no: another sender" in text
+    assert "model stand-in: works on it" in text
+    assert "model stand-in, by chest: results to no destination" in text
+    assert "was worked on: stand-in, revision 1, then by before: refused (geometry-gap)" in text
+
+
+def test_without_rules_every_model_is_asked(received: Received) -> None:
+    text = received.run("explain", received.uid)
+    assert "model stand-in: results to all destinations" in text
+    assert "rule" not in text.replace("by before", "")
+
+
+def test_a_study_that_no_rule_takes(received: Received) -> None:
+    text = received.run("explain", received.key, rules='[[rules]]\nname = "mr"\nmodalities = ["MR"]\n')
+    assert "rule mr: no: another modality" in text
+    assert "no rule gives it to a model" in text
+
+
+def test_programs_get_the_same_as_json(received: Received) -> None:
+    found = json.loads(received.run("explain", received.key, "--json", rules=RULES))
+    assert found["models"] == {MODEL: {"rules": ["chest"], "destinations": [], "refused": None}}
+    (series,) = found["series"]
+    assert series["rules"]["elsewhere"] == {"taken": False, "because": "calling_ae_titles"}
+    assert series["models"] == {MODEL: "chosen"}
+    assert found["works"][0]["rules"] == ["before"]
+    assert found["works"][0]["destinations"] == ["pacs"]
+
+
+def test_a_study_that_is_not_there_is_a_mistake(received: Received) -> None:
+    with pytest.raises(ConfigError, match="study-not-found"):
+        received.run("explain", "0" * 32)
+
+
+def test_nothing_is_written_by_looking(received: Received) -> None:
+    def state() -> dict[Path, Any]:
+        found = (received.folder / "state").rglob("*")
+        return {one: one.read_bytes() for one in found if one.is_file() and not one.name.endswith(("-shm", "-wal"))}
+
+    before = state()
+    received.run("explain", received.key, rules=RULES)
+    assert state() == before
+
+
+def test_a_replay_tells_what_another_configuration_would_have_done(received: Received) -> None:
+    text = received.run("replay", "--since", "36500d")
+    assert f"{received.key[:16]}  stand-in: geometry-gap → results to no destination" in text
+    assert "1 study since" in text
+    assert "0 as it was, 1 otherwise" in text
+    same = received.run(
+        "replay", "--since", "2026-03-01T00:00:00+00:00", rules='[[rules]]\nname = "mr"\nmodalities = ["MR"]\n'
+    )
+    assert "stand-in: geometry-gap → in no rule" in same
+    later = received.run("replay", "--since", "2026-03-02T00:00:00+00:00")
+    assert "0 studies since" in later
+
+
+def test_a_replay_for_programs(received: Received) -> None:
+    found = json.loads(received.run("replay", "--since", "36500d", "--json"))
+    assert (found["studies"], found["gone"]) == (1, 0)
+    assert found["models"] == [
+        {
+            "study": received.key,
+            "model": MODEL,
+            "differs": True,
+            "then": {"outcome": "geometry-gap", "destinations": []},
+            "now": {"outcome": "worked-on", "destinations": []},
+        }
+    ]
+
+
+@pytest.mark.parametrize("since", ["yesterday", "7", "7y", "999999w", "2026-13-01", "-1d"])
+def test_a_time_that_is_none_is_said_to_be(since: str) -> None:
+    with pytest.raises(ConfigErrors, match="config-invalid") as caught:
+        beginning(since, START)
+    assert "--since" in caught.value.problems[0]
+
+
+@pytest.mark.parametrize(("since", "hours"), [("90m", 1.5), ("12h", 12), ("7d", 168), ("2w", 336)])
+def test_times_that_people_write(since: str, hours: float) -> None:
+    assert (START - beginning(since, START)).total_seconds() == hours * 3600
+
+
+def test_a_study_that_was_shredded_is_counted_and_explains_nothing(tmp_path: Path) -> None:
+    received = Received(tmp_path)
+    tree = parse({"node": {"state": tmp_path / "state"}})
+    ring = rooms.open_key_ring(tree, Layout.of(tree), {}, create=False)
+    with Ledger.open(Layout.of(tree).ledger) as ledger:
+        DataKeys(ledger, ring).shred(received.key)
+    assert "1 shredded since" in received.run("replay", "--since", "36500d")
+    with pytest.raises(KeyStoreError, match="key-missing"):
+        received.run("explain", received.key)
+
+
+def test_where_no_node_has_run_there_is_nothing_to_explain(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="state-not-found"):
+        CliRunner().invoke(app, ["explain", "ab", "--state", str(tmp_path)], catch_exceptions=False)

@@ -1,0 +1,298 @@
+"""Orders of people, carried out once whatever crashes, and works on their way that nobody takes further."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dicomnode.errors import ConfigError, PeerError, StorageError
+from dicomnode.storage.ledger import Ledger
+from dicomnode.storage.objects import Objects
+from dicomnode.storage.rows import OrderRow
+from dicomnode.study import DeliveryState, ResultRole, WorkRow, WorkState
+from dicomnode.workflow.orders import Orders, Overseer, Verb
+from tests.unit.workflow.samples import MODEL, STUDY, WORK, Events, Time
+from tests.unit.workflow.test_delivery import BOTH_CONFIRMED, RESULTS, Bench
+
+WAITING, REFUSED, CANCELLED = DeliveryState.WAITING, DeliveryState.REFUSED, DeliveryState.CANCELLED
+
+
+class Ward(Bench):
+    """A bench with somebody who gives orders."""
+
+    def __init__(self, ledger: Ledger, objects: Objects, time: Time, events: Events) -> None:
+        super().__init__(ledger, objects, time, events)
+        self.hurried: list[str] = []
+        self.asked: list[tuple[str, object]] = []
+
+    def reprocess(self, connection: Any, study_key: str) -> int | None:
+        self.asked.append(("reprocess", study_key))
+        return 2
+
+    def let_go(self, connection: Any, work: WorkRow) -> None:
+        self.asked.append(("release", work.key))
+
+    def order(self, verb: Verb, *, model: str = "", destination: str = "", study: str = STUDY) -> None:
+        row = OrderRow(verb=verb, study_key=study, model=model, destination=destination, at=self.time.now())
+        self.ledger.give_order(row)
+        self.ledger.give_order(row)
+
+    @property
+    def orders(self) -> Orders:
+        return Orders(
+            self.ledger,
+            self.queue,
+            admission=self,
+            hurry=self.hurried.append,
+            clock=self.time.now,
+            emit=self.events,
+        )
+
+    def carry_out(self, verb: Verb, **about: str) -> None:
+        self.order(verb, **about)
+        self.orders.sweep()
+        assert self.ledger.orders() == ()
+
+
+@pytest.fixture
+def ward(ledger: Ledger, objects: Objects, time: Time, events: Events) -> Ward:
+    return Ward(ledger, objects, time, events)
+
+
+def test_a_dead_letter_is_delivered_after_its_cause_was_mended(ward: Ward) -> None:
+    ward.prepare("pacs", "archive")
+    ward.peers["pacs"].answers = [0xA900]
+    ward.queue.run_due()
+    assert ward.ended() == (WorkState.FAILED, "peer-refused-object")
+    ((key, dead),) = ward.ledger.dead_letters(10)
+    assert (key, dead.result_id, dead.destination, dead.status) == (WORK, RESULTS[0], "pacs", 0xA900)
+    ward.carry_out(Verb.RETRY)
+    assert ward.states() == [WAITING, DeliveryState.CONFIRMED]
+    assert (ward.rows()[0].attempts, ward.rows()[0].reason) == (0, None)
+    assert ward.hurried == ["pacs"], "the archive has everything"
+    ward.queue.run_due()
+    assert ward.ended() == (WorkState.DONE, None)
+    first, _, again = ward.peers["pacs"].got
+    assert again == first
+    assert len(ward.peers["archive"].got) == 2
+    assert ward.events.facts("order.done") == [{"study": STUDY, "kind": "retry", "works": 1}]
+    assert ward.ledger.dead_letters(10) == ()
+
+
+def test_what_was_given_up_for_its_age_is_tried_for_as_long_again(ward: Ward) -> None:
+    ward.prepare("pacs")
+    ward.peers["pacs"].answers = [PeerError("peer-unreachable")] * 4
+    ward.queue.run_due()
+    ward.later(1000)
+    assert ward.ended() == (WorkState.FAILED, "timeout")
+    assert {(one.state, one.reason) for one in ward.rows()} == {(REFUSED, "timeout")}, (
+        "dead letters, not for ever waiting"
+    )
+    ward.carry_out(Verb.RETRY, destination="pacs", model=MODEL)
+    ward.queue.run_due()
+    assert ward.ended() == (WorkState.DONE, None)
+
+
+def test_what_waits_is_tried_at_once(ward: Ward) -> None:
+    ward.prepare("pacs")
+    ward.peers["pacs"].answers = [PeerError("peer-unreachable")] * 2
+    ward.queue.run_due()
+    assert ward.queue.run_due() == 0
+    ward.carry_out(Verb.RETRY)
+    assert ward.queue.run_due() == 1
+    assert ward.states() == BOTH_CONFIRMED
+
+
+def test_a_retry_of_what_is_done_or_unknown_changes_nothing(ward: Ward) -> None:
+    ward.prepare("pacs")
+    ward.queue.run_due()
+    for about in ({}, {"study": "ee" * 16}, {"model": "other"}, {"destination": "other"}):
+        ward.carry_out(Verb.RETRY, **about)
+    assert ward.ended() == (WorkState.DONE, None)
+    assert ward.queue.waiting == ()
+
+
+def test_an_older_revision_is_not_delivered_behind_a_newer_one(ward: Ward) -> None:
+    ward.prepare("pacs")
+    ward.peers["pacs"].answers = [0xA900, 0xA900]
+    ward.queue.run_due()
+    ward.ledger.open_revision(STUDY, "other", ward.time.now())
+    newer = type(WORK)(study_key=STUDY, revision=2, model=MODEL)
+    ward.ledger.create_work(newer, "other", ward.time.now())
+    ward.carry_out(Verb.RETRY)
+    assert ward.ended() == (WorkState.FAILED, "peer-refused-object")
+
+
+def test_what_is_over_a_destinations_budget_stays_so(ward: Ward) -> None:
+    ward.prepare("pacs")
+    ward.peers["pacs"].answers = [0xA900]
+    ward.queue.run_due()
+    ward.ledger.record_delivery(
+        RESULTS[0], "pacs", state=REFUSED, status=None, reason="result-over-budget", at=ward.time.now()
+    )
+    ward.carry_out(Verb.RETRY)
+    assert ward.states() == [REFUSED, DeliveryState.CONFIRMED]
+
+
+def test_cancelled_nothing_more_is_sent_and_a_retry_takes_it_up_again(ward: Ward) -> None:
+    ward.prepare("pacs", "archive")
+    ward.peers["pacs"].answers = [PeerError("peer-unreachable")] * 2
+    ward.queue.run_due()
+    ward.carry_out(Verb.CANCEL)
+    assert ward.states() == [CANCELLED] * 2
+    assert ward.states("archive") == BOTH_CONFIRMED, "what a destination has, it keeps"
+    assert ward.ended() == (WorkState.CANCELLED, "cancelled")
+    ward.later(1000)
+    assert len(ward.peers["pacs"].got) == 2
+    assert Overseer(ward.ledger, ward.queue, emit=ward.events).sweep() == 0
+    ward.carry_out(Verb.RETRY)
+    ward.queue.run_due()
+    assert ward.ended() == (WorkState.DONE, None)
+
+
+def test_one_destination_is_cancelled_and_the_other_goes_on(ward: Ward) -> None:
+    ward.prepare("pacs", "archive")
+    for peer in ward.peers.values():
+        peer.answers = [PeerError("peer-unreachable")] * 2
+    ward.queue.run_due()
+    ward.carry_out(Verb.CANCEL, destination="pacs")
+    assert ward.work.state is WorkState.DELIVERING
+    ward.later(5)
+    assert ward.states("archive") == BOTH_CONFIRMED
+    assert ward.ended() == (WorkState.CANCELLED, "cancelled")
+
+
+@pytest.mark.parametrize(
+    ("answer", "state"), [(0x0000, DeliveryState.CONFIRMED), (0xA700, CANCELLED), (0xA900, CANCELLED)]
+)
+def test_cancelled_while_it_is_sent_the_peer_has_it_or_it_stays_cancelled(
+    ward: Ward, answer: int, state: DeliveryState
+) -> None:
+    ward.prepare("pacs")
+    peer = ward.peers["pacs"]
+    store = peer.store
+
+    def cancelled_meanwhile(objects: Any) -> Any:
+        ward.carry_out(Verb.CANCEL)
+        return store(objects)
+
+    peer.store = cancelled_meanwhile  # type: ignore[method-assign]
+    peer.answers = [answer] * 2
+    ward.queue.run_due()
+    assert ward.states() == [state] * 2
+    assert ward.ended() == (WorkState.CANCELLED, "cancelled")
+    assert ward.queue.waiting == ()
+
+
+def test_cancelling_dead_letters_settles_them(ward: Ward) -> None:
+    ward.prepare("pacs")
+    ward.peers["pacs"].answers = [0xA900, 0xA900]
+    ward.queue.run_due()
+    ward.carry_out(Verb.CANCEL)
+    assert ward.ledger.dead_letters(10) == ()
+    assert ward.ended() == (WorkState.FAILED, "peer-refused-object")
+
+
+@pytest.mark.parametrize("state", [WorkState.QUEUED, WorkState.INFERRING, WorkState.READY, WorkState.HELD])
+def test_a_work_is_cancelled_wherever_it_stands(ward: Ward, state: WorkState) -> None:
+    ward.prepare("pacs")
+    work = type(WORK)(study_key=STUDY, revision=1, model="other")
+    ward.ledger.create_work(work, "digest", ward.time.now())
+    for step in (WorkState.PREPARING, WorkState.INFERRING, WorkState.ENCODING, WorkState.READY, WorkState.HELD):
+        if state is not WorkState.QUEUED:
+            ward.ledger.set_work_state(work, step, at=ward.time.now())
+        if step is state or state is WorkState.QUEUED:
+            break
+    ward.carry_out(Verb.CANCEL, model="other")
+    found = ward.ledger.work(work)
+    assert found is not None
+    assert (found.state, found.reason) == (WorkState.CANCELLED, "cancelled")
+    assert ward.work.state is WorkState.DELIVERING
+
+
+def test_a_cancelled_destination_stops_no_work_that_is_not_there_yet(ward: Ward) -> None:
+    ward.prepare("pacs")
+    work = type(WORK)(study_key=STUDY, revision=1, model="other")
+    ward.ledger.create_work(work, "digest", ward.time.now())
+    ward.carry_out(Verb.CANCEL, model="other", destination="pacs")
+    found = ward.ledger.work(work)
+    assert found is not None
+    assert found.state is WorkState.QUEUED
+
+
+def test_release_and_reprocess_are_asked_for_once(ward: Ward) -> None:
+    ward.prepare("pacs")
+    work = type(WORK)(study_key=STUDY, revision=1, model="other")
+    ward.ledger.create_work(work, "digest", ward.time.now())
+    for step in (WorkState.PREPARING, WorkState.INFERRING, WorkState.ENCODING, WorkState.READY, WorkState.HELD):
+        ward.ledger.set_work_state(work, step, at=ward.time.now())
+    ward.carry_out(Verb.RELEASE)
+    ward.carry_out(Verb.REPROCESS)
+    ward.carry_out(Verb.REPROCESS, study="ee" * 16)
+    ward.orders.sweep()
+    assert ward.asked == [("release", work), ("reprocess", STUDY)]
+
+
+def test_a_crash_in_the_middle_of_an_order_leaves_the_order(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+    ward.prepare("pacs")
+    ward.peers["pacs"].answers = [0xA900, 0xA900]
+    ward.queue.run_due()
+    ward.order(Verb.RETRY)
+
+    def killed(*_: object, **__: object) -> bool:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ward.ledger, "end_order", killed)
+        with pytest.raises(KeyboardInterrupt):
+            ward.orders.sweep()
+    assert ward.states() == [REFUSED] * 2
+    assert len(ward.ledger.orders()) == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(ward.queue, "revive_delivery", killed)
+        with pytest.raises(KeyboardInterrupt):
+            ward.orders.sweep()
+    assert ward.states() == [WAITING] * 2
+    assert ward.queue.waiting == ()
+    assert ward.ledger.orders() == ()
+    assert Overseer(ward.ledger, ward.queue, emit=ward.events).sweep() == 1
+    assert ward.events.facts("delivery.revived") == [{"work": WORK.workflow_id, "destination": "pacs"}]
+    assert Overseer(ward.ledger, ward.queue, emit=ward.events).sweep() == 0
+    ward.queue.run_due()
+    assert ward.ended() == (WorkState.DONE, None)
+
+
+@pytest.mark.parametrize(("error", "left"), [(StorageError("ledger-failed"), 1), (ConfigError("config-invalid"), 0)])
+def test_an_order_that_fails_is_told_and_hinders_no_other(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch, error: Exception, left: int
+) -> None:
+    ward.prepare("pacs")
+    ward.time.forward(-1)
+    ward.order(Verb.REPROCESS)
+    ward.time.forward(1)
+    ward.order(Verb.CANCEL)
+
+    def fail(*_: object) -> int:
+        raise error
+
+    monkeypatch.setattr(ward, "reprocess", fail)
+    ward.orders.sweep()
+    assert ward.ended() == (WorkState.CANCELLED, "cancelled")
+    assert len(ward.ledger.orders()) == left
+    assert len(ward.events.facts("order.failed")) == 1
+
+
+def test_a_work_whose_last_answer_was_never_looked_at_is_ended(ward: Ward) -> None:
+    """All is confirmed, and nobody drew the conclusion."""
+    ward.prepare("pacs")
+    ward.queue.forget(STUDY)
+    for result_id in RESULTS:
+        ward.ledger.record_delivery(
+            result_id, "pacs", state=DeliveryState.CONFIRMED, status=0, reason=None, at=ward.time.now()
+        )
+    assert Overseer(ward.ledger, ward.queue, emit=ward.events).sweep() == 1
+    ward.queue.run_due()
+    assert ward.ended() == (WorkState.DONE, None)
+    assert ward.peers["pacs"].got == []
+    assert [row.role for row in ward.rows()] == [ResultRole.SEGMENTATION, ResultRole.REPORT]

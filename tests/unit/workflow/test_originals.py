@@ -1,0 +1,168 @@
+"""Originals from a modality stay until the PACS shows every one of them: that it has the results is not enough."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from pydicom import Dataset
+
+from dicomnode.config import ConfigErrors, parse
+from dicomnode.errors import PeerError, PeerRefusal, StorageError
+from dicomnode.storage.ledger import Ledger
+from dicomnode.storage.spool import Spool
+from dicomnode.study import InstanceState
+from dicomnode.workflow.indexing import row_of
+from dicomnode.workflow.originals import Originals
+from tests.unit.workflow.samples import KEY, Events, Time, encoded, metadata, study_key_of, tiny_series
+
+PACS = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": 104}
+
+
+@dataclass
+class Archive:
+    """A PACS that shows some objects."""
+
+    held: list[Dataset] = field(default_factory=list)
+    error: PeerError | None = None
+    asked: int = 0
+
+    def find(self, level: str, query: Mapping[str, str]) -> list[dict[str, str]]:
+        self.asked += 1
+        if self.error is not None:
+            raise self.error
+        keyword = {"SERIES": "SeriesInstanceUID", "IMAGE": "SOPInstanceUID"}[level]
+        keys = {name: value for name, value in query.items() if value}
+        found = [one for one in self.held if all(str(one.get(name)) == value for name, value in keys.items())]
+        return [{keyword: uid} for uid in dict.fromkeys(str(one.get(keyword)) for one in found)] + [{}]
+
+
+class Bench:
+    def __init__(self, ledger: Ledger, spool: Spool, time: Time, events: Events) -> None:
+        self.ledger, self.spool, self.time, self.events = ledger, spool, time, events
+        self.archive = Archive()
+        self.images = tiny_series(seed="originals")[:3]
+        self.images[2].SeriesInstanceUID += ".9"
+        self.key = study_key_of(self.images[0])
+        for image in self.images:
+            data = encoded(image)
+            about = metadata(image, data)
+            address = spool.append(self.key, about, data)
+            ledger.record_instances([row_of(KEY, self.key, address, about)])
+        ledger.rank_study(self.key, "ct1", "routine")
+        ledger.mark_straight(self.key)
+        self.originals = self.made(self.archive)
+
+    def made(self, archive: Archive | None) -> Originals:
+        return Originals(
+            self.ledger,
+            self.spool,
+            archive=archive,
+            derivation_key=KEY,
+            monotonic=self.time.monotonic,
+            emit=self.events,
+        )
+
+    def ask(self) -> bool:
+        return self.originals.may_go(self.key)
+
+
+@pytest.fixture
+def bench(ledger: Ledger, spool: Spool, time: Time, events: Events) -> Bench:
+    return Bench(ledger, spool, time, events)
+
+
+def test_what_the_pacs_shows_whole_may_go(bench: Bench) -> None:
+    bench.archive.held = bench.images
+    assert bench.ask()
+    assert bench.events.names == ["originals.held"]
+
+
+def test_one_object_that_it_lacks_keeps_the_study(bench: Bench) -> None:
+    for number in range(3):
+        bench.archive.held = [one for index, one in enumerate(bench.images) if index != number]
+        assert not bench.ask()
+        bench.time.forward(100_000)
+    assert bench.events.facts("originals.missing") == [{"study": bench.key, "missing": 1}] * 3
+    assert str(bench.images[0].StudyInstanceUID) not in repr(bench.events.seen)
+
+
+def test_results_in_the_pacs_are_no_originals(bench: Bench) -> None:
+    result = Dataset()
+    result.StudyInstanceUID = bench.images[0].StudyInstanceUID
+    result.SeriesInstanceUID, result.SOPInstanceUID = "2.25.1", "2.25.2"
+    bench.archive.held = [result]
+    assert not bench.ask()
+
+
+def test_the_same_uids_under_another_study_are_not_ours(bench: Bench) -> None:
+    bench.archive.held = [Dataset.from_json(one.to_json()) for one in bench.images]
+    for one in bench.archive.held:
+        one.StudyInstanceUID = "2.25.3"
+    assert not bench.ask()
+
+
+def test_an_object_that_was_set_aside_counts_as_well(bench: Bench) -> None:
+    (last,) = [one for one in bench.ledger.instances(bench.key) if one.address.number == 2][:1]
+    bench.ledger.set_instance_state(bench.key, last.address, InstanceState.QUARANTINED)
+    bench.archive.held = bench.images[:2]
+    assert not bench.ask()
+
+
+@pytest.mark.parametrize("error", [PeerError("timeout"), PeerRefusal("peer-context-refused")])
+def test_a_pacs_that_cannot_be_asked_keeps_the_study(bench: Bench, error: PeerError) -> None:
+    bench.archive.error = error
+    assert not bench.ask()
+    assert bench.events.facts("originals.unasked") == [{"study": bench.key, "reason": error.code}]
+
+
+def test_without_a_pacs_it_stays(bench: Bench) -> None:
+    bench.originals = bench.made(None)
+    assert not bench.ask()
+
+
+def test_it_is_asked_again_after_an_hour_then_less_often(bench: Bench) -> None:
+    asked = []
+    for hour in range(100):
+        before = bench.archive.asked
+        assert not bench.ask()
+        asked += [hour] if bench.archive.asked > before else []
+        bench.time.forward(3600)
+    assert asked == [0, 1, 3, 7, 15, 31, 55, 79]
+
+
+def test_a_study_whose_records_cannot_be_read_stays(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def damaged(*_: Any) -> None:
+        raise StorageError("sealed-damaged")
+
+    bench.archive.held = bench.images
+    monkeypatch.setattr(bench.spool, "read", damaged)
+    assert not bench.ask()
+
+
+def test_what_another_archive_sent_is_not_asked_for(bench: Bench) -> None:
+    other = "cd" * 16
+    bench.ledger.rank_study(other, "pacs", "routine")
+    assert bench.originals.may_go(other)
+    assert bench.originals.may_go("ef" * 16), "of a node without rules"
+    assert bench.archive.asked == 0
+
+
+def test_a_more_urgent_sender_afterwards_does_not_make_it_forgotten(bench: Bench) -> None:
+    bench.ledger.rank_study(bench.key, "pacs", "stat")
+    assert bench.ledger.is_straight(bench.key)
+
+
+@pytest.mark.parametrize(
+    ("tree", "problem"),
+    [
+        ({"retention": {"archive": "other"}, "destinations": [PACS]}, "retention.archive names no destination"),
+        ({"peers": [{"name": "ct", "modality": True}]}, "no destination can be asked"),
+    ],
+)
+def test_settings_that_ask_nobody_are_refused(tree: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ConfigErrors) as caught:
+        parse(tree)
+    assert problem in caught.value.problems[0]

@@ -1,0 +1,344 @@
+"""Storage commitment of results: reports at once, later, never, of less than was asked; and a node that is killed meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from dicomnode.errors import NodeError, PeerError, PeerRefusal, StorageError
+from dicomnode.network.commitment import CommitmentReport, CommitmentRequest
+from dicomnode.storage.ledger import Ledger
+from dicomnode.storage.objects import Objects
+from dicomnode.study import CommitmentState, DeliveryState, WorkState
+from dicomnode.workflow.orders import Overseer
+from dicomnode.workflow.pledges import Pledges
+from tests.unit.workflow.samples import KEY, STUDY, WORK, Events, Time
+from tests.unit.workflow.test_delivery import BOTH_CONFIRMED, Bench
+
+COMMITTED, FOUND, UNPROVEN = CommitmentState.COMMITTED, CommitmentState.FOUND, CommitmentState.UNPROVEN
+
+
+@dataclass
+class Committer:
+    """A destination that commits as it is told: to all, if nothing else is said."""
+
+    at_once: bool = True
+    lacks: set[int] = field(default_factory=set)
+    error: PeerError | None = None
+    found: bool | PeerError = True
+    asked: list[CommitmentRequest] = field(default_factory=list)
+
+    def request(self, request: CommitmentRequest, seconds: float) -> CommitmentReport | None:
+        self.asked.append(request)
+        if self.error is not None:
+            raise self.error
+        return self.report() if self.at_once else None
+
+    def report(self, number: int = -1) -> CommitmentReport:
+        request = self.asked[number]
+        failed = {one for index, one in enumerate(request.references) if index in self.lacks}
+        return CommitmentReport(
+            transaction_uid=request.transaction_uid,
+            committed=tuple(one for one in request.references if one not in failed),
+            failed=dict.fromkeys(failed, 0x0112),
+            retrieve_ae_title="",
+        )
+
+    def find(self, level: str, query: Mapping[str, str]) -> list[dict[str, str]]:
+        if isinstance(self.found, PeerError):
+            raise self.found
+        return [{"SOPInstanceUID": query["SOPInstanceUID"]}] if self.found else []
+
+
+class Ward(Bench):
+    def __init__(self, ledger: Ledger, objects: Objects, time: Time, events: Events) -> None:
+        super().__init__(ledger, objects, time, events)
+        self.committer = Committer()
+        self.down = False
+
+    def open(self) -> None:
+        self.settings = self.settings.model_copy(update={"commitment_seconds": 600, "give_up_seconds": 10_000})
+        self.prepare("pacs", "archive")
+        self.queue.run_due()
+        assert self.work.state is WorkState.DONE
+        self.pledges = self.made()
+
+    def made(self) -> Pledges:
+        """As of a node that was started anew."""
+        return Pledges(
+            self.ledger,
+            self.objects,
+            self.queue,
+            destinations={"pacs": self.committer},
+            derivation_key=KEY,
+            is_down=lambda _: self.down,
+            settings=self.settings,
+            clocks=self.time,
+            emit=self.events,
+        )
+
+    def said(self, destination: str = "pacs") -> list[CommitmentState | None]:
+        return [one.commitment for one in self.rows(destination)]
+
+
+@pytest.fixture
+def ward(ledger: Ledger, objects: Objects, time: Time, events: Events) -> Ward:
+    made = Ward(ledger, objects, time, events)
+    made.open()
+    return made
+
+
+def test_a_report_on_the_same_association(ward: Ward) -> None:
+    ward.pledges.look()
+    assert ward.said() == [COMMITTED] * 2
+    assert ward.said("archive") == [None] * 2, "it is not asked"
+    (request,) = ward.committer.asked
+    assert request.transaction_uid.startswith("2.25.")
+    assert {one.sop_instance_uid for one in request.references} == {
+        one.sop_instance_uid for one in ward.peers["pacs"].got
+    }
+    ward.time.forward(10_000)
+    ward.made().look()
+    assert len(ward.committer.asked) == 1
+    assert ward.ledger.pledges() == ()
+
+
+def test_a_report_on_an_association_of_its_own_also_after_a_restart(ward: Ward) -> None:
+    ward.committer.at_once = False
+    ward.pledges.look()
+    assert ward.said() == [CommitmentState.ASKED] * 2
+    again = ward.made()
+    again.look()
+    assert len(ward.committer.asked) == 1, "it has its time"
+    assert again.reported(ward.committer.report())
+    assert ward.said() == [COMMITTED] * 2
+    assert not again.reported(ward.committer.report()), "it was heard"
+
+
+def test_nobody_else_can_report(ward: Ward) -> None:
+    ward.committer.at_once = False
+    ward.pledges.look()
+    lie = CommitmentReport(
+        transaction_uid="1.2.3", committed=ward.committer.asked[0].references, failed={}, retrieve_ae_title=""
+    )
+    assert not ward.pledges.reported(lie)
+    assert ward.said() == [CommitmentState.ASKED] * 2
+
+
+def test_nothing_is_asked_before_all_of_a_work_is_there(ward: Ward) -> None:
+    ward.ledger.put_deliveries(ward.rows()[:1], DeliveryState.WAITING, ward.time.now())
+    ward.pledges.look()
+    assert ward.committer.asked == []
+
+
+@pytest.mark.parametrize("lacks", [{0}, {1}, {0, 1}])
+def test_what_is_not_committed_is_sent_once_more_and_asked_for_again(ward: Ward, lacks: set[int]) -> None:
+    ward.committer.lacks = lacks
+    ward.pledges.look()
+    assert ward.work.state is WorkState.DELIVERING
+    assert ward.states().count(DeliveryState.WAITING) == len(lacks)
+    ward.committer.lacks = set()
+    ward.queue.run_due()
+    sent = [one.sop_instance_uid for one in ward.peers["pacs"].got]
+    assert len(sent) == 2 + len(lacks)
+    assert len(set(sent)) == 2, "the same objects"
+    assert len(ward.peers["archive"].got) == 2
+    ward.pledges.look()
+    assert (ward.work.state, ward.said()) == (WorkState.DONE, [COMMITTED] * 2)
+    first, second = ward.committer.asked
+    assert first.transaction_uid != second.transaction_uid
+    assert len(second.references) == len(lacks)
+    assert ward.events.facts("pledge.ended")[0]["missing"] == len(lacks)
+
+
+def test_what_is_never_committed_is_a_dead_letter_and_is_not_sent_for_ever(ward: Ward) -> None:
+    ward.committer.lacks = {0}
+    for _ in range(5):
+        ward.pledges.look()
+        ward.queue.run_due()
+    assert ward.ended() == (WorkState.FAILED, "not-committed")
+    assert ward.states() == [DeliveryState.REFUSED, DeliveryState.CONFIRMED]
+    assert len(ward.peers["pacs"].got) == 3
+    assert len(ward.committer.asked) == 2
+    ward.committer.lacks = set()
+    ward.ledger.put_deliveries(ward.rows()[:1], DeliveryState.WAITING, ward.time.now())
+    ward.ledger.set_work_state(WORK, WorkState.DELIVERING, at=ward.time.now())
+    assert Overseer(ward.ledger, ward.queue, emit=ward.events).sweep() == 1
+    ward.queue.run_due()
+    ward.pledges.look()
+    assert (ward.work.state, ward.said()) == (WorkState.DONE, [COMMITTED] * 2)
+    assert len({one.transaction_uid for one in ward.committer.asked}) == 3
+
+
+def test_a_report_that_does_not_come_is_not_waited_for_and_c_find_shows_what_is_there(ward: Ward) -> None:
+    ward.committer.at_once = False
+    ward.pledges.look()
+    ward.time.forward(599)
+    ward.pledges.look()
+    assert ward.said() == [CommitmentState.ASKED] * 2
+    ward.time.forward(1)
+    ward.pledges.look()
+    assert ward.said() == [FOUND] * 2
+    assert not ward.pledges.reported(ward.committer.report())
+
+
+def test_what_c_find_does_not_show_is_sent_once_more(ward: Ward) -> None:
+    ward.committer.at_once, ward.committer.found = False, False
+    ward.pledges.look()
+    ward.time.forward(600)
+    ward.pledges.look()
+    ward.queue.run_due()
+    assert len(ward.peers["pacs"].got) == 4
+    assert ward.states() == BOTH_CONFIRMED
+
+
+@pytest.mark.parametrize("error", [PeerRefusal("peer-context-refused"), PeerRefusal("peer-refused-object")])
+def test_a_destination_that_does_not_know_commitment_is_asked_by_c_find(ward: Ward, error: PeerError) -> None:
+    ward.committer.error = error
+    ward.pledges.look()
+    assert ward.said() == [FOUND] * 2
+    assert ward.events.facts("pledge.waiting") == [{"destination": "pacs", "reason": error.code}]
+
+
+def test_one_that_knows_neither_is_told_and_left_at_that(ward: Ward) -> None:
+    ward.committer.error = ward.committer.found = PeerRefusal("peer-context-refused")
+    ward.pledges.look()
+    assert ward.said() == [UNPROVEN] * 2
+    assert ward.work.state is WorkState.DONE
+    assert ward.events.names.count("pledge.unproven") == 1
+
+
+def test_one_that_is_down_is_asked_again_under_another_uid(ward: Ward) -> None:
+    ward.committer.error = PeerError("timeout")
+    ward.pledges.look()
+    ward.pledges.look()
+    assert len(ward.committer.asked) == 1
+    ward.time.forward(10)
+    ward.committer.error = None
+    ward.committer.at_once = False
+    ward.pledges.look()
+    first, second = ward.committer.asked
+    assert first.transaction_uid != second.transaction_uid
+    assert ward.pledges.reported(ward.committer.report(0)), "whichever of them it reports on"
+    assert ward.said() == [COMMITTED] * 2
+
+
+def test_one_that_is_left_alone_is_not_asked(ward: Ward) -> None:
+    ward.down = True
+    ward.pledges.look()
+    assert ward.committer.asked == []
+    ward.down = False
+    ward.pledges.look()
+    assert ward.said() == [COMMITTED] * 2
+
+
+def test_one_that_answers_neither_way_is_asked_until_it_does(ward: Ward) -> None:
+    ward.committer.at_once, ward.committer.found = False, PeerError("timeout")
+    ward.pledges.look()
+    ward.time.forward(600)
+    ward.pledges.look()
+    assert ward.said() == [CommitmentState.ASKED] * 2
+    ward.committer.found = True
+    ward.time.forward(60)
+    ward.pledges.look()
+    assert ward.said() == [FOUND] * 2
+
+
+def test_one_that_is_not_configured_any_more_is_not_waited_for(ward: Ward) -> None:
+    ward.committer.at_once = False
+    ward.pledges.look()
+    ward.time.forward(600)
+    ward.pledges._destinations = {}
+    ward.pledges.look()
+    assert ward.said() == [UNPROVEN] * 2
+
+
+def test_a_clock_that_is_set_back_holds_up_no_pledge(ward: Ward) -> None:
+    ward.committer.error = PeerError("timeout")
+    ward.time.forward(86_400)
+    ward.pledges.look()
+    ward.time.forward(-86_400)
+    ward.committer.error = None
+    ward.pledges.look()
+    assert ward.said() == [COMMITTED] * 2
+
+
+def test_a_fault_of_the_node_hinders_no_later_look(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> bytes:
+        raise StorageError("storage-failed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ward.objects, "get", fail)
+        ward.pledges.look()
+    assert [one["reason"] for one in ward.events.facts("pledge.failed")] == ["storage-failed"]
+    ward.time.forward(60)
+    ward.pledges.look()
+    assert ward.said() == [COMMITTED] * 2
+
+
+class Killed(BaseException):
+    """Stands for kill -9."""
+
+
+@pytest.mark.parametrize("step", ["asked", "taken", "committed", "again"])
+def test_a_kill_anywhere_loses_nothing_and_sends_nothing_twice_for_it(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def killed(*_: Any, **__: Any) -> None:
+        raise Killed
+
+    ward.committer.lacks = {0} if step == "again" else set()
+    ward.committer.at_once = step != "taken"
+    place = {
+        "asked": (ward.committer, "request"),
+        "taken": (ward.pledges, "_taken"),
+        "committed": (ward.pledges, "_conclude"),
+        "again": (ward.queue, "revive_delivery"),
+    }[step]
+    with monkeypatch.context() as patch:
+        patch.setattr(*place, killed)
+        with pytest.raises(Killed):
+            ward.pledges.look()
+    ward.committer.lacks, ward.committer.at_once = set(), True
+    again = ward.made()
+    for _ in range(3):
+        Overseer(ward.ledger, ward.queue, emit=ward.events).sweep()
+        ward.queue.run_due()
+        ward.time.forward(60)
+        again.look()
+    assert (ward.work.state, ward.said()) == (WorkState.DONE, [COMMITTED] * 2)
+    assert len(ward.peers["pacs"].got) == (3 if step == "again" else 2)
+
+
+def test_what_is_shredded_is_not_asked_for(ward: Ward) -> None:
+    ward.committer.at_once = False
+    ward.pledges.look()
+    ward.ledger.purge_study(STUDY)
+    ward.time.forward(10_000)
+    ward.pledges.look()
+    assert ward.ledger.pledges() == ()
+
+
+@pytest.mark.parametrize("error", [StorageError("ledger-failed"), ValueError("Mueller^Juergen")])
+def test_the_thread_bears_every_fault(ward: Ward, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    import threading
+
+    done, looked = threading.Event(), []
+
+    def look() -> None:
+        looked.append(1)
+        if len(looked) == 1:
+            raise error
+        done.set()
+
+    monkeypatch.setattr("dicomnode.workflow.pledges._LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(ward.pledges, "look", look)
+    ward.pledges.begin()
+    assert done.wait(30)
+    ward.pledges.end(10)
+    (told,) = ward.events.facts("pledge.failed")
+    assert told["reason"] == (error.code if isinstance(error, NodeError) else "internal")
+    assert "Mueller" not in repr(ward.events.seen)

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from datetime import UTC
+from typing import Any
+
+import pytest
+
+from dicomnode.study import DeliveryRow, DeliveryState, ResultRole, StudyRow, WorkKey, WorkRow, WorkState
+from dicomnode.workflow.explaining import StudyExplained
+from dicomnode.workflow.replaying import NOT_ROUTED, UNDER_WAY, WORKED_ON, Fate, Replay, replay
+from dicomnode.workflow.routing import Route, Share
+from tests.unit.workflow.samples import MODEL, START, STUDY
+
+
+def work(state: WorkState, reason: str | None = None, *, to: tuple[str, ...] = (), **facts: Any) -> WorkRow:
+    deliveries = tuple(
+        DeliveryRow(
+            result_id=f"{number}",
+            role=ResultRole.REPORT,
+            destination=name,
+            state=DeliveryState.CONFIRMED,
+            status=0,
+            reason=None,
+            attempts=1,
+            updated_at=START,
+        )
+        for number, name in enumerate(to)
+    )
+    return WorkRow(
+        key=WorkKey(study_key=STUDY, revision=2, model=MODEL),
+        state=state,
+        reason=reason,
+        facts=facts,
+        input_digest="d",
+        created_at=START,
+        settled_at=None,
+        deliveries=deliveries,
+    )
+
+
+def study(*works: WorkRow, revision: int = 2) -> StudyRow:
+    return StudyRow(
+        study_key=STUDY,
+        first_received_at=START,
+        last_received_at=START,
+        instances=1,
+        quarantined=0,
+        revision=revision,
+        works=works,
+    )
+
+
+def decided(code: str | None = None, **share: Any) -> StudyExplained:
+    route = Route(shares={MODEL: Share(**share)})
+    return StudyExplained(
+        study_key=STUDY, began_at=START.astimezone(UTC), route=route, series=(), outcomes={MODEL: code}
+    )
+
+
+def only(row: StudyRow, found: StudyExplained | None) -> Replay:
+    (one,) = replay(row, found, ("pacs", "trial"))
+    return one
+
+
+DONE = work(WorkState.DONE, to=("pacs", "trial"))
+
+
+def test_what_would_be_the_same_does_not_differ() -> None:
+    one = only(study(DONE), decided())
+    assert one.then == one.now == Fate(outcome=WORKED_ON, destinations=frozenset({"pacs", "trial"}))
+    assert not one.differs
+
+
+def test_other_destinations_and_no_model_at_all_differ() -> None:
+    fewer = only(study(DONE), decided(destinations=("pacs", "gone")))
+    assert fewer.now.destinations == {"pacs"}
+    assert fewer.differs
+    none = only(study(DONE), None)
+    assert none.now.outcome == NOT_ROUTED
+    assert none.differs
+    anew = only(study(), decided())
+    assert (anew.then.outcome, anew.now.outcome, anew.differs) == (NOT_ROUTED, WORKED_ON, True)
+
+
+@pytest.mark.parametrize(
+    ("then", "code", "differs"),
+    [
+        (work(WorkState.REFUSED, "geometry-gap"), "geometry-gap", False),
+        (work(WorkState.REFUSED, "geometry-too-few-slices"), None, True),
+        (work(WorkState.REFUSED, "nothing-found"), None, False),
+        (work(WorkState.FAILED, "inference-failed"), None, False),
+        (work(WorkState.FAILED, "timeout", to=("pacs", "trial")), None, False),
+        (work(WorkState.DONE, to=("pacs",), outcome="geometry-gap"), "geometry-gap", False),
+        (work(WorkState.DONE, to=("pacs",), outcome="geometry-gap"), None, True),
+        (DONE, "ai-output", True),
+        (work(WorkState.INFERRING), "ai-output", False),
+        (work(WorkState.FAILED), "ai-output", True),
+    ],
+)
+def test_what_only_pixels_can_tell_is_no_difference(then: WorkRow, code: str | None, differs: bool) -> None:
+    assert only(study(then), decided(code)).differs is differs
+
+
+def test_works_of_older_revisions_count_for_nothing() -> None:
+    assert replay(study(DONE, revision=3), None, ("pacs",)) == ()
+    assert only(study(work(WorkState.QUEUED)), None).then.outcome == UNDER_WAY

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from pydicom import Dataset
+
+from dicomnode.errors import StorageError, StudyError
+from dicomnode.routing_rules import RoutingRule
+from dicomnode.study import InstanceRow, RecordMetadata
+from dicomnode.workflow.router import Router
+from tests.unit.workflow.samples import STUDY, metadata, row
+
+
+class Originals:
+    """Opens rows by their number; some are broken."""
+
+    def __init__(self, *broken: Exception) -> None:
+        self.broken = list(broken)
+        self.read_rows: list[InstanceRow] = []
+
+    def __call__(self, wanted: InstanceRow) -> tuple[RecordMetadata, Dataset]:
+        self.read_rows.append(wanted)
+        if self.broken:
+            raise self.broken.pop(0)
+        dataset = Dataset()
+        dataset.Modality = "CT"
+        dataset.PixelData = b"\0\0"
+        return metadata(dataset, b""), dataset
+
+
+def router(originals: Originals, **settings: object) -> Router:
+    rules = [RoutingRule.model_validate({"name": "ct", "modalities": ["CT"], **settings})]
+    return Router(rules, ["lung"], read=originals)
+
+
+def test_without_rules_nothing_is_read() -> None:
+    originals = Originals()
+    found = Router((), ("lung",), read=originals).route(STUDY, [row(0)])
+    assert found.shares.keys() == {"lung"}
+    assert not originals.read_rows
+
+
+def test_one_instance_of_each_series_is_read_the_same_one_in_whatever_order_they_came() -> None:
+    rows = [row(2), row(0), replace(row(1), series_key="0a" * 16)]
+    first, second = Originals(), Originals()
+    facts = router(first).facts(STUDY, rows)
+    assert router(second).facts(STUDY, rows[::-1]) == facts
+    assert [one.instance_key for one in first.read_rows] == [one.instance_key for one in second.read_rows]
+    assert [one.series_key for one in facts.series] == ["0a" * 16, "5e" * 16]
+    assert facts.began_at == row(0).received_at
+    assert "PixelData" not in (facts.series[0].header or Dataset())
+
+
+def test_an_instance_that_cannot_be_read_gives_way_to_the_next() -> None:
+    originals = Originals(StudyError("object-malformed"), StorageError("sealed-damaged"))
+    assert router(originals).route(STUDY, [row(number) for number in range(5)]).shares
+    assert len(originals.read_rows) == 3
+
+
+def test_a_series_of_which_nothing_can_be_read_is_taken_by_no_rule_that_asks_what_it_is() -> None:
+    originals = Originals(*[StudyError("object-malformed")] * 3)
+    found = router(originals).route(STUDY, [row(number) for number in range(5)])
+    assert not found.shares
+    assert found.judgements[0].missed == "unreadable"
+
+
+def test_a_disk_that_refuses_for_now_decides_nothing() -> None:
+    with pytest.raises(StorageError, match="ledger-failed"):
+        router(Originals(StorageError("ledger-failed"))).route(STUDY, [row(0)])
