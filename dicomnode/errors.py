@@ -295,8 +295,7 @@ REASONS: Final = MappingProxyType(
             "the file that --map names cannot be written", "name a file in a folder that is there; nothing was done"
         ),
         "map-in-output": Reason(
-            "the file that --map names lies in the output, and holds the names of the source's files",
-            "name a file beside the output, which leaves the house; nothing was done",
+            "the file that --map names lies in the output", "name a file beside it; nothing was done"
         ),
         "timeout": Reason("it did not end in time", "see `dicomnode studies` and the log"),
         "internal": Reason("a fault of the node", "report it with the log; the data is safe"),
