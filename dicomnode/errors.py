@@ -116,7 +116,13 @@ REASONS: Final = MappingProxyType(
         "model-not-found": Reason("no model of that name is installed", "`dicomnode check` lists the installed models"),
         "engine-unavailable": Reason(
             "the engine that models.engine names cannot be used here",
-            "install its extra; under systemd see systemd/README.md; or set models.engine to auto",
+            "for a GPU see `dicomnode doctor gpu`; else install its extra; under systemd see systemd/README.md; or set "
+            "models.engine to auto",
+        ),
+        "engine-not-used": Reason(
+            "models.engine names the GPU, which this command does not use: the CPU computes",
+            "to have the GPU compute, send the study to the node (`dicomnode serve`); where the CPU is meant, set "
+            "models.engine to auto",
         ),
         "inference-failed": Reason("the network could not be run", "see the log; `dicomnode check` tests the engine"),
         "memory-too-large": Reason(

@@ -29,18 +29,9 @@ from dicomnode.inference.preprocess import restored
 from dicomnode.inference.segment import look
 from dicomnode.manifest import Manifest
 from dicomnode.service import rooms
+from dicomnode.service.engines import ADVICE, gpu_settings, open_engine
 from dicomnode.service.rooms import Layout
 
-#: What stands in the way, and what to do about it.
-ADVICE: Final[Mapping[str, str]] = {
-    "not-installed": "install the extra: pip install 'dicomnode[gpu]' (TensorRT, pycuda, onnx)",
-    "pycuda-missing": "pycuda does not load: build it with the CUDA toolkit of the driver's version",
-    "tensorrt-missing": "TensorRT does not load: its version and the driver's CUDA must go together",
-    "device-failed": "no driver answers: look at nvidia-smi; a service also needs systemd/gpu.conf",
-    "no-device": "the driver shows no GPU to this user, or models.gpu names none",
-    "probe-crashed": "looking at the GPU ended the process that looked: the driver does not fit its libraries",
-    "probe-timeout": "the driver does not answer: look at nvidia-smi and the system log",
-}
 _BENCH_SPACING: Final = (1.0, 0.7, 0.7)
 _BENCH_PLANE: Final = 512
 
@@ -149,7 +140,7 @@ class Models:
             raise ModelError("inference-failed", cause=found.problem)
         layout = Layout.of(self._tree)
         ring = rooms.open_key_ring(self._tree, layout, self._keys, create=False)
-        settings = rooms.gpu_settings(self._tree, layout, ring)
+        settings = gpu_settings(self._tree, layout.state, ring)
         return self._opener(package, settings, found.library, self._tree.models.threads)
 
     def verify(self, package: Package) -> Verdict:
@@ -170,7 +161,7 @@ class Models:
         volume = bench_volume(manifest, slices)
         remote = self.open(package)
         try:
-            cpu = rooms.open_engine(self._tree, package).engine
+            cpu = open_engine(self._tree, package).engine
             try:
                 seconds: dict[str, list[float]] = {"gpu": [], "cpu": []}
                 labels = {}
