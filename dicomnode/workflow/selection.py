@@ -11,6 +11,7 @@ from pydicom import Dataset
 
 from dicomnode.errors import StudyError
 from dicomnode.imaging import frames, geometry
+from dicomnode.imaging.plane import plane_of
 from dicomnode.manifest import InputRule
 from dicomnode.series import SeriesSummary
 from dicomnode.study import InstanceRow
@@ -107,7 +108,7 @@ def _survey_one(series_key: str, members: list[Header], rule: InputRule) -> Surv
     voxels = 0
     order: Sequence[int] = range(len(kept))
     try:
-        found = geometry.arrange([geometry.plane_of(plane) for _, plane in kept])
+        found = geometry.arrange([plane_of(plane) for _, plane in kept])
         order = found.order
         spacing, voxels = found.widest_step, math.prod(found.shape)
         extent = float(found.spacing[0]) * (found.shape[0] - 1)
