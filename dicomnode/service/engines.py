@@ -6,7 +6,7 @@ May live here: what stands between `[models]` of the configuration and `inferenc
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -16,8 +16,8 @@ from dicomnode.events import Emit
 from dicomnode.inference.choice import KINDS, Kind, Opened
 from dicomnode.inference.choice import open_engine as choose_engine
 from dicomnode.inference.gpu import GpuSettings, kind
-from dicomnode.inference.gpu_guard import Patience
 from dicomnode.inference.gpu_remote import Times
+from dicomnode.inference.gpu_seat import Patience, Tell
 from dicomnode.inference.package import Package
 from dicomnode.storage.keys import KeyRing
 
@@ -64,7 +64,7 @@ def gpu_settings(tree: Config, state: Path, ring: KeyRing) -> GpuSettings:
     """
     models = tree.models
     return GpuSettings(
-        device=models.gpu,
+        devices=models.gpus,
         precision=models.precision,
         cache=models.engine_cache or state / "engines",
         cache_key=hmac.digest(ring.derivation, b"dicomnode engine cache 1", "sha256"),
@@ -81,17 +81,17 @@ def gpu_kind(settings: GpuSettings, emit: Emit) -> Kind:
     return kind(settings, lambda model: gpu_teller(model, emit))
 
 
-def gpu_teller(model: str, emit: Emit) -> Callable[[str, dict[str, str]], None]:
+def gpu_teller(model: str, emit: Emit) -> Tell:
     """Who tells what becomes of a model's GPU."""
 
-    def tell(event: str, facts: dict[str, str]) -> None:
-        cause = facts.get("cause", "")
+    def tell(event: str, facts: dict[str, str | int]) -> None:
+        cause, device = str(facts.get("cause", "")), facts["device"]
         advice = {"text": ADVICE[cause]} if cause in ADVICE else {}
         if event == "ready":
-            emit("engine.ready", model=model, engine=facts["engine"])
+            emit("engine.ready", model=model, engine=facts["engine"], device=device)
         elif event == "failed":
-            emit("engine.failed", level="warning", model=model, reason=cause, **advice)
+            emit("engine.failed", level="warning", model=model, device=device, reason=cause, **advice)
         else:
-            emit("engine.fell-back", level="warning", model=model, reason=cause, **advice)
+            emit("engine.fell-back", level="warning", model=model, device=device, reason=cause, **advice)
 
     return tell

@@ -108,6 +108,7 @@ class Node:
             run_stage=self._stages.run,
             run_delivery=self._deliver,
             destinations=names,
+            concurrency=max(analyst.places for analyst in self._analysts.values()),
         )
         self._admission = Admission(
             self._ledger,

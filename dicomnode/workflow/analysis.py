@@ -150,6 +150,11 @@ class Analyst:
         self._issued_at = issued_at
         self._meanwhile = ThreadPoolExecutor(1, thread_name_prefix="prepare")
 
+    @property
+    def places(self) -> int:
+        """How many studies its engine takes at once."""
+        return int(getattr(self._engine, "places", 1))
+
     def select(self, headers: Sequence[Header]) -> SurveyedSeries:
         """The series of a study that the model works on, by its headers.
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
+from threading import Lock
 from typing import Final
 
 from pydicom import Dataset
@@ -96,7 +98,10 @@ class Stages:
         self._clock = clock
         self._monotonic = monotonic
         self._emit = emit
-        self._latest: tuple[WorkKey, Analysis] | None = None
+        #: What the network's stage leaves for the one after it, beside what is sealed.
+        self._latest: dict[WorkKey, Analysis] = {}
+        self._places = max((analyst.places for analyst in rooms.analysts.values()), default=1)
+        self._alone = Lock()
         self._running: dict[WorkKey, float] = {}
 
     def run(self, stage: str, key: WorkKey) -> bool:
@@ -145,7 +150,10 @@ class Stages:
         self._rooms.ledger.set_work_state(key, state, at=self._clock())
         self._emit("stage.begun", work=key.workflow_id, stage=stage)
         began = self._monotonic()
-        going_on = {"prepare": self._prepare, "infer": self._infer, "encode": self._encode}[stage](key, work)
+        act = {"prepare": self._prepare, "infer": self._infer, "encode": self._encode}[stage]
+        # Networks on several devices run at once; what is Python alone would only take turns with itself.
+        with nullcontext() if stage == "infer" else self._alone:
+            going_on = act(key, work)
         seconds = self._monotonic() - began
         self._rooms.ledger.record_stage(key, stage, seconds)
         self._emit("stage.ended", work=key.workflow_id, stage=stage, seconds=round(seconds, 3))
@@ -270,7 +278,9 @@ class Stages:
             self._handover.put(key, World.PSEUDONYM, name(key, "probability"), Purpose.LABELS, packed)
         findings = json.dumps(analysis.findings.to_json()).encode()
         self._handover.put(key, World.PSEUDONYM, name(key, "findings"), Purpose.FINDINGS, findings)
-        self._latest = (key, analysis)
+        while len(self._latest) >= self._places:  # of works that were overtaken
+            self._latest.pop(next(iter(self._latest)))
+        self._latest[key] = analysis
         return True
 
     def _copies(self, key: WorkKey) -> Coming:
@@ -281,10 +291,8 @@ class Stages:
 
     def _encode(self, key: WorkKey, work: WorkRow) -> bool:
         analyst = self._analyst(key)
-        latest = self._latest
-        analysis = latest[1] if latest is not None and latest[0] == key else self.encoding.recall(key, analyst)
+        analysis = self._latest.pop(key, None) or self.encoding.recall(key, analyst)
         self.encoding.encode(key, analyst, analysis)
-        self._latest = None
         self._released(key.study_key)
         return True
 

@@ -73,18 +73,21 @@ def test_what_becomes_of_a_gpu_is_told_as_events(tmp_path: Path) -> None:
     told: list[tuple[str, dict[str, Any]]] = []
     tree = config.parse({"node": {"state": str(tmp_path)}, "models": {"gpu": "MIG-1", "gpu_study_seconds": 7}})
     settings = engines.gpu_settings(tree, Layout.of(tree).state, rooms.passing_key_ring())
-    assert (settings.device, settings.times.study, settings.cache) == ("MIG-1", 7, tmp_path / "engines")
+    assert (settings.devices, settings.times.study, settings.cache) == (("MIG-1",), 7, tmp_path / "engines")
     assert len(settings.cache_key) == 32
     engines.gpu_kind(settings, lambda name, **facts: told.append((name, facts)))
     tell = engines.gpu_teller("ct-lung", lambda name, **facts: told.append((name, facts)))
-    tell("ready", {"engine": "tensorrt-fp16"})
-    tell("failed", {"cause": "device-failed"})
-    tell("fell-back", {"cause": "device-too-small"})
+    tell("ready", {"engine": "tensorrt-fp16", "device": 0})
+    tell("failed", {"cause": "device-failed", "device": 1})
+    tell("fell-back", {"cause": "device-too-small", "device": 1})
     advice = engines.ADVICE["device-failed"]
     assert told == [
-        ("engine.ready", {"model": "ct-lung", "engine": "tensorrt-fp16"}),
-        ("engine.failed", {"level": "warning", "model": "ct-lung", "reason": "device-failed", "text": advice}),
-        ("engine.fell-back", {"level": "warning", "model": "ct-lung", "reason": "device-too-small"}),
+        ("engine.ready", {"model": "ct-lung", "engine": "tensorrt-fp16", "device": 0}),
+        (
+            "engine.failed",
+            {"level": "warning", "model": "ct-lung", "device": 1, "reason": "device-failed", "text": advice},
+        ),
+        ("engine.fell-back", {"level": "warning", "model": "ct-lung", "device": 1, "reason": "device-too-small"}),
     ]
 
 
