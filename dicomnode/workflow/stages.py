@@ -278,9 +278,9 @@ class Stages:
             self._handover.put(key, World.PSEUDONYM, name(key, "probability"), Purpose.LABELS, packed)
         findings = json.dumps(analysis.findings.to_json()).encode()
         self._handover.put(key, World.PSEUDONYM, name(key, "findings"), Purpose.FINDINGS, findings)
-        while len(self._latest) >= self._places:  # of works that were overtaken
-            self._latest.pop(next(iter(self._latest)))
         self._latest[key] = analysis
+        for overtaken in list(self._latest)[: -self._places]:
+            self._latest.pop(overtaken, None)
         return True
 
     def _copies(self, key: WorkKey) -> Coming:
@@ -291,8 +291,8 @@ class Stages:
 
     def _encode(self, key: WorkKey, work: WorkRow) -> bool:
         analyst = self._analyst(key)
-        analysis = self._latest.pop(key, None) or self.encoding.recall(key, analyst)
-        self.encoding.encode(key, analyst, analysis)
+        self.encoding.encode(key, analyst, self._latest.get(key) or self.encoding.recall(key, analyst))
+        self._latest.pop(key, None)
         self._released(key.study_key)
         return True
 
