@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -115,21 +115,15 @@ def probe(device: str = "", *, command: Sequence[str] = PROBE) -> Found:
         return Found(library=library, version="", devices=(), problem="probe-crashed")
 
 
-def find_devices(wished: Sequence[str], look: Callable[[str], Found] = probe) -> tuple[tuple[str, ...], Found]:
-    """Devices that are named, and what a look at them together found.
+def find_devices(wished: Sequence[str], look: Callable[[str], Found] = probe) -> dict[str, Found]:
+    """What a look for each device that is named found, by its name; nothing where all were wished for and none is there.
 
-    One of several that is not there is the business of whoever opens it. CUDA hides every device behind a wrong name,
-    and all MIG slices but one, so that the look may show fewer than there are.
+    Each is looked for alone: CUDA hides every device behind a wrong name, and all MIG slices but one.
     """
-    if tuple(wished) == ("all",):
-        found = look("")
-        return tuple(str(number) for number in range(len(found.devices))), found
-    found = look(wished[0])
-    for device in wished[1:]:
-        if not found.problem:
-            break
-        found = look(device)
-    return tuple(wished), found
+    if tuple(wished) != ("all",):
+        return {device: look(device) for device in wished}
+    found = look("")
+    return {str(number): replace(found, devices=(facts,)) for number, facts in enumerate(found.devices)}
 
 
 def kind(
@@ -152,23 +146,26 @@ def kind(
     start
         Opens a package's engine on a device by its first message and its name; None: in a process of its own.
     """
-    looks: list[Found] = []
-    devices: list[str] = []
+    devices: dict[str, Found] = {}
     turns: list[Turns] = []
 
     def absence() -> str | None:
-        named, found = find_devices(settings.devices, look)
-        looks[:] = [found]
-        if not turns and not found.problem:
-            devices[:], turns[:] = named, [Turns(len(named))]
-        return found.problem.replace("-", " ") or None
+        found = find_devices(settings.devices, look)
+        problems = [one.problem for one in found.values()] or [look("").problem or "no-device"]
+        if all(problems):
+            return problems[0].replace("-", " ")
+        if not turns:
+            devices.update(found)
+            turns.append(Turns(len(found)))
+        return None
 
     def open_remote(package: Package, first: Message, device: str) -> Remote:
         return RemoteEngine(package.manifest, first, environment=environment(device), times=settings.times)
 
     def make(package: Package, threads: int) -> Engine:
         cpu = open_on_cpu(package, threads=threads, kinds=KINDS).engine
-        first = first_message(settings, package, library=looks[0].library, threads=threads)
+        library = next(found.library for found in devices.values() if not found.problem)
+        first = first_message(settings, package, library=library, threads=threads)
         return GuardedEngine(
             [partial(start or open_remote, package, first, device) for device in devices],
             cpu,
@@ -177,6 +174,7 @@ def kind(
             clock=time.monotonic,
             patience=settings.patience,
             turns=turns[0],
+            rooms=[sum(facts.memory_bytes for facts in found.devices) for found in devices.values()],
         )
 
     return Kind(absence=absence, make=make)

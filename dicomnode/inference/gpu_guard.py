@@ -13,6 +13,7 @@ from typing import Final, TypeVar
 from dicomnode.errors import ModelError
 from dicomnode.imaging.volume import Volume
 from dicomnode.inference.engine import Batch, Engine, EngineInfo
+from dicomnode.inference.foresight import fitting
 from dicomnode.inference.gpu_seat import Patience, Remote, Seat, Tell, Turns, give, take
 from dicomnode.inference.segment import Seen, compute
 from dicomnode.manifest import Manifest
@@ -43,6 +44,8 @@ class GuardedEngine:
         Monotonic, seconds.
     turns
         Of the devices, for all models together; None: this is the only one.
+    rooms
+        Memory of each device, bytes; 0: nobody knows.
     """
 
     def __init__(
@@ -55,7 +58,9 @@ class GuardedEngine:
         clock: Callable[[], float],
         patience: Patience | None = None,
         turns: Turns | None = None,
+        rooms: Sequence[int] = (),
     ) -> None:
+        self.rooms = tuple(rooms) or (0,) * len(starts)
         self._cpu, self._manifest, self._tell = cpu, manifest, tell
         self._turns = turns or Turns(len(starts))
         self._closed = False
@@ -87,7 +92,7 @@ class GuardedEngine:
     def run(self, batch: Batch) -> Batch:
         """Run the network; see `Engine.run`."""
         self._require_open()
-        result, _ = self._tried(lambda remote: remote.run(batch), lambda: self._cpu.run(batch))
+        result, _ = self._tried(self.seats, lambda remote: remote.run(batch), lambda: self._cpu.run(batch))
         return result
 
     def see(self, volume: Volume, progress: Callable[[float], None]) -> Seen:
@@ -95,6 +100,7 @@ class GuardedEngine:
         self._require_open()
         said = _Growing(progress)
         seen, cause = self._tried(
+            self._fitting(volume),
             lambda remote: remote.see(volume, said),
             lambda: compute(volume, self._manifest, self._cpu, said),
         )
@@ -117,9 +123,20 @@ class GuardedEngine:
             seat.close()
         self._cpu.close()
 
-    def _tried(self, ask: Callable[[Remote], T], otherwise: Callable[[], T]) -> tuple[T, str | None]:
-        """A GPU's answer, at the second try if need be; else the CPU's and why."""
-        seat = take(self.seats, self._turns)
+    def _fitting(self, volume: Volume) -> tuple[Seat, ...]:
+        """Devices that a study fits, be they empty."""
+        itemsize = volume.values.dtype.itemsize
+        found = fitting(volume.geometry, self._manifest, self.rooms, itemsize=itemsize)
+        return tuple(seat for seat, fits in zip(self.seats, found, strict=True) if fits is not None)
+
+    def _tried(
+        self, seats: Sequence[Seat], ask: Callable[[Remote], T], otherwise: Callable[[], T]
+    ) -> tuple[T, str | None]:
+        """The answer of one of some GPUs, at the second try if need be; else the CPU's and why."""
+        seat = take(seats, self._turns)
+        if not seats:
+            self._tell("fell-back", {"cause": "device-too-small", "device": self._largest})
+            return self._on_cpu(otherwise), "device-too-small"
         if seat is None:
             self._open_meanwhile()
             return self._on_cpu(otherwise), None
@@ -132,7 +149,7 @@ class GuardedEngine:
             if not isinstance(found, _Failed):
                 return found, None
             cause = found.cause
-            again = None if last or cause in _FOR_GOOD else self._second(seat)
+            again = None if last or cause in _FOR_GOOD else self._second(seats, seat)
             if again is None:
                 break
             seat = again
@@ -155,13 +172,17 @@ class GuardedEngine:
             seat.failed(remote, cause)
         return _Failed(cause)
 
-    def _second(self, failed: Seat) -> Seat | None:
+    @property
+    def _largest(self) -> int:
+        return self.rooms.index(max(self.rooms))
+
+    def _second(self, seats: Sequence[Seat], failed: Seat) -> Seat | None:
         """Where a study is tried again: on another device that is free, else on the same, opened anew."""
-        other = take(self.seats, self._turns, but=failed)
+        other = take(seats, self._turns, but=failed)
         if other is not None:
             failed.open_meanwhile(now=True)
             return other
-        return take(self.seats, self._turns) if failed.reopened() else None
+        return take(seats, self._turns) if failed.reopened() else None
 
     def _on_cpu(self, otherwise: Callable[[], T]) -> T:
         with self._turns.cpu:

@@ -98,7 +98,7 @@ class Seat:
         self.number = number
         self.start, self.patience = start, patience
         self._tell, self._clock = tell, clock
-        self._state = threading.Lock()
+        self._state, self._beginning = threading.Lock(), threading.Lock()
         self._remote: Remote | None = None
         self._opening: threading.Thread | None = None
         self._next_try = clock()
@@ -134,13 +134,15 @@ class Seat:
         now
             It was open before, and is worth a try at once.
         """
-        if now:
-            self._next_try = self._clock()
-        busy = self._opening is not None and self._opening.is_alive()
-        if self._closed or self.open or busy or self._clock() < self._next_try:
-            return
-        self._opening = threading.Thread(target=self._open, name=f"gpu-opening-{self.number}", daemon=True)
-        self._opening.start()
+        with self._beginning:  # several studies may find it gone at once
+            if now:
+                self._next_try = self._clock()
+            busy = self._opening is not None and self._opening.is_alive()
+            if self._closed or self.open or busy or self._clock() < self._next_try:
+                return
+            opening = threading.Thread(target=self._open, name=f"gpu-opening-{self.number}", daemon=True)
+            opening.start()
+            self._opening = opening
 
     def wait_until_open(self, seconds: float) -> bool:
         """Wait for the opening that is under way; whether the device serves then."""

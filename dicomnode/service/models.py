@@ -144,7 +144,7 @@ class Models:
 
     def devices(self) -> tuple[str, ...]:
         """Names of the GPUs that the node would use; at least one, whether it is there or not."""
-        return find_devices(self._tree.models.gpus, self._look_for)[0] or ("",)
+        return tuple(find_devices(self._tree.models.gpus, self._look_for)) or ("",)
 
     def open(self, package: Package, device: str | None = None) -> RemoteEngine:
         """A package's engine on a GPU (None: the first), built and verified if it was not.

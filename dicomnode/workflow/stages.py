@@ -191,6 +191,7 @@ class Stages:
         analyst = self._analyst(key)
         by_key = {row.instance_key: row for row in rows}
         chosen = self._select(key, rows, analyst)
+        self._tell_plan(key, chosen, analyst)
         members = [by_key[instance_key] for instance_key in chosen.instance_keys]
         copier = Copier(analyst.deidentifier, self._limits)
         self._handover.put_copies(key, (copier.copy(self._file(row)) for row in members))
@@ -225,6 +226,21 @@ class Stages:
         if not headers:
             raise StudyError("object-malformed", objects=len(rows))
         return analyst.select(headers)
+
+    def _tell_plan(self, key: WorkKey, chosen: SurveyedSeries, analyst: Analyst) -> None:
+        """Say what the work will take, before anything of it is copied."""
+        if chosen.geometry is not None:
+            plan = analyst.foresee(chosen.geometry)
+            why = {"reason": plan.reason} if plan.reason else {}
+            self._emit(
+                "work.planned",
+                work=key.workflow_id,
+                model=key.model,
+                kind=plan.place,
+                memory_bytes=plan.memory_bytes,
+                device_bytes=plan.device_bytes,
+                **why,
+            )
 
     def _set_aside(self, key: WorkKey, row: InstanceRow, error: StudyError) -> None:
         self._emit("object.unreadable", level="warning", study=key.study_key, reason=error.code)

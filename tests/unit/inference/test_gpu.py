@@ -166,6 +166,7 @@ def test_every_device_gets_an_engine_and_models_share_their_turns(settings: GpuS
     first.wait_until_open(60)
     second.wait_until_open(60)
     assert looked == ["3", "7"]
+    assert first.rooms == (FACTS.memory_bytes, FACTS.memory_bytes)
     assert sorted(opened) == [("ct-lung", "3"), ("ct-lung", "3"), ("ct-lung", "7"), ("ct-lung", "7")]
     assert first._turns is second._turns
     assert first.places == 2
@@ -175,7 +176,14 @@ def test_every_device_gets_an_engine_and_models_share_their_turns(settings: GpuS
 
 def test_all_devices_are_those_that_are_found() -> None:
     found = replace(FOUND, devices=(FACTS, FACTS, FACTS))
-    assert gpu.find_devices(("all",), lambda device: found) == (("0", "1", "2"), found)
+    assert gpu.find_devices(("all",), lambda device: found) == dict.fromkeys(("0", "1", "2"), FOUND)
     nothing = Found(library="", version="", devices=(), problem="not-installed")
-    assert gpu.find_devices(("all",), lambda device: nothing) == ((), nothing)
-    assert gpu.find_devices(("1", "2"), lambda device: nothing) == (("1", "2"), nothing)
+    assert gpu.find_devices(("all",), lambda device: nothing) == {}
+    assert gpu.find_devices(("1", "2"), lambda device: nothing) == {"1": nothing, "2": nothing}
+
+
+def test_where_all_are_wished_for_and_none_is_there_it_is_said_why(settings: GpuSettings) -> None:
+    nothing = Found(library="", version="", devices=(), problem="not-installed")
+    wished = replace(settings, devices=("all",))
+    kind = gpu.kind(wished, lambda model: lambda event, facts: None, look=lambda device: nothing)
+    assert kind.absence() == "not installed"

@@ -198,6 +198,29 @@ def test_a_node_that_dies_at_the_end_of_every_stage_makes_the_same_results(
     assert bench.ended == (WorkState.READY, None)
 
 
+def test_what_a_study_will_take_is_told_before_it_is_copied(bench: Bench, images: list[Dataset]) -> None:
+    assert bench.stages().run("prepare", bench.receive(images))
+    (told,) = bench.events.facts("work.planned")
+    assert told["kind"] == "cpu"
+    assert int(told["memory_bytes"]) > sum(len(image.PixelData) for image in images)
+    assert told["device_bytes"] == 0
+
+
+def test_a_study_that_takes_too_much_is_refused_before_it_is_copied(
+    bench: Bench, images: list[Dataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By what its geometry makes of it on the network's grid, not by its own voxels alone."""
+    for image in images:
+        image.PixelSpacing = [40, 40]
+    voxels = sum(len(image.PixelData) for image in images)
+    models = TREE.models.model_copy(update={"maximum_memory_bytes": 4 * voxels})
+    bench.analyst._tree = TREE.model_copy(update={"models": models})
+    monkeypatch.setattr(Handover, "put_copies", _dies)
+    assert not bench.stages().run("prepare", bench.receive(images))
+    assert bench.ended == (WorkState.REFUSED, "memory-too-large")
+    assert int(bench.work().facts["needed"]) > 4 * voxels
+
+
 class Pair(standin.StandInEngine):
     """An engine for two at once that waits, in every study, for the other one to be there."""
 
