@@ -31,6 +31,7 @@ PURE = (
     "study",
     "imaging/geometry",
     "imaging/measure",
+    "imaging/plane",
     "network/dimse",
     "network/pdu",
     "storage/digest",

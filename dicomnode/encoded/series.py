@@ -30,11 +30,12 @@ _PIXEL_DATA: Final = Tag(0x7FE00010)
 #: What decides how others are read: Transfer Syntax UID, Specific Character Set, Pixel Representation.
 _DECIDING: Final = frozenset({0x00020010, 0x00080005, 0x00280103})
 
+_DECIMAL: Final = rb" ?-?[0-9]{1,6}(?:\.[0-9]{1,6})? ?"
 #: Values that pydicom converts without a fault or a warning (PS3.5 6.2): they may wait until somebody asks for them.
 _SOUND: Final = {
     "UI": re.compile(rb"(?:0|[1-9][0-9]{0,62})(?:\.(?:0|[1-9][0-9]{0,62})){1,31}\0?"),
     "IS": re.compile(rb" ?-?[0-9]{1,9} ?"),
-    "DS": re.compile(rb"(?: ?-?[0-9]{1,6}(?:\.[0-9]{1,6})? ?(?:\\|$)){1,8}"),
+    "DS": re.compile(_DECIMAL + rb"(?:\\" + _DECIMAL + rb"){0,7}"),
 }
 _LONGEST_UID: Final = 65  # with its padding
 #: What may hold more than a value.
@@ -89,13 +90,12 @@ class _Pattern:
 
     def read(self, data: bytes) -> tuple[Dataset, list[BaseTag]] | None:
         """A Data Set with the elements of the pattern, and what of it is to be converted; None where it has others."""
-        for _ in range(2):
+        found = self._match(data)
+        if found is None and self._learn(data):
             found = self._match(data)
-            if found is not None:
-                return self._dataset(found), [tag for tag, element in found.items() if self._is_urgent(element)]
-            if not self._learn(data):
-                break
-        return None
+        if found is None:
+            return None
+        return self._dataset(found), [tag for tag, element in found.items() if self._is_urgent(element)]
 
     def _match(self, data: bytes) -> dict[BaseTag, Element] | None:
         """Elements that differ; None where something differs that has not before."""

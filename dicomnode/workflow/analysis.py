@@ -166,8 +166,7 @@ class Analyst:
         """
         manifest, limit = self.package.manifest, self._tree.models.maximum_memory_bytes
         chosen = choose_series(survey(headers, manifest.input), manifest.input)
-        needed = 0 if chosen.geometry is None else memory_at_least(chosen.geometry, manifest)
-        if needed > limit:
+        if chosen.geometry is not None and (needed := memory_at_least(chosen.geometry, manifest)) > limit:
             raise StudyError("memory-too-large", needed=needed, maximum=limit)
         return chosen
 
