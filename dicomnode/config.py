@@ -192,7 +192,10 @@ class ModelsSection(Section):
         description="what TensorRT computes in; auto: the fastest of fp16, tf32 and fp32 that agrees with the CPU",
     )
     gpu: str = Field(
-        "", pattern=r"^[0-9A-Za-z-]{0,64}$", description="GPU: number or UUID (GPU-..., MIG-...); empty: the first"
+        "",
+        pattern=r"^([0-9A-Za-z-]{1,64}(,[0-9A-Za-z-]{1,64}){0,15})?$",
+        description="GPU: number or UUID (GPU-..., MIG-...), several with commas between, all: every whole one; empty: "
+        "the first. Each takes a study at a time",
     )
     gpu_opening_seconds: Seconds = Field(3600, description="time for opening an engine on the GPU, building included")
     gpu_silence_seconds: Seconds = Field(120, description="silence after which a GPU process that works is ended")
@@ -204,6 +207,17 @@ class ModelsSection(Section):
     engine_cache_bytes: int = Field(
         16 * GIBI, ge=GIBI, le=TEBI, description="built engines that are kept; the least used go first"
     )
+
+    @property
+    def gpus(self) -> tuple[str, ...]:
+        """GPUs one by one, as they are named; empty text: the first."""
+        return tuple(self.gpu.split(","))
+
+    @model_validator(mode="after")
+    def _gpus_differ(self) -> Self:
+        if len(set(self.gpus)) < len(self.gpus) or ("all" in self.gpus and len(self.gpus) > 1):
+            raise ValueError("gpu names each device once, or all alone")
+        return self
 
 
 class DeliverySection(Section):

@@ -119,7 +119,13 @@ REASONS: Final = MappingProxyType(
         "model-not-found": Reason("no model of that name is installed", "`dicomnode check` lists the installed models"),
         "engine-unavailable": Reason(
             "the engine that models.engine names cannot be used here",
-            "install its extra; under systemd see systemd/README.md; or set models.engine to auto",
+            "for a GPU see `dicomnode doctor gpu`; else install its extra; under systemd see systemd/README.md; or set "
+            "models.engine to auto",
+        ),
+        "engine-not-used": Reason(
+            "models.engine names the GPU, which this command does not use: the CPU computes",
+            "to have the GPU compute, send the study to the node (`dicomnode serve`); where the CPU is meant, set "
+            "models.engine to auto",
         ),
         "inference-failed": Reason("the network could not be run", "see the log; `dicomnode check` tests the engine"),
         "memory-too-large": Reason(
@@ -250,9 +256,7 @@ REASONS: Final = MappingProxyType(
         ),
         "duplicate-unproven": Reason("said to be a duplicate; C-FIND cannot tell", "look for it at the destination"),
         "cancelled": Reason("somebody cancelled it", "`dicomnode retry` or `dicomnode reprocess` takes it up again"),
-        "not-committed": Reason(
-            "the destination did not commit what it took", "ask who runs it; then `dicomnode retry`"
-        ),
+        "not-committed": Reason("the destination did not commit what it has", "ask who runs it, and `dicomnode retry`"),
         "order-empty": Reason("the study has nothing that this order is about", "see `dicomnode studies`"),
         "peer-out-of-resources": Reason(
             "the destination has no space left (0xA7xx)", "free space there; the node tries again"
@@ -277,9 +281,7 @@ REASONS: Final = MappingProxyType(
         "destination-not-found": Reason(
             "the configuration names no such destination", "`dicomnode check` lists the destinations"
         ),
-        "source-not-found": Reason(
-            "the source folder does not exist or holds no file", "name a folder with DICOM files"
-        ),
+        "source-not-found": Reason("the source folder is missing or holds no file", "name a folder with DICOM files"),
         "source-unreadable": Reason(
             "the source holds no DICOM object that can be read",
             "the lines above tell why; `dicomnode infer` tells it file by file in _outcome.json",
@@ -289,7 +291,7 @@ REASONS: Final = MappingProxyType(
             "the file that --map names cannot be written", "name a file in a folder that is there; nothing was done"
         ),
         "map-in-output": Reason(
-            "the file that --map names lies in the output", "name a file beside it; nothing was done"
+            "the file that --map names is in the output", "name a file beside it; nothing was done"
         ),
         "timeout": Reason("it did not end in time", "see `dicomnode studies` and the log"),
         "internal": Reason("a fault of the node", "report it with the log; the data is safe"),

@@ -33,6 +33,7 @@ PURE = (
     "study",
     "imaging/geometry",
     "imaging/measure",
+    "imaging/plane",
     "network/dimse",
     "network/pdu",
     "storage/digest",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from itertools import product
 from typing import Annotated
 
 import typer
@@ -38,15 +39,17 @@ def list_(config_file: ConfigOption = None, state: StateOption = None) -> None:
 
 @app.command()
 def build(model: NameArgument = None, config_file: ConfigOption = None, state: StateOption = None) -> None:
-    """Build engines for the GPU ahead of the node, and hold them to the reference; what is built already is kept."""
+    """Build engines for the GPUs ahead of the node, and hold them to the reference; what is built already is kept."""
     from dicomnode.service.models import Models
 
     models = Models(read_config(config_file, state), os.environ)
-    for package in models.packages(model):
+    devices = models.devices()
+    for package, device in product(models.packages(model), devices):
         begun = time.monotonic()
-        engine = models.open(package)
+        engine = models.open(package, device)
+        where = f", GPU {device}" if len(devices) > 1 else ""
         _out.print(
-            f"[green]ready[/] {package.manifest.name} on {escape(str(engine.info))} {engine.info.version}, "
+            f"[green]ready[/] {package.manifest.name} on {escape(str(engine.info))} {engine.info.version}{where}, "
             f"after {time.monotonic() - begun:.0f} s",
             soft_wrap=True,
         )
@@ -55,11 +58,12 @@ def build(model: NameArgument = None, config_file: ConfigOption = None, state: S
 
 @app.command()
 def verify(model: NameArgument = None, config_file: ConfigOption = None, state: StateOption = None) -> None:
-    """Compare the engine on the GPU with the reference on the CPU, by an input that is made."""
+    """Compare the engine on each GPU with the reference on the CPU, by an input that is made."""
     from dicomnode.service.models import Models
 
     models = Models(read_config(config_file, state), os.environ)
-    verdicts = [(package, models.verify(package)) for package in models.packages(model)]
+    pairs = product(models.packages(model), models.devices())
+    verdicts = [(package, models.verify(package, device)) for package, device in pairs]
     for package, verdict in verdicts:
         colour = "green" if verdict.may_serve else "red"
         _out.print(f"[{colour}]{package.manifest.name}[/] {escape(str(verdict))}", soft_wrap=True)
@@ -93,8 +97,12 @@ def gpu(config_file: ConfigOption = None, state: StateOption = None) -> None:
     for line in lines:
         word = "[green]ok[/]   " if line.well else "[yellow]note[/] "
         _out.print(f"{word} {escape(line.text)}", soft_wrap=True)
-    if not all(line.well for line in lines):
+    working = sum(line.well for line in lines if line.device)
+    if not working or not all(line.well for line in lines if not line.device):
         _out.print("The node computes on the CPU.", soft_wrap=True)
+        raise typer.Exit(1)
+    if not all(line.well for line in lines):
+        _out.print(f"The node will use {working} GPU(s), not all that models.gpu names.", soft_wrap=True)
         raise typer.Exit(1)
     _out.print("The node will use the GPU. Build its engines ahead: dicomnode models build", soft_wrap=True)
 

@@ -46,12 +46,16 @@ def infer_folder(
     paths = find_files(source)
     make_output(output, anew=False)
     with Workbench(tree, os.environ, model, destination) as bench:
+        for reason in sorted({str(one["reason"]) for one in bench.engines.values() if one["reason"]}):
+            text, advice = REASONS[reason]
+            console.print(f"[yellow]note[/] {reason}: {text}; {advice}", soft_wrap=True)
         studies, unreadable = read_headers(paths, bench, console)
         outcomes: list[Outcome] = []
         for number, files in enumerate(studies, start=1):
             which = f"study {number} of {len(studies)}, " if len(studies) > 1 else ""
             outcomes += run_study(files, bench, output, console, which=which)
     record = {
+        "engines": bench.engines,
         "studies": [outcome.to_json() for outcome in outcomes],
         "unreadable": {path.relative_to(base_of(source)).as_posix(): code for path, code in unreadable.items()},
     }

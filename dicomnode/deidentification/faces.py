@@ -27,7 +27,8 @@ from dicomnode.imaging.balloon import Grid
 from dicomnode.imaging.brain import Brain, find_brain, has_no_skull, values_of
 from dicomnode.imaging.decode import transfer_syntax
 from dicomnode.imaging.face import Face
-from dicomnode.imaging.geometry import Plane, arrange, plane_of
+from dicomnode.imaging.geometry import arrange
+from dicomnode.imaging.plane import Plane, plane_of
 from dicomnode.imaging.stored import EXPLICIT_BIG, NATIVE, Integers, PixelFormat, pixel_format, stored_values
 from dicomnode.imaging.straighten import straighten
 from dicomnode.imaging.volume import Volume

@@ -4,6 +4,7 @@ Floor 1. What strangers encoded passes here before anything else may look at it:
 `StudyError`, in time and memory that the limits bound. No values are judged here, only their encoding.
 """
 
+from dicomnode.encoded.alike import series_of
 from dicomnode.encoded.implicit import implicit_parts
 from dicomnode.encoded.reading import (
     Header,
@@ -42,6 +43,7 @@ __all__ = [
     "read_part10",
     "read_part10_raw",
     "scan_header",
+    "series_of",
     "split_part10",
     "wrap_part10",
 ]

@@ -103,10 +103,9 @@ class Decoder:
         """
         syntax = transfer_syntax(dataset)
         form = pixel_format(dataset)
-        data = pixel_bytes(dataset)
         if syntax in NATIVE:
-            words = dataset.get_item("PixelData").VR != "OB"
-            return native(data, form, big_endian=syntax == EXPLICIT_BIG, words=words)
+            return native_pixels(dataset, form)
+        data = pixel_bytes(dataset)
         with self._turn:
             values = self._decode(data, syntax, form)
         return clamped(values, form) if syntax in LOSSY else stored_values(values, form)
@@ -142,6 +141,13 @@ def pixels(dataset: Dataset, *, timeout_seconds: float, memory_bytes: int) -> In
     """Stored values of one Data Set; see `Decoder.pixels`, which serves many."""
     with Decoder(timeout_seconds=timeout_seconds, memory_bytes=memory_bytes) as decoder:
         return decoder.pixels(dataset)
+
+
+def native_pixels(dataset: Dataset, form: PixelFormat) -> Integers:
+    """Stored values of a Data Set whose pixel data is native, and whose format is known; errors as `native`."""
+    data = pixel_bytes(dataset)
+    words = dataset.get_item("PixelData").VR != "OB"
+    return native(data, form, big_endian=transfer_syntax(dataset) == EXPLICIT_BIG, words=words)
 
 
 def transfer_syntax(dataset: Dataset) -> str:

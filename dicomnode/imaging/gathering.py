@@ -6,16 +6,56 @@ too; it is the same volume, without the images having been in memory together.
 
 from __future__ import annotations
 
-from pydicom.dataset import Dataset
+from typing import Final, NamedTuple
 
+from pydicom.dataset import Dataset
+from pydicom.tag import Tag
+
+from dicomnode.encoded import series_of
 from dicomnode.errors import StudyError
 from dicomnode.imaging.ahead import DecodingAhead
-from dicomnode.imaging.decode import transfer_syntax
-from dicomnode.imaging.geometry import Plane, arrange, plane_of
-from dicomnode.imaging.stored import NATIVE, Integers
-from dicomnode.imaging.volume import Slices, Volume
+from dicomnode.imaging.decode import native_pixels, transfer_syntax
+from dicomnode.imaging.geometry import arrange
+from dicomnode.imaging.plane import Plane, plane_beside, plane_of
+from dicomnode.imaging.stored import NATIVE, Integers, PixelFormat, pixel_format
+from dicomnode.imaging.volume import Rescale, Slices, Volume, rescale_of
 
-_FEW = 16  # slices that room is made for where nobody says how many come
+#: All that a slice's place, format and values depend on, besides its position, its UID and its pixels.
+DECIDING: Final = tuple(
+    Tag(keyword)
+    for keyword in (
+        "Modality",
+        "SliceThickness",
+        "ImageOrientationPatient",
+        "FrameOfReferenceUID",
+        "SamplesPerPixel",
+        "PhotometricInterpretation",
+        "NumberOfFrames",
+        "Rows",
+        "Columns",
+        "PixelSpacing",
+        "BitsAllocated",
+        "BitsStored",
+        "HighBit",
+        "PixelRepresentation",
+        "PixelPaddingValue",
+        "PixelPaddingRangeLimit",
+        "RescaleIntercept",
+        "RescaleSlope",
+        "FloatPixelData",
+        "DoubleFloatPixelData",
+    )
+)
+_FEW: Final = 16  # slices that room is made for where nobody says how many come
+
+
+class _Known(NamedTuple):
+    """What is known of an image whose pixels were taken: it holds for others of its series that differ in none of it."""
+
+    series: object
+    plane: Plane
+    form: PixelFormat
+    rule: Rescale
 
 
 class Gathering:
@@ -42,6 +82,7 @@ class Gathering:
         self._slices: Slices | None = None
         self._later: list[int] = []
         self._faults: list[StudyError] = []
+        self._known: _Known | None = None
 
     def add(self, dataset: Dataset) -> None:
         """Take an image.
@@ -51,13 +92,18 @@ class Gathering:
         StudyError
             ``geometry-...`` where it says not where it lies.
         """
+        series, known, index = series_of(dataset, DECIDING), self._known, len(self._datasets)
+        alike = known if known is not None and known.series is series else None
         self._datasets.append(dataset)
-        self._planes.append(plane_of(dataset))
-        if transfer_syntax(dataset) in NATIVE:
-            self._read(len(self._datasets) - 1)
-        else:
+        self._planes.append(plane_of(dataset) if alike is None else plane_beside(alike.plane, dataset))
+        if transfer_syntax(dataset) not in NATIVE:
             self._decoder.begin(dataset)
-            self._later.append(len(self._datasets) - 1)
+            self._later.append(index)
+            return
+        self._read(index, alike)
+        if alike is None and series is not None and not self._faults:
+            rule, form = rescale_of(dataset), pixel_format(dataset)
+            self._known = _Known(series=series, plane=self._planes[index], form=form, rule=rule)
 
     def finish(self) -> tuple[Volume, list[Dataset]]:
         """The volume, and its images in source order.
@@ -84,20 +130,24 @@ class Gathering:
         built = Volume(values=values, geometry=geometry, padding=padding, sop_instance_uids=uids)
         return built, [self._datasets[index] for index in order]
 
-    def _read(self, index: int) -> None:
+    def _read(self, index: int, alike: _Known | None = None) -> None:
         """Rescale an image into its place; what is wrong with it is kept."""
+        dataset = self._datasets[index]
         if not self._faults:
             try:
-                self._put(index, self._decoder.pixels(self._datasets[index]))
+                if alike is None:
+                    self._put(index, self._decoder.pixels(dataset), rescale_of(dataset))
+                else:
+                    self._put(index, native_pixels(dataset, alike.form), alike.rule)
             except StudyError as fault:
                 self._faults.append(fault)
-        self._datasets[index].pop("PixelData", None)
+        dataset.pop("PixelData", None)
 
-    def _put(self, index: int, stored: Integers) -> None:
+    def _put(self, index: int, stored: Integers, rule: Rescale) -> None:
         slices = self._slices = self._slices or Slices((self._expected, *stored.shape))
         plane = self._planes[index]
         if not stored.shape == (plane.rows, plane.columns) == slices.values.shape[1:]:
             raise StudyError("pixel-undecodable", rows=stored.shape[0], columns=stored.shape[1])
         if index >= len(slices.values):
             slices.grow(2 * index)
-        slices.put(index, self._datasets[index], stored)
+        slices.put(index, rule, stored)

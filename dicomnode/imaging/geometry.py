@@ -9,19 +9,14 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
-from pydicom.dataset import Dataset
-from pydicom.tag import BaseTag, Tag
 
 from dicomnode.errors import StudyError
+from dicomnode.imaging.plane import Floats, Plane, Vector, vector_of
 
-Vector = tuple[float, float, float]
 Shape = tuple[int, int, int]
-Floats = npt.NDArray[np.float64]
 
 #: Names of the two ends of each canonical axis (z, y, x): where the index is low, where it is high.
 AXIS_ENDS: Final = (("inferior", "superior"), ("anterior", "posterior"), ("right", "left"))
@@ -61,32 +56,6 @@ class Tolerances:
     step_ratio: float = 5.0
     shear_mm: float = 1.0
     tilt_degrees: float = 40.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plane:
-    """One slice in space (PS3.3 C.7.6.2).
-
-    Attributes
-    ----------
-    position
-        Image Position (Patient): centre of the top left pixel, mm, LPS.
-    orientation
-        Image Orientation (Patient): direction of a row (growing column index), then of a column.
-    pixel_spacing
-        Distance between rows, then between columns, mm.
-    slice_thickness
-        mm; None when absent. Never used as a distance.
-    """
-
-    sop_instance_uid: str = field(repr=False)
-    position: Vector
-    orientation: tuple[float, float, float, float, float, float]
-    pixel_spacing: tuple[float, float]
-    rows: int
-    columns: int
-    slice_thickness: float | None
-    frame_of_reference_uid: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,39 +157,6 @@ class CanonicalAxes:
         return (high, low) if self.flips[axis] else (low, high)
 
 
-def plane_of(dataset: Dataset) -> Plane:
-    """Plane of a single-frame image.
-
-    Raises
-    ------
-    StudyError
-        ``geometry-multi-frame``, or ``geometry-attribute-missing`` (also for values that make no sense).
-    """
-    if (_numbers(dataset, "NumberOfFrames") or [1.0])[0] > 1:
-        raise StudyError("geometry-multi-frame")
-    orientation = _required(dataset, "ImageOrientationPatient", 6)
-    row, column = np.array(orientation[:3]), np.array(orientation[3:])
-    if max(abs(np.linalg.norm(row) - 1), abs(np.linalg.norm(column) - 1), abs(row @ column)) > 0.01:
-        raise _missing("ImageOrientationPatient")
-    spacing = _required(dataset, "PixelSpacing", 2)
-    rows, columns = (int(_required(dataset, keyword, 1)[0]) for keyword in ("Rows", "Columns"))
-    for keyword, least in (("PixelSpacing", min(spacing)), ("Rows", rows), ("Columns", columns)):
-        if least <= 0:
-            raise _missing(keyword)
-    x, y, z = _required(dataset, "ImagePositionPatient", 3)
-    thickness = _numbers(dataset, "SliceThickness")
-    return Plane(
-        sop_instance_uid=_uid(dataset, "SOPInstanceUID"),
-        position=(x, y, z),
-        orientation=(*_vector(row), *_vector(column)),
-        pixel_spacing=(spacing[0], spacing[1]),
-        rows=rows,
-        columns=columns,
-        slice_thickness=thickness[0] if thickness and thickness[0] > 0 else None,
-        frame_of_reference_uid=_uid(dataset, "FrameOfReferenceUID"),
-    )
-
-
 def arrange(planes: Sequence[Plane], tolerances: Tolerances | None = None) -> VolumeGeometry:
     """Order planes by their position along the slice normal and check that they make one volume.
 
@@ -241,9 +177,9 @@ def arrange(planes: Sequence[Plane], tolerances: Tolerances | None = None) -> Vo
     first = planes[int(order[0])]
     return VolumeGeometry(
         origin=first.position,
-        row_direction=_vector(row),
-        column_direction=_vector(column),
-        slice_direction=_vector(normal),
+        row_direction=vector_of(row),
+        column_direction=vector_of(column),
+        slice_direction=vector_of(normal),
         spacing=(spacing, *first.pixel_spacing),
         shape=(len(planes), first.rows, first.columns),
         frame_of_reference_uid=first.frame_of_reference_uid,
@@ -338,58 +274,3 @@ def _axes(plane: Plane) -> tuple[Floats, Floats, Floats]:
     normal = np.cross(row, np.array(plane.orientation[3:]))
     normal = normal / np.linalg.norm(normal)
     return row, np.cross(normal, row), normal
-
-
-def _vector(values: Floats) -> Vector:
-    x, y, z = (float(value) + 0.0 for value in values)
-    return x, y, z
-
-
-def _missing(keyword: str) -> StudyError:
-    return StudyError("geometry-attribute-missing", attribute=keyword)
-
-
-def _uid(dataset: Dataset, keyword: str) -> str:
-    value = _value(dataset, keyword)
-    text = value.decode("ascii", "replace") if isinstance(value, bytes) else str(value or "")
-    if not text.strip(" \0"):
-        raise _missing(keyword)
-    return text.strip(" \0")
-
-
-def _required(dataset: Dataset, keyword: str, count: int) -> list[float]:
-    values = _numbers(dataset, keyword)
-    if values is None or len(values) != count:
-        raise _missing(keyword)
-    return values
-
-
-def _numbers(dataset: Dataset, keyword: str) -> list[float] | None:
-    """Finite numbers of an element; None when it is absent, empty or no number."""
-    value = _value(dataset, keyword)
-    if isinstance(value, bytes):
-        value = value.decode("ascii", "replace").strip(" \0").split("\\")
-    if isinstance(value, str | int | float):
-        value = [value]
-    try:
-        numbers = [float(item) for item in value or ()]
-    except (TypeError, ValueError):
-        return None
-    return numbers if numbers and all(map(math.isfinite, numbers)) else None
-
-
-def _value(dataset: Dataset, keyword: str) -> Any:
-    """Value of an element: the bytes as they came for text, since scanners overrun the 16 bytes of a DS (PS3.5 6.2)."""
-    try:
-        return dataset.get(keyword) if keyword in ("Rows", "Columns") else _raw(dataset, _tag(keyword))
-    except Exception:  # noqa: BLE001 - pydicom raises many kinds on a damaged element
-        raise _missing(keyword) from None
-
-
-def _raw(dataset: Dataset, tag: BaseTag) -> Any:
-    return dataset.get_item(tag).value if tag in dataset else None
-
-
-@cache
-def _tag(keyword: str) -> BaseTag:
-    return Tag(keyword)

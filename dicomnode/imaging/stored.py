@@ -48,6 +48,12 @@ class PixelFormat:
         """Type of the stored values once read."""
         return np.dtype(f"{'i' if self.signed else 'u'}{self.bits_allocated // 8}")
 
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """Least and greatest value that Bits Stored bits can hold."""
+        low = -(1 << (self.bits_stored - 1)) if self.signed else 0
+        return low, low + (1 << self.bits_stored) - 1
+
     def to_json(self) -> dict[str, Any]:
         """Plain types, for the decoding child."""
         return asdict(self)
@@ -154,14 +160,16 @@ def stored_values(cells: Integers, form: PixelFormat) -> Integers:
 
 def _holds(values: Integers, form: PixelFormat) -> bool:
     """Whether values lie within Bits Stored as they are: then no other bits are set, or those of the sign alone."""
-    low = -(1 << (form.bits_stored - 1)) if form.signed else 0
-    return bool(values.min() >= low and values.max() < low + (1 << form.bits_stored))
+    low, high = form.bounds
+    if not form.signed:  # one look instead of two: no value lies below 0
+        return bool(values.max() <= high)
+    return bool(values.min() >= low and values.max() <= high)
 
 
 def clamped(values: Integers, form: PixelFormat) -> Integers:
     """Values of a lossy codec, held within Bits Stored: masking would turn an overshoot into its opposite."""
-    low = -(1 << (form.bits_stored - 1)) if form.signed else 0
-    return np.clip(values.astype(np.int64), low, low + (1 << form.bits_stored) - 1).astype(form.dtype)
+    low, high = form.bounds
+    return np.clip(values.astype(np.int64), low, high).astype(form.dtype)
 
 
 def _value(dataset: Dataset, keyword: str, default: Any) -> Any:

@@ -13,7 +13,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from dicomnode.imaging.geometry import Floats, VolumeGeometry
+from dicomnode.imaging.geometry import VolumeGeometry
+from dicomnode.imaging.plane import Floats
 from dicomnode.imaging.volume import Volume
 
 Array = npt.NDArray[Any]

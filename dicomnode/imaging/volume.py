@@ -16,7 +16,8 @@ import numpy.typing as npt
 from pydicom.dataset import Dataset
 
 from dicomnode.errors import StudyError
-from dicomnode.imaging.geometry import Tolerances, VolumeGeometry, arrange, canonical_axes, plane_of
+from dicomnode.imaging.geometry import Tolerances, VolumeGeometry, arrange, canonical_axes
+from dicomnode.imaging.plane import plane_of
 from dicomnode.imaging.resample import labels_on, resample, resampled_shape, shares_on
 from dicomnode.imaging.stored import Integers, PixelFormat, pixel_format
 
@@ -63,11 +64,14 @@ class Volume:
     sop_instance_uids: tuple[str, ...] = field(repr=False)
 
 
-class _Rescale(NamedTuple):
+class Rescale(NamedTuple):
+    """What an image's header says of its stored values."""
+
     slope: float
     intercept: float
     padding: tuple[int, int] | None
     is_ct: bool
+    bounds: tuple[int, int]
 
 
 def build(datasets: Sequence[Dataset], *, decoder: PixelReader, tolerances: Tolerances | None = None) -> Volume:
@@ -87,7 +91,7 @@ def build(datasets: Sequence[Dataset], *, decoder: PixelReader, tolerances: Tole
     for index, source in enumerate(geometry.order):
         stored = decoder.pixels(datasets[source]) if index else first
         _prove(stored, geometry)
-        slices.put(index, datasets[source], stored)
+        slices.put(index, rescale_of(datasets[source]), stored)
     uids = tuple(planes[source].sop_instance_uid for source in geometry.order)
     return Volume(values=slices.values, geometry=geometry, padding=slices.padding, sop_instance_uids=uids)
 
@@ -110,15 +114,8 @@ class Slices:
         self.values: Array = np.empty(shape, np.int16)
         self.padding: Bools | None = None
 
-    def put(self, index: int, dataset: Dataset, stored: Integers) -> None:
-        """Rescale the stored values of an image into a slice.
-
-        Raises
-        ------
-        StudyError
-            ``rescale-attribute-missing``.
-        """
-        rule = _rescale(dataset)
+    def put(self, index: int, rule: Rescale, stored: Integers) -> None:
+        """Rescale the stored values of an image into a slice."""
         if self.values.dtype == np.int16 and _plain(stored, rule):
             same = stored.view(np.int16) if stored.dtype == np.uint16 else stored  # as the values fit: no conversion
             np.add(same, np.int16(rule.intercept), out=self.values[index], dtype=np.int16, casting="unsafe")
@@ -162,7 +159,14 @@ def _steps(flips: tuple[bool, bool, bool]) -> tuple[EllipsisType, slice, slice, 
     return ..., z, y, x
 
 
-def _rescale(dataset: Dataset) -> _Rescale:
+def rescale_of(dataset: Dataset) -> Rescale:
+    """What the stored values of an image mean.
+
+    Raises
+    ------
+    StudyError
+        ``rescale-attribute-missing``; ``pixel-unsupported`` or ``pixel-missing`` (`stored.pixel_format`).
+    """
     is_ct = dataset.get("Modality") == "CT"
     slope, intercept = (_number(dataset, keyword) for keyword in ("RescaleSlope", "RescaleIntercept"))
     if slope is None and intercept is None and not is_ct:
@@ -173,11 +177,11 @@ def _rescale(dataset: Dataset) -> _Rescale:
         raise StudyError("rescale-attribute-missing", attribute="RescaleIntercept")
     first = _number(dataset, "PixelPaddingValue")
     last = _number(dataset, "PixelPaddingRangeLimit")
-    if first is None:
-        return _Rescale(slope, intercept, None, is_ct)
     form = pixel_format(dataset)
+    if first is None:
+        return Rescale(slope, intercept, None, is_ct, form.bounds)
     ends = sorted(_as_stored(int(end), form) for end in (first, first if last is None else last))
-    return _Rescale(slope, intercept, (ends[0], ends[1]), is_ct)
+    return Rescale(slope, intercept, (ends[0], ends[1]), is_ct, form.bounds)
 
 
 def _as_stored(value: int, form: PixelFormat) -> int:
@@ -195,11 +199,15 @@ def _number(dataset: Dataset, keyword: str) -> float | None:
     return number if number is None or math.isfinite(number) else None
 
 
-def _plain(stored: Integers, rule: _Rescale) -> bool:
+def _plain(stored: Integers, rule: Rescale) -> bool:
     """Whether adding the intercept in 16 bits is all there is to do."""
     if rule.slope != 1 or not rule.intercept.is_integer() or not _INT16.min <= rule.intercept <= _INT16.max:
         return False
-    low, high = int(stored.min()), int(stored.max())
+    return _adds(*rule.bounds, rule) or _adds(int(stored.min()), int(stored.max()), rule)
+
+
+def _adds(low: int, high: int, rule: Rescale) -> bool:
+    """Whether values between two bounds need nothing but the intercept, and fit."""
     if high > _INT16.max or high + rule.intercept > _INT16.max or low + rule.intercept < _INT16.min:
         return False
     if rule.padding is not None and rule.padding[0] <= high and low <= rule.padding[1]:
@@ -207,7 +215,7 @@ def _plain(stored: Integers, rule: _Rescale) -> bool:
     return not rule.is_ct or low + rule.intercept >= OUTSIDE_HU
 
 
-def _full(stored: Integers, rule: _Rescale) -> tuple[Array, Bools]:
+def _full(stored: Integers, rule: Rescale) -> tuple[Array, Bools]:
     wide = stored.astype(np.float64) * rule.slope + rule.intercept
     outside = np.zeros(stored.shape, np.bool_)
     if rule.padding is not None:
@@ -218,6 +226,6 @@ def _full(stored: Integers, rule: _Rescale) -> tuple[Array, Bools]:
     return wide, outside
 
 
-def _fits(rescaled: Array, rule: _Rescale) -> bool:
+def _fits(rescaled: Array, rule: Rescale) -> bool:
     whole = rule.slope.is_integer() and rule.intercept.is_integer()
     return whole and rescaled.min() >= _INT16.min and rescaled.max() <= _INT16.max

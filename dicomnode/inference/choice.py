@@ -7,6 +7,7 @@ its module is imported, so that a node without it pays for nothing.
 from __future__ import annotations
 
 import mmap
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -41,10 +42,17 @@ class Kind:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opened:
-    """An engine that is ready, and why it is this one."""
+    """An engine that is ready, and why it is this one.
+
+    Attributes
+    ----------
+    notice
+        Code of what somebody should be told who asked for another one; empty: nothing.
+    """
 
     engine: Engine
     why: str
+    notice: str = ""
 
 
 def _onnxruntime(package: Package, threads: int) -> Engine:
@@ -106,14 +114,16 @@ def open_engine(package: Package, wish: str = "auto", *, threads: int = 0, kinds
     ModelPackageErrors
         If no engine that may be taken can run the network.
     ModelError
-        ``engine-unavailable`` when the engine that was named is not there.
+        ``engine-unavailable`` when the engine that was named is not there; ``cause`` says why.
     """
     chosen = kinds if wish == "auto" else {wish: {**kinds, **_NAMED}[wish]}
     passed: list[str] = []
+    cause = ""
     refused: ModelPackageErrors | None = None
     for name, kind in chosen.items():
         absence = kind.absence()
         if absence is not None:
+            cause = re.sub(r"[^A-Za-z0-9]+", "-", absence).strip("-")
             passed.append(f"{name} {absence}")
             continue
         try:
@@ -124,7 +134,7 @@ def open_engine(package: Package, wish: str = "auto", *, threads: int = 0, kinds
             refused = error
             continue
         return Opened(engine=engine, why="models.engine" if wish != "auto" else ", ".join(["auto", *passed]))
-    raise refused or ModelError("engine-unavailable", engine=wish)
+    raise refused or ModelError("engine-unavailable", engine=wish, cause=cause)
 
 
 def _warm(engine: Engine, manifest: Manifest) -> None:

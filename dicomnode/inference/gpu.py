@@ -11,7 +11,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
@@ -22,8 +23,9 @@ from dicomnode.inference.choice import KINDS, Kind
 from dicomnode.inference.choice import open_engine as open_on_cpu
 from dicomnode.inference.device import DeviceFacts
 from dicomnode.inference.engine import Engine
-from dicomnode.inference.gpu_guard import GuardedEngine, Patience, Tell
+from dicomnode.inference.gpu_guard import GuardedEngine
 from dicomnode.inference.gpu_remote import RemoteEngine, Times
+from dicomnode.inference.gpu_seat import Patience, Remote, Tell, Turns
 from dicomnode.inference.gpu_wire import Message
 from dicomnode.inference.package import Package
 from dicomnode.inference.tensorrt import LIBRARIES
@@ -38,8 +40,9 @@ class GpuSettings:
 
     Attributes
     ----------
-    device
-        Number or UUID (``GPU-…``, ``MIG-…``) as CUDA_VISIBLE_DEVICES takes it; empty: the first.
+    devices
+        Numbers or UUIDs (``GPU-…``, ``MIG-…``) as CUDA_VISIBLE_DEVICES takes them; empty text: the first; ``all``: every
+        whole device.
     precision
         Of `golden.TOLERANCES`, or ``auto``.
     cache, cache_key, cache_bytes
@@ -48,7 +51,7 @@ class GpuSettings:
         How long is waited.
     """
 
-    device: str
+    devices: tuple[str, ...]
     precision: str
     cache: Path
     cache_key: bytes = field(repr=False)
@@ -112,35 +115,66 @@ def probe(device: str = "", *, command: Sequence[str] = PROBE) -> Found:
         return Found(library=library, version="", devices=(), problem="probe-crashed")
 
 
-def kind(settings: GpuSettings, tell: Callable[[str], Tell], *, look: Callable[[str], Found] = probe) -> Kind:
+def find_devices(wished: Sequence[str], look: Callable[[str], Found] = probe) -> dict[str, Found]:
+    """What a look for each device that is named found, by its name; nothing where all were wished for and none is there.
+
+    Each is looked for alone: CUDA hides every device behind a wrong name, and all MIG slices but one.
+    """
+    if tuple(wished) != ("all",):
+        return {device: look(device) for device in wished}
+    found = look("")
+    return {str(number): replace(found, devices=(facts,)) for number, facts in enumerate(found.devices)}
+
+
+def kind(
+    settings: GpuSettings,
+    tell: Callable[[str], Tell],
+    *,
+    look: Callable[[str], Found] = probe,
+    start: Callable[[Package, Message, str], Remote] | None = None,
+) -> Kind:
     """TensorRT as one of the kinds that `choice` knows, with the best engine of the CPU behind it.
+
+    All engines that it makes share the devices: one study at a time on each.
 
     Parameters
     ----------
     tell
         Given a model's name, who is told what becomes of its GPU.
+    look
+        Looks for a device by its name.
+    start
+        Opens a package's engine on a device by its first message and its name; None: in a process of its own.
     """
-    found: list[Found] = []
+    devices: dict[str, Found] = {}
+    turns: list[Turns] = []
 
     def absence() -> str | None:
-        found[:] = [look(settings.device)]
-        return found[0].problem.replace("-", " ") or None
+        found = find_devices(settings.devices, look)
+        problems = [one.problem for one in found.values()] or [look("").problem or "no-device"]
+        if all(problems):
+            return problems[0].replace("-", " ")
+        if not turns:
+            devices.update(found)
+            turns.append(Turns(len(found)))
+        return None
+
+    def open_remote(package: Package, first: Message, device: str) -> Remote:
+        return RemoteEngine(package.manifest, first, environment=environment(device), times=settings.times)
 
     def make(package: Package, threads: int) -> Engine:
-        library = found[0].library if found else installed() or "tensorrt"
         cpu = open_on_cpu(package, threads=threads, kinds=KINDS).engine
+        library = next(found.library for found in devices.values() if not found.problem)
         first = first_message(settings, package, library=library, threads=threads)
-
-        def start() -> RemoteEngine:
-            return RemoteEngine(package.manifest, first, environment=environment(settings.device), times=settings.times)
-
         return GuardedEngine(
-            start,
+            [partial(start or open_remote, package, first, device) for device in devices],
             cpu,
             package.manifest,
             tell=tell(package.manifest.name),
             clock=time.monotonic,
             patience=settings.patience,
+            turns=turns[0],
+            rooms=[sum(facts.memory_bytes for facts in found.devices) for found in devices.values()],
         )
 
     return Kind(absence=absence, make=make)

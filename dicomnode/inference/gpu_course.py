@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from dicomnode.imaging.geometry import CanonicalAxes, canonical_axes
+from dicomnode.imaging.geometry import CanonicalAxes, VolumeGeometry, canonical_axes
 from dicomnode.imaging.resample import Taps, finer_taps, resampling_taps
 from dicomnode.imaging.volume import Volume
 from dicomnode.inference import tiles
@@ -58,6 +58,53 @@ def see(volume: Volume, manifest: Manifest, device: Device, network: DeviceNetwo
     return Seen(labels=labels, probability=probability, engine=network.info)
 
 
+def study_of(geometry: VolumeGeometry, manifest: Manifest, *, itemsize: int) -> Study:
+    """What a study asks of a device, by its geometry alone.
+
+    Parameters
+    ----------
+    geometry
+        Even and straight.
+    itemsize
+        Bytes of a voxel.
+    """
+    return _Tables.of(geometry, manifest).study(itemsize, manifest)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Tables:
+    """The way between a source's grid and the network's."""
+
+    axes: CanonicalAxes
+    taps: tuple[Taps, Taps, Taps]
+    nesting: Size
+    finer: tuple[Taps, Taps, Taps]
+
+    @classmethod
+    def of(cls, geometry: VolumeGeometry, manifest: Manifest) -> _Tables:
+        axes, rule = canonical_axes(geometry), manifest.preprocess
+        taps, nesting = resampling_taps(axes.shape, axes.spacing, rule.spacing_mm, antialias=rule.antialias)
+        coarse = _size(len(table.starts) for table in taps)
+        z, y, x = (_paired(one) for one in finer_taps(coarse, rule.spacing_mm, axes.shape, axes.spacing))
+        return cls(axes=axes, taps=taps, nesting=nesting, finer=(z, y, x))
+
+    def study(self, itemsize: int, manifest: Manifest) -> Study:
+        coarse = _size(len(table.starts) for table in self.taps)
+        factors = manifest.preprocess.multiple_of
+        padded = _size(-(-size // factor) * factor for size, factor in zip(coarse, factors, strict=True))
+        return Study(
+            source=self.axes.shape,
+            itemsize=itemsize,
+            coarse=coarse,
+            padded=padded,
+            layout=tiles.plan(padded, manifest.network.tile, manifest.network.overlap),
+            channels=manifest.channels,
+            back=tuple(int(start) for start in self.finer[0].starts),
+            tables=sum(_FLOAT * (one.starts.size + one.weights.size) for one in (*self.taps, *self.finer)),
+            shares=manifest.results.parametric_map,
+        )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Task:
     """A study in numbers and tables."""
@@ -72,31 +119,15 @@ class _Task:
 
     @classmethod
     def of(cls, volume: Volume, manifest: Manifest) -> _Task:
-        axes, rule = canonical_axes(volume.geometry), manifest.preprocess
-        taps, nesting = resampling_taps(axes.shape, axes.spacing, rule.spacing_mm, antialias=rule.antialias)
-        z, y, x = (len(table.starts) for table in taps)
-        padded = _size(-(-size // factor) * factor for size, factor in zip((z, y, x), rule.multiple_of, strict=True))
-        finer = tuple(_paired(one) for one in finer_taps((z, y, x), rule.spacing_mm, axes.shape, axes.spacing))
-        tables = sum(_FLOAT * (one.starts.size + one.weights.size) for one in (*taps, *finer))
-        study = Study(
-            source=axes.shape,
-            itemsize=volume.values.dtype.itemsize,
-            coarse=(z, y, x),
-            padded=padded,
-            layout=tiles.plan(padded, manifest.network.tile, manifest.network.overlap),
-            channels=manifest.channels,
-            back=tuple(int(start) for start in finer[0].starts),
-            tables=tables,
-            shares=manifest.results.parametric_map,
-        )
+        tables = _Tables.of(volume.geometry, manifest)
         return cls(
             values=np.ascontiguousarray(volume.values),
             manifest=manifest,
-            axes=axes,
-            taps=taps,
-            nesting=nesting,
-            finer=(finer[0], finer[1], finer[2]),
-            study=study,
+            axes=tables.axes,
+            taps=tables.taps,
+            nesting=tables.nesting,
+            finer=tables.finer,
+            study=tables.study(volume.values.dtype.itemsize, manifest),
         )
 
     @property

@@ -1,23 +1,23 @@
-"""An engine on a GPU that may fail, with one on the CPU behind it: once again, then the CPU, and the result says so.
+"""Engines on GPUs that may fail, with one on the CPU behind them: once again, then the CPU, and the result says so.
 
-May live here: when a GPU process is started, asked again, given up for a study and tried anew. May not: processes,
-CUDA, or how anything is computed.
+May live here: which device a study goes to, when it is asked again, and when it is given up for the CPU. May not:
+processes, CUDA, or how anything is computed.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Final, Protocol, TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Final, TypeVar
 
-from dicomnode.errors import ModelError, NodeError
+from dicomnode.errors import ModelError
 from dicomnode.imaging.volume import Volume
 from dicomnode.inference.engine import Batch, Engine, EngineInfo
+from dicomnode.inference.foresight import fitting
+from dicomnode.inference.gpu_seat import Patience, Remote, Seat, Tell, Turns, give, take
 from dicomnode.inference.segment import Seen, compute
 from dicomnode.manifest import Manifest
 
-Tell = Callable[[str, dict[str, str]], None]
 T = TypeVar("T")
 
 #: The study's or the caller's own: no device would do better.
@@ -26,102 +26,73 @@ _NOT_THE_DEVICES: Final = ("input-", "engine-closed")
 _FOR_GOOD: Final = frozenset({"device-too-small"})
 
 
-class Remote(Protocol):
-    """What is asked of an engine in a process of its own."""
-
-    @property
-    def info(self) -> EngineInfo:
-        """Description."""
-        ...
-
-    @property
-    def alive(self) -> bool:
-        """Whether it may be asked."""
-        ...
-
-    def run(self, batch: Batch) -> Batch:
-        """As `Engine.run`."""
-        ...
-
-    def see(self, volume: Volume, progress: Callable[[float], None]) -> Seen:
-        """As `segment.VolumeEngine.see`."""
-        ...
-
-    def close(self) -> None:
-        """End it."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
-    """How long is waited, seconds.
-
-    Attributes
-    ----------
-    again_seconds
-        Between two tries to open a device that did not, at least.
-    reopening_seconds
-        By a study whose process failed, for the next one to open.
-    """
-
-    again_seconds: float = 300.0
-    reopening_seconds: float = 120.0
-
-
 class GuardedEngine:
-    """See `Engine` and `segment.VolumeEngine`: the GPU's answer where there is one, else the CPU's.
+    """See `Engine` and `segment.VolumeEngine`: a GPU's answer where there is one, else the CPU's.
 
-    The GPU's engine opens in a thread of its own, perhaps for minutes, since it may have to be built; meanwhile the CPU
-    serves.
+    Unlike other engines it may be asked by as many threads at once as there are devices; whichever device is free
+    takes the next study. While none serves, the CPU does, one study at a time.
 
     Parameters
     ----------
-    start
-        Opens the GPU's engine; a `NodeError` where it cannot be.
+    starts
+        Opens the engine on each device; a `NodeError` where it cannot be.
     cpu
         Closed with this one.
     tell
-        Told ``ready``, ``failed`` and ``fell-back``, with tokens.
+        Told ``ready``, ``failed`` and ``fell-back``, with tokens and the number of the device.
     clock
         Monotonic, seconds.
+    turns
+        Of the devices, for all models together; None: this is the only one.
+    rooms
+        Memory of each device, bytes; 0: nobody knows.
     """
 
     def __init__(
         self,
-        start: Callable[[], Remote],
+        starts: Sequence[Callable[[], Remote]],
         cpu: Engine,
         manifest: Manifest,
         *,
         tell: Tell,
         clock: Callable[[], float],
         patience: Patience | None = None,
+        turns: Turns | None = None,
+        rooms: Sequence[int] = (),
     ) -> None:
-        self._start, self._cpu, self._manifest, self._tell, self._clock = start, cpu, manifest, tell, clock
-        self._patience = patience or Patience()
-        self._state = threading.Lock()
-        self._remote: Remote | None = None
-        self._opening: threading.Thread | None = None
-        self._next_try = clock()
+        self.rooms = tuple(rooms) or (0,) * len(starts)
+        self._cpu, self._manifest, self._tell = cpu, manifest, tell
+        self._turns = turns or Turns(len(starts))
         self._closed = False
+        self.seats = tuple(
+            Seat(number, start, tell=tell, clock=clock, patience=patience or Patience())
+            for number, start in enumerate(starts)
+        )
         self._open_meanwhile()
+
+    @property
+    def places(self) -> int:
+        """How many studies it takes at once."""
+        return len(self.seats)
 
     @property
     def info(self) -> EngineInfo:
         """Of the engine that the next study goes to, as things stand."""
-        remote = self._ready()
-        return self._cpu.info if remote is None else remote.info
+        for seat in self.seats:
+            with self._turns.changed:
+                remote = None if seat.number in self._turns.busy else seat.ready()
+            if remote is not None:
+                return remote.info
+        return self._cpu.info
 
     def wait_until_open(self, seconds: float) -> bool:
-        """Wait for the opening that is under way; whether the GPU serves then."""
-        opening = self._opening
-        if opening is not None:
-            opening.join(seconds)
-        return self._ready() is not None
+        """Wait for the openings that are under way; whether any GPU serves then."""
+        return sum(seat.wait_until_open(seconds) for seat in self.seats) > 0
 
     def run(self, batch: Batch) -> Batch:
         """Run the network; see `Engine.run`."""
         self._require_open()
-        result, _ = self._tried(lambda remote: remote.run(batch), lambda: self._cpu.run(batch))
+        result, _ = self._tried(self.seats, lambda remote: remote.run(batch), lambda: self._cpu.run(batch))
         return result
 
     def see(self, volume: Volume, progress: Callable[[float], None]) -> Seen:
@@ -129,6 +100,7 @@ class GuardedEngine:
         self._require_open()
         said = _Growing(progress)
         seen, cause = self._tried(
+            self._fitting(volume),
             lambda remote: remote.see(volume, said),
             lambda: compute(volume, self._manifest, self._cpu, said),
         )
@@ -137,93 +109,100 @@ class GuardedEngine:
         return replace(seen, engine=replace(seen.engine, note=f"GPU failed: {cause}"))
 
     def rest(self) -> None:
-        """Give back what the CPU's engine holds for a study."""
-        self._cpu.rest()
+        """Give back what the CPU's engine holds for a study, unless another one is on it."""
+        if self._turns.cpu.acquire(blocking=False):
+            try:
+                self._cpu.rest()
+            finally:
+                self._turns.cpu.release()
 
     def close(self) -> None:
-        """End the GPU's engine and close the CPU's; may be called again."""
-        with self._state:
-            self._closed = True
-            remote, self._remote = self._remote, None
-        if remote is not None:
-            remote.close()
+        """End the GPUs' engines and close the CPU's; may be called again."""
+        self._closed = True
+        for seat in self.seats:
+            seat.close()
         self._cpu.close()
 
-    def _tried(self, ask: Callable[[Remote], T], otherwise: Callable[[], T]) -> tuple[T, str | None]:
-        """The GPU's answer, at the second try if need be; else the CPU's and why."""
-        remote = self._ready()
-        if remote is None:
+    def _fitting(self, volume: Volume) -> tuple[Seat, ...]:
+        """Devices that a study fits, be they empty."""
+        itemsize = volume.values.dtype.itemsize
+        found = fitting(volume.geometry, self._manifest, self.rooms, itemsize=itemsize)
+        return tuple(seat for seat, fits in zip(self.seats, found, strict=True) if fits is not None)
+
+    def _tried(
+        self, seats: Sequence[Seat], ask: Callable[[Remote], T], otherwise: Callable[[], T]
+    ) -> tuple[T, str | None]:
+        """The answer of one of some GPUs, at the second try if need be; else the CPU's and why."""
+        seat = take(seats, self._turns)
+        if not seats:
+            self._tell("fell-back", {"cause": "device-too-small", "device": self._largest})
+            return self._on_cpu(otherwise), "device-too-small"
+        if seat is None:
             self._open_meanwhile()
-            return otherwise(), None
+            return self._on_cpu(otherwise), None
         cause = "gpu-process-ended"
         for last in (False, True):
             try:
-                return ask(remote), None
-            except ModelError as error:
-                cause = str(error.facts.get("cause", error.code))
-                if cause.startswith(_NOT_THE_DEVICES):
-                    raise
-            if cause in _FOR_GOOD:
-                break
-            self._end(remote)
-            self._tell("failed", {"cause": cause})
-            again = None if last else self._reopened()
+                found = self._asked(seat, ask)
+            finally:
+                give(seat, self._turns)
+            if not isinstance(found, _Failed):
+                return found, None
+            cause = found.cause
+            again = None if last or cause in _FOR_GOOD else self._second(seats, seat)
             if again is None:
                 break
-            remote = again
-        self._tell("fell-back", {"cause": cause})
-        if self._ready() is None:
-            self._open_meanwhile()
-        return otherwise(), cause
-
-    def _ready(self) -> Remote | None:
-        with self._state:
-            remote = self._remote
-        if remote is None or remote.alive:
-            return remote
-        self._end(remote)
-        self._tell("failed", {"cause": "gpu-process-ended"})
-        return None
-
-    def _end(self, remote: Remote) -> None:
-        with self._state:
-            if self._remote is remote:
-                self._remote = None
-        remote.close()
-
-    def _open(self) -> None:
-        """Open the GPU's engine; a while goes by until the next try where that fails."""
-        try:
-            remote = self._start()
-        except NodeError as error:
-            self._next_try = self._clock() + self._patience.again_seconds
-            self._tell("failed", {"cause": str(error.facts.get("cause", error.code))})
-            return
-        with self._state:
-            if not self._closed:
-                self._remote = remote
-                self._tell("ready", {"engine": f"{remote.info.name}-{remote.info.precision}"})
-                return
-        remote.close()
-
-    def _reopened(self) -> Remote | None:
-        """Open another one, and wait for it a while: not for as long as an engine may take to be built."""
-        self._next_try = self._clock()
+            seat = again
+        self._tell("fell-back", {"cause": cause, "device": seat.number})
         self._open_meanwhile()
-        self.wait_until_open(self._patience.reopening_seconds)
-        return self._ready()
+        return self._on_cpu(otherwise), cause
+
+    def _asked(self, seat: Seat, ask: Callable[[Remote], T]) -> T | _Failed:
+        """The answer of a device; the cause where it failed, and its engine ended with it if that may help."""
+        remote = seat.ready()
+        if remote is None:
+            return _Failed("gpu-process-ended")
+        try:
+            return ask(remote)
+        except ModelError as error:
+            cause = str(error.facts.get("cause", error.code))
+            if cause.startswith(_NOT_THE_DEVICES):
+                raise
+        if cause not in _FOR_GOOD:
+            seat.failed(remote, cause)
+        return _Failed(cause)
+
+    @property
+    def _largest(self) -> int:
+        return self.rooms.index(max(self.rooms))
+
+    def _second(self, seats: Sequence[Seat], failed: Seat) -> Seat | None:
+        """Where a study is tried again: on another device that is free, else on the same, opened anew."""
+        other = take(seats, self._turns, but=failed)
+        if other is not None:
+            failed.open_meanwhile(now=True)
+            return other
+        return take(seats, self._turns) if failed.reopened() else None
+
+    def _on_cpu(self, otherwise: Callable[[], T]) -> T:
+        with self._turns.cpu:
+            return otherwise()
 
     def _open_meanwhile(self) -> None:
-        """Open in a thread, unless one is at it or the last failure is too near."""
-        busy = self._opening is not None and self._opening.is_alive()
-        if self._closed or busy or self._clock() < self._next_try:
-            return
-        self._opening = threading.Thread(target=self._open, name="gpu-opening", daemon=True)
-        self._opening.start()
+        if not self._closed:
+            for seat in self.seats:
+                seat.open_meanwhile()
 
     def _require_open(self) -> None:
         if self._closed:
             raise ModelError("inference-failed", cause="engine-closed")
+
+
+class _Failed:
+    """That a device failed, and of what."""
+
+    def __init__(self, cause: str) -> None:
+        self.cause = cause
 
 
 class _Growing:

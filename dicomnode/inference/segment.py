@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dicomnode.errors import StudyError
-from dicomnode.imaging.geometry import canonical_axes
+from dicomnode.imaging.geometry import VolumeGeometry, canonical_axes
 from dicomnode.imaging.straighten import straighten
 from dicomnode.imaging.volume import Volume, canonical, from_canonical, labels_on, resampled_shape, shares_on
 from dicomnode.inference import tiles
@@ -101,7 +101,19 @@ def look(
 
 def memory_needed(volume: Volume, manifest: Manifest) -> int:
     """Bytes that `look` takes at its peak, the volume included: an estimate on the high side."""
-    grid = straighten(volume.geometry)
+    held = volume.values.nbytes + (0 if volume.padding is None else volume.padding.nbytes)
+    return memory_of(volume.geometry, manifest, held=held)
+
+
+def memory_of(geometry: VolumeGeometry, manifest: Manifest, *, held: int) -> int:
+    """As `memory_needed`, before there is a volume.
+
+    Parameters
+    ----------
+    held
+        Bytes of its values and of what says where they are padding.
+    """
+    grid = straighten(geometry)
     axes, rule = canonical_axes(grid.geometry), manifest.preprocess
     source = math.prod(axes.shape)
     sizes = resampled_shape(axes.shape, axes.spacing, rule.spacing_mm)
@@ -109,7 +121,6 @@ def memory_needed(volume: Volume, manifest: Manifest) -> int:
     tile = math.prod(min(size, largest) for size, largest in zip(padded, manifest.network.tile, strict=True))
     coarse = 4 * (1 + manifest.channels) * math.prod(padded)
     inference = coarse + tile * (manifest.network.memory_bytes_per_voxel + 8 * manifest.channels)
-    held = volume.values.nbytes + (0 if volume.padding is None else volume.padding.nbytes)
     if manifest.results.parametric_map:
         held += 2 * source * (1 if grid.is_source else 2) + 4 * math.prod(padded)
     if not grid.is_source:

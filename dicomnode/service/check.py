@@ -21,6 +21,7 @@ from dicomnode.network_sections import PeerRule
 from dicomnode.sections import Destination
 from dicomnode.service import rooms
 from dicomnode.service.delivering import Requesting, requestor_of
+from dicomnode.service.engines import open_engine
 from dicomnode.service.models import examine_gpu
 from dicomnode.service.rooms import Layout
 from dicomnode.service.routes import describe_rule, prove_rules
@@ -132,7 +133,7 @@ class _Examiner:
         if not packages:
             self.report.errors.append("models: no model is installed or enabled")
         for package in packages:
-            opened = rooms.open_engine(self._tree, package)
+            opened = open_engine(self._tree, package)
             info = opened.engine.info
             opened.engine.close()
             self.report.lines.append(f"{_describe(package, str(info))}, {info.threads} threads ({opened.why})")

@@ -20,7 +20,7 @@ from dicomnode.imaging.geometry import VolumeGeometry
 from dicomnode.imaging.volume import Volume
 from dicomnode.inference.engine_cache import EngineCache
 from dicomnode.inference.golden import Verdict, golden_batch
-from dicomnode.inference.gpu import Found, GpuSettings, environment, first_message, probe
+from dicomnode.inference.gpu import Found, GpuSettings, environment, find_devices, first_message, probe
 from dicomnode.inference.gpu_engine import verify
 from dicomnode.inference.gpu_remote import RemoteEngine
 from dicomnode.inference.onnx import OnnxEngine
@@ -29,18 +29,9 @@ from dicomnode.inference.preprocess import restored
 from dicomnode.inference.segment import look
 from dicomnode.manifest import Manifest
 from dicomnode.service import rooms
+from dicomnode.service.engines import ADVICE, gpu_settings, open_engine
 from dicomnode.service.rooms import Layout
 
-#: What stands in the way, and what to do about it.
-ADVICE: Final[Mapping[str, str]] = {
-    "not-installed": "install the extra: pip install 'dicomnode[gpu]' (TensorRT, pycuda, onnx)",
-    "pycuda-missing": "pycuda does not load: build it with the CUDA toolkit of the driver's version",
-    "tensorrt-missing": "TensorRT does not load: its version and the driver's CUDA must go together",
-    "device-failed": "no driver answers: look at nvidia-smi; a service also needs systemd/gpu.conf",
-    "no-device": "the driver shows no GPU to this user, or models.gpu names none",
-    "probe-crashed": "looking at the GPU ended the process that looked: the driver does not fit its libraries",
-    "probe-timeout": "the driver does not answer: look at nvidia-smi and the system log",
-}
 _BENCH_SPACING: Final = (1.0, 0.7, 0.7)
 _BENCH_PLANE: Final = 512
 
@@ -48,44 +39,45 @@ _BENCH_PLANE: Final = 512
 class OpenRemote(Protocol):
     """Opens a package's engine on the GPU."""
 
-    def __call__(self, package: Package, settings: GpuSettings, library: str, threads: int) -> RemoteEngine:
+    def __call__(
+        self, package: Package, settings: GpuSettings, library: str, threads: int, device: str
+    ) -> RemoteEngine:
         """The engine, built if need be."""
         ...
 
 
-def open_remote(package: Package, settings: GpuSettings, library: str, threads: int) -> RemoteEngine:
+def open_remote(package: Package, settings: GpuSettings, library: str, threads: int, device: str) -> RemoteEngine:
     """A package's engine in a process of its own; see `RemoteEngine`."""
     first = first_message(settings, package, library=library, threads=threads)
-    return RemoteEngine(package.manifest, first, environment=environment(settings.device), times=settings.times)
+    return RemoteEngine(package.manifest, first, environment=environment(device), times=settings.times)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """One line of a doctor: what was looked at, how it is, and advice where it is not well."""
+    """One line of a doctor: what was looked at, how it is, and advice where it is not well.
+
+    Attributes
+    ----------
+    device
+        Whether it is about a device.
+    """
 
     well: bool
     text: str
+    device: bool = False
 
 
 def examine_gpu(tree: Config, *, look_for: Callable[[str], Found] = probe) -> tuple[Look, ...]:
     """Library, devices, and the folder of engines, in the order in which they are needed."""
-    found = look_for(tree.models.gpu)
     lines = []
-    if found.library:
-        lines.append(Look(well=True, text=f"{found.library} {found.version or '(version unknown)'} is installed"))
-    for facts in found.devices:
-        major, minor = facts.capability
-        memory = facts.memory_bytes / 2**30
-        lines.append(
-            Look(
-                well=True,
-                text=f"{facts.name}: compute capability {major}.{minor}, {facts.multiprocessors} multiprocessors, "
-                f"{memory:.1f} GiB, driver {facts.driver}",
-            )
-        )
-    if found.problem:
-        advice = ADVICE.get(found.problem, "see the system log")
-        lines.append(Look(well=False, text=f"{found.problem}: {advice}"))
+    named = ("",) if tree.models.gpus == ("all",) else tree.models.gpus
+    for number, device in enumerate(named):
+        found = look_for(device)
+        if found.library and not number:
+            lines.append(Look(well=True, text=f"{found.library} {found.version or '(version unknown)'} is installed"))
+        lines += _devices(found, f"{device}: " if len(named) > 1 else "")
+        if not found.library:
+            break
     if tree.models.engine not in ("auto", "tensorrt"):
         lines.append(Look(well=False, text=f'models.engine = "{tree.models.engine}" keeps the GPU from being used'))
     folder = tree.models.engine_cache or Layout.of(tree).state / "engines"
@@ -98,6 +90,22 @@ def examine_gpu(tree: Config, *, look_for: Callable[[str], Found] = probe) -> tu
     else:
         lines.append(Look(well=True, text=f"engines will be built into {folder}"))
     return tuple(lines)
+
+
+def _devices(found: Found, named: str) -> Iterator[Look]:
+    """What a look for one name found."""
+    for facts in found.devices:
+        major, minor = facts.capability
+        memory = facts.memory_bytes / 2**30
+        yield Look(
+            well=True,
+            device=True,
+            text=f"{named}{facts.name}: compute capability {major}.{minor}, {facts.multiprocessors} multiprocessors, "
+            f"{memory:.1f} GiB, driver {facts.driver}",
+        )
+    if found.problem:
+        advice = ADVICE.get(found.problem, "see the system log")
+        yield Look(well=False, device=True, text=f"{named}{found.problem}: {advice}")
 
 
 class Models:
@@ -134,8 +142,12 @@ class Models:
             raise ModelError("model-not-found")
         return tuple(found)
 
-    def open(self, package: Package) -> RemoteEngine:
-        """A package's engine on the GPU, built and verified if it was not.
+    def devices(self) -> tuple[str, ...]:
+        """Names of the GPUs that the node would use; at least one, whether it is there or not."""
+        return tuple(find_devices(self._tree.models.gpus, self._look_for)) or ("",)
+
+    def open(self, package: Package, device: str | None = None) -> RemoteEngine:
+        """A package's engine on a GPU (None: the first), built and verified if it was not.
 
         Raises
         ------
@@ -144,17 +156,18 @@ class Models:
         KeyStoreError
             When there are no keys yet: the first start of the node makes them.
         """
-        found = self._look_for(self._tree.models.gpu)
+        device = self.devices()[0] if device is None else device
+        found = self._look_for(device)
         if found.problem:
             raise ModelError("inference-failed", cause=found.problem)
         layout = Layout.of(self._tree)
         ring = rooms.open_key_ring(self._tree, layout, self._keys, create=False)
-        settings = rooms.gpu_settings(self._tree, layout, ring)
-        return self._opener(package, settings, found.library, self._tree.models.threads)
+        settings = gpu_settings(self._tree, layout.state, ring)
+        return self._opener(package, settings, found.library, self._tree.models.threads, device)
 
-    def verify(self, package: Package) -> Verdict:
-        """Hold the engine on the GPU to the reference on the CPU."""
-        engine = self.open(package)
+    def verify(self, package: Package, device: str | None = None) -> Verdict:
+        """Hold the engine on a GPU (None: the first) to the reference on the CPU."""
+        engine = self.open(package, device)
         try:
             reference = OnnxEngine.from_package(package, threads=self._tree.models.threads)
             try:
@@ -170,7 +183,7 @@ class Models:
         volume = bench_volume(manifest, slices)
         remote = self.open(package)
         try:
-            cpu = rooms.open_engine(self._tree, package).engine
+            cpu = open_engine(self._tree, package).engine
             try:
                 seconds: dict[str, list[float]] = {"gpu": [], "cpu": []}
                 labels = {}

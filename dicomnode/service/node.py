@@ -118,6 +118,7 @@ class Node:
             run_stage=self._stages.run,
             run_delivery=self._deliver,
             destinations=tuple(outbound.requestors),
+            concurrency=max(analyst.places for analyst in self._analysts.values()),
         )
         self._pledges = pledges(tree, storage, self._queue, outbound, clocks=self._timekeeper, emit=emit)
         self._admission = self._build_admission(storage, tuple(outbound.requestors))

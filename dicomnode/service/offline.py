@@ -16,6 +16,7 @@ from dicomnode.config import Config
 from dicomnode.deidentification.vault import source_identity
 from dicomnode.encoded import Buffer, read_file, read_part10, read_part10_raw, split_part10
 from dicomnode.errors import ConfigError, NodeError, StudyError
+from dicomnode.events import Fact
 from dicomnode.identity import is_valid_uid
 from dicomnode.imaging.decode import Decoder
 from dicomnode.imaging.render import png
@@ -142,7 +143,9 @@ class Workbench:
         self._limits = limits_of(tree)
         self._reading = tree.reading
         self._ledger = Ledger.open(layout.ledger)
-        self._analysts = rooms.open_analysts(tree, ring, self._ledger, packages)
+        #: What was said of each model's engine, by the model's name.
+        self.engines: dict[str, dict[str, Fact]] = {}
+        self._analysts = rooms.open_analysts(tree, ring, self._ledger, packages, emit=self._told_of_engines)
         #: By study key, then by instance key.
         self._taken: dict[str, dict[str, tuple[Header, Path]]] = {}
 
@@ -157,6 +160,9 @@ class Workbench:
         for analyst in self._analysts.values():
             analyst.close()
         self._ledger.close()
+
+    def _told_of_engines(self, _event: str, /, *, level: str = "info", **facts: Fact) -> None:
+        self.engines[str(facts["model"])] = {"engine": facts["engine"], "reason": facts.get("reason")}
 
     @property
     def models(self) -> tuple[str, ...]:

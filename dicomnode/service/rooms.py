@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hmac
 import re
 import secrets
 from collections.abc import Callable, Mapping
@@ -21,12 +20,8 @@ from dicomnode.deidentification.reader import installed_reader
 from dicomnode.errors import ConfigError, ModelError, StorageError
 from dicomnode.events import Emit
 from dicomnode.inference import standin
-from dicomnode.inference.choice import KINDS, Kind, Opened
-from dicomnode.inference.choice import open_engine as choose_engine
-from dicomnode.inference.gpu import GpuSettings, kind
-from dicomnode.inference.gpu_guard import Patience
-from dicomnode.inference.gpu_remote import Times
 from dicomnode.inference.package import Package, load_all, shipped_models_folder
+from dicomnode.service.engines import gpu_kind, gpu_settings, open_engine
 from dicomnode.site_rules import PolicySection
 from dicomnode.storage.belonging import prove_derivation, prove_wrapping
 from dicomnode.storage.keyhook import open_command
@@ -186,60 +181,6 @@ def load_packages(tree: Config) -> tuple[Package, ...]:
     return load_all(tree.models.folder or shipped_models_folder(), tree.models.enabled)
 
 
-def open_engine(tree: Config, package: Package, *, gpu: Kind | None = None) -> Opened:
-    """Engine that runs a package, and why it is this one.
-
-    Parameters
-    ----------
-    gpu
-        TensorRT, as `gpu_kind` makes it; None: what of it is on the CPU.
-
-    Raises
-    ------
-    ModelError
-        ``engine-unavailable``, ``model-package-invalid``.
-    """
-    wish, threads = tree.models.engine, tree.models.threads
-    if gpu is not None:
-        return choose_engine(package, wish, threads=threads, kinds={"tensorrt": gpu, **KINDS})
-    return choose_engine(package, "auto" if wish == "tensorrt" else wish, threads=threads)
-
-
-def gpu_settings(tree: Config, layout: Layout, ring: KeyRing) -> GpuSettings:
-    """What the configuration says of the GPU, and the key that seals its engines."""
-    models = tree.models
-    return GpuSettings(
-        device=models.gpu,
-        precision=models.precision,
-        cache=models.engine_cache or layout.state / "engines",
-        cache_key=hmac.digest(ring.derivation, b"dicomnode engine cache 1", "sha256"),
-        cache_bytes=models.engine_cache_bytes,
-        times=Times(
-            opening=models.gpu_opening_seconds, silence=models.gpu_silence_seconds, study=models.gpu_study_seconds
-        ),
-        patience=Patience(again_seconds=models.gpu_again_seconds),
-    )
-
-
-def gpu_kind(settings: GpuSettings, emit: Emit) -> Kind:
-    """TensorRT on this machine's GPU, what becomes of it being told as events."""
-    return kind(settings, lambda model: gpu_teller(model, emit))
-
-
-def gpu_teller(model: str, emit: Emit) -> Callable[[str, dict[str, str]], None]:
-    """Who tells what becomes of a model's GPU."""
-
-    def tell(event: str, facts: dict[str, str]) -> None:
-        if event == "ready":
-            emit("engine.ready", model=model, engine=facts["engine"])
-        elif event == "failed":
-            emit("engine.failed", model=model, reason=facts["cause"])
-        else:
-            emit("engine.fell-back", model=model, reason=facts["cause"])
-
-    return tell
-
-
 def open_pseudonyms(tree: Config, ring: KeyRing) -> Pseudonyms:
     """Pseudonyms of the configured project."""
     settings = tree.deidentification
@@ -316,13 +257,14 @@ def open_analysts(
     if not chosen:
         raise ModelError("no-model")
     issued_at = issue_clock(ledger)
-    device = gpu_kind(gpu_settings(tree, Layout.of(tree), ring), emit) if gpu and emit is not None else None
+    device = gpu_kind(gpu_settings(tree, Layout.of(tree).state, ring), emit) if gpu and emit is not None else None
     analysts: dict[str, Analyst] = {}
     for package in chosen:
         opened = open_engine(tree, package, gpu=device)
         info, name = opened.engine.info, package.manifest.name
         if emit is not None:
-            emit("engine.opened", model=name, engine=str(info), threads=info.threads, text=opened.why)
+            notice: dict[str, str] = {"level": "warning", "reason": opened.notice} if opened.notice else {}
+            emit("engine.opened", model=name, engine=str(info), threads=info.threads, text=opened.why, **notice)
         analysts[name] = Analyst(
             package,
             opened.engine,

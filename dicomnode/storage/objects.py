@@ -11,10 +11,19 @@ from typing import Final
 from dicomnode.errors import KeyStoreError, StorageError
 from dicomnode.storage import files
 from dicomnode.storage.datakeys import DataKey, KeySource
-from dicomnode.storage.sealed import Buffer, SealContext, Sealer, open_stream
+from dicomnode.storage.sealed import (
+    DEFAULT_CHUNK_BYTES,
+    HEADER_BYTES,
+    TAG_BYTES,
+    Buffer,
+    SealContext,
+    Sealer,
+    open_stream,
+)
 from dicomnode.study import Purpose, World
 
-_READ_BYTES: Final = 1024 * 1024
+#: Whole frames of ordinary objects: what comes in other pieces is copied once more.
+_READ_BYTES: Final = 4 * (DEFAULT_CHUNK_BYTES + TAG_BYTES)
 
 
 class Objects:
@@ -122,5 +131,6 @@ def _read(path: Path) -> Iterator[bytes]:
     except FileNotFoundError:
         raise StorageError("storage-failed", missing=1) from None
     with file:
+        yield file.read(HEADER_BYTES)
         while block := file.read(_READ_BYTES):
             yield block

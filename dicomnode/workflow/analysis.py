@@ -28,9 +28,11 @@ from dicomnode.identity import SourceIdentity
 from dicomnode.imaging import measure
 from dicomnode.imaging.census import Census
 from dicomnode.imaging.contour import contour, key_slices
+from dicomnode.imaging.geometry import VolumeGeometry
 from dicomnode.imaging.tally import Tally, take_tally
 from dicomnode.imaging.volume import Volume
 from dicomnode.inference.engine import Engine, EngineInfo
+from dicomnode.inference.foresight import Foresight, foresee, memory_at_least
 from dicomnode.inference.package import Package
 from dicomnode.inference.segment import look
 from dicomnode.results.context import ResultContext
@@ -59,7 +61,6 @@ Labels = npt.NDArray[np.uint8]
 Progress = Callable[[float], None]
 #: Raised when a change of the node's own code changes results of the same input.
 _GENERATION: Final = "5"
-_BYTES_PER_VOXEL: Final = 2  # of the images as they are stored, before anything is made of them
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -152,20 +153,28 @@ class Analyst:
         self._guard = guard_of(tree, derivation_key)
         self._meanwhile = ThreadPoolExecutor(1, thread_name_prefix="prepare")
 
+    @property
+    def places(self) -> int:
+        """How many studies its engine takes at once."""
+        return int(getattr(self._engine, "places", 1))
+
     def select(self, headers: Sequence[Header]) -> SurveyedSeries:
-        """The series of a study that the model works on, by its headers.
+        """The series of a study that the model works on.
 
         Raises
         ------
         StudyError
-            As `selection.choose`; ``memory-too-large`` where its voxels alone take more than a study may.
+            As `selection.choose`; ``memory-too-large`` where it takes more than a study may, whatever its pixels are.
         """
-        rule, limit = self.package.manifest.input, self._tree.models.maximum_memory_bytes
-        chosen = choose_series(survey(headers, rule, self._guard), rule)
-        needed = _BYTES_PER_VOXEL * chosen.voxels
-        if needed > limit:
+        manifest, limit = self.package.manifest, self._tree.models.maximum_memory_bytes
+        chosen = choose_series(survey(headers, manifest.input, self._guard), manifest.input)
+        if chosen.geometry is not None and (needed := memory_at_least(chosen.geometry, manifest)) > limit:
             raise StudyError("memory-too-large", needed=needed, maximum=limit)
         return chosen
+
+    def foresee(self, geometry: VolumeGeometry) -> Foresight:
+        """What a study of a geometry will take, and where it will be computed."""
+        return foresee(geometry, self.package.manifest, self._engine)
 
     def analyse(
         self, copies: Iterable[Dataset], progress: Progress | None = None, *, issue: Issue | None = None
@@ -387,9 +396,7 @@ def _together(segments: Sequence[Segment]) -> str:
 
 
 def _bare(datasets: Iterable[Dataset]) -> tuple[Dataset, ...]:
-    bare = []
-    for dataset in datasets:
-        if "PixelData" in dataset:
-            del dataset["PixelData"]
-        bare.append(dataset)
-    return tuple(bare)
+    bare = tuple(datasets)
+    for dataset in bare:
+        dataset.pop("PixelData", None)
+    return bare

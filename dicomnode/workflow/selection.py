@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,9 @@ from dataclasses import dataclass
 from pydicom import Dataset
 
 from dicomnode.errors import StudyError
-from dicomnode.imaging import frames, geometry
+from dicomnode.imaging import frames
+from dicomnode.imaging.geometry import VolumeGeometry, arrange
+from dicomnode.imaging.plane import plane_of
 from dicomnode.manifest import InputRule
 from dicomnode.series import SeriesSummary
 from dicomnode.study import InstanceRow
@@ -27,14 +28,14 @@ class SurveyedSeries:
         In source order where the geometry is sound, else as they came.
     problem
         Code of why it cannot be worked on; None where it can.
-    voxels
-        Of all its images; 0 where the geometry is not sound.
+    geometry
+        Of all its images; None where it is not sound.
     """
 
     summary: SeriesSummary
     instance_keys: tuple[str, ...]
     problem: StudyError | None
-    voxels: int = 0
+    geometry: VolumeGeometry | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,13 +109,11 @@ def _survey_one(series_key: str, members: list[Header], rule: InputRule, guard: 
     except StudyError as error:
         problem, planes = problem or error, [(header.instance_key, header.dataset) for header in members]
     kept = [one for one in planes if not excluded & set(image_type(one[1]))] or planes
-    spacing = extent = None
-    voxels = 0
+    spacing = extent = found = None
     order: Sequence[int] = range(len(kept))
     try:
-        found = geometry.arrange([geometry.plane_of(plane) for _, plane in kept])
-        order = found.order
-        spacing, voxels = found.widest_step, math.prod(found.shape)
+        found = arrange([plane_of(plane) for _, plane in kept])
+        order, spacing = found.order, found.widest_step
         extent = float(found.spacing[0]) * (found.shape[0] - 1)
     except StudyError as error:
         problem = problem or error
@@ -135,7 +134,7 @@ def _survey_one(series_key: str, members: list[Header], rule: InputRule, guard: 
         summary=summary,
         instance_keys=tuple(dict.fromkeys(kept[index][0] for index in order)),
         problem=problem,
-        voxels=voxels,
+        geometry=found,
     )
 
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
+from threading import Lock
 from typing import Final
 
 from pydicom import Dataset
@@ -97,7 +99,10 @@ class Stages:
         self._clock = clock
         self._monotonic = monotonic
         self._emit = emit
-        self._latest: tuple[WorkKey, Analysis] | None = None
+        #: What the network's stage leaves for the one after it, beside what is sealed.
+        self._latest: dict[WorkKey, Analysis] = {}
+        self._places = max((analyst.places for analyst in rooms.analysts.values()), default=1)
+        self._alone = Lock()
         self._running: dict[WorkKey, float] = {}
 
     def run(self, stage: str, key: WorkKey) -> bool:
@@ -146,7 +151,10 @@ class Stages:
         self._rooms.ledger.set_work_state(key, state, at=self._clock())
         self._emit("stage.begun", work=key.workflow_id, stage=stage)
         began = self._monotonic()
-        going_on = {"prepare": self._prepare, "infer": self._infer, "encode": self._encode}[stage](key, work)
+        act = {"prepare": self._prepare, "infer": self._infer, "encode": self._encode}[stage]
+        # Networks on several devices run at once; what is Python alone would only take turns with itself.
+        with nullcontext() if stage == "infer" else self._alone:
+            going_on = act(key, work)
         seconds = self._monotonic() - began
         self._rooms.ledger.record_stage(key, stage, seconds)
         self._emit("stage.ended", work=key.workflow_id, stage=stage, seconds=round(seconds, 3))
@@ -184,6 +192,7 @@ class Stages:
         analyst = self._analyst(key)
         by_key = {row.instance_key: row for row in rows}
         chosen = self._select(key, rows, analyst, series_of(work.facts))
+        self._tell_plan(key, chosen, analyst)
         members = [by_key[instance_key] for instance_key in chosen.instance_keys]
         copier = Copier(analyst.deidentifier, self._limits)
         self._handover.put_copies(key, (copier.copy(self._file(row)) for row in members))
@@ -222,6 +231,21 @@ class Stages:
         if not headers:
             raise StudyError("object-malformed", objects=len(rows))
         return analyst.select(headers)
+
+    def _tell_plan(self, key: WorkKey, chosen: SurveyedSeries, analyst: Analyst) -> None:
+        """Say what the work will take, before anything of it is copied."""
+        if chosen.geometry is not None:
+            plan = analyst.foresee(chosen.geometry)
+            why = {"reason": plan.reason} if plan.reason else {}
+            self._emit(
+                "work.planned",
+                work=key.workflow_id,
+                model=key.model,
+                kind=plan.place,
+                memory_bytes=plan.memory_bytes,
+                device_bytes=plan.device_bytes,
+                **why,
+            )
 
     def _set_aside(self, key: WorkKey, row: InstanceRow, error: StudyError) -> None:
         self._emit("object.unreadable", level="warning", study=key.study_key, reason=error.code)
@@ -275,7 +299,9 @@ class Stages:
             self._handover.put(key, World.PSEUDONYM, name(key, "probability"), Purpose.LABELS, packed)
         findings = json.dumps(analysis.findings.to_json()).encode()
         self._handover.put(key, World.PSEUDONYM, name(key, "findings"), Purpose.FINDINGS, findings)
-        self._latest = (key, analysis)
+        self._latest[key] = analysis
+        for overtaken in list(self._latest)[: -self._places]:
+            self._latest.pop(overtaken, None)
         return True
 
     def _copies(self, key: WorkKey) -> Coming:
@@ -286,10 +312,8 @@ class Stages:
 
     def _encode(self, key: WorkKey, work: WorkRow) -> bool:
         analyst = self._analyst(key)
-        latest = self._latest
-        analysis = latest[1] if latest is not None and latest[0] == key else self.encoding.recall(key, analyst)
-        self.encoding.encode(key, analyst, analysis)
-        self._latest = None
+        self.encoding.encode(key, analyst, self._latest.get(key) or self.encoding.recall(key, analyst))
+        self._latest.pop(key, None)
         self._released(key.study_key)
         return True
 

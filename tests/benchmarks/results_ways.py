@@ -29,8 +29,9 @@ from dicomnode.findings import Algorithm, Findings, Segment
 from dicomnode.identity import SourceIdentity
 from dicomnode.imaging import measure, volume
 from dicomnode.imaging.census import take_census
-from dicomnode.imaging.geometry import arrange, plane_of
+from dicomnode.imaging.geometry import arrange
 from dicomnode.imaging.phantom_series import ct_series
+from dicomnode.imaging.plane import plane_of
 from dicomnode.imaging.tally import take_tally
 from dicomnode.manifest import Density
 from dicomnode.results import checks, checks_frames, prepared

@@ -1,7 +1,8 @@
 """The rest of the way to the labels, timed: `make bench-way`. Prints how it was run; never a test.
 
-CPU seconds on 500 slices of 512 × 512: sealed copies to Data Sets and a volume (uncompressed, and compressed in
-children), the resampling to 1.5 mm, the statistics of 100 regions. Medians of rounds in one process.
+CPU seconds on 500 slices of 512 × 512: sealed copies to Data Sets and a volume, beside a script over pydicom that does
+the same; compressed slices to a volume, and frame by frame beside pydicom's own decoders; the resampling to 1.5 mm, the
+statistics of 100 regions. Rounds in one process, ways in turn; medians, of ratios too.
 """
 
 from __future__ import annotations
@@ -19,12 +20,10 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from pydicom.pixels import compress
-from pydicom.uid import UID, JPEGLSLossless, RLELossless
 from scipy import ndimage
 
 from dicomnode.config import Config, ReadingSection
-from dicomnode.encoded import Limits, SeriesReader, encode_part10, read_part10
+from dicomnode.encoded import Limits, SeriesReader, encode_part10
 from dicomnode.imaging.measure import Acquisition, measure
 from dicomnode.imaging.phantom import chest_phantom
 from dicomnode.imaging.phantom_series import ct_series
@@ -41,10 +40,10 @@ from dicomnode.storage.objects import Objects
 from dicomnode.study import Purpose, World
 from dicomnode.workflow.handover import cut, framed
 from dicomnode.workflow.reading import Coming, read_volume
+from tests.benchmarks.way_peers import CODECS, EXPLICIT, by_child, by_pydicom, plain_volume, recoded, same
 
 SLICES = 500
 SPACING = (0.8, 0.75, 0.75)
-EXPLICIT = UID("1.2.840.10008.1.2.1")
 FLOORS = {"volume of sealed slices": 0.2, "resample to 1.5 mm": 0.4, "statistics of 100 regions": 0.5}
 STUDY = "ab" * 16
 
@@ -61,20 +60,15 @@ def cpu(act: Callable[[], Any]) -> tuple[float, float, Any]:
     return used() - began, time.perf_counter() - wall, result
 
 
-def images(syntax: UID, count: int) -> Iterator[bytes]:
-    """Slices of a chest with noise, as files."""
+def images(count: int) -> Iterator[bytes]:
+    """Slices of a chest with noise, as uncompressed files."""
     phantom = chest_phantom(
         np.random.default_rng(7), shape=(count // 4, 128, 128), spacing=tuple(4 * mm for mm in SPACING)
     )
     hu = ndimage.zoom(phantom.hu.astype(np.float32), (4, 4, 4), order=1)
     hu += np.random.default_rng(8).normal(0, 12, hu.shape).astype(np.float32)
     for image in ct_series(hu, SPACING):
-        if syntax != EXPLICIT:
-            whole = read_part10(encode_part10(image, transfer_syntax_uid=EXPLICIT), Limits())
-            compress(whole, syntax, generate_instance_uid=False)
-            yield encode_part10(whole, transfer_syntax_uid=syntax)
-        else:
-            yield encode_part10(image, transfer_syntax_uid=syntax)
+        yield encode_part10(image, transfer_syntax_uid=EXPLICIT)
 
 
 class Sealed:
@@ -136,38 +130,84 @@ def statistics(volume: Volume, labels: np.ndarray) -> Any:
     )
 
 
+def in_turns(ways: dict[str, Callable[[], Any]], rounds: int) -> dict[str, dict[str, float]]:
+    """CPU and wall seconds of ways to the same end, in turns; ``ratio``: of the last one's CPU seconds to each one's."""
+    turns: dict[str, list[tuple[float, float]]] = {title: [] for title in ways}
+    for _ in range(rounds):
+        for title, act in ways.items():
+            turns[title].append(cpu(act)[:2])
+    peer = [seconds for seconds, _ in list(turns.values())[-1]]
+    return {
+        title: {
+            "cpu s": median(one for one, _ in found),
+            "least": min(one for one, _ in found),
+            "wall s": median(one for _, one in found),
+            "ratio": median(other / max(one, 1e-3) for (one, _), other in zip(found, peer, strict=True)),
+        }
+        for title, found in turns.items()
+    }
+
+
+def codecs(sealed: Sealed, count: int, rounds: int) -> dict[str, dict[str, float]]:
+    """Compressed slices: to a volume, and frame by frame in a child beside pydicom in process."""
+    plain = list(images(count))
+    found: dict[str, dict[str, float]] = {}
+    for title, syntax in CODECS.items():
+        files = [recoded(file, syntax) for file in plain]
+        if not all(same(files[:4])):
+            raise SystemExit(f"{title}: the two ways differ")
+        sealed.put(title, iter(files), count)
+        ways: dict[str, Callable[[], Any]] = {
+            f"{title}, volume of {count}": lambda title=title: sealed.volume(title),
+            f"{title}, {count} frames, a child": lambda files=files: by_child(files),
+            f"{title}, 1 frame, a child": lambda files=files: by_child(files[:1]),
+            f"{title}, {count} frames, pydicom": lambda files=files: by_pydicom(files),
+        }
+        found |= in_turns(ways, rounds)
+    return found
+
+
 def main() -> None:
     """Run, and print a table and JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--slices", type=int, default=SLICES)
     parser.add_argument("--compressed", type=int, default=48, help="slices of each compressed series; 0: none")
     chosen = parser.parse_args()
-    found: dict[str, Any] = {}
+    found: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as name:
         sealed = Sealed(Path(name) / "state")
-        sealed.put("plain", images(EXPLICIT, SLICES), SLICES)
-        acts: dict[str, Callable[[], Any]] = {
-            "opened alone": lambda: sum(len(copy) for copy in sealed.copies("plain")),
+        sealed.put("plain", images(chosen.slices), chosen.slices)
+        ways: dict[str, Callable[[], Any]] = {
+            "opened alone (AES-GCM)": lambda: sum(len(copy) for copy in sealed.copies("plain")),
             "opened and read": lambda: sum(1 for _ in map(SeriesReader(Limits()).read, sealed.copies("plain"))),
             "volume of sealed slices": lambda: sealed.volume("plain"),
+            "volume by a script": lambda: plain_volume(sealed.copies("plain")),
         }
+        found |= in_turns(ways, chosen.rounds)
         volume = sealed.volume("plain")
+        if not np.array_equal(volume.values, plain_volume(sealed.copies("plain"))):
+            raise SystemExit("the two volumes differ")
         labels = regions(volume.values, 100)
-        acts["resample to 1.5 mm"] = lambda: resample(volume.values, SPACING, (1.5, 1.5, 1.5))
-        acts["statistics of 100 regions"] = lambda: statistics(volume, labels)
-        for title, syntax in (("RLE", RLELossless), ("JPEG-LS", JPEGLSLossless)) if chosen.compressed else ():
-            sealed.put(title, images(syntax, chosen.compressed), chosen.compressed)
-            acts[f"{title}, {chosen.compressed} slices"] = lambda title=title: sealed.volume(title)
-        for title, act in acts.items():
-            turns = [cpu(act)[:2] for _ in range(chosen.rounds)]
-            found[title] = {"cpu s": median(one for one, _ in turns), "wall s": median(one for _, one in turns)}
+        for title, act in {
+            "resample to 1.5 mm": lambda: resample(volume.values, SPACING, (1.5, 1.5, 1.5)),
+            "statistics of 100 regions": lambda: statistics(volume, labels),
+        }.items():
+            found |= in_turns({title: act}, chosen.rounds)
+        if chosen.compressed:
+            found |= codecs(sealed, chosen.compressed, chosen.rounds)
         sealed.close()
     print(
         f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {time.strftime('%Y-%m-%d')}"
     )
-    print(f"{SLICES} slices of 512 x 512, medians of {chosen.rounds} rounds")
+    print(
+        f"{chosen.slices} slices of 512 x 512, medians of {chosen.rounds} rounds (least); ratio: to the last of a group"
+    )
     for title, row in found.items():
-        print(f"  {title:28} CPU s {row['cpu s']:6.3f}   wall s {row['wall s']:6.3f}   floor {FLOORS.get(title, '')}")
+        print(
+            f"  {title:32} CPU s {row['cpu s']:6.3f} ({row['least']:.3f})   wall s {row['wall s']:6.3f}   "
+            f"ratio {row['ratio']:5.2f}   floor {FLOORS.get(title, '')}"
+        )
     print(json.dumps(found))
 
 

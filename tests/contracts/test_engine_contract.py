@@ -18,7 +18,8 @@ from dicomnode.inference.engine import Batch, Engine
 from dicomnode.inference.engine_cache import EngineCache
 from dicomnode.inference.engine_source import EngineSource
 from dicomnode.inference.gpu_engine import GpuEngine
-from dicomnode.inference.gpu_guard import GuardedEngine, Remote
+from dicomnode.inference.gpu_guard import GuardedEngine
+from dicomnode.inference.gpu_seat import Remote
 from dicomnode.inference.onnx import OnnxEngine
 from dicomnode.inference.openvino import OpenVinoEngine
 from dicomnode.inference.standin import StandInEngine
@@ -68,7 +69,7 @@ def _guarded() -> Made:
         raise ModelError("inference-failed", cause="device-failed")
 
     cpu = OnnxEngine(tiny_model(), manifest, threads=2)
-    return GuardedEngine(refuse, cpu, manifest, tell=lambda event, facts: None, clock=time.monotonic), manifest
+    return GuardedEngine([refuse], cpu, manifest, tell=lambda event, facts: None, clock=time.monotonic), manifest
 
 
 def _tensorrt() -> Made:

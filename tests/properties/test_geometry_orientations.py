@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dicomnode.imaging.geometry import Plane, VolumeGeometry, arrange, canonical_axes
+from dicomnode.imaging.geometry import VolumeGeometry, arrange, canonical_axes
+from dicomnode.imaging.plane import Plane
 from dicomnode.imaging.volume import canonical, from_canonical
 
 SIGNED = [

@@ -48,7 +48,7 @@ from pathlib import Path
 from dicomnode.config import Config
 from dicomnode.encoded import read_part10
 from dicomnode.errors import NodeError
-from dicomnode.service import rooms
+from dicomnode.service import engines, rooms
 from dicomnode.service.rooms import Layout
 from dicomnode.storage.datakeys import DataKeys
 from dicomnode.storage.keys import open_keys, open_pseudonym_keys
@@ -69,7 +69,7 @@ objects = Objects(layout.objects, keys)
 spool = Spool(layout.spool, tree.intake, keys)
 handover = Handover(Rooms(spool=spool, ledger=ledger, objects=objects, keys=keys, derivation_key=b"", analysts={}))
 (package,) = rooms.load_packages(tree)
-analyst = Analyst(package, rooms.open_engine(tree, package).engine, None, tree=tree, derivation_key=b"", issued_at=None)
+analyst = Analyst(package, engines.open_engine(tree, package).engine, None, tree=tree, derivation_key=b"", issued_at=None)
 copies = list(handover.copies(key))
 analysis = analyst.analyse([read_part10(copy, limits_of(tree)) for copy in copies])
 handover.put(key, World.PSEUDONYM, name(key, "labels"), Purpose.LABELS, pack_voxels(analysis.labels))

@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
+from pydicom.tag import Tag
 
 from dicomnode.encoded import Limits, SeriesReader, encode_part10, read_part10, series
+from dicomnode.encoded.quiet import hushed
 from dicomnode.errors import StudyError
 from dicomnode.imaging.phantom_series import ct_series
 
@@ -162,14 +165,52 @@ def test_a_value_that_cannot_be_converted_at_all_is_one_coded_error(monkeypatch:
 @settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_damage_has_the_same_end_as_alone(data: st.DataObject) -> None:
-    """A few bytes of the second file are others, or it is cut off."""
-    one, two = files(nothing, syntax=data.draw(st.sampled_from([EXPLICIT, IMPLICIT])))
+    """A few bytes of the second file are others, or it is cut off; perhaps others were read that differ elsewhere."""
+    names = data.draw(st.lists(st.sampled_from(sorted(CHANGES)), max_size=3))
+    one, two, *others = files(
+        nothing, *(CHANGES[name] for name in names), syntax=data.draw(st.sampled_from([EXPLICIT, IMPLICIT]))
+    )
     damaged = bytearray(two)
     for _ in range(data.draw(st.integers(1, 3))):
         damaged[data.draw(st.integers(0, len(two) - 161))] = data.draw(st.integers(0, 255))
     if data.draw(st.integers(0, 4)) == 0:
         del damaged[data.draw(st.integers(100, len(damaged))) :]
     reader = SeriesReader(LIMITS)
-    reader.read(one)
+    for file in (one, *others):
+        assert outcome(reader.read, file) == outcome(alone, file)
     assert outcome(reader.read, bytes(damaged)) == outcome(alone, bytes(damaged))
     assert outcome(reader.read, two) == outcome(alone, two)
+
+
+VALUES = {
+    "SOPInstanceUID": ["1.2.3", "2.25.329800735698586629295641978511506172918", "1.02.3", "1.2.", "1" * 70, "a.b"],
+    "InstanceNumber": ["7", " -12", "1.5", "99999999999", "", "x", "+3"],
+    "ImagePositionPatient": [
+        "0\\0\\5.25",
+        " -1.5\\2 \\3",
+        "1\\2\\",
+        "1e3\\2\\3",
+        "1\\\\3",
+        "a\\b",
+        "123456789.123456789\\0\\0",
+    ],
+}
+
+
+@pytest.mark.parametrize("syntax", [EXPLICIT, IMPLICIT])
+@pytest.mark.parametrize(("keyword", "value"), [(name, value) for name, values in VALUES.items() for value in values])
+def test_a_value_that_waits_for_who_asks_is_what_it_is_alone(keyword: str, value: str, syntax: str) -> None:
+    """Whether it is plain, and waits, or might fail or warn, and does not; warnings are errors here."""
+
+    def changed(image: Dataset) -> None:
+        tag = Tag(keyword)
+        image[tag] = RawDataElement(
+            tag, image[tag].VR, len(value), value.encode() + b" " * (len(value) % 2), 0, False, True
+        )
+
+    with hushed():
+        found = files(nothing, changed, nothing, changed, syntax=syntax)
+    assert value.replace(" ", "").encode() in found[2].replace(b" ", b"")
+    reader = SeriesReader(LIMITS)
+    for file in found:
+        assert outcome(reader.read, file) == outcome(alone, file)

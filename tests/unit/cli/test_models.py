@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from dicomnode import config
+from dicomnode.cli import models as cli_models
 from dicomnode.cli.main import app
 from dicomnode.errors import KeyStoreError, ModelError
 from dicomnode.inference import golden
@@ -41,7 +42,8 @@ class Remote(OnnxEngine):
         return super().run(batch) + self.strayed
 
 
-def opener(package: Package, settings: GpuSettings, library: str, threads: int) -> Any:
+def opener(package: Package, settings: GpuSettings, library: str, threads: int, device: str) -> Any:
+    assert device in settings.devices or settings.devices == ("all",)
     assert library == "tensorrt"
     assert len(settings.cache_key) == 32
     return Remote.from_package(package, threads=threads)
@@ -165,3 +167,45 @@ def test_the_doctor_ends_with_what_will_happen(tree: config.Config, monkeypatch:
     assert said.endswith("The node computes on the CPU.\n")
     monkeypatch.setattr(examine_gpu, "__kwdefaults__", {"look_for": lambda device: FOUND})
     assert "The node will use the GPU" in call(tree, "doctor", "gpu")
+
+
+def _second_alone(device: str) -> Found:
+    return FOUND if device == "1" else Found(library="tensorrt", version="11.4", devices=(), problem="no-device")
+
+
+def test_engines_are_built_on_every_gpu_that_is_named(tree: config.Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    several = tree.model_copy(update={"models": tree.models.model_copy(update={"gpu": "0,1"})})
+    opened: list[str] = []
+
+    def noted(package: Package, settings: GpuSettings, library: str, threads: int, device: str) -> Any:
+        opened.append(device)
+        return opener(package, settings, library, threads, device)
+
+    monkeypatch.setattr(module.Models.__init__, "__kwdefaults__", {"look_for": lambda device: FOUND, "opener": noted})
+    monkeypatch.setattr(cli_models, "read_config", lambda *_: several)
+    said = call(tree, "models", "build", "ct-lung")
+    assert opened == ["0", "1"]
+    assert [f", GPU {device}, after" in said for device in opened] == [True, True]
+
+
+def test_all_is_every_gpu_that_is_there(tree: config.Config) -> None:
+    every = tree.model_copy(update={"models": tree.models.model_copy(update={"gpu": "all"})})
+    found = replace(FOUND, devices=(FACTS, H200))
+    assert Models(every, {}, look_for=lambda device: found, opener=opener).devices() == ("0", "1")
+    assert Models(every, {}, look_for=_nothing, opener=opener).devices() == ("",)
+    texts = [line.text for line in examine_gpu(every, look_for=lambda device: found) if line.device]
+    assert [text.partition(":")[0] for text in texts] == [FACTS.name, "NVIDIA H200"]
+
+
+def test_the_doctor_names_the_one_of_several_that_is_not_there(
+    tree: config.Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    several = tree.model_copy(update={"models": tree.models.model_copy(update={"gpu": "0,1"})})
+    monkeypatch.setattr(examine_gpu, "__kwdefaults__", {"look_for": _second_alone})
+    monkeypatch.setattr(cli_models, "read_config", lambda *_: several)
+    said = call(tree, "doctor", "gpu", code=1)
+    assert "0: no-device: " in said
+    assert f"1: {FACTS.name}: " in said
+    assert "will use 1 GPU(s), not all" in said
+    texts = [line.text for line in examine_gpu(several, look_for=_nothing)]
+    assert sum("not-installed" in text for text in texts) == 1

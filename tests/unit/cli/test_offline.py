@@ -68,6 +68,17 @@ def outcome(folder: Path) -> Any:
     return json.loads((folder / "_outcome.json").read_text("utf-8"))
 
 
+def test_who_asked_for_a_gpu_is_told_that_the_cpu_computes(
+    tree: Config, source: Path, tmp_path: Path, stream: io.StringIO
+) -> None:
+    models = tree.models.model_copy(update={"engine": "tensorrt", "threads": 1, "enabled": ("ct-lung",)})
+    wished = tree.model_copy(update={"models": models})
+    offline.infer_folder(wished, source, tmp_path / "out", model=None, console=console(stream))
+    assert stream.getvalue().count("engine-not-used") == 1
+    assert "dicomnode serve" in stream.getvalue()
+    assert outcome(tmp_path / "out")["engines"]["ct-lung"]["reason"] == "engine-not-used"
+
+
 def test_a_folder_is_inferred_twice_to_the_same_bytes(
     tree: Config, source: Path, tmp_path: Path, stream: io.StringIO
 ) -> None:
@@ -78,6 +89,8 @@ def test_a_folder_is_inferred_twice_to_the_same_bytes(
         found.append({path.name: path.read_bytes() for path in output.glob("*.dcm")})
     assert len(found[0]) == 4
     assert found[0] == found[1]
+    assert outcome(tmp_path / "two")["engines"] == {"stand-in": {"engine": "stand-in fp32", "reason": None}}
+    assert "engine-not-used" not in stream.getvalue()
     record = outcome(tmp_path / "one")
     (study,) = record["studies"]
     assert (study["reason"], study["model"], len(study["files"])) == (None, "stand-in", 5)

@@ -7,11 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydicom.tag import Tag
 from pydicom.uid import RLELossless
 
+from dicomnode.encoded import Limits, SeriesReader, encode_part10, read_part10
 from dicomnode.errors import StudyError
+from dicomnode.imaging import gathering
 from dicomnode.imaging.ahead import DecodingAhead
 from dicomnode.imaging.gathering import Gathering
+from dicomnode.imaging.plane import plane_of
 from dicomnode.imaging.volume import Volume, build
 from tests.unit.imaging.slices import slice_of
 from tests.unit.imaging.test_decode import MEMORY, compressed
@@ -131,3 +135,105 @@ def test_pixels_of_another_size_than_the_header_says_are_refused() -> None:
 def test_no_images_are_no_volume(decoder: DecodingAhead) -> None:
     with pytest.raises(StudyError, match="geometry-too-few-slices"):
         gathered(decoder, [])
+
+
+class Watched(dict[Any, Any]):
+    """Elements, and the tags of those that were looked at."""
+
+    def __init__(self, elements: Any) -> None:
+        super().__init__(elements)
+        self.seen: set[int] = set()
+
+    def __getitem__(self, tag: Any) -> Any:
+        self.seen.add(int(tag))
+        return super().__getitem__(tag)
+
+    def __contains__(self, tag: Any) -> bool:
+        self.seen.add(int(tag))
+        return super().__contains__(tag)
+
+    def get(self, tag: Any, default: Any = None) -> Any:
+        self.seen.add(int(tag))
+        return super().get(tag, default)
+
+
+def test_what_slices_have_in_common_is_all_that_is_looked_at(decoder: DecodingAhead) -> None:
+    watched = image(1, PixelPaddingValue=7, PixelPaddingRangeLimit=9, SliceThickness=2)
+    watched._dict = elements = Watched(watched._dict)
+    Gathering(decoder, 1).add(watched)
+    own = {Tag(name) for name in ("ImagePositionPatient", "SOPInstanceUID", "PixelData")}
+    assert elements.seen - own <= set(gathering.DECIDING)
+    assert set(gathering.DECIDING) <= elements.seen
+
+
+CT = "1.2.840.10008.5.1.4.1.1.2"
+CHANGES: dict[str, dict[str, Any]] = {
+    "nothing": {},
+    "slope": {"RescaleSlope": 2},
+    "intercept": {"RescaleIntercept": -1000},
+    "no intercept": {"RescaleIntercept": None},
+    "padding": {"PixelPaddingValue": 7},
+    "bits": {"BitsStored": 8, "HighBit": 7},
+    "high bit": {"BitsStored": 12, "HighBit": 13},
+    "unsigned": {"PixelRepresentation": 0},
+    "modality": {"Modality": "MR"},
+    "rows": {"Rows": 5},
+    "columns": {"Columns": 6, "Rows": 5},
+    "spacing": {"PixelSpacing": [3, 3]},
+    "tilted": {"ImageOrientationPatient": [0, 1, 0, 1, 0, 0]},
+    "another frame": {"FrameOfReferenceUID": "1.2.9"},
+    "colour": {"SamplesPerPixel": 3},
+    "inverted": {"PhotometricInterpretation": "MONOCHROME1"},
+    "frames": {"NumberOfFrames": 2},
+    "floats": {"FloatPixelData": b"1234"},
+    "thickness": {"SliceThickness": 9},
+    "no position": {"ImagePositionPatient": None},
+    "few pixels": {"PixelData": b"12"},
+    "no pixels": {"PixelData": None},
+}
+
+
+def result(decoder: DecodingAhead, images: list[Any]) -> Any:
+    try:
+        volume, ordered = gathered(decoder, images)
+    except StudyError as error:
+        return error.code, dict(error.facts)
+    padding = None if volume.padding is None else volume.padding.tolist()
+    return volume.values.tolist(), volume.values.dtype, padding, volume.geometry, volume.sop_instance_uids, ordered
+
+
+@pytest.mark.parametrize("syntax", ["1.2.840.10008.1.2", "1.2.840.10008.1.2.1"])
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+def test_slices_read_by_what_differs_make_the_volume_of_slices_read_alone(
+    decoder: DecodingAhead, change: dict[str, Any], syntax: str
+) -> None:
+    """One slice in the middle is of another kind; those behind it are as those before."""
+    files = []
+    for number in range(7):
+        one = image(number, SOPClassUID=CT)
+        for name, value in change.items() if number == 3 else ():
+            if value is None:
+                del one[name]
+            else:
+                setattr(one, name, value)
+        files.append(encode_part10(one, transfer_syntax_uid=syntax))
+    reader = SeriesReader(Limits())
+    together = result(decoder, [reader.read(file) for file in files])
+    assert together == result(decoder, [read_part10(file, Limits()) for file in files])
+
+
+def test_slices_that_say_the_same_are_looked_at_once(decoder: DecodingAhead, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[str] = []
+
+    def counted(dataset: Any) -> Any:
+        looked.append(str(dataset.SOPInstanceUID))
+        return plane_of(dataset)
+
+    monkeypatch.setattr(gathering, "plane_of", counted)
+    reader = SeriesReader(Limits())
+    files = [
+        encode_part10(image(number, SOPClassUID=CT), transfer_syntax_uid="1.2.840.10008.1.2.1") for number in range(9)
+    ]
+    volume, _ = gathered(decoder, [reader.read(file) for file in files])
+    assert volume.values.shape[0] == 9
+    assert looked == ["1.2.3.0", "1.2.3.1"]  # the first was read whole, the second stands for the others

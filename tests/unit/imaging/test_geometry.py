@@ -13,7 +13,8 @@ from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 
 from dicomnode.errors import StudyError
-from dicomnode.imaging.geometry import Plane, Tolerances, arrange, canonical_axes, plane_of
+from dicomnode.imaging.geometry import Tolerances, arrange, canonical_axes
+from dicomnode.imaging.plane import Plane, plane_of
 from tests.unit.imaging.slices import slice_of
 
 PIXELS = np.zeros((4, 6), np.int16)

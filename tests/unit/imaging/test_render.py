@@ -15,7 +15,8 @@ from dicomnode import coding
 from dicomnode.findings import Algorithm, Findings, Measurement, Region, Segment
 from dicomnode.imaging import render
 from dicomnode.imaging.chart import curves_picture, distributions
-from dicomnode.imaging.geometry import Plane, arrange
+from dicomnode.imaging.geometry import arrange
+from dicomnode.imaging.plane import Plane
 from dicomnode.imaging.tally import take_tally
 from dicomnode.imaging.typeface import font
 from dicomnode.imaging.views import LUNG_WINDOW, Planes, _overlay, covering, paint

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dicomnode.imaging.geometry import Vector, VolumeGeometry
+from dicomnode.imaging.geometry import VolumeGeometry
+from dicomnode.imaging.plane import Vector
 from dicomnode.imaging.volume import Volume
 
 AXES = tuple(tuple(float(sign * (i == axis)) for i in range(3)) for axis in range(3) for sign in (1, -1))

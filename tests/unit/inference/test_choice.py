@@ -83,7 +83,10 @@ def test_a_named_engine_is_taken_or_none() -> None:
     assert open_engine(PACKAGE, "first", kinds=kinds).why == "models.engine"
     with pytest.raises(ModelError) as caught:
         open_engine(PACKAGE, "gone", kinds=kinds)
-    assert (caught.value.code, caught.value.facts) == ("engine-unavailable", {"engine": "gone"})
+    assert (caught.value.code, caught.value.facts) == (
+        "engine-unavailable",
+        {"engine": "gone", "cause": "not-installed"},
+    )
     with pytest.raises(ModelPackageErrors) as refused:
         open_engine(PACKAGE, "wrong", kinds=kinds)
     assert refused.value.problems == ("network: it is none",)
@@ -113,8 +116,9 @@ def test_openvino_is_passed_over_where_no_code_may_be_made(monkeypatch: pytest.M
 
     monkeypatch.setattr(choice.mmap, "mmap", refuse)
     assert open_engine(SHIPPED, threads=1).why == "auto, openvino may not make code (MemoryDenyWriteExecute)"
-    with pytest.raises(ModelError, match="engine-unavailable"):
+    with pytest.raises(ModelError, match="engine-unavailable") as caught:
         open_engine(SHIPPED, "openvino")
+    assert caught.value.facts["cause"] == "may-not-make-code-MemoryDenyWriteExecute"
 
 
 def test_openvino_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:

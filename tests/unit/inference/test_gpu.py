@@ -13,8 +13,9 @@ import pytest
 from dicomnode.errors import ModelError
 from dicomnode.inference import choice, cuda_device, gpu, gpu_probe, standin, tensorrt
 from dicomnode.inference.gpu import Found, GpuSettings
-from dicomnode.inference.gpu_guard import GuardedEngine, Patience
+from dicomnode.inference.gpu_guard import GuardedEngine
 from dicomnode.inference.gpu_remote import Times
+from dicomnode.inference.gpu_seat import Patience
 from dicomnode.inference.package import load, shipped_models_folder
 from dicomnode.inference.standin_device import FACTS
 
@@ -24,7 +25,7 @@ FOUND = Found(library="tensorrt", version="11.4", devices=(FACTS,), problem="")
 @pytest.fixture
 def settings(tmp_path: Path) -> GpuSettings:
     return GpuSettings(
-        device="MIG-1",
+        devices=("MIG-1",),
         precision="auto",
         cache=tmp_path / "engines",
         cache_key=bytes(32),
@@ -117,7 +118,7 @@ def test_auto_takes_the_gpu_first_and_the_cpu_serves_until_it_is_there(settings:
     told: list[tuple[str, str, str]] = []
 
     def teller(model: str) -> Any:
-        return lambda event, facts: told.append((model, event, *facts.values()))
+        return lambda event, facts: told.append((model, event, str(facts.get("cause"))))
 
     kind = gpu.kind(settings, teller, look=lambda device: FOUND)
     package = load(shipped_models_folder() / "ct-lung")
@@ -140,3 +141,49 @@ def test_the_first_message_names_files_and_never_shows_its_key(settings: GpuSett
     with pytest.raises(ModelError) as caught:
         gpu.first_message(settings, standin.package(), library="tensorrt", threads=3)
     assert caught.value.facts == {"cause": "package-built-in"}
+
+
+def test_every_device_gets_an_engine_and_models_share_their_turns(settings: GpuSettings) -> None:
+    opened: list[tuple[str, str]] = []
+    looked: list[str] = []
+
+    def start(package: Any, first: Any, device: str) -> Any:
+        opened.append((package.manifest.name, device))
+        raise ModelError("inference-failed", cause="device-failed")
+
+    def look(device: str) -> Found:
+        looked.append(device)
+        return replace(FOUND, problem="" if device == "7" else "no-device")
+
+    kind = gpu.kind(
+        replace(settings, devices=("3", "7")), lambda model: lambda event, facts: None, look=look, start=start
+    )
+    package = load(shipped_models_folder() / "ct-lung")
+    assert kind.absence() is None  # one of them is there
+    first, second = (kind.make(package, 1) for _ in range(2))
+    assert isinstance(first, GuardedEngine)
+    assert isinstance(second, GuardedEngine)
+    first.wait_until_open(60)
+    second.wait_until_open(60)
+    assert looked == ["3", "7"]
+    assert first.rooms == (FACTS.memory_bytes, FACTS.memory_bytes)
+    assert sorted(opened) == [("ct-lung", "3"), ("ct-lung", "3"), ("ct-lung", "7"), ("ct-lung", "7")]
+    assert first._turns is second._turns
+    assert first.places == 2
+    first.close()
+    second.close()
+
+
+def test_all_devices_are_those_that_are_found() -> None:
+    found = replace(FOUND, devices=(FACTS, FACTS, FACTS))
+    assert gpu.find_devices(("all",), lambda device: found) == dict.fromkeys(("0", "1", "2"), FOUND)
+    nothing = Found(library="", version="", devices=(), problem="not-installed")
+    assert gpu.find_devices(("all",), lambda device: nothing) == {}
+    assert gpu.find_devices(("1", "2"), lambda device: nothing) == {"1": nothing, "2": nothing}
+
+
+def test_where_all_are_wished_for_and_none_is_there_it_is_said_why(settings: GpuSettings) -> None:
+    nothing = Found(library="", version="", devices=(), problem="not-installed")
+    wished = replace(settings, devices=("all",))
+    kind = gpu.kind(wished, lambda model: lambda event, facts: None, look=lambda device: nothing)
+    assert kind.absence() == "not installed"

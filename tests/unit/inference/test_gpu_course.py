@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dicomnode.errors import ModelError
-from dicomnode.imaging.geometry import Vector
+from dicomnode.imaging.plane import Vector
 from dicomnode.imaging.straighten import straighten
 from dicomnode.imaging.volume import Volume
 from dicomnode.inference import gpu_course, segment, standin

@@ -13,7 +13,8 @@ from dicomnode.errors import ModelError
 from dicomnode.imaging.volume import Volume
 from dicomnode.inference import segment
 from dicomnode.inference.engine import Batch, EngineInfo
-from dicomnode.inference.gpu_guard import GuardedEngine, Patience, Remote
+from dicomnode.inference.gpu_guard import GuardedEngine
+from dicomnode.inference.gpu_seat import Patience, Remote
 from dicomnode.inference.standin import StandInEngine
 from tests.unit.inference.chests import chest, geometry
 from tests.unit.inference.gpu_program import manifest
@@ -74,10 +75,12 @@ class Guarded:
         self.told: list[tuple[str, ...]] = []
         self.clock = Clock()
         self.engine = GuardedEngine(
-            start or self._start,
+            [start or self._start],
             StandInEngine(MANIFEST),
             MANIFEST,
-            tell=lambda event, facts: self.told.append((event, *facts.values())),
+            tell=lambda event, facts: self.told.append(
+                (event, *(str(fact) for name, fact in facts.items() if name != "device"))
+            ),
             clock=self.clock,
             patience=Patience(again_seconds=100),
         )
@@ -135,7 +138,7 @@ def test_where_the_second_does_not_open_the_cpu_does_it() -> None:
     def refuse() -> Remote:
         raise ModelError("inference-failed", cause="device-failed")
 
-    one.engine._start = refuse
+    one.engine.seats[0].start = refuse
     assert one.see().engine.note == "GPU failed: gpu-process-ended"
     assert one.told[1:] == [
         ("failed", "gpu-process-ended"),
@@ -151,8 +154,8 @@ def test_a_study_does_not_wait_for_an_engine_to_be_built() -> None:
         assert go.wait(60)
         return Scripted("good")
 
-    one.engine._start = building
-    one.engine._patience = Patience(reopening_seconds=0.05)
+    one.engine.seats[0].start = building
+    one.engine.seats[0].patience = Patience(reopening_seconds=0.05)
     assert one.see().engine.note == "GPU failed: gpu-process-ended"
     go.set()
     assert one.engine.wait_until_open(60)

@@ -191,7 +191,7 @@ def test_a_process_that_crashes_is_followed_by_another(starter: Any) -> None:
     """The whole of it, with real processes; what else a guard does is proved with scripted ones."""
     start, told = starter("crash", times=1), []
     cpu = StandInEngine(MANIFEST)
-    guarded = GuardedEngine(start, cpu, MANIFEST, tell=lambda event, _: told.append(event), clock=time.monotonic)
+    guarded = GuardedEngine([start], cpu, MANIFEST, tell=lambda event, _: told.append(event), clock=time.monotonic)
     assert guarded.wait_until_open(60)
     seen = segment.look(VOLUME, MANIFEST, guarded)
     assert np.array_equal(seen.labels, expected().labels)

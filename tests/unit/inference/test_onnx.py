@@ -4,10 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from dicomnode.errors import ModelError
 from dicomnode.inference import package
+from dicomnode.inference.choice import KINDS, open_engine
 from dicomnode.inference.cores import usable_cores
 from dicomnode.inference.engine import checked_logits
 from dicomnode.inference.onnx import OnnxEngine
@@ -101,3 +103,25 @@ def test_opens_a_package_with_one_thread_per_core(kind: Kind, name: str, tmp_pat
     assert engine.info.name == name
     assert engine.info.threads == usable_cores()
     assert engine.run(np.zeros((1, 1, 2, 2, 2), np.float32)).shape == (1, 3, 2, 2, 2)
+
+
+def test_providers_of_a_gpu_are_not_used_where_they_are_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with the distribution onnxruntime-gpu: its default order would begin with TensorRT (decision 32)."""
+    asked: list[list[str]] = []
+    session = onnxruntime.InferenceSession
+
+    def noted(model: bytes, options: object, *, providers: list[str]) -> object:
+        asked.append(providers)
+        return session(model, options, providers=providers)
+
+    names = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: names)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", noted)
+    engine = OnnxEngine(tiny_model(), tiny_manifest(), threads=1)
+    assert asked == [["CPUExecutionProvider"]]
+    assert engine._session.get_providers() == ["CPUExecutionProvider"]
+    assert engine.info.name == "onnxruntime-cpu"
+    opened = open_engine(package.load(package.shipped_models_folder() / "ct-lung"), "onnxruntime", threads=1)
+    assert asked[1:] == [["CPUExecutionProvider"]]
+    opened.engine.close()
+    assert not {"cuda", "tensorrt"} & set(KINDS)

@@ -11,8 +11,9 @@ from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage
 
 from dicomnode.errors import ModelError, StudyError
-from dicomnode.imaging.geometry import Vector, VolumeGeometry
+from dicomnode.imaging.geometry import VolumeGeometry
 from dicomnode.imaging.phantom import chest_phantom
+from dicomnode.imaging.plane import Vector
 from dicomnode.imaging.volume import Volume, build
 from dicomnode.inference import standin
 from dicomnode.inference.engine import Batch, EngineInfo

@@ -175,7 +175,7 @@ def test_an_engine_that_does_not_open_is_an_error(tree_of: MakeTree, monkeypatch
     def broken(tree: Config, package: Any) -> None:
         raise ModelError("inference-failed")
 
-    monkeypatch.setattr(rooms, "open_engine", broken)
+    monkeypatch.setattr(check, "open_engine", broken)
     (error,) = examine(tree_of(), {}).errors
     assert error.startswith("inference-failed: ")
 

@@ -12,12 +12,15 @@ from typing import Any
 import pytest
 
 from dicomnode.config import Config
+from dicomnode.service import node as service_node
 from dicomnode.service.housekeeping import Housekeeping
 from dicomnode.service.node import Node
 from dicomnode.service.rooms import Layout
 from dicomnode.storage.ledger import Ledger
 from dicomnode.study import WorkState
 from dicomnode.workflow.admission import Admission
+from dicomnode.workflow.analysis import Analyst
+from dicomnode.workflow.pipeline import DurableQueue
 from dicomnode.workflow.retention import Retention
 from tests.unit.workflow.samples import STUDY, WORK, Events, Time, row
 
@@ -118,3 +121,20 @@ def test_a_start_with_a_clock_that_is_months_ahead_shreds_nothing(
     assert ("clock.jumped" in log.names, "study.shredded" in log.names) == (jumped, not jumped)
     kept = json.loads(Layout.of(tree).clock.read_text())
     assert len(kept["jumps"]) == jumped
+
+
+@pytest.mark.parametrize("places", [1, 3])
+def test_a_node_works_on_as_many_studies_at_once_as_it_has_devices(
+    tree_of: MakeTree, monkeypatch: pytest.MonkeyPatch, places: int
+) -> None:
+    monkeypatch.setattr(Analyst, "places", property(lambda self: places))
+    asked: list[int] = []
+
+    class Queue(DurableQueue):
+        def __init__(self, *given: Any, concurrency: int = 1, **named: Any) -> None:
+            asked.append(concurrency)
+            super().__init__(*given, concurrency=concurrency, **named)
+
+    monkeypatch.setattr(service_node, "DurableQueue", Queue)
+    Node(tree_of(), {}, Events()).close()
+    assert asked == [places]

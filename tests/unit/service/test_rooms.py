@@ -3,16 +3,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from dicomnode import config
 from dicomnode.config import Config
 from dicomnode.errors import KeyStoreError, ModelError
 from dicomnode.inference.onnx import OnnxEngine
 from dicomnode.inference.standin import StandInEngine
-from dicomnode.service import rooms
+from dicomnode.service import engines, rooms
 from dicomnode.service.rooms import Layout
 from dicomnode.service.status import read_studies
 from dicomnode.storage.ledger import Ledger
@@ -80,7 +78,7 @@ def test_credentials_of_systemd_are_taken_where_they_are(tree_of: MakeTree, layo
 def test_the_stand_in_brings_its_own_package(tree_of: MakeTree) -> None:
     tree = tree_of()
     (package,) = rooms.load_packages(tree)
-    opened = rooms.open_engine(tree, package)
+    opened = engines.open_engine(tree, package)
     assert isinstance(opened.engine, StandInEngine)
     assert opened.why == "models.engine"
     opened.engine.close()
@@ -90,7 +88,7 @@ def test_shipped_packages_run_on_onnx_runtime(tree_of: MakeTree) -> None:
     tree = tree_of(models={"engine": "onnxruntime", "threads": 1})
     packages = rooms.load_packages(tree)
     assert "ct-lung" in {package.manifest.name for package in packages}
-    engine = rooms.open_engine(tree, packages[0]).engine
+    engine = engines.open_engine(tree, packages[0]).engine
     assert isinstance(engine, OnnxEngine)
     engine.close()
 
@@ -132,30 +130,3 @@ def test_studies_are_read_beside_a_node_and_none_where_no_node_has_run(tree_of: 
         found = read_studies(tree_of(), 10)
     assert [study.study_key for study in found] == ["cd" * 16, "ab" * 16]
     assert len(read_studies(tree_of(), 1)) == 1
-
-
-def test_what_becomes_of_a_gpu_is_told_as_events(tmp_path: Path) -> None:
-    told: list[tuple[str, dict[str, Any]]] = []
-    tree = config.parse({"node": {"state": str(tmp_path)}, "models": {"gpu": "MIG-1", "gpu_study_seconds": 7}})
-    settings = rooms.gpu_settings(tree, Layout.of(tree), rooms.passing_key_ring())
-    assert (settings.device, settings.times.study, settings.cache) == ("MIG-1", 7, tmp_path / "engines")
-    assert len(settings.cache_key) == 32
-    rooms.gpu_kind(settings, lambda name, **facts: told.append((name, facts)))
-    tell = rooms.gpu_teller("ct-lung", lambda name, **facts: told.append((name, facts)))
-    tell("ready", {"engine": "tensorrt-fp16"})
-    tell("failed", {"cause": "device-failed"})
-    tell("fell-back", {"cause": "device-failed"})
-    assert told == [
-        ("engine.ready", {"model": "ct-lung", "engine": "tensorrt-fp16"}),
-        ("engine.failed", {"model": "ct-lung", "reason": "device-failed"}),
-        ("engine.fell-back", {"model": "ct-lung", "reason": "device-failed"}),
-    ]
-
-
-def test_the_key_of_the_engines_is_the_nodes_own(tmp_path: Path) -> None:
-    tree = config.parse({"node": {"state": str(tmp_path)}})
-    ring = rooms.passing_key_ring()
-    first, again = (rooms.gpu_settings(tree, Layout.of(tree), ring).cache_key for _ in range(2))
-    assert first == again
-    assert first != ring.derivation
-    assert first != rooms.gpu_settings(tree, Layout.of(tree), rooms.passing_key_ring()).cache_key

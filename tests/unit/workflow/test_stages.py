@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -194,6 +196,89 @@ def test_a_node_that_dies_at_the_end_of_every_stage_makes_the_same_results(
         assert not bench.stages().run(name, key), "it is past them"
     assert bench.results() == again
     assert bench.ended == (WorkState.READY, None)
+
+
+def test_what_a_study_will_take_is_told_before_it_is_copied(bench: Bench, images: list[Dataset]) -> None:
+    assert bench.stages().run("prepare", bench.receive(images))
+    (told,) = bench.events.facts("work.planned")
+    assert told["kind"] == "cpu"
+    assert int(told["memory_bytes"]) > sum(len(image.PixelData) for image in images)
+    assert told["device_bytes"] == 0
+
+
+def test_a_study_that_takes_too_much_is_refused_before_it_is_copied(
+    bench: Bench, images: list[Dataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By what its geometry makes of it on the network's grid, not by its own voxels alone."""
+    for image in images:
+        image.PixelSpacing = [40, 40]
+    voxels = sum(len(image.PixelData) for image in images)
+    models = TREE.models.model_copy(update={"maximum_memory_bytes": 4 * voxels})
+    bench.analyst._tree = TREE.model_copy(update={"models": models})
+    monkeypatch.setattr(Handover, "put_copies", _dies)
+    assert not bench.stages().run("prepare", bench.receive(images))
+    assert bench.ended == (WorkState.REFUSED, "memory-too-large")
+    assert int(bench.work().facts["needed"]) > 4 * voxels
+
+
+class Pair(standin.StandInEngine):
+    """An engine for two at once that waits, in every study, for the other one to be there."""
+
+    places = 2
+
+    def __init__(self) -> None:
+        super().__init__(standin.package().manifest)
+        self.both = Barrier(2, timeout=60)
+
+    def run(self, batch: Any) -> Any:
+        self.both.wait()
+        return super().run(batch)
+
+
+def another_study(images: list[Dataset]) -> list[Dataset]:
+    for number, image in enumerate(images):
+        image.StudyInstanceUID, image.SeriesInstanceUID = "2.25.71", "2.25.72"
+        image.SOPInstanceUID = f"2.25.73.{number}"
+    return images
+
+
+def test_networks_on_two_devices_run_at_once_and_what_is_python_takes_turns(
+    bench: Bench, images: list[Dataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.analyst._engine = Pair()
+    assert bench.analyst.places == 2
+    works = [bench.receive(images), bench.receive(another_study(tiny_series()))]
+    stages = bench.stages()
+    inside: list[str] = []
+    most: list[int] = []
+    recalled: list[WorkKey] = []
+    for name in ("_prepare", "_encode"):
+        act = getattr(stages, name)
+
+        def counted(*given: Any, act: Any = act, name: str = name) -> Any:
+            inside.append(name)
+            most.append(len(inside))
+            try:
+                return act(*given)
+            finally:
+                inside.pop()
+
+        monkeypatch.setattr(stages, name, counted)
+    monkeypatch.setattr(stages.encoding, "recall", lambda key, *_: recalled.append(key))
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(lambda key: [stages.run(name, key) for name in WORK_STAGES], works)) == [[True] * 3] * 2
+    assert [bench.work(key).state for key in works] == [WorkState.READY] * 2
+    assert max(most) == 1
+    assert recalled == []
+    assert stages._latest == {}
+
+
+def test_of_works_that_were_overtaken_no_more_is_kept_than_run_at_once(bench: Bench, images: list[Dataset]) -> None:
+    stages = bench.stages()
+    for made in (images, another_study(tiny_series())):
+        key = bench.receive(made)
+        assert all(stages.run(name, key) for name in WORK_STAGES[:2])
+    assert list(stages._latest) == [key]
 
 
 def _dies(*_: Any, **__: Any) -> None:
