@@ -248,18 +248,12 @@ REASONS: Final = MappingProxyType(
         "peer-refused-object": Reason(
             "the destination refused the object", "see the status in `dicomnode studies`, and the destination's log"
         ),
-        "duplicate-unproven": Reason(
-            "the destination calls the object a duplicate and cannot be asked whether it has it",
-            "look for it there; let the destination answer C-FIND, then `dicomnode retry`",
-        ),
+        "duplicate-unproven": Reason("said to be a duplicate; C-FIND cannot tell", "look for it at the destination"),
         "cancelled": Reason("somebody cancelled it", "`dicomnode retry` or `dicomnode reprocess` takes it up again"),
         "not-committed": Reason(
             "the destination did not commit what it took", "ask who runs it; then `dicomnode retry`"
         ),
-        "order-empty": Reason(
-            "there is nothing of the study that this order is about",
-            "`dicomnode studies` shows its works and deliveries",
-        ),
+        "order-empty": Reason("the study has nothing that this order is about", "see `dicomnode studies`"),
         "peer-out-of-resources": Reason(
             "the destination has no space left (0xA7xx)", "free space there; the node tries again"
         ),

@@ -278,6 +278,26 @@ def test_an_end_waits_for_no_wait(ward: Ward) -> None:
     assert not thread.is_alive()
 
 
+def test_whoever_says_that_it_is_mended_has_it_asked_at_once(ward: Ward) -> None:
+    ward.open("pacs")
+    there = threading.Event()
+    made = circuits(ward, first=3600)
+    made.begin()
+    made.heard("pacs", [StoreOutcome(result_id="r", status=None, error=PeerRefusal("peer-rejected"))])
+
+    def hasten(_name: str) -> int:
+        there.set()
+        return 0
+
+    made._hasten = hasten
+    made.hurry("archive")
+    assert made.is_open("pacs")
+    made.hurry("pacs")
+    assert there.wait(30)
+    made.end(10)
+    assert not made.is_open("pacs")
+
+
 def test_whose_fault_it_is() -> None:
     down = StoreOutcome(result_id="r", status=None, error=DOWN)
     refused = StoreOutcome(result_id="r", status=0xA900, error=PeerRefusal("peer-refused-object"))
