@@ -121,7 +121,7 @@ def _values(dataset: Dataset, keyword: str) -> list[str]:
     value = dataset.get(keyword)
     if value is None:
         return []
-    return [value] if isinstance(value, str) else [str(one) for one in value]
+    return [str(value)] if isinstance(value, str) or not hasattr(value, "__iter__") else [str(one) for one in value]
 
 
 def _text(dataset: Dataset, keyword: str) -> str:

@@ -83,6 +83,31 @@ def test_each_destination_gets_its_own_forms(bench: Bench, images: list[Dataset]
     assert bench.work().facts == {}
 
 
+def test_only_the_destinations_of_a_work_get_its_results(bench: Bench, images: list[Dataset]) -> None:
+    stages = stages_for(bench, {}, {"name": "planning", "segmentation": "rtstruct"})
+    assert run(stages, bench.receive(images, facts={"destinations": "planning,gone"})) == [True] * 3
+    assert waiting(bench) == []
+    assert "segmentation:rtstruct" in waiting(bench, "planning")
+    assert {row.form for row in bench.ledger.results(bench.key)} >= {"rtstruct"}
+    assert "binary" not in {row.form for row in bench.ledger.results(bench.key)}, "nobody gets it, so it is not made"
+
+
+def test_results_that_nobody_gets_are_made_and_stay_sealed(bench: Bench, images: list[Dataset]) -> None:
+    stages = stages_for(bench, {})
+    assert run(stages, bench.receive(images, facts={"destinations": ""})) == [True] * 3
+    assert waiting(bench) == []
+    assert bench.ledger.results(bench.key)
+
+
+def test_nobody_but_its_destinations_is_told_that_a_work_has_no_results(bench: Bench, images: list[Dataset]) -> None:
+    told = {"not_processed": True}
+    stages = stages_for(bench, told, {"name": "planning", **told})
+    del images[3:5]
+    run(stages, bench.receive(images, facts={"destinations": "planning"}))
+    assert waiting(bench) == []
+    assert len(waiting(bench, "planning")) == 1
+
+
 def test_what_is_known_not_to_be_taken_is_not_made_and_told(bench: Bench, images: list[Dataset]) -> None:
     refused = frozenset({"1.2.840.10008.5.1.4.1.1.66.4"})
     assert run(stages_for(bench, {}, refused=refused), bench.receive(images)) == [True] * 3

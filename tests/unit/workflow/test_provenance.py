@@ -3,7 +3,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from pydicom import Dataset
+from pydicom import DataElement, Dataset
+from pydicom.datadict import tag_for_keyword
 
 from dicomnode.config import Config
 from dicomnode.study import mint_uid
@@ -109,3 +110,21 @@ def test_the_configuration_says_what_it_knows() -> None:
         device_uid=mint_uid(KEY, "device"), refuses_ai=False, ai_equipment=("acme",), maximum_hops=2
     )
     assert guard_of(Config(), KEY).refuses_ai
+
+
+@pytest.mark.parametrize(("vr", "value"), [("US", 7), ("SQ", [Dataset()]), ("OB", b"\x00AI"), ("FL", 1.5), ("LO", "")])
+@pytest.mark.parametrize(
+    "keyword",
+    [
+        "ImageType",
+        "Manufacturer",
+        "DeviceUID",
+        "ContributingEquipmentSequence",
+        "DerivationCodeSequence",
+        "SoftwareVersions",
+    ],
+)
+def test_values_of_kinds_that_are_not_theirs_break_nothing(keyword: str, vr: str, value: Any) -> None:
+    odd = image(DerivationDescription="x")
+    odd[keyword] = DataElement(tag_for_keyword(keyword) or 0, vr, value)
+    assert GUARD.refusal(odd) is None

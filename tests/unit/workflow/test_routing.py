@@ -6,7 +6,8 @@ from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from pydicom import Dataset
+from pydicom import DataElement, Dataset
+from pydicom.datadict import tag_for_keyword
 
 from dicomnode.routing_rules import Condition, RoutingRule
 from dicomnode.workflow.routing import (
@@ -218,3 +219,20 @@ def test_an_age_that_is_none_is_in_no_range(age: str) -> None:
         warnings.simplefilter("ignore")
         odd = header(PatientAge=age)
     assert not holds(Condition.model_validate({"attribute": "PatientAge", "at_least": 0}), odd)
+
+
+@pytest.mark.parametrize(
+    ("vr", "value"), [("US", 7), ("SQ", [Dataset()]), ("OB", b"\x00CT"), ("FL", 1e300), ("LO", "")]
+)
+@pytest.mark.parametrize("keyword", ["Modality", "BodyPartExamined", "SliceThickness"])
+def test_values_of_kinds_that_are_not_theirs_are_taken_by_no_rule(keyword: str, vr: str, value: Any) -> None:
+    odd = header()
+    odd[keyword] = DataElement(tag_for_keyword(keyword) or 0, vr, value)
+    asking = rule(
+        modalities=["CT"],
+        where=[
+            {"attribute": "BodyPartExamined", "matches": "chest"},
+            {"attribute": "SliceThickness", "at_least": 1, "at_most": 3},
+        ],
+    )
+    assert missed(asking, series(header=odd)) in ("modalities", "where BodyPartExamined")

@@ -8,6 +8,7 @@ from contextlib import suppress
 from copy import deepcopy
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from threading import Barrier
 from typing import Any
@@ -36,6 +37,7 @@ from dicomnode.study import (
     WorkRow,
     WorkState,
     World,
+    blind_key,
     input_digest,
 )
 from dicomnode.workflow.analysis import Analyst
@@ -105,7 +107,14 @@ class Bench:
         self.pauses.append(seconds)
         return self.ends
 
-    def receive(self, images: list[Dataset], *, revision: int = 1, broken: bytes | None = None) -> WorkKey:
+    def receive(
+        self,
+        images: list[Dataset],
+        *,
+        revision: int = 1,
+        broken: bytes | None = None,
+        facts: dict[str, Any] | None = None,
+    ) -> WorkKey:
         """Images of one study, and a queued work on them."""
         study_key = study_key_of(images[0])
         for image in images:
@@ -117,7 +126,7 @@ class Bench:
         digest = input_digest([(row.instance_key, row.digest) for row in rows])
         self.ledger.open_revision(study_key, digest, self.time.now())
         self.key = WorkKey(study_key=study_key, revision=revision, model=MODEL)
-        self.ledger.create_work(self.key, digest, self.time.now())
+        self.ledger.create_work(self.key, digest, self.time.now(), facts=facts)
         return self.key
 
     def work(self, key: WorkKey | None = None) -> WorkRow:
@@ -308,6 +317,30 @@ def test_the_first_of_two_revisions_is_superseded(bench: Bench, images: list[Dat
     assert not bench.stages().run("prepare", first)
     assert bench.work(first).state is WorkState.SUPERSEDED
     assert bench.stages().run("prepare", second)
+
+
+def test_a_work_looks_at_no_series_but_those_that_its_rules_gave_it(bench: Bench, images: list[Dataset]) -> None:
+    other = deepcopy(images)
+    for number, image in enumerate(other):
+        image.SeriesInstanceUID, image.SOPInstanceUID = "2.25.77", f"2.25.78{number}"
+        image.SliceThickness = 0.5  # the better one of the two, if it may be had
+    study, key_of = str(images[0].StudyInstanceUID), partial(blind_key, KEY, "series")
+    both = [*images, *other]
+    given = key_of(study, str(images[0].SeriesInstanceUID))
+    key = bench.receive(both, facts={"series": given})
+    assert bench.stages().run("prepare", key)
+    assert Handover(bench.rooms).plan(key)["series_key"] == given
+
+
+def test_without_rules_the_better_series_is_taken(bench: Bench, images: list[Dataset]) -> None:
+    other = deepcopy(images)
+    for number, image in enumerate(other):
+        image.SeriesInstanceUID, image.SOPInstanceUID = "2.25.77", f"2.25.78{number}"
+        image.SliceThickness = 0.5
+    key = bench.receive([*images, *other])
+    assert bench.stages().run("prepare", key)
+    wanted = blind_key(KEY, "series", str(images[0].StudyInstanceUID), "2.25.77")
+    assert Handover(bench.rooms).plan(key)["series_key"] == wanted
 
 
 def test_an_input_that_is_no_longer_the_admitted_one_is_superseded(bench: Bench, images: list[Dataset]) -> None:
