@@ -180,6 +180,7 @@ WebAddress = Annotated[str, Field(max_length=1000), AfterValidator(_web_address)
 Address = Annotated[str, AfterValidator(_address)]
 Host = Annotated[str, AfterValidator(_host)]
 ShortString = Annotated[str, Field(max_length=16), AfterValidator(_one_line)]
+Word = Annotated[str, Field(pattern=r"[^\W_]")]
 LongString = Annotated[str, Field(max_length=64), AfterValidator(_one_line)]
 Location = Annotated[Path, BeforeValidator(_path)]
 Network = Annotated[str, AfterValidator(_network)]

@@ -10,7 +10,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -29,6 +29,7 @@ from dicomnode.bounds import (
     Seconds,
     ShortString,
     Uid,
+    Word,
     problem_of,
 )
 from dicomnode.errors import ConfigError
@@ -263,9 +264,7 @@ class DeidentificationSection(Section):
     )
     default_issuer: LongString = Field("", description="issuer of patient ids that come without one")
     maximum_date_shift_days: int = Field(3650, ge=1, le=36500, description="dates move back by 1 to this many days")
-    known_words: tuple[Annotated[str, Field(pattern=r"[^\W_]")], ...] = Field(
-        (), description="names of models, coils and sequences that may stay in texts"
-    )
+    known_words: tuple[Word, ...] = Field((), description="names of models, coils and sequences that may stay in texts")
     text_in_pixels: Literal["blank", "withhold"] = Field(
         "blank", description="what is done where text is read in pixels; unread it is always withheld"
     )

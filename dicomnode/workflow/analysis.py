@@ -102,9 +102,8 @@ class Analysis:
     @property
     def voxel_map(self) -> VoxelMap | None:
         """What a Parametric Map is made of."""
-        if self.probability is None:
-            return None
-        return VoxelMap(values=self.probability, quantity=PROBABILITY, label=_together(self.findings.segments))
+        values, segments = self.probability, self.findings.segments
+        return None if values is None else VoxelMap(values=values, quantity=PROBABILITY, label=_together(segments))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -391,8 +390,7 @@ def contours_of(analysis: Analysis) -> tuple[KeyContour, ...]:
 
 def _together(segments: Sequence[Segment]) -> str:
     """The regions of a map, in at most 64 characters."""
-    names = ", ".join(segment.label for segment in segments)
-    return names if len(names) <= 64 else f"{names[:61]}..."
+    return names if len(names := ", ".join(one.label for one in segments)) <= 64 else f"{names[:61]}..."
 
 
 def _bare(datasets: Iterable[Dataset]) -> tuple[Dataset, ...]:
