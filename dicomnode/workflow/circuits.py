@@ -8,6 +8,7 @@ longer. The ledger shows the state to whoever looks; a start of the node begins 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -109,14 +110,15 @@ class Circuits:
             self._hasten(destination)
 
     def end(self, timeout: float) -> None:
-        """Ask no more; waits up to `timeout` seconds for each question that is under way."""
+        """Ask no more; waits up to `timeout` seconds for the questions that are under way."""
         self._ended.set()
         with self._lock:
             threads = [one.thread for one in self._circuits.values() if one.thread is not None]
             for circuit in self._circuits.values():
                 circuit.wake.set()
+        until = time.monotonic() + timeout
         for thread in threads:
-            thread.join(timeout)
+            thread.join(max(until - time.monotonic(), 0))
 
     def hurry(self, destination: str) -> None:
         """Ask a destination that is left alone now: somebody says that it is mended."""
