@@ -31,6 +31,8 @@ CONTEXT_IDENTIFIER: Final = 0x0008010F
 LONG_CODE_VALUE: Final = 0x00080119
 URN_CODE_VALUE: Final = 0x00080120
 _VALUES: Final = (CODE_VALUE, LONG_CODE_VALUE, URN_CODE_VALUE)
+#: What stands beside a concept and is written with it.
+BESIDE: Final = frozenset({SCHEME_VERSION, MAPPING_RESOURCE, GROUP_VERSION, CONTEXT_IDENTIFIER})
 #: What makes a concept.
 CONCEPT: Final = frozenset({*_VALUES, SCHEME, MEANING})
 PARTS: Final = frozenset(
@@ -48,9 +50,13 @@ _FORMS: Final = MappingProxyType(
         "99SDM": r"[A-Z][0-9A-F]?-[0-9A-F]{3,6}",
         "DCM": r"\d{6}",
         "LN": r"\d{1,7}-\d",
-        "UCUM": r"[A-Za-z0-9%\[\]{}./*'^()+\-_ \"]{1,16}",
+        "UCUM": r"[A-Za-z0-9%\[\]{}./*'^()+\-_ \":#]{1,24}",
         "FMA": r"\d{3,7}",
         "RADLEX": r"RID\d{1,6}",
+        "RadLex": r"RID\d{1,6}",
+        "LOINC": r"\d{1,7}-\d",
+        "ICD10": r"[A-Z]\d{2}(\.[0-9A-Z]{1,4})?",
+        "SNOMED-RT": r"[A-Z][0-9A-F]?-[0-9A-F]{3,6}",
         "NCIt": r"C\d{3,7}",
         "UMLS": r"C\d{7}",
         "I10": r"[A-Z]\d{2}(\.[0-9A-Z]{1,4})?",
@@ -189,11 +195,16 @@ _BRACKETED: Final = (
     r"\[(?:arb'U|iU|IU|hnsf'U|wood'U|PRU|Ch|Hg|H2O|pH|ppm|ppb|ppth|pptr|degF|degR|in_i|ft_i|yd_i|mi_i|lb_av|oz_av|"
     r"psi|Cal|cal|drp|pi|e|c|h|k|g|100|CFU|PFU|mV|uV|nV|B|p'diop|diop|smoot|car_m|MET|USP'U|GPL'U|MPL'U|APL'U)\]"
 )
-_TERM: Final = (
-    r"(?:10\*-?\d+|[0-9.]{1,4}|%|[fpnumcdhkMGT]?" + _BRACKETED + r"|"
-    r"[fpnumcdhkMGT]?(?:m\[Hg\]|m\[H2O\]|mol|cal|bar|rad|deg|Cel|Ohm|min|Hz|Pa|Gy|Bq|eV|Sv|mo|wk|ar|st|As|[mgslLVAJWKhdaTNCFSBU])(?:-?\d)?)"
-    r"(?:\{[a-zA-Z0-9.:/*_ ]{1,14}\})?|\{[a-zA-Z0-9.:/*_ ]{1,14}\}"
+#: Ways to reckon a Standardized Uptake Value (PS3.16 CID 85), two of them named after people.
+_UPTAKE: Final = r"\{SUV(?:bw|lbm|bsa|ibw)?(?:\((?:Morris|James(?:128)?|Janma)\))?\}"
+_NOTE: Final = rf"(?:{_UPTAKE}|\{{[a-zA-Z0-9.:/*_ #]{{1,14}}\}})"
+_ATOM: Final = (
+    rf"(?:[fpnumcdhkMGT]?{_BRACKETED}|"
+    r"[fpnumcdhkMGT]?(?:m\[Hg\]|m\[H2O\]|mol|kat|cal|bar|rad|deg|Cel|Ohm|min|Hz|Pa|Gy|Bq|eV|Sv|mo|wk|ar|st|As|lm|lx|sr|"
+    r"[mgslLVAJWKhdaTNCFSBU])(?:-?\d)?)"
 )
+#: With a number right before a unit (mL/min/1.73m2), and with a note before one, as many write them.
+_TERM: Final = rf"(?:{_NOTE})?(?:10\*-?\d+|[0-9.]{{1,4}}(?:{_ATOM})?|%|{_ATOM})(?:{_NOTE})?|{_NOTE}"
 _UNIT: Final = re.compile(rf"[(/]?(?:{_TERM})[)]?(?:[./][(]?(?:{_TERM})[)]?)*")
 
 _NOTES: Final = frozenset(
@@ -204,6 +215,14 @@ _NOTES: Final = frozenset(
         "unit",
         "pixels",
         "pixel",
+        "voxels",
+        "voxel",
+        "wbc",
+        "rbc",
+        "hb",
+        "bw",
+        "creat",
+        "creatinine",
         "presence",
         "asu",
         "score",
@@ -223,7 +242,7 @@ _ANNOTATION: Final = re.compile(r"\{[^}]*\}")
 
 def _is_unit(value: str) -> bool:
     """Whether a text is made of units of UCUM; an `{annotation}` is free text and passes where it is technical."""
-    notes = "".join(_ANNOTATION.findall(value))
+    notes = "".join(note for note in _ANNOTATION.findall(value) if not re.fullmatch(_UPTAKE, note))
     return _UNIT.fullmatch(value) is not None and all(
         is_common(word) or word in _NOTES or _FEW_DIGITS.fullmatch(word)
         for word in re.findall(r"[^\W_]+", notes.casefold())

@@ -31,6 +31,17 @@ _CHARACTER_SET: Final = 0x00080005
 _MARK_GROUP: Final = 0x0401
 _MARK_CREATOR: Final = "DICOMNODE ENCLOSED"
 _PIXELS: Final = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
+#: How the pixels that are there are written, and what is burned into them: true of the pixels that stay, not of the source's.
+_OF_PIXELS: Final = frozenset(
+    {
+        *(0x00280002, 0x00280003, 0x00280004, 0x00280006, 0x00280008, 0x00280010, 0x00280011, 0x00280301, 0x00281199),
+        *range(0x00280100, 0x00280104),
+        *range(0x00280106, 0x00280112),
+        *range(0x00281101, 0x00281104),
+        *range(0x00281201, 0x00281204),
+        *range(0x00281221, 0x00281224),
+    }
+)
 #: Written by de-identification: they go when an object is itself again, unless the original had them.
 _FLAGS: Final = (
     "PatientIdentityRemoved",
@@ -53,7 +64,7 @@ def enclose(source: Dataset, output: Dataset, recipients: tuple[x509.Certificate
     originals = Dataset()
     for tag in source.keys():  # noqa: SIM118 - a Data Set iterates over parsed elements
         same = tag in output and output[tag] == source[tag] and keyword_for_tag(tag) not in _FLAGS
-        kept = int(tag) in _PIXELS or same
+        kept = int(tag) in _PIXELS or int(tag) in _OF_PIXELS or same
         if tag.group > 2 and (int(tag) == _CHARACTER_SET or not kept):
             originals[tag] = source[tag]
     content = Dataset()

@@ -283,7 +283,9 @@ class Treater:
 
     def _date(self, value: str) -> str | None:
         if Option.FULL_DATES in self._letters:
-            return value if shifted_date(value, timedelta()) is not None else None
+            kept = shifted_date(value, timedelta())
+            self.produced.update([kept] if kept else [])  # newborns are examined on the day of birth
+            return value if kept else None
         if Option.MODIFIED_DATES not in self._letters:
             return None
         moved = shifted_date(value, self._shift)
@@ -307,7 +309,9 @@ class Treater:
 
     def _datetime(self, value: str) -> str | None:
         if Option.FULL_DATES in self._letters:
-            return value if shifted_datetime(value, timedelta()) is not None else None
+            kept = shifted_datetime(value, timedelta())
+            self.produced.update([kept[:8]] if kept else [])
+            return value if kept else None
         if Option.MODIFIED_DATES not in self._letters:
             return None
         moved = shifted_datetime(value, self._shift)

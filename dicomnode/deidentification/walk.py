@@ -64,13 +64,14 @@ def walk(source: Dataset, rules: Rules, treater: Treater) -> Walked:
     pending = [_Visit(root, walked.dataset, "")]
     while pending:
         visit = pending.pop()
-        if codes.is_code(visit.source.dataset):
+        written = codes.BESIDE if codes.is_code(visit.source.dataset) else frozenset[int]()
+        if written:
             treater.code(visit.source, visit.target)
         creators = private.creators(visit.source.dataset, visit.source.encodings)
         for tag in sorted(visit.source.dataset.keys()):
             if tag.is_private:
                 _private(visit, tag, creators, treater, pending)
-            else:
+            elif int(tag) not in written:
                 _standard(visit, tag, rules.rule(visit.sequence, int(tag)), treater, pending)
     walked.uids, walked.produced = treater.uids, treater.produced
     return walked

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from datetime import date
 
 import pydicom
@@ -269,3 +270,26 @@ def test_a_short_name_with_a_number_is_no_term(name: str, value: str, policy: Po
     ds.PatientName, ds.ScanOptions = name, value
     done = Deidentifier(policy, PSEUDONYMS).deidentify(ds)
     assert (done.leaks, value in str(done.dataset.get("ScanOptions"))) == ((), False)
+
+
+@pytest.mark.parametrize("policy", [AI, EXPORT], ids=["ai", "export"])
+def test_dates_that_are_kept_are_no_leak_though_somebody_was_born_on_that_day(policy: Policy) -> None:
+    options = (policy.options - {Option.MODIFIED_DATES}) | {Option.FULL_DATES}
+    ds = planted.slice_of_ct()
+    ds.PatientBirthDate = ds.StudyDate = ds.SeriesDate = ds.AcquisitionDate = "20200301"
+    ds.AcquisitionDateTime, ds.SeriesDescription = "20200301101112", "CT 2020-03-01"
+    done = Deidentifier(replace(policy, options=options), PSEUDONYMS).deidentify(ds)
+    assert done.leaks == ()
+    assert (done.dataset.StudyDate, done.dataset.AcquisitionDateTime) == ("20200301", "20200301101112")
+    assert not done.dataset.get("PatientBirthDate")
+    assert done.dataset.SeriesDescription == "CT"
+
+
+def test_what_stands_beside_a_code_goes_together() -> None:
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = "39607008", "SCT", "Lung"
+    item.MappingResource, item.ContextGroupVersion, item.ContextIdentifier = "DCMR", "20020904", "4031"
+    ds = planted.slice_of_ct()
+    ds.AnatomicRegionSequence = Sequence([item])
+    kept = Deidentifier(EXPORT, PSEUDONYMS).deidentify(ds).dataset.AnatomicRegionSequence[0]
+    assert [element.keyword for element in kept] == ["CodeValue", "CodingSchemeDesignator", "CodeMeaning"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import Result
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
@@ -12,6 +13,7 @@ from cryptography.x509 import Certificate
 from pydicom import config
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
 from typer.testing import CliRunner
 
 from dicomnode.cli.main import app
@@ -26,6 +28,7 @@ from dicomnode.storage import recipients
 from tests import tools
 from tests.unit.deidentification import planted
 from tests.unit.deidentification.kinds_planted import report, rt_structure_set
+from tests.unit.deidentification.pictures import capture, drawn
 
 PSEUDONYMS = Pseudonyms(bytes(range(32)), "project")
 LIMITS = Limits()
@@ -58,6 +61,34 @@ def test_a_recipient_gets_every_attribute_back(make: object, syntax: str, folder
     differing = [element.keyword or str(element.tag) for element in source if restored.get(element.tag) != element]
     added = [element.keyword for element in restored if element.tag not in source]
     assert (differing, added) == ([], [])
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_pixels_that_were_written_anew_are_described_as_they_are(folder: Path) -> None:
+    """Blanked out of a compressed image in another colour space: what says how they are written is not the source's."""
+    ds = capture([drawn()], "YBR_FULL_422")
+    ds.SOPClassUID, ds.Modality, ds.BurnedInAnnotation = "1.2.840.10008.5.1.4.1.1.6.1", "US", "YES"
+    del ds.ConversionType
+    region = Dataset()
+    region.RegionLocationMinX0, region.RegionLocationMinY0, region.RegionLocationMaxX1, region.RegionLocationMaxY1 = (
+        0,
+        60,
+        255,
+        255,
+    )
+    ds.SequenceOfUltrasoundRegions = Sequence([region])
+    source = read_part10(planted.encoded(ds), LIMITS)
+    output = read_part10(exported(source, folder), LIMITS)
+    certificate = recipients.certificates((folder / "reidentify.pem",))[0]
+    restored = restore(output, certificate, recipients.private_key(folder / "reidentify.key"), LIMITS)
+    assert output.PhotometricInterpretation == "RGB"
+    assert "BurnedInAnnotation" not in output
+    assert "BurnedInAnnotation" not in restored  # the source's YES is no longer true
+    assert restored.PatientName == source.PatientName
+    for keyword in ("PhotometricInterpretation", "SamplesPerPixel", "BitsAllocated", "PixelData"):
+        assert restored[keyword] == output[keyword]
+    whole = read_part10(encode_part10(restored, transfer_syntax_uid=planted.EXPLICIT), LIMITS)
+    assert np.array_equal(whole.pixel_array, output.pixel_array)
 
 
 def test_flags_that_the_source_had_already_come_back(folder: Path) -> None:
