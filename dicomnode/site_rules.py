@@ -14,7 +14,16 @@ from pydicom.datadict import dictionary_VR, tag_for_keyword
 from dicomnode.sections import Section
 
 _NEEDED = frozenset(
-    {"SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "PatientName", "PatientID", "Modality"}
+    {
+        "SpecificCharacterSet",
+        "SOPClassUID",
+        "SOPInstanceUID",
+        "StudyInstanceUID",
+        "SeriesInstanceUID",
+        "PatientName",
+        "PatientID",
+        "Modality",
+    }
 )
 _OF_PIXELS = frozenset({0x0028, 0x7FE0})  # Rows, bits, palettes, the pixels themselves
 OptionName = Literal[
@@ -65,6 +74,8 @@ def _faults_of_rules(section: PolicySection) -> Iterator[str]:
                 yield f"{keyword} stands in {seen[keyword]} and in {action}"
             elif action in ("keep", "clean") and (keyword == "PatientID" or dictionary_VR(tag) in ("PN", "UI")):
                 yield f"{action}: {keyword} names a person or an object and is always replaced"
+            elif action in ("keep", "clean") and dictionary_VR(tag) in ("DA", "DT"):
+                yield f"{action}: {keyword} is a date; the options retain-full-dates and retain-modified-dates keep dates"
             elif action in ("empty", "remove") and (keyword in _NEEDED or (tag >> 16) in _OF_PIXELS):
                 yield f"{action}: without {keyword} there is no object, or nobody can show it"
             seen.setdefault(keyword, action)

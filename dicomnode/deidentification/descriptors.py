@@ -13,7 +13,17 @@ from typing import Final
 
 from dicomnode.deidentification.forms import groups, is_technical_form
 from dicomnode.deidentification.persons import pairs, titled
-from dicomnode.deidentification.tokens import LETTERS, Kind, Token, is_broken, mark, runs_of, spread
+from dicomnode.deidentification.tokens import (
+    LETTERS,
+    Kind,
+    Token,
+    has_prefix,
+    is_broken,
+    is_surname,
+    mark,
+    runs_of,
+    spread,
+)
 from dicomnode.deidentification.traces import initials, traces
 from dicomnode.deidentification.vocabulary import called, known, phrases, words
 
@@ -206,6 +216,8 @@ def _kind(token: str, forbidden: frozenset[str], suspect: frozenset[str], also: 
         return Kind.NAME if folded.isalpha() else Kind.OUT
     if _NUMBER.fullmatch(token):
         return Kind.NUMBER
+    if any(map(is_surname, by_capital)):
+        return Kind.NAME
     if folded in also and folded not in suspect:
         return Kind.SURE
     if folded in called() and folded in known():
@@ -220,6 +232,8 @@ def _kind(token: str, forbidden: frozenset[str], suspect: frozenset[str], also: 
 def _is_compound(runs: list[str]) -> bool:
     """Whether a token is made of words that are known, of which one is nobody's name, and numbers."""
     folded = [run.casefold() for run in runs]
+    if has_prefix(runs):
+        return False
     if not any(len(run) > 2 and run in known() and run not in called() for run in folded):
         return False
     return all(len(run) < _LONGEST_NUMBER if run.isdigit() else run in known() for run in folded)

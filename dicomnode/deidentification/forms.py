@@ -50,6 +50,7 @@ _TRACERS: Final = (
 _GROUPS: Final = re.compile(
     rf"(?<![^\W_])(?:{_ISOTOPES}|{_TRACERS}|b ?= ?\d{{1,4}}|\d{{4}}[ _]?(?:c?gy|mgy|hu|ms|ml|mbq)|"
     r"(?:node|nodes|nodal|lymph|ln|lk|lymphknoten)[ _\-]?station[ _\-]?(?:[1-9]|1[0-4])[rl]?)(?![^\W_])|"
+    r"(?:ti|te|tr|td|pld|etl|esp|tsl|venc|nex)[ _=]{1,2}\d{1,4}(?:/\d{1,4}){0,5}|"
     r"^station[ _]?(?:[1-9]|1[0-4])[rl]?$|"
     r"(?<![^\W_])(?:[munkg]?(?:mm2|mm|cm|ml|m|g|gi|mol|l|bq|gy|cgy|1|10\^?-?\d|x10-?\d)/(?:s|sec|min|ml|cc|kg|g|l|h|hr|100g|fx|fr)(?:/(?:100 ?)?(?:g|ml))?)(?![^\W_])",
     re.IGNORECASE,

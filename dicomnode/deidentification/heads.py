@@ -45,7 +45,7 @@ def look(dataset: Dataset) -> Head:
     -------
     Head
         ``SERIES`` where body part, protocol, description or region say so; ``STUDY`` where the study alone does, or
-        nothing but the coil;
+        nothing but the coil or a technique;
         ``ELSEWHERE`` where they name other regions alone, or it is neither a scan (CT, MR, PET), nor a capture or
         outlines (segmentation, contours) with a head named; ``UNSAID`` where nothing is named of a scan.
     """
@@ -59,7 +59,8 @@ def look(dataset: Dataset) -> Head:
         study.update(_said(item, _STUDY, _STUDY_CODES))
     if Region.HEAD in study:
         return Head.STUDY
-    if Region.OTHER not in own | study and any(region_of(word) is Region.HEAD for word in _words(dataset, _COIL, "LO")):
+    coiled = any(region_of(word) is Region.HEAD for word in _words(dataset, _COIL, "LO"))
+    if Region.OTHER not in own | study and (coiled or Region.SUSPECTED in own | study):
         return Head.STUDY
     is_scan = bool(_MODALITIES & set(_words(dataset, 0x00080060, "CS")))
     return Head.ELSEWHERE if not is_scan or Region.OTHER in own | study else Head.UNSAID

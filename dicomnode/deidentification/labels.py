@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Final
 
 from dicomnode.deidentification.persons import pairs, titled
-from dicomnode.deidentification.tokens import LETTERS, RUN, Kind, Token, mark, spread
+from dicomnode.deidentification.tokens import LETTERS, RUN, Kind, Token, has_prefix, is_surname, mark, spread
 from dicomnode.deidentification.traces import initials, traces
 from dicomnode.deidentification.vocabulary import called, models, plain
 
@@ -115,6 +115,8 @@ def is_plain(token: str, also: frozenset[str] = frozenset()) -> bool:
         Casefolded words that a site knows besides.
     """
     folded = token.casefold()
+    if any(map(is_surname, RUN.findall(token))):
+        return False
     if folded in plain() or folded in also or len(token) == 1:
         return True
     if not token.isascii():
@@ -126,8 +128,10 @@ def is_plain(token: str, also: frozenset[str] = frozenset()) -> bool:
 
 def _known_runs(runs: list[str]) -> bool:
     """Whether one of the runs is a word or a number, and the others are short."""
-    of_makers = [run.casefold() in plain() for run in runs]
-    short = [len(run) <= (_LONGEST_NUMBER if run.isdigit() else _LONGEST_RUN) for run in runs]
+    if has_prefix(runs):
+        return False
+    of_makers = [run.casefold() in plain() and not (run.istitle() and run.casefold() in called()) for run in runs]
+    short = [len(run) <= (_LONGEST_NUMBER if run.isdigit() else _LONGEST_RUN if run.isupper() else 2) for run in runs]
     return any(of_makers[n] or run.isdigit() for n, run in enumerate(runs)) and all(map(max, of_makers, short))
 
 

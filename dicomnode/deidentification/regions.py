@@ -1,6 +1,7 @@
 """Words and codes for regions of the body: those with a head, and others. Pure tables and one question to them.
 
-German, French, Spanish, Italian, Portuguese, Dutch, Japanese, Chinese and Korean beside English. In doubt a word is
+German, French, Spanish, Italian, Portuguese, Dutch, Japanese, Chinese and Korean beside English, and the commonest words
+of Polish, Czech, Hungarian, Swedish, Danish, Greek, Russian, Turkish and Indonesian. In doubt a word is
 taken for a head: what is taken for one too many is flagged or looked at, what is missed leaves the house.
 """
 
@@ -18,6 +19,7 @@ class Region(Enum):
     """What a text speaks of."""
 
     HEAD = auto()
+    SUSPECTED = auto()  # techniques for the brain that other regions have seldom
     OTHER = auto()
     UNSAID = auto()
 
@@ -47,8 +49,14 @@ _HEADS: Final = re.compile(
     r"|\bc[ -]?spine|\bhws\b|halswirbel|cervical[ -]?(spine|vert|column)|(rachis|colonn[ae]|columna|coluna|col)[ -]cervical"
     r"|carotid|carótid|\bh ?&? ?n\b|\bhnc\b|willis|intracran|\bstroke\b|schlaganfall|flair|mp2?rage"
     r"|whole[ -]?body|\bwb\b|\bwbct\b|ganzk(ö|oe)rper|corps[ -]entier|cuerpo[ -](entero|completo)|corpo[ -](intero|inteiro)"
+    r"|\bc?cct\b|circle[ -]of|\bcpa\b|\bpan[ -]?scan|vertex|parotid|scalp|tongue|zunge|zygom|\bctp\b|amyloid|tauvid|dat[ -]?scan"
+    r"|g[łl]ow[aeyę]\b|czaszk|m[óo]zg|lebk|hlav[aey]\b|moz(ek|ku)\b|\bfej\b|koponya|\bagyi?\b|huvud|hj[äa]rn|skalle|hoved|hjern[ea]|κεφαλ|κρανί|εγκ[έε]φαλ"
+    r"|голов|мозг|череп|\bkafa|\bbeyin|\bbaş\b|\botak\b|kepala|tengkorak"
     r"|total[ -]?body|hele[ -]lichaam|polytrauma|polytraum|politrauma"
     r"|頭|脳|顔|頸|鼻|顎|耳|全身|头|脑|腦|颅|顱|颈|颌|眼眶|眼窩|面部|머리|두부|뇌|경부|안면|전신"
+)
+_SUSPECTED: Final = re.compile(
+    r"\bf-?mri\b|resting[ -]?state|\bbold\b|\bswip?\b|\bswan\b|\bdti\b|\bdsi\b|tractogra|\bp?c?asl\b|\bbravo\b|\btof\b|\bdsc\b"
 )
 #: Regions without a head: at the beginning of words alone, since what says one too many lets a head pass.
 _OTHERS: Final = re.compile(
@@ -100,4 +108,6 @@ def region_of(text: str) -> Region:
     rest = _NO_HEADS.sub(" · ", plain)
     if _HEADS.search(rest):
         return Region.HEAD
-    return Region.OTHER if _OTHERS.search(plain) else Region.UNSAID
+    if _OTHERS.search(plain):
+        return Region.OTHER
+    return Region.SUSPECTED if _SUSPECTED.search(plain) else Region.UNSAID

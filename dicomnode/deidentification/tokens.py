@@ -11,6 +11,31 @@ from typing import Final
 
 RUN: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 LETTERS: Final = re.compile(r"[^\W\d_]+|\d+")
+_PREFIXES: Final = frozenset(
+    {
+        "Mc",
+        "Mac",
+        "La",
+        "Le",
+        "De",
+        "Del",
+        "Di",
+        "Da",
+        "Du",
+        "Van",
+        "Von",
+        "St",
+        "Fitz",
+        "Jo",
+        "Ann",
+        "Mary",
+        "El",
+        "Al",
+        "Ben",
+    }
+)
+#: Abbreviations that are written in capitals or small; otherwise they are somebody.
+_ABBREVIATED: Final = frozenset({"Rao", "Lao", "Opp", "Mai", "Erm"})
 _SHAPES: Final = (("0", str.isdecimal), ("A", str.isupper), ("a", str.isalpha))
 _DIGITS: Final = re.compile(r"\d{4,}")
 #: Between these a name is not read on.
@@ -45,6 +70,16 @@ class Token:
     def stays(self) -> bool:
         """Whether it survives."""
         return self.kind in (Kind.SURE, Kind.NUMBER, Kind.MAYBE)
+
+
+def is_surname(token: str) -> bool:
+    """Whether a token is an abbreviation of views and phases, written as a name is: Rao, Opp."""
+    return token in _ABBREVIATED
+
+
+def has_prefix(runs: list[str]) -> bool:
+    """Whether runs of a token begin somewhere as names do: McCord, LaForce, DelMar."""
+    return any(one in _PREFIXES and other.istitle() for one, other in pairwise(runs))
 
 
 def runs_of(token: str) -> list[str]:

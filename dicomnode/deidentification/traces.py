@@ -68,9 +68,16 @@ _D, _M = r"(?:0?[1-9]|[12]\d|3[01])", r"(?:0?[1-9]|1[0-2])"
 _CLOCK: Final = r"(?:[T _]?\d{1,2}(?::\d{2}){1,2}(?:\.\d+)?)?"
 #: Dates in groups, what was born in a year, ages: all in figures. With a year of four digits letters may stand beside them.
 _FIGURES: Final = (
-    rf"(?<!\d)(?<!\d[.,]){_YEAR}(?:{_MARK}(?:0[1-9]|1[0-2]){_MARK}(?:0[1-9]|[12]\d|3[01]))(?!\d){_CLOCK}",
-    rf"(?<!\d)(?<!\d[.,])(?:0[1-9]|[12]\d|3[01]){_MARK}(?:0[1-9]|1[0-2]){_MARK}{_YEAR}(?!\d){_CLOCK}",
-    rf"(?<!\d)(?<!\d[.,])(?:0[1-9]|1[0-2]){_MARK}(?:0[1-9]|[12]\d|3[01]){_MARK}{_YEAR}(?!\d){_CLOCK}",
+    rf"(?<!\d)(?<!\d[.,]){_YEAR}{_MARK}(?:0?[1-9]|1[0-2]){_MARK}(?:3[01]|[12]\d|0?[1-9])(?!\d){_CLOCK}",
+    rf"(?<!\d)(?<!\d[.,])(?:0?[1-9]|[12]\d|3[01]){_MARK}(?:1[0-2]|0?[1-9]){_MARK}{_YEAR}(?!\d){_CLOCK}",
+    rf"(?<!\d)(?<!\d[.,])(?:0?[1-9]|1[0-2]){_MARK}(?:3[01]|[12]\d|0?[1-9]){_MARK}{_YEAR}(?!\d){_CLOCK}",
+    r"(?<!\d)(?<!\d[.,])\d\d-\d\d-\d\d(?!\d)(?=[^\W_])|(?<=[^\W\d_])\d\d-\d\d-\d\d(?!\d)",  # with a letter beside it
+    rf"(?<!\d)(?<!\d[.,]){_YEAR}-(?:0[1-9]|1[0-2]|[0-3]\d\d)(?![\d\-])",  # a month, a day of the year
+    rf"(?<!\d)(?<!\d[.,])(?:0[1-9]|1[0-2])/{_YEAR}(?!\d)",
+    rf"(?<!\d){_YEAR}-?W[0-5]\d",
+    rf"(?<!\d)(?:0?[1-9]|[12]\d|3[01])[./ ]{{1,2}}(?:X?I{{1,3}}|I?[VX]|VI{{1,3}}|XII?)[./ ]{{1,2}}(?:{_YEAR}|\d\d)(?!\d)",
+    rf"{_START}S[1-6]\d\.(?:1[0-2]|[1-9])\.(?:3[01]|[12]?\d)(?!\w|\.\d)",  # of Showa
+    r"(?<![\w.])(?:19[2-9]\d[a-z]|[vT]19[2-9]\dZ?)(?![\w\-/_.])",
     rf"(?<![^\W_])(?<!\d[.,])(?:{_D}{_MARK}{_M}|{_M}{_MARK}{_D}){_MARK}(?:{_YEAR}|\d\d){_END}",
     rf"(?<![^\W_])(?<!\d[.,]){_YEAR}{_MARK}{_M}{_MARK}{_D}{_END}",
     r"(?<![\w./])(?:0[1-9]|1[0-2])/(?:19|20)\d\d(?![\w/])",
@@ -101,6 +108,8 @@ _COUNTS: Final = (
 _REGISTERED: Final = (
     r"(?<![\w.])(?:\d{1,3}\.)?\d{3}\.\d{3}\.\d{4}(?!\w|\.\d)",
     r"(?<![\w.])\d{3}\.\d{4}(?:\.\d{4}\.\d{2})?(?!\w|\.\d)",
+    r"(?<![\w.])\d{3}\.\d{7}(?!\w|\.\d)",
+    r"(?<![\w.])0\d{2,4}\.\d{2,4}\.\d{3,6}(?!\w|\.\d)",
     r"(?<![\w.])\d{2}(?:\.\d{2}){4}(?!\w|\.\d)",
     r"(?<![\w.])\d{1,3}(?:\.\d{3}){2,3}(?:[/\-][\dkK]{1,4}){0,2}(?!\w|\.\d)",
     r"(?<![\w.])\d{2}\.\d{2}\.\d{2}-\d{3}\.\d{2}(?!\w|\.\d)",
@@ -157,7 +166,7 @@ _GROUP: Final = re.compile("|".join(_WRITTEN))
 #: No trace is there without one of these.
 _MAY_BE_ADDRESS: Final = re.compile(r"[@\\:]|//|(?<!\S)/|\.[^\W\d]|(?:\.\d+){3}|(?:-[0-9A-Fa-f]{2}){5}")
 _MAY_BE_FIGURES: Final = re.compile(
-    r"\d[\W_]+\d|\d[A-Za-z]?,? [^\W\d_]|[ ,;][EWOewo]\d|19\d\d|[*°#+(]|\d[NSns]\b|[Bb][. ]{0,2}\d{4}|\d [JYjy]\."
+    r"\d[\W_]+\d|\d[A-Za-z]?,? [^\W\d_]|[ ,;][EWOewo]\d|19\d\d|[*°#+(]|\d[NSns]\b|\d[./ ]{1,2}[IVXivx]|[Bb][. ]{0,2}\d{4}|\d [JYjy]\."
 )
 _MAY_BE_GROUP: Final = re.compile(r"\d[A-Z]?[ \-./][A-Z\d]|Pt[ .:]|[A-Z]-\d{4}|(?:[A-Z]{1,2}\d{1,3}){3}")
 _LETTERS: Final = re.compile(r"[^\W\d_]+")

@@ -189,8 +189,9 @@ def reidentify_file(tree: Config, key: Path | None, certificate: Path | None) ->
     if key is None:
         rooms.require_state(layout)
     folder = layout.keys
-    private = private_key(key or folder / "reidentify.key")
-    mine = certificates((certificate or folder / "reidentify.pem",))
+    named = key or folder / "reidentify.key"
+    private = private_key(named)
+    mine = certificates((certificate or named.with_name("reidentify.pem"),))
     if not mine:
         raise KeyStoreError("key-wrong")
 

@@ -94,6 +94,30 @@ def test_a_name_with_other_letters_than_those_of_ascii_goes(policy: Policy, name
         assert done.leaks == ()
 
 
+SURNAMES = ["McCord", "McRae", "McCoy", "LaRue", "LaForce", "LaBar", "LeRoy", "MacKay", "DelMar", "DeLine", "DeForce", "MacPhase", "VanScan", "Rao", "Opp", "Welch", "Mach", "Vela"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SURNAMES)
+def test_a_surname_whose_parts_are_words_goes(name: str) -> None:
+    """Camel case, and words of makers or abbreviations that are frequent surnames, alone and with something joined to them."""
+    for form in ("{}", "CT {}", "{} T1", "thorax ({})", "{}1", "{}5mm", "MR{}"):
+        text = form.format(name)
+        assert name.casefold() not in cleaned(text).casefold()
+        assert name.casefold() not in filtered(text, is_plain).casefold()
+
+
+@pytest.mark.parametrize("text", ["Gil1", "AbtT2", "Ems5mm", "ZyxT2", "MRZyx", "Vaca5mm"])
+def test_three_letters_that_nobody_knows_joined_to_a_word_go_from_makers_texts(text: str) -> None:
+    assert filtered(text, is_plain) == ""
+
+
+@pytest.mark.parametrize(
+    "text", ["RAO 30 CRA 20", "opp phase", "B30f", "Br59", "Prisma_fit", "MRIdian", "TrueX", "mAs"]
+)
+def test_what_is_written_alike_stays(text: str) -> None:
+    assert filtered(text, is_plain) == text
+
+
 def test_words_of_other_alphabets_stay_with_what_is_joined_to_them() -> None:
     assert cleaned("SchädelCT nativ") == "SchädelCT nativ"
 

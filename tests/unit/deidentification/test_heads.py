@@ -14,7 +14,8 @@ from tests.unit.deidentification import planted
 @pytest.mark.parametrize(
     "text",
     [
-        "HEAD", "CTHEAD", "Head Xyz", "MR HEAD/NECK", "t1_mprage_sag_brain", "BRAIN W/O", "Schädel nativ", "Schaedel-CT", "Kopf Hals",
+        "CCT nativ", "CPA", "trauma pan scan", "vertex to toe", "amyloid PET", "DaTscan", "perfusion CTP", "parotid", "głowa", "mózg", "lebka", "fej",
+        "hjärna", "hoved", "κεφαλή", "голова", "kafa", "otak", "HEAD", "CTHEAD", "Head Xyz", "MR HEAD/NECK", "t1_mprage_sag_brain", "BRAIN W/O", "Schädel nativ", "Schaedel-CT", "Kopf Hals",
         "cMRT Gehirn", "crâne sans injection", "CRANE", "TDM cérébral", "tête", "Cráneo simple", "cabeza y cuello", "encefalo", "cranio",
         "crânio", "cabeça", "pescoço", "hersenen", "schedel", "hoofd-hals", "hals", "NNH", "Nasennebenhöhlen", "paranasal sinuses", "SINUS",
         "orbits", "Felsenbein", "temporal bone", "IAC", "pituitary", "Sella", "TMJ", "Kiefergelenk", "mandible", "dental", "DentaScan",
@@ -76,6 +77,10 @@ def requested(words: str) -> Sequence:
     ("attributes", "expected"),
     [
         ({}, Head.UNSAID),
+        ({"SeriesDescription": "DTI 64"}, Head.STUDY),
+        ({"SeriesDescription": "BOLD rest", "StudyDescription": "fMRI"}, Head.STUDY),
+        ({"SeriesDescription": "DTI 64", "BodyPartExamined": "KNEE"}, Head.ELSEWHERE),
+        ({"SeriesDescription": "BOLD", "StudyDescription": "MR kidney"}, Head.ELSEWHERE),
         ({"BodyPartExamined": "HEAD"}, Head.SERIES),
         ({"BodyPartExamined": "HEAD", "SeriesDescription": "KNEE"}, Head.SERIES),
         ({"BodyPartExamined": "KNEE", "SeriesDescription": "Kopf"}, Head.SERIES),

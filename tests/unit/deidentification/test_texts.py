@@ -121,7 +121,9 @@ GOES = [
     ("123.456.789-09", "", ""), ("12.345.678-9", "", ""), ("85.07.30-033.28", "", ""), ("(617)5550134", "", ""), ("S12-3456", "", ""), ("W2184/19", "", ""),
     ("19-1234", "", ""), ("C01X00T47", "", ""), ("CT at 12 Main Street", "CT at", "CT at"), ("12 rue Main", "", ""), ("Mass General", "", ""), ("VA hospital", "", ""),
     # dates with letters beside them
-    ("2018-05-06T10:11:12Z", "", ""), ("VB2018-05-06", "", ""), ("2018-05-06T10", "", ""), ("A03-02-1951B", "", ""), ("v1951-02-03", "", ""), ("CT 03/2020", "CT", "CT"),
+    ("2018-05-06T10:11:12Z", "", ""), ("VB2018-05-06", "", ""), ("2018-05-06T10", "", ""), ("A03-02-1951B", "", ""), ("v1951-02-03", "", ""), ("v1951/2/3", "", ""), ("v51-02-03", "", ""), ("T51-02-03Z", "", ""), ("1951-034", "", ""),
+    ("T1951-034Z", "", ""), ("1951W06", "", ""), ("v1951-02", "", ""), ("02/1951b", "", ""), ("3.II.1951", "", ""), ("3/ii/51", "", ""), ("S26.2.3", "", ""), ("1951b", "", ""),
+    ("617.5550134", "", ""), ("0761.270.38940", "", ""), ("CT 03/2020", "CT", "CT"),
     # addresses of machines, places on the globe
     ("10.0.0.12", "", ""), ("192.168.1.1", "", ""), ("134.60.12.7", "", ""), ("00:1A:2B", "", ""), ("00-1A-2B-3C-4D-5E", "", ""), ("fe80::1ff:fe23", "", ""),
     ("C:/head/chest", "", ""), ("C:\\head\\chest", "", ""), ("\\\\pacs\\chest", "", ""), ("/data/head/chest", "", ""), ("head.jpg", "", ""),
@@ -248,7 +250,7 @@ def test_long_runs_of_marks_are_cut_and_the_words_beside_them_stay() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["CaScoring 3.0 I35f", "FUNC 2CH cine", "Mammo diag", "IVU 15 min", "FFR", "V/Q scan", "MIBG 24h", "4DCT 50% EX", "Wide field",
+    "text", ["CaScoring 3.0 I35f", "TI 2500", "TE 30/60/90", "pCASL PLD 1800", "T1rho", "APTw", "RAO 30 CRA 20", "ETL 16", "FUNC 2CH cine", "Mammo diag", "IVU 15 min", "FFR", "V/Q scan", "MIBG 24h", "4DCT 50% EX", "Wide field",
              "TEE bubble", "Mismatch", "CSI multivoxel", "VFA 15deg", "ACR phantom", "T2W hi-res", "b1400 calc", "PI-RADS", "ABER", "MR neurography",
              "Pelvis rectal ca"]
 )  # fmt: skip
