@@ -90,7 +90,7 @@ def rotate_keys(tree: Config, environment: Mapping[str, str]) -> dict[str, int]:
     with StateLock(layout.state):
         ring, ledger = rooms.open_ledger(tree, layout, environment, create=False)
         try:
-            ours = tree.keys.source in ("auto", "files") and (layout.keys / "identity.key").exists()
+            ours = rooms.keys_are_ours(tree, environment)
             if ours and set(ring.following) != {World.PSEUDONYM}:  # else the identity world's has been put in place
                 for world in World:
                     make_following(layout.keys, world)

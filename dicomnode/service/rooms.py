@@ -133,14 +133,29 @@ def open_key_ring(tree: Config, layout: Layout, environment: Mapping[str, str], 
     return ring
 
 
+def keys_are_ours(tree: Config, environment: Mapping[str, str]) -> bool:
+    """Whether the keys are those of the keys folder: not systemd's credentials, not a program's.
+
+    Raises
+    ------
+    KeyStoreError
+        ``key-permissions`` where the credentials may not be looked at.
+    """
+    return tree.keys.source == "files" or (
+        tree.keys.source == "auto" and not has_credentials(_credentials(environment))
+    )
+
+
+def _credentials(environment: Mapping[str, str]) -> Path | None:
+    given = environment.get("CREDENTIALS_DIRECTORY")
+    return Path(given) if given else None
+
+
 def _open_key_ring(tree: Config, layout: Layout, environment: Mapping[str, str], *, create: bool) -> KeyRing:
     if tree.keys.source == "command":
         return open_command(tree.keys.command, timeout_seconds=tree.keys.command_timeout_seconds)
-    given = environment.get("CREDENTIALS_DIRECTORY")
-    credentials = Path(given) if given else None
-    source = tree.keys.source
-    if source == "credentials" or (source == "auto" and has_credentials(credentials)):
-        return open_credentials(credentials or Path("/run/credentials/dicomnode.service"))
+    if not keys_are_ours(tree, environment):
+        return open_credentials(_credentials(environment) or Path("/run/credentials/dicomnode.service"))
     return open_keys(layout.keys, create=create, sealed_with=(layout.ledger, layout.spool))
 
 

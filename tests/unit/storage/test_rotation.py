@@ -301,3 +301,30 @@ def test_a_recipient_whose_key_is_short_or_no_rsa_is_refused(tmp_path: Path, kin
     with pytest.raises(KeyStoreError) as caught:
         recipients.certificates((tmp_path / "pem",))
     assert caught.value.code == "key-wrong"
+
+
+@pytest.mark.parametrize("following", [True, False])
+def test_keys_of_credentials_are_not_rotated_in_the_keys_folder(tmp_path: Path, following: bool) -> None:
+    """systemd hands over what lies in the keys folder: that folder's keys stay as they are, and nothing is made there."""
+    state, credentials = tmp_path / "state", tmp_path / "credentials"
+    state.mkdir()
+    credentials.mkdir()
+    before = filled(state, 4)
+    folder = state / "keys"
+    for name in ("identity", "pseudonym", "derivation"):
+        shutil.copy(folder / f"{name}.key", credentials / f"dicomnode.{name}")
+    if following:
+        for world in World:
+            (credentials / f"dicomnode.{world.value}.next").write_text(os.urandom(32).hex())
+            (credentials / f"dicomnode.{world.value}.next").chmod(0o400)
+    kept = {path.name: path.read_bytes() for path in folder.iterdir()}
+    environment = {"CREDENTIALS_DIRECTORY": str(credentials)}
+    if following:
+        assert set(rotate_keys(read_config(None, state), environment)) == {"identity", "pseudonym"}
+    else:
+        with pytest.raises(KeyStoreError, match="key-missing"):
+            rotate_keys(read_config(None, state), environment)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == kept
+    with Ledger.open(state / "ledger.sqlite") as ledger:
+        keys = DataKeys(ledger, open_credentials(credentials))
+        assert {(study, world): keys.get(study, world).key for study, world in before} == before
