@@ -18,6 +18,7 @@ from pydicom.dataset import Dataset
 from dicomnode.deidentification import profile
 from dicomnode.deidentification.nesting import Node, datasets
 from dicomnode.deidentification.spellings import Spellings, canonical
+from dicomnode.deidentification.tokens import runs_of
 from dicomnode.deidentification.values import Element, texts
 from dicomnode.deidentification.vocabulary import fold, is_common, is_technical, is_used, split_words
 
@@ -166,6 +167,10 @@ class Identifiers:
         if any(run in self.short for part in parts for run in _FOUR_DIGITS.findall(part)):
             return True  # P4711
         runs = {run for part in parts for run in (part, *_LETTERS.findall(part))}
+        cut = [run for part in _PARTS.split(text) for run in runs_of(part)]  # WuT2, CTAmy
+        runs |= set(map(fold, cut))
+        if any(run.istitle() and fold(run) in self.people for run in cut):
+            return True
         named = any(run in self.people and not (len(run) < _SHORT_NAME and is_technical(run)) for run in runs)
         return named or (not is_technical(text) and self.hit(text))
 

@@ -106,6 +106,23 @@ def test_a_surname_whose_parts_are_words_goes(name: str) -> None:
         assert name.casefold() not in filtered(text, is_plain).casefold()
 
 
+@POLICIES
+@pytest.mark.parametrize("name", ["Mai", "Ian", "Amy", "Max", "Wu", "Ng", "Jo", "Ed"])
+def test_the_source_s_own_short_name_goes_from_makers_texts_with_whatever_is_joined_to_it(
+    policy: Policy, name: str
+) -> None:
+    for role in ("PatientName", "OperatorsName"):
+        for text in (f"{name}T2", f"MR{name}", f"CT{name}", f"{name}5mm", f"{name}V2"):
+            ds = planted.slice_of_ct()
+            setattr(ds, role, f"{name}^Zoltan")
+            ds.SoftwareVersions = ds.ConvolutionKernel = ds.ReceiveCoilName = text
+            done = Deidentifier(policy, PSEUDONYMS).deidentify(ds)
+            assert done.leaks == ()
+            assert not any(
+                done.dataset.get(key) for key in ("SoftwareVersions", "ConvolutionKernel", "ReceiveCoilName")
+            )
+
+
 @pytest.mark.parametrize("text", ["Gil1", "AbtT2", "Ems5mm", "ZyxT2", "MRZyx", "Vaca5mm"])
 def test_three_letters_that_nobody_knows_joined_to_a_word_go_from_makers_texts(text: str) -> None:
     assert filtered(text, is_plain) == ""
