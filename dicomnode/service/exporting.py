@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from dicomnode.config import DeliverySection
-from dicomnode.encoded import Limits, scan_header, split_part10
+from dicomnode.encoded import Limits, read_part10, scan_header, split_part10
 from dicomnode.errors import ConfigError, NodeError, StudyError
 from dicomnode.events import Emit, Fact
 from dicomnode.network.requestor import OutgoingObject, StoreOutcome
@@ -32,6 +32,8 @@ from dicomnode.workflow.ports import Clock, Monotonic
 
 _BATCH_OBJECTS: Final = 64
 _BATCH_BYTES: Final = 64 << 20
+#: Encrypted Attributes Sequence (PS3.3 C.12.1.1.4.1).
+_ENCRYPTED: Final = 0x04000500
 
 #: Instances of a study → each as it may leave, or why it may not.
 Deidentify = Callable[[Sequence[InstanceRow]], Iterator[Deidentified | StudyError]]
@@ -93,6 +95,8 @@ class Exports:
         Budgets of reading.
     settings
         How long is waited between two tries, and when an order is given up.
+    ready
+        Whether nothing of a study is on its way in, and all that came stands in the ledger.
     ended
         Whether the node stops.
     """
@@ -105,6 +109,7 @@ class Exports:
         state: Path,
         limits: Limits,
         settings: DeliverySection,
+        ready: Callable[[str], bool],
         ended: Callable[[], bool],
         clock: Clock,
         monotonic: Monotonic,
@@ -115,6 +120,7 @@ class Exports:
         self._state = state
         self._limits = limits
         self._settings = settings
+        self._ready = ready
         self._ended = ended
         self._clock = clock
         self._monotonic = monotonic
@@ -126,7 +132,7 @@ class Exports:
         """Carry out what is ordered and due; what fails for now is tried again, what fails for good is told and ended."""
         for order in self._ledger.orders():
             tries, due = self._failed.get(order, (0, self._monotonic()))
-            if order.verb != EXPORT or due > self._monotonic():
+            if order.verb != EXPORT or due > self._monotonic() or not self._ready(order.study_key):
                 continue
             tally = Tally()
             try:
@@ -187,11 +193,20 @@ class Exports:
         syntax, encoded = split_part10(data)
         header = scan_header(encoded, syntax, self._limits)
         try:
-            write_exported(folder, header.study_instance_uid, header.sop_instance_uid, data)
+            write_exported(folder, header.study_instance_uid, header.sop_instance_uid, data, same=self._is_same)
         except StudyError as error:
             tally.refused[error.code] += 1
             return
         tally.sent += 1
+
+    def _is_same(self, one: bytes, other: bytes) -> bool:
+        """Whether two files are one object: an envelope for recipients is never encrypted twice alike."""
+        if one == other:
+            return True
+        parsed = [read_part10(data, self._limits) for data in (one, other)]
+        for dataset in parsed:
+            dataset.pop(_ENCRYPTED, None)
+        return bool(parsed[0] == parsed[1])
 
     def _outgoing(self, data: bytes) -> OutgoingObject:
         syntax, encoded = split_part10(data)

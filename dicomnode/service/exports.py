@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -33,7 +33,14 @@ _SECONDS: Final = 3.0
 
 
 def open_exports(
-    tree: Config, ring: KeyRing, ledger: Ledger, spool: Spool, *, ending: threading.Event, emit: Emit
+    tree: Config,
+    ring: KeyRing,
+    ledger: Ledger,
+    spool: Spool,
+    *,
+    ready: Callable[[str], bool],
+    ending: threading.Event,
+    emit: Emit,
 ) -> Housekeeping:
     """Thread that carries out orders to export, to be begun: a long export keeps no other chore waiting.
 
@@ -48,6 +55,7 @@ def open_exports(
         state=Layout.of(tree).state,
         limits=limits_of(tree),
         settings=tree.delivery,
+        ready=ready,
         ended=ending.is_set,
         clock=rooms.now,
         monotonic=time.monotonic,

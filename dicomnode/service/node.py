@@ -93,7 +93,9 @@ class Node:
         self._timekeeper = Timekeeper(layout.clock, clock=rooms.now, monotonic=time.monotonic, emit=emit)
         self._build_work(ring.derivation)
         self._build_intake(ring.derivation)
-        self._exports = open_exports(tree, ring, self._ledger, self._spool, ending=self._ending, emit=emit)
+        self._exports = open_exports(
+            tree, ring, self._ledger, self._spool, ready=self._is_all_here, ending=self._ending, emit=emit
+        )
         self._folders = open_folders(
             tree,
             limits=limits_of(tree),
@@ -272,6 +274,9 @@ class Node:
 
     def _flush(self, study_key: str) -> bool:
         return self._indexer.flush(study_key)
+
+    def _is_all_here(self, study_key: str) -> bool:
+        return not self._activity.is_open(study_key) and self._flush(study_key)
 
     def _overdue(self) -> Sequence[WorkKey]:
         return self._stages.overdue(self._tree.completion.deadline_seconds)

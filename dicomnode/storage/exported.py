@@ -6,6 +6,7 @@ A file has its name from the moment at which it is whole. Names are what policy 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -18,8 +19,10 @@ _FILE_MODE: Final = 0o640
 _UID: Final = re.compile(r"[0-9]+(\.[0-9]+)*")
 
 
-def write_exported(folder: Path, study_instance_uid: str, sop_instance_uid: str, data: bytes) -> bool:
-    """Write ``folder/<study>/<instance>.dcm``; False: it is there already.
+def write_exported(
+    folder: Path, study_instance_uid: str, sop_instance_uid: str, data: bytes, *, same: Callable[[bytes, bytes], bool]
+) -> bool:
+    """Write ``folder/<study>/<instance>.dcm``; False: it is there already, as `same` tells of both contents.
 
     Raises
     ------
@@ -37,7 +40,7 @@ def write_exported(folder: Path, study_instance_uid: str, sop_instance_uid: str,
         files.sync_folder(folder)
         target = place / f"{sop_instance_uid}.dcm"
         if target.exists():
-            if target.read_bytes() != data:
+            if not same(target.read_bytes(), data):
                 raise StudyError("same-uid-other-content")
             files.sync_folder(place)  # whoever wrote it may have been cut off before
             return False

@@ -296,3 +296,10 @@ def test_a_work_whose_last_answer_was_never_looked_at_is_ended(ward: Ward) -> No
     assert ward.ended() == (WorkState.DONE, None)
     assert ward.peers["pacs"].got == []
     assert [row.role for row in ward.rows()] == [ResultRole.SEGMENTATION, ResultRole.REPORT]
+
+
+def test_orders_to_export_are_left_to_those_who_export(ward: Ward) -> None:
+    ward.ledger.give_order(OrderRow(verb="export", study_key=STUDY, destination="trial", at=ward.time.now()))
+    ward.orders.sweep()
+    assert [one.verb for one in ward.ledger.orders()] == ["export"]
+    assert ward.events.seen == []
