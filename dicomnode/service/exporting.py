@@ -78,6 +78,15 @@ class Tally:
     refused: Counter[str] = field(default_factory=Counter)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Leaving:
+    """A Part 10 file, and what is said of it where it goes by network."""
+
+    data: bytes = field(repr=False)
+    study_instance_uid: str
+    outgoing: OutgoingObject = field(repr=False)
+
+
 class _Ended(Exception):
     """The node stops: the order stays."""
 
@@ -157,28 +166,42 @@ class Exports:
             self._put(way.to, batch, tally)
         self._end("export", order, tally)
 
-    def _batches(self, done: Iterator[Deidentified | StudyError], tally: Tally) -> Iterator[list[bytes]]:
-        batch: list[bytes] = []
+    def _batches(self, done: Iterator[Deidentified | StudyError], tally: Tally) -> Iterator[list[_Leaving]]:
+        batch: list[_Leaving] = []
         for one in done:
             if self._ended():
                 raise _Ended
-            if isinstance(one, StudyError):
-                tally.withheld[one.code] += 1
-                continue
-            batch.append(one.data)
-            if len(batch) == _BATCH_OBJECTS or sum(map(len, batch)) > _BATCH_BYTES:
+            try:
+                batch.append(self._leaving(one))
+            except StudyError as error:
+                tally.withheld[error.code] += 1
+            if len(batch) == _BATCH_OBJECTS or sum(len(one.data) for one in batch) > _BATCH_BYTES:
                 yield batch
                 batch = []
         if batch:
             yield batch
 
-    def _put(self, to: Outlet | Path, batch: Sequence[bytes], tally: Tally) -> None:
+    def _leaving(self, one: Deidentified | StudyError) -> _Leaving:
+        if isinstance(one, StudyError):
+            raise one
+        syntax, encoded = split_part10(one.data)
+        header = scan_header(encoded, syntax, self._limits)
+        outgoing = OutgoingObject(
+            result_id=header.sop_instance_uid,
+            sop_class_uid=header.sop_class_uid,
+            sop_instance_uid=header.sop_instance_uid,
+            transfer_syntax_uid=syntax,
+            encoded=encoded,
+        )
+        return _Leaving(data=one.data, study_instance_uid=header.study_instance_uid, outgoing=outgoing)
+
+    def _put(self, to: Outlet | Path, batch: Sequence[_Leaving], tally: Tally) -> None:
         if isinstance(to, Path):
-            for data in batch:
-                self._write(to, data, tally)
+            for one in batch:
+                self._write(to, one, tally)
             return
         fault = None
-        for outcome in to.store([self._outgoing(data) for data in batch]):
+        for outcome in to.store([one.outgoing for one in batch]):
             # A UID of a pseudonym is ours alone: what the peer has under it, it has of an earlier try.
             if outcome.error is None or outcome.status == DUPLICATE_INSTANCE:
                 tally.sent += 1
@@ -189,11 +212,10 @@ class Exports:
         if fault is not None:
             raise fault
 
-    def _write(self, folder: Path, data: bytes, tally: Tally) -> None:
-        syntax, encoded = split_part10(data)
-        header = scan_header(encoded, syntax, self._limits)
+    def _write(self, folder: Path, one: _Leaving, tally: Tally) -> None:
+        uids = one.study_instance_uid, one.outgoing.sop_instance_uid
         try:
-            write_exported(folder, header.study_instance_uid, header.sop_instance_uid, data, same=self._is_same)
+            write_exported(folder, *uids, one.data, same=self._is_same)
         except StudyError as error:
             tally.refused[error.code] += 1
             return
@@ -207,17 +229,6 @@ class Exports:
         for dataset in parsed:
             dataset.pop(_ENCRYPTED, None)
         return bool(parsed[0] == parsed[1])
-
-    def _outgoing(self, data: bytes) -> OutgoingObject:
-        syntax, encoded = split_part10(data)
-        header = scan_header(encoded, syntax, self._limits)
-        return OutgoingObject(
-            result_id=header.sop_instance_uid,
-            sop_class_uid=header.sop_class_uid,
-            sop_instance_uid=header.sop_instance_uid,
-            transfer_syntax_uid=syntax,
-            encoded=encoded,
-        )
 
     def _fail(self, order: OrderRow, tally: Tally, error: NodeError, tries: int) -> None:
         age = self._clock() - order.at
