@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Final
 
 from dicomnode.config import Config
@@ -19,7 +18,7 @@ from dicomnode.network.requestor import Requestor
 from dicomnode.sections import Export
 from dicomnode.service import rooms
 from dicomnode.service.deidentifying_series import Deidentified, SeriesDeidentification
-from dicomnode.service.exporting import Exports, Outlet, Way
+from dicomnode.service.exporting import Exports, Way
 from dicomnode.service.housekeeping import Chore, Housekeeping
 from dicomnode.service.rooms import Layout
 from dicomnode.storage.keys import KeyRing
@@ -67,12 +66,17 @@ def open_exports(
 
 def way_of(tree: Config, ring: KeyRing, spool: Spool, export: Export) -> Way:
     """One export: how its objects are made, and where they go."""
-    return Way(to=_place_of(tree, export), deidentify=partial(_deidentify, tree, ring, spool, export))
+    return Way(to=export.into or outlet_of(tree, export), deidentify=partial(_deidentify, tree, ring, spool, export))
 
 
-def _place_of(tree: Config, export: Export) -> Outlet | Path:
-    if export.into is not None:
-        return export.into
+def outlet_of(tree: Config, export: Export) -> Requestor | WebRequestor:
+    """Who calls the system that an export goes to; of one that goes into a folder, nobody's to use.
+
+    Raises
+    ------
+    ConfigError
+        ``tls-failed`` if its TLS files cannot be used.
+    """
     return WebRequestor(export) if export.url is not None else Requestor(export, tree.node.ae_title)
 
 

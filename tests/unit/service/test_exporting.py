@@ -24,6 +24,7 @@ from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.rows import OrderRow
 from dicomnode.storage.spool import Spool
 from dicomnode.study import InstanceRow
+from tests.head_phantom import Scan
 from tests.unit.workflow.conftest import events, keys, ledger, spool, time
 from tests.unit.workflow.samples import EXPLICIT, STUDY, Events, Time, metadata, ring, row
 
@@ -302,6 +303,23 @@ def test_results_of_ours_stay_unless_they_are_asked_for(
     assert len(left) == leaving
     assert [one.code for one in done if isinstance(one, StudyError)] == ["own-output"] * (3 - leaving)
     assert not any(word in one.data for one in left for word in (b"Nobody", b"MRN-5512", b"1.2.9"))
+
+
+@pytest.mark.parametrize(("faces", "leaving"), [("deface", True), ("withhold", False)])
+def test_faces_stay_in_as_of_a_folder(faces: str, leaving: bool, spool: Spool, tmp_path: Path) -> None:
+    head = Scan().series()
+    rows = received(spool, [*head, image(1)])
+    export = {"name": "trial", "project": "p1", "into": str(tmp_path / "out")}
+    state = {"state": str(tmp_path / "state")}
+    tree = parse({"node": state, "exports": [export], "deidentification": {"export": {"faces": faces}}})
+    done = list(way_of(tree, ring(), spool, tree.exports[0]).deidentify(rows))
+    left = [one for one in done if isinstance(one, Deidentified)]
+    held = {one.code for one in done if isinstance(one, StudyError)}
+    if leaving:
+        assert (len(left), held) == (len(head), {"withheld-face-geometry"}), "a picture alone shows no whole head"
+        assert all(one.defaced for one in left)
+    else:
+        assert (left, held) == ([], {"withheld-face", "withheld-face-unsaid"})
 
 
 def test_projects_have_pseudonyms_of_their_own(spool: Spool, tmp_path: Path) -> None:

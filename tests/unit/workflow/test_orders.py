@@ -301,7 +301,7 @@ def test_a_work_whose_last_answer_was_never_looked_at_is_ended(ward: Ward) -> No
 
 def test_orders_to_export_are_left_to_those_who_export(ward: Ward) -> None:
     ward.ledger.give_order(OrderRow(verb="export", study_key=STUDY, destination="trial", at=ward.time.now()))
-    ward.queue = MemoryQueue(run_stage=lambda *_: True, run_delivery=lambda *_: None)
+    ward.queue = MemoryQueue(run_stage=lambda *_: True, run_delivery=lambda *_: None, monotonic=ward.time.monotonic)
     ward.orders.sweep()
     assert [one.verb for one in ward.ledger.orders()] == ["export"]
     assert ward.events.seen == []
