@@ -108,6 +108,8 @@ class Exports:
         Whether nothing of a study is on its way in, and all that came stands in the ledger.
     ended
         Whether the node stops.
+    report
+        Told of faults of the node.
     """
 
     def __init__(
@@ -120,6 +122,7 @@ class Exports:
         settings: DeliverySection,
         ready: Callable[[str], bool],
         ended: Callable[[], bool],
+        report: Callable[[str, BaseException], None],
         clock: Clock,
         monotonic: Monotonic,
         emit: Emit,
@@ -131,6 +134,7 @@ class Exports:
         self._settings = settings
         self._ready = ready
         self._ended = ended
+        self._report = report
         self._clock = clock
         self._monotonic = monotonic
         self._emit = emit
@@ -150,8 +154,11 @@ class Exports:
                 return
             except NodeError as error:
                 self._fail(order, tally, error, tries + 1)
-                continue
-            self._failed.pop(order, None)
+            except Exception as fault:  # noqa: BLE001 - whatever an object does to its export, the others go on
+                self._report("export", fault)
+                self._fail(order, tally, NodeError("internal", kind=type(fault).__name__), tries + 1)
+            else:
+                self._failed.pop(order, None)
 
     def _carry_out(self, order: OrderRow, tally: Tally) -> None:
         way = self._ways.get(order.destination)
@@ -235,11 +242,10 @@ class Exports:
         again = error.retryable and age < timedelta(seconds=self._settings.give_up_seconds)
         facts: dict[str, Fact] = {"study": order.study_key, "destination": order.destination}
         self._emit("export.failed", level="error", reason=error.code, attempts=tries, given_up=not again, **facts)
-        if again:
-            self._failed[order] = tries, self._monotonic() + wait_before(tries + 1, self._settings)
-            return
-        self._failed.pop(order, None)
-        self._end("export-failed", order, tally, reason=error.code)
+        self._failed[order] = tries, self._monotonic() + wait_before(tries + 1, self._settings)
+        if not again:
+            self._end("export-failed", order, tally, reason=error.code)
+            self._failed.pop(order)
 
     def _end(self, event: str, order: OrderRow, tally: Tally, **reason: str) -> None:
         """Audited before the order goes: cut off in between, it is carried out and told once more."""

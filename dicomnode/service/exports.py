@@ -21,6 +21,7 @@ from dicomnode.service.deidentifying_series import Deidentified, SeriesDeidentif
 from dicomnode.service.exporting import Exports, Way
 from dicomnode.service.housekeeping import Chore, Housekeeping
 from dicomnode.service.rooms import Layout
+from dicomnode.service.telemetry import report_fault
 from dicomnode.storage.keys import KeyRing
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.spool import Spool
@@ -56,6 +57,7 @@ def open_exports(
         settings=tree.delivery,
         ready=ready,
         ended=ending.is_set,
+        report=partial(report_fault, emit),
         clock=rooms.now,
         monotonic=time.monotonic,
         emit=emit,

@@ -13,7 +13,7 @@ from pydicom import Dataset, dcmread
 
 from dicomnode.config import Config, ConfigErrors, parse
 from dicomnode.encoded import Limits, encode_dataset, encode_part10
-from dicomnode.errors import NodeError, PeerError, PeerRefusal, StorageError, StudyError
+from dicomnode.errors import PeerError, PeerRefusal, StorageError, StudyError
 from dicomnode.network.requestor import OutgoingObject, StoreOutcome
 from dicomnode.results.context import MANUFACTURER, MODEL_NAME
 from dicomnode.service.deidentifying_series import Deidentified
@@ -73,8 +73,9 @@ class Bench:
 
     def __init__(self, ledger: Ledger, folder: Path, time: Time, events: Events, to: Outlet | Path) -> None:
         self.ledger, self.folder, self.time, self.events = ledger, folder, time, events
-        self.content: list[bytes | NodeError] = [file_of(1), StudyError("withheld-pixels"), file_of(2)]
+        self.content: list[bytes | Exception] = [file_of(1), StudyError("withheld-pixels"), file_of(2)]
         self.here, self.ended = True, False
+        self.faults: list[tuple[str, type[BaseException]]] = []
         self.exports = Exports(
             ledger,
             ways={"trial": Way(to=to, deidentify=self._deidentify)},
@@ -83,6 +84,7 @@ class Bench:
             settings=parse({"delivery": {"first_retry_seconds": 5, "give_up_seconds": 60}}).delivery,
             ready=lambda _: self.here,
             ended=lambda: self.ended,
+            report=lambda stage, fault: self.faults.append((stage, type(fault))),
             clock=time.now,
             monotonic=time.monotonic,
             emit=events,
@@ -94,7 +96,7 @@ class Bench:
         for one in self.content:
             if isinstance(one, StudyError):
                 yield one
-            elif isinstance(one, NodeError):
+            elif isinstance(one, Exception):
                 raise one
             else:
                 yield Deidentified(original=b"", data=one, sop_instance_uid="")
@@ -238,6 +240,23 @@ def test_a_peer_that_lets_nobody_in_ends_it(sending: Bench, peer: Peer) -> None:
     peer.answers["1.2.3.1"] = (None, PeerRefusal("peer-rejected"))
     sending.sweep()
     assert [one["event"] for one in sending.trail()] == ["export-failed"]
+
+
+def test_a_fault_of_the_node_ends_one_order_and_no_other(sending: Bench) -> None:
+    sending.content = [file_of(1), ZeroDivisionError()]
+    sending.sweep()
+    assert sending.faults == [("export", ZeroDivisionError)]
+    assert sending.ledger.orders() == ()
+    assert [one["reason"] for one in sending.trail()] == ["internal"]
+
+
+def test_a_trail_that_was_changed_keeps_the_order_and_its_waits(sending: Bench, peer: Peer) -> None:
+    (sending.folder / "audit.jsonl").write_text("{}\n")
+    sending.sweep()
+    sending.exports.sweep()
+    assert (len(peer.took), len(sending.ledger.orders())) == (2, 1), "not again before its time"
+    assert sending.events.facts("export.done") == []
+    assert [one["reason"] for one in sending.events.facts("export.failed")] == ["sealed-damaged"]
 
 
 def test_a_study_on_its_way_in_is_waited_for(sending: Bench, peer: Peer) -> None:
