@@ -63,7 +63,7 @@ def open_exports(
         emit=emit,
     )
     chore = Chore(name="exports", act=exports.sweep, every_seconds=_SECONDS)
-    return Housekeeping((chore,), monotonic=time.monotonic, emit=emit)
+    return Housekeeping((chore,), monotonic=time.monotonic, emit=emit, name="exports")
 
 
 def way_of(tree: Config, ring: KeyRing, spool: Spool, export: Export) -> Way:
