@@ -37,8 +37,10 @@ from dicomnode.network_sections import ListenSection, PeerRule, ServicesSection
 from dicomnode.routing_rules import LoopGuardSection, RoutingRule, faults_of_rules
 from dicomnode.sections import (
     Destination,
+    Export,
     FolderSection,
     LoggingSection,
+    ResultsSection,
     RetentionSection,
     Section,
     faults_of_folders,
@@ -46,7 +48,7 @@ from dicomnode.sections import (
 from dicomnode.site_rules import PolicySection
 
 #: Sections of which there may be any number, each with a name of its own.
-_NAMED = ("destinations", "peers", "folders", "rules")
+_NAMED = ("destinations", "peers", "folders", "rules", "exports")
 
 
 class NodeSection(Section):
@@ -284,15 +286,6 @@ class DeidentificationSection(Section):
         return self
 
 
-class ResultsSection(Section):
-    """What results look like."""
-
-    series_number_base: int = Field(9000, ge=0, le=99000, description="Series Number of the first result series")
-    language: Literal["en", "de", "fr", "zh"] = Field(
-        "en", description="language of texts in results; codes stay codes"
-    )
-
-
 class Config(Section):
     """The whole tree.
 
@@ -315,6 +308,7 @@ class Config(Section):
     rules: tuple[RoutingRule, ...] = ()
     loop_guard: LoopGuardSection = LoopGuardSection()
     destinations: tuple[Destination, ...] = ()
+    exports: tuple[Export, ...] = ()
     delivery: DeliverySection = DeliverySection()
     deidentification: DeidentificationSection = DeidentificationSection()
     results: ResultsSection = ResultsSection()
@@ -329,7 +323,10 @@ class Config(Section):
             if len(set(names)) != len(names):
                 raise ValueError(f"two {what} have the same name")
         destinations = [block.name for block in self.destinations]
-        faults = (*faults_of_folders(self.folders), *faults_of_rules(self.rules, destinations, self.models.enabled))
+        faults = (
+            *faults_of_folders(self.folders, self.exports),
+            *faults_of_rules(self.rules, destinations, self.models.enabled),
+        )
         if faults:
             raise ValueError("; ".join(faults))
         archive = self.retention.archive

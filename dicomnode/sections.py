@@ -1,4 +1,4 @@
-"""Sections of the configuration that stand for themselves: TLS, folders, where results go and as what, how long data stays, logs.
+"""Sections of the configuration that stand for themselves: TLS, folders, where results and exports go and as what, what results look like, how long data stays, logs.
 
 Floor 1. Part of the tree that `config` reads; nothing is read here.
 """
@@ -7,12 +7,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from dicomnode.bounds import DAY, EXBI, GIBI, MEBI, AETitle, Host, Hours, Location, Name, Port, Seconds, WebAddress
+from dicomnode.bounds import (
+    DAY,
+    EXBI,
+    GIBI,
+    MEBI,
+    AETitle,
+    Host,
+    Hours,
+    Location,
+    LongString,
+    Name,
+    Port,
+    Seconds,
+    WebAddress,
+)
 
 
 class Section(BaseModel):
@@ -43,17 +58,8 @@ class FolderSection(Section):
     )
 
 
-def faults_of_folders(folders: Sequence[FolderSection]) -> Iterator[str]:
-    """What is wrong with folders beside each other."""
-    for number, one in enumerate(folders):
-        for other in folders[:number]:
-            here, there = one.path.absolute(), other.path.absolute()
-            if here.is_relative_to(there) or there.is_relative_to(here):
-                yield f"folders.{one.name}: it and {other.name} lie within each other"
-
-
-class Destination(Section):
-    """Where results go."""
+class Place(Section):
+    """Another system that takes objects, and how it is called."""
 
     name: Name = Field(description="name in logs, in the ledger and on the command line")
     ae_title: AETitle = Field(description="AE title of the destination")
@@ -71,6 +77,37 @@ class Destination(Section):
     timeout_seconds: Seconds = Field(
         30, description="silence after which it is given up: connecting, in a message, for an answer"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _place_is_that_of_the_url(cls, data: Any) -> Any:
+        if isinstance(data, dict) and isinstance(data.get("url"), str):
+            parts = urlsplit(data["url"])
+            with suppress(ValueError):  # a port that is none: told of the address itself
+                port = parts.port or (443 if parts.scheme == "https" else 80)
+                return {**data, "ae_title": "STOW-RS", "host": parts.hostname or "", "port": port}
+        return data
+
+    @model_validator(mode="after")
+    def _web_makes_sense(self) -> Self:
+        if self.url is None and self.authorization_file is not None:
+            raise ValueError("authorization_file is for a url")
+        local = self.host in ("127.0.0.1", "::1", "localhost")
+        if self.authorization_file is not None and not local and not (self.url or "").startswith("https:"):
+            raise ValueError("authorization_file needs https: it would be sent in the clear")
+        return self
+
+    @property
+    def peer(self) -> str:
+        """Whom the name stands for: what is learnt of it holds as long as this stays."""
+        if self.url is not None:
+            return self.url
+        return f"{self.ae_title}@{self.host}:{self.port}"
+
+
+class Destination(Place):
+    """Where results go."""
+
     segmentation: Literal["binary", "fractional", "labelmap", "rtstruct", "none"] = Field(
         "binary",
         description="form of the regions; OHIF shows binary alone well; rtstruct may reach treatment planning",
@@ -114,33 +151,56 @@ class Destination(Section):
     )
     bytes_per_second: int = Field(0, ge=0, le=100 * GIBI, description="mean of bytes that are sent at most; 0: any")
 
-    @model_validator(mode="before")
-    @classmethod
-    def _place_is_that_of_the_url(cls, data: Any) -> Any:
-        if isinstance(data, dict) and isinstance(data.get("url"), str):
-            parts = urlsplit(data["url"])
-            with suppress(ValueError):  # a port that is none: told of the address itself
-                port = parts.port or (443 if parts.scheme == "https" else 80)
-                return {**data, "ae_title": "STOW-RS", "host": parts.hostname or "", "port": port}
-        return data
-
     @model_validator(mode="after")
-    def _web_makes_sense(self) -> Self:
-        if self.url is None and self.authorization_file is not None:
-            raise ValueError("authorization_file is for a url")
+    def _commitment_is_of_dimse(self) -> Self:
         if self.url is not None and self.storage_commitment:
             raise ValueError("storage_commitment is not for a url: DICOMweb has none")
-        local = self.host in ("127.0.0.1", "::1", "localhost")
-        if self.authorization_file is not None and not local and not (self.url or "").startswith("https:"):
-            raise ValueError("authorization_file needs https: it would be sent in the clear")
         return self
 
-    @property
-    def peer(self) -> str:
-        """Whom the name stands for: what is learnt of it holds as long as this stays."""
-        if self.url is not None:
-            return self.url
-        return f"{self.ae_title}@{self.host}:{self.port}"
+
+class Export(Place):
+    """Where de-identified studies go for research, when somebody orders it: `dicomnode export`; policy `export`."""
+
+    project: LongString = Field(
+        min_length=1, description="pseudonyms, UIDs and date shifts of exports differ between projects"
+    )
+    into: Location | None = Field(
+        None,
+        description="write files into this folder; nothing is then sent: no url, ae_title, host and port are needed, nor used",
+    )
+    results: bool = Field(False, description="export also what this node made, where a study came with it")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _folder_is_no_peer(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("into") and "url" not in data:
+            return {"ae_title": "FOLDER", "host": "localhost", "port": 104, **data}
+        return data
+
+
+def faults_of_folders(folders: Sequence[FolderSection], exports: Sequence[Export] = ()) -> Iterator[str]:
+    """What is wrong with folders beside each other: what is exported is not to come in again."""
+    for number, one in enumerate(folders):
+        for other in folders[:number]:
+            if _overlap(one.path, other.path):
+                yield f"folders.{one.name}: it and {other.name} lie within each other"
+        for export in exports:
+            if export.into is not None and _overlap(one.path, export.into):
+                yield f"exports.{export.name}: it and the watched folder {one.name} lie within each other"
+
+
+def _overlap(one: Path, other: Path) -> bool:
+    here, there = one.absolute(), other.absolute()
+    return here.is_relative_to(there) or there.is_relative_to(here)
+
+
+class ResultsSection(Section):
+    """What results look like."""
+
+    series_number_base: int = Field(9000, ge=0, le=99000, description="Series Number of the first result series")
+    language: Literal["en", "de", "fr", "zh"] = Field(
+        "en", description="language of texts in results; codes stay codes"
+    )
 
 
 class RetentionSection(Section):

@@ -1,4 +1,4 @@
-"""`dicomnode status`, `retry`, `cancel`, `reprocess`, `release`: how deliveries stand, and what is to become of a study."""
+"""`dicomnode status`, `retry`, `cancel`, `reprocess`, `release`, `export`: how deliveries stand, and what is to become of a study."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ DestinationOption = Annotated[str | None, typer.Option(help="for this destinatio
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (status, retry, cancel, reprocess, release):
+    for command in (status, retry, cancel, reprocess, release, export):
         app.command()(command)
 
 
@@ -162,6 +162,23 @@ def release(
 ) -> None:
     """Deliver results that are held."""
     _order("release", study, model, None, read_config(config_file, state))
+
+
+def export(
+    study: StudyArgument,
+    to: Annotated[str, typer.Option(metavar="NAME", help="name of one of the configuration's exports")],
+    config_file: ConfigOption = None,
+    state: StateOption = None,
+) -> None:
+    """De-identify a study by the policy `export` and send it to a research destination, or into its folder; audited."""
+    from dicomnode.service.ordering import give_export
+
+    key = give_export(read_config(config_file, state), study, to)
+    _out.print(f"[green]ordered[/] export of {key[:16]} to {to}", soft_wrap=True)
+    _out.print(
+        "The node does so within seconds, or at its next start; how many left and how many were withheld and why"
+    )
+    _out.print("stands in its log (export.done, export.withheld) and in the audit trail")
 
 
 def _order(verb: str, study: str, model: str | None, destination: str | None, tree: Config) -> None:

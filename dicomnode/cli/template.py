@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from dicomnode.config import Config
 from dicomnode.network_sections import PeerRule
 from dicomnode.routing_rules import RoutingRule
-from dicomnode.sections import Destination, FolderSection, Tls
+from dicomnode.sections import Destination, Export, FolderSection, Tls
 
 _HEAD = """\
 # Configuration of dicomnode. Every setting is written with its default behind a "#": take the "#" away to change it.
@@ -24,6 +24,7 @@ _BLOCKS: Final[Mapping[str, type[BaseModel]]] = {
     "folders": FolderSection,
     "rules": RoutingRule,
     "destinations": Destination,
+    "exports": Export,
 }
 
 
@@ -84,6 +85,8 @@ def _example(name: str) -> str:
         "models": ["ct-lung"],
         "destinations": ["pacs"],
         "priority": "stat",
+        "project": "trial-7",
+        "into": "/srv/dicom/research",
         "ae_title": "PACS",
         "host": "pacs.example.org",
         "port": 104,

@@ -28,7 +28,7 @@ from dicomnode.network.requestor import OutgoingObject, StoreOutcome
 from dicomnode.network.status import StatusKind, error_of
 from dicomnode.network.tls import client_tls
 from dicomnode.network.transport import held
-from dicomnode.sections import Destination
+from dicomnode.sections import Place
 
 _JSON: Final = "application/dicom+json"
 _CHUNK: Final = 256 * 1024
@@ -66,7 +66,7 @@ class WebRequestor:
         ``tls-failed`` if the destination's TLS files cannot be used.
     """
 
-    def __init__(self, destination: Destination) -> None:
+    def __init__(self, destination: Place) -> None:
         self._destination = destination
         parts = urlsplit(destination.url or "")
         self._path = parts.path.rstrip("/")

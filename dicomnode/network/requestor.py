@@ -29,7 +29,7 @@ from dicomnode.network.parts import DataSetParts
 from dicomnode.network.status import Rejection, error_of, error_of_rejection
 from dicomnode.network.tls import client_tls
 from dicomnode.network.transport import broken, cut, shut_after
-from dicomnode.sections import Destination
+from dicomnode.sections import Place
 
 _PENDING: Final = frozenset({0xFF00, 0xFF01})  # PS3.4 Table C.4-1
 _MEDIUM_PRIORITY: Final = 0  # PS3.7 9.3.1.1
@@ -87,7 +87,7 @@ class Requestor:
         ``tls-failed`` if the destination's TLS files cannot be used.
     """
 
-    def __init__(self, destination: Destination, calling_ae_title: str) -> None:
+    def __init__(self, destination: Place, calling_ae_title: str) -> None:
         self._destination = destination
         self._entity = application_entity(destination.calling_ae_title or calling_ae_title)
         for timeout in ("connection_timeout", "acse_timeout", "dimse_timeout", "network_timeout"):
@@ -379,7 +379,7 @@ def _without_delay(event: evt.Event, connected: list[bool]) -> None:
     transport.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
-def _answers(destination: Destination) -> bool:
+def _answers(destination: Place) -> bool:
     """Whether there is anybody at the port, TLS or not."""
     try:
         socket.create_connection((destination.host, destination.port), destination.timeout_seconds).close()

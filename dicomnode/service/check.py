@@ -22,6 +22,7 @@ from dicomnode.sections import Destination
 from dicomnode.service import rooms
 from dicomnode.service.delivering import Requesting, requestor_of
 from dicomnode.service.engines import open_engine
+from dicomnode.service.exports import outlet_of
 from dicomnode.service.models import examine_gpu
 from dicomnode.service.rooms import Layout
 from dicomnode.service.routes import describe_rule, prove_rules
@@ -46,7 +47,7 @@ class Report:
 
 
 def examine(tree: Config, environment: Mapping[str, str]) -> Report:
-    """Look at state folder, keys, ledger, models, listening, peers and destinations; nothing is created or changed."""
+    """Look at state folder, keys, ledger, models, listening, peers, destinations and exports; nothing is created or changed."""
     examiner = _Examiner(tree, environment)
     for look in (
         examiner.state,
@@ -58,6 +59,7 @@ def examine(tree: Config, environment: Mapping[str, str]) -> Report:
         examiner.folders,
         examiner.rules,
         examiner.destinations,
+        examiner.exports,
     ):
         try:
             look()
@@ -262,6 +264,25 @@ class _Examiner:
             self.report.warnings.append("destinations: none; results stay sealed in the state folder")
         for destination in self._tree.destinations:
             self._destination(destination)
+
+    def exports(self) -> None:
+        for export in self._tree.exports:
+            setting = f"exports.{export.name}"
+            if export.into is not None:
+                folder = _existing(export.into)
+                if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+                    self.report.errors.append(f"{setting}.into: no folder can be made or written at {export.into}")
+                else:
+                    self.report.lines.append(f"export {export.name} writes into {export.into}")
+            elif export.tls is None or self._usable(f"{setting}.tls", partial(client_tls, export.tls)):
+                self._answers(f"export {export.name} ({export.peer})", outlet_of(self._tree, export).echo)
+
+    def _answers(self, where: str, echo: Callable[[], None]) -> None:
+        try:
+            echo()
+            self.report.lines.append(f"{where} answers")
+        except PeerError as error:
+            self.report.warnings.append(f"{where}: {error}; {error.reason.advice}")
 
     def _usable(self, setting: str, load: Callable[[], object]) -> bool:
         try:

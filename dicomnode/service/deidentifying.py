@@ -7,25 +7,20 @@ import hashlib
 import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Final
 
 from dicomnode.config import Config
-from dicomnode.deidentification.apply import Deidentifier, Seen, refuse_heads
+from dicomnode.deidentification.apply import Deidentifier, Seen
 from dicomnode.deidentification.encrypted import restore
 from dicomnode.deidentification.explain import Explanation, explain
-from dicomnode.deidentification.faces import Defacing, SeriesOfHead
-from dicomnode.deidentification.heads import Head
-from dicomnode.deidentification.policy import Faces
-from dicomnode.deidentification.quick import FileDeidentifier
 from dicomnode.encoded import Limits, encode_part10, read_file, read_part10, split_part10
 from dicomnode.errors import KeyStoreError, StudyError
 from dicomnode.imaging.decode import Decoder
 from dicomnode.service import rooms
+from dicomnode.service.deidentifying_series import Deidentified, SeriesDeidentification
 from dicomnode.service.offline import bytes_of, write_file
 from dicomnode.service.rooms import Layout
-from dicomnode.service.series_of_files import SeriesOfFiles, Survey
 from dicomnode.storage.recipients import certificates, private_key
 from dicomnode.workflow.selection import without_pixels
 from dicomnode.workflow.stages import limits_of
@@ -49,10 +44,7 @@ class FileDeidentification:
     """
 
     def __init__(self, deidentifier: Deidentifier, limits: Limits, decoder: Decoder) -> None:
-        self._engine = deidentifier
-        self._files = FileDeidentifier(deidentifier, limits)
-        self._limits = limits
-        self._decoder = decoder
+        self._series = SeriesDeidentification(deidentifier, limits, decoder, bytes_of)
         self._written: dict[Path, tuple[bytes, bytes]] = {}
         self.flagged = self.defaced = 0
 
@@ -62,75 +54,26 @@ class FileDeidentification:
         Raises
         ------
         StudyError
-            As `FileDeidentifier.deidentify`.
+            As `SeriesDeidentification.one`.
         """
-        original = bytes_of(path)
-        done = self._files.deidentify(original)
-        return self._write(original, done.data, done.sop_instance_uid, output)
+        return self._write(self._series.one(path), output)
 
     def all(self, paths: Iterable[Path], output: Path) -> Iterator[tuple[Path, Path | StudyError]]:
         """Each file with where it is written, or why it is withheld: series by series where faces are to stay in."""
-        if not self._engine.faces.lets_no_face_out:
-            for path in paths:
-                yield path, _or_error(partial(self, path, output))
-            return
-        for series in Survey(self._limits).series(paths):
-            if series.head is Head.ELSEWHERE or self._engine.faces is Faces.WITHHOLD:
-                for path in series.paths:
-                    yield path, _or_error(partial(self._unless_head, path, series.head, output))
-            else:
-                yield from self._without_face(series, output)
+        for path, done in self._series.all(paths):
+            yield path, done if isinstance(done, StudyError) else self._write(done, output)
 
-    def _unless_head(self, path: Path, head: Head, output: Path) -> Path:
-        refuse_heads(head)
-        return self(path, output)
-
-    def _without_face(self, series: SeriesOfFiles, output: Path) -> Iterator[tuple[Path, Path | StudyError]]:
-        """Two passes over the files of a series: to find the face, and to take it off."""
-        found = SeriesOfHead(series.head, self._decoder)
-        good = []
-        for path in series.paths:
-            try:
-                found.add(read_part10(bytes_of(path), self._limits))
-                good.append(path)
-            except StudyError as error:
-                yield path, error
-        try:
-            defacing = found.find()
-        except StudyError as error:
-            yield from ((path, error) for path in good)
-            return
-        for path in good:
-            yield path, _or_error(partial(self._seen, path, defacing, output))
-
-    def _seen(self, path: Path, defacing: Defacing | None, output: Path) -> Path:
-        original = bytes_of(path)
-        dataset = read_part10(original, self._limits)
-        if defacing is not None:
-            defacing.take_off(dataset)
-        seen = Seen.NO_HEAD if defacing is None else Seen.TAKEN_OFF
-        done = self._engine.deidentify(dataset, seen).dataset
-        data = encode_part10(done, transfer_syntax_uid=str(done.file_meta.TransferSyntaxUID))
-        self.defaced += seen is Seen.TAKEN_OFF
-        return self._write(original, data, str(done.SOPInstanceUID), output)
-
-    def _write(self, original: bytes, data: bytes, sop_instance_uid: str, output: Path) -> Path:
+    def _write(self, done: Deidentified, output: Path) -> Path:
         # Two originals may differ in nothing but what was taken out of them: they are two contents all the same.
-        content = hashlib.sha256(split_part10(original)[1]).digest(), hashlib.sha256(data).digest()
+        content = hashlib.sha256(split_part10(done.original)[1]).digest(), hashlib.sha256(done.data).digest()
         for number in itertools.count(1):
-            target = output / (f"{sop_instance_uid}.dcm" if number == 1 else f"{sop_instance_uid}-{number}.dcm")
+            target = output / f"{done.sop_instance_uid}{'' if number == 1 else f'-{number}'}.dcm"
             if self._written.setdefault(target, content) == content:
                 break
-        write_file(target, data)
-        self.flagged += any(flag in data for flag in _RECOGNIZABLE)
+        write_file(target, done.data)
+        self.flagged += any(flag in done.data for flag in _RECOGNIZABLE)
+        self.defaced += done.defaced
         return target
-
-
-def _or_error(work: Callable[[], Path]) -> Path | StudyError:
-    try:
-        return work()
-    except StudyError as error:
-        return error
 
 
 @contextlib.contextmanager

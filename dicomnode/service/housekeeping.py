@@ -31,15 +31,19 @@ class Housekeeping:
         Clock in seconds.
     emit
         Where events go.
+    name
+        Of the thread.
     """
 
-    def __init__(self, chores: Sequence[Chore], *, monotonic: Callable[[], float], emit: Emit) -> None:
+    def __init__(
+        self, chores: Sequence[Chore], *, monotonic: Callable[[], float], emit: Emit, name: str = "housekeeping"
+    ) -> None:
         self._chores = tuple(chores)
         self._monotonic = monotonic
         self._emit = emit
         self._due = {chore.name: monotonic() for chore in self._chores}
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="housekeeping", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def begin(self) -> None:
         """Start the thread."""

@@ -20,6 +20,7 @@ from dicomnode.network.committing import CommitmentRequestor
 from dicomnode.service import rooms
 from dicomnode.service.chores import housekeeping
 from dicomnode.service.delivering import Outbound, delivery, pledges
+from dicomnode.service.exports import open_exports
 from dicomnode.service.faults import caught
 from dicomnode.service.folders import open_folders
 from dicomnode.service.gates import open_gate
@@ -92,6 +93,9 @@ class Node:
         self._timekeeper = Timekeeper(layout.clock, clock=rooms.now, monotonic=time.monotonic, emit=emit)
         self._build_work(ring.derivation)
         self._build_intake(ring.derivation)
+        self._exports = open_exports(
+            tree, ring, self._ledger, self._spool, ready=self._is_all_here, ending=self._ending, emit=emit
+        )
         self._folders = open_folders(
             tree,
             limits=limits_of(tree),
@@ -271,6 +275,9 @@ class Node:
     def _flush(self, study_key: str) -> bool:
         return self._indexer.flush(study_key)
 
+    def _is_all_here(self, study_key: str) -> bool:
+        return not self._activity.is_open(study_key) and self._flush(study_key)
+
     def _overdue(self) -> Sequence[WorkKey]:
         return self._stages.overdue(self._tree.completion.deadline_seconds)
 
@@ -284,6 +291,7 @@ class Node:
         self._admission.reconcile()
         self._completion.begin()
         self._housekeeping.begin()
+        self._exports.begin()
         if self._desk is not None:
             self._desk.begin()
         if self._pledges is not None:
@@ -314,6 +322,7 @@ class Node:
         self._folders.end()
         self._gate.drain(seconds)
         self._housekeeping.end(_LEAST_SECONDS)
+        self._exports.end(_LEAST_SECONDS)
         self._circuits.end(_LEAST_SECONDS)
         if self._pledges is not None:
             self._pledges.end(_LEAST_SECONDS)

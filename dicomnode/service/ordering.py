@@ -10,8 +10,8 @@ from dicomnode.service.rooms import Layout, now, require_state
 from dicomnode.storage import audit
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.rows import OrderRow
-from dicomnode.study import WorkRow
-from dicomnode.workflow.orders import Verb, concerned
+from dicomnode.study import StudyRow, WorkRow
+from dicomnode.workflow.orders import EXPORT, Verb, concerned
 
 
 def give_order(
@@ -40,29 +40,64 @@ def give_order(
     StorageError
         ``ledger-failed``, ``storage-failed``; ``sealed-damaged`` where the audit trail was changed.
     """
-    layout = Layout.of(tree)
-    require_state(layout)
-    if not layout.ledger.exists():
-        raise ConfigError("study-not-found", studies=0)
-    with Ledger.open(layout.ledger) as ledger:
-        found = ledger.study_keys(study_key)
-        study = ledger.study(found[0]) if len(found) == 1 else None
-        if study is None:
-            raise ConfigError("study-not-found", studies=len(found))
+    with _ledger(tree) as ledger:
+        study = _study(ledger, study_key)
         order = OrderRow(
             verb=Verb(verb).value, study_key=study.study_key, model=model or "", destination=destination or "", at=now()
         )
         works = concerned(study, order)
         if not works:
             raise ConfigError("order-empty", works=len(study.works))
-        facts = {"model": order.model, "destination": order.destination}
-        audit.append(
-            layout.state,
-            f"order-{order.verb}",
-            now(),
-            study_key=study.study_key,
-            uid=os.getuid(),
-            **{name: value for name, value in facts.items() if value},
-        )
-        ledger.give_order(order)
+        _give(tree, ledger, order)
     return works
+
+
+def give_export(tree: Config, study_key: str, export: str) -> str:
+    """Leave an order to export a study; the same again is one order. Errors as `give_order`.
+
+    Returns
+    -------
+    str
+        Key of the study.
+
+    Raises
+    ------
+    ConfigError
+        ``destination-not-found`` where no export has this name.
+    """
+    if export not in {one.name for one in tree.exports}:
+        raise ConfigError("destination-not-found", exports=len(tree.exports))
+    with _ledger(tree) as ledger:
+        study = _study(ledger, study_key)
+        _give(tree, ledger, OrderRow(verb=EXPORT, study_key=study.study_key, destination=export, at=now()))
+    return study.study_key
+
+
+def _ledger(tree: Config) -> Ledger:
+    layout = Layout.of(tree)
+    require_state(layout)
+    if not layout.ledger.exists():
+        raise ConfigError("study-not-found", studies=0)
+    return Ledger.open(layout.ledger)
+
+
+def _study(ledger: Ledger, study_key: str) -> StudyRow:
+    found = ledger.study_keys(study_key)
+    study = ledger.study(found[0]) if len(found) == 1 else None
+    if study is None:
+        raise ConfigError("study-not-found", studies=len(found))
+    return study
+
+
+def _give(tree: Config, ledger: Ledger, order: OrderRow) -> None:
+    """Audited before it is given: who, of which study, to where."""
+    facts = {"model": order.model, "destination": order.destination}
+    audit.append(
+        Layout.of(tree).state,
+        f"order-{order.verb}",
+        now(),
+        study_key=order.study_key,
+        uid=os.getuid(),
+        **{name: value for name, value in facts.items() if value},
+    )
+    ledger.give_order(order)

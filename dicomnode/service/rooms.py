@@ -196,12 +196,12 @@ def load_packages(tree: Config) -> tuple[Package, ...]:
     return load_all(tree.models.folder or shipped_models_folder(), tree.models.enabled)
 
 
-def open_pseudonyms(tree: Config, ring: KeyRing) -> Pseudonyms:
-    """Pseudonyms of the configured project."""
+def open_pseudonyms(tree: Config, ring: KeyRing, project: str | None = None) -> Pseudonyms:
+    """Pseudonyms of a project; None: of the configured one."""
     settings = tree.deidentification
     return Pseudonyms(
         ring.derivation,
-        project=settings.project,
+        project=settings.project if project is None else project,
         default_issuer=settings.default_issuer,
         maximum_date_shift_days=settings.maximum_date_shift_days,
     )
@@ -232,11 +232,11 @@ def policy_of(tree: Config, name: str) -> Policy:
     )
 
 
-def open_deidentifier(tree: Config, ring: KeyRing, policy: str = "ai") -> Deidentifier:
-    """De-identification of one policy."""
+def open_deidentifier(tree: Config, ring: KeyRing, policy: str = "ai", *, project: str | None = None) -> Deidentifier:
+    """De-identification of one policy, for a project; None: for the configured one."""
     return Deidentifier(
         policy_of(tree, policy),
-        open_pseudonyms(tree, ring),
+        open_pseudonyms(tree, ring, project),
         reader=installed_reader(),
         decoding=DecodingLimits(
             timeout_seconds=tree.reading.decode_timeout_seconds, memory_bytes=tree.reading.decode_memory_bytes

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from pydicom.dataset import Dataset
 
@@ -15,13 +14,15 @@ from dicomnode.deidentification.heads import Head, look, outlines_a_body
 from dicomnode.deidentification.slices import split
 from dicomnode.encoded import Limits, read_part10
 from dicomnode.errors import StudyError
-from dicomnode.service.offline import bytes_of
+
+#: What a file is called by whoever reads it.
+Name = TypeVar("Name", bound=Hashable)
 
 _SERIES: Final = 0x0020000E
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SeriesOfFiles:
+class SeriesOfFiles(Generic[Name]):
     """Files of one series.
 
     Attributes
@@ -31,7 +32,7 @@ class SeriesOfFiles:
     """
 
     head: Head
-    paths: tuple[Path, ...]
+    names: tuple[Name, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,39 +42,48 @@ class _Said:
     outlines: bool
 
 
-class Survey:
-    """Looks at the headers of files."""
+class Survey(Generic[Name]):
+    """Looks at the headers of files.
 
-    def __init__(self, limits: Limits) -> None:
+    Parameters
+    ----------
+    limits
+        Budgets of reading.
+    read
+        Content of a file.
+    """
+
+    def __init__(self, limits: Limits, read: Callable[[Name], bytes]) -> None:
         self._limits = limits
+        self._read = read
         self._known: dict[tuple[bytes, ...], _Said] = {}
 
-    def series(self, paths: Iterable[Path]) -> list[SeriesOfFiles]:
+    def series(self, names: Iterable[Name]) -> list[SeriesOfFiles[Name]]:
         """Files by series, in the order of the first of each; what cannot be read is a series of its own.
 
         Segmentations and structure sets of a study that shows a head draw its skin: they count as heads too.
         """
-        groups: dict[tuple[str, ...], list[Path]] = defaultdict(list)
+        groups: dict[tuple[str, ...], list[Name]] = defaultdict(list)
         said: dict[tuple[str, ...], list[_Said]] = defaultdict(list)
-        for path in paths:
+        for name in names:
             try:
-                series, one = self._look(path)
+                series, one = self._look(name)
             except StudyError:  # it is refused with its own code when it is its turn
-                groups[str(path), ""].append(path)
+                groups[str(name), ""].append(name)
                 continue
-            key = one.study, series or str(path)
-            groups[key].append(path)
+            key = one.study, series or str(name)
+            groups[key].append(name)
             said[key].append(one)
         with_heads = {
             one.study for many in said.values() for one in many if one.head >= Head.STUDY and not one.outlines
         }
         return [
-            SeriesOfFiles(head=_most(said[key], with_heads), paths=tuple(members)) for key, members in groups.items()
+            SeriesOfFiles(head=_most(said[key], with_heads), names=tuple(members)) for key, members in groups.items()
         ]
 
-    def _look(self, path: Path) -> tuple[str, _Said]:
+    def _look(self, name: Name) -> tuple[str, _Said]:
         """Series Instance UID, and what the header says; files alike are read once."""
-        data = bytes_of(path)
+        data = self._read(name)
         elements = split(data)
         if elements is None:
             dataset = read_part10(data, self._limits)

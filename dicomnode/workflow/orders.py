@@ -19,6 +19,8 @@ from dicomnode.study import FINAL_STATES, DeliveryRow, DeliveryState, StudyRow, 
 from dicomnode.workflow.delivery import end_of
 from dicomnode.workflow.ports import Clock, Queue
 
+#: The verb of orders that are about originals, not about works: `service.exporting` carries them out.
+EXPORT: Final = "export"
 #: What a destination is not to get however often it is tried.
 _NEVER: Final = "result-over-budget"
 _DEAD: Final = frozenset({DeliveryState.REFUSED, DeliveryState.CANCELLED})
@@ -113,6 +115,8 @@ class Orders:
     def sweep(self) -> None:
         """Carry out what is ordered; an order that cannot be carried out is told, and hinders no other."""
         for order in self._ledger.orders():
+            if order.verb == EXPORT:
+                continue
             facts: dict[str, Fact] = {"study": order.study_key, "kind": order.verb}
             try:
                 done = self._carry_out(order)

@@ -170,3 +170,29 @@ def test_two_programs_write_one_trail(tmp_path: Path) -> None:
         thread.join()
     audit.verify(tmp_path)
     assert len((tmp_path / "audit.jsonl").read_text().splitlines()) == 80
+
+
+def test_an_export_is_ordered_once_and_audited_each_time(place: list[str]) -> None:
+    state, config = Path(place[1]), Path(place[3])
+    config.write_text(TOML + '[[exports]]\nname = "trial"\nproject = "p"\ninto = "/nowhere"\n')
+    for _ in range(2):
+        status, text = run("export", STUDY[:8], "--to", "trial", *place)
+        assert status == 0, text
+        assert f"ordered export of {STUDY[:16]} to trial" in text
+    with Ledger.open(state / "ledger.sqlite") as ledger:
+        (order,) = ledger.orders()
+    assert (order.verb, order.study_key, order.destination) == ("export", STUDY, "trial")
+    lines = [json.loads(line) for line in (state / "audit.jsonl").read_text().splitlines()]
+    assert [(one["event"], one["destination"]) for one in lines] == [("order-export", "trial")] * 2
+    assert "export of" in run("status", *place)[1]
+
+
+@pytest.mark.parametrize(
+    ("study", "to", "code"), [(STUDY, "pacs", "destination-not-found"), ("0" * 32, "trial", "study-not-found")]
+)
+def test_an_export_that_cannot_be_is_refused(place: list[str], study: str, to: str, code: str) -> None:
+    Path(place[3]).write_text(TOML + '[[exports]]\nname = "trial"\nproject = "p"\ninto = "/nowhere"\n')
+    result = CliRunner().invoke(app, ["export", study, "--to", to, *place])
+    assert isinstance(result.exception, ConfigError) or result.exit_code == 2
+    assert code in str(result.exception) + result.output
+    assert not (Path(place[1]) / "audit.jsonl").exists()

@@ -361,3 +361,30 @@ def test_watched_folders_are_looked_at(tree_of: MakeTree, tmp_path: Path) -> Non
     assert f"folder inbox: files of {inbox} are taken as from FOLDER" in report.lines
     assert any(line.startswith("folders.gone: ") and "is no folder" in line for line in report.errors)
     assert any(line.startswith("folders.own: ") and "within each other" in line for line in report.errors)
+
+
+def test_exports_are_asked_and_their_folders_tried(
+    tree_of: MakeTree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Away:
+        def echo(self) -> None:
+            raise PeerError("peer-unreachable")
+
+    monkeypatch.setattr(check, "outlet_of", lambda _, one: Peer(one, "DICOMNODE") if one.name == "here" else Away())
+    (tmp_path / "file").write_text("")
+    place = {"project": "p", "ae_title": "SCP", "host": "127.0.0.1", "port": 104}
+    tls = dict.fromkeys(("certificate", "private_key", "trusted_certificates"), str(tmp_path / "gone.pem"))
+    exports = [
+        {"name": "folder", "project": "p", "into": str(tmp_path / "new" / "out")},
+        {"name": "taken", "project": "p", "into": str(tmp_path / "file" / "out")},
+        {"name": "here", **place},
+        {"name": "away", **place},
+        {"name": "secret", **place, "tls": tls},
+    ]
+    report = examine(tree_of(exports=exports), {})
+    assert f"export folder writes into {tmp_path / 'new' / 'out'}" in report.lines
+    assert "export here (SCP@127.0.0.1:104) answers" in report.lines
+    assert any(line.startswith("exports.taken.into: no folder") for line in report.errors)
+    assert any(line.startswith("exports.secret.tls: ") for line in report.errors)
+    assert any(line.startswith("export away (SCP@127.0.0.1:104): peer-unreachable") for line in report.warnings)
+    assert not (tmp_path / "new").exists()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from pydicom import Dataset
 
-from dicomnode.config import Config, ResultsSection
+from dicomnode.config import Config
 from dicomnode.deidentification.apply import Deidentifier
 from dicomnode.deidentification.policy import AI
 from dicomnode.deidentification.pseudonyms import Pseudonyms
@@ -26,6 +26,7 @@ from dicomnode.inference.segment import Seen, compute
 from dicomnode.results import checks
 from dicomnode.results.context import ResultContext
 from dicomnode.results.encode import KeyImage, ResultInput
+from dicomnode.sections import ResultsSection
 from dicomnode.study import ResultRole
 from dicomnode.texts import Words
 from dicomnode.workflow import analysis as module

@@ -11,6 +11,7 @@ from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.objects import Objects
 from dicomnode.storage.rows import OrderRow
 from dicomnode.study import DeliveryState, ResultRole, WorkRow, WorkState
+from dicomnode.workflow.memory_queue import MemoryQueue
 from dicomnode.workflow.orders import Orders, Overseer, Verb
 from tests.unit.workflow.samples import MODEL, STUDY, WORK, Events, Time
 from tests.unit.workflow.test_delivery import BOTH_CONFIRMED, RESULTS, Bench
@@ -296,3 +297,11 @@ def test_a_work_whose_last_answer_was_never_looked_at_is_ended(ward: Ward) -> No
     assert ward.ended() == (WorkState.DONE, None)
     assert ward.peers["pacs"].got == []
     assert [row.role for row in ward.rows()] == [ResultRole.SEGMENTATION, ResultRole.REPORT]
+
+
+def test_orders_to_export_are_left_to_those_who_export(ward: Ward) -> None:
+    ward.ledger.give_order(OrderRow(verb="export", study_key=STUDY, destination="trial", at=ward.time.now()))
+    ward.queue = MemoryQueue(run_stage=lambda *_: True, run_delivery=lambda *_: None, monotonic=ward.time.monotonic)
+    ward.orders.sweep()
+    assert [one.verb for one in ward.ledger.orders()] == ["export"]
+    assert ward.events.seen == []

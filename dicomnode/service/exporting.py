@@ -1,0 +1,273 @@
+"""Carries out orders to export studies: de-identified by the policy `export`, series by series, to where the configuration says.
+
+An order goes from the ledger once every object of its study is at its place, withheld or refused; cut off before, it is
+begun anew: UIDs and bytes are the same. Only current instances of a study leave, and never the node's own results unless
+the configuration asks for them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Final, Protocol
+
+from dicomnode.config import DeliverySection
+from dicomnode.encoded import Limits, read_part10, scan_header, split_part10
+from dicomnode.errors import ConfigError, NodeError, StudyError
+from dicomnode.events import Emit, Fact
+from dicomnode.network.requestor import OutgoingObject, StoreOutcome
+from dicomnode.network.status import DUPLICATE_INSTANCE
+from dicomnode.service.deidentifying_series import Deidentified
+from dicomnode.storage import audit
+from dicomnode.storage.exported import clear_unfinished, write_exported
+from dicomnode.storage.ledger import Ledger
+from dicomnode.storage.rows import OrderRow
+from dicomnode.study import InstanceRow
+from dicomnode.workflow.circuits import wait_before
+from dicomnode.workflow.orders import EXPORT
+from dicomnode.workflow.ports import Clock, Monotonic
+
+_BATCH_OBJECTS: Final = 64
+_BATCH_BYTES: Final = 64 << 20
+#: Encrypted Attributes Sequence (PS3.3 C.12.1.1.4.1).
+_ENCRYPTED: Final = 0x04000500
+
+#: Instances of a study → each as it may leave, or why it may not.
+Deidentify = Callable[[Sequence[InstanceRow]], Iterator[Deidentified | StudyError]]
+
+
+class Outlet(Protocol):
+    """Where objects leave the house."""
+
+    def store(self, objects: Sequence[OutgoingObject]) -> tuple[StoreOutcome, ...]:
+        """Send the objects; one outcome each."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Way:
+    """One export of the configuration: what makes of instances what may leave, and where that goes.
+
+    Attributes
+    ----------
+    to
+        Another system, or a folder.
+    """
+
+    to: Outlet | Path
+    deidentify: Deidentify
+
+
+@dataclass(slots=True)
+class Tally:
+    """How far an export came.
+
+    Attributes
+    ----------
+    sent
+        Objects that are at their place by now.
+    withheld, refused
+        Objects that did not leave and that were not taken, by code.
+    """
+
+    sent: int = 0
+    withheld: Counter[str] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Leaving:
+    """A Part 10 file, and what is said of it where it goes by network."""
+
+    data: bytes = field(repr=False)
+    study_instance_uid: str
+    outgoing: OutgoingObject = field(repr=False)
+
+
+class _Ended(Exception):
+    """The node stops: the order stays."""
+
+
+class Exports:
+    """Carries out orders to export.
+
+    Parameters
+    ----------
+    ways
+        Exports by name.
+    state
+        Folder of the audit trail.
+    limits
+        Budgets of reading.
+    settings
+        How long is waited between two tries, and when an order is given up.
+    ready
+        Whether nothing of a study is on its way in, and all that came stands in the ledger.
+    ended
+        Whether the node stops.
+    report
+        Told of faults of the node.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        *,
+        ways: Mapping[str, Way],
+        state: Path,
+        limits: Limits,
+        settings: DeliverySection,
+        ready: Callable[[str], bool],
+        ended: Callable[[], bool],
+        report: Callable[[str, BaseException], None],
+        clock: Clock,
+        monotonic: Monotonic,
+        emit: Emit,
+    ) -> None:
+        self._ledger = ledger
+        self._ways = ways
+        self._state = state
+        self._limits = limits
+        self._settings = settings
+        self._ready = ready
+        self._ended = ended
+        self._report = report
+        self._clock = clock
+        self._monotonic = monotonic
+        self._emit = emit
+        #: Tries that failed of each order, and when the next is due.
+        self._failed: dict[OrderRow, tuple[int, float]] = {}
+
+    def sweep(self) -> None:
+        """Carry out what is ordered and due; what fails for now is tried again, what fails for good is told and ended."""
+        for order in self._ledger.orders():
+            tries, due = self._failed.get(order, (0, self._monotonic()))
+            if order.verb != EXPORT or due > self._monotonic() or not self._ready(order.study_key):
+                continue
+            tally = Tally()
+            try:
+                self._carry_out(order, tally)
+            except _Ended:
+                return
+            except NodeError as error:
+                self._fail(order, tally, error, tries + 1)
+            except Exception as fault:  # noqa: BLE001 - whatever an object does to its export, the others go on
+                self._report("export", fault)
+                self._fail(order, tally, NodeError("internal", kind=type(fault).__name__), tries + 1)
+            else:
+                self._failed.pop(order, None)
+
+    def _carry_out(self, order: OrderRow, tally: Tally) -> None:
+        way = self._ways.get(order.destination)
+        if way is None:
+            raise ConfigError("destination-not-found", exports=len(self._ways))
+        rows = self._ledger.instances(order.study_key)
+        if not rows:
+            raise StudyError("no-suitable-series")
+        if isinstance(way.to, Path):
+            clear_unfinished(way.to)
+        for batch in self._batches(way.deidentify(rows), tally):
+            self._put(way.to, batch, tally)
+        self._end("export", order, tally)
+
+    def _batches(self, done: Iterator[Deidentified | StudyError], tally: Tally) -> Iterator[list[_Leaving]]:
+        batch: list[_Leaving] = []
+        for one in done:
+            if self._ended():
+                raise _Ended
+            try:
+                batch.append(self._leaving(one))
+            except StudyError as error:
+                tally.withheld[error.code] += 1
+            if len(batch) == _BATCH_OBJECTS or sum(len(one.data) for one in batch) > _BATCH_BYTES:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+
+    def _leaving(self, one: Deidentified | StudyError) -> _Leaving:
+        if isinstance(one, StudyError):
+            raise one
+        syntax, encoded = split_part10(one.data)
+        header = scan_header(encoded, syntax, self._limits)
+        outgoing = OutgoingObject(
+            result_id=header.sop_instance_uid,
+            sop_class_uid=header.sop_class_uid,
+            sop_instance_uid=header.sop_instance_uid,
+            transfer_syntax_uid=syntax,
+            encoded=encoded,
+        )
+        return _Leaving(data=one.data, study_instance_uid=header.study_instance_uid, outgoing=outgoing)
+
+    def _put(self, to: Outlet | Path, batch: Sequence[_Leaving], tally: Tally) -> None:
+        if isinstance(to, Path):
+            for one in batch:
+                self._write(to, one, tally)
+            return
+        fault = None
+        for outcome in to.store([one.outgoing for one in batch]):
+            # A UID of a pseudonym is ours alone: what the peer has under it, it has of an earlier try.
+            if outcome.error is None or outcome.status == DUPLICATE_INSTANCE:
+                tally.sent += 1
+            elif outcome.error.retryable or (outcome.status is None and outcome.error.code != "peer-context-refused"):
+                fault = fault or outcome.error
+            else:
+                tally.refused[outcome.error.code] += 1
+        if fault is not None:
+            raise fault
+
+    def _write(self, folder: Path, one: _Leaving, tally: Tally) -> None:
+        uids = one.study_instance_uid, one.outgoing.sop_instance_uid
+        try:
+            write_exported(folder, *uids, one.data, same=self._is_same)
+        except StudyError as error:
+            tally.refused[error.code] += 1
+            return
+        tally.sent += 1
+
+    def _is_same(self, one: bytes, other: bytes) -> bool:
+        """Whether two files are one object: an envelope for recipients is never encrypted twice alike."""
+        if one == other:
+            return True
+        parsed = [read_part10(data, self._limits) for data in (one, other)]
+        for dataset in parsed:
+            dataset.pop(_ENCRYPTED, None)
+        return bool(parsed[0] == parsed[1])
+
+    def _fail(self, order: OrderRow, tally: Tally, error: NodeError, tries: int) -> None:
+        age = self._clock() - order.at
+        again = error.retryable and age < timedelta(seconds=self._settings.give_up_seconds)
+        facts: dict[str, Fact] = {"study": order.study_key, "destination": order.destination}
+        self._emit("export.failed", level="error", reason=error.code, attempts=tries, given_up=not again, **facts)
+        self._failed[order] = tries, self._monotonic() + wait_before(tries + 1, self._settings)
+        if not again:
+            self._end("export-failed", order, tally, reason=error.code)
+            self._failed.pop(order)
+
+    def _end(self, event: str, order: OrderRow, tally: Tally, **reason: str) -> None:
+        """Audited before the order goes: cut off in between, it is carried out and told once more."""
+        by_code = {"withheld": tally.withheld, "refused": tally.refused}
+        facts: dict[str, Fact] = {"study": order.study_key, "destination": order.destination}
+        counts = {name: codes.total() for name, codes in by_code.items()}
+        audit.append(
+            self._state,
+            event,
+            self._clock(),
+            study_key=order.study_key,
+            destination=order.destination,
+            sent=tally.sent,
+            **counts,
+            **{f"{name}_{code}": count for name, codes in by_code.items() for code, count in sorted(codes.items())},
+            **reason,
+        )
+        self._ledger.end_order(order)
+        for name, codes in by_code.items():
+            for code, count in sorted(codes.items()):
+                self._emit(f"export.{name}", level="warning", reason=code, objects=count, **facts)
+        if not reason:
+            self._emit(
+                "export.done", level="warning" if any(counts.values()) else "info", sent=tally.sent, **counts, **facts
+            )

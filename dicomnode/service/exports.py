@@ -1,0 +1,118 @@
+"""Builds what exports studies out of the configuration: a way for each export, and the thread that goes them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Final
+
+from dicomnode.config import Config
+from dicomnode.encoded import Limits, read_part10, wrap_part10
+from dicomnode.errors import StudyError
+from dicomnode.events import Emit
+from dicomnode.imaging.decode import Decoder
+from dicomnode.network.dicomweb import WebRequestor
+from dicomnode.network.requestor import Requestor
+from dicomnode.sections import Export
+from dicomnode.service import rooms
+from dicomnode.service.deidentifying_series import Deidentified, SeriesDeidentification
+from dicomnode.service.exporting import Exports, Way
+from dicomnode.service.housekeeping import Chore, Housekeeping
+from dicomnode.service.rooms import Layout
+from dicomnode.service.telemetry import report_fault
+from dicomnode.storage.keys import KeyRing
+from dicomnode.storage.ledger import Ledger
+from dicomnode.storage.spool import Spool
+from dicomnode.study import InstanceRow
+from dicomnode.workflow.provenance import Guard, guard_of
+from dicomnode.workflow.stages import limits_of
+
+_SECONDS: Final = 3.0
+
+
+def open_exports(
+    tree: Config,
+    ring: KeyRing,
+    ledger: Ledger,
+    spool: Spool,
+    *,
+    ready: Callable[[str], bool],
+    ending: threading.Event,
+    emit: Emit,
+) -> Housekeeping:
+    """Thread that carries out orders to export, to be begun: a long export keeps no other chore waiting.
+
+    Raises
+    ------
+    ConfigError
+        ``tls-failed`` if the TLS files of one cannot be used.
+    """
+    exports = Exports(
+        ledger,
+        ways={one.name: way_of(tree, ring, spool, one) for one in tree.exports},
+        state=Layout.of(tree).state,
+        limits=limits_of(tree),
+        settings=tree.delivery,
+        ready=ready,
+        ended=ending.is_set,
+        report=partial(report_fault, emit),
+        clock=rooms.now,
+        monotonic=time.monotonic,
+        emit=emit,
+    )
+    chore = Chore(name="exports", act=exports.sweep, every_seconds=_SECONDS)
+    return Housekeeping((chore,), monotonic=time.monotonic, emit=emit, name="exports")
+
+
+def way_of(tree: Config, ring: KeyRing, spool: Spool, export: Export) -> Way:
+    """One export: how its objects are made, and where they go."""
+    return Way(to=export.into or outlet_of(tree, export), deidentify=partial(_deidentify, tree, ring, spool, export))
+
+
+def outlet_of(tree: Config, export: Export) -> Requestor | WebRequestor:
+    """Who calls the system that an export goes to; of one that goes into a folder, nobody's to use.
+
+    Raises
+    ------
+    ConfigError
+        ``tls-failed`` if its TLS files cannot be used.
+    """
+    return WebRequestor(export) if export.url is not None else Requestor(export, tree.node.ae_title)
+
+
+def _deidentify(
+    tree: Config, ring: KeyRing, spool: Spool, export: Export, rows: Sequence[InstanceRow]
+) -> Iterator[Deidentified | StudyError]:
+    """What becomes of each instance; what it remembers of identities ends with it."""
+    reading, limits = tree.reading, limits_of(tree)
+    kept = list(rows)
+    if not export.results:
+        guard = guard_of(tree, ring.derivation)
+        firsts = {row.series_key: row for row in reversed(rows)}  # the node's results are series of their own
+        own = {key for key, row in firsts.items() if _is_own(guard, _read(spool, row), limits)}
+        kept = [row for row in rows if row.series_key not in own]
+        yield from (StudyError("own-output") for _ in range(len(rows) - len(kept)))
+    engine = rooms.open_deidentifier(tree, ring, "export", project=export.project)
+    with Decoder(timeout_seconds=reading.decode_timeout_seconds, memory_bytes=reading.decode_memory_bytes) as decoder:
+        series = SeriesDeidentification(engine, limits, decoder, partial(_read, spool))
+        for _, done in series.all(kept):
+            yield done
+
+
+def _is_own(guard: Guard, data: bytes, limits: Limits) -> bool:
+    try:
+        return guard.refusal(read_part10(data, limits)) == "own-output"
+    except StudyError:  # it is withheld with its own code when it is its turn
+        return False
+
+
+def _read(spool: Spool, row: InstanceRow) -> bytes:
+    metadata, encoded = spool.read(row.study_key, row.address)
+    return wrap_part10(
+        encoded,
+        sop_class_uid=metadata.sop_class_uid,
+        sop_instance_uid=metadata.sop_instance_uid,
+        transfer_syntax_uid=metadata.transfer_syntax_uid,
+    )

@@ -1,0 +1,149 @@
+"""De-identified studies leave for research, ordered beside a running node: into a folder, by C-STORE, by STOW-RS; also through kills."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydicom import Dataset, dcmread
+
+from dicomnode.results.context import MANUFACTURER, MODEL_NAME
+from dicomnode.storage import audit
+from tests import tools
+from tests.journey.running_node import RunningNode
+from tests.journey.studies import write_study
+from tests.journey.test_orders import command
+from tests.neighbours import Orthanc, free_port, listens, storescu, wait_for
+
+
+def into(folder: Path, name: str = "trial") -> str:
+    return f'[[exports]]\nname = "{name}"\nproject = "p1"\ninto = "{folder}"\n'
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Every file that has its name."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*.dcm"))
+    }
+
+
+def study_key(node: RunningNode, objects: int) -> str:
+    """Key of the one study, once it is here."""
+    wait_for(lambda: [one.instances for one in node.studies()] == [objects], 60, what="the study")
+    return node.studies()[0].study_key
+
+
+def own(index: int, ds: Dataset) -> None:
+    """The first image is a result of a dicomnode, in a series of its own."""
+    if index == 0:
+        ds.SeriesInstanceUID = f"{ds.SeriesInstanceUID}.9"
+        ds.Manufacturer, ds.ManufacturerModelName = MANUFACTURER, MODEL_NAME
+
+
+def trail(node: RunningNode) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (node.state / "audit.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.slow
+def test_a_study_leaves_de_identified_for_a_folder_and_a_peer(tmp_path: Path) -> None:
+    storescp, _ = tools.require("storescp"), tools.require("storescu")
+    paths, who = write_study(tmp_path / "study", "export", change=own)
+    port, came, out = free_port(), tmp_path / "came", tmp_path / "out"
+    came.mkdir()
+    peer = f'[[exports]]\nname = "peer"\nproject = "p1"\nae_title = "SCP"\nhost = "127.0.0.1"\nport = {port}\n'
+    settings = into(out) + peer
+    server = subprocess.Popen(
+        [storescp, "-od", came, "+xa", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        wait_for(lambda: listens(port), what="storescp")
+        with RunningNode(tmp_path / "node", settings) as node:
+            assert storescu(node.port, *paths, called="DICOMNODE").returncode == 0
+            key = study_key(node, len(paths))
+            for name in ("trial", "peer", "trial"):
+                ordered = command(node, "export", key[:8], "--to", name)
+                assert (ordered.returncode, ordered.stderr) == (0, "")
+            sent = {name: node.wait_for_event("export.done", destination=name) for name in ("trial", "peer")}
+            log = node.log()
+            audit.verify(node.state)
+            lines = trail(node)
+    finally:
+        server.terminate()
+        server.wait(30)
+    assert [(one["sent"], one["withheld"], one["refused"]) for one in sent.values()] == [(len(paths) - 1, 1, 0)] * 2
+    assert {one["event"] for one in lines} == {"order-export", "export"}
+    written = {path.stem: dcmread(path) for path in out.rglob("*.dcm")}
+    arrived = {str(ds.SOPInstanceUID): ds for ds in map(dcmread, came.iterdir())}
+    assert len(written) == len(paths) - 1
+    assert {uid: bytes(ds.PixelData) for uid, ds in written.items()} == {
+        uid: bytes(ds.PixelData) for uid, ds in arrived.items()
+    }
+    for ds in written.values():
+        assert ds.PatientIdentityRemoved == "YES"
+        assert who.uid("study") not in str(ds)
+    everything = b"".join(path.read_bytes() for path in out.rglob("*.dcm"))
+    source = dcmread(paths[1])
+    for secret in (str(source.PatientID), who.uid("study"), str(source.SOPInstanceUID)):
+        assert secret.encode() not in everything
+        assert secret not in log + json.dumps(lines) + " ".join(map(str, out.rglob("*")))
+
+
+@pytest.mark.slow
+def test_kills_change_nothing_of_what_is_exported(tmp_path: Path) -> None:
+    tools.require("storescu")
+    paths, _ = write_study(tmp_path / "study", "export-kill")
+    out, again = tmp_path / "out", tmp_path / "again"
+    with RunningNode(tmp_path / "node", into(out) + into(again, "again")) as node:
+        assert storescu(node.port, *paths, called="DICOMNODE").returncode == 0
+        key = study_key(node, len(paths))
+        assert command(node, "export", key, "--to", "trial").returncode == 0
+        seen = []
+        for _ in range(6):
+            before = len(digests(out))
+            ended = time.monotonic() + 60
+            while len(digests(out)) == before and time.monotonic() < ended and len(digests(out)) < len(paths):
+                time.sleep(0.0005)
+            node.kill()
+            seen.append(len(digests(out)))
+            if seen[-1] == len(paths):
+                break
+            node.start()
+        else:
+            node.wait_for_event("export.done")
+        if seen[-1] == len(paths):
+            node.start()
+        wait_for(lambda: '"event": "export"' in (node.state / "audit.jsonl").read_text(), 60, what="its line")
+        wait_for(lambda: "export of" not in command(node, "status").stdout, 60, what="the order to go")
+        assert command(node, "export", key, "--to", "again").returncode == 0
+        assert node.wait_for_event("export.done", destination="again")["sent"] == len(paths)
+    assert 0 < seen[0] < len(paths), f"killed too late to prove anything: {seen}"
+    assert digests(out) == digests(again)
+    assert len(digests(out)) == len(paths)
+    assert not list(out.rglob("*.new"))
+
+
+@pytest.mark.slow
+def test_a_study_leaves_by_stow_after_an_outage(tmp_path: Path) -> None:
+    plugin = tools.require_file("/usr/share/orthanc/plugins/libOrthancDicomWeb.so", setup="make setup")
+    orthanc = Orthanc(tmp_path / "orthanc", plugins=[plugin])
+    paths, who = write_study(tmp_path / "study", "export-stow")
+    web = f'[[exports]]\nname = "web"\nproject = "p1"\nurl = "http://127.0.0.1:{orthanc.http_port}/dicom-web"\n'
+    with RunningNode(tmp_path / "node", web) as node:
+        assert storescu(node.port, *paths, called="DICOMNODE").returncode == 0
+        assert command(node, "export", study_key(node, len(paths)), "--to", "web").returncode == 0
+        assert node.wait_for_event("export.failed")["reason"] == "peer-unreachable"
+        orthanc.start()
+        try:
+            assert node.wait_for_event("export.done")["sent"] == len(paths)
+            shown = [orthanc.get(f"/instances/{one}/simplified-tags") for one in orthanc.instances()]
+        finally:
+            orthanc.stop()
+    assert len(shown) == len(paths)
+    assert who.uid("study") not in json.dumps(shown)
+    assert {one["PatientIdentityRemoved"] for one in shown} == {"YES"}
