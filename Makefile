@@ -11,7 +11,7 @@ WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(os.cpu_count() or 1, 8))')
 
 KERNELS ?= dicomnode/inference/kernels
 
-.PHONY: help setup demo run test test-viewer check format coverage lock licences statement kernels install train bench-results bench-deidentify bench-slice bench-way bench-inference bench-receive bench-receive-alone prove-slice prove-fuzz prove-intake prove-scale prove-systemd clean
+.PHONY: help setup demo run test test-viewer check format coverage lock licences statement kernels install train bench-results bench-deidentify bench-slice bench-way bench-inference bench-receive bench-receive-alone bench-turnaround prove-slice prove-workflow prove-fuzz prove-intake prove-scale prove-systemd soak clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -124,12 +124,22 @@ bench-receive: $(BIN)/.dev ## receiving beside DCMTK and Orthanc; BENCH="--pairs
 bench-receive-alone: $(BIN)/.dev ## the code of receiving without its disk, and its network half alone, beside DCMTK
 	@$(BIN)/python -m tests.benchmarks.receive_alone $(BENCH)
 
+bench-turnaround: $(BIN)/.dev ## last C-STORE to results at the PACS, beside the network alone; BENCH="--rounds 3 --engine stand-in"
+	@$(BIN)/python -m tests.benchmarks.turnaround $(BENCH)
+
 bench-deidentify: .venv-bench/.ready ## de-identification beside dicom-anonymizer, deid, dicognito and gdcmanon, in one run
 	@sh deploy/setup-system.sh bench
 	@.venv-bench/bin/python -m tests.benchmarks.deidentify
 
 prove-slice: $(BIN)/.dev ## kill -9 in every stage, many rounds
 	@DICOMNODE_KILL_ROUNDS=$${ROUNDS:-20} $(BIN)/python -m pytest tests/journey/test_kill.py
+
+prove-workflow: $(BIN)/.dev ## kill -9 of any process of a node 200 times, also with the real model; SEED=<number>, KILLS=<number>
+	@DICOMNODE_KILL_SEED=$${SEED:-0} DICOMNODE_WORKFLOW_KILLS=$${KILLS:-200} DICOMNODE_MIXED_STUDIES=$${STUDIES:-50} $(BIN)/python -m pytest -s --timeout 14400 \
+		tests/journey/test_kill_any_process.py tests/journey/test_kill_rules.py tests/journey/test_misbehaving_pacs.py
+
+soak: $(BIN)/.dev ## mixed studies from four senders, memory and descriptors watched; SOAK_SECONDS=<number>
+	@DICOMNODE_SOAK_SECONDS=$${SOAK_SECONDS:-60} $(BIN)/python -m pytest -s --timeout 172800 tests/journey/test_soak.py
 
 prove-fuzz: $(BIN)/.dev ## a hundred thousand mutated PDUs; SEED=<number>, CASE=<number> for one of them alone
 	@DICOMNODE_FUZZ_SEED=$${SEED:-1} DICOMNODE_FUZZ_PDUS=$${PDUS:-100000} DICOMNODE_FUZZ_CASE=$${CASE:-} \

@@ -58,8 +58,8 @@ class Decoder:
 
     Notes
     -----
-    May be used from several threads; compressed frames take turns. A child that dies or is killed costs its frame
-    alone: the next one gets a new child.
+    May be used from several threads; compressed frames take turns. A child that dies or is killed gets its frame once
+    more, as a new child: it may have been killed for memory that another took. Then it costs its frame alone.
     """
 
     def __init__(self, *, timeout_seconds: float, memory_bytes: int) -> None:
@@ -111,6 +111,14 @@ class Decoder:
         return clamped(values, form) if syntax in LOSSY else stored_values(values, form)
 
     def _decode(self, data: Buffer, syntax: str, form: PixelFormat) -> Integers:
+        try:
+            return self._try(data, syntax, form)
+        except StudyError as error:
+            if error.facts.get("cause") != "crash":
+                raise
+        return self._try(data, syntax, form)
+
+    def _try(self, data: Buffer, syntax: str, form: PixelFormat) -> Integers:
         child = self._child = self._child or _start_child(self._timeout, self._memory)
         late = threading.Event()
 

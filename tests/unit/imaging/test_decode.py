@@ -101,14 +101,31 @@ def test_a_syntax_nobody_knows(decoder: Any) -> None:
         decoder.pixels(dataset)
 
 
-def test_a_killed_child_costs_its_frame_alone() -> None:
+def test_a_killed_child_costs_nothing() -> None:
     with Decoder(timeout_seconds=60, memory_bytes=MEMORY) as it:
         it.pixels(compressed(RLELossless))
         os.kill(it._child.pid, signal.SIGKILL)
         it._child.wait()
+        np.testing.assert_array_equal(it.pixels(compressed(RLELossless)), RAMP)
+
+
+def test_a_frame_that_kills_twice_costs_itself_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    start, started = decode._start_child, []
+
+    def dying(*limits: Any) -> Any:
+        child = start(*limits)
+        started.append(child)
+        if len(started) <= 2:
+            child.kill()
+            child.wait()
+        return child
+
+    monkeypatch.setattr(decode, "_start_child", dying)
+    with Decoder(timeout_seconds=60, memory_bytes=MEMORY) as it:
         with pytest.raises(StudyError) as caught:
             it.pixels(compressed(RLELossless))
         assert caught.value.facts == {"cause": "crash"}
+        assert len(started) == 2
         np.testing.assert_array_equal(it.pixels(compressed(RLELossless)), RAMP)
 
 
@@ -133,16 +150,17 @@ def test_memory_is_bounded() -> None:
             it.pixels(dataset)
 
 
-def test_a_child_is_not_believed() -> None:
+def test_a_child_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Answers of another size or type than the header says are a crash."""
     with Decoder(timeout_seconds=60, memory_bytes=MEMORY) as it:
         for answer in (struct.pack("<c2sQ", b"v", b"u2", 1 << 40), struct.pack("<c2sQ", b"v", b"O8", 8), b"v"):
-            it._child = _Puppet(answer)
+            monkeypatch.setattr(decode, "_start_child", lambda *_, answer=answer: _Puppet(answer))
             with pytest.raises(StudyError) as caught:
                 it.pixels(compressed(RLELossless))
             assert caught.value.facts == {"cause": "crash"}
-        it._child = _Puppet(b"")
-        it._child.stdin = None
+        deaf = _Puppet(b"")
+        deaf.stdin = None
+        monkeypatch.setattr(decode, "_start_child", lambda *_: deaf)
         with pytest.raises(StudyError, match="pixel-undecodable"):
             it.pixels(compressed(RLELossless))
 

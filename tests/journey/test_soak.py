@@ -1,0 +1,188 @@
+"""Mixed modalities and sizes from four senders, for as long as is wished: memory and descriptors do not grow with the work.
+
+Each sender sends a study, and the next when the results of the last are at the PACS; in between come others that no model
+takes, from 30 KB to 8 MB. After each study the node and its processes are looked at. `DICOMNODE_SOAK_SECONDS` says how
+long (`make soak`). No time is asserted: latencies are printed.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom import Dataset
+
+from dicomnode.encoded import encode_part10
+from dicomnode.network.requestor import Requestor
+from dicomnode.sections import Destination
+from dicomnode.study import WorkState
+from tests.benchmarks.comparison import Interval
+from tests.benchmarks.drift import percentiles, slope
+from tests.journey.inside import Inside
+from tests.journey.recorder import Recorder
+from tests.journey.running_node import RunningNode, destination
+from tests.journey.studies import EXPLICIT, write_study
+from tests.journey.test_kill_any_process import compressed, family
+from tests.unit.storage.samples import disk_folder
+
+SECONDS = float(os.environ.get("DICOMNODE_SOAK_SECONDS", "20"))
+SENDERS = 4
+MEBI = 1 << 20
+LEAST_STUDIES = 8
+#: What a study may leave behind: a short run cannot see less through what warms up.
+DESCRIPTORS_A_STUDY = 0.2
+MEBIBYTES_A_STUDY = 0.02
+MEBIBYTES_IN_ALL = 40.0
+
+
+class Watch:
+    """Memory and descriptors of a node and all its processes, by the studies done."""
+
+    def __init__(self, node: RunningNode) -> None:
+        self._node = node
+        self._lock = threading.Lock()
+        self.done: list[float] = []
+        self.mebibytes: list[float] = []
+        self.descriptors: list[float] = []
+
+    def look(self) -> None:
+        """Note them after one more study."""
+        pids = [pid for pid, kind in family(self._node.pid).items() if kind != "dicomnode.imaging.decode"]
+        with self._lock:
+            self.done.append(len(self.done) + 1.0)
+            self.mebibytes.append(sum(_resident(pid) for pid in pids) / MEBI)
+            self.descriptors.append(float(sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in pids)))
+
+    def slopes(self) -> tuple[Interval, Interval]:
+        """Of memory and of descriptors, the first third left out: that is warming up."""
+        first = len(self.done) // 3
+        done = self.done[first:]
+        return slope(done, self.mebibytes[first:]), slope(done, self.descriptors[first:])
+
+
+def _resident(pid: int) -> int:
+    """Bytes of a process's own, its share of what it has in common with others included."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text("ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024
+
+
+def other(kind: str, seed: str) -> Dataset:
+    """An object that no model takes, of its modality's usual size."""
+    rows, modality, sop_class = {
+        "MR": (128, "MR", "1.2.840.10008.5.1.4.1.1.4"),
+        "CR": (2048, "CR", "1.2.840.10008.5.1.4.1.1.1"),
+        "SC": (512, "OT", "1.2.840.10008.5.1.4.1.1.7"),
+    }[kind]
+    chance = random.Random(seed)
+    image = Dataset()
+    image.SOPClassUID, image.Modality = sop_class, modality
+    image.SOPInstanceUID = f"2.25.{chance.getrandbits(120)}"
+    image.StudyInstanceUID, image.SeriesInstanceUID = (
+        f"2.25.{chance.getrandbits(120)}",
+        f"2.25.{chance.getrandbits(120)}",
+    )
+    image.PatientName, image.PatientID, image.StudyDate = "Soak^Other", f"S-{seed}", "20260102"
+    image.Rows = image.Columns = rows
+    image.SamplesPerPixel, image.PhotometricInterpretation, image.PixelRepresentation = 1, "MONOCHROME2", 0
+    image.BitsAllocated, image.BitsStored, image.HighBit = 16, 12, 11
+    image.PixelData = np.full((rows, rows), chance.randrange(4096), "<u2").tobytes()
+    return image
+
+
+class Sender:
+    """One modality: a CT, compressed or not, and others, until the time is over."""
+
+    def __init__(self, number: int, node: RunningNode, folder: Path, watch: Watch) -> None:
+        self._number, self._node, self._folder, self._watch = number, node, folder, watch
+        self._peer = Requestor(
+            Destination(name="node", ae_title="DICOMNODE", host="127.0.0.1", port=node.port), f"SENDER{number}"
+        )
+        self._inside = Inside(node.tree)
+        self.sent: Counter[str] = Counter()
+        self.turnaround: list[float] = []
+        self.a_store: list[float] = []
+
+    def run(self, until: float) -> None:
+        """Study after study."""
+        round_ = 0
+        while time.monotonic() < until or len(self._watch.done) < LEAST_STUDIES:
+            round_ += 1
+            seed = f"soak-{self._number}-{round_}"
+            squeezed = (self._number + round_) % 3 == 0
+            change = {"change": compressed, "transfer_syntax_uid": "1.2.840.10008.1.2.5"} if squeezed else {}
+            paths, who = write_study(self._folder / seed, seed, patient_id=seed, **change)  # type: ignore[arg-type]
+            self._send(list(self._others(seed)))
+            self._send(paths)
+            began = time.monotonic()
+            key = self._inside.study_key(who.uid("study"))
+            (work,) = self._node.wait_for_work(
+                300,
+                ended=lambda one, key=key: one.key.study_key == key and one.state is WorkState.DONE,  # type: ignore[misc]
+            )
+            assert work.key.revision == 1
+            self.turnaround.append(time.monotonic() - began)
+            self.sent["CT compressed" if squeezed else "CT"] += 1
+            self._watch.look()
+            for path in paths:
+                path.unlink()
+
+    def _others(self, seed: str) -> Iterator[Path]:
+        for kind, count in (("MR", 6), ("CR", 1), ("SC", 2)):
+            for index in range(count):
+                path = self._folder / f"{seed}-{kind}-{index}.dcm"
+                path.write_bytes(encode_part10(other(kind, f"{seed}-{kind}-{index}"), transfer_syntax_uid=EXPLICIT))
+                yield path
+            self.sent[kind] += count
+
+    def _send(self, paths: list[Path]) -> None:
+        began = time.monotonic()
+        assert {outcome.status for outcome in self._peer.send_files(paths)} == {0}
+        self.a_store.append((time.monotonic() - began) / len(paths))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(172_800)
+def test_memory_and_descriptors_are_flat() -> None:
+    with disk_folder() as folder, Recorder() as pacs:
+        settings = destination("pacs", pacs.ae_title, pacs.port) + "[intake]\nreceivers = 2\n"
+        with RunningNode(folder / "node", settings) as node:
+            watch = Watch(node)
+            (folder / "files").mkdir()
+            senders = [Sender(number, node, folder / "files", watch) for number in range(SENDERS)]
+            until = time.monotonic() + SECONDS
+            with ThreadPoolExecutor(SENDERS) as pool:
+                for ended in [pool.submit(sender.run, until) for sender in senders]:
+                    ended.result()
+            memory, descriptors = watch.slopes()
+            report(senders, watch, memory, descriptors)
+            assert [event for event in node.events if event.get("level") == "error"] == []
+    studies = len(watch.done)
+    assert {len(digests) for digests in pacs.digests().values()} == {1}
+    assert len(pacs.digests()) == studies * 4, "one SEG, one SR, one key image and its selection of each"
+    assert descriptors.low <= DESCRIPTORS_A_STUDY
+    assert memory.low <= max(MEBIBYTES_A_STUDY, MEBIBYTES_IN_ALL / studies)
+
+
+def report(senders: list[Sender], watch: Watch, memory: Interval, descriptors: Interval) -> None:
+    """What a soak ran, and what it saw."""
+    sent = sum((sender.sent for sender in senders), Counter[str]())
+    lines = [
+        f"{SECONDS:.0f} s, {SENDERS} senders, sent {dict(sent)}; {len(watch.done)} studies done",
+        f"memory {watch.mebibytes[0]:.0f} to {watch.mebibytes[-1]:.0f} MiB, a study {memory} MiB",
+        f"descriptors {watch.descriptors[0]:.0f} to {watch.descriptors[-1]:.0f}, a study {descriptors}",
+    ]
+    for what, values in (
+        ("seconds from the last image to the results", [one for sender in senders for one in sender.turnaround]),
+        ("seconds of a C-STORE, mean of its association", [one for sender in senders for one in sender.a_store]),
+    ):
+        found = ", ".join(f"{name} {value:.3f}" for name, value in percentiles(values).items())
+        lines.append(f"{what}: {found}")
+    print("\n".join(lines), flush=True)  # noqa: T201 (what a proof ran)
