@@ -113,7 +113,12 @@ def decoded(raw: bytes, encodings: tuple[str, ...]) -> str:
 
 
 def texts(element: Element, vr: str, encodings: tuple[str, ...]) -> list[str]:
-    """Values of a string element as text, without padding; an empty element has none."""
+    """Values of a string element as text in which words can be recognised (`composed`), without padding."""
+    return list(map(composed, written(element, vr, encodings)))
+
+
+def written(element: Element, vr: str, encodings: tuple[str, ...]) -> list[str]:
+    """Values of a string element as text, character by character, without padding; an empty element has none."""
     value = element.value
     if isinstance(value, bytes):
         whole = decoded(value, encodings if vr in ENCODED_VRS else ASCII)
@@ -122,7 +127,7 @@ def texts(element: Element, vr: str, encodings: tuple[str, ...]) -> list[str]:
         parts = [_text(item) for item in value]
     else:
         parts = [_text(value)]
-    parts = [part.rstrip(" \0") if vr in _SINGLE_VRS else part.strip(" \0") for part in map(composed, parts)]
+    parts = [part.rstrip(" \0") if vr in _SINGLE_VRS else part.strip(" \0") for part in parts]
     return parts if any(parts) else []
 
 

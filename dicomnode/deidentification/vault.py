@@ -14,7 +14,7 @@ from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag
 
 from dicomnode.deidentification.nesting import Node, datasets, items_of, own_encodings
-from dicomnode.deidentification.values import ASCII, ENCODED_VRS, STRING_VRS, Element, texts
+from dicomnode.deidentification.values import ASCII, ENCODED_VRS, STRING_VRS, Element, written
 from dicomnode.encoded.quiet import hushed
 from dicomnode.errors import StudyError
 from dicomnode.identity import FURTHER_KEYWORDS, REQUIRED_KEYWORDS, SourceIdentity
@@ -137,7 +137,7 @@ def _written(element: Element, vr: str, encodings: tuple[str, ...]) -> list[str]
     if isinstance(value, bytes) and vr not in ENCODED_VRS:
         parts = [part.strip(" \0") for part in value.decode("iso8859").split("\\")]
         return parts if any(parts) else []
-    return texts(element, vr, encodings)
+    return written(element, vr, encodings)  # what goes into results is what came, character by character
 
 
 def _name(value: str) -> dict[str, str]:

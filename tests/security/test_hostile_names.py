@@ -35,6 +35,7 @@ def files(siege: Siege) -> set[Path]:
 def test_an_object_that_is_named_so(siege: Siege, name: bytes) -> None:
     """In the command and in the Data Set alike, as its instance and as its study: refused, never a name of a file."""
     text = name.decode("latin-1")
+    siege.serve_a_friend()  # whose study has its place before, not between
     before = files(siege)
     with siege.attack(refused("object-malformed", 2), secrets=(text,)), siege.peer() as peer:
         peer.associate()

@@ -46,7 +46,9 @@ def test_every_state_is_reached_and_leads_to_an_end() -> None:
 
 
 def test_a_result_that_is_ready_is_delivered_or_superseded_never_lost() -> None:
-    assert TRANSITIONS[WorkState.READY] == {WorkState.DELIVERING, WorkState.SUPERSEDED}
+    ends = {WorkState.DELIVERING, WorkState.SUPERSEDED, WorkState.CANCELLED}  # somebody cancels it: audited
+    assert TRANSITIONS[WorkState.READY] == {*ends, WorkState.HELD}
+    assert TRANSITIONS[WorkState.HELD] == ends
     assert WorkState.SUPERSEDED not in TRANSITIONS[WorkState.DELIVERING]
 
 

@@ -32,6 +32,8 @@ def restored(identity: SourceIdentity) -> Dataset:
     ("ISO_IR 100", "Müller^Jürgen"),
     ("ISO_IR 192", "Wang^XiaoDong=王^小东"),
     (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう"),
+    ("ISO_IR 192", "Ce\u0301line^Ｍ\u200bａ=王^\ufe00小"),  # marks by themselves, in another width, with what nobody sees
+    ("ISO_IR 192", "Doe^Jane" + "-" * 40),
     (["", "ISO 2022 IR 149"], "Hong^Gildong=洪^吉洞=홍^길동"),
 ])  # fmt: skip
 def test_identity_comes_back(charset: str | list[str], name: str) -> None:
