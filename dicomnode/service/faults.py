@@ -26,7 +26,7 @@ OURS: Final = frozenset(
             "drain",
             "extender",
         ),
-        *("housekeeping", "indexer", "log", "pledges", "preparing", "pulse", "receiver", "unread", "watch"),
+        *("exports", "housekeeping", "indexer", "log", "pledges", "preparing", "pulse", "receiver", "unread", "watch"),
     }
 )
 
