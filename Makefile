@@ -140,7 +140,7 @@ prove-workflow: $(BIN)/.dev ## kill -9 of any process of a node 200 times, also 
 		tests/journey/proof_full_disk.py
 
 soak: $(BIN)/.dev ## mixed studies from four senders, memory and descriptors watched; SOAK_SECONDS=<number>
-	@DICOMNODE_SOAK_SECONDS=$${SOAK_SECONDS:-60} $(BIN)/python -m pytest -s --timeout 172800 tests/journey/test_soak.py
+	@DICOMNODE_SOAK_SECONDS=$${SOAK_SECONDS:-60} $(BIN)/python -m pytest -s --timeout 172800 tests/journey/proof_soak.py
 
 prove-fuzz: $(BIN)/.dev ## a hundred thousand mutated PDUs; SEED=<number>, CASE=<number> for one of them alone
 	@DICOMNODE_FUZZ_SEED=$${SEED:-1} DICOMNODE_FUZZ_PDUS=$${PDUS:-100000} DICOMNODE_FUZZ_CASE=$${CASE:-} \
