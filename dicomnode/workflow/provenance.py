@@ -84,7 +84,7 @@ def guard_of(tree: Config, derivation_key: bytes) -> Guard:
     """Guard of a configuration, on the node with this key."""
     settings = tree.loop_guard
     return Guard(
-        device_uid=mint_uid(derivation_key, "device"),
+        device_uid=mint_uid(derivation_key, "device") if derivation_key else "",  # where only the network runs
         refuses_ai=settings.ai_output == "refuse",
         ai_equipment=settings.ai_equipment,
         maximum_hops=settings.maximum_hops,

@@ -55,8 +55,8 @@ association.release()
 
 
 def _block(language: str) -> str:
-    """The one code block of a language in install.md: what IT is told is what is tried."""
-    (text,) = re.findall(rf"^```{language}\n(.*?)^```", INSTALL, re.MULTILINE | re.DOTALL)
+    """The first code block of a language in install.md: what IT is told is what is tried."""
+    text = re.findall(rf"^```{language}\n(.*?)^```", INSTALL, re.MULTILINE | re.DOTALL)[0]
     return str(text)
 
 
