@@ -273,9 +273,11 @@ def test_a_host_of_a_destination(host: str) -> None:
             {"first_retry_seconds": 601},
             "delivery: first_retry_seconds is longer than longest_retry_seconds",
         ),
+        ("models", {"gpu": "0,0"}, "models: gpu names each device once, or all alone"),
+        ("models", {"gpu": "all,0"}, "models: gpu names each device once, or all alone"),
     ],
 )
-def test_settings_that_contradict_each_other_are_told(section: str, values: dict[str, int], problem: str) -> None:
+def test_settings_that_contradict_each_other_are_told(section: str, values: dict[str, object], problem: str) -> None:
     assert problems({section: values}) == (problem,)
 
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dicomnode.storage import segment
@@ -115,6 +115,8 @@ class Stages:
 
 
 @given(SIZES, st.lists(st.integers(1, 9000), min_size=1, max_size=6), st.integers(0, 12_000), st.booleans())
+@example(size=5 * CHUNK + 7, pieces=[CHUNK, 3, CHUNK], known_after=0, is_behind=False)
+@example(size=5 * CHUNK + 7, pieces=[CHUNK, 3, CHUNK], known_after=0, is_behind=True)
 def test_in_place_is_as_from_copies(size: int, pieces: list[int], known_after: int, is_behind: bool) -> None:
     with ThreadPoolExecutor(1) as executor, contextlib.closing(Behind(Stages(), executor)) as behind:
         in_place(size, pieces, known_after, behind if is_behind else None)
