@@ -25,6 +25,7 @@ PURE = (
     "errors",
     "events",
     "findings",
+    "heap",
     "identity",
     "manifest",
     "patterns",

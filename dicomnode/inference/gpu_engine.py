@@ -7,12 +7,12 @@ from collections.abc import Callable
 import numpy as np
 
 from dicomnode.errors import ModelError
+from dicomnode.heap import give_back
 from dicomnode.imaging.volume import Volume
 from dicomnode.inference import golden, gpu_course
 from dicomnode.inference.device import Device, DeviceNetwork
 from dicomnode.inference.engine import Batch, Engine, EngineInfo, check_batch, checked_logits
 from dicomnode.inference.golden import Verdict
-from dicomnode.inference.memory import give_back
 from dicomnode.inference.segment import Seen
 from dicomnode.manifest import Manifest
 

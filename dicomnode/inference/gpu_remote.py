@@ -17,10 +17,10 @@ from typing import Any, Final
 
 import dicomnode
 from dicomnode.errors import ModelError
+from dicomnode.heap import give_back
 from dicomnode.imaging.volume import Volume
 from dicomnode.inference.engine import Batch, EngineInfo, check_batch, checked_logits
 from dicomnode.inference.gpu_wire import Ended, Message, Shared, geometry_message, info_of, receive, send
-from dicomnode.inference.memory import give_back
 from dicomnode.inference.segment import Seen
 from dicomnode.manifest import Manifest
 

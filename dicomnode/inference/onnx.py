@@ -15,9 +15,9 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read once, while the library is loa
 import onnxruntime
 
 from dicomnode.errors import ModelError
+from dicomnode.heap import give_back
 from dicomnode.inference.cores import usable_cores
 from dicomnode.inference.engine import Batch, EngineInfo, Tensor, check_batch, checked_logits, tensor_problems
-from dicomnode.inference.memory import give_back
 from dicomnode.inference.package import Package
 from dicomnode.manifest import Manifest, ModelPackageErrors
 

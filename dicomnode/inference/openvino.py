@@ -12,9 +12,9 @@ from typing import Any, Final, Self
 import numpy as np
 
 from dicomnode.errors import ModelError
+from dicomnode.heap import give_back
 from dicomnode.inference.cores import usable_cores
 from dicomnode.inference.engine import Batch, EngineInfo, Tensor, check_batch, checked_logits, tensor_problems
-from dicomnode.inference.memory import give_back
 from dicomnode.inference.package import Package
 from dicomnode.manifest import Manifest, ModelPackageErrors
 

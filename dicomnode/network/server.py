@@ -15,12 +15,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from dicomnode.events import Emit
+from dicomnode.heap import give_back
 from dicomnode.network.places import Place, Places
 from dicomnode.network.tls import failure_kind
 from dicomnode.network.wire import Wire
 
 _BACKLOG: Final = 128
 _POLL_SECONDS: Final = 0.1
+#: Without a connection: what the C library keeps of them goes back then.
+_REST_SECONDS: Final = 1.0
 _POLITE_SECONDS: Final = 0.001  # to a process that has fewer connections: it may take this one
 #: The host is short of descriptors or memory: connections wait until some are free.
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -144,10 +147,17 @@ class Server:
         for descriptor, door in doors.items():
             door.listener.setblocking(False)
             poller.register(descriptor, select.POLLIN)
+        disturbed = False
         while True:
-            ready = {descriptor for descriptor, _ in poller.poll()}
+            ready = {descriptor for descriptor, _ in poller.poll(_REST_SECONDS * 1000 if disturbed else None)}
             if self._ending in ready:
                 return
+            if not ready:
+                if not self._connections:
+                    give_back()
+                    disturbed = False
+                continue
+            disturbed = True
             if self._places.ahead() > 0 and self._ended_within(_POLITE_SECONDS):
                 return
             for descriptor in ready:

@@ -23,6 +23,7 @@ from dicomnode.config import Config, parse
 from dicomnode.encoded import Limits
 from dicomnode.errors import NodeError, StorageError
 from dicomnode.events import Fact
+from dicomnode.heap import keep_little
 from dicomnode.network.acceptor import Acceptor
 from dicomnode.network.asking import Event
 from dicomnode.network.intake import Peer
@@ -367,6 +368,7 @@ def _report(receiver: Receiver, where: str, error: BaseException) -> None:
 
 def main(descriptor: int) -> int:
     """Run a receiver on its end of the channel; returns the exit status."""
+    keep_little()
     take_short_turns()
     end = socket.socket(fileno=descriptor)
     receiver = Receiver(end)

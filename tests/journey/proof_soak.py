@@ -51,14 +51,20 @@ class Watch:
         self._lock = threading.Lock()
         self.done: list[float] = []
         self.mebibytes: list[float] = []
+        self.by_kind: list[Counter[str]] = []
         self.descriptors: list[float] = []
 
     def look(self) -> None:
         """Note them after one more study."""
-        pids = [pid for pid, kind in family(self._node.pid).items() if kind != "dicomnode.imaging.decode"]
+        kinds = {pid: kind for pid, kind in family(self._node.pid).items() if kind != "dicomnode.imaging.decode"}
+        pids = list(kinds)
+        bytes_of = Counter[str]()
+        for pid, kind in kinds.items():
+            bytes_of[kind] += _resident(pid)
         with self._lock:
             self.done.append(len(self.done) + 1.0)
-            self.mebibytes.append(sum(_resident(pid) for pid in pids) / MEBI)
+            self.mebibytes.append(sum(bytes_of.values()) / MEBI)
+            self.by_kind.append(bytes_of)
             self.descriptors.append(float(sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in pids)))
 
     def slopes(self) -> tuple[Interval, Interval]:
@@ -177,6 +183,11 @@ def report(senders: list[Sender], watch: Watch, memory: Interval, descriptors: I
     lines = [
         f"{SECONDS:.0f} s, {SENDERS} senders, sent {dict(sent)}; {len(watch.done)} studies done",
         f"memory {watch.mebibytes[0]:.0f} to {watch.mebibytes[-1]:.0f} MiB, a study {memory} MiB",
+        *(
+            f"  {kind}: "
+            + ", ".join(f"{one[kind] / MEBI:.0f}" for one in watch.by_kind[:: max(len(watch.done) // 12, 1)])
+            for kind in watch.by_kind[-1]
+        ),
         f"descriptors {watch.descriptors[0]:.0f} to {watch.descriptors[-1]:.0f}, a study {descriptors}",
     ]
     for what, values in (

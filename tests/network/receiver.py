@@ -19,6 +19,7 @@ from typing import Any
 
 from dicomnode.config import Config, parse
 from dicomnode.encoded import Limits
+from dicomnode.heap import keep_little
 from dicomnode.network.acceptor import Acceptor
 from dicomnode.service.telemetry import configure
 from dicomnode.storage.datakeys import DataKeys
@@ -37,6 +38,7 @@ _SECONDS = 60.0
 
 def serve(tree: Config) -> None:
     """Receive until standard input ends."""
+    keep_little()  # as the process of the node that receives
     emit = configure(tree.logging)
     state = tree.node.state
     assert state is not None

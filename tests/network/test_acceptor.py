@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from pynetdicom.presentation import build_context
 from dicomnode.config import IntakeSection
 from dicomnode.encoded import Limits, encode_dataset, read_dataset
 from dicomnode.errors import ConfigError, PeerError, StorageError
+from dicomnode.network import server
 from dicomnode.network.acceptor import Acceptor
 from dicomnode.network.intake import Peer
 from dicomnode.network.requestor import OutgoingObject
@@ -67,6 +69,23 @@ def test_it_answers_an_echo(host: str) -> None:
         assert target.reception.wait_for_closed() == [False]
     names = [name for name, _ in target.reception.calls]
     assert names == ["admit", "opened", "closed"]
+
+
+def test_freed_memory_goes_back_once_nobody_is_connected(monkeypatch: pytest.MonkeyPatch) -> None:
+    connected: list[int] = []
+    with node() as target:
+        monkeypatch.setattr(server, "_REST_SECONDS", 0.05)
+        monkeypatch.setattr(server, "give_back", lambda: connected.append(len(target.reception.calls)))
+        with socket.create_connection((target.host, target.port)):
+            target.requestor().echo()
+            assert target.reception.wait_for_closed() == [False]
+            time.sleep(0.3)  # six times the rest: one is still connected
+            assert connected == []
+        wait_for(lambda: bool(connected), 20, what="a rest")
+        time.sleep(0.3)
+        assert connected == [3], "once, until somebody calls again"
+        target.requestor().echo()
+        wait_for(lambda: len(connected) == 2, 20, what="another rest")
 
 
 def test_bytes_arrive_as_they_were_sent() -> None:
