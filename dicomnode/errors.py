@@ -287,6 +287,7 @@ REASONS: Final = MappingProxyType(
             "the lines above tell why; `dicomnode infer` tells it file by file in _outcome.json",
         ),
         "output-not-empty": Reason("the output folder cannot be written or is not empty", "name a new folder"),
+        "output-failed": Reason("a file of the output cannot be written", "free space, and name a new folder"),
         "map-unwritable": Reason(
             "the file that --map names cannot be written", "name a file in a folder that is there; nothing was done"
         ),

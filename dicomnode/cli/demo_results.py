@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from dicomnode.cli.demo_pacs import Orthanc, ShippedArchive
-from dicomnode.errors import REASONS
+from dicomnode.cli.reasons import what_and_what_to_do
 from dicomnode.imaging.render import png
 from dicomnode.network.requestor import Requestor
 from dicomnode.sections import Destination
@@ -33,8 +33,7 @@ def show_stages(work: WorkRow, console: Console) -> None:
 
 def explain(reason: str, console: Console) -> None:
     """Why there is no result."""
-    text, advice = REASONS[reason]
-    console.print(f"[yellow]No result[/] {reason}: {text}; {advice}", soft_wrap=True)
+    console.print(f"[yellow]No result[/] {reason}: {what_and_what_to_do(reason)}", soft_wrap=True)
 
 
 def show_results(pacs: Orthanc | ShippedArchive, uid: str, picture: Path, console: Console) -> None:

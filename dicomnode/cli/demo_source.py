@@ -9,8 +9,9 @@ from pathlib import Path
 
 from rich.console import Console
 
+from dicomnode.cli.reasons import what
 from dicomnode.encoded import Limits, scan_header, split_part10
-from dicomnode.errors import REASONS, ConfigError, StudyError
+from dicomnode.errors import ConfigError, StudyError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +68,7 @@ def survey(paths: list[Path], console: Console) -> Source:
         except StudyError as error:
             left_out[error.code] += 1
     for code, count in left_out.items():
-        console.print(f"[yellow]{count} file(s) left out[/] {code}: {REASONS[code].text}", soft_wrap=True)
+        console.print(f"[yellow]{count} file(s) left out[/] {code}: {what(code)}", soft_wrap=True)
     if not studies:
         raise ConfigError("source-unreadable", files=len(paths))
     return Source(studies={uid: tuple(found) for uid, found in studies.items()}, left_out=left_out)

@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
+from dicomnode.cli.reasons import what_and_what_to_do
 from dicomnode.config import Config
 from dicomnode.errors import REASONS
 from dicomnode.network.status import WARNINGS, StatusKind, classify
@@ -47,8 +48,7 @@ def list_studies(tree: Config, *, limit: int, as_json: bool, console: Console) -
     for line in _counted(rows):
         console.print(line, soft_wrap=True)
     for code in sorted({work.reason for row in rows for work in row.works if work.reason}):
-        reason = REASONS.get(code)
-        console.print(f"[bold]{code}[/]: {reason.text}; {reason.advice}" if reason else code, soft_wrap=True)
+        console.print(f"[bold]{code}[/]: {what_and_what_to_do(code)}" if code in REASONS else code, soft_wrap=True)
 
 
 def study_json(row: StudyRow) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -13,8 +14,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress, TaskID
 
+from dicomnode.cli.reasons import what, what_and_what_to_do
 from dicomnode.config import Config
-from dicomnode.errors import REASONS, ConfigError, KeyStoreError, NodeError, StudyError
+from dicomnode.errors import ConfigError, KeyStoreError, NodeError, StudyError
 from dicomnode.service.deidentifying import deidentify_file, explain_file, reidentify_file
 from dicomnode.service.offline import Files, Outcome, Workbench
 
@@ -47,8 +49,7 @@ def infer_folder(
     make_output(output, anew=False)
     with Workbench(tree, os.environ, model, destination) as bench:
         for reason in sorted({str(one["reason"]) for one in bench.engines.values() if one["reason"]}):
-            text, advice = REASONS[reason]
-            console.print(f"[yellow]note[/] {reason}: {text}; {advice}", soft_wrap=True)
+            console.print(f"[yellow]note[/] {reason}: {what_and_what_to_do(reason)}", soft_wrap=True)
         studies, unreadable = read_headers(paths, bench, console)
         outcomes: list[Outcome] = []
         for number, files in enumerate(studies, start=1):
@@ -61,7 +62,7 @@ def infer_folder(
     }
     write_json(output / "_outcome.json", record)
     for code, count in Counter(unreadable.values()).items():
-        console.print(f"[yellow]{count} file(s) left out[/] {code}: {REASONS[code].text}", soft_wrap=True)
+        console.print(f"[yellow]{count} file(s) left out[/] {code}: {what(code)}", soft_wrap=True)
     if not outcomes:
         raise ConfigError("source-unreadable", files=len(paths))
     return not any(outcome.fault for outcome in outcomes)
@@ -106,11 +107,9 @@ def run_study(files: Files, bench: Workbench, output: Path, console: Console, *,
             for line in outcome.lines:
                 console.print(f"  {escape(line)}", soft_wrap=True)
         else:
-            reason = REASONS[outcome.reason]
-            console.print(
-                f"[{'red' if outcome.fault else 'yellow'}]{name}[/] {which}no result: {outcome.reason}: {reason.text}. {reason.advice}",
-                soft_wrap=True,
-            )
+            colour = "red" if outcome.fault else "yellow"
+            told = what_and_what_to_do(outcome.reason)
+            console.print(f"[{colour}]{name}[/] {which}no result: {outcome.reason}: {told}", soft_wrap=True)
         yield outcome
 
 
@@ -136,9 +135,11 @@ def deidentify_folder(
     mapping: dict[str, str] = {}
     withheld: dict[str, str] = {}
     with (
+        ExitStack() as stack,
         deidentify_file(tree, os.environ, policy) as deidentify,
         Progress(console=console, transient=True) as progress,
     ):
+        stack.callback(_tell_files, output, withheld, map_file, mapping)  # also of work that ends before its time
         task = progress.add_task("De-identifying", total=len(paths))
         for path, outcome in deidentify.all(paths, output):
             name = path.relative_to(base).as_posix()
@@ -147,10 +148,6 @@ def deidentify_folder(
             else:
                 mapping[name] = outcome.relative_to(output).as_posix()
             progress.advance(task)
-    beside = output.resolve()  # not within: names of source files may name patients, and the folder leaves the house
-    write_json(beside.with_name(f"{beside.name}.withheld.json"), withheld)
-    if map_file is not None:
-        write_json(map_file, mapping)
     console.print(
         f"{len(mapping)} of {len(paths)} files de-identified by policy {policy} into {output}", soft_wrap=True
     )
@@ -163,8 +160,18 @@ def deidentify_folder(
             soft_wrap=True,
         )
     for code, count in Counter(withheld.values()).items():
-        reason = REASONS[code]
-        console.print(f"[yellow]{count} withheld[/] {code}: {reason.text}; {reason.advice}", soft_wrap=True)
+        console.print(f"[yellow]{count} withheld[/] {code}: {what_and_what_to_do(code)}", soft_wrap=True)
+
+
+def _tell_files(output: Path, withheld: dict[str, str], map_file: Path | None, mapping: dict[str, str]) -> None:
+    """Write what was withheld and what became of the rest beside the output, not within.
+
+    Names of source files may name patients, and the folder leaves the house.
+    """
+    beside = output.resolve()
+    write_json(beside.with_name(f"{beside.name}.withheld.json"), withheld)
+    if map_file is not None:
+        write_json(map_file, mapping)
 
 
 def reidentify_folder(
@@ -192,7 +199,7 @@ def reidentify_folder(
         raise KeyStoreError("key-wrong", files=len(paths))
     console.print(f"{len(paths) - left.total()} of {len(paths)} files reidentified into {output}", soft_wrap=True)
     for code, count in left.items():
-        console.print(f"[yellow]{count} left out[/] {code}: {REASONS[code].text}", soft_wrap=True)
+        console.print(f"[yellow]{count} left out[/] {code}: {what(code)}", soft_wrap=True)
 
 
 def explain(tree: Config, source: Path, *, policy: str, console: Console) -> None:
@@ -215,7 +222,7 @@ def explain(tree: Config, source: Path, *, policy: str, console: Console) -> Non
     counts = Counter(line.outcome for line in lines)
     console.print(", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items())), soft_wrap=True)
     if withheld is not None:
-        console.print(f"[yellow]withheld[/] {withheld}: {REASONS[withheld].text}", soft_wrap=True)
+        console.print(f"[yellow]withheld[/] {withheld}: {what(withheld)}", soft_wrap=True)
 
 
 def find_files(source: Path) -> list[Path]:
@@ -284,10 +291,10 @@ def write_json(path: Path, data: object) -> None:
     Raises
     ------
     NodeError
-        ``output-not-empty`` when it cannot be written.
+        ``output-failed`` when it cannot be written.
     """
     try:
         path.touch(mode=0o600)
         path.write_text(json.dumps(data, indent=2, sort_keys=True) + "\n", "utf-8")
     except OSError:
-        raise NodeError("output-not-empty") from None
+        raise NodeError("output-failed") from None

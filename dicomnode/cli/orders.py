@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from dicomnode.cli.options import ConfigOption, StateOption, read_config
+from dicomnode.cli.reasons import what_and_what_to_do
 from dicomnode.config import Config
 from dicomnode.errors import REASONS
 from dicomnode.sections import Destination
@@ -121,7 +122,7 @@ def _lines(told: dict[str, Any]) -> Iterator[str]:
             f"{one['destination']}: {one['reason']}{answer}, {one['attempts']} tries"
         )
     for code in sorted({one["reason"] for one in told["dead_letters"] if one["reason"] in REASONS}):
-        yield f"[bold]{code}[/]: {REASONS[code].text}; {REASONS[code].advice}"
+        yield f"[bold]{code}[/]: {what_and_what_to_do(code)}"
     for one in told["orders"]:
         yield f"[cyan]ordered[/] {one['verb']} of {one['study'][:16]}; the node does so when it runs"
 

@@ -16,8 +16,9 @@ from rich.progress import Progress
 
 from dicomnode.cli.offline import find_files
 from dicomnode.cli.options import ConfigOption, read_config, written_destination
+from dicomnode.cli.reasons import what_and_what_to_do
 from dicomnode.config import Config
-from dicomnode.errors import REASONS, ConfigError
+from dicomnode.errors import ConfigError
 from dicomnode.network.requestor import Requestor, StoreOutcome
 from dicomnode.network.status import StatusKind, classify
 from dicomnode.sections import Destination
@@ -127,7 +128,7 @@ def _lines(verdicts: Sequence[Verdict], peer: Destination) -> Iterator[str]:
     if len(odd) > _SHOWN:
         yield f"... and {len(odd) - _SHOWN} more: --json tells them all"
     for code in sorted({one.code for one in odd if one.code}):
-        yield f"[bold]{code}[/]: {REASONS[code].text}; {REASONS[code].advice}"
+        yield f"[bold]{code}[/]: {what_and_what_to_do(code)}"
     counted = Counter(one.word for one in verdicts)
     said = ", ".join(f"{counted[word]} {word}" for word in (_SENT, _WARNING, _LEFT_OUT, _FAILED) if counted[word])
     yield f"{escape(peer.peer)}: {said}"

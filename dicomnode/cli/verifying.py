@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 from rich.console import Console
 
+from dicomnode.cli.reasons import what_and_what_to_do
 from dicomnode.config import Config
-from dicomnode.errors import REASONS
 from dicomnode.service.verifying import verify
 from dicomnode.workflow.verification import Verified
 
@@ -26,7 +26,7 @@ def verify_received(tree: Config, environment: Mapping[str, str], *, as_json: bo
             soft_wrap=True,
         )
     for code in sorted({fault.reason for fault in found.faults}):
-        console.print(f"[bold]{code}[/]: {REASONS[code].text}; {REASONS[code].advice}", soft_wrap=True)
+        console.print(f"[bold]{code}[/]: {what_and_what_to_do(code)}", soft_wrap=True)
     return not found.faults
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from pydicom import Dataset
 
@@ -25,6 +25,7 @@ from dicomnode.results.encode import EncodedResult, KeyImage
 from dicomnode.service import rooms
 from dicomnode.service.rooms import Layout
 from dicomnode.storage.digest import ContentDigests
+from dicomnode.storage.files import replace_file
 from dicomnode.storage.ledger import Ledger
 from dicomnode.study import blind_key, input_digest
 from dicomnode.texts import Words
@@ -35,6 +36,8 @@ from dicomnode.workflow.sameness import Sameness, compare
 from dicomnode.workflow.selection import Header, patient_of, without_pixels
 from dicomnode.workflow.stages import limits_of
 from dicomnode.workflow.wishes import default_wishes, is_told, wishes_of
+
+_OUTPUT_MODE: Final = 0o666  # less what the umask takes: it is the user's own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -345,10 +348,15 @@ def bytes_of(path: Path) -> bytes:
 
 
 def write_file(path: Path, *pieces: Buffer) -> str:
-    """Write a file of the output; its name. `ConfigError` ``output-not-empty`` where it cannot be written."""
+    """Put a file of the output in place, whole and durable or not at all; its name.
+
+    Raises
+    ------
+    ConfigError
+        ``output-failed`` where it cannot be written.
+    """
     try:
-        with path.open("wb") as file:
-            file.writelines(pieces)
+        replace_file(path, pieces, mode=_OUTPUT_MODE)
     except OSError:
-        raise ConfigError("output-not-empty") from None
+        raise ConfigError("output-failed") from None
     return path.name

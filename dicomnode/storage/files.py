@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
+from dicomnode.encoded import Buffer
 from dicomnode.errors import StorageError
 
 FOLDER_MODE: Final = 0o700
@@ -59,14 +60,14 @@ def make_folder(folder: Path) -> None:
     sync_folder(folder.parent)
 
 
-def write_all(descriptor: int, data: bytes | bytearray | memoryview) -> None:
+def write_all(descriptor: int, data: Buffer) -> None:
     """Write every byte, however often the system stops short."""
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view[:_PIECE_BYTES]) :]
 
 
-def write_new(path: Path, buffers: Iterable[bytes], *, mode: int = FILE_MODE) -> None:
+def write_new(path: Path, buffers: Iterable[Buffer], *, mode: int = FILE_MODE) -> None:
     """Create a file that must not be there, and flush it; its name becomes durable with its folder's."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
     try:
@@ -77,7 +78,7 @@ def write_new(path: Path, buffers: Iterable[bytes], *, mode: int = FILE_MODE) ->
         os.close(descriptor)
 
 
-def replace_file(path: Path, buffers: Iterable[bytes], *, mode: int = FILE_MODE) -> None:
+def replace_file(path: Path, buffers: Iterable[Buffer], *, mode: int = FILE_MODE) -> None:
     """Put a file in place atomically: temporary file beside it, write, fsync, rename, fsync the folder.
 
     A failure, also of `buffers`, leaves what was there before.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 from collections.abc import Callable, Iterator
@@ -15,12 +16,14 @@ from pydicom.tag import Tag
 from rich.console import Console
 
 from dicomnode.cli import offline
+from dicomnode.cli.reasons import what, what_and_what_to_do
 from dicomnode.config import Config
-from dicomnode.encoded import Limits, encode_part10, read_file, read_part10_raw
+from dicomnode.encoded import Buffer, Limits, encode_part10, read_file, read_part10_raw
 from dicomnode.encoded.quiet import hushed
-from dicomnode.errors import ConfigError, ModelError, NodeError, StudyError
+from dicomnode.errors import REASONS, ConfigError, ModelError, NodeError, StudyError
 from dicomnode.sections import Destination
 from dicomnode.service.offline import Workbench
+from dicomnode.storage import files
 from dicomnode.workflow.analysis import Analyst
 from tests.unit.workflow.samples import EXPLICIT, IMPLICIT, tiny_series
 
@@ -443,15 +446,15 @@ def test_a_model_that_is_not_installed_is_told(tree: Config, source: Path, tmp_p
 def test_results_that_cannot_be_written_are_told(
     tree: Config, source: Path, tmp_path: Path, stream: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    opened = Path.open
+    placed = Path.replace
 
-    def fails(path: Path, mode: str = "r", **options: Any) -> Any:
+    def fails(path: Path, target: Path) -> Path:
         if path.parent == tmp_path / "out":
             raise OSError
-        return opened(path, mode, **options)
+        return placed(path, target)
 
-    monkeypatch.setattr(Path, "open", fails)
-    with pytest.raises(ConfigError, match="output-not-empty"):
+    monkeypatch.setattr(Path, "replace", fails)
+    with pytest.raises(ConfigError, match="output-failed"):
         offline.infer_folder(tree, source, tmp_path / "out", model=None, console=console(stream))
 
 
@@ -527,6 +530,44 @@ def test_a_policy_that_there_is_none_of_is_told(
         offline.deidentify_folder(tree, source, tmp_path / "out", policy="none", map_file=None, console=console(stream))
 
 
+def test_a_disk_that_is_full_leaves_whole_objects_alone_and_says_which(
+    tree: Config, source: Path, tmp_path: Path, stream: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, mapping = tmp_path / "out", tmp_path / "map.json"
+    write, free = files.write_all, iter([True, True, False])
+
+    def until_full(descriptor: int, data: Buffer) -> None:
+        ours = Path(f"/proc/self/fd/{descriptor}").readlink().is_relative_to(output)
+        if not ours or next(free):
+            write(descriptor, data)
+        else:
+            write(descriptor, memoryview(data)[: len(data) // 2])
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "write_all", until_full)
+        patch.setattr(offline, "write_json", lambda path, data: path.write_text(json.dumps(data)))
+        with pytest.raises(ConfigError) as caught:
+            offline.deidentify_folder(tree, source, output, policy="ai", map_file=mapping, console=console(stream))
+    assert caught.value.code == "output-failed"
+    names = json.loads(mapping.read_text("utf-8"))
+    assert sorted(names.values()) == sorted(path.name for path in output.iterdir())
+    assert len(names) == 2
+    for name in names.values():
+        assert read_file(output / name, Limits()).PixelData
+    assert output.with_name("out.withheld.json").exists()
+
+
+@pytest.mark.parametrize("code", ["object-too-complex", "map-unwritable"])
+def test_brackets_of_an_advice_are_shown(code: str, stream: io.StringIO) -> None:
+    console(stream).print(what_and_what_to_do(code), soft_wrap=True)
+    console(stream).print(what(code), soft_wrap=True)
+    advised, said = stream.getvalue().splitlines()
+    assert advised == f"{REASONS[code].text}; {REASONS[code].advice}"
+    assert said == REASONS[code].text
+    assert "[" in REASONS["object-too-complex"].advice
+
+
 def test_one_file_is_a_source_too(tree: Config, source: Path, tmp_path: Path, stream: io.StringIO) -> None:
     path = source / "images" / "00.dcm"
     assert offline.find_files(path) == [path]
@@ -542,7 +583,7 @@ def test_what_earlier_runs_left_is_no_source(source: Path) -> None:
 
 
 def test_json_that_cannot_be_written_is_told(tmp_path: Path) -> None:
-    with pytest.raises(NodeError, match="output-not-empty"):
+    with pytest.raises(NodeError, match="output-failed"):
         offline.write_json(tmp_path / "none" / "x.json", {})
 
 
