@@ -42,6 +42,8 @@ BINARY_VRS: Final = frozenset(
         "US or SS or OW",
     }
 )
+#: Bytes of one value of VRs that are bytes here, where they are not two (PS3.5 6.2).
+_WORDS: Final = MappingProxyType({"OF": 4, "OL": 4, "OD": 8, "OV": 8})
 BULK_VRS: Final = frozenset({"OB", "OW", "OB or OW"})
 #: VRs whose character set Specific Character Set governs (PS3.5 6.1.2.3).
 ENCODED_VRS: Final = frozenset({"LO", "LT", "SH", "ST", "UT", "UC", "PN"})
@@ -188,4 +190,4 @@ def dummy(vr: str) -> str | bytes | int:
         return DUMMIES[vr]
     if vr in STRING_VRS - {"UN"}:
         return "REMOVED"
-    return b"" if vr in BULK_VRS | {"UN", "OF", "OD", "OL", "OV"} else 0
+    return bytes(_WORDS.get(vr, 2)) if vr in BULK_VRS | {"UN", *_WORDS} else 0

@@ -184,7 +184,9 @@ def test_values_of_elements() -> None:
     assert not is_number(RawDataElement(BaseTag(0x00180050), "DS", 4, b"Jane", 0, False, True), "DS")
     assert not is_number(RawDataElement(BaseTag(0x00180050), "DS", 4, b"1-2-", 0, False, True), "DS")
     assert is_number(DataElement(0x00180050, "DS", MultiValue(str, [])), "DS")
-    assert [dummy(vr) for vr in ("PN", "LO", "OB", "US", "DA")] == ["DEIDENTIFIED", "REMOVED", b"", 0, "19000101"]
+    assert [dummy(vr) for vr in ("PN", "LO", "US", "DA")] == ["DEIDENTIFIED", "REMOVED", 0, "19000101"]
+    sizes = {"OB": 2, "OW": 2, "UN": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
+    assert {vr: dummy(vr) for vr in sizes} == {vr: bytes(size) for vr, size in sizes.items()}, "D is of non-zero length"
 
 
 def test_codes() -> None:
