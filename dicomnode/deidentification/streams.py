@@ -38,6 +38,7 @@ _CODESTREAM: Final = b"\xff\x4f\xff\x51"
 _SIGNATURE: Final = b"\0\0\0\x0cjP  "
 #: Boxes of a JP2 header that say no more than the header of the DICOM object does; a palette or other order of channels does.
 _PLAIN_BOXES: Final = frozenset({b"ihdr", b"bpcc", b"colr", b"res "})
+_FRAME_OF_LS: Final = 0xF7
 _RLE_HEADER: Final = 64
 _RLE_SEGMENTS: Final = 15
 
@@ -223,6 +224,38 @@ def _end_of_segment(data: bytearray, position: int, stop: int, wanted: int) -> i
     if wanted or position > stop:
         raise _withheld()
     return position
+
+
+def highest_bytes_of_rle(frame: bytes, size: int) -> frozenset[int]:
+    """Values of the most significant byte of each sample of `size` bytes in a scrubbed RLE frame (PS3.5 G.2)."""
+    count = int.from_bytes(frame[:4], "little")
+    starts = [int.from_bytes(frame[at : at + 4], "little") for at in range(4, 4 * count + 4, 4)]
+    ends = [*starts[1:], len(frame)]
+    found: set[int] = set()
+    for start, stop in zip(starts[::size], ends[::size], strict=True):
+        position = start
+        while position < stop:
+            control = frame[position]
+            run = 0 if control == 128 else 1 if control > 128 else control + 1  # PackBits
+            found.update(frame[position + 1 : position + 1 + run])
+            position += 1 + run
+    return frozenset(found)
+
+
+def precision_of(frame: bytes) -> int:
+    """Bits of a sample of a scrubbed JPEG, JPEG-LS or JPEG 2000 stream; 0 where none is said, so that nothing decodes it."""
+    if frame.startswith(_CODESTREAM):
+        count = int.from_bytes(frame[40:42], "big")  # of components (ISO/IEC 15444-1 A.5.1)
+        return max(((depth & 0x7F) + 1 for depth in frame[42 : 42 + 3 * count : 3]), default=0)
+    position, precision = 2, 0
+    while (marker := frame[position + 1]) not in (_START_OF_SCAN, _END_OF_IMAGE):
+        if marker in _FRAMES or marker == _FRAME_OF_LS:
+            precision = max(precision, frame[position + 4])
+        if marker in (0xFF, _TEMPORARY):
+            position += 1 if marker == 0xFF else 2
+        else:
+            position += 2 + int.from_bytes(frame[position + 2 : position + 4], "big")
+    return precision
 
 
 def _zero(data: bytearray, start: int, end: int) -> None:
