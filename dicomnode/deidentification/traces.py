@@ -34,6 +34,8 @@ _ADDRESSES: Final = (
     r"(?<![\w.])(?:10|127|2[6-9]|[3-9]\d|1\d\d|2[0-4]\d|25[0-5])(?:\.(?:25[0-5]|2[0-4]\d|1?\d?\d)){3}(?![\w.])(?::\d+)?",
     r"(?<![\w:])[0-9a-f]{1,4}(?::[0-9a-f]{0,4}){2,7}(?![\w:])",
     r"(?<![\w\-])[0-9a-f]{2}(?:-[0-9a-f]{2}){5}(?![\w\-])",
+    r"[0-9a-f]{2}(?::[0-9a-f]{2}){5,7}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}",  # whatever stands beside
+    r"(?<![\d.vVrR])(?=(?:\d\d?\.){0,3}\d{3})(?:10|127|2[6-9]|[3-9]\d|1\d\d|2[0-4]\d|25[0-5])(?:\.(?:25[0-5]|2[0-4]\d|1?\d?\d)){3}(?![\d.])",
     r"(?<![\w.])(?:1\.2\.\d{3}|1\.3\.(?:6|12)|2\.16|2\.25)(?:\.\d+){2,}",
 )
 _SAFE_MONTHS: Final = (
@@ -106,6 +108,10 @@ _COUNTS: Final = (
 )
 #: Telephone numbers and numbers of registries with full stops, as no version is: 3.3.4, five times two, thousands.
 _REGISTERED: Final = (
+    r"(?<!\d)(?:(?<!\d[.\-])|(?<=\D1[.\-])|(?<=^1[.\-]))\(?\d{3}\)?[\-./ ]{0,2}\d{3}[\-./ ]\d{4}x\d+",  # with an extension
+    r"(?<!\d)(?<!\d[.,\-])\d{3}-\d{2}-\d{4}(?!\d|-\d)",
+    r"(?<!\d)(?<!\d\.)\d{3}\.\d{3}\.\d{4}(?!\d|\.\d)",
+    r"(?<!\d)(?<!\d\.)\d{3}\.\d{4}\.\d{4}\.\d{2}(?!\d|\.\d)",
     r"(?<![\w.])(?:\d{1,3}\.)?\d{3}\.\d{3}\.\d{4}(?!\w|\.\d)",
     r"(?<![\w.])\d{3}\.\d{4}(?:\.\d{4}\.\d{2})?(?!\w|\.\d)",
     r"(?<![\w.])\d{3}\.\d{7}(?!\w|\.\d)",
@@ -130,7 +136,7 @@ _PLACES: Final = (
     r"\(\d{3,5}\)[ \-/]?\d{5,8}(?!\w)",
     rf"(?<![\w#])#\s?(?=\d[\W_]*\d[\W_]*\d){_NUMBER}{_END}",
     r"\+\d[\d ()./\-]{4,}\d",
-    r"\(\d{2,5}\)[ \-/]{0,2}\d{2,5}[ \-/]\d{2,}(?!\w)",
+    r"\(\d{2,5}\)[ \-/.]{0,2}\d{2,5}[ \-/.]\d{2,}(?!\d)",
     rf"{_START}\d{{1,3}}\.\d{{2,}}°?\s?[NS][\s,;]{{1,2}}\d{{1,3}}\.\d{{2,}}°?\s?[EWO](?!\w)",
     rf"{_START}[NS]\d{{1,2}}[°.\d'′]*[ ,;]{{1,2}}[EWO]\d{{1,3}}[°.\d'′]*(?!\w)",
     r"(?<![\w.])\d{1,3}\.\d{3,}°?[\s,;/]{1,2}-?\d{2,3}\.\d{3,}(?![\w.])",
@@ -150,7 +156,8 @@ _WRITTEN: Final = (
     rf"{_START}(?=[A-Z\d]{{8}})(?:[A-Z]{{1,2}}\d{{1,3}}){{3,}}[A-Z]?{_END}",  # passports
     r"(?<!\w)(?![CTLSDV]\d\d[ \-/.][CTLSDV]\d\d)[A-Z]\d{2,}[ \-/.][A-Z]\d{2,}(?!\w)",
     rf"{_START}(?:{_AREAS})\d{{1,2}}[A-Z]? (?!1ST|2ND|3RD|\dTH)\d[ABD-HJLNP-UW-Z]{{2}}{_END}",
-    rf"{_START}[A-CEGHJ-NPR-TVXY]\d[A-Z] \d[A-Z]\d{_END}",
+    rf"{_START}[A-CEGHJ-NPR-TVXY]\d[A-Z] ?\d[A-Z]\d{_END}",
+    rf"{_START}(?:{_AREAS})\d[A-Z]\d[ABD-HJLNP-UW-Z]{{2}}{_END}",
     rf"{_START}(?:[DFI]-\d{{5}}|(?:A|CH|NL|DK|LU|BE)-\d{{4}}){_END}",
 )
 _TRIGGERS: Final = frozenset(
@@ -164,11 +171,11 @@ _BY_WORDS: Final = re.compile("|".join((*_WORDED, *_COUNTS)), re.IGNORECASE)
 _IN_FIGURES: Final = re.compile("|".join((*_FIGURES, *_PLACES)), re.IGNORECASE)
 _GROUP: Final = re.compile("|".join(_WRITTEN))
 #: No trace is there without one of these.
-_MAY_BE_ADDRESS: Final = re.compile(r"[@\\:]|//|(?<!\S)/|\.[^\W\d]|(?:\.\d+){3}|(?:-[0-9A-Fa-f]{2}){5}")
+_MAY_BE_ADDRESS: Final = re.compile(r"-[0-9A-Fa-f]{4}-|[@\\:]|//|(?<!\S)/|\.[^\W\d]|(?:\.\d+){3}|(?:-[0-9A-Fa-f]{2}){5}")
 _MAY_BE_FIGURES: Final = re.compile(
     r"\d[\W_]+\d|\d[A-Za-z]?,? [^\W\d_]|[ ,;][EWOewo]\d|19\d\d|[*°#+(]|\d[NSns]\b|\d[./ ]{1,2}[IVXivx]|[Bb][. ]{0,2}\d{4}|\d [JYjy]\."
 )
-_MAY_BE_GROUP: Final = re.compile(r"\d[A-Z]?[ \-./][A-Z\d]|Pt[ .:]|[A-Z]-\d{4}|(?:[A-Z]{1,2}\d{1,3}){3}")
+_MAY_BE_GROUP: Final = re.compile(r"[A-Z]\d[A-Z]\d|\d[A-Z]?[ \-./][A-Z\d]|Pt[ .:]|[A-Z]-\d{4}|(?:[A-Z]{1,2}\d{1,3}){3}")
 _LETTERS: Final = re.compile(r"[^\W\d_]+")
 
 #: Initials with full stops, or as capitals that stand alone.
@@ -194,6 +201,12 @@ def traces(text: str) -> Iterator[Span]:
     tuple of int
         Start and end.
     """
+    yield from _traces(text)
+    if "_" in text:  # a border, as a blank is
+        yield from _traces(text.replace("_", " "))
+
+
+def _traces(text: str) -> Iterator[Span]:
     if _MAY_BE_ADDRESS.search(text):
         yield from (match.span() for match in _ADDRESS.finditer(text))
     yield from (match.span() for match in _HOUSE.finditer(text))
