@@ -118,6 +118,8 @@ class Identifiers:
         Dates, in DICOM's form: of birth, and all others that the policy does not keep.
     initials
         Of persons, in the orders that people write them, but such as are technical: whole tokens that no text keeps.
+    mixed
+        Of the codes, those of letters and digits alone: no token holds them, whatever stands beside.
     spellings
         Numbers and dates of birth, to be found however they are written.
     """
@@ -129,6 +131,7 @@ class Identifiers:
     people: frozenset[str] = field(default=frozenset(), repr=False)
     places: frozenset[str] = field(default=frozenset(), repr=False)
     initials: frozenset[str] = field(default=frozenset(), repr=False)
+    mixed: frozenset[str] = field(default=frozenset(), repr=False)
     spellings: Spellings = field(default_factory=Spellings, repr=False)
 
     @property
@@ -165,6 +168,9 @@ class Identifiers:
             return True
         if any(run in self.short for part in parts for run in _FOUR_DIGITS.findall(part)):
             return True  # P4711
+        folded = "".join(parts)
+        if any(code in folded for code in self.mixed):
+            return True  # xK12
         runs = {run for part in parts for run in (part, *occurrences(_LETTERS, part))}
         cut = [run for part in split_parts(text) for run in runs_of(part)]  # WuT2, CTAmy
         runs |= set(map(fold, cut))
@@ -346,8 +352,13 @@ class _Found:
             people=frozenset(self.people),
             places=frozenset(self.places),
             initials=frozenset(letters for letters in self._initials if not is_used(letters)),
+            mixed=frozenset(filter(_is_mixed, self.codes | self.short)),
             spellings=Spellings.of(self.codes | self.short, self._births),
         )
+
+
+def _is_mixed(code: str) -> bool:
+    return len(code) >= _SHORT_NAME and code.isalnum() and not (code.isalpha() or code.isdigit())
 
 
 _ALONE: Final = str.maketrans({"ß": "ss", "æ": "ae", "ø": "o", "ł": "l", "đ": "d", "ı": "i"})

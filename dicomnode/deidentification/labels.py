@@ -32,6 +32,9 @@ _TOKEN: Final = re.compile(r"(?<![\w.])\d{1,4}\.\d{1,6}(?![\w.])|[^\W_]+")
 _DECIMAL: Final = re.compile(r"\d{1,4}\.\d{1,6}")
 #: Telephone numbers and dates in groups; numbers of versions have full stops between theirs.
 _PHONE: Final = re.compile(r"(?<![\w.])\d{1,6}(?:(?:[^\w.]|_|\.{2})[\W_]*\d{1,6}){1,5}(?![\w.])")
+#: A number of that year, an extension.
+_FILED: Final = re.compile(r"(?<![\w./])(?:\d{4,6}/\d{2}|x\d{3,5})(?![\w./])")
+_HOUSE: Final = re.compile(r"\d{1,4}[a-z]?")
 _PHONE_DIGITS: Final = 7
 _CAPITALS: Final = 2
 _LONGEST_RUN: Final = 3
@@ -58,6 +61,7 @@ def filtered(text: str, passes: Callable[[str], bool]) -> str:
     titled(text, tokens)
     pairs(text, tokens)
     _phones(text, tokens)
+    mark(tokens, (match.span() for match in _FILED.finditer(text)), Kind.OUT)
     mark(tokens, traces(text), Kind.OUT)
     mark(tokens, initials(text), Kind.NAME)
     spread(text, tokens)
@@ -94,7 +98,7 @@ def _beside_names(text: str, tokens: list[Token]) -> None:
             other.kind = Kind.NAME
         if between.strip(" ,.") == "":
             for number, name in ((one, other), (other, one)):
-                if number.text.isdigit() and name.kind is Kind.NAME:
+                if (number.text.isdigit() or _HOUSE.fullmatch(number.text)) and name.kind is Kind.NAME:
                     number.kind = Kind.OUT
 
 

@@ -103,11 +103,13 @@ _NUMBER: Final = r"\d{1,40}(?:[\W_]{1,3}\d{1,40}){0,20}(?:-?[a-ce-su-w])?"
 #: Numbers of persons, rooms and telephones; places on the globe.
 _COUNTS: Final = (
     rf"{_START}(?:{_COUNTED})[\W_]{{1,3}}(?P<number>{_NUMBER}){_END}",
+    rf"{_START}(?:room|zimmer|raum|saal|bed|bett|ward|apt|suite)[\W_]{{1,3}}[a-z]{{1,2}}-?\d{{1,4}}[a-z]?{_END}",
     rf"{_START}(?:mrn|pid|ssn|patid|patnr|casenr)[\W_]{{0,3}}{_NUMBER}{_END}",
     r"(?<![\w.])(?:lat|latitude)[\W_]{1,2}\d[\d.]*[\W_]+(?:lon|long|lng|longitude)[\W_]{1,2}\d[\d.]*",
 )
 #: Telephone numbers and numbers of registries with full stops, as no version is: 3.3.4, five times two, thousands.
 _REGISTERED: Final = (
+    rf"{_START}[mfw], ?\d{{1,3}}(?!\w|[.,]\d)|(?<![\w.,])\d{{1,3}} ?/ ?[mf]{_END}",  # sex and age
     r"(?<!\d)(?:(?<!\d[.\-])|(?<=\D1[.\-])|(?<=^1[.\-]))\(?\d{3}\)?[\-./ ]{0,2}\d{3}[\-./ ]\d{4}x\d+",  # with an extension
     r"(?<!\d)(?<!\d[.,\-])\d{3}-\d{2}-\d{4}(?!\d|-\d)",
     r"(?<!\d)(?<!\d\.)\d{3}\.\d{3}\.\d{4}(?!\d|\.\d)",
@@ -150,6 +152,7 @@ _AREAS: Final = (  # postcodes of the United Kingdom
 #: Where capitals count: record numbers in groups (but vertebrae), postcodes.
 _WRITTEN: Final = (
     rf"{_START}Pt[ .:]{{1,2}}(?P<patient>\d+){_END}",
+    rf"{_START}Rm\.? ?\d{{1,4}}[A-Z]?{_END}",
     r"(?<![\w.])\d{2,}-[A-Z]\d{2,}(?!\w)",
     rf"{_START}[A-Z]{{1,2}}\d{{2}}-\d{{3,6}}(?!\w)",  # of pathology
     rf"{_START}[A-Z]{{1,2}}\d{{3,6}}/\d{{2}}(?!\w)",
@@ -161,7 +164,7 @@ _WRITTEN: Final = (
     rf"{_START}(?:[DFI]-\d{{5}}|(?:A|CH|NL|DK|LU|BE)-\d{{4}}){_END}",
 )
 _TRIGGERS: Final = frozenset(
-    f"{_SAFE_MONTHS}|{_OTHER_MONTHS}|{_COUNTED}|n|patid|patnr|casenr|lat|latitude|geb|geboren|born|birth|dob|d|yob|né|née|nata|nato|nacido|nacida|nac|"
+    f"{_SAFE_MONTHS}|{_OTHER_MONTHS}|{_COUNTED}|n|patid|patnr|casenr|lat|latitude|geb|geboren|born|birth|dob|d|yob|saal|né|née|nata|nato|nacido|nacida|nac|"
     "geburtsdatum|year|years|yr|yrs|yo|y|jahre|jährig|jährige|jähriger|jährigen|jähriges|jaehrig|jaehrige|jaehriger|jaehrigen|jaar|"
     "ans|años|anos|anni".split("|")
 )
@@ -171,11 +174,15 @@ _BY_WORDS: Final = re.compile("|".join((*_WORDED, *_COUNTS)), re.IGNORECASE)
 _IN_FIGURES: Final = re.compile("|".join((*_FIGURES, *_PLACES)), re.IGNORECASE)
 _GROUP: Final = re.compile("|".join(_WRITTEN))
 #: No trace is there without one of these.
-_MAY_BE_ADDRESS: Final = re.compile(r"-[0-9A-Fa-f]{4}-|[@\\:]|//|(?<!\S)/|\.[^\W\d]|(?:\.\d+){3}|(?:-[0-9A-Fa-f]{2}){5}")
-_MAY_BE_FIGURES: Final = re.compile(
-    r"\d[\W_]+\d|\d[A-Za-z]?,? [^\W\d_]|[ ,;][EWOewo]\d|19\d\d|[*°#+(]|\d[NSns]\b|\d[./ ]{1,2}[IVXivx]|[Bb][. ]{0,2}\d{4}|\d [JYjy]\."
+_MAY_BE_ADDRESS: Final = re.compile(
+    r"-[0-9A-Fa-f]{4}-|[@\\:]|//|(?<!\S)/|\.[^\W\d]|(?:\.\d+){3}|(?:-[0-9A-Fa-f]{2}){5}"
 )
-_MAY_BE_GROUP: Final = re.compile(r"[A-Z]\d[A-Z]\d|\d[A-Z]?[ \-./][A-Z\d]|Pt[ .:]|[A-Z]-\d{4}|(?:[A-Z]{1,2}\d{1,3}){3}")
+_MAY_BE_FIGURES: Final = re.compile(
+    r"[mfwMFW], ?\d|\d ?/ ?[mfMF]|\d[\W_]+\d|\d[A-Za-z]?,? [^\W\d_]|[ ,;][EWOewo]\d|19\d\d|[*°#+(]|\d[NSns]\b|\d[./ ]{1,2}[IVXivx]|[Bb][. ]{0,2}\d{4}|\d [JYjy]\."
+)
+_MAY_BE_GROUP: Final = re.compile(
+    r"Rm|[A-Z]\d[A-Z]\d|\d[A-Z]?[ \-./][A-Z\d]|Pt[ .:]|[A-Z]-\d{4}|(?:[A-Z]{1,2}\d{1,3}){3}"
+)
 _LETTERS: Final = re.compile(r"[^\W\d_]+")
 
 #: Initials with full stops, or as capitals that stand alone.
