@@ -12,13 +12,14 @@ from itertools import pairwise
 from typing import Final
 
 from dicomnode.deidentification import streams
+from dicomnode.deidentification.bits import Bits
+from dicomnode.deidentification.stored import RLE
 from dicomnode.errors import StudyError
 
 _ROOT: Final = "1.2.840.10008.1.2.4."
 _JPEG: Final = frozenset(f"{_ROOT}{last}" for last in (*range(50, 67), 70, 80, 81))
 _JPEG_2000: Final = frozenset(f"{_ROOT}{last}" for last in (90, 91, 92, 93, 201, 202, 203))
 VIDEO: Final = tuple(f"{_ROOT}{last}" for last in range(100, 109))
-_RLE: Final = "1.2.840.10008.1.2.5"
 _ITEM: Final = b"\xfe\xff\x00\xe0"
 _DELIMITER: Final = b"\xfe\xff\xdd\xe0\0\0\0\0"
 #: How a frame begins, where fragments alone tell frames apart: SOI; SOC and SIZ; a JP2 signature box.
@@ -71,6 +72,25 @@ def scrub(value: bytes, transfer_syntax_uid: str, picture: Picture) -> bytes:
     return value if new == value else bytes(new)
 
 
+def may_hide(value: bytes, transfer_syntax_uid: str, picture: Picture, bits: Bits) -> bool:
+    """Whether samples of scrubbed pixel data may have bits set that their values have not (PS3.5 8.1.1).
+
+    Streams of RLE hold whole words; others say how many bits a sample has.
+    """
+    if not (value and bits.has_unused):
+        return False
+    items, _ = _items(value)
+    table, parts = items[0], items[1:]
+    for first, last in _frames(value, _offsets(value, table, parts), parts, picture.frames):
+        frame = b"".join(value[start:end] for start, end in parts[first:last])
+        if transfer_syntax_uid == RLE:
+            if not bits.fits(streams.highest_bytes_of_rle(frame, bits.allocated // 8)):
+                return True
+        elif not bits.holds(streams.precision_of(frame)):
+            return True
+    return False
+
+
 def fragments(value: bytes) -> list[tuple[int, int]]:
     """Start and end of each fragment, without the Basic Offset Table."""
     return _items(value)[0][1:]
@@ -81,7 +101,7 @@ def _scrubber(transfer_syntax_uid: str, picture: Picture) -> Callable[[bytearray
         return streams.scrub_jpeg
     if transfer_syntax_uid in _JPEG_2000:
         return streams.scrub_jpeg_2000
-    if transfer_syntax_uid == _RLE:
+    if transfer_syntax_uid == RLE:
         return partial(streams.scrub_rle, segments=picture.segments, segment_bytes=picture.segment_bytes)
     raise StudyError("withheld-pixels", because="syntax")
 

@@ -19,7 +19,9 @@ from dicomnode.deidentification.tokens import (
     Token,
     has_prefix,
     is_broken,
+    is_letter,
     is_surname,
+    joined,
     mark,
     runs_of,
     spread,
@@ -177,8 +179,9 @@ def cleaned(
 
 def _tokens(text: str, forbidden: frozenset[str], suspect: frozenset[str], also: frozenset[str]) -> list[Token]:
     tokens = [
-        Token(match[0], match.start(), match.end(), _kind(match[0], forbidden, suspect, also))
-        for match in _TOKEN.finditer(text)
+        Token(token, match.start(), match.end(), _kind(token, forbidden, suspect, also))
+        for match in _TOKEN.finditer(joined(text))
+        if (token := text[match.start() : match.end()])
     ]
     _phrases(tokens, forbidden)
     mark(tokens, groups(text), Kind.SURE, unless=forbidden)
@@ -254,7 +257,7 @@ def _joined(text: str, tokens: list[Token]) -> None:
     for one, other in pairwise(tokens):
         if text[one.end : other.start] in ("_", "-"):
             for letter, word in ((one, other), (other, one)):
-                if len(letter.text) == 1 and letter.text.isalpha() and word.kind is Kind.SURE and len(word.text) > 1:
+                if is_letter(letter.text) and word.kind is Kind.SURE and len(word.text) > 1:
                     letter.kind = Kind.SURE
 
 

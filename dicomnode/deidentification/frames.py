@@ -11,9 +11,9 @@ import resource
 import subprocess
 import sys
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,8 @@ from pydicom.tag import Tag
 from pydicom.uid import UID
 
 import dicomnode
+from dicomnode.deidentification.bits import checked_bits_of
+from dicomnode.deidentification.stored import NATIVE, RLE, syntax_of
 from dicomnode.encoded import encode_part10
 from dicomnode.errors import NodeError, StudyError
 
@@ -52,11 +54,14 @@ class Frames:
     Attributes
     ----------
     values
-        Shape (frames, rows, columns, samples); colour is RGB.
+        Shape (frames, rows, columns, samples); colour is RGB. Unused bits are clean (PS3.5 8.1.1).
+    hid
+        Whether something stood in these bits.
     """
 
     values: NDArray[Any]
     photometric_interpretation: str
+    hid: bool = False
 
     @property
     def is_colour(self) -> bool:
@@ -128,7 +133,18 @@ def _checked(dataset: Dataset, values: NDArray[Any], photometric_interpretation:
     known = photometric_interpretation == "RGB" if colour else photometric_interpretation not in _COLOURS
     if values.shape != wanted or values.dtype.kind not in "ui" or not known or len(photometric_interpretation) > 16:
         raise StudyError("withheld-pixels", because="undecodable")
-    return Frames(values=values, photometric_interpretation=photometric_interpretation)
+    clean = _cleaned(dataset, values)
+    return Frames(values=clean, photometric_interpretation=photometric_interpretation, hid=clean is not values)
+
+
+def _cleaned(dataset: Dataset, values: NDArray[Any]) -> NDArray[Any]:
+    """Values without unused bits. Samples of a stream stand at the low end of their words whatever High Bit says."""
+    bits = checked_bits_of(dataset)
+    if bits.high + 1 == bits.stored or syntax_of(dataset) in {*NATIVE, RLE}:
+        return bits.cleaned(values)
+    if replace(bits, high=bits.stored - 1).cleaned(values) is not values:
+        raise StudyError("withheld-pixels", because="bits")
+    return values
 
 
 # ---- the child ----
@@ -141,7 +157,9 @@ def decoded(data: bytes) -> bytes:
     dataset = dcmread(io.BytesIO(data))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        values, properties = get_decoder(dataset.file_meta.TransferSyntaxUID).as_array(dataset, raw=False)
+        values, properties = get_decoder(dataset.file_meta.TransferSyntaxUID).as_array(
+            dataset, raw=False, correct_unused_bits=cast("Any", False)
+        )
     count = int(dataset.get("NumberOfFrames") or 1)
     shape = (count, dataset.Rows, dataset.Columns, dataset.SamplesPerPixel)
     stream = io.BytesIO()

@@ -18,9 +18,9 @@ from pydicom.dataset import Dataset
 from dicomnode.deidentification import profile
 from dicomnode.deidentification.nesting import Node, datasets
 from dicomnode.deidentification.spellings import Spellings, canonical
-from dicomnode.deidentification.tokens import runs_of
+from dicomnode.deidentification.tokens import occurrences, runs_of
 from dicomnode.deidentification.values import Element, texts
-from dicomnode.deidentification.vocabulary import fold, is_common, is_technical, is_used, split_words
+from dicomnode.deidentification.vocabulary import fold, is_common, is_technical, is_used, split_parts, split_words
 
 #: Words of names and addresses that name nobody.
 _STOP: Final = frozenset(
@@ -84,7 +84,6 @@ _STOP: Final = frozenset(
     ]
 )
 _LETTERS: Final = re.compile(r"[^\W\d_]+")
-_PARTS: Final = re.compile(r"[\W_]+")
 _FOUR_DIGITS: Final = re.compile(r"(?<!\d)\d{4,}(?!\d)")
 _SHORT_NAME: Final = 3
 _LONG_NAME: Final = 5
@@ -119,6 +118,8 @@ class Identifiers:
         Dates, in DICOM's form: of birth, and all others that the policy does not keep.
     initials
         Of persons, in the orders that people write them, but such as are technical: whole tokens that no text keeps.
+    mixed
+        Of the codes, those of letters and digits alone: no token holds them, whatever stands beside.
     spellings
         Numbers and dates of birth, to be found however they are written.
     """
@@ -130,6 +131,7 @@ class Identifiers:
     people: frozenset[str] = field(default=frozenset(), repr=False)
     places: frozenset[str] = field(default=frozenset(), repr=False)
     initials: frozenset[str] = field(default=frozenset(), repr=False)
+    mixed: frozenset[str] = field(default=frozenset(), repr=False)
     spellings: Spellings = field(default_factory=Spellings, repr=False)
 
     @property
@@ -140,7 +142,7 @@ class Identifiers:
     def parts_of_codes_in(self, text: str) -> frozenset[str]:
         """Words of the identifiers that stand in a text."""
         folded = fold(text)
-        return frozenset(word for code in self.codes if holds(folded, code) for word in _PARTS.split(code) if word)
+        return frozenset(word for code in self.codes if holds(folded, code) for word in split_parts(code) if word)
 
     def hit(self, text: str) -> bool:
         """Whether a text holds an identifier; words that are technical prove nothing."""
@@ -154,20 +156,23 @@ class Identifiers:
     def names_in(self, text: str) -> bool:
         """Whether one of the words of a text is a name, however short, or the whole an identifier."""
         folded = fold(text).strip()
-        words = {run for part in _PARTS.split(folded) for run in (part, *_LETTERS.findall(part))}
+        words = {run for part in split_parts(folded) for run in (part, *occurrences(_LETTERS, part))}
         short = any(word in self.short and not word.isdigit() for word in words)
         whole = folded in self.codes or (folded in self.short and not folded.isdigit())
         return whole or short or any(word in self.names for word in words)
 
     def names_somebody(self, text: str) -> bool:
         """Whether a text holds a person's name, technical ones too, or another identifier in words that are not technical."""
-        parts = _PARTS.split(fold(text))
+        parts = split_parts(fold(text))
         if not self.initials.isdisjoint(parts):
             return True
         if any(run in self.short for part in parts for run in _FOUR_DIGITS.findall(part)):
             return True  # P4711
-        runs = {run for part in parts for run in (part, *_LETTERS.findall(part))}
-        cut = [run for part in _PARTS.split(text) for run in runs_of(part)]  # WuT2, CTAmy
+        folded = "".join(parts)
+        if any(code in folded for code in self.mixed):
+            return True  # xK12
+        runs = {run for part in parts for run in (part, *occurrences(_LETTERS, part))}
+        cut = [run for part in split_parts(text) for run in runs_of(part)]  # WuT2, CTAmy
         runs |= set(map(fold, cut))
         if any(run.istitle() and fold(run) in self.people for run in cut):
             return True
@@ -198,7 +203,7 @@ class Identifiers:
 
     def hit_by_code(self, text: str) -> bool:
         """Whether a code that no table has is an identifier; a name is one though it be a technical word."""
-        return self.hit(text) or any(self._names(word) for word in _PARTS.split(fold(text)) if word)
+        return self.hit(text) or any(self._names(word) for word in split_parts(fold(text)) if word)
 
     def _names(self, word: str) -> bool:
         if word in self.names:
@@ -310,7 +315,7 @@ class _Found:
             for group in value.split("="):
                 self._initials |= _initials(group)
                 words = [word for word in split_words(group.replace("^", " ")) if word not in _STOP]
-                as_it_came = [] if group.isascii() else _PARTS.split(group.casefold())  # bytes hold it in its own width
+                as_it_came = [] if group.isascii() else split_parts(group.casefold())  # bytes hold it in its own width
                 for word in (*words, *_user_names(words), *as_it_came):
                     for written in {word, *transliterated(word)}:
                         self._add_name(written)
@@ -318,7 +323,7 @@ class _Found:
     def _add_name(self, word: str) -> None:
         if len(word) < 2 and word.isascii():
             return
-        self.people.update(part for part in (word, *_PARTS.split(word)) if len(part) > 1 and part not in _STOP)
+        self.people.update(part for part in (word, *split_parts(word)) if len(part) > 1 and part not in _STOP)
         least = _SHORT_NAME if word.isascii() else _SHORT_IDEOGRAPHIC
         (self.names if len(word) >= least and not word.isdigit() else self.short).add(word)
 
@@ -326,7 +331,7 @@ class _Found:
         """Whole values: long ones are searched, short ones compared."""
         for value in values:
             folded = " ".join(fold(value).split())
-            self.places.update(_PARTS.split(folded))
+            self.places.update(split_parts(folded))
             plain = sum(char.isalnum() for char in folded)
             if plain < 2 or folded in _STOP or is_common(folded) or not folded.strip("0 -./"):
                 continue
@@ -347,8 +352,13 @@ class _Found:
             people=frozenset(self.people),
             places=frozenset(self.places),
             initials=frozenset(letters for letters in self._initials if not is_used(letters)),
+            mixed=frozenset(filter(_is_mixed, self.codes | self.short)),
             spellings=Spellings.of(self.codes | self.short, self._births),
         )
+
+
+def _is_mixed(code: str) -> bool:
+    return len(code) >= _SHORT_NAME and code.isalnum() and not (code.isalpha() or code.isdigit())
 
 
 _ALONE: Final = str.maketrans({"ß": "ss", "æ": "ae", "ø": "o", "ł": "l", "đ": "d", "ı": "i"})
@@ -376,7 +386,7 @@ def _user_names(words: list[str]) -> list[str]:
 def _initials(group: str) -> set[str]:
     """First letters of family and given names in the orders that people write them: JD, DJ, JMD, DJM."""
     family, *others = (
-        [part for word in split_words(component) for part in _PARTS.split(word) if part not in _STOP and part.isalpha()]
+        [part for word in split_words(component) for part in split_parts(word) if part not in _STOP and part.isalpha()]
         for component in group.split("^")[:3]
     )
     names = [name for component in others for name in component]

@@ -1,6 +1,6 @@
 """Kinds of objects by SOP Class: images that show what a machine measured, images that may show text, documents, others.
 
-Pure tables (PS3.4 B.5, PS3.6 A).
+Pure tables (PS3.4 B.5, PS3.6 A), and what an image says of its pixels.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from functools import cache
 from typing import Final
 
 from pydicom._uid_dict import UID_dictionary
+from pydicom.dataset import Dataset
 
 _STORAGE: Final = "1.2.840.10008.5.1.4.1.1."
 
@@ -108,3 +109,28 @@ def kind_of(sop_class_uid: str) -> Kind:
     if "Media Storage" in entry[0] or "Raw Data" in entry[0] or "Audio" in entry[0] or "Inventory" in entry[0]:
         return Kind.UNSUPPORTED
     return Kind.ORDINARY
+
+
+#: Images whose class does not say so in its name: maps, segmentations, volumes of ultrasound. RT Dose may be without.
+_IMAGES: Final = frozenset(
+    f"{_STORAGE}{last}"
+    for last in ("30", "66.4", "66.7", "66.8", "6.2", "77.1.5.8", "81.1", "82.1", "501.4", "501.5", "501.6")
+)
+#: Type 1 for all images, whatever their pixels are (PS3.3 C.7.6.3.1, C.7.6.24, C.7.6.25).
+_DESCRIPTION: Final = (0x00280002, 0x00280004, 0x00280010, 0x00280011, 0x00280100)
+
+
+def is_image(sop_class_uid: str) -> bool:
+    """Whether objects of a SOP Class have pixels by their definition (PS3.3 A)."""
+    name = UID_dictionary.get(sop_class_uid, ("",))[0]
+    return sop_class_uid in _IMAGES or "Image Storage" in name
+
+
+def lacks_description(dataset: Dataset) -> bool:
+    """Whether an image without pixels does not even say which it had: its end is missing; a header alone would.
+
+    An image has its pixels or says where they are (Pixel Data Provider URL, PS3.3 C.7.6.3.1.1), and describes them
+    either way. What was cut off behind the description looks like a header that somebody stored alone.
+    """
+    sop_class = dataset.get("SOPClassUID")
+    return isinstance(sop_class, str) and is_image(sop_class) and not all(tag in dataset for tag in _DESCRIPTION)

@@ -12,18 +12,34 @@ from itertools import pairwise
 from typing import Final
 
 from dicomnode.deidentification.persons import pairs, titled
-from dicomnode.deidentification.tokens import LETTERS, RUN, Kind, Token, has_prefix, is_surname, mark, spread
+from dicomnode.deidentification.tokens import (
+    LETTERS,
+    RUN,
+    Kind,
+    Token,
+    has_prefix,
+    is_letter,
+    is_surname,
+    joined,
+    mark,
+    occurrences,
+    spread,
+)
 from dicomnode.deidentification.traces import initials, traces
-from dicomnode.deidentification.vocabulary import called, models, plain
+from dicomnode.deidentification.vocabulary import called, known, models, plain
 
 _TOKEN: Final = re.compile(r"(?<![\w.])\d{1,4}\.\d{1,6}(?![\w.])|[^\W_]+")
 _DECIMAL: Final = re.compile(r"\d{1,4}\.\d{1,6}")
 #: Telephone numbers and dates in groups; numbers of versions have full stops between theirs.
 _PHONE: Final = re.compile(r"(?<![\w.])\d{1,6}(?:(?:[^\w.]|_|\.{2})[\W_]*\d{1,6}){1,5}(?![\w.])")
+#: A number of that year, an extension.
+_FILED: Final = re.compile(r"(?<![\w./])(?:\d{4,6}/\d{2}|x\d{3,5})(?![\w./])")
+_HOUSE: Final = re.compile(r"\d{1,4}[a-z]?")
 _PHONE_DIGITS: Final = 7
 _CAPITALS: Final = 2
 _LONGEST_RUN: Final = 3
 _LONGEST_NUMBER: Final = 4
+_BARE: Final = re.compile(r"^[_\-.,:;]*_|_[_\-.,:;]*$|^[\-.:]{2,}|[\-:]{2,}$")  # marks that stood between what went
 _SERIAL: Final = re.compile(r"[^\W_]*\d[^\W_]*")
 _LONGEST_PREFIX: Final = 4
 #: Where these stand a text is a list, such as of coils.
@@ -35,19 +51,30 @@ _WHOSE: Final = frozenset(["for", "by", "per", "von", "from", "with", "für"])
 def filtered(text: str, passes: Callable[[str], bool]) -> str:
     """A maker's text without the tokens that do not pass and without names beside them; empty where none is left."""
     tokens = []
-    for match in _TOKEN.finditer(text):
-        kind = Kind.NUMBER if _DECIMAL.fullmatch(match[0]) else _plain_kind(match[0], passes)
-        tokens.append(Token(match[0], match.start(), match.end(), kind))
+    for match in _TOKEN.finditer(joined(text)):
+        token = text[match.start() : match.end()]
+        kind = Kind.NUMBER if _DECIMAL.fullmatch(token) else _plain_kind(token, passes)
+        tokens.append(Token(token, match.start(), match.end(), kind))
+    _numbered(text, tokens)
     if not _LISTED.search(text):
         _lonely(tokens)
     titled(text, tokens)
     pairs(text, tokens)
     _phones(text, tokens)
+    mark(tokens, (match.span() for match in _FILED.finditer(text)), Kind.OUT)
     mark(tokens, traces(text), Kind.OUT)
     mark(tokens, initials(text), Kind.NAME)
     spread(text, tokens)
     _beside_names(text, tokens)
     return _left(text, tokens)
+
+
+def _numbered(text: str, tokens: list[Token]) -> None:
+    """Capitals that a number follows with a hyphen between are a model (DC-8), as those are that have nothing between."""
+    for one, other in pairwise(tokens):
+        short = one.text.isascii() and one.text.isupper() and len(one.text) <= _LONGEST_RUN
+        if short and one.kind is Kind.NAME and other.text.isdigit() and text[one.end : other.start] == "-":
+            one.kind = Kind.MAYBE
 
 
 def _left(text: str, tokens: list[Token]) -> str:
@@ -59,7 +86,7 @@ def _left(text: str, tokens: list[Token]) -> str:
         text = text[: token.start] + text[token.end :]
     if not dropped:
         return " ".join(text.split())
-    return " ".join(part.strip("_") for part in text.split() if any(map(str.isalnum, part)))
+    return " ".join(_BARE.sub("", part) for part in text.split() if any(map(str.isalnum, part)))
 
 
 def _beside_names(text: str, tokens: list[Token]) -> None:
@@ -71,7 +98,7 @@ def _beside_names(text: str, tokens: list[Token]) -> None:
             other.kind = Kind.NAME
         if between.strip(" ,.") == "":
             for number, name in ((one, other), (other, one)):
-                if number.text.isdigit() and name.kind is Kind.NAME:
+                if (number.text.isdigit() or _HOUSE.fullmatch(number.text)) and name.kind is Kind.NAME:
                     number.kind = Kind.OUT
 
 
@@ -85,7 +112,7 @@ def _phones(text: str, tokens: list[Token]) -> None:
 
 def _plain_kind(token: str, passes: Callable[[str], bool]) -> Kind:
     if not passes(token):
-        return Kind.NAME if token.isalpha() else Kind.OUT
+        return Kind.NAME if joined(token).isalpha() else Kind.OUT
     if token.isalpha() and (token.casefold() in called() or _is_short(token)):
         return Kind.MAYBE
     return Kind.SURE
@@ -117,12 +144,12 @@ def is_plain(token: str, also: frozenset[str] = frozenset()) -> bool:
     folded = token.casefold()
     if any(map(is_surname, RUN.findall(token))):
         return False
-    if folded in plain() or folded in also or len(token) == 1:
+    if folded in plain() or folded in also or is_letter(token) or (len(token) == 1 and token.isdigit()):
         return True
     if not token.isascii():
         return False
     if token.isalpha() and len(token) <= _LONGEST_RUN:
-        return sum(char.isupper() for char in token) >= _CAPITALS
+        return folded in known() and sum(char.isupper() for char in token) >= _CAPITALS
     return _known_runs(RUN.findall(token)) or _known_runs(LETTERS.findall(token))
 
 
@@ -145,10 +172,10 @@ def looks_like_a_device(text: str, also: frozenset[str] = frozenset()) -> bool:
     """
     if filtered(text, lambda token: is_plain(token, also) or _is_serial(token)) != " ".join(text.split()):
         return False
-    found = _TOKEN.findall(text)
-    if any(_is_short(token) for token in found if token.isalpha()):
+    tokens = occurrences(_TOKEN, text)
+    if any(_is_short(token) for token in tokens if token.isalpha()):
         return False
-    if all(token.isalpha() and token.casefold() in called() for token in found):
+    if all(token.isalpha() and token.casefold() in called() for token in tokens):
         return False
     digits = [part for part in re.split(r"[^\W\d_]+", text) if sum(map(str.isdigit, part)) >= _PHONE_DIGITS]
     return not any(len(re.findall(r"\d+", part)) > 1 for part in digits) or "(01)" in text  # telephone numbers; a UDI

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Final, cast
+from typing import Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +17,9 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
 from dicomnode.deidentification import burned, unflagged
-from dicomnode.deidentification.compressed import VIDEO, Picture, scrub
-from dicomnode.deidentification.frames import DecodingLimits, Frames, frames_of
+from dicomnode.deidentification.bits import Bits, bits_of, checked_bits_of
+from dicomnode.deidentification.compressed import VIDEO, Picture, may_hide, scrub
+from dicomnode.deidentification.frames import DecodingLimits, frames_of
 from dicomnode.deidentification.kinds import PHOTOGRAPHS, Kind, kind_of
 from dicomnode.deidentification.nesting import items_of
 from dicomnode.deidentification.reader import Reader
@@ -34,8 +35,8 @@ from dicomnode.deidentification.stored import (
 )
 from dicomnode.deidentification.values import Element
 from dicomnode.errors import StudyError
+from dicomnode.imaging.stored import LOSSY
 
-_ALLOCATED: Final = (1, 8, 16, 32, 64)
 _REGIONS: Final = 0x00186011
 #: Values of Image Type (0008,0008) of screens, reports and labels.
 _SCREENS: Final = re.compile(r"SCREEN|DOSE.?(REPORT|INFO|PAGE)|REPORT|PATIENT.?PROTOCOL|CAPTURE|SNAPSHOT|DOCUMENT")
@@ -198,12 +199,15 @@ def carry_out(
         raise StudyError("withheld-pixels", because="no-bytes")
     syntax = syntax_of(source)
     if syntax in NATIVE and value:
-        _check_bits(source)
+        checked_bits_of(source)
     if what.read or (what.blanks and not _is_simple(source, syntax)):
         return _looked_at(what, source, target, seeds, looking)
     new = _native(what, source, value, syntax) if syntax in NATIVE else scrub(value, syntax, _picture(source))
-    if syntax not in NATIVE and _says(new, seeds):
-        raise StudyError("withheld-pixels", because="stream")
+    if syntax not in NATIVE:
+        if _says(new, seeds):
+            raise StudyError("withheld-pixels", because="stream")
+        if may_hide(new, syntax, _picture(source), checked_bits_of(source)) and _is_unhidden(source, target, looking):
+            return True
     if new is value:
         return False
     vr = element.VR or ("OB" if number_of(source, 0x00280100) <= 8 and syntax != "1.2.840.10008.1.2" else "OW")
@@ -217,6 +221,22 @@ def _says(stream: bytes, seeds: frozenset[str]) -> bool:
     """Whether a compressed stream holds one of the header's values as it is written: by chance it has none of six letters."""
     lower = stream.lower()
     return any(len(seed) >= _BY_CHANCE and seed.isascii() and seed.encode() in lower for seed in seeds)
+
+
+def _is_unhidden(source: Dataset, target: Dataset, looking: Looking) -> bool:
+    """Write compressed pixels natively without what stood in their unused bits; whether there was anything.
+
+    Raises
+    ------
+    StudyError
+        ``withheld-pixels`` where nobody can tell: they cannot be decoded, or lossy ones overshoot their bits.
+    """
+    frames = frames_of(source, looking.decoding)
+    if frames.hid and syntax_of(source) in LOSSY:
+        raise StudyError("withheld-pixels", because="bits")
+    if frames.hid:
+        frames.write(target)
+    return frames.hid
 
 
 def _is_simple(dataset: Dataset, syntax: str) -> bool:
@@ -238,18 +258,9 @@ def _looked_at(what: Plan, source: Dataset, target: Dataset, seeds: frozenset[st
     if blanked and not looking.blanks_text:
         raise StudyError("withheld-pixels", because="text")
     if not blanked and what.regions is None:
-        carry_out(Plan(), source, target)
-        return False
-    masked(frames, source)
+        return carry_out(Plan(), source, target, seeds, looking)
     frames.write(target)
     return True
-
-
-def masked(frames: Frames, dataset: Dataset) -> None:
-    """Bits above High Bit, where older overlays stand (PS3.5 8.1.1), are dropped."""
-    stored, high = number_of(dataset, 0x00280101, 16), number_of(dataset, 0x00280102, 15)
-    if frames.values.dtype.kind == "u" and stored == high + 1 < frames.values.dtype.itemsize * 8:
-        frames.values = frames.values & frames.values.dtype.type((1 << stored) - 1)
 
 
 def _floats(source: Dataset, target: Dataset, tags: list[int]) -> None:
@@ -282,20 +293,6 @@ def _picture(dataset: Dataset) -> Picture:
     )
 
 
-def _bits(dataset: Dataset) -> tuple[int, int, int]:
-    """Bits Allocated, Bits Stored and High Bit, each by the one before where it is missing."""
-    allocated = number_of(dataset, 0x00280100, 16)
-    stored = number_of(dataset, 0x00280101, allocated)
-    return allocated, stored, number_of(dataset, 0x00280102, stored - 1)
-
-
-def _check_bits(dataset: Dataset) -> None:
-    """Refuse pixels of which nobody can tell the bits that are shown from others, where text would hide (PS3.5 8.1.1)."""
-    allocated, stored, high = _bits(dataset)
-    if allocated not in _ALLOCATED or not 0 < stored <= high + 1 <= allocated:
-        raise StudyError("withheld-pixels", because="bits")
-
-
 def _native(what: Plan, dataset: Dataset, value: bytes, syntax: str) -> bytes:
     if not value:
         return value
@@ -303,7 +300,7 @@ def _native(what: Plan, dataset: Dataset, value: bytes, syntax: str) -> bytes:
     length = _length(dataset, allocated)
     if length == 0 or len(value) < length:
         raise StudyError("withheld-pixels", because="length")
-    new = _masked(dataset, value[:length] if len(value) > length + 1 else value, length, syntax == BIG_ENDIAN)
+    new = _masked(bits_of(dataset), value[:length] if len(value) > length + 1 else value, length, syntax == BIG_ENDIAN)
     if what.regions is not None:
         rows, columns = number_of(dataset, 0x00280010), number_of(dataset, 0x00280011)
         samples = number_of(dataset, 0x00280002, 1)
@@ -327,19 +324,11 @@ def _blanked(
     return pixels.tobytes()
 
 
-def _masked(dataset: Dataset, value: bytes, length: int, big_endian: bool) -> bytes:
-    """Stored values without what older overlays left in unused bits (PS3.5 8.1.1); signs stay extended."""
-    allocated, stored, high = _bits(dataset)
-    if stored == allocated:
+def _masked(bits: Bits, value: bytes, length: int, big_endian: bool) -> bytes:
+    """Stored values without what older overlays left in unused bits."""
+    if not bits.has_unused:
         return value
-    kind = f"{'>' if big_endian else '<'}u{allocated // 8}"
-    words: NDArray[Any] = np.frombuffer(value, kind, count=length // (allocated // 8))
-    low = high + 1 - stored
-    mask = ((1 << stored) - 1) << low
-    clean = words & words.dtype.type(mask)
-    if number_of(dataset, 0x00280103) == 1:
-        above = words.dtype.type(((1 << allocated) - 1) ^ ((1 << (high + 1)) - 1))
-        clean = np.where(words & words.dtype.type(1 << high), clean | above, clean).astype(kind)
-    if np.array_equal(clean, words):
-        return value
-    return bytes(clean.tobytes())
+    size = bits.allocated // 8
+    words = np.frombuffer(value, f"{'>' if big_endian else '<'}u{size}", count=length // size)
+    clean = bits.cleaned(words)
+    return value if clean is words else clean.tobytes()

@@ -111,6 +111,13 @@ class Spellings:
             return False
         return number.is_finite() and number == number.to_integral_value() and f"{abs(number):.0f}" in numbers
 
+    def _is_led(self, run: str) -> bool:
+        """Whether digits are one of the short identifiers, with more or fewer of its zeros."""
+        if run in self.led:
+            return True
+        plain = run.lstrip("0")
+        return plain != run and len(plain) >= _SHORTEST_PLAIN and any(one.lstrip("0") == plain for one in self.led)
+
     def tells(self, code: str) -> bool:
         """Whether finding an identifier among bytes tells something: not where it is a number like many measurements."""
         return not code.isdigit() or canonical(code) in self.telling
@@ -121,9 +128,9 @@ class Spellings:
             return False
         if not text.isascii():
             text = unicodedata.normalize("NFKC", text)
-        if self.plain and any(run in self.plain for run in _runs(text.casefold())):
+        if self.plain and not self.plain.isdisjoint(_runs(text.casefold())):
             return True
-        joined = any(canonical(run) in self.numbers or run in self.led for run in _joined(text))
+        joined = any(canonical(run) in self.numbers or self._is_led(run) for run in _joined(text))
         return joined or bool(self.births and any(_days(text, self.births)))
 
 
@@ -137,11 +144,16 @@ def _undelimited(year: int, month: int, day: int) -> set[str]:
 
 
 def _runs(text: str) -> Iterator[str]:
-    """Neighbouring words of a text written together."""
+    """Neighbouring words of a text written together, and without a letter before or behind."""
     words = _ALNUM.findall(text)
     for first in range(len(words)):
         for last in range(first + 1, min(first + _MOST_WORDS, len(words)) + 1):
-            yield "".join(words[first:last])
+            run = "".join(words[first:last])
+            yield run
+            if run[0].isalpha():
+                yield run[1:]
+            if run[-1].isalpha():
+                yield run[:-1]
 
 
 def _joined(text: str) -> Iterator[str]:

@@ -10,12 +10,13 @@ from pydicom.dataset import Dataset
 from dicomnode.deidentification.values import ASCII, texts
 from dicomnode.imaging.stored import EXPLICIT_BIG, NATIVE
 
-__all__ = ["BIG_ENDIAN", "FLOATS", "NATIVE", "PIXEL_DATA", "number_of", "syntax_of", "word_of", "words_of"]
+__all__ = ["BIG_ENDIAN", "FLOATS", "NATIVE", "PIXEL_DATA", "RLE", "number_of", "syntax_of", "word_of", "words_of"]
 
 PIXEL_DATA: Final = 0x7FE00010
 #: Float and Double Float Pixel Data, and bytes of a value.
 FLOATS: Final = MappingProxyType({0x7FE00008: 4, 0x7FE00009: 8})
 BIG_ENDIAN: Final = EXPLICIT_BIG
+RLE: Final = "1.2.840.10008.1.2.5"
 
 
 def syntax_of(dataset: Dataset) -> str:

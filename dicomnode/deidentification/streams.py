@@ -6,31 +6,19 @@ Pure, in place, and of the same length. What is not understood is refused: nothi
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from types import MappingProxyType
 from typing import Final
 
-from dicomnode.errors import StudyError
+from dicomnode.deidentification.markers import FRAMES, READ, Segments, Tables, is_written, withheld
 
-#: Markers of JPEG (ISO/IEC 10918-1 Table B.1) and JPEG-LS (ISO/IEC 14495-1) that a decoder needs: frames, tables, restart.
-_NEEDED: Final = frozenset({*range(0xC0, 0xD0), 0xDB, 0xDC, 0xDD, 0xDE, 0xDF, 0xF7, 0xF8})
 _START_OF_SCAN: Final = 0xDA
 _END_OF_IMAGE: Final = 0xD9
-_TABLES: Final = 0xDB
-#: Frame headers but those of Huffman tables, extensions and arithmetic conditioning (ISO/IEC 10918-1 Table B.1).
-_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_PRINTED: Final = re.compile(rb"[A-Za-z0-9 ^.,/:_=\-]{20,}")
-_DIFFERENT: Final = 6
 _TEMPORARY: Final = 0x01
 #: A marker in entropy-coded data: no stuffed zero (or bit, in JPEG-LS), no restart, no fill.
 _MARKER: Final = re.compile(rb"\xff[\x80-\xcf\xd8-\xfe]")
 #: Application segments that say how to read colours: JFIF, Adobe, SPIFF, HP; and how many of their bytes do so.
 _COLOURS: Final = MappingProxyType(
     {(0xE0, b"JFIF"): 14, (0xEE, b"Adobe"): 12, (0xE8, b"SPIFF"): 16, (0xE8, b"mrfx"): 5}
-)
-#: Marker segments of JPEG 2000 (ISO/IEC 15444-1 Table A.2, 15444-15) that a decoder needs.
-_NEEDED_2000: Final = frozenset(
-    {0x50, 0x51, 0x52, 0x53, 0x55, 0x57, 0x58, 0x59, 0x5C, 0x5D, 0x5E, 0x5F, 0x60, 0x61, 0x63}
 )
 _START_OF_TILE: Final = 0x90
 _START_OF_DATA: Final = 0x93
@@ -42,10 +30,6 @@ _RLE_HEADER: Final = 64
 _RLE_SEGMENTS: Final = 15
 
 
-def _withheld() -> StudyError:
-    return StudyError("withheld-pixels", because="stream")
-
-
 def scrub_jpeg(data: bytearray) -> None:
     """Zero the comments and application segments of a JPEG or JPEG-LS stream, between scans too, and what follows EOI.
 
@@ -55,51 +39,32 @@ def scrub_jpeg(data: bytearray) -> None:
         ``withheld-pixels`` where the stream has no end, or is none.
     """
     if data[:2] != b"\xff\xd8":
-        raise _withheld()
-    position = 2
-    used: set[int] = set()
-    tables: list[tuple[int, int, int]] = []
+        raise withheld()
+    position, tables = 2, Tables()
     while position + 2 <= len(data):
         marker = data[position + 1]
         if data[position] != 0xFF:
-            raise _withheld()
+            raise withheld()
         if marker == _END_OF_IMAGE:
             _zero(data, position + 2, len(data))
-            for identifier, start, end in tables:
-                if identifier not in used:
-                    data[start:end] = bytes([1]) * (end - start)
+            tables.blank(data)
             return
         if marker in (0xFF, _TEMPORARY):
             position += 1 if marker == 0xFF else 2
             continue
         stop = _segment(data, position)
         if marker == _START_OF_SCAN:
+            tables.scan(data, position + 4, stop)
             found = _MARKER.search(data, stop)
-            if found is None or _is_written(data[stop : found.start()]):
-                raise _withheld()
+            if found is None or is_written(data[stop : found.start()]):
+                raise withheld()
             stop = found.start()
-        elif marker in _FRAMES:
-            used |= {data[place] for place in range(position + 12, stop, 3)}
-        elif marker == _TABLES:
-            tables += _quantisations(data, position + 4, stop)
-        elif marker not in _NEEDED:
+        elif marker in READ:
+            tables.take(data, marker, position + 4, stop)
+        else:
             _zero(data, position + 4 + _colours(marker, data[position + 4 : position + 16]), stop)
         position = stop
-    raise _withheld()
-
-
-def _quantisations(data: bytearray, position: int, stop: int) -> Iterator[tuple[int, int, int]]:
-    """Identifier, start and end of each table of a DQT segment (ISO/IEC 10918-1 B.2.4.1)."""
-    while position < stop:
-        precision, identifier = data[position] >> 4, data[position] & 15
-        end = min(position + 1 + 64 * (2 if precision else 1), stop)
-        yield identifier, position + 1, end
-        position = end
-
-
-def _is_written(entropy: bytearray) -> bool:
-    """Whether entropy-coded data holds a text: twenty printable characters in a row, several of them different."""
-    return any(len(set(run[0])) >= _DIFFERENT for run in _PRINTED.finditer(entropy))
+    raise withheld()
 
 
 def _colours(marker: int, payload: bytearray) -> int:
@@ -111,7 +76,7 @@ def _segment(data: bytearray, position: int) -> int:
     length = int.from_bytes(data[position + 2 : position + 4], "big")
     stop = position + 2 + length
     if length < 2 or stop > len(data):
-        raise _withheld()
+        raise withheld()
     return stop
 
 
@@ -127,33 +92,36 @@ def scrub_jpeg_2000(data: bytearray) -> None:
         stream = _boxed(data)
         data[:] = stream + bytes(len(data) - len(stream))
     if not data.startswith(_CODESTREAM):
-        raise _withheld()
-    position = _header(data, 2, _START_OF_TILE)
+        raise withheld()
+    segments, parts = Segments(data), []
+    position = _header(data, 2, _START_OF_TILE, segments)
     while data[position : position + 2] == b"\xff\x90":
         if _segment(data, position) != position + 12:
-            raise _withheld()
+            raise withheld()
         length = int.from_bytes(data[position + 6 : position + 10], "big")
-        body = _header(data, position + 12, _START_OF_DATA) + 2
+        body = _header(data, position + 12, _START_OF_DATA, segments) + 2
         stop = position + length if length else data.find(b"\xff\xd9", body)
         if not body <= stop <= len(data):
-            raise _withheld()
+            raise withheld()
+        parts.append((int.from_bytes(data[position + 4 : position + 6], "big"), stop - position))
         position = stop
     if data[position : position + 2] != b"\xff\xd9":
-        raise _withheld()
+        raise withheld()
+    segments.end(parts)
     _zero(data, position + 2, len(data))
 
 
-def _header(data: bytearray, position: int, last: int) -> int:
+def _header(data: bytearray, position: int, last: int, segments: Segments) -> int:
     """Zero what no decoder needs of a header, main or of a tile-part; returns where the marker after it stands."""
+    segments.begin()
     while data[position : position + 1] == b"\xff":
         marker = data[position + 1] if position + 1 < len(data) else 0
         if marker == last:
             return position
         stop = _segment(data, position)
-        if marker not in _NEEDED_2000:
-            _zero(data, position + (6 if marker == 0x64 else 4), stop)  # a comment says whether it is text
+        segments.take(marker, position, stop)
         position = stop
-    raise _withheld()
+    raise withheld()
 
 
 def _boxed(data: bytearray) -> bytes:
@@ -163,9 +131,9 @@ def _boxed(data: bytearray) -> bytes:
         if kind == b"jp2c":
             streams.append(bytes(data[start:end]))
         elif kind == b"jp2h" and any(inner not in _PLAIN_BOXES for inner, _, _ in _boxes(data, start, end)):
-            raise _withheld()
+            raise withheld()
     if len(streams) != 1:
-        raise _withheld()
+        raise withheld()
     return streams[0]
 
 
@@ -202,11 +170,11 @@ def scrub_rle(data: bytearray, segments: int, segment_bytes: int) -> None:
     count = offsets[0]
     starts = offsets[1 : count + 1]
     if count != segments or not 0 < count <= _RLE_SEGMENTS or starts[0] < _RLE_HEADER or segment_bytes < 1:
-        raise _withheld()
+        raise withheld()
     _zero(data, 4 * count + 4, starts[0])
     for start, stop in zip(starts, [*starts[1:], len(data)], strict=True):
         if not start <= stop <= len(data):
-            raise _withheld()
+            raise withheld()
         _zero(data, _end_of_segment(data, start, stop, segment_bytes), stop)
 
 
@@ -221,8 +189,40 @@ def _end_of_segment(data: bytearray, position: int, stop: int, wanted: int) -> i
             position += 1 if control == 128 else 2
             wanted -= 0 if control == 128 else 257 - control
     if wanted or position > stop:
-        raise _withheld()
+        raise withheld()
     return position
+
+
+def highest_bytes_of_rle(frame: bytes, size: int) -> frozenset[int]:
+    """Values of the most significant byte of each sample of `size` bytes in a scrubbed RLE frame (PS3.5 G.2)."""
+    count = int.from_bytes(frame[:4], "little")
+    starts = [int.from_bytes(frame[at : at + 4], "little") for at in range(4, 4 * count + 4, 4)]
+    ends = [*starts[1:], len(frame)]
+    found: set[int] = set()
+    for start, stop in zip(starts[::size], ends[::size], strict=True):
+        position = start
+        while position < stop:
+            control = frame[position]
+            run = 0 if control == 128 else 1 if control > 128 else control + 1  # PackBits
+            found.update(frame[position + 1 : position + 1 + run])
+            position += 1 + run
+    return frozenset(found)
+
+
+def precision_of(frame: bytes) -> int:
+    """Bits of a sample of a scrubbed JPEG, JPEG-LS or JPEG 2000 stream; 0 where none is said, so that nothing decodes it."""
+    if frame.startswith(_CODESTREAM):
+        count = int.from_bytes(frame[40:42], "big")  # of components (ISO/IEC 15444-1 A.5.1)
+        return max(((depth & 0x7F) + 1 for depth in frame[42 : 42 + 3 * count : 3]), default=0)
+    position, precision = 2, 0
+    while (marker := frame[position + 1]) not in (_START_OF_SCAN, _END_OF_IMAGE):
+        if marker in FRAMES:
+            precision = max(precision, frame[position + 4])
+        if marker in (0xFF, _TEMPORARY):
+            position += 1 if marker == 0xFF else 2
+        else:
+            position += 2 + int.from_bytes(frame[position + 2 : position + 4], "big")
+    return precision
 
 
 def _zero(data: bytearray, start: int, end: int) -> None:

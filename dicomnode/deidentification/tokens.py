@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -36,6 +37,9 @@ _PREFIXES: Final = frozenset(
 )
 #: Abbreviations that are written in capitals or small; otherwise they are somebody.
 _ABBREVIATED: Final = frozenset({"Rao", "Lao", "Opp", "Mai", "Erm"})
+_GREEK: Final = frozenset("αβγδεζηθικλμνξοπρςστυφχψωΑΒΓΔΕΖΗΘΙΚΛΜΝΞΟΠΡΣΤΥΦΧΨΩµ")
+_MARKS: Final = frozenset({"Mn", "Mc", "Me"})
+_LETTER: Final = "\u00aa"
 _SHAPES: Final = (("0", str.isdecimal), ("A", str.isupper), ("a", str.isalpha))
 _DIGITS: Final = re.compile(r"\d{4,}")
 #: Between these a name is not read on.
@@ -72,6 +76,25 @@ class Token:
         return self.kind in (Kind.SURE, Kind.NUMBER, Kind.MAYBE)
 
 
+def joined(text: str) -> str:
+    """A text of the same length whose marks are letters, so that a word holds together that has some: vowels of Hindi, tones of Thai."""
+    if text.isascii():
+        return text
+    return "".join(_LETTER if unicodedata.category(char) in _MARKS else char for char in text)
+
+
+def occurrences(pattern: re.Pattern[str], text: str) -> list[str]:
+    """What a pattern without groups finds in a text, marks taken for letters."""
+    if text.isascii():
+        return pattern.findall(text)
+    return [text[match.start() : match.end()] for match in pattern.finditer(joined(text))]
+
+
+def is_letter(token: str) -> bool:
+    """Whether a token is one letter that names a direction, a side or a unit: a name may have one of other alphabets."""
+    return len(token) == 1 and token.isalpha() and (token.isascii() or token in _GREEK)
+
+
 def is_surname(token: str) -> bool:
     """Whether a token is an abbreviation of views and phases, written as a name is: Rao, Opp."""
     return token in _ABBREVIATED
@@ -86,7 +109,7 @@ def runs_of(token: str) -> list[str]:
     """Numbers and words of a token, a new one at each capital; letters of any alphabet."""
     if token.isascii():
         return RUN.findall(token)
-    shape = "".join(next((sign for sign, fits in _SHAPES if fits(char)), " ") for char in token)
+    shape = "".join(next((sign for sign, fits in _SHAPES if fits(char)), " ") for char in joined(token))
     return [token[match.start() : match.end()] for match in RUN.finditer(shape)]
 
 

@@ -34,6 +34,8 @@ _ADDRESSES: Final = (
     r"(?<![\w.])(?:10|127|2[6-9]|[3-9]\d|1\d\d|2[0-4]\d|25[0-5])(?:\.(?:25[0-5]|2[0-4]\d|1?\d?\d)){3}(?![\w.])(?::\d+)?",
     r"(?<![\w:])[0-9a-f]{1,4}(?::[0-9a-f]{0,4}){2,7}(?![\w:])",
     r"(?<![\w\-])[0-9a-f]{2}(?:-[0-9a-f]{2}){5}(?![\w\-])",
+    r"[0-9a-f]{2}(?::[0-9a-f]{2}){5,7}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}",  # whatever stands beside
+    r"(?<![\d.vVrR])(?=(?:\d\d?\.){0,3}\d{3})(?:10|127|2[6-9]|[3-9]\d|1\d\d|2[0-4]\d|25[0-5])(?:\.(?:25[0-5]|2[0-4]\d|1?\d?\d)){3}(?![\d.])",
     r"(?<![\w.])(?:1\.2\.\d{3}|1\.3\.(?:6|12)|2\.16|2\.25)(?:\.\d+){2,}",
 )
 _SAFE_MONTHS: Final = (
@@ -101,11 +103,17 @@ _NUMBER: Final = r"\d{1,40}(?:[\W_]{1,3}\d{1,40}){0,20}(?:-?[a-ce-su-w])?"
 #: Numbers of persons, rooms and telephones; places on the globe.
 _COUNTS: Final = (
     rf"{_START}(?:{_COUNTED})[\W_]{{1,3}}(?P<number>{_NUMBER}){_END}",
+    rf"{_START}(?:room|zimmer|raum|saal|bed|bett|ward|apt|suite)[\W_]{{1,3}}[a-z]{{1,2}}-?\d{{1,4}}[a-z]?{_END}",
     rf"{_START}(?:mrn|pid|ssn|patid|patnr|casenr)[\W_]{{0,3}}{_NUMBER}{_END}",
     r"(?<![\w.])(?:lat|latitude)[\W_]{1,2}\d[\d.]*[\W_]+(?:lon|long|lng|longitude)[\W_]{1,2}\d[\d.]*",
 )
 #: Telephone numbers and numbers of registries with full stops, as no version is: 3.3.4, five times two, thousands.
 _REGISTERED: Final = (
+    rf"{_START}[mfw], ?\d{{1,3}}(?!\w|[.,]\d)|(?<![\w.,])\d{{1,3}} ?/ ?[mf]{_END}",  # sex and age
+    r"(?<!\d)(?:(?<!\d[.\-])|(?<=\D1[.\-])|(?<=^1[.\-]))\(?\d{3}\)?[\-./ ]{0,2}\d{3}[\-./ ]\d{4}x\d+",  # with an extension
+    r"(?<!\d)(?<!\d[.,\-])\d{3}-\d{2}-\d{4}(?!\d|-\d)",
+    r"(?<!\d)(?<!\d\.)\d{3}\.\d{3}\.\d{4}(?!\d|\.\d)",
+    r"(?<!\d)(?<!\d\.)\d{3}\.\d{4}\.\d{4}\.\d{2}(?!\d|\.\d)",
     r"(?<![\w.])(?:\d{1,3}\.)?\d{3}\.\d{3}\.\d{4}(?!\w|\.\d)",
     r"(?<![\w.])\d{3}\.\d{4}(?:\.\d{4}\.\d{2})?(?!\w|\.\d)",
     r"(?<![\w.])\d{3}\.\d{7}(?!\w|\.\d)",
@@ -130,7 +138,7 @@ _PLACES: Final = (
     r"\(\d{3,5}\)[ \-/]?\d{5,8}(?!\w)",
     rf"(?<![\w#])#\s?(?=\d[\W_]*\d[\W_]*\d){_NUMBER}{_END}",
     r"\+\d[\d ()./\-]{4,}\d",
-    r"\(\d{2,5}\)[ \-/]{0,2}\d{2,5}[ \-/]\d{2,}(?!\w)",
+    r"\(\d{2,5}\)[ \-/.]{0,2}\d{2,5}[ \-/.]\d{2,}(?!\d)",
     rf"{_START}\d{{1,3}}\.\d{{2,}}°?\s?[NS][\s,;]{{1,2}}\d{{1,3}}\.\d{{2,}}°?\s?[EWO](?!\w)",
     rf"{_START}[NS]\d{{1,2}}[°.\d'′]*[ ,;]{{1,2}}[EWO]\d{{1,3}}[°.\d'′]*(?!\w)",
     r"(?<![\w.])\d{1,3}\.\d{3,}°?[\s,;/]{1,2}-?\d{2,3}\.\d{3,}(?![\w.])",
@@ -144,17 +152,19 @@ _AREAS: Final = (  # postcodes of the United Kingdom
 #: Where capitals count: record numbers in groups (but vertebrae), postcodes.
 _WRITTEN: Final = (
     rf"{_START}Pt[ .:]{{1,2}}(?P<patient>\d+){_END}",
+    rf"{_START}Rm\.? ?\d{{1,4}}[A-Z]?{_END}",
     r"(?<![\w.])\d{2,}-[A-Z]\d{2,}(?!\w)",
     rf"{_START}[A-Z]{{1,2}}\d{{2}}-\d{{3,6}}(?!\w)",  # of pathology
     rf"{_START}[A-Z]{{1,2}}\d{{3,6}}/\d{{2}}(?!\w)",
     rf"{_START}(?=[A-Z\d]{{8}})(?:[A-Z]{{1,2}}\d{{1,3}}){{3,}}[A-Z]?{_END}",  # passports
     r"(?<!\w)(?![CTLSDV]\d\d[ \-/.][CTLSDV]\d\d)[A-Z]\d{2,}[ \-/.][A-Z]\d{2,}(?!\w)",
     rf"{_START}(?:{_AREAS})\d{{1,2}}[A-Z]? (?!1ST|2ND|3RD|\dTH)\d[ABD-HJLNP-UW-Z]{{2}}{_END}",
-    rf"{_START}[A-CEGHJ-NPR-TVXY]\d[A-Z] \d[A-Z]\d{_END}",
+    rf"{_START}[A-CEGHJ-NPR-TVXY]\d[A-Z] ?\d[A-Z]\d{_END}",
+    rf"{_START}(?:{_AREAS})\d[A-Z]\d[ABD-HJLNP-UW-Z]{{2}}{_END}",
     rf"{_START}(?:[DFI]-\d{{5}}|(?:A|CH|NL|DK|LU|BE)-\d{{4}}){_END}",
 )
 _TRIGGERS: Final = frozenset(
-    f"{_SAFE_MONTHS}|{_OTHER_MONTHS}|{_COUNTED}|n|patid|patnr|casenr|lat|latitude|geb|geboren|born|birth|dob|d|yob|né|née|nata|nato|nacido|nacida|nac|"
+    f"{_SAFE_MONTHS}|{_OTHER_MONTHS}|{_COUNTED}|n|patid|patnr|casenr|lat|latitude|geb|geboren|born|birth|dob|d|yob|saal|né|née|nata|nato|nacido|nacida|nac|"
     "geburtsdatum|year|years|yr|yrs|yo|y|jahre|jährig|jährige|jähriger|jährigen|jähriges|jaehrig|jaehrige|jaehriger|jaehrigen|jaar|"
     "ans|años|anos|anni".split("|")
 )
@@ -164,11 +174,15 @@ _BY_WORDS: Final = re.compile("|".join((*_WORDED, *_COUNTS)), re.IGNORECASE)
 _IN_FIGURES: Final = re.compile("|".join((*_FIGURES, *_PLACES)), re.IGNORECASE)
 _GROUP: Final = re.compile("|".join(_WRITTEN))
 #: No trace is there without one of these.
-_MAY_BE_ADDRESS: Final = re.compile(r"[@\\:]|//|(?<!\S)/|\.[^\W\d]|(?:\.\d+){3}|(?:-[0-9A-Fa-f]{2}){5}")
-_MAY_BE_FIGURES: Final = re.compile(
-    r"\d[\W_]+\d|\d[A-Za-z]?,? [^\W\d_]|[ ,;][EWOewo]\d|19\d\d|[*°#+(]|\d[NSns]\b|\d[./ ]{1,2}[IVXivx]|[Bb][. ]{0,2}\d{4}|\d [JYjy]\."
+_MAY_BE_ADDRESS: Final = re.compile(
+    r"-[0-9A-Fa-f]{4}-|[@\\:]|//|(?<!\S)/|\.[^\W\d]|(?:\.\d+){3}|(?:-[0-9A-Fa-f]{2}){5}"
 )
-_MAY_BE_GROUP: Final = re.compile(r"\d[A-Z]?[ \-./][A-Z\d]|Pt[ .:]|[A-Z]-\d{4}|(?:[A-Z]{1,2}\d{1,3}){3}")
+_MAY_BE_FIGURES: Final = re.compile(
+    r"[mfwMFW], ?\d|\d ?/ ?[mfMF]|\d[\W_]+\d|\d[A-Za-z]?,? [^\W\d_]|[ ,;][EWOewo]\d|19\d\d|[*°#+(]|\d[NSns]\b|\d[./ ]{1,2}[IVXivx]|[Bb][. ]{0,2}\d{4}|\d [JYjy]\."
+)
+_MAY_BE_GROUP: Final = re.compile(
+    r"Rm|[A-Z]\d[A-Z]\d|\d[A-Z]?[ \-./][A-Z\d]|Pt[ .:]|[A-Z]-\d{4}|(?:[A-Z]{1,2}\d{1,3}){3}"
+)
 _LETTERS: Final = re.compile(r"[^\W\d_]+")
 
 #: Initials with full stops, or as capitals that stand alone.
@@ -194,6 +208,12 @@ def traces(text: str) -> Iterator[Span]:
     tuple of int
         Start and end.
     """
+    yield from _traces(text)
+    if "_" in text:  # a border, as a blank is
+        yield from _traces(text.replace("_", " "))
+
+
+def _traces(text: str) -> Iterator[Span]:
     if _MAY_BE_ADDRESS.search(text):
         yield from (match.span() for match in _ADDRESS.finditer(text))
     yield from (match.span() for match in _HOUSE.finditer(text))

@@ -15,7 +15,10 @@ from typing import Final, cast
 from pydicom._dicom_dict import DicomDictionary
 from pydicom.sr._concepts_dict import concepts
 
+from dicomnode.deidentification.tokens import occurrences
+
 _WORD: Final = re.compile(r"[^\W_]+(?:[-'][^\W_]+)*")
+_PART: Final = re.compile(r"[^\W_]+")
 _TERM_TOKEN: Final = re.compile(r"[A-Z]{1,2}|\d{1,3}|\d{1,2}[A-Z]|[A-Z]{1,3}\d{1,2}")
 _TERM_DIGITS: Final = 4
 _LOWER: Final = re.compile(r"(?<=[ (/-])[a-z]{3,}")
@@ -218,7 +221,12 @@ def is_technical(text: str) -> bool:
 
 def split_words(text: str) -> list[str]:
     """Words of a text, folded."""
-    return _WORD.findall(fold(text))
+    return occurrences(_WORD, fold(text))
+
+
+def split_parts(text: str) -> list[str]:
+    """Parts of a text between all that is no letter, digit or mark."""
+    return occurrences(_PART, text)
 
 
 def fold(text: str) -> str:
