@@ -1,18 +1,13 @@
 """Frames of any image as an array, and an array as native Pixel Data: for what must be looked at or blanked.
 
-Native samples are read here; compressed frames are decoded in a child process, which has a limit on memory and on time
-and may die of them. Run as a module it is the child: ``python -m dicomnode.deidentification.frames MEMORY_BYTES``.
+Frames are decoded in a child process, which has limits on memory and time and may die of them.
 """
 
 from __future__ import annotations
 
 import io
-import resource
-import subprocess
-import sys
 import warnings
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Final, cast
 
 import numpy as np
@@ -23,8 +18,8 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.tag import Tag
 from pydicom.uid import UID
 
-import dicomnode
 from dicomnode.deidentification.bits import checked_bits_of
+from dicomnode.deidentification.children import Children, DecodingLimits
 from dicomnode.deidentification.stored import NATIVE, RLE, syntax_of
 from dicomnode.encoded import encode_part10
 from dicomnode.errors import NodeError, StudyError
@@ -37,14 +32,7 @@ _KEYWORDS: Final = (
     "ExtendedOffsetTable", "ExtendedOffsetTableLengths", "PixelData",
 )  # fmt: skip
 _COLOURS: Final = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT", "YBR_PARTIAL_420"})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DecodingLimits:
-    """What decoding all frames of one object may take."""
-
-    timeout_seconds: float = 120.0
-    memory_bytes: int = 8 << 30
+_children: Final = Children()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -110,18 +98,11 @@ def frames_of(dataset: Dataset, limits: DecodingLimits) -> Frames:
     slim.file_meta = FileMetaDataset()
     syntax = str(dataset.file_meta.TransferSyntaxUID)
     slim.file_meta.TransferSyntaxUID = UID(syntax)
-    root = Path(dicomnode.__file__).resolve().parent.parent
-    command = [sys.executable, "-P", "-m", "dicomnode.deidentification.frames", str(limits.memory_bytes)]
-    environment = {"PYTHONPATH": str(root), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     try:
         data = encode_part10(slim, transfer_syntax_uid=syntax)
-        done = subprocess.run(  # noqa: S603
-            command, input=data, env=environment, cwd="/",
-            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=limits.timeout_seconds, check=True,
-        )  # fmt: skip
-        name, _, array = done.stdout.partition(b"\n")
+        name, _, array = _children.ask(data, limits).partition(b"\n")
         values = np.load(io.BytesIO(array), allow_pickle=False)
-    except (subprocess.SubprocessError, OSError, ValueError, NodeError):
+    except (OSError, ValueError, NodeError):
         raise StudyError("withheld-pixels", because="undecodable") from None
     return _checked(dataset, values, name.decode("ascii", "replace"))
 
@@ -147,7 +128,7 @@ def _cleaned(dataset: Dataset, values: NDArray[Any]) -> NDArray[Any]:
     return values
 
 
-# ---- the child ----
+# ---- in the child ----
 
 
 def decoded(data: bytes) -> bytes:
@@ -165,19 +146,3 @@ def decoded(data: bytes) -> bytes:
     stream = io.BytesIO()
     np.save(stream, values.reshape(shape), allow_pickle=False)
     return str(properties["photometric_interpretation"]).encode() + b"\n" + stream.getvalue()
-
-
-def _main(arguments: list[str]) -> None:  # pragma: no cover - runs in the child
-    import os
-
-    memory = int(arguments[0])
-    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # codecs print on standard output
-    with answers:
-        answers.write(decoded(sys.stdin.buffer.read()))
-
-
-if __name__ == "__main__":  # pragma: no cover - runs in the child
-    _main(sys.argv[1:])
