@@ -22,8 +22,9 @@ from pydicom.uid import UID
 from dicomnode.coding import CodedConcept, dcm
 from dicomnode.deidentification import pixels
 from dicomnode.deidentification.ages import limit_ages
+from dicomnode.deidentification.children import DecodingLimits
 from dicomnode.deidentification.encrypted import enclose
-from dicomnode.deidentification.frames import EXPLICIT_LITTLE, DecodingLimits
+from dicomnode.deidentification.frames import EXPLICIT_LITTLE
 from dicomnode.deidentification.heads import Head, look, shows_a_head
 from dicomnode.deidentification.identifiers import collect
 from dicomnode.deidentification.kinds import Kind, kind_of

@@ -18,8 +18,9 @@ from pydicom.dataset import Dataset
 
 from dicomnode.deidentification import burned, unflagged
 from dicomnode.deidentification.bits import Bits, bits_of, checked_bits_of
+from dicomnode.deidentification.children import DecodingLimits
 from dicomnode.deidentification.compressed import VIDEO, Picture, may_hide, scrub
-from dicomnode.deidentification.frames import DecodingLimits, frames_of
+from dicomnode.deidentification.frames import frames_of
 from dicomnode.deidentification.kinds import PHOTOGRAPHS, Kind, kind_of
 from dicomnode.deidentification.nesting import items_of
 from dicomnode.deidentification.reader import Reader

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from dicomnode.deidentification.frames import DecodingLimits, frames_of
+from dicomnode.deidentification.children import DecodingLimits
+from dicomnode.deidentification.frames import frames_of
 from dicomnode.deidentification.kinds import PROJECTED, PROJECTIONS, Kind, kind_of
 from dicomnode.deidentification.stored import BIG_ENDIAN, FLOATS, NATIVE, PIXEL_DATA, number_of, syntax_of, word_of
 from dicomnode.deidentification.strokes import has_strokes

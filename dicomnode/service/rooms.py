@@ -13,7 +13,7 @@ from typing import Final
 
 from dicomnode.config import Config
 from dicomnode.deidentification.apply import Deidentifier
-from dicomnode.deidentification.frames import DecodingLimits
+from dicomnode.deidentification.children import DecodingLimits
 from dicomnode.deidentification.policy import OPTION_NAMES, POLICIES, Faces, Policy, SiteAction
 from dicomnode.deidentification.pseudonyms import Pseudonyms
 from dicomnode.deidentification.reader import installed_reader

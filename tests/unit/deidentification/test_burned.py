@@ -17,7 +17,8 @@ from pydicom.sequence import Sequence
 from dicomnode.deidentification import frames
 from dicomnode.deidentification.apply import Deidentifier
 from dicomnode.deidentification.burned import pictures
-from dicomnode.deidentification.frames import DecodingLimits, Frames, frames_of
+from dicomnode.deidentification.children import DecodingLimits
+from dicomnode.deidentification.frames import Frames, frames_of
 from dicomnode.deidentification.policy import AI, EXPORT, Policy
 from dicomnode.deidentification.pseudonyms import Pseudonyms
 from dicomnode.deidentification.quick import FileDeidentifier
