@@ -51,6 +51,8 @@ from dicomnode.workflow.timekeeping import Timekeeper
 #: Seconds that a drain gives to open associations and to running stages together, and least to the latter.
 DRAIN_SECONDS = 60.0
 _LEAST_SECONDS = 10.0
+#: Seconds for which evidence of a study waits for the index; conflicts may take longer, and are looked at again.
+_EVIDENCE_SECONDS = 0.25
 
 
 class Node:
@@ -220,6 +222,7 @@ class Node:
         return EvidenceBook(
             self._ledger,
             derivation_key=derivation_key,
+            flush=partial(self._indexer.flush, timeout=_EVIDENCE_SECONDS),
             wake=lambda: self._completion.wake(),  # noqa: PLW0108 (it is built after this)
             clock=rooms.now,
             emit=self._emit,
