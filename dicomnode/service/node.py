@@ -301,6 +301,8 @@ class Node:
             self._pledges.begin()
         host, port = self._gate.start()
         self._folders.begin()
+        for analyst in self._analysts.values():
+            analyst.warm()
         self._emit(
             "node.ready",
             host=host,

@@ -28,7 +28,7 @@ from dicomnode.storage.digest import ContentDigests
 from dicomnode.storage.ledger import Ledger
 from dicomnode.study import blind_key, input_digest
 from dicomnode.texts import Words
-from dicomnode.workflow.analysis import Analysis, Analyst, Issue, measurements_of
+from dicomnode.workflow.analysis import Analysis, Analyst, Issue
 from dicomnode.workflow.copying import Copier
 from dicomnode.workflow.picture import picture_of
 from dicomnode.workflow.sameness import Sameness, compare
@@ -247,7 +247,7 @@ class Workbench:
             model=model,
             seconds=time.monotonic() - began,
             files=tuple(written),
-            measurements=tuple(measurements_of(analysis)),
+            measurements=tuple(analysis.findings.numbers()),
             remarks=(*analysis.findings.remarks, *_remarks_on_uids(files)),
         )
 
