@@ -45,8 +45,9 @@ from dicomnode.workflow.downgrade import Capabilities
 from dicomnode.workflow.evidence import EvidenceBook
 from dicomnode.workflow.indexing import Indexer
 from dicomnode.workflow.pipeline import DurableQueue
+from dicomnode.workflow.reading import limits_of
 from dicomnode.workflow.recovery import Recovery
-from dicomnode.workflow.stages import Rooms, Stages, limits_of
+from dicomnode.workflow.stages import Rooms, Stages
 from dicomnode.workflow.timekeeping import Timekeeper
 
 #: Seconds that a drain gives to open associations and to running stages together, and least to the latter.

@@ -31,9 +31,9 @@ from dicomnode.texts import Words
 from dicomnode.workflow.analysis import Analysis, Analyst, Issue
 from dicomnode.workflow.copying import Copier
 from dicomnode.workflow.picture import picture_of
+from dicomnode.workflow.reading import limits_of
 from dicomnode.workflow.sameness import Sameness, compare
 from dicomnode.workflow.selection import Header, patient_of, without_pixels
-from dicomnode.workflow.stages import limits_of
 from dicomnode.workflow.wishes import default_wishes, is_told, wishes_of
 
 

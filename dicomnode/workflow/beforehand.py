@@ -20,8 +20,9 @@ from pydicom import Dataset
 from dicomnode.encoded import Limits, SeriesReader, wrap_part10
 from dicomnode.errors import NodeError
 from dicomnode.events import Emit
-from dicomnode.study import InstanceRow, InstanceState, RecordAddress, RecordMetadata
+from dicomnode.study import InstanceRow, InstanceState, RecordAddress, RecordMetadata, WorkKey
 from dicomnode.workflow.copying import Copied, Copier
+from dicomnode.workflow.reading import Coming
 from dicomnode.workflow.selection import without_pixels
 
 #: Bytes that a header takes in memory, on the high side.
@@ -50,22 +51,55 @@ class Early:
         Its Data Set without the pixels, as received.
     copied
         Its pseudonymous copy.
+    image
+        The copy, read, its pixels a view into it: for one who takes it away, since reading a volume takes pixels out.
     """
 
     address: RecordAddress
     digest: str
     header: Dataset = field(repr=False)
     copied: Copied = field(repr=False)
+    image: list[Dataset] = field(repr=False)
 
     def is_of(self, row: InstanceRow) -> bool:
         """Whether it was made of the record that an instance is now."""
         return (self.address, self.digest) == (row.address, row.digest)
 
 
+class Fresh:
+    """Images that the stage before has just sealed, so that the next one need not open them again; of one work."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: tuple[WorkKey, deque[Dataset]] | None = None
+
+    def keep(self, key: WorkKey, early: Sequence[Early | None]) -> None:
+        """Keep a work's images, where all were made early and nobody took them yet."""
+        there = [one.image for one in early if one is not None and one.image]
+        images = deque(image.pop() for image in there) if len(there) == len(early) else None
+        with self._lock:
+            self._kept = (key, images) if images else None
+
+    def take(self, key: WorkKey) -> Coming | None:
+        """Those of a work, each let go of as it is read; None where there are none."""
+        with self._lock:
+            if self._kept is None or self._kept[0] != key:
+                return None
+            images, self._kept = self._kept[1], None
+        return Coming((images.popleft() for _ in range(len(images))), len(images))
+
+    def forget(self, key: WorkKey) -> None:
+        """What is kept of a work is of no use any more."""
+        with self._lock:
+            if self._kept is not None and self._kept[0] == key:
+                self._kept = None
+
+
 @dataclass(slots=True, eq=False)
 class _Series:
     reader: SeriesReader
     copier: Copier
+    copies: SeriesReader
 
 
 @dataclass(slots=True, eq=False)
@@ -261,7 +295,9 @@ class Beforehand:
         """What there is to be made of a record; None where that fails: the work will say why."""
         series = study.series.get(row.series_key)
         if series is None:
-            series = study.series[row.series_key] = _Series(SeriesReader(self._limits), self._copier())
+            series = study.series[row.series_key] = _Series(
+                SeriesReader(self._limits), self._copier(), SeriesReader(self._limits)
+            )
         try:
             metadata, encoded = self._records.read(row.study_key, row.address)
             file = wrap_part10(
@@ -271,7 +307,9 @@ class Beforehand:
                 transfer_syntax_uid=metadata.transfer_syntax_uid,
             )
             header = without_pixels(series.reader.read(file))
-            return Early(address=row.address, digest=row.digest, header=header, copied=series.copier.make(file))
+            copied = series.copier.make(file)
+            image = series.copies.read(copied.data)
+            return Early(address=row.address, digest=row.digest, header=header, copied=copied, image=[image])
         except NodeError:
             return None
         except Exception as error:  # noqa: BLE001 - the border: the thread must outlive whatever happens

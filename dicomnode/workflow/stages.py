@@ -15,7 +15,7 @@ from typing import Final
 from pydicom import Dataset
 
 from dicomnode.config import Config
-from dicomnode.encoded import Limits, SeriesReader, read_dataset, read_part10_raw, wrap_part10
+from dicomnode.encoded import SeriesReader, read_dataset, read_part10_raw, wrap_part10
 from dicomnode.errors import NodeError, StorageError, StudyError
 from dicomnode.events import Emit
 from dicomnode.identity import SourceIdentity
@@ -31,17 +31,17 @@ from dicomnode.study import (
     input_digest,
 )
 from dicomnode.workflow.analysis import Analysis, Analyst, Issue
-from dicomnode.workflow.beforehand import Early
+from dicomnode.workflow.beforehand import Early, Fresh
 from dicomnode.workflow.copying import Copier
 from dicomnode.workflow.encoding import Encoding
 from dicomnode.workflow.handover import Handover, Rooms, name
 from dicomnode.workflow.packed import pack_voxels
 from dicomnode.workflow.ports import Clock, Monotonic
-from dicomnode.workflow.reading import Coming
+from dicomnode.workflow.reading import Coming, limits_of
 from dicomnode.workflow.routing import series_of
 from dicomnode.workflow.selection import Header, SurveyedSeries, patient_of, relevant, without_pixels
 
-__all__ = ["Rooms", "Stages", "limits_of"]
+__all__ = ["Rooms", "Stages"]
 
 _STATE_OF: Final = {"prepare": WorkState.PREPARING, "infer": WorkState.INFERRING, "encode": WorkState.ENCODING}
 _ORDER: Final = (
@@ -108,6 +108,7 @@ class Stages:
         self._emit = emit
         #: What the network's stage leaves for the one after it, beside what is sealed.
         self._latest: dict[WorkKey, Analysis] = {}
+        self._fresh = Fresh()
         self._places = max((analyst.places for analyst in rooms.analysts.values()), default=1)
         self._alone = Lock()
         self._running: dict[WorkKey, float] = {}
@@ -121,6 +122,9 @@ class Stages:
         except Exception as error:  # noqa: BLE001 - the border: whatever it is becomes a coded state
             self._report(stage, error)
             self._end(key, NodeError("internal", stage=stage))
+        finally:
+            if stage != "prepare":
+                self._fresh.forget(key)
         return False
 
     def _run(self, stage: str, key: WorkKey) -> bool:
@@ -214,6 +218,7 @@ class Stages:
         self._tell_plan(key, chosen, analyst)
         members = [by_key[instance_key] for instance_key in chosen.instance_keys]
         copier = Copier(analyst.deidentifier, self._limits)
+        self._fresh.keep(key, [early.get(row.instance_key) for row in members])
         self._handover.put_copies(key, (self._copy(row, copier, early.get(row.instance_key)) for row in members))
         if count := sum(row.instance_key in early for row in members):
             self._emit("work.prepared-early", work=key.workflow_id, images=count)
@@ -324,7 +329,7 @@ class Stages:
         plan = self._handover.plan(key)
         identity = SourceIdentity.from_json(json.loads(self._handover.identity(key, plan["series_key"])))
         issue = Issue(identity=identity, input_digest=plan["digest"])
-        analysis = analyst.analyse(self._copies(key), issue=issue)
+        analysis = analyst.analyse(self._fresh.take(key) or self._copies(key), issue=issue)
         self._handover.put(key, World.PSEUDONYM, name(key, "labels"), Purpose.LABELS, pack_voxels(analysis.labels))
         if analysis.probability is not None:
             packed = pack_voxels(analysis.probability)
@@ -383,13 +388,3 @@ class Stages:
 
 def _is_made(made: Mapping[str, Early], row: InstanceRow) -> bool:
     return row.instance_key in made and made[row.instance_key].is_of(row)
-
-
-def limits_of(tree: Config) -> Limits:
-    """Budgets for reading, out of the configuration."""
-    return Limits(
-        header_scan_bytes=tree.intake.header_scan_bytes,
-        maximum_nesting=tree.reading.maximum_nesting,
-        maximum_items=tree.reading.maximum_items,
-        maximum_inflated_bytes=tree.reading.maximum_inflated_bytes,
-    )

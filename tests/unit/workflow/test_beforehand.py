@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from operator import length_hint
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.objects import Objects
 from dicomnode.storage.spool import Spool
 from dicomnode.study import WORK_STAGES, InstanceRow, InstanceState, ResultRole, WorkKey, WorkState
-from dicomnode.workflow.beforehand import Beforehand, Early
+from dicomnode.workflow.beforehand import Beforehand, Early, Fresh
 from dicomnode.workflow.copying import Copier
+from dicomnode.workflow.handover import Handover
 from dicomnode.workflow.selection import without_pixels
 from tests.unit.workflow import test_stages
 from tests.unit.workflow.samples import OTHER_STUDY, STUDY, Events, Time, ring, row
@@ -117,6 +119,53 @@ def test_the_results_are_the_same_bytes_with_all_some_and_none_of_it(tmp_path: P
     assert found[0] == found[1] == found[2]
     assert len(found[0]) > 1
     assert used == [len(images), len(images) // 2]
+
+
+def test_the_network_gets_the_images_that_were_just_sealed_and_they_are_not_opened(
+    bench: Bench, images: list[Dataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = bench.receive(images)
+    early = Surrounded(bench).make(bench.ledger.instances(key.study_key))
+    stages = bench.stages(early=early.store.of, used=early.store.used)
+    assert stages.run("prepare", key)
+    monkeypatch.setattr(Handover, "copies", lambda *_: pytest.fail("opened"))
+    assert stages.run("infer", key)
+    assert stages.run("encode", key)
+    assert len(bench.results()) > 1
+
+
+def test_images_are_kept_for_one_work_and_taken_once(bench: Bench, images: list[Dataset]) -> None:
+    key = bench.receive(images)
+    rows = bench.ledger.instances(key.study_key)
+    other, fresh = replace(key, revision=2), Fresh()
+    kept = Surrounded(bench).make(rows).store.of(key.study_key)
+    made = [kept[one.instance_key] for one in rows]
+    fresh.keep(key, [*made[:-1], None])
+    assert fresh.take(key) is None, "one is missing"
+    made = list(Surrounded(bench).make(rows).store.of(key.study_key).values())
+    fresh.keep(key, made)
+    assert fresh.take(other) is None
+    fresh.forget(other)
+    taken = fresh.take(key)
+    assert taken is not None
+    assert length_hint(taken) == len(rows)
+    assert len(list(taken)) == len(rows)
+    assert fresh.take(key) is None
+    fresh.keep(key, made)
+    assert fresh.take(key) is None, "they were taken before"
+    fresh.keep(key, list(Surrounded(bench).make(rows).store.of(key.study_key).values()))
+    fresh.forget(key)
+    assert fresh.take(key) is None
+
+
+def test_a_work_that_goes_no_further_keeps_no_images(bench: Bench, images: list[Dataset]) -> None:
+    key = bench.receive(images)
+    early = Surrounded(bench).make(bench.ledger.instances(key.study_key))
+    stages = bench.stages(early=early.store.of, used=early.store.used)
+    assert stages.run("prepare", key)
+    bench.ledger.open_revision(key.study_key, "0" * 64, bench.time.now())
+    assert not stages.run("infer", key)
+    assert stages._fresh._kept is None
 
 
 def test_what_was_made_of_another_record_is_not_used(bench: Bench, images: list[Dataset]) -> None:
