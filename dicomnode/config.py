@@ -149,8 +149,9 @@ class CompletionSection(Section):
         1800,
         description="silence that is borne while a procedure step is in progress or announced instances are missing",
     )
-    start_early: bool = Field(
-        True, description="begin to work when the association is released and the geometry is whole"
+    start_early: bool = Field(True, description="begin to work before a study is known to be whole")
+    early_bytes: int = Field(
+        256 * MEBI, ge=0, le=TEBI, description="memory for images de-identified while their study comes; 0: none are"
     )
     deadline_seconds: Age = Field(3600, description="time after which a stage that does not end fails its work")
 

@@ -5,6 +5,7 @@ Floor 1, pure. Nothing here knows of DICOM objects, arrays or engines.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -179,6 +180,18 @@ class Findings:
     remarks: tuple[str, ...] = ()
     evaluations: tuple[Evaluation, ...] = ()
     detections: tuple[Detection, ...] = ()
+
+    def numbers(self) -> Iterator[dict[str, Any]]:
+        """Every measured number, as plain values."""
+        for region in self.regions:
+            for item in region.measurements:
+                yield {
+                    "region": region.label,
+                    "name": item.concept.meaning,
+                    "value": item.value,
+                    "unit": item.unit.value,
+                    "caveat": item.caveat,
+                }
 
     def to_json(self) -> dict[str, Any]:
         """Plain types, for sealing between two steps."""

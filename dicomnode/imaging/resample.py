@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -24,6 +25,7 @@ Labels = npt.NDArray[np.uint8]
 
 _FUZZ: Final = 1e-6  # an exact multiple is not lost to a rounding error
 _MIXED: Final = -1
+_THREADS: Final = 2  # of `labels_on`: each holds a slice of every label's scores
 _BOX_FROM: Final = 1.5  # reduction from which `antialias` takes means instead of two neighbours
 
 
@@ -111,7 +113,7 @@ def labels_on(scores: Float32, spacing: Vector, shape: Shape, new_spacing: Vecto
     """Label with the highest score at each voxel of a finer grid, the scores interpolated linearly.
 
     The finer grid may reach beyond the last coarse voxel, where the outermost score stands. Ties go to the lower label.
-    Works slice by slice, and interpolates only where the coarse neighbours differ: never a whole float volume.
+    Works slice by slice, two at a time, and interpolates only where the coarse neighbours differ: never a whole float volume.
 
     Parameters
     ----------
@@ -133,13 +135,19 @@ def labels_on(scores: Float32, spacing: Vector, shape: Shape, new_spacing: Vecto
     taps = finer_taps((z, y, x), spacing, shape, new_spacing)
     cells = _cells(_argmax(scores))
     labels = np.empty(shape, np.uint8)
-    for plane, start, pair in zip(labels, *taps[0], strict=True):
+
+    def fill(index: int) -> None:
+        plane, start, pair = labels[index], taps[0].starts[index], taps[0].weights[index]
         cell = cells[start].take(taps[1].starts, axis=0).take(taps[2].starts, axis=1)
         np.copyto(plane, cell, casting="unsafe")
         mixed = np.flatnonzero(cell == _MIXED)
         if len(mixed):
             stripes = _stripes(scores[:, start : start + len(pair)], pair, taps[1])
             plane.reshape(-1)[mixed] = _argmax(_points(stripes, taps[2], mixed))
+
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="labels") as executor:
+        for _ in executor.map(fill, range(len(labels))):  # numpy lets go of Python's lock: no slice waits for another
+            pass
     return labels
 
 

@@ -22,8 +22,8 @@ from dicomnode.service.deidentifying_series import Deidentified, SeriesDeidentif
 from dicomnode.service.offline import bytes_of, write_file
 from dicomnode.service.rooms import Layout
 from dicomnode.storage.recipients import certificates, private_key
+from dicomnode.workflow.reading import limits_of
 from dicomnode.workflow.selection import without_pixels
-from dicomnode.workflow.stages import limits_of
 
 #: Reasons of pixels alone.
 _EXPLAINED: Final = ("withheld-pixels", "withheld-face", "withheld-face-unsaid")

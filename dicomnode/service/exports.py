@@ -27,7 +27,7 @@ from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.spool import Spool
 from dicomnode.study import InstanceRow
 from dicomnode.workflow.provenance import Guard, guard_of
-from dicomnode.workflow.stages import limits_of
+from dicomnode.workflow.reading import limits_of
 
 _SECONDS: Final = 3.0
 

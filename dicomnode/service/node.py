@@ -18,6 +18,7 @@ from dicomnode.events import Emit
 from dicomnode.network.asking import Event
 from dicomnode.network.committing import CommitmentRequestor
 from dicomnode.service import rooms
+from dicomnode.service.beforehand import open_beforehand
 from dicomnode.service.chores import housekeeping
 from dicomnode.service.delivering import Outbound, delivery, pledges
 from dicomnode.service.exports import open_exports
@@ -44,13 +45,16 @@ from dicomnode.workflow.downgrade import Capabilities
 from dicomnode.workflow.evidence import EvidenceBook
 from dicomnode.workflow.indexing import Indexer
 from dicomnode.workflow.pipeline import DurableQueue
+from dicomnode.workflow.reading import limits_of
 from dicomnode.workflow.recovery import Recovery
-from dicomnode.workflow.stages import Rooms, Stages, limits_of
+from dicomnode.workflow.stages import Rooms, Stages
 from dicomnode.workflow.timekeeping import Timekeeper
 
 #: Seconds that a drain gives to open associations and to running stages together, and least to the latter.
 DRAIN_SECONDS = 60.0
 _LEAST_SECONDS = 10.0
+#: Seconds for which evidence of a study waits for the index; conflicts may take longer, and are looked at again.
+_EVIDENCE_SECONDS = 0.25
 
 
 class Node:
@@ -113,6 +117,7 @@ class Node:
         outbound = Outbound.of(tree, self._ledger, hasten=self._hasten, emit=emit)
         self._circuits = outbound.circuits
         self._stages = self._build_stages(storage, outbound.capabilities)
+        self._beforehand = open_beforehand(tree, storage, self._stages, limits=limits_of(tree), emit=emit)
         self._delivery = delivery(
             tree, storage, outbound, remake=self._stages.encoding.more, sure=self._timekeeper.sure, emit=emit
         )
@@ -175,6 +180,8 @@ class Node:
             monotonic=time.monotonic,
             emit=self._emit,
             refused=capabilities.refused,
+            early=lambda study_key: self._beforehand.of(study_key),  # noqa: PLW0108 (it is built after this)
+            used=lambda study_key: self._beforehand.used(study_key),  # noqa: PLW0108
         )
 
     def _hasten(self, destination: str) -> int:
@@ -186,7 +193,7 @@ class Node:
         self._conflicts = conflicts = Conflicts(
             self._ledger, self._spool, tree.reading, limits=limits, clock=rooms.now, emit=emit
         )
-        self._indexer = Indexer(self._ledger, conflict=conflicts.settle, emit=emit)
+        self._indexer = Indexer(self._ledger, conflict=conflicts.settle, told=self._beforehand.offer, emit=emit)
         self._evidence = self._build_evidence(derivation_key)
         self._completion = self._build_completion()
         self._desk = self._build_desk(derivation_key)
@@ -220,6 +227,7 @@ class Node:
         return EvidenceBook(
             self._ledger,
             derivation_key=derivation_key,
+            flush=partial(self._indexer.flush, timeout=_EVIDENCE_SECONDS),
             wake=lambda: self._completion.wake(),  # noqa: PLW0108 (it is built after this)
             clock=rooms.now,
             emit=self._emit,
@@ -248,12 +256,16 @@ class Node:
         return Completion(
             self._activity,
             start=self._admission.start,
-            settle=self._admission.settle,
+            settle=self._settle,
             evidence=self._evidence.of,
             settings=self._tree.completion,
             monotonic=time.monotonic,
             emit=self._emit,
         )
+
+    def _settle(self, study_key: str) -> None:
+        self._admission.settle(study_key)
+        self._beforehand.settled(study_key)
 
     def closed(self, study_key: str) -> AbstractContextManager[bool]:
         """Keep new instances of a study waiting, in every process that receives."""
@@ -290,6 +302,7 @@ class Node:
         self._circuits.begin()
         self._admission.reconcile()
         self._completion.begin()
+        self._beforehand.begin()
         self._housekeeping.begin()
         self._exports.begin()
         if self._desk is not None:
@@ -298,6 +311,8 @@ class Node:
             self._pledges.begin()
         host, port = self._gate.start()
         self._folders.begin()
+        for analyst in self._analysts.values():
+            analyst.warm()
         self._emit(
             "node.ready",
             host=host,
@@ -327,6 +342,7 @@ class Node:
         if self._pledges is not None:
             self._pledges.end(_LEAST_SECONDS)
         self._completion.end()
+        self._beforehand.end()
         if self._desk is not None:
             self._desk.end()
         self._indexer.end()
@@ -336,6 +352,7 @@ class Node:
     def close(self) -> None:
         """Give back files and memory; also of a node that was never started."""
         self._queue.close(0)  # a second call does nothing
+        self._beforehand.end()
         self._conflicts.close()
         self._spool.close()
         for analyst in self._analysts.values():

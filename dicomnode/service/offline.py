@@ -29,12 +29,12 @@ from dicomnode.storage.files import replace_file
 from dicomnode.storage.ledger import Ledger
 from dicomnode.study import blind_key, input_digest
 from dicomnode.texts import Words
-from dicomnode.workflow.analysis import Analysis, Analyst, Issue, measurements_of
+from dicomnode.workflow.analysis import Analysis, Analyst, Issue
 from dicomnode.workflow.copying import Copier
 from dicomnode.workflow.picture import picture_of
+from dicomnode.workflow.reading import limits_of
 from dicomnode.workflow.sameness import Sameness, compare
 from dicomnode.workflow.selection import Header, patient_of, without_pixels
-from dicomnode.workflow.stages import limits_of
 from dicomnode.workflow.wishes import default_wishes, is_told, wishes_of
 
 _OUTPUT_MODE: Final = 0o666  # less what the umask takes: it is the user's own
@@ -250,7 +250,7 @@ class Workbench:
             model=model,
             seconds=time.monotonic() - began,
             files=tuple(written),
-            measurements=tuple(measurements_of(analysis)),
+            measurements=tuple(analysis.findings.numbers()),
             remarks=(*analysis.findings.remarks, *_remarks_on_uids(files)),
         )
 

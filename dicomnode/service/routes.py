@@ -9,8 +9,8 @@ from dicomnode.encoded import read_dataset
 from dicomnode.routing_rules import RoutingRule, faults_of_rules
 from dicomnode.storage.spool import Spool
 from dicomnode.study import InstanceRow, RecordMetadata
+from dicomnode.workflow.reading import limits_of
 from dicomnode.workflow.router import Read, Router
-from dicomnode.workflow.stages import limits_of
 
 
 def open_router(tree: Config, spool: Spool, models: tuple[str, ...]) -> Router:

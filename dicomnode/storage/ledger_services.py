@@ -129,18 +129,20 @@ class ServiceRows(Database):
         with self._reading(connection) as reading:
             return tuple(reading.execute(select(_P.c.study_key).distinct()).scalars())
 
-    def evidence(self, study_key: str, *, connection: Connection | None = None) -> tuple[int, int, int, int]:
-        """Steps of a study, those of them that are under way, instances announced, and how many of those are missing."""
+    def evidence(self, study_key: str, *, connection: Connection | None = None) -> tuple[int, int, int, int, int]:
+        """Steps of a study, those of them that are under way; instances announced, missing of those, and come unnamed."""
         names = select(_A.c.instance_key).where(_A.c.study_key == study_key).distinct()
         here = select(_I.c.instance_key).where(_I.c.study_key == study_key)
         with self._reading(connection) as reading:
             states = list(reading.execute(select(_P.c.state).where(_P.c.study_key == study_key)).scalars())
             if not states:
-                return 0, 0, 0, 0
+                return 0, 0, 0, 0, 0
             named = reading.execute(select(func.count()).select_from(names.subquery())).scalar_one()
             absent = names.where(_A.c.instance_key.not_in(here)).subquery()
             missing = reading.execute(select(func.count()).select_from(absent)).scalar_one()
-        return len(states), states.count("in-progress"), int(named), int(missing)
+            others = here.where(_I.c.instance_key.not_in(names)).distinct().subquery()
+            unnamed = reading.execute(select(func.count()).select_from(others)).scalar_one()
+        return len(states), states.count("in-progress"), int(named), int(missing), int(unnamed)
 
     def forget_procedures(self, before: datetime, *, connection: Connection | None = None) -> None:
         """Delete steps that nothing was heard of since a time."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -45,6 +45,7 @@ from dicomnode.results.encode import (
     encode_results,
     prepare_results,
 )
+from dicomnode.results.library_tables import ask_beforehand
 from dicomnode.results.parametric_map import PROBABILITY, VoxelMap
 from dicomnode.results.prepared import Prepared
 from dicomnode.results.report import Predecessor
@@ -151,6 +152,10 @@ class Analyst:
         self._issued_at = issued_at
         self._guard = guard_of(tree, derivation_key)
         self._meanwhile = ThreadPoolExecutor(1, thread_name_prefix="prepare")
+
+    def warm(self) -> None:
+        """Read meanwhile what the first study's results would have to wait for."""
+        self._meanwhile.submit(ask_beforehand, sorted(self.package.manifest.input.sop_classes))
 
     @property
     def places(self) -> int:
@@ -365,19 +370,6 @@ def _ready(analysis: Analysis) -> Prepared | None:
         return analysis.prepared.result()
     except StudyError:
         return None
-
-
-def measurements_of(analysis: Analysis) -> Iterator[dict[str, Any]]:
-    """Every number of an analysis as plain values."""
-    for region in analysis.findings.regions:
-        for item in region.measurements:
-            yield {
-                "region": region.label,
-                "name": item.concept.meaning,
-                "value": item.value,
-                "unit": item.unit.value,
-                "caveat": item.caveat,
-            }
 
 
 def contours_of(analysis: Analysis) -> tuple[KeyContour, ...]:

@@ -65,15 +65,18 @@ def decide(
     Returns
     -------
     Decision
-        SETTLE with no association open, as soon as all that was announced has come, else after the quiet time, which
-        is longer while more is to be expected; START after a release when early starts are on.
+        SETTLE with no association open: at once where just what was announced has come; after a second of silence where
+        more than that came, since each late image in an association of its own would else open a revision; else after
+        the quiet time, which is longer while more is to be expected. START after a release when early starts are on.
     """
     quiet_since = max(activity.last_received, activity.last_released or activity.last_received)
     if activity.open_associations:
         return Decision(Move.WAIT, settings.quiet_seconds)
     soon = quiet_since + min(EARLY_START_SECONDS, settings.quiet_seconds) - now
     quiet_left = quiet_since + settings.quiet_seconds - now
-    if evidence is not None and evidence.is_whole:
+    if evidence is not None and evidence.is_exact:
+        quiet_left = 0.0
+    elif evidence is not None and evidence.is_whole:
         quiet_left = min(quiet_left, soon)
     elif evidence is not None and evidence.is_lacking:
         quiet_left += max(settings.evidence_seconds - settings.quiet_seconds, 0.0)

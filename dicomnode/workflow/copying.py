@@ -5,7 +5,8 @@ What the engine of `deidentification` makes of each image, file by file; where t
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final
 
@@ -28,6 +29,14 @@ _BROKEN: Final = MappingProxyType(
 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copied:
+    """A pseudonymous copy: a Part 10 file, and new UID → old UID."""
+
+    data: bytes = field(repr=False)
+    uids: dict[str, str] = field(repr=False)
+
+
 class Copier:
     """Makes pseudonymous copies of the images of one series, and knows the identity that they lost.
 
@@ -48,7 +57,11 @@ class Copier:
         self._uids: dict[str, str] = {}
 
     def copy(self, file: bytes) -> bytes:
-        """De-identify one image: a Part 10 file in, one out.
+        """De-identify one image: a Part 10 file in, one out; as `make`, and `take` of what that makes."""
+        return self.take(self.make(file), lambda: file)
+
+    def make(self, file: bytes) -> Copied:
+        """De-identify one image, a Part 10 file; whose it was is not kept.
 
         Raises
         ------
@@ -63,10 +76,27 @@ class Copier:
             if broken is None:
                 raise
             raise StudyError(broken) from None
-        self._uids.update(done.uids)
+        return Copied(data=done.data, uids=done.uids)
+
+    def take(self, copied: Copied, file: Callable[[], bytes]) -> bytes:
+        """Keep what an image lost, and give its copy.
+
+        Parameters
+        ----------
+        copied
+            By a copier of the same policy.
+        file
+            Gives what it was made of: asked of the first image alone.
+
+        Raises
+        ------
+        StudyError
+            ``object-malformed``; ``identity-unwritable``.
+        """
+        self._uids.update(copied.uids)
         if self._first is None:
-            self._first = source_identity([read_part10_raw(file, self._limits)], {})
-        return done.data
+            self._first = source_identity([read_part10_raw(file(), self._limits)], {})
+        return copied.data
 
     @property
     def identity(self) -> SourceIdentity:

@@ -26,16 +26,24 @@ class Evidence:
         Procedure steps that are in progress.
     announced, missing
         Instances that were named, and those of them that have not come.
+    unnamed
+        Instances that came and that nobody named.
     """
 
     under_way: int
     announced: int
     missing: int
+    unnamed: int = 0
 
     @property
     def is_whole(self) -> bool:
         """Whether everything has come that was announced, and nobody is still at it."""
         return not self.under_way and self.announced > 0 and not self.missing
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether just what was announced has come, and nothing else."""
+        return self.is_whole and not self.unnamed
 
     @property
     def is_lacking(self) -> bool:
@@ -52,6 +60,8 @@ class EvidenceBook:
         Keeps them.
     derivation_key
         Key of the blind keys.
+    flush
+        Waits a little until the index has what came of a study: what it lacks would pass for missing.
     wake
         Called when something was said of a study.
     clock, emit
@@ -59,10 +69,18 @@ class EvidenceBook:
     """
 
     def __init__(
-        self, ledger: Ledger, *, derivation_key: bytes, wake: Callable[[], None], clock: Clock, emit: Emit
+        self,
+        ledger: Ledger,
+        *,
+        derivation_key: bytes,
+        flush: Callable[[str], object] = lambda _: None,
+        wake: Callable[[], None],
+        clock: Clock,
+        emit: Emit,
     ) -> None:
         self._ledger = ledger
         self._key = derivation_key
+        self._flush = flush
         self._wake = wake
         self._clock = clock
         self._emit = emit
@@ -104,12 +122,13 @@ class EvidenceBook:
         with self._lock:
             if study_key not in self._studies:
                 return None
-        steps, under_way, announced, missing = self._ledger.evidence(study_key)
+        self._flush(study_key)
+        steps, under_way, announced, missing, unnamed = self._ledger.evidence(study_key)
         if not steps:  # shredded meanwhile
             with self._lock:
                 self._studies.discard(study_key)
             return None
-        return Evidence(under_way=under_way, announced=announced, missing=missing)
+        return Evidence(under_way=under_way, announced=announced, missing=missing, unnamed=unnamed)
 
     def _name(self, step: Step) -> str:
         return blind_key(self._key, "procedure", step.sop_instance_uid)

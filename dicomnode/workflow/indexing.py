@@ -54,6 +54,8 @@ class Indexer:
         The ledger.
     conflict
         Called for a row that another content under the same UID put into quarantine.
+    told
+        Called with rows that are in the index now, and that no conflict stands in the way of; returns at once.
     emit
         Where events go.
     capacity
@@ -65,11 +67,13 @@ class Indexer:
         index: Index,
         *,
         conflict: Callable[[InstanceRow], None],
+        told: Callable[[Sequence[InstanceRow]], None] = lambda _: None,
         emit: Emit,
         capacity: int = 20_000,
     ) -> None:
         self._index = index
         self._conflict = conflict
+        self._told = told
         self._emit = emit
         self._capacity = capacity
         self._bounded = True
@@ -159,7 +163,8 @@ class Indexer:
             recorded = self._try(batch)
             if recorded is not None:
                 conflicting = [row for row in recorded if row.state is InstanceState.QUARANTINED]
-                self._close([row for row in recorded if row.state is not InstanceState.QUARANTINED])
+                self._told(clear := [row for row in recorded if row.state is not InstanceState.QUARANTINED])
+                self._close(clear)
                 for row in conflicting:
                     self._conflicts.put(row)
                 return

@@ -11,7 +11,8 @@ from operator import length_hint
 
 from pydicom import Dataset
 
-from dicomnode.config import ReadingSection
+from dicomnode.config import Config, ReadingSection
+from dicomnode.encoded import Limits
 from dicomnode.errors import StudyError
 from dicomnode.imaging import frames
 from dicomnode.imaging.ahead import DecodingAhead
@@ -75,3 +76,13 @@ def read_volume(
             return gathering.finish()
         except MemoryError:
             raise StudyError("memory-too-large") from None
+
+
+def limits_of(tree: Config) -> Limits:
+    """Budgets for reading, out of the configuration."""
+    return Limits(
+        header_scan_bytes=tree.intake.header_scan_bytes,
+        maximum_nesting=tree.reading.maximum_nesting,
+        maximum_items=tree.reading.maximum_items,
+        maximum_inflated_bytes=tree.reading.maximum_inflated_bytes,
+    )

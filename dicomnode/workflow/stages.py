@@ -6,15 +6,16 @@ What one stage hands to the next lies sealed in the object store; what it tells 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from threading import Lock
 from typing import Final
 
 from pydicom import Dataset
 
 from dicomnode.config import Config
-from dicomnode.encoded import Limits, SeriesReader, read_dataset, read_part10_raw, wrap_part10
+from dicomnode.encoded import SeriesReader, read_dataset, read_part10_raw, wrap_part10
 from dicomnode.errors import NodeError, StorageError, StudyError
 from dicomnode.events import Emit
 from dicomnode.identity import SourceIdentity
@@ -30,16 +31,17 @@ from dicomnode.study import (
     input_digest,
 )
 from dicomnode.workflow.analysis import Analysis, Analyst, Issue
+from dicomnode.workflow.beforehand import Early, Fresh
 from dicomnode.workflow.copying import Copier
 from dicomnode.workflow.encoding import Encoding
 from dicomnode.workflow.handover import Handover, Rooms, name
 from dicomnode.workflow.packed import pack_voxels
 from dicomnode.workflow.ports import Clock, Monotonic
-from dicomnode.workflow.reading import Coming
+from dicomnode.workflow.reading import Coming, limits_of
 from dicomnode.workflow.routing import series_of
 from dicomnode.workflow.selection import Header, SurveyedSeries, patient_of, relevant, without_pixels
 
-__all__ = ["Rooms", "Stages", "limits_of"]
+__all__ = ["Rooms", "Stages"]
 
 _STATE_OF: Final = {"prepare": WorkState.PREPARING, "infer": WorkState.INFERRING, "encode": WorkState.ENCODING}
 _ORDER: Final = (
@@ -74,6 +76,8 @@ class Stages:
         Told of an exception that nobody foresaw.
     refused
         SOP Classes that a destination, by its name, is known not to support.
+    early, used
+        What of a study was read and de-identified while it came, by instance; and told when a work was made of it.
     """
 
     def __init__(
@@ -88,6 +92,8 @@ class Stages:
         monotonic: Monotonic,
         emit: Emit,
         refused: Callable[[str], frozenset[str]] = lambda _: frozenset(),
+        early: Callable[[str], Mapping[str, Early]] = lambda _: {},
+        used: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._rooms = rooms
         self._handover = Handover(rooms)
@@ -96,11 +102,13 @@ class Stages:
         self._released = released
         self._pause = pause
         self._report = report
+        self._early, self._used = early, used
         self._clock = clock
         self._monotonic = monotonic
         self._emit = emit
         #: What the network's stage leaves for the one after it, beside what is sealed.
         self._latest: dict[WorkKey, Analysis] = {}
+        self._fresh = Fresh()
         self._places = max((analyst.places for analyst in rooms.analysts.values()), default=1)
         self._alone = Lock()
         self._running: dict[WorkKey, float] = {}
@@ -114,6 +122,9 @@ class Stages:
         except Exception as error:  # noqa: BLE001 - the border: whatever it is becomes a coded state
             self._report(stage, error)
             self._end(key, NodeError("internal", stage=stage))
+        finally:
+            if stage != "prepare":
+                self._fresh.forget(key)
         return False
 
     def _run(self, stage: str, key: WorkKey) -> bool:
@@ -131,6 +142,16 @@ class Stages:
                 del self._running[key]
             if self._pause(min(_PAUSE_SECONDS * tried, _LONGEST_PAUSE_SECONDS)):
                 return False  # the node ends; the next start takes the work up in the state that it has
+
+    @contextmanager
+    def between(self) -> Iterator[bool]:
+        """A turn between stages, for what may wait: False where any runs. One that begins meanwhile waits for its end."""
+        free = not self._running and self._alone.acquire(blocking=False)
+        try:
+            yield free
+        finally:
+            if free:
+                self._alone.release()
 
     def overdue(self, seconds: float) -> tuple[WorkKey, ...]:
         """Works with a stage that has been running for longer than `seconds`."""
@@ -190,12 +211,18 @@ class Stages:
             self._rooms.ledger.set_work_state(key, WorkState.SUPERSEDED, at=self._clock())
             return False
         analyst = self._analyst(key)
+        made = self._early(key.study_key)
+        early = {row.instance_key: made[row.instance_key] for row in rows if _is_made(made, row)}
         by_key = {row.instance_key: row for row in rows}
-        chosen = self._select(key, rows, analyst, series_of(work.facts))
+        chosen = self._select(key, rows, analyst, series_of(work.facts), early)
         self._tell_plan(key, chosen, analyst)
         members = [by_key[instance_key] for instance_key in chosen.instance_keys]
         copier = Copier(analyst.deidentifier, self._limits)
-        self._handover.put_copies(key, (copier.copy(self._file(row)) for row in members))
+        self._fresh.keep(key, [early.get(row.instance_key) for row in members])
+        self._handover.put_copies(key, (self._copy(row, copier, early.get(row.instance_key)) for row in members))
+        if count := sum(row.instance_key in early for row in members):
+            self._emit("work.prepared-early", work=key.workflow_id, images=count)
+        self._used(key.study_key)
         identity = copier.identity
         if count := identity.invalid_uids:
             self._emit("study.uids-invalid", level="warning", study=key.study_key, uids=count)
@@ -210,27 +237,37 @@ class Stages:
         return True
 
     def _select(
-        self, key: WorkKey, rows: tuple[InstanceRow, ...], analyst: Analyst, series: frozenset[str] | None
+        self,
+        key: WorkKey,
+        rows: tuple[InstanceRow, ...],
+        analyst: Analyst,
+        series: frozenset[str] | None,
+        early: Mapping[str, Early],
     ) -> SurveyedSeries:
         headers: list[Header] = []
         patients: set[tuple[str, str]] = set()
+        readers: dict[str, SeriesReader] = defaultdict(lambda: SeriesReader(self._limits))
         for row in rows:
+            found = early.get(row.instance_key)
             try:
-                dataset = self._read(row)
+                dataset = found.header if found else without_pixels(readers[row.series_key].read(self._file(row)))
             except StudyError as error:
                 self._set_aside(key, row, error)
                 continue
             patients.add(patient_of(dataset))
             if series is not None and row.series_key not in series:  # no rule gives it to this model
                 continue
-            headers.append(
-                Header(series_key=row.series_key, instance_key=row.instance_key, dataset=without_pixels(dataset))
-            )
+            headers.append(Header(series_key=row.series_key, instance_key=row.instance_key, dataset=dataset))
         if len(patients) > 1:
             raise StudyError("patient-mismatch", patients=len(patients))
         if not headers:
             raise StudyError("object-malformed", objects=len(rows))
         return analyst.select(headers)
+
+    def _copy(self, row: InstanceRow, copier: Copier, early: Early | None) -> bytes:
+        if early is not None:
+            return copier.take(early.copied, lambda: self._file(row))
+        return copier.copy(self._file(row))
 
     def _tell_plan(self, key: WorkKey, chosen: SurveyedSeries, analyst: Analyst) -> None:
         """Say what the work will take, before anything of it is copied."""
@@ -292,7 +329,7 @@ class Stages:
         plan = self._handover.plan(key)
         identity = SourceIdentity.from_json(json.loads(self._handover.identity(key, plan["series_key"])))
         issue = Issue(identity=identity, input_digest=plan["digest"])
-        analysis = analyst.analyse(self._copies(key), issue=issue)
+        analysis = analyst.analyse(self._fresh.take(key) or self._copies(key), issue=issue)
         self._handover.put(key, World.PSEUDONYM, name(key, "labels"), Purpose.LABELS, pack_voxels(analysis.labels))
         if analysis.probability is not None:
             packed = pack_voxels(analysis.probability)
@@ -349,11 +386,5 @@ class Stages:
         return None
 
 
-def limits_of(tree: Config) -> Limits:
-    """Budgets for reading, out of the configuration."""
-    return Limits(
-        header_scan_bytes=tree.intake.header_scan_bytes,
-        maximum_nesting=tree.reading.maximum_nesting,
-        maximum_items=tree.reading.maximum_items,
-        maximum_inflated_bytes=tree.reading.maximum_inflated_bytes,
-    )
+def _is_made(made: Mapping[str, Early], row: InstanceRow) -> bool:
+    return row.instance_key in made and made[row.instance_key].is_of(row)

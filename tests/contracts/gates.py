@@ -19,8 +19,8 @@ from dicomnode.storage.spool import Spool
 from dicomnode.study import InstanceRow, blind_key
 from dicomnode.workflow.activity import ActivityTable
 from dicomnode.workflow.indexing import Indexer
+from dicomnode.workflow.reading import limits_of
 from dicomnode.workflow.recovery import Recovery
-from dicomnode.workflow.stages import limits_of
 from tests.network.raw import STUDY, Peer, data_set, store
 from tests.unit.workflow.samples import KEY, Time, ring
 

@@ -34,12 +34,19 @@ STUDY = blind_key(KEY, "study", STUDY_UID)
 class World:
     def __init__(self, folder: Path) -> None:
         self.ledger = Ledger.open(folder / "ledger.sqlite")
-        self.events, self.woken = Events(), 0
+        self.events, self.woken, self.flushed = Events(), 0, list[str]()
         self.book = self.again()
 
     def again(self) -> EvidenceBook:
         """The book as a restart makes it."""
-        return EvidenceBook(self.ledger, derivation_key=KEY, wake=self.wake, clock=Time().now, emit=self.events)
+        return EvidenceBook(
+            self.ledger,
+            derivation_key=KEY,
+            flush=self.flushed.append,
+            wake=self.wake,
+            clock=Time().now,
+            emit=self.events,
+        )
 
     def wake(self) -> None:
         self.woken += 1
@@ -112,6 +119,7 @@ def status(answer: tuple[Dataset, Any]) -> int:
 @pytest.mark.parametrize("final", ["COMPLETED", "DISCONTINUED"])
 def test_a_step_from_its_beginning_to_its_end(world: World, final: str) -> None:
     assert world.book.of(STUDY) is None
+    assert world.flushed == [], "nobody waits for the index of a study of which nothing is announced"
     with modality(world) as (association, target):
         assert status(association.send_n_create(step(), PROCEDURE_STEP, STEP_UID)) == 0
         assert world.book.of(STUDY) == Evidence(under_way=1, announced=0, missing=0)
@@ -122,7 +130,10 @@ def test_a_step_from_its_beginning_to_its_end(world: World, final: str) -> None:
         world.arrive("1.1", "1.3", "1.2")
         found = world.again().of(STUDY)
         assert found is not None
-        assert found.is_whole, "a restart knows it too"
+        assert found.is_exact, "a restart knows it too"
+        world.arrive("1.1", "1.3", "1.2", "1.4")
+        assert world.book.of(STUDY) == Evidence(under_way=0, announced=3, missing=0, unnamed=1)
+        assert world.flushed == [STUDY] * 5
         assert "Doe" not in repr(target.events.events) + repr(world.events.seen)
     assert world.woken == 2
 

@@ -59,7 +59,7 @@ from dicomnode.study import Purpose, WorkKey, World
 from dicomnode.workflow.analysis import Analyst
 from dicomnode.workflow.handover import Handover, Rooms, name
 from dicomnode.workflow.packed import pack_voxels
-from dicomnode.workflow.stages import limits_of
+from dicomnode.workflow.reading import limits_of
 state, plain, (study, revision, model) = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
 tree = Config.model_validate({"node": {"state": state}, "models": {"engine": "stand-in"}, "intake": {"write_mode": "append"}})
 layout, key = Layout.of(tree), WorkKey(study_key=study, revision=revision, model=model)

@@ -33,21 +33,23 @@ def test_the_most_urgent_sender_stands(ledger: Ledger) -> None:
 
 def test_a_step_and_what_it_announces(ledger: Ledger) -> None:
     ledger.record_instances([row(1)])
-    assert ledger.evidence(STUDY) == (0, 0, 0, 0)
+    assert ledger.evidence(STUDY) == (0, 0, 0, 0, 0)
     assert ledger.begin_procedure("p", [STUDY], "in-progress", NOW)
     assert not ledger.begin_procedure("p", [STUDY], "in-progress", NOW)
-    assert ledger.evidence(STUDY) == (1, 1, 0, 0)
+    assert ledger.evidence(STUDY) == (1, 1, 0, 0, 1)
     ledger.update_procedure("p", "completed", [row(1).instance_key, row(2).instance_key], NOW)
-    assert ledger.evidence(STUDY) == (1, 0, 2, 1)
+    assert ledger.evidence(STUDY) == (1, 0, 2, 1, 0)
     ledger.record_instances([row(2)])
-    assert ledger.evidence(STUDY) == (1, 0, 2, 0)
+    assert ledger.evidence(STUDY) == (1, 0, 2, 0, 0)
+    ledger.record_instances([row(3)])
+    assert ledger.evidence(STUDY) == (1, 0, 2, 0, 1), "one that nobody named"
     assert [(one.study_key, one.state) for one in ledger.procedure("p")] == [(STUDY, "completed")]
 
 
 def test_a_step_of_two_studies_announces_nothing(ledger: Ledger) -> None:
     ledger.begin_procedure("p", [STUDY, OTHER_STUDY], "in-progress", NOW)
     ledger.update_procedure("p", "completed", ["1" * 32], NOW)
-    assert ledger.evidence(STUDY) == ledger.evidence(OTHER_STUDY) == (1, 0, 0, 0)
+    assert ledger.evidence(STUDY) == ledger.evidence(OTHER_STUDY) == (1, 0, 0, 0, 0)
 
 
 def test_steps_end_with_their_study_or_their_time(ledger: Ledger) -> None:

@@ -40,7 +40,8 @@ def test_the_rule_of_completeness(what: Activity, started: bool, now: float, dec
     assert decide(what, started=started, settings=SETTINGS, now=now) == decision
 
 
-WHOLE = Evidence(under_way=0, announced=3, missing=0)
+EXACT = Evidence(under_way=0, announced=3, missing=0)
+WHOLE = Evidence(under_way=0, announced=3, missing=0, unnamed=1)
 MISSING = Evidence(under_way=0, announced=3, missing=1)
 UNDER_WAY = Evidence(under_way=1, announced=3, missing=0)
 SILENT = Evidence(under_way=0, announced=0, missing=0)
@@ -49,6 +50,8 @@ SILENT = Evidence(under_way=0, announced=0, missing=0)
 @pytest.mark.parametrize(
     ("evidence", "what", "now", "decision"),
     [
+        (EXACT, activity(0, 5, 1), 6.0, Decision(Move.WAIT, 30.0)),
+        (EXACT, activity(0, 5), 5.0, Decision(Move.SETTLE, 0.0)),
         (WHOLE, activity(0, 5, 1), 6.0, Decision(Move.WAIT, 30.0)),
         (WHOLE, activity(0, 5), 5.0, Decision(Move.WAIT, 1.0)),
         (WHOLE, activity(0, 5), 6.0, Decision(Move.SETTLE, 0.0)),

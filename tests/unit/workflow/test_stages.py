@@ -90,7 +90,7 @@ class Bench:
         self.reported: list[tuple[str, BaseException]] = []
         self.key = WorkKey(study_key="", revision=1, model=MODEL)
 
-    def stages(self, rooms: Rooms | None = None) -> Stages:
+    def stages(self, rooms: Rooms | None = None, **options: Any) -> Stages:
         """Stages as a fresh process has them."""
         return Stages(
             rooms or self.rooms,
@@ -101,6 +101,7 @@ class Bench:
             clock=self.time.now,
             monotonic=self.time.monotonic,
             emit=self.events,
+            **options,
         )
 
     def pause(self, seconds: float) -> bool:
