@@ -94,6 +94,12 @@ def _web_address(value: str) -> str:
     return value
 
 
+def _web_path(value: str) -> str:
+    if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*", value) or {".", ".."} & set(value.split("/")):
+        raise ValueError("a path such as /dicom-web, without a slash at its end, or empty")
+    return value
+
+
 def _address(value: str) -> str:
     try:
         ipaddress.ip_address(value)
@@ -176,6 +182,7 @@ Receivers = Annotated[Literal["auto"] | Annotated[int, Field(ge=0, le=_MOST_RECE
 Name = Annotated[str, AfterValidator(_name)]
 #: Local times of day from which and until which; over midnight where the second is the earlier one.
 Hours = Annotated[str, AfterValidator(_hours)]
+WebPath = Annotated[str, Field(max_length=200), AfterValidator(_web_path)]
 WebAddress = Annotated[str, Field(max_length=1000), AfterValidator(_web_address)]
 Address = Annotated[str, AfterValidator(_address)]
 Host = Annotated[str, AfterValidator(_host)]

@@ -33,7 +33,7 @@ from dicomnode.bounds import (
     problem_of,
 )
 from dicomnode.errors import ConfigError
-from dicomnode.network_sections import ListenSection, PeerRule, ServicesSection
+from dicomnode.network_sections import ListenSection, PeerRule, ServicesSection, StowSection
 from dicomnode.routing_rules import LoopGuardSection, RoutingRule, faults_of_rules
 from dicomnode.sections import (
     Destination,
@@ -298,6 +298,7 @@ class Config(Section):
 
     node: NodeSection = NodeSection()
     listen: ListenSection = ListenSection()
+    stow: StowSection = StowSection()
     intake: IntakeSection = IntakeSection()
     services: ServicesSection = ServicesSection()
     reading: ReadingSection = ReadingSection()

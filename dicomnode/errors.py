@@ -243,9 +243,7 @@ REASONS: Final = MappingProxyType(
             "a study cannot go from its state to the asked one", "report it; this is a fault of the node"
         ),
         # Peers (PS3.7 C, PS3.8 9.3.4).
-        "peer-unreachable": Reason(
-            "the destination does not answer", "check host, port and that it runs; the node tries again"
-        ),
+        "peer-unreachable": Reason("the destination does not answer", "check host and port; the node tries again"),
         "peer-rejected": Reason("the destination rejected the association", "check the AE titles on both sides"),
         "peer-context-refused": Reason(
             "the destination does not take this kind of object", "enable the SOP Class at the destination"
@@ -264,6 +262,8 @@ REASONS: Final = MappingProxyType(
         "peer-protocol": Reason(
             "the peer broke the rules of the protocol", "ask its vendor; the association was aborted"
         ),
+        "caller-unknown": Reason("no rule of [[peers]] knows the caller", "see `kind` in the log; compare token_sha256"),
+        "node-busy": Reason("too many requests are open, or the node ends", "later; see listen.maximum_associations"),
         "tls-failed": Reason(
             "no TLS connection came about", "see the kind of the event in the runbook; `dicomnode check` tests our side"
         ),

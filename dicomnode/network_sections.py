@@ -5,6 +5,7 @@ Floor 1. Part of the tree that `config` reads; nothing is read here.
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -19,11 +20,13 @@ from dicomnode.bounds import (
     Fingerprint,
     Host,
     ListenPort,
+    Location,
     Name,
     Network,
     Port,
     Seconds,
     Uid,
+    WebPath,
 )
 from dicomnode.sections import Section, Tls
 
@@ -67,11 +70,51 @@ class ListenSection(Section):
         return self
 
 
+class WebTls(Section):
+    """TLS of the STOW-RS side: PEM files."""
+
+    certificate: Location = Field(description="certificate chain of this node, PEM")
+    private_key: Location = Field(description="private key of this node, PEM, readable by the node alone")
+    trusted_certificates: Location | None = Field(
+        None, description="certificates of the authorities of callers' certificates, PEM; without it none is asked for"
+    )
+
+
+class StowSection(Section):
+    """DICOMweb STOW-RS (PS3.18 10.5) in: only for peers whose rule asks for a token or a certificate."""
+
+    enabled: bool = Field(False, description="take objects by STOW-RS")
+    host: Address = Field("127.0.0.1", description="address to listen on; without `tls` one of this machine alone")
+    port: ListenPort = Field(8042, description="TCP port; 0 takes a free one")
+    path: WebPath = Field("/dicom-web", description="what stands before /studies in the addresses")
+    tls: WebTls | None = Field(None, description="listen with TLS (HTTPS)")
+    head_seconds: Seconds = Field(20, description="time for the head of a request")
+    idle_seconds: Seconds = Field(15, description="time that a connection may wait for its next request")
+    maximum_request_bytes: int = Field(64 * GIBI, ge=MEBI, le=EXBI, description="bytes of one request")
+    maximum_parts: int = Field(10_000, ge=1, le=1_000_000, description="objects of one request")
+    retry_after_seconds: int = Field(
+        30, ge=1, le=86_400, description="when a caller that cannot be served now is told to ask again"
+    )
+
+    @model_validator(mode="after")
+    def _nothing_in_the_clear(self) -> Self:
+        if self.tls is None and not ipaddress.ip_address(self.host).is_loopback:
+            raise ValueError("host is not of this machine alone, and tls is not set: images and tokens in the clear")
+        return self
+
+
 class PeerRule(Section):
     """Who may send, and what."""
 
     name: Name = Field(description="name in logs and in the ledger")
-    ae_title: AETitle | None = Field(None, description="calling AE title; without it: any")
+    ae_title: AETitle | None = Field(
+        None,
+        description="calling AE title; without it: any; by STOW-RS: what rules of routing call it, without it the name",
+    )
+    token_sha256: tuple[Fingerprint, ...] = Field(
+        (),
+        description="SHA-256 of bearer tokens (`dicomnode keys new-token`), one of which it shows; so it comes by STOW-RS alone",
+    )
     addresses: tuple[Network, ...] = Field((), description="addresses and networks it calls from; empty: any")
     certificate_sha256: tuple[Fingerprint, ...] = Field(
         (), description="SHA-256 of its certificate (DER), one of these; so it must come by TLS"
@@ -101,6 +144,22 @@ class PeerRule(Section):
     priority: Literal["stat", "routine", "research"] = Field(
         "routine", description="how urgent its studies are; kept with each study"
     )
+
+    @property
+    def by_dimse(self) -> bool:
+        """Whether it is of associations: who has tokens is known by them alone."""
+        return not self.token_sha256
+
+    @property
+    def by_web(self) -> bool:
+        """Whether it lets in by STOW-RS: an AE title and an address alone prove nothing there."""
+        asked = self.token_sha256 or self.certificate_sha256 or self.certificate_subject or self.certificate_issuer
+        return bool(asked)
+
+    @property
+    def web_title(self) -> str:
+        """Stands for the calling AE title of who comes by STOW-RS."""
+        return self.ae_title or self.name.upper()[:16]
 
 
 class ServicesSection(Section):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import secrets
 from typing import Annotated
 
 import typer
@@ -48,6 +50,14 @@ def destroy(
         typer.confirm(f"Destroy the keys of study {study}? Nothing brings them back", abort=True)
     destroy_study(read_config(config_file, state), study)
     _out.print(f"[green]destroyed[/] study {study}: its keys and all that they sealed", soft_wrap=True)
+
+
+@app.command("new-token")
+def new_token() -> None:
+    """Make a bearer token for a caller of STOW-RS: the token for the caller, its SHA-256 for `token_sha256`. Kept nowhere."""
+    token = secrets.token_urlsafe(32)
+    typer.echo(f"token         {token}")
+    typer.echo(f'token_sha256 = ["{hashlib.sha256(token.encode("ascii")).hexdigest()}"]')
 
 
 @app.command("export-public")

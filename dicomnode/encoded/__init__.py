@@ -7,7 +7,9 @@ Floor 1. What strangers encoded passes here before anything else may look at it:
 from dicomnode.encoded.alike import series_of
 from dicomnode.encoded.implicit import implicit_parts
 from dicomnode.encoded.reading import (
+    FileHead,
     Header,
+    file_head,
     is_cut_part10,
     read_dataset,
     read_file,
@@ -30,12 +32,14 @@ __all__ = [
     "IMPLEMENTATION_CLASS_UID",
     "IMPLEMENTATION_VERSION_NAME",
     "Buffer",
+    "FileHead",
     "Header",
     "Limits",
     "SeriesReader",
     "check_budget",
     "encode_dataset",
     "encode_part10",
+    "file_head",
     "implicit_parts",
     "is_cut_part10",
     "read_dataset",

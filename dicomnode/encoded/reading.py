@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
-from typing import Final, cast
+from typing import Final, NamedTuple, cast
 
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -43,6 +43,9 @@ EXPLICIT_LITTLE: Final = "1.2.840.10008.1.2.1"
 EXPLICIT_BIG: Final = "1.2.840.10008.1.2.2"
 _UID: Final = re.compile(rb"[0-9]+(?:\.[0-9]+)*")  # PS3.5 9.1; leading zeros are wrong but met
 _ENDLESS: Final = 1 << 62
+_META_START: Final = 144  # PS3.10 7.1: preamble, prefix, and the element that says how long the rest of the meta is
+_LONGEST_META: Final = 64 * 1024
+_NAMED_IN_META: Final = (0x00020002, 0x00020003, 0x00020010)
 #: What converting a value can raise in pydicom; the value then stays as it was encoded.
 _VALUE_ERRORS: Final = (
     BytesLengthException,
@@ -278,6 +281,54 @@ def split_part10(data: Buffer) -> tuple[str, memoryview]:
     if transfer_syntax_uid in {"", IMPLICIT_LITTLE, EXPLICIT_LITTLE, EXPLICIT_BIG}:
         transfer_syntax_uid = _native(encoded, transfer_syntax_uid)
     return transfer_syntax_uid, encoded
+
+
+class FileHead(NamedTuple):
+    """What a file says before its Data Set (PS3.10 7.1), and where that begins."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+    start: int
+
+
+def file_head(data: Buffer, *, whole: bool) -> FileHead | None:
+    """Head of a file that is still coming; None where more of it is needed.
+
+    Parameters
+    ----------
+    whole
+        Whether nothing more comes.
+
+    Raises
+    ------
+    StudyError
+        ``object-malformed`` where there is no File Meta Information as PS3.10 7.1 has it, or nothing behind it.
+    """
+    view = memoryview(data).cast("B")
+    if len(view) >= _META_START:
+        prefix = bytes(view[128:140])
+        (length,) = struct.unpack_from("<L", view, 140)
+        start = _META_START + length
+        if prefix != b"DICM\x02\x00\x00\x00UL\x04\x00" or length > _LONGEST_META:
+            raise StudyError("object-malformed")
+        if len(view) >= start + 8:
+            return _file_head(view, start)
+    if whole:
+        raise StudyError("object-malformed")
+    return None
+
+
+def _file_head(view: memoryview, start: int) -> FileHead:
+    named = dict.fromkeys(_NAMED_IN_META, "")
+    for element in Walk(view[132:start], layout_of(EXPLICIT_LITTLE), Limits()).elements():
+        if element.tag in named:
+            value = bytes(view[132 + element.start : 132 + element.start + element.length][:LONGEST_VALUE])
+            named[element.tag] = _uid(value)
+    if not named[0x00020010]:
+        raise StudyError("object-malformed")
+    syntax, _ = split_part10(view[: start + 8])
+    return FileHead(named[0x00020002], named[0x00020003], syntax, start)
 
 
 def _meta(view: memoryview) -> tuple[str, int]:

@@ -94,7 +94,7 @@ class Acceptor:
             maximum_associations=listen.maximum_associations,
             associations_per_address=listen.associations_per_address,
         )
-        self._peers = tuple(peers)
+        self._peers = tuple(one for one in peers if one.by_dimse)
         private = intake.private_sop_classes
         contexts = {str(one.abstract_syntax): one for one in accepted_contexts(private)}
         contexts |= {uid: service_context(uid) for uid, _ in services}
@@ -111,7 +111,7 @@ class Acceptor:
         self._remembered = Remembered(
             lambda request, rule: request.agree(self._offer.limited_to(rule.sop_classes if rule else ()))
         )
-        self._open = Open()
+        self._open: Open[Session] = Open()
         self._places = places or Places(listen.maximum_connections)
         self._draining = threading.Event()
         self._connections: dict[Session, Connection] = {}
@@ -351,18 +351,25 @@ def open_listeners(settings: ListenSection) -> Listeners:
     ConfigError
         ``port-unavailable``.
     """
-    plain = _listen(settings.host, settings.port) if settings.listens_plain else None
+    plain = bound(settings.host, settings.port) if settings.listens_plain else None
     if settings.tls is None:
         return plain, None
     try:
-        return plain, _listen(settings.host, settings.tls_port)
+        return plain, bound(settings.host, settings.tls_port)
     except ConfigError:
         if plain is not None:
             plain.close()
         raise
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def bound(host: str, port: int) -> socket.socket:
+    """A listening socket.
+
+    Raises
+    ------
+    ConfigError
+        ``port-unavailable``.
+    """
     try:
         return listen(host, port)
     except OSError:

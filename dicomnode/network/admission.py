@@ -8,12 +8,11 @@ from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from dicomnode.network.intake import Peer
 from dicomnode.network.negotiation import Association, Request
 from dicomnode.network.places import Counts, Place
-from dicomnode.network.session import Session
 from dicomnode.network.status import (
     CALLED_AE_TITLE_NOT_RECOGNISED,
     CALLING_AE_TITLE_NOT_RECOGNISED,
@@ -25,6 +24,7 @@ from dicomnode.network_sections import PeerRule
 
 _REMEMBERED_REQUESTS: Final = 64
 _LARGE_REQUEST_BYTES: Final = 32 * 1024  # these cost a tenth of a second: one at a time, and nobody else waits
+_Session = TypeVar("_Session")
 _REMEMBERED_BYTES: Final = 256 * 1024  # of all of them: once read they take some twenty times as much
 
 
@@ -60,21 +60,21 @@ def judge(
     return None
 
 
-class Open:
+class Open(Generic[_Session]):
     """The associations of this process that are open or being let in, each with its place."""
 
     def __init__(self) -> None:
-        self._sessions: dict[Session, Place] = {}
+        self._sessions: dict[_Session, Place] = {}
         self._changed = threading.Condition()
 
-    def add(self, session: Session, place: Place, peer: Peer) -> Counts:
+    def add(self, session: _Session, place: Place, peer: Peer) -> Counts:
         """Add one; how many there were before, in all processes."""
         before = place.associate(peer.rule.name if peer.rule else None)
         with self._changed:
             self._sessions[session] = place
         return before
 
-    def remove(self, session: Session) -> None:
+    def remove(self, session: _Session) -> None:
         """It ended, or was not let in."""
         with self._changed:
             place = self._sessions.pop(session, None)
@@ -82,7 +82,7 @@ class Open:
                 place.dissociate()
             self._changed.notify_all()
 
-    def all(self) -> tuple[Session, ...]:
+    def all(self) -> tuple[_Session, ...]:
         """All of them."""
         with self._changed:
             return tuple(self._sessions)

@@ -37,11 +37,15 @@ class Peer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreRequest:
-    """A C-STORE request: what its command says, and the transfer syntax that was agreed on for its context."""
+    """A C-STORE request: what its command says, and the transfer syntax that was agreed on for its context.
+
+    By STOW-RS, what the file's meta information says; the study is that of the target, "" where it names none.
+    """
 
     sop_class_uid: str
     sop_instance_uid: str
     transfer_syntax_uid: str
+    study_instance_uid: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,6 +241,8 @@ class Transfer:
     def _received(self, header: Header) -> ReceivedObject:
         request = self._request
         if (header.sop_class_uid, header.sop_instance_uid) != (request.sop_class_uid, request.sop_instance_uid):
+            raise StudyError("object-uid-mismatch")
+        if request.study_instance_uid not in ("", header.study_instance_uid):
             raise StudyError("object-uid-mismatch")
         return ReceivedObject(
             sop_class_uid=header.sop_class_uid,

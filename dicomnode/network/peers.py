@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,11 +15,12 @@ from dicomnode.network_sections import PeerRule
 
 
 class Stranger(StrEnum):
-    """What about a caller no rule knows; the peer itself hears of all three the same (PS3.8 9.3.4: 1, 1, 3)."""
+    """What about a caller no rule knows; the peer itself hears of all of them the same (PS3.8 9.3.4: 1, 1, 3)."""
 
     AE_TITLE = "ae-title-unknown"
     ADDRESS = "address-unknown"
     CERTIFICATE = "certificate-unknown"
+    TOKEN = "token-unknown"  # noqa: S105 (a word for the log)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +66,35 @@ def recognise(
             stranger = Stranger.ADDRESS if stranger is Stranger.AE_TITLE else stranger
         elif not _shows(rule, certificate):
             stranger = Stranger.CERTIFICATE
+        else:
+            return rule
+    return stranger
+
+
+def recognise_web(
+    rules: Sequence[PeerRule], token: str | None, address: str, certificate: Certificate | None
+) -> PeerRule | Stranger:
+    """The first rule of STOW-RS that fits whole, or what came closest to one; rules that prove nobody fit nobody.
+
+    Parameters
+    ----------
+    token
+        Bearer token; None where the request has none.
+    address, certificate
+        As of `recognise`.
+    """
+    shown = hashlib.sha256((token or "").encode("ascii")).hexdigest()
+    stranger = Stranger.TOKEN
+    for rule in rules:
+        if not rule.by_web:
+            continue
+        known = [hmac.compare_digest(shown, one) for one in rule.token_sha256]  # all of them, in any case
+        if rule.token_sha256 and (token is None or not any(known)):
+            continue
+        if not _shows(rule, certificate):
+            stranger = Stranger.CERTIFICATE
+        elif not _calls_from(rule, address):
+            stranger = Stranger.ADDRESS
         else:
             return rule
     return stranger

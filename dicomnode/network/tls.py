@@ -13,10 +13,12 @@ from cryptography import x509
 
 from dicomnode.errors import ConfigError
 from dicomnode.events import Emit
+from dicomnode.network_sections import WebTls
 from dicomnode.sections import Tls
 
 #: RFC 9325 4.2 with TLS 1.2: forward secrecy and AEAD alone; TLS 1.3 brings its own.
 _CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
+_SERVER_OPTIONS: Final = ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_TICKET | ssl.OP_CIPHER_SERVER_PREFERENCE
 _Signature = tuple[tuple[int, int, int], ...]
 
 #: Results of X.509 verification (OpenSSL's X509_V_ERR_*) by what a person does about them.
@@ -89,7 +91,24 @@ def server_tls(tls: Tls) -> ssl.SSLContext:
     """
     context = _context(ssl.PROTOCOL_TLS_SERVER, tls)
     context.verify_mode = ssl.CERT_REQUIRED
-    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_TICKET | ssl.OP_CIPHER_SERVER_PREFERENCE
+    context.options |= _SERVER_OPTIONS
+    context.num_tickets = 0
+    return context
+
+
+def web_tls(tls: Tls | WebTls) -> ssl.SSLContext:
+    """TLS of the STOW-RS side: as `server_tls`, but a certificate of the caller's is asked for only where authorities are named.
+
+    Whether it must have one, the rules say: a token may do instead.
+
+    Raises
+    ------
+    ConfigError
+        ``tls-failed``.
+    """
+    context = _context(ssl.PROTOCOL_TLS_SERVER, tls)
+    context.verify_mode = ssl.CERT_OPTIONAL if tls.trusted_certificates is not None else ssl.CERT_NONE
+    context.options |= _SERVER_OPTIONS
     context.num_tickets = 0
     return context
 
@@ -105,13 +124,14 @@ def client_tls(tls: Tls) -> ssl.SSLContext:
     return _context(ssl.PROTOCOL_TLS_CLIENT, tls)
 
 
-def _context(protocol: int, tls: Tls) -> ssl.SSLContext:
+def _context(protocol: int, tls: Tls | WebTls) -> ssl.SSLContext:
     context = ssl.SSLContext(protocol)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(_CIPHERS)
     try:
         context.load_cert_chain(tls.certificate, tls.private_key)
-        context.load_verify_locations(tls.trusted_certificates)
+        if tls.trusted_certificates is not None:
+            context.load_verify_locations(tls.trusted_certificates)
     except (OSError, ValueError):  # SSLError is an OSError
         raise ConfigError("tls-failed") from None
     return context
@@ -147,12 +167,12 @@ class Certificates:
         ``tls-failed`` if they cannot be used at the start. Later, files that cannot be used change nothing.
     """
 
-    def __init__(self, tls: Tls, emit: Emit) -> None:
+    def __init__(self, tls: Tls | WebTls, emit: Emit) -> None:
         self._tls = tls
         self._emit = emit
         self._lock = threading.Lock()
         self._signature = self._look()
-        self._context = server_tls(tls)
+        self._context = self._made()
 
     def context(self) -> ssl.SSLContext:
         """Context for the next connection."""
@@ -171,16 +191,21 @@ class Certificates:
 
     def _load(self) -> bool:
         try:
-            self._context = server_tls(self._tls)
+            self._context = self._made()
         except ConfigError as error:
             self._emit("tls.reload_failed", level="error", reason=error.code)
             return False
         self._emit("tls.reloaded")
         return True
 
+    def _made(self) -> ssl.SSLContext:
+        return server_tls(self._tls) if isinstance(self._tls, Tls) else web_tls(self._tls)
+
     def _look(self) -> _Signature:
         found = []
         for path in (self._tls.certificate, self._tls.private_key, self._tls.trusted_certificates):
+            if path is None:
+                continue
             try:
                 about = path.stat()
             except OSError:

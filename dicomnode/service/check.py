@@ -16,7 +16,7 @@ from dicomnode.forms import choose, missed, sop_classes
 from dicomnode.inference.gpu import installed
 from dicomnode.inference.package import Package
 from dicomnode.network.association import storage_classes
-from dicomnode.network.tls import client_tls, server_tls, valid_until
+from dicomnode.network.tls import client_tls, server_tls, valid_until, web_tls
 from dicomnode.network_sections import PeerRule
 from dicomnode.sections import Destination
 from dicomnode.service import rooms
@@ -55,6 +55,7 @@ def examine(tree: Config, environment: Mapping[str, str]) -> Report:
         examiner.recipients,
         examiner.models,
         examiner.listen,
+        examiner.stow,
         examiner.peers,
         examiner.folders,
         examiner.rules,
@@ -156,12 +157,32 @@ class _Examiner:
         if listen.tls:
             if self._usable("listen.tls", partial(server_tls, listen.tls)):
                 self.report.lines.append("TLS of the listening side: certificates load")
-                self._validity(listen.tls.certificate)
+                self._validity(listen.tls.certificate, "listen.tls")
             self._port(listen.host, listen.tls_port, " with TLS")
-        known = listen.calling_ae_titles or self._tree.peers
+        known = listen.calling_ae_titles or any(rule.by_dimse for rule in self._tree.peers)
         if listen.host not in ("127.0.0.1", "::1") and listen.listens_plain and not known:
             self.report.warnings.append(
                 "listen: anyone on the network may send; set [[peers]], listen.calling_ae_titles or listen.tls"
+            )
+
+    def stow(self) -> None:
+        """STOW-RS: whether it can listen, and whom it can let in."""
+        tree, stow = self._tree, self._tree.stow
+        callers = [rule.name for rule in tree.peers if rule.by_web]
+        if not stow.enabled:
+            if any(rule.token_sha256 for rule in tree.peers):
+                self.report.warnings.append("stow: a peer has a token, and stow.enabled is not set")
+            return
+        if stow.tls is not None and self._usable("stow.tls", partial(web_tls, stow.tls)):
+            self.report.lines.append("TLS of STOW-RS: certificates load")
+            self._validity(stow.tls.certificate, "stow.tls")
+        self._port(stow.host, stow.port, f" for STOW-RS at {stow.path}/studies")
+        if not callers:
+            self.report.errors.append("stow: no rule of [[peers]] asks for a token or a certificate; nobody is let in")
+        asking = [rule.name for rule in tree.peers if rule.token_sha256 and _asks_for_certificate(rule)]
+        if asking and (stow.tls is None or stow.tls.trusted_certificates is None):
+            self.report.errors.append(
+                f"peers.{asking[0]}: asks for a certificate, but stow.tls.trusted_certificates is not set"
             )
 
     def peers(self) -> None:
@@ -169,22 +190,24 @@ class _Examiner:
         tree = self._tree
         for number, rule in enumerate(tree.peers):
             where = f"peers.{rule.name}"
-            if _asks_for_certificate(rule) and tree.listen.tls is None:
+            web = tree.stow.enabled and tree.stow.tls is not None
+            if _asks_for_certificate(rule) and rule.by_dimse and tree.listen.tls is None and not web:
                 self.report.errors.append(f"{where}: asks for a certificate, but listen.tls is not set")
             titles = tree.listen.calling_ae_titles
-            if titles and rule.ae_title is not None and rule.ae_title not in titles:
+            if titles and rule.by_dimse and rule.ae_title is not None and rule.ae_title not in titles:
                 self.report.errors.append(f"{where}: {rule.ae_title} is not in listen.calling_ae_titles")
             unknown = set(rule.sop_classes) - set(storage_classes(tree.intake.private_sop_classes))
             if unknown:
                 self.report.errors.append(
                     f"{where}: sop_classes that the node does not store: {', '.join(sorted(unknown))}"
                 )
-            hiding = [one.name for one in tree.peers[:number] if _hides(one, rule)]
+            hiding = [one.name for one in tree.peers[:number] if rule.by_dimse and _hides(one, rule)]
             if hiding:
                 self.report.warnings.append(
                     f"{where}: never reached, since {hiding[0]} before it fits whenever it does"
                 )
-            self.report.lines.append(f"peer {rule.name}: {rule.ae_title or 'any AE title'}, {rule.priority}")
+            who = (rule.ae_title or "any AE title") if rule.by_dimse else f"by STOW-RS, as {rule.web_title}"
+            self.report.lines.append(f"peer {rule.name}: {who}, {rule.priority}")
 
     def folders(self) -> None:
         """Watched folders: files are taken out of them, so they must be writable, and none of the node's own."""
@@ -244,12 +267,12 @@ class _Examiner:
             )
             self.report.errors += [problem] if problem not in self.report.errors else []
 
-    def _validity(self, certificate: Path) -> None:
+    def _validity(self, certificate: Path, setting: str) -> None:
         left = valid_until(certificate) - rooms.now()
         if left.total_seconds() <= 0:
-            self.report.errors.append("listen.tls: the node's certificate has expired; every peer will refuse it")
+            self.report.errors.append(f"{setting}: the node's certificate has expired; every peer will refuse it")
         elif left.days < _SOON_DAYS:
-            self.report.warnings.append(f"listen.tls: the node's certificate expires in {left.days} days")
+            self.report.warnings.append(f"{setting}: the node's certificate expires in {left.days} days")
 
     def destinations(self) -> None:
         if self._tree.services.storage_commitment and self._usable(
@@ -333,7 +356,12 @@ def _asks_for_certificate(rule: PeerRule) -> bool:
 
 def _hides(first: PeerRule, later: PeerRule) -> bool:
     """Whether a rule lets in everybody that a later one would."""
-    return not _asks_for_certificate(first) and not first.addresses and first.ae_title in (None, later.ae_title)
+    return (
+        first.by_dimse
+        and not _asks_for_certificate(first)
+        and not first.addresses
+        and first.ae_title in (None, later.ae_title)
+    )
 
 
 def _describe(package: Package, engine: str) -> str:

@@ -19,6 +19,7 @@ from dicomnode.events import Emit, Fact
 CAUSED_BY_PEERS: Final = frozenset(
     {
         "connection.refused",
+        "stow.refused",
         "connection.failed",
         "peer.unknown",
         "association.rejected",

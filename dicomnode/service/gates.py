@@ -11,8 +11,8 @@ from typing import Protocol
 from dicomnode.config import Config
 from dicomnode.encoded import Limits
 from dicomnode.events import Emit
-from dicomnode.network.acceptor import Acceptor
 from dicomnode.network.asking import Event
+from dicomnode.network.inlets import Inlets
 from dicomnode.network.session import Service
 from dicomnode.service import rooms
 from dicomnode.service.receivers import Receivers
@@ -37,6 +37,11 @@ class Gate(Protocol):
 
     def start(self) -> tuple[str, int]:
         """Listen; address and port."""
+        ...
+
+    @property
+    def web_address(self) -> tuple[str, int] | None:
+        """Address and port of STOW-RS, once it listens; None where it is not enabled."""
         ...
 
     def reload_certificates(self) -> None:
@@ -66,19 +71,11 @@ def count_of(tree: Config, cores: int) -> int:
     return min(max(cores // 2, 1), _MOST_BY_ITSELF) if wanted == "auto" else wanted
 
 
-class OwnGate(Acceptor):
+class OwnGate(Inlets):
     """The node's own process receives."""
 
     def __init__(self, tree: Config, limits: Limits, reception: Reception, spool: Spool, **more: object) -> None:
-        super().__init__(
-            tree.listen,
-            tree.intake,
-            tree.node.ae_title,
-            limits,
-            reception,
-            peers=tree.peers,
-            **more,  # type: ignore[arg-type]
-        )
+        super().__init__(tree, limits, reception, **more)  # type: ignore[arg-type]
         self._spool = spool
         self._activity = reception.activity
 

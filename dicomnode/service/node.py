@@ -322,6 +322,7 @@ class Node:
             mode=self._spool.write_mode.name,
             models=len(self._analysts),
             destinations=len(self._tree.destinations),
+            stow_port=(self._gate.web_address or ("", None))[1],
         )
         return host, port
 

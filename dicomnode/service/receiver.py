@@ -24,8 +24,8 @@ from dicomnode.encoded import Limits
 from dicomnode.errors import NodeError, StorageError
 from dicomnode.events import Fact
 from dicomnode.heap import keep_little
-from dicomnode.network.acceptor import Acceptor
 from dicomnode.network.asking import Event
+from dicomnode.network.inlets import Inlets
 from dicomnode.network.intake import Peer
 from dicomnode.network.places import Places
 from dicomnode.network.session import Call, Reply, Service
@@ -227,7 +227,7 @@ class Receiver:
         self._allowances = Allowances(self._channel)
         self._barred: dict[str, ExitStack] = {}
         self._spool: Spool | None = None
-        self._acceptor: Acceptor | None = None
+        self._acceptor: Inlets | None = None
         self._drained = False
         self._ended = threading.Event()
 
@@ -275,25 +275,15 @@ class Receiver:
             emit=self._emit,
         )
         self._acceptor = self._build_acceptor(tree, Limits(**plain["limits"]), reception, places, plain["services"])
-        plain_listener, tls_listener = (_listener(one) for one in plain["listeners"])
-        self._acceptor.start((plain_listener, tls_listener))
+        plain_listener, tls_listener, web_listener = (_listener(one) for one in plain["listeners"])
+        self._acceptor.start((plain_listener, tls_listener), web_listener)
         self._channel.tell("ready")
 
     def _build_acceptor(
         self, tree: Config, limits: Limits, reception: Reception, places: Places, names: list[Any]
-    ) -> Acceptor:
+    ) -> Inlets:
         services: Mapping[tuple[str, int], Service] = dict.fromkeys(map(tuple, names), self._serve)
-        return Acceptor(
-            tree.listen,
-            tree.intake,
-            ae_title=tree.node.ae_title,
-            limits=limits,
-            reception=reception,
-            peers=tree.peers,
-            services=services,
-            places=places,
-            emit=self._emit,
-        )
+        return Inlets(tree, limits, reception, services=services, places=places, emit=self._emit)
 
     def _serve(self, call: Call) -> Iterator[Reply]:
         """The node answers whatever needs the ledger."""

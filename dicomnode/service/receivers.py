@@ -26,6 +26,7 @@ from dicomnode.errors import NodeError, StorageError
 from dicomnode.network.acceptor import Listeners, open_listeners
 from dicomnode.network.asking import Event
 from dicomnode.network.association import service_context
+from dicomnode.network.inlets import address_of, open_web_listener
 from dicomnode.network.places import Places, open_table
 from dicomnode.network.tls import Certificates
 from dicomnode.service.messages import plain_bytes
@@ -101,6 +102,7 @@ class Receivers:
             "write_mode": [write_mode.name, write_mode.alignment],
         }
         self._listeners: Listeners = (None, None)
+        self._web: socket.socket | None = None
         self._table = -1
         self._still = threading.Lock()  # no receiver is started or buried, and no study purged, but by its holder
         self._changed = threading.Condition()
@@ -128,6 +130,9 @@ class Receivers:
         settings = self._tree.listen
         if settings.tls is not None:
             Certificates(settings.tls, self._house.emit)
+        if self._tree.stow.enabled and self._tree.stow.tls is not None:
+            Certificates(self._tree.stow.tls, self._house.emit)
+        self._web = open_web_listener(self._tree)
         self._listeners = open_listeners(settings)
         self._table = open_table(settings.maximum_connections)
         self._places = Places(settings.maximum_connections, owner=0, descriptor=self._table)
@@ -141,6 +146,14 @@ class Receivers:
             raise StorageError("receiver-failed", listening=len(self._listening))
         name = next(one for one in self._listeners if one is not None).getsockname()
         return str(name[0]), int(name[1])
+
+    @property
+    def web_address(self) -> tuple[str, int] | None:
+        """Address and port of STOW-RS, once it listens; None where it is not enabled."""
+        return address_of(self._web)
+
+    def _doors(self) -> tuple[socket.socket | None, ...]:
+        return (*self._listeners, self._web)
 
     def reload_certificates(self) -> None:
         """Have them read the files of TLS anew."""
@@ -194,7 +207,7 @@ class Receivers:
         self._ending.set()
         with self._still:
             seats = self._live()
-        for listener in self._listeners:
+        for listener in self._doors():
             if listener is not None:
                 listener.close()
         for seat in seats:
@@ -235,7 +248,7 @@ class Receivers:
             if self._ending.is_set():
                 return None
             ours, theirs = socket.socketpair()
-            passed = [theirs.fileno(), self._table, *(one.fileno() for one in self._listeners if one is not None)]
+            passed = [theirs.fileno(), self._table, *(one.fileno() for one in self._doors() if one is not None)]
             root = Path(dicomnode.__file__).resolve().parent.parent
             try:
                 process = subprocess.Popen(  # noqa: S603 (our own program)
@@ -254,7 +267,7 @@ class Receivers:
             finally:
                 theirs.close()
             seat = Seat(self._house, number, secrets.token_hex(4), process, end=ours, ready=lambda: self._ready(seat))
-            listeners = [None if one is None else one.fileno() for one in self._listeners]
+            listeners = [None if one is None else one.fileno() for one in self._doors()]
             self._tell(
                 seat, "start",
                 {**self._plain, "number": number, "mark": seat.mark, "table": self._table, "listeners": listeners},

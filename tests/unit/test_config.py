@@ -323,3 +323,34 @@ def test_watched_folders_do_not_lie_within_each_other() -> None:
         parse({"folders": [{"name": "a", "path": "/srv/in"}, {"name": "b", "path": "/srv/in/b"}]})
     assert "folders.b: it and a lie within each other" in caught.value.problems[0]
     assert len(parse({"folders": [{"name": "a", "path": "/srv/in"}, {"name": "b", "path": "/srv/inb"}]}).folders) == 2
+
+
+def test_stow_is_closed_by_default_and_never_in_the_clear_on_a_network() -> None:
+    assert parse({}).stow.enabled is False
+    for host in ("127.0.0.1", "127.8.0.1", "::1"):
+        assert parse({"stow": {"enabled": True, "host": host}}).stow.tls is None
+    for host in ("0.0.0.0", "::", "10.1.2.3"):
+        (problem,) = problems({"stow": {"host": host}})
+        assert problem.startswith("stow: host is not of this machine alone, and tls is not set")
+    tls = {"certificate": "/c", "private_key": "/k"}
+    assert parse({"stow": {"host": "0.0.0.0", "tls": tls}}).stow.tls is not None
+
+
+@pytest.mark.parametrize("path", ["dicom-web", "/a/", "/a//b", "/a b", "/..", "/a/./b", "/ä", "/" + "a" * 200])
+def test_a_path_of_stow_that_is_none(path: str) -> None:
+    (problem,) = problems({"stow": {"path": path}})
+    assert problem.startswith("stow.path: ")
+
+
+def test_a_peer_with_a_token_is_of_stow_alone_and_has_a_name_for_rules() -> None:
+    token = {"token_sha256": ["AB" * 32]}
+    certificate = {"certificate_subject": "CN=a"}
+    peers = [{"name": "plain"}, {"name": "b-gateway", **token}, {"name": "c", "ae_title": "GW", **token, **certificate}]
+    plain, named, titled, certified = parse({"peers": [*peers, {"name": "d", **certificate}]}).peers
+    assert [one.by_dimse for one in (plain, named, titled, certified)] == [True, False, False, True]
+    assert [one.by_web for one in (plain, named, titled, certified)] == [False, True, True, True]
+    assert (named.web_title, titled.web_title) == ("B-GATEWAY", "GW")
+    assert named.token_sha256 == ("ab" * 32,)
+    (problem,) = problems({"peers": [{"name": "a", "token_sha256": ["a-token-in-the-clear"]}]})
+    assert problem.startswith("peers.0.token_sha256.0: ")
+    assert "a-token-in-the-clear" not in problem

@@ -21,10 +21,12 @@ from pydicom.tag import Tag
 from dicomnode.encoded import (
     IMPLEMENTATION_CLASS_UID,
     IMPLEMENTATION_VERSION_NAME,
+    FileHead,
     Limits,
     check_budget,
     encode_dataset,
     encode_part10,
+    file_head,
     read_dataset,
     read_file,
     read_part10,
@@ -479,3 +481,41 @@ def test_no_real_file_gives_anything_but_a_result_or_a_code(shared_data: Callabl
     assert read > 140
     assert read + refused == files
     assert refused < 10
+
+
+def _file(**changes: str) -> bytes:
+    named = {"sop_class_uid": "1.2.3", "sop_instance_uid": "1.2.4", "transfer_syntax_uid": EXPLICIT, **changes}
+    return wrap_part10(b"\x08\x00\x16\x00UI\x06\x001.2.3\x00", **named)
+
+
+def test_the_head_of_a_file_that_is_still_coming() -> None:
+    data = _file()
+    start = len(data) - 14
+    expected = FileHead("1.2.3", "1.2.4", EXPLICIT, start)
+    for end in range(len(data) + 1):
+        assert file_head(data[:end], whole=False) == (expected if end >= start + 8 else None)
+    assert file_head(data, whole=True) == expected
+
+
+def test_the_bytes_decide_between_native_syntaxes_of_a_head() -> None:
+    head = file_head(_file(transfer_syntax_uid="1.2.840.10008.1.2"), whole=True)
+    assert head is not None
+    assert head.transfer_syntax_uid == EXPLICIT
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        bytes(200),
+        _file()[:-8],
+        _file()[128:],
+        _file(transfer_syntax_uid=""),
+        _file(sop_instance_uid="1.2.x"),
+        _file()[:140] + b"\xff\xff\x01\x00" + bytes(200),
+        _file()[:144] + b"\x02\x00\x10\x00UI\xff\xff" + _file()[152:],
+    ],
+    ids=["nothing", "zeros", "cut", "no-preamble", "no-syntax", "uid", "length", "element"],
+)
+def test_what_is_no_head_of_a_file(data: bytes) -> None:
+    assert code_of(lambda: file_head(data, whole=True)) == "object-malformed"

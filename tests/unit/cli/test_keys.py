@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -223,3 +224,15 @@ def test_without_a_ledger_nothing_is_destroyed(state: Path) -> None:
 def test_export_public_prints_a_certificate(state: Path) -> None:
     assert run(state, "export-public").startswith("-----BEGIN CERTIFICATE-----")
     assert run(state, "export-public") == (state / "keys" / "reidentify.pem").read_text()
+
+
+def test_a_new_token_fits_its_hash_and_is_another_each_time() -> None:
+    def made() -> tuple[str, str]:
+        result = CliRunner().invoke(app, ["keys", "new-token"], catch_exceptions=False)
+        token, hashed = result.output.splitlines()
+        return token.split()[1], hashed
+
+    (one, hashed), (other, _) = made(), made()
+    assert one != other
+    assert len(one) == 43
+    assert hashed == f'token_sha256 = ["{hashlib.sha256(one.encode()).hexdigest()}"]'

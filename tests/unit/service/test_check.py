@@ -388,3 +388,30 @@ def test_exports_are_asked_and_their_folders_tried(
     assert any(line.startswith("exports.secret.tls: ") for line in report.errors)
     assert any(line.startswith("export away (SCP@127.0.0.1:104): peer-unreachable") for line in report.warnings)
     assert not (tmp_path / "new").exists()
+
+
+def test_stow_is_looked_at(tree_of: MakeTree, tmp_path: Path) -> None:
+    tls = make_tls(tmp_path)
+    hashed = {"token_sha256": ["ab" * 32]}
+    plain = {"enabled": True, "port": 0}
+    report = examine(tree_of(stow=plain, peers=[{"name": "ct"}]), {})
+    assert report.errors == ["stow: no rule of [[peers]] asks for a token or a certificate; nobody is let in"]
+    report = examine(tree_of(stow=plain, peers=[{"name": "gateway", **hashed}]), {})
+    assert report.errors == []
+    assert "can listen on 127.0.0.1 port 0 for STOW-RS at /dicom-web/studies" in lines(report)
+    assert "peer gateway: by STOW-RS, as GATEWAY, routine" in lines(report)
+    report = examine(tree_of(peers=[{"name": "gateway", **hashed}]), {})
+    assert "stow: a peer has a token, and stow.enabled is not set" in report.warnings
+    secured = {**plain, "host": "0.0.0.0", "tls": tls.model_dump(exclude={"trusted_certificates"})}
+    both = {"name": "gateway", **hashed, "certificate_subject": "CN=a"}
+    report = examine(tree_of(stow=secured, peers=[both]), {})
+    assert report.errors == ["peers.gateway: asks for a certificate, but stow.tls.trusted_certificates is not set"]
+    assert "stow.tls: the node's certificate expires in 0 days" in report.warnings
+    broken = {**secured, "tls": {"certificate": tls.private_key, "private_key": tls.private_key}}
+    (error,) = examine(tree_of(stow=broken, peers=[{"name": "gateway", **hashed}]), {}).errors
+    assert error.startswith("stow.tls: tls-failed")
+
+
+def test_peers_of_stow_alone_leave_an_open_door_a_note(tree_of: MakeTree) -> None:
+    tree = tree_of(listen={"host": "0.0.0.0"}, peers=[{"name": "gateway", "token_sha256": ["ab" * 32]}])
+    assert any("anyone on the network" in one for one in examine(tree, {}).warnings)

@@ -70,7 +70,7 @@ class Node:
             "number": 1,
             "mark": MARK,
             "table": open_table(parse(plain).listen.maximum_connections),
-            "listeners": [listener.detach(), None],
+            "listeners": [listener.detach(), None, None],
         }
         self.status: list[int] = []
         self.reader = threading.Thread(target=self.channel.run)
