@@ -28,6 +28,7 @@ from dicomnode.service.notify import Notifier
 from dicomnode.service.rooms import Layout
 from dicomnode.service.routes import open_router
 from dicomnode.service.services import Askers, committing_destination, services
+from dicomnode.service.sourcing import open_missing, open_priors, open_sources
 from dicomnode.service.telemetry import configure, report_fault
 from dicomnode.storage.datakeys import DataKeys
 from dicomnode.storage.lock import StateLock
@@ -44,6 +45,7 @@ from dicomnode.workflow.downgrade import Capabilities
 from dicomnode.workflow.evidence import EvidenceBook
 from dicomnode.workflow.indexing import Indexer
 from dicomnode.workflow.pipeline import DurableQueue
+from dicomnode.workflow.priors import Priors
 from dicomnode.workflow.recovery import Recovery
 from dicomnode.workflow.stages import Rooms, Stages, limits_of
 from dicomnode.workflow.timekeeping import Timekeeper
@@ -112,7 +114,9 @@ class Node:
         storage = self._storage_rooms(derivation_key)
         outbound = Outbound.of(tree, self._ledger, hasten=self._hasten, emit=emit)
         self._circuits = outbound.circuits
-        self._stages = self._build_stages(storage, outbound.capabilities)
+        self._sourcing = sourcing = open_sources(tree, self._ledger, emit=emit)
+        priors = open_priors(tree, storage, sourcing, ending=self._ending, emit=emit)
+        self._stages = self._build_stages(storage, outbound.capabilities, priors)
         self._delivery = delivery(
             tree, storage, outbound, remake=self._stages.encoding.more, sure=self._timekeeper.sure, emit=emit
         )
@@ -122,6 +126,8 @@ class Node:
             run_stage=self._stages.run,
             run_delivery=self._deliver,
             destinations=tuple(outbound.requestors),
+            fetches=priors.are_wanted,
+            run_fetch=priors.fetch,
             concurrency=max(analyst.places for analyst in self._analysts.values()),
         )
         self._pledges = pledges(tree, storage, self._queue, outbound, clocks=self._timekeeper, emit=emit)
@@ -164,7 +170,7 @@ class Node:
             analysts=self._analysts,
         )
 
-    def _build_stages(self, storage: Rooms, capabilities: Capabilities) -> Stages:
+    def _build_stages(self, storage: Rooms, capabilities: Capabilities, priors: Priors) -> Stages:
         return Stages(
             storage,
             self._tree,
@@ -175,6 +181,7 @@ class Node:
             monotonic=time.monotonic,
             emit=self._emit,
             refused=capabilities.refused,
+            priors=priors,
         )
 
     def _hasten(self, destination: str) -> int:
@@ -188,7 +195,7 @@ class Node:
         )
         self._indexer = Indexer(self._ledger, conflict=conflicts.settle, emit=emit)
         self._evidence = self._build_evidence(derivation_key)
-        self._completion = self._build_completion()
+        self._completion = self._build_completion(derivation_key)
         self._desk = self._build_desk(derivation_key)
         self._recovery = Recovery(
             self._ledger,
@@ -244,12 +251,22 @@ class Node:
             emit=self._emit,
         )
 
-    def _build_completion(self) -> Completion:
+    def _build_completion(self, derivation_key: bytes) -> Completion:
+        self._missing = open_missing(
+            self._tree,
+            self._storage_rooms(derivation_key),
+            self._sourcing,
+            indexer=self._indexer,
+            activity=self._activity,
+            wake=lambda: self._completion.wake(),  # noqa: PLW0108 (it is built after this)
+            emit=self._emit,
+        )
         return Completion(
             self._activity,
             start=self._admission.start,
             settle=self._admission.settle,
             evidence=self._evidence.of,
+            seek=self._missing.seek,
             settings=self._tree.completion,
             monotonic=time.monotonic,
             emit=self._emit,
@@ -288,14 +305,11 @@ class Node:
         self._queue.launch()
         self._recovery.resume()
         self._circuits.begin()
+        self._sourcing.begin()
         self._admission.reconcile()
-        self._completion.begin()
-        self._housekeeping.begin()
-        self._exports.begin()
-        if self._desk is not None:
-            self._desk.begin()
-        if self._pledges is not None:
-            self._pledges.begin()
+        for one in (self._completion, self._housekeeping, self._exports, self._desk, self._pledges):
+            if one is not None:
+                one.begin()
         host, port = self._gate.start()
         self._folders.begin()
         self._emit(
@@ -324,6 +338,8 @@ class Node:
         self._housekeeping.end(_LEAST_SECONDS)
         self._exports.end(_LEAST_SECONDS)
         self._circuits.end(_LEAST_SECONDS)
+        self._sourcing.end(_LEAST_SECONDS)
+        self._missing.end()
         if self._pledges is not None:
             self._pledges.end(_LEAST_SECONDS)
         self._completion.end()

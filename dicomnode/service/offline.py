@@ -28,7 +28,7 @@ from dicomnode.storage.digest import ContentDigests
 from dicomnode.storage.ledger import Ledger
 from dicomnode.study import blind_key, input_digest
 from dicomnode.texts import Words
-from dicomnode.workflow.analysis import Analysis, Analyst, Issue, measurements_of
+from dicomnode.workflow.analysis import Analysis, Analyst, Issue
 from dicomnode.workflow.copying import Copier
 from dicomnode.workflow.picture import picture_of
 from dicomnode.workflow.sameness import Sameness, compare
@@ -352,3 +352,16 @@ def write_file(path: Path, *pieces: Buffer) -> str:
     except OSError:
         raise ConfigError("output-not-empty") from None
     return path.name
+
+
+def measurements_of(analysis: Analysis) -> Iterator[dict[str, Any]]:
+    """Every number of an analysis as plain values."""
+    for region in analysis.findings.regions:
+        for item in region.measurements:
+            yield {
+                "region": region.label,
+                "name": item.concept.meaning,
+                "value": item.value,
+                "unit": item.unit.value,
+                "caveat": item.caveat,
+            }

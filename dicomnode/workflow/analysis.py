@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -34,7 +34,8 @@ from dicomnode.imaging.volume import Volume
 from dicomnode.inference.engine import Engine, EngineInfo
 from dicomnode.inference.foresight import Foresight, foresee, memory_at_least
 from dicomnode.inference.package import Package
-from dicomnode.inference.segment import look
+from dicomnode.inference.segment import PriorVolume, look
+from dicomnode.manifest import InputRule
 from dicomnode.results.context import ResultContext
 from dicomnode.results.encode import (
     EncodedResult,
@@ -157,8 +158,8 @@ class Analyst:
         """How many studies its engine takes at once."""
         return int(getattr(self._engine, "places", 1))
 
-    def select(self, headers: Sequence[Header]) -> SurveyedSeries:
-        """The series of a study that the model works on.
+    def select(self, headers: Sequence[Header], rule: InputRule | None = None) -> SurveyedSeries:
+        """The series of a study that the model works on; with another `rule` than its own: that it sees beside it.
 
         Raises
         ------
@@ -166,7 +167,8 @@ class Analyst:
             As `selection.choose`; ``memory-too-large`` where it takes more than a study may, whatever its pixels are.
         """
         manifest, limit = self.package.manifest, self._tree.models.maximum_memory_bytes
-        chosen = choose_series(survey(headers, manifest.input, self._guard), manifest.input)
+        rule = rule or manifest.input
+        chosen = choose_series(survey(headers, rule, self._guard), rule)
         if chosen.geometry is not None and (needed := memory_at_least(chosen.geometry, manifest)) > limit:
             raise StudyError("memory-too-large", needed=needed, maximum=limit)
         return chosen
@@ -176,7 +178,12 @@ class Analyst:
         return foresee(geometry, self.package.manifest, self._engine)
 
     def analyse(
-        self, copies: Iterable[Dataset], progress: Progress | None = None, *, issue: Issue | None = None
+        self,
+        copies: Iterable[Dataset],
+        progress: Progress | None = None,
+        *,
+        issue: Issue | None = None,
+        priors: Sequence[PriorVolume] = (),
     ) -> Analysis:
         """Run the network and measure.
 
@@ -186,6 +193,8 @@ class Analyst:
             Pseudonymous images of one series, in any order; compressed ones are decoded as they come.
         issue
             None: nothing is prepared, and `encode` takes the longer way to the same bytes.
+        priors
+            Of earlier studies, as `look` takes them.
 
         Raises
         ------
@@ -200,7 +209,7 @@ class Analyst:
         asked = self._engine.info
         prepared = None if issue is None else self._prepare(sources, issue)
         limit = self._tree.models.maximum_memory_bytes
-        seen = look(built, manifest, self._engine, progress=progress, maximum_memory_bytes=limit)
+        seen = look(built, manifest, self._engine, progress=progress, maximum_memory_bytes=limit, priors=priors)
         labels = seen.labels
         if not labels.any():
             raise StudyError("nothing-found", slices=labels.shape[0])
@@ -365,19 +374,6 @@ def _ready(analysis: Analysis) -> Prepared | None:
         return analysis.prepared.result()
     except StudyError:
         return None
-
-
-def measurements_of(analysis: Analysis) -> Iterator[dict[str, Any]]:
-    """Every number of an analysis as plain values."""
-    for region in analysis.findings.regions:
-        for item in region.measurements:
-            yield {
-                "region": region.label,
-                "name": item.concept.meaning,
-                "value": item.value,
-                "unit": item.unit.value,
-                "caveat": item.caveat,
-            }
 
 
 def contours_of(analysis: Analysis) -> tuple[KeyContour, ...]:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable
 from contextlib import nullcontext
 from threading import Lock
-from typing import Final
+from typing import Any, Final
 
 from pydicom import Dataset
 
@@ -35,6 +35,8 @@ from dicomnode.workflow.encoding import Encoding
 from dicomnode.workflow.handover import Handover, Rooms, name
 from dicomnode.workflow.packed import pack_voxels
 from dicomnode.workflow.ports import Clock, Monotonic
+from dicomnode.workflow.prior_volumes import open_priors
+from dicomnode.workflow.priors import Priors
 from dicomnode.workflow.reading import Coming
 from dicomnode.workflow.routing import series_of
 from dicomnode.workflow.selection import Header, SurveyedSeries, patient_of, relevant, without_pixels
@@ -74,6 +76,8 @@ class Stages:
         Told of an exception that nobody foresaw.
     refused
         SOP Classes that a destination, by its name, is known not to support.
+    priors
+        Has what was fetched for models that want priors; None: no source is configured.
     """
 
     def __init__(
@@ -88,8 +92,11 @@ class Stages:
         monotonic: Monotonic,
         emit: Emit,
         refused: Callable[[str], frozenset[str]] = lambda _: frozenset(),
+        priors: Priors | None = None,
     ) -> None:
         self._rooms = rooms
+        self._priors = priors
+        self._tree = tree
         self._handover = Handover(rooms)
         self.encoding = Encoding(rooms, tree, refused=refused, copies=self._copies, clock=clock, emit=emit)
         self._limits = limits_of(tree)
@@ -206,8 +213,21 @@ class Stages:
             "digest": input_digest([(row.instance_key, row.digest) for row in members]),
             "images": len(members),
         }
+        if self._priors is not None and self._priors.are_wanted(key.model):
+            self._add_priors(key, plan, self._priors)
         self._handover.put_plan(key, plan)
         return True
+
+    def _add_priors(self, key: WorkKey, plan: dict[str, Any], priors: Priors) -> None:
+        """What was fetched is input, too: results are others with other priors."""
+        facts = priors.facts(key)
+        plan["priors"] = copied = priors.copy(key)
+        if copied:
+            plan["digest"] = input_digest(
+                [("", plan["digest"]), *((str(n), one["digest"]) for n, one in enumerate(copied))]
+            )
+        facts["priors"] = len(copied)
+        self._rooms.ledger.set_work_state(key, WorkState.PREPARING, at=self._clock(), facts=facts)
 
     def _select(
         self, key: WorkKey, rows: tuple[InstanceRow, ...], analyst: Analyst, series: frozenset[str] | None
@@ -292,7 +312,8 @@ class Stages:
         plan = self._handover.plan(key)
         identity = SourceIdentity.from_json(json.loads(self._handover.identity(key, plan["series_key"])))
         issue = Issue(identity=identity, input_digest=plan["digest"])
-        analysis = analyst.analyse(self._copies(key), issue=issue)
+        priors = open_priors(self._handover, key, plan, analyst=analyst, tree=self._tree, emit=self._emit)
+        analysis = analyst.analyse(self._copies(key), issue=issue, priors=priors)
         self._handover.put(key, World.PSEUDONYM, name(key, "labels"), Purpose.LABELS, pack_voxels(analysis.labels))
         if analysis.probability is not None:
             packed = pack_voxels(analysis.probability)
