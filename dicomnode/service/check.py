@@ -141,6 +141,9 @@ class _Examiner:
             info = opened.engine.info
             opened.engine.close()
             self.report.lines.append(f"{_describe(package, str(info))}, {info.threads} threads ({opened.why})")
+        wanting = [one.manifest.name for one in packages if one.manifest.priors is not None]
+        if wanting and not any(one.priors for one in self._tree.sources):
+            self.report.warnings.append(f"sources: none for priors, which {', '.join(wanting)} would see")
         self._gpu()
 
     def _gpu(self) -> None:
@@ -268,10 +271,7 @@ class _Examiner:
             self._destination(destination)
 
     def sources(self) -> None:
-        """Whom models that want priors can have asked; sources that answer."""
-        wanting = [one.manifest.name for one in rooms.load_packages(self._tree) if one.manifest.priors is not None]
-        if wanting and not any(one.priors for one in self._tree.sources):
-            self.report.warnings.append(f"sources: none for priors, which {', '.join(wanting)} would see")
+        """Sources, whether they answer."""
         for one in self._tree.sources:
             if one.tls is None or self._usable(f"sources.{one.name}.tls", partial(client_tls, one.tls)):
                 where = f"source {one.name} ({one.peer}; {one.way})"

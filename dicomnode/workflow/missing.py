@@ -32,11 +32,13 @@ _AT_ONCE: Final = 2
 #: Seconds until a source is asked for the same study again; doubled each time.
 _AGAIN_SECONDS: Final = 30.0
 _MOST_SERIES: Final = 1000
+_REMEMBERED: Final = 256
 
 
 @dataclass(slots=True)
 class _Search:
     tries: int = 0
+    begun: float = 0.0
     due: float = 0.0
     future: Future[None] | None = field(default=None)
 
@@ -97,12 +99,14 @@ class MissingImages:
         if not self._sections:
             return False
         with self._lock:
+            self._tidy()
             search = self._searches.setdefault(study_key, _Search())
             if search.future is not None and not search.future.done():
                 return True
             now = self._monotonic()
             if now < search.due:
                 return False
+            search.begun = now
             search.due = now + _AGAIN_SECONDS * 2 ** min(search.tries, 16)
             search.tries += 1
             try:
@@ -111,14 +115,16 @@ class MissingImages:
                 return False
             return True
 
-    def forget(self, study_key: str) -> None:
-        """The study is settled."""
-        with self._lock:
-            self._searches.pop(study_key, None)
-
     def end(self) -> None:
         """Ask no more; what is being asked ends by its own limits."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _tidy(self) -> None:
+        """Forget studies that nobody has asked about for long: they are settled."""
+        if len(self._searches) > _REMEMBERED:
+            now = self._monotonic()
+            kept = {key: one for key, one in self._searches.items() if now < 2 * one.due + _AGAIN_SECONDS - one.begun}
+            self._searches = kept
 
     def _search(self, study_key: str) -> None:
         try:

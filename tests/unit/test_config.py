@@ -323,3 +323,13 @@ def test_watched_folders_do_not_lie_within_each_other() -> None:
         parse({"folders": [{"name": "a", "path": "/srv/in"}, {"name": "b", "path": "/srv/in/b"}]})
     assert "folders.b: it and a lie within each other" in caught.value.problems[0]
     assert len(parse({"folders": [{"name": "a", "path": "/srv/in"}, {"name": "b", "path": "/srv/inb"}]}).folders) == 2
+
+
+def test_sources_that_move_need_a_door() -> None:
+    place = {"name": "pacs", "ae_title": "PACS", "host": "h", "port": 104, "retrieve": "move"}
+    with pytest.raises(ConfigErrors) as caught:
+        parse({"sources": [place]})
+    assert "sources.pacs: C-MOVE needs retrieval.port" in caught.value.problems[0]
+    assert parse({"sources": [place], "retrieval": {"port": 11113}}).sources[0].way == "C-MOVE"
+    web = parse({"sources": [{"name": "web", "url": "http://h/dicom-web", "retrieve": "move"}]}).sources[0]
+    assert web.way == "WADO-RS"
