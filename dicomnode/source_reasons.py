@@ -1,4 +1,4 @@
-"""Codes of what goes wrong, or is simply not there, where other systems are asked for what a study lacks.
+"""Codes of what other systems are asked for beside objects: what a study lacks, and that they have what they took.
 
 Floor 0, below `errors`, whose table they are part of: code to its text and its advice.
 """
@@ -19,6 +19,14 @@ SOURCE_REASONS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "source-closed": (
             "the source may not be asked now: its hours, or what it may be asked for in a minute",
             "nothing, or change hours, objects_per_minute or bytes_per_second of the source",
+        ),
+        "commitment-unreported": (
+            "a destination did not report storage commitment; C-FIND shows that it has the results",
+            "see why it does not report, or set storage_commitment = false there",
+        ),
+        "commitment-unproven": (
+            "a destination took the results, and can be asked for storage commitment neither way",
+            "look for them there; if it knows no commitment, set storage_commitment = false there",
         ),
         "priors-none": (
             "the source shows no earlier study of the patient that the model could use",
