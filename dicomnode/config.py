@@ -42,13 +42,16 @@ from dicomnode.sections import (
     LoggingSection,
     ResultsSection,
     RetentionSection,
+    RetrievalSection,
     Section,
+    Source,
     faults_of_folders,
+    faults_of_sources,
 )
 from dicomnode.site_rules import PolicySection
 
 #: Sections of which there may be any number, each with a name of its own.
-_NAMED = ("destinations", "peers", "folders", "rules", "exports")
+_NAMED = ("destinations", "peers", "folders", "rules", "exports", "sources")
 
 
 class NodeSection(Section):
@@ -311,6 +314,8 @@ class Config(Section):
     loop_guard: LoopGuardSection = LoopGuardSection()
     destinations: tuple[Destination, ...] = ()
     exports: tuple[Export, ...] = ()
+    sources: tuple[Source, ...] = ()
+    retrieval: RetrievalSection = RetrievalSection()
     delivery: DeliverySection = DeliverySection()
     deidentification: DeidentificationSection = DeidentificationSection()
     results: ResultsSection = ResultsSection()
@@ -320,19 +325,16 @@ class Config(Section):
     @model_validator(mode="after")
     def _names_fit(self) -> Self:
         for what in _NAMED:
-            blocks: tuple[Any, ...] = getattr(self, what)
-            names = [block.name for block in blocks]
-            if len(set(names)) != len(names):
+            if len({block.name for block in getattr(self, what)}) != len(getattr(self, what)):
                 raise ValueError(f"two {what} have the same name")
         destinations = [block.name for block in self.destinations]
-        faults = (
+        if faults := (
             *faults_of_folders(self.folders, self.exports),
             *faults_of_rules(self.rules, destinations, self.models.enabled),
-        )
-        if faults:
+            *faults_of_sources(self.sources, self.retrieval),
+        ):
             raise ValueError("; ".join(faults))
-        archive = self.retention.archive
-        if archive is not None and archive not in {one.name for one in self.destinations}:
+        if self.retention.archive not in {None, *destinations}:
             raise ValueError("retention.archive names no destination")
         if any(peer.modality for peer in self.peers) and not self.destinations:
             raise ValueError("a peer is a modality, and no destination can be asked whether it holds its studies")
@@ -394,6 +396,5 @@ def default_state_folder(environment: Mapping[str, str]) -> Path:
     """State folder where the configuration names none: systemd's ``STATE_DIRECTORY``, else the user's data folder."""
     if given := environment.get("STATE_DIRECTORY"):
         return Path(given.split(":")[0])
-    if given := environment.get("XDG_DATA_HOME"):
-        return Path(given) / "dicomnode"
-    return Path(environment.get("HOME") or "/") / ".local" / "share" / "dicomnode"
+    home = Path(environment.get("HOME") or "/")
+    return Path(environment.get("XDG_DATA_HOME") or home / ".local" / "share") / "dicomnode"

@@ -1,6 +1,6 @@
 """The error family: what went wrong, whose fault it is, whether trying again helps, and what to tell a DICOM peer.
 
-Floor 0: imports nothing of the project. A message never holds PHI: it is built from a fixed code and numbers alone,
+Floor 0: imports nothing of the project but a table. A message never holds PHI: it is built from a fixed code and numbers alone,
 so every error may be logged, stored by the workflow engine and shown to a support desk.
 """
 
@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from types import MappingProxyType
 from typing import ClassVar, Final, NamedTuple
+
+from dicomnode.source_reasons import SOURCE_REASONS
 
 _TOKEN: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,47}")
 Fact = int | float | str
@@ -262,7 +264,9 @@ REASONS: Final = MappingProxyType(
         "peer-protocol": Reason(
             "the peer broke the rules of the protocol", "ask its vendor; the association was aborted"
         ),
-        "caller-unknown": Reason("no rule of [[peers]] knows the caller", "see `kind` in the log; compare token_sha256"),
+        "caller-unknown": Reason(
+            "no rule of [[peers]] knows the caller", "see `kind` in the log; compare token_sha256"
+        ),
         "node-busy": Reason("too many requests are open, or the node ends", "later; see listen.maximum_associations"),
         "tls-failed": Reason(
             "no TLS connection came about", "see the kind of the event in the runbook; `dicomnode check` tests our side"
@@ -270,6 +274,7 @@ REASONS: Final = MappingProxyType(
         "port-unavailable": Reason(
             "the port cannot be listened on", "another program has it, or the address is not of this host"
         ),
+        **{code: Reason(*said) for code, said in SOURCE_REASONS.items()},
         # The user's input.
         "config-invalid": Reason("the configuration has errors", "`dicomnode check` lists them all"),
         "study-not-found": Reason(
@@ -278,9 +283,7 @@ REASONS: Final = MappingProxyType(
         "rejection-notes-off": Reason(
             "no destination takes rejection notes", "set `rejection_notes = true` at a destination that honours them"
         ),
-        "destination-not-found": Reason(
-            "the configuration names no such destination", "`dicomnode check` lists the destinations"
-        ),
+        "destination-not-found": Reason("the configuration names no such destination", "`dicomnode check` lists them"),
         "source-not-found": Reason("the source folder is missing or holds no file", "name a folder with DICOM files"),
         "source-unreadable": Reason(
             "the source holds no DICOM object that can be read",
@@ -288,12 +291,8 @@ REASONS: Final = MappingProxyType(
         ),
         "output-not-empty": Reason("the output folder cannot be written or is not empty", "name a new folder"),
         "output-failed": Reason("a file of the output cannot be written", "free space, and name a new folder"),
-        "map-unwritable": Reason(
-            "the file that --map names cannot be written", "name a file in a folder that is there; nothing was done"
-        ),
-        "map-in-output": Reason(
-            "the file that --map names is in the output", "name a file beside it; nothing was done"
-        ),
+        "map-unwritable": Reason("the file that --map names cannot be written", "name another one; nothing was done"),
+        "map-in-output": Reason("the file that --map names is in the output", "name another one; nothing was done"),
         "timeout": Reason("it did not end in time", "see `dicomnode studies` and the log"),
         "internal": Reason("a fault of the node", "report it with the log; the data is safe"),
     }

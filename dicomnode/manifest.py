@@ -277,6 +277,24 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Priors:
+    """Earlier studies of the patient that a model sees beside the one that it works on, the newest first.
+
+    Attributes
+    ----------
+    body_parts
+        Series that name another one are left out; empty: any.
+    number
+        So many at most.
+    """
+
+    modalities: Annotated[Tokens, Field(min_length=1)]
+    body_parts: tuple[Text, ...] = ()
+    number: Annotated[int, Field(ge=1, le=8)] = 1
+    maximum_age_days: Annotated[float, Field(gt=0, le=36_500)] = 1830.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
     """The whole manifest; `parse` makes it.
 
@@ -307,6 +325,7 @@ class Manifest:
     segments: Annotated[tuple[Segment, ...], Field(max_length=255)]
     density: Density | None = None
     results: Wanted = field(default_factory=Wanted)
+    priors: Priors | None = None
     udi: Annotated[str, Field(max_length=1024), AfterValidator(_plain_text)] = ""
 
     @property
@@ -360,6 +379,7 @@ def _contradictions(manifest: Manifest) -> tuple[str, ...]:
     labels = {segment.label for segment in manifest.segments}
     uneven = any(size % factor for size, factor in zip(network.tile, preprocess.multiple_of, strict=True))
     unknown = sorted(set(manifest.input.modalities) - set(SINGLE_FRAME_SOP_CLASSES))
+    earlier = set(manifest.priors.modalities if manifest.priors else ()) - set(SINGLE_FRAME_SOP_CLASSES)
     checks = (
         (intensity.lower >= intensity.upper, "preprocess.intensity: lower is less than upper"),
         (uneven, "network.tile: each size is a multiple of preprocess.multiple_of"),
@@ -367,6 +387,7 @@ def _contradictions(manifest: Manifest) -> tuple[str, ...]:
         (numbers != tuple(range(1, len(numbers) + 1)), "segments: their numbers are 1, 2, 3 and so on, in order"),
         (len(labels) != len(numbers), "segments: two have the same label"),
         (bool(unknown), f"input.modalities: {', '.join(SINGLE_FRAME_SOP_CLASSES)} are known"),
+        (bool(earlier), f"priors.modalities: {', '.join(SINGLE_FRAME_SOP_CLASSES)} are known"),
     )
     return tuple(problem for wrong, problem in checks if wrong)
 

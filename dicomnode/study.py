@@ -39,6 +39,7 @@ class Purpose(StrEnum):
     RESULT = "result"
     COLUMN = "column"
     COMMITMENT = "commitment"
+    PRIOR = "prior"
 
 
 class WorkState(StrEnum):

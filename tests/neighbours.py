@@ -216,12 +216,13 @@ class Orthanc(_Program):
 
 
 class Dcmqrscp(_Program):
-    """DCMTK's small archive."""
+    """DCMTK's small archive; `modalities` may be sent to by C-MOVE."""
 
     ae_title = "DCMQRSCP"
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, modalities: Modalities | None = None) -> None:
         super().__init__(folder)
+        self._modalities = dict(modalities or {})
         self.dicom_port = free_port()
 
     def start(self) -> Dcmqrscp:
@@ -230,9 +231,10 @@ class Dcmqrscp(_Program):
         storage = self.folder / "storage"
         storage.mkdir(parents=True, exist_ok=True)
         path = self.folder / "dcmqrscp.cfg"
+        hosts = "".join(f"{name} = ({ae}, {host}, {port})\n" for name, (ae, host, port) in self._modalities.items())
         path.write_text(
             f"NetworkTCPPort = {self.dicom_port}\nMaxPDUSize = 131072\nMaxAssociations = 16\n"
-            "HostTable BEGIN\nHostTable END\nVendorTable BEGIN\nVendorTable END\n"
+            f"HostTable BEGIN\n{hosts}HostTable END\nVendorTable BEGIN\nVendorTable END\n"
             f"AETable BEGIN\n{self.ae_title} {storage} RW (500, 1024mb) ANY\nAETable END\n",
             "utf-8",
         )

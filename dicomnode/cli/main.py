@@ -91,7 +91,7 @@ def serve(
 ) -> None:
     """Run the node until SIGTERM or Ctrl-C; it then drains: open associations and running work end first."""
     from dicomnode.heap import keep_little
-    from dicomnode.service.node import run
+    from dicomnode.service.foreground import run
 
     keep_little()
     tree = with_options(read_config(config_file, state), port, quiet_seconds, deliver_to or [])

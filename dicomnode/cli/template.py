@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from dicomnode.config import Config
 from dicomnode.network_sections import PeerRule
 from dicomnode.routing_rules import RoutingRule
-from dicomnode.sections import Destination, Export, FolderSection, Tls
+from dicomnode.sections import Destination, Export, FolderSection, Source, Tls
 
 _HEAD = """\
 # Configuration of dicomnode. Every setting is written with its default behind a "#": take the "#" away to change it.
@@ -25,6 +25,7 @@ _BLOCKS: Final[Mapping[str, type[BaseModel]]] = {
     "rules": RoutingRule,
     "destinations": Destination,
     "exports": Export,
+    "sources": Source,
 }
 
 

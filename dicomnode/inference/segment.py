@@ -6,7 +6,7 @@ May live here: the order of the steps and what they cost in memory. May not: opi
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -50,6 +50,23 @@ class Seen:
     engine: EngineInfo
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PriorVolume:
+    """The same patient earlier: one series of an earlier study, and how many days before the one that is worked on."""
+
+    volume: Volume = field(repr=False)
+    days_before: int
+
+
+@runtime_checkable
+class ComparingEngine(Protocol):
+    """An engine that looks at earlier volumes, too: the door for models whose manifest has ``priors``."""
+
+    def compare(self, volume: Volume, priors: Sequence[PriorVolume], progress: Progress) -> Seen:
+        """What its network sees in an even, straight volume beside earlier ones, each on a grid of its own; as `compute`."""
+        ...
+
+
 @runtime_checkable
 class VolumeEngine(Protocol):
     """An engine that goes the whole way of `look` itself, on its device."""
@@ -66,6 +83,7 @@ def look(
     *,
     progress: Progress | None = None,
     maximum_memory_bytes: int | None = None,
+    priors: Sequence[PriorVolume] = (),
 ) -> Seen:
     """Label map of a volume, and the map of probabilities where the manifest wants one.
 
@@ -75,6 +93,8 @@ def look(
         Told the share done, growing to 1.
     maximum_memory_bytes
         Memory that the study may take, the volume included; None: any.
+    priors
+        Earlier volumes, the newest first; an engine that is none to compare does without.
 
     Raises
     ------
@@ -90,7 +110,10 @@ def look(
     grid = straighten(volume.geometry)
     try:
         even = grid.volume(volume)
-        seen = engine.see(even, tell) if isinstance(engine, VolumeEngine) else compute(even, manifest, engine, tell)
+        if priors and isinstance(engine, ComparingEngine):
+            seen = engine.compare(even, priors, tell)
+        else:
+            seen = engine.see(even, tell) if isinstance(engine, VolumeEngine) else compute(even, manifest, engine, tell)
         probability = None if seen.probability is None else grid.back(seen.probability)
         return Seen(labels=grid.back(seen.labels), probability=probability, engine=seen.engine)
     except MemoryError:

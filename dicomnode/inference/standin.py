@@ -7,6 +7,7 @@ model: its results are for phantoms.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -16,8 +17,10 @@ from scipy import ndimage
 
 from dicomnode import coding
 from dicomnode.errors import ModelError
+from dicomnode.imaging.volume import Volume
 from dicomnode.inference.engine import Batch, EngineInfo, check_batch
 from dicomnode.inference.package import Package, digest
+from dicomnode.inference.segment import PriorVolume, Progress, Seen, compute
 from dicomnode.manifest import Manifest, parse
 
 _AIR_BELOW_HU: Final = -400.0
@@ -53,6 +56,15 @@ class StandInEngine:
             for channel in range(min(3, self._manifest.channels)):
                 result[channel][labels == channel] = _LOGIT
         return logits
+
+    def compare(self, volume: Volume, priors: Sequence[PriorVolume], progress: Progress) -> Seen:
+        """Air that was there in every earlier volume of the same shape as well; see `ComparingEngine.compare`."""
+        seen = compute(volume, self._manifest, self, progress)
+        for prior in priors:
+            earlier = compute(prior.volume, self._manifest, self, lambda _: None).labels
+            if earlier.shape == seen.labels.shape:
+                seen.labels[earlier == 0] = 0
+        return seen
 
     def rest(self) -> None:
         """Nothing is kept; see `Engine.rest`."""

@@ -172,12 +172,17 @@ class WebRequestor:
                 for start in range(0, len(part), _CHUNK):
                     connection.send(memoryview(part)[start : start + _CHUNK])
         _wait_until_read(connection, self._destination.timeout_seconds)
-        with _shut_after(connection, _ANSWER * self._destination.timeout_seconds):
+        status, _, body = self._answer(connection, _ANSWER * self._destination.timeout_seconds, _MOST_BYTES)
+        return status, body
+
+    def _answer(self, connection: http.client.HTTPConnection, seconds: float, most: int) -> tuple[int, str, bytes]:
+        """Status, content type and content of an answer that is whole within so many seconds, of so many bytes at most."""
+        with _shut_after(connection, seconds):
             response = connection.getresponse()
-            body = response.read(_MOST_BYTES + 1)
-        if len(body) > _MOST_BYTES:
+            body = response.read(most + 1)
+        if len(body) > most:
             raise PeerError("peer-aborted")
-        return response.status, body
+        return response.status, response.headers.get("Content-Type", ""), body
 
     def _authorization(self) -> dict[str, str]:
         """Read anew for each request: who renews it does not start the node anew."""

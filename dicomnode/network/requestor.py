@@ -154,7 +154,7 @@ class Requestor:
                 raise
             return frozenset()
 
-    def find(self, level: str, query: Mapping[str, str]) -> list[dict[str, str]]:
+    def find(self, level: str, query: Mapping[str, str], seconds: float | None = None) -> list[dict[str, str]]:
         """C-FIND in the Study Root model (PS3.4 C.6.2).
 
         Parameters
@@ -163,6 +163,8 @@ class Requestor:
             ``STUDY``, ``SERIES`` or ``IMAGE``.
         query
             Keyword to value; an empty value asks for it.
+        seconds
+            Time for all matches together, where it is less than what the destination's time-out allows.
 
         Returns
         -------
@@ -180,7 +182,7 @@ class Requestor:
             setattr(identifier, keyword, value)
         model = StudyRootQueryRetrieveInformationModelFind
         context = build_context(model, [_EXPLICIT_LITTLE, _IMPLICIT_LITTLE])
-        longest = _LONGEST_FIND * self._destination.timeout_seconds
+        longest = min(_LONGEST_FIND * self._destination.timeout_seconds, seconds or float("inf"))
         with self._association([context]) as association, hushed(), shut_after(association, longest):
             return _matches(association, association.send_c_find(identifier, model))
 

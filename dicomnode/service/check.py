@@ -27,6 +27,7 @@ from dicomnode.service.models import examine_gpu
 from dicomnode.service.rooms import Layout
 from dicomnode.service.routes import describe_rule, prove_rules
 from dicomnode.service.services import committing_destination
+from dicomnode.service.sourcing import retriever_of
 from dicomnode.storage.belonging import prove_wrapping
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.medium import IN_MEMORY, is_volatile
@@ -47,7 +48,7 @@ class Report:
 
 
 def examine(tree: Config, environment: Mapping[str, str]) -> Report:
-    """Look at state folder, keys, ledger, models, listening, peers, destinations and exports; nothing is created or changed."""
+    """Look at state folder, keys, ledger, models, listening, peers, destinations, sources and exports; nothing is created or changed."""
     examiner = _Examiner(tree, environment)
     for look in (
         examiner.state,
@@ -60,6 +61,7 @@ def examine(tree: Config, environment: Mapping[str, str]) -> Report:
         examiner.folders,
         examiner.rules,
         examiner.destinations,
+        examiner.sources,
         examiner.exports,
     ):
         try:
@@ -140,6 +142,9 @@ class _Examiner:
             info = opened.engine.info
             opened.engine.close()
             self.report.lines.append(f"{_describe(package, str(info))}, {info.threads} threads ({opened.why})")
+        wanting = [one.manifest.name for one in packages if one.manifest.priors is not None]
+        if wanting and not any(one.priors for one in self._tree.sources):
+            self.report.warnings.append(f"sources: none for priors, which {', '.join(wanting)} would see")
         self._gpu()
 
     def _gpu(self) -> None:
@@ -287,6 +292,13 @@ class _Examiner:
             self.report.warnings.append("destinations: none; results stay sealed in the state folder")
         for destination in self._tree.destinations:
             self._destination(destination)
+
+    def sources(self) -> None:
+        """Sources, whether they answer."""
+        for one in self._tree.sources:
+            if one.tls is None or self._usable(f"sources.{one.name}.tls", partial(client_tls, one.tls)):
+                where = f"source {one.name} ({one.peer}; {one.way})"
+                self._answers(where, retriever_of(self._tree, one, None).echo)
 
     def exports(self) -> None:
         for export in self._tree.exports:

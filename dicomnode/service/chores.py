@@ -8,7 +8,7 @@ from typing import Final
 from dicomnode.config import Config
 from dicomnode.events import Emit
 from dicomnode.service import rooms
-from dicomnode.service.delivering import Outbound
+from dicomnode.service.delivering import Outbound, committing
 from dicomnode.service.housekeeping import Chore, Housekeeping
 from dicomnode.workflow.admission import Admission
 from dicomnode.workflow.handover import Rooms
@@ -54,7 +54,7 @@ def housekeeping(
     orders = Orders(
         storage.ledger, queue, admission=admission, hurry=outbound.circuits.hurry, clock=rooms.now, emit=emit
     )
-    overseer = Overseer(storage.ledger, queue, emit=emit)
+    overseer = Overseer(storage.ledger, queue, emit=emit, committing=committing(tree))
     chores = (
         Chore(name="clock", act=timekeeper.keep, every_seconds=_CLOCK_SECONDS),
         Chore(name="retraction", act=retraction.sweep, every_seconds=_RETRACTION_SECONDS),

@@ -108,14 +108,20 @@ def delivery(tree: Config, storage: Rooms, outbound: Outbound, *, remake: Remake
         clock=rooms.now,
         sure=sure,
         emit=emit,
+        committing=committing(tree),
     )
+
+
+def committing(tree: Config) -> frozenset[str]:
+    """Destinations that are asked to commit to results."""
+    return frozenset(one.name for one in tree.destinations if one.storage_commitment)
 
 
 def pledges(
     tree: Config, storage: Rooms, queue: Queue, outbound: Outbound, *, clocks: Clocks, emit: Emit
 ) -> Pledges | None:
     """What asks destinations to commit to results; None where none is to be asked."""
-    names = {one.name for one in tree.destinations if one.storage_commitment}
+    names = committing(tree)
     if not names:
         return None
     return Pledges(

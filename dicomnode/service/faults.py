@@ -17,6 +17,7 @@ OURS: Final = frozenset(
     {
         *(
             "acceptor",
+            "beforehand",
             "association",
             "circuit",
             "commitment",

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import resource
-import signal
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
-from queue import Empty, SimpleQueue
-from types import FrameType
 
 from dicomnode import __version__
 from dicomnode.config import Config
@@ -22,14 +18,13 @@ from dicomnode.service.beforehand import open_beforehand
 from dicomnode.service.chores import housekeeping
 from dicomnode.service.delivering import Outbound, delivery, pledges
 from dicomnode.service.exports import open_exports
-from dicomnode.service.faults import caught
 from dicomnode.service.folders import open_folders
 from dicomnode.service.gates import open_gate
-from dicomnode.service.notify import Notifier
 from dicomnode.service.rooms import Layout
 from dicomnode.service.routes import open_router
 from dicomnode.service.services import Askers, committing_destination, services
-from dicomnode.service.telemetry import configure, report_fault
+from dicomnode.service.sourcing import open_missing, open_priors, open_sources
+from dicomnode.service.telemetry import report_fault
 from dicomnode.storage.datakeys import DataKeys
 from dicomnode.storage.lock import StateLock
 from dicomnode.storage.medium import IN_MEMORY, is_volatile
@@ -45,6 +40,7 @@ from dicomnode.workflow.downgrade import Capabilities
 from dicomnode.workflow.evidence import EvidenceBook
 from dicomnode.workflow.indexing import Indexer
 from dicomnode.workflow.pipeline import DurableQueue
+from dicomnode.workflow.priors import Priors
 from dicomnode.workflow.reading import limits_of
 from dicomnode.workflow.recovery import Recovery
 from dicomnode.workflow.stages import Rooms, Stages
@@ -116,7 +112,9 @@ class Node:
         storage = self._storage_rooms(derivation_key)
         outbound = Outbound.of(tree, self._ledger, hasten=self._hasten, emit=emit)
         self._circuits = outbound.circuits
-        self._stages = self._build_stages(storage, outbound.capabilities)
+        self._sourcing = sourcing = open_sources(tree, self._ledger, emit=emit)
+        priors = open_priors(tree, storage, sourcing, ending=self._ending, emit=emit)
+        self._stages = self._build_stages(storage, outbound.capabilities, priors)
         self._beforehand = open_beforehand(tree, storage, self._stages, limits=limits_of(tree), emit=emit)
         self._delivery = delivery(
             tree, storage, outbound, remake=self._stages.encoding.more, sure=self._timekeeper.sure, emit=emit
@@ -127,6 +125,8 @@ class Node:
             run_stage=self._stages.run,
             run_delivery=self._deliver,
             destinations=tuple(outbound.requestors),
+            fetches=priors.are_wanted,
+            run_fetch=priors.fetch,
             concurrency=max(analyst.places for analyst in self._analysts.values()),
         )
         self._pledges = pledges(tree, storage, self._queue, outbound, clocks=self._timekeeper, emit=emit)
@@ -169,7 +169,7 @@ class Node:
             analysts=self._analysts,
         )
 
-    def _build_stages(self, storage: Rooms, capabilities: Capabilities) -> Stages:
+    def _build_stages(self, storage: Rooms, capabilities: Capabilities, priors: Priors) -> Stages:
         return Stages(
             storage,
             self._tree,
@@ -182,6 +182,7 @@ class Node:
             refused=capabilities.refused,
             early=lambda study_key: self._beforehand.of(study_key),  # noqa: PLW0108 (it is built after this)
             used=lambda study_key: self._beforehand.used(study_key),  # noqa: PLW0108
+            priors=priors,
         )
 
     def _hasten(self, destination: str) -> int:
@@ -195,7 +196,7 @@ class Node:
         )
         self._indexer = Indexer(self._ledger, conflict=conflicts.settle, told=self._beforehand.offer, emit=emit)
         self._evidence = self._build_evidence(derivation_key)
-        self._completion = self._build_completion()
+        self._completion = self._build_completion(derivation_key)
         self._desk = self._build_desk(derivation_key)
         self._recovery = Recovery(
             self._ledger,
@@ -252,12 +253,22 @@ class Node:
             emit=self._emit,
         )
 
-    def _build_completion(self) -> Completion:
+    def _build_completion(self, derivation_key: bytes) -> Completion:
+        self._missing = open_missing(
+            self._tree,
+            self._storage_rooms(derivation_key),
+            self._sourcing,
+            indexer=self._indexer,
+            activity=self._activity,
+            wake=lambda: self._completion.wake(),  # noqa: PLW0108 (it is built after this)
+            emit=self._emit,
+        )
         return Completion(
             self._activity,
             start=self._admission.start,
             settle=self._settle,
             evidence=self._evidence.of,
+            seek=self._missing.seek,
             settings=self._tree.completion,
             monotonic=time.monotonic,
             emit=self._emit,
@@ -300,15 +311,13 @@ class Node:
         self._queue.launch()
         self._recovery.resume()
         self._circuits.begin()
+        self._sourcing.begin()
         self._admission.reconcile()
-        self._completion.begin()
-        self._beforehand.begin()
-        self._housekeeping.begin()
-        self._exports.begin()
-        if self._desk is not None:
-            self._desk.begin()
-        if self._pledges is not None:
-            self._pledges.begin()
+        for one in (
+            self._completion, self._beforehand, self._housekeeping, self._exports, self._desk, self._pledges,
+        ):  # fmt: skip
+            if one is not None:
+                one.begin()
         host, port = self._gate.start()
         self._folders.begin()
         for analyst in self._analysts.values():
@@ -340,6 +349,8 @@ class Node:
         self._housekeeping.end(_LEAST_SECONDS)
         self._exports.end(_LEAST_SECONDS)
         self._circuits.end(_LEAST_SECONDS)
+        self._sourcing.end(_LEAST_SECONDS)
+        self._missing.end()
         if self._pledges is not None:
             self._pledges.end(_LEAST_SECONDS)
         self._completion.end()
@@ -361,41 +372,3 @@ class Node:
         self._ledger.close()
         self._lock.release()
         self._emit("node.stopped")
-
-
-def run(tree: Config, environment: Mapping[str, str]) -> None:
-    """Run a node in the foreground until SIGTERM or SIGINT, then drain it; SIGHUP has it read its certificates anew."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # memory holds keys and images
-    emit = configure(tree.logging, journal="JOURNAL_STREAM" in environment)
-    with caught(partial(report_fault, emit)):
-        _serve(tree, environment, emit)
-    emit.end()
-
-
-def _serve(tree: Config, environment: Mapping[str, str], emit: Emit) -> None:
-    notifier = Notifier(environment)
-    told: SimpleQueue[int] = SimpleQueue()
-
-    def tell(number: int, _frame: FrameType | None) -> None:
-        told.put(number)
-
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, tell)
-    node = Node(tree, environment, emit)
-    host, port = node.start()
-    notifier.ready(f"{tree.node.ae_title} listens on {host} port {port}")
-    while (said := _next(told, notifier.watchdog_seconds)) in (None, signal.SIGHUP):
-        notifier.alive()
-        if said is not None:
-            node.reload()
-    notifier.stopping()
-    emit("node.draining")
-    node.stop()
-
-
-def _next(told: SimpleQueue[int], seconds: float | None) -> int | None:
-    """The next signal; None when none came in time."""
-    try:
-        return told.get(timeout=seconds)
-    except Empty:
-        return None

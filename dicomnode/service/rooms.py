@@ -191,7 +191,7 @@ def load_packages(tree: Config) -> tuple[Package, ...]:
     ModelError
         With everything that is wrong with them.
     """
-    if tree.models.engine == "stand-in":
+    if tree.models.engine == "stand-in" and tree.models.folder is None:
         return (standin.package(),)
     return load_all(tree.models.folder or shipped_models_folder(), tree.models.enabled)
 

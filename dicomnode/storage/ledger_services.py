@@ -144,6 +144,13 @@ class ServiceRows(Database):
             unnamed = reading.execute(select(func.count()).select_from(others)).scalar_one()
         return len(states), states.count("in-progress"), int(named), int(missing), int(unnamed)
 
+    def missing_instances(self, study_key: str, *, connection: Connection | None = None) -> tuple[str, ...]:
+        """Keys of a study's instances that were announced and have not come."""
+        here = select(_I.c.instance_key).where(_I.c.study_key == study_key)
+        query = select(_A.c.instance_key).where(_A.c.study_key == study_key).distinct()
+        with self._reading(connection) as reading:
+            return tuple(reading.execute(query.where(_A.c.instance_key.not_in(here))).scalars())
+
     def forget_procedures(self, before: datetime, *, connection: Connection | None = None) -> None:
         """Delete steps that nothing was heard of since a time."""
         old = select(_P.c.procedure_key).where(_P.c.updated_at < before)

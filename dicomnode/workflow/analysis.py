@@ -34,7 +34,8 @@ from dicomnode.imaging.volume import Volume
 from dicomnode.inference.engine import Engine, EngineInfo
 from dicomnode.inference.foresight import Foresight, foresee, memory_at_least
 from dicomnode.inference.package import Package
-from dicomnode.inference.segment import look
+from dicomnode.inference.segment import PriorVolume, look
+from dicomnode.manifest import InputRule
 from dicomnode.results.context import ResultContext
 from dicomnode.results.encode import (
     EncodedResult,
@@ -162,8 +163,8 @@ class Analyst:
         """How many studies its engine takes at once."""
         return int(getattr(self._engine, "places", 1))
 
-    def select(self, headers: Sequence[Header]) -> SurveyedSeries:
-        """The series of a study that the model works on.
+    def select(self, headers: Sequence[Header], rule: InputRule | None = None) -> SurveyedSeries:
+        """The series of a study that the model works on; with another `rule` than its own: that it sees beside it.
 
         Raises
         ------
@@ -171,7 +172,8 @@ class Analyst:
             As `selection.choose`; ``memory-too-large`` where it takes more than a study may, whatever its pixels are.
         """
         manifest, limit = self.package.manifest, self._tree.models.maximum_memory_bytes
-        chosen = choose_series(survey(headers, manifest.input, self._guard), manifest.input)
+        rule = rule or manifest.input
+        chosen = choose_series(survey(headers, rule, self._guard), rule)
         if chosen.geometry is not None and (needed := memory_at_least(chosen.geometry, manifest)) > limit:
             raise StudyError("memory-too-large", needed=needed, maximum=limit)
         return chosen
@@ -181,7 +183,12 @@ class Analyst:
         return foresee(geometry, self.package.manifest, self._engine)
 
     def analyse(
-        self, copies: Iterable[Dataset], progress: Progress | None = None, *, issue: Issue | None = None
+        self,
+        copies: Iterable[Dataset],
+        progress: Progress | None = None,
+        *,
+        issue: Issue | None = None,
+        priors: Sequence[PriorVolume] = (),
     ) -> Analysis:
         """Run the network and measure.
 
@@ -191,6 +198,8 @@ class Analyst:
             Pseudonymous images of one series, in any order; compressed ones are decoded as they come.
         issue
             None: nothing is prepared, and `encode` takes the longer way to the same bytes.
+        priors
+            Of earlier studies, as `look` takes them.
 
         Raises
         ------
@@ -205,7 +214,7 @@ class Analyst:
         asked = self._engine.info
         prepared = None if issue is None else self._prepare(sources, issue)
         limit = self._tree.models.maximum_memory_bytes
-        seen = look(built, manifest, self._engine, progress=progress, maximum_memory_bytes=limit)
+        seen = look(built, manifest, self._engine, progress=progress, maximum_memory_bytes=limit, priors=priors)
         labels = seen.labels
         if not labels.any():
             raise StudyError("nothing-found", slices=labels.shape[0])
@@ -364,10 +373,8 @@ class Analyst:
 
 def _ready(analysis: Analysis) -> Prepared | None:
     """What was prepared; None where that failed: the plain way then says why, or does without."""
-    if analysis.prepared is None:
-        return None
     try:
-        return analysis.prepared.result()
+        return analysis.prepared.result() if analysis.prepared is not None else None
     except StudyError:
         return None
 

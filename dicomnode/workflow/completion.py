@@ -44,6 +44,11 @@ class Decision:
     again_seconds: float
 
 
+def silent_since(activity: Activity) -> float:
+    """Since when nothing came of a study, and no association that carried it ended, in monotonic seconds."""
+    return max(activity.last_received, activity.last_released or activity.last_received)
+
+
 def decide(
     activity: Activity, *, started: bool, settings: CompletionSection, now: float, evidence: Evidence | None = None
 ) -> Decision:
@@ -69,7 +74,7 @@ def decide(
         more than that came, since each late image in an association of its own would else open a revision; else after
         the quiet time, which is longer while more is to be expected. START after a release when early starts are on.
     """
-    quiet_since = max(activity.last_received, activity.last_released or activity.last_received)
+    quiet_since = silent_since(activity)
     if activity.open_associations:
         return Decision(Move.WAIT, settings.quiet_seconds)
     soon = quiet_since + min(EARLY_START_SECONDS, settings.quiet_seconds) - now
@@ -102,6 +107,8 @@ class Completion:
         Called with a study key: as `start`, and lets the results go out.
     evidence
         Gives what was announced of a study, by its key; None where nothing was.
+    seek
+        Has images asked for that were announced and did not come; whether an answer is still to come, which is waited for.
     settings
         Quiet time and early start.
     monotonic
@@ -117,6 +124,7 @@ class Completion:
         start: Callable[[str], None],
         settle: Callable[[str], None],
         evidence: Callable[[str], Evidence | None] = lambda _: None,
+        seek: Callable[[str], bool] = lambda _: False,
         settings: CompletionSection,
         monotonic: Callable[[], float],
         emit: Emit,
@@ -125,6 +133,7 @@ class Completion:
         self._start = start
         self._settle = settle
         self._evidence = evidence
+        self._seek = seek
         self._settings = settings
         self._monotonic = monotonic
         self._emit = emit
@@ -170,6 +179,8 @@ class Completion:
         evidence = None if activity.open_associations else self._evidence(key)
         now = self._monotonic()
         decision = decide(activity, started=started, settings=self._settings, now=now, evidence=evidence)
+        if decision.move is not Move.START and self._is_lacked(activity, evidence, now) and self._seek(key):
+            return _AGAIN_SECONDS
         if decision.move is Move.START:
             self._start(key)
             self._started[key] = activity.last_received
@@ -181,6 +192,12 @@ class Completion:
             self._activity.forget(key, activity.last_received)
             return self._settings.quiet_seconds
         return decision.again_seconds
+
+    def _is_lacked(self, activity: Activity, evidence: Evidence | None, now: float) -> bool:
+        """Whether images are missing that should have come by themselves."""
+        if evidence is None or not evidence.missing:
+            return False
+        return now - silent_since(activity) >= self._settings.quiet_seconds
 
     def _tell(self, key: str, evidence: Evidence) -> None:
         if evidence.is_lacking:

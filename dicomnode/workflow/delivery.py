@@ -7,7 +7,7 @@ try are those of the first. Where a destination is down, what waits for it is no
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from dicomnode.config import DeliverySection
@@ -19,7 +19,16 @@ from dicomnode.network.requestor import OutgoingObject, StoreOutcome
 from dicomnode.network.status import StatusKind, classify, is_not_supported
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.objects import Objects
-from dicomnode.study import DeliveryRow, DeliveryState, Purpose, ResultRole, WorkKey, WorkState, World
+from dicomnode.study import (
+    CommitmentState,
+    DeliveryRow,
+    DeliveryState,
+    Purpose,
+    ResultRole,
+    WorkKey,
+    WorkState,
+    World,
+)
 from dicomnode.workflow.circuits import Circuits, wait_before
 from dicomnode.workflow.downgrade import Downgrade
 from dicomnode.workflow.paces import Paces
@@ -60,6 +69,8 @@ class Delivery:
         Told of an exception that nobody foresaw.
     clock, sure, emit
         Wall clock in UTC; the time that has surely come, by which a delivery grows old; where events go.
+    committing
+        Destinations that are asked to commit: a work is not done before they have answered (`pledges`).
     """
 
     def __init__(
@@ -76,7 +87,9 @@ class Delivery:
         clock: Clock,
         sure: Clock,
         emit: Emit,
+        committing: Collection[str] = (),
     ) -> None:
+        self._committing = frozenset(committing)
         self._ledger = ledger
         self._objects = objects
         self._destinations = destinations
@@ -237,19 +250,34 @@ class Delivery:
         if waiting - {destination} and not too_old:
             return None  # another destination still tries; it ends the work
         self._ledger.put_deliveries(open_rows, DeliveryState.REFUSED, now, reason="timeout", connection=connection)
-        state, reason = end_of(self._ledger.deliveries(key, connection=connection))
+        left = self._ledger.deliveries(key, connection=connection)
+        if is_uncommitted(left, self._committing):
+            return None  # `pledges` ends the work
+        state, reason = end_of(left)
         self._ledger.set_work_state(key, state, at=now, reason=reason, connection=connection)
         return state, reason
 
 
 def end_of(rows: Sequence[DeliveryRow]) -> tuple[WorkState, str | None]:
-    """How a work ends, by its deliveries, none of which waits; the gravest counts."""
+    """How a work ends, by its deliveries, none of which waits, nor for a commitment; the gravest counts."""
     refused = [row.reason for row in rows if row.state is DeliveryState.REFUSED]
     if refused:
         return WorkState.FAILED, "timeout" if "timeout" in refused else refused[0]
     if any(row.state is DeliveryState.CANCELLED for row in rows):
         return WorkState.CANCELLED, "cancelled"
-    return WorkState.DONE, None
+    said = {row.commitment for row in rows}
+    if CommitmentState.UNPROVEN in said:
+        return WorkState.DONE, "commitment-unproven"
+    return WorkState.DONE, "commitment-unreported" if CommitmentState.FOUND in said else None
+
+
+def is_uncommitted(rows: Sequence[DeliveryRow], committing: Collection[str]) -> bool:
+    """Whether a destination is still to say that it takes responsibility for something that it took."""
+    open_states = (None, CommitmentState.ASKED)
+    return any(
+        row.state is DeliveryState.CONFIRMED and row.destination in committing and row.commitment in open_states
+        for row in rows
+    )
 
 
 def outgoing(result_id: str, part10: bytes) -> OutgoingObject:

@@ -66,7 +66,11 @@ class Handover:
 
     def copies(self, key: WorkKey) -> Iterator[bytes]:
         """Open the copies, one after the other."""
-        return cut(self._rooms.objects.stream(key.study_key, World.PSEUDONYM, name(key, "copies"), Purpose.COPY))
+        return cut(self.stream(key, World.PSEUDONYM, name(key, "copies"), Purpose.COPY))
+
+    def stream(self, key: WorkKey, world: World, name: str, purpose: Purpose) -> Iterator[bytes]:
+        """Open an object of a study, piece by piece."""
+        return self._rooms.objects.stream(key.study_key, world, name, purpose)
 
     def put_plan(self, key: WorkKey, plan: Mapping[str, Any]) -> None:
         """Seal what a work is made of."""

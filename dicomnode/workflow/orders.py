@@ -7,7 +7,7 @@ and what it changes. Nothing is deleted.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from enum import StrEnum
 from typing import Any, Final, Protocol
 
@@ -16,7 +16,7 @@ from dicomnode.events import Emit
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.rows import OrderRow
 from dicomnode.study import FINAL_STATES, DeliveryRow, DeliveryState, StudyRow, WorkKey, WorkRow, WorkState
-from dicomnode.workflow.delivery import end_of
+from dicomnode.workflow.delivery import end_of, is_uncommitted
 from dicomnode.workflow.ports import Clock, Queue
 
 #: The verb of orders that are about originals, not about works: `service.exporting` carries them out.
@@ -178,7 +178,8 @@ class Orders:
 class Overseer:
     """Finds works on their way that nobody takes any further, and sets them going again: with an alert, since it is a fault."""
 
-    def __init__(self, ledger: Ledger, queue: Queue, *, emit: Emit) -> None:
+    def __init__(self, ledger: Ledger, queue: Queue, *, emit: Emit, committing: Collection[str] = ()) -> None:
+        self._committing = frozenset(committing)
         self._ledger = ledger
         self._queue = queue
         self._emit = emit
@@ -190,6 +191,8 @@ class Overseer:
         revived = 0
         for work in works:
             waiting = {row.destination for row in work.deliveries if row.state is DeliveryState.WAITING}
+            if not waiting and is_uncommitted(work.deliveries, self._committing):
+                continue  # `pledges` sees to it
             for name in sorted(waiting or {row.destination for row in work.deliveries}):
                 again = self._ledger.work(work.key)
                 if (work.key.workflow_id, name) in queued or again is None or again.state is not WorkState.DELIVERING:

@@ -1,4 +1,4 @@
-"""When and how fast results may go to a destination: its hours, and means of objects and bytes. No clock of its own."""
+"""When and how fast a destination may be sent to, or a source asked: hours, and means of objects and bytes. No clock of its own."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Final
 
 from dicomnode.network.requestor import OutgoingObject
-from dicomnode.sections import Destination
+from dicomnode.sections import Destination, Source
 from dicomnode.workflow.ports import Clock, Monotonic
 
 _STAT: Final = 0
@@ -48,7 +48,9 @@ class Paces:
         Wall clock; seconds that nobody sets.
     """
 
-    def __init__(self, destinations: Mapping[str, Destination], *, clock: Clock, monotonic: Monotonic) -> None:
+    def __init__(
+        self, destinations: Mapping[str, Destination] | Mapping[str, Source], *, clock: Clock, monotonic: Monotonic
+    ) -> None:
         self._destinations = destinations
         self._clock = clock
         self._monotonic = monotonic
@@ -66,11 +68,15 @@ class Paces:
 
     def sent(self, destination: str, objects: Sequence[OutgoingObject]) -> None:
         """Objects were sent."""
+        self.passed(destination, len(objects), sum(len(one.encoded) for one in objects))
+
+    def passed(self, destination: str, objects: int, size: int) -> None:
+        """So many objects, of so many bytes together, were sent or fetched."""
         target = self._destinations.get(destination)
         if target is None:
             return
-        seconds = 60 * len(objects) / target.objects_per_minute if target.objects_per_minute else 0.0
+        seconds = 60 * objects / target.objects_per_minute if target.objects_per_minute else 0.0
         if target.bytes_per_second:
-            seconds = max(seconds, sum(len(one.encoded) for one in objects) / target.bytes_per_second)
+            seconds = max(seconds, size / target.bytes_per_second)
         with self._lock:
             self._free[destination] = max(self._free.get(destination, 0), self._monotonic()) + seconds

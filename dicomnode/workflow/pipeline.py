@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 from dbos import DBOS, DBOSClient, EnqueueOptions, WorkflowStatus
@@ -23,11 +24,17 @@ WORKFLOW_SCHEMA: Final = "1"
 _NAME: Final = "dicomnode"
 _WORK: Final = "work"
 _DELIVERY: Final = "delivery"
+_FETCH: Final = "fetch"
+#: Works whose priors are fetched at a time: they wait for other systems, not for this one.
+_FETCHES: Final = 4
 _EXECUTOR: Final = "node"
 #: Tries of a step whose ledger fails, within a minute; what is left then, the reconciler queues anew.
 _ATTEMPTS: Final = 8
 _AGAIN: Final = "-again-"
+#: End of the identifier of a fetch: no name holds a colon, so no other work's begins or ends so.
+_BEFORE: Final = "::fetch"
 _DELAYED: Final = "DELAYED"
+_SUCCESS: Final = "SUCCESS"
 _UNDER_WAY: Final = frozenset({"PENDING", "ENQUEUED", _DELAYED})
 
 
@@ -78,6 +85,9 @@ class DurableQueue:
         Runs one stage of a work and returns whether the next may follow; never raises.
     run_delivery
         Makes one try to deliver; never raises.
+    fetches, run_fetch
+        Whether a model's work begins with fetching what the study lacks, beside all other work; does it: it raises when the node ends, and is then
+        done again by `revive_work`.
     concurrency
         Works at a time.
     poll_seconds
@@ -92,11 +102,14 @@ class DurableQueue:
         run_stage: StageRunner,
         run_delivery: DeliveryRunner,
         destinations: tuple[str, ...],
+        fetches: Callable[[str], bool] = lambda _: False,
+        run_fetch: Callable[[WorkKey], None] = lambda _: None,
         concurrency: int = 1,
         poll_seconds: float = 0.1,
     ) -> None:
         self._engine = engine
         self._destinations = destinations
+        self._fetches = fetches
         self._concurrency = concurrency
         self._poll = poll_seconds
         logging.getLogger("dbos").setLevel(logging.CRITICAL)  # it would log exceptions with their text
@@ -115,6 +128,7 @@ class DurableQueue:
             }
         )
         self._register(run_stage, run_delivery)
+        self._register_fetch(run_fetch)
         self._client: DBOSClient | None = None
 
     def _register(self, run_stage: StageRunner, run_delivery: DeliveryRunner) -> None:
@@ -136,6 +150,24 @@ class DurableQueue:
 
         self._registered = (work, delivery)
 
+    def _register_fetch(self, run_fetch: Callable[[WorkKey], None]) -> None:
+        @DBOS.step(name="retrieve")
+        def retrieve(study_key: str, revision: int, model: str) -> None:
+            run_fetch(WorkKey(study_key=study_key, revision=revision, model=model))
+
+        @DBOS.step(name="hand-on", retries_allowed=True, interval_seconds=1.0, backoff_rate=1.5, max_attempts=_ATTEMPTS)
+        def hand_on(study_key: str, revision: int, model: str, priority: int) -> None:
+            key = WorkKey(study_key=study_key, revision=revision, model=model)
+            with self._engine.begin() as connection:
+                self._enqueue_stages(connection, key, key.workflow_id, priority)
+
+        @DBOS.workflow(name=_FETCH, max_recovery_attempts=10)
+        def fetch(study_key: str, revision: int, model: str, priority: int) -> None:
+            retrieve(study_key, revision, model)
+            hand_on(study_key, revision, model, priority)
+
+        self._registered_fetch = fetch
+
     def launch(self) -> None:
         """Create what tables are missing, take up what a crash interrupted, and begin to work."""
         DBOS.launch()
@@ -143,6 +175,7 @@ class DurableQueue:
             system_database_engine=self._engine, serializer=JsonSerializer(), application_name=_NAME
         )
         DBOS.register_queue(_WORK, worker_concurrency=self._concurrency, polling_interval_sec=self._poll)
+        DBOS.register_queue(_FETCH, worker_concurrency=_FETCHES, polling_interval_sec=self._poll)
         for destination in self._destinations:
             DBOS.register_queue(f"{_DELIVERY}-{destination}", worker_concurrency=1, polling_interval_sec=self._poll)
 
@@ -153,23 +186,33 @@ class DurableQueue:
 
     def enqueue_work(self, connection: Any, key: WorkKey, *, priority: int = 1) -> None:
         """Queue a work in the caller's transaction; those of a lower priority go first."""
-        arguments = (key.study_key, key.revision, key.model)
-        self._enqueue(connection, _WORK, _WORK, key.workflow_id, arguments, priority=priority)
+        if self._fetches(key.model):
+            self._enqueue_fetch(connection, key, f"{key.workflow_id}{_BEFORE}", priority)
+        else:
+            self._enqueue_stages(connection, key, key.workflow_id, priority)
+
+    def _enqueue_fetch(self, connection: Any, key: WorkKey, name: str, priority: int) -> None:
+        arguments = (key.study_key, key.revision, key.model, priority)
+        self._enqueue(connection, _FETCH, _FETCH, name, arguments, priority=priority)
+
+    def _enqueue_stages(self, connection: Any, key: WorkKey, name: str, priority: int) -> None:
+        self._enqueue(connection, _WORK, _WORK, name, (key.study_key, key.revision, key.model), priority=priority)
 
     def revive_work(self, key: WorkKey, *, priority: int = 1) -> None:
         """Queue a work again that a stop of the node ended half-way; nothing happens while it is queued or under way."""
-        prefix = f"{key.workflow_id}{_AGAIN}"
-        found = [
-            one
-            for one in self._workflows(key.workflow_id)
-            if one.workflow_id == key.workflow_id or one.workflow_id.startswith(prefix)
-        ]
-        if any(one.status in _UNDER_WAY for one in found):
+        again, before = f"{key.workflow_id}{_AGAIN}", f"{key.workflow_id}{_BEFORE}"
+        found = self._workflows(key.workflow_id)
+        fetches = [one for one in found if one.workflow_id.startswith(before)]
+        tries = [one for one in found if one.workflow_id == key.workflow_id or one.workflow_id.startswith(again)]
+        if any(one.status in _UNDER_WAY for one in (*fetches, *tries)):
             return
-        name = f"{prefix}{len(found)}" if found else key.workflow_id
+        is_fetched = not self._fetches(key.model) or any(one.status == _SUCCESS for one in fetches)
         with self._engine.begin() as connection:
-            arguments = (key.study_key, key.revision, key.model)
-            self._enqueue(connection, _WORK, _WORK, name, arguments, priority=priority)
+            if is_fetched or tries:
+                name = f"{again}{len(tries)}" if tries else key.workflow_id
+                self._enqueue_stages(connection, key, name, priority)
+            else:
+                self._enqueue_fetch(connection, key, f"{before}{len(fetches) or ''}", priority)
 
     def forget(self, study_key: str) -> None:
         """Delete all that DBOS keeps of a study's works and deliveries."""

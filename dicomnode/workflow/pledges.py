@@ -31,7 +31,7 @@ from dicomnode.study import (
     mint_uid,
 )
 from dicomnode.workflow.circuits import wait_before
-from dicomnode.workflow.delivery import holds, outgoing
+from dicomnode.workflow.delivery import end_of, holds, is_uncommitted, outgoing
 from dicomnode.workflow.ports import Clocks, Finder, Queue
 
 _LOOK_SECONDS: Final = 5.0
@@ -117,13 +117,22 @@ class Pledges:
             left = (row.due_at - self._clocks.now()).total_seconds()
             if self._ended.is_set() or 0 < left <= self._settings.commitment_seconds:
                 continue  # what is due later than that was written down before the clock was set back
-            if self._is_down(row.destination):
-                continue
             try:
-                self._advance(row)
+                if self._is_too_old(row):
+                    self._give_up(row)
+                elif not self._is_down(row.destination):
+                    self._advance(row)
             except NodeError as error:
                 self._emit("pledge.failed", level="error", work=row.key.workflow_id, reason=error.code)
                 self._later(row)
+
+    def _is_too_old(self, row: PledgeRow) -> bool:
+        return (self._clocks.sure() - row.begun_at).total_seconds() >= self._settings.give_up_seconds
+
+    def _give_up(self, row: PledgeRow) -> None:
+        """It could be asked neither way for as long as a delivery is tried: its works must end."""
+        self._emit("pledge.unproven", level="warning", destination=row.destination, reason="timeout")
+        self._end(row, {}, CommitmentState.UNPROVEN)
 
     def _begin_pledge(self, key: WorkKey, destination: str) -> None:
         now = self._clocks.now()
@@ -211,11 +220,26 @@ class Pledges:
             self._ledger.put_pledge(replace(stands, state=ENDED, resends=resends), connection=connection)
             if lost:
                 self._again(connection, row.key, lost, last=resends > _RESENDS)
+            ended = None if lost else self._end_work(connection, row.key)
         facts: dict[str, Any] = {"work": row.key.workflow_id, "destination": row.destination, "state": proved.value}
         self._emit("pledge.ended", level="error" if lost else "info", held=len(good), missing=len(lost), **facts)
+        if ended is not None:
+            level = "error" if ended[0] is not WorkState.DONE else "warning" if ended[1] else "info"
+            self._emit("work.ended", level=level, work=row.key.workflow_id, state=ended[0].value, reason=ended[1])
         if lost and resends <= _RESENDS:
             self._queue.revive_delivery(row.key, row.destination, priority=self._ledger.priority(row.key.study_key))
         return True
+
+    def _end_work(self, connection: Any, key: WorkKey) -> tuple[WorkState, str | None] | None:
+        """The end of a work that waited for this alone: done, and by what proof, or as its other deliveries ended."""
+        work = self._ledger.work(key, connection=connection)
+        rows = self._ledger.deliveries(key, connection=connection)
+        waits = any(one.state is DeliveryState.WAITING for one in rows) or is_uncommitted(rows, self._destinations)
+        if work is None or work.state is not WorkState.DELIVERING or waits:
+            return None
+        state, reason = end_of(rows)
+        self._ledger.set_work_state(key, state, at=self._clocks.now(), reason=reason, connection=connection)
+        return state, reason
 
     def _again(self, connection: Any, key: WorkKey, lost: Sequence[DeliveryRow], *, last: bool) -> None:
         """Send objects once more; after that they are dead letters."""

@@ -10,12 +10,12 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from threading import Lock
-from typing import Final
+from typing import Any, Final
 
 from pydicom import Dataset
 
 from dicomnode.config import Config
-from dicomnode.encoded import SeriesReader, read_dataset, read_part10_raw, wrap_part10
+from dicomnode.encoded import SeriesReader, read_part10_raw
 from dicomnode.errors import NodeError, StorageError, StudyError
 from dicomnode.events import Emit
 from dicomnode.identity import SourceIdentity
@@ -23,7 +23,6 @@ from dicomnode.study import (
     FINAL_STATES,
     InstanceRow,
     Purpose,
-    RecordMetadata,
     WorkKey,
     WorkRow,
     WorkState,
@@ -37,7 +36,10 @@ from dicomnode.workflow.encoding import Encoding
 from dicomnode.workflow.handover import Handover, Rooms, name
 from dicomnode.workflow.packed import pack_voxels
 from dicomnode.workflow.ports import Clock, Monotonic
+from dicomnode.workflow.prior_volumes import open_priors
+from dicomnode.workflow.priors import Priors
 from dicomnode.workflow.reading import Coming, limits_of
+from dicomnode.workflow.records import Records
 from dicomnode.workflow.routing import series_of
 from dicomnode.workflow.selection import Header, SurveyedSeries, patient_of, relevant, without_pixels
 
@@ -78,6 +80,8 @@ class Stages:
         SOP Classes that a destination, by its name, is known not to support.
     early, used
         What of a study was read and de-identified while it came, by instance; and told when a work was made of it.
+    priors
+        Has what was fetched for models that want priors; None: no source is configured.
     """
 
     def __init__(
@@ -94,11 +98,15 @@ class Stages:
         refused: Callable[[str], frozenset[str]] = lambda _: frozenset(),
         early: Callable[[str], Mapping[str, Early]] = lambda _: {},
         used: Callable[[str], None] = lambda _: None,
+        priors: Priors | None = None,
     ) -> None:
         self._rooms = rooms
+        self._priors = priors
+        self._tree = tree
         self._handover = Handover(rooms)
         self.encoding = Encoding(rooms, tree, refused=refused, copies=self._copies, clock=clock, emit=emit)
         self._limits = limits_of(tree)
+        self._records = Records(rooms.spool, rooms.ledger, self._limits, clock=clock, emit=emit)
         self._released = released
         self._pause = pause
         self._report = report
@@ -233,8 +241,21 @@ class Stages:
             "digest": input_digest([(row.instance_key, row.digest) for row in members]),
             "images": len(members),
         }
+        if self._priors is not None and self._priors.are_wanted(key.model):
+            self._add_priors(key, plan, self._priors)
         self._handover.put_plan(key, plan)
         return True
+
+    def _add_priors(self, key: WorkKey, plan: dict[str, Any], priors: Priors) -> None:
+        """What was fetched is input, too: results are others with other priors."""
+        facts = priors.facts(key)
+        plan["priors"] = copied = priors.copy(key)
+        if copied:
+            plan["digest"] = input_digest(
+                [("", plan["digest"]), *((str(n), one["digest"]) for n, one in enumerate(copied))]
+            )
+        facts["priors"] = len(copied)
+        self._rooms.ledger.set_work_state(key, WorkState.PREPARING, at=self._clock(), facts=facts)
 
     def _select(
         self,
@@ -250,9 +271,11 @@ class Stages:
         for row in rows:
             found = early.get(row.instance_key)
             try:
-                dataset = found.header if found else without_pixels(readers[row.series_key].read(self._file(row)))
+                dataset = (
+                    found.header if found else without_pixels(readers[row.series_key].read(self._records.file(row)))
+                )
             except StudyError as error:
-                self._set_aside(key, row, error)
+                self._records.set_aside(row, error)
                 continue
             patients.add(patient_of(dataset))
             if series is not None and row.series_key not in series:  # no rule gives it to this model
@@ -266,8 +289,8 @@ class Stages:
 
     def _copy(self, row: InstanceRow, copier: Copier, early: Early | None) -> bytes:
         if early is not None:
-            return copier.take(early.copied, lambda: self._file(row))
-        return copier.copy(self._file(row))
+            return copier.take(early.copied, lambda: self._records.file(row))
+        return copier.copy(self._records.file(row))
 
     def _tell_plan(self, key: WorkKey, chosen: SurveyedSeries, analyst: Analyst) -> None:
         """Say what the work will take, before anything of it is copied."""
@@ -284,44 +307,6 @@ class Stages:
                 **why,
             )
 
-    def _set_aside(self, key: WorkKey, row: InstanceRow, error: StudyError) -> None:
-        self._emit("object.unreadable", level="warning", study=key.study_key, reason=error.code)
-        self._rooms.ledger.quarantine(key.study_key, "instance", error.code, self._clock(), address=row.address)
-
-    def _read(self, row: InstanceRow) -> Dataset:
-        metadata, encoded = self._record(row)
-        return read_dataset(encoded, metadata.transfer_syntax_uid, self._limits)
-
-    def _file(self, row: InstanceRow) -> bytes:
-        metadata, encoded = self._record(row)
-        return wrap_part10(
-            encoded,
-            sop_class_uid=metadata.sop_class_uid,
-            sop_instance_uid=metadata.sop_instance_uid,
-            transfer_syntax_uid=metadata.transfer_syntax_uid,
-        )
-
-    def _record(self, row: InstanceRow) -> tuple[RecordMetadata, bytes]:
-        """A record; one that was damaged since it came is named and set aside, and the work ends with that."""
-        try:
-            return self._rooms.spool.read(row.study_key, row.address)
-        except StorageError as error:
-            if error.code == "sealed-damaged":
-                self._damaged(row)
-            raise
-
-    def _damaged(self, row: InstanceRow) -> None:
-        self._emit(
-            "segment.damaged",
-            level="error",
-            study=row.study_key,
-            segment=row.address.segment_id,
-            kind="damaged",
-            record=row.address.number,
-            reason="sealed-damaged",
-        )
-        self._rooms.ledger.quarantine(row.study_key, "segment", "sealed-damaged", self._clock(), address=row.address)
-
     # infer -------------------------------------------------------------------------------------------------------
 
     def _infer(self, key: WorkKey, work: WorkRow) -> bool:
@@ -329,7 +314,8 @@ class Stages:
         plan = self._handover.plan(key)
         identity = SourceIdentity.from_json(json.loads(self._handover.identity(key, plan["series_key"])))
         issue = Issue(identity=identity, input_digest=plan["digest"])
-        analysis = analyst.analyse(self._fresh.take(key) or self._copies(key), issue=issue)
+        priors = open_priors(self._handover, key, plan, analyst=analyst, tree=self._tree, emit=self._emit)
+        analysis = analyst.analyse(self._fresh.take(key) or self._copies(key), issue=issue, priors=priors)
         self._handover.put(key, World.PSEUDONYM, name(key, "labels"), Purpose.LABELS, pack_voxels(analysis.labels))
         if analysis.probability is not None:
             packed = pack_voxels(analysis.probability)
@@ -378,11 +364,11 @@ class Stages:
         modalities = self._analyst(key).package.manifest.input.modalities
         for row in relevant(self._rooms.ledger.instances(key.study_key), self._rooms.sop_classes):
             try:
-                dataset = without_pixels(self._read(row))
+                dataset = without_pixels(self._records.read(row))
             except StudyError:
                 continue
             if dataset.get("Modality") in modalities:
-                return dataset, read_part10_raw(self._file(row), self._limits)
+                return dataset, read_part10_raw(self._records.file(row), self._limits)
         return None
 
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,13 @@ class RunningNode:
         Where its state, configuration and log lie.
     settings
         TOML laid over quick defaults: the stand-in engine, a short quiet time, port 0.
+    environment
+        What its process gets beside this one's.
     """
 
-    def __init__(self, folder: Path, settings: str = "") -> None:
+    def __init__(self, folder: Path, settings: str = "", *, environment: Mapping[str, str] | None = None) -> None:
         self.folder = folder
+        self._environment = dict(environment or {})
         folder.mkdir(parents=True, exist_ok=True)
         self.state = folder / "state"
         base = '[models]\nengine = "stand-in"\n[completion]\nquiet_seconds = 1.5\n[listen]\nport = 0\n'
@@ -61,7 +64,7 @@ class RunningNode:
             self.events.clear()
         command = [sys.executable, "-m", "dicomnode", "serve", "--state", str(self.state)]
         command += ["--config", str(self.folder / "dicomnode.toml")]
-        environment = {**os.environ, "HOME": str(self.folder)}
+        environment = {**os.environ, "HOME": str(self.folder), **self._environment}
         self._process = subprocess.Popen(
             command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=environment
         )

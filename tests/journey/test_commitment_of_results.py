@@ -6,11 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from dicomnode.study import CommitmentState, WorkState
+from dicomnode.study import CommitmentState, DeliveryState, WorkRow, WorkState
 from tests import tools
 from tests.journey.running_node import RunningNode, destination
 from tests.journey.studies import write_study
 from tests.neighbours import Orthanc, free_port, storescu
+
+
+def is_taken(work: WorkRow) -> bool:
+    """Whether everything was sent: a work is not done then."""
+    return bool(work.deliveries) and {one.state for one in work.deliveries} == {DeliveryState.CONFIRMED}
 
 
 @pytest.mark.slow
@@ -25,12 +30,13 @@ def test_orthanc_commits_to_results(tmp_path: Path, killed: bool) -> None:
         node = RunningNode(tmp_path / "node", f"{settings}\n[listen]\nport = {port}\n")
         with node:
             assert storescu(node.port, *paths, called="DICOMNODE").returncode == 0
-            node.wait_for_event("work.ended", 90)
+            (before,) = node.wait_for_work(90, ended=is_taken)
             if killed:
                 node.kill()
                 node.start()
             told = node.wait_for_event("pledge.ended", 90)
             (work,) = node.wait_for_work(30)
+        assert before.state is WorkState.DELIVERING  # done is what is committed
         assert (told["state"], told["missing"]) == ("committed", 0)
         assert work.state is WorkState.DONE
         assert {one.commitment for one in work.deliveries} == {CommitmentState.COMMITTED}

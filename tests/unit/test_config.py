@@ -354,3 +354,13 @@ def test_a_peer_with_a_token_is_of_stow_alone_and_has_a_name_for_rules() -> None
     (problem,) = problems({"peers": [{"name": "a", "token_sha256": ["a-token-in-the-clear"]}]})
     assert problem.startswith("peers.0.token_sha256.0: ")
     assert "a-token-in-the-clear" not in problem
+
+
+def test_sources_that_move_need_a_door() -> None:
+    place = {"name": "pacs", "ae_title": "PACS", "host": "h", "port": 104, "retrieve": "move"}
+    with pytest.raises(ConfigErrors) as caught:
+        parse({"sources": [place]})
+    assert "sources.pacs: C-MOVE needs retrieval.port" in caught.value.problems[0]
+    assert parse({"sources": [place], "retrieval": {"port": 11113}}).sources[0].way == "C-MOVE"
+    web = parse({"sources": [{"name": "web", "url": "http://h/dicom-web", "retrieve": "move"}]}).sources[0]
+    assert web.way == "WADO-RS"

@@ -4,6 +4,7 @@ import errno
 import os
 import socket
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +13,8 @@ import pytest
 
 from dicomnode.config import Config
 from dicomnode.errors import ModelError, PeerError
-from dicomnode.manifest import ModelPackageErrors
+from dicomnode.inference import standin
+from dicomnode.manifest import ModelPackageErrors, Priors
 from dicomnode.service import check, rooms
 from dicomnode.service.check import Report, examine
 from dicomnode.service.models import Look
@@ -415,3 +417,19 @@ def test_stow_is_looked_at(tree_of: MakeTree, tmp_path: Path) -> None:
 def test_peers_of_stow_alone_leave_an_open_door_a_note(tree_of: MakeTree) -> None:
     tree = tree_of(listen={"host": "0.0.0.0"}, peers=[{"name": "gateway", "token_sha256": ["ab" * 32]}])
     assert any("anyone on the network" in one for one in examine(tree, {}).warnings)
+
+
+def test_sources_are_asked_and_a_model_without_any_is_told(
+    tree_of: MakeTree, monkeypatch: pytest.MonkeyPatch, peer: type[Peer]
+) -> None:
+    package = standin.package()
+    wanting = replace(package, manifest=replace(package.manifest, priors=Priors(modalities=("CT",))))
+    monkeypatch.setattr(rooms, "load_packages", lambda _: (wanting,))
+    monkeypatch.setattr(check, "retriever_of", lambda tree, place, door: Peer(place, tree.node.ae_title))
+    without = examine(tree_of(destinations=[DESTINATION]), {})
+    assert "sources: none for priors, which stand-in would see" in without.warnings
+    tree = tree_of(destinations=[DESTINATION], sources=[DESTINATION])
+    assert "source pacs (PACS@127.0.0.1:104; C-GET) answers" in lines(examine(tree, {}))
+    Peer.error = PeerError("peer-unreachable")
+    (warning,) = [one for one in examine(tree, {}).warnings if one.startswith("source ")]
+    assert "peer-unreachable" in warning

@@ -142,12 +142,12 @@ def test_a_receiver_tells_the_node() -> None:
 
 SERVE = """
 import sys, threading, time
-import dicomnode.service.node
+import dicomnode.service.foreground
 from dicomnode.cli.main import main
 def run(tree, environment):
     threading.Thread(target=time.sleep, args=(60,)).start()
     print("stopped")
-dicomnode.service.node.run = run
+dicomnode.service.foreground.run = run
 sys.argv = ["dicomnode", "serve", "--state", sys.argv[1]]
 main()
 """

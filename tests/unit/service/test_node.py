@@ -17,6 +17,7 @@ from dicomnode.events import Fact, admit
 from dicomnode.network.archive import Archive
 from dicomnode.network.requestor import Requestor
 from dicomnode.sections import Destination
+from dicomnode.service import foreground
 from dicomnode.service import node as service
 from dicomnode.service.node import Node
 from dicomnode.service.status import read_studies
@@ -147,11 +148,11 @@ def test_a_service_says_that_it_lives_until_it_is_told_to_end(
     tree_of: MakeTree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     FakeNode.calls, FakeNotifier.handlers = [], {}
-    monkeypatch.setattr(service, "Node", FakeNode)
-    monkeypatch.setattr(service, "Notifier", FakeNotifier)
-    monkeypatch.setattr(service, "configure", lambda settings, **_: Events())
+    monkeypatch.setattr(foreground, "Node", FakeNode)
+    monkeypatch.setattr(foreground, "Notifier", FakeNotifier)
+    monkeypatch.setattr(foreground, "configure", lambda settings, **_: Events())
     monkeypatch.setattr(signal, "signal", FakeNotifier.handlers.__setitem__)
-    service.run(tree_of(), {})
+    foreground.run(tree_of(), {})
     assert set(FakeNotifier.handlers) == {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
     assert FakeNode.calls == [
         "made",

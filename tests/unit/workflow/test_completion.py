@@ -120,6 +120,7 @@ class World:
         time: Time,
         events: Events,
         evidence: Callable[[str], Evidence | None] = lambda _: None,
+        seek: Callable[[str], bool] = lambda _: False,
         **settings: object,
     ) -> None:
         self.acts: list[tuple[str, str]] = []
@@ -132,6 +133,7 @@ class World:
             start=lambda key: self._act("start", key),
             settle=lambda key: self._act("settle", key),
             evidence=evidence,
+            seek=seek,
             settings=CompletionSection.model_validate({"quiet_seconds": 30, **settings}),
             monotonic=time.monotonic,
             emit=events,
@@ -278,3 +280,34 @@ def test_the_thread_outlives_a_wait_that_no_clock_can_bear(
     world.completion.wake()
     assert world.settled.wait(10)
     world.completion.end()
+
+
+def test_what_is_missing_is_sought_before_a_study_is_called_incomplete(time: Time, events: Events) -> None:
+    sought: list[float] = []
+    pending = True
+
+    def seek(_: str) -> bool:
+        sought.append(time.monotonic())
+        return pending
+
+    world = World(time, events, evidence=lambda _: MISSING, seek=seek, evidence_seconds=100, start_early=False)
+    world.table.remembered("s", time.monotonic())
+    world.completion.look()
+    assert not sought  # it may still come by itself
+    time.forward(30)
+    assert world.completion.look() == 1.0
+    assert len(sought) == 1
+    time.forward(200)
+    assert world.completion.look() == 1.0  # the answer is waited for
+    assert world.acts == []
+    pending = False
+    world.completion.look()
+    assert world.acts == [("settle", "s")]
+    assert "study.incomplete" in events.names
+
+
+def test_a_study_that_lacks_nothing_is_not_sought(time: Time, events: Events) -> None:
+    world = World(time, events, evidence=lambda _: UNDER_WAY, seek=lambda _: 1 // 0 == 0, evidence_seconds=10)
+    world.table.remembered("s", time.monotonic() - 1e5)
+    world.completion.look()
+    assert world.acts == [("settle", "s")]

@@ -92,6 +92,8 @@ class Bench:
         self.settings = SETTINGS
         self.targets: dict[str, Destination] = {}
 
+    committing: frozenset[str] = frozenset()
+
     def prepare(self, *destinations: str) -> None:
         """A delivery to each destination, queued."""
         self.peers = {name: Peer() for name in destinations}
@@ -147,6 +149,7 @@ class Bench:
             clock=self.time.now,
             sure=self.time.now,
             emit=self.events,
+            committing=self.committing,
         )
         self.queue = MemoryQueue(
             run_stage=lambda stage, key: True,

@@ -342,3 +342,87 @@ def test_the_thread_bears_every_fault(ward: Ward, monkeypatch: pytest.MonkeyPatc
     (told,) = ward.events.facts("pledge.failed")
     assert told["reason"] == (error.code if isinstance(error, NodeError) else "internal")
     assert "Mueller" not in repr(ward.events.seen)
+
+
+class Gated(Ward):
+    """A work that is not done before its destination has answered."""
+
+    committing = frozenset({"pacs"})
+
+    def open(self) -> None:
+        self.settings = self.settings.model_copy(update={"commitment_seconds": 600, "give_up_seconds": 10_000})
+        self.prepare("pacs", "archive")
+        self.queue.run_due()
+        self.pledges = self.made()
+
+
+@pytest.fixture
+def gated(ledger: Ledger, objects: Objects, time: Time, events: Events) -> Gated:
+    made = Gated(ledger, objects, time, events)
+    made.open()
+    return made
+
+
+def test_a_work_is_done_when_it_is_committed_and_not_before(gated: Gated) -> None:
+    assert gated.states() == BOTH_CONFIRMED
+    assert gated.work.state is WorkState.DELIVERING
+    gated.committer.at_once = False
+    gated.pledges.look()
+    assert gated.work.state is WorkState.DELIVERING
+    assert Overseer(gated.ledger, gated.queue, emit=gated.events, committing={"pacs"}).sweep() == 0
+    assert gated.pledges.reported(gated.committer.report())
+    assert gated.ended() == (WorkState.DONE, None)
+    assert gated.events.facts("work.ended") == [{"work": WORK.workflow_id, "state": "done", "reason": None}]
+
+
+def test_what_is_found_alone_is_done_under_another_name(gated: Gated) -> None:
+    gated.committer.at_once = False
+    gated.pledges.look()
+    gated.time.forward(600)
+    gated.pledges.look()
+    assert gated.ended() == (WorkState.DONE, "commitment-unreported")
+
+
+def test_what_cannot_be_proved_is_done_under_another_name(gated: Gated) -> None:
+    gated.committer.error = gated.committer.found = PeerRefusal("peer-context-refused")
+    gated.pledges.look()
+    assert gated.ended() == (WorkState.DONE, "commitment-unproven")
+
+
+@pytest.mark.parametrize("down", [True, False])
+def test_nothing_waits_for_ever_for_a_destination_that_is_gone(gated: Gated, down: bool) -> None:
+    gated.down = down
+    gated.committer.error = gated.committer.found = PeerError("peer-unreachable")
+    for _ in range(9):
+        gated.pledges.look()
+        gated.time.forward(1_000)
+        assert gated.work.state is WorkState.DELIVERING
+    gated.time.forward(1_000)
+    gated.pledges.look()
+    assert gated.ended() == (WorkState.DONE, "commitment-unproven")
+
+
+def test_another_destination_that_waits_holds_the_end_up(gated: Gated) -> None:
+    gated.ledger.put_deliveries(gated.rows("archive")[:1], DeliveryState.WAITING, gated.time.now())
+    gated.pledges.look()
+    assert gated.said() == [COMMITTED] * 2
+    assert gated.work.state is WorkState.DELIVERING
+    assert Overseer(gated.ledger, gated.queue, emit=gated.events, committing={"pacs"}).sweep() == 1
+    gated.queue.run_due()
+    assert gated.ended() == (WorkState.DONE, None)
+
+
+def test_commitment_that_is_switched_off_holds_no_work(gated: Gated) -> None:
+    gated.delivery._committing = frozenset()
+    assert Overseer(gated.ledger, gated.queue, emit=gated.events).sweep() > 0
+    gated.queue.run_due()
+    assert gated.ended() == (WorkState.DONE, None)
+
+
+def test_what_is_never_committed_fails_and_is_not_done(gated: Gated) -> None:
+    gated.committer.lacks = {0}
+    for _ in range(5):
+        gated.pledges.look()
+        assert gated.work.state is not WorkState.DONE
+        gated.queue.run_due()
+    assert gated.ended() == (WorkState.FAILED, "not-committed")

@@ -1,0 +1,55 @@
+"""A node in the foreground: it runs until a signal ends it, and tells systemd how it is."""
+
+from __future__ import annotations
+
+import resource
+import signal
+from collections.abc import Mapping
+from functools import partial
+from queue import Empty, SimpleQueue
+from types import FrameType
+
+from dicomnode.config import Config
+from dicomnode.events import Emit
+from dicomnode.service.faults import caught
+from dicomnode.service.node import Node
+from dicomnode.service.notify import Notifier
+from dicomnode.service.telemetry import configure, report_fault
+
+
+def run(tree: Config, environment: Mapping[str, str]) -> None:
+    """Run a node in the foreground until SIGTERM or SIGINT, then drain it; SIGHUP has it read its certificates anew."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # memory holds keys and images
+    emit = configure(tree.logging, journal="JOURNAL_STREAM" in environment)
+    with caught(partial(report_fault, emit)):
+        _serve(tree, environment, emit)
+    emit.end()
+
+
+def _serve(tree: Config, environment: Mapping[str, str], emit: Emit) -> None:
+    notifier = Notifier(environment)
+    told: SimpleQueue[int] = SimpleQueue()
+
+    def tell(number: int, _frame: FrameType | None) -> None:
+        told.put(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, tell)
+    node = Node(tree, environment, emit)
+    host, port = node.start()
+    notifier.ready(f"{tree.node.ae_title} listens on {host} port {port}")
+    while (said := _next(told, notifier.watchdog_seconds)) in (None, signal.SIGHUP):
+        notifier.alive()
+        if said is not None:
+            node.reload()
+    notifier.stopping()
+    emit("node.draining")
+    node.stop()
+
+
+def _next(told: SimpleQueue[int], seconds: float | None) -> int | None:
+    """The next signal; None when none came in time."""
+    try:
+        return told.get(timeout=seconds)
+    except Empty:
+        return None

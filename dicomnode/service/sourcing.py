@@ -1,0 +1,155 @@
+"""Builds what fetches out of the configuration: sources, their circuits, the door for C-MOVE, priors and missing images."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from dicomnode.config import Config
+from dicomnode.events import Emit
+from dicomnode.network.intake import Intake
+from dicomnode.network.moving import MoveDoor
+from dicomnode.network.retrieval import Retriever
+from dicomnode.network.retrieving import GetRetriever, MoveRetriever
+from dicomnode.network.wado import WebRetriever
+from dicomnode.network_sections import ListenSection
+from dicomnode.sections import Source
+from dicomnode.service import rooms
+from dicomnode.service.telemetry import report_fault
+from dicomnode.storage.digest import ContentDigests
+from dicomnode.storage.ledger import Ledger
+from dicomnode.workflow.activity import ActivityTable
+from dicomnode.workflow.circuits import Circuits
+from dicomnode.workflow.handover import Rooms
+from dicomnode.workflow.indexing import Indexer
+from dicomnode.workflow.missing import MissingImages
+from dicomnode.workflow.paces import Paces
+from dicomnode.workflow.priors import Priors
+from dicomnode.workflow.reading import limits_of
+from dicomnode.workflow.reception import Reception
+from dicomnode.workflow.sources import Sources, circuit_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sourcing:
+    """The sources of a node, to be begun and ended."""
+
+    sources: Sources
+    circuits: Circuits
+    door: MoveDoor | None
+
+    def begin(self) -> None:
+        """Listen for what C-MOVE sends, if anything may; raises ConfigError ``port-unavailable``."""
+        self.circuits.begin()
+        if self.door is not None:
+            self.door.start()
+
+    def end(self, timeout: float) -> None:
+        """Listen no more."""
+        if self.door is not None:
+            self.door.stop()
+        self.circuits.end(timeout)
+
+
+def retriever_of(tree: Config, source: Source, door: MoveDoor | None) -> Retriever:
+    """Who asks a source, in the way that it sends.
+
+    Raises
+    ------
+    ConfigError
+        ``tls-failed`` if its TLS files cannot be used.
+    """
+    if source.url is not None:
+        return WebRetriever(source)
+    if source.retrieve == "get" or door is None:
+        return GetRetriever(source, tree.node.ae_title)
+    return MoveRetriever(source, tree.node.ae_title, door)
+
+
+def open_door(tree: Config, emit: Emit) -> MoveDoor | None:
+    """The door for C-MOVE; None where no source sends so."""
+    if not any(one.retrieve == "move" and one.url is None for one in tree.sources):
+        return None
+    listen = ListenSection(
+        host=tree.listen.host,
+        port=tree.retrieval.port,
+        require_called_ae_title=True,
+        network_timeout_seconds=tree.listen.network_timeout_seconds,
+    )
+    return MoveDoor(tree.retrieval.ae_title, listen, tree.intake, limits_of(tree), emit=emit)
+
+
+def open_sources(tree: Config, ledger: Ledger, *, emit: Emit) -> Sourcing:
+    """Those of the configuration."""
+    door = open_door(tree, emit)
+    retrievers = {one.name: retriever_of(tree, one, door) for one in tree.sources}
+    sections = {one.name: one for one in tree.sources}
+    circuits = Circuits(
+        ledger,
+        destinations={circuit_of(name): one for name, one in retrievers.items()},
+        hasten=lambda _: 0,
+        settings=tree.delivery,
+        jitter=random.random,
+        clock=rooms.now,
+        emit=emit,
+    )
+    paces = Paces(sections, clock=rooms.now, monotonic=time.monotonic)
+    sources = Sources(sections, retrievers, circuits=circuits, paces=paces, emit=emit)
+    return Sourcing(sources=sources, circuits=circuits, door=door)
+
+
+def open_priors(tree: Config, storage: Rooms, sourcing: Sourcing, *, ending: threading.Event, emit: Emit) -> Priors:
+    """What fetches priors for works."""
+    return Priors(
+        storage,
+        sourcing.sources,
+        settings=tree.retrieval,
+        limits=limits_of(tree),
+        report=partial(report_fault, emit),
+        ending=ending,
+        monotonic=time.monotonic,
+        emit=emit,
+    )
+
+
+def open_missing(
+    tree: Config,
+    storage: Rooms,
+    sourcing: Sourcing,
+    *,
+    indexer: Indexer,
+    activity: ActivityTable,
+    wake: Callable[[], None],
+    emit: Emit,
+) -> MissingImages:
+    """What seeks images that were announced and did not come."""
+    reception = Reception(
+        spool=storage.spool,
+        digest=ContentDigests(storage.derivation_key).begin,
+        indexer=indexer,
+        activity=activity,
+        derivation_key=storage.derivation_key,
+        wake=wake,
+        clock=rooms.now,
+        monotonic=time.monotonic,
+        emit=emit,
+    )
+    limits = limits_of(tree)
+    return MissingImages(
+        storage.ledger,
+        storage.spool,
+        sourcing.sources,
+        Intake(reception, limits=limits, maximum_object_bytes=tree.intake.maximum_object_bytes, emit=emit),
+        sections={one.name: one for one in tree.sources if one.missing},
+        sop_classes=storage.sop_classes,
+        called_ae_title=tree.node.ae_title,
+        derivation_key=storage.derivation_key,
+        settings=tree.retrieval,
+        wake=wake,
+        monotonic=time.monotonic,
+        emit=emit,
+    )

@@ -1,0 +1,53 @@
+"""Codes of what other systems are asked for beside objects: what a study lacks, and that they have what they took.
+
+Floor 0, below `errors`, whose table they are part of: code to its text and its advice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+SOURCE_REASONS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
+    {
+        "source-none": ("no source is configured that may be asked for this", "name the PACS under [[sources]]"),
+        "source-down": (
+            "the source failed again and again and is left alone for now",
+            "the log tells why; it is asked by itself whether it is back",
+        ),
+        "source-closed": (
+            "the source may not be asked now: its hours, or what it may be asked for in a minute",
+            "nothing, or change hours, objects_per_minute or bytes_per_second of the source",
+        ),
+        "commitment-unreported": (
+            "a destination did not report storage commitment; C-FIND shows that it has the results",
+            "see why it does not report, or set storage_commitment = false there",
+        ),
+        "commitment-unproven": (
+            "a destination took the results, and can be asked for storage commitment neither way",
+            "look for them there; if it knows no commitment, set storage_commitment = false there",
+        ),
+        "priors-none": (
+            "the source shows no earlier study of the patient that the model could use",
+            "nothing: the work went on without",
+        ),
+        "retrieval-refused": (
+            "the source refuses to send what it shows",
+            "0xA801: it does not know retrieval.ae_title as a C-MOVE destination; else see its log",
+        ),
+        "retrieval-incomplete": ("the source did not send all that it was asked for", "see its log"),
+        "retrieval-strange": (
+            "the source sent objects that it was not asked for",
+            "ask its vendor; they were not taken",
+        ),
+        "retrieval-other-patient": (
+            "the source shows or sends objects of another patient as this one's",
+            "ask its vendor, and look for a merged patient; they were not taken",
+        ),
+        "retrieval-too-large": (
+            "the source sends more than retrieval.maximum_objects or retrieval.maximum_bytes",
+            "raise the limits if so much is meant",
+        ),
+    }
+)

@@ -1,0 +1,242 @@
+"""Images that were announced and did not come: asked of the sources, before a study is called incomplete.
+
+What is announced is known by blind keys alone (`evidence`); a source that lists the study's images tells their UIDs. What it
+sends goes the way of everything that comes: the same limits, scan, seal and index.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Final
+
+from dicomnode.encoded import Limits
+from dicomnode.errors import NodeError, PeerError, StorageError, StudyError
+from dicomnode.events import Emit
+from dicomnode.network.association import storage_classes
+from dicomnode.network.intake import Intake, Peer, StoreRequest
+from dicomnode.network.retrieval import Allowance, Fetched, Retriever, Taking, Wanted
+from dicomnode.network.status import SUCCESS, StatusKind, classify
+from dicomnode.sections import RetrievalSection, Source
+from dicomnode.storage.ledger import Ledger
+from dicomnode.storage.spool import Spool
+from dicomnode.study import blind_key
+from dicomnode.workflow.ports import Monotonic
+from dicomnode.workflow.sources import Asked, Sources
+
+#: Studies that are asked about at a time.
+_AT_ONCE: Final = 2
+#: Seconds until a source is asked for the same study again; doubled each time.
+_AGAIN_SECONDS: Final = 30.0
+_MOST_SERIES: Final = 1000
+_REMEMBERED: Final = 256
+
+
+@dataclass(slots=True)
+class _Search:
+    tries: int = 0
+    begun: float = 0.0
+    due: float = 0.0
+    future: Future[None] | None = field(default=None)
+
+
+class MissingImages:
+    """Seeks what studies lack; every method may be called from any thread.
+
+    Parameters
+    ----------
+    intake
+        Takes objects, as it does those of associations.
+    sections
+        Sources that may be asked, by name: in whose name their objects come.
+    sop_classes
+        Those of images of which a source does not say what they are.
+    called_ae_title
+        Our own.
+    derivation_key
+        Key of the blind keys.
+    wake
+        Called when something was found, or not.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        spool: Spool,
+        sources: Sources,
+        intake: Intake,
+        *,
+        sections: Mapping[str, Source],
+        sop_classes: frozenset[str],
+        called_ae_title: str,
+        derivation_key: bytes,
+        settings: RetrievalSection,
+        wake: Callable[[], None],
+        monotonic: Monotonic,
+        emit: Emit,
+    ) -> None:
+        self._ledger = ledger
+        self._spool = spool
+        self._sources = sources
+        self._intake = intake
+        self._sections = sections
+        self._sop_classes = sop_classes
+        self._called = called_ae_title
+        self._key = derivation_key
+        self._settings = settings
+        self._wake = wake
+        self._monotonic = monotonic
+        self._emit = emit
+        self._lock = threading.Lock()
+        self._searches: dict[str, _Search] = {}
+        self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="missing")
+
+    def seek(self, study_key: str) -> bool:
+        """Ask for what a study lacks, unless that was just done; whether the answer is still to come. Waits for nothing."""
+        if not self._sections:
+            return False
+        with self._lock:
+            self._tidy()
+            search = self._searches.setdefault(study_key, _Search())
+            if search.future is not None and not search.future.done():
+                return True
+            now = self._monotonic()
+            if now < search.due:
+                return False
+            search.begun = now
+            search.due = now + _AGAIN_SECONDS * 2 ** min(search.tries, 16)
+            search.tries += 1
+            try:
+                search.future = self._pool.submit(self._search, study_key)
+            except RuntimeError:  # the node ends
+                return False
+            return True
+
+    def end(self) -> None:
+        """Ask no more; what is being asked ends by its own limits."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _tidy(self) -> None:
+        """Forget studies that nobody has asked about for long: they are settled."""
+        if len(self._searches) > _REMEMBERED:
+            now = self._monotonic()
+            kept = {key: one for key, one in self._searches.items() if now < 2 * one.due + _AGAIN_SECONDS - one.begun}
+            self._searches = kept
+
+    def _search(self, study_key: str) -> None:
+        try:
+            taken = self._fetch(study_key)
+            self._emit("study.completed" if taken else "study.unfound", study=study_key, objects=taken)
+        except NodeError as error:
+            self._emit("study.unfound", level="warning", study=study_key, objects=0, reason=error.code)
+        except Exception as error:  # noqa: BLE001 - the border: nobody waits for this thread's exception
+            kind = type(error).__name__
+            self._emit("study.unfound", level="error", study=study_key, objects=0, reason="internal", kind=kind)
+        finally:
+            self._wake()
+
+    def _fetch(self, study_key: str) -> int:
+        missing = frozenset(self._ledger.missing_instances(study_key))
+        uid = self._study_instance_uid(study_key)
+        if not missing or uid is None:
+            return 0
+        allowance = Allowance(
+            objects=min(self._settings.maximum_objects, len(missing)),
+            size=self._settings.maximum_bytes,
+            until=self._monotonic() + self._settings.missing_seconds,
+            monotonic=self._monotonic,
+        )
+        asked = Asked(purpose="missing", priority=self._ledger.priority(study_key))
+        return self._sources.ask(asked, lambda name, source: self._from(name, source, uid, missing, allowance) or None)
+
+    def _study_instance_uid(self, study_key: str) -> str | None:
+        for row in self._ledger.instances(study_key):
+            try:
+                return self._spool.read(study_key, row.address)[0].study_instance_uid
+            except (StudyError, StorageError):
+                continue
+        return None
+
+    def _from(self, name: str, source: Retriever, study: str, missing: frozenset[str], allowance: Allowance) -> int:
+        """How many of the missing images a source gave."""
+        taken = 0
+        found = source.find("SERIES", {"StudyInstanceUID": study, "SeriesInstanceUID": ""}, _left(allowance))
+        for series in dict.fromkeys(one.get("SeriesInstanceUID", "").strip() for one in found[:_MOST_SERIES]):
+            query = {"StudyInstanceUID": study, "SeriesInstanceUID": series, "SOPInstanceUID": "", "SOPClassUID": ""}
+            shown = source.find("IMAGE", query, _left(allowance)) if series else []
+            here = {
+                uid: one.get("SOPClassUID", "").strip()
+                for one in shown
+                if (uid := one.get("SOPInstanceUID", "").strip()) and blind_key(self._key, "instance", uid) in missing
+            }
+            if here:
+                classes = frozenset(here.values()) & frozenset(storage_classes()) or self._sop_classes
+                wanted = Wanted(
+                    study_instance_uid=study,
+                    series_instance_uid=series,
+                    sop_instance_uids=tuple(sorted(here)),
+                    sop_classes=tuple(sorted(classes)),
+                )
+                taken += self._take_all(name, source, wanted, allowance)
+            if taken == len(missing):
+                break
+        return taken
+
+    def _take_all(self, name: str, source: Retriever, wanted: Wanted, allowance: Allowance) -> int:
+        """Take what a source sends as one association of its."""
+        peer = Peer(
+            calling_ae_title=self._sections[name].ae_title,
+            called_ae_title=self._called,
+            address=self._sections[name].host,
+            association_id=os.urandom(16).hex(),
+        )
+        taking = Taking(wanted, lambda one: self._take(one, peer), allowance=allowance, limits=Limits())
+        reception = self._intake.reception
+        reception.admit(peer)
+        reception.opened(peer)
+        try:
+            self._sources.retrieve(name, source, taking)
+        finally:
+            reception.closed(peer, aborted=False)
+        return taking.taken
+
+    def _take(self, one: Fetched, peer: Peer) -> None:
+        """Seal one object.
+
+        Raises
+        ------
+        NodeError
+            Where it is not taken.
+        """
+        request = StoreRequest(
+            sop_class_uid=one.sop_class_uid,
+            sop_instance_uid=one.sop_instance_uid,
+            transfer_syntax_uid=one.transfer_syntax_uid,
+        )
+        transfer = self._intake.begin(request, peer)
+        encoded, position = memoryview(one.encoded), 0
+
+        def fill(window: memoryview, left: int) -> tuple[int, int]:
+            nonlocal position
+            part = min(len(window), left)
+            window[:part] = encoded[position : position + part]
+            position += part
+            return part, left - part
+
+        try:
+            transfer.take(fill, len(encoded))
+            status = transfer.end()
+        finally:
+            transfer.close()
+        if status != SUCCESS:
+            transient = classify(status) is StatusKind.TRANSIENT
+            raise StorageError("storage-failed") if transient else StudyError("object-malformed")
+
+
+def _left(allowance: Allowance) -> float:
+    if not allowance.seconds:
+        raise PeerError("timeout")
+    return allowance.seconds

@@ -1,0 +1,130 @@
+"""Which earlier studies of a patient, and which of their series, a model is to see: a pure choice over what a source shows.
+
+A source is not believed: what it shows of another patient, of no date or of the future is left out and counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from typing import Final
+
+from pydicom import Dataset
+
+from dicomnode.manifest import Priors
+from dicomnode.workflow.selection import patient_of
+
+#: Attributes of a study that are asked for (PS3.4 Table C.6-5).
+STUDY_KEYS: Final = ("StudyInstanceUID", "StudyDate", "StudyTime", "PatientID", "IssuerOfPatientID", "PatientBirthDate")
+SERIES_KEYS: Final = ("SeriesInstanceUID", "Modality", "BodyPartExamined", "NumberOfSeriesRelatedInstances")
+_WILD: Final = frozenset("*?\\")
+_MOST_ANSWERS: Final = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """Whose priors are sought: patient and study of the images that a model works on."""
+
+    patient_id: str = field(repr=False)
+    issuer: str = field(repr=False)
+    birth_date: str = field(repr=False)
+    study_instance_uid: str = field(repr=False)
+    study_date: str = field(repr=False)
+    study_time: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriorStudy:
+    """An earlier study, and how many days earlier it is."""
+
+    study_instance_uid: str = field(repr=False)
+    days_before: int
+
+
+def subject_of(header: Dataset) -> Subject | None:
+    """Subject of an image; None where its patient cannot be asked for: no id, or one that a query takes for a pattern."""
+    patient_id, issuer = patient_of(header)
+    dated = _day(_text(header, "StudyDate"))
+    if not patient_id or _WILD & set(patient_id) or dated is None:
+        return None
+    return Subject(
+        patient_id=patient_id,
+        issuer=issuer,
+        birth_date=_text(header, "PatientBirthDate"),
+        study_instance_uid=_text(header, "StudyInstanceUID"),
+        study_date=_text(header, "StudyDate"),
+        study_time=_text(header, "StudyTime"),
+    )
+
+
+def study_query(subject: Subject, rule: Priors) -> dict[str, str]:
+    """What is asked at the level of studies (PS3.4 C.2.2.2.5: a range of dates)."""
+    last = _day(subject.study_date)
+    assert last is not None
+    first = last - timedelta(days=min(rule.maximum_age_days, (last - date.min).days))
+    query = dict.fromkeys(STUDY_KEYS, "")
+    return {**query, "PatientID": subject.patient_id, "StudyDate": f"{first:%Y%m%d}-{last:%Y%m%d}"}
+
+
+def choose_studies(
+    found: Iterable[Mapping[str, str]], subject: Subject, rule: Priors
+) -> tuple[tuple[PriorStudy, ...], int]:
+    """Earlier studies of the patient, the newest first; and how many that were shown are another patient's."""
+    chosen: dict[str, tuple[tuple[date, str], PriorStudy]] = {}
+    strangers = 0
+    here, now = _day(subject.study_date), subject.study_time
+    assert here is not None
+    for answer in list(found)[:_MOST_ANSWERS]:
+        if not is_patient(answer, subject):
+            strangers += 1
+            continue
+        uid, day = answer.get("StudyInstanceUID", "").strip(), _day(answer.get("StudyDate", ""))
+        if not uid or uid == subject.study_instance_uid or day is None:
+            continue
+        days, time = (here - day).days, answer.get("StudyTime", "").strip()
+        if not 0 <= days <= rule.maximum_age_days or (not days and not time < now):
+            continue
+        chosen[uid] = ((day, time), PriorStudy(study_instance_uid=uid, days_before=days))
+    ordered = sorted(chosen.items(), key=lambda item: (item[1][0], item[0]), reverse=True)
+    return tuple(study for _, (_, study) in ordered), strangers
+
+
+def is_patient(answer: Mapping[str, str], subject: Subject) -> bool:
+    """Whether an answer is about the subject: the same id; issuer and birth date do not differ where both are said."""
+    pairs = (
+        (answer.get("IssuerOfPatientID", ""), subject.issuer),
+        (answer.get("PatientBirthDate", ""), subject.birth_date),
+    )
+    return answer.get("PatientID", "").strip() == subject.patient_id and not any(
+        here.strip() and there.strip() and here.strip() != there.strip() for here, there in pairs
+    )
+
+
+def is_of_patient(header: Dataset, subject: Subject) -> bool:
+    """As `is_patient`, of an image that came."""
+    keys = ("PatientID", "IssuerOfPatientID", "PatientBirthDate")
+    return is_patient({key: _text(header, key) for key in keys}, subject)
+
+
+def choose_series(found: Iterable[Mapping[str, str]], rule: Priors) -> tuple[str, ...]:
+    """UIDs of series that may do, those of most images first: only their images tell whether they do."""
+    parts = {part.strip().upper() for part in rule.body_parts}
+    chosen: dict[str, int] = {}
+    for answer in list(found)[:_MOST_ANSWERS]:
+        uid, part = answer.get("SeriesInstanceUID", "").strip(), answer.get("BodyPartExamined", "").strip().upper()
+        if uid and answer.get("Modality", "").strip() in rule.modalities and (not parts or not part or part in parts):
+            count = answer.get("NumberOfSeriesRelatedInstances", "").strip()
+            chosen[uid] = int(count) if count.isascii() and count.isdigit() and len(count) < 9 else 0
+    return tuple(sorted(chosen, key=lambda uid: (-chosen[uid], uid)))
+
+
+def _text(dataset: Dataset, keyword: str) -> str:
+    return str(dataset.get(keyword) or "").strip()
+
+
+def _day(text: str) -> date | None:
+    try:
+        return datetime.strptime(text.strip(), "%Y%m%d").date()  # noqa: DTZ007 (a day has no zone)
+    except ValueError:
+        return None

@@ -1,0 +1,81 @@
+"""Records of the spool as the stages read them: what is unreadable or was damaged since it came is set aside."""
+
+from __future__ import annotations
+
+from pydicom import Dataset
+
+from dicomnode.encoded import Limits, read_dataset, wrap_part10
+from dicomnode.errors import StorageError, StudyError
+from dicomnode.events import Emit
+from dicomnode.storage.ledger import Ledger
+from dicomnode.storage.spool import Spool
+from dicomnode.study import InstanceRow, RecordMetadata
+from dicomnode.workflow.ports import Clock
+
+
+class Records:
+    """Reads records.
+
+    Parameters
+    ----------
+    spool, ledger
+        Where they lie, and where it is noted that one is set aside.
+    limits
+        Of what is read.
+    """
+
+    def __init__(self, spool: Spool, ledger: Ledger, limits: Limits, *, clock: Clock, emit: Emit) -> None:
+        self._spool = spool
+        self._ledger = ledger
+        self._limits = limits
+        self._clock = clock
+        self._emit = emit
+
+    def read(self, row: InstanceRow) -> Dataset:
+        """The Data Set of an instance, as it was received.
+
+        Raises
+        ------
+        StorageError
+            ``sealed-damaged`` where it was damaged since it came; it is set aside then.
+        StudyError
+            Where it is none.
+        """
+        metadata, encoded = self._record(row)
+        return read_dataset(encoded, metadata.transfer_syntax_uid, self._limits)
+
+    def file(self, row: InstanceRow) -> bytes:
+        """An instance as a file (PS3.10 7.1); errors as `read`."""
+        metadata, encoded = self._record(row)
+        return wrap_part10(
+            encoded,
+            sop_class_uid=metadata.sop_class_uid,
+            sop_instance_uid=metadata.sop_instance_uid,
+            transfer_syntax_uid=metadata.transfer_syntax_uid,
+        )
+
+    def set_aside(self, row: InstanceRow, error: StudyError) -> None:
+        """Note that an instance cannot be read; its study goes on without it."""
+        self._emit("object.unreadable", level="warning", study=row.study_key, reason=error.code)
+        self._ledger.quarantine(row.study_key, "instance", error.code, self._clock(), address=row.address)
+
+    def _record(self, row: InstanceRow) -> tuple[RecordMetadata, bytes]:
+        """A record; one that was damaged since it came is named and set aside, and the work ends with that."""
+        try:
+            return self._spool.read(row.study_key, row.address)
+        except StorageError as error:
+            if error.code == "sealed-damaged":
+                self._damaged(row)
+            raise
+
+    def _damaged(self, row: InstanceRow) -> None:
+        self._emit(
+            "segment.damaged",
+            level="error",
+            study=row.study_key,
+            segment=row.address.segment_id,
+            kind="damaged",
+            record=row.address.number,
+            reason="sealed-damaged",
+        )
+        self._ledger.quarantine(row.study_key, "segment", "sealed-damaged", self._clock(), address=row.address)

@@ -1,0 +1,129 @@
+"""The sources that may be asked for what a study lacks: one after the other, none that is down, shut or asked too much.
+
+May live here: whom to ask, and what its failures mean. What is asked stands in `priors` and `missing`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeVar
+
+from dicomnode.errors import NodeError, PeerError
+from dicomnode.events import Emit
+from dicomnode.network.requestor import StoreOutcome
+from dicomnode.network.retrieval import Retriever, Taking
+from dicomnode.sections import Source
+from dicomnode.workflow.paces import Paces
+
+Purpose = Literal["priors", "missing"]
+_Found = TypeVar("_Found")
+
+
+class Breakers(Protocol):
+    """Which sources are down (`circuits.Circuits`)."""
+
+    def is_open(self, destination: str) -> bool:
+        """Whether it is left alone."""
+        ...
+
+    def heard(self, destination: str, outcomes: Sequence[StoreOutcome]) -> None:
+        """What became of something that was asked of it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What a source is asked for; `priority` 0 is STAT."""
+
+    purpose: Purpose
+    priority: int
+
+
+class Sources:
+    """Implements asking.
+
+    Parameters
+    ----------
+    sections, retrievers
+        Sources by name, in the order in which they are asked.
+    circuits
+        Breakers by the names of `circuit_of`.
+    paces
+        When and how fast each may be asked.
+    """
+
+    def __init__(
+        self,
+        sections: Mapping[str, Source],
+        retrievers: Mapping[str, Retriever],
+        *,
+        circuits: Breakers,
+        paces: Paces,
+        emit: Emit,
+    ) -> None:
+        self._sections = sections
+        self._retrievers = retrievers
+        self._circuits = circuits
+        self._paces = paces
+        self._emit = emit
+
+    def ask(self, asked: Asked, act: Callable[[str, Retriever], _Found | None]) -> _Found:
+        """What the first source gives that has it; `act` is called with its name and itself, and gives None where it has nothing.
+
+        Raises
+        ------
+        NodeError
+            Why none did: of the last that was asked, else ``source-down``, ``source-closed`` or ``source-none``. What
+            is no PeerError of `act` is raised at once.
+        """
+        fault = NodeError("source-none")
+        for name, section in self._sections.items():
+            if not getattr(section, asked.purpose):
+                continue
+            if (code := self._hindrance(name, asked)) is not None:
+                fault = NodeError(code)
+                continue
+            try:
+                found = act(name, self._retrievers[name])
+            except PeerError as error:
+                self._circuits.heard(circuit_of(name), [StoreOutcome(result_id="", status=None, error=error)])
+                self._emit("source.failed", level="warning", source=name, reason=error.code)
+                fault = error
+                continue
+            self._circuits.heard(circuit_of(name), [StoreOutcome(result_id="", status=0, error=None)])
+            if found is not None:
+                return found
+            fault = NodeError("priors-none" if asked.purpose == "priors" else "retrieval-incomplete")
+        raise fault
+
+    def retrieve(self, name: str, retriever: Retriever, taking: Taking) -> None:
+        """Fetch one series; raises as `Retriever.retrieve`, and what keeping what came raised."""
+        before = taking.allowance.size
+        try:
+            retriever.retrieve(taking)
+        finally:
+            taking.end()
+            self._paces.passed(name, taking.taken, before - taking.allowance.size)
+            if taking.strange:
+                self._emit(
+                    "source.strange",
+                    level="warning",
+                    source=name,
+                    objects=taking.strange,
+                    reason="retrieval-strange",
+                )
+        if taking.fault is not None:
+            raise taking.fault
+        if taking.exhausted:
+            raise PeerError("retrieval-too-large") if taking.allowance.seconds else PeerError("timeout")
+
+    def _hindrance(self, name: str, asked: Asked) -> str | None:
+        if self._circuits.is_open(circuit_of(name)):
+            return "source-down"
+        return "source-closed" if self._paces.wait(name, asked.priority) else None
+
+
+def circuit_of(source: str) -> str:
+    """Name of a source's circuit: no destination has it, since no name holds a colon."""
+    return f"source:{source}"

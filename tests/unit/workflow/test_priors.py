@@ -1,0 +1,352 @@
+"""Priors over a real ledger and object store: what is kept, what a lying source costs, and that a work always goes on."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+from pydicom import Dataset
+
+from dicomnode.encoded import Limits
+from dicomnode.errors import NodeError, PeerError, StorageError
+from dicomnode.manifest import Priors as PriorRule
+from dicomnode.network.retrieval import Retriever, Taking
+from dicomnode.sections import RetrievalSection, Source
+from dicomnode.storage.datakeys import DataKeys
+from dicomnode.storage.ledger import Ledger
+from dicomnode.storage.objects import Objects
+from dicomnode.storage.spool import Spool
+from dicomnode.study import Purpose, WorkState, World
+from dicomnode.workflow.handover import Handover, name
+from dicomnode.workflow.paces import Paces
+from dicomnode.workflow.prior_volumes import open_priors
+from dicomnode.workflow.priors import Priors
+from dicomnode.workflow.sources import Sources, circuit_of
+from dicomnode.workflow.stages import Stages
+from tests.unit.workflow.samples import EXPLICIT, Events, Time, encoded, tiny_series
+from tests.unit.workflow.test_stages import TREE
+from tests.unit.workflow.test_stages import Bench as StagesBench
+
+SOURCE = Source.model_validate({"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": 104})
+
+
+def study(seed: str, day: str, **patient: Any) -> list[Dataset]:
+    images = tiny_series(seed=seed, **patient)
+    for image in images:
+        image.StudyDate = day
+    return images
+
+
+@dataclass
+class FakeSource:
+    """A source in memory; obeys `Retriever`, and lies as it is told."""
+
+    studies: list[list[Dataset]]
+    error: PeerError | None = None
+    lie: Callable[[Taking, list[Dataset]], list[Dataset]] = lambda _, images: images
+    asked: list[str] = field(default_factory=list)
+
+    def echo(self) -> None:
+        if self.error is not None:
+            raise self.error
+
+    def find(self, level: str, query: Mapping[str, str], seconds: float | None = None) -> list[dict[str, str]]:
+        self.asked.append(level)
+        self.echo()
+        images = [one[0] for one in self.studies]
+        if level == "SERIES":
+            images = [one for one in images if str(one.StudyInstanceUID) == query["StudyInstanceUID"]]
+        return [{key: str(image.get(key) or "") for key in query} for image in images]
+
+    def retrieve(self, taking: Taking) -> None:
+        self.asked.append("RETRIEVE")
+        (images,) = [one for one in self.studies if str(one[0].StudyInstanceUID) == taking.wanted.study_instance_uid]
+        for image in self.lie(taking, images):
+            taking.offer(str(image.SOPClassUID), str(image.SOPInstanceUID), EXPLICIT, encoded(image))
+
+
+class NoCircuits:
+    def __init__(self) -> None:
+        self.open: set[str] = set()
+        self.heards: list[tuple[str, str | None]] = []
+
+    def is_open(self, destination: str) -> bool:
+        return destination in self.open
+
+    def heard(self, destination: str, outcomes: Any) -> None:
+        self.heards.append((destination, outcomes[0].error.code if outcomes[0].error else None))
+
+
+class Bench(StagesBench):
+    """Rooms with a model that wants priors."""
+
+    def wants(self, **rule: Any) -> None:
+        package = self.analyst.package
+        wanted = PriorRule(**{"modalities": ("CT",), **rule})
+        self.analyst.package = replace(package, manifest=replace(package.manifest, priors=wanted))
+        self.circuits = NoCircuits()
+        self.ending = threading.Event()
+
+    def priors(self, *fakes: FakeSource, source: Source = SOURCE, **settings: Any) -> Priors:
+        names = [f"{source.name}{number or ''}" for number in range(len(fakes))]
+        sections = dict.fromkeys(names, source)
+        retrievers: dict[str, Retriever] = dict(zip(names, fakes, strict=True))
+        paces = Paces(sections, clock=self.time.now, monotonic=self.time.monotonic)
+        return Priors(
+            self.rooms,
+            Sources(sections, retrievers, circuits=self.circuits, paces=paces, emit=self.events),
+            settings=RetrievalSection(**settings),
+            limits=Limits(),
+            report=lambda stage, error: self.reported.append((stage, error)),
+            ending=self.ending,
+            monotonic=self.time.monotonic,
+            emit=self.events,
+        )
+
+    def reason(self) -> Any:
+        (facts,) = self.events.facts("priors.none")
+        return facts["reason"]
+
+
+@pytest.fixture
+def bench(*, ledger: Ledger, spool: Spool, objects: Objects, keys: DataKeys, time: Time, events: Events) -> Bench:
+    made = Bench(ledger=ledger, spool=spool, objects=objects, keys=keys, time=time, events=events)
+    made.wants(number=2)
+    made.receive(study("now", "20260301"))
+    return made
+
+
+def test_earlier_studies_are_kept_with_the_work_and_with_nothing_else(bench: Bench) -> None:
+    source = FakeSource([study("old", "20250101"), study("older", "20240101"), study("now", "20260301")])
+    priors = bench.priors(source)
+    assert priors.are_wanted(bench.key.model)
+    assert not priors.are_wanted("another")
+    priors.fetch(bench.key)
+    (fetched,) = bench.events.facts("priors.fetched")
+    assert (fetched["priors"], fetched["images"], fetched["source"]) == (2, 32, "pacs")
+    assert bench.circuits.heards == [(circuit_of("pacs"), None)]
+    assert priors.facts(bench.key) == {"priors": 2}
+    assert bench.ledger.all_study_keys() == (bench.key.study_key,)
+    assert len(bench.ledger.instances(bench.key.study_key)) == 16
+    asked = len(source.asked)
+    priors.fetch(bench.key)  # a step that was killed at its end runs again
+    assert len(source.asked) == asked
+    bench.rooms.objects.purge(bench.key.study_key)
+    assert priors.facts(bench.key) == {"priors": 0}
+
+
+def test_the_engine_gets_pseudonymous_volumes_the_newest_first(bench: Bench) -> None:
+    priors = bench.priors(FakeSource([study("old", "20250301"), study("older", "20240301")]))
+    priors.fetch(bench.key)
+    copied = priors.copy(bench.key)
+    assert [(one["days_before"], one["images"]) for one in copied] == [(365, 16), (730, 16)]
+    handover = Handover(bench.rooms)
+    volumes = open_priors(handover, bench.key, {"priors": copied}, analyst=bench.analyst, tree=TREE, emit=bench.events)
+    assert [one.days_before for one in volumes] == [365, 730]
+    assert {one.volume.values.shape for one in volumes} == {(16, 48, 48)}
+    copies = handover.get(bench.key, World.PSEUDONYM, name(bench.key, "prior-copies-0"), Purpose.COPY)
+    assert b"PHANTOM-1" not in copies
+
+
+def test_priors_are_input_and_results_are_others_with_them(bench: Bench) -> None:
+    def digest(priors: Priors) -> str:
+        stages = Stages(
+            bench.rooms,
+            TREE,
+            released=bench.released.append,
+            pause=bench.pause,
+            report=lambda stage, error: bench.reported.append((stage, error)),
+            clock=bench.time.now,
+            monotonic=bench.time.monotonic,
+            emit=bench.events,
+            priors=priors,
+        )
+        assert stages.run("prepare", bench.key)
+        assert stages.run("infer", bench.key)
+        return str(Handover(bench.rooms).plan(bench.key)["digest"])
+
+    source = FakeSource([study("old", "20250301")])
+    priors = bench.priors(source)
+    priors.fetch(bench.key)
+    with_one = digest(priors)
+    assert bench.work().facts["priors"] == 1
+    plan = Handover(bench.rooms).plan(bench.key)
+    assert plan["priors"][0]["days_before"] == 365
+    assert with_one != plan["priors"][0]["digest"]
+
+
+@pytest.mark.parametrize(
+    ("shown", "reason"),
+    [
+        ([], "priors-none"),
+        ([study("other", "20250101", patient_id="P-2")], "priors-none"),
+        ([study("future", "20270101")], "priors-none"),
+        ([study("short", "20250101")[:2]], "priors-none"),  # fewer slices than the model takes
+    ],
+)
+def test_a_source_without_any_costs_nothing(bench: Bench, shown: list[list[Dataset]], reason: str) -> None:
+    priors = bench.priors(FakeSource(shown))
+    priors.fetch(bench.key)
+    assert bench.reason() == reason
+    assert priors.facts(bench.key) == {"priors": 0, "priors_reason": reason}
+    assert priors.copy(bench.key) == []
+    assert bench.work().state is WorkState.QUEUED
+
+
+def stranger(_: Taking, images: list[Dataset]) -> list[Dataset]:
+    """The right UIDs, and another patient in them."""
+    for image in images:
+        image.PatientID = "P-2"
+    return images
+
+
+def others(_: Taking, images: list[Dataset]) -> list[Dataset]:
+    return study("something", "20250101") + images
+
+
+def nothing(_: Taking, images: list[Dataset]) -> list[Dataset]:
+    return []
+
+
+def broken_off(_: Taking, images: list[Dataset]) -> list[Dataset]:
+    raise PeerError("peer-aborted")
+
+
+def for_ever(taking: Taking, images: list[Dataset]) -> list[Dataset]:
+    return images * 1000
+
+
+def ai(_: Taking, images: list[Dataset]) -> list[Dataset]:
+    for image in images:
+        image.ImageType = ["DERIVED", "SECONDARY", "AI"]
+    return images
+
+
+@pytest.mark.parametrize(
+    ("lie", "priors", "reason"),
+    [
+        (stranger, 0, "retrieval-other-patient"),
+        (others, 1, None),
+        (nothing, 0, "priors-none"),
+        (broken_off, 0, "peer-aborted"),
+        (for_ever, 1, None),
+        (ai, 0, "priors-none"),
+    ],
+)
+def test_a_source_that_lies(
+    bench: Bench, lie: Callable[[Taking, list[Dataset]], list[Dataset]], priors: int, reason: str | None
+) -> None:
+    bench.wants(number=1)
+    made = bench.priors(FakeSource([study("old", "20250101")], lie=lie))
+    made.fetch(bench.key)
+    assert made.facts(bench.key) == {"priors": priors, **({"priors_reason": reason} if reason else {})}
+    if lie in (others, for_ever):
+        assert bench.events.facts("source.strange")
+    files = list(bench.rooms.objects._folder.rglob("*.sealed"))
+    assert len(files) == 1 + 16 * priors  # the listing, and what is used
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"), [({"maximum_objects": 5}, "retrieval-too-large"), ({"priors_seconds": 1}, "timeout")]
+)
+def test_bounds(bench: Bench, settings: dict[str, int], reason: str) -> None:
+    def slow(taking: Taking, images: list[Dataset]) -> list[Dataset]:
+        bench.time.forward(2)
+        return images
+
+    made = bench.priors(FakeSource([study("old", "20250101")], lie=slow), **settings)
+    made.fetch(bench.key)
+    assert bench.reason() == reason
+
+
+def test_what_came_before_a_fault_is_used(bench: Bench) -> None:
+    def second(taking: Taking, images: list[Dataset]) -> list[Dataset]:
+        if "older" in str(images[0].get("StudyID", "")):
+            raise PeerError("peer-aborted")
+        return images
+
+    older = study("older", "20240101")
+    for image in older:
+        image.StudyID = "older"
+    made = bench.priors(FakeSource([study("old", "20250101"), older], lie=second))
+    made.fetch(bench.key)
+    assert made.facts(bench.key) == {"priors": 1}
+    assert bench.events.facts("source.failed")[0]["reason"] == "peer-aborted"
+
+
+def test_the_next_source_is_asked_and_one_that_is_down_is_not(bench: Bench) -> None:
+    dead, good = FakeSource([], error=PeerError("peer-unreachable")), FakeSource([study("old", "20250101")])
+    bench.priors(dead, good).fetch(bench.key)
+    assert bench.events.facts("priors.fetched")[0]["source"] == "pacs1"
+    assert bench.circuits.heards == [(circuit_of("pacs"), "peer-unreachable"), (circuit_of("pacs1"), None)]
+
+
+def test_nobody_to_ask(bench: Bench) -> None:
+    bench.priors().fetch(bench.key)
+    assert bench.reason() == "source-none"
+
+
+@pytest.mark.parametrize(("hours", "reason"), [((), "source-down"), (("03:00-03:01",), "source-closed")])
+def test_a_source_that_is_left_alone(bench: Bench, hours: tuple[str, ...], reason: str) -> None:
+    if not hours:
+        bench.circuits.open.add(circuit_of("pacs"))
+    fake = FakeSource([study("old", "20250101")])
+    made = bench.priors(fake, source=SOURCE.model_copy(update={"hours": hours}))
+    made.fetch(bench.key)
+    assert (bench.reason(), fake.asked) == (reason, [])
+
+
+def test_one_that_may_not_be_asked_for_priors(bench: Bench) -> None:
+    bench.priors(FakeSource([]), source=SOURCE.model_copy(update={"priors": False})).fetch(bench.key)
+    assert bench.reason() == "source-none"
+
+
+def test_a_fault_that_nobody_foresaw_costs_no_study(bench: Bench) -> None:
+    def fault(taking: Taking, images: list[Dataset]) -> list[Dataset]:
+        raise KeyError("PHANTOM-1")
+
+    bench.priors(FakeSource([study("old", "20250101")], lie=fault)).fetch(bench.key)
+    assert bench.reason() == "internal"
+    assert [stage for stage, _ in bench.reported] == ["priors"]
+
+
+def test_a_disk_of_ours_that_is_full_costs_no_study(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise StorageError("storage-full")
+
+    monkeypatch.setattr(bench.rooms.objects, "put", full)
+    bench.priors(FakeSource([study("old", "20250101")])).fetch(bench.key)
+    assert bench.reason() == "storage-full"
+
+
+def test_a_node_that_ends_does_it_again_later(bench: Bench) -> None:
+    def end(taking: Taking, images: list[Dataset]) -> list[Dataset]:
+        bench.ending.set()
+        return images
+
+    made = bench.priors(FakeSource([study("old", "20250101")], lie=end))
+    with pytest.raises(NodeError):
+        made.fetch(bench.key)
+    assert made.facts(bench.key) == {"priors": 0}
+    bench.ending.clear()
+    bench.priors(FakeSource([study("old", "20250101")])).fetch(bench.key)
+    assert made.facts(bench.key) == {"priors": 1}
+
+
+def test_a_prior_that_cannot_be_deidentified_or_read_is_left_out(bench: Bench) -> None:
+    def no_pixels(taking: Taking, images: list[Dataset]) -> list[Dataset]:
+        for image in images:
+            image.PixelData = b"\0\0"
+        return images
+
+    made = bench.priors(FakeSource([study("old", "20250101")], lie=no_pixels))
+    made.fetch(bench.key)
+    copied = made.copy(bench.key)
+    volumes = open_priors(
+        Handover(bench.rooms), bench.key, {"priors": copied}, analyst=bench.analyst, tree=TREE, emit=bench.events
+    )
+    assert volumes == ()
+    assert bench.events.facts("priors.dropped")
