@@ -5,7 +5,7 @@ Pure but for the reader. Which objects are looked at is decided elsewhere (pixel
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.pixels.processing import apply_color_lut
 
+from dicomnode.deidentification.barcodes import barcodes
 from dicomnode.deidentification.changes import differing
 from dicomnode.deidentification.frames import Frames
 from dicomnode.deidentification.reader import Box, Picture, Reader, Text, says_seed
+from dicomnode.deidentification.values import ASCII, texts
 from dicomnode.errors import StudyError
 
 _FRAMES_READ: Final = 12
@@ -24,7 +26,9 @@ _ROUNDS: Final = 3
 _LINES: Final = 5
 _MARGIN: Final = 3
 _CERTAIN: Final = 0.65  # of a detector
-_PERCENTILES: Final = (1, 99)
+_PERCENTILES: Final = (1, 75, 99)
+_FEW_GREYS: Final = 0.25  # of the whole range
+_MOST_WINDOWS: Final = 2
 _SMALLEST: Final = 8  # rows and columns below which nobody can write
 
 
@@ -64,8 +68,10 @@ def blank_text(
         return 0
     blanked = 0
     for _ in range(_ROUNDS):
-        found = [text for picture in pictures(frames, dataset) for text in reader.read(picture)]
+        shown = pictures(frames, dataset)
+        found = [text for picture in shown for text in reader.read(picture)]
         boxes = [text.box for text in found if _matters(text, seeds) or (not sure_alone and _is_line(text, frames))]
+        boxes += [box for picture in shown for box in barcodes(picture)]
         if not boxes:
             return blanked
         _blank(frames, boxes)
@@ -88,7 +94,7 @@ def _matters(text: Text, seeds: frozenset[str]) -> bool:
 
 
 def pictures(frames: Frames, dataset: Dataset) -> list[Picture]:
-    """What is read, each in two contrasts.
+    """What is read, each in several contrasts.
 
     Some frames spread over all, those that may show text of their own (`changes`), and the brightest and darkest of
     every pixel over time: thirty frames at most, whatever their number.
@@ -113,11 +119,34 @@ def _rendered(frame: NDArray[Any], frames: Frames, dataset: Dataset) -> list[Pic
     if frames.photometric_interpretation == "PALETTE COLOR":
         colours = np.asarray(apply_color_lut(flat, dataset))
         return [_eight_bits(colours[..., :3], colours.min(), colours.max())]
-    low, high = np.percentile(flat, _PERCENTILES)
-    whole = _eight_bits(flat, flat.min(), flat.max())
-    if low <= flat.min() and high >= flat.max():
-        return [_as_colour(whole)]
-    return [_as_colour(whole), _as_colour(_eight_bits(flat, low, high))]
+    ranges = [(flat.min(), flat.max()), *_windows(flat, dataset)]
+    return [_as_colour(_eight_bits(flat, low, high)) for low, high in dict.fromkeys(ranges)]
+
+
+def _windows(flat: NDArray[Any], dataset: Dataset) -> Iterator[tuple[float, float]]:
+    """Lowest and highest stored value of other contrasts: what viewers show first, and what bright things leave dark.
+
+    The object's own windows (PS3.3 C.11.2.1.2), and the darker pixels alone where all of them have few grey values.
+    """
+    low, middle, high = (float(value) for value in np.percentile(flat, _PERCENTILES))
+    if low > flat.min() or high < flat.max():
+        yield low, high
+    if 0 < middle - low < _FEW_GREYS * (float(flat.max()) - float(flat.min())):
+        yield low, middle
+    slope, intercept = _numbers(dataset, 0x00281053) or [1.0], _numbers(dataset, 0x00281052) or [0.0]
+    pairs = zip(_numbers(dataset, 0x00281050), _numbers(dataset, 0x00281051), strict=False)
+    for centre, width in list(pairs)[:_MOST_WINDOWS]:
+        if slope[0] and width >= 1:
+            ends = sorted((centre + half * width - intercept[0]) / slope[0] for half in (-0.5, 0.5))
+            yield ends[0], ends[1]
+
+
+def _numbers(dataset: Dataset, tag: int) -> list[float]:
+    """Values of a Decimal String; none where one of them is no number."""
+    try:
+        return [float(value) for value in texts(dataset.get_item(tag), "DS", ASCII)] if tag in dataset else []
+    except ValueError:
+        return []
 
 
 def _eight_bits(values: NDArray[Any], low: float, high: float) -> Picture:

@@ -146,7 +146,7 @@ def is_plain(token: str, also: frozenset[str] = frozenset()) -> bool:
         return False
     if folded in plain() or folded in also or is_letter(token) or (len(token) == 1 and token.isdigit()):
         return True
-    if not token.isascii():
+    if not (token.isascii() and token.isalnum()):
         return False
     if token.isalpha() and len(token) <= _LONGEST_RUN:
         return folded in known() and sum(char.isupper() for char in token) >= _CAPITALS

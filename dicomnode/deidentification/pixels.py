@@ -44,7 +44,10 @@ _SCREENS: Final = re.compile(r"SCREEN|DOSE.?(REPORT|INFO|PAGE)|REPORT|PATIENT.?P
 _DESCRIBED: Final = re.compile(
     r"screen.?(save|shot|cap)|dose.?(report|info|page)|patient.?protocol|scanned|document|snapshot", re.IGNORECASE
 )
+#: Flavors of slides (PS3.3 C.8.12.4.1.1): with their label; of tissue alone. Others show a whole slide.
 _SLIDE_PARTS: Final = frozenset({"LABEL", "OVERVIEW"})
+_TISSUE: Final = "VOLUME"
+_LABEL_IN_IMAGE: Final = 0x00480010
 #: Conversion Type (0008,0064) of screens, video and paper (PS3.3 C.8.6.1).
 _CONVERTED: Final = frozenset({"DV", "DF", "WSD", "SD", "SI", "DRW", "DI"})
 #: Those of paper: handwriting and barcodes are no text that is read for certain.
@@ -113,18 +116,24 @@ def plan(dataset: Dataset, sop_class_uid: str, looking: Looking | None = None) -
         raise StudyError("withheld-pixels", because="video")
     if not looking.recognizable and word_of(dataset, 0x00280302) == "YES":
         raise StudyError("withheld-pixels", because="recognizable")
-    if kind is Kind.SLIDE and _SLIDE_PARTS & set(words_of(dataset, 0x00080008)):
+    if kind is Kind.SLIDE and _shows_label(dataset):
         raise StudyError("withheld-pixels", because="slide-label")
     if _PAPER & set(words_of(dataset, 0x00080064)) or word_of(dataset, 0x00080060) == "DOC":
         raise StudyError("withheld-pixels", because="paper")
     if kind is Kind.ULTRASOUND:
         return _ultrasound(dataset, looking)
-    because = "kind" if kind is Kind.TEXT_PRONE else _suspicion(dataset, sop_class_uid)
+    prone = kind is Kind.TEXT_PRONE or (kind is Kind.SLIDE and _TISSUE not in words_of(dataset, 0x00080008))
+    because = "kind" if prone else _suspicion(dataset, sop_class_uid)
     if not because and looking.every_image:
         because = unflagged.suspicion(dataset, sop_class_uid, looking.decoding, reads=looking.reader is not None)
     if because and (looking.reader is None or PIXEL_DATA not in dataset):
         raise StudyError("withheld-pixels", because=because)
     return Plan(read=because)
+
+
+def _shows_label(dataset: Dataset) -> bool:
+    """Whether a picture of a slide has its label in it (PS3.3 C.8.12.4)."""
+    return bool(_SLIDE_PARTS & set(words_of(dataset, 0x00080008))) or word_of(dataset, _LABEL_IN_IMAGE) == "YES"
 
 
 def _suspicion(dataset: Dataset, sop_class_uid: str) -> str:

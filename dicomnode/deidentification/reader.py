@@ -23,6 +23,7 @@ Box = tuple[int, int, int, int]
 
 _SURE: Final = 0.5
 _CERTAIN: Final = 0.85
+_ASLANT: Final = 1.5  # times as large as the rectangle in it is the box
 _LINE: Final = 2  # times as long as high
 #: Tiles in which the detector finds letters of 12 pixels (in 1200 it finds none of 24), and the longest strips that it takes.
 _TILE: Final = 800
@@ -61,18 +62,22 @@ class Text:
         Columns and rows (x0, y0, x1, y1), inclusive.
     certain
         How certain it is that there is text, whatever it says.
+    sides
+        Length and height of the line itself, which may stand aslant in its box; those of the box by default.
     """
 
     box: Box
     says: str = field(repr=False)
     score: float
     certain: float = 0.0
+    sides: tuple[float, float] | None = None
 
     @property
     def is_sure(self) -> bool:
         """Whether it is text for certain: two letters or digits, read with some confidence; or a line that nobody can read."""
         x0, y0, x1, y1 = self.box
-        longer, shorter = max(x1 - x0, y1 - y0), min(x1 - x0, y1 - y0)
+        sides = self.sides or (x1 - x0, y1 - y0)
+        longer, shorter = max(sides), min(sides)
         return self.is_read or (self.certain >= _CERTAIN and longer >= _LINE * shorter)
 
     @property
@@ -134,9 +139,12 @@ class RapidReader:
             x0, y0, x1, y1 = max(x0, 0), max(y0, 0), min(x1, columns - 1), min(y1, rows - 1)
             if x0 > x1 or y0 > y1:
                 continue  # in the padding
-            says, score = self._recognised(padded[y0 : y1 + 1, x0 : x1 + 1])
+            sides = _sides(corners)
+            aslant = (x1 - x0) * (y1 - y0) > _ASLANT * sides[0] * sides[1]
+            piece = _straight(padded, corners, sides) if aslant else padded[y0 : y1 + 1, x0 : x1 + 1]
+            says, score = self._recognised(piece)
             box = (left + x0, top + y0, left + x1, top + y1)
-            text = Text(box=box, says=says, score=score, certain=float(certain))
+            text = Text(box=box, says=says, score=score, certain=float(certain), sides=sides)
             all_of_it = x1 - x0 >= columns - 2 and y1 - y0 >= rows - 2  # what the detector says where it sees nothing
             if text.is_read or not all_of_it:
                 yield text
@@ -192,6 +200,23 @@ def installed_reader() -> Reader | None:
 def _box(corners: NDArray[Any]) -> Box:
     x, y = corners[:, 0], corners[:, 1]
     return int(np.floor(x.min())), int(np.floor(y.min())), int(np.ceil(x.max())), int(np.ceil(y.max()))
+
+
+def _sides(corners: NDArray[Any]) -> tuple[float, float]:
+    """Lengths of two sides that meet of a rectangle, which may stand aslant."""
+    first, second = corners[1] - corners[0], corners[2] - corners[1]
+    return float(np.hypot(*first)), float(np.hypot(*second))
+
+
+def _straight(picture: Picture, corners: NDArray[Any], sides: tuple[float, float]) -> Picture:
+    """A rectangle that stands aslant in a picture, upright."""
+    from PIL import Image
+
+    size = max(round(sides[0]), 1), max(round(sides[1]), 1)
+    quad = tuple(float(value) for corner in corners[[0, 3, 2, 1]] for value in corner)
+    piece = Image.fromarray(picture).transform(size, Image.Transform.QUAD, quad, Image.Resampling.BILINEAR)
+    upright: Picture = np.asarray(piece)
+    return upright
 
 
 def says_seed(text: str, seeds: Iterable[str]) -> bool:

@@ -38,7 +38,13 @@ _PREFIXES: Final = frozenset(
 #: Abbreviations that are written in capitals or small; otherwise they are somebody.
 _ABBREVIATED: Final = frozenset({"Rao", "Lao", "Opp", "Mai", "Erm"})
 _GREEK: Final = frozenset("αβγδεζηθικλμνξοπρςστυφχψωΑΒΓΔΕΖΗΘΙΚΛΜΝΞΟΠΡΣΤΥΦΧΨΩµ")
-_MARKS: Final = frozenset({"Mn", "Mc", "Me"})
+#: Categories of signs between words, and such as are of others.
+_BETWEEN: Final = frozenset({"Pd", "Ps", "Pe", "Pi", "Pf", "Po", "Pc", "Sm", "Zs"})
+_SIGNS: Final = frozenset("™℃→←↑↓")
+_DEGREES: Final = re.compile(r"°[CF](?!\w)")
+_FIRST_BEYOND: Final = "\u0100"  # Latin-1
+#: Between escape sequences of ISO 2022 that a decoder left.
+_UNDECLARED: Final = re.compile(r"\x1b\$.*?(?:\x1b\([BJ]|$)|\x1b..?", re.DOTALL)
 _LETTER: Final = "\u00aa"
 _SHAPES: Final = (("0", str.isdecimal), ("A", str.isupper), ("a", str.isalpha))
 _DIGITS: Final = re.compile(r"\d{4,}")
@@ -77,15 +83,36 @@ class Token:
 
 
 def joined(text: str) -> str:
-    """A text of the same length whose marks are letters, so that a word holds together that has some: vowels of Hindi, tones of Thai."""
-    if text.isascii():
+    """A text of the same length in which words hold together: marks are letters (vowels of Hindi, tones of Thai).
+
+    So is whatever is no usual sign between words, such as letters in circles, and bytes of a character set that nobody
+    declared: it goes with what it touches.
+    """
+    if text.isascii() and text.isprintable():
         return text
-    return "".join(_LETTER if unicodedata.category(char) in _MARKS else char for char in text)
+    shape = "".join(char if _stands_between(text, place) else _LETTER for place, char in enumerate(text))
+    for match in _UNDECLARED.finditer(text):
+        shape = shape[: match.start()] + _LETTER * len(match[0]) + shape[match.end() :]
+    return shape
+
+
+def _stands_between(text: str, place: int) -> bool:
+    """Whether a character is a letter, a digit, or a sign that stands between words."""
+    char = text[place]
+    if char.isalnum() or char.isspace():
+        return True
+    if char.isascii():
+        return char.isprintable()
+    if char < _FIRST_BEYOND:  # with another byte behind it is a letter of Asia (GB18030, EUC, Big5)
+        before, after = text[max(place - 1, 0) : place], text[place + 1 : place + 2]
+        degrees = _DEGREES.match(text, place) is not None
+        return char.isprintable() and before.isascii() and (degrees or after < "@")
+    return char in _SIGNS or unicodedata.category(char) in _BETWEEN
 
 
 def occurrences(pattern: re.Pattern[str], text: str) -> list[str]:
     """What a pattern without groups finds in a text, marks taken for letters."""
-    if text.isascii():
+    if text.isascii() and text.isprintable():
         return pattern.findall(text)
     return [text[match.start() : match.end()] for match in pattern.finditer(joined(text))]
 

@@ -147,10 +147,10 @@ def composed(text: str) -> str:
 
 
 def _unstyled(char: str) -> str:
-    if char.isascii() or not char.isalnum() or unicodedata.category(char) == "No":
+    if char.isascii() or unicodedata.category(char) == "No":
         return char
     plain = unicodedata.normalize("NFKC", char)
-    return plain if plain.isascii() else char
+    return plain if plain.isascii() and plain.isalnum() and (char.isalnum() or len(plain) == 1) else char
 
 
 def _text(value: object) -> str:

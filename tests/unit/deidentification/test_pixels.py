@@ -19,6 +19,7 @@ from dicomnode.encoded import Limits, encode_part10, read_part10
 from dicomnode.errors import StudyError
 from tests.unit.deidentification import planted
 
+SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
 US = "1.2.840.10008.5.1.4.1.1.6.1"
 
 
@@ -47,6 +48,15 @@ def reason(dataset: Dataset, **how: bool) -> object:
             {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.77.1.6", "ImageType": ["DERIVED", "PRIMARY", "OVERVIEW", "NONE"]},
             "slide-label",
         ),
+        (
+            {"SOPClassUID": SLIDE, "ImageType": ["ORIGINAL", "PRIMARY", "VOLUME"], "SpecimenLabelInImage": "YES"},
+            "slide-label",
+        ),
+        (
+            {"SOPClassUID": SLIDE, "ImageType": ["ORIGINAL", "PRIMARY", "THUMBNAIL"], "SpecimenLabelInImage": "NO"},
+            "kind",
+        ),
+        ({"SOPClassUID": SLIDE}, "kind"),
         ({"SOPClassUID": US}, "no-regions"),
     ],
 )
@@ -55,6 +65,12 @@ def test_suspicious_pixels_are_withheld(changes: dict[str, object], because: str
     for keyword, value in changes.items():
         setattr(ds, keyword, value)
     assert reason(ds) == because
+
+
+def test_tissue_of_a_slide_is_no_text() -> None:
+    ds = planted.slice_of_ct()
+    ds.SOPClassUID, ds.ImageType, ds.SpecimenLabelInImage = SLIDE, ["ORIGINAL", "PRIMARY", "VOLUME", "NONE"], "NO"
+    assert not pixels.plan(ds, SLIDE).blanks
 
 
 def test_recognizable_faces() -> None:

@@ -14,6 +14,7 @@ from dicomnode.deidentification.descriptors import cleaned
 from dicomnode.deidentification.identifiers import collect
 from dicomnode.deidentification.labels import filtered, is_plain, looks_like_a_device
 from dicomnode.deidentification.policy import AI
+from dicomnode.deidentification.tokens import joined
 from dicomnode.deidentification.traces import initials, traces
 from dicomnode.deidentification.values import composed
 from dicomnode.encoded import Limits, read_part10
@@ -280,3 +281,23 @@ def test_long_runs_of_marks_are_cut_and_the_words_beside_them_stay() -> None:
 )  # fmt: skip
 def test_techniques_by_their_short_names_stay(text: str) -> None:
     assert cleaned(text) == text
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["ⓂⓄⓇⒾⓉⓏ", "🄜🄞", "🅜🅞🅡", "⒨⒪", "🇲🇴", "⠍⠕", "\ue000\ue001", "\x8d²\x93¡", "º´Æ£", "·¶", "°×", "±i", "\x1b$B:4F#\x1b(B", "\x1b$B:4F#", "\ufffd\ufffd",
+     "क़", "မောင်", "ดี"],
+)  # fmt: skip
+def test_what_is_no_sign_between_words_is_a_part_of_one(name: str) -> None:
+    for text in (f"CT {name} chest", f"{name} CT chest", f"CT {name}, chest"):
+        for left in (cleaned(text), filtered(text, is_plain)):
+            assert not set(left) - set("CT chest, ,")
+    assert (cleaned(name), filtered(name, is_plain)) == ("", "")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["T1 30°", "temperature 37 °C", "chest – abdomen", "3 × 4 mm", "T1 ± 2", "liver → spleen", "胸部 頭部", "T1（3D）"],
+)
+def test_signs_between_words_stay(text: str) -> None:
+    assert joined(text) == text
