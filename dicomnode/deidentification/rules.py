@@ -268,8 +268,8 @@ class Rules:
             return Rule(_T.TABLE if tag in _TABLES else _T.PROFILE, _T.REMOVE, vr, "default")
         if vr in BULK_VRS:
             return Rule(_T.KEEP if tag in _BULK else _T.REMOVE, _T.REMOVE, vr, "default")
-        if vr in TEXT_VRS:
-            how = _HOW.get(profile.allowed_text().get(tag, ""), fallback)
+        how = _HOW.get(profile.allowed_text().get(tag, ""), fallback)
+        if vr in TEXT_VRS or how is _T.LAYER:  # a Code String with whatever terms its author made up
             return Rule(how, fallback, vr, "default")
         return Rule(self._kept(vr), fallback, vr, "default")
 

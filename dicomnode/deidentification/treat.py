@@ -49,6 +49,9 @@ _CONCEPT_NAME: Final = 0x0040A043
 _VALUE_TYPES: Final = MappingProxyType({0x0040A160: "TEXT", 0x0040A123: "PNAME"})
 _DATED_CONTENT: Final = MappingProxyType({0x0040A120: "DATETIME", 0x0040A121: "DATE", 0x0040A122: "TIME"})
 _TRACKING_IDENTIFIER: Final = ("DCM", "112039")
+_PATIENT_ID: Final = 0x00100020
+_ISSUER: Final = 0x00100021
+_STACK: Final = re.compile(r"\d{1,4}")
 _ZONE: Final = re.compile(r"[+-](0\d|1[0-4])[0-5]\d")
 _SUSPICIOUS: Final = re.compile(
     r"@|://|\^|=|\d{7}|\b(19|20)\d\d[-/.]\d|\b(dr|mr|mrs|ms|prof|patient|name|mrn|dob)\b", re.IGNORECASE
@@ -105,12 +108,9 @@ class Treater:
             Treatment.DEVICE: self._device,
             Treatment.CLEAN: self._clean,
             Treatment.TOKEN: lambda value: pseudonyms.token("identifier", value),
-            Treatment.STACK: lambda value: (
-                value if re.fullmatch(r"\d{1,4}", value) else pseudonyms.token("stack", value)
-            ),
+            Treatment.STACK: self._stack,
             Treatment.LAYER: self._layer,
             Treatment.ZONE: lambda value: value if _ZONE.fullmatch(value) else None,
-            Treatment.PSEUDONYM: lambda _: pseudonyms.patient_id(subject),
             Treatment.UID: self.uid,
             Treatment.KEEP_UID: lambda value: value if _UID.fullmatch(value) else None,
             Treatment.CLASS_UID: lambda value: value if is_class_uid(value) else self.uid(value),
@@ -144,7 +144,7 @@ class Treater:
         if treatment in (Treatment.EMPTY, Treatment.DUMMY):
             return None
         if treatment is Treatment.PSEUDONYM:
-            return DataElement(tag, rule.vr, self._pseudonyms.patient_id(self._subject))
+            return DataElement(tag, rule.vr, self._pseudonyms.patient_id(self._subject_of(node)))
         values = texts(element, rule.vr, node.encodings)
         if not values:
             return DataElement(tag, rule.vr, None)
@@ -276,6 +276,20 @@ class Treater:
         if left and (parts := known.parts_of_codes_in(left)):
             left = cleaned(value, known.words | parts, known.places, self._policy.words)
         return left if left and not self._identifiers.spellings.stand_in(left) else None
+
+    def _subject_of(self, node: Node) -> Subject:
+        """Whom an item is about: one of a group of patients has an id of its own (PS3.3 C.7.1.4)."""
+        patient_id, issuer = (
+            next(iter(texts(node.dataset.get_item(tag), "LO", node.encodings)), "") if tag in node.dataset else ""
+            for tag in (_PATIENT_ID, _ISSUER)
+        )
+        own = node.depth and patient_id.strip()
+        return self._pseudonyms.subject(patient_id, issuer, "") if own else self._subject
+
+    def _stack(self, value: str) -> str:
+        """Numbers of stacks stay; what else names one is linked by a token."""
+        plain = _STACK.fullmatch(value) and not self._identifiers.hit(value)
+        return value if plain else self._pseudonyms.token("stack", value)
 
     def _layer(self, value: str) -> str:
         """Graphic layers and their references stay consistent within the object."""

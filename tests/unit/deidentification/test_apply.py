@@ -16,6 +16,7 @@ from pydicom.tag import BaseTag
 from dicomnode.deidentification import apply
 from dicomnode.deidentification.apply import Deidentifier
 from dicomnode.deidentification.leakcheck import Leak, find_leaks
+from dicomnode.deidentification.minimal import minimal
 from dicomnode.deidentification.nesting import Node, datasets, items_of
 from dicomnode.deidentification.policy import AI, EXPORT, Option, Policy
 from dicomnode.deidentification.pseudonyms import Pseudonyms
@@ -293,3 +294,87 @@ def test_what_stands_beside_a_code_goes_together() -> None:
     ds.AnatomicRegionSequence = Sequence([item])
     kept = Deidentifier(EXPORT, PSEUDONYMS).deidentify(ds).dataset.AnatomicRegionSequence[0]
     assert [element.keyword for element in kept] == ["CodeValue", "CodingSchemeDesignator", "CodeMeaning"]
+
+
+@pytest.mark.parametrize("policy", [AI, EXPORT])
+def test_each_of_a_group_of_patients_has_its_own_pseudonym(policy: Policy) -> None:
+    def of(patient_id: str) -> Dataset:
+        item = Dataset()
+        item.PatientID = patient_id
+        return item
+
+    group = planted.slice_of_ct()
+    group.GroupOfPatientsIdentificationSequence = Sequence([of("MOUSE-1"), of("MOUSE-2"), of(str(group.PatientID))])
+    if "IssuerOfPatientID" in group:
+        del group.IssuerOfPatientID
+    alone = planted.slice_of_ct()
+    alone.PatientID = "MOUSE-2"
+    if "IssuerOfPatientID" in alone:
+        del alone.IssuerOfPatientID
+    output = deidentified(group, policy)
+    first, second, own = (one.PatientID for one in output.GroupOfPatientsIdentificationSequence)
+    assert len({first, second, own}) == 3
+    assert own == output.PatientID
+    assert second == deidentified(alone, policy).PatientID
+
+
+@pytest.mark.parametrize("policy", [AI, EXPORT])
+@pytest.mark.parametrize("names", [("LAYER1", "LAYER2"), ("ANNOTATIONS", "DRSMITH")])
+def test_graphic_layers_stay_apart_and_annotations_find_theirs(names: tuple[str, ...], policy: Policy) -> None:
+    state = planted.slice_of_ct()
+    del state.PixelData
+    state.SOPClassUID, state.Modality = "1.2.840.10008.5.1.4.1.1.11.1", "PR"
+    state.GraphicLayerSequence, state.GraphicAnnotationSequence = Sequence(), Sequence()
+    for order, name in enumerate(names, start=1):
+        layer, annotation, text = Dataset(), Dataset(), Dataset()
+        layer.GraphicLayer, layer.GraphicLayerOrder = name, order
+        text.UnformattedTextValue = f"{order} mm"
+        annotation.GraphicLayer, annotation.TextObjectSequence = name, Sequence([text])
+        state.GraphicLayerSequence.append(layer)
+        state.GraphicAnnotationSequence.append(annotation)
+    output = deidentified(state, policy)
+    layers = [layer.GraphicLayer for layer in output.GraphicLayerSequence]
+    assert sorted(layers) == ["LAYER1", "LAYER2"]
+    assert [one.GraphicLayer for one in output.GraphicAnnotationSequence] == layers
+    texts = [one.TextObjectSequence[0].UnformattedTextValue for one in output.GraphicAnnotationSequence]
+    assert texts == ["1 mm", "2 mm"]
+
+
+def test_a_stack_that_is_named_by_the_patients_number_is_not() -> None:
+    content = Dataset()
+    content.StackID, content.InStackPositionNumber = "4711", 1
+    group = Dataset()
+    group.FrameContentSequence = Sequence([content])
+    ds = planted.slice_of_ct()
+    ds.PatientID, ds.PerFrameFunctionalGroupsSequence = "4711", Sequence([group])
+    kept = deidentified(ds, AI).PerFrameFunctionalGroupsSequence[0].FrameContentSequence[0]
+    assert kept.StackID.startswith("ID")
+    assert kept.InStackPositionNumber == 1
+
+
+def test_the_least_keeps_what_stored_values_mean() -> None:
+    measures, frame, table, nuclide = Dataset(), Dataset(), Dataset(), Dataset()
+    measures.PixelSpacing, measures.SliceThickness = [0.5, 0.5], "2"
+    frame.PixelMeasuresSequence, frame.FrameComments = Sequence([measures]), "ANYTHING"
+    table.LUTDescriptor, table.LUTExplanation = [256, 0, 16], "ANYTHING"
+    nuclide.RadionuclideTotalDose, nuclide.Radiopharmaceutical = "370000000", "ANYTHING"
+    ds = planted.slice_of_ct()
+    ds.PerFrameFunctionalGroupsSequence, ds.ModalityLUTSequence = Sequence([frame]), Sequence([table])
+    ds.RadiopharmaceuticalInformationSequence, ds.Units, ds.SeriesDescription = Sequence([nuclide]), "BQML", "ANYTHING"
+    least = minimal(ds)
+    assert least.PerFrameFunctionalGroupsSequence[0].PixelMeasuresSequence[0].PixelSpacing == [0.5, 0.5]
+    assert least.ModalityLUTSequence[0].LUTDescriptor == [256, 0, 16]
+    assert least.RadiopharmaceuticalInformationSequence[0].RadionuclideTotalDose == 370000000
+    assert least.Units == "BQML"
+    assert b"ANYTHING" not in encode_part10(least, transfer_syntax_uid=planted.EXPLICIT)
+    assert "SeriesDescription" not in least
+    assert "InstitutionName" not in least
+
+
+@pytest.mark.parametrize("group", [0x5000, 0x5002, 0x501E, 0x50FE, 0x6000, 0x6002, 0x601E, 0x60FE])
+@pytest.mark.parametrize("policy", [AI, EXPORT])
+def test_curves_and_overlays_of_every_group_go(group: int, policy: Policy) -> None:
+    ds = planted.slice_of_ct()
+    ds.add_new((group, 0x3000), "OW", b"DOE^JANE")
+    ds.add_new((group, 0x0010), "US", 8)
+    assert not [tag for tag in deidentified(ds, policy) if tag.tag.group == group]

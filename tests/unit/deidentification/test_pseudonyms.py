@@ -52,6 +52,10 @@ def test_patient_ids_tokens_and_shifts() -> None:
     shifts = [ONE.shift(ONE.subject(str(n), "", "")) for n in range(50)]
     assert all(timedelta(days=-3650) <= shift <= timedelta(days=-1) for shift in shifts)
     assert len(set(shifts)) > 40
+    for most in (1, 2):
+        few = Pseudonyms(bytes(range(32)), "project", maximum_date_shift_days=most)
+        moved = {few.shift(few.subject(str(n), "", "")) for n in range(50)}
+        assert moved == {timedelta(days=-day) for day in range(1, most + 1)}, "no date stays"
 
 
 def test_bad_parameters() -> None:
