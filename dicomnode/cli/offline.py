@@ -134,6 +134,7 @@ def deidentify_folder(
     base = base_of(source)
     mapping: dict[str, str] = {}
     withheld: dict[str, str] = {}
+    write_json(_list_of_withheld(output), withheld)  # it must be possible before any work is done
     with (
         ExitStack() as stack,
         deidentify_file(tree, os.environ, policy) as deidentify,
@@ -168,10 +169,14 @@ def _tell_files(output: Path, withheld: dict[str, str], map_file: Path | None, m
 
     Names of source files may name patients, and the folder leaves the house.
     """
-    beside = output.resolve()
-    write_json(beside.with_name(f"{beside.name}.withheld.json"), withheld)
+    write_json(_list_of_withheld(output), withheld)
     if map_file is not None:
         write_json(map_file, mapping)
+
+
+def _list_of_withheld(output: Path) -> Path:
+    beside = output.resolve()
+    return beside.with_name(f"{beside.name}.withheld.json")
 
 
 def reidentify_folder(

@@ -568,6 +568,16 @@ def test_brackets_of_an_advice_are_shown(code: str, stream: io.StringIO) -> None
     assert "[" in REASONS["object-too-complex"].advice
 
 
+def test_a_list_of_what_is_withheld_that_cannot_be_written_is_told_before_any_work(
+    tree: Config, source: Path, tmp_path: Path, stream: io.StringIO
+) -> None:
+    output = tmp_path / ("o" * 245)
+    with pytest.raises(NodeError, match="output-failed"):
+        offline.deidentify_folder(tree, source, output, policy="ai", map_file=None, console=console(stream))
+    assert list(output.iterdir()) == []
+    assert not (tmp_path / "state").exists()
+
+
 def test_one_file_is_a_source_too(tree: Config, source: Path, tmp_path: Path, stream: io.StringIO) -> None:
     path = source / "images" / "00.dcm"
     assert offline.find_files(path) == [path]
