@@ -85,6 +85,7 @@ _STOP: Final = frozenset(
 )
 _LETTERS: Final = re.compile(r"[^\W\d_]+")
 _FOUR_DIGITS: Final = re.compile(r"(?<!\d)\d{4,}(?!\d)")
+_YEAR: Final = re.compile(r"(?:19|20)\d\d")
 _SHORT_NAME: Final = 3
 _LONG_NAME: Final = 5
 _LONG_CODE: Final = 8
@@ -120,6 +121,8 @@ class Identifiers:
         Of persons, in the orders that people write them, but such as are technical: whole tokens that no text keeps.
     mixed
         Of the codes, those of letters and digits alone: no token holds them, whatever stands beside.
+    runs
+        Of the codes, runs of four digits and more, but years: of no token a run.
     spellings
         Numbers and dates of birth, to be found however they are written.
     """
@@ -132,6 +135,7 @@ class Identifiers:
     places: frozenset[str] = field(default=frozenset(), repr=False)
     initials: frozenset[str] = field(default=frozenset(), repr=False)
     mixed: frozenset[str] = field(default=frozenset(), repr=False)
+    runs: frozenset[str] = field(default=frozenset(), repr=False)
     spellings: Spellings = field(default_factory=Spellings, repr=False)
 
     @property
@@ -166,7 +170,7 @@ class Identifiers:
         parts = split_parts(fold(text))
         if not self.initials.isdisjoint(parts):
             return True
-        if any(run in self.short for part in parts for run in _FOUR_DIGITS.findall(part)):
+        if any(run in self.runs for part in parts for run in _FOUR_DIGITS.findall(part)):
             return True  # P4711
         folded = "".join(parts)
         if any(code in folded for code in self.mixed):
@@ -352,6 +356,12 @@ class _Found:
             people=frozenset(self.people),
             places=frozenset(self.places),
             initials=frozenset(letters for letters in self._initials if not is_used(letters)),
+            runs=frozenset(
+                run
+                for code in self.codes | self.short
+                for run in _FOUR_DIGITS.findall(code)
+                if not _YEAR.fullmatch(run)
+            ),
             mixed=frozenset(filter(_is_mixed, self.codes | self.short)),
             spellings=Spellings.of(self.codes | self.short, self._births),
         )

@@ -80,6 +80,8 @@ PIXELS: Final = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})  # `pixels` look
 _IMAGE_GROUP: Final = 0x0028
 #: Dates that say nothing; a source has not all of them.
 _OTHER_DUMMIES: Final = tuple(f"{year}0101" for year in range(1901, 2100))
+_PATIENT_ID: Final = 0x00100020
+_ISSUER: Final = 0x00100021
 _LATEST: Final = 10  # seconds
 _UID: Final = re.compile(r"[0-9.]{1,64}")
 #: What stands for one of several values that does not survive: the others keep their places.
@@ -283,8 +285,11 @@ class Treater:
             next(iter(texts(node.dataset.get_item(tag), "LO", node.encodings)), "") if tag in node.dataset else ""
             for tag in (_PATIENT_ID, _ISSUER)
         )
-        own = node.depth and patient_id.strip()
-        return self._pseudonyms.subject(patient_id, issuer, "") if own else self._subject
+        kind, *known = self._subject.parts
+        own = known if kind == "patient" else ["", ""]
+        if not node.depth or patient_id.strip() in ("", own[1]):
+            return self._subject
+        return self._pseudonyms.subject(patient_id, issuer.strip() or own[0], "")  # those of a house have one issuer
 
     def _stack(self, value: str) -> str:
         """Numbers of stacks stay; what else names one is linked by a token."""
