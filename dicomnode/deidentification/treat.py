@@ -209,7 +209,8 @@ class Treater:
     def _is_identifier(self, element: Element, vr: str, tag: int) -> bool:
         """Whether a number is one of the source's identifiers, as where an accession number serves as Series Number."""
         if isinstance(element.value, MultiValue) and len(element.value) > _MEASURED:
-            return False
+            hits = self._identifiers.codes.intersection(value.strip() for value in texts(element, vr, ASCII))
+            return any(map(self._identifiers.spellings.tells, hits))  # what the leak check finds in bytes
         return any(self._identifiers.is_number(value, tag) for value in texts(element, vr, ASCII))
 
     def keeps_numbers(self, tag: int, vr: str, value: bytes) -> bool:

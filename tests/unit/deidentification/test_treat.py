@@ -124,3 +124,14 @@ def test_a_stack_is_not_called_as_the_patient_is() -> None:
     done = Deidentifier(AI, Pseudonyms(bytes(range(32)), "project")).deidentify(ds)
     assert done.leaks == ()
     assert done.dataset.StackID != "4711"
+
+
+@pytest.mark.parametrize("count", [3, 12])
+def test_an_own_number_among_measurements_costs_the_attribute_alone(count: int) -> None:
+    ds = planted.slice_of_ct()
+    ds.PatientID, ds.FrameTimeVector = "4711237", ["1.5"] * count + ["4711237"]
+    done = Deidentifier(EXPORT, Pseudonyms(bytes(range(32)), "project")).deidentify(ds).dataset
+    assert b"4711237" not in planted.encoded(done)
+    ds.FrameTimeVector = ["1.5"] * count + ["4711238"]
+    done = Deidentifier(EXPORT, Pseudonyms(bytes(range(32)), "project")).deidentify(ds).dataset
+    assert len(done.FrameTimeVector) == count + 1
