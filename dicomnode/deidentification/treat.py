@@ -80,8 +80,6 @@ PIXELS: Final = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})  # `pixels` look
 _IMAGE_GROUP: Final = 0x0028
 #: Dates that say nothing; a source has not all of them.
 _OTHER_DUMMIES: Final = tuple(f"{year}0101" for year in range(1901, 2100))
-_PATIENT_ID: Final = 0x00100020
-_ISSUER: Final = 0x00100021
 _LATEST: Final = 10  # seconds
 _UID: Final = re.compile(r"[0-9.]{1,64}")
 #: What stands for one of several values that does not survive: the others keep their places.
