@@ -6,7 +6,6 @@ Pure. Collected from every Data Set of the object, nested ones included; never l
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
@@ -16,75 +15,16 @@ from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_for_tag
 from pydicom.dataset import Dataset
 
 from dicomnode.deidentification import profile
+from dicomnode.deidentification.names import STOP, initials, transliterated, user_names
 from dicomnode.deidentification.nesting import Node, datasets
 from dicomnode.deidentification.spellings import Spellings, canonical
 from dicomnode.deidentification.tokens import occurrences, runs_of
 from dicomnode.deidentification.values import Element, texts
 from dicomnode.deidentification.vocabulary import fold, is_common, is_technical, is_used, split_parts, split_words
 
-#: Words of names and addresses that name nobody.
-_STOP: Final = frozenset(
-    [
-        "dr",
-        "md",
-        "phd",
-        "prof",
-        "mr",
-        "mrs",
-        "ms",
-        "miss",
-        "jr",
-        "sr",
-        "anonymous",
-        "anonymized",
-        "anonymised",
-        "anon",
-        "deidentified",
-        "none",
-        "unknown",
-        "patient",
-        "name",
-        "no",
-        "id",
-        "test",
-        "phantom",
-        "na",
-        "street",
-        "st",
-        "road",
-        "rd",
-        "avenue",
-        "ave",
-        "city",
-        "hospital",
-        "clinic",
-        "university",
-        "center",
-        "centre",
-        "institute",
-        "department",
-        "dept",
-        "of",
-        "the",
-        "and",
-        "de",
-        "la",
-        "von",
-        "van",
-        "der",
-        "der",
-        "den",
-        "el",
-        "al",
-        "bin",
-        "ii",
-        "iii",
-        "male",
-        "female",
-    ]
-)
 _LETTERS: Final = re.compile(r"[^\W\d_]+")
 _FOUR_DIGITS: Final = re.compile(r"(?<!\d)\d{4,}(?!\d)")
+_YEAR: Final = re.compile(r"(?:19|20)\d\d")
 _SHORT_NAME: Final = 3
 _LONG_NAME: Final = 5
 _LONG_CODE: Final = 8
@@ -120,6 +60,8 @@ class Identifiers:
         Of persons, in the orders that people write them, but such as are technical: whole tokens that no text keeps.
     mixed
         Of the codes, those of letters and digits alone: no token holds them, whatever stands beside.
+    runs
+        Of the codes, runs of four digits and more, but years: of no token a run.
     spellings
         Numbers and dates of birth, to be found however they are written.
     """
@@ -132,6 +74,7 @@ class Identifiers:
     places: frozenset[str] = field(default=frozenset(), repr=False)
     initials: frozenset[str] = field(default=frozenset(), repr=False)
     mixed: frozenset[str] = field(default=frozenset(), repr=False)
+    runs: frozenset[str] = field(default=frozenset(), repr=False)
     spellings: Spellings = field(default_factory=Spellings, repr=False)
 
     @property
@@ -166,7 +109,7 @@ class Identifiers:
         parts = split_parts(fold(text))
         if not self.initials.isdisjoint(parts):
             return True
-        if any(run in self.short for part in parts for run in _FOUR_DIGITS.findall(part)):
+        if any(run in self.runs for part in parts for run in _FOUR_DIGITS.findall(part)):
             return True  # P4711
         folded = "".join(parts)
         if any(code in folded for code in self.mixed):
@@ -313,17 +256,17 @@ class _Found:
         """Every component of every group of a person name (PS3.5 6.2.1), and what users are called after them."""
         for value in values:
             for group in value.split("="):
-                self._initials |= _initials(group)
-                words = [word for word in split_words(group.replace("^", " ")) if word not in _STOP]
+                self._initials |= initials(group)
+                words = [word for word in split_words(group.replace("^", " ")) if word not in STOP]
                 as_it_came = [] if group.isascii() else split_parts(group.casefold())  # bytes hold it in its own width
-                for word in (*words, *_user_names(words), *as_it_came):
+                for word in (*words, *user_names(words), *as_it_came):
                     for written in {word, *transliterated(word)}:
                         self._add_name(written)
 
     def _add_name(self, word: str) -> None:
         if len(word) < 2 and word.isascii():
             return
-        self.people.update(part for part in (word, *split_parts(word)) if len(part) > 1 and part not in _STOP)
+        self.people.update(part for part in (word, *split_parts(word)) if len(part) > 1 and part not in STOP)
         least = _SHORT_NAME if word.isascii() else _SHORT_IDEOGRAPHIC
         (self.names if len(word) >= least and not word.isdigit() else self.short).add(word)
 
@@ -333,7 +276,7 @@ class _Found:
             folded = " ".join(fold(value).split())
             self.places.update(split_parts(folded))
             plain = sum(char.isalnum() for char in folded)
-            if plain < 2 or folded in _STOP or is_common(folded) or not folded.strip("0 -./"):
+            if plain < 2 or folded in STOP or is_common(folded) or not folded.strip("0 -./"):
                 continue
             long = _SHORT_NUMBER if folded.replace("-", "").isdigit() else _SHORT_CODE
             (self.codes if plain >= long else self.short).add(folded)
@@ -352,6 +295,12 @@ class _Found:
             people=frozenset(self.people),
             places=frozenset(self.places),
             initials=frozenset(letters for letters in self._initials if not is_used(letters)),
+            runs=frozenset(
+                run
+                for code in self.codes | self.short
+                for run in _FOUR_DIGITS.findall(code)
+                if not _YEAR.fullmatch(run)
+            ),
             mixed=frozenset(filter(_is_mixed, self.codes | self.short)),
             spellings=Spellings.of(self.codes | self.short, self._births),
         )
@@ -359,42 +308,3 @@ class _Found:
 
 def _is_mixed(code: str) -> bool:
     return len(code) >= _SHORT_NAME and code.isalnum() and not (code.isalpha() or code.isdigit())
-
-
-_ALONE: Final = str.maketrans({"ß": "ss", "æ": "ae", "ø": "o", "ł": "l", "đ": "d", "ı": "i"})
-_SPELT: Final = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "å": "aa", "ø": "oe", "ß": "ss", "æ": "ae"})
-
-
-def transliterated(word: str) -> tuple[str, ...]:
-    """A name in letters of ASCII, as systems write it that have no others: Müller, Mueller, Muller. None where it is so."""
-    if word.isascii():
-        return ()
-    plain = unicodedata.normalize("NFKD", word.translate(_ALONE))
-    forms = (word.translate(_SPELT), "".join(char for char in plain if not unicodedata.combining(char)))
-    return tuple(form for form in dict.fromkeys(forms) if form.isascii() and form)
-
-
-def _user_names(words: list[str]) -> list[str]:
-    """Family and given name written together, and with initials."""
-    if len(words) < 2 or not (words[0].isascii() and words[1].isascii()):
-        return []
-    family, given = words[0], words[1]
-    whole = [family + given, given + family]
-    return whole if len(family) < _SHORT_NAME else [*whole, given[0] + family, family + given[0]]
-
-
-def _initials(group: str) -> set[str]:
-    """First letters of family and given names in the orders that people write them: JD, DJ, JMD, DJM."""
-    family, *others = (
-        [part for word in split_words(component) for part in split_parts(word) if part not in _STOP and part.isalpha()]
-        for component in group.split("^")[:3]
-    )
-    names = [name for component in others for name in component]
-    if not names:
-        family, names = family[-1:], family[:-1]
-    if not (family and names):
-        return set()
-    first, rest, last = names[0][0], "".join(name[0] for name in names), family[0][0]
-    return {
-        letters for letters in (first + last, last + first, rest + last, last + rest) if len(letters) <= _MOST_INITIALS
-    }

@@ -36,7 +36,29 @@ _PREFIXES: Final = frozenset(
     }
 )
 #: Abbreviations that are written in capitals or small; otherwise they are somebody.
-_ABBREVIATED: Final = frozenset({"Rao", "Lao", "Opp", "Mai", "Erm"})
+_ABBREVIATED: Final = frozenset(
+    {
+        "Rao",
+        "Lao",
+        "Opp",
+        "Mai",
+        "Erm",
+        "Omar",
+        "Petra",
+        "Ute",
+        "Tia",
+        "Bravo",
+        "Thor",
+        "Anke",
+        "Anca",
+        "Dias",
+        "Kub",
+        "Edw",
+        "Rene",
+        "Sasha",
+        "Obi",
+    }
+)
 _GREEK: Final = frozenset("αβγδεζηθικλμνξοπρςστυφχψωΑΒΓΔΕΖΗΘΙΚΛΜΝΞΟΠΡΣΤΥΦΧΨΩµ")
 #: Categories of signs between words, and such as are of others.
 _BETWEEN: Final = frozenset({"Pd", "Ps", "Pe", "Pi", "Pf", "Po", "Pc", "Sm", "Zs"})

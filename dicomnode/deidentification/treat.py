@@ -207,7 +207,8 @@ class Treater:
     def _is_identifier(self, element: Element, vr: str, tag: int) -> bool:
         """Whether a number is one of the source's identifiers, as where an accession number serves as Series Number."""
         if isinstance(element.value, MultiValue) and len(element.value) > _MEASURED:
-            return False
+            hits = self._identifiers.codes.intersection(value.strip() for value in texts(element, vr, ASCII))
+            return any(map(self._identifiers.spellings.tells, hits))  # what the leak check finds in bytes
         return any(self._identifiers.is_number(value, tag) for value in texts(element, vr, ASCII))
 
     def keeps_numbers(self, tag: int, vr: str, value: bytes) -> bool:
@@ -283,8 +284,11 @@ class Treater:
             next(iter(texts(node.dataset.get_item(tag), "LO", node.encodings)), "") if tag in node.dataset else ""
             for tag in (_PATIENT_ID, _ISSUER)
         )
-        own = node.depth and patient_id.strip()
-        return self._pseudonyms.subject(patient_id, issuer, "") if own else self._subject
+        kind, *known = self._subject.parts
+        own = known if kind == "patient" else ["", ""]
+        if not node.depth or patient_id.strip() in ("", own[1]):
+            return self._subject
+        return self._pseudonyms.subject(patient_id, issuer.strip() or own[0], "")  # those of a house have one issuer
 
     def _stack(self, value: str) -> str:
         """Numbers of stacks stay; what else names one is linked by a token."""

@@ -11,8 +11,8 @@ from pydicom.sequence import Sequence
 
 from dicomnode.deidentification.apply import Deidentifier
 from dicomnode.deidentification.descriptors import cleaned
-from dicomnode.deidentification.identifiers import transliterated
 from dicomnode.deidentification.labels import filtered, is_plain, looks_like_a_device
+from dicomnode.deidentification.names import transliterated
 from dicomnode.deidentification.policy import AI, EXPORT, Policy
 from dicomnode.deidentification.pseudonyms import Pseudonyms
 from dicomnode.deidentification.quick import FileDeidentifier

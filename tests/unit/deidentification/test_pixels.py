@@ -67,6 +67,19 @@ def test_suspicious_pixels_are_withheld(changes: dict[str, object], because: str
     assert reason(ds) == because
 
 
+@pytest.mark.parametrize(("right", "passes"), [(11, False), (10, False), (8, True)])
+def test_regions_that_leave_no_room_for_text_beside_them_hold_it(right: int, passes: bool) -> None:
+    """A banner takes a tenth of a frame and more; where regions take so much, it stands in one of them."""
+    ds, _ = ultrasound()
+    region = ds.SequenceOfUltrasoundRegions[0]
+    region.RegionLocationMinX0, region.RegionLocationMinY0 = 0, 0
+    region.RegionLocationMaxX1, region.RegionLocationMaxY1 = right, 9
+    if passes:
+        assert pixels.plan(ds, US).blanks
+    else:
+        assert reason(ds) == "regions"
+
+
 def test_tissue_of_a_slide_is_no_text() -> None:
     ds = planted.slice_of_ct()
     ds.SOPClassUID, ds.ImageType, ds.SpecimenLabelInImage = SLIDE, ["ORIGINAL", "PRIMARY", "VOLUME", "NONE"], "NO"

@@ -301,3 +301,20 @@ def test_what_is_no_sign_between_words_is_a_part_of_one(name: str) -> None:
 )
 def test_signs_between_words_stay(text: str) -> None:
     assert joined(text) == text
+
+
+@pytest.mark.parametrize("text", ["thorax (Petra)", "CT Omar", "T1 Ute", "CT Rao"])
+def test_abbreviations_written_as_names_are(text: str) -> None:
+    for left in (cleaned(text), filtered(text, is_plain)):
+        assert left.strip("() ") in ("thorax", "CT", "T1")
+    assert "PETRA" in cleaned("PETRA thorax")
+
+
+@POLICIES
+@pytest.mark.parametrize("text", ["CT 2217", "T1_2217", "xV2217", "V2217b", "xK12"])
+def test_own_numbers_and_letters_with_one_more_beside_them(policy: object, text: str) -> None:
+    ds = planted.slice_of_ct()
+    ds.SoftwareVersions, ds.AdmissionID, ds.StudyID = text, "V-2217", "K12"
+    left = both_ways(ds, policy).get("SoftwareVersions") or ""
+    assert "2217" not in left
+    assert "K12" not in left

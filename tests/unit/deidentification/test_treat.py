@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
 
 from dicomnode.deidentification.apply import Deidentifier
 from dicomnode.deidentification.policy import AI, EXPORT, Policy
@@ -80,3 +81,57 @@ def test_an_identifier_among_a_few_numbers_takes_them_away(policy: Policy, value
 def test_one_of_many_numbers_is_a_measurement(policy: Policy) -> None:
     values = ["778812.0", *["1"] * 8]
     assert len(treated(policy, FrameTimeVector=values, PatientID="778812").FrameTimeVector) == 9
+
+
+def test_patients_of_a_group_stay_apart_and_are_the_same_elsewhere() -> None:
+    engine = Deidentifier(EXPORT, Pseudonyms(bytes(range(32)), "project"))
+    ds, items = planted.slice_of_ct(), []
+    for name in ("MOUSE-1", "MOUSE-2", str(ds.PatientID)):
+        item = Dataset()
+        item.PatientID = name
+        items.append(item)
+    ds.GroupOfPatientsIdentificationSequence = Sequence(items)
+    done = engine.deidentify(ds).dataset
+    one, two, own = (item.PatientID for item in done.GroupOfPatientsIdentificationSequence)
+    assert len({one, two, own}) == 3
+    assert own == done.PatientID
+    ds = planted.slice_of_ct()
+    ds.PatientID = "MOUSE-1"
+    assert engine.deidentify(ds).dataset.PatientID == one
+
+
+def test_layers_stay_apart() -> None:
+    ds = planted.slice_of_ct()
+    ds.SOPClassUID = "1.2.840.10008.5.1.4.1.1.11.1"
+    layers, annotations = [], []
+    for name in ("DOE JANE", "LAYER1"):
+        layer, annotation = Dataset(), Dataset()
+        layer.GraphicLayer = annotation.GraphicLayer = name
+        layer.GraphicLayerOrder = len(layers) + 1
+        layers.append(layer)
+        annotations.append(annotation)
+    ds.GraphicLayerSequence, ds.GraphicAnnotationSequence = Sequence(layers), Sequence(annotations)
+    done = Deidentifier(EXPORT, Pseudonyms(bytes(range(32)), "project")).deidentify(ds).dataset
+    named = [item.GraphicLayer for item in done.GraphicLayerSequence]
+    assert named == [item.GraphicLayer for item in done.GraphicAnnotationSequence]
+    assert len(set(named)) == 2
+    assert "DOE JANE" not in named
+
+
+def test_a_stack_is_not_called_as_the_patient_is() -> None:
+    ds = planted.slice_of_ct()
+    ds.PatientID, ds.StackID = "4711", "4711"
+    done = Deidentifier(AI, Pseudonyms(bytes(range(32)), "project")).deidentify(ds)
+    assert done.leaks == ()
+    assert done.dataset.StackID != "4711"
+
+
+@pytest.mark.parametrize("count", [3, 12])
+def test_an_own_number_among_measurements_costs_the_attribute_alone(count: int) -> None:
+    ds = planted.slice_of_ct()
+    ds.PatientID, ds.FrameTimeVector = "4711237", ["1.5"] * count + ["4711237"]
+    done = Deidentifier(EXPORT, Pseudonyms(bytes(range(32)), "project")).deidentify(ds).dataset
+    assert b"4711237" not in planted.encoded(done)
+    ds.FrameTimeVector = ["1.5"] * count + ["4711238"]
+    done = Deidentifier(EXPORT, Pseudonyms(bytes(range(32)), "project")).deidentify(ds).dataset
+    assert len(done.FrameTimeVector) == count + 1

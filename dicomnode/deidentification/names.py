@@ -1,0 +1,109 @@
+"""How names of persons are written: in letters of ASCII, as names of users, as initials; and words of names that name nobody. Pure."""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Final
+
+from dicomnode.deidentification.vocabulary import split_parts, split_words
+
+#: Words of names and addresses that name nobody.
+STOP: Final = frozenset(
+    [
+        "dr",
+        "md",
+        "phd",
+        "prof",
+        "mr",
+        "mrs",
+        "ms",
+        "miss",
+        "jr",
+        "sr",
+        "anonymous",
+        "anonymized",
+        "anonymised",
+        "anon",
+        "deidentified",
+        "none",
+        "unknown",
+        "patient",
+        "name",
+        "no",
+        "id",
+        "test",
+        "phantom",
+        "na",
+        "street",
+        "st",
+        "road",
+        "rd",
+        "avenue",
+        "ave",
+        "city",
+        "hospital",
+        "clinic",
+        "university",
+        "center",
+        "centre",
+        "institute",
+        "department",
+        "dept",
+        "of",
+        "the",
+        "and",
+        "de",
+        "la",
+        "von",
+        "van",
+        "der",
+        "der",
+        "den",
+        "el",
+        "al",
+        "bin",
+        "ii",
+        "iii",
+        "male",
+        "female",
+    ]
+)
+_SHORT_NAME: Final = 3
+_MOST_INITIALS: Final = 4
+_ALONE: Final = str.maketrans({"ß": "ss", "æ": "ae", "ø": "o", "ł": "l", "đ": "d", "ı": "i"})
+_SPELT: Final = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "å": "aa", "ø": "oe", "ß": "ss", "æ": "ae"})
+
+
+def transliterated(word: str) -> tuple[str, ...]:
+    """A name in letters of ASCII, as systems write it that have no others: Müller, Mueller, Muller. None where it is so."""
+    if word.isascii():
+        return ()
+    plain = unicodedata.normalize("NFKD", word.translate(_ALONE))
+    forms = (word.translate(_SPELT), "".join(char for char in plain if not unicodedata.combining(char)))
+    return tuple(form for form in dict.fromkeys(forms) if form.isascii() and form)
+
+
+def user_names(words: list[str]) -> list[str]:
+    """Family and given name written together, and with initials."""
+    if len(words) < 2 or not (words[0].isascii() and words[1].isascii()):
+        return []
+    family, given = words[0], words[1]
+    whole = [family + given, given + family]
+    return whole if len(family) < _SHORT_NAME else [*whole, given[0] + family, family + given[0]]
+
+
+def initials(group: str) -> set[str]:
+    """First letters of family and given names in the orders that people write them: JD, DJ, JMD, DJM."""
+    family, *others = (
+        [part for word in split_words(component) for part in split_parts(word) if part not in STOP and part.isalpha()]
+        for component in group.split("^")[:3]
+    )
+    names = [name for component in others for name in component]
+    if not names:
+        family, names = family[-1:], family[:-1]
+    if not (family and names):
+        return set()
+    first, rest, last = names[0][0], "".join(name[0] for name in names), family[0][0]
+    return {
+        letters for letters in (first + last, last + first, rest + last, last + rest) if len(letters) <= _MOST_INITIALS
+    }
