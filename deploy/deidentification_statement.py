@@ -31,6 +31,7 @@ MEANINGS = {
     Treatment.TABLE: "kept where it holds no text; else removed, or the object withheld where its pixels need it",
     Treatment.PROFILE: "colours kept, made anew without words",
     Treatment.VERBATIM: "kept without the source's identifiers",
+    Treatment.CHARACTERISTIC: "kept as a whole where every word of it is known to say what patients are like, else not at all",
     Treatment.PLAIN: "makers' and technical words kept",
     Treatment.CLEAN: "technical words kept",
     Treatment.TOKEN: "token (keyed)",

@@ -32,6 +32,7 @@ class Treatment(Enum):
     VERBATIM = auto()
     DEVICE = auto()
     PLAIN = auto()
+    CHARACTERISTIC = auto()
     CLEAN = auto()
     TOKEN = auto()
     STACK = auto()
@@ -97,9 +98,9 @@ def _tags(*keywords: str) -> frozenset[int]:
     return frozenset(tag for keyword in keywords if (tag := tag_for_keyword(keyword)) is not None)
 
 
-_KEPT: Final = frozenset({_T.VERBATIM, _T.DEVICE, _T.PLAIN})
+_KEPT: Final = frozenset({_T.VERBATIM, _T.DEVICE, _T.PLAIN, _T.CHARACTERISTIC})
 #: How text is retained where one option alone asks for it.
-_RETAINED: Final = MappingProxyType({Option.PATIENT_CHARACTERISTICS: _T.PLAIN, Option.DEVICE: _T.DEVICE})
+_RETAINED: Final = MappingProxyType({Option.PATIENT_CHARACTERISTICS: _T.CHARACTERISTIC, Option.DEVICE: _T.DEVICE})
 #: Bulk data that a researcher needs and that is made of numbers.
 _BULK: Final = _tags(
     "PixelData",
@@ -145,6 +146,8 @@ _CLASS_UIDS: Final = _tags(
 )
 _PSEUDONYMS: Final = _tags("PatientName", "PatientID")
 _CONTENT: Final = _tags("TextValue", "PersonName")
+#: Says what a patient is like, though the table has it among descriptors.
+_ALERTS: Final = _tags("MedicalAlerts")
 #: Written anew at the end, or never: method, flags, character set, icons, what other software left behind.
 _NEVER: Final = _tags(
     "PatientIdentityRemoved",
@@ -256,6 +259,8 @@ class Rules:
             return _T.SEQUENCE if set(row.options) & {"s", "g"} else None
         if tag in profile.allowed_text():
             return _HOW[profile.allowed_text()[tag]]
+        if Option.PATIENT_CHARACTERISTICS in self._letters and ("c" in row.options or tag in _ALERTS) and vr == "LO":
+            return _T.CHARACTERISTIC
         if vr in ("LO", "SH"):
             return _T.CLEAN
         return _T.TERM if vr == "CS" else None

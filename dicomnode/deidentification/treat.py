@@ -26,6 +26,7 @@ from dicomnode.deidentification.binary import (
     is_unused_palette,
     length_of_table,
 )
+from dicomnode.deidentification.characteristics import is_characteristic
 from dicomnode.deidentification.descriptors import cleaned
 from dicomnode.deidentification.icc import rebuilt
 from dicomnode.deidentification.identifiers import Identifiers
@@ -107,6 +108,7 @@ class Treater:
             Treatment.VERBATIM: self._verbatim,
             Treatment.DEVICE: self._device,
             Treatment.CLEAN: self._clean,
+            Treatment.CHARACTERISTIC: self._characteristic,
             Treatment.TOKEN: lambda value: pseudonyms.token("identifier", value),
             Treatment.STACK: self._stack,
             Treatment.LAYER: self._layer,
@@ -261,6 +263,13 @@ class Treater:
         also = self._policy.words
         left = filtered(value, lambda token: is_plain(token, also) and not known.names_somebody(token))
         return left if left and (not known.hit(left) or is_technical(left)) else None
+
+    def _characteristic(self, value: str) -> str | None:
+        """What a patient is like, whole or not at all: half a list of allergies is worse than none."""
+        known = self._identifiers
+        if not is_characteristic(value, self._policy.words) or known.names_somebody(value):
+            return None
+        return None if known.hit(value) and not is_technical(value) else value
 
     def _device(self, value: str) -> str:
         """A device's own name or number where it has the form of one; else what stands for it, the same for the same."""

@@ -95,6 +95,12 @@ def plain() -> frozenset[str]:
 
 
 @cache
+def characteristics() -> frozenset[str]:
+    """Words that say what patients are like: groups, allergies, substances, alerts, states and needs. Casefolded."""
+    return read_words("characteristics.txt")
+
+
+@cache
 def called() -> frozenset[str]:
     """Words of descriptors and of makers that people are called too, casefolded."""
     return read_words("names.txt")
