@@ -260,6 +260,19 @@ def test_a_ledger_that_fails_when_asked_how_urgent_costs_nothing(bench: Bench) -
     early.error = StorageError("ledger-failed")
     early.store.offer([row(1)])
     assert early.store.held_bytes > 0
+    early.error = RuntimeError("Doe^Jane")
+    early.store.offer([row(2, study_key=OTHER_STUDY)])
+    assert [stage for stage, _ in early.reported] == ["beforehand"]
+
+
+def test_a_ledger_that_fails_when_a_study_is_settled_lets_it_be_settled(bench: Bench) -> None:
+    def fails(_: str) -> bool:
+        raise StorageError("ledger-failed")
+
+    early = Surrounded(bench, wanted=fails)
+    early.store.offer([row(1)])
+    early.store.settled(STUDY)
+    assert early.store.held_bytes == 0
 
 
 @pytest.mark.parametrize(
@@ -275,8 +288,11 @@ def test_a_ledger_that_fails_when_asked_how_urgent_costs_nothing(bench: Bench) -
         (("used", "more", "settled", "used"), False),
     ],
 )
-def test_it_is_let_go_when_it_has_served(bench: Bench, acts: tuple[str, ...], left: bool) -> None:
-    early = Surrounded(bench)
+def test_it_is_let_go_when_it_has_served(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, acts: tuple[str, ...], left: bool
+) -> None:
+    early, given = Surrounded(bench), list[int]()
+    monkeypatch.setattr("dicomnode.workflow.beforehand.give_back", lambda: given.append(1))
     early.store.offer([row(1)])
     for act in acts:
         if act == "more":
@@ -286,6 +302,7 @@ def test_it_is_let_go_when_it_has_served(bench: Bench, acts: tuple[str, ...], le
         else:
             getattr(early.store, act)(STUDY)
     assert (early.store.held_bytes > 0) is left
+    assert len(given) == (0 if left else 1), "its memory goes back to the system"
 
 
 def test_of_a_study_of_which_nothing_is_kept_nobody_is_asked(bench: Bench) -> None:
