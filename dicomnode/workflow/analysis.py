@@ -53,7 +53,7 @@ from dicomnode.results.report import Predecessor
 from dicomnode.results.report_groups import KeyContour
 from dicomnode.study import mint_uid
 from dicomnode.texts import Words
-from dicomnode.workflow.packed import Probabilities, unpack_labels, unpack_probabilities
+from dicomnode.workflow.packed import Probabilities, pack_voxels, unpack_labels, unpack_probabilities
 from dicomnode.workflow.provenance import guard_of
 from dicomnode.workflow.reading import read_volume
 from dicomnode.workflow.selection import Header, SurveyedSeries, survey
@@ -81,6 +81,8 @@ class Analysis:
         What measuring has counted.
     probability
         That a voxel belongs to any region, 0 to 65535, like the labels; None where the model gives no map.
+    packed
+        The labels as they are sealed; none of an analysis that was recalled.
     """
 
     sources: tuple[Dataset, ...] = field(repr=False)
@@ -90,6 +92,7 @@ class Analysis:
     prepared: Future[Prepared | None] | None = field(default=None, repr=False)
     tally: Tally | None = field(default=None, repr=False)
     probability: Probabilities | None = field(default=None, repr=False)
+    packed: bytes = field(default=b"", repr=False)
 
     @cached_property
     def counted(self) -> Tally:
@@ -218,7 +221,9 @@ class Analyst:
         labels = seen.labels
         if not labels.any():
             raise StudyError("nothing-found", slices=labels.shape[0])
-        tally = take_tally(built.values, labels, built.padding, manifest.channels)
+        with ThreadPoolExecutor(1, thread_name_prefix="pack") as packer:  # deflating lets go of Python's lock
+            packing = packer.submit(pack_voxels, labels)
+            tally = take_tally(built.values, labels, built.padding, manifest.channels)
         regions, remarks = measure.measure(
             built.values,
             labels,
@@ -242,6 +247,7 @@ class Analyst:
             prepared=prepared,
             tally=tally,
             probability=seen.probability,
+            packed=packing.result(),
         )
 
     def _prepare(self, sources: Sequence[Dataset], issue: Issue) -> Future[Prepared | None] | None:

@@ -316,7 +316,7 @@ class Stages:
         issue = Issue(identity=identity, input_digest=plan["digest"])
         priors = open_priors(self._handover, key, plan, analyst=analyst, tree=self._tree, emit=self._emit)
         analysis = analyst.analyse(self._fresh.take(key) or self._copies(key), issue=issue, priors=priors)
-        self._handover.put(key, World.PSEUDONYM, name(key, "labels"), Purpose.LABELS, pack_voxels(analysis.labels))
+        self._handover.put(key, World.PSEUDONYM, name(key, "labels"), Purpose.LABELS, analysis.packed)
         if analysis.probability is not None:
             packed = pack_voxels(analysis.probability)
             self._handover.put(key, World.PSEUDONYM, name(key, "probability"), Purpose.LABELS, packed)
