@@ -22,7 +22,7 @@ from dicomnode import __version__
 from dicomnode.config import Config
 from dicomnode.deidentification.apply import Deidentifier
 from dicomnode.errors import StudyError
-from dicomnode.findings import Algorithm, Findings, Segment
+from dicomnode.findings import Algorithm, Findings
 from dicomnode.forms import Variant, Wishes, choose
 from dicomnode.identity import SourceIdentity
 from dicomnode.imaging import measure
@@ -107,8 +107,8 @@ class Analysis:
     @property
     def voxel_map(self) -> VoxelMap | None:
         """What a Parametric Map is made of."""
-        values, segments = self.probability, self.findings.segments
-        return None if values is None else VoxelMap(values=values, quantity=PROBABILITY, label=_together(segments))
+        values, label = self.probability, self.findings.sought
+        return None if values is None else VoxelMap(values=values, quantity=PROBABILITY, label=label)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -391,11 +391,6 @@ def contours_of(analysis: Analysis) -> tuple[KeyContour, ...]:
         KeyContour(segment=number, slice_index=index, points=tuple(contour(analysis.labels[index] == number)))
         for number, index in sorted(key_slices(analysis.census).items())
     )
-
-
-def _together(segments: Sequence[Segment]) -> str:
-    """The regions of a map, in at most 64 characters."""
-    return names if len(names := ", ".join(one.label for one in segments)) <= 64 else f"{names[:61]}..."
 
 
 def _bare(datasets: Iterable[Dataset]) -> tuple[Dataset, ...]:
