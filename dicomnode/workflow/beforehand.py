@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -74,12 +74,11 @@ class Fresh:
         self._lock = threading.Lock()
         self._kept: tuple[WorkKey, deque[Dataset]] | None = None
 
-    def keep(self, key: WorkKey, early: Sequence[Early | None]) -> None:
-        """Keep a work's images, where all were made early and nobody took them yet."""
-        there = [one.image for one in early if one is not None and one.image]
-        images = deque(image.pop() for image in there) if len(there) == len(early) else None
+    def keep(self, key: WorkKey, images: Iterable[Dataset]) -> None:
+        """Keep a work's images, in place of another's."""
+        kept = deque(images)
         with self._lock:
-            self._kept = (key, images) if images else None
+            self._kept = (key, kept) if kept else None
 
     def take(self, key: WorkKey) -> Coming | None:
         """Those of a work, each let go of as it is read; None where there are none."""
