@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Final
 
 import numpy as np
@@ -34,7 +34,7 @@ from dicomnode.imaging.volume import Volume
 from dicomnode.inference.engine import Engine, EngineInfo
 from dicomnode.inference.foresight import Foresight, foresee, memory_at_least
 from dicomnode.inference.package import Package
-from dicomnode.inference.segment import PriorVolume, look
+from dicomnode.inference.segment import PriorVolume, VolumeEngine, look
 from dicomnode.manifest import InputRule
 from dicomnode.results.context import ResultContext
 from dicomnode.results.encode import (
@@ -53,6 +53,7 @@ from dicomnode.results.report import Predecessor
 from dicomnode.results.report_groups import KeyContour
 from dicomnode.study import mint_uid
 from dicomnode.texts import Words
+from dicomnode.workflow.meanwhile import Meanwhile, ready
 from dicomnode.workflow.packed import Probabilities, pack_voxels, unpack_labels, unpack_probabilities
 from dicomnode.workflow.provenance import guard_of
 from dicomnode.workflow.reading import read_volume
@@ -215,9 +216,12 @@ class Analyst:
         manifest = self.package.manifest
         sources = _bare(ordered)
         asked = self._engine.info
-        prepared = None if issue is None else self._prepare(sources, issue)
+        meanwhile = Meanwhile(partial(self._prepare, sources, issue), progress)
+        if isinstance(self._engine, VolumeEngine):  # goes all the way elsewhere
+            meanwhile.start()
         limit = self._tree.models.maximum_memory_bytes
-        seen = look(built, manifest, self._engine, progress=progress, maximum_memory_bytes=limit, priors=priors)
+        told = meanwhile.told
+        seen = look(built, manifest, self._engine, progress=told, maximum_memory_bytes=limit, priors=priors)
         labels = seen.labels
         if not labels.any():
             raise StudyError("nothing-found", slices=labels.shape[0])
@@ -236,8 +240,8 @@ class Analyst:
             tally=tally,
         )
         algorithm = self.algorithm(seen.engine)
-        if asked != seen.engine:  # it failed, or another one was not open yet: what was prepared names the wrong one
-            prepared = None
+        # One that failed, or that was not open yet, is named by what was prepared: that is the wrong one then.
+        prepared = meanwhile.begun if asked == seen.engine else None
         findings = Findings(algorithm=algorithm, segments=manifest.segments, regions=regions, remarks=remarks)
         return Analysis(
             sources=sources,
@@ -250,8 +254,10 @@ class Analyst:
             packed=packing.result(),
         )
 
-    def _prepare(self, sources: Sequence[Dataset], issue: Issue) -> Future[Prepared | None] | None:
-        """Begin with what of the results does not wait for labels; None when the analyst is closed."""
+    def _prepare(self, sources: Sequence[Dataset], issue: Issue | None) -> Future[Prepared | None] | None:
+        """Begin with what of the results does not wait for labels; None when nobody's, or when the analyst is closed."""
+        if issue is None:
+            return None
         algorithm = self.algorithm()
         unknown = Findings(algorithm=algorithm, segments=self.package.manifest.segments, regions=())
         context = self._context(algorithm, issue.input_digest, None)
@@ -302,7 +308,7 @@ class Analyst:
             voxel_map=analysis.voxel_map,
         )
         context = self._context(analysis.findings.algorithm, input_digest, predecessor)
-        return encode_results(given, context, identity, _ready(analysis))
+        return encode_results(given, context, identity, ready(analysis.prepared))
 
     def encode_outcome(
         self,
@@ -375,14 +381,6 @@ class Analyst:
             device_uid=mint_uid(self._key, "device"),
             words=self.words,
         )
-
-
-def _ready(analysis: Analysis) -> Prepared | None:
-    """What was prepared; None where that failed: the plain way then says why, or does without."""
-    try:
-        return analysis.prepared.result() if analysis.prepared is not None else None
-    except StudyError:
-        return None
 
 
 def contours_of(analysis: Analysis) -> tuple[KeyContour, ...]:
