@@ -181,6 +181,12 @@ class Findings:
     evaluations: tuple[Evaluation, ...] = ()
     detections: tuple[Detection, ...] = ()
 
+    @property
+    def sought(self) -> str:
+        """Names of the segments that the model knows, in at most 64 characters."""
+        names = ", ".join(one.label for one in self.segments)
+        return names if len(names) <= 64 else f"{names[:61]}..."
+
     def numbers(self) -> Iterator[dict[str, Any]]:
         """Every measured number, as plain values."""
         for region in self.regions:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Final
 
 import numpy as np
@@ -22,7 +22,7 @@ from dicomnode import __version__
 from dicomnode.config import Config
 from dicomnode.deidentification.apply import Deidentifier
 from dicomnode.errors import StudyError
-from dicomnode.findings import Algorithm, Findings, Segment
+from dicomnode.findings import Algorithm, Findings
 from dicomnode.forms import Variant, Wishes, choose
 from dicomnode.identity import SourceIdentity
 from dicomnode.imaging import measure
@@ -34,7 +34,7 @@ from dicomnode.imaging.volume import Volume
 from dicomnode.inference.engine import Engine, EngineInfo
 from dicomnode.inference.foresight import Foresight, foresee, memory_at_least
 from dicomnode.inference.package import Package
-from dicomnode.inference.segment import PriorVolume, look
+from dicomnode.inference.segment import PriorVolume, VolumeEngine, look
 from dicomnode.manifest import InputRule
 from dicomnode.results.context import ResultContext
 from dicomnode.results.encode import (
@@ -53,7 +53,8 @@ from dicomnode.results.report import Predecessor
 from dicomnode.results.report_groups import KeyContour
 from dicomnode.study import mint_uid
 from dicomnode.texts import Words
-from dicomnode.workflow.packed import Probabilities, unpack_labels, unpack_probabilities
+from dicomnode.workflow.meanwhile import Meanwhile, ready
+from dicomnode.workflow.packed import Probabilities, pack_voxels, unpack_labels, unpack_probabilities
 from dicomnode.workflow.provenance import guard_of
 from dicomnode.workflow.reading import read_volume
 from dicomnode.workflow.selection import Header, SurveyedSeries, survey
@@ -81,6 +82,8 @@ class Analysis:
         What measuring has counted.
     probability
         That a voxel belongs to any region, 0 to 65535, like the labels; None where the model gives no map.
+    packed
+        The labels as they are sealed; none of an analysis that was recalled.
     """
 
     sources: tuple[Dataset, ...] = field(repr=False)
@@ -90,6 +93,7 @@ class Analysis:
     prepared: Future[Prepared | None] | None = field(default=None, repr=False)
     tally: Tally | None = field(default=None, repr=False)
     probability: Probabilities | None = field(default=None, repr=False)
+    packed: bytes = field(default=b"", repr=False)
 
     @cached_property
     def counted(self) -> Tally:
@@ -104,8 +108,8 @@ class Analysis:
     @property
     def voxel_map(self) -> VoxelMap | None:
         """What a Parametric Map is made of."""
-        values, segments = self.probability, self.findings.segments
-        return None if values is None else VoxelMap(values=values, quantity=PROBABILITY, label=_together(segments))
+        values, label = self.probability, self.findings.sought
+        return None if values is None else VoxelMap(values=values, quantity=PROBABILITY, label=label)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,13 +216,18 @@ class Analyst:
         manifest = self.package.manifest
         sources = _bare(ordered)
         asked = self._engine.info
-        prepared = None if issue is None else self._prepare(sources, issue)
+        meanwhile = Meanwhile(partial(self._prepare, sources, issue), progress)
+        if isinstance(self._engine, VolumeEngine):  # goes all the way elsewhere
+            meanwhile.start()
         limit = self._tree.models.maximum_memory_bytes
-        seen = look(built, manifest, self._engine, progress=progress, maximum_memory_bytes=limit, priors=priors)
+        told = meanwhile.told
+        seen = look(built, manifest, self._engine, progress=told, maximum_memory_bytes=limit, priors=priors)
         labels = seen.labels
         if not labels.any():
             raise StudyError("nothing-found", slices=labels.shape[0])
-        tally = take_tally(built.values, labels, built.padding, manifest.channels)
+        with ThreadPoolExecutor(1, thread_name_prefix="pack") as packer:  # deflating lets go of Python's lock
+            packing = packer.submit(pack_voxels, labels)
+            tally = take_tally(built.values, labels, built.padding, manifest.channels)
         regions, remarks = measure.measure(
             built.values,
             labels,
@@ -231,8 +240,8 @@ class Analyst:
             tally=tally,
         )
         algorithm = self.algorithm(seen.engine)
-        if asked != seen.engine:  # it failed, or another one was not open yet: what was prepared names the wrong one
-            prepared = None
+        # One that failed, or that was not open yet, is named by what was prepared: that is the wrong one then.
+        prepared = meanwhile.begun if asked == seen.engine else None
         findings = Findings(algorithm=algorithm, segments=manifest.segments, regions=regions, remarks=remarks)
         return Analysis(
             sources=sources,
@@ -242,10 +251,13 @@ class Analyst:
             prepared=prepared,
             tally=tally,
             probability=seen.probability,
+            packed=packing.result(),
         )
 
-    def _prepare(self, sources: Sequence[Dataset], issue: Issue) -> Future[Prepared | None] | None:
-        """Begin with what of the results does not wait for labels; None when the analyst is closed."""
+    def _prepare(self, sources: Sequence[Dataset], issue: Issue | None) -> Future[Prepared | None] | None:
+        """Begin with what of the results does not wait for labels; None when nobody's, or when the analyst is closed."""
+        if issue is None:
+            return None
         algorithm = self.algorithm()
         unknown = Findings(algorithm=algorithm, segments=self.package.manifest.segments, regions=())
         context = self._context(algorithm, issue.input_digest, None)
@@ -296,7 +308,7 @@ class Analyst:
             voxel_map=analysis.voxel_map,
         )
         context = self._context(analysis.findings.algorithm, input_digest, predecessor)
-        return encode_results(given, context, identity, _ready(analysis))
+        return encode_results(given, context, identity, ready(analysis.prepared))
 
     def encode_outcome(
         self,
@@ -371,25 +383,12 @@ class Analyst:
         )
 
 
-def _ready(analysis: Analysis) -> Prepared | None:
-    """What was prepared; None where that failed: the plain way then says why, or does without."""
-    try:
-        return analysis.prepared.result() if analysis.prepared is not None else None
-    except StudyError:
-        return None
-
-
 def contours_of(analysis: Analysis) -> tuple[KeyContour, ...]:
     """Outline of every segment on its key slice."""
     return tuple(
         KeyContour(segment=number, slice_index=index, points=tuple(contour(analysis.labels[index] == number)))
         for number, index in sorted(key_slices(analysis.census).items())
     )
-
-
-def _together(segments: Sequence[Segment]) -> str:
-    """The regions of a map, in at most 64 characters."""
-    return names if len(names := ", ".join(one.label for one in segments)) <= 64 else f"{names[:61]}..."
 
 
 def _bare(datasets: Iterable[Dataset]) -> tuple[Dataset, ...]:

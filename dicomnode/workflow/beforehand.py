@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -20,6 +20,7 @@ from pydicom import Dataset
 from dicomnode.encoded import Limits, SeriesReader, wrap_part10
 from dicomnode.errors import NodeError
 from dicomnode.events import Emit
+from dicomnode.heap import give_back
 from dicomnode.study import InstanceRow, InstanceState, RecordAddress, RecordMetadata, WorkKey
 from dicomnode.workflow.copying import Copied, Copier
 from dicomnode.workflow.reading import Coming
@@ -73,12 +74,11 @@ class Fresh:
         self._lock = threading.Lock()
         self._kept: tuple[WorkKey, deque[Dataset]] | None = None
 
-    def keep(self, key: WorkKey, early: Sequence[Early | None]) -> None:
-        """Keep a work's images, where all were made early and nobody took them yet."""
-        there = [one.image for one in early if one is not None and one.image]
-        images = deque(image.pop() for image in there) if len(there) == len(early) else None
+    def keep(self, key: WorkKey, images: Iterable[Dataset]) -> None:
+        """Keep a work's images, in place of another's."""
+        kept = deque(images)
         with self._lock:
-            self._kept = (key, images) if images else None
+            self._kept = (key, kept) if kept else None
 
     def take(self, key: WorkKey) -> Coming | None:
         """Those of a work, each let go of as it is read; None where there are none."""
@@ -194,6 +194,12 @@ class Beforehand:
         fitting = [row for row in rows if row.sop_class_uid in self._sop_classes and row.state is InstanceState.CURRENT]
         if not fitting or not self._most_bytes:
             return
+        try:
+            self._take_in(fitting)
+        except Exception as error:  # noqa: BLE001 - the border: the index goes on whatever happens here
+            self._report("beforehand", error)
+
+    def _take_in(self, fitting: Sequence[InstanceRow]) -> None:
         with self._changed:
             new = {row.study_key for row in fitting} - self._studies.keys()
         ranks = {study_key: self._rank_of(study_key) for study_key in new}
@@ -201,7 +207,7 @@ class Beforehand:
             if self._ended:
                 return
             for row in fitting:
-                self._take_in(row, ranks)
+                self._take(row, ranks)
             self._changed.notify_all()
 
     def of(self, study_key: str) -> Mapping[str, Early]:
@@ -213,22 +219,31 @@ class Beforehand:
     def used(self, study_key: str) -> None:
         """A work was prepared; what is kept of a study that is settled has served."""
         with self._changed:
-            if (study := self._studies.get(study_key)) is not None:
-                study.used = True
-                if study.settled:
-                    del self._studies[study_key]
+            if (study := self._studies.get(study_key)) is None:
+                return
+            study.used = True
+            if not study.settled:
+                return
+            del self._studies[study_key]
+        give_back()
 
     def settled(self, study_key: str) -> None:
         """Nothing more is expected of a study."""
         with self._changed:
             if study_key not in self._studies:
                 return
-        wanted = self._wanted(study_key)
+        try:
+            wanted = self._wanted(study_key)
+        except NodeError:  # the study is settled all the same
+            wanted = False
         with self._changed:
-            if (study := self._studies.get(study_key)) is not None:
-                study.settled = True
-                if study.used or not wanted:
-                    del self._studies[study_key]
+            if (study := self._studies.get(study_key)) is None:
+                return
+            study.settled = True
+            if wanted and not study.used:
+                return
+            del self._studies[study_key]
+        give_back()
 
     def _rank_of(self, study_key: str) -> int:
         try:
@@ -236,7 +251,7 @@ class Beforehand:
         except NodeError:  # it is only about who goes first
             return 1
 
-    def _take_in(self, row: InstanceRow, ranks: Mapping[str, int]) -> None:
+    def _take(self, row: InstanceRow, ranks: Mapping[str, int]) -> None:
         study = self._studies.get(row.study_key)
         rank = study.rank if study is not None else ranks.get(row.study_key, 1)
         if not self._make_room(_size(row), rank):

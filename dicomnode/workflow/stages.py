@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from threading import Lock
 from typing import Any, Final
 
@@ -226,9 +227,11 @@ class Stages:
         self._tell_plan(key, chosen, analyst)
         members = [by_key[instance_key] for instance_key in chosen.instance_keys]
         copier = Copier(analyst.deidentifier, self._limits)
-        self._fresh.keep(key, [early.get(row.instance_key) for row in members])
-        self._handover.put_copies(key, (self._copy(row, copier, early.get(row.instance_key)) for row in members))
-        if count := sum(row.instance_key in early for row in members):
+        count = sum(row.instance_key in early for row in members)
+        images: list[Dataset] | None = [] if 2 * count >= len(members) else None
+        self._handover.put_copies(key, self._make_copies(members, copier, early, images))
+        self._fresh.keep(key, images or ())
+        if count:
             self._emit("work.prepared-early", work=key.workflow_id, images=count)
         self._used(key.study_key)
         identity = copier.identity
@@ -287,10 +290,22 @@ class Stages:
             raise StudyError("object-malformed", objects=len(rows))
         return analyst.select(headers)
 
-    def _copy(self, row: InstanceRow, copier: Copier, early: Early | None) -> bytes:
-        if early is not None:
-            return copier.take(early.copied, lambda: self._records.file(row))
-        return copier.copy(self._records.file(row))
+    def _make_copies(
+        self,
+        members: Sequence[InstanceRow],
+        copier: Copier,
+        early: Mapping[str, Early],
+        images: list[Dataset] | None,
+    ) -> Iterator[bytes]:
+        """Copies of a work's images; and what they are when they are read, where a list for that is given."""
+        reader = SeriesReader(self._limits)
+        for row in members:
+            found = early.get(row.instance_key)
+            file = partial(self._records.file, row)
+            data = copier.copy(file()) if found is None else copier.take(found.copied, file)
+            if images is not None:
+                images.append(found.image.pop() if found is not None and found.image else reader.read(data))
+            yield data
 
     def _tell_plan(self, key: WorkKey, chosen: SurveyedSeries, analyst: Analyst) -> None:
         """Say what the work will take, before anything of it is copied."""
@@ -316,7 +331,7 @@ class Stages:
         issue = Issue(identity=identity, input_digest=plan["digest"])
         priors = open_priors(self._handover, key, plan, analyst=analyst, tree=self._tree, emit=self._emit)
         analysis = analyst.analyse(self._fresh.take(key) or self._copies(key), issue=issue, priors=priors)
-        self._handover.put(key, World.PSEUDONYM, name(key, "labels"), Purpose.LABELS, pack_voxels(analysis.labels))
+        self._handover.put(key, World.PSEUDONYM, name(key, "labels"), Purpose.LABELS, analysis.packed)
         if analysis.probability is not None:
             packed = pack_voxels(analysis.probability)
             self._handover.put(key, World.PSEUDONYM, name(key, "probability"), Purpose.LABELS, packed)

@@ -145,7 +145,12 @@ def turn(node: RunningNode, paths: list[Path], who: PhantomPatient) -> dict[str,
         at = datetime.fromisoformat(event["timestamp"])
         parts[part] = (at - before).total_seconds()
         before = at
-    return parts | {"all": (before - began).total_seconds(), "CPU": cpu_seconds(node) - used}
+    early = [event["images"] for event in node.events if event.get("event") == "work.prepared-early"]
+    return parts | {
+        "all": (before - began).total_seconds(),
+        "CPU": cpu_seconds(node) - used,
+        "early": float(sum(early)),
+    }
 
 
 def network_alone(paths: list[Path], engine: str, threads: int) -> float:
@@ -194,6 +199,7 @@ def report(chosen: argparse.Namespace, rounds: list[dict[str, float]], alone: li
     for part in [part for part, _, _ in PARTS] + ["all"]:
         print(f"  {part:40} {median(one[part] for one in rounds):7.2f}")
     print(f"  {'CPU seconds of the node':40} {median(one['CPU'] for one in rounds):7.2f}")
+    print(f"  {'images that were prepared early':40} {median(one['early'] for one in rounds):7.0f}")
     print(f"  {'the network alone':40} {median(alone):7.2f}")
     print(f"  {'overhead':40} {median(overheads):7.2f}   (floor of the issue: {FLOOR_SECONDS})")
     print(json.dumps({"rounds": rounds, "network alone": alone, "overheads": overheads, "floor": FLOOR_SECONDS}))

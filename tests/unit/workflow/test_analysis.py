@@ -147,6 +147,10 @@ def test_the_lungs_are_found_and_measured_in_source_order(analysis: Analysis) ->
     assert analysis.findings.algorithm.engine == "stand-in fp32"
 
 
+def test_labels_are_packed_while_they_are_counted(analysis: Analysis) -> None:
+    assert analysis.packed == pack_voxels(analysis.labels)
+
+
 def test_what_was_sealed_recalls_the_same_analysis(analysis: Analysis, copied: Copied) -> None:
     recalled = analyst().recall(deepcopy(copied.datasets), pack_voxels(analysis.labels), analysis.findings.to_json())
     assert np.array_equal(recalled.labels, analysis.labels)

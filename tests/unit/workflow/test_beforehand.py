@@ -121,11 +121,13 @@ def test_the_results_are_the_same_bytes_with_all_some_and_none_of_it(tmp_path: P
     assert used == [len(images), len(images) // 2]
 
 
+@pytest.mark.parametrize("missing", [0, 1, 2])
 def test_the_network_gets_the_images_that_were_just_sealed_and_they_are_not_opened(
-    bench: Bench, images: list[Dataset], monkeypatch: pytest.MonkeyPatch
+    bench: Bench, images: list[Dataset], monkeypatch: pytest.MonkeyPatch, missing: int
 ) -> None:
     key = bench.receive(images)
-    early = Surrounded(bench).make(bench.ledger.instances(key.study_key))
+    rows = bench.ledger.instances(key.study_key)
+    early = Surrounded(bench).make(rows[missing:])
     stages = bench.stages(early=early.store.of, used=early.store.used)
     assert stages.run("prepare", key)
     monkeypatch.setattr(Handover, "copies", lambda *_: pytest.fail("opened"))
@@ -134,28 +136,45 @@ def test_the_network_gets_the_images_that_were_just_sealed_and_they_are_not_open
     assert len(bench.results()) > 1
 
 
+def test_where_few_images_were_made_early_the_study_is_not_held_in_memory(bench: Bench, images: list[Dataset]) -> None:
+    key = bench.receive(images)
+    early = Surrounded(bench).make(bench.ledger.instances(key.study_key)[: len(images) // 2 - 1])
+    stages = bench.stages(early=early.store.of, used=early.store.used)
+    assert stages.run("prepare", key)
+    assert stages._fresh.take(key) is None
+
+
 def test_images_are_kept_for_one_work_and_taken_once(bench: Bench, images: list[Dataset]) -> None:
     key = bench.receive(images)
-    rows = bench.ledger.instances(key.study_key)
     other, fresh = replace(key, revision=2), Fresh()
-    kept = Surrounded(bench).make(rows).store.of(key.study_key)
-    made = [kept[one.instance_key] for one in rows]
-    fresh.keep(key, [*made[:-1], None])
-    assert fresh.take(key) is None, "one is missing"
-    made = list(Surrounded(bench).make(rows).store.of(key.study_key).values())
-    fresh.keep(key, made)
+    fresh.keep(key, ())
+    assert fresh.take(key) is None
+    fresh.keep(key, images)
     assert fresh.take(other) is None
     fresh.forget(other)
     taken = fresh.take(key)
     assert taken is not None
-    assert length_hint(taken) == len(rows)
-    assert len(list(taken)) == len(rows)
+    assert length_hint(taken) == len(images)
+    assert list(taken) == images
     assert fresh.take(key) is None
-    fresh.keep(key, made)
-    assert fresh.take(key) is None, "they were taken before"
-    fresh.keep(key, list(Surrounded(bench).make(rows).store.of(key.study_key).values()))
+    fresh.keep(key, images)
     fresh.forget(key)
     assert fresh.take(key) is None
+
+
+def test_a_work_that_is_prepared_again_reads_what_was_taken_before(bench: Bench, images: list[Dataset]) -> None:
+    key = bench.receive(images)
+    early = Surrounded(bench).make(bench.ledger.instances(key.study_key))
+    stages = bench.stages(early=early.store.of)
+    assert stages.run("prepare", key)
+    first = stages._fresh.take(key)
+    assert stages.run("prepare", key)
+    second = stages._fresh.take(key)
+    assert first is not None
+    assert second is not None
+    for one, again in zip(first, second, strict=True):
+        assert one is not again
+        assert one == again
 
 
 def test_a_work_that_goes_no_further_keeps_no_images(bench: Bench, images: list[Dataset]) -> None:
@@ -260,6 +279,19 @@ def test_a_ledger_that_fails_when_asked_how_urgent_costs_nothing(bench: Bench) -
     early.error = StorageError("ledger-failed")
     early.store.offer([row(1)])
     assert early.store.held_bytes > 0
+    early.error = RuntimeError("Doe^Jane")
+    early.store.offer([row(2, study_key=OTHER_STUDY)])
+    assert [stage for stage, _ in early.reported] == ["beforehand"]
+
+
+def test_a_ledger_that_fails_when_a_study_is_settled_lets_it_be_settled(bench: Bench) -> None:
+    def fails(_: str) -> bool:
+        raise StorageError("ledger-failed")
+
+    early = Surrounded(bench, wanted=fails)
+    early.store.offer([row(1)])
+    early.store.settled(STUDY)
+    assert early.store.held_bytes == 0
 
 
 @pytest.mark.parametrize(
@@ -275,8 +307,11 @@ def test_a_ledger_that_fails_when_asked_how_urgent_costs_nothing(bench: Bench) -
         (("used", "more", "settled", "used"), False),
     ],
 )
-def test_it_is_let_go_when_it_has_served(bench: Bench, acts: tuple[str, ...], left: bool) -> None:
-    early = Surrounded(bench)
+def test_it_is_let_go_when_it_has_served(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, acts: tuple[str, ...], left: bool
+) -> None:
+    early, given = Surrounded(bench), list[int]()
+    monkeypatch.setattr("dicomnode.workflow.beforehand.give_back", lambda: given.append(1))
     early.store.offer([row(1)])
     for act in acts:
         if act == "more":
@@ -286,6 +321,7 @@ def test_it_is_let_go_when_it_has_served(bench: Bench, acts: tuple[str, ...], le
         else:
             getattr(early.store, act)(STUDY)
     assert (early.store.held_bytes > 0) is left
+    assert len(given) == (0 if left else 1), "its memory goes back to the system"
 
 
 def test_of_a_study_of_which_nothing_is_kept_nobody_is_asked(bench: Bench) -> None:

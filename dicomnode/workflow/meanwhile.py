@@ -1,0 +1,55 @@
+"""What is begun while the network runs, and not before: until then it would only take turns with what the network waits for.
+
+Two threads of Python share one lock. The steps before the network take it and let go of it hundreds of times, and would
+wait at each for the other thread; the network lets go of it once and computes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Generic, TypeVar
+
+from dicomnode.errors import StudyError
+
+T = TypeVar("T")
+
+
+class Meanwhile(Generic[T]):
+    """Begins something when progress is told for the first time.
+
+    Parameters
+    ----------
+    begin
+        Begins it; gives None where that cannot be.
+    progress
+        Told the share that is done, too.
+    """
+
+    def __init__(self, begin: Callable[[], Future[T] | None], progress: Callable[[float], None] | None) -> None:
+        self._begin = begin
+        self._progress = progress
+        self._is_begun = False
+        self.begun: Future[T] | None = None
+
+    def start(self) -> None:
+        """Begin it, if it is not begun."""
+        if not self._is_begun:
+            self._is_begun = True
+            self.begun = self._begin()
+
+    def told(self, share: float) -> None:
+        """Progress of the network's stage."""
+        self.start()
+        if self._progress is not None:
+            self._progress(share)
+
+
+def ready(begun: Future[T | None] | None) -> T | None:
+    """What was made; None where that failed: the plain way then says why, or does without."""
+    if begun is None:
+        return None
+    try:
+        return begun.result()
+    except StudyError:
+        return None

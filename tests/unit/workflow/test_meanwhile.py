@@ -1,0 +1,53 @@
+"""What runs beside the network begins when its first progress is told, once, and what it raises is the plain way's business."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+
+import pytest
+
+from dicomnode.errors import ModelError, StudyError
+from dicomnode.workflow.meanwhile import Meanwhile, ready
+
+
+def done(value: int = 1, error: Exception | None = None) -> Future[int | None]:
+    future: Future[int | None] = Future()
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(value)
+    return future
+
+
+def test_it_begins_with_the_first_progress_and_once() -> None:
+    begun, told = list[Future[int | None]](), list[float]()
+
+    def begin() -> Future[int | None]:
+        begun.append(done(len(begun)))
+        return begun[-1]
+
+    meanwhile = Meanwhile(begin, told.append)
+    assert meanwhile.begun is None
+    assert begun == []
+    meanwhile.told(0.05)
+    meanwhile.told(1.0)
+    meanwhile.start()
+    assert [meanwhile.begun] == begun
+    assert told == [0.05, 1.0]
+
+
+def test_nobody_needs_to_be_told_and_it_may_be_that_nothing_begins() -> None:
+    tries = list[int]()
+    meanwhile: Meanwhile[int] = Meanwhile(lambda: tries.append(1), None)
+    meanwhile.start()
+    meanwhile.told(0.5)
+    assert meanwhile.begun is None
+    assert tries == [1]
+
+
+def test_what_a_study_is_to_blame_for_the_plain_way_says() -> None:
+    assert ready(done(7)) == 7
+    assert ready(None) is None
+    assert ready(done(error=StudyError("result-invalid"))) is None
+    with pytest.raises(ModelError):
+        ready(done(error=ModelError("inference-failed")))
