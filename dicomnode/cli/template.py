@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from dicomnode.config import Config
 from dicomnode.network_sections import PeerRule
 from dicomnode.routing_rules import RoutingRule
-from dicomnode.sections import Destination, Export, FolderSection, Source, Tls
+from dicomnode.sections import BucketSection, Destination, Export, FolderSection, Source, Tls
 
 _HEAD = """\
 # Configuration of dicomnode. Every setting is written with its default behind a "#": take the "#" away to change it.
@@ -49,6 +49,8 @@ def _lines(section: type[BaseModel]) -> list[str]:
         lines.append(f"# {field.description}\n")
         if isinstance(field.default, BaseModel):
             lines.append(f"#{name} = {_table(field.default)}\n")
+        elif name == "s3":
+            lines.append(f"#{name} = {_bucket()}\n")
         elif name == "tls":
             lines.append(f"#{name} = {_tls()}\n")
         elif field.is_required() or field.default is None:
@@ -68,6 +70,13 @@ def _block(name: str) -> str:
 def _tls() -> str:
     pairs = ", ".join(f"{name} = {_example(name)}" for name in Tls.model_fields)
     return "{" + pairs + "}"
+
+
+def _bucket() -> str:
+    """A bucket with its settings: what has no default, and the defaults."""
+    fields = BucketSection.model_fields
+    shown = {name: field.default for name, field in fields.items() if field.default not in (None, "")}
+    return "{" + ", ".join(f"{name} = {_value(value)}" for name, value in {**shown, "bucket": "trial-7"}.items()) + "}"
 
 
 def _table(section: BaseModel) -> str:
