@@ -94,6 +94,7 @@ def _example(name: str) -> str:
         "path": "/srv/dicom/incoming",
         "models": ["ct-lung"],
         "destinations": ["pacs"],
+        "export": "pacs",
         "priority": "stat",
         "project": "trial-7",
         "into": "/srv/dicom/research",

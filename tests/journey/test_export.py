@@ -208,3 +208,34 @@ def test_a_study_leaves_for_a_bucket_through_kills_once(tmp_path: Path) -> None:
     assert len(once) == len(paths)
     for secret in (SECRET, KEY, who.uid("study")):
         assert secret not in log + json.dumps(trail(node)) + " ".join(found)
+
+
+@pytest.mark.slow
+def test_a_rule_orders_exports_by_itself_also_of_what_comes_late(tmp_path: Path) -> None:
+    """CT of one sender leaves, of another not; audited with the rule's name; a late instance follows, nothing twice."""
+    tools.require("storescu")
+    out = tmp_path / "out"
+    rules = (
+        '[[rules]]\nname = "for-the-trial"\ncalling_ae_titles = ["TRIAL"]\nmodels = []\nexport = "trial"\n'
+        '[[rules]]\nname = "all"\nmodalities = ["CT"]\n'
+    )
+    paths, who = write_study(tmp_path / "study", "by-rule")
+    others, _ = write_study(tmp_path / "other", "not-by-rule")
+    with RunningNode(tmp_path / "node", into(out) + rules) as node:
+        assert storescu(node.port, "-aet", "CT1", *others, called="DICOMNODE").returncode == 0
+        assert storescu(node.port, "-aet", "TRIAL", *paths[:-1], called="DICOMNODE").returncode == 0
+        assert node.wait_for_event("export.done")["sent"] == len(paths) - 1
+        first = digests(out)
+        assert len(first) == len(paths) - 1
+        with node._changed:
+            node.events.clear()
+        assert storescu(node.port, "-aet", "TRIAL", paths[-1], called="DICOMNODE").returncode == 0
+        assert node.wait_for_event("export.done")["sent"] == len(paths)
+        lines = trail(node)
+        audit.verify(node.state)
+    assert first.items() <= digests(out).items()
+    assert len(digests(out)) == len(paths)
+    ordered = [one for one in lines if one["event"] == "order-export"]
+    assert {(one["rules"], one["destination"]) for one in ordered} == {("for-the-trial", "trial")}
+    assert len({one["study_key"] for one in ordered}) == 1
+    assert who.uid("study") not in json.dumps(lines)
