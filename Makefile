@@ -99,6 +99,12 @@ install: ## install as a service (root): see deploy/docs/install.md
 train: .venv-train/.ready ## train a model package by its recipe; DATA=<folder of real scans>, goes on where it stopped
 	@.venv-train/bin/python models/$(MODEL)/train/train.py --out build/train/$(MODEL) $(if $(wildcard $(DATA)),--data $(DATA)) --resume
 
+# A server of S3 that others wrote, for tests: what it needs does not resolve together with DBOS.
+.venv-s3/.ready:
+	@$(PYTHON) -m venv .venv-s3
+	@.venv-s3/bin/python -m pip install --disable-pip-version-check -q "moto[s3]==5.2.5" "flask==3.1.2" "flask-cors==6.0.1"
+	@touch $@
+
 .venv-bench/.ready: requirements.lock pyproject.toml
 	@echo "Making .venv-bench with the peers"
 	@$(PYTHON) -m venv .venv-bench

@@ -100,6 +100,19 @@ def _web_path(value: str) -> str:
     return value
 
 
+def _bucket(value: str) -> str:
+    """Name of a general purpose bucket of S3."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", value) or ".." in value:
+        raise ValueError("a bucket has 3 to 63 lower-case letters, digits, dots and hyphens")
+    return value
+
+
+def _prefix(value: str) -> str:
+    if not re.fullmatch(r"([A-Za-z0-9._=-]+(/[A-Za-z0-9._=-]+)*)?", value) or {".", ".."} & set(value.split("/")):
+        raise ValueError("folders such as trial-7/ct, of letters, digits and . _ = -, without a slash at an end")
+    return value
+
+
 def _address(value: str) -> str:
     try:
         ipaddress.ip_address(value)
@@ -184,6 +197,9 @@ Name = Annotated[str, AfterValidator(_name)]
 Hours = Annotated[str, AfterValidator(_hours)]
 WebPath = Annotated[str, Field(max_length=200), AfterValidator(_web_path)]
 WebAddress = Annotated[str, Field(max_length=1000), AfterValidator(_web_address)]
+Region = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,40}$")]
+Bucket = Annotated[str, AfterValidator(_bucket)]
+Prefix = Annotated[str, Field(max_length=200), AfterValidator(_prefix)]
 Address = Annotated[str, AfterValidator(_address)]
 Host = Annotated[str, AfterValidator(_host)]
 ShortString = Annotated[str, Field(max_length=16), AfterValidator(_one_line)]

@@ -330,7 +330,7 @@ class Config(Section):
         destinations = [block.name for block in self.destinations]
         if faults := (
             *faults_of_folders(self.folders, self.exports),
-            *faults_of_rules(self.rules, destinations, self.models.enabled),
+            *faults_of_rules(self.rules, destinations, self.models.enabled, [one.name for one in self.exports]),
             *faults_of_sources(self.sources, self.retrieval),
         ):
             raise ValueError("; ".join(faults))

@@ -158,9 +158,7 @@ REASONS: Final = MappingProxyType(
         "object-not-reidentifiable": Reason(
             "the object encloses no original attributes", "export with deidentification.recipients encloses them"
         ),
-        "withheld-malformed": Reason(
-            "the object cannot be parsed, so nothing proves it clean", "it is withheld by policy"
-        ),
+        "withheld-malformed": Reason("what cannot be parsed cannot be proved clean", "it is withheld by policy"),
         "withheld-sop-class": Reason("objects of this kind cannot be de-identified", "it is withheld by policy"),
         # Results.
         "result-identity-differs": Reason(
@@ -247,9 +245,7 @@ REASONS: Final = MappingProxyType(
         # Peers (PS3.7 C, PS3.8 9.3.4).
         "peer-unreachable": Reason("the destination does not answer", "check host and port; the node tries again"),
         "peer-rejected": Reason("the destination rejected the association", "check the AE titles on both sides"),
-        "peer-context-refused": Reason(
-            "the destination does not take this kind of object", "enable the SOP Class at the destination"
-        ),
+        "peer-context-refused": Reason("the destination does not take such objects", "enable the SOP Class there"),
         "peer-aborted": Reason("the destination broke the association off", "see its log; the node tries again"),
         "peer-refused-object": Reason(
             "the destination refused the object", "see the status in `dicomnode studies`, and the destination's log"
@@ -284,6 +280,8 @@ REASONS: Final = MappingProxyType(
             "no destination takes rejection notes", "set `rejection_notes = true` at a destination that honours them"
         ),
         "destination-not-found": Reason("the configuration names no such destination", "`dicomnode check` lists them"),
+        "extra-missing": Reason("an extra of the package is not installed", "install dicomnode[s3] for exports to S3"),
+        "credentials-missing": Reason("a bucket has no credentials", "see credentials_file of the export's s3"),
         "source-not-found": Reason("the source folder is missing or holds no file", "name a folder with DICOM files"),
         "source-unreadable": Reason(
             "the source holds no DICOM object that can be read",

@@ -112,15 +112,20 @@ class RoutingRule(Section):
     destinations: tuple[Name, ...] | None = Field(
         None, description="destinations of their results; default: all; empty: results stay sealed"
     )
+    export: Name | None = Field(
+        None,
+        description="export of `[[exports]]` to which whole studies go of which a series is taken, once nothing more comes; "
+        "with models = [] to no model",
+    )
     priority: Priority | None = Field(
         None, description="stat goes before all else, research after it; default: that of the sender in [[peers]]"
     )
 
     @model_validator(mode="after")
     def _ignores_or_processes(self) -> Self:
-        if self.models == ():
-            raise ValueError('models is empty: name some, or set action = "ignore"')
-        given = [name for name in ("models", "destinations", "priority") if getattr(self, name) is not None]
+        if self.models == () and self.export is None:
+            raise ValueError('models is empty: name some, an export, or set action = "ignore"')
+        given = [name for name in ("models", "destinations", "export", "priority") if getattr(self, name) is not None]
         if self.action == "ignore" and given:
             raise ValueError(f"a rule that ignores studies has no {given[0]}")
         return self
@@ -144,7 +149,10 @@ class LoopGuardSection(Section):
 
 
 def faults_of_rules(
-    rules: Sequence[RoutingRule], destinations: Sequence[str], models: Sequence[str] = ()
+    rules: Sequence[RoutingRule],
+    destinations: Sequence[str],
+    models: Sequence[str] = (),
+    exports: Sequence[str] = (),
 ) -> Iterator[str]:
     """What is wrong with rules beside what else is configured.
 
@@ -152,6 +160,8 @@ def faults_of_rules(
     ----------
     models
         Enabled models; empty: not known yet.
+    exports
+        Names of exports.
     """
     known: Mapping[str, Sequence[str]] = MappingProxyType({"destinations": destinations, "models": models})
     for rule in rules:
@@ -160,3 +170,5 @@ def faults_of_rules(
                 if name not in names and (setting == "destinations" or names):
                     said = ", ".join(names) or "none"
                     yield f"rules.{rule.name}.{setting}: there is no {name} (there is: {said})"
+        if rule.export is not None and rule.export not in exports:
+            yield f"rules.{rule.name}.export: there is no {rule.export} (there is: {', '.join(exports) or 'none'})"

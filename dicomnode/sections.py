@@ -20,12 +20,15 @@ from dicomnode.bounds import (
     MEBI,
     TEBI,
     AETitle,
+    Bucket,
     Host,
     Hours,
     Location,
     LongString,
     Name,
     Port,
+    Prefix,
+    Region,
     Seconds,
     WebAddress,
 )
@@ -159,6 +162,41 @@ class Destination(Place):
         return self
 
 
+class BucketSection(Section):
+    """A bucket of S3, or of what speaks as S3 does."""
+
+    bucket: Bucket = Field(description="name of the bucket")
+    prefix: Prefix = Field("", description="what stands before the names of objects: <prefix>/<study>/<instance>.dcm")
+    region: Region = Field("us-east-1", description="region of the bucket")
+    endpoint: WebAddress | None = Field(None, description="address of a server that is not Amazon's; https, but here")
+    path_style: bool = Field(
+        False, description="name the bucket in the path, not in the host; such servers often need it"
+    )
+    credentials_file: Location | None = Field(
+        None,
+        description="file as of the AWS tools, [default] with aws_access_key_id and aws_secret_access_key, readable by "
+        "the node alone; without it: systemd's credential s3-<name of the export>, else AWS_ACCESS_KEY_ID and its kind",
+    )
+    sse: Literal["default", "AES256", "aws:kms"] = Field(
+        "default", description="encryption by the server that is asked for; default: that of the bucket"
+    )
+    kms_key_id: str | None = Field(None, max_length=256, description="key of aws:kms; without it: the bucket's")
+    checksums: bool = Field(True, description="have the server check SHA-256 of what it gets; some servers cannot")
+    part_bytes: int = Field(
+        64 * MEBI, ge=5 * MEBI, le=GIBI, description="larger objects go in parts of so many bytes, one after the other"
+    )
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        if self.kms_key_id is not None and self.sse != "aws:kms":
+            raise ValueError("kms_key_id is for sse aws:kms")
+        if self.endpoint is not None:
+            parts = urlsplit(self.endpoint)
+            if parts.scheme != "https" and parts.hostname not in ("127.0.0.1", "::1", "localhost"):
+                raise ValueError("endpoint needs https: objects would be sent in the clear")
+        return self
+
+
 class Export(Place):
     """Where de-identified studies go for research, when somebody orders it: `dicomnode export`; policy `export`."""
 
@@ -169,6 +207,10 @@ class Export(Place):
         None,
         description="write files into this folder; nothing is then sent: no url, ae_title, host and port are needed, nor used",
     )
+    s3: BucketSection | None = Field(
+        None,
+        description="put objects into a bucket (extra `s3`); no url, ae_title, host and port are then needed, nor used",
+    )
     results: bool = Field(False, description="export also what this node made, where a study came with it")
 
     @model_validator(mode="before")
@@ -176,7 +218,16 @@ class Export(Place):
     def _folder_is_no_peer(cls, data: Any) -> Any:
         if isinstance(data, dict) and data.get("into") and "url" not in data:
             return {"ae_title": "FOLDER", "host": "localhost", "port": 104, **data}
+        if isinstance(data, dict) and data.get("s3") and "url" not in data:
+            return {"ae_title": "S3", "host": "localhost", "port": 443, **data}
         return data
+
+    @property
+    def peer(self) -> str:
+        """As of `Place`."""
+        if self.s3 is not None:
+            return f"s3://{self.s3.bucket}/{self.s3.prefix}"
+        return super().peer
 
 
 class Source(Place):

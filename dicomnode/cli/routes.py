@@ -81,7 +81,7 @@ def explained_json(row: StudyRow, found: StudyExplained | None) -> dict[str, Any
     ]
     base = {"study": row.study_key, "instances": row.instances, "quarantined": row.quarantined, "works": works}
     if found is None:
-        return {**base, "series": [], "models": {}, "priority": None}
+        return {**base, "series": [], "models": {}, "exports": {}, "priority": None}
     return {
         **base,
         "began_at": found.began_at.isoformat(timespec="milliseconds"),
@@ -94,6 +94,7 @@ def explained_json(row: StudyRow, found: StudyExplained | None) -> dict[str, Any
             }
             for model, share in found.route.shares.items()
         },
+        "exports": {export: list(rules) for export, rules in found.route.exports.items()},
         "series": [_series_json(one) for one in found.series],
     }
 
@@ -132,6 +133,8 @@ def _lines(row: StudyRow, found: StudyExplained | None, priority: str) -> Iterat
         to = "all destinations" if share.destinations is None else ", ".join(share.destinations) or "no destination"
         told = f"results to {to}" if code is None else f"[yellow]{code}[/]: {_text(code)}"
         yield f"model {model}" + (f", by {', '.join(share.rules)}" if share.rules else "") + f": {told}"
+    for export, by in found.route.exports.items():
+        yield f"export {export}, by {', '.join(by)}: the whole study"
     if not found.route.shares:
         yield "[yellow]no rule[/] gives it to a model"
     for work in row.works:

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from dicomnode.config import Config
 from dicomnode.network_sections import PeerRule
 from dicomnode.routing_rules import RoutingRule
-from dicomnode.sections import Destination, Export, FolderSection, Source, Tls
+from dicomnode.sections import BucketSection, Destination, Export, FolderSection, Source, Tls
 
 _HEAD = """\
 # Configuration of dicomnode. Every setting is written with its default behind a "#": take the "#" away to change it.
@@ -49,6 +49,8 @@ def _lines(section: type[BaseModel]) -> list[str]:
         lines.append(f"# {field.description}\n")
         if isinstance(field.default, BaseModel):
             lines.append(f"#{name} = {_table(field.default)}\n")
+        elif name == "s3":
+            lines.append(f"#{name} = {_bucket()}\n")
         elif name == "tls":
             lines.append(f"#{name} = {_tls()}\n")
         elif field.is_required() or field.default is None:
@@ -70,6 +72,13 @@ def _tls() -> str:
     return "{" + pairs + "}"
 
 
+def _bucket() -> str:
+    """A bucket with its settings: what has no default, and the defaults."""
+    fields = BucketSection.model_fields
+    shown = {name: field.default for name, field in fields.items() if field.default not in (None, "")}
+    return "{" + ", ".join(f"{name} = {_value(value)}" for name, value in {**shown, "bucket": "trial-7"}.items()) + "}"
+
+
 def _table(section: BaseModel) -> str:
     """A section within a section, on one line; what has no default is left out."""
     pairs = ((name, getattr(section, name)) for name in type(section).model_fields)
@@ -85,6 +94,7 @@ def _example(name: str) -> str:
         "path": "/srv/dicom/incoming",
         "models": ["ct-lung"],
         "destinations": ["pacs"],
+        "export": "pacs",
         "priority": "stat",
         "project": "trial-7",
         "into": "/srv/dicom/research",

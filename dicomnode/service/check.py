@@ -310,7 +310,9 @@ class _Examiner:
                 else:
                     self.report.lines.append(f"export {export.name} writes into {export.into}")
             elif export.tls is None or self._usable(f"{setting}.tls", partial(client_tls, export.tls)):
-                self._answers(f"export {export.name} ({export.peer})", outlet_of(self._tree, export).echo)
+                self._answers(
+                    f"export {export.name} ({export.peer})", outlet_of(self._tree, export, self._environment).echo
+                )
 
     def _answers(self, where: str, echo: Callable[[], None]) -> None:
         try:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -47,6 +48,16 @@ class Outlet(Protocol):
         ...
 
 
+class Shelf(Protocol):
+    """A place that keeps objects by name."""
+
+    def write(
+        self, study_instance_uid: str, sop_instance_uid: str, data: bytes, *, same: Callable[[bytes, bytes], bool]
+    ) -> bool:
+        """Put an object there; StudyError where another content has its name."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Way:
     """One export of the configuration: what makes of instances what may leave, and where that goes.
@@ -54,10 +65,10 @@ class Way:
     Attributes
     ----------
     to
-        Another system, or a folder.
+        Another system, a folder, or a bucket.
     """
 
-    to: Outlet | Path
+    to: Outlet | Path | Shelf
     deidentify: Deidentify
 
 
@@ -202,8 +213,8 @@ class Exports:
         )
         return _Leaving(data=one.data, study_instance_uid=header.study_instance_uid, outgoing=outgoing)
 
-    def _put(self, to: Outlet | Path, batch: Sequence[_Leaving], tally: Tally) -> None:
-        if isinstance(to, Path):
+    def _put(self, to: Outlet | Path | Shelf, batch: Sequence[_Leaving], tally: Tally) -> None:
+        if isinstance(to, Path) or not hasattr(to, "store"):
             for one in batch:
                 self._write(to, one, tally)
             return
@@ -219,10 +230,11 @@ class Exports:
         if fault is not None:
             raise fault
 
-    def _write(self, folder: Path, one: _Leaving, tally: Tally) -> None:
+    def _write(self, place: Path | Shelf, one: _Leaving, tally: Tally) -> None:
         uids = one.study_instance_uid, one.outgoing.sop_instance_uid
+        write = partial(write_exported, place) if isinstance(place, Path) else place.write
         try:
-            write_exported(folder, *uids, one.data, same=self._is_same)
+            write(*uids, one.data, same=self._is_same)
         except StudyError as error:
             tally.refused[error.code] += 1
             return

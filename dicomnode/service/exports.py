@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Final
 
 from dicomnode.config import Config
@@ -17,11 +18,13 @@ from dicomnode.network.dicomweb import WebRequestor
 from dicomnode.network.requestor import Requestor
 from dicomnode.sections import Export
 from dicomnode.service import rooms
+from dicomnode.service.buckets import open_bucket
 from dicomnode.service.deidentifying_series import Deidentified, SeriesDeidentification
 from dicomnode.service.exporting import Exports, Way
 from dicomnode.service.housekeeping import Chore, Housekeeping
 from dicomnode.service.rooms import Layout
 from dicomnode.service.telemetry import report_fault
+from dicomnode.storage.bucket import BucketShelf
 from dicomnode.storage.keys import KeyRing
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.spool import Spool
@@ -38,6 +41,7 @@ def open_exports(
     ledger: Ledger,
     spool: Spool,
     *,
+    environment: Mapping[str, str],
     ready: Callable[[str], bool],
     ending: threading.Event,
     emit: Emit,
@@ -51,7 +55,7 @@ def open_exports(
     """
     exports = Exports(
         ledger,
-        ways={one.name: way_of(tree, ring, spool, one) for one in tree.exports},
+        ways={one.name: way_of(tree, ring, spool, one, environment) for one in tree.exports},
         state=Layout.of(tree).state,
         limits=limits_of(tree),
         settings=tree.delivery,
@@ -66,19 +70,26 @@ def open_exports(
     return Housekeeping((chore,), monotonic=time.monotonic, emit=emit, name="exports")
 
 
-def way_of(tree: Config, ring: KeyRing, spool: Spool, export: Export) -> Way:
+def way_of(
+    tree: Config, ring: KeyRing, spool: Spool, export: Export, environment: Mapping[str, str] = MappingProxyType({})
+) -> Way:
     """One export: how its objects are made, and where they go."""
-    return Way(to=export.into or outlet_of(tree, export), deidentify=partial(_deidentify, tree, ring, spool, export))
+    to = export.into or outlet_of(tree, export, environment)
+    return Way(to=to, deidentify=partial(_deidentify, tree, ring, spool, export))
 
 
-def outlet_of(tree: Config, export: Export) -> Requestor | WebRequestor:
+def outlet_of(
+    tree: Config, export: Export, environment: Mapping[str, str] = MappingProxyType({})
+) -> Requestor | WebRequestor | BucketShelf:
     """Who calls the system that an export goes to; of one that goes into a folder, nobody's to use.
 
     Raises
     ------
     ConfigError
-        ``tls-failed`` if its TLS files cannot be used.
+        ``tls-failed`` if its TLS files cannot be used; ``extra-missing``.
     """
+    if export.s3 is not None:
+        return open_bucket(export, export.s3, environment)
     return WebRequestor(export) if export.url is not None else Requestor(export, tree.node.ae_title)
 
 

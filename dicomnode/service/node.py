@@ -20,12 +20,14 @@ from dicomnode.service.delivering import Outbound, delivery, pledges
 from dicomnode.service.exports import open_exports
 from dicomnode.service.folders import open_folders
 from dicomnode.service.gates import open_gate
+from dicomnode.service.housekeeping import Housekeeping
 from dicomnode.service.rooms import Layout
-from dicomnode.service.routes import open_router
+from dicomnode.service.routes import Routing, open_router
 from dicomnode.service.services import Askers, committing_destination, services
 from dicomnode.service.sourcing import open_missing, open_priors, open_sources
 from dicomnode.service.telemetry import report_fault
 from dicomnode.storage.datakeys import DataKeys
+from dicomnode.storage.keys import KeyRing
 from dicomnode.storage.lock import StateLock
 from dicomnode.storage.medium import IN_MEMORY, is_volatile
 from dicomnode.storage.objects import Objects
@@ -93,9 +95,7 @@ class Node:
         self._timekeeper = Timekeeper(layout.clock, clock=rooms.now, monotonic=time.monotonic, emit=emit)
         self._build_work(ring.derivation)
         self._build_intake(ring.derivation)
-        self._exports = open_exports(
-            tree, ring, self._ledger, self._spool, ready=self._is_all_here, ending=self._ending, emit=emit
-        )
+        self._exports = self._open_exports(ring, environment)
         self._folders = open_folders(
             tree,
             limits=limits_of(tree),
@@ -105,6 +105,18 @@ class Node:
             derivation_key=ring.derivation,
             wake=self._completion.wake,
             emit=emit,
+        )
+
+    def _open_exports(self, ring: KeyRing, environment: Mapping[str, str]) -> Housekeeping:
+        return open_exports(
+            self._tree,
+            ring,
+            self._ledger,
+            self._spool,
+            environment=environment,
+            ready=self._is_all_here,
+            ending=self._ending,
+            emit=self._emit,
         )
 
     def _build_work(self, derivation_key: bytes) -> None:
@@ -144,10 +156,11 @@ class Node:
         )
 
     def _build_admission(self, storage: Rooms, destinations: tuple[str, ...]) -> Admission:
+        router = open_router(self._tree, self._spool, tuple(self._analysts))
         return Admission(
             self._ledger,
             self._queue,
-            route=open_router(self._tree, self._spool, tuple(self._analysts)).route,
+            routing=Routing(router, Layout.of(self._tree).state, self._ledger),
             sop_classes=storage.sop_classes,
             destinations=destinations,
             overdue=self._overdue,

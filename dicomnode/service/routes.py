@@ -2,15 +2,55 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
 from pydicom import Dataset
 
 from dicomnode.config import Config, ConfigErrors
 from dicomnode.encoded import read_dataset
 from dicomnode.routing_rules import RoutingRule, faults_of_rules
+from dicomnode.service import rooms
+from dicomnode.storage import audit
+from dicomnode.storage.ledger import Ledger
+from dicomnode.storage.rows import OrderRow
 from dicomnode.storage.spool import Spool
 from dicomnode.study import InstanceRow, RecordMetadata
+from dicomnode.workflow.orders import EXPORT
 from dicomnode.workflow.reading import limits_of
 from dicomnode.workflow.router import Read, Router
+
+
+class Routing:
+    """The rules of a node: where a study goes, and its exports ordered in their name.
+
+    Parameters
+    ----------
+    router
+        Decides.
+    state, ledger
+        Where the audit trail lies, and the orders.
+    """
+
+    def __init__(self, router: Router, state: Path, ledger: Ledger) -> None:
+        self.route = router.route
+        self._state = state
+        self._ledger = ledger
+
+    def order_export(self, connection: Any, study_key: str, export: str, rules: Sequence[str]) -> None:
+        """Order an export in a transaction of the ledger; audited before, as what people order.
+
+        Raises
+        ------
+        StorageError
+            Where ledger or audit trail refuse: nothing is ordered.
+        """
+        at = rooms.now()
+        named = {"destination": export, "rules": ",".join(rules)}
+        audit.append(self._state, f"order-{EXPORT}", at, study_key=study_key, **named)
+        order = OrderRow(verb=EXPORT, study_key=study_key, destination=export, at=at)
+        self._ledger.give_order(order, connection=connection)
 
 
 def open_router(tree: Config, spool: Spool, models: tuple[str, ...]) -> Router:
@@ -38,7 +78,8 @@ def reader(tree: Config, spool: Spool) -> Read:
 
 def prove_rules(tree: Config, models: tuple[str, ...]) -> None:
     """Raise ConfigErrors where a rule names a model that is not there: it would wait for it for ever."""
-    problems = tuple(faults_of_rules(tree.rules, [one.name for one in tree.destinations], models))
+    destinations, exports = ([one.name for one in places] for places in (tree.destinations, tree.exports))
+    problems = tuple(faults_of_rules(tree.rules, destinations, models, exports))
     if problems:
         raise ConfigErrors(problems)
 
@@ -50,6 +91,7 @@ def describe_rule(rule: RoutingRule) -> str:
     takes = f"{rule.name}: by {', '.join(conditions)}" if conditions else f"{rule.name}: everything"
     if rule.action == "ignore":
         return f"{takes}; is ignored"
-    models = "all models" if rule.models is None else ", ".join(rule.models)
+    models = "all models" if rule.models is None else ", ".join(rule.models) or "no model"
     to = "all destinations" if rule.destinations is None else ", ".join(rule.destinations) or "no destination"
-    return f"{takes}; to {models}, results to {to}, {rule.priority or 'as urgent as its sender'}"
+    export = f", whole studies to the export {rule.export}" if rule.export is not None else ""
+    return f"{takes}; to {models}, results to {to}{export}, {rule.priority or 'as urgent as its sender'}"

@@ -31,8 +31,7 @@ def write_exported(
     StorageError
         ``storage-failed``, ``storage-full``.
     """
-    if not all(_UID.fullmatch(uid) and len(uid) <= 64 for uid in (study_instance_uid, sop_instance_uid)):
-        raise StudyError("object-without-uids")
+    prove_uids(study_instance_uid, sop_instance_uid)
     with files.disk_errors():
         place = folder / study_instance_uid
         files.make_folder(folder)
@@ -46,6 +45,18 @@ def write_exported(
             return False
         files.replace_file(target, (data,), mode=_FILE_MODE)
     return True
+
+
+def prove_uids(*uids: str) -> None:
+    """Prove that UIDs are some, before names are made of them.
+
+    Raises
+    ------
+    StudyError
+        ``object-without-uids``.
+    """
+    if not all(_UID.fullmatch(uid) and len(uid) <= 64 for uid in uids):
+        raise StudyError("object-without-uids")
 
 
 def clear_unfinished(folder: Path) -> None:

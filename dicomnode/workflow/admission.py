@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 from dicomnode.config import DeliverySection
 from dicomnode.errors import StorageError
@@ -23,6 +23,19 @@ from dicomnode.workflow.selection import relevant
 _SLACK_SECONDS = 1.0
 _LATE = "result-late"
 _UNTOUCHABLE = FINAL_STATES | {WorkState.DELIVERING}
+
+
+class RoutingPort(Protocol):
+    """The rules of routing."""
+
+    @property
+    def route(self) -> Callable[[str, Sequence[InstanceRow]], Route]:
+        """Where a study of these instances goes."""
+        ...
+
+    def order_export(self, connection: Any, study_key: str, export: str, rules: Sequence[str], /) -> None:
+        """Enter and audit an order in the caller's transaction; a StorageError undoes all of it."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +55,8 @@ class Admission:
         Where states stand.
     queue
         Durable queue.
-    route
-        Says which models get a study of these instances, and who gets their results.
+    routing
+        Says which models get a study of these instances, and who gets their results; orders its exports.
     sop_classes
         SOP Classes that any of them looks at.
     destinations
@@ -67,7 +80,7 @@ class Admission:
         ledger: Ledger,
         queue: Queue,
         *,
-        route: Callable[[str, Sequence[InstanceRow]], Route],
+        routing: RoutingPort,
         sop_classes: Collection[str],
         destinations: Sequence[str],
         overdue: Callable[[], Sequence[WorkKey]],
@@ -80,7 +93,7 @@ class Admission:
     ) -> None:
         self._ledger = ledger
         self._queue = queue
-        self._route = route
+        self._routing = routing
         self._sop_classes = frozenset(sop_classes)
         self._destinations = tuple(destinations)
         self._overdue = overdue
@@ -220,7 +233,7 @@ class Admission:
         latest = self._ledger.latest_revision(study_key)
         known = latest is not None and latest.input_digest == digest
         known = known and not anew and not self._is_to_be_tried_again(None, study_key)
-        return _Plan(digest, None if known else self._route(study_key, rows))
+        return _Plan(digest, None if known else self._routing.route(study_key, rows))
 
     def _open(self, connection: Any, study_key: str, plan: _Plan | None, *, anew: bool = False) -> int | None:
         """Number of a newly opened revision, or None where the input has one."""
@@ -229,6 +242,7 @@ class Admission:
             return None
         digest = input_digest([(row.instance_key, row.digest) for row in rows])
         now = self._clock()
+        before = self._ledger.latest_revision(study_key, connection=connection)
         anew = anew or self._is_to_be_tried_again(connection, study_key)
         revision, new = self._ledger.open_revision(study_key, digest, now, anew=anew, connection=connection)
         if not new:
@@ -241,6 +255,9 @@ class Admission:
         if plan.route.priority is not None:
             self._ledger.set_priority(study_key, plan.route.priority, connection=connection)
         urgency = self._ledger.priority(study_key, connection=connection)
+        if before is None or before.input_digest != digest:  # worked on anew, it is exported no second time
+            for export, rules in plan.route.exports.items():
+                self._routing.order_export(connection, study_key, export, rules)
         received = max(row.received_at for row in rows) - min(row.received_at for row in rows)
         for model, share in plan.route.shares.items():
             key = WorkKey(study_key=study_key, revision=revision, model=model)
@@ -257,7 +274,9 @@ class Admission:
         self._emit("study.started", study=study_key, revision=revision)
         if rules := sorted({name for share in route.shares.values() for name in share.rules}):
             self._emit("study.routed", study=study_key, models=len(route.shares), rules=",".join(rules))
-        if not route.shares:
+        for export, by in route.exports.items():
+            self._emit("study.export", study=study_key, destination=export, rules=",".join(by))
+        if not route.shares and not route.exports:
             ignored = ",".join(sorted(set(route.ignored.values())))
             self._emit("study.not-routed", study=study_key, **({"rules": ignored} if ignored else {}))
 

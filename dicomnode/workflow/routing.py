@@ -104,11 +104,14 @@ class Route:
         None: that of its sender.
     ignored
         Series that a rule keeps from all models, with its name.
+    exports
+        Exports that the whole study goes to, each with the rules that say so.
     """
 
     shares: Mapping[str, Share]
     priority: Priority | None = None
     ignored: Mapping[str, str] = field(default_factory=dict)
+    exports: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     judgements: tuple[Judgement, ...] = ()
 
 
@@ -155,11 +158,16 @@ def route(study: StudyFacts, rules: Sequence[RoutingRule], models: Sequence[str]
             ignored |= dict.fromkeys(sorted(keys), rule.name)
         elif keys:
             taken.append((rule, keys))
+    exports: dict[str, tuple[str, ...]] = {}
+    for rule, _ in taken:
+        if rule.export is not None:
+            exports[rule.export] = (*exports.get(rule.export, ()), rule.name)
     priorities = [rule.priority for rule, _ in taken if rule.priority is not None]
     return Route(
         shares={model: share for model in models if (share := _share(model, taken, study)) is not None},
         priority=min(priorities, key=PRIORITIES.index, default=None),
         ignored=ignored,
+        exports=exports,
         judgements=tuple(judgements),
     )
 

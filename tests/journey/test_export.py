@@ -19,6 +19,7 @@ from tests.journey.running_node import RunningNode
 from tests.journey.studies import write_study
 from tests.journey.test_orders import command
 from tests.neighbours import Orthanc, free_port, listens, storescu, wait_for
+from tests.network.s3 import KEY, SECRET, Moto, toml
 
 
 def into(folder: Path, name: str = "trial") -> str:
@@ -159,3 +160,82 @@ def test_a_study_leaves_by_stow_after_an_outage(tmp_path: Path) -> None:
     assert len(shown) == len(paths)
     assert who.uid("study") not in json.dumps(shown)
     assert {one["PatientIdentityRemoved"] for one in shown} == {"YES"}
+
+
+@pytest.mark.slow
+def test_a_study_leaves_for_a_bucket_through_kills_once(tmp_path: Path) -> None:
+    moto = Moto(tmp_path / "moto").start()
+    paths, who = write_study(tmp_path / "study", "export-s3")
+    credentials = tmp_path / "credentials"
+    credentials.write_text(f"[default]\naws_access_key_id = {KEY}\naws_secret_access_key = {SECRET}\n")
+    credentials.chmod(0o400)
+    names = [f"bucket{number}" for number in range(5)]
+    places = "".join(
+        f'[[exports]]\nname = "{name}"\nproject = "p1"\n'
+        f"s3 = {toml(moto.section(prefix=name, credentials_file=str(credentials)))}\n"
+        for name in (*names, "again")
+    )
+
+    def there(prefix: str) -> int:
+        return sum(one.startswith(f"{prefix}/") for one in moto.names())
+
+    try:
+        with RunningNode(tmp_path / "node", places) as node:
+            assert storescu(node.port, *paths, called="DICOMNODE").returncode == 0
+            key = study_key(node, len(paths))
+            for name in names:  # until a kill falls into the midst of one
+                assert command(node, "export", key, "--to", name).returncode == 0
+                wait_for(lambda name=name: there(name) > 0, 60, what="an object")  # type: ignore[misc]
+                node.kill()
+                killed_at = there(name)
+                node.start()
+                wait_for(lambda name=name: there(name) == len(paths), 90, what="all objects")  # type: ignore[misc]
+                wait_for(lambda: "export of" not in command(node, "status").stdout, 60, what="the order to go")
+                if killed_at < len(paths):
+                    break
+            assert command(node, "export", key, "--to", "again").returncode == 0
+            assert node.wait_for_event("export.done", destination="again")["sent"] == len(paths)
+            log = node.log()
+        found = moto.objects()
+    finally:
+        moto.stop()
+    assert killed_at < len(paths), "killed too late to prove anything"
+    once, again = (
+        sorted(hashlib.sha256(data).hexdigest() for one, data in found.items() if one.startswith(f"{prefix}/"))
+        for prefix in (name, "again")
+    )
+    assert once == again
+    assert len(once) == len(paths)
+    for secret in (SECRET, KEY, who.uid("study")):
+        assert secret not in log + json.dumps(trail(node)) + " ".join(found)
+
+
+@pytest.mark.slow
+def test_a_rule_orders_exports_by_itself_also_of_what_comes_late(tmp_path: Path) -> None:
+    """CT of one sender leaves, of another not; audited with the rule's name; a late instance follows, nothing twice."""
+    tools.require("storescu")
+    out = tmp_path / "out"
+    rules = (
+        '[[rules]]\nname = "for-the-trial"\ncalling_ae_titles = ["TRIAL"]\nmodels = []\nexport = "trial"\n'
+        '[[rules]]\nname = "all"\nmodalities = ["CT"]\n'
+    )
+    paths, who = write_study(tmp_path / "study", "by-rule")
+    others, _ = write_study(tmp_path / "other", "not-by-rule")
+    with RunningNode(tmp_path / "node", into(out) + rules) as node:
+        assert storescu(node.port, "-aet", "CT1", *others, called="DICOMNODE").returncode == 0
+        assert storescu(node.port, "-aet", "TRIAL", *paths[:-1], called="DICOMNODE").returncode == 0
+        assert node.wait_for_event("export.done")["sent"] == len(paths) - 1
+        first = digests(out)
+        assert len(first) == len(paths) - 1
+        with node._changed:
+            node.events.clear()
+        assert storescu(node.port, "-aet", "TRIAL", paths[-1], called="DICOMNODE").returncode == 0
+        assert node.wait_for_event("export.done")["sent"] == len(paths)
+        lines = trail(node)
+        audit.verify(node.state)
+    assert first.items() <= digests(out).items()
+    assert len(digests(out)) == len(paths)
+    ordered = [one for one in lines if one["event"] == "order-export"]
+    assert {(one["rules"], one["destination"]) for one in ordered} == {("for-the-trial", "trial")}
+    assert len({one["study_key"] for one in ordered}) == 1
+    assert who.uid("study") not in json.dumps(lines)

@@ -58,6 +58,7 @@ def test_without_rules_there_are_none() -> None:
         ({"models": []}, "models is empty"),
         ({"action": "ignore", "priority": "stat"}, "ignores studies has no priority"),
         ({"priority": "urgent"}, "'stat'"),
+        ({"action": "ignore", "export": "trial"}, "has no export"),
         ({"colour": "red"}, "no such setting"),
         ({"name": "A B"}, "lower-case letters"),
     ],
@@ -74,6 +75,7 @@ def test_destinations_and_models_that_are_not_there_are_named_with_those_that_ar
     )
     found = problems({"name": "a", "models": ["brain"]}, models={"enabled": ["ct-lung"]})
     assert "rules.a.models: there is no brain (there is: ct-lung)" in found
+    assert "rules.a.export: there is no trial (there is: none)" in problems({"name": "a", "export": "trial"})
     rules = tree({"name": "a", "models": ["brain"]}).rules  # which are installed is not known yet
     assert list(faults_of_rules(rules, ["pacs"], ["ct-lung"])) == [
         "rules.a.models: there is no brain (there is: ct-lung)"

@@ -372,7 +372,7 @@ def test_exports_are_asked_and_their_folders_tried(
         def echo(self) -> None:
             raise PeerError("peer-unreachable")
 
-    monkeypatch.setattr(check, "outlet_of", lambda _, one: Peer(one, "DICOMNODE") if one.name == "here" else Away())
+    monkeypatch.setattr(check, "outlet_of", lambda _, one, __: Peer(one, "DICOMNODE") if one.name == "here" else Away())
     (tmp_path / "file").write_text("")
     place = {"project": "p", "ae_title": "SCP", "host": "127.0.0.1", "port": 104}
     tls = dict.fromkeys(("certificate", "private_key", "trusted_certificates"), str(tmp_path / "gone.pem"))
@@ -433,3 +433,15 @@ def test_sources_are_asked_and_a_model_without_any_is_told(
     Peer.error = PeerError("peer-unreachable")
     (warning,) = [one for one in examine(tree, {}).warnings if one.startswith("source ")]
     assert "peer-unreachable" in warning
+
+
+def test_a_bucket_without_credentials_is_an_error_and_one_that_does_not_answer_a_note(tree_of: MakeTree) -> None:
+    s3 = {"bucket": "trial-7", "endpoint": "http://127.0.0.1:9", "path_style": True}
+    exports = [{"name": "bucket", "project": "p", "s3": s3, "timeout_seconds": 0.2}]
+    (error,) = examine(tree_of(exports=exports), {}).errors
+    assert error.startswith("credentials-missing")
+    environment = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "planted-secret"}
+    report = examine(tree_of(exports=exports), environment)
+    assert report.errors == []
+    assert any(line.startswith("export bucket (s3://trial-7/): ") for line in report.warnings)
+    assert "planted-secret" not in lines(report)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -9,11 +9,20 @@ import pytest
 from dicomnode.config import DeliverySection
 from dicomnode.errors import NodeError, StorageError
 from dicomnode.storage.ledger import Ledger
+from dicomnode.storage.rows import OrderRow
 from dicomnode.study import InstanceRow, WorkKey, WorkRow, WorkState
 from dicomnode.workflow.admission import Admission
 from dicomnode.workflow.memory_queue import MemoryQueue
 from dicomnode.workflow.routing import Route, Share, every
 from tests.unit.workflow.samples import MODEL, START, STUDY, WORK, Events, Time, row
+
+
+@dataclass(frozen=True)
+class Decided:
+    """Rules that say what a test wants."""
+
+    route: Callable[[str, Sequence[InstanceRow]], Route]
+    order_export: Callable[[Any, str, str, Sequence[str]], None]
 
 
 class World:
@@ -28,6 +37,8 @@ class World:
         self.meanwhile: Callable[[], None] = lambda: None
         self.overdue: tuple[WorkKey, ...] = ()
         self.closed: list[str] = []
+        self.ordered: list[tuple[str, str, tuple[str, ...]]] = []
+        self.order_fails = False
         self.arriving: set[str] = set()
         self.queue = MemoryQueue(
             run_stage=lambda stage, key: True, run_delivery=lambda *_: None, monotonic=time.monotonic
@@ -50,7 +61,7 @@ class World:
         return Admission(
             self.ledger,
             self.queue,
-            route=decide,
+            routing=Decided(decide, self._order),
             sop_classes=("1.2.840.10008.5.1.4.1.1.2",),
             destinations=destinations,
             overdue=lambda: self.overdue,
@@ -61,6 +72,13 @@ class World:
             clocks=self.time,
             emit=self.events,
         )
+
+    def _order(self, connection: Any, study_key: str, export: str, rules: Sequence[str]) -> None:
+        self.ordered.append((study_key, export, tuple(rules)))
+        if self.order_fails:
+            raise StorageError("storage-full")
+        order = OrderRow(verb="export", study_key=study_key, destination=export, at=self.time.now())
+        self.ledger.give_order(order, connection=connection)
 
     def receive(self, *numbers: int) -> None:
         self.ledger.record_instances([row(number) for number in numbers])
@@ -518,3 +536,52 @@ def test_what_is_held_goes_out_when_it_is_let_go(world: World) -> None:
         admission.let_go(connection, world.work())
     assert world.work().state is WorkState.DELIVERING
     assert world.queued[1:] == [f"{WORK.workflow_id}:pacs:1"]
+
+
+EXPORTING = Route(shares={MODEL: Share()}, exports={"trial": ("ct", "night")})
+
+
+def test_a_study_that_a_rule_exports_is_ordered_once_for_each_input(world: World) -> None:
+    world.receive(0)
+    admission = world.admission(route=EXPORTING)
+    admission.start(STUDY)
+    admission.start(STUDY)
+    admission.settle(STUDY)
+    assert world.ordered == [(STUDY, "trial", ("ct", "night"))]
+    (order,) = world.ledger.orders()
+    assert (order.verb, order.study_key, order.destination) == ("export", STUDY, "trial")
+    assert world.events.facts("study.export") == [{"study": STUDY, "destination": "trial", "rules": "ct,night"}]
+    world.ledger.end_order(order)
+    world.receive(1)
+    admission.settle(STUDY)
+    assert len(world.ordered) == 2, "a late instance is exported, too"
+
+
+def test_a_study_that_is_worked_on_anew_is_exported_no_second_time(world: World) -> None:
+    world.receive(0)
+    admission = world.admission(route=EXPORTING)
+    admission.settle(STUDY)
+    with world.ledger.transaction() as connection:
+        assert admission.reprocess(connection, STUDY) == 2
+    assert len(world.ordered) == 1
+
+
+def test_an_order_that_cannot_be_entered_opens_no_revision(world: World) -> None:
+    """Audit or ledger refuse: nothing of it stays, and the next look does all of it."""
+    world.receive(0)
+    world.order_fails = True
+    admission = world.admission(route=EXPORTING)
+    with pytest.raises(StorageError, match="storage-full"):
+        admission.start(STUDY)
+    assert world.ledger.latest_revision(STUDY) is None
+    assert world.queued == []
+    world.order_fails = False
+    admission.start(STUDY)
+    assert len(world.ledger.orders()) == 1
+
+
+def test_a_study_that_rules_only_export_goes_to_no_model_and_is_not_called_lost(world: World) -> None:
+    world.receive(0)
+    world.admission(route=Route(shares={}, exports={"trial": ("ct",)})).start(STUDY)
+    assert world.queued == []
+    assert not world.events.facts("study.not-routed")

@@ -236,3 +236,23 @@ def test_values_of_kinds_that_are_not_theirs_are_taken_by_no_rule(keyword: str, 
         ],
     )
     assert missed(asking, series(header=odd)) in ("modalities", "where BodyPartExamined")
+
+
+def test_rules_that_export_are_named_with_what_they_say_and_need_no_model() -> None:
+    rules = (
+        rule("all"),
+        rule("one", export="trial", models=[]),
+        rule("two", export="trial", modalities=["CT"]),
+        rule("three", export="registry", models=[]),
+        rule("none", export="elsewhere", modalities=["MR"]),
+    )
+    found = decide(study(), *rules)
+    assert found.exports == {"trial": ("one", "two"), "registry": ("three",)}
+    assert found.shares["lung"].rules == ("all", "two")
+    alone = decide(study(), rule("one", export="trial", models=[]))
+    assert (alone.shares, dict(alone.exports)) == ({}, {"trial": ("one",)})
+
+
+def test_what_a_rule_ignores_is_no_reason_to_export() -> None:
+    found = decide(study(), rule("qa", action="ignore"), rule("one", export="trial", models=[]))
+    assert found.exports == {}
