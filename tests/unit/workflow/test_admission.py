@@ -518,3 +518,29 @@ def test_what_is_held_goes_out_when_it_is_let_go(world: World) -> None:
         admission.let_go(connection, world.work())
     assert world.work().state is WorkState.DELIVERING
     assert world.queued[1:] == [f"{WORK.workflow_id}:pacs:1"]
+
+
+def test_an_old_study_is_kept_and_nothing_is_made_of_it_until_it_is_ordered(
+    ledger: Ledger, time: Time, events: Events
+) -> None:
+    world = World(ledger, time, events)
+    admission = world.admission(route=replace(every((MODEL,)), old_days=900))
+    world.receive(0, 1)
+    admission.start(STUDY)
+    admission.settle(STUDY)
+    study = ledger.study(STUDY)
+    assert study is not None
+    assert (study.works, study.revision, world.closed) == ((), 1, [STUDY])
+    assert events.facts("study.old") == [{"study": STUDY, "revision": 1, "days": 900}]
+    assert "study.started" not in events.names
+    with ledger.transaction() as connection:
+        assert admission.reprocess(connection, STUDY) == 2
+    study = ledger.study(STUDY)
+    assert study is not None
+    assert [work.key.revision for work in study.works] == [2]
+    world.receive(2)  # what comes late belongs to what is worked on
+    admission.settle(STUDY)
+    study = ledger.study(STUDY)
+    assert study is not None
+    assert sorted(work.key.revision for work in study.works) == [2, 3]
+    assert len(events.facts("study.old")) == 1
