@@ -46,7 +46,7 @@ def give_order(
             verb=Verb(verb).value, study_key=study.study_key, model=model or "", destination=destination or "", at=now()
         )
         works = concerned(study, order)
-        if not works and not (verb is Verb.RELEASE and is_held_back(study)):
+        if not works and not (Verb(verb) is Verb.RELEASE and is_held_back(study)):
             raise ConfigError("order-empty", works=len(study.works))
         _give(tree, ledger, order)
     return works
