@@ -216,7 +216,7 @@ def broken_off(_: Taking, images: list[Dataset]) -> list[Dataset]:
 
 
 def for_ever(taking: Taking, images: list[Dataset]) -> list[Dataset]:
-    return images * 1000
+    return images * 20
 
 
 def ai(_: Taking, images: list[Dataset]) -> list[Dataset]:
@@ -350,3 +350,17 @@ def test_a_prior_that_cannot_be_deidentified_or_read_is_left_out(bench: Bench) -
     )
     assert volumes == ()
     assert bench.events.facts("priors.dropped")
+
+
+def test_priors_that_are_too_much_for_half_of_the_memory_are_left_out(bench: Bench) -> None:
+    made = bench.priors(FakeSource([study("old", "20250301"), study("older", "20240301")]))
+    made.fetch(bench.key)
+    copied = made.copy(bench.key)
+    size = 16 * 48 * 48 * 2
+    models = TREE.models.model_copy(update={"maximum_memory_bytes": 3 * size})  # half of it: one, and no second
+    tree = TREE.model_copy(update={"models": models})
+    volumes = open_priors(
+        Handover(bench.rooms), bench.key, {"priors": copied}, analyst=bench.analyst, tree=tree, emit=bench.events
+    )
+    assert [one.days_before for one in volumes] == [365]
+    assert [one["reason"] for one in bench.events.facts("priors.dropped")] == ["memory-too-large"]
