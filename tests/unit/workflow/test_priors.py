@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from pydicom import Dataset
 
+from dicomnode.config import DeliverySection
 from dicomnode.encoded import Limits
 from dicomnode.errors import NodeError, PeerError, StorageError
 from dicomnode.manifest import Priors as PriorRule
@@ -19,12 +20,13 @@ from dicomnode.storage.datakeys import DataKeys
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.objects import Objects
 from dicomnode.storage.spool import Spool
-from dicomnode.study import Purpose, WorkState, World
+from dicomnode.study import CircuitState, Purpose, WorkState, World
+from dicomnode.workflow.circuits import Circuits
 from dicomnode.workflow.handover import Handover, name
 from dicomnode.workflow.paces import Paces
 from dicomnode.workflow.prior_volumes import open_priors
 from dicomnode.workflow.priors import Priors
-from dicomnode.workflow.sources import Sources, circuit_of
+from dicomnode.workflow.sources import Asked, Sources, circuit_of
 from dicomnode.workflow.stages import Stages
 from tests.unit.workflow.samples import EXPLICIT, Events, Time, encoded, tiny_series
 from tests.unit.workflow.test_stages import TREE
@@ -364,3 +366,36 @@ def test_priors_that_are_too_much_for_half_of_the_memory_are_left_out(bench: Ben
     )
     assert [one.days_before for one in volumes] == [365]
     assert [one["reason"] for one in bench.events.facts("priors.dropped")] == ["memory-too-large"]
+
+
+def test_a_source_that_fails_again_and_again_is_left_alone_and_asked_whether_it_is_back(
+    bench: Bench, ledger: Ledger
+) -> None:
+    dead = FakeSource([study("old", "20250101")], error=PeerError("timeout"))
+    name_of_circuit = circuit_of("pacs")
+    circuits = Circuits(
+        ledger,
+        destinations={name_of_circuit: dead},
+        hasten=lambda _: 0,
+        settings=DeliverySection(circuit_failures=2),
+        jitter=lambda: 0.0,
+        clock=bench.time.now,
+        emit=bench.events,
+    )
+    paces = Paces({"pacs": SOURCE}, clock=bench.time.now, monotonic=bench.time.monotonic)
+    sources = Sources({"pacs": SOURCE}, {"pacs": dead}, circuits=circuits, paces=paces, emit=bench.events)
+    asked = Asked(purpose="priors", priority=1)
+
+    def ask() -> str:
+        with pytest.raises(NodeError) as caught:
+            sources.ask(asked, lambda name, source: source.find("STUDY", {}) or None)
+        return caught.value.code
+
+    assert [ask() for _ in range(4)] == ["timeout", "timeout", "source-down", "source-down"]
+    assert len(dead.asked) == 2
+    assert ledger.circuits()[name_of_circuit].reason == "timeout"
+    assert circuits.ask(name_of_circuit) is not None  # C-ECHO: still not there
+    dead.error = None
+    assert circuits.ask(name_of_circuit) is None
+    assert sources.ask(asked, lambda name, source: source.find("STUDY", {}) and name) == "pacs"
+    assert ledger.circuits()[name_of_circuit].state is CircuitState.CLOSED
