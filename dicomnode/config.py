@@ -34,7 +34,7 @@ from dicomnode.bounds import (
 )
 from dicomnode.errors import ConfigError
 from dicomnode.network_sections import ListenSection, PeerRule, ServicesSection, StowSection
-from dicomnode.routing_rules import LoopGuardSection, RoutingRule, faults_of_rules
+from dicomnode.routing_rules import FloodGuardSection, LoopGuardSection, RoutingRule, faults_of_rules
 from dicomnode.sections import (
     Destination,
     Export,
@@ -149,8 +149,7 @@ class CompletionSection(Section):
         30, description="silence after the last instance, with no association open, before delivery"
     )
     evidence_seconds: Seconds = Field(
-        1800,
-        description="silence that is borne while a procedure step is in progress or announced instances are missing",
+        1800, description="silence that is borne while a step is in progress or announced instances are missing"
     )
     start_early: bool = Field(True, description="begin to work before a study is known to be whole")
     early_bytes: int = Field(
@@ -312,6 +311,7 @@ class Config(Section):
     folders: tuple[FolderSection, ...] = ()
     rules: tuple[RoutingRule, ...] = ()
     loop_guard: LoopGuardSection = LoopGuardSection()
+    flood_guard: FloodGuardSection = FloodGuardSection()
     destinations: tuple[Destination, ...] = ()
     exports: tuple[Export, ...] = ()
     sources: tuple[Source, ...] = ()

@@ -35,6 +35,7 @@ ALLOWED: Final[Mapping[str, re.Pattern[str]]] = MappingProxyType(
         "state": _WORD,
         "reason": _WORD,
         "destination": _WORD,
+        "source": _WORD,
         "folder": _WORD,
         "peer": _WORD,
         "role": _WORD,

@@ -148,6 +148,19 @@ class LoopGuardSection(Section):
     )
 
 
+class FloodGuardSection(Section):
+    """Studies that are kept and not worked on unless somebody orders it: prefetched priors, migrations of an archive."""
+
+    maximum_age_days: float = Field(
+        0,
+        ge=0,
+        le=36_500,
+        allow_inf_nan=False,
+        description="days since the newest date of a study (study, series, acquisition) after which it is kept and held, "
+        "until `dicomnode release`; 0: any age is worked on",
+    )
+
+
 def faults_of_rules(
     rules: Sequence[RoutingRule],
     destinations: Sequence[str],

@@ -97,7 +97,7 @@ def _lines(row: StudyRow) -> Iterator[str]:
     when = row.last_received_at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
     yield f"[bold]{row.study_key[:16]}[/]  last object {when}  {images}"
     if not row.works:
-        unrouted = "[yellow]in no rule[/]: dicomnode explain tells why"
+        unrouted = "[yellow]in no rule[/], or too old: dicomnode explain tells why"
         yield f"  {unrouted}" if row.revision else "  [cyan]receiving[/]"
     for work in row.works:
         colour = _COLOURS.get(work.state.value, "cyan")

@@ -15,10 +15,11 @@ from dicomnode.cli.options import ConfigOption, StateOption, read_config
 from dicomnode.cli.reasons import what_and_what_to_do
 from dicomnode.config import Config
 from dicomnode.errors import REASONS
-from dicomnode.sections import Destination
+from dicomnode.sections import Destination, Source
 from dicomnode.storage.rows import CircuitRow
 from dicomnode.study import CircuitState, DeliveryState
 from dicomnode.workflow.paces import seconds_until
+from dicomnode.workflow.sources import circuit_of
 
 _out = Console(highlight=False)
 _COLOURS = {CircuitState.CLOSED: "green", CircuitState.HALF_OPEN: "yellow", CircuitState.OPEN: "red"}
@@ -76,6 +77,7 @@ def traffic_json(tree: Config, traffic: Any) -> dict[str, Any]:
             }
             for key, row in traffic.dead
         ],
+        "sources": [_source(one, traffic) for one in tree.sources],
         "orders": [{"verb": one.verb, "study": one.study_key, "at": _time(one.at)} for one in traffic.orders],
     }
 
@@ -102,6 +104,18 @@ def _destination(name: str, known: Destination | None, traffic: Any) -> dict[str
     }
 
 
+def _source(source: Source, traffic: Any) -> dict[str, Any]:
+    """How a source that is asked for priors and missing images fares."""
+    circuit: CircuitRow | None = traffic.circuits.get(circuit_of(source.name))
+    return {
+        "name": source.name,
+        "peer": source.peer,
+        "circuit": (circuit.state if circuit else CircuitState.CLOSED).value,
+        "reason": circuit.reason if circuit else None,
+        "asked_at": _time(circuit.due_at) if circuit else None,
+    }
+
+
 def _lines(told: dict[str, Any]) -> Iterator[str]:
     for one in told["destinations"]:
         state = CircuitState(one["circuit"])
@@ -115,6 +129,10 @@ def _lines(told: dict[str, Any]) -> Iterator[str]:
             f"  {one['waiting_objects']} objects of {one['waiting_works']} works wait{oldest}; "
             f"{one['confirmed']} confirmed, {one['refused']} dead letters, {one['cancelled']} cancelled"
         )
+    for one in told["sources"]:
+        about = f": {one['reason']}; asked again {one['asked_at']}" if one["asked_at"] else ""
+        colour = _COLOURS[CircuitState(one["circuit"])]
+        yield f"source [bold]{one['name']}[/] ({escape(one['peer'])}): circuit [{colour}]{one['circuit']}[/]{about}"
     for one in told["dead_letters"]:
         answer = f", the peer said {one['status']}" if one["status"] else ""
         yield (

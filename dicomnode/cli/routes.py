@@ -86,6 +86,7 @@ def explained_json(row: StudyRow, found: StudyExplained | None) -> dict[str, Any
         **base,
         "began_at": found.began_at.isoformat(timespec="milliseconds"),
         "priority": found.route.priority,
+        "old_days": found.route.old_days,
         "models": {
             model: {
                 "rules": list(share.rules),
@@ -135,6 +136,8 @@ def _lines(row: StudyRow, found: StudyExplained | None, priority: str) -> Iterat
         yield f"model {model}" + (f", by {', '.join(share.rules)}" if share.rules else "") + f": {told}"
     for export, by in found.route.exports.items():
         yield f"export {export}, by {', '.join(by)}: the whole study"
+    if found.route.old_days is not None:
+        yield f"[yellow]too old[/] by flood_guard.maximum_age_days ({found.route.old_days} days): held until dicomnode release"
     if not found.route.shares:
         yield "[yellow]no rule[/] gives it to a model"
     for work in row.works:

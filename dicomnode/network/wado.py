@@ -35,13 +35,14 @@ class WebRetriever(WebRequestor):
     def retrieve(self, taking: Taking) -> None:
         """WADO-RS of each instance that is wanted; raises PeerError if the source is not there, refuses or breaks off."""
         wanted = taking.wanted
-        series = f"/studies/{quote(wanted.study_instance_uid)}/series/{quote(wanted.series_instance_uid)}/instances"
+        study, series = (quote(uid, safe="") for uid in (wanted.study_instance_uid, wanted.series_instance_uid))
+        path = f"/studies/{study}/series/{series}/instances"
         uids = wanted.sop_instance_uids or self._instances(taking)
         with self._connected() as connection:
             for uid in uids:
                 if taking.is_over:
                     break
-                self._one(connection, f"{series}/{quote(uid)}", taking)
+                self._one(connection, f"{path}/{quote(uid, safe='')}", taking)
         if not taking.allowance.seconds:
             raise PeerError("timeout")
 

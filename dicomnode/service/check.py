@@ -12,6 +12,7 @@ from pathlib import Path
 
 from dicomnode.config import Config
 from dicomnode.errors import NodeError, PeerError
+from dicomnode.events import silent
 from dicomnode.forms import choose, missed, sop_classes
 from dicomnode.inference.gpu import installed
 from dicomnode.inference.package import Package
@@ -27,7 +28,7 @@ from dicomnode.service.models import examine_gpu
 from dicomnode.service.rooms import Layout
 from dicomnode.service.routes import describe_rule, prove_rules
 from dicomnode.service.services import committing_destination
-from dicomnode.service.sourcing import retriever_of
+from dicomnode.service.sourcing import open_door, retriever_of
 from dicomnode.storage.belonging import prove_wrapping
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.medium import IN_MEMORY, is_volatile
@@ -294,7 +295,10 @@ class _Examiner:
             self._destination(destination)
 
     def sources(self) -> None:
-        """Sources, whether they answer."""
+        """Sources, whether they answer, and whether there can be a door for what C-MOVE sends."""
+        retrieval = self._tree.retrieval
+        if open_door(self._tree, silent) is not None:
+            self._port(self._tree.listen.host, retrieval.port, f" as {retrieval.ae_title}, for C-MOVE")
         for one in self._tree.sources:
             if one.tls is None or self._usable(f"sources.{one.name}.tls", partial(client_tls, one.tls)):
                 where = f"source {one.name} ({one.peer}; {one.way})"

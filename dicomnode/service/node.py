@@ -321,10 +321,10 @@ class Node:
         """Take up what was interrupted, then listen; returns the bound address."""
         self._recovery.rebuild_index()
         self._indexer.begin()
+        self._sourcing.begin()  # before what waits for it goes on
         self._queue.launch()
         self._recovery.resume()
         self._circuits.begin()
-        self._sourcing.begin()
         self._admission.reconcile()
         for one in (
             self._completion, self._beforehand, self._housekeeping, self._exports, self._desk, self._pledges,

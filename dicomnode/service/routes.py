@@ -62,7 +62,8 @@ def open_router(tree: Config, spool: Spool, models: tuple[str, ...]) -> Router:
         Where a rule names a model that is not enabled.
     """
     prove_rules(tree, models)
-    return Router(tree.rules, models, read=reader(tree, spool))
+    limit = tree.flood_guard.maximum_age_days
+    return Router(tree.rules, models, read=reader(tree, spool), maximum_age_days=limit)
 
 
 def reader(tree: Config, spool: Spool) -> Read:

@@ -40,10 +40,11 @@ class RoutingPort(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """Where an input goes; no route where it has a revision already."""
+    """Where an input goes; no route where it has a revision already. Held: nowhere, until somebody orders it."""
 
     digest: str
     route: Route | None
+    is_held: bool = False
 
 
 class Admission:
@@ -233,7 +234,12 @@ class Admission:
         latest = self._ledger.latest_revision(study_key)
         known = latest is not None and latest.input_digest == digest
         known = known and not anew and not self._is_to_be_tried_again(None, study_key)
-        return _Plan(digest, None if known else self._routing.route(study_key, rows))
+        if known:
+            return _Plan(digest, None)
+        route = self._routing.route(study_key, rows)
+        study = self._ledger.study(study_key)
+        is_ordered = anew or (study is not None and bool(study.works))
+        return _Plan(digest, route, is_held=route.old_days is not None and not is_ordered)
 
     def _open(self, connection: Any, study_key: str, plan: _Plan | None, *, anew: bool = False) -> int | None:
         """Number of a newly opened revision, or None where the input has one."""
@@ -250,16 +256,19 @@ class Admission:
         if digest != plan.digest or plan.route is None:  # more came meanwhile: it is looked at again
             raise StorageError("index-behind")
         study = self._ledger.study(study_key, connection=connection)
-        for work in () if study is None else study.works:
+        earlier = () if study is None else study.works
+        for work in earlier:
             self._supersede(connection, work)
         if plan.route.priority is not None:
             self._ledger.set_priority(study_key, plan.route.priority, connection=connection)
         urgency = self._ledger.priority(study_key, connection=connection)
-        if before is None or before.input_digest != digest:  # worked on anew, it is exported no second time
+        # Worked on anew, it is exported no second time; one that was held was not exported yet.
+        was_held = plan.route.old_days is not None and not earlier
+        if not plan.is_held and (before is None or before.input_digest != digest or was_held):
             for export, rules in plan.route.exports.items():
                 self._routing.order_export(connection, study_key, export, rules)
         received = max(row.received_at for row in rows) - min(row.received_at for row in rows)
-        for model, share in plan.route.shares.items():
+        for model, share in () if plan.is_held else plan.route.shares.items():
             key = WorkKey(study_key=study_key, revision=revision, model=model)
             self._ledger.create_work(key, digest, now, facts=share.facts(), connection=connection)
             self._ledger.record_stage(key, "receive", received.total_seconds(), connection=connection)
@@ -271,6 +280,9 @@ class Admission:
         if revision is None or plan is None or plan.route is None:
             return
         route = plan.route
+        if plan.is_held:
+            self._emit("study.old", level="warning", study=study_key, revision=revision, days=route.old_days)
+            return
         self._emit("study.started", study=study_key, revision=revision)
         if rules := sorted({name for share in route.shares.values() for name in share.rules}):
             self._emit("study.routed", study=study_key, models=len(route.shares), rules=",".join(rules))

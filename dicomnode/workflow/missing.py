@@ -25,6 +25,7 @@ from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.spool import Spool
 from dicomnode.study import blind_key
 from dicomnode.workflow.ports import Monotonic
+from dicomnode.workflow.prior_choice import uid_of
 from dicomnode.workflow.sources import Asked, Sources
 
 #: Studies that are asked about at a time.
@@ -164,13 +165,13 @@ class MissingImages:
         """How many of the missing images a source gave."""
         taken = 0
         found = source.find("SERIES", {"StudyInstanceUID": study, "SeriesInstanceUID": ""}, _left(allowance))
-        for series in dict.fromkeys(one.get("SeriesInstanceUID", "").strip() for one in found[:_MOST_SERIES]):
+        for series in dict.fromkeys(uid_of(one, "SeriesInstanceUID") for one in found[:_MOST_SERIES]):
             query = {"StudyInstanceUID": study, "SeriesInstanceUID": series, "SOPInstanceUID": "", "SOPClassUID": ""}
             shown = source.find("IMAGE", query, _left(allowance)) if series else []
             here = {
                 uid: one.get("SOPClassUID", "").strip()
                 for one in shown
-                if (uid := one.get("SOPInstanceUID", "").strip()) and blind_key(self._key, "instance", uid) in missing
+                if (uid := uid_of(one, "SOPInstanceUID")) and blind_key(self._key, "instance", uid) in missing
             }
             if here:
                 classes = frozenset(here.values()) & frozenset(storage_classes()) or self._sop_classes

@@ -49,6 +49,11 @@ class Commanded(Protocol):
         ...
 
 
+def is_held_back(study: StudyRow) -> bool:
+    """Whether nothing was made of a study: it is too old, or no rule takes it. A release has it worked on, whatever its age."""
+    return study.revision > 0 and not study.works
+
+
 def concerned(study: StudyRow, order: OrderRow) -> tuple[WorkRow, ...]:
     """Works of a study that an order is about; none: there is nothing to do."""
     chosen = [work for work in study.works if order.model in ("", work.key.model)]
@@ -133,8 +138,9 @@ class Orders:
         with self._ledger.transaction() as connection:
             study = self._ledger.study(order.study_key, connection=connection)
             works = () if study is None else concerned(study, order)
-            if order.verb == Verb.REPROCESS:
-                if works:
+            freed = order.verb == Verb.RELEASE and study is not None and is_held_back(study)
+            if order.verb == Verb.REPROCESS or freed:
+                if works or freed:
                     self._admission.reprocess(connection, order.study_key)
             else:
                 act = {Verb.RETRY: self._retry, Verb.CANCEL: self._cancel, Verb.RELEASE: self._release}

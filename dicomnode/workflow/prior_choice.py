@@ -5,6 +5,7 @@ A source is not believed: what it shows of another patient, of no date or of the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
@@ -20,6 +21,7 @@ STUDY_KEYS: Final = ("StudyInstanceUID", "StudyDate", "StudyTime", "PatientID", 
 SERIES_KEYS: Final = ("SeriesInstanceUID", "Modality", "BodyPartExamined", "NumberOfSeriesRelatedInstances")
 _WILD: Final = frozenset("*?\\")
 _MOST_ANSWERS: Final = 1000
+_UID: Final = re.compile(r"[0-9.]{1,64}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,10 +45,10 @@ class PriorStudy:
 
 
 def subject_of(header: Dataset) -> Subject | None:
-    """Subject of an image; None where its patient cannot be asked for: no id, or one that a query takes for a pattern."""
+    """Subject of an image; None where its patient cannot be asked for: no id, one beyond ASCII, or a pattern."""
     patient_id, issuer = patient_of(header)
     dated = _day(_text(header, "StudyDate"))
-    if not patient_id or _WILD & set(patient_id) or dated is None:
+    if not patient_id or not patient_id.isascii() or _WILD & set(patient_id) or dated is None:
         return None
     return Subject(
         patient_id=patient_id,
@@ -79,7 +81,7 @@ def choose_studies(
         if not is_patient(answer, subject):
             strangers += 1
             continue
-        uid, day = answer.get("StudyInstanceUID", "").strip(), _day(answer.get("StudyDate", ""))
+        uid, day = uid_of(answer, "StudyInstanceUID"), _day(answer.get("StudyDate", ""))
         if not uid or uid == subject.study_instance_uid or day is None:
             continue
         days, time = (here - day).days, answer.get("StudyTime", "").strip()
@@ -112,11 +114,17 @@ def choose_series(found: Iterable[Mapping[str, str]], rule: Priors) -> tuple[str
     parts = {part.strip().upper() for part in rule.body_parts}
     chosen: dict[str, int] = {}
     for answer in list(found)[:_MOST_ANSWERS]:
-        uid, part = answer.get("SeriesInstanceUID", "").strip(), answer.get("BodyPartExamined", "").strip().upper()
+        uid, part = uid_of(answer, "SeriesInstanceUID"), answer.get("BodyPartExamined", "").strip().upper()
         if uid and answer.get("Modality", "").strip() in rule.modalities and (not parts or not part or part in parts):
             count = answer.get("NumberOfSeriesRelatedInstances", "").strip()
             chosen[uid] = int(count) if count.isascii() and count.isdigit() and len(count) < 9 else 0
     return tuple(sorted(chosen, key=lambda uid: (-chosen[uid], uid)))
+
+
+def uid_of(answer: Mapping[str, str], keyword: str) -> str:
+    """A UID of an answer; "" where it is none: it will be asked by."""
+    uid = answer.get(keyword, "").strip("\0 ")
+    return uid if _UID.fullmatch(uid) else ""
 
 
 def _text(dataset: Dataset, keyword: str) -> str:

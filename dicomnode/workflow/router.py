@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import tzinfo
 from typing import Final
 
@@ -15,7 +16,7 @@ from pydicom import Dataset
 from dicomnode.errors import NodeError
 from dicomnode.routing_rules import RoutingRule
 from dicomnode.study import InstanceRow, RecordMetadata
-from dicomnode.workflow.routing import Route, SeriesFacts, StudyFacts, every, route
+from dicomnode.workflow.routing import Route, SeriesFacts, StudyFacts, age_of, every, route
 from dicomnode.workflow.selection import without_pixels
 
 #: How many instances of a series are tried before it counts as unreadable.
@@ -34,11 +35,20 @@ class Router:
         Opens an instance; a NodeError says that it cannot be opened or read.
     zone
         In which times of day are meant; None: this machine's.
+    maximum_age_days
+        Age beyond which a study is not worked on by itself; 0: none.
     """
 
     def __init__(
-        self, rules: Sequence[RoutingRule], models: Sequence[str], *, read: Read, zone: tzinfo | None = None
+        self,
+        rules: Sequence[RoutingRule],
+        models: Sequence[str],
+        *,
+        read: Read,
+        zone: tzinfo | None = None,
+        maximum_age_days: float = 0,
     ) -> None:
+        self._maximum_age_days = maximum_age_days
         self.rules = tuple(rules)
         self.models = tuple(models)
         self._read = read
@@ -52,13 +62,15 @@ class Router:
         StorageError
             Where disk or ledger refuse for now.
         """
-        if not self.rules:
+        if not self.rules and not self._maximum_age_days:
             return every(self.models)
         return self.decide(self.facts(study_key, rows))
 
     def decide(self, facts: StudyFacts) -> Route:
         """Where a study goes, of which this is known."""
-        return route(facts, self.rules, self.models, zone=self._zone)
+        decided = route(facts, self.rules, self.models, zone=self._zone)
+        age = age_of(facts, zone=self._zone) if self._maximum_age_days else None
+        return replace(decided, old_days=age) if age is not None and age > self._maximum_age_days else decided
 
     def facts(self, study_key: str, rows: Sequence[InstanceRow]) -> StudyFacts:
         """What the rules may ask of a study; the same for the same instances, in whatever order they came."""

@@ -106,6 +106,8 @@ class Route:
         Series that a rule keeps from all models, with its name.
     exports
         Exports that the whole study goes to, each with the rules that say so.
+    old_days
+        Age of a study that is too old to be worked on by itself; None where it is not.
     """
 
     shares: Mapping[str, Share]
@@ -113,6 +115,28 @@ class Route:
     ignored: Mapping[str, str] = field(default_factory=dict)
     exports: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     judgements: tuple[Judgement, ...] = ()
+    old_days: int | None = None
+
+
+def age_of(study: StudyFacts, *, zone: tzinfo | None) -> int | None:
+    """Days between the newest date of a study's images and the day on which it began to come; None where no image says one."""
+    keywords = ("StudyDate", "SeriesDate", "AcquisitionDate")
+    dates = [
+        text[:8]
+        for series in study.series
+        if series.header is not None
+        for keyword in keywords
+        for text in _texts(series.header, keyword)
+    ]
+    known = [found for text in dates if (found := _day_of(text)) is not None]
+    return (study.began_at.astimezone(zone).date() - max(known)).days if known else None
+
+
+def _day_of(text: str) -> date | None:
+    try:
+        return datetime.strptime(text, "%Y%m%d").date()  # noqa: DTZ007 (a day has no zone)
+    except ValueError:
+        return None
 
 
 def destinations_of(facts: Mapping[str, Fact]) -> frozenset[str] | None:

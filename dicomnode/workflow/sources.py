@@ -125,5 +125,5 @@ class Sources:
 
 
 def circuit_of(source: str) -> str:
-    """Name of a source's circuit: no destination has it, since no name holds a colon."""
-    return f"source:{source}"
+    """Name of a source's circuit: no destination has it, since no name holds a dot."""
+    return f"source.{source}"

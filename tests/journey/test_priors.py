@@ -160,3 +160,32 @@ def test_a_dead_or_silent_pacs_costs_a_study_no_more_than_its_time(tmp_path: Pat
             node.terminate()
     assert (told["reason"], told["level"]) == (reason, "warning")
     assert (work.state, work.facts["priors"], work.facts["priors_reason"]) == (WorkState.DONE, 0, reason)
+
+
+def test_a_node_that_is_killed_while_it_fetches_does_it_again(tmp_path: Path) -> None:
+    """A PACS that is silent, a node that is killed meanwhile and comes back: the study is worked on, once, with its prior."""
+    now, _ = write_study(tmp_path / "now", "now", change=of_day("20260301"))
+    earlier, _ = write_study(tmp_path / "earlier", "earlier", change=of_day("20250301"))
+    with Recorder() as results, pacs("orthanc-get", tmp_path / "pacs", free_port()) as (place, dicom):
+        fill(dicom, "ORTHANC", earlier)
+        with socket.socket() as listener:
+            listener.bind((HOST, 0))
+            listener.listen()
+            silent = f'ae_title = "PACS"\nhost = "{HOST}"\nport = {listener.getsockname()[1]}\n'
+            settings = destination("results", "RECORDER", results.port) + package(tmp_path)
+            settings += source(silent).replace("timeout_seconds = 5", "timeout_seconds = 60")
+            settings += source(place).replace('name = "pacs"', 'name = "second"')
+            node = RunningNode(tmp_path / "node", settings)
+            with node:
+                send(node, now)
+                listener.settimeout(30)
+                asking, _ = listener.accept()
+                node.kill()
+                asking.close()
+        with node:  # nobody listens there any more: the second one is asked
+            work = only(node.wait_for_work(90))
+            fetched = node.wait_for_event("priors.fetched")
+            node.terminate()
+    assert (work.state, work.facts["priors"], fetched["source"]) == (WorkState.DONE, 1, "second")
+    assert {len(set(digests)) for digests in results.digests().values()} == {1}
+    assert len(results.digests()) == len(work.deliveries)

@@ -154,3 +154,28 @@ def test_results_that_come_too_late_stay_here(tmp_path: Path) -> None:
             (done,) = node.wait_for_work()
             assert done.state is WorkState.DONE
     assert len(pacs.digests()) == len(done.deliveries)
+
+
+def test_an_old_study_waits_until_somebody_releases_it(tmp_path: Path) -> None:
+    """A migration of an archive is no work; what is wanted of it all the same is ordered."""
+
+    def old(_: int, image: Dataset) -> None:
+        image.StudyDate = image.SeriesDate = image.AcquisitionDate = "20200301"
+
+    paths, _ = write_study(tmp_path / "old", "old", change=old)
+    with Recorder() as pacs:
+        settings = destination("pacs", "RECORDER", pacs.port) + "[flood_guard]\nmaximum_age_days = 365\n"
+        with RunningNode(tmp_path / "node", settings) as node:
+            send(node, paths, calling="CT1")
+            told = node.wait_for_event("study.old")
+            node.wait_for_event("study.settled")
+            assert told["days"] > 365
+            assert [study.works for study in node.studies()] == [()]
+            assert explain(node, told["study"])["old_days"] == told["days"]
+            command = [sys.executable, "-m", "dicomnode", "release", told["study"][:12], "--state", str(node.state)]
+            command += ["--config", str(node.folder / "dicomnode.toml")]
+            subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+            (done,) = node.wait_for_work()
+            node.terminate()
+    assert done.state is WorkState.DONE
+    assert len(pacs.digests()) == len(done.deliveries) > 0

@@ -130,7 +130,7 @@ def test_a_study_that_still_arrives_and_one_with_quarantine(monkeypatch: pytest.
 def test_a_study_that_no_rule_takes_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     text = printed(monkeypatch, replace(STUDY, works=()))
     assert "receiving" not in text
-    assert "in no rule: dicomnode explain tells why" in text
+    assert "in no rule, or too old: dicomnode explain tells why" in text
 
 
 def test_results_without_a_destination_say_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,6 +84,34 @@ def test_status_is_for_people_and_for_programs(place: list[str]) -> None:
     assert (code, pacs["circuit"], pacs["refused"], pacs["waiting_objects"]) == (1, "closed", 1, 1)
 
 
+def test_sources_that_are_asked_are_told_too(place: list[str]) -> None:
+    sources = TOML.replace("destinations", "sources")
+    Path(place[3]).write_text(TOML + sources + sources.replace('"pacs"', '"second"'))
+    with ledger_of(place) as ledger:
+        moment = now()
+        ledger.put_circuit(
+            CircuitRow(
+                destination="source.second", state=CircuitState.OPEN, reason="timeout", since=moment, due_at=moment
+            )
+        )
+    _, text = run("status", *place)
+    assert "source pacs (PACS@127.0.0.1:104): circuit closed" in text
+    assert "source second (PACS@127.0.0.1:104): circuit open: timeout; asked again" in text
+    _, text = run("status", "--json", *place)
+    assert [one["circuit"] for one in json.loads(text)["sources"]] == ["closed", "open"]
+
+
+def test_an_old_study_that_nothing_was_made_of_can_be_released(place: list[str]) -> None:
+    with ledger_of(place) as ledger:
+        ledger.record_instances([row(0, study_key="cd" * 16)])
+        ledger.open_revision("cd" * 16, "d", now())
+    code, _ = run("release", "cdcd", *place)
+    assert code == 0
+    with ledger_of(place) as ledger:
+        assert [(one.verb, one.study_key) for one in ledger.orders()] == [("release", "cd" * 16)]
+    assert run("retry", "cdcd", *place) == (2, "order-empty")
+
+
 def test_a_destination_that_is_left_alone_and_one_that_is_gone(place: list[str]) -> None:
     (Path(place[3])).write_text(TOML.replace("pacs", "other"))
     with ledger_of(place) as ledger:

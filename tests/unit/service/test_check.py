@@ -23,6 +23,7 @@ from dicomnode.storage import medium, recipients
 from dicomnode.storage.datakeys import DataKeys
 from dicomnode.storage.ledger import Ledger
 from dicomnode.study import World
+from tests.neighbours import free_port
 from tests.network.certificates import Authority, make_tls
 
 MakeTree = Callable[..., Config]
@@ -430,6 +431,10 @@ def test_sources_are_asked_and_a_model_without_any_is_told(
     assert "sources: none for priors, which stand-in would see" in without.warnings
     tree = tree_of(destinations=[DESTINATION], sources=[DESTINATION])
     assert "source pacs (PACS@127.0.0.1:104; C-GET) answers" in lines(examine(tree, {}))
+    moving = tree_of(
+        destinations=[DESTINATION], sources=[{**DESTINATION, "retrieve": "move"}], retrieval={"port": free_port()}
+    )
+    assert "as DICOMNODE-MOVE, for C-MOVE" in lines(examine(moving, {}))
     Peer.error = PeerError("peer-unreachable")
     (warning,) = [one for one in examine(tree, {}).warnings if one.startswith("source ")]
     assert "peer-unreachable" in warning

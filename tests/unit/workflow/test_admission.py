@@ -585,3 +585,41 @@ def test_a_study_that_rules_only_export_goes_to_no_model_and_is_not_called_lost(
     world.admission(route=Route(shares={}, exports={"trial": ("ct",)})).start(STUDY)
     assert world.queued == []
     assert not world.events.facts("study.not-routed")
+
+
+def test_an_old_study_is_kept_and_nothing_is_made_of_it_until_it_is_ordered(
+    ledger: Ledger, time: Time, events: Events
+) -> None:
+    world = World(ledger, time, events)
+    admission = world.admission(route=replace(every((MODEL,)), old_days=900))
+    world.receive(0, 1)
+    admission.start(STUDY)
+    admission.settle(STUDY)
+    study = ledger.study(STUDY)
+    assert study is not None
+    assert (study.works, study.revision, world.closed) == ((), 1, [STUDY])
+    assert events.facts("study.old") == [{"study": STUDY, "revision": 1, "days": 900}]
+    assert "study.started" not in events.names
+    with ledger.transaction() as connection:
+        assert admission.reprocess(connection, STUDY) == 2
+    study = ledger.study(STUDY)
+    assert study is not None
+    assert [work.key.revision for work in study.works] == [2]
+    world.receive(2)  # what comes late belongs to what is worked on
+    admission.settle(STUDY)
+    study = ledger.study(STUDY)
+    assert study is not None
+    assert sorted(work.key.revision for work in study.works) == [2, 3]
+    assert len(events.facts("study.old")) == 1
+
+
+def test_an_old_study_is_exported_when_it_is_ordered_and_not_before(world: World) -> None:
+    world.receive(0)
+    admission = world.admission(route=replace(EXPORTING, old_days=900))
+    admission.start(STUDY)
+    admission.settle(STUDY)
+    assert world.ordered == []
+    for _ in range(2):
+        with world.ledger.transaction() as connection:
+            admission.reprocess(connection, STUDY)
+        assert world.ordered == [(STUDY, "trial", ("ct", "night"))]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from dicomnode.errors import NodeError
 from dicomnode.storage.ledger import Ledger
 from dicomnode.study import WORK_STAGES, WorkKey
 from dicomnode.workflow.pipeline import DurableQueue, JsonSerializer
@@ -33,6 +34,7 @@ def open_queue(
     stage: Callable[[str, WorkKey], bool] = lambda name, key: True,
     delivery: Callable[[WorkKey, str, int], None] = lambda key, destination, number: None,
     destinations: tuple[str, ...] = ("pacs",),
+    fetch: Callable[[WorkKey], None] | None = None,
 ) -> DurableQueue:
     queue = DurableQueue(
         ledger.engine,
@@ -40,6 +42,8 @@ def open_queue(
         run_stage=stage,
         run_delivery=delivery,
         destinations=destinations,
+        fetches=lambda model: fetch is not None and model == WORK.model,
+        run_fetch=fetch or (lambda key: None),
         poll_seconds=0.02,
     )
     queues.append(queue)
@@ -193,3 +197,72 @@ def test_values_are_json_and_exceptions_their_type_alone() -> None:
 def database_bytes(folder: Path) -> bytes:
     """Every byte of the ledger's files."""
     return b"".join(path.read_bytes() for path in folder.glob("ledger.sqlite*"))
+
+
+def test_a_work_that_fetches_waits_for_that_beside_all_other_work(ledger: Ledger, queues: list[DurableQueue]) -> None:
+    asked, answered, done = threading.Event(), threading.Event(), threading.Event()
+    ran: list[tuple[str, str]] = []
+    other = WorkKey(study_key="ef" * 16, revision=1, model="another")
+
+    def fetch(key: WorkKey) -> None:
+        ran.append(("fetch", key.model))
+        asked.set()
+        assert answered.wait(30)
+
+    def stage(name: str, key: WorkKey) -> bool:
+        ran.append((name, key.model))
+        if name == WORK_STAGES[-1]:
+            if key == other:
+                answered.set()
+            else:
+                done.set()
+        return True
+
+    queue = open_queue(ledger, queues, stage=stage, fetch=fetch)
+    queue.launch()
+    with ledger.transaction() as connection:
+        queue.enqueue_work(connection, WORK)
+        queue.enqueue_work(connection, WORK)
+    assert asked.wait(30)
+    queue.revive_work(WORK)  # it is under way
+    with ledger.transaction() as connection:
+        queue.enqueue_work(connection, other)
+    assert done.wait(30)
+    stages = [(name, WORK.model) for name in WORK_STAGES]
+    assert ran == [("fetch", WORK.model), *((name, "another") for name in WORK_STAGES), *stages]
+
+
+def test_a_fetch_that_a_stop_ended_half_way_is_made_again_and_one_that_was_made_is_not(
+    ledger: Ledger, queues: list[DurableQueue]
+) -> None:
+    fetched: list[int] = []
+    failed, prepared = threading.Event(), threading.Semaphore(0)
+
+    def fetch(key: WorkKey) -> None:
+        fetched.append(len(fetched))
+        if len(fetched) == 1:
+            failed.set()
+            raise NodeError("timeout")  # the node ends
+
+    def stage(name: str, key: WorkKey) -> bool:
+        prepared.release()
+        return False
+
+    queue = open_queue(ledger, queues, stage=stage, fetch=fetch)
+    queue.launch()
+    with ledger.transaction() as connection:
+        queue.enqueue_work(connection, WORK)
+    assert failed.wait(30)
+    revived(queue, prepared)
+    assert fetched == [0, 1]
+    revived(queue, prepared)  # its stages were ended half-way: they alone are run again
+    assert fetched == [0, 1]
+
+
+def revived(queue: DurableQueue, prepared: threading.Semaphore) -> None:
+    """Revive the work until it runs: what ended may be a moment behind."""
+    until = time.monotonic() + 30
+    queue.revive_work(WORK)
+    while not prepared.acquire(timeout=0.5):
+        assert time.monotonic() < until
+        queue.revive_work(WORK)

@@ -45,7 +45,9 @@ def test_an_image_tells_whose_priors_are_sought() -> None:
     assert found == SUBJECT
 
 
-@pytest.mark.parametrize("values", [{"PatientID": ""}, {"PatientID": "P*"}, {"PatientID": "P?1"}, {"StudyDate": ""}])
+@pytest.mark.parametrize(
+    "values", [{"PatientID": ""}, {"PatientID": "P*"}, {"PatientID": "P?1"}, {"PatientID": "Pé1"}, {"StudyDate": ""}]
+)
 def test_who_cannot_be_asked_for_is_not(values: dict[str, str]) -> None:
     assert subject_of(header(**values)) is None
 
@@ -68,6 +70,8 @@ def test_the_newest_come_first_and_what_lies_is_left_out() -> None:
         answer("1.5", "20200101"),  # too old, though the range was asked for
         answer("1.6", ""),
         answer("", "20260101"),
+        answer("../1", "20260101"),
+        answer("1\\2", "20260101"),
         answer("1.7", "20260301", StudyTime="115959"),  # the same day, earlier
         answer("1.8", "20260301", StudyTime="120000"),
         answer("1.9", "20260101", PatientID="P-2"),
@@ -89,12 +93,12 @@ def test_an_image_is_of_the_patient_or_not() -> None:
 
 def test_series_of_the_kind_the_largest_first() -> None:
     shown = [
-        {"SeriesInstanceUID": "s1", "Modality": "CT", "NumberOfSeriesRelatedInstances": "10"},
-        {"SeriesInstanceUID": "s2", "Modality": "CT", "NumberOfSeriesRelatedInstances": "300"},
-        {"SeriesInstanceUID": "s3", "Modality": "SEG", "NumberOfSeriesRelatedInstances": "1"},
-        {"SeriesInstanceUID": "s4", "Modality": "CT", "NumberOfSeriesRelatedInstances": "many"},
+        {"SeriesInstanceUID": "2.1", "Modality": "CT", "NumberOfSeriesRelatedInstances": "10"},
+        {"SeriesInstanceUID": "2.2", "Modality": "CT", "NumberOfSeriesRelatedInstances": "300"},
+        {"SeriesInstanceUID": "2.3", "Modality": "SEG", "NumberOfSeriesRelatedInstances": "1"},
+        {"SeriesInstanceUID": "2.4", "Modality": "CT", "NumberOfSeriesRelatedInstances": "many"},
         {"SeriesInstanceUID": "", "Modality": "CT"},
-        {"SeriesInstanceUID": "s5", "Modality": "CT", "BodyPartExamined": "FOOT"},
+        {"SeriesInstanceUID": "2.5", "Modality": "CT", "BodyPartExamined": "FOOT"},
     ]
-    assert choose_series(shown, RULE) == ("s2", "s1", "s4", "s5")
-    assert choose_series(shown, Priors(modalities=("CT",), body_parts=("Chest",))) == ("s2", "s1", "s4")
+    assert choose_series(shown, RULE) == ("2.2", "2.1", "2.4", "2.5")
+    assert choose_series(shown, Priors(modalities=("CT",), body_parts=("Chest",))) == ("2.2", "2.1", "2.4")

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from pydicom import Dataset
 
+from dicomnode.config import DeliverySection
 from dicomnode.encoded import Limits
 from dicomnode.errors import NodeError, PeerError, StorageError
 from dicomnode.manifest import Priors as PriorRule
@@ -19,12 +20,13 @@ from dicomnode.storage.datakeys import DataKeys
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.objects import Objects
 from dicomnode.storage.spool import Spool
-from dicomnode.study import Purpose, WorkState, World
+from dicomnode.study import CircuitState, Purpose, WorkState, World
+from dicomnode.workflow.circuits import Circuits
 from dicomnode.workflow.handover import Handover, name
 from dicomnode.workflow.paces import Paces
 from dicomnode.workflow.prior_volumes import open_priors
 from dicomnode.workflow.priors import Priors
-from dicomnode.workflow.sources import Sources, circuit_of
+from dicomnode.workflow.sources import Asked, Sources, circuit_of
 from dicomnode.workflow.stages import Stages
 from tests.unit.workflow.samples import EXPLICIT, Events, Time, encoded, tiny_series
 from tests.unit.workflow.test_stages import TREE
@@ -216,7 +218,7 @@ def broken_off(_: Taking, images: list[Dataset]) -> list[Dataset]:
 
 
 def for_ever(taking: Taking, images: list[Dataset]) -> list[Dataset]:
-    return images * 1000
+    return images * 20
 
 
 def ai(_: Taking, images: list[Dataset]) -> list[Dataset]:
@@ -350,3 +352,50 @@ def test_a_prior_that_cannot_be_deidentified_or_read_is_left_out(bench: Bench) -
     )
     assert volumes == ()
     assert bench.events.facts("priors.dropped")
+
+
+def test_priors_that_are_too_much_for_half_of_the_memory_are_left_out(bench: Bench) -> None:
+    made = bench.priors(FakeSource([study("old", "20250301"), study("older", "20240301")]))
+    made.fetch(bench.key)
+    copied = made.copy(bench.key)
+    size = 16 * 48 * 48 * 2
+    models = TREE.models.model_copy(update={"maximum_memory_bytes": 3 * size})  # half of it: one, and no second
+    tree = TREE.model_copy(update={"models": models})
+    volumes = open_priors(
+        Handover(bench.rooms), bench.key, {"priors": copied}, analyst=bench.analyst, tree=tree, emit=bench.events
+    )
+    assert [one.days_before for one in volumes] == [365]
+    assert [one["reason"] for one in bench.events.facts("priors.dropped")] == ["memory-too-large"]
+
+
+def test_a_source_that_fails_again_and_again_is_left_alone_and_asked_whether_it_is_back(
+    bench: Bench, ledger: Ledger
+) -> None:
+    dead = FakeSource([study("old", "20250101")], error=PeerError("timeout"))
+    name_of_circuit = circuit_of("pacs")
+    circuits = Circuits(
+        ledger,
+        destinations={name_of_circuit: dead},
+        hasten=lambda _: 0,
+        settings=DeliverySection(circuit_failures=2),
+        jitter=lambda: 0.0,
+        clock=bench.time.now,
+        emit=bench.events,
+    )
+    paces = Paces({"pacs": SOURCE}, clock=bench.time.now, monotonic=bench.time.monotonic)
+    sources = Sources({"pacs": SOURCE}, {"pacs": dead}, circuits=circuits, paces=paces, emit=bench.events)
+    asked = Asked(purpose="priors", priority=1)
+
+    def ask() -> str:
+        with pytest.raises(NodeError) as caught:
+            sources.ask(asked, lambda name, source: source.find("STUDY", {}) or None)
+        return caught.value.code
+
+    assert [ask() for _ in range(4)] == ["timeout", "timeout", "source-down", "source-down"]
+    assert len(dead.asked) == 2
+    assert ledger.circuits()[name_of_circuit].reason == "timeout"
+    assert circuits.ask(name_of_circuit) is not None  # C-ECHO: still not there
+    dead.error = None
+    assert circuits.ask(name_of_circuit) is None
+    assert sources.ask(asked, lambda name, source: source.find("STUDY", {}) and name) == "pacs"
+    assert ledger.circuits()[name_of_circuit].state is CircuitState.CLOSED

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC
 
 import pytest
 from pydicom import Dataset
@@ -9,7 +10,8 @@ from dicomnode.errors import StorageError, StudyError
 from dicomnode.routing_rules import RoutingRule
 from dicomnode.study import InstanceRow, RecordMetadata
 from dicomnode.workflow.router import Router
-from tests.unit.workflow.samples import STUDY, metadata, row
+from dicomnode.workflow.routing import SeriesFacts, StudyFacts, age_of
+from tests.unit.workflow.samples import START, STUDY, metadata, row
 
 
 class Originals:
@@ -68,3 +70,51 @@ def test_a_series_of_which_nothing_can_be_read_is_taken_by_no_rule_that_asks_wha
 def test_a_disk_that_refuses_for_now_decides_nothing() -> None:
     with pytest.raises(StorageError, match="ledger-failed"):
         router(Originals(StorageError("ledger-failed"))).route(STUDY, [row(0)])
+
+
+def dated(**dates: str) -> Originals:
+    """Images with these dates; one that began to come on the first of March 2026."""
+
+    class Dated(Originals):
+        def __call__(self, wanted: InstanceRow) -> tuple[RecordMetadata, Dataset]:
+            about, dataset = super().__call__(wanted)
+            for keyword, value in dates.items():
+                setattr(dataset, keyword, value)
+            return about, dataset
+
+    return Dated()
+
+
+@pytest.mark.parametrize(
+    ("dates", "old"),
+    [
+        ({"StudyDate": "20260129"}, 31),
+        ({"StudyDate": "20260130"}, None),
+        ({"StudyDate": "20100101", "AcquisitionDate": "20260227"}, None),
+        ({"StudyDate": "20100101", "SeriesDate": ""}, 5903),
+        ({"StudyDate": "20990101"}, None),
+        ({}, None),
+    ],
+)
+def test_a_study_is_as_old_as_its_newest_date(dates: dict[str, str], old: int | None) -> None:
+    found = Router((), ("lung",), read=dated(**dates), zone=UTC, maximum_age_days=30).route(STUDY, [row(0)])
+    assert (found.old_days, set(found.shares)) == (old, {"lung"})
+
+
+def test_a_date_that_is_none_says_nothing() -> None:
+    study = StudyFacts(
+        study_key=STUDY,
+        began_at=START,
+        series=(
+            SeriesFacts(series_key="a", calling_ae_title="", called_ae_title="", address="", header=None),
+            SeriesFacts(series_key="b", calling_ae_title="", called_ae_title="", address="", header=Odd()),  # type: ignore[arg-type]
+        ),
+    )
+    assert age_of(study, zone=UTC) is None
+
+
+class Odd(dict[str, str]):
+    """A header whose dates are none."""
+
+    def __init__(self) -> None:
+        super().__init__(StudyDate="soon", SeriesDate="20261399")
