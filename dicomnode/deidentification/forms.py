@@ -48,7 +48,7 @@ _TRACERS: Final = (
 )
 #: What stands over several tokens: isotopes, tracers, doses in four figures with their unit, stations of lymph nodes.
 _GROUPS: Final = re.compile(
-    rf"(?<![^\W_])(?:{_ISOTOPES}|{_TRACERS}|b ?= ?\d{{1,4}}|\d{{4}}[ _]?(?:c?gy|mgy|hu|ms|ml|mbq)|"
+    rf"(?<![^\W_])(?:{_ISOTOPES}|{_TRACERS}|jpeg[ \-]?(?:2000|ls)|b ?= ?\d{{1,4}}|\d{{4}}[ _]?(?:c?gy|mgy|hu|ms|ml|mbq)|"
     r"(?:node|nodes|nodal|lymph|ln|lk|lymphknoten)[ _\-]?station[ _\-]?(?:[1-9]|1[0-4])[rl]?)(?![^\W_])|"
     r"(?:ti|te|tr|td|pld|etl|esp|tsl|venc|nex)[ _=]{1,2}\d{1,4}(?:/\d{1,4}){0,5}|"
     r"^station[ _]?(?:[1-9]|1[0-4])[rl]?$|"

@@ -136,13 +136,10 @@ class Identifiers:
         return value in self.codes or value in self.dates or self.spellings.has_number(value)
 
     def is_number_of_time(self, value: str) -> bool:
-        """Whether the digits of a time of day are an identifier, with or without the fraction of its seconds."""
-        whole = value.split(".", maxsplit=1)[0].replace(":", "")
-        digits = whole + value.partition(".")[2]
+        """Whether the digits of a time of day are an identifier, with or without the fraction of its seconds, or this alone."""
+        whole, _, fraction = value.strip().replace(":", "").partition(".")
         numbers = self.spellings.numbers
-        return (
-            whole in self.codes or digits in self.codes or canonical(whole) in numbers or canonical(digits) in numbers
-        )
+        return any(run in self.codes or canonical(run) in numbers for run in (whole, whole + fraction, fraction) if run)
 
     def hit_by_code(self, text: str) -> bool:
         """Whether a code that no table has is an identifier; a name is one though it be a technical word."""

@@ -39,7 +39,9 @@ _PHONE_DIGITS: Final = 7
 _CAPITALS: Final = 2
 _LONGEST_RUN: Final = 3
 _LONGEST_NUMBER: Final = 4
-_BARE: Final = re.compile(r"^[_\-.,:;]*_|_[_\-.,:;]*$|^[\-.:]{2,}|[\-:]{2,}$")  # marks that stood between what went
+_BARE: Final = re.compile(
+    r"^[_\-.,:;+]+|_[_\-.,:;]*$|[\-:]{2,}$|-$"
+)  # marks that stood between what went and what stays
 _SERIAL: Final = re.compile(r"[^\W_]*\d[^\W_]*")
 _LONGEST_PREFIX: Final = 4
 #: Where these stand a text is a list, such as of coils.

@@ -52,6 +52,11 @@ _DATED_CONTENT: Final = MappingProxyType({0x0040A120: "DATETIME", 0x0040A121: "D
 _TRACKING_IDENTIFIER: Final = ("DCM", "112039")
 _PATIENT_ID: Final = 0x00100020
 _ISSUER: Final = 0x00100021
+_CLOCK: Final = re.compile(
+    r"(?P<date>\d{4}(?:\d\d){0,2})(?P<time>(?:[01]\d|2[0-3])(?:[0-5]\d(?:(?:[0-5]\d|60)(?:\.\d{1,6})?)?)?)?"
+    r"(?P<zone>[+-](?:0\d|1[0-4])[0-5]\d)?"
+)
+_DAY_ALONE: Final = re.compile(r"\d{0,8}")
 _STACK: Final = re.compile(r"\d{1,4}")
 _ZONE: Final = re.compile(r"[+-](0\d|1[0-4])[0-5]\d")
 _SUSPICIOUS: Final = re.compile(
@@ -328,6 +333,8 @@ class Treater:
         """A time of day; one whose digits are an identifier of the source is some seconds later."""
         if not SYNTAX["TM"].fullmatch(value):
             return None
+        if self._identifiers.is_number_of_time(value.partition(".")[2]):
+            value = value.partition(".")[0]
         for seconds in range(_LATEST):
             new = later(value, seconds)
             if not self._identifiers.is_number_of_time(new):
@@ -338,13 +345,21 @@ class Treater:
         if Option.FULL_DATES in self._letters:
             kept = shifted_datetime(value, timedelta())
             self.produced.update([kept[:8]] if kept else [])
-            return value if kept else None
+            return self._clock(value) if kept else None
         if Option.MODIFIED_DATES not in self._letters:
             return None
         moved = shifted_datetime(value, self._shift)
         if moved is not None:
             self.produced.add(moved[:8])
-        return moved
+        return self._clock(moved) if moved is not None else None
+
+    def _clock(self, value: str) -> str:
+        """A date and time without hours or an offset that there are none of (PS3.5 6.2), and without a number of somebody's."""
+        match = _CLOCK.fullmatch(value.rstrip())
+        if match is None:
+            return "".join(_DAY_ALONE.findall(value)[:1])
+        time = match["time"] and self._time(match["time"])
+        return match["date"] + (time or "") + (match["zone"] or "")
 
     def _content(self, tag: BaseTag, vr: str, element: Element, node: Node) -> DataElement:
         """Text or person name of a content item, by its concept (PS3.15 Table E.3.4-1)."""

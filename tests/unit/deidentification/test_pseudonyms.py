@@ -139,3 +139,11 @@ def test_class_uids_are_no_hiding_place(uid: str) -> None:
     output = Deidentifier(AI, ONE).deidentify(ds)
     assert output.dataset.ReferencedImageSequence[0].ReferencedSOPClassUID == ONE.uid(uid)
     assert output.leaks == ()
+
+
+def test_no_shift_is_none() -> None:
+    """Also where dates may move by a day or two alone."""
+    for most in (1, 2):
+        pseudonyms = Pseudonyms(bytes(range(32)), "project", maximum_date_shift_days=most)
+        days = {pseudonyms.shift(pseudonyms.subject(str(number), "", "")).days for number in range(20)}
+        assert days == set(range(-most, 0))

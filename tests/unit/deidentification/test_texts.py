@@ -247,7 +247,7 @@ def test_a_kernel_that_is_longer_than_its_vr_allows_stays_as_it_came(policy: obj
     engine = Deidentifier(policy, PSEUDONYMS)  # type: ignore[arg-type]
     assert engine.deidentify(read_part10(data, Limits())).dataset.ConvolutionKernel == "IMR1,Body Routine"
     data = data.replace(b"IMR1,Body Routine ", b"Huber,Body Routine")
-    assert engine.deidentify(read_part10(data, Limits())).dataset.ConvolutionKernel == ",Body Routine"
+    assert engine.deidentify(read_part10(data, Limits())).dataset.ConvolutionKernel == "Body Routine"
 
 
 @pytest.mark.parametrize("mark", ["_", ",", ":", "&", "=", "(", ";", "+", "--", "\u2013", " / "])
@@ -318,3 +318,22 @@ def test_own_numbers_and_letters_with_one_more_beside_them(policy: object, text:
     left = both_ways(ds, policy).get("SoftwareVersions") or ""
     assert "2217" not in left
     assert "K12" not in left
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("Zyxw-AC", "AC"),
+        ("Zyxw+OSEM", "OSEM"),
+        ("Zyxwv:7.5.2", "7.5.2"),
+        ("SS-Zyxwv 3D", "SS 3D"),
+        ("LAVA+C", "LAVA+C"),
+        ("LEHR", "LEHR"),
+    ],
+)
+def test_no_mark_is_left_of_what_went(text: str, left: str) -> None:
+    assert filtered(text, is_plain) == left
+
+
+def test_names_of_compressions() -> None:
+    assert cleaned("JPEG 2000 lossless") == "JPEG 2000 lossless"

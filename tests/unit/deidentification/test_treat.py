@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
 from dicomnode.deidentification.apply import Deidentifier
-from dicomnode.deidentification.policy import AI, EXPORT, Policy
+from dicomnode.deidentification.policy import AI, EXPORT, Option, Policy
 from dicomnode.deidentification.pseudonyms import Pseudonyms
 from dicomnode.encoded import Limits, read_part10
 from tests.unit.deidentification import planted
@@ -135,3 +137,48 @@ def test_an_own_number_among_measurements_costs_the_attribute_alone(count: int) 
     ds.FrameTimeVector = ["1.5"] * count + ["4711238"]
     done = Deidentifier(EXPORT, Pseudonyms(bytes(range(32)), "project")).deidentify(ds).dataset
     assert len(done.FrameTimeVector) == count + 1
+
+
+@pytest.mark.parametrize(
+    ("value", "rest"),
+    [("20200301471108", ""), ("20200301101112+4711", ""), ("20200301101112.778812", "101112"), ("20200301101112.5+0100", "101112.5+0100"),
+     ("20200301", ""), ("2020030110", "10"), ("20200301471108.5", ""), ("2020030110-9911", "")],
+)  # fmt: skip
+@pytest.mark.parametrize("full", [False, True])
+def test_a_date_and_time_holds_no_number_of_the_patient(value: str, rest: str, full: bool) -> None:
+    policy = replace(EXPORT, options=EXPORT.options - {Option.MODIFIED_DATES} | {Option.FULL_DATES}) if full else EXPORT
+    ds = planted.slice_of_ct()
+    ds.PatientID, ds.AcquisitionDateTime = "471108" if "4711" in value else "778812", value
+    done = Deidentifier(policy, Pseudonyms(bytes(range(32)), "project")).deidentify(ds).dataset
+    assert str(done.AcquisitionDateTime)[8:] == rest
+
+
+def test_a_fraction_of_a_second_is_no_number_of_the_patient() -> None:
+    ds = planted.slice_of_ct()
+    ds.PatientID, ds.AcquisitionTime = "778812", "101112.778812"
+    assert Deidentifier(EXPORT, Pseudonyms(bytes(range(32)), "p")).deidentify(ds).dataset.AcquisitionTime == "101112"
+
+
+@pytest.mark.parametrize("group", [0x5000, 0x5002, 0x50FE, 0x6000, 0x6002, 0x60FE, 0x601E])
+def test_curves_and_overlays_of_every_group_go(group: int) -> None:
+    ds = planted.slice_of_ct()
+    ds.add_new(group << 16 | 0x0022, "LO", "DOE JANE")
+    ds.add_new(group << 16 | 0x3000, "OW", b"DOE JANE")
+    done = Deidentifier(EXPORT, Pseudonyms(bytes(range(32)), "project")).deidentify(ds).dataset
+    assert not [tag for tag in done.keys() if tag.group == group]  # noqa: SIM118 - a Data Set iterates over elements
+
+
+def test_text_in_place_of_a_uid_goes_where_uids_are_kept() -> None:
+    policy = replace(EXPORT, options=EXPORT.options | {Option.UIDS})
+    ds = planted.slice_of_ct()
+    ds.DeviceUID = "1.2.3.4"
+    assert Deidentifier(policy, Pseudonyms(bytes(32), "p")).deidentify(ds).dataset.get("DeviceUID") == "1.2.3.4"
+    ds["DeviceUID"]._value = "ZYXW^JANE"
+    done = Deidentifier(policy, Pseudonyms(bytes(32), "p")).deidentify(ds).dataset
+    assert "ZYXW" not in str(done.get("DeviceUID"))
+
+
+def test_a_stack_has_no_number_of_anybody() -> None:
+    ds = planted.slice_of_ct()
+    ds.StackID = "5550134"
+    assert Deidentifier(AI, Pseudonyms(bytes(32), "p")).deidentify(ds).dataset.StackID != "5550134"
