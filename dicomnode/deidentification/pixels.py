@@ -52,7 +52,7 @@ _LABEL_IN_IMAGE: Final = 0x00480010
 _CONVERTED: Final = frozenset({"DV", "DF", "WSD", "SD", "SI", "DRW", "DI"})
 #: Those of paper: handwriting and barcodes are no text that is read for certain.
 _PAPER: Final = frozenset({"SD", "DRW"})
-_WHOLE_FRAME: Final = 0.85
+_WHOLE_FRAME: Final = 0.95
 _BY_CHANCE: Final = 6
 
 

@@ -67,9 +67,9 @@ def test_suspicious_pixels_are_withheld(changes: dict[str, object], because: str
     assert reason(ds) == because
 
 
-@pytest.mark.parametrize(("right", "passes"), [(11, False), (10, False), (8, True)])
+@pytest.mark.parametrize(("right", "passes"), [(11, False), (10, True)])
 def test_regions_that_leave_no_room_for_text_beside_them_hold_it(right: int, passes: bool) -> None:
-    """A banner takes a tenth of a frame and more; where regions take so much, it stands in one of them."""
+    """A banner takes a twentieth of a frame and more, as in the real one at hand."""
     ds, _ = ultrasound()
     region = ds.SequenceOfUltrasoundRegions[0]
     region.RegionLocationMinX0, region.RegionLocationMinY0 = 0, 0
