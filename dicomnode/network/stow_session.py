@@ -215,7 +215,7 @@ class StowSession:
         self._http.answer(status, header, report(outcomes, wanted.answer), last=self._hall.draining)
 
     def _refuse(self, refusal: Unacceptable) -> None:
-        """Say why, where the peer is still there, and tell the log."""
+        """Tell the log why, and the peer where it is still there."""
         header = {"Content-Type": "application/json"}
         if refusal.http == 401:
             header["WWW-Authenticate"] = "Bearer"
@@ -224,9 +224,9 @@ class StowSession:
         elif refusal.http == 503:
             header["Retry-After"] = str(self._manners.retry_after_seconds)
         body = f'{{"reason":"{refusal.code}","kind":"{refusal.what}"}}'.encode("ascii")
+        self._tell("stow.refused", refusal.code, refusal.what, http=refusal.http)
         with suppress(PeerError):
             self._http.answer(refusal.http, header, body, last=True)
-        self._tell("stow.refused", refusal.code, refusal.what, http=refusal.http)
 
     def _part(self, error: PeerError) -> None:
         if error.code == "timeout":

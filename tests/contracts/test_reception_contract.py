@@ -5,6 +5,8 @@ Statuses are DIMSE's in both: a Failure Reason of STOW-RS is the same number (PS
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import threading
 from collections.abc import Iterator
@@ -327,3 +329,33 @@ def test_a_drain_lets_a_request_end_and_takes_no_other(tmp_path: Path, receivers
         idle.socket.close()
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(address, 5)
+
+
+@INLETS
+def test_a_receiver_that_is_killed_loses_nothing_that_was_acknowledged(tmp_path: Path, inlet: Any) -> None:
+    """kill -9 with an object half-way: no answer, nothing of it; what was answered is in the index; another takes it again."""
+    with node(tmp_path, inlet, 1) as made:
+        sender = inlet(made)
+        assert [sender.store(1), sender.store(2)] == [0, 0]
+        sender.close()
+        made.rows(count=2)
+        if inlet is ByDimse:
+            peer = made.associate()
+            peer.send(*store(uid_of(3), data_set(uid_of(3), bytes(40_000)))[:2])
+            made.log.wait_for("association.opened", count=2)
+            os.kill(made.pids()[1], signal.SIGKILL)
+            assert peer.pdu() is None
+        else:
+            body = body_of([file_of(3, pixels=bytes(40_000))])
+            with RawCaller(web(made)) as caller:
+                caller.head(Content_Length=str(len(body)))
+                caller.send(body[:-20_000])
+                made.log.wait_for("association.opened", count=3)
+                os.kill(made.pids()[1], signal.SIGKILL)
+                assert caller.answer() is None
+        made.log.wait_for("receiver.died")
+        made.log.wait_for("receiver.started", count=2)
+        again = inlet(made)
+        assert again.store(3, pixels=bytes(40_000)) == 0
+        again.close()
+        assert len({row.instance_key for row in made.rows(count=3)}) == 3
