@@ -220,8 +220,7 @@ class Analyst:
         if isinstance(self._engine, VolumeEngine):  # goes all the way elsewhere
             meanwhile.start()
         limit = self._tree.models.maximum_memory_bytes
-        told = meanwhile.told
-        seen = look(built, manifest, self._engine, progress=told, maximum_memory_bytes=limit, priors=priors)
+        seen = look(built, manifest, self._engine, progress=meanwhile, maximum_memory_bytes=limit, priors=priors)
         labels = seen.labels
         if not labels.any():
             raise StudyError("nothing-found", slices=labels.shape[0])

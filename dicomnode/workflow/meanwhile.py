@@ -38,7 +38,7 @@ class Meanwhile(Generic[T]):
             self._is_begun = True
             self.begun = self._begin()
 
-    def told(self, share: float) -> None:
+    def __call__(self, share: float) -> None:
         """Progress of the network's stage."""
         self.start()
         if self._progress is not None:

@@ -29,8 +29,8 @@ def test_it_begins_with_the_first_progress_and_once() -> None:
     meanwhile = Meanwhile(begin, told.append)
     assert meanwhile.begun is None
     assert begun == []
-    meanwhile.told(0.05)
-    meanwhile.told(1.0)
+    meanwhile(0.05)
+    meanwhile(1.0)
     meanwhile.start()
     assert [meanwhile.begun] == begun
     assert told == [0.05, 1.0]
@@ -40,7 +40,7 @@ def test_nobody_needs_to_be_told_and_it_may_be_that_nothing_begins() -> None:
     tries = list[int]()
     meanwhile: Meanwhile[int] = Meanwhile(lambda: tries.append(1), None)
     meanwhile.start()
-    meanwhile.told(0.5)
+    meanwhile(0.5)
     assert meanwhile.begun is None
     assert tries == [1]
 
