@@ -34,6 +34,7 @@ from dicomnode.deidentification.labels import filtered, is_plain, looks_like_a_d
 from dicomnode.deidentification.nesting import Node, items_of
 from dicomnode.deidentification.policy import Option, Policy
 from dicomnode.deidentification.pseudonyms import (
+    WELL_KNOWN,
     Pseudonyms,
     Subject,
     is_class_uid,
@@ -120,7 +121,7 @@ class Treater:
             Treatment.ZONE: lambda value: value if _ZONE.fullmatch(value) else None,
             Treatment.UID: self.uid,
             Treatment.KEEP_UID: lambda value: value if _UID.fullmatch(value) else None,
-            Treatment.CLASS_UID: lambda value: value if is_class_uid(value) else self.uid(value),
+            Treatment.CLASS_UID: self._class_uid,
             Treatment.DATE: self._date,
             Treatment.DATETIME: self._datetime,
             Treatment.TIME: self._time,
@@ -308,6 +309,12 @@ class Treater:
         """Numbers of stacks stay; what else names one is linked by a token."""
         plain = _STACK.fullmatch(value) and not self._identifiers.hit(value)
         return value if plain else self._pseudonyms.token("stack", value)
+
+    def _class_uid(self, value: str) -> str:
+        """A UID that says what something is stays; one that is not registered must not end in the source's own number."""
+        leaf = value.rsplit(".", maxsplit=1)[-1]
+        registered = value in WELL_KNOWN or (is_class_uid(value) and not self._identifiers.hit(leaf))
+        return value if registered else self.uid(value)
 
     def _layer(self, value: str) -> str:
         """Graphic layers and their references stay consistent within the object."""

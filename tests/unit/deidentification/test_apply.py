@@ -378,3 +378,16 @@ def test_curves_and_overlays_of_every_group_go(group: int, policy: Policy) -> No
     ds.add_new((group, 0x3000), "OW", b"DOE^JANE")
     ds.add_new((group, 0x0010), "US", 8)
     assert not [tag for tag in deidentified(ds, policy) if tag.tag.group == group]
+
+
+@pytest.mark.parametrize("policy", [AI, EXPORT])
+def test_a_class_that_nobody_registered_does_not_end_in_the_patients_number(policy: Policy) -> None:
+    ds = planted.slice_of_ct()
+    ds.PatientID = "4711"
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = "T-D3000", "SRT", "Chest"
+    item.ContextUID = "1.2.840.10008.6.1.4711"
+    ds.AnatomicRegionSequence = Sequence([item])
+    assert b"4711" not in encode_part10(deidentified(ds, policy), transfer_syntax_uid=planted.EXPLICIT)
+    item.ContextUID = "1.2.840.10008.6.1.4712"
+    assert deidentified(ds, policy).AnatomicRegionSequence[0].get("ContextUID") in (None, "1.2.840.10008.6.1.4712")

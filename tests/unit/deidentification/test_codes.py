@@ -11,6 +11,7 @@ from dicomnode.deidentification.apply import Deidentifier
 from dicomnode.deidentification.leakcheck import find_leaks
 from dicomnode.deidentification.policy import AI, EXPORT, Policy
 from dicomnode.deidentification.pseudonyms import Pseudonyms
+from dicomnode.encoded import encode_part10
 from tests.unit.deidentification import planted
 
 PSEUDONYMS = Pseudonyms(bytes(range(32)), "project")
@@ -92,6 +93,14 @@ def test_codes_of_tables_and_of_nobody_stay(value: str, scheme: str, meaning: st
     item = Deidentifier(EXPORT, PSEUDONYMS).deidentify(source).dataset.AnatomicRegionSequence[0]
     assert (item.CodeValue, item.CodingSchemeDesignator) == (value, scheme)
     assert meaning is None or item.CodeMeaning == meaning
+
+
+@pytest.mark.parametrize("value", ["39607009", "138875006", "039607008", "3960700", "39607018"])
+def test_a_number_that_does_not_check_is_no_code_of_snomed(value: str) -> None:
+    """The last digit checks the others, and those before it say that a concept is named."""
+    source = with_code(value, "SCT", "Lung")
+    output = Deidentifier(EXPORT, PSEUDONYMS).deidentify(source).dataset
+    assert value.encode() not in encode_part10(output, transfer_syntax_uid=planted.EXPLICIT)
 
 
 @pytest.mark.parametrize(
