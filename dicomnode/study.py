@@ -70,7 +70,9 @@ TRANSITIONS: Final = MappingProxyType(
         WorkState.ENCODING: frozenset({WorkState.READY}) | _ENDS,
         WorkState.READY: frozenset({WorkState.HELD, WorkState.DELIVERING, WorkState.SUPERSEDED, WorkState.CANCELLED}),
         WorkState.HELD: frozenset({WorkState.DELIVERING, WorkState.SUPERSEDED, WorkState.CANCELLED}),  # until released
-        WorkState.DELIVERING: frozenset({WorkState.DONE, WorkState.FAILED, WorkState.CANCELLED}),
+        WorkState.DELIVERING: frozenset(
+            {WorkState.DONE, WorkState.FAILED, WorkState.CANCELLED, WorkState.SUPERSEDED}  # before any was delivered
+        ),
         WorkState.DONE: frozenset({WorkState.DELIVERING}),  # to be retracted
         WorkState.REFUSED: frozenset(),
         WorkState.FAILED: frozenset({WorkState.DELIVERING}),  # to be tried again, or retracted

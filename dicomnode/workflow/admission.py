@@ -14,13 +14,24 @@ from dicomnode.config import DeliverySection
 from dicomnode.errors import StorageError
 from dicomnode.events import Emit
 from dicomnode.storage.ledger import Ledger
-from dicomnode.study import FINAL_STATES, WORK_STAGES, InstanceRow, WorkKey, WorkRow, WorkState, input_digest
+from dicomnode.study import (
+    FINAL_STATES,
+    WORK_STAGES,
+    DeliveryRow,
+    DeliveryState,
+    InstanceRow,
+    WorkKey,
+    WorkRow,
+    WorkState,
+    input_digest,
+)
 from dicomnode.workflow.ports import Clocks, Queue
 from dicomnode.workflow.routing import Route, destinations_of
 from dicomnode.workflow.selection import relevant
 
 #: Between the moment at which a wait is reckoned and the one at which it is looked at.
 _SLACK_SECONDS = 1.0
+_GONE = "config-invalid"
 _LATE = "result-late"
 _UNTOUCHABLE = FINAL_STATES | {WorkState.DELIVERING}
 
@@ -206,18 +217,48 @@ class Admission:
         self._ledger.set_work_state(work.key, WorkState.HELD, at=now, reason=_LATE, connection=connection)
 
     def _deliver(self, connection: Any, work: WorkRow) -> int:
-        """Queue a delivery to each of a work's destinations; how many there are."""
+        """Queue a delivery to each of a work's destinations; how many there are.
+
+        What was made for a destination that the configuration no longer names is a dead letter, and what of an older
+        revision still waits for one of these destinations does not go there any more: this is what it would hide.
+        """
         now, key = self._clock(), work.key
         self._record_wait(connection, work, now)
         self._ledger.set_work_state(key, WorkState.DELIVERING, at=now, connection=connection)
         wanted = destinations_of(work.facts)
         chosen = [name for name in self._destinations if wanted is None or name in wanted]
+        gone = [one for one in self._waiting(connection, key) if one.destination not in self._destinations]
+        self._ledger.put_deliveries(gone, DeliveryState.REFUSED, now, reason=_GONE, connection=connection)
+        if gone:
+            self._emit("delivery.refused", level="error", work=key.workflow_id, reason=_GONE, objects=len(gone))
+        self._replace(connection, key, chosen, now)
         priority = self._ledger.priority(key.study_key, connection=connection)
         for destination in chosen:
             self._queue.enqueue_delivery(connection, key, destination, 1, 0.0, priority=priority)
         if not chosen:
-            self._ledger.set_work_state(key, WorkState.DONE, at=now, connection=connection)
+            state, reason = (WorkState.FAILED, _GONE) if gone else (WorkState.DONE, None)
+            self._ledger.set_work_state(key, state, at=now, reason=reason, connection=connection)
         return len(chosen)
+
+    def _replace(self, connection: Any, key: WorkKey, destinations: Sequence[str], now: datetime) -> None:
+        """Cancel what of earlier revisions waits for these destinations; a work of which nothing waits any more ends."""
+        study = self._ledger.study(key.study_key, connection=connection)
+        for work in () if study is None else study.works:
+            older = work.key.model == key.model and work.key.revision < key.revision
+            if not older or work.state is not WorkState.DELIVERING:
+                continue
+            waiting = self._waiting(connection, work.key)
+            replaced = [one for one in waiting if one.destination in destinations]
+            self._ledger.put_deliveries(replaced, DeliveryState.CANCELLED, now, connection=connection)
+            if replaced and len(replaced) == len(waiting):
+                rows = self._ledger.deliveries(work.key, connection=connection)
+                delivered = any(one.state is DeliveryState.CONFIRMED for one in rows)  # and may have to be retracted
+                state, reason = (WorkState.CANCELLED, "cancelled") if delivered else (WorkState.SUPERSEDED, None)
+                self._ledger.set_work_state(work.key, state, at=now, reason=reason, connection=connection)
+
+    def _waiting(self, connection: Any, key: WorkKey) -> list[DeliveryRow]:
+        rows = self._ledger.deliveries(key, connection=connection)
+        return [row for row in rows if row.state is DeliveryState.WAITING]
 
     def _record_wait(self, connection: Any, work: WorkRow, now: datetime) -> None:
         """Seconds for which finished results waited until the study was surely whole."""

@@ -62,3 +62,25 @@ def test_a_destination_that_comes_back_gets_everything_stat_first(tmp_path: Path
         uid: digests[0] for uid, digests in good.digests().items()
     }
     assert {len(digests) for digests in bad.digests().values()} == {1}
+
+
+@pytest.mark.slow
+def test_a_study_that_grows_while_its_destination_is_down_arrives_once(tmp_path: Path) -> None:
+    """What a destination hears first is the newest, and the results of the half study never come behind it."""
+    tools.require("storescu")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with RunningNode(tmp_path / "node", destination("pacs", "RECORDER", port) + SETTINGS) as node:
+        paths, who = write_study(tmp_path / "study", "growing")
+        assert storescu(node.port, "-aet", "WARD", *paths[:-2], called="DICOMNODE").returncode == 0
+        node.wait_for_work(90, ended=lambda work: work.state is WorkState.DELIVERING)
+        assert storescu(node.port, "-aet", "WARD", *paths[-2:], called="DICOMNODE").returncode == 0
+        node.wait_for_work(90, ended=lambda work: work.key.revision == 2 and work.state is WorkState.DELIVERING)
+        with Recorder(port) as pacs:
+            node.wait_for_work(90, ended=lambda work: work.key.revision == 2 and work.state is WorkState.DONE)
+            works = {work.key.revision: work for study in node.studies() for work in study.works}
+    assert {revision: work.state for revision, work in works.items()} == {1: WorkState.SUPERSEDED, 2: WorkState.DONE}
+    assert {one.state.value for one in works[1].deliveries} == {"cancelled"}
+    assert set(pacs.studies) == {who.uid("study")}
+    assert len(pacs.digests()) == len(works[2].deliveries)

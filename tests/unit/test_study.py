@@ -49,7 +49,9 @@ def test_a_result_that_is_ready_is_delivered_or_superseded_never_lost() -> None:
     ends = {WorkState.DELIVERING, WorkState.SUPERSEDED, WorkState.CANCELLED}  # somebody cancels it: audited
     assert TRANSITIONS[WorkState.READY] == {*ends, WorkState.HELD}
     assert TRANSITIONS[WorkState.HELD] == ends
-    assert WorkState.SUPERSEDED not in TRANSITIONS[WorkState.DELIVERING]
+    assert WorkState.SUPERSEDED in TRANSITIONS[WorkState.DELIVERING], "before anything was delivered"
+    for delivered in (WorkState.DONE, WorkState.FAILED):
+        assert WorkState.SUPERSEDED not in TRANSITIONS[delivered]
 
 
 def test_minted_uids_are_valid_stable_and_differ_with_every_part() -> None:

@@ -9,8 +9,8 @@ import pytest
 from dicomnode.config import DeliverySection
 from dicomnode.errors import NodeError, StorageError
 from dicomnode.storage.ledger import Ledger
-from dicomnode.storage.rows import OrderRow
-from dicomnode.study import InstanceRow, WorkKey, WorkRow, WorkState
+from dicomnode.storage.rows import OrderRow, ResultRow
+from dicomnode.study import DeliveryState, InstanceRow, ResultRole, WorkKey, WorkRow, WorkState
 from dicomnode.workflow.admission import Admission
 from dicomnode.workflow.memory_queue import MemoryQueue
 from dicomnode.workflow.routing import Route, Share, every
@@ -623,3 +623,104 @@ def test_an_old_study_is_exported_when_it_is_ordered_and_not_before(world: World
         with world.ledger.transaction() as connection:
             admission.reprocess(connection, STUDY)
         assert world.ordered == [(STUDY, "trial", ("ct", "night"))]
+
+
+def with_results(world: World, key: WorkKey, *destinations: str) -> None:
+    """Results of a work, made for these destinations, and the work ready."""
+    result_id = f"2.25.{key.revision}"
+    result = ResultRow(result_id=result_id, role=ResultRole.REPORT, sop_class_uid="1.2", digest=result_id, length=1)
+    world.ledger.record_results(key, [result], destinations, world.time.now())
+    world.advance(key, to=WorkState.READY)
+
+
+def deliveries(world: World, key: WorkKey = WORK) -> dict[str, DeliveryState]:
+    return {one.destination: one.state for one in world.ledger.deliveries(key)}
+
+
+@pytest.mark.parametrize("share", [Share(), Share(destinations=("old",))])
+def test_results_for_a_destination_that_is_gone_are_dead_letters_and_never_called_done(
+    world: World, share: Share
+) -> None:
+    world.receive(0)
+    world.admission(route=Route(shares={MODEL: share})).start(STUDY)
+    with_results(world, WORK, "old")
+    admission = world.admission(destinations=() if share.destinations is None else ("new",))
+    admission.settle(STUDY)
+    assert (world.work().state, world.work().reason) == (WorkState.FAILED, "config-invalid")
+    assert deliveries(world) == {"old": DeliveryState.REFUSED}
+    ((key, letter),) = world.ledger.dead_letters(10)
+    assert (key, letter.reason) == (WORK, "config-invalid")
+    assert world.events.facts("delivery.refused") == [
+        {"work": WORK.workflow_id, "reason": "config-invalid", "objects": 1}
+    ]
+
+
+def test_one_destination_that_is_gone_keeps_the_results_from_no_other(world: World) -> None:
+    world.receive(0)
+    world.admission().start(STUDY)
+    with_results(world, WORK, "old", "pacs")
+    world.admission(destinations=("pacs",)).settle(STUDY)
+    assert world.work().state is WorkState.DELIVERING
+    assert deliveries(world) == {"old": DeliveryState.REFUSED, "pacs": DeliveryState.WAITING}
+
+
+def second_revision(world: World, admission: Admission) -> WorkKey:
+    """What comes while the results of the first revision wait for their destinations."""
+    world.receive(1)
+    admission.settle(STUDY)
+    return WorkKey(study_key=STUDY, revision=2, model=MODEL)
+
+
+def test_newer_results_take_the_place_of_older_ones_that_still_wait(world: World) -> None:
+    world.receive(0)
+    admission = world.admission(destinations=("pacs", "archive"))
+    admission.settle(STUDY)
+    with_results(world, WORK, "pacs", "archive")
+    admission.release(STUDY)
+    newer = second_revision(world, admission)
+    assert world.work().state is WorkState.DELIVERING, "until there are newer ones, the older are the best there is"
+    assert set(deliveries(world).values()) == {DeliveryState.WAITING}
+    with_results(world, newer, "pacs", "archive")
+    admission.release(STUDY)
+    assert (world.work().state, world.work(newer).state) == (WorkState.SUPERSEDED, WorkState.DELIVERING)
+    assert set(deliveries(world).values()) == {DeliveryState.CANCELLED}
+    assert set(deliveries(world, newer).values()) == {DeliveryState.WAITING}
+    assert world.ledger.dead_letters(10) == ()
+
+
+def test_what_was_delivered_stays_delivered_and_other_destinations_go_on(world: World) -> None:
+    world.receive(0)
+    admission = world.admission(destinations=("pacs", "archive"))
+    admission.settle(STUDY)
+    with_results(world, WORK, "pacs", "archive", "elsewhere")
+    admission = world.admission(destinations=("pacs", "archive", "elsewhere"))
+    admission.release(STUDY)
+    world.ledger.record_delivery(
+        "2.25.1", "archive", state=DeliveryState.CONFIRMED, status=0, reason=None, at=world.time.now()
+    )
+    admission = world.admission(destinations=("pacs", "archive"), route=every((MODEL,)))
+    newer = second_revision(world, admission)
+    with_results(world, newer, "pacs", "archive")
+    admission.release(STUDY)
+    assert deliveries(world) == {
+        "archive": DeliveryState.CONFIRMED,
+        "pacs": DeliveryState.CANCELLED,
+        "elsewhere": DeliveryState.WAITING,
+    }
+    assert world.work().state is WorkState.DELIVERING
+
+
+def test_a_work_of_which_something_was_delivered_can_still_be_retracted(world: World) -> None:
+    world.receive(0)
+    admission = world.admission(destinations=("pacs", "archive"))
+    admission.settle(STUDY)
+    with_results(world, WORK, "pacs", "archive")
+    admission.release(STUDY)
+    world.ledger.record_delivery(
+        "2.25.1", "pacs", state=DeliveryState.CONFIRMED, status=0, reason=None, at=world.time.now()
+    )
+    newer = second_revision(world, admission)
+    with_results(world, newer, "pacs", "archive")
+    admission.release(STUDY)
+    assert (world.work().state, world.work().reason) == (WorkState.CANCELLED, "cancelled")
+    assert deliveries(world) == {"archive": DeliveryState.CANCELLED, "pacs": DeliveryState.CONFIRMED}
