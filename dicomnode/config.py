@@ -33,7 +33,7 @@ from dicomnode.bounds import (
     problem_of,
 )
 from dicomnode.errors import ConfigError
-from dicomnode.network_sections import ListenSection, PeerRule, ServicesSection, StowSection
+from dicomnode.network_sections import ListenSection, PeerRule, ServicesSection, StowSection, faults_of_doors
 from dicomnode.routing_rules import FloodGuardSection, LoopGuardSection, RoutingRule, faults_of_rules
 from dicomnode.sections import (
     Destination,
@@ -46,7 +46,6 @@ from dicomnode.sections import (
     Section,
     Source,
     faults_of_folders,
-    faults_of_sources,
 )
 from dicomnode.site_rules import PolicySection
 
@@ -331,7 +330,7 @@ class Config(Section):
         if faults := (
             *faults_of_folders(self.folders, self.exports),
             *faults_of_rules(self.rules, destinations, self.models.enabled, [one.name for one in self.exports]),
-            *faults_of_sources(self.sources, self.retrieval),
+            *faults_of_doors(self.listen, self.stow, self.sources, self.retrieval),
         ):
             raise ValueError("; ".join(faults))
         if self.retention.archive not in {None, *destinations}:

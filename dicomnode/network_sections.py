@@ -6,6 +6,7 @@ Floor 1. Part of the tree that `config` reads; nothing is read here.
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterator, Sequence
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -28,7 +29,7 @@ from dicomnode.bounds import (
     Uid,
     WebPath,
 )
-from dicomnode.sections import Section, Tls
+from dicomnode.sections import RetrievalSection, Section, Source, Tls
 
 
 class ListenSection(Section):
@@ -180,3 +181,22 @@ class ServicesSection(Section):
     commitment_give_up_seconds: Seconds = Field(
         86400, description="age at which a request is reported as failed, or its report given up"
     )
+
+
+def faults_of_doors(
+    listen: ListenSection, stow: StowSection, sources: Sequence[Source], retrieval: RetrievalSection
+) -> Iterator[str]:
+    """What is wrong with ports beside each other, and with sources that need one."""
+    ports = {
+        "listen.port": listen.port if listen.listens_plain else 0,
+        "listen.tls_port": 0 if listen.tls is None else listen.tls_port,
+        "stow.port": stow.port if stow.enabled else 0,
+        "retrieval.port": retrieval.port,
+    }
+    taken: dict[int, str] = {}
+    for name, port in ports.items():
+        if port and taken.setdefault(port, name) != name:
+            yield f"{name}: {port} is {taken[port]}, too"
+    for one in sources:
+        if one.retrieve == "move" and one.url is None and not retrieval.port:
+            yield f"sources.{one.name}: C-MOVE needs retrieval.port"

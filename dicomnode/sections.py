@@ -222,6 +222,12 @@ class Export(Place):
             return {"ae_title": "S3", "host": "localhost", "port": 443, **data}
         return data
 
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if sum(one is not None for one in (self.into, self.s3, self.url)) > 1:
+            raise ValueError("into, s3 and url: it goes to one place")
+        return self
+
     @property
     def peer(self) -> str:
         """As of `Place`."""
@@ -268,15 +274,12 @@ class RetrievalSection(Section):
     maximum_bytes: int = Field(4 * GIBI, ge=MEBI, le=TEBI, description="bytes that are fetched for one work at most")
 
 
-def faults_of_sources(sources: Sequence[Source], retrieval: RetrievalSection) -> Iterator[str]:
-    """What is wrong with sources beside the rest."""
-    for one in sources:
-        if one.retrieve == "move" and one.url is None and not retrieval.port:
-            yield f"sources.{one.name}: C-MOVE needs retrieval.port"
-
-
 def faults_of_folders(folders: Sequence[FolderSection], exports: Sequence[Export] = ()) -> Iterator[str]:
-    """What is wrong with folders beside each other: what is exported is not to come in again."""
+    """What is wrong with folders beside each other: what is exported is not to come in again, nor beside other projects."""
+    for number, export in enumerate(exports):
+        for earlier in exports[:number]:
+            if export.into is not None and earlier.into is not None and _overlap(export.into, earlier.into):
+                yield f"exports.{export.name}: its folder and that of {earlier.name} lie within each other"
     for number, one in enumerate(folders):
         for other in folders[:number]:
             if _overlap(one.path, other.path):

@@ -364,3 +364,37 @@ def test_sources_that_move_need_a_door() -> None:
     assert parse({"sources": [place], "retrieval": {"port": 11113}}).sources[0].way == "C-MOVE"
     web = parse({"sources": [{"name": "web", "url": "http://h/dicom-web", "retrieve": "move"}]}).sources[0]
     assert web.way == "WADO-RS"
+
+
+@pytest.mark.parametrize(
+    ("data", "named"),
+    [
+        ({"stow": {"enabled": True, "port": 11112}}, "stow.port: 11112 is listen.port, too"),
+        ({"retrieval": {"port": 11112}}, "retrieval.port: 11112 is listen.port, too"),
+        ({"stow": {"enabled": True}, "retrieval": {"port": 8042}}, "retrieval.port: 8042 is stow.port, too"),
+    ],
+)
+def test_each_door_has_a_port_of_its_own(data: dict[str, Any], named: str) -> None:
+    (problem,) = problems(data)
+    assert named in problem
+    free = {"listen": {"port": 0}, "stow": {"enabled": True, "port": 0}, "retrieval": {"port": 0}}
+    assert parse(free).stow.enabled
+    assert parse({"stow": {"port": 11112}}).stow.port == 11112, "closed"
+
+
+@pytest.mark.parametrize("also", [{"url": "https://h/dicom-web"}, {"s3": {"bucket": "trial"}}])
+def test_an_export_goes_to_one_place(also: dict[str, Any]) -> None:
+    export = {"name": "a", "project": "p", "into": "/srv/a"}
+    assert parse({"exports": [export]}).exports[0].into == Path("/srv/a")
+    (problem,) = problems({"exports": [{**export, **also}]})
+    assert "it goes to one place" in problem
+
+
+def test_exports_of_two_projects_have_a_folder_each() -> None:
+    def both(one: str, other: str) -> dict[str, Any]:
+        return {"exports": [{"name": "a", "project": "p", "into": one}, {"name": "b", "project": "q", "into": other}]}
+
+    for other in ("/srv/a", "/srv/a/b"):
+        (problem,) = problems(both("/srv/a", other))
+        assert "exports.b: its folder and that of a lie within each other" in problem
+    assert len(parse(both("/srv/a", "/srv/ab")).exports) == 2

@@ -26,7 +26,13 @@ def test_as_written_it_is_the_defaults() -> None:
 
 def test_every_setting_uncommented_is_accepted() -> None:
     data = tomllib.loads(uncommented())
-    tree = parse(data)
+    (export,) = data["exports"]
+    places = {"into", "s3", "url"} & set(export)
+    assert places >= {"into", "url"}
+    for place in places:  # an export goes to one of them
+        others = places - {place} | ({"authorization_file"} if place != "url" else set())
+        alone = {name: value for name, value in export.items() if name not in others}
+        tree = parse({**data, "exports": [alone]})
     assert len(tree.destinations) == 1
     assert set(data) == set(Config.model_fields)
     assert set(data["destinations"][0]) == set(Destination.model_fields)
