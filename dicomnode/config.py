@@ -36,6 +36,7 @@ from dicomnode.errors import ConfigError
 from dicomnode.network_sections import ListenSection, PeerRule, ServicesSection, StowSection, faults_of_doors
 from dicomnode.routing_rules import FloodGuardSection, LoopGuardSection, RoutingRule, faults_of_rules
 from dicomnode.sections import (
+    CompletionSection,
     Destination,
     Export,
     FolderSection,
@@ -139,22 +140,6 @@ class ReadingSection(Section):
     decode_processes: int = Field(
         0, ge=0, le=64, description="processes that decode the compressed images of a study; 0: one per core"
     )
-
-
-class CompletionSection(Section):
-    """When a study is whole."""
-
-    quiet_seconds: Seconds = Field(
-        30, description="silence after the last instance, with no association open, before delivery"
-    )
-    evidence_seconds: Seconds = Field(
-        1800, description="silence that is borne while a step is in progress or announced instances are missing"
-    )
-    start_early: bool = Field(True, description="begin to work before a study is known to be whole")
-    early_bytes: int = Field(
-        256 * MEBI, ge=0, le=TEBI, description="memory for images de-identified while their study comes; 0: none are"
-    )
-    deadline_seconds: Age = Field(3600, description="time after which a stage that does not end fails its work")
 
 
 class KeysSection(Section):

@@ -20,6 +20,7 @@ from dicomnode.bounds import (
     MEBI,
     TEBI,
     AETitle,
+    Age,
     Bucket,
     Host,
     Hours,
@@ -292,6 +293,25 @@ def faults_of_folders(folders: Sequence[FolderSection], exports: Sequence[Export
 def _overlap(one: Path, other: Path) -> bool:
     here, there = one.absolute(), other.absolute()
     return here.is_relative_to(there) or there.is_relative_to(here)
+
+
+class CompletionSection(Section):
+    """When a study is whole."""
+
+    quiet_seconds: Seconds = Field(
+        30, description="silence after the last instance, with no association open, before delivery"
+    )
+    evidence_seconds: Seconds = Field(
+        1800, description="silence that is borne while a step is in progress or announced instances are missing"
+    )
+    open_seconds: Seconds = Field(
+        300, description="silence of a study that is borne while an association that carried it stays open"
+    )
+    start_early: bool = Field(True, description="begin to work before a study is known to be whole")
+    early_bytes: int = Field(
+        256 * MEBI, ge=0, le=TEBI, description="memory for images de-identified while their study comes; 0: none are"
+    )
+    deadline_seconds: Age = Field(3600, description="time after which a stage that does not end fails its work")
 
 
 class ResultsSection(Section):

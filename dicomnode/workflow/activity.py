@@ -111,10 +111,10 @@ class ActivityTable:
             return tuple(carried)
 
     def forget(self, study_key: str, last_received: float) -> None:
-        """The study is settled; kept nonetheless if an instance came after `last_received`."""
+        """The study is settled, whoever keeps an association open; kept nonetheless if an instance came after `last_received`."""
         with self._lock:
             study = self._studies.get(study_key)
-            if study is not None and study.last_received <= last_received and not study.associations:
+            if study is not None and study.last_received <= last_received:
                 del self._studies[study_key]
 
     def is_open(self, study_key: str) -> bool:

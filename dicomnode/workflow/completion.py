@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
-from dicomnode.config import CompletionSection
 from dicomnode.errors import NodeError
 from dicomnode.events import Emit
+from dicomnode.sections import CompletionSection
 from dicomnode.workflow.activity import Activity, ActivityTable
 from dicomnode.workflow.evidence import Evidence
 
@@ -73,10 +73,18 @@ def decide(
         SETTLE with no association open: at once where just what was announced has come; after a second of silence where
         more than that came, since each late image in an association of its own would else open a revision; else after
         the quiet time, which is longer while more is to be expected. START after a release when early starts are on.
+        With one open, which some senders keep all day and for other patients: after the quiet time where just what was
+        announced has come, else after a longer silence.
     """
     quiet_since = silent_since(activity)
     if activity.open_associations:
-        return Decision(Move.WAIT, settings.quiet_seconds)
+        bearable = [settings.quiet_seconds]
+        if evidence is None or not evidence.is_exact:
+            bearable.append(settings.open_seconds)
+        if evidence is not None and evidence.is_lacking:
+            bearable.append(settings.evidence_seconds)
+        left = quiet_since + max(bearable) - now
+        return Decision(Move.SETTLE, 0.0) if left <= 0 else Decision(Move.WAIT, min(left, settings.quiet_seconds))
     soon = quiet_since + min(EARLY_START_SECONDS, settings.quiet_seconds) - now
     quiet_left = quiet_since + settings.quiet_seconds - now
     if evidence is not None and evidence.is_exact:
@@ -176,8 +184,9 @@ class Completion:
     def _apply(self, activity: Activity) -> float:
         key = activity.study_key
         started = self._started.get(key) == activity.last_received
-        evidence = None if activity.open_associations else self._evidence(key)
         now = self._monotonic()
+        busy = activity.open_associations and now - silent_since(activity) < self._settings.quiet_seconds
+        evidence = None if busy else self._evidence(key)
         decision = decide(activity, started=started, settings=self._settings, now=now, evidence=evidence)
         if decision.move is not Move.START and self._is_lacked(activity, evidence, now) and self._seek(key):
             return _AGAIN_SECONDS
@@ -195,7 +204,7 @@ class Completion:
 
     def _is_lacked(self, activity: Activity, evidence: Evidence | None, now: float) -> bool:
         """Whether images are missing that should have come by themselves."""
-        if evidence is None or not evidence.missing:
+        if evidence is None or not evidence.missing or activity.open_associations:
             return False
         return now - silent_since(activity) >= self._settings.quiet_seconds
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from dicomnode.config import CompletionSection
 from dicomnode.events import silent
+from dicomnode.sections import CompletionSection
 from dicomnode.workflow.activity import ActivityTable
 from dicomnode.workflow.completion import Move, decide
 from dicomnode.workflow.recovery import Recovery

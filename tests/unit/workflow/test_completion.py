@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from dicomnode.config import CompletionSection
 from dicomnode.errors import StorageError
+from dicomnode.sections import CompletionSection
 from dicomnode.workflow import completion
 from dicomnode.workflow.activity import Activity, ActivityTable
 from dicomnode.workflow.completion import EARLY_START_SECONDS, Completion, Decision, Move, decide
@@ -23,8 +23,11 @@ def activity(received: float, released: float | None, open_associations: int = 0
 @pytest.mark.parametrize(
     ("what", "started", "now", "decision"),
     [
-        (activity(0, None, 1), False, 1000.0, Decision(Move.WAIT, 30.0)),
-        (activity(0, 5, 1), True, 1000.0, Decision(Move.WAIT, 30.0)),
+        (activity(0, None, 1), False, 100.0, Decision(Move.WAIT, 30.0)),
+        (activity(0, None, 1), False, 295.0, Decision(Move.WAIT, 5.0)),
+        (activity(0, None, 1), False, 300.0, Decision(Move.SETTLE, 0.0)),
+        (activity(0, 5, 1), True, 300.0, Decision(Move.WAIT, 5.0)),
+        (activity(0, 5, 1), True, 305.0, Decision(Move.SETTLE, 0.0)),
         (activity(0, 5), False, 5.0, Decision(Move.WAIT, EARLY_START_SECONDS)),
         (activity(0, 5), False, 6.0, Decision(Move.START, 29.0)),
         (activity(0, 5), True, 6.0, Decision(Move.WAIT, 29.0)),
@@ -50,7 +53,10 @@ SILENT = Evidence(under_way=0, announced=0, missing=0)
 @pytest.mark.parametrize(
     ("evidence", "what", "now", "decision"),
     [
-        (EXACT, activity(0, 5, 1), 6.0, Decision(Move.WAIT, 30.0)),
+        (EXACT, activity(0, 5, 1), 6.0, Decision(Move.WAIT, 29.0)),
+        (EXACT, activity(0, 5, 1), 35.0, Decision(Move.SETTLE, 0.0)),
+        (MISSING, activity(0, 5, 1), 305.0, Decision(Move.SETTLE, 0.0)),
+        (WHOLE, activity(0, 5, 1), 304.0, Decision(Move.WAIT, 1.0)),
         (EXACT, activity(0, 5), 5.0, Decision(Move.SETTLE, 0.0)),
         (WHOLE, activity(0, 5, 1), 6.0, Decision(Move.WAIT, 30.0)),
         (WHOLE, activity(0, 5), 5.0, Decision(Move.WAIT, 1.0)),
@@ -68,6 +74,12 @@ def test_evidence_shortens_the_quiet_time_or_makes_it_longer(
 ) -> None:
     settings = CompletionSection(quiet_seconds=30, evidence_seconds=100)
     assert decide(what, started=True, settings=settings, now=now, evidence=evidence) == decision
+
+
+def test_missing_images_are_waited_for_as_long_whether_an_association_is_open_or_not() -> None:
+    settings = CompletionSection(quiet_seconds=30, open_seconds=60, evidence_seconds=1000)
+    for now, move in ((900.0, Move.WAIT), (1005.0, Move.SETTLE)):
+        assert decide(activity(0, 5, 1), started=True, settings=settings, now=now, evidence=MISSING).move is move
 
 
 def test_evidence_that_says_more_is_to_come_starts_the_work_all_the_same() -> None:
@@ -161,6 +173,35 @@ def test_a_study_starts_early_once_and_settles_after_the_quiet_time(time: Time, 
     assert world.completion.look() == 30.0
     assert world.acts == [("start", "s"), ("settle", "s")]
     assert world.table.snapshot() == ()
+
+
+def test_a_study_of_an_association_that_stays_open_settles_once(time: Time, events: Events) -> None:
+    world = World(time, events)
+    world.table.received("s", "a", time.monotonic())
+    for _ in range(11):
+        time.forward(30)
+        world.completion.look()
+    assert world.acts == [("settle", "s")]
+    world.table.received("s", "a", time.monotonic())
+    time.forward(300)
+    world.completion.look()
+    assert world.acts == [("settle", "s")] * 2
+
+
+def test_evidence_is_not_asked_for_while_images_come(time: Time, events: Events) -> None:
+    asked: list[str] = []
+
+    def nothing(key: str) -> None:
+        asked.append(key)
+
+    world = World(time, events, evidence=nothing)
+    world.table.received("s", "a", time.monotonic())
+    time.forward(29)
+    world.completion.look()
+    assert asked == []
+    time.forward(1)
+    world.completion.look()
+    assert asked == ["s"]
 
 
 def test_a_late_instance_starts_the_study_anew(time: Time, events: Events) -> None:

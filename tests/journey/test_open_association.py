@@ -1,0 +1,67 @@
+"""A gateway that keeps its association open all day, and asks by C-ECHO whether the node lives: its study has results."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydicom import dcmread
+from pynetdicom import AE, Association
+
+from dicomnode.study import WorkState
+from tests.journey.recorder import Recorder
+from tests.journey.running_node import RunningNode, destination
+from tests.journey.studies import EXPLICIT, write_study
+
+CT, VERIFICATION = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.1.1"
+SETTINGS = "[completion]\nquiet_seconds = 1\nopen_seconds = 3\n"
+
+
+@contextlib.contextmanager
+def kept_alive(association: Association, lock: threading.Lock) -> Iterator[None]:
+    """A C-ECHO every second."""
+    ended = threading.Event()
+
+    def ask() -> None:
+        while not ended.wait(1):
+            with lock:
+                assert association.send_c_echo().Status == 0
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        asking.join()
+
+
+@pytest.mark.slow
+def test_a_study_of_an_association_that_stays_open_is_worked_on(tmp_path: Path) -> None:
+    paths, _ = write_study(tmp_path / "study", "gateway")
+    lock = threading.Lock()
+    with (
+        Recorder() as pacs,
+        RunningNode(tmp_path / "node", destination("pacs", pacs.ae_title, pacs.port) + SETTINGS) as node,
+    ):
+        gateway = AE("GATEWAY")
+        gateway.add_requested_context(CT, EXPLICIT)
+        gateway.add_requested_context(VERIFICATION)
+        association = gateway.associate("127.0.0.1", node.port, ae_title="DICOMNODE")
+        assert association.is_established
+        with kept_alive(association, lock):
+            for path in paths[:-1]:
+                with lock:
+                    assert association.send_c_store(dcmread(path)).Status == 0
+            (work,) = node.wait_for_work(90)
+            assert (work.key.revision, work.state) == (1, WorkState.DONE)
+            with lock:  # what comes later on the same association is a late image as any other
+                assert association.send_c_store(dcmread(paths[-1])).Status == 0
+            node.wait_for_work(90, ended=lambda one: one.key.revision == 2 and one.state is WorkState.DONE)
+            assert [event for event in node.events if event["event"] == "association.closed"] == []
+            settled = [event["revision"] for event in node.events if event["event"] == "study.settled"]
+            assert settled == [1, 2], "once each"
+        association.release()
