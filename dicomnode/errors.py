@@ -292,6 +292,9 @@ REASONS: Final = MappingProxyType(
         "map-unwritable": Reason("the file that --map names cannot be written", "name another one; nothing was done"),
         "map-in-output": Reason("the file that --map names is in the output", "name another one; nothing was done"),
         "timeout": Reason("it did not end in time", "see `dicomnode studies` and the log"),
+        "restarted-too-often": Reason(
+            "the node ended ten times while this work ran", "see the log; dicomnode reprocess"
+        ),
         "internal": Reason("a fault of the node", "report it with the log; the data is safe"),
     }
 )

@@ -95,8 +95,7 @@ def serve(
 
     keep_little()
     tree = with_options(read_config(config_file, state), port, quiet_seconds, deliver_to or [])
-    run(tree, os.environ)
-    leave(0)
+    leave(run(tree, os.environ))
 
 
 def leave(status: int) -> NoReturn:

@@ -54,7 +54,7 @@ def housekeeping(
     orders = Orders(
         storage.ledger, queue, admission=admission, hurry=outbound.circuits.hurry, clock=rooms.now, emit=emit
     )
-    overseer = Overseer(storage.ledger, queue, emit=emit, committing=committing(tree))
+    overseer = Overseer(storage.ledger, queue, clock=rooms.now, emit=emit, committing=committing(tree))
     chores = (
         Chore(name="clock", act=timekeeper.keep, every_seconds=_CLOCK_SECONDS),
         Chore(name="retraction", act=retraction.sweep, every_seconds=_RETRACTION_SECONDS),

@@ -8,25 +8,38 @@ from collections.abc import Mapping
 from functools import partial
 from queue import Empty, SimpleQueue
 from types import FrameType
+from typing import Final
 
 from dicomnode.config import Config
 from dicomnode.events import Emit
 from dicomnode.service.faults import caught
-from dicomnode.service.node import Node
+from dicomnode.service.node import DRAIN_SECONDS, Node
 from dicomnode.service.notify import Notifier
 from dicomnode.service.telemetry import configure, report_fault
 
+#: Beside the numbers of signals: a stage of the node does not end.
+_HUNG: Final = 0
+_HANGING_SECONDS: Final = 10.0
 
-def run(tree: Config, environment: Mapping[str, str]) -> None:
-    """Run a node in the foreground until SIGTERM or SIGINT, then drain it; SIGHUP has it read its certificates anew."""
+
+def run(tree: Config, environment: Mapping[str, str]) -> int:
+    """Run a node in the foreground until SIGTERM or SIGINT, then drain it; SIGHUP has it read its certificates anew.
+
+    Returns
+    -------
+    int
+        Exit status: 1 where it ended because something in it hangs, so that systemd starts it again.
+    """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # memory holds keys and images
     emit = configure(tree.logging, journal="JOURNAL_STREAM" in environment)
     with caught(partial(report_fault, emit)):
-        _serve(tree, environment, emit)
+        said = _serve(tree, environment, emit)
     emit.end()
+    return 1 if said == _HUNG else 0
 
 
-def _serve(tree: Config, environment: Mapping[str, str], emit: Emit) -> None:
+def _serve(tree: Config, environment: Mapping[str, str], emit: Emit) -> int:
+    """Serve until something ends it: which signal, or `_HUNG`."""
     notifier = Notifier(environment)
     told: SimpleQueue[int] = SimpleQueue()
 
@@ -35,7 +48,7 @@ def _serve(tree: Config, environment: Mapping[str, str], emit: Emit) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, tell)
-    node = Node(tree, environment, emit)
+    node = Node(tree, environment, emit, hung=partial(told.put, _HUNG))
     host, port = node.start()
     notifier.ready(f"{tree.node.ae_title} listens on {host} port {port}")
     while (said := _next(told, notifier.watchdog_seconds)) in (None, signal.SIGHUP):
@@ -44,7 +57,8 @@ def _serve(tree: Config, environment: Mapping[str, str], emit: Emit) -> None:
             node.reload()
     notifier.stopping()
     emit("node.draining")
-    node.stop()
+    node.stop(_HANGING_SECONDS if said == _HUNG else DRAIN_SECONDS)  # what hangs is not waited for
+    return said
 
 
 def _next(told: SimpleQueue[int], seconds: float | None) -> int | None:

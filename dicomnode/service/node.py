@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 
@@ -66,6 +66,8 @@ class Node:
         The process's environment: systemd's folders are named there.
     emit
         Where events go.
+    hung
+        Told when a stage does not end: whoever started the node is to stop it, and to start another.
 
     Raises
     ------
@@ -73,8 +75,11 @@ class Node:
         When the state folder is in use, a key is missing, a model is damaged, or the disk cannot keep data.
     """
 
-    def __init__(self, tree: Config, environment: Mapping[str, str], emit: Emit) -> None:
+    def __init__(
+        self, tree: Config, environment: Mapping[str, str], emit: Emit, *, hung: Callable[[], None] = lambda: None
+    ) -> None:
         self._tree = tree
+        self._hung = hung
         self._emit = emit
         self._ending = threading.Event()
         layout = Layout.of(tree)
@@ -315,7 +320,12 @@ class Node:
         return not self._activity.is_open(study_key) and self._flush(study_key)
 
     def _overdue(self) -> Sequence[WorkKey]:
-        return self._stages.overdue(self._tree.completion.deadline_seconds)
+        """Works that are past their deadline: what hangs keeps its thread, and with it the place of other work, until a new start."""
+        keys = self._stages.overdue(self._tree.completion.deadline_seconds)
+        if keys and not self._ending.is_set():
+            self._emit("node.hung", level="error", work=keys[0].workflow_id, reason="timeout")
+            self._hung()
+        return keys
 
     def start(self) -> tuple[str, int]:
         """Take up what was interrupted, then listen; returns the bound address."""

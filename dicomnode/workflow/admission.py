@@ -205,8 +205,10 @@ class Admission:
         for work in self._ledger.works((WorkState.READY,)):
             self.release(work.key.study_key)
         for key in self._overdue():
-            self._ledger.set_work_state(key, WorkState.FAILED, at=self._clock(), reason="timeout")
-            self._emit("work.failed", level="error", work=key.workflow_id, reason="timeout")
+            late = self._ledger.work(key)
+            if late is not None and late.state not in _UNTOUCHABLE:
+                self._ledger.set_work_state(key, WorkState.FAILED, at=self._clock(), reason="timeout")
+                self._emit("work.failed", level="error", work=key.workflow_id, reason="timeout")
         if hastened := self._queue.hasten(self._longest_retry_seconds + _SLACK_SECONDS):
             self._emit("delivery.hastened", level="warning", deliveries=hastened)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from dicomnode.storage.database import when_committed
 from dicomnode.study import WORK_STAGES, WorkKey
-from dicomnode.workflow.ports import DeliveryRunner, Monotonic, StageRunner
+from dicomnode.workflow.ports import DeliveryRunner, Monotonic, Revival, StageRunner
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,10 +66,12 @@ class MemoryQueue:
         """Queue a work, once the caller's transaction is committed."""
         self._enqueue(connection, _work(key, priority))
 
-    def revive_work(self, key: WorkKey, *, priority: int = 1) -> None:
+    def revive_work(self, key: WorkKey, *, priority: int = 1) -> Revival:
         """Queue a work that is not done, unless it is queued."""
-        if not any(entry.destination is None and entry.key == key for entry in self._waiting):
-            self._waiting.append(_work(key, priority))
+        if any(entry.destination is None and entry.key == key for entry in self._waiting):
+            return Revival.UNDER_WAY
+        self._waiting.append(_work(key, priority))
+        return Revival.QUEUED
 
     def forget(self, study_key: str) -> None:
         """Delete all that is kept of a study."""

@@ -17,12 +17,14 @@ from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.rows import OrderRow
 from dicomnode.study import FINAL_STATES, DeliveryRow, DeliveryState, StudyRow, WorkKey, WorkRow, WorkState
 from dicomnode.workflow.delivery import end_of, is_uncommitted
-from dicomnode.workflow.ports import Clock, Queue
+from dicomnode.workflow.ports import Clock, Queue, Revival
 
 #: The verb of orders that are about originals, not about works: `service.exporting` carries them out.
 EXPORT: Final = "export"
 #: What a destination is not to get however often it is tried.
 _NEVER: Final = "result-over-budget"
+_TOO_OFTEN: Final = "restarted-too-often"
+_STAGES: Final = (WorkState.QUEUED, WorkState.PREPARING, WorkState.INFERRING, WorkState.ENCODING)
 _DEAD: Final = frozenset({DeliveryState.REFUSED, DeliveryState.CANCELLED})
 _OPEN: Final = frozenset({DeliveryState.WAITING, DeliveryState.REFUSED})
 _RETRIED: Final = frozenset({WorkState.DELIVERING, WorkState.FAILED, WorkState.CANCELLED, WorkState.DONE})
@@ -184,14 +186,36 @@ class Orders:
 class Overseer:
     """Finds works on their way that nobody takes any further, and sets them going again: with an alert, since it is a fault."""
 
-    def __init__(self, ledger: Ledger, queue: Queue, *, emit: Emit, committing: Collection[str] = ()) -> None:
+    def __init__(
+        self, ledger: Ledger, queue: Queue, *, clock: Clock, emit: Emit, committing: Collection[str] = ()
+    ) -> None:
         self._committing = frozenset(committing)
         self._ledger = ledger
         self._queue = queue
+        self._clock = clock
         self._emit = emit
 
     def sweep(self) -> int:
-        """Queue a try for each destination that waits for something and has none; how many."""
+        """Queue what waits and has nobody to take it further, works and tries to deliver; how many."""
+        return self._works() + self._deliveries()
+
+    def _works(self) -> int:
+        """Works whose stages are not done; one that too many starts of the node took up ends with that."""
+        revived = 0
+        for work in self._ledger.works(_STAGES):
+            key, again = work.key, self._ledger.work(work.key)
+            if again is None or again.state not in _STAGES:
+                continue
+            found = self._queue.revive_work(key, priority=self._ledger.priority(key.study_key))
+            if found is Revival.QUEUED:
+                revived += 1
+                self._emit("work.revived", level="warning", work=key.workflow_id)
+            elif found is Revival.GIVEN_UP:
+                self._ledger.set_work_state(key, WorkState.FAILED, at=self._clock(), reason=_TOO_OFTEN)
+                self._emit("work.failed", level="error", work=key.workflow_id, model=key.model, reason=_TOO_OFTEN)
+        return revived
+
+    def _deliveries(self) -> int:
         works = self._ledger.works((WorkState.DELIVERING,))  # before the queue: what ends meanwhile is only looked at
         queued = self._queue.deliveries()
         revived = 0

@@ -17,7 +17,7 @@ from dbos._serialization import Serializer
 
 from dicomnode.storage.database import Database, DatabaseEngine, database_errors
 from dicomnode.study import WORK_STAGES, WorkKey
-from dicomnode.workflow.ports import DeliveryRunner, StageRunner
+from dicomnode.workflow.ports import DeliveryRunner, Revival, StageRunner
 
 #: Raised only when steps change so that a half-done workflow of the old kind could not go on.
 WORKFLOW_SCHEMA: Final = "1"
@@ -35,6 +35,7 @@ _AGAIN: Final = "-again-"
 _BEFORE: Final = "::fetch"
 _DELAYED: Final = "DELAYED"
 _SUCCESS: Final = "SUCCESS"
+_GIVEN_UP: Final = "MAX_RECOVERY_ATTEMPTS_EXCEEDED"
 _UNDER_WAY: Final = frozenset({"PENDING", "ENQUEUED", _DELAYED})
 
 
@@ -198,14 +199,16 @@ class DurableQueue:
     def _enqueue_stages(self, connection: Any, key: WorkKey, name: str, priority: int) -> None:
         self._enqueue(connection, _WORK, _WORK, name, (key.study_key, key.revision, key.model), priority=priority)
 
-    def revive_work(self, key: WorkKey, *, priority: int = 1) -> None:
+    def revive_work(self, key: WorkKey, *, priority: int = 1) -> Revival:
         """Queue a work again that a stop of the node ended half-way; nothing happens while it is queued or under way."""
         again, before = f"{key.workflow_id}{_AGAIN}", f"{key.workflow_id}{_BEFORE}"
         found = self._workflows(key.workflow_id)
         fetches = [one for one in found if one.workflow_id.startswith(before)]
         tries = [one for one in found if one.workflow_id == key.workflow_id or one.workflow_id.startswith(again)]
         if any(one.status in _UNDER_WAY for one in (*fetches, *tries)):
-            return
+            return Revival.UNDER_WAY
+        if any(one.status == _GIVEN_UP for one in (*fetches, *tries)):
+            return Revival.GIVEN_UP
         is_fetched = not self._fetches(key.model) or any(one.status == _SUCCESS for one in fetches)
         with self._engine.begin() as connection:
             if is_fetched or tries:
@@ -213,6 +216,7 @@ class DurableQueue:
                 self._enqueue_stages(connection, key, name, priority)
             else:
                 self._enqueue_fetch(connection, key, f"{before}{len(fetches) or ''}", priority)
+        return Revival.QUEUED
 
     def forget(self, study_key: str) -> None:
         """Delete all that DBOS keeps of a study's works and deliveries."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from enum import Enum
 from typing import Any, Protocol
 
 from dicomnode.network.requestor import OutgoingObject, StoreOutcome
@@ -29,6 +30,14 @@ class Clocks(Protocol):
         ...
 
 
+class Revival(Enum):
+    """What came of a work that is to be gone on with."""
+
+    UNDER_WAY = "under-way"
+    QUEUED = "queued"
+    GIVEN_UP = "given-up"
+
+
 class Queue(Protocol):
     """Durable queue of work and deliveries; both calls take part in the caller's transaction."""
 
@@ -36,8 +45,11 @@ class Queue(Protocol):
         """Queue the work of one model on one revision, the lowest priority first; the same key again changes nothing."""
         ...
 
-    def revive_work(self, key: WorkKey, *, priority: int = 1) -> None:
-        """Queue a work that is not done, unless it is queued or under way: a stop may have ended it half-way."""
+    def revive_work(self, key: WorkKey, *, priority: int = 1) -> Revival:
+        """Queue a work that is not done, unless it is queued or under way: a stop may have ended it half-way.
+
+        One that too many starts of the node took up is given up: it may be what ends the node.
+        """
         ...
 
     def forget(self, study_key: str) -> None:

@@ -92,6 +92,11 @@ class RunningNode:
         self._process.wait(30)
         self._reader.join(30)
 
+    def wait_until_gone(self, seconds: float = 60) -> int:
+        """Its exit status, once it ends by itself."""
+        assert self._process is not None
+        return self._process.wait(seconds)
+
     def terminate(self, seconds: float = 60) -> int:
         """SIGTERM; returns the exit status."""
         assert self._process is not None

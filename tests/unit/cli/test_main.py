@@ -104,7 +104,7 @@ def test_a_state_folder_that_no_disk_can_hold_is_told(
 
 def test_serve_lays_its_options_over_the_configuration(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     ran: list[Config] = []
-    monkeypatch.setattr("dicomnode.service.foreground.run", lambda tree, environment: ran.append(tree))
+    monkeypatch.setattr("dicomnode.service.foreground.run", lambda tree, environment: ran.append(tree) or 0)
     monkeypatch.setattr(cli, "leave", sys.exit)
     options = ["--port", "4711", "--quiet-seconds", "3", "--deliver-to", "ORTHANC@127.0.0.1:4242"]
     assert call(monkeypatch, "serve", "--state", str(tmp_path), *options) == 0

@@ -147,6 +147,7 @@ from dicomnode.cli.main import main
 def run(tree, environment):
     threading.Thread(target=time.sleep, args=(60,)).start()
     print("stopped")
+    return 0
 dicomnode.service.foreground.run = run
 sys.argv = ["dicomnode", "serve", "--state", sys.argv[1]]
 main()

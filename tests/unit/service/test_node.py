@@ -107,18 +107,23 @@ class FakeNode:
 
     calls: list[str]
 
-    def __init__(self, tree: Config, environment: Any, emit: Any) -> None:
+    hangs = False
+
+    def __init__(self, tree: Config, environment: Any, emit: Any, *, hung: Callable[[], None]) -> None:
         self.calls.append("made")
+        self._hung = hung
 
     def start(self) -> tuple[str, int]:
         self.calls.append("start")
+        if self.hangs:
+            self._hung()
         return "127.0.0.1", 4711
 
     def reload(self) -> None:
         self.calls.append("reload")
 
-    def stop(self) -> None:
-        self.calls.append("stop")
+    def stop(self, seconds: float) -> None:
+        self.calls.append(f"stop within {seconds:.0f} s")
 
 
 class FakeNotifier:
@@ -152,7 +157,7 @@ def test_a_service_says_that_it_lives_until_it_is_told_to_end(
     monkeypatch.setattr(foreground, "Notifier", FakeNotifier)
     monkeypatch.setattr(foreground, "configure", lambda settings, **_: Events())
     monkeypatch.setattr(signal, "signal", FakeNotifier.handlers.__setitem__)
-    foreground.run(tree_of(), {})
+    assert foreground.run(tree_of(), {}) == 0
     assert set(FakeNotifier.handlers) == {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
     assert FakeNode.calls == [
         "made",
@@ -162,8 +167,21 @@ def test_a_service_says_that_it_lives_until_it_is_told_to_end(
         "alive",
         "reload",
         "stopping",
-        "stop",
+        "stop within 60 s",
     ]
+
+
+def test_a_node_in_which_something_hangs_ends_so_that_it_is_started_again(
+    tree_of: MakeTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    FakeNode.calls, FakeNotifier.handlers = [], {}
+    monkeypatch.setattr(FakeNode, "hangs", True)
+    monkeypatch.setattr(foreground, "Node", FakeNode)
+    monkeypatch.setattr(foreground, "Notifier", FakeNotifier)
+    monkeypatch.setattr(foreground, "configure", lambda settings, **_: Events())
+    monkeypatch.setattr(signal, "signal", FakeNotifier.handlers.__setitem__)
+    assert foreground.run(tree_of(), {}) == 1
+    assert FakeNode.calls[-2:] == ["stopping", "stop within 10 s"]
 
 
 @pytest.mark.parametrize("volatile", [True, False])

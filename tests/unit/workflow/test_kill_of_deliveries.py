@@ -114,7 +114,7 @@ class Killable(Ward):
         """What the node does in a while."""
         self.run()
         self.orders.sweep()
-        Overseer(self.ledger, self.queue, emit=self.events).sweep()
+        Overseer(self.ledger, self.queue, clock=self.time.now, emit=self.events).sweep()
         if self.circuits.is_open("pacs"):
             self.circuits.ask("pacs")
         if self.work.state is WorkState.FAILED:

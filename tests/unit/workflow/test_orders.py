@@ -13,7 +13,8 @@ from dicomnode.storage.rows import OrderRow
 from dicomnode.study import DeliveryState, ResultRole, WorkRow, WorkState
 from dicomnode.workflow.memory_queue import MemoryQueue
 from dicomnode.workflow.orders import Orders, Overseer, Verb
-from tests.unit.workflow.samples import MODEL, STUDY, WORK, Events, Time
+from dicomnode.workflow.ports import Revival
+from tests.unit.workflow.samples import MODEL, STUDY, WORK, Events, Time, row
 from tests.unit.workflow.test_delivery import BOTH_CONFIRMED, RESULTS, Bench
 
 WAITING, REFUSED, CANCELLED = DeliveryState.WAITING, DeliveryState.REFUSED, DeliveryState.CANCELLED
@@ -146,7 +147,7 @@ def test_cancelled_nothing_more_is_sent_and_a_retry_takes_it_up_again(ward: Ward
     assert ward.ended() == (WorkState.CANCELLED, "cancelled")
     ward.later(1000)
     assert len(ward.peers["pacs"].got) == 2
-    assert Overseer(ward.ledger, ward.queue, emit=ward.events).sweep() == 0
+    assert Overseer(ward.ledger, ward.queue, clock=ward.time.now, emit=ward.events).sweep() == 0
     ward.carry_out(Verb.RETRY)
     ward.queue.run_due()
     assert ward.ended() == (WorkState.DONE, None)
@@ -257,9 +258,9 @@ def test_a_crash_in_the_middle_of_an_order_leaves_the_order(ward: Ward, monkeypa
     assert ward.states() == [WAITING] * 2
     assert ward.queue.waiting == ()
     assert ward.ledger.orders() == ()
-    assert Overseer(ward.ledger, ward.queue, emit=ward.events).sweep() == 1
+    assert Overseer(ward.ledger, ward.queue, clock=ward.time.now, emit=ward.events).sweep() == 1
     assert ward.events.facts("delivery.revived") == [{"work": WORK.workflow_id, "destination": "pacs"}]
-    assert Overseer(ward.ledger, ward.queue, emit=ward.events).sweep() == 0
+    assert Overseer(ward.ledger, ward.queue, clock=ward.time.now, emit=ward.events).sweep() == 0
     ward.queue.run_due()
     assert ward.ended() == (WorkState.DONE, None)
 
@@ -292,7 +293,7 @@ def test_a_work_whose_last_answer_was_never_looked_at_is_ended(ward: Ward) -> No
         ward.ledger.record_delivery(
             result_id, "pacs", state=DeliveryState.CONFIRMED, status=0, reason=None, at=ward.time.now()
         )
-    assert Overseer(ward.ledger, ward.queue, emit=ward.events).sweep() == 1
+    assert Overseer(ward.ledger, ward.queue, clock=ward.time.now, emit=ward.events).sweep() == 1
     ward.queue.run_due()
     assert ward.ended() == (WorkState.DONE, None)
     assert ward.peers["pacs"].got == []
@@ -305,3 +306,30 @@ def test_orders_to_export_are_left_to_those_who_export(ward: Ward) -> None:
     ward.orders.sweep()
     assert [one.verb for one in ward.ledger.orders()] == ["export"]
     assert ward.events.seen == []
+
+
+def half_done(ward: Ward) -> MemoryQueue:
+    """A work in its first stage, and an empty queue."""
+    ward.ledger.record_instances([row(0)])
+    ward.ledger.open_revision(STUDY, "digest", ward.time.now())
+    ward.ledger.create_work(WORK, "digest", ward.time.now())
+    ward.ledger.set_work_state(WORK, WorkState.PREPARING, at=ward.time.now())
+    return MemoryQueue(run_stage=lambda *_: True, run_delivery=lambda *_: None, monotonic=ward.time.monotonic)
+
+
+def test_a_work_that_nobody_takes_further_is_gone_on_with(ward: Ward) -> None:
+    overseer = Overseer(ward.ledger, half_done(ward), clock=ward.time.now, emit=ward.events)
+    assert overseer.sweep() == 1
+    assert ward.events.facts("work.revived") == [{"work": WORK.workflow_id}]
+    assert overseer.sweep() == 0, "it is queued"
+    assert ward.work.state is WorkState.PREPARING
+
+
+def test_a_work_that_ends_the_node_ends_itself_with_a_code(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+    queue = half_done(ward)
+    monkeypatch.setattr(queue, "revive_work", lambda *_, **__: Revival.GIVEN_UP)
+    overseer = Overseer(ward.ledger, queue, clock=ward.time.now, emit=ward.events)
+    assert overseer.sweep() == overseer.sweep() == 0
+    assert ward.ended() == (WorkState.FAILED, "restarted-too-often")
+    (failed,) = ward.events.facts("work.failed")
+    assert failed["reason"] == "restarted-too-often"

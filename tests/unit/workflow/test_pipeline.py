@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from dicomnode.errors import NodeError
 from dicomnode.storage.ledger import Ledger
 from dicomnode.study import WORK_STAGES, WorkKey
 from dicomnode.workflow.pipeline import DurableQueue, JsonSerializer
+from dicomnode.workflow.ports import Revival
 from tests.unit.workflow.samples import WORK
 
 PHI = "Mueller^Juergen"
@@ -266,3 +268,29 @@ def revived(queue: DurableQueue, prepared: threading.Semaphore) -> None:
     while not prepared.acquire(timeout=0.5):
         assert time.monotonic() < until
         queue.revive_work(WORK)
+
+
+def test_a_work_that_too_many_starts_took_up_is_given_up(ledger: Ledger, queues: list[DurableQueue]) -> None:
+    """DBOS counts the starts at which it takes a workflow up; what it says after the last one is set here."""
+    prepared = threading.Semaphore(0)
+
+    def stage(name: str, key: WorkKey) -> bool:
+        prepared.release()
+        return False
+
+    queue = open_queue(ledger, queues, stage=stage)
+    queue.launch()
+    with ledger.transaction() as connection:
+        queue.enqueue_work(connection, WORK)
+    assert prepared.acquire(timeout=30)
+    until = time.monotonic() + 30
+    while queue.revive_work(WORK) is Revival.UNDER_WAY:
+        assert time.monotonic() < until
+    assert prepared.acquire(timeout=30)
+    with ledger.engine.begin() as connection:
+        changed = "update workflow_status set status = 'MAX_RECOVERY_ATTEMPTS_EXCEEDED' where workflow_uuid = :name"
+        assert connection.execute(text(changed), {"name": WORK.workflow_id}).rowcount == 1
+    while (found := queue.revive_work(WORK)) is Revival.UNDER_WAY:
+        assert time.monotonic() < until
+    assert found is Revival.GIVEN_UP
+    assert not prepared.acquire(timeout=1)

@@ -166,7 +166,7 @@ def test_what_is_never_committed_is_a_dead_letter_and_is_not_sent_for_ever(ward:
     ward.committer.lacks = set()
     ward.ledger.put_deliveries(ward.rows()[:1], DeliveryState.WAITING, ward.time.now())
     ward.ledger.set_work_state(WORK, WorkState.DELIVERING, at=ward.time.now())
-    assert Overseer(ward.ledger, ward.queue, emit=ward.events).sweep() == 1
+    assert Overseer(ward.ledger, ward.queue, clock=ward.time.now, emit=ward.events).sweep() == 1
     ward.queue.run_due()
     ward.pledges.look()
     assert (ward.work.state, ward.said()) == (WorkState.DONE, [COMMITTED] * 2)
@@ -305,7 +305,7 @@ def test_a_kill_anywhere_loses_nothing_and_sends_nothing_twice_for_it(
     ward.committer.lacks, ward.committer.at_once = set(), True
     again = ward.made()
     for _ in range(3):
-        Overseer(ward.ledger, ward.queue, emit=ward.events).sweep()
+        Overseer(ward.ledger, ward.queue, clock=ward.time.now, emit=ward.events).sweep()
         ward.queue.run_due()
         ward.time.forward(60)
         again.look()
@@ -369,7 +369,9 @@ def test_a_work_is_done_when_it_is_committed_and_not_before(gated: Gated) -> Non
     gated.committer.at_once = False
     gated.pledges.look()
     assert gated.work.state is WorkState.DELIVERING
-    assert Overseer(gated.ledger, gated.queue, emit=gated.events, committing={"pacs"}).sweep() == 0
+    assert (
+        Overseer(gated.ledger, gated.queue, clock=gated.time.now, emit=gated.events, committing={"pacs"}).sweep() == 0
+    )
     assert gated.pledges.reported(gated.committer.report())
     assert gated.ended() == (WorkState.DONE, None)
     assert gated.events.facts("work.ended") == [{"work": WORK.workflow_id, "state": "done", "reason": None}]
@@ -407,14 +409,16 @@ def test_another_destination_that_waits_holds_the_end_up(gated: Gated) -> None:
     gated.pledges.look()
     assert gated.said() == [COMMITTED] * 2
     assert gated.work.state is WorkState.DELIVERING
-    assert Overseer(gated.ledger, gated.queue, emit=gated.events, committing={"pacs"}).sweep() == 1
+    assert (
+        Overseer(gated.ledger, gated.queue, clock=gated.time.now, emit=gated.events, committing={"pacs"}).sweep() == 1
+    )
     gated.queue.run_due()
     assert gated.ended() == (WorkState.DONE, None)
 
 
 def test_commitment_that_is_switched_off_holds_no_work(gated: Gated) -> None:
     gated.delivery._committing = frozenset()
-    assert Overseer(gated.ledger, gated.queue, emit=gated.events).sweep() > 0
+    assert Overseer(gated.ledger, gated.queue, clock=gated.time.now, emit=gated.events).sweep() > 0
     gated.queue.run_due()
     assert gated.ended() == (WorkState.DONE, None)
 
