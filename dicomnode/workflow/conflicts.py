@@ -1,16 +1,19 @@
 """What becomes of an instance that came again under its UID with other bytes: the index asks, `sameness` decides.
 
 Equal content in another encoding is a duplicate. Another header over the same pixels replaces the first one, which
-opens a new revision. Other pixels stay in quarantine beside the first, with an alert; the sender has its success.
+opens a new revision; so does an object that is whole where the first one is not. Other pixels stay in quarantine beside
+the first, with an alert; the sender has its success.
 """
 
 from __future__ import annotations
+
+from typing import Final
 
 from pydicom import Dataset
 
 from dicomnode.config import ReadingSection
 from dicomnode.encoded import Limits, read_dataset
-from dicomnode.errors import NodeError
+from dicomnode.errors import NodeError, StorageError, StudyError
 from dicomnode.events import Emit
 from dicomnode.imaging.decode import Decoder
 from dicomnode.storage.ledger import Ledger
@@ -18,6 +21,9 @@ from dicomnode.storage.spool import Spool
 from dicomnode.study import InstanceRow, InstanceState
 from dicomnode.workflow.ports import Clock
 from dicomnode.workflow.sameness import Sameness, compare
+
+#: Codes of images that their sender may mend by sending them again.
+_DAMAGED: Final = frozenset({"pixel-missing", "pixel-undecodable"})
 
 
 class Conflicts:
@@ -81,16 +87,41 @@ class Conflicts:
         ]
         if not rivals:
             return
-        sameness = compare(self._read(rivals[0]), self._read(row), self._decoder.pixels)
+        again = self._read(row)
+        first = self._whole(rivals[0])
+        sameness = Sameness.OTHER_PIXELS if first is None else compare(first, again, self._decoder.pixels)
         if sameness is Sameness.SAME:
             self._ledger.set_instance_state(row.study_key, row.address, InstanceState.DUPLICATE)
-        elif sameness is Sameness.OTHER_HEADER:
+        elif sameness is Sameness.OTHER_HEADER or self._mends(first, again):
             with self._ledger.transaction() as connection:
                 for state, one in ((InstanceState.REPLACED, rivals[0]), (InstanceState.CURRENT, row)):
                     self._ledger.set_instance_state(row.study_key, one.address, state, connection=connection)
             self._emit("object.replaced", study=row.study_key)
         else:
             self._alert(row, "same-uid-other-content")
+
+    def _whole(self, row: InstanceRow) -> Dataset | None:
+        """What came first; None where nobody can read it, as it came or as it lies on the disk now."""
+        try:
+            return self._read(row)
+        except StudyError:
+            return None
+        except StorageError as error:
+            if error.code != "sealed-damaged":
+                raise
+            return None
+
+    def _mends(self, first: Dataset | None, again: Dataset) -> bool:
+        """Whether what came again is whole, and what came first is not: it was cut off or damaged on its way."""
+        return (first is None or self._is_damaged(first)) and not self._is_damaged(again)
+
+    def _is_damaged(self, dataset: Dataset) -> bool:
+        """Whether an image lacks pixels, or nobody can decode them."""
+        try:
+            self._decoder.pixels(dataset)
+        except StudyError as error:
+            return error.code in _DAMAGED
+        return False
 
     def _alert(self, row: InstanceRow, code: str) -> None:
         self._emit("object.quarantined", level="warning", study=row.study_key, reason=code)

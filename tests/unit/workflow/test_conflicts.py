@@ -139,3 +139,53 @@ def test_whatever_two_objects_hold_is_told_by_a_code_alone(
     world.conflicts.resolve(second)
     assert world.reasons() == ["internal"]
     assert "Müller" not in repr(world.events.seen)
+
+
+def cut(image: Dataset) -> bytes:
+    return encoded(image, EXPLICIT)[: -len(image.PixelData) // 2]
+
+
+@pytest.mark.parametrize("how", ["short", "without", "cut", "garbled"])
+def test_a_whole_one_takes_the_place_of_one_that_came_damaged(world: World, image: Dataset, how: str) -> None:
+    half = changed(image, PixelData=image.PixelData[: len(image.PixelData) // 2])
+    if how == "without":
+        del half.PixelData
+    data = {"cut": cut(image), "garbled": b"\x08\x00\x05\x00CS\xff\x7fno data set"}.get(how)
+    world.receive(half, data=data)
+    world.conflicts.resolve(world.receive(image))
+    assert world.states(image) == [InstanceState.REPLACED, InstanceState.CURRENT]
+    assert world.events.names == ["object.replaced"]
+
+
+def test_one_that_is_damaged_never_takes_the_place_of_a_whole_one(world: World, image: Dataset) -> None:
+    world.receive(image)
+    half = changed(image, PixelData=image.PixelData[: len(image.PixelData) // 2])
+    world.conflicts.resolve(world.receive(half))
+    world.conflicts.resolve(world.receive(half, data=cut(image)))
+    assert world.states(image)[0] is InstanceState.CURRENT
+    assert InstanceState.CURRENT not in world.states(image)[1:]
+
+
+def test_of_two_damaged_ones_the_first_stays(world: World, image: Dataset) -> None:
+    for share in (2, 4):
+        half = changed(image, PixelData=image.PixelData[: len(image.PixelData) // share])
+        row = world.receive(half)
+    world.conflicts.resolve(row)
+    assert world.states(image) == [InstanceState.CURRENT, InstanceState.QUARANTINED]
+
+
+def test_a_whole_one_takes_the_place_of_one_that_was_damaged_on_the_disk(
+    world: World, image: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = world.receive(image)
+    second = world.receive(changed(image, PixelData=bytes(len(image.PixelData))))
+    read = world.spool.read
+
+    def damaged(study_key: str, address: Any) -> Any:
+        if address == first.address:
+            raise StorageError("sealed-damaged")
+        return read(study_key, address)
+
+    monkeypatch.setattr(world.spool, "read", damaged)
+    world.conflicts.resolve(second)
+    assert world.states(image) == [InstanceState.REPLACED, InstanceState.CURRENT]
