@@ -29,7 +29,7 @@ from dicomnode.storage.rows import OrderRow
 from dicomnode.study import InstanceRow
 from dicomnode.workflow.circuits import wait_before
 from dicomnode.workflow.orders import EXPORT
-from dicomnode.workflow.ports import Clock, Monotonic
+from dicomnode.workflow.ports import Clocks, Monotonic
 
 _BATCH_OBJECTS: Final = 64
 _BATCH_BYTES: Final = 64 << 20
@@ -134,7 +134,7 @@ class Exports:
         ready: Callable[[str], bool],
         ended: Callable[[], bool],
         report: Callable[[str, BaseException], None],
-        clock: Clock,
+        clocks: Clocks,
         monotonic: Monotonic,
         emit: Emit,
     ) -> None:
@@ -146,7 +146,7 @@ class Exports:
         self._ready = ready
         self._ended = ended
         self._report = report
-        self._clock = clock
+        self._clock, self._sure = clocks.now, clocks.sure
         self._monotonic = monotonic
         self._emit = emit
         #: Tries that failed of each order, and when the next is due.
@@ -250,7 +250,7 @@ class Exports:
         return bool(parsed[0] == parsed[1])
 
     def _fail(self, order: OrderRow, tally: Tally, error: NodeError, tries: int) -> None:
-        age = self._clock() - order.at
+        age = self._sure() - order.at  # a clock that jumps gives nothing up
         again = error.retryable and age < timedelta(seconds=self._settings.give_up_seconds)
         facts: dict[str, Fact] = {"study": order.study_key, "destination": order.destination}
         self._emit("export.failed", level="error", reason=error.code, attempts=tries, given_up=not again, **facts)

@@ -29,6 +29,7 @@ from dicomnode.storage.keys import KeyRing
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.spool import Spool
 from dicomnode.study import InstanceRow
+from dicomnode.workflow.ports import Clocks
 from dicomnode.workflow.provenance import Guard, guard_of
 from dicomnode.workflow.reading import limits_of
 
@@ -43,6 +44,7 @@ def open_exports(
     *,
     environment: Mapping[str, str],
     ready: Callable[[str], bool],
+    clocks: Clocks,
     ending: threading.Event,
     emit: Emit,
 ) -> Housekeeping:
@@ -62,7 +64,7 @@ def open_exports(
         ready=ready,
         ended=ending.is_set,
         report=partial(report_fault, emit),
-        clock=rooms.now,
+        clocks=clocks,
         monotonic=time.monotonic,
         emit=emit,
     )

@@ -120,6 +120,7 @@ class Node:
             self._spool,
             environment=environment,
             ready=self._is_all_here,
+            clocks=self._timekeeper,
             ending=self._ending,
             emit=self._emit,
         )

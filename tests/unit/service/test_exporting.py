@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,7 @@ class Bench:
             ready=lambda _: self.here,
             ended=lambda: self.ended,
             report=lambda stage, fault: self.faults.append((stage, type(fault))),
-            clock=time.now,
+            clocks=time,
             monotonic=time.monotonic,
             emit=events,
         )
@@ -222,6 +223,17 @@ def test_a_peer_that_is_away_is_tried_again_and_given_up_at_last(sending: Bench,
     assert (
         sending.trail()[0] | {"event": "export-failed", "reason": "peer-unreachable", "sent": 1} == sending.trail()[0]
     )
+
+
+def test_a_clock_that_jumps_gives_no_export_up(sending: Bench, peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
+    peer.answers["1.2.3.2"] = (None, PeerError("peer-unreachable"))
+    sending.sweep()
+    ahead = sending.time.now() + timedelta(days=8)
+    monkeypatch.setattr(sending.exports, "_clock", lambda: ahead)
+    sending.time.forward(5)
+    sending.exports.sweep()
+    assert [one["given_up"] for one in sending.events.facts("export.failed")] == [False, False]
+    assert len(sending.ledger.orders()) == 1
 
 
 def test_what_a_peer_refuses_is_counted_and_what_it_has_is_sent(sending: Bench, peer: Peer) -> None:
