@@ -16,7 +16,7 @@ from dicomnode.errors import REASONS
 from dicomnode.network.status import WARNINGS, StatusKind, classify
 from dicomnode.service import status
 from dicomnode.study import RETRACTION, DeliveryRow, DeliveryState, StudyRow, WorkRow, stages_in_order
-from dicomnode.workflow.routing import SERIES
+from dicomnode.workflow.routing import CLASSES, SERIES
 
 _RETRACTIONS = {
     "wished": "asked for; the node takes it up when it runs",
@@ -70,7 +70,7 @@ def _work_json(work: WorkRow) -> dict[str, Any]:
         "revision": work.key.revision,
         "state": work.state.value,
         "reason": work.reason,
-        "facts": {name: fact for name, fact in work.facts.items() if name != SERIES},
+        "facts": {name: fact for name, fact in work.facts.items() if name not in (CLASSES, SERIES)},
         "created_at": _time(work.created_at),
         "settled_at": _time(work.settled_at),
         "stages": {name: round(seconds, 3) for name, seconds in stages_in_order(work.stages).items()},

@@ -17,7 +17,7 @@ from typing import Final, Protocol
 
 from dicomnode.config import DeliverySection
 from dicomnode.encoded import Limits, read_part10, scan_header, split_part10
-from dicomnode.errors import ConfigError, NodeError, StudyError
+from dicomnode.errors import ConfigError, NodeError, PeerError, StudyError
 from dicomnode.events import Emit, Fact
 from dicomnode.network.requestor import OutgoingObject, StoreOutcome
 from dicomnode.network.status import DUPLICATE_INSTANCE
@@ -151,25 +151,34 @@ class Exports:
         self._emit = emit
         #: Tries that failed of each order, and when the next is due.
         self._failed: dict[OrderRow, tuple[int, float]] = {}
+        #: Where the last try came to nothing for want of an answer: those that answer go first.
+        self._silent: set[str] = set()
 
     def sweep(self) -> None:
         """Carry out what is ordered and due; what fails for now is tried again, what fails for good is told and ended."""
-        for order in self._ledger.orders():
+        asked: set[str] = set()
+        for order in sorted(self._ledger.orders(), key=lambda one: one.destination in self._silent):
+            if order.destination in asked & self._silent:
+                continue  # it costs its time-out once a round, whatever waits for it
             tries, due = self._failed.get(order, (0, self._monotonic()))
             if order.verb != EXPORT or due > self._monotonic() or not self._ready(order.study_key):
                 continue
+            asked.add(order.destination)
             tally = Tally()
             try:
                 self._carry_out(order, tally)
             except _Ended:
                 return
             except NodeError as error:
+                if isinstance(error, PeerError) and error.retryable:
+                    self._silent.add(order.destination)
                 self._fail(order, tally, error, tries + 1)
             except Exception as fault:  # noqa: BLE001 - whatever an object does to its export, the others go on
                 self._report("export", fault)
                 self._fail(order, tally, NodeError("internal", kind=type(fault).__name__), tries + 1)
             else:
                 self._failed.pop(order, None)
+                self._silent.discard(order.destination)
 
     def _carry_out(self, order: OrderRow, tally: Tally) -> None:
         way = self._ways.get(order.destination)

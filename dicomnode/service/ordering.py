@@ -11,7 +11,7 @@ from dicomnode.storage import audit
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.rows import OrderRow
 from dicomnode.study import StudyRow, WorkRow
-from dicomnode.workflow.orders import EXPORT, Verb, concerned, is_held_back
+from dicomnode.workflow.orders import EXPORT, Verb, concerned, exports_to_cancel, is_held_back
 
 
 def give_order(
@@ -46,7 +46,8 @@ def give_order(
             verb=Verb(verb).value, study_key=study.study_key, model=model or "", destination=destination or "", at=now()
         )
         works = concerned(study, order)
-        if not works and not (Verb(verb) is Verb.RELEASE and is_held_back(study)):
+        others = (Verb(verb) is Verb.RELEASE and is_held_back(study)) or exports_to_cancel(order, ledger.orders())
+        if not works and not others:
             raise ConfigError("order-empty", works=len(study.works))
         _give(tree, ledger, order)
     return works

@@ -26,7 +26,7 @@ from dicomnode.study import (
     input_digest,
 )
 from dicomnode.workflow.ports import Clocks, Queue
-from dicomnode.workflow.routing import Route, destinations_of
+from dicomnode.workflow.routing import CLASSES, Route, destinations_of
 from dicomnode.workflow.selection import relevant
 
 #: Between the moment at which a wait is reckoned and the one at which it is looked at.
@@ -311,9 +311,10 @@ class Admission:
             for export, rules in plan.route.exports.items():
                 self._routing.order_export(connection, study_key, export, rules)
         received = max(row.received_at for row in rows) - min(row.received_at for row in rows)
+        classes = {CLASSES: ",".join(sorted(self._sop_classes))}
         for model, share in () if plan.is_held else plan.route.shares.items():
             key = WorkKey(study_key=study_key, revision=revision, model=model)
-            self._ledger.create_work(key, digest, now, facts=share.facts(), connection=connection)
+            self._ledger.create_work(key, digest, now, facts={**share.facts(), **classes}, connection=connection)
             self._ledger.record_stage(key, "receive", received.total_seconds(), connection=connection)
             self._queue.enqueue_work(connection, key, priority=urgency)
         return revision

@@ -7,7 +7,7 @@ and what it changes. Nothing is deleted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from enum import StrEnum
 from typing import Any, Final, Protocol
 
@@ -70,6 +70,17 @@ def concerned(study: StudyRow, order: OrderRow) -> tuple[WorkRow, ...]:
             return tuple(work for work in chosen if work.key.revision == study.revision)
         case Verb.RELEASE:
             return tuple(work for work in chosen if work.state is WorkState.HELD)
+
+
+def exports_to_cancel(order: OrderRow, orders: Iterable[OrderRow]) -> tuple[OrderRow, ...]:
+    """Exports that were ordered of a study, not carried out yet, and that an order to cancel ends: all, or to one place."""
+    if order.verb != Verb.CANCEL or order.model:
+        return ()
+    return tuple(
+        one
+        for one in orders
+        if one.verb == EXPORT and one.study_key == order.study_key and order.destination in ("", one.destination)
+    )
 
 
 def to_retry(work: WorkRow, destination: str) -> list[DeliveryRow]:
@@ -148,7 +159,11 @@ class Orders:
                 act = {Verb.RETRY: self._retry, Verb.CANCEL: self._cancel, Verb.RELEASE: self._release}
                 for work in works:
                     act[Verb(order.verb)](connection, work, order.destination)
-            self._ledger.end_order(order, connection=connection)
+            ended = exports_to_cancel(order, self._ledger.orders(connection=connection))
+            for one in (*ended, order):
+                self._ledger.end_order(one, connection=connection)
+        for one in ended:
+            self._emit("export.cancelled", level="warning", study=one.study_key, destination=one.destination)
         return tuple(work.key for work in works)
 
     def _retry(self, connection: Any, work: WorkRow, destination: str) -> None:

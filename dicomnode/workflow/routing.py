@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, tzinfo
 from fnmatch import fnmatchcase
@@ -26,6 +26,8 @@ _YEARS: Final = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
 _BUCKETS: Final = 1_000_000
 #: Facts of a work in which its share of a decision is kept.
 RULES, DESTINATIONS, SERIES = "rules", "destinations", "series"
+#: SOP Classes with which the input of a work was closed: other models may look at others by the time it runs.
+CLASSES = "sop_classes"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +149,11 @@ def destinations_of(facts: Mapping[str, Fact]) -> frozenset[str] | None:
 def series_of(facts: Mapping[str, Fact]) -> frozenset[str] | None:
     """Series that a work may look at; None: all of its study."""
     return _names(facts, SERIES)
+
+
+def classes_of(facts: Mapping[str, Fact], now: Collection[str]) -> Collection[str]:
+    """SOP Classes with which a work's input was closed; those of `now` where nothing was noted."""
+    return _names(facts, CLASSES) or now
 
 
 def _names(facts: Mapping[str, Fact], name: str) -> frozenset[str] | None:

@@ -41,7 +41,7 @@ from dicomnode.workflow.prior_volumes import open_priors
 from dicomnode.workflow.priors import Priors
 from dicomnode.workflow.reading import Coming, limits_of
 from dicomnode.workflow.records import Records
-from dicomnode.workflow.routing import series_of
+from dicomnode.workflow.routing import classes_of, series_of
 from dicomnode.workflow.selection import Header, SurveyedSeries, patient_of, relevant, without_pixels
 
 __all__ = ["Rooms", "Stages"]
@@ -215,7 +215,8 @@ class Stages:
     # prepare -----------------------------------------------------------------------------------------------------
 
     def _prepare(self, key: WorkKey, work: WorkRow) -> bool:
-        rows = relevant(self._rooms.ledger.instances(key.study_key), self._rooms.sop_classes)
+        classes = classes_of(work.facts, self._rooms.sop_classes)
+        rows = relevant(self._rooms.ledger.instances(key.study_key), classes)
         if input_digest([(row.instance_key, row.digest) for row in rows]) != work.input_digest:
             self._rooms.ledger.set_work_state(key, WorkState.SUPERSEDED, at=self._clock())
             return False

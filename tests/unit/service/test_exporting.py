@@ -225,6 +225,34 @@ def test_a_peer_that_is_away_is_tried_again_and_given_up_at_last(sending: Bench,
     )
 
 
+def test_a_silent_destination_costs_one_timeout_a_round_and_comes_last(sending: Bench, peer: Peer) -> None:
+    """Three studies wait for a peer that does not answer; what goes into a folder is not behind them."""
+    asked: list[str] = []
+    silent = Peer()
+
+    def store(objects: Sequence[OutgoingObject]) -> tuple[StoreOutcome, ...]:
+        asked.append("silent")
+        return tuple(StoreOutcome(result_id=one.result_id, status=None, error=PeerError("timeout")) for one in objects)
+
+    def leaving(_: Sequence[InstanceRow]) -> Iterator[Deidentified | StudyError]:
+        yield Deidentified(original=b"", data=file_of(1), sop_instance_uid="")
+
+    silent.store = store  # type: ignore[method-assign]
+    sending.exports._ways = {**sending.exports._ways, "silent": Way(to=silent, deidentify=leaving)}
+    others = ["cd" * 16, "ef" * 16]
+    for number, study_key in enumerate(others, start=1):
+        sending.ledger.record_instances([replace(row(number), study_key=study_key)])
+    for study_key in (STUDY, *others):
+        sending.order(study_key=study_key, destination="silent")
+    sending.exports.sweep()
+    assert asked == ["silent"]
+    sending.order()
+    sending.time.forward(5)
+    sending.exports.sweep()
+    assert asked == ["silent"] * 2
+    assert peer.took == ["1.2.3.1", "1.2.3.2"], "it answers, so it goes first"
+
+
 def test_a_clock_that_jumps_gives_no_export_up(sending: Bench, peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
     peer.answers["1.2.3.2"] = (None, PeerError("peer-unreachable"))
     sending.sweep()

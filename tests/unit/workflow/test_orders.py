@@ -12,7 +12,7 @@ from dicomnode.storage.objects import Objects
 from dicomnode.storage.rows import OrderRow
 from dicomnode.study import DeliveryState, ResultRole, WorkRow, WorkState
 from dicomnode.workflow.memory_queue import MemoryQueue
-from dicomnode.workflow.orders import Orders, Overseer, Verb
+from dicomnode.workflow.orders import EXPORT, Orders, Overseer, Verb
 from dicomnode.workflow.ports import Revival
 from tests.unit.workflow.samples import MODEL, STUDY, WORK, Events, Time, row
 from tests.unit.workflow.test_delivery import BOTH_CONFIRMED, RESULTS, Bench
@@ -333,3 +333,31 @@ def test_a_work_that_ends_the_node_ends_itself_with_a_code(ward: Ward, monkeypat
     assert ward.ended() == (WorkState.FAILED, "restarted-too-often")
     (failed,) = ward.events.facts("work.failed")
     assert failed["reason"] == "restarted-too-often"
+
+
+@pytest.mark.parametrize(
+    ("about", "left"),
+    [
+        ({}, []),
+        ({"destination": "trial"}, ["other"]),
+        ({"destination": "pacs"}, ["trial", "other"]),
+        ({"model": MODEL}, ["trial", "other"]),
+    ],
+)
+def test_exports_that_were_not_carried_out_are_cancelled_too(
+    ward: Ward, about: dict[str, str], left: list[str]
+) -> None:
+    ward.prepare("pacs")
+    exports = [
+        OrderRow(verb=EXPORT, study_key=STUDY, destination=name, at=ward.time.now()) for name in ("trial", "other")
+    ]
+    foreign = OrderRow(verb=EXPORT, study_key="cd" * 16, destination="trial", at=ward.time.now())
+    for one in (*exports, foreign):
+        ward.ledger.give_order(one)
+    ward.order(Verb.CANCEL, **about)
+    ward.orders.sweep()
+    kept = [one.destination for one in ward.ledger.orders() if one.study_key == STUDY]
+    assert sorted(kept) == sorted(left)
+    assert foreign in ward.ledger.orders()
+    told = [one["destination"] for one in ward.events.facts("export.cancelled")]
+    assert sorted([*told, *kept]) == ["other", "trial"]

@@ -573,3 +573,22 @@ def test_copies_are_pseudonymous_and_sealed_under_their_own_key(bench: Bench, im
     assert copy.file_meta.TransferSyntaxUID == EXPLICIT
     assert str(copy.PatientName) != str(images[0].PatientName)
     assert copy.StudyInstanceUID != images[0].StudyInstanceUID
+
+
+def test_a_model_that_is_installed_meanwhile_changes_no_input_that_is_closed(
+    bench: Bench, images: list[Dataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A PET/CT study waits for the CT model while one for PET is installed: what was closed is worked on."""
+    key = bench.receive(images, facts={"sop_classes": str(images[0].SOPClassUID)})
+    other = deepcopy(images[0])
+    other.SOPClassUID, other.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.128", "1.2.3.4.5.6.7"
+    data = encoded(other)
+    about = metadata(other, data)
+    address = bench.rooms.spool.append(key.study_key, about, data)
+    bench.ledger.record_instances([row_of(KEY, key.study_key, address, about)])
+    both = frozenset({str(images[0].SOPClassUID), str(other.SOPClassUID)})
+    monkeypatch.setattr(type(bench.rooms), "sop_classes", property(lambda _: both))
+    assert bench.stages().run("prepare", key)
+    work = bench.ledger.work(key)
+    assert work is not None
+    assert work.state is WorkState.PREPARING
