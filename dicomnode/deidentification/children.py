@@ -85,9 +85,6 @@ class Children:
 
     def _take(self, limits: DecodingLimits) -> subprocess.Popen[bytes]:
         with self._lock:
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
             for place, (of, child) in enumerate(self._idle):
                 if of == limits:
                     del self._idle[place]

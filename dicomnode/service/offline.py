@@ -360,16 +360,3 @@ def write_file(path: Path, *pieces: Buffer) -> str:
     except OSError:
         raise ConfigError("output-failed") from None
     return path.name
-
-
-def measurements_of(analysis: Analysis) -> Iterator[dict[str, Any]]:
-    """Every number of an analysis as plain values."""
-    for region in analysis.findings.regions:
-        for item in region.measurements:
-            yield {
-                "region": region.label,
-                "name": item.concept.meaning,
-                "value": item.value,
-                "unit": item.unit.value,
-                "caveat": item.caveat,
-            }

@@ -132,6 +132,22 @@ def test_those_that_nobody_asks_end() -> None:
     wait_for(lambda: not pid or not is_there(pid), 20, what="an end of its process")
 
 
+def test_one_that_dies_keeps_no_other_waiting_for_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    some = Children(idle_seconds=1.0)
+    some.ask(picture(), LIMITS)
+    (pid,) = pids(some)
+    with monkeypatch.context() as patch:
+
+        def none(_: DecodingLimits) -> subprocess.Popen[bytes]:
+            raise OSError("no process can be had")
+
+        patch.setattr(children, "_start", none)
+        with pytest.raises(OSError, match="no process"):
+            some.ask(picture(), DecodingLimits(timeout_seconds=61))
+    wait_for(lambda: not pids(some), 20, what="an end of the child that nobody asks")
+    wait_for(lambda: not is_there(pid), 20, what="an end of its process")
+
+
 def test_a_child_goes_on_after_what_it_could_not_decode() -> None:
     def decoded(data: bytes) -> bytes:
         if data == b"bad":
