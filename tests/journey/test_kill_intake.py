@@ -74,6 +74,13 @@ class Sender:
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
+    def is_served_again(self) -> None:
+        """Wait until one more object was acknowledged."""
+        before, deadline = self.acknowledged, time.monotonic() + 60
+        while self.acknowledged == before:
+            assert time.monotonic() < deadline
+            threading.Event().wait(0.01)
+
     def join(self, refusals: int = 0) -> None:
         """Wait for its end; so many objects may have been refused, by receivers that had lost their node."""
         self._thread.join(60)
@@ -241,6 +248,8 @@ def siege(process: Process, state: Path, rounds: int, ended: Callable[[], object
             print(f"SEED={SEED}: {number} of {rounds} kills, {sum(acknowledged)} acknowledged, all there", flush=True)  # noqa: T201
     process.start()
     door.listen(process.port)
+    for sender in senders:
+        sender.is_served_again()
     door.close()
     for sender in senders:
         sender.join(refusals * (rounds + starts))
@@ -317,6 +326,8 @@ def besiege_receivers(node: RunningNode, rounds: int) -> str:
         print(f"SEED={SEED}: {number} of {rounds} kills, {sum(acknowledged)} acknowledged, all there", flush=True)  # noqa: T201
     node.start()
     door.listen(node.port)
+    for sender in senders:
+        sender.is_served_again()
     door.close()
     for sender in senders:
         sender.join(-(-rounds // _KILLS_OF_ONE_NODE))
