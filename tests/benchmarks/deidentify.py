@@ -1,8 +1,9 @@
 """De-identification of ordinary CT slices beside the peers, in one run: `make bench-deidentify`.
 
 CPU time of the process alone, one thread, files in memory or, for programs, on a memory disk where there is one. Every
-tool gets the same 512² slices (header of a scanner, Explicit VR Little Endian) and writes files. What is compared is a
-ratio; absolute numbers are this machine's.
+tool gets the same 512² slices (header of a scanner, Explicit VR Little Endian) and writes files. The tools take turns; a
+ratio is a peer's time divided by ours of the same turn, and what is printed is the median of the turns, of the ratios with its
+95 % interval (bootstrap). Absolute numbers are this machine's.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import pydicom
@@ -28,9 +30,13 @@ from dicomnode.deidentification.policy import AI, EXPORT, Policy
 from dicomnode.deidentification.pseudonyms import Pseudonyms
 from dicomnode.deidentification.quick import FileDeidentifier
 from dicomnode.encoded import Limits, encode_part10, read_part10
+from tests.benchmarks.comparison import interval
 from tests.unit.deidentification import planted
 
 SLICES = 500  # as a chest CT has
+TURNS = 7
+_OURS = "dicomnode, export, quick way"
+Tool = tuple[Callable[[], None], int, int]
 
 
 def slices() -> list[bytes]:
@@ -109,17 +115,28 @@ def cpu() -> float:
 
 
 def measured(name: str, act: Callable[[], None], count: int) -> float | None:
-    """Milliseconds of CPU for each slice, the best of three."""
-    best = float("inf")
-    for _ in range(3):
-        before = cpu()
-        try:
-            act()
-        except Exception as error:  # noqa: BLE001 - a peer's fault is told and no result of ours
-            print(f"{name:34} failed: {type(error).__name__}")
-            return None
-        best = min(best, 1000 * (cpu() - before) / count)
-    return best
+    """Milliseconds of CPU for each slice, once."""
+    before = cpu()
+    try:
+        act()
+    except Exception as error:  # noqa: BLE001 - a peer's fault is told and no result of ours
+        print(f"{name:34} failed: {type(error).__name__}")
+        return None
+    return 1000 * (cpu() - before) / count
+
+
+def take_turns(tools: dict[str, Tool]) -> dict[str, list[float]]:
+    """Milliseconds of each tool in each turn; one that fails takes no further part, a slow one ends before the others."""
+    done: dict[str, list[float]] = {}
+    for number in range(TURNS):
+        for name, (act, count, turns) in list(tools.items()):
+            if number < turns:
+                milliseconds = measured(name, act, count)
+                if milliseconds is None:
+                    del tools[name]
+                else:
+                    done.setdefault(name, []).append(milliseconds)
+    return {name: done[name] for name in tools if name in done}
 
 
 def main() -> None:
@@ -132,28 +149,35 @@ def main() -> None:
         folder.mkdir()
         for number, data in enumerate(files):
             (folder / f"{number:04}.dcm").write_bytes(data)
-        engines = [Deidentifier(policy, Pseudonyms(bytes(range(32)), "bench")) for policy in (EXPORT, AI)]
-        results = {
-            "dicomnode, export, quick way": measured("quick", lambda: quick(engines[0], files), SLICES),
-            "dicomnode, ai, quick way": measured("quick", lambda: quick(engines[1], files), SLICES),
-            "dicomnode, export, full way": measured("full", lambda: full(EXPORT, files[:20]), 20),
-        }
-        peers = {
-            "dicognito": ("dicognito", lambda: by_dicognito(files[:20]), 20),
-            "dicom-anonymizer": ("dicomanonymizer", lambda: by_dicom_anonymizer(files[:20]), 20),
-            "deid": ("deid", lambda: _anew(folder, "deid-out", by_deid), SLICES),
-        }
-        for peer, (module, act, count) in peers.items():
-            if importlib.util.find_spec(module) is None:
-                print(f"{peer:34} not installed (extra bench)")
-            else:
-                results[peer] = measured(peer, act, count)
-        if shutil.which("gdcmanon") and _certificate(folder.with_name("cert.pem")):
-            results["gdcmanon"] = measured("gdcmanon", lambda: _anew(folder, "gdcm-out", by_gdcmanon), SLICES)
-    ours = results["dicomnode, export, quick way"]
-    for peer, milliseconds in results.items():
-        if milliseconds is not None and ours:
-            print(f"{peer:34} {milliseconds:8.3f} ms CPU a slice   {milliseconds / ours:6.1f} x")
+        results = take_turns(_tools(folder, files))
+    ours = results[_OURS]
+    for tool, milliseconds in results.items():
+        ratio = interval([one / own for one, own in zip(milliseconds, ours, strict=False)])
+        print(f"{tool:34} {median(milliseconds):8.3f} ms CPU a slice   {ratio} x")
+
+
+def _tools(folder: Path, files: list[bytes]) -> dict[str, Tool]:
+    """All that are here: what each does, to how many slices, in how many turns."""
+    few = files[:20]
+    engines = [Deidentifier(policy, Pseudonyms(bytes(range(32)), "bench")) for policy in (EXPORT, AI)]
+    tools: dict[str, Tool] = {
+        _OURS: (lambda: quick(engines[0], files), SLICES, TURNS),
+        "dicomnode, ai, quick way": (lambda: quick(engines[1], files), SLICES, TURNS),
+        "dicomnode, export, full way": (lambda: full(EXPORT, few), len(few), TURNS),
+    }
+    peers: dict[str, tuple[str, Tool]] = {
+        "dicognito": ("dicognito", (lambda: by_dicognito(few), len(few), TURNS)),
+        "dicom-anonymizer": ("dicomanonymizer", (lambda: by_dicom_anonymizer(few), len(few), TURNS)),
+        "deid": ("deid", (lambda: _anew(folder, "deid-out", by_deid), SLICES, 1)),
+    }
+    for peer, (module, tool) in peers.items():
+        if importlib.util.find_spec(module) is None:
+            print(f"{peer:34} not installed (extra bench)")
+        else:
+            tools[peer] = tool
+    if shutil.which("gdcmanon") and _certificate(folder.with_name("cert.pem")):
+        tools["gdcmanon"] = (lambda: _anew(folder, "gdcm-out", by_gdcmanon), SLICES, TURNS)
+    return tools
 
 
 def _anew(folder: Path, name: str, act: Callable[[Path], None]) -> None:
