@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
+from pydicom.tag import Tag
 
 from dicomnode.errors import StudyError
 
@@ -34,6 +36,7 @@ _KEPT: Final = (
     "PatientOrientation",
     "ReferencedFrameNumber",
 )
+_KEPT_TAGS: Final = tuple((Tag(keyword), keyword) for keyword in _KEPT)
 _IN_SPACE: Final = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "FrameOfReferenceUID")
 #: Share of the mean step by which a step may differ from it in an even stack.
 _EVEN: Final = 0.01
@@ -184,8 +187,9 @@ def read_sources(sources: Sequence[Dataset] | SourceSeries) -> SourceSeries:
         raise StudyError("geometry-too-few-slices", slices=0)
     try:
         flat = len(sources) == 1 and not sources[0].get("ImagePositionPatient")
-        headers = tuple(_bare(source, flat=flat) for source in sources)
-        steps = np.zeros(0) if flat else _steps(headers)
+        empty = _empty()
+        headers = tuple(_bare(source, empty, flat=flat) for source in sources)
+        steps = np.zeros(0) if flat else steps_of(headers)
     except (AttributeError, KeyError, TypeError, ValueError):
         raise StudyError("geometry-attribute-missing") from None
     spacing = float(abs(steps.mean())) if len(steps) else 0.0
@@ -206,19 +210,27 @@ def positions(headers: Sequence[Dataset]) -> np.ndarray:
     return np.array([[float(value) for value in header.ImagePositionPatient] for header in headers])
 
 
-def _bare(source: Dataset, *, flat: bool) -> Dataset:
+def _empty() -> list[DataElement]:
+    """Elements that all planes of a series share, since nobody gives one of them an identity."""
+    empty = Dataset()
+    for keyword in EMPTY_IDENTITY:
+        setattr(empty, keyword, "")
+    return list(empty)
+
+
+def _bare(source: Dataset, empty: Sequence[DataElement], *, flat: bool) -> Dataset:
     header = Dataset()
-    for keyword in _KEPT:
-        if keyword in source and not (flat and keyword in _IN_SPACE and keyword != "PixelSpacing"):
-            header.add(source[keyword])
+    for tag, keyword in _KEPT_TAGS:
+        if tag in source and not (flat and keyword in _IN_SPACE and keyword != "PixelSpacing"):
+            header.add(source[tag])
     if flat:
         _calibrate(header, source)
     else:
         for keyword in _IN_SPACE:
             if not header[keyword].value:
                 raise ValueError(keyword)
-    for keyword in EMPTY_IDENTITY:
-        setattr(header, keyword, "")
+    for element in empty:
+        header.add(element)
     return header
 
 
@@ -230,7 +242,7 @@ def _calibrate(header: Dataset, source: Dataset) -> None:
             return
 
 
-def _steps(headers: Sequence[Dataset]) -> np.ndarray:
+def steps_of(headers: Sequence[Dataset]) -> np.ndarray:
     """Distances of neighbouring planes along their normal, mm."""
     orientation = np.array([float(value) for value in headers[0].ImageOrientationPatient])
     return np.asarray(np.diff(positions(headers) @ np.cross(orientation[:3], orientation[3:])))
