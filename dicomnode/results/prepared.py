@@ -283,7 +283,7 @@ def excerpt(completed: Completed) -> bytes:
 
 def sample(prepared: Prepared, identity: SourceIdentity) -> bytes:
     """The object with one frame of each plane and hardly a pixel: everything that is prepared."""
-    items = b"".join(plane.filled(1, plane.rank) for plane in prepared.planes)
+    items = b"".join(plane.filled(1, 1) for plane in prepared.planes)
     head = encode_dataset(restore(prepared.header, identity), _SYNTAX)
     return spliced(head, prepared.bulk) + _ending(items)
 
