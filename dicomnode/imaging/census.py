@@ -6,6 +6,7 @@ May live here: counting. It takes most of what everything after the network take
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,8 @@ import numpy.typing as npt
 Labels = npt.NDArray[np.uint8]
 Counts = npt.NDArray[np.int64]
 Box = tuple[slice, slice]
+#: Labels that are looked for one by one: bytes are compared many at a time, and counted one at a time.
+_FEW: Final = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -40,10 +43,11 @@ def take_census(labels: Labels) -> Census:
     counts = _counts(labels, boxes)
     along = tuple(np.zeros(size, np.int64) for size in labels.shape)
     along[0][:] = counts[:, 1:].sum(axis=1)
+    through = np.zeros(labels.shape[1:], np.uint32)
     for plane, box in zip(labels, boxes, strict=True):
-        inside = (plane[box] != 0).view(np.uint8)
-        for axis, place in enumerate(box):
-            along[axis + 1][place] += inside.sum(axis=1 - axis, dtype=np.uint32)
+        through[box] += plane[box] != 0
+    for axis in (0, 1):
+        along[axis + 1][:] = through.sum(axis=1 - axis, dtype=np.int64)
     return Census(counts=counts, boxes=boxes, along=(along[0], along[1], along[2]))
 
 
@@ -57,6 +61,11 @@ def _counts(labels: Labels, boxes: tuple[Box, ...] | list[Box]) -> Counts:
     wide = np.empty(labels[0].size, dtype=np.intp)  # counting widens: one buffer, not one for each slice
     for count, plane, box in zip(counts, labels, boxes, strict=True):
         part = plane[box]
+        highest = int(part.max(initial=0))
+        if highest <= _FEW:
+            count[1 : highest + 1] = [np.count_nonzero(part == value) for value in range(1, highest + 1)]
+            count[0] = plane.size - count.sum()
+            continue
         np.copyto(wide[: part.size].reshape(part.shape), part)
         count[:] = np.bincount(wide[: part.size], minlength=256)
         count[0] += plane.size - part.size

@@ -6,6 +6,7 @@ too; it is the same volume, without the images having been in memory together.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from pydicom.dataset import Dataset
@@ -47,6 +48,26 @@ DECIDING: Final = tuple(
     )
 )
 _FEW: Final = 16  # slices that room is made for where nobody says how many come
+
+
+def planes_of(datasets: Iterable[Dataset]) -> list[Plane]:
+    """Planes of single-frame images; of those that say what their series says, place and UID alone are looked at.
+
+    Raises
+    ------
+    StudyError
+        As `plane_of`.
+    """
+    planes: list[Plane] = []
+    known: tuple[object, Plane] | None = None
+    for dataset in datasets:
+        series = series_of(dataset, DECIDING)
+        if known is not None and known[0] is series:
+            planes.append(plane_beside(known[1], dataset))
+            continue
+        planes.append(plane_of(dataset))
+        known = None if series is None else (series, planes[-1])
+    return planes
 
 
 class _Known(NamedTuple):

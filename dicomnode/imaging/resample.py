@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, NamedTuple
 
@@ -25,7 +26,7 @@ Labels = npt.NDArray[np.uint8]
 
 _FUZZ: Final = 1e-6  # an exact multiple is not lost to a rounding error
 _MIXED: Final = -1
-_THREADS: Final = 2  # of `labels_on`: each holds a slice of every label's scores
+_THREADS: Final = 2  # each holds a slice of every label's scores, or the slices that one is summed from
 _BOX_FROM: Final = 1.5  # reduction from which `antialias` takes means instead of two neighbours
 
 
@@ -69,22 +70,33 @@ def resample(array: Array, spacing: Vector, new_spacing: Vector, *, antialias: b
     before, after = ([(axis, taps[axis]) for axis in axes] for axes in (changed[:at], changed[at + 1 :]))
     starts, weights = taps[0] if 0 in changed else Taps(np.arange(len(array)), np.ones((len(array), 1), np.float32))
     result = np.empty(resampled_shape(_shape(array), spacing, new_spacing), np.float32)
-    planes: dict[int, Float32] = {}
 
-    def plane(number: int) -> Float32:
-        if number not in planes:
-            planes[number] = _within(array[number], before)
-        return planes[number]
+    def fill(indices: range) -> None:
+        planes: dict[int, Float32] = {}
+        for index in indices:
+            start, factors = starts[index], weights[index]
+            for number in [number for number in planes if number < start]:
+                del planes[number]
+            for number in range(start, start + len(factors)):
+                if number not in planes and (number == start or factors[number - start]):
+                    planes[number] = _within(array[number], before)
+            total = planes[start] * factors[0]
+            for k in range(1, len(factors)):
+                if factors[k]:
+                    total += planes[start + k] * factors[k]
+            result[index] = _within(total, after)
 
-    for index, (start, factors) in enumerate(zip(starts, weights, strict=True)):
-        for passed in [number for number in planes if number < start]:
-            del planes[passed]
-        total = plane(start) * factors[0]
-        for k in range(1, len(factors)):
-            if factors[k]:
-                total += plane(start + k) * factors[k]
-        result[index] = _within(total, after)
+    _in_parts(fill, len(result))
     return result
+
+
+def _in_parts(fill: Callable[[range], None], count: int) -> None:
+    """Fill slices, those of a part one after the other: what neighbours share is then made once."""
+    step = -(-count // _THREADS)
+    parts = [range(at, min(at + step, count)) for at in range(0, count, step)]
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="resample") as executor:
+        for _ in executor.map(fill, parts):
+            pass
 
 
 def resampling_taps(
@@ -113,7 +125,8 @@ def labels_on(scores: Float32, spacing: Vector, shape: Shape, new_spacing: Vecto
     """Label with the highest score at each voxel of a finer grid, the scores interpolated linearly.
 
     The finer grid may reach beyond the last coarse voxel, where the outermost score stands. Ties go to the lower label.
-    Works slice by slice, two at a time, and interpolates only where the coarse neighbours differ: never a whole float volume.
+    Works slice by slice, those between the same two coarse ones together, and interpolates only where the coarse neighbours
+    differ: never a whole float volume.
 
     Parameters
     ----------
@@ -136,19 +149,56 @@ def labels_on(scores: Float32, spacing: Vector, shape: Shape, new_spacing: Vecto
     cells = _cells(_argmax(scores))
     labels = np.empty(shape, np.uint8)
 
-    def fill(index: int) -> None:
-        plane, start, pair = labels[index], taps[0].starts[index], taps[0].weights[index]
+    def fill(start: int) -> None:
         cell = cells[start].take(taps[1].starts, axis=0).take(taps[2].starts, axis=1)
-        np.copyto(plane, cell, casting="unsafe")
-        mixed = np.flatnonzero(cell == _MIXED)
-        if len(mixed):
-            stripes = _stripes(scores[:, start : start + len(pair)], pair, taps[1])
-            plane.reshape(-1)[mixed] = _argmax(_points(stripes, taps[2], mixed))
+        edges = _edges(cell, taps[1], taps[2])
+        for index in np.flatnonzero(taps[0].starts == start):
+            np.copyto(labels[index], cell, casting="unsafe")
+            if edges is not None:
+                pair = taps[0].weights[index]
+                stripes = _stripes(scores[:, start : start + len(pair), :, edges.columns], pair, edges.rows)
+                labels[index].reshape(-1)[edges.places] = _argmax(_points(stripes, edges))
 
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="labels") as executor:
-        for _ in executor.map(fill, range(len(labels))):  # numpy lets go of Python's lock: no slice waits for another
+        for _ in executor.map(
+            fill, np.unique(taps[0].starts)
+        ):  # numpy lets go of Python's lock: none waits for another
             pass
     return labels
+
+
+class _Edges(NamedTuple):
+    """Places of a fine slice between coarse voxels that differ, and what their scores are summed from.
+
+    Attributes
+    ----------
+    places
+        As indices of its rows laid end to end.
+    rows, columns
+        Of the stripes that these places need, and which coarse columns those have.
+    firsts, weights
+        Within the stripes, laid end to end, of each place.
+    """
+
+    places: npt.NDArray[np.intp]
+    rows: Taps
+    columns: slice
+    firsts: npt.NDArray[np.intp]
+    weights: Float32
+
+
+def _edges(cell: npt.NDArray[np.int16], rows: Taps, columns: Taps) -> _Edges | None:
+    """Those of a slice of cells (rows, columns) on the fine grid; None where there are none."""
+    places = np.flatnonzero(cell == _MIXED)
+    if not len(places):
+        return None
+    row, column = np.divmod(places, cell.shape[1])
+    top, bottom = int(row[0]), int(row[-1]) + 1
+    starts = columns.starts[column]
+    left, right = int(starts.min()), int(starts.max()) + columns.weights.shape[1]
+    firsts = (row - top) * (right - left) + (starts - left)
+    cut = Taps(rows.starts[top:bottom], rows.weights[top:bottom])
+    return _Edges(places, cut, slice(left, right), firsts, columns.weights[column])
 
 
 def _cells(labels: Labels) -> npt.NDArray[np.int16]:
@@ -177,15 +227,12 @@ def _stripes(scores: Float32, pair: Float32, rows: Taps) -> Float32:
     return sums
 
 
-def _points(stripes: Float32, columns: Taps, places: Array) -> Float32:
-    """Scores (labels, places) at places of a fine slice, as indices of its rows laid end to end."""
-    row, column = np.divmod(places, len(columns.starts))
+def _points(stripes: Float32, edges: _Edges) -> Float32:
+    """Scores (labels, places) at the places of a fine slice."""
     flat = stripes.reshape(len(stripes), -1)
-    first = row * stripes.shape[2] + columns.starts[column]
-    weights = columns.weights[column]
-    sums: Float32 = flat.take(first, axis=1) * weights[:, 0]
-    for k in range(1, weights.shape[1]):
-        sums += flat.take(first + k, axis=1) * weights[:, k]
+    sums: Float32 = flat.take(edges.firsts, axis=1) * edges.weights[:, 0]
+    for k in range(1, edges.weights.shape[1]):
+        sums += flat.take(edges.firsts + k, axis=1) * edges.weights[:, k]
     return sums
 
 

@@ -1,4 +1,4 @@
-"""Truth before sending, of a report: its bytes are read again, and what stands there a thousand times is read once.
+"""Truth before sending, of what says the same many times: its bytes are read again, what is there a thousand times once.
 
 May live here: reading alone. The Data Set that comes out is proved by `checks` like any other; two of its items that are
 the same bytes are one object, which is looked at once.
@@ -6,7 +6,7 @@ the same bytes are one object, which is looked at once.
 
 from __future__ import annotations
 
-import struct
+from collections.abc import Collection, Iterator
 from typing import Final
 
 from pydicom.charset import convert_encodings
@@ -20,13 +20,10 @@ from dicomnode.encoded.quiet import hushed
 from dicomnode.errors import StudyError
 from dicomnode.results import checks
 from dicomnode.results.content import CONTENT_SEQUENCE
-from dicomnode.results.elements import LONG
+from dicomnode.results.elements import head_of, items_of
 
-_ITEM: Final = struct.Struct("<HHI")
-_HEAD: Final = struct.Struct("<HH2sH")
-_LENGTH: Final = struct.Struct("<I")
 _DEEPEST: Final = 32
-_WRONG: Final = (ValueError, TypeError, LookupError, OSError, NotImplementedError, struct.error)
+_WRONG: Final = (ValueError, TypeError, LookupError, OSError, NotImplementedError)
 
 
 def decode_report(encoded: bytes) -> Dataset:
@@ -37,38 +34,42 @@ def decode_report(encoded: bytes) -> Dataset:
     StudyError
         ``result-invalid`` if the bytes are no Data Set, or an element of the content has another VR than PS3.6 gives it.
     """
+    dataset = decode_alike(encoded, {CONTENT_SEQUENCE})
+    if CONTENT_SEQUENCE not in dataset:
+        raise StudyError("result-invalid", check="decode")
+    return dataset
+
+
+def decode_alike(encoded: bytes, tags: Collection[int]) -> Dataset:
+    """Decode an object of our own, in which elements with some tags say many times the same.
+
+    Raises
+    ------
+    StudyError
+        ``result-invalid`` as of `decode_report`.
+    """
     try:
-        start, end = _content(encoded)
-        dataset = checks.decode(encoded[:start] + encoded[end:])
+        places = list(_places(encoded, tags))
+        ends = [0, *(end for _, end in places)]
+        rest = [encoded[begin:start] for begin, (start, _) in zip(ends, places, strict=False)]
+        dataset = checks.decode(b"".join([*rest, encoded[ends[-1] :]]))
         with hushed():
             reader = _Reader(convert_encodings(dataset.get("SpecificCharacterSet") or "ISO_IR 6"))
-            dataset.add(reader.element(encoded[start:end], 0))
+            for start, end in places:
+                dataset.add(reader.element(encoded[start:end], 0))
     except _WRONG:
         raise StudyError("result-invalid", check="decode") from None
     return dataset
 
 
-def _content(encoded: bytes) -> tuple[int, int]:
-    """Where Content Sequence begins and ends."""
+def _places(encoded: bytes, tags: Collection[int]) -> Iterator[tuple[int, int]]:
+    """Where elements with some tags begin and end."""
     at = 0
     while at < len(encoded):
-        tag, _, _, end = _header(encoded, at)
-        if tag == CONTENT_SEQUENCE:
-            return at, end
+        tag, _, _, end = head_of(encoded, at)
+        if tag in tags:
+            yield at, end
         at = end
-    raise ValueError("no content")
-
-
-def _header(data: bytes, at: int) -> tuple[int, bytes, int, int]:
-    """Tag and VR of an element, and where its value begins and ends."""
-    group, number, vr, length = _HEAD.unpack_from(data, at)
-    start = at + 8
-    if vr in LONG:
-        (length,) = _LENGTH.unpack_from(data, start)
-        start += 4
-    if start + length > len(data):
-        raise ValueError("beyond the end")
-    return group << 16 | number, vr, start, start + length
 
 
 class _Reader:
@@ -87,7 +88,7 @@ class _Reader:
         return found
 
     def _element(self, whole: bytes, depth: int) -> DataElement:
-        number, vr, start, _ = _header(whole, 0)
+        number, vr, start, _ = head_of(whole, 0)
         tag, name = BaseTag(number), vr.decode("ascii")
         if name not in dictionary_VR(tag):
             raise ValueError("another VR")
@@ -100,15 +101,7 @@ class _Reader:
     def _sequence(self, value: bytes, depth: int) -> list[Dataset]:
         if depth >= _DEEPEST:
             raise ValueError("too deep")
-        items, at = [], 0
-        while at < len(value):
-            group, number, length = _ITEM.unpack_from(value, at)
-            at += _ITEM.size
-            if (group, number) != (0xFFFE, 0xE000) or at + length > len(value):
-                raise ValueError("no item")
-            items.append(self._item(value[at : at + length], depth + 1))
-            at += length
-        return items
+        return [self._item(item, depth + 1) for item in items_of(value)]
 
     def _item(self, data: bytes, depth: int) -> Dataset:
         found = self._items.get(data)
@@ -116,7 +109,7 @@ class _Reader:
             found = self._items[data] = Dataset()
             at, last = 0, -1
             while at < len(data):
-                tag, _, _, end = _header(data, at)
+                tag, _, _, end = head_of(data, at)
                 if tag <= last:
                     raise ValueError("out of order")
                 found.add(self.element(data[at:end], depth))

@@ -121,7 +121,8 @@ def prepare_results(
         if ready is None:
             return None
         expected, known = _expected(source, sources, identity), minted | _known(sources, identity)
-        prove_header(checks.decode(prepared.sample(ready, identity)), expected, known, identity)
+        sample = checks_content.decode_alike(prepared.sample(ready, identity), prepared.REPEATED)
+        prove_header(sample, expected, known, identity)
         for sop_class_uid in {str(header.SOPClassUID) for header in ready.series.headers}:
             report_library.modality_of(sop_class_uid)
     forget_tables()

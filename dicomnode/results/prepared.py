@@ -11,7 +11,6 @@ import struct
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from itertools import chain
 from typing import Final
 
@@ -25,7 +24,7 @@ from dicomnode.errors import StudyError
 from dicomnode.findings import Findings
 from dicomnode.identity import SourceIdentity
 from dicomnode.imaging.census import Census, take_census
-from dicomnode.results import segmentation
+from dicomnode.results import segmentation, stand_in
 from dicomnode.results.context import ResultContext
 from dicomnode.results.elements import spliced
 from dicomnode.results.identity import restore
@@ -34,19 +33,14 @@ from dicomnode.study import ResultRole
 from dicomnode.texts import Words
 
 _SYNTAX: Final = str(ExplicitVRLittleEndian)
-#: Sequences with an item for every image, which the labels do not touch: they are encoded beforehand.
-_BULK: Final = ("ReferencedSeriesSequence", "SourceImageSequence")
 _PER_FRAME: Final = 0x52009230
 _PIXEL_DATA: Final = 0x7FE00010
-#: Elements of an item that the labels decide: Referenced Segment Number, and both Dimension Index Values.
-_NUMBER: Final = struct.pack("<HH2sH", 0x0062, 0x000B, b"US", 2)
-_INDEX: Final = struct.pack("<HH2sH", 0x0020, 0x9157, b"UL", 8)
+#: Sequences with an item for every image or frame: most of what stands in one stands in the next.
+REPEATED: Final = frozenset({0x00081115, 0x00082112, _PER_FRAME})
 _ITEM: Final = struct.Struct("<HHI")
 _SEQUENCE: Final = struct.Struct("<HH2sHI")
 #: Linux's MADV_POPULATE_READ (madvise(2)), which `mmap` has no name for.
 _POPULATE_READ: Final = 22
-#: Rows and columns of the stand-in label map: enough for every value of a map to have a voxel in one plane.
-_SIDE: Final = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +50,7 @@ class Plane:
     Attributes
     ----------
     item
-        Encoded, without its own tag and length.
+        Encoded, without its own tag and length, nothing in the blanks.
     number_at, index_at
         Where the two blanks stand.
     rank
@@ -71,20 +65,14 @@ class Plane:
     rank: int
     position: tuple[float, ...]
 
-    @cached_property
-    def _blank(self) -> bytes:
-        return self.blank(self.item)
-
-    def blank(self, item: bytes) -> bytes:
-        """An item with nothing in the blanks."""
+    def is_item(self, item: bytes) -> bool:
+        """Whether bytes are this item but for the blanks."""
+        if len(item) != len(self.item):
+            return False
         blank = bytearray(item)
         struct.pack_into("<H", blank, self.number_at, 0)
         struct.pack_into("<II", blank, self.index_at, 0, 0)
-        return bytes(blank)
-
-    def is_item(self, item: bytes) -> bool:
-        """Whether bytes are this item but for the blanks."""
-        return len(item) == len(self.item) and self.blank(item) == self._blank
+        return blank == self.item
 
     def filled(self, number: int, rank: int) -> bytes:
         """The item of a segment's frame, with its own tag and length."""
@@ -181,87 +169,26 @@ def prepare(
     """
     series = read_sources(sources)
     empty = replace(findings, regions=(), remarks=())
-    header = segmentation.build(_stand_in(len(sources), findings), _small(series), empty, context)
-    header.Rows, header.Columns = series.shape[1:]
-    groups = restore(_only(header, "PerFrameFunctionalGroupsSequence"), identity).PerFrameFunctionalGroupsSequence
-    places = segmentation.planes_of(header, series)
-    del header.PerFrameFunctionalGroupsSequence, header.PixelData
-    found: dict[int, Plane] = {}
-    for (index, _), group in zip(places, groups, strict=True):
-        if index not in found:
-            plane = _plane(encode_dataset(group, _SYNTAX), series.headers[index])
-            if plane is None:
-                return None
-            found[index] = plane
-    if len(found) != len(sources) or max(header.keys()) > _PER_FRAME:
+    made = stand_in.build(series, empty, context, identity)
+    if made is None or max(made.header.keys()) > _PER_FRAME:
         return None
-    bulk, brief = _take_bulk(header, identity)
-    planes = tuple(found[index] for index in range(len(sources)))
+    planes = [
+        _plane(item, rank, header) for item, rank, header in zip(made.items, made.ranks, series.headers, strict=True)
+    ]
     return Prepared(
-        series=series, header=header, bulk=bulk, brief=brief, planes=planes, findings=empty, context=context
+        series=series,
+        header=made.header,
+        bulk=made.bulk,
+        brief=made.brief,
+        planes=tuple(planes),
+        findings=empty,
+        context=context,
     )
 
 
-def _take_bulk(header: Dataset, identity: SourceIdentity) -> tuple[dict[int, bytes], dict[int, bytes]]:
-    """Encode the long sequences, take them out of the header, and encode them again with one image each."""
-    bulk, brief = {}, {}
-    for keyword in _BULK:
-        if keyword in header:
-            element = restore(_only(header, keyword), identity)[keyword]
-            part = Dataset()
-            part.add(element)
-            bulk[int(element.tag)] = encode_dataset(part, _SYNTAX)
-            del element.value[1:]
-            for nested in element.value[0]:
-                if nested.VR == "SQ":
-                    del nested.value[1:]
-            brief[int(element.tag)] = encode_dataset(part, _SYNTAX)
-            delattr(header, keyword)
-    return bulk, brief
-
-
-def _stand_in(slices: int, findings: Findings) -> NDArray[np.uint8]:
-    """Label map in which every plane has a voxel, and every segment too."""
-    labels = np.zeros((slices, _SIDE * _SIDE), dtype=np.uint8)
-    numbers = [segment.number for segment in findings.segments]
-    for index in range(max(slices, len(numbers))):
-        labels[index % slices, index // slices] = numbers[index % len(numbers)]
-    return labels.reshape(slices, _SIDE, _SIDE)
-
-
-def _small(series: SourceSeries) -> SourceSeries:
-    """The series with small images: the library builds the same object in less memory."""
-    headers = []
-    for header in series.headers:
-        small = _without(header, "Rows", "Columns")
-        small.Rows = small.Columns = _SIDE
-        headers.append(small)
-    return replace(series, headers=tuple(headers))
-
-
-def _only(dataset: Dataset, keyword: str) -> Dataset:
-    """What `restore` needs to give one sequence its identity."""
-    part = Dataset()
-    for kept in ("SOPClassUID", "StudyInstanceUID", keyword):
-        part.add(dataset[kept])
-    return part
-
-
-def _without(dataset: Dataset, *keywords: str) -> Dataset:
-    """A copy that shares all elements but these, which it lacks: setting one there would change the original."""
-    copy = Dataset()
-    for element in dataset:
-        if element.keyword not in keywords:
-            copy.add(element)
-    return copy
-
-
-def _plane(item: bytes, source: Dataset) -> Plane | None:
-    if item.count(_NUMBER) != 1 or item.count(_INDEX) != 1:
-        return None
-    number_at, index_at = item.find(_NUMBER) + len(_NUMBER), item.find(_INDEX) + len(_INDEX)
-    (rank,) = struct.unpack_from("<I", item, index_at + 4)
+def _plane(item: bytes, rank: int, source: Dataset) -> Plane:
     position = tuple(float(value) for value in source.ImagePositionPatient)
+    number_at, index_at = stand_in.number_at(item), stand_in.index_at(item)
     return Plane(item=item, number_at=number_at, index_at=index_at, rank=rank, position=position)
 
 
@@ -356,7 +283,7 @@ def excerpt(completed: Completed) -> bytes:
 
 def sample(prepared: Prepared, identity: SourceIdentity) -> bytes:
     """The object with one frame of each plane and hardly a pixel: everything that is prepared."""
-    items = b"".join(plane.filled(1, plane.rank) for plane in prepared.planes)
+    items = b"".join(plane.filled(1, 1) for plane in prepared.planes)
     head = encode_dataset(restore(prepared.header, identity), _SYNTAX)
     return spliced(head, prepared.bulk) + _ending(items)
 
@@ -382,12 +309,12 @@ def _frames(
 
 def _reduced(prepared: Dataset, findings: Findings, numbers: Mapping[int, int], words: Words) -> Dataset:
     """The header with the segments that have a voxel."""
-    header = _without(prepared, "SegmentSequence", "NumberOfFrames", "ContentDescription")
+    header = stand_in.without(prepared, "SegmentSequence", "NumberOfFrames", "ContentDescription")
     described = sorted(segment.number for segment in findings.segments)
     items = []
     for value, item in zip(described, prepared.SegmentSequence, strict=True):
         if value in numbers:
-            kept = _without(item, "SegmentNumber")
+            kept = stand_in.without(item, "SegmentNumber")
             kept.SegmentNumber = numbers[value]
             items.append(kept)
     header.SegmentSequence = items

@@ -9,13 +9,16 @@ UID and its own Referenced Frame Number (0008,1160), as `imaging.frames` makes i
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
+from pydicom.tag import BaseTag, Tag
 
+from dicomnode.encoded import series_of
 from dicomnode.errors import StudyError
 
 _KEPT: Final = (
@@ -34,6 +37,10 @@ _KEPT: Final = (
     "PatientOrientation",
     "ReferencedFrameNumber",
 )
+_KEPT_TAGS: Final = tuple((Tag(keyword), keyword) for keyword in _KEPT)
+#: What each plane of a series has of its own, and all that is looked at beside.
+_OWN: Final = (Tag("SOPInstanceUID"), Tag("ImagePositionPatient"))
+_SHARED: Final = tuple(tag for tag, _ in _KEPT_TAGS if tag not in _OWN)
 _IN_SPACE: Final = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "FrameOfReferenceUID")
 #: Share of the mean step by which a step may differ from it in an even stack.
 _EVEN: Final = 0.01
@@ -184,14 +191,15 @@ def read_sources(sources: Sequence[Dataset] | SourceSeries) -> SourceSeries:
         raise StudyError("geometry-too-few-slices", slices=0)
     try:
         flat = len(sources) == 1 and not sources[0].get("ImagePositionPatient")
-        headers = tuple(_bare(source, flat=flat) for source in sources)
-        steps = np.zeros(0) if flat else _steps(headers)
+        headers = tuple(_all_bare(sources, flat=flat))
+        steps = np.zeros(0) if flat else steps_of(headers)
     except (AttributeError, KeyError, TypeError, ValueError):
         raise StudyError("geometry-attribute-missing") from None
     spacing = float(abs(steps.mean())) if len(steps) else 0.0
     thickness = _thickness(sources[0]) or spacing or 1.0
+    shared = DataElement(Tag("SliceThickness"), "DS", f"{thickness:.10g}")
     for header in headers:
-        header.SliceThickness = f"{thickness:.10g}"
+        header.add(shared)
     return SourceSeries(
         headers=headers,
         slice_spacing=spacing,
@@ -206,19 +214,39 @@ def positions(headers: Sequence[Dataset]) -> np.ndarray:
     return np.array([[float(value) for value in header.ImagePositionPatient] for header in headers])
 
 
-def _bare(source: Dataset, *, flat: bool) -> Dataset:
+def _all_bare(sources: Sequence[Dataset], *, flat: bool) -> Iterator[Dataset]:
+    """Bare headers of all planes: what they share, nobody changes in one of them."""
+    empty = Dataset()
+    for keyword in EMPTY_IDENTITY:
+        setattr(empty, keyword, "")
+    known: tuple[object, dict[BaseTag, DataElement]] | None = None
+    for source in sources:
+        series = series_of(source, _SHARED)
+        if known is not None and known[0] is series:
+            header = Dataset(dict(known[1]))
+            for tag in _OWN:
+                header[tag] = source[tag]
+                if not header[tag].value:
+                    raise ValueError(tag)
+        else:
+            header = _bare(source, empty, flat=flat)
+            known = None if series is None else (series, {element.tag: element for element in header})
+        yield header
+
+
+def _bare(source: Dataset, empty: Iterable[DataElement], *, flat: bool) -> Dataset:
     header = Dataset()
-    for keyword in _KEPT:
-        if keyword in source and not (flat and keyword in _IN_SPACE and keyword != "PixelSpacing"):
-            header.add(source[keyword])
+    for tag, keyword in _KEPT_TAGS:
+        if tag in source and not (flat and keyword in _IN_SPACE and keyword != "PixelSpacing"):
+            header.add(source[tag])
     if flat:
         _calibrate(header, source)
     else:
         for keyword in _IN_SPACE:
             if not header[keyword].value:
                 raise ValueError(keyword)
-    for keyword in EMPTY_IDENTITY:
-        setattr(header, keyword, "")
+    for element in empty:
+        header.add(element)
     return header
 
 
@@ -230,7 +258,7 @@ def _calibrate(header: Dataset, source: Dataset) -> None:
             return
 
 
-def _steps(headers: Sequence[Dataset]) -> np.ndarray:
+def steps_of(headers: Sequence[Dataset]) -> np.ndarray:
     """Distances of neighbouring planes along their normal, mm."""
     orientation = np.array([float(value) for value in headers[0].ImageOrientationPatient])
     return np.asarray(np.diff(positions(headers) @ np.cross(orientation[:3], orientation[3:])))

@@ -17,6 +17,7 @@ OURS: Final = frozenset(
     {
         *(
             "acceptor",
+            "ahead",
             "beforehand",
             "association",
             "circuit",

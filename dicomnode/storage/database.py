@@ -33,9 +33,22 @@ from dicomnode.storage import files, schema
 Transaction = Connection
 DatabaseEngine = Engine
 
+#: Under which a connection knows what is to be done when its transaction is committed.
+_AFTER: Final = "dicomnode-after-commit"
 _BUSY_MILLISECONDS: Final = 30_000
 _POOL: Final = 16
 _IN_LIMIT: Final = 500  # values of one IN list: SQLite's least limit of variables is 999
+
+
+def after_commit(connection: Connection, act: Callable[[], None]) -> None:
+    """Have something done when a transaction is committed; it is not done, or too early, where that fails."""
+    connection.info.setdefault(_AFTER, []).append(act)
+
+
+def taken_after_commit(connection: Connection) -> list[Callable[[], None]]:
+    """What is to be done when a transaction is committed, for whoever commits it."""
+    acts: list[Callable[[], None]] = connection.info.pop(_AFTER, [])
+    return acts
 
 
 @contextlib.contextmanager
@@ -86,8 +99,13 @@ class Database:
         with database_errors(), self.engine.connect() as connection:
             if connection.dialect.name == "sqlite":
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
-            yield connection
-            connection.commit()
+            try:
+                yield connection
+                connection.commit()
+            finally:
+                acts = taken_after_commit(connection)
+        for act in acts:
+            act()
 
     def empty_journal(self) -> None:
         """Move SQLite's write-ahead log into the database and cut it to nothing.

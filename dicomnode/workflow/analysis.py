@@ -53,7 +53,7 @@ from dicomnode.results.report import Predecessor
 from dicomnode.results.report_groups import KeyContour
 from dicomnode.study import mint_uid
 from dicomnode.texts import Words
-from dicomnode.workflow.meanwhile import Meanwhile, ready
+from dicomnode.workflow.meanwhile import Beside, Meanwhile, ready
 from dicomnode.workflow.packed import Probabilities, pack_voxels, unpack_labels, unpack_probabilities
 from dicomnode.workflow.provenance import guard_of
 from dicomnode.workflow.reading import read_volume
@@ -76,8 +76,8 @@ class Analysis:
         Pseudonymous headers in source order.
     labels
         uint8 (slices, rows, columns) on the source grid, in source order.
-    prepared
-        What of the results was made meanwhile, if anything.
+    prepared, picture
+        What of the results, and the key image, is made meanwhile, if anything.
     tally
         What measuring has counted.
     probability
@@ -91,6 +91,7 @@ class Analysis:
     labels: Labels = field(repr=False)
     findings: Findings
     prepared: Future[Prepared | None] | None = field(default=None, repr=False)
+    picture: Future[KeyImage | None] | None = field(default=None, repr=False)
     tally: Tally | None = field(default=None, repr=False)
     probability: Probabilities | None = field(default=None, repr=False)
     packed: bytes = field(default=b"", repr=False)
@@ -156,11 +157,12 @@ class Analyst:
         self._key = derivation_key
         self._issued_at = issued_at
         self._guard = guard_of(tree, derivation_key)
-        self._meanwhile = ThreadPoolExecutor(1, thread_name_prefix="prepare")
+        #: Makes what results will need, beside the network and after it.
+        self.beside = Beside()
 
     def warm(self) -> None:
         """Read meanwhile what the first study's results would have to wait for."""
-        self._meanwhile.submit(ask_beforehand, sorted(self.package.manifest.input.sop_classes))
+        self.beside.begin(partial(ask_beforehand, sorted(self.package.manifest.input.sop_classes)))
 
     @property
     def places(self) -> int:
@@ -260,10 +262,7 @@ class Analyst:
         algorithm = self.algorithm()
         unknown = Findings(algorithm=algorithm, segments=self.package.manifest.segments, regions=())
         context = self._context(algorithm, issue.input_digest, None)
-        try:
-            return self._meanwhile.submit(prepare_results, sources, unknown, context, issue.identity)
-        except RuntimeError:
-            return None
+        return self.beside.begin(partial(prepare_results, sources, unknown, context, issue.identity))
 
     def recall(
         self, copies: Iterable[Dataset], labels: bytes, findings: dict[str, Any], probability: bytes | None = None
@@ -351,7 +350,7 @@ class Analyst:
 
     def close(self) -> None:
         """Give the engine's memory back."""
-        self._meanwhile.shutdown(cancel_futures=True)
+        self.beside.close()
         self._engine.close()
 
     def _volume(self, copies: Iterable[Dataset]) -> tuple[Volume, list[Dataset]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -21,9 +21,8 @@ from dicomnode.encoded import Limits, SeriesReader, wrap_part10
 from dicomnode.errors import NodeError
 from dicomnode.events import Emit
 from dicomnode.heap import give_back
-from dicomnode.study import InstanceRow, InstanceState, RecordAddress, RecordMetadata, WorkKey
+from dicomnode.study import InstanceRow, InstanceState, RecordAddress, RecordMetadata
 from dicomnode.workflow.copying import Copied, Copier
-from dicomnode.workflow.reading import Coming
 from dicomnode.workflow.selection import without_pixels
 
 #: Bytes that a header takes in memory, on the high side.
@@ -65,34 +64,6 @@ class Early:
     def is_of(self, row: InstanceRow) -> bool:
         """Whether it was made of the record that an instance is now."""
         return (self.address, self.digest) == (row.address, row.digest)
-
-
-class Fresh:
-    """Images that the stage before has just sealed, so that the next one need not open them again; of one work."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._kept: tuple[WorkKey, deque[Dataset]] | None = None
-
-    def keep(self, key: WorkKey, images: Iterable[Dataset]) -> None:
-        """Keep a work's images, in place of another's."""
-        kept = deque(images)
-        with self._lock:
-            self._kept = (key, kept) if kept else None
-
-    def take(self, key: WorkKey) -> Coming | None:
-        """Those of a work, each let go of as it is read; None where there are none."""
-        with self._lock:
-            if self._kept is None or self._kept[0] != key:
-                return None
-            images, self._kept = self._kept[1], None
-        return Coming((images.popleft() for _ in range(len(images))), len(images))
-
-    def forget(self, key: WorkKey) -> None:
-        """What is kept of a work is of no use any more."""
-        with self._lock:
-            if self._kept is not None and self._kept[0] == key:
-                self._kept = None
 
 
 @dataclass(slots=True, eq=False)

@@ -25,6 +25,7 @@ from dicomnode.study import DeliveryState, Purpose, ResultRole, WorkKey, WorkRow
 from dicomnode.workflow.analysis import Analysis, Analyst
 from dicomnode.workflow.downgrade import facts_of, tell
 from dicomnode.workflow.handover import Handover, Rooms, name
+from dicomnode.workflow.meanwhile import ready
 from dicomnode.workflow.picture import picture_of
 from dicomnode.workflow.ports import Clock
 from dicomnode.workflow.predecessors import Predecessors
@@ -160,7 +161,7 @@ class Encoding:
     ) -> tuple[EncodedResult, ...]:
         return analyst.encode(
             analysis,
-            picture_of(analysis, analyst.words),
+            ready(analysis.picture) or picture_of(analysis, analyst.words),
             identity=identity,
             input_digest=self._handover.plan(key)["digest"],
             variants=variants,

@@ -7,7 +7,7 @@ wait at each for the other thread; the network lets go of it once and computes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
 from dicomnode.errors import StudyError
@@ -45,11 +45,29 @@ class Meanwhile(Generic[T]):
             self._progress(share)
 
 
+class Beside:
+    """One thread, in which one thing is made after the other."""
+
+    def __init__(self) -> None:
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="prepare")
+
+    def begin(self, make: Callable[[], T]) -> Future[T] | None:
+        """Begin something, when what was begun before is made; None when this is closed."""
+        try:
+            return self._executor.submit(make)
+        except RuntimeError:
+            return None
+
+    def close(self) -> None:
+        """Wait for what is being made, and make nothing more."""
+        self._executor.shutdown(cancel_futures=True)
+
+
 def ready(begun: Future[T | None] | None) -> T | None:
     """What was made; None where that failed: the plain way then says why, or does without."""
     if begun is None:
         return None
     try:
         return begun.result()
-    except StudyError:
+    except (StudyError, CancelledError):
         return None

@@ -9,14 +9,17 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final
 
 from dbos import DBOS, DBOSClient, EnqueueOptions, WorkflowStatus
 from dbos._serialization import Serializer
 
-from dicomnode.storage.database import Database, DatabaseEngine, database_errors
+from dicomnode.storage.database import Database, DatabaseEngine, after_commit, database_errors, taken_after_commit
 from dicomnode.study import WORK_STAGES, WorkKey
+from dicomnode.workflow.doorbell import Doorbell
 from dicomnode.workflow.ports import DeliveryRunner, Revival, StageRunner
 
 #: Raised only when steps change so that a half-done workflow of the old kind could not go on.
@@ -113,6 +116,7 @@ class DurableQueue:
         self._fetches = fetches
         self._concurrency = concurrency
         self._poll = poll_seconds
+        self._doorbell = Doorbell()
         logging.getLogger("dbos").setLevel(logging.CRITICAL)  # it would log exceptions with their text
         DBOS(
             config={
@@ -159,7 +163,7 @@ class DurableQueue:
         @DBOS.step(name="hand-on", retries_allowed=True, interval_seconds=1.0, backoff_rate=1.5, max_attempts=_ATTEMPTS)
         def hand_on(study_key: str, revision: int, model: str, priority: int) -> None:
             key = WorkKey(study_key=study_key, revision=revision, model=model)
-            with self._engine.begin() as connection:
+            with self._transaction() as connection:
                 self._enqueue_stages(connection, key, key.workflow_id, priority)
 
         @DBOS.workflow(name=_FETCH, max_recovery_attempts=10)
@@ -171,7 +175,8 @@ class DurableQueue:
 
     def launch(self) -> None:
         """Create what tables are missing, take up what a crash interrupted, and begin to work."""
-        DBOS.launch()
+        with self._doorbell.listening():
+            DBOS.launch()
         self._client = DBOSClient(
             system_database_engine=self._engine, serializer=JsonSerializer(), application_name=_NAME
         )
@@ -210,7 +215,7 @@ class DurableQueue:
         if any(one.status == _GIVEN_UP for one in (*fetches, *tries)):
             return Revival.GIVEN_UP
         is_fetched = not self._fetches(key.model) or any(one.status == _SUCCESS for one in fetches)
-        with self._engine.begin() as connection:
+        with self._transaction() as connection:
             if is_fetched or tries:
                 name = f"{again}{len(tries)}" if tries else key.workflow_id
                 self._enqueue_stages(connection, key, name, priority)
@@ -250,7 +255,7 @@ class DurableQueue:
         if any(one.status in _UNDER_WAY for one in found):
             return False
         number = 1 + max((int(one.workflow_id.removeprefix(prefix)) for one in found), default=0)
-        with self._engine.begin() as connection:
+        with self._transaction() as connection:
             self.enqueue_delivery(connection, key, destination, number, 0.0, priority=priority)
         return True
 
@@ -301,6 +306,16 @@ class DurableQueue:
         if priority is not None:
             options["priority"] = priority + 1  # DBOS counts from 1
         client.enqueue_in_transaction(connection, options, *arguments)
+        if delay <= 0:
+            after_commit(connection, partial(self._doorbell.ring, queue))
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Any]:
+        with self._engine.begin() as connection:
+            yield connection
+            acts = taken_after_commit(connection)
+        for act in acts:
+            act()
 
 
 def _deliveries(key: WorkKey, destination: str) -> str:

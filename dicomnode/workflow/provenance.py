@@ -7,13 +7,15 @@ a modality (Segmentation, Structured Report, captures) are no input of any model
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from pydicom import Dataset, Sequence
+from pydicom.tag import Tag
 
 from dicomnode.config import Config
+from dicomnode.encoded import series_of
 from dicomnode.patterns import found
 from dicomnode.results.context import MANUFACTURER, MODEL_NAME
 from dicomnode.study import mint_uid
@@ -29,6 +31,21 @@ _CHARACTERS: Final = 1024
 #: Codes of what a guard refuses.
 REFUSALS: Final = frozenset({"own-output", "ai-output", "too-many-hops"})
 _ITEMS: Final = 64
+#: All that is looked at.
+_DECIDING: Final = tuple(
+    Tag(keyword)
+    for keyword in (
+        "ImageType",
+        "Manufacturer",
+        "StationName",
+        "ManufacturerModelName",
+        "DerivationDescription",
+        "DerivationCodeSequence",
+        "DeviceUID",
+        "SoftwareVersions",
+        "ContributingEquipmentSequence",
+    )
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +68,19 @@ class Guard:
     refuses_ai: bool = True
     ai_equipment: tuple[str, ...] = ()
     maximum_hops: int = 8
+
+    def refusals(self, headers: Iterable[Dataset]) -> list[str | None]:
+        """The same of each of some images; what an image says as its series does is looked at once."""
+        found: list[str | None] = []
+        known: tuple[object, str | None] | None = None
+        for header in headers:
+            series = series_of(header, _DECIDING)
+            if known is not None and known[0] is series:
+                found.append(known[1])
+                continue
+            found.append(self.refusal(header))
+            known = None if series is None else (series, found[-1])
+        return found
 
     def refusal(self, header: Dataset) -> str | None:
         """Code of why an image is not worked on, or None."""

@@ -10,8 +10,8 @@ from pydicom import Dataset
 
 from dicomnode.errors import StudyError
 from dicomnode.imaging import frames
+from dicomnode.imaging.gathering import planes_of
 from dicomnode.imaging.geometry import VolumeGeometry, arrange
-from dicomnode.imaging.plane import plane_of
 from dicomnode.manifest import InputRule
 from dicomnode.series import SeriesSummary
 from dicomnode.study import InstanceRow
@@ -112,7 +112,7 @@ def _survey_one(series_key: str, members: list[Header], rule: InputRule, guard: 
     spacing = extent = found = None
     order: Sequence[int] = range(len(kept))
     try:
-        found = arrange([plane_of(plane) for _, plane in kept])
+        found = arrange(planes_of(plane for _, plane in kept))
         order, spacing = found.order, found.widest_step
         extent = float(found.spacing[0]) * (found.shape[0] - 1)
     except StudyError as error:
@@ -140,7 +140,7 @@ def _survey_one(series_key: str, members: list[Header], rule: InputRule, guard: 
 
 def _let_through(members: list[Header], guard: Guard) -> tuple[list[Header], StudyError | None]:
     """Images that the guard lets through; all of them, with the first one's code, where it lets none through."""
-    refusals = [guard.refusal(header.dataset) for header in members]
+    refusals = guard.refusals(header.dataset for header in members)
     if refusals[0] is not None and all(refusals):
         return members, StudyError(refusals[0])
     return [header for header, refusal in zip(members, refusals, strict=True) if refusal is None], None

@@ -6,9 +6,10 @@ What one stage hands to the next lies sealed in the object store; what it tells 
 from __future__ import annotations
 
 import json
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 from threading import Lock
 from typing import Any, Final
@@ -22,27 +23,26 @@ from dicomnode.events import Emit
 from dicomnode.identity import SourceIdentity
 from dicomnode.study import (
     FINAL_STATES,
-    InstanceRow,
     Purpose,
     WorkKey,
     WorkRow,
     WorkState,
     World,
-    input_digest,
 )
+from dicomnode.workflow.ahead import Ahead, let_go
 from dicomnode.workflow.analysis import Analysis, Analyst, Issue
-from dicomnode.workflow.beforehand import Early, Fresh
-from dicomnode.workflow.copying import Copier
+from dicomnode.workflow.beforehand import Early
 from dicomnode.workflow.encoding import Encoding
 from dicomnode.workflow.handover import Handover, Rooms, name
 from dicomnode.workflow.packed import pack_voxels
+from dicomnode.workflow.picture import picture_of
 from dicomnode.workflow.ports import Clock, Monotonic
+from dicomnode.workflow.preparing import Preparing
 from dicomnode.workflow.prior_volumes import open_priors
 from dicomnode.workflow.priors import Priors
 from dicomnode.workflow.reading import Coming, limits_of
 from dicomnode.workflow.records import Records
-from dicomnode.workflow.routing import classes_of, series_of
-from dicomnode.workflow.selection import Header, SurveyedSeries, patient_of, relevant, without_pixels
+from dicomnode.workflow.selection import relevant, without_pixels
 
 __all__ = ["Rooms", "Stages"]
 
@@ -102,7 +102,6 @@ class Stages:
         priors: Priors | None = None,
     ) -> None:
         self._rooms = rooms
-        self._priors = priors
         self._tree = tree
         self._handover = Handover(rooms)
         self.encoding = Encoding(rooms, tree, refused=refused, copies=self._copies, clock=clock, emit=emit)
@@ -111,30 +110,41 @@ class Stages:
         self._released = released
         self._pause = pause
         self._report = report
-        self._early, self._used = early, used
+        self._preparing = Preparing(
+            rooms,
+            self._records,
+            limits=self._limits,
+            early=early,
+            used=used,
+            begin=self._begin,
+            priors=priors,
+            clock=clock,
+            emit=emit,
+        )
         self._clock = clock
         self._monotonic = monotonic
         self._emit = emit
         #: What the network's stage leaves for the one after it, beside what is sealed.
         self._latest: dict[WorkKey, Analysis] = {}
-        self._fresh = Fresh()
         self._places = max((analyst.places for analyst in rooms.analysts.values()), default=1)
+        self._ahead: Ahead[Analysis] = Ahead(self._places)
         self._alone = Lock()
         self._running: dict[WorkKey, float] = {}
 
     def run(self, stage: str, key: WorkKey) -> bool:
         """Run one stage; whether the next may follow. Never raises: what went wrong is the work's state."""
+        going_on = False
         try:
-            return self._run(stage, key)
+            going_on = self._run(stage, key)
         except NodeError as error:
             self._end(key, error)
         except Exception as error:  # noqa: BLE001 - the border: whatever it is becomes a coded state
             self._report(stage, error)
             self._end(key, NodeError("internal", stage=stage))
         finally:
-            if stage != "prepare":
-                self._fresh.forget(key)
-        return False
+            if stage != "prepare" or not going_on:
+                self._ahead.forget(key)
+        return going_on
 
     def _run(self, stage: str, key: WorkKey) -> bool:
         tried = 0
@@ -215,123 +225,21 @@ class Stages:
     # prepare -----------------------------------------------------------------------------------------------------
 
     def _prepare(self, key: WorkKey, work: WorkRow) -> bool:
-        classes = classes_of(work.facts, self._rooms.sop_classes)
-        rows = relevant(self._rooms.ledger.instances(key.study_key), classes)
-        if input_digest([(row.instance_key, row.digest) for row in rows]) != work.input_digest:
-            self._rooms.ledger.set_work_state(key, WorkState.SUPERSEDED, at=self._clock())
-            return False
-        analyst = self._analyst(key)
-        made = self._early(key.study_key)
-        early = {row.instance_key: made[row.instance_key] for row in rows if _is_made(made, row)}
-        by_key = {row.instance_key: row for row in rows}
-        chosen = self._select(key, rows, analyst, series_of(work.facts), early)
-        self._tell_plan(key, chosen, analyst)
-        members = [by_key[instance_key] for instance_key in chosen.instance_keys]
-        copier = Copier(analyst.deidentifier, self._limits)
-        count = sum(row.instance_key in early for row in members)
-        images: list[Dataset] | None = [] if 2 * count >= len(members) else None
-        self._handover.put_copies(key, self._make_copies(members, copier, early, images))
-        self._fresh.keep(key, images or ())
-        if count:
-            self._emit("work.prepared-early", work=key.workflow_id, images=count)
-        self._used(key.study_key)
-        identity = copier.identity
-        if count := identity.invalid_uids:
-            self._emit("study.uids-invalid", level="warning", study=key.study_key, uids=count)
-        encoded = json.dumps(identity.to_json()).encode()
-        self._handover.put_identity(key, chosen.summary.series_key, encoded)
-        plan = {
-            "series_key": chosen.summary.series_key,
-            "digest": input_digest([(row.instance_key, row.digest) for row in members]),
-            "images": len(members),
-        }
-        if self._priors is not None and self._priors.are_wanted(key.model):
-            self._add_priors(key, plan, self._priors)
-        self._handover.put_plan(key, plan)
-        return True
+        return self._preparing.prepare(key, work, self._analyst(key))
 
-    def _add_priors(self, key: WorkKey, plan: dict[str, Any], priors: Priors) -> None:
-        """What was fetched is input, too: results are others with other priors."""
-        facts = priors.facts(key)
-        plan["priors"] = copied = priors.copy(key)
-        if copied:
-            plan["digest"] = input_digest(
-                [("", plan["digest"]), *((str(n), one["digest"]) for n, one in enumerate(copied))]
-            )
-        facts["priors"] = len(copied)
-        self._rooms.ledger.set_work_state(key, WorkState.PREPARING, at=self._clock(), facts=facts)
-
-    def _select(
-        self,
-        key: WorkKey,
-        rows: tuple[InstanceRow, ...],
-        analyst: Analyst,
-        series: frozenset[str] | None,
-        early: Mapping[str, Early],
-    ) -> SurveyedSeries:
-        headers: list[Header] = []
-        patients: set[tuple[str, str]] = set()
-        readers: dict[str, SeriesReader] = defaultdict(lambda: SeriesReader(self._limits))
-        for row in rows:
-            found = early.get(row.instance_key)
-            try:
-                dataset = (
-                    found.header if found else without_pixels(readers[row.series_key].read(self._records.file(row)))
-                )
-            except StudyError as error:
-                self._records.set_aside(row, error)
-                continue
-            patients.add(patient_of(dataset))
-            if series is not None and row.series_key not in series:  # no rule gives it to this model
-                continue
-            headers.append(Header(series_key=row.series_key, instance_key=row.instance_key, dataset=dataset))
-        if len(patients) > 1:
-            raise StudyError("patient-mismatch", patients=len(patients))
-        if not headers:
-            raise StudyError("object-malformed", objects=len(rows))
-        return analyst.select(headers)
-
-    def _make_copies(
-        self,
-        members: Sequence[InstanceRow],
-        copier: Copier,
-        early: Mapping[str, Early],
-        images: list[Dataset] | None,
-    ) -> Iterator[bytes]:
-        """Copies of a work's images; and what they are when they are read, where a list for that is given."""
-        reader = SeriesReader(self._limits)
-        for row in members:
-            found = early.get(row.instance_key)
-            file = partial(self._records.file, row)
-            data = copier.copy(file()) if found is None else copier.take(found.copied, file)
-            if images is not None:
-                images.append(found.image.pop() if found is not None and found.image else reader.read(data))
-            yield data
-
-    def _tell_plan(self, key: WorkKey, chosen: SurveyedSeries, analyst: Analyst) -> None:
-        """Say what the work will take, before anything of it is copied."""
-        if chosen.geometry is not None:
-            plan = analyst.foresee(chosen.geometry)
-            why = {"reason": plan.reason} if plan.reason else {}
-            self._emit(
-                "work.planned",
-                work=key.workflow_id,
-                model=key.model,
-                kind=plan.place,
-                memory_bytes=plan.memory_bytes,
-                device_bytes=plan.device_bytes,
-                **why,
-            )
+    def _begin(self, key: WorkKey, plan: Mapping[str, Any], identity: bytes, images: deque[Dataset]) -> None:
+        copies = Coming(let_go(images), len(images))
+        self._ahead.begin(key, plan["digest"], partial(self._analyse, key, plan, identity, copies))
 
     # infer -------------------------------------------------------------------------------------------------------
 
     def _infer(self, key: WorkKey, work: WorkRow) -> bool:
-        analyst = self._analyst(key)
+        self._analyst(key)
         plan = self._handover.plan(key)
-        identity = SourceIdentity.from_json(json.loads(self._handover.identity(key, plan["series_key"])))
-        issue = Issue(identity=identity, input_digest=plan["digest"])
-        priors = open_priors(self._handover, key, plan, analyst=analyst, tree=self._tree, emit=self._emit)
-        analysis = analyst.analyse(self._fresh.take(key) or self._copies(key), issue=issue, priors=priors)
+        analysis = self._ahead.of(key, plan["digest"])
+        if analysis is None:
+            identity = self._handover.identity(key, plan["series_key"])
+            analysis = self._analyse(key, plan, identity, self._copies(key))
         self._handover.put(key, World.PSEUDONYM, name(key, "labels"), Purpose.LABELS, analysis.packed)
         if analysis.probability is not None:
             packed = pack_voxels(analysis.probability)
@@ -342,6 +250,13 @@ class Stages:
         for overtaken in list(self._latest)[: -self._places]:
             self._latest.pop(overtaken, None)
         return True
+
+    def _analyse(self, key: WorkKey, plan: Mapping[str, Any], identity: bytes, copies: Coming) -> Analysis:
+        analyst = self._analyst(key)
+        issue = Issue(identity=SourceIdentity.from_json(json.loads(identity)), input_digest=plan["digest"])
+        priors = open_priors(self._handover, key, plan, analyst=analyst, tree=self._tree, emit=self._emit)
+        analysis = analyst.analyse(copies, issue=issue, priors=priors)
+        return replace(analysis, picture=analyst.beside.begin(partial(picture_of, analysis, analyst.words)))
 
     def _copies(self, key: WorkKey) -> Coming:
         images = map(SeriesReader(self._limits).read, self._handover.copies(key))
@@ -386,7 +301,3 @@ class Stages:
             if dataset.get("Modality") in modalities:
                 return dataset, read_part10_raw(self._records.file(row), self._limits)
         return None
-
-
-def _is_made(made: Mapping[str, Early], row: InstanceRow) -> bool:
-    return row.instance_key in made and made[row.instance_key].is_of(row)

@@ -14,7 +14,7 @@ from dicomnode.encoded import Limits, SeriesReader, encode_part10, read_part10
 from dicomnode.errors import StudyError
 from dicomnode.imaging import gathering
 from dicomnode.imaging.ahead import DecodingAhead
-from dicomnode.imaging.gathering import Gathering
+from dicomnode.imaging.gathering import Gathering, planes_of
 from dicomnode.imaging.plane import plane_of
 from dicomnode.imaging.volume import Volume, build
 from tests.unit.imaging.slices import slice_of
@@ -237,3 +237,18 @@ def test_slices_that_say_the_same_are_looked_at_once(decoder: DecodingAhead, mon
     volume, _ = gathered(decoder, [reader.read(file) for file in files])
     assert volume.values.shape[0] == 9
     assert looked == ["1.2.3.0", "1.2.3.1"]  # the first was read whole, the second stands for the others
+
+
+def test_planes_of_a_series_are_those_of_each_image_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = SeriesReader(Limits())
+    images = [image(number, **({"SliceThickness": 3} if number in (5, 6) else {})) for number in range(12)]
+    for one in images:
+        one.SOPClassUID = "1.2.840.10008.5.1.4.1.1.2"
+    files = [encode_part10(one, transfer_syntax_uid="1.2.840.10008.1.2.1") for one in images]
+    made, others = [reader.read(file) for file in files], [read_part10(file, Limits()) for file in files]
+    made[8].PixelSpacing = others[8].PixelSpacing = [2, 2]
+    alone, looked = [plane_of(one) for one in others], list[Any]()
+    monkeypatch.setattr(gathering, "plane_of", lambda one: looked.append(one) or plane_of(one))  # type: ignore[func-returns-value]
+    assert planes_of(made) == alone
+    assert len(looked) < len(made)
+    assert planes_of([]) == []

@@ -19,9 +19,11 @@ from dicomnode.encoded.quiet import hushed
 from dicomnode.errors import StudyError
 from dicomnode.findings import Findings
 from dicomnode.imaging.census import take_census
-from dicomnode.results import checks_frames, encode, prepared, segmentation
+from dicomnode.results import checks_frames, encode, prepared, segmentation, stand_in
 from dicomnode.results.encode import EncodedResult, ResultInput, encode_results, prepare_results
+from dicomnode.results.planes import Alike
 from dicomnode.results.prepared import Completed, Prepared
+from dicomnode.results.sources import read_sources
 from tests.unit.results import material
 
 Labels = NDArray[np.uint8]
@@ -91,6 +93,106 @@ def test_an_oblique_series() -> None:
     assert ours == theirs
 
 
+def without_a_slice(originals: list[Dataset]) -> None:
+    del originals[4]
+
+
+def many_digits(originals: list[Dataset]) -> None:
+    for index, original in enumerate(originals):
+        original.ImagePositionPatient = [f"{-20.123456789012345:.14g}", -15.987654321, 100 + index / 3]
+
+
+def long_uids(originals: list[Dataset]) -> None:
+    for index, original in enumerate(originals):
+        original.SOPInstanceUID = f"1.2.826.0.1.3680043.8.498.1.{10 ** (5 * index) + 1}"
+
+
+def lossy(originals: list[Dataset]) -> None:
+    for original in originals:
+        original.LossyImageCompression, original.LossyImageCompressionRatio = "01", 8.5
+
+
+def unevenly(originals: list[Dataset]) -> None:
+    for index, original in enumerate(originals):
+        original.ImagePositionPatient = ["-20.5", "-15.25", f"{100 + 2.5 * index + 0.02 * index**2:.6g}"]
+
+
+def odd_class(originals: list[Dataset]) -> None:
+    originals[3].SOPClassUID = "1.2.840.10008.5.1.4.1.1.4"
+
+
+def three_slices(originals: list[Dataset]) -> None:
+    del originals[3:]
+
+
+def nearly_in_one_place(originals: list[Dataset]) -> None:
+    originals[3].ImagePositionPatient = ["-20.5", "-15.25", "105.00000001"]
+
+
+@pytest.mark.parametrize(
+    ("change", "shown"),
+    [
+        (lambda originals: None, 3),
+        (without_a_slice, 3),
+        (many_digits, 3),
+        (long_uids, 3),
+        (lossy, 3),
+        (unevenly, 3),
+        (odd_class, 8),
+        (three_slices, 3),
+        (nearly_in_one_place, 8),
+    ],
+)
+def test_the_library_looks_at_a_few_planes_where_the_others_are_like_them(
+    change: Callable[[list[Dataset]], None], shown: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    originals, built = material.source_series(8), list[int]()
+    with hushed():
+        change(originals)
+    plain = segmentation.build
+
+    def noted(labels: Labels, *rest: object) -> Dataset:
+        built.append(len(labels))
+        return plain(labels, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(segmentation, "build", noted)
+    labels = material.labels_for(8)[: len(originals)]
+    ours, theirs = both_ways(originals, labels)
+    assert ours == theirs
+    assert built == [shown, len(originals)]
+
+
+@pytest.mark.parametrize("broken", ["items", "ranks", "long"])
+def test_where_the_others_do_not_follow_the_library_looks_at_all(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Alike, broken, lambda *_: None)
+    ours, theirs = both_ways(material.source_series(8), material.labels_for(8))
+    assert ours == theirs
+
+
+def test_planes_of_another_form_and_of_another_order_do_not_follow() -> None:
+    originals = material.source_series(8)
+    identity = material.identity_of(originals)
+    alike = Alike.of(read_sources(material.copies(originals)), identity.uids)
+    assert alike is not None
+    made = stand_in._of_all(alike.few, material.findings_for(), material.context_for(), identity)
+    assert made is not None
+    assert alike.items(made.items) is not None
+    assert alike.items([made.items[0], made.items[1], made.items[1]]) is None
+    assert all(alike.long(encoded) for encoded in made.bulk.values())
+    for encoded in made.bulk.values():
+        assert alike.long(encoded.replace(b"498.1.2\0", b"498.1.9\0")) is None
+    assert alike.ranks([1, 2, 3]) == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert alike.ranks([3, 2, 1]) == [8, 7, 6, 5, 4, 3, 2, 1]
+    assert alike.ranks([2, 1, 3]) is None
+
+
+def test_a_uid_that_is_none_is_left_to_the_library() -> None:
+    originals = material.source_series(8)
+    for uids in ({}, {material.pseudonym(str(originals[3].SOPInstanceUID)): " 1.2"}):
+        alike = Alike.of(read_sources(material.copies(originals)), uids)
+        assert (alike is None) == bool(uids)
+
+
 def test_more_segments_than_planes_and_codes_that_only_absent_ones_have() -> None:
     base = material.findings_for()
     others = [
@@ -143,7 +245,7 @@ def test_what_was_prepared_for_others_is_left_aside() -> None:
 
 
 def test_an_item_without_room_for_blanks_is_not_prepared(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prepared, "_NUMBER", b"nowhere")
+    monkeypatch.setattr(stand_in, "NUMBER", b"nowhere")
     given, identity = material.input_for(), material.identity_of(material.source_series())
     assert prepare_results(given.sources, given.findings, material.context_for(), identity) is None
 

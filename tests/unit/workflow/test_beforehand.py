@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from operator import length_hint
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,11 @@ from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.objects import Objects
 from dicomnode.storage.spool import Spool
 from dicomnode.study import WORK_STAGES, InstanceRow, InstanceState, ResultRole, WorkKey, WorkState
-from dicomnode.workflow.beforehand import Beforehand, Early, Fresh
+from dicomnode.workflow.beforehand import Beforehand, Early
 from dicomnode.workflow.copying import Copier
 from dicomnode.workflow.handover import Handover
 from dicomnode.workflow.selection import without_pixels
+from dicomnode.workflow.stages import Stages
 from tests.unit.workflow import test_stages
 from tests.unit.workflow.samples import OTHER_STUDY, STUDY, Events, Time, ring, row
 from tests.unit.workflow.test_stages import TREE, Bench, another_study
@@ -141,50 +141,93 @@ def test_where_few_images_were_made_early_the_study_is_not_held_in_memory(bench:
     early = Surrounded(bench).make(bench.ledger.instances(key.study_key)[: len(images) // 2 - 1])
     stages = bench.stages(early=early.store.of, used=early.store.used)
     assert stages.run("prepare", key)
-    assert stages._fresh.take(key) is None
+    assert begun(stages) == []
 
 
-def test_images_are_kept_for_one_work_and_taken_once(bench: Bench, images: list[Dataset]) -> None:
-    key = bench.receive(images)
-    other, fresh = replace(key, revision=2), Fresh()
-    fresh.keep(key, ())
-    assert fresh.take(key) is None
-    fresh.keep(key, images)
-    assert fresh.take(other) is None
-    fresh.forget(other)
-    taken = fresh.take(key)
-    assert taken is not None
-    assert length_hint(taken) == len(images)
-    assert list(taken) == images
-    assert fresh.take(key) is None
-    fresh.keep(key, images)
-    fresh.forget(key)
-    assert fresh.take(key) is None
+def begun(stages: Stages) -> list[WorkKey]:
+    return list(stages._ahead._begun)
 
 
-def test_a_work_that_is_prepared_again_reads_what_was_taken_before(bench: Bench, images: list[Dataset]) -> None:
+def test_a_work_that_is_prepared_again_is_begun_once(
+    bench: Bench, images: list[Dataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
     key = bench.receive(images)
     early = Surrounded(bench).make(bench.ledger.instances(key.study_key))
-    stages = bench.stages(early=early.store.of)
+    stages, analysed = bench.stages(early=early.store.of), list[str]()
+    analyse = bench.analyst.analyse
+
+    def noted(*given: Any, **options: Any) -> Any:
+        analysed.append(threading.current_thread().name)
+        return analyse(*given, **options)
+
+    monkeypatch.setattr(bench.analyst, "analyse", noted)
     assert stages.run("prepare", key)
-    first = stages._fresh.take(key)
     assert stages.run("prepare", key)
-    second = stages._fresh.take(key)
-    assert first is not None
-    assert second is not None
-    for one, again in zip(first, second, strict=True):
-        assert one is not again
-        assert one == again
+    assert begun(stages) == [key]
+    assert stages.run("infer", key)
+    assert analysed == ["ahead"]
+    assert begun(stages) == []
 
 
-def test_a_work_that_goes_no_further_keeps_no_images(bench: Bench, images: list[Dataset]) -> None:
+def test_the_network_begins_before_the_images_are_sealed(
+    bench: Bench, images: list[Dataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = bench.receive(images)
+    early = Surrounded(bench).make(bench.ledger.instances(key.study_key))
+    entered, sealed = threading.Event(), list[bool]()
+    run, put = bench.analyst._engine.run, Handover.put_copies
+
+    def infer(batch: Any) -> Any:
+        entered.set()
+        return run(batch)
+
+    def put_copies(*given: Any) -> None:
+        sealed.append(entered.wait(30))
+        put(*given)
+
+    monkeypatch.setattr(bench.analyst._engine, "run", infer)
+    monkeypatch.setattr(Handover, "put_copies", put_copies)
+    stages = bench.stages(early=early.store.of, used=early.store.used)
+    assert all(stages.run(stage, key) for stage in WORK_STAGES)
+    assert sealed == [True]
+    assert len(bench.results()) > 1
+
+
+def test_a_work_that_goes_no_further_keeps_nothing(bench: Bench, images: list[Dataset]) -> None:
     key = bench.receive(images)
     early = Surrounded(bench).make(bench.ledger.instances(key.study_key))
     stages = bench.stages(early=early.store.of, used=early.store.used)
     assert stages.run("prepare", key)
+    assert begun(stages) == [key]
     bench.ledger.open_revision(key.study_key, "0" * 64, bench.time.now())
     assert not stages.run("infer", key)
-    assert stages._fresh._kept is None
+    assert begun(stages) == []
+
+
+def test_a_work_that_cannot_be_sealed_keeps_nothing(
+    bench: Bench, images: list[Dataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = bench.receive(images)
+    early = Surrounded(bench).make(bench.ledger.instances(key.study_key))
+
+    def full(*_: Any) -> None:
+        raise StorageError("storage-failed")
+
+    monkeypatch.setattr(Handover, "put_copies", full)
+    stages = bench.stages(early=early.store.of, used=early.store.used)
+    assert not stages.run("prepare", key)
+    assert begun(stages) == []
+
+
+def test_what_the_network_fails_of_a_work_is_the_works_state(bench: Bench, images: list[Dataset]) -> None:
+    for image in images:
+        image.PixelData = bytes(len(image.PixelData))
+    key = bench.receive(images)
+    early = Surrounded(bench).make(bench.ledger.instances(key.study_key))
+    stages = bench.stages(early=early.store.of, used=early.store.used)
+    assert stages.run("prepare", key)
+    assert not stages.run("infer", key)
+    assert bench.ended[1] == "nothing-found"
 
 
 def test_what_was_made_of_another_record_is_not_used(bench: Bench, images: list[Dataset]) -> None:

@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from dbos import _dbos
 from sqlalchemy import text
 
 from dicomnode.errors import NodeError
 from dicomnode.storage.ledger import Ledger
 from dicomnode.study import WORK_STAGES, WorkKey
+from dicomnode.workflow.doorbell import Doorbell
 from dicomnode.workflow.pipeline import DurableQueue, JsonSerializer
 from dicomnode.workflow.ports import Revival
 from tests.unit.workflow.samples import WORK
@@ -37,6 +39,7 @@ def open_queue(
     delivery: Callable[[WorkKey, str, int], None] = lambda key, destination, number: None,
     destinations: tuple[str, ...] = ("pacs",),
     fetch: Callable[[WorkKey], None] | None = None,
+    poll_seconds: float = 0.02,
 ) -> DurableQueue:
     queue = DurableQueue(
         ledger.engine,
@@ -46,7 +49,7 @@ def open_queue(
         destinations=destinations,
         fetches=lambda model: fetch is not None and model == WORK.model,
         run_fetch=fetch or (lambda key: None),
-        poll_seconds=0.02,
+        poll_seconds=poll_seconds,
     )
     queues.append(queue)
     return queue
@@ -56,6 +59,40 @@ def test_a_queue_that_is_not_launched_takes_nothing(ledger: Ledger, queues: list
     queue = open_queue(ledger, queues)
     with pytest.raises(RuntimeError, match="not launched"), ledger.transaction() as connection:
         queue.enqueue_work(connection, WORK)
+
+
+def test_what_is_queued_is_looked_for_at_once(ledger: Ledger, queues: list[DurableQueue]) -> None:
+    ran, delivered = threading.Event(), threading.Event()
+
+    def stage(name: str, key: WorkKey) -> bool:
+        ran.set()
+        return True
+
+    def deliver(key: WorkKey, destination: str, number: int) -> None:
+        delivered.set()
+
+    queue = open_queue(ledger, queues, stage=stage, delivery=deliver, poll_seconds=600)
+    queue.launch()
+    with ledger.transaction() as connection:
+        queue.enqueue_work(connection, WORK)
+        queue.enqueue_delivery(connection, WORK, "pacs", 1, 0.0)
+        assert not ran.wait(0.3), "before it is committed nothing is there"
+    assert ran.wait(30)
+    assert delivered.wait(30)
+    delivered.clear()
+    until = time.monotonic() + 30
+    while not queue.revive_delivery(WORK, "pacs"):
+        assert time.monotonic() < until, "the first try has not ended"
+        time.sleep(0.01)
+    assert delivered.wait(30)
+
+
+def test_a_library_whose_threads_are_built_otherwise_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(_dbos, "queue_thread")
+    bell = Doorbell()
+    with bell.listening():
+        assert not hasattr(_dbos, "queue_thread")
+    bell.ring("work")
 
 
 def test_a_work_goes_on_at_its_stage_after_the_node_was_ended(

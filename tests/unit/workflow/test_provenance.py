@@ -7,6 +7,7 @@ from pydicom import DataElement, Dataset
 from pydicom.datadict import tag_for_keyword
 
 from dicomnode.config import Config
+from dicomnode.encoded import Limits, SeriesReader, encode_part10, read_part10, series_of
 from dicomnode.study import mint_uid
 from dicomnode.workflow.provenance import Guard, guard_of
 from tests.unit.workflow.samples import KEY
@@ -128,3 +129,35 @@ def test_values_of_kinds_that_are_not_theirs_break_nothing(keyword: str, vr: str
     odd = image(DerivationDescription="x")
     odd[keyword] = DataElement(tag_for_keyword(keyword) or 0, vr, value)
     assert GUARD.refusal(odd) is None
+
+
+def test_images_of_one_series_are_told_as_each_alone() -> None:
+    reader, made, others = SeriesReader(Limits()), list[Dataset](), list[Dataset]()
+    for index in range(12):
+        attributes = OWN if index in (5, 6) else {"DerivationDescription": "AI", "ImageType": "DERIVED"}
+        one = image(**(attributes if index in (5, 6, 9) else {}))
+        one.SOPClassUID, one.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.2", f"1.2.{index}"
+        file = encode_part10(one, transfer_syntax_uid="1.2.840.10008.1.2.1")
+        made.append(reader.read(file))
+        others.append(read_part10(file, Limits()))
+    assert len({id(series_of(one, ())) for one in made[1:5]}) == 1
+    for one in (made[3], others[3]):
+        one.Manufacturer, one.ManufacturerModelName = OWN["Manufacturer"], OWN["ManufacturerModelName"]
+    alone = [GUARD.refusal(one) for one in others]
+    asked: list[Dataset] = []
+    guard = Noting(asked)
+    assert guard.refusals(made) == alone
+    assert [index for index, refusal in enumerate(alone) if refusal] == [3, 5, 6, 9]
+    assert len(asked) < len(made), "those that say the same are looked at once"
+
+
+class Noting(Guard):
+    """Notes whom it looks at."""
+
+    def __init__(self, asked: list[Dataset]) -> None:
+        super().__init__(device_uid="2.25.9", ai_equipment=("^acme", r"lungnet \d"), maximum_hops=3)
+        object.__setattr__(self, "asked", asked)
+
+    def refusal(self, header: Dataset) -> str | None:
+        self.asked.append(header)  # type: ignore[attr-defined]
+        return Guard.refusal(self, header)

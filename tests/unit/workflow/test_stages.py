@@ -444,7 +444,7 @@ def test_an_exception_that_nobody_foresaw_fails_the_work_without_its_text(
     def fails(*_: Any) -> None:
         raise ValueError(str(images[0].PatientName))
 
-    monkeypatch.setattr("dicomnode.workflow.stages.Copier.copy", fails)
+    monkeypatch.setattr("dicomnode.workflow.preparing.Copier.copy", fails)
     assert not bench.stages().run("prepare", key)
     assert bench.ended == (WorkState.FAILED, "internal")
     assert bench.work().facts == {"stage": "prepare"}

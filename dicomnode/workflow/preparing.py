@@ -1,0 +1,211 @@
+"""The first stage of a work: which series a model gets, its pseudonymous copies sealed, and whose they are in the vault.
+
+May live here: the order of its steps. What can begin meanwhile is begun (`ahead`); what the other stages do stands in `stages`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, Final
+
+from pydicom import Dataset
+
+from dicomnode.encoded import Limits, SeriesReader
+from dicomnode.errors import StudyError
+from dicomnode.events import Emit
+from dicomnode.study import InstanceRow, WorkKey, WorkRow, WorkState, input_digest
+from dicomnode.workflow.ahead import let_go
+from dicomnode.workflow.analysis import Analyst
+from dicomnode.workflow.beforehand import Early
+from dicomnode.workflow.copying import Copier
+from dicomnode.workflow.handover import Handover, Rooms
+from dicomnode.workflow.ports import Clock
+from dicomnode.workflow.priors import Priors
+from dicomnode.workflow.records import Records
+from dicomnode.workflow.routing import classes_of, series_of
+from dicomnode.workflow.selection import Header, SurveyedSeries, patient_of, relevant, without_pixels
+
+#: Share of a work's images, made early, from which on all of them are held in memory at once.
+_MOST: Final = 0.5
+#: Begins the next stage: of a work, with its plan, the identity as the vault has it, and the copies, read.
+Begin = Callable[[WorkKey, Mapping[str, Any], bytes, deque[Dataset]], None]
+
+
+class Preparing:
+    """Prepares works.
+
+    Parameters
+    ----------
+    rooms
+        Storage and one analyst per model.
+    records
+        Images as received.
+    limits
+        Budgets of reading.
+    early, used
+        What of a study was read and de-identified while it came, by instance; and told when a work was made of it.
+    begin
+        Told of a work whose images are in memory, before they are sealed.
+    priors
+        Has what was fetched for models that want priors; None: no source is configured.
+    """
+
+    def __init__(
+        self,
+        rooms: Rooms,
+        records: Records,
+        *,
+        limits: Limits,
+        early: Callable[[str], Mapping[str, Early]],
+        used: Callable[[str], None],
+        begin: Begin,
+        priors: Priors | None,
+        clock: Clock,
+        emit: Emit,
+    ) -> None:
+        self._rooms = rooms
+        self._records = records
+        self._handover = Handover(rooms)
+        self._limits = limits
+        self._early, self._used = early, used
+        self._begin = begin
+        self._priors = priors
+        self._clock = clock
+        self._emit = emit
+
+    def prepare(self, key: WorkKey, work: WorkRow, analyst: Analyst) -> bool:
+        """Do the stage; whether the next may follow.
+
+        Raises
+        ------
+        StudyError
+            Why the study cannot be worked on.
+        """
+        classes = classes_of(work.facts, self._rooms.sop_classes)
+        rows = relevant(self._rooms.ledger.instances(key.study_key), classes)
+        if input_digest([(row.instance_key, row.digest) for row in rows]) != work.input_digest:
+            self._rooms.ledger.set_work_state(key, WorkState.SUPERSEDED, at=self._clock())
+            return False
+        made = self._early(key.study_key)
+        early = {row.instance_key: made[row.instance_key] for row in rows if _is_made(made, row)}
+        by_key = {row.instance_key: row for row in rows}
+        chosen = self._select(key, rows, analyst, series_of(work.facts), early)
+        self._tell_plan(key, chosen, analyst)
+        members = [by_key[instance_key] for instance_key in chosen.instance_keys]
+        plan: dict[str, Any] = {
+            "series_key": chosen.summary.series_key,
+            "digest": input_digest([(row.instance_key, row.digest) for row in members]),
+            "images": len(members),
+        }
+        if self._priors is not None and self._priors.are_wanted(key.model):
+            self._add_priors(key, plan, self._priors)
+        self._handover.put_identity(key, chosen.summary.series_key, self._put_copies(key, plan, members, early))
+        self._handover.put_plan(key, plan)
+        return True
+
+    def _put_copies(
+        self, key: WorkKey, plan: Mapping[str, Any], members: Sequence[InstanceRow], early: Mapping[str, Early]
+    ) -> bytes:
+        """Seal the copies of a work's images, and begin the next stage where all are in memory; whose they are."""
+        copier = Copier(self._rooms.analysts[key.model].deidentifier, self._limits)
+        count = sum(row.instance_key in early for row in members)
+        if count >= _MOST * len(members):
+            images: deque[Dataset] = deque()
+            copies = deque(self._make_copies(members, copier, early, images))
+            identity = _written(copier)
+            self._begin(key, plan, identity, images)
+            self._handover.put_copies(key, let_go(copies))
+        else:
+            self._handover.put_copies(key, self._make_copies(members, copier, early, None))
+            identity = _written(copier)
+        if count:
+            self._emit("work.prepared-early", work=key.workflow_id, images=count)
+        self._used(key.study_key)
+        if invalid := copier.identity.invalid_uids:
+            self._emit("study.uids-invalid", level="warning", study=key.study_key, uids=invalid)
+        return identity
+
+    def _add_priors(self, key: WorkKey, plan: dict[str, Any], priors: Priors) -> None:
+        """What was fetched is input, too: results are others with other priors."""
+        facts = priors.facts(key)
+        plan["priors"] = copied = priors.copy(key)
+        if copied:
+            plan["digest"] = input_digest(
+                [("", plan["digest"]), *((str(n), one["digest"]) for n, one in enumerate(copied))]
+            )
+        facts["priors"] = len(copied)
+        self._rooms.ledger.set_work_state(key, WorkState.PREPARING, at=self._clock(), facts=facts)
+
+    def _select(
+        self,
+        key: WorkKey,
+        rows: tuple[InstanceRow, ...],
+        analyst: Analyst,
+        series: frozenset[str] | None,
+        early: Mapping[str, Early],
+    ) -> SurveyedSeries:
+        headers: list[Header] = []
+        patients: set[tuple[str, str]] = set()
+        readers: dict[str, SeriesReader] = defaultdict(lambda: SeriesReader(self._limits))
+        for row in rows:
+            found = early.get(row.instance_key)
+            try:
+                dataset = (
+                    found.header if found else without_pixels(readers[row.series_key].read(self._records.file(row)))
+                )
+            except StudyError as error:
+                self._records.set_aside(row, error)
+                continue
+            patients.add(patient_of(dataset))
+            if series is not None and row.series_key not in series:  # no rule gives it to this model
+                continue
+            headers.append(Header(series_key=row.series_key, instance_key=row.instance_key, dataset=dataset))
+        if len(patients) > 1:
+            raise StudyError("patient-mismatch", patients=len(patients))
+        if not headers:
+            raise StudyError("object-malformed", objects=len(rows))
+        return analyst.select(headers)
+
+    def _make_copies(
+        self,
+        members: Sequence[InstanceRow],
+        copier: Copier,
+        early: Mapping[str, Early],
+        images: deque[Dataset] | None,
+    ) -> Iterator[bytes]:
+        """Copies of a work's images; and what they are when they are read, where a list for that is given."""
+        reader = SeriesReader(self._limits)
+        for row in members:
+            found = early.get(row.instance_key)
+            file = partial(self._records.file, row)
+            data = copier.copy(file()) if found is None else copier.take(found.copied, file)
+            if images is not None:
+                images.append(found.image.pop() if found is not None and found.image else reader.read(data))
+            yield data
+
+    def _tell_plan(self, key: WorkKey, chosen: SurveyedSeries, analyst: Analyst) -> None:
+        """Say what the work will take, before anything of it is copied."""
+        if chosen.geometry is not None:
+            plan = analyst.foresee(chosen.geometry)
+            why = {"reason": plan.reason} if plan.reason else {}
+            self._emit(
+                "work.planned",
+                work=key.workflow_id,
+                model=key.model,
+                kind=plan.place,
+                memory_bytes=plan.memory_bytes,
+                device_bytes=plan.device_bytes,
+                **why,
+            )
+
+
+def _is_made(made: Mapping[str, Early], row: InstanceRow) -> bool:
+    return row.instance_key in made and made[row.instance_key].is_of(row)
+
+
+def _written(copier: Copier) -> bytes:
+    """Whose images were copied, as the vault keeps it."""
+    return json.dumps(copier.identity.to_json()).encode()
