@@ -257,6 +257,10 @@ class DeidentificationSection(Section):
     text_in_pixels: Literal["blank", "withhold"] = Field(
         "blank", description="what is done where text is read in pixels; unread it is always withheld"
     )
+    images_without_pixels: Literal["withhold", "pass"] = Field(
+        "withhold",
+        description="what is done with the header of an image alone, which a file cut before its pixels is too",
+    )
     recipients: tuple[Location, ...] = Field(
         (),
         description="certificates, PEM, for whose keys exports enclose the original attributes, encrypted; empty: none",

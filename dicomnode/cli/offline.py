@@ -17,7 +17,7 @@ from rich.progress import Progress, TaskID
 from dicomnode.cli.reasons import what, what_and_what_to_do
 from dicomnode.config import Config
 from dicomnode.errors import ConfigError, KeyStoreError, NodeError, StudyError
-from dicomnode.service.deidentifying import deidentify_file, explain_file, reidentify_file
+from dicomnode.service.deidentifying import FileDeidentification, deidentify_file, explain_file, reidentify_file
 from dicomnode.service.offline import Files, Outcome, Workbench
 
 _RESERVED = ("_withheld.json", "_outcome.json")
@@ -152,16 +152,27 @@ def deidentify_folder(
     console.print(
         f"{len(mapping)} of {len(paths)} files de-identified by policy {policy} into {output}", soft_wrap=True
     )
-    if deidentify.defaced:
-        console.print(f"{deidentify.defaced} without their faces, for good", soft_wrap=True)
-    if deidentify.flagged:
+    _tell_of_outputs(deidentify, policy, console)
+    for code, count in Counter(withheld.values()).items():
+        console.print(f"[yellow]{count} withheld[/] {code}: {what_and_what_to_do(code)}", soft_wrap=True)
+
+
+def _tell_of_outputs(done: FileDeidentification, policy: str, console: Console) -> None:
+    """What whoever hands the outputs on has to know."""
+    if done.defaced:
+        console.print(f"{done.defaced} without their faces, for good", soft_wrap=True)
+    if done.flagged:
         console.print(
-            f"[yellow]{deidentify.flagged} show a head[/], whose face can be drawn from it, and say so in (0028,0302); "
+            f"[yellow]{done.flagged} show a head[/], whose face can be drawn from it, and say so in (0028,0302); "
             f'faces = "deface" in \\[deidentification.{policy}] takes faces off',
             soft_wrap=True,
         )
-    for code, count in Counter(withheld.values()).items():
-        console.print(f"[yellow]{count} withheld[/] {code}: {what_and_what_to_do(code)}", soft_wrap=True)
+    if done.of_two:
+        console.print(
+            f"[yellow]{done.of_two} studies are of several patients[/], by Patient ID or its issuer, and came out so, with dates "
+            "of their own; ids without an issuer are of deidentification.default_issuer",
+            soft_wrap=True,
+        )
 
 
 def _tell_files(output: Path, withheld: dict[str, str], map_file: Path | None, mapping: dict[str, str]) -> None:

@@ -136,6 +136,11 @@ class Deidentifier:
         self._rules: OrderedDict[str, Rules] = OrderedDict()
 
     @property
+    def passes_headers(self) -> bool:
+        """Whether images without pixels may pass."""
+        return self._policy.headers_alone
+
+    @property
     def faces(self) -> Faces:
         """What is done with heads."""
         return self._policy.faces

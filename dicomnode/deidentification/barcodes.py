@@ -1,7 +1,7 @@
 """Barcodes and square codes in pictures that are read: where they stand, whatever they say. Pure.
 
 Bars are edges that go on over many rows and stand close together at distances that differ, as those of a grid do not; a
-square code of the QR family has its finder patterns. What has neither (Data Matrix) is not found.
+square code of the QR family has its finder patterns, one of Data Matrix its edges (`matrices`).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from dicomnode.deidentification.matrices import matrices
 from dicomnode.deidentification.reader import Box, Picture
 
 _STEP: Final = 70  # of 255: how far grey values are apart at an edge
@@ -35,7 +36,8 @@ def barcodes(picture: Picture) -> list[Box]:
     grey = picture.mean(axis=2).astype(np.int16)
     upright = _bars(grey)
     turned = [(y0, x0, y1, x1) for x0, y0, x1, y1 in _bars(np.ascontiguousarray(grey.T))]
-    return [*upright, *turned, *_squares(grey)]
+    dark = grey < (int(grey.min()) + int(grey.max())) / 2
+    return [*upright, *turned, *_squares(grey, dark), *matrices(dark)]
 
 
 def _bars(grey: NDArray[np.int16]) -> list[Box]:
@@ -60,9 +62,8 @@ def _bars(grey: NDArray[np.int16]) -> list[Box]:
     return found
 
 
-def _squares(grey: NDArray[np.int16]) -> list[Box]:
+def _squares(grey: NDArray[np.int16], dark: NDArray[np.bool_]) -> list[Box]:
     """Squares of which three corners are finder patterns, dark ones on bright and the other way round."""
-    dark = grey < (int(grey.min()) + int(grey.max())) / 2
     centres: list[tuple[int, int, float]] = []
     for y in range(0, len(dark), 2):
         for x, unit in _finders(dark[y], grey[y]):

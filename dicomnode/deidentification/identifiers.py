@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import pairwise
 from typing import Final
 
 from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_for_tag
@@ -34,6 +35,8 @@ _SHORT_IDEOGRAPHIC: Final = 2
 _FIRST_IDEOGRAPH: Final = 0x2E80
 _SHORT_NUMBER: Final = 6
 _SHORT_CODE: Final = 4
+_SHORTEST_POSTCODE: Final = 5
+_HAS_DIGIT: Final = re.compile(r"\d").search
 _MOST_INITIALS: Final = 4
 _DESCRIPTORS: Final = frozenset("esgm")  # options of rows that describe or date, and name nobody
 
@@ -278,6 +281,7 @@ class _Found:
             long = _SHORT_NUMBER if folded.replace("-", "").isdigit() else _SHORT_CODE
             (self.codes if plain >= long else self.short).add(folded)
             self.codes.update(_DIGITS.findall(folded))
+            self.codes.update(_written_together(folded))
             digits = "".join(char for char in folded if char.isdigit())
             if len(digits) >= _PHONE:
                 self.codes.add(digits)
@@ -301,6 +305,12 @@ class _Found:
             mixed=frozenset(filter(_is_mixed, self.codes | self.short)),
             spellings=Spellings.of(self.codes | self.short, self._births),
         )
+
+
+def _written_together(code: str) -> set[str]:
+    """Neighbouring words with figures and letters of an identifier without what is between: a postcode of an address."""
+    pairs = ((one, other) for one, other in pairwise(split_parts(code)) if _HAS_DIGIT(one) and _HAS_DIGIT(other))
+    return {one + other for one, other in pairs if len(one + other) >= _SHORTEST_POSTCODE and _is_mixed(one + other)}
 
 
 def _is_mixed(code: str) -> bool:

@@ -88,6 +88,9 @@ PROJECTED: Final = PHOTOGRAPHS | frozenset(
     )
 )  # fmt: skip
 
+#: Segmentation and Label Map Segmentation: masks, of one bit or of a few values.
+MASKS: Final = frozenset(f"{_STORAGE}{last}" for last in ("66.4", "66.7"))
+
 
 @cache
 def kind_of(sop_class_uid: str) -> Kind:
@@ -129,8 +132,20 @@ def is_image(sop_class_uid: str) -> bool:
 def lacks_description(dataset: Dataset) -> bool:
     """Whether an image without pixels does not even say which it had: its end is missing; a header alone would.
 
-    An image has its pixels or says where they are (Pixel Data Provider URL, PS3.3 C.7.6.3.1.1), and describes them
-    either way. What was cut off behind the description looks like a header that somebody stored alone.
+    An image has its pixels or says where they are (`lacks_pixels`), and describes them either way. What was cut off
+    behind the description looks like a header that somebody stored alone.
     """
+    return _is_of_images(dataset) and not all(tag in dataset for tag in _DESCRIPTION)
+
+
+def lacks_pixels(dataset: Dataset) -> bool:
+    """Whether an object without pixel data is an image that does not say either where its pixels are.
+
+    Pixel Data Provider URL (0028,7FE0) does, of the JPIP transfer syntaxes (PS3.3 C.7.6.3.1.1).
+    """
+    return _is_of_images(dataset) and not dataset.get("PixelDataProviderURL")
+
+
+def _is_of_images(dataset: Dataset) -> bool:
     sop_class = dataset.get("SOPClassUID")
-    return isinstance(sop_class, str) and is_image(sop_class) and not all(tag in dataset for tag in _DESCRIPTION)
+    return isinstance(sop_class, str) and is_image(sop_class)

@@ -26,7 +26,7 @@ from dicomnode.deidentification.tokens import (
     spread,
 )
 from dicomnode.deidentification.traces import initials, traces
-from dicomnode.deidentification.vocabulary import called, known, models, plain
+from dicomnode.deidentification.vocabulary import called, given, known, models, plain
 
 _TOKEN: Final = re.compile(r"(?<![\w.])\d{1,4}\.\d{1,6}(?![\w.])|[^\W_]+")
 _DECIMAL: Final = re.compile(r"\d{1,4}\.\d{1,6}")
@@ -46,22 +46,31 @@ _SERIAL: Final = re.compile(r"[^\W_]*\d[^\W_]*")
 _LONGEST_PREFIX: Final = 4
 #: Where these stand a text is a list, such as of coils.
 _LISTED: Final = re.compile(r"[()\[\];,|+\n]")
+#: Abbreviations of techniques that people are called too, where they are not written as a name is.
+_TECHNIQUES: Final = frozenset(["art", "ed", "max", "rod", "ute"])
 #: After these, and after a colon, letters that nobody knows are somebody's.
 _WHOSE: Final = frozenset(["for", "by", "per", "von", "from", "with", "für"])
 
 
-def filtered(text: str, passes: Callable[[str], bool]) -> str:
-    """A maker's text without the tokens that do not pass and without names beside them; empty where none is left."""
+def filtered(text: str, passes: Callable[[str], bool], also: frozenset[str] = frozenset()) -> str:
+    """A maker's text without the tokens that do not pass and without names beside them; empty where none is left.
+
+    Parameters
+    ----------
+    also
+        Casefolded words that a site knows besides: whoever is called so.
+    """
     tokens = []
     for match in _TOKEN.finditer(joined(text)):
         token = text[match.start() : match.end()]
-        kind = Kind.NUMBER if _DECIMAL.fullmatch(token) else _plain_kind(token, passes)
+        kind = Kind.NUMBER if _DECIMAL.fullmatch(token) else _plain_kind(token, passes, also)
         tokens.append(Token(token, match.start(), match.end(), kind))
     _numbered(text, tokens)
     if not _LISTED.search(text):
         _lonely(tokens)
     titled(text, tokens)
     pairs(text, tokens)
+    _given(tokens)
     _phones(text, tokens)
     mark(tokens, (match.span() for match in _FILED.finditer(text)), Kind.OUT)
     mark(tokens, traces(text), Kind.OUT)
@@ -69,6 +78,16 @@ def filtered(text: str, passes: Callable[[str], bool]) -> str:
     spread(text, tokens)
     _beside_names(text, tokens)
     return _left(text, tokens)
+
+
+def _given(tokens: list[Token]) -> None:
+    """A given name is somebody's, but for a model that is called so beside another word (Symphony TIM), and techniques."""
+    for place, token in enumerate(tokens):
+        if token.folded in given() and token.kind is Kind.MAYBE:
+            beside = pairwise(tokens[max(place - 1, 0) : place + 2])
+            technique = token.folded in _TECHNIQUES and not token.text.istitle()
+            if not technique and not any((one.folded, other.folded) in models() for one, other in beside):
+                token.kind = Kind.NAME
 
 
 def _numbered(text: str, tokens: list[Token]) -> None:
@@ -112,10 +131,10 @@ def _phones(text: str, tokens: list[Token]) -> None:
                     token.kind = Kind.OUT
 
 
-def _plain_kind(token: str, passes: Callable[[str], bool]) -> Kind:
+def _plain_kind(token: str, passes: Callable[[str], bool], also: frozenset[str]) -> Kind:
     if not passes(token):
         return Kind.NAME if joined(token).isalpha() else Kind.OUT
-    if token.isalpha() and (token.casefold() in called() or _is_short(token)):
+    if token.casefold() not in also and token.isalpha() and (token.casefold() in called() or _is_short(token)):
         return Kind.MAYBE
     return Kind.SURE
 
@@ -172,7 +191,7 @@ def looks_like_a_device(text: str, also: frozenset[str] = frozenset()) -> bool:
     also
         Casefolded words that a site knows besides.
     """
-    if filtered(text, lambda token: is_plain(token, also) or _is_serial(token)) != " ".join(text.split()):
+    if filtered(text, lambda token: is_plain(token, also) or _is_serial(token), also) != " ".join(text.split()):
         return False
     tokens = occurrences(_TOKEN, text)
     if any(_is_short(token) for token in tokens if token.isalpha()):

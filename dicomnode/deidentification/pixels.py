@@ -34,6 +34,7 @@ from dicomnode.deidentification.stored import (
     word_of,
     words_of,
 )
+from dicomnode.deidentification.ultrasound import regions_of
 from dicomnode.deidentification.values import Element
 from dicomnode.errors import StudyError
 from dicomnode.imaging.stored import LOSSY
@@ -52,7 +53,6 @@ _LABEL_IN_IMAGE: Final = 0x00480010
 _CONVERTED: Final = frozenset({"DV", "DF", "WSD", "SD", "SI", "DRW", "DI"})
 #: Those of paper: handwriting and barcodes are no text that is read for certain.
 _PAPER: Final = frozenset({"SD", "DRW"})
-_WHOLE_FRAME: Final = 0.95
 _BY_CHANCE: Final = 6
 
 
@@ -158,16 +158,7 @@ def _ultrasound(dataset: Dataset, looking: Looking) -> Plan:
         if not reads:
             raise StudyError("withheld-pixels", because="no-regions")
         return Plan(read=reads)
-    rows, columns = number_of(dataset, 0x00280010), number_of(dataset, 0x00280011)
-    regions = []
-    for item in items:
-        box = tuple(number_of(item, tag, -1) for tag in (0x00186018, 0x0018601A, 0x0018601C, 0x0018601E))
-        if min(box) < 0 or box[0] > box[2] or box[1] > box[3]:
-            raise StudyError("withheld-pixels", because="regions")
-        regions.append(cast("tuple[int, int, int, int]", box))
-    if _inside(regions, rows, columns).mean() > _WHOLE_FRAME and not reads:
-        raise StudyError("withheld-pixels", because="regions")
-    return Plan(regions=tuple(regions), read=reads)
+    return Plan(regions=regions_of(dataset, items, everywhere=bool(reads)), read=reads)
 
 
 def _inside(regions: Iterable[tuple[int, int, int, int]], rows: int, columns: int) -> NDArray[np.bool_]:

@@ -118,6 +118,8 @@ class Policy:
         Whether images without any flag are searched for written text too.
     blank_text
         Whether text in pixels is blanked where it can be read; else such an object is withheld.
+    headers_alone
+        Whether a file of an image that has no pixels may pass: it may have been cut before them.
     faces
         What is done with heads: nothing, Recognizable Visual Features (0028,0302), withheld, or without their faces.
 
@@ -136,6 +138,7 @@ class Policy:
     words: frozenset[str] = frozenset()
     look_at_every_image: bool = False
     blank_text: bool = True
+    headers_alone: bool = False
     faces: Faces = Faces.PASS
 
     def __post_init__(self) -> None:

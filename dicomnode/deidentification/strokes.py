@@ -24,6 +24,9 @@ _SHARP: Final = 0.8  # of the narrow runs
 #: Of smooth letters: how far below the brightest value a stroke is full, and where it ends; the share of sharp ones.
 _FULL: Final = 0.04
 _ENDS: Final = (0.2, 0.35)
+#: Of small smooth letters, of which hardly a pixel is as bright as the brightest: how many stand near it, and where they end.
+_FEWEST_NEAR: Final = 8
+_ENDS_SMALL: Final = (0.35, 0.5)
 _BESIDE: Final = 0.05
 _WIDEST_SMOOTH: Final = 7
 _FEWEST_SMOOTH: Final = 16
@@ -59,21 +62,28 @@ def has_strokes(values: NDArray[Any], maxima: NDArray[Any] | None = None) -> boo
 
     Notes
     -----
-    Most images are done after the first count: their brightest value stands in a few pixels alone.
+    Most images are done after the first count: their brightest value stands in a few pixels alone, and so does what comes
+    near it beside them.
     """
     of_bands = (maxima_of(values) if maxima is None else maxima).tolist()
     highest = max(of_bands)
     bands = values.reshape(len(of_bands), -1)
-    bright = sum(
-        np.count_nonzero(band == highest) for band, most in zip(bands, of_bands, strict=True) if most == highest
-    )
-    if bright < _FEWEST:
+    brightest = [band for band, most in zip(bands, of_bands, strict=True) if most == highest]
+    darkest = min(values.item(0), values.item(-1), values.item(values.shape[1] - 1))  # mostly: corners show nothing
+    near = highest - _FULL * (highest - darkest)
+    if sum(map(np.count_nonzero, (band >= _whole(near, values) for band in brightest))) < _FEWEST_NEAR:
         return False
     span = highest - values.min().item()
     if not span:
         return False
+    bright = sum(np.count_nonzero(band == highest) for band in brightest)
     hard = bright >= _FEWEST_HARD and _written_hard(values, values == highest, highest - _EDGE * span)
-    return hard or _written_smooth(values, highest, span)
+    return hard or _written_smooth(values, highest, span, _ENDS if bright >= _FEWEST else _ENDS_SMALL)
+
+
+def _whole(least: float, values: NDArray[Any]) -> float:
+    """Least value of the type of others that is no less: a comparison with another type is slow."""
+    return least if values.dtype.kind == "f" else math.ceil(least)
 
 
 def _runs(mask: NDArray[np.bool_]) -> _Runs:
@@ -96,22 +106,21 @@ def _written_hard(values: NDArray[Any], mask: NDArray[np.bool_], below: float) -
     return bool(np.count_nonzero(np.bincount(runs.rows[good]) > 1) >= _FEWEST_ROWS)
 
 
-def _written_smooth(values: NDArray[Any], highest: float, span: float) -> bool:
+def _written_smooth(values: NDArray[Any], highest: float, span: float, ends: tuple[float, ...]) -> bool:
     """Whether smooth letters stand in a line, upright or turned by 90 degrees."""
-    full = values >= math.ceil(highest - _FULL * span) if values.dtype.kind != "f" else values >= highest - _FULL * span
+    full = values >= _whole(highest - _FULL * span, values)
     if np.count_nonzero(full) < _FEWEST_SMOOTH:
         return False
-    return _lines(values, full, highest, span) or _lines(values.T, full.T, highest, span)
+    return any(_lines(*turned, highest, span, ends) for turned in ((values, full), (values.T, full.T)))
 
 
-def _lines(values: NDArray[Any], full: NDArray[np.bool_], highest: float, span: float) -> bool:
+def _lines(values: NDArray[Any], full: NDArray[np.bool_], highest: float, span: float, ends: tuple[float, ...]) -> bool:
     places = np.flatnonzero(full.any(axis=1))  # elsewhere no stroke is full
     values, full = np.ascontiguousarray(values[places]), np.ascontiguousarray(full[places])
     before = np.concatenate(([0], np.cumsum(full.ravel(), dtype=np.int32)))
     width = values.shape[1]
-    for end in _ENDS:
-        least = highest - end * span
-        runs = _runs(values >= (least if values.dtype.kind == "f" else math.ceil(least)))
+    for end in ends:
+        runs = _runs(values >= _whole(highest - end * span, values))
         runs = runs.those(before[runs.rows * width + runs.ends] > before[runs.rows * width + runs.starts])
         left, right = np.maximum(runs.starts - 2, 0), np.minimum(runs.ends + 1, width - 1)
         below = highest - (end + _BESIDE) * span

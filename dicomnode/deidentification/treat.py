@@ -267,7 +267,7 @@ class Treater:
         if (tag in _TYPES and value in _TYPE_TERMS) or (tag in _MAKERS and is_technical(value)):
             return value
         also = self._policy.words
-        left = filtered(value, lambda token: is_plain(token, also) and not known.names_somebody(token))
+        left = filtered(value, lambda token: is_plain(token, also) and not known.names_somebody(token), also)
         return left if left and (not known.hit(left) or is_technical(left)) else None
 
     def _characteristic(self, value: str) -> str | None:

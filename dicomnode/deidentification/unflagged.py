@@ -6,7 +6,7 @@ Pure, but for compressed frames, which a child process decodes.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +14,14 @@ from pydicom.dataset import Dataset
 
 from dicomnode.deidentification.children import DecodingLimits
 from dicomnode.deidentification.frames import frames_of
-from dicomnode.deidentification.kinds import PROJECTED, PROJECTIONS, Kind, kind_of
+from dicomnode.deidentification.kinds import MASKS, PROJECTED, PROJECTIONS, Kind, kind_of
+from dicomnode.deidentification.letters import has_letters
 from dicomnode.deidentification.stored import BIG_ENDIAN, FLOATS, NATIVE, PIXEL_DATA, number_of, syntax_of, word_of
 from dicomnode.deidentification.strokes import has_strokes
 from dicomnode.errors import StudyError
+
+_MOST_LABELS: Final = 64
+_SEGMENTATION_TYPE: Final = 0x00620001
 
 
 def suspicion(dataset: Dataset, sop_class_uid: str, limits: DecodingLimits, *, reads: bool) -> str:
@@ -31,11 +35,25 @@ def suspicion(dataset: Dataset, sop_class_uid: str, limits: DecodingLimits, *, r
         Whether somebody reads: else projections are judged by strokes alone.
     """
     projected = sop_class_uid in PROJECTED or word_of(dataset, 0x00080060) in PROJECTIONS
-    if reads and projected and kind_of(sop_class_uid) is Kind.ORDINARY and number_of(dataset, 0x00280100, 16) > 1:
+    mask = sop_class_uid in MASKS
+    if reads and projected and not mask and kind_of(sop_class_uid) is Kind.ORDINARY:
         return "projection"
+    if mask or number_of(dataset, 0x00280100, 16) == 1:
+        fractional = word_of(dataset, _SEGMENTATION_TYPE) == "FRACTIONAL"
+        written = any(_is_written_on(image, fractional=fractional) for image in _images(dataset, limits))
+        return "strokes" if written else ""
     inverted = word_of(dataset, 0x00280004) == "MONOCHROME1"
     found = any(has_strokes(_inverted(image) if inverted else image) for image in _images(dataset, limits))
     return "strokes" if found else ""
+
+
+def _is_written_on(image: NDArray[Any], *, fractional: bool) -> bool:
+    """Whether a mask has letters: in each of its labels by itself, or in what of it is full and what is not empty."""
+    if image.dtype == np.uint8 and image.max(initial=0) <= 1:
+        return has_letters(image > 0)
+    if fractional:
+        return has_strokes(image) or any(map(has_letters, (image > 0, image == image.max())))
+    return any(has_letters(image == label) for label in np.unique(image)[:_MOST_LABELS] if label)
 
 
 def _inverted(image: NDArray[Any]) -> NDArray[Any]:
@@ -51,7 +69,11 @@ def _images(dataset: Dataset, limits: DecodingLimits) -> Iterator[NDArray[Any]]:
         value, kind = dataset.get_item(floats[0]).value, f"f{FLOATS[floats[0]]}"
     elif PIXEL_DATA in dataset:
         value, allocated = dataset.get_item(PIXEL_DATA).value, number_of(dataset, 0x00280100, 16)
-        if allocated not in (8, 16, 32):  # masks of one bit are all sharp
+        if allocated not in (1, 8, 16, 32):
+            return
+        if allocated == 1 and syntax_of(dataset) in NATIVE and isinstance(value, bytes):
+            of_words = syntax_of(dataset) == BIG_ENDIAN and dataset.get_item(PIXEL_DATA).VR == "OW"
+            yield from _masks(_swapped(value) if of_words else value, rows, columns)
             return
         if syntax_of(dataset) not in NATIVE or number_of(dataset, 0x00280002, 1) != 1:
             try:
@@ -69,6 +91,19 @@ def _images(dataset: Dataset, limits: DecodingLimits) -> Iterator[NDArray[Any]]:
     order = ">" if syntax_of(dataset) == BIG_ENDIAN else "<"
     frames = np.frombuffer(value[: len(value) // size * size], order + kind).reshape(-1, rows, columns)
     yield from map(_finite, frames) if floats else frames
+
+
+def _swapped(value: bytes) -> bytes:
+    """Bytes of big endian words in the order of their pixels (PS3.5 D.1)."""
+    return np.frombuffer(value[: len(value) // 2 * 2], ">u2").astype("<u2").tobytes()
+
+
+def _masks(value: bytes, rows: int, columns: int) -> Iterator[NDArray[np.uint8]]:
+    """Frames of one bit a pixel, which follow one another without a gap (PS3.5 8.1.1, D.1); eight begin with a byte."""
+    size = rows * columns
+    for start in range(0, len(value) if size else 0, max(size, 1)):
+        bits = np.unpackbits(np.frombuffer(value[start : start + size], np.uint8), bitorder="little")
+        yield from bits[: len(bits) // size * size].reshape(-1, rows, columns)
 
 
 def _finite(frame: NDArray[Any]) -> NDArray[Any]:

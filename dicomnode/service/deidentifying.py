@@ -30,6 +30,10 @@ _EXPLAINED: Final = ("withheld-pixels", "withheld-face", "withheld-face-unsaid")
 #: Recognizable Visual Features (0028,0302) YES, as it is encoded with explicit and with implicit VR.
 _RECOGNIZABLE: Final = (b"\x28\x00\x02\x03CS\x04\x00YES ", b"\x28\x00\x02\x03\x04\x00\x00\x00YES ")
 _UID: Final = re.compile(r"[0-9]+(\.[0-9]+)*")
+#: Patient ID and Study Instance UID of an output, with explicit and with implicit VR.
+_PATIENT: Final = re.compile(rb"\x10\x00\x20\x00(?:LO.\x00|.\x00{3})(DN-[A-Z2-7]+)", re.DOTALL)
+_STUDY: Final = re.compile(rb"\x20\x00\x0d\x00(?:UI.\x00|.\x00{3})([0-9.]+)", re.DOTALL)
+_HEADER_BYTES: Final = 64 * 1024  # of an ordinary file
 
 
 class FileDeidentification:
@@ -46,7 +50,13 @@ class FileDeidentification:
     def __init__(self, deidentifier: Deidentifier, limits: Limits, decoder: Decoder) -> None:
         self._series = SeriesDeidentification(deidentifier, limits, decoder, bytes_of)
         self._written: dict[Path, tuple[bytes, bytes]] = {}
+        self._patients: dict[bytes, set[bytes]] = {}  # of each study
         self.flagged = self.defaced = 0
+
+    @property
+    def of_two(self) -> int:
+        """How many studies came out as several patients', by their ids or by the issuers of these."""
+        return sum(len(patients) > 1 for patients in self._patients.values())
 
     def __call__(self, path: Path, output: Path) -> Path:
         """De-identify one file into a folder; returns where it is written.
@@ -73,6 +83,9 @@ class FileDeidentification:
         write_file(target, done.data)
         self.flagged += any(flag in done.data for flag in _RECOGNIZABLE)
         self.defaced += done.defaced
+        header = done.data[:_HEADER_BYTES]
+        if (study := _STUDY.search(header)) and (patient := _PATIENT.search(header)):
+            self._patients.setdefault(study[1], set()).add(patient[1])
         return target
 
 

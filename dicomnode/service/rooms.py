@@ -228,6 +228,7 @@ def policy_of(tree: Config, name: str) -> Policy:
         site={keyword: action for action, keywords in actions for keyword in keywords},
         words=frozenset(word for known in settings.known_words for word in _WORD.findall(known.casefold())),
         blank_text=settings.text_in_pixels == "blank",
+        headers_alone=settings.images_without_pixels == "pass",
         faces=base.faces if changes.faces is None else Faces(changes.faces),
     )
 

@@ -10,6 +10,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import pydicom
 import pytest
 from pydicom import DataElement, Dataset
 from pydicom.tag import Tag
@@ -487,6 +488,28 @@ def test_a_folder_is_deidentified_with_its_map(
         assert found.PatientIdentityRemoved == "YES"
         assert "Phantom" not in str(found.PatientName)
     assert "1 withheld object-malformed" in stream.getvalue()
+
+
+@pytest.mark.parametrize("syntax", [EXPLICIT, IMPLICIT])
+@pytest.mark.parametrize(("default", "told"), [("", True), ("HOSP", False)])
+def test_a_study_of_several_issuers_is_told_and_one_with_the_default_is_none(
+    *, tree: Config, tmp_path: Path, stream: io.StringIO, default: str, told: bool, syntax: str
+) -> None:
+    for number, (image, issuer) in enumerate(zip(tiny_series(), ("HOSP", " ", None, "HOSP "), strict=False)):
+        if issuer is not None:
+            image.IssuerOfPatientID = issuer
+        elif "IssuerOfPatientID" in image:
+            del image.IssuerOfPatientID
+        path = tmp_path / "in" / f"{number}.dcm"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(encode_part10(image, transfer_syntax_uid=syntax))
+    settings = tree.deidentification.model_copy(update={"default_issuer": default})
+    house = tree.model_copy(update={"deidentification": settings})
+    output = tmp_path / "out"
+    offline.deidentify_folder(house, path.parent, output, policy="ai", map_file=None, console=console(stream))
+    patients = {(str(ds.PatientID), ds.StudyDate) for ds in map(pydicom.dcmread, output.iterdir())}
+    assert len(patients) == (2 if told else 1)
+    assert ("1 studies are of several patients" in stream.getvalue()) is told
 
 
 @pytest.mark.parametrize("change", [other_name, other_pixels])

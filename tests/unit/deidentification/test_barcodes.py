@@ -45,6 +45,43 @@ def square_code(module: int = 6, quiet: int = 0) -> Picture:
     return np.repeat(picture[..., None], 3, axis=2)
 
 
+def data_matrix(rows: int, columns: int, module: int, *, margin: int = 1) -> Picture:
+    """Edges as ISO/IEC 16022 has them, regions of 24 modules at most, and whatever within."""
+    modules = RNG.integers(0, 2, (rows, columns)).astype(np.uint8)
+    for top in range(0, rows, min(rows, 24)):
+        for left in range(0, columns, min(columns, 24)):
+            region = modules[top : top + 24, left : left + 24]
+            region[0, ::2], region[0, 1::2], region[::-2, -1], region[-2::-2, -1] = 0, 1, 0, 1
+            region[-1], region[:, 0] = 0, 0
+    code = np.kron(np.pad(modules, margin, constant_values=1) * 240, np.ones((module, module), np.uint8)).astype(
+        np.uint8
+    )
+    picture = np.full((400, 500), 20, np.uint8) + RNG.integers(0, 9, (400, 500), np.uint8)
+    picture[60 : 60 + len(code), 80 : 80 + code.shape[1]] = code
+    return np.repeat(picture[..., None], 3, axis=2)
+
+
+@pytest.mark.parametrize("module", [2, 3, 5])
+@pytest.mark.parametrize(("rows", "columns"), [(10, 10), (14, 14), (24, 24), (48, 48), (8, 18), (12, 36)])
+@pytest.mark.parametrize("margin", [1, 4])
+def test_data_matrix_codes_any_way_round(rows: int, columns: int, module: int, margin: int) -> None:
+    picture = data_matrix(rows, columns, module, margin=margin)
+    top, left = 60 + margin * module, 80 + margin * module
+    where = slice(top, top + rows * module), slice(left, left + columns * module)
+    shown = np.zeros(picture.shape[:2], bool)
+    shown[where] = True
+    for turns in range(4):
+        for mirrored in (False, True):
+            for seen, place in ((picture, shown), (255 - picture, shown)):
+                turned, there = (np.rot90(one, turns) for one in (seen, place))
+                if mirrored:
+                    turned, there = turned[:, ::-1], there[:, ::-1]
+                mask = np.zeros(there.shape, bool)
+                for x0, y0, x1, y1 in barcodes(np.ascontiguousarray(turned)):
+                    mask[y0 : y1 + 1, x0 : x1 + 1] = True
+                assert mask[there].mean() > 0.98
+
+
 def covered(boxes: list[Box], rows: slice, columns: slice) -> float:
     mask = np.zeros((400, 500), bool)
     for x0, y0, x1, y1 in boxes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -124,8 +125,6 @@ def test_without_a_reader_it_is_withheld() -> None:
 
 
 def test_a_site_may_withhold_what_shows_text() -> None:
-    from dataclasses import replace
-
     with pytest.raises(StudyError) as caught:
         result(capture([drawn()]), Scripted(), replace(EXPORT, blank_text=False))
     assert caught.value.facts["because"] == "text"
@@ -299,9 +298,11 @@ def test_an_image_without_its_pixels_was_cut() -> None:
         with pytest.raises(StudyError) as caught:
             files.deidentify(data[: -(2 * SIZE * SIZE + 12) + left])
         assert caught.value.code == "object-malformed"
-    assert files.deidentify(
-        data[: -(2 * SIZE * SIZE + 12)] + bytes(6)
-    ).data  # such files are met: a header alone, and padding
+    header = data[: -(2 * SIZE * SIZE + 12)] + bytes(6)  # such files are met: a header alone, and padding
+    with pytest.raises(StudyError, match="withheld-pixels"):
+        files.deidentify(header)
+    passing = Deidentifier(replace(EXPORT, headers_alone=True), PSEUDONYMS)
+    assert FileDeidentifier(passing, Limits()).deidentify(header).data
 
 
 @pytest.mark.parametrize("bright", [4095.0, np.inf])

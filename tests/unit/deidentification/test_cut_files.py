@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pydicom
@@ -12,7 +13,7 @@ from pydicom.dataset import Dataset
 
 from dicomnode.deidentification.apply import Deidentifier
 from dicomnode.deidentification.kinds import is_image
-from dicomnode.deidentification.policy import EXPORT
+from dicomnode.deidentification.policy import AI, EXPORT, Policy
 from dicomnode.deidentification.pseudonyms import Pseudonyms
 from dicomnode.deidentification.quick import FileDeidentifier
 from dicomnode.encoded import Limits
@@ -20,7 +21,10 @@ from dicomnode.errors import StudyError
 from tests.unit.deidentification import planted
 from tests.unit.deidentification.kinds_planted import kinds
 
-FILES = FileDeidentifier(Deidentifier(EXPORT, Pseudonyms(bytes(range(32)), "project")), Limits())
+PSEUDONYMS = Pseudonyms(bytes(range(32)), "project")
+FILES = FileDeidentifier(Deidentifier(EXPORT, PSEUDONYMS), Limits())
+#: Of a site that has headers alone, as real sample files of character sets are.
+HEADERS = FileDeidentifier(Deidentifier(replace(EXPORT, headers_alone=True), PSEUDONYMS), Limits())
 Shared = Callable[[str], Path]
 STORAGE = "1.2.840.10008.5.1.4.1.1."
 LAST_OF_DESCRIPTION = 0x00280100
@@ -37,16 +41,34 @@ def until(dataset: Dataset, tag: int) -> bytes:
     return planted.encoded(whole, planted.EXPLICIT)
 
 
+@pytest.mark.parametrize("files", [FILES, HEADERS], ids=["withheld", "passed"])
 @pytest.mark.parametrize("tag", [0x00080060, 0x00100010, 0x0020000D, 0x00280002, 0x00280010, LAST_OF_DESCRIPTION])
-def test_an_image_that_says_nothing_of_its_pixels_is_cut(tag: int) -> None:
+def test_an_image_that_says_nothing_of_its_pixels_is_cut(tag: int, files: FileDeidentifier) -> None:
     with pytest.raises(StudyError, match="object-malformed") as caught:
-        FILES.deidentify(until(planted.slice_of_ct(), tag))
+        files.deidentify(until(planted.slice_of_ct(), tag))
     assert caught.value.facts["because"] == "cut"
 
 
-def test_a_header_that_describes_its_pixels_may_stand_alone() -> None:
-    done = FILES.deidentify(until(planted.slice_of_ct(), 0x7FE00010))
-    assert pydicom.dcmread(io.BytesIO(done.data)).Rows == 8
+@pytest.mark.parametrize("policy", [AI, EXPORT], ids=["ai", "export"])
+@pytest.mark.parametrize("last", ["2", "4", "1.1", "66.4", "30", "7"])
+def test_a_header_that_describes_its_pixels_is_withheld_without_them(last: str, policy: Policy) -> None:
+    ds = planted.slice_of_ct()
+    ds.SOPClassUID = STORAGE + last
+    with pytest.raises(StudyError, match="withheld-pixels") as caught:
+        FileDeidentifier(Deidentifier(policy, PSEUDONYMS), Limits()).deidentify(until(ds, 0x7FE00010))
+    assert caught.value.facts["because"] == "missing"
+
+
+def test_a_header_may_stand_alone_where_the_site_says_so_or_it_names_where_its_pixels_are() -> None:
+    ds = planted.slice_of_ct()
+    assert pydicom.dcmread(io.BytesIO(HEADERS.deidentify(until(ds, 0x7FE00010)).data)).Rows == 8
+    ds.PixelDataProviderURL = "https://pacs.example/jpip?target=1"
+    done = pydicom.dcmread(io.BytesIO(FILES.deidentify(until(ds, 0x7FE00010)).data))
+    assert done.Rows == 8
+    assert "pacs.example" not in str(done)
+    ds.PixelDataProviderURL = ""
+    with pytest.raises(StudyError, match="withheld-pixels"):
+        FILES.deidentify(until(ds, 0x7FE00010))
 
 
 def test_what_has_no_pixels_by_its_definition_needs_no_description() -> None:
@@ -62,7 +84,9 @@ def test_what_has_no_pixels_by_its_definition_needs_no_description() -> None:
 @pytest.mark.parametrize("name", ["chrJapMulti", "chrKoreanMulti", "chrJapMultiExplicitIR6"])
 def test_real_headers_that_stand_alone(shared_data: Shared, name: str) -> None:
     data = (shared_data("pydicom_testfiles") / f"charset_files/{name}.dcm").read_bytes()
-    assert FILES.deidentify(data).data
+    assert HEADERS.deidentify(data).data
+    with pytest.raises(StudyError, match="withheld-pixels"):
+        FILES.deidentify(data)
 
 
 @pytest.mark.parametrize(

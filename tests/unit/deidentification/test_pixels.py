@@ -15,6 +15,8 @@ from dicomnode.deidentification.apply import Deidentifier
 from dicomnode.deidentification.compressed import Picture, fragments, scrub
 from dicomnode.deidentification.policy import AI, EXPORT, Policy
 from dicomnode.deidentification.pseudonyms import Pseudonyms
+from dicomnode.deidentification.reader import Picture as Shown
+from dicomnode.deidentification.reader import Text
 from dicomnode.encoded import Limits, encode_part10, read_part10
 from dicomnode.errors import StudyError
 from tests.unit.deidentification import planted
@@ -78,6 +80,63 @@ def test_regions_that_leave_no_room_for_text_beside_them_hold_it(right: int, pas
         assert pixels.plan(ds, US).blanks
     else:
         assert reason(ds) == "regions"
+
+
+class Silent:
+    """A reader that finds no text."""
+
+    def read(self, picture: Shown) -> list[Text]:
+        return []
+
+
+def box(corners: tuple[int, int, int, int]) -> Dataset:
+    region = Dataset()
+    region.RegionLocationMinX0, region.RegionLocationMinY0 = corners[:2]
+    region.RegionLocationMaxX1, region.RegionLocationMaxY1 = corners[2:]
+    return region
+
+
+@pytest.mark.parametrize(
+    ("boxes", "unread", "read"),
+    [
+        ([(0, 0, 18, 19)], "regions", True),  # all but a twentieth, to the pixel
+        ([(0, 0, 18, 18)], None, True),
+        ([(0, 0, 19, 9), (0, 10, 19, 19)], "regions", True),  # together
+        ([(0, 0, 19, 9), (0, 5, 19, 18)], "regions", True),  # one over the other
+        ([(0, 0, 19, 9), (0, 0, 19, 9)], None, True),  # twice the same is half
+        ([(0, 0, 2**31, 2**31)], "regions", True),
+        ([(20, 0, 30, 9)], "regions", False),  # beside the frame
+        ([(0, 25, 9, 30)], "regions", False),
+        ([(0, 0, 0, 0)], "regions", False),
+        ([(0, 0, 0, 0), (2, 2, 9, 9)], None, True),
+        ([(2, 2, 99, 9)], None, True),
+        ([(9, 2, 2, 9)], "regions", False),
+        ([(2, 9, 9, 2), (2, 2, 9, 9)], "regions", False),
+        ([(2, 2, 9, 9)] * 300, "regions", True),
+    ],
+)
+def test_regions_are_believed_where_they_leave_something_out_and_something_in(
+    boxes: list[tuple[int, int, int, int]], unread: str | None, read: bool
+) -> None:
+    ds, _ = ultrasound()
+    ds.Rows = ds.Columns = 20
+    ds.SequenceOfUltrasoundRegions = Sequence([box(corners) for corners in boxes])
+    if unread is None:
+        assert pixels.plan(ds, US).blanks
+    else:
+        assert reason(ds) == unread
+    looking = pixels.Looking(reader=Silent())
+    if read:
+        assert pixels.plan(ds, US, looking).read == "ultrasound"
+    else:
+        with pytest.raises(StudyError, match="withheld-pixels"):
+            pixels.plan(ds, US, looking)
+
+
+def test_regions_of_a_frame_that_nobody_can_hold_cost_nothing() -> None:
+    ds, _ = ultrasound()
+    ds.Rows = ds.Columns = 65535
+    assert pixels.plan(ds, US).regions == ((2, 3, 9, 8),)
 
 
 def test_tissue_of_a_slide_is_no_text() -> None:

@@ -68,6 +68,39 @@ def test_each_row_of_the_table_survives_with_its_creator(policy: Policy, syntax:
     assert [row for row, tag, ds in of if tag not in ds or ds[row.group << 16 | 0x15].value != row.creator] == []
 
 
+#: Creators whose blocks makers fill with what no table calls safe; some of them have a safe element or two beside.
+CREATORS = [
+    ("UIH", 0x0065), ("Image Private Header", 0x0065), ("UIH MR HEADER", 0x0067), ("GEMS_IDEN_01", 0x0009), ("GEMS_PATI_01", 0x0011), ("GEMS_PARM_01", 0x0043),
+    ("GEMS_ACQU_01", 0x0019), ("GEMS_HELIOS_01", 0x0045), ("SIEMENS CSA HEADER", 0x0029), ("SIEMENS CSA NON-IMAGE", 0x0029), ("SIEMENS MEDCOM HEADER", 0x0029),
+    ("SIEMENS MR HEADER", 0x0019), ("SIEMENS MR SDI 02", 0x0021), ("SIEMENS CT VA0  COAD", 0x0019), ("Philips Imaging DD 001", 0x2001), ("AGFA", 0x0019),
+    ("TOSHIBA_MEC_CT3", 0x7005), ("Wolkenstein", 0x0009),
+]  # fmt: skip
+HIDING: dict[str, object] = {
+    **VALUES, "LO": "Wolkenstein", "SH": "Wolkenstein", "ST": "Wolkenstein", "LT": "Wolkenstein", "CS": "WOLKENSTEIN", "PN": "Wolkenstein^Oswald", "AE": "WOLKENSTEIN",
+    "UT": "seen by Wolkenstein", "UC": "Wolkenstein", "UR": "http://x/Wolkenstein", "OB": b"Wolkenstein ", "UN": b"Wolkenstein ", "DA": "19510203", "DT": "19510203101112",
+    "TM": "101112", "AS": "069Y", "SQ": None,
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore")
+@POLICIES
+@SYNTAXES
+def test_of_a_block_nothing_stays_that_no_table_calls_safe(policy: Policy, syntax: str) -> None:
+    """Whatever its VR and number: default-deny, by the table alone, also where a creator has safe elements."""
+    for creator, group in CREATORS:
+        ds = planted.slice_of_ct()
+        ds.add_new(group << 16 | 0x10, "LO", creator)
+        for place, (vr, value) in enumerate(sorted(HIDING.items(), key=lambda item: item[0])):
+            for byte in (place, 0x40 + place, 0x80 + place, 0xC0 + place):
+                ds.add_new(group << 16 | 0x1000 | byte, vr, sequence() if vr == "SQ" else value)
+        done = out_of(ds, policy, syntax)
+        safe = profile.safe_private()
+        stays = [tag & 0xFF for tag in done.keys() if tag >> 16 == group and tag & 0xFF00 == 0x1000]  # noqa: SIM118
+        assert [byte for byte in stays if (creator, group, byte) not in safe] == []
+        assert stays or group << 16 | 0x10 not in done, "no creator without its block"
+        assert b"wolkenstein" not in planted.encoded(done, syntax).lower()
+
+
 @POLICIES
 @pytest.mark.parametrize("vr", ["SQ", "UN"])
 def test_safe_private_sequences_are_walked_whatever_they_came_as(policy: Policy, vr: str) -> None:

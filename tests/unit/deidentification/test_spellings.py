@@ -95,6 +95,21 @@ def test_an_identifier_of_four_digits_beside_letters(keyword: str, text: str) ->
     assert (done.leaks, "4711" in str(done.dataset.get(keyword))) == ((), False)
 
 
+@pytest.mark.parametrize("text", ["001234", "00 12 34", "0012-34", "0001234", "CT 00-12-34", "v 00_1234"])
+def test_an_identifier_that_is_short_but_for_its_zeros(text: str) -> None:
+    known = Spellings.of(["00-12-34"], [])
+    assert known.stand_in(text)
+    assert not any(map(known.stand_in, ("1234", "12-34", "CT 12 34", "00123")))
+    assert known.has_number("001234")
+    assert not known.has_number("1234")
+    for keyword in ("SeriesDescription", "SoftwareVersions", "StationName", "SeriesNumber"):
+        ds = planted.slice_of_ct()
+        ds.PatientID = "00-12-34"
+        ds[keyword] = DataElement(keyword, _vr(keyword), "001234" if keyword == "SeriesNumber" else text)
+        done = ENGINE.deidentify(ds)
+        assert (done.leaks, known.stand_in(str(done.dataset.get(keyword)))) == ((), False)
+
+
 def test_a_measurement_that_is_written_as_a_code() -> None:
     ds = planted.slice_of_ct()
     ds.PatientID = "0048213"

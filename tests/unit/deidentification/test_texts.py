@@ -335,5 +335,48 @@ def test_no_mark_is_left_of_what_went(text: str, left: str) -> None:
     assert filtered(text, is_plain) == left
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["Victor", "VICTOR", "Sofia", "Nora", "Tim", "TIM", "Carl", "Oscar", "Leonardo", "Mira", "Jade", "Logan", "Max"],
+)
+@pytest.mark.parametrize("text", ["CT {}", "V2.1 {}", "{}", "{} VB20", "syngo {}", "CT_{}", "{}, MR", "SOMATOM {} 64"])
+def test_a_given_name_beside_anything_is_no_model(text: str, name: str) -> None:
+    assert name not in filtered(text.format(name), is_plain)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Symphony TIM", "TrioTim", "Trio Tim", "Multix Fusion Max", "MAGNETOM Free.Max", "Mobilett Mira", "MOBILETT Mira Max", "Carl Zeiss Meditec", "SUV MAX", "ART 3",
+     "Shepp-Logan", "Luminos Lotus Max", "ELI 380"],
+)  # fmt: skip
+def test_models_and_techniques_that_are_called_so_stay(text: str) -> None:
+    assert filtered(text, is_plain) == text
+
+
+@pytest.mark.parametrize("text", ["YU-MEI", "LI-HUA", "WEN-PIN", "CT YU-MEI", "LI-HUA 3.1", "Yu-Mei", "Wen-Pin CT"])
+def test_given_names_of_two_syllables_are_no_coils(text: str) -> None:
+    assert filtered(text, is_plain) in ("", "CT", "3.1")
+
+
+@POLICIES
+@pytest.mark.parametrize(
+    ("address", "text"),
+    [("12 Main St, Quincy MA 02169", "CT02169"), ("12 Main St, Quincy MA 02169", "02169"), ("Beispielweg 3, 79106 Freiburg", "MR 79106"),
+     ("1 High St, London SW7 2AZ", "SW7 2AZ"), ("1 High St, London SW7 2AZ", "CT-SW72AZ"), ("101 Reykjavik, Laugavegur 3", "CT 02169")],
+)  # fmt: skip
+def test_postcodes_of_the_own_address(policy: object, address: str, text: str) -> None:
+    ds = planted.slice_of_ct()
+    ds.PatientAddress, ds.PatientID = address, "MRN-778812"
+    ds.StationName = ds.SoftwareVersions = ds.DeviceSerialNumber = ds.SequenceName = text
+    done = both_ways(ds, policy)
+    own = [
+        word for word in ("02169", "79106", "SW7", "2AZ", "SW72AZ") if word in address.replace(" 2AZ", "2AZ") + address
+    ]
+    left = " ".join(
+        str(done.get(key)) for key in ("StationName", "SoftwareVersions", "DeviceSerialNumber", "SequenceName")
+    )
+    assert [word for word in own if word in left] == []
+
+
 def test_names_of_compressions() -> None:
     assert cleaned("JPEG 2000 lossless") == "JPEG 2000 lossless"

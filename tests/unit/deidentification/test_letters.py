@@ -1,0 +1,153 @@
+"""Letters in masks of one bit and of labels: found; organs, vessels, ribs and noise are none."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from pydicom.dataset import Dataset
+from scipy import ndimage
+
+from dicomnode.deidentification.apply import Deidentifier
+from dicomnode.deidentification.letters import has_letters
+from dicomnode.deidentification.policy import EXPORT
+from dicomnode.deidentification.pseudonyms import Pseudonyms
+from dicomnode.encoded import Limits, read_part10
+from dicomnode.errors import StudyError
+from tests.unit.deidentification import planted
+
+SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
+LABEL_MAP = "1.2.840.10008.5.1.4.1.1.66.7"
+RT_IMAGE = "1.2.840.10008.5.1.4.1.1.481.1"
+SIZE = 192
+Mask = NDArray[np.bool_]
+TEXTS = ["DOE JANE", "Mueller, Hans", "M 03.02.1951", "MRN-778812", "SMITH"]
+
+
+def organ() -> Mask:
+    y, x = np.mgrid[:SIZE, :SIZE]
+    return (x - 90) ** 2 / 60**2 + (y - 120) ** 2 / 45**2 < 1
+
+
+def written(text: str, size: int, *, place: tuple[int, int] = (8, 20), hard: bool = True) -> Mask:
+    pen = Image.new("L", (SIZE, SIZE))
+    draw = ImageDraw.Draw(pen)
+    draw.fontmode = "1" if hard else "L"
+    draw.text(place, text, fill=255, font=ImageFont.load_default(size))
+    return np.asarray(pen) > 127
+
+
+@pytest.mark.parametrize("size", [10, 12, 14, 18, 24])
+@pytest.mark.parametrize("text", TEXTS)
+@pytest.mark.parametrize("beside", [False, True], ids=["alone", "organ"])
+def test_letters(text: str, size: int, beside: bool) -> None:
+    mask = written(text, size) | (organ() if beside else False)
+    assert has_letters(mask)
+    assert has_letters(np.rot90(mask))
+    assert has_letters(~mask)
+
+
+def test_letters_cut_out_of_an_organ() -> None:
+    assert has_letters(organ() & ~written("DOE JANE", 18, place=(50, 110)))
+
+
+def ribs() -> Mask:
+    y, x = np.mgrid[:SIZE, :SIZE]
+    ring = np.hypot((x - 96) / 80, (y - 96) / 60)
+    return (abs(ring - 1) < 0.06) & (np.sin(np.arctan2(y - 96, x - 96) * 12) > 0)
+
+
+def vertebrae() -> Mask:
+    mask = np.zeros((SIZE, SIZE), bool)
+    for n in range(8):
+        mask[8 + 22 * n : 24 + 22 * n, 80:104] = True
+    return mask
+
+
+def vessels(seed: int) -> Mask:
+    rng = np.random.default_rng(seed)
+    mask = np.zeros((SIZE, SIZE), bool)
+    for _ in range(12):
+        y, x, angle = *rng.uniform(30, SIZE - 30, 2), rng.uniform(0, 6.3)
+        for _ in range(120):
+            angle += rng.normal(0, 0.15)
+            y, x = y + np.sin(angle), x + np.cos(angle)
+            mask[int(np.clip(y, 0, SIZE - 1)), int(np.clip(x, 0, SIZE - 1))] = True
+    return np.asarray(ndimage.binary_dilation(mask, iterations=1))
+
+
+def spots(seed: int) -> Mask:
+    values = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=(SIZE, SIZE)), 2)
+    return np.asarray(values > 0.12)
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [organ(), ribs(), vertebrae(), np.zeros((SIZE, SIZE), bool), np.ones((SIZE, SIZE), bool), *map(vessels, range(12)),
+     *map(spots, range(6)), np.random.default_rng(1).random((SIZE, SIZE)) > 0.5],
+)  # fmt: skip
+def test_what_nobody_wrote(mask: Mask) -> None:
+    assert not has_letters(mask)
+
+
+def segmentation(
+    frames: NDArray[np.uint8], sop_class: str = SEGMENTATION, bits: int = 1, kind: str = "BINARY"
+) -> Dataset:
+    ds = planted.slice_of_ct(*frames.shape[1:])
+    ds.SOPClassUID, ds.Modality, ds.SegmentationType = sop_class, "SEG", kind
+    ds.BitsAllocated = ds.BitsStored = bits
+    ds.HighBit, ds.NumberOfFrames = bits - 1, str(len(frames))
+    data = np.packbits(frames.ravel(), bitorder="little").tobytes() if bits == 1 else frames.tobytes()
+    ds.PixelData = data + b"\0" * (len(data) % 2)
+    ds["PixelData"].VR = "OB"
+    return ds
+
+
+def reason(ds: Dataset) -> object:
+    try:
+        Deidentifier(EXPORT, Pseudonyms(bytes(range(32)), "project")).deidentify(ds)
+    except StudyError as error:
+        return error.facts["because"]
+    return None
+
+
+@pytest.mark.parametrize("count", [1, 11])
+@pytest.mark.parametrize("columns", [SIZE, SIZE - 3])
+def test_one_written_frame_withholds_a_segmentation(count: int, columns: int) -> None:
+    """Frames of one bit follow one another without a gap: an odd size begins within a byte."""
+    frames = np.stack([organ()[:, :columns]] * count).astype(np.uint8)
+    assert reason(segmentation(frames)) is None
+    frames[-1] |= written("DOE JANE 1951", 14)[:, :columns].astype(np.uint8)
+    assert reason(segmentation(frames)) == "strokes"
+
+
+def test_a_label_by_itself_and_what_is_full() -> None:
+    labels = organ().astype(np.uint8) * 7
+    labels[written("DOE JANE", 16)] = 3
+    assert reason(segmentation(labels[None], LABEL_MAP, 8, "LABELMAP")) == "strokes"
+    assert reason(segmentation(organ().astype(np.uint8)[None] * 7, LABEL_MAP, 8, "LABELMAP")) is None
+    shares = np.asarray(ndimage.gaussian_filter(organ() * 200.0, 4)).astype(np.uint8)
+    assert reason(segmentation(shares[None], SEGMENTATION, 8, "FRACTIONAL")) is None
+    shares[written("DOE JANE", 16)] = 255
+    assert reason(segmentation(shares[None], SEGMENTATION, 8, "FRACTIONAL")) == "strokes"
+
+
+def test_images_of_one_bit_that_are_no_masks() -> None:
+    frame = (organ() | written("DOE JANE", 16)).astype(np.uint8)
+    assert reason(segmentation(frame[None], RT_IMAGE)) == "strokes"
+    ds = segmentation(frame[None])
+    ds.PixelData = b""
+    assert reason(ds) is None
+
+
+@pytest.mark.parametrize("vr", ["OB", "OW"])
+@pytest.mark.filterwarnings("ignore")
+def test_masks_of_big_endian_files(vr: str) -> None:
+    """In words of two bytes the first pixel is the last bit of the first word (PS3.5 D.1)."""
+    for mask, because in ((organ(), None), (organ() | written("DOE JANE", 14), "strokes")):
+        ds = segmentation(mask.astype(np.uint8)[None])
+        if vr == "OW":
+            ds.PixelData = np.frombuffer(ds.PixelData, "<u2").astype(">u2").tobytes()
+        ds["PixelData"].VR = vr
+        assert reason(read_part10(planted.encoded(ds, "1.2.840.10008.1.2.2"), Limits())) == because
