@@ -142,7 +142,7 @@ prove-slice: $(BIN)/.dev ## kill -9 in every stage, many rounds
 
 prove-workflow: $(BIN)/.dev ## kill -9 of any process of a node 200 times, also with the real model; SEED=<number>, KILLS=<number>
 	@DICOMNODE_KILL_SEED=$${SEED:-0} DICOMNODE_WORKFLOW_KILLS=$${KILLS:-200} DICOMNODE_MIXED_STUDIES=$${STUDIES:-50} $(BIN)/python -m pytest -s --timeout 14400 \
-		tests/journey/test_kill_any_process.py tests/journey/test_kill_rules.py tests/journey/test_misbehaving_pacs.py \
+		tests/journey/test_kill_any_process.py tests/journey/test_kill_rules.py tests/journey/test_held_back.py tests/journey/test_misbehaving_pacs.py \
 		tests/journey/proof_full_disk.py
 
 soak: $(BIN)/.dev ## mixed studies from four senders, memory and descriptors watched; SOAK_SECONDS=<number>

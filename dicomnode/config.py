@@ -113,6 +113,14 @@ class IntakeSection(Section):
         le=EXBI,
         description="bytes that the spool may hold; beyond it C-STORE is answered 0xA700; 0: as the disk has",
     )
+    maximum_queue_seconds: float = Field(
+        DAY / 2,
+        ge=0,
+        le=YEAR,
+        allow_inf_nan=False,
+        description="time for which a study may wait for its turn; beyond it new associations of senders as urgent as it, or "
+        "less, are rejected as transient; 0: any time",
+    )
     write_mode: Literal["auto", "direct", "append"] = Field(
         "auto", description="O_DIRECT, append + fdatasync, or what a trial shows"
     )

@@ -172,7 +172,6 @@ REASONS: Final = MappingProxyType(
         "result-reference-dangling": Reason(
             "a result refers to an object that is not of its source", "report it; what was made is withheld"
         ),
-        "result-late": Reason("the results came too late to be of use", "`dicomnode release` delivers them"),
         "result-over-budget": Reason(
             "a result is larger, or of more series, than the destination is to get",
             "raise maximum_object_bytes or maximum_series of the destination, or send it less",
@@ -243,10 +242,10 @@ REASONS: Final = MappingProxyType(
             "a study cannot go from its state to the asked one", "report it; this is a fault of the node"
         ),
         # Peers (PS3.7 C, PS3.8 9.3.4).
-        "peer-unreachable": Reason("the destination does not answer", "check host and port; the node tries again"),
+        "peer-unreachable": Reason("the destination does not answer", "check host and port"),
         "peer-rejected": Reason("the destination rejected the association", "check the AE titles on both sides"),
         "peer-context-refused": Reason("the destination does not take such objects", "enable the SOP Class there"),
-        "peer-aborted": Reason("the destination broke the association off", "see its log; the node tries again"),
+        "peer-aborted": Reason("the destination broke the association off", "see its log"),
         "peer-refused-object": Reason(
             "the destination refused the object", "see the status in `dicomnode studies`, and the destination's log"
         ),
@@ -254,9 +253,7 @@ REASONS: Final = MappingProxyType(
         "cancelled": Reason("somebody cancelled it", "`dicomnode retry` or `dicomnode reprocess` takes it up again"),
         "not-committed": Reason("the destination did not commit what it has", "ask who runs it, and `dicomnode retry`"),
         "order-empty": Reason("the study has nothing that this order is about", "see `dicomnode studies`"),
-        "peer-out-of-resources": Reason(
-            "the destination has no space left (0xA7xx)", "free space there; the node tries again"
-        ),
+        "peer-out-of-resources": Reason("the destination has no space left (0xA7xx)", "free space there"),
         "peer-protocol": Reason(
             "the peer broke the rules of the protocol", "ask its vendor; the association was aborted"
         ),
@@ -292,9 +289,6 @@ REASONS: Final = MappingProxyType(
         "map-unwritable": Reason("the file that --map names cannot be written", "name another one; nothing was done"),
         "map-in-output": Reason("the file that --map names is in the output", "name another one; nothing was done"),
         "timeout": Reason("it did not end in time", "see `dicomnode studies` and the log"),
-        "restarted-too-often": Reason(
-            "the node ended ten times while this work ran", "see the log; dicomnode reprocess"
-        ),
         "internal": Reason("a fault of the node", "report it with the log; the data is safe"),
     }
 )

@@ -12,7 +12,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
-from dicomnode.bounds import AETitle, Name, Network
+from dicomnode.bounds import AETitle, Name, Network, Seconds
 from dicomnode.patterns import bounded_pattern
 from dicomnode.sections import Section
 
@@ -159,6 +159,21 @@ class FloodGuardSection(Section):
         description="days since the newest date of a study (study, series, acquisition) after which it is kept and held, "
         "until `dicomnode release`; 0: any age is worked on",
     )
+    burst_studies: int = Field(
+        20,
+        ge=0,
+        le=1_000_000,
+        description="old studies within burst_seconds that are worked on; more are a flood, and kept and held until "
+        "`dicomnode release`; 0: any number is worked on",
+    )
+    burst_age_days: float = Field(
+        30,
+        ge=1,
+        le=36_500,
+        allow_inf_nan=False,
+        description="days since its newest date after which a study counts as old",
+    )
+    burst_seconds: Seconds = Field(3600, description="time in which old studies are counted")
 
 
 def faults_of_rules(

@@ -331,9 +331,12 @@ class RetentionSection(Section):
         ge=0.01,
         le=36_500,
         allow_inf_nan=False,
-        description="days after its last image at which a finished study is shredded, keys and all",
+        description="days after its last image at which a finished study is shredded, keys and all; results that are "
+        "held until then are given up",
     )
-
+    remind_seconds: Age = Field(
+        DAY, description="how often it is told again that something is held and waits for somebody"
+    )
     archive: Name | None = Field(
         None,
         description="destination that is asked, by C-FIND, whether it holds studies that came from a modality; default: the first",

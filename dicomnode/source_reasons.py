@@ -1,4 +1,4 @@
-"""Codes of what other systems are asked for beside objects: what a study lacks, and that they have what they took.
+"""Codes of what other systems are asked for beside objects, and of works that wait or are given up.
 
 Floor 0, below `errors`, whose table they are part of: code to its text and its advice.
 """
@@ -27,6 +27,19 @@ SOURCE_REASONS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "commitment-unproven": (
             "a destination took the results, and can be asked for storage commitment neither way",
             "look for them there; if it knows no commitment, set storage_commitment = false there",
+        ),
+        "result-late": (
+            "the results came too late to be of use",
+            "`dicomnode release` delivers them; else they are given up when retention.days are over",
+        ),
+        "restarted-too-often": ("the node ended ten times while this work ran", "see the log; dicomnode reprocess"),
+        "held-too-long": (
+            "results waited for evidence, or for somebody to release them, until retention.days were over",
+            "`dicomnode retry` delivers them, for a day; then the study is shredded",
+        ),
+        "queue-late": (
+            "studies have been waiting for their turn for longer than intake.maximum_queue_seconds",
+            "see what the node works on; new associations are taken again by themselves, and senders try again",
         ),
         "priors-none": (
             "the source shows no earlier study of the patient that the model could use",

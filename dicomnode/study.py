@@ -20,6 +20,10 @@ from dicomnode.errors import NodeError
 KEY_LENGTH: Final = 32  # hex digits: 128 bits, beyond accidental collision
 
 
+#: How urgent studies are, the most urgent first.
+PRIORITIES: Final = ("stat", "routine", "research")
+
+
 class World(StrEnum):
     """Which of the two worlds a sealed object belongs to."""
 
@@ -69,7 +73,9 @@ TRANSITIONS: Final = MappingProxyType(
         WorkState.INFERRING: frozenset({WorkState.ENCODING, WorkState.READY}) | _ENDS,
         WorkState.ENCODING: frozenset({WorkState.READY}) | _ENDS,
         WorkState.READY: frozenset({WorkState.HELD, WorkState.DELIVERING, WorkState.SUPERSEDED, WorkState.CANCELLED}),
-        WorkState.HELD: frozenset({WorkState.DELIVERING, WorkState.SUPERSEDED, WorkState.CANCELLED}),  # until released
+        WorkState.HELD: frozenset(  # until released, or for as long as anything is kept
+            {WorkState.DELIVERING, WorkState.FAILED, WorkState.SUPERSEDED, WorkState.CANCELLED}
+        ),
         WorkState.DELIVERING: frozenset(
             {WorkState.DONE, WorkState.FAILED, WorkState.CANCELLED, WorkState.SUPERSEDED}  # before any was delivered
         ),
@@ -141,6 +147,25 @@ class InstanceState(StrEnum):
     DUPLICATE = "duplicate"
     REPLACED = "replaced"
     QUARANTINED = "quarantined"
+
+
+class Mark(StrEnum):
+    """What stands beside a study about whether it is worked on at all; of each study the last one.
+
+    ``cancelled``: somebody wants no more of it. ``old``: its images are older than the site lets be worked on by
+    themselves. ``flood``: one of too many old ones at a time. ``aged``: old, and worked on. ``released``: somebody ordered
+    that it is worked on, whatever stood in the way.
+    """
+
+    CANCELLED = "cancelled"
+    OLD = "old"
+    FLOOD = "flood"
+    AGED = "aged"
+    RELEASED = "released"
+
+
+#: Marks of studies of which nothing is made until somebody orders it.
+STOPPING: Final = frozenset({Mark.CANCELLED, Mark.OLD, Mark.FLOOD})
 
 
 class ResultRole(StrEnum):
@@ -258,6 +283,15 @@ class WorkRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MarkRow:
+    """A mark, since when, and the newest revision of the study's input then; 0: it had none."""
+
+    mark: Mark
+    revision: int
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StudyRow:
     """A study with all that is under way for it."""
 
@@ -268,6 +302,12 @@ class StudyRow:
     quarantined: int
     revision: int
     works: tuple[WorkRow, ...] = ()
+    mark: MarkRow | None = None
+
+    @property
+    def stopped_by(self) -> Mark | None:
+        """Why nothing is made of it; None where nothing stands in the way."""
+        return self.mark.mark if self.mark is not None and self.mark.mark in STOPPING else None
 
 
 def blind_key(derivation_key: bytes, kind: str, *parts: str) -> str:

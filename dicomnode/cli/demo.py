@@ -39,6 +39,8 @@ _WAIT_SECONDS = 900.0
 #: By then every study is settled: what has no work will get none, and what is refused stays so.
 _SETTLED_SECONDS = 4 * _QUIET_SECONDS
 _PHANTOM_SEED = 7
+#: Whoever shows it a folder of old studies means each of them.
+_SETTINGS = "[flood_guard]\nburst_studies = 0\n"
 _SAID = {
     WorkState.QUEUED: "waiting for its turn",
     WorkState.PREPARING: "de-identifying, sealing the pseudonymous copy",
@@ -182,7 +184,17 @@ def _node(folder: Path, pacs: Orthanc | ShippedArchive, console: Console) -> Ite
     port, state = free_port(11112), folder / "node"
     log = folder / "node.log"
     command = [sys.executable, "-P", "-m", "dicomnode", "serve", "--state", str(state), "--port", str(port)]
-    command += ["--quiet-seconds", str(_QUIET_SECONDS), "--deliver-to", f"{pacs.ae_title}@127.0.0.1:{pacs.port}"]
+    settings = folder / "node.toml"
+    with disk_errors():
+        settings.write_text(_SETTINGS, "utf-8")
+    command += [
+        "--config",
+        str(settings),
+        "--quiet-seconds",
+        str(_QUIET_SECONDS),
+        "--deliver-to",
+        f"{pacs.ae_title}@127.0.0.1:{pacs.port}",
+    ]
     with log.open("wb") as sink:
         process = subprocess.Popen(command, stdout=sink, stderr=subprocess.STDOUT)  # noqa: S603 - our own arguments
     try:

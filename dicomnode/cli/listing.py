@@ -15,13 +15,19 @@ from dicomnode.config import Config
 from dicomnode.errors import REASONS
 from dicomnode.network.status import WARNINGS, StatusKind, classify
 from dicomnode.service import status
-from dicomnode.study import RETRACTION, DeliveryRow, DeliveryState, StudyRow, WorkRow, stages_in_order
+from dicomnode.study import RETRACTION, DeliveryRow, DeliveryState, Mark, StudyRow, WorkRow, stages_in_order
 from dicomnode.workflow.routing import CLASSES, SERIES
 
 _RETRACTIONS = {
     "wished": "asked for; the node takes it up when it runs",
     "sent": "rejection notes were sent to the destinations that take them",
     "nothing-delivered": "nothing was done: no destination that takes rejection notes holds these results; ask again when one does",
+}
+#: Why nothing is made of a study.
+STOPPED = {
+    Mark.CANCELLED: "cancelled: nothing more is made of it until dicomnode release or reprocess",
+    Mark.OLD: "too old: nothing is made of it until dicomnode release",
+    Mark.FLOOD: "one of too many old ones at a time: nothing is made of it until dicomnode release",
 }
 _COLOURS = {
     "done": "green",
@@ -60,6 +66,7 @@ def study_json(row: StudyRow) -> dict[str, Any]:
         "instances": row.instances,
         "quarantined": row.quarantined,
         "revision": row.revision,
+        "stopped_by": row.stopped_by,
         "works": [_work_json(work) for work in row.works],
     }
 
@@ -96,8 +103,10 @@ def _lines(row: StudyRow) -> Iterator[str]:
     images = f"{row.instances} objects" + (f", {row.quarantined} in quarantine" if row.quarantined else "")
     when = row.last_received_at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
     yield f"[bold]{row.study_key[:16]}[/]  last object {when}  {images}"
-    if not row.works:
-        unrouted = "[yellow]in no rule[/], or too old: dicomnode explain tells why"
+    if row.stopped_by is not None:
+        yield f"  [yellow]{STOPPED[row.stopped_by]}[/]"
+    elif not row.works:
+        unrouted = "[yellow]in no rule[/]: dicomnode explain tells why"
         yield f"  {unrouted}" if row.revision else "  [cyan]receiving[/]"
     for work in row.works:
         colour = _COLOURS.get(work.state.value, "cyan")

@@ -17,16 +17,27 @@ from dicomnode.config import Config
 from dicomnode.errors import REASONS
 from dicomnode.sections import Destination, Source
 from dicomnode.storage.rows import CircuitRow
-from dicomnode.study import CircuitState, DeliveryState
+from dicomnode.study import STOPPING, CircuitState, DeliveryState, Mark, WorkRow
 from dicomnode.workflow.paces import seconds_until
 from dicomnode.workflow.sources import circuit_of
 
 _out = Console(highlight=False)
+#: Why nothing is made of studies, and what ends that.
+_STOPPED = {
+    Mark.FLOOD: "too many old ones at a time (flood_guard.burst_studies); nothing is made of them until "
+    "dicomnode release --flood, or cancel --flood",
+    Mark.OLD: "older than flood_guard.maximum_age_days; nothing is made of each until dicomnode release",
+    Mark.CANCELLED: "cancelled; nothing is made of each, whatever comes of it, until dicomnode release or reprocess",
+}
 _COLOURS = {CircuitState.CLOSED: "green", CircuitState.HALF_OPEN: "yellow", CircuitState.OPEN: "red"}
 
 StudyArgument = Annotated[
     str, typer.Argument(metavar="STUDY", help="study key, or its beginning, as `dicomnode studies` lists it")
 ]
+NoStudyArgument = Annotated[
+    str | None, typer.Argument(metavar="STUDY", help="study key, or its beginning, as `dicomnode studies` lists it")
+]
+FloodOption = Annotated[bool, typer.Option("--flood", help="all studies that are held as a flood of old ones")]
 ModelOption = Annotated[str | None, typer.Option(help="of this model alone; default: of all")]
 DestinationOption = Annotated[str | None, typer.Option(help="for this destination alone; default: for all")]
 
@@ -43,7 +54,7 @@ def status(
     config_file: ConfigOption = None,
     state: StateOption = None,
 ) -> None:
-    """Show for each destination whether results are sent, what waits, and what could not be delivered (exit status 1 if one is left alone or there are dead letters)."""
+    """Show for each destination whether results are sent, what waits, what is held, failed or could not be delivered (exit status 1 if anything wants somebody)."""
     from dicomnode.service.status import read_traffic
 
     tree = read_config(config_file, state)
@@ -53,8 +64,14 @@ def status(
     else:
         for line in _lines(told):
             _out.print(line, soft_wrap=True)
-    if told["dead_letters"] or any(one["circuit"] == CircuitState.OPEN for one in told["destinations"]):
+    if wants_somebody(told):
         raise typer.Exit(1)
+
+
+def wants_somebody(told: dict[str, Any]) -> bool:
+    """Whether something stays as it is until a person sees to it; studies past an age that the site set are as it wishes."""
+    left_alone = any(one["circuit"] == CircuitState.OPEN for one in told["destinations"])
+    return bool(left_alone or told["dead_letters"] or told["held"] or told["failed"] or told["stopped"][Mark.FLOOD])
 
 
 def traffic_json(tree: Config, traffic: Any) -> dict[str, Any]:
@@ -77,6 +94,10 @@ def traffic_json(tree: Config, traffic: Any) -> dict[str, Any]:
             }
             for key, row in traffic.dead
         ],
+        "held": [_work(one) for one in traffic.held],
+        "failed": [_work(one) for one in traffic.failed],
+        "stopped": {mark.value: len(traffic.marked.get(mark, ())) for mark in sorted(STOPPING)},
+        "stopped_since": {mark.value: _time(times[0]) for mark, times in traffic.marked.items() if times},
         "sources": [_source(one, traffic) for one in tree.sources],
         "orders": [{"verb": one.verb, "study": one.study_key, "at": _time(one.at)} for one in traffic.orders],
     }
@@ -84,7 +105,8 @@ def traffic_json(tree: Config, traffic: Any) -> dict[str, Any]:
 
 def _destination(name: str, known: Destination | None, traffic: Any) -> dict[str, Any]:
     circuit: CircuitRow | None = traffic.circuits.get(name)
-    counts = {row.state: row for row in traffic.backlog if row.destination == name}
+    rows = [row for row in traffic.backlog if row.destination == name]
+    counts = {row.state: row for row in rows if not row.is_held}
     waiting = counts.get(DeliveryState.WAITING)
     return {
         "name": name,
@@ -97,10 +119,21 @@ def _destination(name: str, known: Destination | None, traffic: Any) -> dict[str
         "waiting_objects": waiting.objects if waiting else 0,
         "waiting_works": waiting.works if waiting else 0,
         "oldest_waiting": _time(waiting.oldest) if waiting else None,
+        "held_objects": sum(row.objects for row in rows if row.is_held),
         **{
             state.value: counts[state].objects if state in counts else 0
             for state in (DeliveryState.CONFIRMED, DeliveryState.REFUSED, DeliveryState.CANCELLED)
         },
+    }
+
+
+def _work(work: WorkRow) -> dict[str, Any]:
+    return {
+        "study": work.key.study_key,
+        "model": work.key.model,
+        "revision": work.key.revision,
+        "reason": work.reason,
+        "made_at": _time(work.created_at),
     }
 
 
@@ -125,9 +158,10 @@ def _lines(told: dict[str, Any]) -> Iterator[str]:
         if one["sent_in_seconds"]:
             yield f"  outside its hours; all but STAT goes in {one['sent_in_seconds'] / 3600:.1f} h"
         oldest = f", the oldest since {one['oldest_waiting']}" if one["oldest_waiting"] else ""
+        held = f"{one['held_objects']} held, " if one["held_objects"] else ""
         yield (
             f"  {one['waiting_objects']} objects of {one['waiting_works']} works wait{oldest}; "
-            f"{one['confirmed']} confirmed, {one['refused']} dead letters, {one['cancelled']} cancelled"
+            f"{held}{one['confirmed']} confirmed, {one['refused']} dead letters, {one['cancelled']} cancelled"
         )
     for one in told["sources"]:
         about = f": {one['reason']}; asked again {one['asked_at']}" if one["asked_at"] else ""
@@ -139,7 +173,15 @@ def _lines(told: dict[str, Any]) -> Iterator[str]:
             f"[red]dead letter[/] {one['study'][:16]} {one['model']}, revision {one['revision']}: {one['role']} to "
             f"{one['destination']}: {one['reason']}{answer}, {one['attempts']} tries"
         )
-    for code in sorted({one["reason"] for one in told["dead_letters"] if one["reason"] in REASONS}):
+    for word, colour in (("held", "yellow"), ("failed", "red")):
+        for one in told[word]:
+            about = f"revision {one['revision']}, made {one['made_at']}: {one['reason']}"
+            yield f"[{colour}]{word}[/] {one['study'][:16]} {one['model']}, {about}"
+    for mark, count in told["stopped"].items():
+        if count:
+            yield f"[yellow]{count} studies[/] since {told['stopped_since'][mark]}: {_STOPPED[Mark(mark)]}"
+    wanting = (*told["dead_letters"], *told["held"], *told["failed"])
+    for code in sorted({one["reason"] for one in wanting if one["reason"] in REASONS}):
         yield f"[bold]{code}[/]: {what_and_what_to_do(code)}"
     for one in told["orders"]:
         yield f"[cyan]ordered[/] {one['verb']} of {one['study'][:16]}; the node does so when it runs"
@@ -157,17 +199,19 @@ def retry(
 
 
 def cancel(
-    study: StudyArgument,
+    study: NoStudyArgument = None,
     model: ModelOption = None,
     destination: DestinationOption = None,
     config_file: ConfigOption = None,
     state: StateOption = None,
     *,
+    flood: FloodOption = False,
     yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
 ) -> None:
-    """Work on a study no further and deliver no more of it; dead letters of it are settled. What a destination has, it keeps."""
+    """Work on a study no further, whatever still comes of it, and deliver no more of it; dead letters of it are settled. What a destination has, it keeps."""
+    _prove_one_or_flood(study, flood=flood and not (model or destination))
     if not yes:
-        typer.confirm(f"Cancel what is under way of study {study}?", abort=True)
+        typer.confirm(f"Cancel what is under way of {'the flood' if study is None else 'study ' + study}?", abort=True)
     _order("cancel", study, model, destination, read_config(config_file, state))
 
 
@@ -177,9 +221,15 @@ def reprocess(study: StudyArgument, config_file: ConfigOption = None, state: Sta
 
 
 def release(
-    study: StudyArgument, model: ModelOption = None, config_file: ConfigOption = None, state: StateOption = None
+    study: NoStudyArgument = None,
+    model: ModelOption = None,
+    config_file: ConfigOption = None,
+    state: StateOption = None,
+    *,
+    flood: FloodOption = False,
 ) -> None:
-    """Deliver results that are held."""
+    """Deliver results that are held; have a study worked on of which nothing is made: held as old, or cancelled."""
+    _prove_one_or_flood(study, flood=flood and not model)
     _order("release", study, model, None, read_config(config_file, state))
 
 
@@ -200,9 +250,21 @@ def export(
     _out.print("stands in its log (export.done, export.withheld) and in the audit trail")
 
 
-def _order(verb: str, study: str, model: str | None, destination: str | None, tree: Config) -> None:
-    from dicomnode.service.ordering import give_order
+def _prove_one_or_flood(study: str | None, *, flood: bool) -> None:
+    if (study is None) is not flood:
+        raise typer.BadParameter("name a STUDY, or --flood alone")
 
+
+def _order(verb: str, study: str | None, model: str | None, destination: str | None, tree: Config) -> None:
+    """Order something of a study; None: of every study of a flood."""
+    from dicomnode.service.ordering import give_order, give_order_to_flood
+
+    if study is None:
+        count = give_order_to_flood(tree, verb)
+        _out.print(
+            f"[green]ordered[/] {verb} of {count} studies; the node does so within seconds, or at its next start"
+        )
+        return
     for work in give_order(tree, verb, study, model=model, destination=destination):
         where = f" to {destination}" if destination else ""
         _out.print(

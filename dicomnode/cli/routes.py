@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from dicomnode.cli.listing import STOPPED
 from dicomnode.cli.options import ConfigOption, StateOption, read_config
 from dicomnode.errors import REASONS
 from dicomnode.study import StudyRow, WorkRow
@@ -79,7 +80,16 @@ def explained_json(row: StudyRow, found: StudyExplained | None) -> dict[str, Any
         }
         for work in row.works
     ]
-    base = {"study": row.study_key, "instances": row.instances, "quarantined": row.quarantined, "works": works}
+    mark = (
+        None if row.mark is None else {"mark": row.mark.mark.value, "since": row.mark.at.isoformat(timespec="seconds")}
+    )
+    base = {
+        "study": row.study_key,
+        "instances": row.instances,
+        "quarantined": row.quarantined,
+        "mark": mark,
+        "works": works,
+    }
     if found is None:
         return {**base, "series": [], "models": {}, "exports": {}, "priority": None}
     return {
@@ -124,6 +134,8 @@ def _lines(row: StudyRow, found: StudyExplained | None, priority: str) -> Iterat
     """A study for people."""
     quarantined = f", {row.quarantined} in quarantine" if row.quarantined else ""
     yield f"[bold]{row.study_key[:16]}[/]  {row.instances} objects{quarantined}, {priority}"
+    if row.mark is not None and row.stopped_by is not None:
+        yield f"[yellow]{STOPPED[row.stopped_by]}[/] (since {row.mark.at.astimezone().isoformat(timespec='seconds')})"
     if found is None:
         yield "  nothing of it can be worked on"
         return
@@ -137,7 +149,7 @@ def _lines(row: StudyRow, found: StudyExplained | None, priority: str) -> Iterat
     for export, by in found.route.exports.items():
         yield f"export {export}, by {', '.join(by)}: the whole study"
     if found.route.old_days is not None:
-        yield f"[yellow]too old[/] by flood_guard.maximum_age_days ({found.route.old_days} days): held until dicomnode release"
+        yield f"[yellow]too old[/] by flood_guard.maximum_age_days ({found.route.old_days} days)"
     if not found.route.shares:
         yield "[yellow]no rule[/] gives it to a model"
     for work in row.works:

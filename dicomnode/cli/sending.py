@@ -1,12 +1,13 @@
-"""`dicomnode send`: files and folders to a DICOM node as they are, with a verdict on every one."""
+"""`dicomnode send`: whole files and folders of them to a DICOM node as they are, with a verdict on every one."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Final
 
 import typer
@@ -18,10 +19,12 @@ from dicomnode.cli.offline import find_files
 from dicomnode.cli.options import ConfigOption, read_config, written_destination
 from dicomnode.cli.reasons import what_and_what_to_do
 from dicomnode.config import Config
-from dicomnode.errors import ConfigError
+from dicomnode.encoded import Limits, split_part10
+from dicomnode.errors import ConfigError, NodeError
 from dicomnode.network.requestor import Requestor, StoreOutcome
 from dicomnode.network.status import StatusKind, classify
 from dicomnode.sections import Destination
+from dicomnode.workflow.folder import prove_whole
 
 _out = Console(highlight=False)
 #: What one association carries at most: files are read before they are sent.
@@ -29,6 +32,7 @@ _FILES: Final = 200
 _BYTES: Final = 256 * 1024 * 1024
 _SENT, _WARNING, _LEFT_OUT, _FAILED = "sent", "sent with a warning", "left out", "failed"
 _SHOWN: Final = 20
+_NO_OBJECT: Final = "object-malformed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,16 +54,18 @@ def send(
     json_output: Annotated[bool, typer.Option("--json", help="machine-readable: a verdict on every file")] = False,
     config_file: ConfigOption = None,
 ) -> None:
-    """Send files to a DICOM node by C-STORE, as they are; the same again does no harm (exit status 1 unless all were taken)."""
+    """Send files to a DICOM node by C-STORE, as they are, and no file that is cut off; the same again does no harm (exit status 1 unless all were taken)."""
     tree = read_config(config_file)
     peer = peer_of(tree, to, calling)
     paths = list(dict.fromkeys(path for source in sources for path in find_files(source)))
-    requestor = Requestor(peer, tree.node.ae_title)
+    requestor, limits = Requestor(peer, tree.node.ae_title), _limits(tree)
     verdicts: list[Verdict] = []
     with Progress(console=_out, transient=True, disable=json_output) as progress:
         task = progress.add_task(f"Sending to {peer.ae_title}", total=len(paths))
         for chunk in chunks(paths):
-            verdicts += judged(chunk, requestor.send_files(chunk))
+            faults = {path: code for path in chunk if (code := fault_of(path, limits)) is not None}
+            outcomes = requestor.send_files([path for path in chunk if path not in faults])
+            verdicts += judged(chunk, outcomes, faults)
             progress.update(task, completed=len(verdicts))
     if json_output:
         _out.out(json.dumps([_json(one) for one in verdicts], indent=2), highlight=False)
@@ -105,13 +111,27 @@ def chunks(paths: Sequence[Path]) -> Iterator[list[Path]]:
         yield chunk
 
 
-def judged(paths: Sequence[Path], outcomes: Sequence[StoreOutcome]) -> Iterator[Verdict]:
-    """Verdict on every file; one without an outcome is no DICOM object."""
+def fault_of(path: Path, limits: Limits) -> str | None:
+    """Why a file is no whole DICOM object; None where it is one. What is cut off, no peer can tell from its header."""
+    try:
+        transfer_syntax_uid, encoded = split_part10(path.read_bytes())
+        prove_whole(memoryview(encoded), transfer_syntax_uid, limits)
+    except NodeError as error:
+        return error.code
+    except OSError:
+        return _NO_OBJECT
+    return None
+
+
+def judged(
+    paths: Sequence[Path], outcomes: Sequence[StoreOutcome], faults: Mapping[Path, str] = MappingProxyType({})
+) -> Iterator[Verdict]:
+    """Verdict on every file; one without an outcome is no DICOM object, for the reason that `faults` knows."""
     known = {outcome.result_id: outcome for outcome in outcomes}
     for path in paths:
         outcome = known.get(str(path))
         if outcome is None:
-            yield Verdict(path=path, word=_LEFT_OUT, status=None, code="object-malformed")
+            yield Verdict(path=path, word=_LEFT_OUT, status=None, code=faults.get(path, _NO_OBJECT))
             continue
         code = None if outcome.error is None else outcome.error.code
         warned = outcome.status is not None and classify(outcome.status) is StatusKind.WARNING
@@ -129,6 +149,8 @@ def _lines(verdicts: Sequence[Verdict], peer: Destination) -> Iterator[str]:
         yield f"... and {len(odd) - _SHOWN} more: --json tells them all"
     for code in sorted({one.code for one in odd if one.code}):
         yield f"[bold]{code}[/]: {what_and_what_to_do(code)}"
+    if any(one.word == _FAILED for one in odd):
+        yield "Nothing is sent again by itself: give the command once more, which does what was taken no harm"
     counted = Counter(one.word for one in verdicts)
     said = ", ".join(f"{counted[word]} {word}" for word in (_SENT, _WARNING, _LEFT_OUT, _FAILED) if counted[word])
     yield f"{escape(peer.peer)}: {said}"
@@ -137,6 +159,15 @@ def _lines(verdicts: Sequence[Verdict], peer: Destination) -> Iterator[str]:
 def _json(one: Verdict) -> dict[str, Any]:
     status = None if one.status is None else f"0x{one.status:04X}"
     return {"file": str(one.path), "verdict": one.word, "status": status, "reason": one.code}
+
+
+def _limits(tree: Config) -> Limits:
+    reading = tree.reading
+    return Limits(
+        maximum_nesting=reading.maximum_nesting,
+        maximum_items=reading.maximum_items,
+        maximum_inflated_bytes=reading.maximum_inflated_bytes,
+    )
 
 
 def _size(path: Path) -> int:

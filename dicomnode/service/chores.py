@@ -10,12 +10,15 @@ from dicomnode.events import Emit
 from dicomnode.service import rooms
 from dicomnode.service.delivering import Outbound, committing
 from dicomnode.service.housekeeping import Chore, Housekeeping
+from dicomnode.workflow.activity import ActivityTable
 from dicomnode.workflow.admission import Admission
+from dicomnode.workflow.congestion import Congestion
 from dicomnode.workflow.handover import Rooms
 from dicomnode.workflow.orders import Orders, Overseer
 from dicomnode.workflow.originals import Originals
 from dicomnode.workflow.pipeline import DurableQueue
 from dicomnode.workflow.ports import Clock
+from dicomnode.workflow.reminders import Reminder
 from dicomnode.workflow.retention import Closing, Retention
 from dicomnode.workflow.retraction import Retraction
 from dicomnode.workflow.stages import Stages
@@ -37,6 +40,7 @@ def housekeeping(
     admission: Admission,
     stages: Stages,
     activity: Closing,
+    arriving: ActivityTable,
     timekeeper: Timekeeper,
     outbound: Outbound,
     emit: Emit,
@@ -55,13 +59,18 @@ def housekeeping(
         storage.ledger, queue, admission=admission, hurry=outbound.circuits.hurry, clock=rooms.now, emit=emit
     )
     overseer = Overseer(storage.ledger, queue, clock=rooms.now, emit=emit, committing=committing(tree))
+    longest, sure = tree.intake.maximum_queue_seconds, timekeeper.sure
+    congestion = Congestion(storage.ledger, arriving, longest, sure=sure, emit=emit)
+    reminder = Reminder(storage.ledger, tree.retention, sure=sure, emit=emit)
     chores = (
         Chore(name="clock", act=timekeeper.keep, every_seconds=_CLOCK_SECONDS),
         Chore(name="retraction", act=retraction.sweep, every_seconds=_RETRACTION_SECONDS),
         Chore(name="orders", act=orders.sweep, every_seconds=_ORDER_SECONDS),
         Chore(name="oversight", act=overseer.sweep, every_seconds=_OVERSIGHT_SECONDS),
         Chore(name="reconcile", act=admission.reconcile, every_seconds=_RECONCILE_SECONDS),
+        Chore(name="queue", act=congestion.sweep, every_seconds=_RECONCILE_SECONDS),
         Chore(name="retention", act=retention.sweep, every_seconds=_SWEEP_SECONDS),
+        Chore(name="reminder", act=reminder.sweep, every_seconds=tree.retention.remind_seconds),
     )
     return Housekeeping(chores, monotonic=time.monotonic, emit=emit)
 

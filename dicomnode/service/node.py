@@ -22,7 +22,7 @@ from dicomnode.service.folders import open_folders
 from dicomnode.service.gates import open_gate
 from dicomnode.service.housekeeping import Housekeeping
 from dicomnode.service.rooms import Layout
-from dicomnode.service.routes import Routing, open_router
+from dicomnode.service.routes import open_routing
 from dicomnode.service.services import Askers, committing_destination, services
 from dicomnode.service.sourcing import open_missing, open_priors, open_sources
 from dicomnode.service.telemetry import report_fault
@@ -156,17 +156,17 @@ class Node:
             admission=self._admission,
             stages=self._stages,
             activity=self,
+            arriving=self._activity,
             timekeeper=self._timekeeper,
             outbound=outbound,
             emit=emit,
         )
 
     def _build_admission(self, storage: Rooms, destinations: tuple[str, ...]) -> Admission:
-        router = open_router(self._tree, self._spool, tuple(self._analysts))
         return Admission(
             self._ledger,
             self._queue,
-            routing=Routing(router, Layout.of(self._tree).state, self._ledger),
+            routing=open_routing(self._tree, self._spool, self._ledger, tuple(self._analysts)),
             sop_classes=storage.sop_classes,
             destinations=destinations,
             overdue=self._overdue,

@@ -10,8 +10,8 @@ from dicomnode.service.rooms import Layout, now, require_state
 from dicomnode.storage import audit
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.rows import OrderRow
-from dicomnode.study import StudyRow, WorkRow
-from dicomnode.workflow.orders import EXPORT, Verb, concerned, exports_to_cancel, is_held_back
+from dicomnode.study import Mark, StudyRow, WorkRow
+from dicomnode.workflow.orders import EXPORT, Verb, concerned, is_of_any_use
 
 
 def give_order(
@@ -45,12 +45,21 @@ def give_order(
         order = OrderRow(
             verb=Verb(verb).value, study_key=study.study_key, model=model or "", destination=destination or "", at=now()
         )
-        works = concerned(study, order)
-        others = (Verb(verb) is Verb.RELEASE and is_held_back(study)) or exports_to_cancel(order, ledger.orders())
-        if not works and not others:
+        if not is_of_any_use(study, order, ledger.orders()):
             raise ConfigError("order-empty", works=len(study.works))
         _give(tree, ledger, order)
-    return works
+    return concerned(study, order)
+
+
+def give_order_to_flood(tree: Config, verb: str) -> int:
+    """Leave the same order for every study that is held as one of a flood of old ones; how many. Errors as `give_order`."""
+    with _ledger(tree) as ledger:
+        held = ledger.marked((Mark.FLOOD,))
+        if not held:
+            raise ConfigError("order-empty", works=0)
+        for study_key, _ in held:
+            _give(tree, ledger, OrderRow(verb=Verb(verb).value, study_key=study_key, at=now()))
+    return len(held)
 
 
 def give_export(tree: Config, study_key: str, export: str) -> str:

@@ -215,6 +215,7 @@ class Receiver:
             {
                 "start": self._start,
                 "close": self._close_study,
+                "refuse": self._refuse,
                 "unbar": self._unbar,
                 "reload": self._reload,
                 "drain": self._drain,
@@ -318,6 +319,9 @@ class Receiver:
                 self._keys.forget(study_key)
                 self._allowances.forget(study_key)
                 self._channel.tell("left", study_key)
+
+    def _refuse(self, refused_from: int) -> None:
+        self._activity.refused_from = refused_from
 
     def _reload(self) -> None:
         if self._acceptor is not None:

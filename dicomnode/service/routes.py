@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from dicomnode.config import Config, ConfigErrors
 from dicomnode.encoded import read_dataset
 from dicomnode.routing_rules import RoutingRule, faults_of_rules
 from dicomnode.service import rooms
+from dicomnode.service.rooms import Layout
 from dicomnode.storage import audit
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.rows import OrderRow
@@ -20,21 +21,25 @@ from dicomnode.study import InstanceRow, RecordMetadata
 from dicomnode.workflow.orders import EXPORT
 from dicomnode.workflow.reading import limits_of
 from dicomnode.workflow.router import Read, Router
+from dicomnode.workflow.standing import Standing
 
 
 class Routing:
-    """The rules of a node: where a study goes, and its exports ordered in their name.
+    """The rules of a node: where a study goes, whether it is worked on, and its exports ordered in their name.
 
     Parameters
     ----------
     router
-        Decides.
+        Decides where to.
+    standing
+        Decides whether at all.
     state, ledger
         Where the audit trail lies, and the orders.
     """
 
-    def __init__(self, router: Router, state: Path, ledger: Ledger) -> None:
+    def __init__(self, router: Router, standing: Standing, state: Path, ledger: Ledger) -> None:
         self.route = router.route
+        self.judge = standing.judge
         self._state = state
         self._ledger = ledger
 
@@ -53,7 +58,22 @@ class Routing:
         self._ledger.give_order(order, connection=connection)
 
 
-def open_router(tree: Config, spool: Spool, models: tuple[str, ...]) -> Router:
+def open_routing(tree: Config, spool: Spool, ledger: Ledger, models: tuple[str, ...]) -> Routing:
+    """The rules of a node.
+
+    Raises
+    ------
+    ConfigErrors
+        Where a rule names a model that is not enabled.
+    """
+    standing = Standing(ledger, tree.flood_guard, clock=rooms.now)
+    router = open_router(tree, spool, models, is_watched=standing.is_watched)
+    return Routing(router, standing, Layout.of(tree).state, ledger)
+
+
+def open_router(
+    tree: Config, spool: Spool, models: tuple[str, ...], *, is_watched: Callable[[str], bool] = lambda _: False
+) -> Router:
     """Router over what was received.
 
     Raises
@@ -63,7 +83,7 @@ def open_router(tree: Config, spool: Spool, models: tuple[str, ...]) -> Router:
     """
     prove_rules(tree, models)
     limit = tree.flood_guard.maximum_age_days
-    return Router(tree.rules, models, read=reader(tree, spool), maximum_age_days=limit)
+    return Router(tree.rules, models, read=reader(tree, spool), maximum_age_days=limit, is_watched=is_watched)
 
 
 def reader(tree: Config, spool: Spool) -> Read:

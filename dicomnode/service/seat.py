@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -18,7 +19,7 @@ from dicomnode.service.channel import Channel
 from dicomnode.service.messages import call_of_plain, plain_reply, row_of_plain
 from dicomnode.storage.datakeys import DataKey
 from dicomnode.study import InstanceRow
-from dicomnode.workflow.activity import ActivityTable
+from dicomnode.workflow.activity import NOBODY, ActivityTable
 from dicomnode.workflow.allowances import Allowances, Allowed
 from dicomnode.workflow.ports import Monotonic
 from dicomnode.workflow.reception import RowsPort
@@ -104,6 +105,7 @@ class Seat:
         self.associations: dict[str, str] = {}  # with the address of each
         self.studies: set[str] = set()  # in which it may have made something durable that it could not tell
         self.drained = self.clean = False
+        self._refused_from = NOBODY  # what it knows
         self._house = house
         self._allowed: dict[int, Allowed] = {}
         self._last_allowed = 0
@@ -114,7 +116,7 @@ class Seat:
             end,
             {
                 "ready": ready,
-                "alive": _nothing,
+                "alive": self._alive,
                 "opened": self._opened,
                 "row": self._row,
                 "received": self._received,
@@ -173,6 +175,14 @@ class Seat:
             house.activity.forget(study_key, self._held_at)
         house.wake()
         return len(rows)
+
+    def _alive(self) -> None:
+        """It lives; it hears who is to be refused, where that has changed since it heard of it last."""
+        refused_from = self._house.activity.refused_from
+        if refused_from != self._refused_from:
+            self._refused_from = refused_from
+            with suppress(StorageError):  # it has just died
+                self.channel.tell("refuse", refused_from)
 
     def _untold(self) -> set[str]:
         return set() if self.drained else set(self.studies)
@@ -246,7 +256,3 @@ class Seat:
             self._weighed.pop(place, None)
         allowed.keep(kept=kept)
         allowed.close()
-
-
-def _nothing() -> None:
-    """That anything came is enough."""

@@ -133,6 +133,7 @@ def open_missing(
         indexer=indexer,
         activity=activity,
         derivation_key=storage.derivation_key,
+        is_asked=True,
         wake=wake,
         clock=rooms.now,
         monotonic=time.monotonic,

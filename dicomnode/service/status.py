@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
 
 from dicomnode.config import Config
 from dicomnode.errors import ConfigError
 from dicomnode.service.rooms import Layout, now, require_state
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.rows import BacklogRow, CircuitRow, OrderRow
-from dicomnode.study import DeliveryRow, StudyRow, WorkKey
+from dicomnode.study import STOPPING, DeliveryRow, Mark, StudyRow, WorkKey, WorkRow, WorkState
 from dicomnode.workflow.retraction import wish
 
 
@@ -57,12 +59,21 @@ class Traffic:
         Deliveries that ended without success, newest first; at most a number of them.
     orders
         Given and not carried out.
+    held
+        Works whose results wait for a person, the oldest first.
+    failed
+        Works of newest revisions that failed and made nothing, the oldest first; not those of cancelled studies.
+    marked
+        When each study was stopped of which nothing is made, by its mark, the oldest first.
     """
 
     circuits: dict[str, CircuitRow]
     backlog: tuple[BacklogRow, ...]
     dead: tuple[tuple[WorkKey, DeliveryRow], ...]
     orders: tuple[OrderRow, ...]
+    held: tuple[WorkRow, ...] = ()
+    failed: tuple[WorkRow, ...] = ()
+    marked: Mapping[Mark, tuple[datetime, ...]] = field(default_factory=dict)
 
 
 def read_traffic(tree: Config, limit: int) -> Traffic:
@@ -85,7 +96,21 @@ def read_traffic(tree: Config, limit: int) -> Traffic:
             backlog=ledger.backlog(),
             dead=ledger.dead_letters(limit),
             orders=ledger.orders(),
+            held=ledger.works((WorkState.HELD,)),
+            failed=_failed(ledger),
+            marked={mark: tuple(at for _, at in ledger.marked((mark,))) for mark in sorted(STOPPING)},
         )
+
+
+def _failed(ledger: Ledger) -> tuple[WorkRow, ...]:
+    found = []
+    for work in ledger.works((WorkState.FAILED,)):
+        study = ledger.study(work.key.study_key)
+        if study is None or study.stopped_by is Mark.CANCELLED or work.key.revision != study.revision:
+            continue
+        if not work.deliveries:  # else they are dead letters, or settled
+            found.append(work)
+    return tuple(found)
 
 
 def wish_retraction(tree: Config, study_key: str, model: str | None) -> tuple[tuple[WorkKey, ...], tuple[str, ...]]:

@@ -18,13 +18,14 @@ from dicomnode.storage import database, schema
 from dicomnode.storage.ledger_capabilities import CapabilityRows
 from dicomnode.storage.ledger_index import InstanceRows
 from dicomnode.storage.ledger_keys import WrappedKeyRows
+from dicomnode.storage.ledger_marks import MarkRows, marks_of
 from dicomnode.storage.ledger_orders import OrderRows
 from dicomnode.storage.ledger_pledges import PledgeRows
 from dicomnode.storage.ledger_results import ResultRows
 from dicomnode.storage.ledger_services import ServiceRows
 from dicomnode.storage.ledger_vault import VaultRows
 from dicomnode.storage.ledger_works import WorkRows, work_rows
-from dicomnode.study import StudyRow, WorkRow
+from dicomnode.study import MarkRow, StudyRow, WorkRow
 
 _S = schema.studies
 _R = schema.revisions
@@ -32,7 +33,16 @@ _W = schema.works
 
 
 class Ledger(
-    WrappedKeyRows, InstanceRows, WorkRows, ResultRows, CapabilityRows, ServiceRows, OrderRows, PledgeRows, VaultRows
+    WrappedKeyRows,
+    InstanceRows,
+    WorkRows,
+    ResultRows,
+    CapabilityRows,
+    ServiceRows,
+    OrderRows,
+    MarkRows,
+    PledgeRows,
+    VaultRows,
 ):
     """The ledger of a node; safe to use from many threads. Made by `open` or `open_read_only`.
 
@@ -122,10 +132,12 @@ def _studies(connection: Connection, study_keys: Sequence[str]) -> tuple[StudyRo
     rows: dict[str, Row[Any]] = {}
     revisions: dict[str, int] = {}
     works: dict[str, list[WorkRow]] = {}
+    marks: dict[str, MarkRow] = {}
     for batch in database.batches(study_keys):
         rows |= {row.study_key: row for row in connection.execute(select(_S).where(_S.c.study_key.in_(batch)))}
         latest = select(_R.c.study_key, func.max(_R.c.revision)).where(_R.c.study_key.in_(batch))
         revisions |= {row[0]: row[1] for row in connection.execute(latest.group_by(_R.c.study_key))}
+        marks |= marks_of(connection, batch)
         query = select(_W).where(_W.c.study_key.in_(batch)).order_by(_W.c.revision, _W.c.model)
         for work in work_rows(connection, query):
             works.setdefault(work.key.study_key, []).append(work)
@@ -138,6 +150,7 @@ def _studies(connection: Connection, study_keys: Sequence[str]) -> tuple[StudyRo
             quarantined=rows[key].quarantined,
             revision=revisions.get(key, 0),
             works=tuple(works.get(key, ())),
+            mark=marks.get(key),
         )
         for key in study_keys
         if key in rows

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, distinct, func, select
+from sqlalchemy import Connection, and_, case, delete, distinct, func, select
 
 from dicomnode.storage import schema
 from dicomnode.storage.database import Database
 from dicomnode.storage.rows import BacklogRow, CapabilityRow, CircuitRow
-from dicomnode.study import CircuitState, DeliveryState
+from dicomnode.study import CircuitState, DeliveryState, WorkState
 
 _C = schema.capabilities
 _D = schema.deliveries
@@ -93,16 +93,27 @@ class CapabilityRows(Database):
             }
 
     def backlog(self, *, connection: Connection | None = None) -> tuple[BacklogRow, ...]:
-        """How much is in which state, for each destination of which anything is known."""
+        """How much is in which state, for each destination of which anything is known; what is held is told apart."""
         work = distinct(_R.c.study_key + "-" + _R.c.model)
+        waits, held = _D.c.state == DeliveryState.WAITING.value, schema.works.c.state == WorkState.HELD.value
+        is_held = case((and_(waits, held), 1), else_=0).label("is_held")
+        same_work = [schema.works.c[name] == _R.c[name] for name in ("study_key", "revision", "model")]
         query = (
-            select(_D.c.destination, _D.c.state, func.count(), func.count(work), func.min(_R.c.created_at))
+            select(_D.c.destination, _D.c.state, func.count(), func.count(work), func.min(_R.c.created_at), is_held)
             .join(_R, _R.c.result_id == _D.c.result_id)
-            .group_by(_D.c.destination, _D.c.state)
-            .order_by(_D.c.destination, _D.c.state)
+            .join(schema.works, and_(*same_work))
+            .group_by(_D.c.destination, _D.c.state, is_held)
+            .order_by(_D.c.destination, _D.c.state, is_held)
         )
         with self._reading(connection) as reading:
             return tuple(
-                BacklogRow(destination=row[0], state=DeliveryState(row[1]), objects=row[2], works=row[3], oldest=row[4])
+                BacklogRow(
+                    destination=row[0],
+                    state=DeliveryState(row[1]),
+                    objects=row[2],
+                    works=row[3],
+                    oldest=row[4],
+                    is_held=bool(row[5]),
+                )
                 for row in reading.execute(query)
             )

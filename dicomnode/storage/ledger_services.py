@@ -10,16 +10,13 @@ from sqlalchemy import Connection, delete, func, select, update
 from dicomnode.storage import schema
 from dicomnode.storage.database import Database, changed_rows, insert_or_ignore
 from dicomnode.storage.rows import CommitmentRow, ProcedureRow
-from dicomnode.study import InstanceState
+from dicomnode.study import PRIORITIES, InstanceState
 
 _A = schema.announced
 _C = schema.commitments
 _I = schema.instances
 _O = schema.origins
 _P = schema.procedures
-
-#: Most urgent first.
-PRIORITIES = ("stat", "routine", "research")
 
 
 class ServiceRows(Database):

@@ -100,6 +100,7 @@ class VaultRows(Database):
             writing.execute(delete(schema.deliveries).where(schema.deliveries.c.result_id.in_(results)))
             for table in (
                 schema.orders,
+                schema.marks,
                 schema.pledges,
                 schema.announced,
                 schema.procedures,

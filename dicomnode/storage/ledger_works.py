@@ -14,9 +14,20 @@ from dicomnode.storage import schema
 from dicomnode.storage.database import Database, changed_rows, insert_or_ignore
 from dicomnode.storage.ledger_results import delivery_rows
 from dicomnode.storage.rows import RevisionRow
-from dicomnode.study import FINAL_STATES, RETRACTION, WISHED, DeliveryRow, WorkKey, WorkRow, WorkState, check_transition
+from dicomnode.study import (
+    FINAL_STATES,
+    PRIORITIES,
+    RETRACTION,
+    WISHED,
+    DeliveryRow,
+    WorkKey,
+    WorkRow,
+    WorkState,
+    check_transition,
+)
 
 _I = schema.instances
+_O = schema.origins
 _R = schema.revisions
 _S = schema.studies
 _W = schema.works
@@ -122,6 +133,18 @@ class WorkRows(Database):
             query = query.where(_W.c.state.in_([state.value for state in states]))
         with self._reading(connection) as reading:
             return work_rows(reading, query)
+
+    def waiting_works(self, *, connection: Connection | None = None) -> tuple[tuple[datetime, int], ...]:
+        """Since when each work waits that waits for its turn, and its priority (0 STAT, 1 routine, 2 research); oldest first."""
+        query = (
+            select(_W.c.created_at, _O.c.priority)
+            .outerjoin(_O, _O.c.study_key == _W.c.study_key)
+            .where(_W.c.state == WorkState.QUEUED.value)
+            .order_by(_W.c.created_at)
+        )
+        with self._reading(connection) as reading:
+            found = reading.execute(query)
+            return tuple((row.created_at, PRIORITIES.index(row.priority or "routine")) for row in found)
 
     def wished_back(self, *, connection: Connection | None = None) -> tuple[WorkRow, ...]:
         """Works whose results somebody wishes to be retracted."""

@@ -116,13 +116,20 @@ class CircuitRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BacklogRow:
-    """What a destination is still to get, and what it is not to get any more: objects in one state, oldest first entered."""
+    """What a destination is still to get, and what it is not to get any more: objects in one state, oldest first entered.
+
+    Attributes
+    ----------
+    is_held
+        Whether they wait for a person, and not for the destination.
+    """
 
     destination: str
     state: DeliveryState
     objects: int
     works: int
     oldest: datetime
+    is_held: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,7 +30,7 @@ from sqlalchemy import (
 PREFIX: Final = "node_"
 VERSION_TABLE: Final = "node_schema_version"
 #: Alembic revisions that this version knows, oldest first.
-REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
+REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0009")
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -212,6 +212,15 @@ orders = Table(
     Column("study_key", _KEY, primary_key=True),
     Column("model", String(64), primary_key=True),
     Column("destination", String(64), primary_key=True),
+    Column("at", UtcTime, nullable=False),
+)
+
+marks = Table(
+    "node_mark",
+    metadata,
+    Column("study_key", _KEY, primary_key=True),
+    Column("mark", String(16), nullable=False, index=True),
+    Column("revision", Integer, nullable=False),
     Column("at", UtcTime, nullable=False),
 )
 

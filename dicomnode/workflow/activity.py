@@ -9,6 +9,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Final
+
+from dicomnode.study import PRIORITIES
+
+#: Beyond all priorities.
+NOBODY: Final = len(PRIORITIES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,9 +45,17 @@ class _Study:
 
 
 class ActivityTable:
-    """Arrivals per study; every method may be called from any thread."""
+    """Arrivals per study; every method may be called from any thread.
+
+    Attributes
+    ----------
+    refused_from
+        Senders of this priority (0 STAT, 1 routine, 2 research) and of lesser ones bring nothing for now: what they brought
+        before waits for too long already. `NOBODY`: all may.
+    """
 
     def __init__(self) -> None:
+        self.refused_from = NOBODY
         self._lock = threading.Lock()
         self._opened = threading.Condition(self._lock)
         self._studies: dict[str, _Study] = {}

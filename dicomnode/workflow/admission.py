@@ -5,10 +5,10 @@ Everything here is idempotent: a node that was killed anywhere in it does the sa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 from dicomnode.config import DeliverySection
 from dicomnode.errors import StorageError
@@ -25,8 +25,9 @@ from dicomnode.study import (
     WorkState,
     input_digest,
 )
+from dicomnode.workflow.openings import Opened, RoutingPort, tell
 from dicomnode.workflow.ports import Clocks, Queue
-from dicomnode.workflow.routing import CLASSES, Route, destinations_of
+from dicomnode.workflow.routing import CLASSES, Route, Share, destinations_of
 from dicomnode.workflow.selection import relevant
 
 #: Between the moment at which a wait is reckoned and the one at which it is looked at.
@@ -34,28 +35,15 @@ _SLACK_SECONDS = 1.0
 _GONE = "config-invalid"
 _LATE = "result-late"
 _UNTOUCHABLE = FINAL_STATES | {WorkState.DELIVERING}
-
-
-class RoutingPort(Protocol):
-    """The rules of routing."""
-
-    @property
-    def route(self) -> Callable[[str, Sequence[InstanceRow]], Route]:
-        """Where a study of these instances goes."""
-        ...
-
-    def order_export(self, connection: Any, study_key: str, export: str, rules: Sequence[str], /) -> None:
-        """Enter and audit an order in the caller's transaction; a StorageError undoes all of it."""
-        ...
+_STAGES = frozenset({WorkState.QUEUED, WorkState.PREPARING, WorkState.INFERRING, WorkState.ENCODING})
 
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """Where an input goes; no route where it has a revision already. Held: nowhere, until somebody orders it."""
+    """Where an input goes; no route where it has a revision already."""
 
     digest: str
     route: Route | None
-    is_held: bool = False
 
 
 class Admission:
@@ -124,8 +112,8 @@ class Admission:
             return
         plan = self._plan(study_key)
         with self._ledger.transaction() as connection:
-            revision = self._open(connection, study_key, plan)
-        self._tell(study_key, revision, plan)
+            opened = self._open(connection, study_key, plan)
+        tell(self._emit, study_key, opened)
 
     def settle(self, study_key: str) -> None:
         """The study is whole: as `start`; its results may go out as soon as they are ready.
@@ -146,7 +134,7 @@ class Admission:
             anew = latest.settled_at is None
             if anew:
                 self._ledger.settle(study_key, latest.revision, now, connection=connection)
-        self._tell(study_key, opened, plan)
+        tell(self._emit, study_key, opened)
         if anew:
             self._close_segments(study_key)
             self._emit("study.settled", study=study_key, revision=latest.revision)
@@ -188,10 +176,12 @@ class Admission:
         Its results name those before as their predecessors; none is made where no instance is there that a model looks at.
         """
         latest = self._ledger.latest_revision(study_key, connection=connection)
-        revision = self._open(connection, study_key, self._plan(study_key, anew=True), anew=True)
-        if revision is not None and latest is not None and latest.settled_at is not None:
-            self._ledger.settle(study_key, revision, self._clock(), connection=connection)
-        return revision
+        opened = self._open(connection, study_key, self._plan(study_key, anew=True), ordered=True)
+        if opened is None:
+            return None
+        if latest is not None and latest.settled_at is not None:
+            self._ledger.settle(study_key, opened.revision, self._clock(), connection=connection)
+        return opened.revision
 
     def let_go(self, connection: Any, work: WorkRow) -> None:
         """Queue the delivery of a work that is held."""
@@ -206,7 +196,7 @@ class Admission:
             self.release(work.key.study_key)
         for key in self._overdue():
             late = self._ledger.work(key)
-            if late is not None and late.state not in _UNTOUCHABLE:
+            if late is not None and late.state in _STAGES:
                 self._ledger.set_work_state(key, WorkState.FAILED, at=self._clock(), reason="timeout")
                 self._emit("work.failed", level="error", work=key.workflow_id, reason="timeout")
         if hastened := self._queue.hasten(self._longest_retry_seconds + _SLACK_SECONDS):
@@ -279,20 +269,17 @@ class Admission:
         known = known and not anew and not self._is_to_be_tried_again(None, study_key)
         if known:
             return _Plan(digest, None)
-        route = self._routing.route(study_key, rows)
-        study = self._ledger.study(study_key)
-        is_ordered = anew or (study is not None and bool(study.works))
-        return _Plan(digest, route, is_held=route.old_days is not None and not is_ordered)
+        return _Plan(digest, self._routing.route(study_key, rows))
 
-    def _open(self, connection: Any, study_key: str, plan: _Plan | None, *, anew: bool = False) -> int | None:
-        """Number of a newly opened revision, or None where the input has one."""
+    def _open(self, connection: Any, study_key: str, plan: _Plan | None, *, ordered: bool = False) -> Opened | None:
+        """Open a revision and queue its works; None where the input has one."""
         rows = relevant(self._ledger.instances(study_key, connection=connection), self._sop_classes)
         if not rows or plan is None:
             return None
         digest = input_digest([(row.instance_key, row.digest) for row in rows])
         now = self._clock()
         before = self._ledger.latest_revision(study_key, connection=connection)
-        anew = anew or self._is_to_be_tried_again(connection, study_key)
+        anew = ordered or self._is_to_be_tried_again(connection, study_key)
         revision, new = self._ledger.open_revision(study_key, digest, now, anew=anew, connection=connection)
         if not new:
             return None
@@ -304,37 +291,36 @@ class Admission:
             self._supersede(connection, work)
         if plan.route.priority is not None:
             self._ledger.set_priority(study_key, plan.route.priority, connection=connection)
-        urgency = self._ledger.priority(study_key, connection=connection)
-        # Worked on anew, it is exported no second time; one that was held was not exported yet.
-        was_held = plan.route.old_days is not None and not earlier
-        if not plan.is_held and (before is None or before.input_digest != digest or was_held):
-            for export, rules in plan.route.exports.items():
-                self._routing.order_export(connection, study_key, export, rules)
+        ruling = self._routing.judge(
+            connection, study_key, plan.route, revision=revision, begun=bool(earlier), ordered=ordered
+        )
+        if ruling.stopped_by is None:
+            # Worked on anew, it is exported no second time; one that was stopped was not exported yet.
+            if before is None or before.input_digest != digest or (ruling.was_stopped and not earlier):
+                for export, rules in plan.route.exports.items():
+                    self._routing.order_export(connection, study_key, export, rules)
+            self._create_works(connection, study_key, revision, digest=digest, shares=plan.route.shares, rows=rows)
+        return Opened(revision, plan.route, ruling)
+
+    def _create_works(
+        self,
+        connection: Any,
+        study_key: str,
+        revision: int,
+        *,
+        digest: str,
+        shares: Mapping[str, Share],
+        rows: Sequence[InstanceRow],
+    ) -> None:
+        """Enter and queue a work for each model that gets anything of a new revision."""
+        now, urgency = self._clock(), self._ledger.priority(study_key, connection=connection)
         received = max(row.received_at for row in rows) - min(row.received_at for row in rows)
         classes = {CLASSES: ",".join(sorted(self._sop_classes))}
-        for model, share in () if plan.is_held else plan.route.shares.items():
+        for model, share in shares.items():
             key = WorkKey(study_key=study_key, revision=revision, model=model)
             self._ledger.create_work(key, digest, now, facts={**share.facts(), **classes}, connection=connection)
             self._ledger.record_stage(key, "receive", received.total_seconds(), connection=connection)
             self._queue.enqueue_work(connection, key, priority=urgency)
-        return revision
-
-    def _tell(self, study_key: str, revision: int | None, plan: _Plan | None) -> None:
-        """Say where a new revision goes, and that it goes nowhere."""
-        if revision is None or plan is None or plan.route is None:
-            return
-        route = plan.route
-        if plan.is_held:
-            self._emit("study.old", level="warning", study=study_key, revision=revision, days=route.old_days)
-            return
-        self._emit("study.started", study=study_key, revision=revision)
-        if rules := sorted({name for share in route.shares.values() for name in share.rules}):
-            self._emit("study.routed", study=study_key, models=len(route.shares), rules=",".join(rules))
-        for export, by in route.exports.items():
-            self._emit("study.export", study=study_key, destination=export, rules=",".join(by))
-        if not route.shares and not route.exports:
-            ignored = ",".join(sorted(set(route.ignored.values())))
-            self._emit("study.not-routed", study=study_key, **({"rules": ignored} if ignored else {}))
 
     def _is_to_be_tried_again(self, connection: Any, study_key: str) -> bool:
         """Whether the latest revision was whole and failed by a fault: then the same input, sent again, is a new try."""

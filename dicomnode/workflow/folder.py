@@ -189,7 +189,7 @@ class FolderIntake:
         data = read_whole(path, self._intake.maximum_object_bytes)
         transfer_syntax_uid, encoded = split_part10(data)
         header = scan_header(encoded, transfer_syntax_uid, self._intake.limits)
-        _prove_whole(encoded, transfer_syntax_uid, self._intake.limits)
+        prove_whole(encoded, transfer_syntax_uid, self._intake.limits)
         return self._request(header, transfer_syntax_uid), encoded
 
     def _request(self, header: Header, transfer_syntax_uid: str) -> StoreRequest:
@@ -275,7 +275,7 @@ def read_whole(path: Path, most: int) -> bytes:
     return data
 
 
-def _prove_whole(encoded: memoryview, transfer_syntax_uid: str, limits: Limits) -> None:
+def prove_whole(encoded: memoryview, transfer_syntax_uid: str, limits: Limits) -> None:
     """Raise ``object-malformed`` where a file ends too early: within an element, or before an image's pixels."""
     dataset = read_dataset(encoded, transfer_syntax_uid, limits)
     pixels = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")

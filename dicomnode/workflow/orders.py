@@ -15,7 +15,7 @@ from dicomnode.errors import Fact, NodeError
 from dicomnode.events import Emit
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.rows import OrderRow
-from dicomnode.study import FINAL_STATES, DeliveryRow, DeliveryState, StudyRow, WorkKey, WorkRow, WorkState
+from dicomnode.study import FINAL_STATES, DeliveryRow, DeliveryState, Mark, StudyRow, WorkKey, WorkRow, WorkState
 from dicomnode.workflow.delivery import end_of, is_uncommitted
 from dicomnode.workflow.ports import Clock, Queue, Revival
 
@@ -51,9 +51,29 @@ class Commanded(Protocol):
         ...
 
 
-def is_held_back(study: StudyRow) -> bool:
-    """Whether nothing was made of a study: it is too old, or no rule takes it. A release has it worked on, whatever its age."""
-    return study.revision > 0 and not study.works
+def frees(study: StudyRow, order: OrderRow) -> bool:
+    """Whether an order has a study worked on of which nothing is made: it is too old, cancelled, or no rule takes it."""
+    stopped = study.stopped_by is not None
+    match Verb(order.verb):
+        case Verb.RELEASE:
+            return stopped or (study.revision > 0 and not study.works)
+        case Verb.REPROCESS:
+            return stopped
+        case _:
+            return False
+
+
+def stops(study: StudyRow, order: OrderRow) -> bool:
+    """Whether from an order on nothing more is made of a study, whatever comes of it: one to cancel all of it."""
+    whole = order.verb == Verb.CANCEL and not order.model and not order.destination
+    return whole and study.stopped_by is not Mark.CANCELLED
+
+
+def is_of_any_use(study: StudyRow, order: OrderRow, orders: Iterable[OrderRow]) -> bool:
+    """Whether an order changes anything; `orders`: those that are not carried out yet."""
+    return (
+        bool(concerned(study, order) or exports_to_cancel(order, orders)) or frees(study, order) or stops(study, order)
+    )
 
 
 def concerned(study: StudyRow, order: OrderRow) -> tuple[WorkRow, ...]:
@@ -151,20 +171,31 @@ class Orders:
         with self._ledger.transaction() as connection:
             study = self._ledger.study(order.study_key, connection=connection)
             works = () if study is None else concerned(study, order)
-            freed = order.verb == Verb.RELEASE and study is not None and is_held_back(study)
-            if order.verb == Verb.REPROCESS or freed:
-                if works or freed:
-                    self._admission.reprocess(connection, order.study_key)
+            freed = study is not None and frees(study, order)
+            if freed or (works and order.verb == Verb.REPROCESS):
+                self._admission.reprocess(connection, order.study_key)
             else:
-                act = {Verb.RETRY: self._retry, Verb.CANCEL: self._cancel, Verb.RELEASE: self._release}
                 for work in works:
-                    act[Verb(order.verb)](connection, work, order.destination)
+                    self._act(connection, work, order)
+            if study is not None:
+                self._mark(connection, study, order)
             ended = exports_to_cancel(order, self._ledger.orders(connection=connection))
             for one in (*ended, order):
                 self._ledger.end_order(one, connection=connection)
         for one in ended:
             self._emit("export.cancelled", level="warning", study=one.study_key, destination=one.destination)
         return tuple(work.key for work in works)
+
+    def _act(self, connection: Any, work: WorkRow, order: OrderRow) -> None:
+        act = {Verb.RETRY: self._retry, Verb.CANCEL: self._cancel, Verb.RELEASE: self._release}
+        act[Verb(order.verb)](connection, work, order.destination)
+
+    def _mark(self, connection: Any, study: StudyRow, order: OrderRow) -> None:
+        """What stands beside the study from now on: also where nothing of it has come yet that a model looks at."""
+        mark = Mark.CANCELLED if stops(study, order) else Mark.RELEASED if frees(study, order) else None
+        if mark is not None and (mark is Mark.CANCELLED or study.stopped_by is not None):
+            now = self._clock()
+            self._ledger.put_mark(study.study_key, mark, study.revision, now, connection=connection)
 
     def _retry(self, connection: Any, work: WorkRow, destination: str) -> None:
         now = self._clock()

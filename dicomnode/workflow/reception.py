@@ -9,10 +9,11 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Protocol
 
+from dicomnode.errors import LimitError
 from dicomnode.events import Emit
 from dicomnode.network.intake import Peer, ReceivedObject
 from dicomnode.network_sections import PeerRule
-from dicomnode.study import InstanceRow, RecordAddress, RecordMetadata, blind_key
+from dicomnode.study import PRIORITIES, InstanceRow, RecordAddress, RecordMetadata, blind_key
 from dicomnode.workflow.activity import ActivityTable
 from dicomnode.workflow.indexing import row_of
 from dicomnode.workflow.ports import Clock, Monotonic
@@ -124,6 +125,8 @@ class Reception:
         Key of the blind keys.
     allowances
         What each configured peer may send; none: as much as it likes.
+    is_asked
+        Whether what comes was asked for, of studies that are here: they wait for it, and no others come with it.
     wake
         Called when an association ended.
     clock, monotonic
@@ -141,6 +144,7 @@ class Reception:
         activity: ActivityTable,
         derivation_key: bytes,
         allowances: AllowancesPort | None = None,
+        is_asked: bool = False,
         wake: Callable[[], None],
         clock: Clock,
         monotonic: Monotonic,
@@ -151,6 +155,7 @@ class Reception:
         self._indexer = indexer
         self.activity = activity
         self.allowances = allowances
+        self._is_asked = is_asked
         self._key = derivation_key
         self._study_keys = lru_cache(1024)(lambda uid: blind_key(derivation_key, "study", uid))
         self._series_keys = lru_cache(1024)(lambda study, series: blind_key(derivation_key, "series", study, series))
@@ -166,8 +171,13 @@ class Reception:
         ------
         StorageError
             When the disk is too full to take anything.
+        LimitError
+            ``queue-late`` when studies of senders as urgent as this one wait for too long already.
         """
         self.spool.check_space()
+        priority = peer.rule.priority if peer.rule is not None else "routine"
+        if not self._is_asked and PRIORITIES.index(priority) >= self.activity.refused_from:
+            raise LimitError("queue-late")
 
     def opened(self, peer: Peer) -> None:
         """An association was accepted."""

@@ -1,11 +1,14 @@
-"""How long data stays: a study that is finished and old enough is shredded: its keys and what they sealed."""
+"""How long data stays: a study that is finished and old enough is shredded: its keys and what they sealed.
+
+What is held until somebody releases it is not kept for longer: its results are given up first, and told.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Final, Protocol
 
 from dicomnode.errors import NodeError
 from dicomnode.events import Emit
@@ -14,8 +17,14 @@ from dicomnode.storage.datakeys import DataKeys
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.objects import Objects
 from dicomnode.storage.spool import Spool
-from dicomnode.study import FINAL_STATES
+from dicomnode.study import FINAL_STATES, DeliveryState, WorkKey, WorkRow, WorkState
 from dicomnode.workflow.ports import Clock
+
+#: Why a work ended whose results nobody let go.
+HELD_TOO_LONG: Final = "held-too-long"
+#: Days for which its study is kept after that, where `retention.days` are more.
+_RETRIED_DAYS: Final = 1.0
+_WAITING: Final = (WorkState.HELD, WorkState.READY)
 
 
 class Closing(Protocol):
@@ -71,9 +80,11 @@ class Retention:
         self._emit = emit
 
     def sweep(self) -> int:
-        """Shred every expired study whose work has ended; returns how many."""
+        """Give up what was held for too long, and shred every expired study whose work has ended; returns how many."""
         shredded = 0
         self._ledger.forget_procedures(self._limit())
+        for work in self._ledger.works(_WAITING):
+            self._give_up(work.key)
         for study_key in self._ledger.expired(self._limit()):
             try:
                 shredded += self._may_go(study_key) and self._shred(study_key)
@@ -82,6 +93,26 @@ class Retention:
                 if error.code == "ledger-in-use":  # it would hold up the others as long
                     break
         return shredded
+
+    def _give_up(self, key: WorkKey) -> None:
+        """End a work whose results nobody let go in time: its deliveries are dead letters, which can be retried."""
+        with self._ledger.transaction() as connection:
+            study = self._ledger.study(key.study_key, connection=connection)
+            work = self._ledger.work(key, connection=connection)
+            if study is None or work is None or work.state not in _WAITING or study.last_received_at >= self._limit():
+                return
+            rows = [row for row in work.deliveries if row.state is DeliveryState.WAITING]
+            now = self._sure()
+            self._ledger.put_deliveries(rows, DeliveryState.REFUSED, now, reason=HELD_TOO_LONG, connection=connection)
+            for state in (WorkState.HELD, WorkState.FAILED):  # nothing else fails what is ready
+                self._ledger.set_work_state(key, state, at=now, reason=HELD_TOO_LONG, connection=connection)
+        self._emit("work.failed", level="error", work=key.workflow_id, model=key.model, reason=HELD_TOO_LONG)
+
+    def _may_be_retried(self, work: WorkRow) -> bool:
+        """Whether results were given up so short a time ago that somebody may still want them."""
+        if work.reason != HELD_TOO_LONG or work.settled_at is None:
+            return False
+        return self._sure() - work.settled_at < timedelta(days=min(_RETRIED_DAYS, self._settings.days))
 
     def _limit(self) -> datetime:
         return self._sure() - timedelta(days=self._settings.days)
@@ -92,7 +123,7 @@ class Retention:
             study = self._ledger.study(study_key)
             if not closed or study is None or study.last_received_at >= self._limit():
                 return False
-            if any(work.state not in FINAL_STATES for work in study.works):
+            if any(work.state not in FINAL_STATES or self._may_be_retried(work) for work in study.works):
                 return False
             self._spool.purge(study_key)  # before the keys: an open segment holds its own
             self._keys.shred(study_key)

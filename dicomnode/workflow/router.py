@@ -37,6 +37,8 @@ class Router:
         In which times of day are meant; None: this machine's.
     maximum_age_days
         Age beyond which a study is not worked on by itself; 0: none.
+    is_watched
+        Whether the age of a study is to be known, by its key.
     """
 
     def __init__(
@@ -47,8 +49,10 @@ class Router:
         read: Read,
         zone: tzinfo | None = None,
         maximum_age_days: float = 0,
+        is_watched: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self._maximum_age_days = maximum_age_days
+        self._is_watched = is_watched
         self.rules = tuple(rules)
         self.models = tuple(models)
         self._read = read
@@ -62,15 +66,15 @@ class Router:
         StorageError
             Where disk or ledger refuse for now.
         """
-        if not self.rules and not self._maximum_age_days:
+        if not self.rules and not self._maximum_age_days and not self._is_watched(study_key):
             return every(self.models)
         return self.decide(self.facts(study_key, rows))
 
     def decide(self, facts: StudyFacts) -> Route:
         """Where a study goes, of which this is known."""
         decided = route(facts, self.rules, self.models, zone=self._zone)
-        age = age_of(facts, zone=self._zone) if self._maximum_age_days else None
-        return replace(decided, old_days=age) if age is not None and age > self._maximum_age_days else decided
+        age, most = age_of(facts, zone=self._zone), self._maximum_age_days
+        return replace(decided, age_days=age, old_days=age if most and age is not None and age > most else None)
 
     def facts(self, study_key: str, rows: Sequence[InstanceRow]) -> StudyFacts:
         """What the rules may ask of a study; the same for the same instances, in whatever order they came."""

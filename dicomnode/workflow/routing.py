@@ -19,7 +19,7 @@ from pydicom.datadict import dictionary_VR
 from dicomnode.errors import Fact
 from dicomnode.patterns import found
 from dicomnode.routing_rules import Condition, Priority, RoutingRule, minutes_of
-from dicomnode.storage.ledger_services import PRIORITIES
+from dicomnode.study import PRIORITIES
 
 _DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _YEARS: Final = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
@@ -110,6 +110,8 @@ class Route:
         Exports that the whole study goes to, each with the rules that say so.
     old_days
         Age of a study that is too old to be worked on by itself; None where it is not.
+    age_days
+        Age of the study; None where nothing says it, or nobody asked.
     """
 
     shares: Mapping[str, Share]
@@ -118,6 +120,7 @@ class Route:
     exports: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     judgements: tuple[Judgement, ...] = ()
     old_days: int | None = None
+    age_days: int | None = None
 
 
 def age_of(study: StudyFacts, *, zone: tzinfo | None) -> int | None:

@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 from dicomnode.cli import sending
 from dicomnode.cli.main import app
-from dicomnode.encoded import encode_part10
+from dicomnode.encoded import Limits, encode_part10
 from dicomnode.errors import ConfigError
 from tests.network.test_requestor import EXPLICIT_LITTLE, HOST, STORAGE, destination, free_port
 from tests.unit.network.samples import small_object
@@ -93,6 +93,8 @@ def test_nobody_there_fails_every_file_and_the_command(tmp_path: Path) -> None:
     done = send(tmp_path, "--to", f"DEST@{HOST}:{free_port()}")
     assert done.exit_code == 1
     assert "30 failed" in done.output
+    assert "Nothing is sent again by itself" in done.output
+    assert "tries again" not in done.output
     assert "and 10 more" in done.output
 
 
@@ -121,3 +123,23 @@ def test_files_go_in_associations_of_a_bounded_size(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(sending, "_FILES", 1)
     assert [len(chunk) for chunk in sending.chunks(paths)] == [1] * 6
     assert list(sending.chunks([])) == []
+
+
+def test_what_is_cut_off_or_has_no_pixels_is_left_out_and_fails_the_command(tmp_path: Path, peer: Peer) -> None:
+    image = small_object("1.2.3.1")
+    image.Rows = image.Columns = 64
+    image.PixelData = bytes(range(64)) * 64
+    whole = encode_part10(image, transfer_syntax_uid=EXPLICIT_LITTLE)
+    (tmp_path / "whole.dcm").write_bytes(whole)
+    (tmp_path / "cut.dcm").write_bytes(whole[: len(whole) - 2000])
+    (tmp_path / "ends-before-pixels.dcm").write_bytes(whole[: whole.rindex(b"\xe0\x7f\x10\x00")])
+    done = send(tmp_path, "--to", f"DEST@{HOST}:{peer.port}", "--json")
+    assert done.exit_code == 1
+    left_out = {"verdict": "left out", "status": None, "reason": "object-malformed"}
+    sent = {"verdict": "sent", "status": "0x0000", "reason": None}
+    assert verdicts(done) == {"cut.dcm": left_out, "ends-before-pixels.dcm": left_out, "whole.dcm": sent}
+    assert peer.came == ["1.2.3.1"]
+
+
+def test_a_file_that_cannot_be_opened_is_none(tmp_path: Path) -> None:
+    assert sending.fault_of(tmp_path / "gone", Limits()) == "object-malformed"

@@ -48,7 +48,8 @@ def test_every_state_is_reached_and_leads_to_an_end() -> None:
 def test_a_result_that_is_ready_is_delivered_or_superseded_never_lost() -> None:
     ends = {WorkState.DELIVERING, WorkState.SUPERSEDED, WorkState.CANCELLED}  # somebody cancels it: audited
     assert TRANSITIONS[WorkState.READY] == {*ends, WorkState.HELD}
-    assert TRANSITIONS[WorkState.HELD] == ends
+    assert TRANSITIONS[WorkState.HELD] == {*ends, WorkState.FAILED}, "given up in the end, and told"
+    assert TRANSITIONS[WorkState.FAILED] == {WorkState.DELIVERING}, "where somebody wants it all the same"
     assert WorkState.SUPERSEDED in TRANSITIONS[WorkState.DELIVERING], "before anything was delivered"
     for delivered in (WorkState.DONE, WorkState.FAILED):
         assert WorkState.SUPERSEDED not in TRANSITIONS[delivered]

@@ -16,6 +16,8 @@ from dicomnode.study import (
     CommitmentState,
     DeliveryRow,
     DeliveryState,
+    Mark,
+    MarkRow,
     ResultRole,
     StudyRow,
     WorkKey,
@@ -130,7 +132,24 @@ def test_a_study_that_still_arrives_and_one_with_quarantine(monkeypatch: pytest.
 def test_a_study_that_no_rule_takes_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     text = printed(monkeypatch, replace(STUDY, works=()))
     assert "receiving" not in text
-    assert "in no rule, or too old: dicomnode explain tells why" in text
+    assert "in no rule: dicomnode explain tells why" in text
+
+
+@pytest.mark.parametrize(
+    ("mark", "said"),
+    [
+        (Mark.CANCELLED, "cancelled: nothing more is made of it until dicomnode release or reprocess"),
+        (Mark.OLD, "too old: nothing is made of it until dicomnode release"),
+        (Mark.FLOOD, "one of too many old ones at a time: nothing is made of it until dicomnode release"),
+        (Mark.AGED, ""),
+    ],
+)
+def test_a_study_that_nothing_is_made_of_says_why(monkeypatch: pytest.MonkeyPatch, mark: Mark, said: str) -> None:
+    row = replace(STUDY, works=(), mark=MarkRow(mark=mark, revision=1, at=START))
+    text = printed(monkeypatch, row)
+    assert said in text
+    assert ("in no rule" in text) is not bool(said)
+    assert study_json(row)["stopped_by"] == (mark.value if said else None)
 
 
 def test_results_without_a_destination_say_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:

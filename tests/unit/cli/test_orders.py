@@ -13,7 +13,7 @@ from dicomnode.service.rooms import now
 from dicomnode.storage import audit
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.rows import CircuitRow, OrderRow, ResultRow
-from dicomnode.study import CircuitState, DeliveryState, ResultRole, WorkKey, WorkState
+from dicomnode.study import CircuitState, DeliveryState, Mark, ResultRole, WorkKey, WorkState
 from tests.unit.workflow.samples import row
 
 STUDY = "ab" * 16
@@ -224,3 +224,133 @@ def test_an_export_that_cannot_be_is_refused(place: list[str], study: str, to: s
     assert isinstance(result.exception, ConfigError) or result.exit_code == 2
     assert code in str(result.exception) + result.output
     assert not (Path(place[1]) / "audit.jsonl").exists()
+
+
+FLOOD = tuple(f"{number:032x}" for number in range(3))
+
+
+@pytest.fixture
+def quiet(tmp_path: Path) -> list[str]:
+    """Options of a state in which nothing wants anybody: two studies, one work that is done."""
+    state = tmp_path / "quiet"
+    state.mkdir(mode=0o700)
+    (tmp_path / "quiet.toml").write_text(TOML)
+    with Ledger.open(state / "ledger.sqlite") as ledger:
+        ledger.record_instances([row(0)])
+        ledger.open_revision(STUDY, "d", now())
+        ledger.create_work(WORK, "d", now())
+        result = ResultRow(result_id="a" * 32, role=ResultRole.REPORT, sop_class_uid="1.2", digest="e" * 64, length=9)
+        ledger.record_results(WORK, [result], ["pacs"], now())
+        for step in (WorkState.PREPARING, WorkState.READY):
+            ledger.set_work_state(WORK, step, at=now())
+    return ["--state", str(state), "--config", str(tmp_path / "quiet.toml")]
+
+
+def test_what_is_held_is_told_apart_from_what_waits_and_wants_somebody(quiet: list[str]) -> None:
+    code, text = run("status", *quiet)
+    assert (code, "1 objects of 1 works wait" in text, "held" in text) == (0, True, False)
+    with ledger_of(quiet) as ledger:
+        ledger.set_work_state(WORK, WorkState.HELD, at=now(), reason="result-late")
+    code, text = run("status", *quiet)
+    assert code == 1
+    assert "0 objects of 0 works wait; 1 held, 0 confirmed" in text
+    assert f"held {STUDY[:16]} tiny, revision 1, made 20" in text
+    assert ": result-late" in text
+    assert "result-late: the results came too late to be of use" in text
+    told = json.loads(run("status", "--json", *quiet)[1])
+    assert (told["held"][0]["study"], told["destinations"][0]["held_objects"]) == (STUDY, 1)
+    with ledger_of(quiet) as ledger:
+        ledger.set_work_state(WORK, WorkState.CANCELLED, at=now(), reason="cancelled")
+    assert run("status", *quiet)[0] == 0
+
+
+def test_a_work_that_failed_wants_somebody_until_it_is_made_anew_or_cancelled(quiet: list[str]) -> None:
+    other = WorkKey(study_key=STUDY, revision=1, model="other")
+    with ledger_of(quiet) as ledger:
+        ledger.create_work(other, "d", now())
+        ledger.set_work_state(other, WorkState.FAILED, at=now(), reason="timeout")
+    code, text = run("status", *quiet)
+    assert code == 1
+    assert f"failed {STUDY[:16]} other, revision 1, made 20" in text
+    assert "timeout: it did not end in time" in text
+    with ledger_of(quiet) as ledger:
+        ledger.put_mark(STUDY, Mark.CANCELLED, 1, now())
+        assert run("status", *quiet)[0] == 0
+        ledger.put_mark(STUDY, Mark.RELEASED, 1, now())
+        assert run("status", *quiet)[0] == 1
+        ledger.open_revision(STUDY, "newer", now())
+    assert run("status", *quiet)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("mark", "code", "said"),
+    [
+        (Mark.FLOOD, 1, "3 studies since 20"),
+        (Mark.OLD, 0, "older than flood_guard.maximum_age_days"),
+        (Mark.CANCELLED, 0, "cancelled; nothing is made of each"),
+        (Mark.AGED, 0, ""),
+    ],
+)
+def test_studies_that_nothing_is_made_of_are_counted(quiet: list[str], mark: Mark, code: int, said: str) -> None:
+    with ledger_of(quiet) as ledger:
+        for study in FLOOD:
+            ledger.put_mark(study, mark, 1, now())
+    found, text = run("status", *quiet)
+    assert (found, said in text) == (code, True)
+    told = json.loads(run("status", "--json", *quiet)[1])
+    assert told["stopped"] == {"cancelled": 0, "flood": 0, "old": 0} | ({mark.value: 3} if said else {})
+
+
+@pytest.mark.parametrize("words", [("release", "--flood"), ("cancel", "--flood", "--yes")])
+def test_a_whole_flood_is_let_go_or_cancelled_with_one_command(quiet: list[str], words: tuple[str, ...]) -> None:
+    assert run(*words, *quiet) == (2, "order-empty")
+    with ledger_of(quiet) as ledger:
+        ledger.put_mark(STUDY, Mark.OLD, 1, now())
+        for study in FLOOD:
+            ledger.put_mark(study, Mark.FLOOD, 1, now())
+    code, text = run(*words, *quiet)
+    assert (code, f"ordered {words[0]} of 3 studies" in text) == (0, True)
+    with ledger_of(quiet) as ledger:
+        assert [(one.verb, one.study_key) for one in ledger.orders()] == [(words[0], study) for study in FLOOD]
+    trail = (Path(quiet[1]) / "audit.jsonl").read_text().splitlines()
+    assert [json.loads(line)["event"] for line in trail] == [f"order-{words[0]}"] * 3
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("release",),
+        ("cancel", "--yes"),
+        ("release", STUDY, "--flood"),
+        ("release", "--flood", "--model", "tiny"),
+        ("cancel", "--flood", "--destination", "pacs", "--yes"),
+    ],
+)
+def test_a_study_or_the_flood_is_named_and_never_both_or_neither(quiet: list[str], words: tuple[str, ...]) -> None:
+    with ledger_of(quiet) as ledger:
+        ledger.put_mark(FLOOD[0], Mark.FLOOD, 1, now())
+    code, text = run(*words, *quiet)
+    assert (code, "name a STUDY, or --flood alone" in text) == (2, True)
+    with ledger_of(quiet) as ledger:
+        assert ledger.orders() == ()
+
+
+def test_an_empty_name_is_no_flood(quiet: list[str]) -> None:
+    with ledger_of(quiet) as ledger:
+        ledger.record_instances([row(1, study_key="cd" * 16)])
+        ledger.put_mark(FLOOD[0], Mark.FLOOD, 1, now())
+    assert run("cancel", "", "--yes", *quiet) == (2, "study-not-found")
+    with ledger_of(quiet) as ledger:
+        assert ledger.orders() == ()
+
+
+def test_a_study_that_still_arrives_can_be_cancelled_once(quiet: list[str]) -> None:
+    with ledger_of(quiet) as ledger:
+        ledger.record_instances([row(1, study_key="cd" * 16)])
+    assert run("cancel", "cdcd", "--yes", *quiet)[0] == 0
+    with ledger_of(quiet) as ledger:
+        (order,) = ledger.orders()
+        ledger.end_order(order)
+        ledger.put_mark("cd" * 16, Mark.CANCELLED, 0, now())
+    assert run("cancel", "cdcd", "--yes", *quiet) == (2, "order-empty")
+    assert run("release", "cdcd", *quiet)[0] == 0

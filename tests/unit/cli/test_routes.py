@@ -17,7 +17,7 @@ from dicomnode.storage.datakeys import DataKeys
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.spool import Spool
 from dicomnode.storage.writer import WriteMode
-from dicomnode.study import WorkKey, WorkState, blind_key
+from dicomnode.study import Mark, WorkKey, WorkState, blind_key
 from dicomnode.workflow.indexing import row_of
 from tests.unit.workflow.samples import START, encoded, metadata, tiny_series
 
@@ -117,6 +117,17 @@ def test_programs_get_the_same_as_json(received: Received) -> None:
     assert series["models"] == {MODEL: "chosen"}
     assert found["works"][0]["rules"] == ["before"]
     assert found["works"][0]["destinations"] == ["pacs"]
+
+
+def test_a_study_that_was_cancelled_says_so_and_since_when(received: Received) -> None:
+    with Ledger.open(received.folder / "state" / "ledger.sqlite") as ledger:
+        assert json.loads(received.run("explain", received.key, "--json"))["mark"] is None
+        ledger.put_mark(received.key, Mark.CANCELLED, 1, START)
+        text = received.run("explain", received.key)
+        assert "cancelled: nothing more is made of it until dicomnode release or reprocess (since 2026-03-01T" in text
+        assert json.loads(received.run("explain", received.key, "--json"))["mark"]["mark"] == "cancelled"
+        ledger.put_mark(received.key, Mark.RELEASED, 1, START)
+        assert "cancelled" not in received.run("explain", received.key)
 
 
 def test_a_study_that_is_not_there_is_a_mistake(received: Received) -> None:

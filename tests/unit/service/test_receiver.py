@@ -23,7 +23,7 @@ from dicomnode.service.channel import Channel
 from dicomnode.service.messages import PULSE_SECONDS, row_of_plain
 from dicomnode.storage import spool
 from dicomnode.study import blind_key
-from tests.network.raw import STUDY, Peer, data_set, store
+from tests.network.raw import STUDY, Peer, associate_request, data_set, store
 from tests.unit.workflow.samples import KEY
 
 STUDY_KEY = blind_key(KEY, "study", STUDY)
@@ -307,3 +307,18 @@ def test_it_says_that_it_lives_as_long_as_it_accepts(node: Node, monkeypatch: py
     while node.alive.acquire(blocking=False):  # what was said before
         pass
     assert not node.alive.acquire(timeout=3 * PULSE_SECONDS)
+
+
+def test_whose_studies_wait_for_too_long_is_refused_until_that_is_over(node: Node) -> None:
+    node.channel.tell("refuse", 1)
+    node.channel.ask("bar", "ee" * 16)
+    with Peer(node.port) as peer:
+        peer.send(associate_request())
+        found = peer.pdu()
+        assert found is not None
+        assert found[0] == pdu.A_ASSOCIATE_RJ
+    assert node.wait_for("association.refused")[2]["reason"] == "queue-late"
+    node.channel.tell("refuse", 3)
+    node.channel.ask("bar", "ff" * 16)
+    with Peer(node.port).associate() as peer:
+        assert sent(peer, 1) == 0

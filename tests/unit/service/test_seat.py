@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from dicomnode.service.messages import plain_row
 from dicomnode.service.seat import House, Seat
 from dicomnode.storage.datakeys import DataKey
 from dicomnode.study import InstanceRow
-from dicomnode.workflow.activity import ActivityTable
+from dicomnode.workflow.activity import NOBODY, ActivityTable
 from dicomnode.workflow.allowances import Allowances
 from tests.unit.storage.samples import STUDY, row
 
@@ -118,3 +119,33 @@ def test_an_instance_that_was_too_large_is_not_counted(bench: Bench) -> None:
     with pytest.raises(LimitError):
         bench.seat._take("ct1", STUDY, bench.rule.maximum_study_bytes + 1)
     assert bench.left() == LIMIT
+
+
+def heard(bench: Bench) -> list[object]:
+    """What the receiver was told since it was asked last."""
+    bench.far.setblocking(False)
+    told = []
+    try:
+        while head := bench.far.recv(4):
+            told.append(json.loads(bench.far.recv(int.from_bytes(head, "big"))))
+    except BlockingIOError:
+        return told
+    return told
+
+
+def test_a_receiver_that_says_that_it_lives_hears_who_is_refused_once(bench: Bench) -> None:
+    bench.seat._alive()
+    assert heard(bench) == []
+    bench.house.activity.refused_from = 1
+    for expected in ([[0, "refuse", [1]]], []):
+        bench.seat._alive()
+        assert heard(bench) == expected
+    bench.house.activity.refused_from = NOBODY
+    bench.seat._alive()
+    assert heard(bench) == [[0, "refuse", [NOBODY]]]
+
+
+def test_one_that_has_just_died_hears_nothing(bench: Bench) -> None:
+    bench.far.close()
+    bench.house.activity.refused_from = 1
+    bench.seat._alive()

@@ -8,12 +8,15 @@ import pytest
 
 from dicomnode.config import DeliverySection
 from dicomnode.errors import NodeError, StorageError
+from dicomnode.routing_rules import FloodGuardSection
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.rows import OrderRow, ResultRow
-from dicomnode.study import DeliveryState, InstanceRow, ResultRole, WorkKey, WorkRow, WorkState
+from dicomnode.study import DeliveryState, InstanceRow, Mark, ResultRole, WorkKey, WorkRow, WorkState
 from dicomnode.workflow.admission import Admission
 from dicomnode.workflow.memory_queue import MemoryQueue
+from dicomnode.workflow.openings import Judge
 from dicomnode.workflow.routing import Route, Share, every
+from dicomnode.workflow.standing import Standing
 from tests.unit.workflow.samples import MODEL, START, STUDY, WORK, Events, Time, row
 
 
@@ -22,6 +25,7 @@ class Decided:
     """Rules that say what a test wants."""
 
     route: Callable[[str, Sequence[InstanceRow]], Route]
+    judge: Judge
     order_export: Callable[[Any, str, str, Sequence[str]], None]
 
 
@@ -58,10 +62,11 @@ class World:
             meanwhile()
             return every(models) if route is None else route
 
+        standing = Standing(self.ledger, FloodGuardSection(burst_studies=1), clock=self.time.now)
         return Admission(
             self.ledger,
             self.queue,
-            routing=Decided(decide, self._order),
+            routing=Decided(decide, standing.judge, self._order),
             sop_classes=("1.2.840.10008.5.1.4.1.1.2",),
             destinations=destinations,
             overdue=lambda: self.overdue,
@@ -594,14 +599,15 @@ def test_an_old_study_is_kept_and_nothing_is_made_of_it_until_it_is_ordered(
     ledger: Ledger, time: Time, events: Events
 ) -> None:
     world = World(ledger, time, events)
-    admission = world.admission(route=replace(every((MODEL,)), old_days=900))
+    admission = world.admission(route=replace(every((MODEL,)), old_days=900, age_days=900))
     world.receive(0, 1)
     admission.start(STUDY)
     admission.settle(STUDY)
     study = ledger.study(STUDY)
     assert study is not None
     assert (study.works, study.revision, world.closed) == ((), 1, [STUDY])
-    assert events.facts("study.old") == [{"study": STUDY, "revision": 1, "days": 900}]
+    told = {"study": STUDY, "revision": 1, "days": 900, "kind": "old", "studies": 1}
+    assert events.facts("study.old") == [told]
     assert "study.started" not in events.names
     with ledger.transaction() as connection:
         assert admission.reprocess(connection, STUDY) == 2
@@ -727,3 +733,79 @@ def test_a_work_of_which_something_was_delivered_can_still_be_retracted(world: W
     admission.release(STUDY)
     assert (world.work().state, world.work().reason) == (WorkState.CANCELLED, "cancelled")
     assert deliveries(world) == {"archive": DeliveryState.CANCELLED, "pacs": DeliveryState.CONFIRMED}
+
+
+AGED = replace(EXPORTING, age_days=900)
+
+
+def test_the_second_old_study_of_an_hour_is_one_too_many_here_and_is_exported_when_it_is_let_go(world: World) -> None:
+    other = "ee" * 16
+    world.ledger.record_instances([row(7, study_key=other)])
+    world.receive(0)
+    admission = world.admission(route=AGED)
+    admission.settle(other)
+    admission.settle(STUDY)
+    assert world.queued == [f"{other}-1-{MODEL}"]
+    assert [study for study, *_ in world.ordered] == [other]
+    told = {"study": STUDY, "revision": 1, "days": 900, "kind": "flood", "studies": 2}
+    assert world.events.facts("study.old") == [told]
+    world.receive(1)
+    admission.settle(STUDY)
+    assert len(world.events.facts("study.old")) == 1
+    assert len(world.ordered) == 1
+    with world.ledger.transaction() as connection:
+        assert admission.reprocess(connection, STUDY) == 3
+    assert world.queued[1:] == [second(3).workflow_id]
+    assert [study for study, *_ in world.ordered] == [other, STUDY]
+    world.receive(2)
+    admission.settle(STUDY)
+    assert world.queued[2:] == [second(4).workflow_id]
+
+
+def test_late_images_of_a_cancelled_study_start_nothing_and_are_told_once(world: World) -> None:
+    world.receive(0)
+    admission = world.admission(route=EXPORTING)
+    admission.settle(STUDY)
+    world.ledger.set_work_state(WORK, WorkState.CANCELLED, at=world.time.now(), reason="cancelled")
+    world.ledger.put_mark(STUDY, Mark.CANCELLED, 1, world.time.now())
+    for number in (1, 2):
+        world.receive(number)
+        admission.start(STUDY)
+        admission.settle(STUDY)
+    assert world.queued == [WORK.workflow_id]
+    assert len(world.ordered) == 1
+    assert world.events.facts("study.cancelled") == [{"study": STUDY, "revision": 2}]
+    assert world.ledger.open_studies() == (), "it is settled, and waits for nothing"
+    with world.ledger.transaction() as connection:
+        assert admission.reprocess(connection, STUDY) == 4
+    assert world.queued[1:] == [second(4).workflow_id]
+    assert len(world.ordered) == 1, "of what was cancelled, nothing leaves the house by itself"
+
+
+def test_a_cancelled_study_that_failed_is_not_tried_again_when_it_is_sent_again(world: World) -> None:
+    world.receive(0)
+    admission = world.admission()
+    admission.settle(STUDY)
+    world.ledger.set_work_state(WORK, WorkState.FAILED, at=world.time.now(), reason="timeout")
+    world.ledger.put_mark(STUDY, Mark.CANCELLED, 1, world.time.now())
+    for _ in range(2):
+        admission.settle(STUDY)
+    assert world.queued == [WORK.workflow_id]
+
+
+def test_a_study_of_which_one_model_is_done_is_not_worked_on_anew_because_another_failed(world: World) -> None:
+    world.receive(0)
+    admission = world.admission(models=("a", "b"))
+    admission.settle(STUDY)
+    done, failed = (WorkKey(study_key=STUDY, revision=1, model=model) for model in ("a", "b"))
+    world.advance(done, to=WorkState.READY)
+    world.ledger.set_work_state(failed, WorkState.FAILED, at=world.time.now(), reason="timeout")
+    for state in (WorkState.DELIVERING, WorkState.DONE):
+        admission.settle(STUDY)
+        world.ledger.set_work_state(done, state, at=world.time.now())
+    admission.settle(STUDY)
+    assert world.work(done).state is WorkState.DONE
+    assert [name for name in world.queued if ":" not in name] == [done.workflow_id, failed.workflow_id]
+    latest = world.ledger.latest_revision(STUDY)
+    assert latest is not None
+    assert latest.revision == 1

@@ -10,9 +10,9 @@ from dicomnode.errors import ConfigError, PeerError, StorageError
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.objects import Objects
 from dicomnode.storage.rows import OrderRow
-from dicomnode.study import DeliveryState, ResultRole, WorkRow, WorkState
+from dicomnode.study import DeliveryState, Mark, ResultRole, WorkRow, WorkState
 from dicomnode.workflow.memory_queue import MemoryQueue
-from dicomnode.workflow.orders import EXPORT, Orders, Overseer, Verb
+from dicomnode.workflow.orders import EXPORT, Orders, Overseer, Verb, is_of_any_use
 from dicomnode.workflow.ports import Revival
 from tests.unit.workflow.samples import MODEL, STUDY, WORK, Events, Time, row
 from tests.unit.workflow.test_delivery import BOTH_CONFIRMED, RESULTS, Bench
@@ -361,3 +361,70 @@ def test_exports_that_were_not_carried_out_are_cancelled_too(
     assert foreign in ward.ledger.orders()
     told = [one["destination"] for one in ward.events.facts("export.cancelled")]
     assert sorted([*told, *kept]) == ["other", "trial"]
+
+
+def mark_of(ward: Ward) -> Mark | None:
+    found = ward.ledger.mark(STUDY)
+    return None if found is None else found.mark
+
+
+def test_a_study_that_still_arrives_is_cancelled_before_anything_is_made_of_it(ward: Ward) -> None:
+    ward.ledger.record_instances([row(0)])
+    ward.queue = MemoryQueue(run_stage=lambda *_: True, run_delivery=lambda *_: None, monotonic=ward.time.monotonic)
+    ward.carry_out(Verb.CANCEL)
+    found = ward.ledger.mark(STUDY)
+    assert found is not None
+    assert (found.mark, found.revision) == (Mark.CANCELLED, 0)
+    ward.carry_out(Verb.RELEASE)
+    assert mark_of(ward) is Mark.RELEASED
+    assert ward.asked == [("reprocess", STUDY)]
+
+
+@pytest.mark.parametrize("verb", [Verb.RELEASE, Verb.REPROCESS])
+def test_a_cancelled_study_stays_so_until_it_is_ordered(ward: Ward, verb: Verb) -> None:
+    ward.prepare("pacs")
+    ward.carry_out(Verb.CANCEL)
+    assert (mark_of(ward), ward.ended()) == (Mark.CANCELLED, (WorkState.CANCELLED, "cancelled"))
+    ward.carry_out(Verb.RETRY)
+    assert mark_of(ward) is Mark.CANCELLED, "what was made goes out; nothing new is made"
+    ward.ledger.open_revision(STUDY, "late images", ward.time.now())
+    ward.carry_out(verb)
+    assert mark_of(ward) is Mark.RELEASED
+    assert ward.asked == [("reprocess", STUDY)]
+
+
+@pytest.mark.parametrize("about", [{"model": MODEL}, {"destination": "pacs"}])
+def test_cancelling_a_part_marks_no_study(ward: Ward, about: dict[str, str]) -> None:
+    ward.prepare("pacs")
+    ward.carry_out(Verb.CANCEL, **about)
+    assert mark_of(ward) is None
+
+
+def test_a_crash_while_a_study_is_cancelled_leaves_both_or_neither(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+    ward.prepare("pacs")
+    ward.order(Verb.CANCEL)
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    for point in ("put_mark", "end_order"):
+        with monkeypatch.context() as patch:
+            patch.setattr(ward.ledger, point, killed)
+            with pytest.raises(KeyboardInterrupt):
+                ward.orders.sweep()
+        assert (mark_of(ward), ward.work.state) == (None, WorkState.DELIVERING)
+    ward.orders.sweep()
+    assert (mark_of(ward), ward.work.state) == (Mark.CANCELLED, WorkState.CANCELLED)
+    assert ward.ledger.orders() == ()
+
+
+def test_what_is_cancelled_already_is_of_no_use_to_cancel(ward: Ward) -> None:
+    ward.prepare("pacs")
+    order = OrderRow(verb=Verb.CANCEL, study_key=STUDY, at=ward.time.now())
+    again = OrderRow(verb=Verb.REPROCESS, study_key=STUDY, at=ward.time.now())
+    for useful in (True, False):
+        study = ward.ledger.study(STUDY)
+        assert study is not None
+        assert is_of_any_use(study, order, ()) is useful
+        assert is_of_any_use(study, again, ())
+        ward.carry_out(Verb.CANCEL)

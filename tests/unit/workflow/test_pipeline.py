@@ -331,3 +331,44 @@ def test_a_work_that_too_many_starts_took_up_is_given_up(ledger: Ledger, queues:
         assert time.monotonic() < until
     assert found is Revival.GIVEN_UP
     assert not prepared.acquire(timeout=1)
+
+
+def test_of_what_waits_for_a_destination_the_most_urgent_goes_first(ledger: Ledger, queues: list[DurableQueue]) -> None:
+    first, go_on, done = threading.Event(), threading.Event(), threading.Event()
+    ran: list[int] = []
+
+    def deliver(key: WorkKey, destination: str, number: int) -> None:
+        ran.append(number)
+        first.set()
+        assert go_on.wait(30)
+        if len(ran) == 4:
+            done.set()
+
+    queue = open_queue(ledger, queues, delivery=deliver)
+    queue.launch()
+    for number, priority in ((1, 1), (2, 2), (3, 1), (4, 0)):
+        with ledger.transaction() as connection:
+            queue.enqueue_delivery(connection, WORK, "pacs", number, 0.0, priority=priority)
+        assert first.wait(30), "one place: the others wait behind the first"
+    go_on.set()
+    assert done.wait(30)
+    assert ran == [1, 4, 3, 2]
+
+
+def test_what_is_hastened_goes_by_urgency_and_then_by_age(
+    ledger: Ledger, queues: list[DurableQueue], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = open_queue(ledger, queues)
+    queue.launch()
+    aged = "update workflow_status set created_at = :age where workflow_uuid = :name"
+    for number, priority in ((1, 1), (2, 2), (3, 0), (4, 1)):
+        with ledger.transaction() as connection:
+            queue.enqueue_delivery(connection, WORK, "pacs", number, 3600.0, priority=priority)
+            name = f"{WORK.workflow_id}:pacs:{number}"
+            connection.execute(text(aged), {"age": 1000 * number, "name": name})  # DBOS counts in seconds here
+    client, hastened = queue._launched(), list[int]()
+    listed = client.list_workflows
+    monkeypatch.setattr(client, "list_workflows", lambda **asked: listed(**asked)[::-1])  # in whatever order they come
+    monkeypatch.setattr(client, "set_workflow_delay", lambda name, **_: hastened.append(int(name.rsplit(":", 1)[1])))
+    assert queue.hasten(0.0, "pacs") == 4
+    assert hastened == [3, 1, 4, 2]

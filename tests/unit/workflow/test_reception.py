@@ -3,11 +3,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
 
 import pytest
 
-from dicomnode.errors import StorageError
+from dicomnode.errors import LimitError, StorageError
 from dicomnode.network.intake import Peer, ReceivedObject
+from dicomnode.network_sections import PeerRule
 from dicomnode.study import InstanceRow, RecordAddress, RecordMetadata, blind_key
 from dicomnode.workflow.activity import ActivityTable
 from dicomnode.workflow.reception import Arriving, DigestPort, Reception
@@ -183,3 +186,29 @@ def test_what_broke_off_is_given_back_and_leaves_no_trace(world: World) -> None:
     assert world.spool.records == []
     assert world.rows == []
     assert world.activity.snapshot() == ()
+
+
+@pytest.mark.parametrize(
+    ("priority", "refused_from", "is_let_in"),
+    [
+        ("stat", 1, True),
+        ("routine", 1, False),
+        ("research", 2, False),
+        ("routine", 2, True),
+        ("stat", 0, False),
+        (None, 1, False),
+    ],
+)
+def test_whose_studies_wait_for_too_long_is_let_in_no_more(
+    world: World, priority: str | None, refused_from: int, is_let_in: bool
+) -> None:
+    rule = PeerRule.model_validate({"name": "ct1", "priority": priority}) if priority else None
+    world.activity.refused_from = refused_from
+    with nullcontext() if is_let_in else pytest.raises(LimitError, match="queue-late"):
+        world.reception.admit(replace(PEER, rule=rule))
+
+
+def test_what_was_asked_for_comes_whatever_waits(world: World) -> None:
+    world.activity.refused_from = 0
+    world.reception._is_asked = True
+    world.reception.admit(PEER)

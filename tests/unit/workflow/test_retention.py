@@ -12,8 +12,9 @@ from dicomnode.sections import RetentionSection
 from dicomnode.storage.datakeys import DataKeys
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.objects import Objects
+from dicomnode.storage.rows import ResultRow
 from dicomnode.storage.spool import Spool
-from dicomnode.study import Purpose, WorkKey, WorkState, World
+from dicomnode.study import DeliveryState, Purpose, ResultRole, WorkKey, WorkState, World
 from dicomnode.workflow.activity import ActivityTable
 from dicomnode.workflow.indexing import row_of
 from dicomnode.workflow.retention import Retention
@@ -212,3 +213,102 @@ def test_what_may_not_go_stays_and_hinders_no_other(bench: Bench) -> None:
     assert bench.retention.sweep() == 1
     assert bench.ledger.study(kept) is not None
     assert bench.ledger.study(other) is None
+
+
+HOLDING = (WorkState.PREPARING, WorkState.INFERRING, WorkState.ENCODING, WorkState.READY, WorkState.HELD)
+
+
+def result_of(bench: Bench, key: str) -> WorkKey:
+    """Work of a study, with a result that waits for a destination."""
+    work = WorkKey(study_key=key, revision=1, model=MODEL)
+    result = ResultRow(result_id="2.25.7", role=ResultRole.REPORT, sop_class_uid="1.2", digest="d", length=1)
+    bench.ledger.record_results(work, [result], ["pacs"], bench.time.now())
+    return work
+
+
+@pytest.mark.parametrize("states", [HOLDING, HOLDING[:-1]], ids=["held", "ready"])
+def test_what_nobody_lets_go_is_given_up_in_time_and_its_study_shredded_a_day_later(
+    bench: Bench, events: Events, states: tuple[WorkState, ...]
+) -> None:
+    key = bench.study("one", *states)
+    work = result_of(bench, key)
+    bench.time.forward(30 * DAY)
+    assert bench.retention.sweep() == 0
+    found = bench.ledger.work(work)
+    assert found is not None
+    assert found.state is states[-1], "there is a moment left"
+    bench.time.forward(1)
+    assert bench.retention.sweep() == 0, "for a day somebody may still retry it"
+    found = bench.ledger.work(work)
+    assert found is not None
+    assert (found.state, found.reason) == (WorkState.FAILED, "held-too-long")
+    ((_, letter),) = bench.ledger.dead_letters(10)
+    assert (letter.state, letter.reason) == (DeliveryState.REFUSED, "held-too-long")
+    told = {"work": work.workflow_id, "model": MODEL, "reason": "held-too-long"}
+    assert events.facts("work.failed") == [told]
+    bench.time.forward(DAY - 1)
+    assert bench.retention.sweep() == 0
+    bench.time.forward(1)
+    assert bench.retention.sweep() == 1
+    assert bench.ledger.study(key) is None
+    assert events.facts("work.failed") == [told], "once"
+
+
+def test_a_node_that_stood_still_meanwhile_gives_the_same_day(bench: Bench) -> None:
+    key = bench.study("one", *HOLDING)
+    bench.time.forward(400 * DAY)
+    assert bench.retention.sweep() == 0
+    assert bench.ledger.study(key) is not None
+    bench.time.forward(DAY)
+    assert bench.retention.sweep() == 1
+
+
+def test_a_work_that_is_retried_within_that_day_is_not_shredded_on_its_way(bench: Bench) -> None:
+    key = bench.study("one", *HOLDING)
+    work = result_of(bench, key)
+    bench.time.forward(30 * DAY + 1)
+    bench.retention.sweep()
+    bench.ledger.set_work_state(work, WorkState.DELIVERING, at=bench.time.now())
+    bench.time.forward(5 * DAY)
+    assert bench.retention.sweep() == 0
+    bench.ledger.set_work_state(work, WorkState.DONE, at=bench.time.now())
+    assert bench.retention.sweep() == 1
+    assert bench.ledger.study(key) is None
+
+
+def test_a_crash_while_it_is_given_up_leaves_it_held(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = bench.study("one", *HOLDING)
+    work = result_of(bench, key)
+    bench.time.forward(31 * DAY)
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.ledger, "set_work_state", killed)
+        with pytest.raises(KeyboardInterrupt):
+            bench.retention.sweep()
+    assert bench.ledger.dead_letters(10) == ()
+    bench.retention.sweep()
+    assert len(bench.ledger.dead_letters(10)) == 1
+    found = bench.ledger.work(work)
+    assert found is not None
+    assert found.state is WorkState.FAILED
+
+
+def test_what_was_released_meanwhile_is_not_given_up(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = bench.study("one", *HOLDING)
+    work = result_of(bench, key)
+    bench.time.forward(31 * DAY)
+    works = bench.ledger.works
+
+    def then_released(*arguments: object) -> object:
+        found = works((WorkState.HELD,))
+        bench.ledger.set_work_state(work, WorkState.DELIVERING, at=bench.time.now())
+        return found
+
+    monkeypatch.setattr(bench.ledger, "works", then_released)
+    assert bench.retention.sweep() == 0
+    found = bench.ledger.work(work)
+    assert found is not None
+    assert found.state is WorkState.DELIVERING

@@ -118,3 +118,17 @@ class Odd(dict[str, str]):
 
     def __init__(self) -> None:
         super().__init__(StudyDate="soon", SeriesDate="20261399")
+
+
+def test_the_age_of_a_study_that_is_watched_is_read_without_any_rule() -> None:
+    for watched in (False, True):
+        originals = dated(StudyDate="20260129")
+        asked: list[str] = []
+
+        def is_watched(study_key: str, asked: list[str] = asked, watched: bool = watched) -> bool:
+            asked.append(study_key)
+            return watched
+
+        found = Router((), ("lung",), read=originals, zone=UTC, is_watched=is_watched).route(STUDY, [row(0)])
+        assert (found.age_days, found.old_days, asked) == (31 if watched else None, None, [STUDY])
+        assert len(originals.read_rows) == watched
