@@ -229,6 +229,10 @@ def test_whoever_answers_is_there(status: int, code: str | None) -> None:
             answer(200, b'[{"00080018": {"vr": "UI", "Value": ["1.2"]}, "x": 1, "00080005": {}}, 7]'),
             [{"SOPInstanceUID": "1.2", "SpecificCharacterSet": ""}, {}],
         ),
+        (
+            answer(200, b'[{"00100010": {"vr": "PN", "Value": [{"Alphabetic": "Doe^Jane", "Phonetic": "D"}]}}]'),
+            [{"PatientName": "Doe^Jane==D"}],
+        ),
         (answer(200, b"{}"), "peer-aborted"),
         (answer(503), "peer-out-of-resources"),
         (answer(404), "peer-rejected"),

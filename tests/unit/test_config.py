@@ -134,6 +134,14 @@ def test_two_destinations_of_one_name_are_refused() -> None:
     assert len(parse({"destinations": [DESTINATION, {**DESTINATION, "name": "archive"}]}).destinations) == 2
 
 
+def test_a_destination_is_asked_about_by_a_source_that_there_is() -> None:
+    asked = {**DESTINATION, "identity_source": "vna"}
+    assert problems({"destinations": [asked]}) == (
+        "configuration: destinations.pacs: identity_source names none of sources",
+    )
+    assert parse({"destinations": [asked], "sources": [{**DESTINATION, "name": "vna"}]}).sources[0].name == "vna"
+
+
 @pytest.mark.parametrize("name", ["", "PACS", "1st", "a_b", "a" * 33])
 def test_no_name_of_a_destination(name: str) -> None:
     assert problems({"destinations": [{**DESTINATION, "name": name}]}) == (

@@ -169,3 +169,13 @@ def test_downgrades_are_counted_over_what_is_shown(monkeypatch: pytest.MonkeyPat
     assert "old.pacs did not take segmentation as binary: once in the studies above" in printed(monkeypatch, downgraded)
     assert "as binary: 2 times in" in printed(monkeypatch, downgraded, STUDY, downgraded)
     assert "did not take" not in printed(monkeypatch, STUDY)
+
+
+def test_what_was_made_of_rejected_images_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    facts: dict[str, Any] = {"rejected": "safety", "standing": "archive", "retraction": "sent"}
+    text = printed(monkeypatch, replace(STUDY, rejected=3, works=(replace(WORK, facts=facts),)))
+    assert "120 objects, 3 rejected" in text
+    assert "images that it was made of were rejected: safety" in text
+    assert "its results are still at archive, which takes no rejection notes" in text
+    assert json.loads(printed(monkeypatch, replace(STUDY, rejected=3), as_json=True))[0]["rejected"] == 3
+    assert "nothing is left to work on" in printed(monkeypatch, replace(STUDY, rejected=3, revision=0, works=()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -13,8 +13,9 @@ from dicomnode.config import ConfigErrors, parse
 from dicomnode.errors import PeerError, PeerRefusal, StorageError
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.spool import Spool
-from dicomnode.study import InstanceState
+from dicomnode.study import InstanceState, Rejected
 from dicomnode.workflow.indexing import row_of
+from dicomnode.workflow.notes import KEY_OBJECT_SELECTION
 from dicomnode.workflow.originals import Originals
 from tests.unit.workflow.samples import KEY, Events, Time, encoded, metadata, study_key_of, tiny_series
 
@@ -166,3 +167,18 @@ def test_settings_that_ask_nobody_are_refused(tree: dict[str, Any], problem: str
     with pytest.raises(ConfigErrors) as caught:
         parse(tree)
     assert problem in caught.value.problems[0]
+
+
+def test_what_its_owner_rejected_and_the_note_that_says_so_are_not_waited_for(bench: Bench) -> None:
+    rows = bench.ledger.instances(bench.key)
+    note = replace(
+        rows[0], instance_key="9" * 32, address=replace(rows[0].address, number=9), sop_class_uid=KEY_OBJECT_SELECTION
+    )
+    bench.ledger.record_instances([note])
+    bench.archive.held = bench.images[:2]
+    assert not bench.ask()
+    bench.time.forward(100_000)
+    (last,) = [one for one in rows if one.address.number == 2][:1]
+    bench.ledger.enter_rejections(bench.key, [last.instance_key], Rejected.QUALITY, note=note)
+    bench.ledger.take_out(bench.key, [last.instance_key], InstanceState.REJECTED)
+    assert bench.ask()
