@@ -30,7 +30,9 @@ _UNITS: Final[Mapping[str, timedelta]] = MappingProxyType(
     }
 )
 _MOST_DAYS: Final = 36_500
-_SAID: Final[Mapping[str, str]] = MappingProxyType({NOT_ROUTED: "in no rule", UNDER_WAY: "not done yet", TOO_OLD: "too old, held"})
+_SAID: Final[Mapping[str, str]] = MappingProxyType(
+    {NOT_ROUTED: "in no rule", UNDER_WAY: "not done yet", TOO_OLD: "too old, held"}
+)
 
 
 def replay(
