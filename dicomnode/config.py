@@ -40,6 +40,7 @@ from dicomnode.sections import (
     Destination,
     Export,
     FolderSection,
+    KeysSection,
     LoggingSection,
     ResultsSection,
     RetentionSection,
@@ -150,25 +151,6 @@ class ReadingSection(Section):
     )
 
 
-class KeysSection(Section):
-    """Where the keys come from."""
-
-    source: Literal["auto", "files", "credentials", "command"] = Field(
-        "auto", description="files of the keys folder, systemd credentials, whichever of them is there, or a program"
-    )
-    command: tuple[str, ...] = Field(
-        (), description="program that prints a key, whose name it gets as its last argument (KMS, PKCS#11)"
-    )
-    command_timeout_seconds: Seconds = Field(30, description="time for that program, for each key")
-    folder: Location | None = Field(None, description="keys folder; default: <state>/keys")
-
-    @model_validator(mode="after")
-    def _command_is_named(self) -> Self:
-        if (self.source == "command") != bool(self.command):
-            raise ValueError("source is command where, and only where, a command is named")
-        return self
-
-
 class ModelsSection(Section):
     """Which models run, and how."""
 
@@ -236,6 +218,11 @@ class DeliverySection(Section):
     )
     probe_seconds: Age = Field(
         DAY, description="age at which what is known of a destination's SOP Classes is asked anew"
+    )
+    ask_seconds: Seconds = Field(
+        60,
+        description="time for which a destination that gives no answer about a study, or does not show it any more, is asked "
+        "again; then results go unasked, or are held",
     )
     hold_after_seconds: float = Field(
         0,
@@ -332,6 +319,9 @@ class Config(Section):
             raise ValueError("; ".join(faults))
         if self.retention.archive not in {None, *destinations}:
             raise ValueError("retention.archive names no destination")
+        sources = {None, *(one.name for one in self.sources)}
+        if unknown := [one.name for one in self.destinations if one.identity_source not in sources]:
+            raise ValueError(f"destinations.{unknown[0]}: identity_source names none of sources")
         if any(peer.modality for peer in self.peers) and not self.destinations:
             raise ValueError("a peer is a modality, and no destination can be asked whether it holds its studies")
         return self

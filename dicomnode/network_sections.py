@@ -172,6 +172,10 @@ class ServicesSection(Section):
     storage_commitment: bool = Field(
         False, description="answer requests of storage commitment with what the PACS has committed"
     )
+    rejection_notes_from: tuple[AETitle, ...] = Field(
+        ("*",),
+        description="AE titles, * for any part, of senders whose rejection notes (IHE IOCM) count; empty: nobody's",
+    )
     commitment_destination: Name | None = Field(
         None, description="destination that is asked to commit; default: the first"
     )

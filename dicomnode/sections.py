@@ -1,4 +1,4 @@
-"""Sections of the configuration that stand for themselves: TLS, folders, where results and exports go and as what, what results look like, how long data stays, logs.
+"""Sections of the configuration that stand for themselves: TLS, folders, where results and exports go and as what, what results look like, keys, how long data stays, logs.
 
 Floor 1. Part of the tree that `config` reads; nothing is read here.
 """
@@ -146,6 +146,14 @@ class Destination(Place):
         ge=0,
         le=1000,
         description="series that one model may add to a study at the destination with each revision, rejection notes apart; 0: any number",
+    )
+    identity_check: Literal["auto", "required", "off"] = Field(
+        "auto",
+        description="ask it by C-FIND (QIDO-RS) before results go whether patient and study are still what they were, and hold "
+        "them where not; auto: where it cannot be asked they go; required: without an answer they do not",
+    )
+    identity_source: Name | None = Field(
+        None, description="one of [[sources]] that is asked in its place, such as the PACS behind a router"
     )
     hours: tuple[Hours, ...] = Field(
         (),
@@ -321,6 +329,25 @@ class ResultsSection(Section):
     language: Literal["en", "de", "fr", "zh"] = Field(
         "en", description="language of texts in results; codes stay codes"
     )
+
+
+class KeysSection(Section):
+    """Where the keys come from."""
+
+    source: Literal["auto", "files", "credentials", "command"] = Field(
+        "auto", description="files of the keys folder, systemd credentials, whichever of them is there, or a program"
+    )
+    command: tuple[str, ...] = Field(
+        (), description="program that prints a key, whose name it gets as its last argument (KMS, PKCS#11)"
+    )
+    command_timeout_seconds: Seconds = Field(30, description="time for that program, for each key")
+    folder: Location | None = Field(None, description="keys folder; default: <state>/keys")
+
+    @model_validator(mode="after")
+    def _command_is_named(self) -> Self:
+        if (self.source == "command") != bool(self.command):
+            raise ValueError("source is command where, and only where, a command is named")
+        return self
 
 
 class RetentionSection(Section):

@@ -1,4 +1,4 @@
-"""Codes of what other systems are asked for beside objects, and of works that wait or are given up.
+"""Codes of what other systems are asked for beside objects, of what they say of a study, and of works that wait or are given up.
 
 Floor 0, below `errors`, whose table they are part of: code to its text and its advice.
 """
@@ -40,6 +40,22 @@ SOURCE_REASONS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "queue-late": (
             "studies have been waiting for their turn for longer than intake.maximum_queue_seconds",
             "see what the node works on; new associations are taken again by themselves, and senders try again",
+        ),
+        "instances-rejected": (
+            "images that the work was made of were rejected by a rejection note",
+            "see the note's author; corrected images are worked on when they come",
+        ),
+        "patient-changed": (
+            "the destination shows the study under another patient or accession number than its images came with",
+            "have the PACS send the corrected images again, or let the results go as they are by dicomnode release",
+        ),
+        "study-gone": (
+            "the destination, which had the study, does not show it any more",
+            "see why it was deleted there; dicomnode release delivers all the same, dicomnode cancel ends it",
+        ),
+        "identity-unasked": (
+            "the destination cannot be asked whose study it is",
+            'see the log; dicomnode release delivers, and identity_check = "auto" delivers without an answer',
         ),
         "priors-none": (
             "the source shows no earlier study of the patient that the model could use",

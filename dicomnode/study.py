@@ -77,7 +77,8 @@ TRANSITIONS: Final = MappingProxyType(
             {WorkState.DELIVERING, WorkState.FAILED, WorkState.SUPERSEDED, WorkState.CANCELLED}
         ),
         WorkState.DELIVERING: frozenset(
-            {WorkState.DONE, WorkState.FAILED, WorkState.CANCELLED, WorkState.SUPERSEDED}  # before any was delivered
+            # Held where the destination shows another patient; superseded before any was delivered.
+            {WorkState.DONE, WorkState.FAILED, WorkState.HELD, WorkState.CANCELLED, WorkState.SUPERSEDED}
         ),
         WorkState.DONE: frozenset({WorkState.DELIVERING}),  # to be retracted
         WorkState.REFUSED: frozenset(),
@@ -102,6 +103,12 @@ def stages_in_order(stages: Mapping[str, float]) -> dict[str, float]:
 #: Fact of a work of which somebody wishes that its results are retracted; then of what became of that.
 RETRACTION: Final = "retraction"
 WISHED: Final = "wished"
+#: Facts of a work some of whose images were rejected: why (`Rejected`), whether its results are still to be withdrawn, and
+#: destinations that have some and take no rejection notes.
+REJECTED, WITHDRAWAL, STANDING = "rejected", "withdrawal", "standing"
+OPEN: Final = "open"
+#: Fact of a work that somebody let go: when, in seconds since 1970.
+RELEASED: Final = "released_at"
 
 
 def check_transition(old: WorkState, new: WorkState) -> None:
@@ -140,13 +147,27 @@ class CircuitState(StrEnum):
     HALF_OPEN = "half-open"
 
 
+class Rejected(StrEnum):
+    """Why an instance was rejected by a rejection note (IHE IOCM), by the note's title."""
+
+    QUALITY = "quality"
+    SAFETY = "safety"
+    WORKLIST = "worklist"
+    EXPIRED = "expired"
+
+
 class InstanceState(StrEnum):
-    """What became of a received instance."""
+    """What became of a received instance.
+
+    ``rejected``: a rejection note says that it is wrong. ``expired``: one says that its time is over.
+    """
 
     CURRENT = "current"
     DUPLICATE = "duplicate"
     REPLACED = "replaced"
     QUARANTINED = "quarantined"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
 
 
 class Mark(StrEnum):
@@ -293,13 +314,14 @@ class MarkRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyRow:
-    """A study with all that is under way for it."""
+    """A study with all that is under way for it; `rejected` are instances that a rejection note took out of the inputs."""
 
     study_key: str
     first_received_at: datetime
     last_received_at: datetime
     instances: int
     quarantined: int
+    rejected: int = 0
     revision: int
     works: tuple[WorkRow, ...] = ()
     mark: MarkRow | None = None

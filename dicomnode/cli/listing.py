@@ -15,7 +15,17 @@ from dicomnode.config import Config
 from dicomnode.errors import REASONS
 from dicomnode.network.status import WARNINGS, StatusKind, classify
 from dicomnode.service import status
-from dicomnode.study import RETRACTION, DeliveryRow, DeliveryState, Mark, StudyRow, WorkRow, stages_in_order
+from dicomnode.study import (
+    REJECTED,
+    RETRACTION,
+    STANDING,
+    DeliveryRow,
+    DeliveryState,
+    Mark,
+    StudyRow,
+    WorkRow,
+    stages_in_order,
+)
 from dicomnode.workflow.routing import CLASSES, SERIES
 
 _RETRACTIONS = {
@@ -65,6 +75,7 @@ def study_json(row: StudyRow) -> dict[str, Any]:
         "last_received_at": _time(row.last_received_at),
         "instances": row.instances,
         "quarantined": row.quarantined,
+        "rejected": row.rejected,
         "revision": row.revision,
         "stopped_by": row.stopped_by,
         "works": [_work_json(work) for work in row.works],
@@ -101,13 +112,16 @@ def _work_json(work: WorkRow) -> dict[str, Any]:
 def _lines(row: StudyRow) -> Iterator[str]:
     """A study for people: one line, and some for each work."""
     images = f"{row.instances} objects" + (f", {row.quarantined} in quarantine" if row.quarantined else "")
+    images += f", [yellow]{row.rejected} rejected[/]" if row.rejected else ""
     when = row.last_received_at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
     yield f"[bold]{row.study_key[:16]}[/]  last object {when}  {images}"
     if row.stopped_by is not None:
         yield f"  [yellow]{STOPPED[row.stopped_by]}[/]"
     elif not row.works:
         unrouted = "[yellow]in no rule[/]: dicomnode explain tells why"
-        yield f"  {unrouted}" if row.revision else "  [cyan]receiving[/]"
+        refused = "[yellow]rejected[/] by its sender: nothing is left to work on"
+        none = refused if row.rejected else "[cyan]receiving[/]"
+        yield f"  {unrouted if row.revision else none}"
     for work in row.works:
         colour = _COLOURS.get(work.state.value, "cyan")
         reason = f" ({work.reason})" if work.reason else ""
@@ -134,6 +148,10 @@ def _deliveries(work: WorkRow) -> str:
         lines += [f"{name}: {line}" for line in _downgrades(work, name, rows)]
     if outcome := work.facts.get("outcome"):
         lines.append(f"told why there are no results: {outcome}")
+    if rejected := work.facts.get(REJECTED):
+        lines.append(f"images that it was made of were rejected: {rejected}")
+    if standing := work.facts.get(STANDING):
+        lines.append(f"its results are still at {standing}, which takes no rejection notes: reject them there")
     if retraction := work.facts.get(RETRACTION):
         lines.append(f"retraction: {_RETRACTIONS.get(str(retraction), retraction)}")
     if not lines and work.state.value == "done":

@@ -87,6 +87,7 @@ def explained_json(row: StudyRow, found: StudyExplained | None) -> dict[str, Any
         "study": row.study_key,
         "instances": row.instances,
         "quarantined": row.quarantined,
+        "rejected": row.rejected,
         "mark": mark,
         "works": works,
     }
@@ -133,6 +134,7 @@ def _split(work: WorkRow, fact: str) -> list[str] | None:
 def _lines(row: StudyRow, found: StudyExplained | None, priority: str) -> Iterator[str]:
     """A study for people."""
     quarantined = f", {row.quarantined} in quarantine" if row.quarantined else ""
+    quarantined += f", [yellow]{row.rejected} rejected by a rejection note[/]" if row.rejected else ""
     yield f"[bold]{row.study_key[:16]}[/]  {row.instances} objects{quarantined}, {priority}"
     if row.mark is not None and row.stopped_by is not None:
         yield f"[yellow]{STOPPED[row.stopped_by]}[/] (since {row.mark.at.astimezone().isoformat(timespec='seconds')})"

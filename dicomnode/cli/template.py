@@ -104,6 +104,7 @@ def _example(name: str) -> str:
         "report_host": "ct1.example.org",
         "commitment_destination": "pacs",
         "archive": "pacs",
+        "identity_source": "pacs",
         "url": "https://pacs.example.org/dicom-web",
         "authorization_file": "/etc/dicomnode/pacs.authorization",
         "calling_ae_title": "DICOMNODE",

@@ -49,6 +49,7 @@ HTTP_STATUSES: Final = MappingProxyType(
 #: Statuses whose answer tells of each object (PS3.18 Table 10.5.3-1): all stored, some, none.
 _TOLD: Final = frozenset({200, 202, 409})
 _FAILED, _STORED = "00081198", "00081199"
+_GROUPS: Final = ("Alphabetic", "Ideographic", "Phonetic")
 _INSTANCE, _FAILURE_REASON, _WARNING_REASON = "00081155", "00081197", "00081196"
 
 
@@ -327,5 +328,7 @@ def _plain(item: object) -> dict[str, str]:
     for tag in dataset:
         with suppress(ValueError):
             value = _first(dataset, tag)
+            if isinstance(value, dict):  # a name (PS3.18 F.2.2); nothing of another kind has these
+                value = "=".join(str(value.get(group) or "") for group in _GROUPS).rstrip("=")
             found[keyword_for_tag(int(tag, 16))] = str(value) if isinstance(value, str | int | float) else ""
     return found

@@ -23,6 +23,7 @@ from dicomnode.workflow.retention import Closing, Retention
 from dicomnode.workflow.retraction import Retraction
 from dicomnode.workflow.stages import Stages
 from dicomnode.workflow.timekeeping import Timekeeper
+from dicomnode.workflow.withdrawal import Withdrawal
 
 _SWEEP_SECONDS: Final = 3600.0
 _RECONCILE_SECONDS: Final = 15.0
@@ -54,6 +55,8 @@ def housekeeping(
         clock=rooms.now,
         emit=emit,
     )
+    takers = frozenset(one.name for one in tree.destinations if one.rejection_notes)
+    withdrawal = Withdrawal(storage.ledger, queue, takers=takers, clock=rooms.now, emit=emit)
     retention = _retention(tree, storage, queue, outbound, activity=activity, sure=timekeeper.sure, emit=emit)
     orders = Orders(
         storage.ledger, queue, admission=admission, hurry=outbound.circuits.hurry, clock=rooms.now, emit=emit
@@ -64,6 +67,7 @@ def housekeeping(
     reminder = Reminder(storage.ledger, tree.retention, sure=sure, emit=emit)
     chores = (
         Chore(name="clock", act=timekeeper.keep, every_seconds=_CLOCK_SECONDS),
+        Chore(name="withdrawal", act=withdrawal.sweep, every_seconds=_RETRACTION_SECONDS),
         Chore(name="retraction", act=retraction.sweep, every_seconds=_RETRACTION_SECONDS),
         Chore(name="orders", act=orders.sweep, every_seconds=_ORDER_SECONDS),
         Chore(name="oversight", act=overseer.sweep, every_seconds=_OVERSIGHT_SECONDS),

@@ -16,16 +16,18 @@ from dicomnode.network.committing import CommitmentRequestor
 from dicomnode.network.dicomweb import WebRequestor
 from dicomnode.sections import Destination
 from dicomnode.service import rooms
+from dicomnode.service.inquiring import open_inquiry
 from dicomnode.service.telemetry import report_fault
 from dicomnode.storage.ledger import Ledger
 from dicomnode.workflow.analysis import Analyst
 from dicomnode.workflow.circuits import Circuits
 from dicomnode.workflow.delivery import Delivery
-from dicomnode.workflow.downgrade import Capabilities, Downgrade, Remake
+from dicomnode.workflow.downgrade import Capabilities, Downgrade
+from dicomnode.workflow.encoding import Encoding
 from dicomnode.workflow.handover import Rooms
 from dicomnode.workflow.paces import Paces
 from dicomnode.workflow.pledges import Pledges
-from dicomnode.workflow.ports import Clock, Clocks, Queue
+from dicomnode.workflow.ports import Clocks, Queue
 from dicomnode.workflow.wishes import wishes_of
 
 #: Who calls a destination.
@@ -86,13 +88,15 @@ class Outbound:
         return cls(requestors=requestors, capabilities=capabilities, circuits=circuits, archive=archive)
 
 
-def delivery(tree: Config, storage: Rooms, outbound: Outbound, *, remake: Remake, sure: Clock, emit: Emit) -> Delivery:
-    """What makes tries to deliver; `remake` makes further forms of a work's results."""
+def delivery(
+    tree: Config, storage: Rooms, outbound: Outbound, *, encoding: Encoding, clocks: Clocks, emit: Emit
+) -> Delivery:
+    """What makes tries to deliver; `encoding` makes further forms of a work's results."""
     downgrade = Downgrade(
         storage.ledger,
         outbound.capabilities,
         wishes=partial(_wishes, tree, storage.analysts),
-        remake=remake,
+        remake=encoding.more,
         clock=rooms.now,
         emit=emit,
     )
@@ -105,9 +109,9 @@ def delivery(tree: Config, storage: Rooms, outbound: Outbound, *, remake: Remake
         downgrade=downgrade,
         settings=tree.delivery,
         report=partial(report_fault, emit),
-        clock=rooms.now,
-        sure=sure,
+        clocks=clocks,
         emit=emit,
+        inquiry=open_inquiry(tree, storage, encoding, outbound.requestors, emit=emit),
         committing=committing(tree),
     )
 

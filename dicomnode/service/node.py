@@ -16,6 +16,7 @@ from dicomnode.network.committing import CommitmentRequestor
 from dicomnode.service import rooms
 from dicomnode.service.beforehand import open_beforehand
 from dicomnode.service.chores import housekeeping
+from dicomnode.service.conflicts import open_conflicts
 from dicomnode.service.delivering import Outbound, delivery, pledges
 from dicomnode.service.exports import open_exports
 from dicomnode.service.folders import open_folders
@@ -37,7 +38,6 @@ from dicomnode.workflow.activity import ActivityTable
 from dicomnode.workflow.admission import Admission
 from dicomnode.workflow.commitment import CommitmentDesk
 from dicomnode.workflow.completion import Completion
-from dicomnode.workflow.conflicts import Conflicts
 from dicomnode.workflow.downgrade import Capabilities
 from dicomnode.workflow.evidence import EvidenceBook
 from dicomnode.workflow.indexing import Indexer
@@ -135,7 +135,7 @@ class Node:
         self._stages = self._build_stages(storage, outbound.capabilities, priors)
         self._beforehand = open_beforehand(tree, storage, self._stages, limits=limits_of(tree), emit=emit)
         self._delivery = delivery(
-            tree, storage, outbound, remake=self._stages.encoding.more, sure=self._timekeeper.sure, emit=emit
+            tree, storage, outbound, encoding=self._stages.encoding, clocks=self._timekeeper, emit=emit
         )
         self._queue = DurableQueue(
             self._ledger.engine,
@@ -210,8 +210,8 @@ class Node:
     def _build_intake(self, derivation_key: bytes) -> None:
         tree, emit = self._tree, self._emit
         limits = limits_of(tree)
-        self._conflicts = conflicts = Conflicts(
-            self._ledger, self._spool, tree.reading, limits=limits, clock=rooms.now, emit=emit
+        self._conflicts = conflicts = open_conflicts(
+            tree, self._storage_rooms(derivation_key), limits=limits, activity=self._activity, emit=emit
         )
         self._indexer = Indexer(self._ledger, conflict=conflicts.settle, told=self._beforehand.offer, emit=emit)
         self._evidence = self._build_evidence(derivation_key)

@@ -21,6 +21,7 @@ from dicomnode.storage.ledger_keys import WrappedKeyRows
 from dicomnode.storage.ledger_marks import MarkRows, marks_of
 from dicomnode.storage.ledger_orders import OrderRows
 from dicomnode.storage.ledger_pledges import PledgeRows
+from dicomnode.storage.ledger_rejections import RejectionRows
 from dicomnode.storage.ledger_results import ResultRows
 from dicomnode.storage.ledger_services import ServiceRows
 from dicomnode.storage.ledger_vault import VaultRows
@@ -35,6 +36,7 @@ _W = schema.works
 class Ledger(
     WrappedKeyRows,
     InstanceRows,
+    RejectionRows,
     WorkRows,
     ResultRows,
     CapabilityRows,
@@ -148,6 +150,7 @@ def _studies(connection: Connection, study_keys: Sequence[str]) -> tuple[StudyRo
             last_received_at=rows[key].last_received_at,
             instances=rows[key].instances,
             quarantined=rows[key].quarantined,
+            rejected=rows[key].rejected,
             revision=revisions.get(key, 0),
             works=tuple(works.get(key, ())),
             mark=marks.get(key),

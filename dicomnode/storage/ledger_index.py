@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, func, select, update
@@ -11,6 +12,7 @@ from sqlalchemy import Connection, Row, bindparam, func, select, update
 from dicomnode.errors import NodeError
 from dicomnode.storage import schema
 from dicomnode.storage.database import Database, batches, changed_rows, insert_or_ignore
+from dicomnode.storage.ledger_rejections import standing
 from dicomnode.study import InstanceRow, InstanceState, RecordAddress
 
 _T = schema.instances
@@ -35,9 +37,15 @@ _REFRESH = (
     .values(
         instances=bindparam("current"),
         quarantined=bindparam("set_aside"),
+        rejected=bindparam("taken_out"),
         first_received_at=bindparam("first"),
         last_received_at=bindparam("last"),
     )
+)
+_STATE = (
+    update(_T)
+    .where(_T.c.segment_id == bindparam("segment"), _T.c.number == bindparam("place"))
+    .values(state=bindparam("becomes"))
 )
 
 
@@ -78,12 +86,15 @@ class InstanceRows(Database):
         with self._writing(connection) as writing:
             stored = _stored(writing, rows)
             current = _current_digests(writing, rows)
+            rejected = standing(writing, {row.study_key for row in rows})
             done = []
             for row in rows:
                 known = stored.get(_place(row))
                 if known is None:
                     digests = current.setdefault((row.study_key, row.instance_key), set())
                     state = resolve(row, digests)
+                    if (row.study_key, row.instance_key) in rejected:
+                        state = InstanceState.REJECTED
                     known = row if state is row.state else replace(row, state=state)
                     if known.state is InstanceState.CURRENT:
                         digests.add(row.digest)
@@ -99,22 +110,51 @@ class InstanceRows(Database):
     def set_instance_state(
         self, study_key: str, address: RecordAddress, state: InstanceState, *, connection: Connection | None = None
     ) -> None:
-        """Say what an instance is after all.
+        """Say what an instance is after all; one that was rejected is never current again.
 
         Raises
         ------
         NodeError
             ``internal`` if there is no such instance.
         """
-        statement = (
-            update(_T)
-            .where(_T.c.study_key == study_key, _T.c.segment_id == address.segment_id, _T.c.number == address.number)
-            .values(state=state.value)
-        )
+        here = _T.c.study_key == study_key, _T.c.segment_id == address.segment_id, _T.c.number == address.number
         with self._writing(connection) as writing:
-            if not changed_rows(writing, statement):
+            instance_key = writing.execute(select(_T.c.instance_key).where(*here)).scalar()
+            if state is InstanceState.CURRENT and (study_key, instance_key) in standing(writing, [study_key]):
+                state = InstanceState.REJECTED
+            if not changed_rows(writing, update(_T).where(*here).values(state=state.value)):
                 raise NodeError("internal", instances=0)
             _refresh_studies(writing, [study_key])
+
+    def take_out(
+        self,
+        study_key: str,
+        instance_keys: Collection[str],
+        state: InstanceState,
+        *,
+        until: datetime | None = None,
+        connection: Connection | None = None,
+    ) -> tuple[InstanceRow, ...]:
+        """Take instances out of a study's inputs; those that were among them, or had expired and are rejected now, as they were.
+
+        Parameters
+        ----------
+        until
+            Time after which what came stays; None: all goes.
+        """
+        found: list[InstanceRow] = []
+        from_states = {InstanceState.CURRENT, InstanceState.EXPIRED} - {state}
+        query = select(_T).where(_T.c.study_key == study_key, _T.c.state.in_([one.value for one in from_states]))
+        if until is not None:
+            query = query.where(_T.c.received_at <= until)
+        with self._writing(connection) as writing:
+            for batch in batches(sorted(set(instance_keys))):
+                found += map(_row, writing.execute(query.where(_T.c.instance_key.in_(batch))))
+            if found:
+                places = [{"segment": row.address.segment_id, "place": row.address.number} for row in found]
+                writing.execute(_STATE, [{**place, "becomes": state.value} for place in places])
+                _refresh_studies(writing, [study_key])
+        return tuple(found)
 
     def instances(
         self,
@@ -207,6 +247,7 @@ def _refresh_studies(connection: Connection, study_keys: Sequence[str]) -> None:
                 "study": study_key,
                 "current": counts.get(InstanceState.CURRENT.value, 0),
                 "set_aside": counts.get(InstanceState.QUARANTINED.value, 0),
+                "taken_out": sum(counts.get(one.value, 0) for one in (InstanceState.REJECTED, InstanceState.EXPIRED)),
                 "first": min(row[2] for row in rows),
                 "last": max(row[3] for row in rows),
             }

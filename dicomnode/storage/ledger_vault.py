@@ -6,7 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, delete, select
 
-from dicomnode.storage import schema
+from dicomnode.storage import ledger_rejections, schema
 from dicomnode.storage.database import Database
 from dicomnode.storage.rows import QuarantineRow
 from dicomnode.study import RecordAddress
@@ -116,5 +116,6 @@ class VaultRows(Database):
                 schema.studies,
             ):
                 writing.execute(delete(table).where(table.c.study_key == study_key))
+            ledger_rejections.forget(writing, study_key)
         if connection is None:
             self.empty_journal()

@@ -16,9 +16,11 @@ from dicomnode.storage.ledger_results import delivery_rows
 from dicomnode.storage.rows import RevisionRow
 from dicomnode.study import (
     FINAL_STATES,
+    OPEN,
     PRIORITIES,
     RETRACTION,
     WISHED,
+    WITHDRAWAL,
     DeliveryRow,
     WorkKey,
     WorkRow,
@@ -98,6 +100,11 @@ class WorkRows(Database):
         with self._reading(connection) as reading:
             return tuple((row.study_key, row.last_received_at) for row in reading.execute(query))
 
+    def reopen(self, study_key: str, *, connection: Connection | None = None) -> None:
+        """Its inputs changed though nothing came: the study counts as not settled until it was looked at again."""
+        with self._writing(connection) as writing:
+            writing.execute(update(_R).where(_R.c.study_key == study_key).values(records=0))
+
     def create_work(
         self,
         key: WorkKey,
@@ -148,9 +155,16 @@ class WorkRows(Database):
 
     def wished_back(self, *, connection: Connection | None = None) -> tuple[WorkRow, ...]:
         """Works whose results somebody wishes to be retracted."""
-        wish = json.dumps({RETRACTION: WISHED})[1:-1]
+        return self._with_fact(RETRACTION, WISHED, connection)
+
+    def to_withdraw(self, *, connection: Connection | None = None) -> tuple[WorkRow, ...]:
+        """Works whose results are still to be withdrawn, since images that they were made of were rejected."""
+        return self._with_fact(WITHDRAWAL, OPEN, connection)
+
+    def _with_fact(self, name: str, value: str, connection: Connection | None) -> tuple[WorkRow, ...]:
+        written = json.dumps({name: value})[1:-1]
         with self._reading(connection) as reading:
-            return work_rows(reading, select(_W).where(_W.c.facts.contains(wish, autoescape=True)))
+            return work_rows(reading, select(_W).where(_W.c.facts.contains(written, autoescape=True)))
 
     def set_work_state(
         self,

@@ -30,7 +30,7 @@ from sqlalchemy import (
 PREFIX: Final = "node_"
 VERSION_TABLE: Final = "node_schema_version"
 #: Alembic revisions that this version knows, oldest first.
-REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0009")
+REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0009", "0010")
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -78,6 +78,7 @@ studies = Table(
     Column("last_received_at", UtcTime, nullable=False, index=True),
     Column("instances", Integer, nullable=False),
     Column("quarantined", Integer, nullable=False),
+    Column("rejected", Integer, nullable=False, server_default="0"),
 )
 
 instances = Table(
@@ -250,6 +251,17 @@ quarantine = Table(
     Column("segment_id", String(64)),
     Column("number", Integer),
     Column("position", BigInteger),
+)
+
+rejections = Table(
+    "node_rejection",
+    metadata,
+    Column("study_key", _KEY, primary_key=True),
+    Column("instance_key", _KEY, primary_key=True),
+    Column("kind", String(16), primary_key=True),
+    Column("note_key", _KEY, nullable=False),
+    Column("note_study_key", _KEY, nullable=False, index=True),
+    Column("received_at", UtcTime, nullable=False),
 )
 
 origins = Table(

@@ -16,6 +16,7 @@ from dicomnode.events import Emit
 from dicomnode.storage.ledger import Ledger
 from dicomnode.study import (
     FINAL_STATES,
+    RELEASED,
     WORK_STAGES,
     DeliveryRow,
     DeliveryState,
@@ -25,10 +26,10 @@ from dicomnode.study import (
     WorkState,
     input_digest,
 )
+from dicomnode.workflow.inputs import has_only_expired, inputs
 from dicomnode.workflow.openings import Opened, RoutingPort, tell
 from dicomnode.workflow.ports import Clocks, Queue
 from dicomnode.workflow.routing import CLASSES, Route, Share, destinations_of
-from dicomnode.workflow.selection import relevant
 
 #: Between the moment at which a wait is reckoned and the one at which it is looked at.
 _SLACK_SECONDS = 1.0
@@ -184,7 +185,10 @@ class Admission:
         return opened.revision
 
     def let_go(self, connection: Any, work: WorkRow) -> None:
-        """Queue the delivery of a work that is held."""
+        """Queue the delivery of a work that is held; nobody is asked any more whether it may go."""
+        now = self._clock()
+        facts = {RELEASED: int(now.timestamp())}
+        self._ledger.set_work_state(work.key, WorkState.DELIVERING, at=now, facts=facts, connection=connection)
         self._deliver(connection, work)
 
     def reconcile(self) -> None:
@@ -260,12 +264,19 @@ class Admission:
 
     def _plan(self, study_key: str, *, anew: bool = False) -> _Plan | None:
         """Where the input goes, read without holding the ledger; None where there is none."""
-        rows = relevant(self._ledger.instances(study_key), self._sop_classes)
+        rows = inputs(self._ledger, study_key, self._sop_classes)
         if not rows:
             return None
         digest = input_digest([(row.instance_key, row.digest) for row in rows])
         latest = self._ledger.latest_revision(study_key)
         known = latest is not None and latest.input_digest == digest
+        if (
+            latest is not None
+            and not known
+            and not anew
+            and has_only_expired(self._ledger, latest, rows, self._sop_classes)
+        ):
+            return None
         known = known and not anew and not self._is_to_be_tried_again(None, study_key)
         if known:
             return _Plan(digest, None)
@@ -273,7 +284,7 @@ class Admission:
 
     def _open(self, connection: Any, study_key: str, plan: _Plan | None, *, ordered: bool = False) -> Opened | None:
         """Open a revision and queue its works; None where the input has one."""
-        rows = relevant(self._ledger.instances(study_key, connection=connection), self._sop_classes)
+        rows = () if plan is None else inputs(self._ledger, study_key, self._sop_classes, connection)
         if not rows or plan is None:
             return None
         digest = input_digest([(row.instance_key, row.digest) for row in rows])

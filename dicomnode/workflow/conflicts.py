@@ -2,11 +2,13 @@
 
 Equal content in another encoding is a duplicate. Another header over the same pixels replaces the first one, which
 opens a new revision; so does an object that is whole where the first one is not. Other pixels stay in quarantine beside
-the first, with an alert; the sender has its success.
+the first, with an alert; the sender has its success. What counts, and may be a rejection note, is then judged as one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from pydicom import Dataset
@@ -19,6 +21,7 @@ from dicomnode.imaging.decode import Decoder
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.spool import Spool
 from dicomnode.study import InstanceRow, InstanceState
+from dicomnode.workflow.notes import may_be_note
 from dicomnode.workflow.ports import Clock
 from dicomnode.workflow.sameness import Sameness, compare
 
@@ -35,12 +38,22 @@ class Conflicts:
         Where rows and records are.
     reading, limits
         Budgets of decoding and of parsing.
+    judge
+        Judges what may be a rejection note; a NodeError says that it cannot for now.
     clock, emit
         Wall clock in UTC; where events go.
     """
 
     def __init__(
-        self, ledger: Ledger, spool: Spool, reading: ReadingSection, *, limits: Limits, clock: Clock, emit: Emit
+        self,
+        ledger: Ledger,
+        spool: Spool,
+        reading: ReadingSection,
+        *,
+        limits: Limits,
+        judge: Callable[[InstanceRow], None] = lambda _: None,
+        clock: Clock,
+        emit: Emit,
     ) -> None:
         self._ledger = ledger
         self._spool = spool
@@ -48,6 +61,7 @@ class Conflicts:
             timeout_seconds=reading.decode_timeout_seconds, memory_bytes=reading.decode_memory_bytes
         )
         self._limits = limits
+        self._judge = judge
         self._clock = clock
         self._emit = emit
 
@@ -66,12 +80,15 @@ class Conflicts:
         self._decide(row, later=True)
 
     def resolve(self, row: InstanceRow) -> None:
-        """Decide on a row that the index quarantined; never raises: the row stays in quarantine."""
+        """Decide on a row that the index quarantined, or that may be a rejection note; never raises: what cannot be decided is told."""
         self._decide(row, later=False)
 
     def _decide(self, row: InstanceRow, *, later: bool) -> None:
         try:
-            self._resolve(row)
+            if row.state is InstanceState.QUARANTINED:
+                row = self._resolve(row)
+            if may_be_note(row):
+                self._judge(row)
         except NodeError as error:
             if later and error.retryable and error.code != "sealed-damaged":
                 raise
@@ -79,26 +96,29 @@ class Conflicts:
         except Exception:  # noqa: BLE001 - the border: the index's thread must go on whatever two objects hold
             self._alert(row, "internal")
 
-    def _resolve(self, row: InstanceRow) -> None:
+    def _resolve(self, row: InstanceRow) -> InstanceRow:
+        """The row as it is after the decision."""
         rivals = [
             other
             for other in self._ledger.instances(row.study_key)
             if other.instance_key == row.instance_key and other.address != row.address
         ]
         if not rivals:
-            return
+            return row
         again = self._read(row)
         first = self._whole(rivals[0])
         sameness = Sameness.OTHER_PIXELS if first is None else compare(first, again, self._decoder.pixels)
         if sameness is Sameness.SAME:
             self._ledger.set_instance_state(row.study_key, row.address, InstanceState.DUPLICATE)
-        elif sameness is Sameness.OTHER_HEADER or self._mends(first, again):
+            return replace(row, state=InstanceState.DUPLICATE)
+        if sameness is Sameness.OTHER_HEADER or self._mends(first, again):
             with self._ledger.transaction() as connection:
                 for state, one in ((InstanceState.REPLACED, rivals[0]), (InstanceState.CURRENT, row)):
                     self._ledger.set_instance_state(row.study_key, one.address, state, connection=connection)
             self._emit("object.replaced", study=row.study_key)
-        else:
-            self._alert(row, "same-uid-other-content")
+            return replace(row, state=InstanceState.CURRENT)
+        self._alert(row, "same-uid-other-content")
+        return row
 
     def _whole(self, row: InstanceRow) -> Dataset | None:
         """What came first; None where nobody can read it, as it came or as it lies on the disk now."""

@@ -20,6 +20,7 @@ from dicomnode.network.status import StatusKind, classify, is_not_supported
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.objects import Objects
 from dicomnode.study import (
+    RELEASED,
     CommitmentState,
     DeliveryRow,
     DeliveryState,
@@ -31,13 +32,14 @@ from dicomnode.study import (
 )
 from dicomnode.workflow.circuits import Circuits, wait_before
 from dicomnode.workflow.downgrade import Downgrade
+from dicomnode.workflow.inquiry import Inquiry
 from dicomnode.workflow.paces import Paces
-from dicomnode.workflow.ports import Clock, Destination, Finder, Queue
+from dicomnode.workflow.ports import Clocks, Destination, Finder, Queue
 
 #: Numbers of tries to deliver a retraction begin here: those of the results are below.
 RETRACTION_ATTEMPT: Final = 1_000_000
 #: Facts of a work that say since when its deliveries are under way, where that is not since it was made.
-BEGUN_ANEW: Final = ("retracted_at", "retried_at")
+BEGUN_ANEW: Final = ("retracted_at", "retried_at", RELEASED)
 #: PS3.7 C.5.3: duplicate SOP instance.
 DUPLICATE: Final = 0x0111
 #: Refusals that end when somebody mends an AE title or a certificate: results wait for that.
@@ -67,8 +69,10 @@ class Delivery:
         Waits and the age at which a delivery is given up.
     report
         Told of an exception that nobody foresaw.
-    clock, sure, emit
-        Wall clock in UTC; the time that has surely come, by which a delivery grows old; where events go.
+    clocks, emit
+        What time it is, by the wall clock and, for how old a delivery grew, for certain; where events go.
+    inquiry
+        Asks before results go; None: nobody is asked.
     committing
         Destinations that are asked to commit: a work is not done before they have answered (`pledges`).
     """
@@ -84,11 +88,12 @@ class Delivery:
         downgrade: Downgrade,
         settings: DeliverySection,
         report: Callable[[str, BaseException], None],
-        clock: Clock,
-        sure: Clock,
+        clocks: Clocks,
         emit: Emit,
+        inquiry: Inquiry | None = None,
         committing: Collection[str] = (),
     ) -> None:
+        self._inquiry = inquiry
         self._committing = frozenset(committing)
         self._ledger = ledger
         self._objects = objects
@@ -98,8 +103,8 @@ class Delivery:
         self._downgrade = downgrade
         self._settings = settings
         self._report = report
-        self._clock = clock
-        self._sure = sure
+        self._clock = clocks.now
+        self._sure = clocks.sure
         self._emit = emit
 
     def attempt(self, queue: Queue, key: WorkKey, destination: str, number: int) -> None:
@@ -139,10 +144,34 @@ class Delivery:
                 self._write(
                     row.result_id, destination, state=DeliveryState.REFUSED, status=None, reason="config-invalid"
                 )
-        elif waiting:
+        elif waiting and self._may_go(key, destination, waiting):
             self._downgrade.begin(key, destination)
             self._exchange(key, destination, peer)
             self._ledger.record_stage(key, "deliver", max((self._clock() - began).total_seconds(), 0.0))
+
+    def _may_go(self, key: WorkKey, destination: str, waiting: Sequence[DeliveryRow]) -> bool:
+        """Whether patient and study are still what they were; what retracts results goes in any case.
+
+        Raises
+        ------
+        NodeError
+            Where that is not known yet: it is tried again.
+        """
+        if self._inquiry is None or all(row.role is ResultRole.REJECTION for row in waiting):
+            return True
+        try:
+            reason = self._inquiry.reason_to_hold(key, destination)
+        except PeerError as error:
+            if not self._inquiry.is_itself(destination):
+                raise
+            outcomes = [StoreOutcome(result_id=row.result_id, status=None, error=error) for row in waiting]
+            for outcome in outcomes:
+                self._record(key, destination, outcome, DeliveryState.WAITING, error.code)
+            self._circuits.heard(destination, outcomes)
+            return False
+        if reason is not None:
+            self._inquiry.put(key, destination, reason)
+        return reason is None
 
     def _exchange(self, key: WorkKey, destination: str, peer: Destination) -> None:
         """Send what waits, role by role; what is not supported is sent anew in the next form of its chain."""

@@ -151,6 +151,14 @@ class Encoding:
         series_key = self._handover.plan(key)["series_key"]
         return SourceIdentity.from_json(json.loads(self._handover.identity(key, series_key)))
 
+    def whose(self, key: WorkKey) -> SourceIdentity:
+        """As `identity`; that of its outcome where it had no results."""
+        try:
+            return self.identity(key)
+        except NodeError:
+            plan = json.loads(self._handover.get(key, World.IDENTITY, name(key, "outcome"), Purpose.VAULT))
+            return SourceIdentity.from_json(plan["identity"])
+
     def _make(
         self,
         key: WorkKey,

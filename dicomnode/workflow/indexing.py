@@ -14,6 +14,7 @@ from typing import Protocol
 from dicomnode.errors import NodeError
 from dicomnode.events import Emit
 from dicomnode.study import InstanceRow, InstanceState, RecordAddress, RecordMetadata, blind_key
+from dicomnode.workflow.notes import may_be_note
 
 _BATCH = 500
 _LINGER_SECONDS = 0.5
@@ -25,6 +26,11 @@ class Index(Protocol):
     def record_instances(self, rows: Sequence[InstanceRow]) -> tuple[InstanceRow, ...]:
         """Record rows, idempotent by address; returns them with the state that each was given."""
         ...
+
+
+def is_to_be_judged(row: InstanceRow) -> bool:
+    """Whether somebody has to open an instance to say what it is, or what it does."""
+    return row.state is InstanceState.QUARANTINED or may_be_note(row)
 
 
 def row_of(
@@ -53,7 +59,7 @@ class Indexer:
     index
         The ledger.
     conflict
-        Called for a row that another content under the same UID put into quarantine.
+        Called for a row that another content under the same UID put into quarantine, or that may be a rejection note.
     told
         Called with rows that are in the index now, and that no conflict stands in the way of; returns at once.
     emit
@@ -162,8 +168,9 @@ class Indexer:
         while batch:
             recorded = self._try(batch)
             if recorded is not None:
-                conflicting = [row for row in recorded if row.state is InstanceState.QUARANTINED]
-                self._told(clear := [row for row in recorded if row.state is not InstanceState.QUARANTINED])
+                conflicting = [row for row in recorded if is_to_be_judged(row)]
+                self._told(clear := [row for row in recorded if not is_to_be_judged(row)])
+                self._tell(recorded)
                 self._close(clear)
                 for row in conflicting:
                     self._conflicts.put(row)
@@ -171,6 +178,12 @@ class Indexer:
             if self._ended.wait(1.0):  # the spool still holds them; the next start finds them
                 self._close(batch)
                 return
+
+    def _tell(self, recorded: Sequence[InstanceRow]) -> None:
+        """Say that what a note has rejected came all the same: its sender has its success, and may wonder."""
+        rejected = Counter(row.study_key for row in recorded if row.state is InstanceState.REJECTED)
+        for study_key, count in rejected.items():
+            self._emit("object.rejected", level="warning", study=study_key, objects=count)
 
     def _try(self, batch: list[InstanceRow]) -> tuple[InstanceRow, ...] | None:
         try:

@@ -22,7 +22,7 @@ from dicomnode.workflow.ports import Clock, Queue, Revival
 #: The verb of orders that are about originals, not about works: `service.exporting` carries them out.
 EXPORT: Final = "export"
 #: What a destination is not to get however often it is tried.
-_NEVER: Final = "result-over-budget"
+_NEVER: Final = frozenset({"result-over-budget", "instances-rejected"})
 _TOO_OFTEN: Final = "restarted-too-often"
 _STAGES: Final = (WorkState.QUEUED, WorkState.PREPARING, WorkState.INFERRING, WorkState.ENCODING)
 _DEAD: Final = frozenset({DeliveryState.REFUSED, DeliveryState.CANCELLED})
@@ -110,7 +110,7 @@ def to_retry(work: WorkRow, destination: str) -> list[DeliveryRow]:
         for row in work.deliveries
         if destination in ("", row.destination)
         and (row.state in _DEAD or row.state is DeliveryState.WAITING)
-        and row.reason != _NEVER
+        and row.reason not in _NEVER
     ]
 
 
@@ -164,7 +164,7 @@ class Orders:
                     self._ledger.end_order(order)
                 continue
             self._emit("order.done", level="warning", works=len(done), **facts)
-            if order.verb == Verb.RETRY:
+            if order.verb in (Verb.RETRY, Verb.RELEASE):  # of what was held on its way, tries were made before
                 self._set_out(done, order.destination)
 
     def _carry_out(self, order: OrderRow) -> tuple[WorkKey, ...]:

@@ -12,11 +12,12 @@ from dicomnode.errors import NodeError, PeerError
 from dicomnode.events import Emit
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.spool import Spool
-from dicomnode.study import blind_key
+from dicomnode.study import InstanceState, blind_key
 from dicomnode.workflow.ports import Finder, Monotonic
 
 _FIRST_SECONDS: Final = 3600.0
 _LONGEST_SECONDS: Final = 86_400.0
+_REJECTED: Final = frozenset({InstanceState.REJECTED, InstanceState.EXPIRED})
 
 
 class Originals:
@@ -76,11 +77,13 @@ class Originals:
     def _missing(self, study_key: str) -> int | None:
         """Number of instances that the PACS does not show; None where nobody can be asked.
 
-        Every instance counts, one that was replaced or is in quarantine as well: nobody else may have it.
+        Every instance counts, one that was replaced or is in quarantine as well: nobody else may have it. What its owner
+        rejected does not, nor the note that says so: a PACS hides both.
         """
         if self._archive is None:
             return None
-        wanted = {row.instance_key for row in self._ledger.instances(study_key, None)}
+        rows = [row for row in self._ledger.instances(study_key, None) if row.state not in _REJECTED]
+        wanted = {row.instance_key for row in rows} - self._ledger.notes(study_key)
         study_instance_uid = self._study_instance_uid(study_key)
         if study_instance_uid is None:
             return len(wanted)

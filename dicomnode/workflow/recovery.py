@@ -10,7 +10,8 @@ from dicomnode.storage.segment_reader import Damage
 from dicomnode.storage.spool import Spool
 from dicomnode.study import InstanceRow, InstanceState, WorkState
 from dicomnode.workflow.activity import ActivityTable
-from dicomnode.workflow.indexing import row_of
+from dicomnode.workflow.indexing import is_to_be_judged, row_of
+from dicomnode.workflow.notes import may_be_note
 from dicomnode.workflow.ports import Clock, Monotonic, Queue
 
 _BATCH = 500
@@ -28,7 +29,7 @@ class Recovery:
     queue
         Durable queue; it takes up its own workflows by itself.
     conflict
-        Decides on an instance that came again with other bytes.
+        Decides on an instance that came again with other bytes, or that may be a rejection note.
     """
 
     def __init__(
@@ -96,6 +97,9 @@ class Recovery:
         for row in self._ledger.instances(study_key, InstanceState.QUARANTINED):
             if row.address not in decided:
                 self._conflict(row)
+        for row in self._ledger.instances(study_key):
+            if may_be_note(row):  # that it was judged stands nowhere: again it changes nothing
+                self._conflict(row)
 
     def _set_aside(self, damage: Damage) -> None:
         """A torn end is what a crash leaves: nothing of it was acknowledged. Anything else is an alarm."""
@@ -116,6 +120,6 @@ class Recovery:
         batch.clear()
         if rows:
             for row in self._ledger.record_instances(rows):
-                if row.state is InstanceState.QUARANTINED:
+                if is_to_be_judged(row):
                     self._conflict(row)
         return len(rows)

@@ -6,13 +6,11 @@ here: which works are wished back, their notes, and that these are sent. Nothing
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Final
 
 from dicomnode.errors import Fact, NodeError
 from dicomnode.events import Emit
-from dicomnode.identity import SourceIdentity
 from dicomnode.sections import Destination
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.rows import ResultRow
@@ -20,21 +18,19 @@ from dicomnode.study import (
     RETRACTION,
     WISHED,
     DeliveryState,
-    Purpose,
     ResultRole,
     WorkKey,
     WorkRow,
     WorkState,
-    World,
 )
 from dicomnode.workflow.delivery import RETRACTION_ATTEMPT
 from dicomnode.workflow.encoding import Encoding
-from dicomnode.workflow.handover import Handover, Rooms, name
+from dicomnode.workflow.handover import Rooms
 from dicomnode.workflow.ports import Clock, Queue
 from dicomnode.workflow.predecessors import Predecessors
 
 _RETRACTABLE: Final = frozenset({WorkState.DONE, WorkState.FAILED})
-_SENT: Final = "sent"
+SENT: Final = "sent"
 _NOTHING: Final = "nothing-delivered"
 
 
@@ -52,7 +48,7 @@ def wish(ledger: Ledger, study_key: str, model: str | None, at: Clock) -> tuple[
     wished: list[WorkKey] = []
     with ledger.transaction() as connection:
         for work in () if study is None else study.works:
-            open_to_it = work.state in _RETRACTABLE and work.facts.get(RETRACTION) not in (WISHED, _SENT)
+            open_to_it = work.state in _RETRACTABLE and work.facts.get(RETRACTION) not in (WISHED, SENT)
             if model in (None, work.key.model) and open_to_it and _is_held(work):
                 facts = {RETRACTION: WISHED}
                 ledger.set_work_state(work.key, work.state, at=at(), facts=facts, connection=connection)
@@ -89,7 +85,6 @@ class Retraction:
         self._queue = queue
         self._destinations = tuple(destinations)
         self._encoding = encoding
-        self._handover = Handover(rooms)
         self._predecessors = Predecessors(rooms)
         self._clock = clock
         self._emit = emit
@@ -111,7 +106,7 @@ class Retraction:
             self._emit("retraction.empty", level="warning", work=work.key.workflow_id)
             return
         now, ledger = self._clock(), self._rooms.ledger
-        facts: dict[str, Fact] = {RETRACTION: _SENT, "retracted_at": int(now.timestamp())}
+        facts: dict[str, Fact] = {RETRACTION: SENT, "retracted_at": int(now.timestamp())}
         with ledger.transaction() as connection:
             ledger.record_results(work.key, list(notes.values()), [], now, connection=connection)
             ledger.set_work_state(work.key, WorkState.DELIVERING, at=now, facts=facts, connection=connection)
@@ -129,18 +124,10 @@ class Retraction:
         for one in self._destinations:
             held = self._predecessors.delivered(key, one.name, own=True) if one.rejection_notes else ()
             if held:
-                identity = self._identity(key)
+                identity = self._encoding.whose(key)
                 note = analyst.encode_rejection(held, identity, destination=one.name, work=key.workflow_id, wrong=True)
                 notes[one.name] = self._encoding.keep(key, note)
         return notes
-
-    def _identity(self, key: WorkKey) -> SourceIdentity:
-        """Identity of the work's results; of its outcome where it had none."""
-        try:
-            return self._encoding.identity(key)
-        except NodeError:
-            plan = json.loads(self._handover.get(key, World.IDENTITY, name(key, "outcome"), Purpose.VAULT))
-            return SourceIdentity.from_json(plan["identity"])
 
     def _say(self, work: WorkRow, what: str) -> None:
         self._rooms.ledger.set_work_state(work.key, work.state, at=self._clock(), facts={RETRACTION: what})

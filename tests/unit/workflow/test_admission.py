@@ -11,7 +11,17 @@ from dicomnode.errors import NodeError, StorageError
 from dicomnode.routing_rules import FloodGuardSection
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.rows import OrderRow, ResultRow
-from dicomnode.study import DeliveryState, InstanceRow, Mark, ResultRole, WorkKey, WorkRow, WorkState
+from dicomnode.study import (
+    DeliveryState,
+    InstanceRow,
+    InstanceState,
+    Mark,
+    Rejected,
+    ResultRole,
+    WorkKey,
+    WorkRow,
+    WorkState,
+)
 from dicomnode.workflow.admission import Admission
 from dicomnode.workflow.memory_queue import MemoryQueue
 from dicomnode.workflow.openings import Judge
@@ -809,3 +819,88 @@ def test_a_study_of_which_one_model_is_done_is_not_worked_on_anew_because_anothe
     latest = world.ledger.latest_revision(STUDY)
     assert latest is not None
     assert latest.revision == 1
+
+
+def reject(world: World, *numbers: int, state: InstanceState = InstanceState.REJECTED) -> None:
+    world.ledger.take_out(STUDY, [row(number).instance_key for number in numbers], state)
+
+
+def finish(world: World, key: WorkKey = WORK) -> None:
+    world.advance(key, to=WorkState.READY)
+    for state in (WorkState.DELIVERING, WorkState.DONE):
+        world.ledger.set_work_state(key, state, at=world.time.now())
+
+
+def test_what_is_left_of_a_rejected_input_is_worked_on_anew(world: World) -> None:
+    world.receive(0, 1, 2)
+    admission = world.admission()
+    admission.settle(STUDY)
+    reject(world, 1)
+    admission.settle(STUDY)
+    assert world.queued == [f"{STUDY}-1-{MODEL}", f"{STUDY}-2-{MODEL}"]
+
+
+def test_where_nothing_is_left_nothing_is_opened(world: World) -> None:
+    world.receive(0, 1)
+    admission = world.admission()
+    admission.settle(STUDY)
+    finish(world)
+    other = replace(row(7), sop_class_uid="1.2.840.10008.5.1.4.1.1.88.59")  # the note that says so
+    world.ledger.record_instances([other])
+    reject(world, 0, 1)
+    admission.settle(STUDY)
+    latest = world.ledger.latest_revision(STUDY)
+    assert latest is not None
+    assert latest.revision == 1
+    assert world.queued == [f"{STUDY}-1-{MODEL}"]
+    with world.ledger.transaction() as connection:
+        assert admission.reprocess(connection, STUDY) is None
+
+
+def test_a_note_alone_is_no_input(world: World) -> None:
+    note = replace(row(7), sop_class_uid="1.2.840.10008.5.1.4.1.1.88.59")
+    world.ledger.record_instances([note])
+    world.ledger.enter_rejections(STUDY, [row(0).instance_key], Rejected.SAFETY, note=note)
+    world.admission().settle(STUDY)
+    assert world.queued == []
+    world.ledger.record_instances([replace(row(8), sop_class_uid="1.2.840.10008.5.1.4.1.1.88.11")])
+    world.admission().settle(STUDY)
+    assert world.queued == [f"{STUDY}-1-{MODEL}"], "the model says why it is not for it"
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_expired_images_replace_no_results_that_were_finished(world: World, finished: bool) -> None:
+    world.receive(0, 1, 2)
+    admission = world.admission()
+    admission.settle(STUDY)
+    if finished:
+        finish(world)
+    reject(world, 1, state=InstanceState.EXPIRED)
+    admission.settle(STUDY)
+    latest = world.ledger.latest_revision(STUDY)
+    assert latest is not None
+    assert latest.revision == (1 if finished else 2)
+
+
+def test_an_image_that_comes_beside_expired_ones_opens_a_revision_of_what_is_left(world: World) -> None:
+    world.receive(0, 1, 2)
+    admission = world.admission()
+    admission.settle(STUDY)
+    finish(world)
+    reject(world, 1, state=InstanceState.EXPIRED)
+    world.receive(3)
+    admission.settle(STUDY)
+    assert world.work(second()).state is WorkState.QUEUED
+
+
+def test_who_lets_results_go_is_remembered(world: World) -> None:
+    world.receive(0)
+    admission = world.admission()
+    admission.settle(STUDY)
+    world.advance(to=WorkState.READY)
+    for state in (WorkState.DELIVERING, WorkState.HELD):
+        world.ledger.set_work_state(WORK, state, at=world.time.now(), reason="patient-changed" if state is WorkState.HELD else None)  # fmt: skip
+    with world.ledger.transaction() as connection:
+        admission.let_go(connection, world.work())
+    assert world.work().state is WorkState.DELIVERING
+    assert world.work().facts["released_at"] == int(START.timestamp())

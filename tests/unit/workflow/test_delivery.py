@@ -146,8 +146,7 @@ class Bench:
             downgrade=downgrade,
             settings=self.settings,
             report=lambda where, error: self.reported.append((where, error)),
-            clock=self.time.now,
-            sure=self.time.now,
+            clocks=self.time,
             emit=self.events,
             committing=self.committing,
         )

@@ -1,0 +1,67 @@
+"""Which instances a rejection note named, whether they came before it, came after it, or never came. Blind keys alone."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Final
+
+from sqlalchemy import Connection, bindparam, delete, func, select
+
+from dicomnode.storage import schema
+from dicomnode.storage.database import Database, batches, insert_or_ignore
+from dicomnode.study import InstanceRow, Rejected
+
+_R = schema.rejections
+#: A note of these holds for whatever comes later, too; one of `Rejected.EXPIRED` for what was there alone (RAD TF-2 4.66).
+LASTING: Final = frozenset({Rejected.QUALITY, Rejected.SAFETY, Rejected.WORKLIST})
+_STANDING = select(_R.c.study_key, _R.c.instance_key).where(
+    _R.c.study_key.in_(bindparam("studies", expanding=True)), _R.c.kind.in_([kind.value for kind in LASTING])
+)
+
+
+class RejectionRows(Database):
+    """Rejections."""
+
+    def enter_rejections(
+        self,
+        study_key: str,
+        instance_keys: Collection[str],
+        kind: Rejected,
+        *,
+        note: InstanceRow,
+        connection: Connection | None = None,
+    ) -> int:
+        """Enter that a note names instances of a study, whether they are known or not; how many that were not named so before."""
+        base = {
+            "study_key": study_key,
+            "kind": kind.value,
+            "note_key": note.instance_key,
+            "note_study_key": note.study_key,
+            "received_at": note.received_at,
+        }
+        count = select(func.count()).select_from(_R).where(_R.c.study_key == study_key)
+        with self._writing(connection) as writing:
+            before = writing.execute(count).scalar_one()
+            insert_or_ignore(writing, _R, [{**base, "instance_key": key} for key in sorted(set(instance_keys))])
+            return int(writing.execute(count).scalar_one() - before)
+
+    def notes(self, study_key: str, *, connection: Connection | None = None) -> frozenset[str]:
+        """Instance keys of the rejection notes that came in a study."""
+        query = select(_R.c.note_key).where(_R.c.note_study_key == study_key).distinct()
+        with self._reading(connection) as reading:
+            return frozenset(reading.execute(query).scalars())
+
+
+def standing(connection: Connection, study_keys: Collection[str]) -> frozenset[tuple[str, str]]:
+    """Study and instance of what stays rejected, however often it comes."""
+    found: set[tuple[str, str]] = set()
+    for batch in batches(sorted(set(study_keys))):
+        found |= {(row[0], row[1]) for row in connection.execute(_STANDING, {"studies": list(batch)})}
+    return frozenset(found)
+
+
+def forget(connection: Connection, study_key: str) -> None:
+    """Delete what is known of a study that goes, and what notes of it say of studies that never came."""
+    unknown = _R.c.study_key.not_in(select(schema.studies.c.study_key))
+    connection.execute(delete(_R).where(_R.c.study_key == study_key))
+    connection.execute(delete(_R).where(_R.c.note_study_key == study_key, unknown))

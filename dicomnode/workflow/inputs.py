@@ -1,0 +1,45 @@
+"""What a study is worked on with: what came and counts, less what rejection notes took out.
+
+May live here: which instances these are, and whether what is gone was wrong or has only expired. Opens and changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from dicomnode.storage.ledger import Ledger
+from dicomnode.storage.rows import RevisionRow
+from dicomnode.study import FINAL_STATES, InstanceRow, InstanceState, WorkState, input_digest
+from dicomnode.workflow.selection import relevant
+
+_FINISHED = FINAL_STATES | {WorkState.READY, WorkState.HELD, WorkState.DELIVERING}
+
+
+def inputs(
+    ledger: Ledger, study_key: str, sop_classes: Collection[str], connection: Any = None
+) -> tuple[InstanceRow, ...]:
+    """Instances of a study that count; none where all that a model would look at was rejected, or notes alone came."""
+    rows = relevant(ledger.instances(study_key, connection=connection), sop_classes)
+    if any(row.sop_class_uid in sop_classes for row in rows):
+        return rows
+    gone = [
+        *ledger.instances(study_key, InstanceState.REJECTED, connection=connection),
+        *ledger.instances(study_key, InstanceState.EXPIRED, connection=connection),
+    ]
+    if any(row.sop_class_uid in sop_classes for row in gone):
+        return ()
+    notes = ledger.notes(study_key, connection=connection)
+    return () if all(row.instance_key in notes for row in rows) else rows
+
+
+def has_only_expired(
+    ledger: Ledger, latest: RevisionRow, rows: Sequence[InstanceRow], sop_classes: Collection[str]
+) -> bool:
+    """Whether all that a finished revision had and that is not there any more was right, and only its time was over."""
+    expired = ledger.instances(latest.study_key, InstanceState.EXPIRED)
+    whole = {row.instance_key: row.digest for row in (*relevant(expired, sop_classes), *rows)}
+    study = ledger.study(latest.study_key)
+    if not expired or study is None or input_digest(list(whole.items())) != latest.input_digest:
+        return False
+    return all(work.state in _FINISHED for work in study.works if work.key.revision == latest.revision)

@@ -1,0 +1,200 @@
+"""Rejection notes that come in: what they name leaves the inputs, and what was made of it is to be withdrawn.
+
+May live here: what a note changes in the ledger, in one transaction, the same however often it is judged. What is left of a
+study is worked on anew by whoever opens revisions; who gets a note of ours is decided in `withdrawal`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any, Final
+
+from dicomnode.encoded import Limits, read_dataset
+from dicomnode.errors import Fact, NodeError, StudyError
+from dicomnode.events import Emit
+from dicomnode.storage.ledger_rejections import LASTING
+from dicomnode.study import (
+    OPEN,
+    REJECTED,
+    WITHDRAWAL,
+    DeliveryState,
+    InstanceRow,
+    InstanceState,
+    Rejected,
+    ResultRole,
+    WorkKey,
+    WorkRow,
+    WorkState,
+    blind_key,
+)
+from dicomnode.workflow.handover import Handover, Rooms
+from dicomnode.workflow.notes import RejectionNote, note_of
+from dicomnode.workflow.ports import Clock
+from dicomnode.workflow.routing import classes_of
+
+#: The code under which what was made of rejected images ends.
+CODE: Final = "instances-rejected"
+_STAGES: Final = frozenset({WorkState.QUEUED, WorkState.PREPARING, WorkState.INFERRING, WorkState.ENCODING})
+_FINISHED: Final = frozenset({WorkState.READY, WorkState.HELD})
+_DELIVERED: Final = frozenset({WorkState.DONE, WorkState.FAILED, WorkState.CANCELLED})
+_OPEN: Final = frozenset({DeliveryState.WAITING, DeliveryState.REFUSED, DeliveryState.CANCELLED})
+
+
+class Rejections:
+    """Judges notes.
+
+    Parameters
+    ----------
+    rooms
+        Where records, rows and plans of works are.
+    limits
+        Of what is read.
+    senders
+        AE titles, `*` for any part, whose notes count.
+    remember
+        Told of a study whose inputs changed though nothing came of it.
+    """
+
+    def __init__(
+        self,
+        rooms: Rooms,
+        *,
+        limits: Limits,
+        senders: Sequence[str],
+        remember: Callable[[str], None],
+        clock: Clock,
+        emit: Emit,
+    ) -> None:
+        self._rooms = rooms
+        self._handover = Handover(rooms)
+        self._limits = limits
+        self._senders = tuple(senders)
+        self._remember = remember
+        self._clock = clock
+        self._emit = emit
+
+    def judge(self, row: InstanceRow) -> None:
+        """Do what a Key Object Selection says, if it is a rejection note; again changes nothing.
+
+        Raises
+        ------
+        NodeError
+            Where disk or ledger refuse for now; what cannot be read says nothing.
+        """
+        try:
+            metadata, encoded = self._rooms.spool.read(row.study_key, row.address)
+            note = note_of(read_dataset(encoded, metadata.transfer_syntax_uid, self._limits))
+        except StudyError:
+            return
+        if note is None:
+            return
+        title = metadata.calling_ae_title.strip()
+        if not any(fnmatchcase(title, one.replace("[", "[[]")) for one in self._senders):
+            self._emit("rejection.ignored", level="warning", study=row.study_key, kind=note.kind.value)
+            return
+        self._carry_out(row, note)
+
+    def _carry_out(self, row: InstanceRow, note: RejectionNote) -> None:
+        key, ledger = self._rooms.derivation_key, self._rooms.ledger
+        named = {
+            blind_key(key, "study", study): [blind_key(key, "instance", uid) for uid in uids]
+            for study, uids in note.named.items()
+        }
+        used = {study_key: self._series(study_key) for study_key in named}
+        told: dict[str, tuple[int, int]] = {}
+        with ledger.transaction() as connection:
+            for study_key, keys in named.items():
+                new = ledger.enter_rejections(study_key, keys, note.kind, note=row, connection=connection)
+                lasting = note.kind in LASTING
+                state = InstanceState.REJECTED if lasting else InstanceState.EXPIRED
+                until = None if lasting else row.received_at
+                gone = ledger.take_out(study_key, keys, state, until=until, connection=connection)
+                self._end_works(connection, study_key, gone, note.kind, used[study_key])
+                if gone and study_key != row.study_key:
+                    ledger.reopen(study_key, connection=connection)
+                told[study_key] = new, len(gone)
+        for study_key, (new, count) in told.items():
+            if new or count:
+                self._emit("study.rejected", level="warning", study=study_key, kind=note.kind.value, named=new, objects=count)  # fmt: skip
+            if count and study_key != row.study_key:
+                self._remember(study_key)
+
+    def _series(self, study_key: str) -> dict[WorkKey, str]:
+        """Series that each work of a study was made of, where that is known."""
+        study = self._rooms.ledger.study(study_key)
+        found = {}
+        for work in () if study is None else study.works:
+            try:
+                found[work.key] = str(self._handover.plan(work.key)["series_key"])
+            except NodeError:  # none was chosen yet, or never
+                continue
+        return found
+
+    def _end_works(
+        self,
+        connection: Any,
+        study_key: str,
+        gone: Sequence[InstanceRow],
+        kind: Rejected,
+        used: Mapping[WorkKey, str],
+    ) -> None:
+        study = self._rooms.ledger.study(study_key, connection=connection) if gone else None
+        current = self._rooms.ledger.instances(study_key, connection=connection)
+        for work in () if study is None else study.works:
+            classes = classes_of(work.facts, self._rooms.sop_classes)
+            series = {row.series_key for row in gone if row.sop_class_uid in classes}
+            if not series:
+                continue
+            left = any(row.sop_class_uid in classes for row in current)
+            if kind is Rejected.EXPIRED:
+                if work.state in _STAGES and not left:
+                    self._put(connection, work, WorkState.REFUSED, kind)
+            elif work.state in _STAGES:
+                self._put(connection, work, WorkState.SUPERSEDED if left else WorkState.REFUSED, kind)
+            elif work.state in _FINISHED:
+                self._stop(connection, work, kind, left=left)
+            elif used.get(work.key) in {None, *series}:
+                self._withdraw(connection, work, kind)
+
+    def _stop(self, connection: Any, work: WorkRow, kind: Rejected, *, left: bool) -> None:
+        """End a work whose results wait; what a destination has of it all the same is withdrawn."""
+        self._cancel(connection, work)
+        delivered = _is_delivered(work)
+        state = WorkState.SUPERSEDED if left and not delivered else WorkState.CANCELLED
+        self._put(connection, work, state, kind, withdrawn=delivered)
+
+    def _withdraw(self, connection: Any, work: WorkRow, kind: Rejected) -> None:
+        if work.state is WorkState.DELIVERING:
+            # A try may be under way: what the destination takes meanwhile is seen when that has ended.
+            self._cancel(connection, work)
+            state = WorkState.DELIVERING if _is_note_waiting(work) else WorkState.CANCELLED
+            self._put(connection, work, state, kind, withdrawn=True)
+        elif work.state in _DELIVERED:
+            self._cancel(connection, work)
+            self._put(connection, work, work.state, kind, withdrawn=_is_delivered(work))
+
+    def _cancel(self, connection: Any, work: WorkRow) -> None:
+        """Cancel what waits, and what could be tried again; a note of ours that retracts something goes all the same."""
+        rows = [row for row in work.deliveries if row.state in _OPEN and row.role is not ResultRole.REJECTION]
+        ledger = self._rooms.ledger
+        ledger.put_deliveries(rows, DeliveryState.CANCELLED, self._clock(), reason=CODE, connection=connection)
+
+    def _put(
+        self, connection: Any, work: WorkRow, state: WorkState, kind: Rejected, *, withdrawn: bool = False
+    ) -> None:
+        facts: dict[str, Fact] = {REJECTED: kind.value, **({WITHDRAWAL: OPEN} if withdrawn else {})}
+        reason = None if state in (work.state, WorkState.SUPERSEDED) else CODE
+        self._rooms.ledger.set_work_state(
+            work.key, state, at=self._clock(), reason=reason, facts=facts, connection=connection
+        )
+
+
+def _is_note_waiting(work: WorkRow) -> bool:
+    """Whether a note of ours is still to go."""
+    return any(row.state is DeliveryState.WAITING and row.role is ResultRole.REJECTION for row in work.deliveries)
+
+
+def _is_delivered(work: WorkRow) -> bool:
+    """Whether any destination has a result of a work."""
+    return any(row.state is DeliveryState.CONFIRMED and row.role is not ResultRole.REJECTION for row in work.deliveries)

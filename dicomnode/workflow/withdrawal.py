@@ -1,0 +1,101 @@
+"""Results that were made of images that were rejected: destinations that take rejection notes get one, others are named.
+
+May live here: when it is sure which destination has what of a work, and what is then wished. The notes themselves are made by
+`retraction`, as for results that somebody found wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Any, Final
+
+from dicomnode.errors import Fact, NodeError
+from dicomnode.events import Emit
+from dicomnode.storage.ledger import Ledger
+from dicomnode.study import (
+    RETRACTION,
+    STANDING,
+    WISHED,
+    WITHDRAWAL,
+    DeliveryRow,
+    DeliveryState,
+    ResultRole,
+    WorkRow,
+    WorkState,
+)
+from dicomnode.workflow.ports import Clock, Queue
+from dicomnode.workflow.rejections import CODE
+from dicomnode.workflow.retraction import SENT
+
+_DONE: Final = "done"
+
+
+class Withdrawal:
+    """Sees to works that `Rejections` left open.
+
+    Parameters
+    ----------
+    queue
+        Tells which tries to deliver are under way.
+    takers
+        Destinations that take rejection notes.
+    """
+
+    def __init__(self, ledger: Ledger, queue: Queue, *, takers: Collection[str], clock: Clock, emit: Emit) -> None:
+        self._ledger = ledger
+        self._queue = queue
+        self._takers = frozenset(takers)
+        self._clock = clock
+        self._emit = emit
+
+    def sweep(self) -> None:
+        """Withdraw what no try can add to any more; the others are hastened, and looked at again."""
+        for work in self._ledger.to_withdraw():
+            try:
+                self._look(work)
+            except NodeError as error:
+                self._emit("retraction.failed", level="error", work=work.key.workflow_id, reason=error.code)
+
+    def _look(self, work: WorkRow) -> None:
+        tries = sorted(name for key, name in self._queue.deliveries() if key == work.key.workflow_id)
+        for name in tries:
+            self._queue.revive_delivery(work.key, name)
+        with self._ledger.transaction() as connection:
+            again = self._ledger.work(work.key, connection=connection)
+            if tries or again is None or again.state is WorkState.DELIVERING:
+                return
+            held = {row.destination for row in again.deliveries if _is_result(row, DeliveryState.CONFIRMED)}
+            notes = self._later_notes(connection, again)
+            if held & {row.destination for row in notes if row.state is DeliveryState.WAITING}:
+                return
+            left = self._withdraw(connection, again, held, notes)
+        for name in left:
+            self._emit("result.standing", level="warning", work=again.key.workflow_id, destination=name, reason=CODE)
+
+    def _withdraw(
+        self, connection: Any, again: WorkRow, held: AbstractSet[str], notes: Sequence[DeliveryRow]
+    ) -> list[str]:
+        """Wish for notes where no newer revision's did it; destinations that are left with results, since they take none."""
+        left = sorted(held - self._takers)
+        facts: dict[str, Fact] = {WITHDRAWAL: _DONE, **({STANDING: ",".join(left)} if left else {})}
+        retracted = {row.destination for row in notes if row.state is DeliveryState.CONFIRMED}
+        if held & self._takers and again.facts.get(RETRACTION) not in (WISHED, SENT):
+            facts[RETRACTION] = WISHED if held & self._takers - retracted else SENT
+        self._ledger.set_work_state(again.key, again.state, at=self._clock(), facts=facts, connection=connection)
+        return left
+
+    def _later_notes(self, connection: Any, work: WorkRow) -> list[DeliveryRow]:
+        """Rejection notes of newer revisions: they name all that was there before."""
+        study = self._ledger.study(work.key.study_key, connection=connection)
+        return [
+            row
+            for other in (() if study is None else study.works)
+            if other.key.model == work.key.model and other.key.revision > work.key.revision
+            for row in other.deliveries
+            if row.role is ResultRole.REJECTION
+        ]
+
+
+def _is_result(row: DeliveryRow, state: DeliveryState) -> bool:
+    return row.state is state and row.role is not ResultRole.REJECTION
