@@ -125,6 +125,9 @@ def test_broken_pixels_are_told_as_broken_and_not_as_withheld() -> None:
     image.PixelData = image.PixelData[:100]
     with pytest.raises(StudyError, match="pixel-missing"):
         Copier(deidentifier(), Limits()).copy(encode_part10(image, transfer_syntax_uid=EXPLICIT))
+    del image.PixelData
+    with pytest.raises(StudyError, match="pixel-missing"):
+        Copier(deidentifier(), Limits()).copy(encode_part10(image, transfer_syntax_uid=EXPLICIT))
     image = deepcopy(tiny_series()[0])
     image.BurnedInAnnotation = "YES"
     with pytest.raises(StudyError, match="withheld-pixels"):
