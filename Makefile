@@ -43,7 +43,7 @@ run: $(BIN)/.base ## the node on embedded defaults, in the foreground
 	@$(BIN)/dicomnode serve
 
 test: setup $(BIN)/.dev ## all tests, except those in a viewer
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --ignore=tests/viewer
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --ignore=tests/viewer
 
 test-viewer: setup $(BIN)/.dev ## results in a real viewer: OHIF in a headless Chromium, on Orthanc; fetches both
 	@sh deploy/setup-viewer.sh build/viewer
@@ -60,7 +60,7 @@ format: $(BIN)/.dev ## format the code
 	@$(BIN)/ruff format .
 
 coverage: $(BIN)/.dev ## branch coverage, held against the floors of the house
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --cov --cov-report=json:build/coverage.json --cov-report= --ignore=tests/viewer
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --cov --cov-report=json:build/coverage.json --cov-report= --ignore=tests/viewer
 	@$(BIN)/python tests/coverage_floors.py build/coverage.json
 
 lock: $(BIN)/.dev ## write the lock files anew

@@ -8,9 +8,26 @@ from pathlib import Path
 
 import pytest
 
-from tests import tools
+from tests import pace, tools
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # also where a test imports the library by itself
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Workers begin with what takes longest."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=pace.rank)
+    if config.pluginmanager.has_plugin("_cov"):
+        pace.import_everything()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Whole nodes and long properties are not measured."""
+    if pace.is_counted(item):
+        return (yield)
+    with pace.uncounted(item.config):
+        return (yield)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -50,12 +50,15 @@ PURE = (
     "workflow/activity",
     "workflow/admission",
     "workflow/completion",
+    "workflow/congestion",
     "workflow/memory_queue",
+    "workflow/openings",
     "workflow/prior_choice",
     "workflow/provenance",
     "workflow/routing",
     "workflow/sameness",
     "workflow/selection",
+    "workflow/standing",
 )
 #: Reviewed: module → lower floor and why.
 LOWERED: dict[str, tuple[float, str]] = {

@@ -265,7 +265,10 @@ def _order(verb: str, study: str | None, model: str | None, destination: str | N
             f"[green]ordered[/] {verb} of {count} studies; the node does so within seconds, or at its next start"
         )
         return
-    for work in give_order(tree, verb, study, model=model, destination=destination):
+    works = give_order(tree, verb, study, model=model, destination=destination)
+    if not works:
+        _out.print(f"[green]ordered[/] {verb} of {escape(study)}, of which nothing is under way", soft_wrap=True)
+    for work in works:
         where = f" to {destination}" if destination else ""
         _out.print(
             f"[green]ordered[/] {verb} of {work.key.model}, revision {work.key.revision}{where}: now {work.state.value}",

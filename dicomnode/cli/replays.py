@@ -17,7 +17,7 @@ from rich.console import Console
 from dicomnode import config
 from dicomnode.cli.options import StateOption, read_config
 from dicomnode.errors import ConfigError, KeyStoreError
-from dicomnode.workflow.replaying import NOT_ROUTED, UNDER_WAY, WORKED_ON, Fate, Replay
+from dicomnode.workflow.replaying import NOT_ROUTED, TOO_OLD, UNDER_WAY, WORKED_ON, Fate, Replay
 from dicomnode.workflow.replaying import replay as compare
 
 _out = Console(highlight=False)
@@ -30,7 +30,9 @@ _UNITS: Final[Mapping[str, timedelta]] = MappingProxyType(
     }
 )
 _MOST_DAYS: Final = 36_500
-_SAID: Final[Mapping[str, str]] = MappingProxyType({NOT_ROUTED: "in no rule", UNDER_WAY: "not done yet"})
+_SAID: Final[Mapping[str, str]] = MappingProxyType(
+    {NOT_ROUTED: "in no rule", UNDER_WAY: "not done yet", TOO_OLD: "too old, held"}
+)
 
 
 def replay(

@@ -6,21 +6,16 @@ and answered are bytes with their length before them; an answer of no bytes says
 
 from __future__ import annotations
 
-import contextlib
-import resource
-import signal
-import struct
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import IO, Final
 
-import dicomnode
+from dicomnode.imaging.codec_child import ChildGone, alarm, asked, end, parts, read_part, run, start, write
 
-_LENGTH: Final = struct.Struct("<Q")
 #: Until those that nobody asks are ended; then no codec's memory is held.
 IDLE_SECONDS: Final = 5.0
 _KEPT: Final = 2
@@ -60,17 +55,14 @@ class Children:
         child = self._take(limits)
         try:
             answer = _ask(child, data, limits)
-        except EOFError:  # it may have been killed for memory that another took
-            _end(child)
-            child = _start(limits)
+        except ChildGone as gone:
+            if gone.late:
+                raise OSError("late") from None
+            child = _start(limits)  # it may have been killed for memory that another took
             try:
                 answer = _ask(child, data, limits)
-            except (EOFError, OSError):
-                _end(child)
+            except ChildGone:
                 raise OSError("no answer") from None
-        except BaseException:
-            _end(child)
-            raise
         self._bring_back(limits, child)
         if not answer:
             raise OSError("undecodable")
@@ -81,7 +73,7 @@ class Children:
         with self._lock:
             ended, self._idle = self._idle, []
         for _, child in ended:
-            _end(child)
+            end(child)
 
     def _take(self, limits: DecodingLimits) -> subprocess.Popen[bytes]:
         with self._lock:
@@ -102,62 +94,25 @@ class Children:
             self._timer.daemon = True
             self._timer.start()
         if not kept:
-            _end(child)
+            end(child)
 
 
 def _start(limits: DecodingLimits) -> subprocess.Popen[bytes]:
-    """A child with an environment of its own: a codec gets no credential, one thread, and nobody's folder to import from."""
-    root = Path(dicomnode.__file__).resolve().parent.parent
-    numbers = [str(limits.memory_bytes), str(limits.timeout_seconds)]
-    command = [sys.executable, "-P", "-m", "dicomnode.deidentification.children", *numbers]
-    environment = {"PYTHONPATH": str(root), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
-    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=nothing, env=environment, cwd="/")  # noqa: S603
+    return start(
+        "dicomnode.deidentification.children", memory_bytes=limits.memory_bytes, seconds=limits.timeout_seconds
+    )
 
 
 def _ask(child: subprocess.Popen[bytes], data: bytes, limits: DecodingLimits) -> bytes:
-    """Its answer; EOFError where it ended or says what it cannot say, OSError where it was ended for being late."""
-    late = threading.Event()
-
-    def stop() -> None:
-        late.set()
-        child.kill()
-
-    timer = threading.Timer(limits.timeout_seconds, stop)
-    timer.start()
-    try:
-        assert child.stdin is not None
-        assert child.stdout is not None
-        child.stdin.write(_LENGTH.pack(len(data)))
-        child.stdin.write(data)
-        child.stdin.flush()
-        size = _LENGTH.unpack(_read(child.stdout, _LENGTH.size))[0]
-        return _read(child.stdout, size, most=limits.memory_bytes)
-    except (OSError, EOFError):
-        if late.is_set():
-            raise OSError("late") from None
-        raise EOFError from None
-    finally:
-        timer.cancel()
-
-
-def _read(stream: IO[bytes], size: int, *, most: int = sys.maxsize) -> bytes:
-    data = stream.read(size) if size <= most else b""
-    if len(data) != size:
-        raise EOFError
-    return data
-
-
-def _end(child: subprocess.Popen[bytes]) -> None:
-    child.kill()
-    with contextlib.suppress(OSError, ValueError):
-        child.communicate()
+    with asked(child, limits.timeout_seconds) as (question, answer):
+        write(question, data)
+        return read_part(answer, most=limits.memory_bytes)
 
 
 # ---- the child ----
 
 
-def serve(source: IO[bytes], sink: IO[bytes], decoded: Callable[[bytes], bytes], *, seconds: float = 0.0) -> None:
+def serve(source: IO[bytes], sink: IO[bytes], *, decoded: Callable[[bytes], bytes], seconds: float = 0.0) -> None:
     """Answer objects until the input ends.
 
     Parameters
@@ -165,31 +120,16 @@ def serve(source: IO[bytes], sink: IO[bytes], decoded: Callable[[bytes], bytes],
     seconds
         An alarm ends the process that takes longer over one, in case nobody is left to kill it; 0: none.
     """
-    while len(length := source.read(_LENGTH.size)) == _LENGTH.size:
-        data = _read(source, _LENGTH.unpack(length)[0])
-        signal.setitimer(signal.ITIMER_REAL, seconds)
-        try:
-            answer = decoded(data)
-        except Exception:  # noqa: BLE001 - a codec may raise anything
-            answer = b""
-        signal.setitimer(signal.ITIMER_REAL, 0.0)
-        sink.write(_LENGTH.pack(len(answer)))
-        sink.write(answer)
-        sink.flush()
-
-
-def _main(arguments: list[str]) -> None:  # pragma: no cover - runs in the child
-    import os
-
-    from dicomnode.deidentification.frames import decoded
-
-    memory = int(arguments[0])
-    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # codecs print on standard output
-    serve(sys.stdin.buffer, answers, decoded, seconds=2 * float(arguments[1]))
+    for data in parts(source):
+        with alarm(seconds):
+            try:
+                answer = decoded(data)
+            except Exception:  # noqa: BLE001 - a codec may raise anything
+                answer = b""
+        write(sink, answer)
 
 
 if __name__ == "__main__":  # pragma: no cover - runs in the child
-    _main(sys.argv[1:])
+    from dicomnode.deidentification.frames import decoded
+
+    run(partial(serve, decoded=decoded), sys.argv[1:])

@@ -70,7 +70,7 @@ def filtered(text: str, passes: Callable[[str], bool], also: frozenset[str] = fr
         _lonely(tokens)
     titled(text, tokens)
     pairs(text, tokens)
-    _given(tokens)
+    _given(tokens, also)
     _phones(text, tokens)
     mark(tokens, (match.span() for match in _FILED.finditer(text)), Kind.OUT)
     mark(tokens, traces(text), Kind.OUT)
@@ -80,10 +80,10 @@ def filtered(text: str, passes: Callable[[str], bool], also: frozenset[str] = fr
     return _left(text, tokens)
 
 
-def _given(tokens: list[Token]) -> None:
+def _given(tokens: list[Token], also: frozenset[str]) -> None:
     """A given name is somebody's, but for a model that is called so beside another word (Symphony TIM), and techniques."""
     for place, token in enumerate(tokens):
-        if token.folded in given() and token.kind is Kind.MAYBE:
+        if token.stays and token.folded in given() - also:
             beside = pairwise(tokens[max(place - 1, 0) : place + 2])
             technique = token.folded in _TECHNIQUES and not token.text.istitle()
             if not technique and not any((one.folded, other.folded) in models() for one, other in beside):

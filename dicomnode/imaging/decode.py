@@ -1,28 +1,25 @@
 """Stored values of any grayscale image: native ones read in process, compressed ones in a child that may be killed.
 
-May live here: the child process, its framing, limits and time-out. May not: rescaling, geometry. Run as a module it is
-the child: ``python -m dicomnode.imaging.decode MEMORY_BYTES SECONDS``.
+May live here: what the child is asked and what its answer means. May not: its limits (`codec_child`), rescaling, geometry.
+Run as a module it is the child: ``python -m dicomnode.imaging.decode MEMORY_BYTES SECONDS``.
 """
 
 from __future__ import annotations
 
 import json
-import resource
-import signal
 import struct
 import subprocess
 import sys
 import threading
 import warnings
-from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Final, Self
 
 import numpy as np
 from pydicom.dataset import Dataset
 
-import dicomnode
 from dicomnode.errors import StudyError
+from dicomnode.imaging.codec_child import ChildGone, alarm, asked, end, parts, read, read_part, run, start, write
 from dicomnode.imaging.stored import (
     EXPLICIT_BIG,
     LOSSY,
@@ -37,7 +34,6 @@ from dicomnode.imaging.stored import (
     stored_values,
 )
 
-_LENGTH: Final = struct.Struct("<Q")
 _ANSWER: Final = struct.Struct("<c2sQ")  # how it went, type of the values, bytes that follow
 _VALUES, _UNDECODABLE, _UNSUPPORTED = b"v", b"u", b"s"
 _JPEG_LS: Final = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81")
@@ -120,29 +116,16 @@ class Decoder:
 
     def _try(self, data: Buffer, syntax: str, form: PixelFormat) -> Integers:
         child = self._child = self._child or _start_child(self._timeout, self._memory)
-        late = threading.Event()
-
-        def stop() -> None:
-            late.set()
-            child.kill()
-
-        timer = threading.Timer(self._timeout, stop)
-        timer.start()
         try:
-            return _ask(child, data, syntax, form)
-        except (OSError, EOFError):
-            self._end_child()
-            raise StudyError("pixel-undecodable", cause="timeout" if late.is_set() else "crash") from None
-        finally:
-            timer.cancel()
-            if late.is_set():
-                self._end_child()
+            return _ask(child, data, syntax, form, self._timeout)
+        except ChildGone as gone:
+            self._child = None
+            raise StudyError("pixel-undecodable", cause="timeout" if gone.late else "crash") from None
 
     def _end_child(self) -> None:
         child, self._child = self._child, None
         if child is not None:
-            child.kill()
-            child.communicate()
+            end(child)
 
 
 def pixels(dataset: Dataset, *, timeout_seconds: float, memory_bytes: int) -> Integers:
@@ -165,40 +148,28 @@ def transfer_syntax(dataset: Dataset) -> str:
 
 
 def _start_child(timeout_seconds: float, memory_bytes: int) -> subprocess.Popen[bytes]:
-    """Child with an environment of its own: a codec gets no credential, one thread, and nobody's folder to import from."""
-    root = Path(dicomnode.__file__).resolve().parent.parent
-    command = [sys.executable, "-P", "-m", "dicomnode.imaging.decode", str(memory_bytes), str(timeout_seconds)]
-    environment = {"PYTHONPATH": str(root), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
-    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=nothing, env=environment, cwd="/")  # noqa: S603
+    return start("dicomnode.imaging.decode", memory_bytes=memory_bytes, seconds=timeout_seconds)
 
 
-def _ask(child: subprocess.Popen[bytes], data: Buffer, syntax: str, form: PixelFormat) -> Integers:
+def _ask(child: subprocess.Popen[bytes], data: Buffer, syntax: str, form: PixelFormat, seconds: float) -> Integers:
     """Send a frame and take its values; the child runs foreign code on foreign data, so nothing it says is believed."""
-    if child.stdin is None or child.stdout is None:
-        raise EOFError
     header = json.dumps({"syntax": syntax, "format": form.to_json()}).encode()
-    for part in (header, data):
-        child.stdin.write(_LENGTH.pack(len(part)))
-        child.stdin.write(part)
-    child.stdin.flush()
-    state, kind, size = _ANSWER.unpack(_read(child.stdout, _ANSWER.size))
+    with asked(child, seconds) as (question, answer):
+        write(question, header, data)
+        state, kind, size = _ANSWER.unpack(read(answer, _ANSWER.size))
+        if state == _VALUES and not _fits(kind, size, form):
+            raise EOFError
+        content = read(answer, size) if state == _VALUES else b""
     if state == _UNSUPPORTED:
         raise StudyError("pixel-unsupported", cause="transfer-syntax")
     if state != _VALUES:
         raise StudyError("pixel-undecodable", cause="codec")
-    if kind not in _TYPES or size != form.pixels * int(kind[1:]) or int(kind[1:]) * 8 > form.bits_allocated:
-        child.kill()
-        raise EOFError
-    values = np.frombuffer(_read(child.stdout, size), dtype=kind.decode()).reshape(form.rows, form.columns)
+    values = np.frombuffer(content, dtype=kind.decode()).reshape(form.rows, form.columns)
     return values.astype(f"{kind[:1].decode()}{form.bits_allocated // 8}", copy=False)
 
 
-def _read(stream: IO[bytes], size: int) -> bytes:
-    data = stream.read(size)
-    if len(data) != size:
-        raise EOFError
-    return data
+def _fits(kind: bytes, size: int, form: PixelFormat) -> bool:
+    return kind in _TYPES and size == form.pixels * int(kind[1:]) and int(kind[1:]) * 8 <= form.bits_allocated
 
 
 # ---- the child ----
@@ -212,12 +183,10 @@ def serve(source: IO[bytes], sink: IO[bytes], *, seconds: float = 0.0) -> None:
     seconds
         An alarm ends the process that takes longer over a frame, in case nobody is left to kill it; 0: none.
     """
-    while len(length := source.read(_LENGTH.size)) == _LENGTH.size:
-        header = json.loads(_read(source, _LENGTH.unpack(length)[0]))
-        data = _read(source, _LENGTH.unpack(_read(source, _LENGTH.size))[0])
-        signal.setitimer(signal.ITIMER_REAL, seconds)
-        state, values = _decoded(data, header["syntax"], PixelFormat(**header["format"]))
-        signal.setitimer(signal.ITIMER_REAL, 0.0)
+    for header in parts(source):
+        about, data = json.loads(header), read_part(source)
+        with alarm(seconds):
+            state, values = _decoded(data, about["syntax"], PixelFormat(**about["format"]))
         content = values.tobytes()
         sink.write(_ANSWER.pack(state, values.dtype.str[1:].encode(), len(content)))
         sink.write(content)
@@ -257,16 +226,5 @@ def _decoded(data: bytes, syntax: str, form: PixelFormat) -> tuple[bytes, Intege
     return _VALUES, np.ascontiguousarray(values)
 
 
-def _main(arguments: list[str]) -> None:  # pragma: no cover - runs in the child
-    import os
-
-    memory = int(arguments[0])
-    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # codecs print on standard output
-    serve(sys.stdin.buffer, answers, seconds=2 * float(arguments[1]))
-
-
 if __name__ == "__main__":  # pragma: no cover - runs in the child
-    _main(sys.argv[1:])
+    run(serve, sys.argv[1:])

@@ -29,6 +29,8 @@ class Head:
         self.method = request.method.decode("ascii")
         self.target = request.target.decode("latin-1")
         self.header: dict[str, str] = {}
+        if len(request.target) + sum(len(raw) + len(value) for raw, value in request.headers) > _LONGEST_HEAD:
+            raise Unacceptable(431, "http-head")  # h11 bounds only what has not come whole
         for raw, value in request.headers:
             name = raw.decode("ascii")
             if name in self.header and name in _ONCE:

@@ -141,6 +141,20 @@ class Intake:
         return Transfer(self, request, peer, refused)
 
 
+def from_memory(data: memoryview) -> Callable[[memoryview, int], tuple[int, int]]:
+    """What `Transfer.take` fills with where the bytes are here already."""
+    position = 0
+
+    def fill(place: memoryview, left: int) -> tuple[int, int]:
+        nonlocal position
+        part = min(len(place), left)
+        place[:part] = data[position : position + part]
+        position += part
+        return part, left - part
+
+    return fill
+
+
 class Transfer:
     """One C-STORE on its way in. Its methods never raise: what goes wrong becomes the status at the end.
 
@@ -194,6 +208,15 @@ class Transfer:
                 self._refuse(error)
         self.close()
         return SUCCESS if self._status is None else self._status
+
+    def take_whole(self, encoded: bytes | memoryview) -> int:
+        """A Data Set that is here already, from its first byte to its last: its status, as of `end`."""
+        data = memoryview(encoded)
+        try:
+            self.take(from_memory(data), len(data))
+            return self.end()
+        finally:
+            self.close()
 
     def close(self) -> None:
         """Give back what is held; without `end` before it, nothing of the object remains."""

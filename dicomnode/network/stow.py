@@ -22,9 +22,13 @@ TRANSFER_SYNTAX_NOT_SUPPORTED: Final = 0xC122  # PS3.18 Table I.2-2
 #: The least that a bearer token has: shorter ones can be guessed, whatever hash stands in the configuration.
 _LEAST_TOKEN: Final = 32
 _BEARER: Final = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9._~+/=-]{1,4096})")
+#: What stands before the path in the absolute form (RFC 9112 3.2.2).
+_AUTHORITY: Final = re.compile(r"^https?://[^/]+(?=/)", re.IGNORECASE)
 _UID: Final = re.compile(r"[0-9]+(\.[0-9]+)*")
 #: Media ranges (RFC 9110 12.5.1) that JSON fits; older clients ask for plain JSON.
-_JSON_RANGES: Final = frozenset({"", "*/*", "application/*", JSON, "application/json"})
+_JSON_RANGES: Final = (JSON, "application/json", "application/*", "*/*")  # the closer one counts (12.5.1)
+_XML_RANGES: Final = (XML, "application/*", "*/*")
+_QUALITY: Final = re.compile(r";[ \t]*[qQ]=([01](?:\.[0-9]{0,3})?)[ \t]*(?:;|$)")
 _VR: Final = {"00081150": "UI", "00081155": "UI", "00081197": "US"}
 _KEYWORDS: Final = {
     "00081150": "ReferencedSOPClassUID",
@@ -78,7 +82,7 @@ def study_of(target: str, path: str) -> str:
     Unacceptable
         ``path``: 404.
     """
-    rest = target.partition("?")[0].removesuffix("/")
+    rest = _AUTHORITY.sub("", target.partition("?")[0]).removesuffix("/")
     if rest == f"{path}/studies":
         return ""
     study_instance_uid = rest.removeprefix(f"{path}/studies/")
@@ -95,7 +99,7 @@ def asked(study_instance_uid: str, header: Mapping[str, str]) -> Asked:
     Unacceptable
         ``media-type`` 415, ``encoding`` 415, ``boundary`` 400, ``accept`` 406.
     """
-    if header.get("content-encoding", "identity") != "identity":
+    if header.get("content-encoding", "identity").strip().lower() != "identity":
         raise Unacceptable(415, "encoding")
     message = Message()
     message["Content-Type"] = header.get("content-type", "")
@@ -167,12 +171,23 @@ def _xml(dataset: Mapping[str, Any]) -> str:
 
 
 def _answer(accept: str) -> Literal["application/dicom+json", "application/dicom+xml"]:
-    ranges = {one.partition(";")[0].strip().lower() for one in accept.split(",")}
-    if ranges & _JSON_RANGES:
-        return "application/dicom+json"
-    if XML in ranges:
-        return "application/dicom+xml"
-    raise Unacceptable(406, "accept")
+    ranges = dict(map(_weighed, (accept or "*/*").split(",")))
+    json_weight, xml_weight = (_weight(ranges, names) for names in (_JSON_RANGES, _XML_RANGES))
+    if not json_weight and not xml_weight:
+        raise Unacceptable(406, "accept")
+    return "application/dicom+json" if json_weight >= xml_weight else "application/dicom+xml"
+
+
+def _weighed(media_range: str) -> tuple[str, float]:
+    """A range and its weight (RFC 9110 12.4.2); one that is none is as if it were not there."""
+    name, _, parameters = media_range.partition(";")
+    found = _QUALITY.search(f";{parameters}")
+    return name.strip().lower(), 1.0 if found is None else float(found[1])
+
+
+def _weight(ranges: Mapping[str, float], names: Sequence[str]) -> float:
+    """Weight of the first of these ranges that is asked for."""
+    return next((ranges[name] for name in names if name in ranges), 0.0)
 
 
 def _parameter(message: Message, name: str) -> str:

@@ -170,7 +170,7 @@ class StowAcceptor:
         found = recognise_web(self._peers, token, connection.address, certificate)
         if isinstance(found, Stranger):
             self._emit("peer.unknown", level="warning", address=connection.address, kind=found.value)
-            raise Unacceptable(401, found.value, "caller-unknown")
+            raise Unacceptable(401, "caller", "caller-unknown")  # a stolen token is not told that it is good
         return Peer(
             calling_ae_title=found.web_title,
             called_ae_title=self._ae_title,

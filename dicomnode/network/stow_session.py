@@ -14,7 +14,7 @@ from dicomnode.encoded import FileHead, file_head
 from dicomnode.errors import PeerError, StudyError
 from dicomnode.events import Emit
 from dicomnode.network.http_wire import Head, HttpWire
-from dicomnode.network.intake import Intake, Peer, StoreRequest, Transfer
+from dicomnode.network.intake import Intake, Peer, StoreRequest, Transfer, from_memory
 from dicomnode.network.multipart import Begin, Event, Piece, Unacceptable
 from dicomnode.network.pace import Pace
 from dicomnode.network.status import SOP_CLASS_NOT_SUPPORTED
@@ -262,7 +262,7 @@ class _Part:
     def take(self, data: memoryview) -> None:
         """Bytes that follow."""
         if self._transfer is not None:
-            self._transfer.take(_from(data), len(data))
+            self._transfer.take(from_memory(data), len(data))
         elif self._status is None:
             self._collected += data
             self._look(whole=False)
@@ -310,7 +310,7 @@ class _Part:
         self._transfer = self._manners.intake.begin(request, self._peer, refused=self._refused(named))
         rest = bytes(memoryview(self._collected)[named.start :])
         self._collected = bytearray()
-        self._transfer.take(_from(memoryview(rest)), len(rest))
+        self._transfer.take(from_memory(memoryview(rest)), len(rest))
 
     def _refused(self, named: FileHead) -> int | None:
         rule = self._peer.rule
@@ -320,17 +320,3 @@ class _Part:
         if named.transfer_syntax_uid not in self._manners.transfer_syntaxes:
             return TRANSFER_SYNTAX_NOT_SUPPORTED
         return None
-
-
-def _from(data: memoryview) -> Callable[[memoryview, int], tuple[int, int]]:
-    """What puts these bytes, one after the other, into places."""
-    at = 0
-
-    def fill(place: memoryview, left: int) -> tuple[int, int]:
-        nonlocal at
-        count = min(len(place), left)
-        place[:count] = data[at : at + count]
-        at += count
-        return count, left - count
-
-    return fill

@@ -9,17 +9,10 @@ from functools import partial
 from typing import Final
 
 from dicomnode.config import Config
-from dicomnode.encoded import Limits
 from dicomnode.events import Emit
 from dicomnode.network.intake import Intake
-from dicomnode.service import rooms
 from dicomnode.service.telemetry import report_fault
-from dicomnode.storage.digest import ContentDigests
-from dicomnode.storage.spool import Spool
-from dicomnode.workflow.activity import ActivityTable
 from dicomnode.workflow.folder import FolderIntake
-from dicomnode.workflow.indexing import Indexer
-from dicomnode.workflow.reception import Reception
 
 _LEAST_SECONDS: Final = 0.2
 _MOST_SECONDS: Final = 2.0
@@ -71,30 +64,8 @@ class Folders:
             rest = _REST * (time.monotonic() - begun)
 
 
-def open_folders(
-    tree: Config,
-    *,
-    limits: Limits,
-    spool: Spool,
-    indexer: Indexer,
-    activity: ActivityTable,
-    derivation_key: bytes,
-    wake: Callable[[], None],
-    emit: Emit,
-) -> Folders:
-    """Those of the configuration."""
-    reception = Reception(
-        spool=spool,
-        digest=ContentDigests(derivation_key).begin,
-        indexer=indexer,
-        activity=activity,
-        derivation_key=derivation_key,
-        wake=wake,
-        clock=rooms.now,
-        monotonic=time.monotonic,
-        emit=emit,
-    )
-    intake = Intake(reception, limits=limits, maximum_object_bytes=tree.intake.maximum_object_bytes, emit=emit)
+def open_folders(tree: Config, intake: Intake, *, emit: Emit) -> Folders:
+    """Those of the configuration; `intake` takes what is in them."""
     folders = [
         FolderIntake(
             one,

@@ -14,12 +14,11 @@ from dicomnode.events import Emit
 from dicomnode.network.asking import Event
 from dicomnode.network.inlets import Inlets
 from dicomnode.network.session import Service
-from dicomnode.service import rooms
+from dicomnode.service.intakes import open_reception
 from dicomnode.service.receivers import Receivers
 from dicomnode.service.rooms import Layout
 from dicomnode.service.seat import House
 from dicomnode.storage.datakeys import DataKeys
-from dicomnode.storage.digest import ContentDigests
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.spool import Spool
 from dicomnode.study import World
@@ -131,16 +130,13 @@ def open_gate(
             derivation_key=derivation_key,
             house=house,
         )
-    reception = Reception(
+    reception = open_reception(
         spool=spool,
-        digest=ContentDigests(derivation_key).begin,
         indexer=indexer,
         activity=activity,
         derivation_key=derivation_key,
         allowances=allowances,
         wake=wake,
-        clock=rooms.now,
-        monotonic=time.monotonic,
         emit=emit,
     )
     return OwnGate(tree, limits, reception, spool, services=services, emit=emit)

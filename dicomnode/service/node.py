@@ -22,6 +22,7 @@ from dicomnode.service.exports import open_exports
 from dicomnode.service.folders import open_folders
 from dicomnode.service.gates import open_gate
 from dicomnode.service.housekeeping import Housekeeping
+from dicomnode.service.intakes import open_intake
 from dicomnode.service.rooms import Layout
 from dicomnode.service.routes import open_routing
 from dicomnode.service.services import Askers, committing_destination, services
@@ -101,16 +102,7 @@ class Node:
         self._build_work(ring.derivation)
         self._build_intake(ring.derivation)
         self._exports = self._open_exports(ring, environment)
-        self._folders = open_folders(
-            tree,
-            limits=limits_of(tree),
-            spool=self._spool,
-            indexer=self._indexer,
-            activity=self._activity,
-            derivation_key=ring.derivation,
-            wake=self._completion.wake,
-            emit=emit,
-        )
+        self._folders = open_folders(tree, self._found, emit=emit)
 
     def _open_exports(self, ring: KeyRing, environment: Mapping[str, str]) -> Housekeeping:
         return open_exports(
@@ -214,6 +206,11 @@ class Node:
             tree, self._storage_rooms(derivation_key), limits=limits, activity=self._activity, emit=emit
         )
         self._indexer = Indexer(self._ledger, conflict=conflicts.settle, told=self._beforehand.offer, emit=emit)
+        intake = partial(
+            open_intake, tree, spool=self._spool, indexer=self._indexer, activity=self._activity,
+            derivation_key=derivation_key, wake=self._wake, emit=emit,
+        )  # fmt: skip
+        self._found, self._asked_for = intake(), intake(is_asked=True)
         self._evidence = self._build_evidence(derivation_key)
         self._completion = self._build_completion(derivation_key)
         self._desk = self._build_desk(derivation_key)
@@ -248,7 +245,7 @@ class Node:
             self._ledger,
             derivation_key=derivation_key,
             flush=partial(self._indexer.flush, timeout=_EVIDENCE_SECONDS),
-            wake=lambda: self._completion.wake(),  # noqa: PLW0108 (it is built after this)
+            wake=self._wake,
             clock=rooms.now,
             emit=self._emit,
         )
@@ -277,9 +274,8 @@ class Node:
             self._tree,
             self._storage_rooms(derivation_key),
             self._sourcing,
-            indexer=self._indexer,
-            activity=self._activity,
-            wake=lambda: self._completion.wake(),  # noqa: PLW0108 (it is built after this)
+            self._asked_for,
+            wake=self._wake,
             emit=self._emit,
         )
         return Completion(
@@ -292,6 +288,9 @@ class Node:
             monotonic=time.monotonic,
             emit=self._emit,
         )
+
+    def _wake(self) -> None:
+        self._completion.wake()
 
     def _settle(self, study_key: str) -> None:
         self._admission.settle(study_key)

@@ -20,17 +20,13 @@ from dicomnode.network_sections import ListenSection
 from dicomnode.sections import Source
 from dicomnode.service import rooms
 from dicomnode.service.telemetry import report_fault
-from dicomnode.storage.digest import ContentDigests
 from dicomnode.storage.ledger import Ledger
-from dicomnode.workflow.activity import ActivityTable
 from dicomnode.workflow.circuits import Circuits
 from dicomnode.workflow.handover import Rooms
-from dicomnode.workflow.indexing import Indexer
 from dicomnode.workflow.missing import MissingImages
 from dicomnode.workflow.paces import Paces
 from dicomnode.workflow.priors import Priors
 from dicomnode.workflow.reading import limits_of
-from dicomnode.workflow.reception import Reception
 from dicomnode.workflow.sources import Sources, circuit_of
 
 
@@ -117,34 +113,14 @@ def open_priors(tree: Config, storage: Rooms, sourcing: Sourcing, *, ending: thr
 
 
 def open_missing(
-    tree: Config,
-    storage: Rooms,
-    sourcing: Sourcing,
-    *,
-    indexer: Indexer,
-    activity: ActivityTable,
-    wake: Callable[[], None],
-    emit: Emit,
+    tree: Config, storage: Rooms, sourcing: Sourcing, intake: Intake, *, wake: Callable[[], None], emit: Emit
 ) -> MissingImages:
-    """What seeks images that were announced and did not come."""
-    reception = Reception(
-        spool=storage.spool,
-        digest=ContentDigests(storage.derivation_key).begin,
-        indexer=indexer,
-        activity=activity,
-        derivation_key=storage.derivation_key,
-        is_asked=True,
-        wake=wake,
-        clock=rooms.now,
-        monotonic=time.monotonic,
-        emit=emit,
-    )
-    limits = limits_of(tree)
+    """What seeks images that were announced and did not come; `intake` takes them."""
     return MissingImages(
         storage.ledger,
         storage.spool,
         sourcing.sources,
-        Intake(reception, limits=limits, maximum_object_bytes=tree.intake.maximum_object_bytes, emit=emit),
+        intake,
         sections={one.name: one for one in tree.sources if one.missing},
         sop_classes=storage.sop_classes,
         called_ae_title=tree.node.ae_title,

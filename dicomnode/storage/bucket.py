@@ -7,6 +7,7 @@ are asked for when they are needed, and stand in no message. The library (obstor
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 _DIGEST: Final = "dicomnode-sha256"
 _RENEW: Final = timedelta(minutes=5)
 _PROBE: Final = "dicomnode-check"
+_STATUS: Final = re.compile(r"non-2xx status code: ([1-5][0-9]{2})\b")
+_LATER: Final = frozenset({408, 409, 425, 429})  # Request Timeout, Conflict, Too Early, Too Many Requests
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +101,7 @@ class BucketShelf:
         self._place = place
         self._credentials = credentials
         self._store = (open_store or _open_store)(place, credentials)
+        self._conditional: bool | None = None  # whether the server knows conditions; None: nobody has looked
 
     def write(
         self, study_instance_uid: str, sop_instance_uid: str, data: bytes, *, same: Callable[[bytes, bytes], bool]
@@ -115,11 +119,16 @@ class BucketShelf:
         name = "/".join(filter(None, (self._place.prefix, study_instance_uid, f"{sop_instance_uid}.dcm")))
         digest = hashlib.sha256(data).hexdigest()
         with self._errors():
-            if not self._put(name, data, digest):
-                if not self._holds(name, data, digest, same):
-                    raise StudyError("same-uid-other-content")
-                return False
-        return True
+            if self._put(name, data, digest):
+                if self._size(name) != len(data):  # a success that was none
+                    raise PeerError("peer-aborted")
+                return True
+            holds = self._holds(name, data, digest, same)
+        if holds is None:  # 409 with nothing there: somebody else puts it just now
+            raise PeerError("peer-aborted")
+        if not holds:
+            raise StudyError("same-uid-other-content")
+        return False
 
     def echo(self) -> None:
         """Look for an object that is not there.
@@ -133,16 +142,20 @@ class BucketShelf:
             self._size(self._place.prefix + _PROBE)
 
     def _put(self, name: str, data: bytes, digest: str) -> bool:
-        """Put an object; False where one has its name. Parts have no condition: the name is asked for before."""
+        """Put an object; False where one has its name.
+
+        The name is asked for before where nothing else keeps an object from being written over: for parts, which have
+        no condition, and until the server has shown that it knows conditions (If-None-Match), which not every one does.
+        """
         attributes: dict[Any, str] = {"Content-Type": "application/dicom", _DIGEST: digest}
-        if len(data) <= self._place.part_bytes:
-            try:
-                self._library.put(self._store, name, data, attributes=attributes, mode="create", use_multipart=False)
-            except self._exceptions.AlreadyExistsError:
-                return False
-            return True
-        if self._size(name) is not None:
+        whole = len(data) <= self._place.part_bytes
+        if not (whole and self._conditional) and self._size(name) is not None:
             return False
+        if whole:
+            fresh = self._create(name, data, attributes)
+            if fresh and self._conditional is None:  # the same bytes once more: to be refused
+                self._conditional = not self._create(name, data, attributes)
+            return fresh
         self._library.put(
             self._store,
             name,
@@ -152,8 +165,14 @@ class BucketShelf:
             chunk_size=self._place.part_bytes,
             max_concurrency=1,
         )
-        if self._size(name) != len(data):
-            raise PeerError("peer-aborted")
+        return True
+
+    def _create(self, name: str, data: bytes, attributes: dict[Any, str]) -> bool:
+        """Put it under a name that nothing has; False where something has it."""
+        try:
+            self._library.put(self._store, name, data, attributes=attributes, mode="create", use_multipart=False)
+        except self._exceptions.AlreadyExistsError:
+            return False
         return True
 
     def _size(self, name: str) -> int | None:
@@ -163,8 +182,12 @@ class BucketShelf:
         except (self._exceptions.NotFoundError, FileNotFoundError):
             return None
 
-    def _holds(self, name: str, data: bytes, digest: str, same: Callable[[bytes, bytes], bool]) -> bool:
-        found = self._library.get(self._store, name)
+    def _holds(self, name: str, data: bytes, digest: str, same: Callable[[bytes, bytes], bool]) -> bool | None:
+        """Whether the object of a name is this one; None where there is none."""
+        try:
+            found = self._library.get(self._store, name)
+        except (self._exceptions.NotFoundError, FileNotFoundError):
+            return None
         if found.meta["size"] == len(data) and found.attributes.get(_DIGEST) == digest:
             return True
         return same(bytes(found.bytes()), data)
@@ -181,15 +204,20 @@ class BucketShelf:
         except (known.PermissionDeniedError, known.UnauthenticatedError, known.NotFoundError, FileNotFoundError):
             raise PeerRefusal("peer-rejected") from None
         except (known.BaseError, OSError) as error:
-            raise PeerError(_code_of(error)) from None
+            raise _failure_of(error) from None
 
 
-def _code_of(error: Exception) -> str:
+def _failure_of(error: Exception) -> PeerError:
     """The library has one class for all of these; its words differ."""
-    said = str(error).lower()
-    if "connect error" in said or "error trying to connect" in said or "dns error" in said:
-        return "peer-unreachable"
-    return "timeout" if "timed out" in said or "timeout" in said else "peer-aborted"
+    said = str(error)
+    answered = _STATUS.search(said)
+    if answered is not None and int(answered[1]) < 500 and int(answered[1]) not in _LATER:
+        return PeerRefusal("peer-rejected", status=int(answered[1]))
+    if answered is not None:
+        return PeerRefusal("peer-rejected", status=501) if answered[1] == "501" else PeerError("peer-aborted")
+    if "kind: Connect" in said or "connect error" in said or "dns error" in said:
+        return PeerError("peer-unreachable")
+    return PeerError("timeout" if "kind: Timeout" in said else "peer-aborted")
 
 
 def _open_store(place: BucketPlace, credentials: Callable[[], Credentials]) -> S3Store:

@@ -54,7 +54,7 @@ from dicomnode.results.report_groups import KeyContour
 from dicomnode.study import mint_uid
 from dicomnode.texts import Words
 from dicomnode.workflow.meanwhile import Beside, Meanwhile, ready
-from dicomnode.workflow.packed import Probabilities, pack_voxels, unpack_labels, unpack_probabilities
+from dicomnode.workflow.packed import Probabilities, pack_labels, unpack_labels, unpack_probabilities
 from dicomnode.workflow.provenance import guard_of
 from dicomnode.workflow.reading import read_volume
 from dicomnode.workflow.selection import Header, SurveyedSeries, survey
@@ -227,7 +227,7 @@ class Analyst:
         if not labels.any():
             raise StudyError("nothing-found", slices=labels.shape[0])
         with ThreadPoolExecutor(1, thread_name_prefix="pack") as packer:  # deflating lets go of Python's lock
-            packing = packer.submit(pack_voxels, labels)
+            packing = packer.submit(pack_labels, labels)
             tally = take_tally(built.values, labels, built.padding, manifest.channels)
         regions, remarks = measure.measure(
             built.values,

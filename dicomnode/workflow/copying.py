@@ -20,6 +20,7 @@ from dicomnode.identity import SourceIdentity
 #: Why pixels are withheld that no network could read either → what the sender can do something about.
 _BROKEN: Final = MappingProxyType(
     {
+        "missing": "pixel-missing",
         "no-bytes": "pixel-missing",
         "length": "pixel-missing",
         "stream": "pixel-undecodable",

@@ -158,21 +158,7 @@ class FolderIntake:
                 return "later"  # it may be written on
             self._emit("object.refused", level="warning", address=peer.address, reason=error.code)
             return "refused"
-        transfer = self._intake.begin(request, peer)
-        position = 0
-
-        def fill(window: memoryview, left: int) -> tuple[int, int]:
-            nonlocal position
-            part = min(len(window), left)
-            window[:part] = encoded[position : position + part]
-            position += part
-            return part, left - part
-
-        try:
-            transfer.take(fill, len(encoded))
-            status = transfer.end()
-        finally:
-            transfer.close()
+        status = self._intake.begin(request, peer).take_whole(encoded)
         if status == SUCCESS:
             return "taken"
         return "later" if classify(status) is StatusKind.TRANSIENT else "refused"

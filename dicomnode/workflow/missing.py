@@ -217,21 +217,7 @@ class MissingImages:
             sop_instance_uid=one.sop_instance_uid,
             transfer_syntax_uid=one.transfer_syntax_uid,
         )
-        transfer = self._intake.begin(request, peer)
-        encoded, position = memoryview(one.encoded), 0
-
-        def fill(window: memoryview, left: int) -> tuple[int, int]:
-            nonlocal position
-            part = min(len(window), left)
-            window[:part] = encoded[position : position + part]
-            position += part
-            return part, left - part
-
-        try:
-            transfer.take(fill, len(encoded))
-            status = transfer.end()
-        finally:
-            transfer.close()
+        status = self._intake.begin(request, peer).take_whole(one.encoded)
         if status != SUCCESS:
             transient = classify(status) is StatusKind.TRANSIENT
             raise StorageError("storage-failed") if transient else StudyError("object-malformed")

@@ -128,7 +128,7 @@ class DurableQueue:
                 "log_level": "CRITICAL",
                 "serializer": JsonSerializer(),
                 "enable_otlp": False,
-                "notification_listener_polling_interval_sec": 1.0,
+                "notification_listener_polling_interval_sec": poll_seconds,  # nothing is listened for: a stop waits so long
                 "scheduler_polling_interval_sec": 3600.0,
             }
         )

@@ -6,11 +6,15 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
-from dicomnode.study import StudyRow, WorkRow, WorkState
+from dicomnode.study import Mark, StudyRow, WorkRow, WorkState
 from dicomnode.workflow.explaining import StudyExplained
 
 #: What became of a study at a model; else the code of why the model had nothing to work on.
 WORKED_ON, NOT_ROUTED, UNDER_WAY = "worked-on", "not-routed", "under-way"
+#: Nothing is made of the study: its images are older than the site lets be worked on by themselves.
+TOO_OLD: Final = str(Mark.OLD)
+#: What no configuration foresees: how many others came at the time, and what somebody ordered.
+_CHANCE: Final = frozenset({UNDER_WAY, str(Mark.FLOOD), str(Mark.CANCELLED)})
 _WORKED_ON: Final = frozenset({WorkState.READY, WorkState.HELD, WorkState.DELIVERING, WorkState.DONE})
 _ENDED: Final = frozenset({WorkState.REFUSED, WorkState.FAILED})
 
@@ -58,9 +62,9 @@ class Replay:
     @property
     def differs(self) -> bool:
         """Whether it would be another; what only pixels can tell (nothing found, faults) no configuration foresees."""
-        if self.then.outcome == UNDER_WAY:
+        if self.then.outcome in _CHANCE:
             return False
-        if self.then.outcome not in (WORKED_ON, NOT_ROUTED) and self.now.outcome == WORKED_ON:
+        if self.then.outcome not in (WORKED_ON, NOT_ROUTED, TOO_OLD) and self.now.outcome == WORKED_ON:
             return self.then.outcome in _FORESEEN
         return self.then != self.now
 
@@ -78,13 +82,16 @@ def replay(row: StudyRow, found: StudyExplained | None, destinations: Collection
     then = {work.key.model: _fate_of(work) for work in row.works if work.key.revision == row.revision}
     now: dict[str, Fate] = {}
     shares, outcomes = ({}, {}) if found is None else (found.route.shares, found.outcomes)
+    released = row.mark is not None and row.mark.mark is Mark.RELEASED
+    old = found is not None and found.route.old_days is not None and not released
     for model, share in shares.items():
-        code = outcomes[model]
+        code = TOO_OLD if old else outcomes[model]
         to = destinations if share.destinations is None else set(share.destinations) & set(destinations)
         now[model] = Fate(outcome=code) if code else Fate(outcome=WORKED_ON, destinations=frozenset(to))
     nothing = Fate(outcome=NOT_ROUTED)
+    before = nothing if row.stopped_by is None else Fate(outcome=str(row.stopped_by))
     return tuple(
-        Replay(study_key=row.study_key, model=model, then=then.get(model, nothing), now=now.get(model, nothing))
+        Replay(study_key=row.study_key, model=model, then=then.get(model, before), now=now.get(model, nothing))
         for model in sorted({*then, *now})
     )
 

@@ -85,19 +85,27 @@ class Router:
         return StudyFacts(study_key=study_key, began_at=min(row.received_at for row in rows), series=series)
 
     def _series(self, series_key: str, rows: Sequence[InstanceRow]) -> SeriesFacts:
-        """By the first of its instances that can be read."""
+        """By the first of its instances that can be read: who sent it by the first that came, since others may be fetched."""
+        found = self._first(rows)
+        if found is None:
+            return SeriesFacts(series_key=series_key, calling_ae_title="", called_ae_title="", address="", header=None)
+        readable = rows[rows.index(found[0]) :]  # the others were tried
+        came = sorted(readable, key=lambda one: (one.received_at, one.instance_key))
+        _, sent, _ = found if came[0] is found[0] else self._first(came) or found
+        return SeriesFacts(
+            series_key=series_key,
+            calling_ae_title=sent.calling_ae_title,
+            called_ae_title=sent.called_ae_title,
+            address=sent.peer_address,
+            header=without_pixels(found[2]),
+        )
+
+    def _first(self, rows: Sequence[InstanceRow]) -> tuple[InstanceRow, RecordMetadata, Dataset] | None:
+        """The first that can be read; None where none of some can be."""
         for row in rows[:_TRIES]:
             try:
-                metadata, dataset = self._read(row)
+                return row, *self._read(row)
             except NodeError as error:
                 if error.retryable and error.code != "sealed-damaged":
                     raise
-                continue
-            return SeriesFacts(
-                series_key=series_key,
-                calling_ae_title=metadata.calling_ae_title,
-                called_ae_title=metadata.called_ae_title,
-                address=metadata.peer_address,
-                header=without_pixels(dataset),
-            )
-        return SeriesFacts(series_key=series_key, calling_ae_title="", called_ae_title="", address="", header=None)
+        return None

@@ -15,6 +15,7 @@ from typing import Final
 
 from pydicom import Dataset
 from pydicom.datadict import dictionary_VR
+from pydicom.multival import MultiValue
 
 from dicomnode.errors import Fact
 from dicomnode.patterns import found
@@ -294,7 +295,7 @@ def _texts(header: Dataset, keyword: str) -> list[str]:
     value = header.get(keyword)
     if value is None:
         return []
-    values = [value] if isinstance(value, str) or not hasattr(value, "__iter__") else list(value)
+    values = list(value) if isinstance(value, MultiValue) else [value]  # a name can be iterated over, too: by letters
     texts = [one.strftime("%Y%m%d") if isinstance(one, date) else str(one).strip() for one in values]
     return [text for text in texts if text]
 

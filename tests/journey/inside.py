@@ -67,14 +67,17 @@ class Inside:
         with Ledger.open_read_only(self._layout.ledger) as ledger:
             return ledger.instances(self.study_key(study_instance_uid), state)
 
-    def originals(self) -> dict[str, list[bytes]]:
-        """Every record of the spool, whatever the index says of it: SOP Instance UID to the bytes that came."""
+    def originals(self, study_instance_uid: str | None = None) -> dict[str, list[bytes]]:
+        """Every record of the spool, or of a study, whatever the index says of it: SOP Instance UID to the bytes that came."""
+        wanted = None if study_instance_uid is None else self.study_key(study_instance_uid)
         found: dict[str, list[bytes]] = {}
         with (
             Ledger.open_read_only(self._layout.ledger) as ledger,
             Spool(self._layout.spool, self._tree.intake, DataKeys(ledger, self.keys)) as spool,
         ):
             for study_key, address, metadata in spool.recover(on_damage=_expect_torn):
+                if wanted not in (None, study_key):
+                    continue
                 _, encoded = spool.read(study_key, address)
                 found.setdefault(metadata.sop_instance_uid, []).append(encoded)
         return found

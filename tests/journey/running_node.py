@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,8 +17,10 @@ from typing import Any
 from dicomnode.config import Config, parse
 from dicomnode.service.status import read_studies
 from dicomnode.study import FINAL_STATES, StudyRow, WorkRow, WorkState
+from tests.journey.nursery import Child, nursery
 
 _WAIT_SECONDS = 60.0
+_PAUSE_SECONDS = 0.05  # events come in bursts: the ledger is not read for each of them
 
 
 class RunningNode:
@@ -30,12 +33,23 @@ class RunningNode:
     settings
         TOML laid over quick defaults: the stand-in engine, a short quiet time, port 0.
     environment
-        What its process gets beside this one's.
+        What its process gets beside this one's; it is one of its own then.
+    by_itself
+        Whether it is a process of its own from its first instruction on, as where coverage is counted, or comes from
+        the nursery.
     """
 
-    def __init__(self, folder: Path, settings: str = "", *, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        settings: str = "",
+        *,
+        environment: Mapping[str, str] | None = None,
+        by_itself: bool = False,
+    ) -> None:
         self.folder = folder
         self._environment = dict(environment or {})
+        self._by_itself = by_itself or bool(self._environment) or "COVERAGE_PROCESS_CONFIG" in os.environ
         folder.mkdir(parents=True, exist_ok=True)
         self.state = folder / "state"
         base = '[models]\nengine = "stand-in"\n[completion]\nquiet_seconds = 1.5\n[listen]\nport = 0\n'
@@ -50,7 +64,7 @@ class RunningNode:
         self.events: list[dict[str, Any]] = []
         self.port = 0
         self._changed = threading.Condition()
-        self._process: subprocess.Popen[str] | None = None
+        self._process: subprocess.Popen[bytes] | Child | None = None
         self._reader: threading.Thread | None = None
 
     def start(self) -> RunningNode:
@@ -63,13 +77,18 @@ class RunningNode:
         """Start it, and wait for nothing."""
         with self._changed:
             self.events.clear()
-        command = [sys.executable, "-m", "dicomnode", "serve", "--state", str(self.state)]
-        command += ["--config", str(self.folder / "dicomnode.toml")]
+        words = ["serve", "--state", str(self.state), "--config", str(self.folder / "dicomnode.toml")]
         environment = {**os.environ, "HOME": str(self.folder), **self._environment}
-        self._process = subprocess.Popen(
-            command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=environment
-        )
-        self._reader = threading.Thread(target=self._read, args=(self._process,), daemon=True)
+        reading, writing = os.pipe()
+        try:
+            if self._by_itself:
+                command = [sys.executable, "-m", "dicomnode", *words]
+                self._process = subprocess.Popen(command, stderr=writing, stdout=subprocess.DEVNULL, env=environment)
+            else:
+                self._process = nursery().start(words, environment, stderr=writing)
+        finally:
+            os.close(writing)
+        self._reader = threading.Thread(target=self._read, args=(reading,), daemon=True)
         self._reader.start()
 
     def __enter__(self) -> RunningNode:
@@ -106,6 +125,11 @@ class RunningNode:
         status = self._process.wait(seconds)
         self._reader.join(30)
         return status
+
+    def command(self, *words: str, columns: int = 80) -> subprocess.CompletedProcess[str]:
+        """A command of `dicomnode` for its state, with its configuration, run to its end."""
+        place = ["--state", str(self.state), "--config", str(self.folder / "dicomnode.toml")]
+        return nursery().run([*words, *place], environment={"COLUMNS": str(columns)})
 
     def log(self) -> str:
         """Everything that it wrote since its start."""
@@ -145,18 +169,23 @@ class RunningNode:
             result[:] = [work for work in works if work.state is not WorkState.SUPERSEDED and accept(work)]
             return len(result) >= count
 
-        with self._changed:
-            self._changed.wait_for(lambda: enough() or self._gone(), seconds)
+        deadline = time.monotonic() + seconds
+        while True:
+            seen = len(self.events)
+            if enough() or self._gone() or time.monotonic() > deadline:
+                break
+            with self._changed:
+                self._changed.wait_for(lambda: len(self.events) != seen or self._gone(), 1.0)  # noqa: B023
+            time.sleep(_PAUSE_SECONDS)
         assert len(result) >= count, f"{len(result)} of {count} works ended; the log says:\n{self.log()}"
         return result
 
     def _gone(self) -> bool:
         return self._process is not None and self._process.poll() is not None
 
-    def _read(self, process: subprocess.Popen[str]) -> None:
-        assert process.stderr is not None
-        with process.stderr:
-            for line in process.stderr:
+    def _read(self, reading: int) -> None:
+        with open(reading, encoding="utf-8", errors="replace") as lines:
+            for line in lines:
                 try:
                     event = json.loads(line)
                 except ValueError:

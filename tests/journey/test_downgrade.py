@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -71,8 +69,9 @@ def sent_to(work: WorkRow) -> dict[str, str]:
 
 def listing(node: RunningNode) -> str:
     """What `dicomnode studies` prints."""
-    command = [sys.executable, "-m", "dicomnode", "studies", "--state", str(node.state)]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    done = node.command("studies")
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def run(folder: Path, settings: str, seed: str) -> tuple[WorkRow, str, list[dict[str, object]]]:

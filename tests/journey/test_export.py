@@ -17,7 +17,6 @@ from dicomnode.storage import audit
 from tests import tools
 from tests.journey.running_node import RunningNode
 from tests.journey.studies import write_study
-from tests.journey.test_orders import command
 from tests.neighbours import Orthanc, free_port, listens, storescu, wait_for
 from tests.network.s3 import KEY, SECRET, Moto, toml
 
@@ -68,7 +67,7 @@ def test_a_study_leaves_de_identified_for_a_folder_and_a_peer(tmp_path: Path) ->
             assert storescu(node.port, *paths, called="DICOMNODE").returncode == 0
             key = study_key(node, len(paths))
             for name in ("trial", "peer", "trial"):
-                ordered = command(node, "export", key[:8], "--to", name)
+                ordered = node.command("export", key[:8], "--to", name)
                 assert (ordered.returncode, ordered.stderr) == (0, "")
             sent = {name: node.wait_for_event("export.done", destination=name) for name in ("trial", "peer")}
             log = node.log()
@@ -110,7 +109,7 @@ def test_kills_change_nothing_of_what_is_exported(tmp_path: Path) -> None:
             assert not list(out.rglob("*.new"))
             if 0 < seen[0] < len(paths):
                 break
-        assert command(node, "export", key, "--to", "again").returncode == 0
+        assert node.command("export", key, "--to", "again").returncode == 0
         assert node.wait_for_event("export.done", destination="again")["sent"] == len(paths)
     assert 0 < seen[0] < len(paths), f"killed too late to prove anything: {seen}"
     assert len(digests(again)) == len(paths)
@@ -124,7 +123,7 @@ def contents(folder: Path) -> list[str]:
 
 def killed_on_its_way(node: RunningNode, key: str, name: str, out: Path, count: int) -> list[int]:
     """Order an export and kill the node at most six times while it goes; how many files were there at each kill."""
-    assert command(node, "export", key, "--to", name).returncode == 0
+    assert node.command("export", key, "--to", name).returncode == 0
     seen: list[int] = []
     for _ in range(6):
         before = len(digests(out))
@@ -137,7 +136,7 @@ def killed_on_its_way(node: RunningNode, key: str, name: str, out: Path, count: 
         if seen[-1] == count:
             break
     wait_for(lambda: len(digests(out)) == count, 120, what="all files")
-    wait_for(lambda: "export of" not in command(node, "status").stdout, 60, what="the order to go")
+    wait_for(lambda: "export of" not in node.command("status").stdout, 60, what="the order to go")
     return seen
 
 
@@ -149,7 +148,7 @@ def test_a_study_leaves_by_stow_after_an_outage(tmp_path: Path) -> None:
     web = f'[[exports]]\nname = "web"\nproject = "p1"\nurl = "http://127.0.0.1:{orthanc.http_port}/dicom-web"\n'
     with RunningNode(tmp_path / "node", web) as node:
         assert storescu(node.port, *paths, called="DICOMNODE").returncode == 0
-        assert command(node, "export", study_key(node, len(paths)), "--to", "web").returncode == 0
+        assert node.command("export", study_key(node, len(paths)), "--to", "web").returncode == 0
         assert node.wait_for_event("export.failed")["reason"] == "peer-unreachable"
         orthanc.start()
         try:
@@ -184,16 +183,16 @@ def test_a_study_leaves_for_a_bucket_through_kills_once(tmp_path: Path) -> None:
             assert storescu(node.port, *paths, called="DICOMNODE").returncode == 0
             key = study_key(node, len(paths))
             for name in names:  # until a kill falls into the midst of one
-                assert command(node, "export", key, "--to", name).returncode == 0
+                assert node.command("export", key, "--to", name).returncode == 0
                 wait_for(lambda name=name: there(name) > 0, 60, what="an object")  # type: ignore[misc]
                 node.kill()
                 killed_at = there(name)
                 node.start()
                 wait_for(lambda name=name: there(name) == len(paths), 90, what="all objects")  # type: ignore[misc]
-                wait_for(lambda: "export of" not in command(node, "status").stdout, 60, what="the order to go")
+                wait_for(lambda: "export of" not in node.command("status").stdout, 60, what="the order to go")
                 if killed_at < len(paths):
                     break
-            assert command(node, "export", key, "--to", "again").returncode == 0
+            assert node.command("export", key, "--to", "again").returncode == 0
             assert node.wait_for_event("export.done", destination="again")["sent"] == len(paths)
             log = node.log()
         found = moto.objects()

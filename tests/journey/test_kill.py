@@ -135,7 +135,7 @@ def prove(ward: Ward, who: PhantomPatient, paths: list[Path], output: Path) -> N
 
     rows = ward.inside.instances(who.uid("study"))
     assert len(rows) == len(paths)
-    originals = ward.inside.originals()
+    originals = ward.inside.originals(who.uid("study"))
     for path in paths:
         uid = str(pydicom.dcmread(path, stop_before_pixels=True).SOPInstanceUID)
         assert set(originals[uid]) == {data_of(path)}

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -80,9 +78,7 @@ def test_killed_before_and_after_results_are_let_go(tmp_path: Path, boundary: st
                 restart(node)
             (work,) = node.wait_for_work(ended=lambda one: one.state is WorkState.HELD)
             assert pacs.digests() == {}
-            order = [sys.executable, "-m", "dicomnode", "release", work.key.study_key[:12]]
-            order += ["--state", str(node.state), "--config", str(node.folder / "dicomnode.toml")]
-            subprocess.run(order, capture_output=True, timeout=60, check=True)
+            assert node.command("release", work.key.study_key[:12]).returncode == 0
             if boundary == "order.done":
                 node.wait_for_event(boundary)
                 restart(node)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,14 +16,6 @@ from tests.journey.studies import write_study
 from tests.neighbours import storescu
 
 
-def command(node: RunningNode, *words: str) -> subprocess.CompletedProcess[str]:
-    """A command of the node's configuration and state."""
-    place = ["--state", str(node.state), "--config", str(node.folder / "dicomnode.toml")]
-    return subprocess.run(
-        [sys.executable, "-m", "dicomnode", *words, *place], capture_output=True, text=True, timeout=60, check=False
-    )
-
-
 @pytest.mark.slow
 def test_dead_letters_are_delivered_once_after_their_cause_was_mended(tmp_path: Path) -> None:
     tools.require("storescu")
@@ -37,12 +27,12 @@ def test_dead_letters_are_delivered_once_after_their_cause_was_mended(tmp_path: 
             assert storescu(node.port, *paths, called="DICOMNODE").returncode == 0
             (work,) = node.wait_for_work(90)
             assert (work.state, work.reason) == (WorkState.FAILED, "peer-refused-object")
-            told = command(node, "status", "--json")
+            told = node.command("status", "--json")
             assert told.returncode == 1, told.stderr
             assert {one["status"] for one in json.loads(told.stdout)["dead_letters"]} == {"0xA900"}
             node.kill()
             for _ in range(2):
-                ordered = command(node, "retry", work.key.study_key[:8])
+                ordered = node.command("retry", work.key.study_key[:8])
                 assert (ordered.returncode, ordered.stderr) == (0, "")
             recorder.status = 0x0000
             node.start()
@@ -50,13 +40,13 @@ def test_dead_letters_are_delivered_once_after_their_cause_was_mended(tmp_path: 
             node.kill()  # whatever of it was done, and whatever not
             node.start()
             (work,) = node.wait_for_work(90, ended=lambda one: one.state is WorkState.DONE)
-            assert command(node, "status").returncode == 0
-            assert command(node, "retry", work.key.study_key).returncode == 2, "there is nothing left"
+            assert node.command("status").returncode == 0
+            assert node.command("retry", work.key.study_key).returncode == 2, "there is nothing left"
             before = recorder.digests()
             assert {len(set(digests)) for digests in before.values()} == {1}
             assert len(before) == len(work.deliveries)
 
-            assert command(node, "reprocess", work.key.study_key).returncode == 0
+            assert node.command("reprocess", work.key.study_key).returncode == 0
             works = node.wait_for_work(90, ended=lambda one: one.state is WorkState.DONE, count=2)
             assert sorted(one.key.revision for one in works) == [1, 2]
     after = recorder.digests()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +20,7 @@ RESULTS = {"SEG", "SR", "OT", "KO"}
 
 
 def retract(node: RunningNode, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "dicomnode", "retract", *arguments, "--yes", "--state", str(node.state)]
-    command += ["--config", str(node.folder / "dicomnode.toml")]
-    environment = {**os.environ, "COLUMNS": "200"}
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, check=False)
+    return node.command("retract", *arguments, "--yes", columns=200)
 
 
 def objects(orthanc: Orthanc, study_instance_uid: str) -> list[Any]:

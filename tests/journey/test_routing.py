@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +40,8 @@ priority = "research"
 
 
 def explain(node: RunningNode, study: str) -> dict[str, Any]:
-    command = [sys.executable, "-m", "dicomnode", "explain", study, "--json", "--state", str(node.state)]
-    command += ["--config", str(node.folder / "dicomnode.toml")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    done = node.command("explain", study, "--json")
+    assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
@@ -140,17 +137,7 @@ def test_results_that_come_too_late_stay_here(tmp_path: Path) -> None:
             assert not pacs.digests()
             node.start()
             assert "release" not in node.log()
-            command = [
-                sys.executable,
-                "-m",
-                "dicomnode",
-                "release",
-                work.key.study_key[:12],
-                "--state",
-                str(node.state),
-            ]
-            command += ["--config", str(node.folder / "dicomnode.toml")]
-            subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+            assert node.command("release", work.key.study_key[:12]).returncode == 0
             (done,) = node.wait_for_work()
             assert done.state is WorkState.DONE
     assert len(pacs.digests()) == len(done.deliveries)
@@ -172,9 +159,7 @@ def test_an_old_study_waits_until_somebody_releases_it(tmp_path: Path) -> None:
             assert told["days"] > 365
             assert [study.works for study in node.studies()] == [()]
             assert explain(node, told["study"])["old_days"] == told["days"]
-            command = [sys.executable, "-m", "dicomnode", "release", told["study"][:12], "--state", str(node.state)]
-            command += ["--config", str(node.folder / "dicomnode.toml")]
-            subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+            assert node.command("release", told["study"][:12]).returncode == 0
             (done,) = node.wait_for_work()
             node.terminate()
     assert done.state is WorkState.DONE

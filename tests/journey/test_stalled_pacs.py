@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -41,9 +39,7 @@ def test_a_stalled_pacs_keeps_nobody_waiting(tmp_path: Path, what: str) -> None:
             assert node.terminate(40) == 0
             assert time.monotonic() - begun < 30
             assert [one for one in node.events if one["event"] == "text"] == []
-            command = [sys.executable, "-m", "dicomnode", "check", "--state", str(node.state)]
-            command += ["--config", str(node.folder / "dicomnode.toml")]
-            checked = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+            checked = node.command("check")
     assert told["reason"] == SCRIPTS[what]
     assert len(good.kept) == 2
     assert f"destination bad (BAD at 127.0.0.1 port {port}): {SCRIPTS[what]}" in checked.stdout

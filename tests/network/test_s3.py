@@ -62,13 +62,24 @@ class Recorder(BaseHTTPRequestHandler):
     """Takes whatever is put, and remembers how."""
 
     heads: ClassVar[list[dict[str, str]]] = []
+    sizes: ClassVar[dict[str, int]] = {}
 
     def do_PUT(self) -> None:
         self.heads.append({name.lower(): value for name, value in self.headers.items()})
-        self.rfile.read(int(self.headers["Content-Length"]))
-        self.send_response(200)
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self._answer(412 if self.path in self.sizes else 200)
+        self.sizes[self.path] = len(body)
+
+    def do_HEAD(self) -> None:
+        self._answer(200 if self.path in self.sizes else 404)
+
+    def _answer(self, status: int) -> None:
+        self.send_response(status)
         self.send_header("ETag", '"x"')
-        self.send_header("Content-Length", "0")
+        self.send_header("Last-Modified", "Wed, 21 Oct 2015 07:28:00 GMT")
+        self.send_header(
+            "Content-Length", str(self.sizes[self.path]) if self.command == "HEAD" and status == 200 else "0"
+        )
         self.end_headers()
 
     def log_message(self, *_: Any) -> None: ...
@@ -77,13 +88,14 @@ class Recorder(BaseHTTPRequestHandler):
 def test_the_server_is_told_what_to_check_and_how_to_keep_it() -> None:
     """SHA-256 of the object, no writing over, encryption; signed, and no secret among it."""
     Recorder.heads.clear()
+    Recorder.sizes.clear()
     with ThreadingHTTPServer(("127.0.0.1", 0), Recorder) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         section = {"bucket": BUCKET, "endpoint": f"http://127.0.0.1:{server.server_port}", "path_style": True}
         shelf({**section, "sse": "aws:kms", "kms_key_id": "key-7"}).write("1.2", "1.2.1", b"data", same=equal)
-        shelf({**section, "checksums": False}).write("1.2", "1.2.1", b"data", same=equal)
+        shelf({**section, "checksums": False}).write("1.2", "1.2.2", b"data", same=equal)
         server.shutdown()
-    checked, unchecked = Recorder.heads
+    checked, _, unchecked, _ = Recorder.heads  # each twice: the server is to show that it knows conditions
     assert checked["x-amz-checksum-sha256"] == base64.b64encode(hashlib.sha256(b"data").digest()).decode()
     assert checked["if-none-match"] == "*"
     assert checked["x-amz-server-side-encryption"] == "aws:kms"

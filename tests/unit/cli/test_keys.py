@@ -9,7 +9,6 @@ import os
 import shutil
 import signal
 import sqlite3
-import subprocess
 import sys
 from pathlib import Path
 
@@ -27,7 +26,7 @@ from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.lock import StateLock
 from dicomnode.storage.objects import Objects
 from dicomnode.study import Purpose, World
-from tests.killed_at_steps import COUNTED
+from tests.killed_at_steps import KilledAtSteps
 
 STUDY, OTHER = "a" * 64, "b" * 64
 
@@ -123,7 +122,7 @@ def test_destroy_does_not_say_so_while_a_reader_keeps_the_keys_on_the_disk(
     assert not any(key.wrapped in everything for key in wrapped if key)
 
 
-KILLED = f"""{COUNTED}
+KILLED = """
 import shutil
 from pathlib import Path
 from dicomnode.cli.options import read_config
@@ -134,7 +133,7 @@ audit.append = counted(audit.append)
 shutil.rmtree = counted(shutil.rmtree)
 for name in ("shred_keys", "empty_journal", "purge_study"):
     setattr(Ledger, name, counted(getattr(Ledger, name)))
-keeping.destroy_study(read_config(None, Path(sys.argv[1])), sys.argv[3])
+serve(lambda state, study: keeping.destroy_study(read_config(None, Path(state)), study))
 """
 
 
@@ -145,23 +144,24 @@ def test_a_destruction_that_is_killed_anywhere_is_gone_on_with(
     with Ledger.open(state / "ledger.sqlite") as ledger:
         wrapped = [ledger.wrapped_key(STUDY, world) for world in World]
     killed = 0
-    for step in range(1, 40):
-        folder = tmp_path_factory.mktemp("killed") / "state"
-        shutil.copytree(state, folder)
-        done = subprocess.run([sys.executable, "-c", KILLED, folder, str(step), STUDY], timeout=120, check=False)
-        if done.returncode == 0:
-            break
-        assert done.returncode == -signal.SIGKILL
-        killed += 1
-        with contextlib.suppress(ConfigError):  # its last word was written
-            keeping.destroy_study(read_config(None, folder), STUDY)
-        events = [json.loads(line)["event"] for line in (folder / "audit.jsonl").read_text().splitlines()]
-        assert events[-1] == "study-destroyed", step
-        everything = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
-        assert not any(key.wrapped in everything for key in wrapped if key), step
-        assert len(list((folder / "objects").rglob("*.sealed"))) == 2, step
-        assert read(folder, OTHER, World.IDENTITY) == b"content"
-    assert done.returncode == 0
+    with KilledAtSteps(KILLED) as program:
+        for step in range(1, 40):
+            folder = tmp_path_factory.mktemp("killed") / "state"
+            shutil.copytree(state, folder)
+            ended = program.attempt(step, folder, STUDY)
+            if ended == 0:
+                break
+            assert ended == -signal.SIGKILL
+            killed += 1
+            with contextlib.suppress(ConfigError):  # its last word was written
+                keeping.destroy_study(read_config(None, folder), STUDY)
+            events = [json.loads(line)["event"] for line in (folder / "audit.jsonl").read_text().splitlines()]
+            assert events[-1] == "study-destroyed", step
+            everything = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+            assert not any(key.wrapped in everything for key in wrapped if key), step
+            assert len(list((folder / "objects").rglob("*.sealed"))) == 2, step
+            assert read(folder, OTHER, World.IDENTITY) == b"content"
+    assert ended == 0
     assert killed >= 12
 
 

@@ -347,7 +347,8 @@ def test_an_empty_name_is_no_flood(quiet: list[str]) -> None:
 def test_a_study_that_still_arrives_can_be_cancelled_once(quiet: list[str]) -> None:
     with ledger_of(quiet) as ledger:
         ledger.record_instances([row(1, study_key="cd" * 16)])
-    assert run("cancel", "cdcd", "--yes", *quiet)[0] == 0
+    code, text = run("cancel", "cdcd", "--yes", *quiet)
+    assert (code, "ordered cancel of cdcd, of which nothing is under way" in text) == (0, True)
     with ledger_of(quiet) as ledger:
         (order,) = ledger.orders()
         ledger.end_order(order)

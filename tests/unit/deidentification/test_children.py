@@ -158,5 +158,5 @@ def test_a_child_goes_on_after_what_it_could_not_decode() -> None:
         return b"".join(struct.pack("<Q", len(part)) + part for part in parts)
 
     sink = io.BytesIO()
-    serve(io.BytesIO(framed(b"abc", b"bad", b"xy")), sink, decoded)
+    serve(io.BytesIO(framed(b"abc", b"bad", b"xy")), sink, decoded=decoded)
     assert sink.getvalue() == framed(b"cba", b"", b"yx")

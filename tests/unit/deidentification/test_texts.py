@@ -337,7 +337,25 @@ def test_no_mark_is_left_of_what_went(text: str, left: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["Victor", "VICTOR", "Sofia", "Nora", "Tim", "TIM", "Carl", "Oscar", "Leonardo", "Mira", "Jade", "Logan", "Max"],
+    [
+        "Victor",
+        "VICTOR",
+        "Sofia",
+        "Nora",
+        "Tim",
+        "TIM",
+        "Carl",
+        "Oscar",
+        "Leonardo",
+        "Mira",
+        "Jade",
+        "Logan",
+        "Max",
+        "Rod",
+        "Ute",
+        "Anke",
+        "Vida",
+    ],
 )
 @pytest.mark.parametrize("text", ["CT {}", "V2.1 {}", "{}", "{} VB20", "syngo {}", "CT_{}", "{}, MR", "SOMATOM {} 64"])
 def test_a_given_name_beside_anything_is_no_model(text: str, name: str) -> None:
@@ -347,10 +365,17 @@ def test_a_given_name_beside_anything_is_no_model(text: str, name: str) -> None:
 @pytest.mark.parametrize(
     "text",
     ["Symphony TIM", "TrioTim", "Trio Tim", "Multix Fusion Max", "MAGNETOM Free.Max", "Mobilett Mira", "MOBILETT Mira Max", "Carl Zeiss Meditec", "SUV MAX", "ART 3",
-     "Shepp-Logan", "Luminos Lotus Max", "ELI 380"],
+     "Shepp-Logan", "Luminos Lotus Max", "ELI 380", "UTE", "MAGNETOM Vida", "Hi-Art"],
 )  # fmt: skip
 def test_models_and_techniques_that_are_called_so_stay(text: str) -> None:
     assert filtered(text, is_plain) == text
+
+
+def test_a_site_knows_its_models_whoever_is_called_so() -> None:
+    known = frozenset({"victor"})
+    assert filtered("CT Victor", lambda token: is_plain(token, known), known) == "CT Victor"
+    assert looks_like_a_device("Victor 3", known)
+    assert not looks_like_a_device("Victor 3")
 
 
 @pytest.mark.parametrize("text", ["YU-MEI", "LI-HUA", "WEN-PIN", "CT YU-MEI", "LI-HUA 3.1", "Yu-Mei", "Wen-Pin CT"])

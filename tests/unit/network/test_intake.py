@@ -67,6 +67,18 @@ def test_success_is_what_the_reception_made_durable() -> None:
     assert events.events == []
 
 
+def test_what_is_here_already_is_taken_in_one_call() -> None:
+    for encoded in (ENCODED, memoryview(ENCODED)):
+        reception, events = Recording(), Events()
+        whole = intake(reception, events).begin(request(), PEER)
+        assert whole.take_whole(encoded) == 0x0000
+        assert [one for _, one in reception.objects] == [ENCODED]
+    refused = intake(Recording(refuse_object=StorageError("storage-full")), Events()).begin(request(), PEER)
+    assert refused.take_whole(ENCODED) == 0xA700
+    unknown = intake(Recording(), Events()).begin(request(), PEER)
+    assert unknown.take_whole(b"") == 0xC000
+
+
 def test_names_that_differ_are_a_mismatch() -> None:
     for changes in ({"sop_instance_uid": "1.2.3.5"}, {"sop_class_uid": "1.2.840.10008.5.1.4.1.1.2"}):
         reception, events = Recording(), Events()

@@ -77,6 +77,8 @@ def test_report_in_xml() -> None:
         ("/dicom-web/studies?x=1", ""),
         ("/dicom-web/studies/1.2.3", "1.2.3"),
         ("/dicom-web/studies/1.2.3/", "1.2.3"),
+        ("http://node:8080/dicom-web/studies", ""),
+        ("HTTPS://node/dicom-web/studies/1.2.3?x=/", "1.2.3"),
     ],
 )
 def test_targets(target: str, study: str) -> None:
@@ -85,7 +87,7 @@ def test_targets(target: str, study: str) -> None:
 
 @pytest.mark.parametrize(
     "target",
-    ["/", "*", "/studies", "/dicom-web/studies/x", "/dicom-web/studies/1.2/series", f"/dicom-web/studies/{'1' * 65}", "http://a/dicom-web/studies"],
+    ["/", "*", "/studies", "/dicom-web/studies/x", "/dicom-web/studies/1.2/series", f"/dicom-web/studies/{'1' * 65}", "http:///dicom-web/studies", "ftp://a/dicom-web/studies"],
 )  # fmt: skip
 def test_targets_that_are_none(target: str) -> None:
     with pytest.raises(Unacceptable) as caught:
@@ -99,7 +101,12 @@ def test_targets_that_are_none(target: str) -> None:
         (None, JSON),
         ("*/*", JSON),
         ("application/json", JSON),
-        (f"{XML}, {JSON};q=0.5", JSON),
+        ("application/json;q=0.1, text/html", JSON),
+        (f"{XML}, {JSON};q=0.5", XML),
+        (f"{JSON};q=0, {XML}", XML),
+        (f"{XML}, */*;q=0.1", XML),
+        (f"{XML};q=0.2, */*;q=0.2", JSON),
+        (f"*/*, {JSON}; q=0", XML),
         (f"text/html, {XML}; charset=utf-8", XML),
     ],
 )
@@ -110,6 +117,7 @@ def test_the_answer_is_what_is_asked_for(accept: str | None, answer: str) -> Non
 
 def test_bodies() -> None:
     assert isinstance(asked("", {"content-type": RELATED}).body, Multipart)
+    assert isinstance(asked("", {"content-type": RELATED, "content-encoding": "Identity"}).body, Multipart)
     assert isinstance(asked("", {"content-type": "Multipart/Related; boundary=a"}).body, Multipart)
     assert isinstance(asked("", {"content-type": "application/dicom; transfer-syntax=*"}).body, Single)
     assert is_dicom({})
@@ -126,6 +134,7 @@ def test_bodies() -> None:
         ({"content-type": 'multipart/related; type="application/dicom+xml"; boundary=a'}, 415),
         ({"content-type": RELATED, "content-encoding": "gzip"}, 415),
         ({"content-type": RELATED, "accept": "image/png"}, 406),
+        ({"content-type": RELATED, "accept": "*/*;q=0"}, 406),
         ({"content-type": "multipart/related"}, 400),
         ({"content-type": "multipart/related; boundary*=utf-8''%FF"}, 400),
     ],

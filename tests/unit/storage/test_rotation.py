@@ -10,7 +10,6 @@ import signal
 import sqlite3
 import stat
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -27,7 +26,7 @@ from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.rotation import rotate
 from dicomnode.study import World
 from tests import tools
-from tests.killed_at_steps import COUNTED
+from tests.killed_at_steps import KilledAtSteps
 from tests.unit.storage.samples import at
 
 STUDIES = [f"{number:064x}" for number in range(450)]
@@ -73,9 +72,8 @@ def test_every_key_is_wrapped_anew_and_the_old_one_opens_none(tmp_path: Path) ->
     assert caught.value.code == "key-wrong"
 
 
-KILLED = f"""{COUNTED}
+KILLED = """
 from pathlib import Path
-from dicomnode import config
 from dicomnode.cli.options import read_config
 from dicomnode.service import keeping
 from dicomnode.storage import files, rotation
@@ -84,8 +82,21 @@ rotation._BATCH = 8
 files.write_new, files.sync_folder, files.write_all = map(counted, (files.write_new, files.sync_folder, files.write_all))
 WrappedKeyRows.rewrap_keys = counted(WrappedKeyRows.rewrap_keys)
 Path.replace = counted(Path.replace)
-keeping.rotate_keys(read_config(None, Path(sys.argv[1])), {{}})
+serve(lambda state: keeping.rotate_keys(read_config(None, Path(state)), {}))
 """
+
+
+def prove_it_goes_on(state: Path, before: dict[tuple[str, World], bytes], first: set[tuple[World, bytes]]) -> None:
+    """A rotation that was killed: another one ends it, and every data key is what it was."""
+    with Ledger.open(state / "ledger.sqlite") as ledger:
+        old = set(ledger.count_wrapped_keys()) & first
+    assert {world.value for world, _ in old} <= set(rotate_keys(read_config(None, state), {})) <= {*World}
+    assert opened(state, 24) == before
+    assert not list((state / "keys").glob("*.next.key"))
+    with Ledger.open(state / "ledger.sqlite") as ledger:
+        assert len(ledger.count_wrapped_keys()) == 2
+        assert not first & set(ledger.count_wrapped_keys()), "both worlds have new keys, wherever it was broken off"
+    assert audit.verify(state)
 
 
 @pytest.mark.slow
@@ -95,25 +106,18 @@ def test_a_rotation_that_is_killed_anywhere_loses_no_key(tmp_path: Path) -> None
     with Ledger.open(tmp_path / "whole" / "ledger.sqlite") as ledger:
         first = set(ledger.count_wrapped_keys())
     killed = 0
-    for step in range(1, 200):
-        state = tmp_path / str(step)
-        shutil.copytree(tmp_path / "whole", state)
-        done = subprocess.run([sys.executable, "-c", KILLED, state, str(step)], timeout=120, check=False)
-        assert opened(state, 24) == before
-        if done.returncode == 0:
-            break
-        assert done.returncode == -signal.SIGKILL
-        killed += 1
-        with Ledger.open(state / "ledger.sqlite") as ledger:
-            old = set(ledger.count_wrapped_keys()) & first
-        assert {world.value for world, _ in old} <= set(rotate_keys(read_config(None, state), {})) <= {*World}
-        assert opened(state, 24) == before
-        assert not list((state / "keys").glob("*.next.key"))
-        with Ledger.open(state / "ledger.sqlite") as ledger:
-            assert len(ledger.count_wrapped_keys()) == 2
-            assert not first & set(ledger.count_wrapped_keys()), "both worlds have new keys, wherever it was broken off"
-        assert audit.verify(state)
-    assert done.returncode == 0
+    with KilledAtSteps(KILLED) as program:
+        for step in range(1, 200):
+            state = tmp_path / str(step)
+            shutil.copytree(tmp_path / "whole", state)
+            ended = program.attempt(step, state)
+            assert opened(state, 24) == before
+            if ended == 0:
+                break
+            assert ended == -signal.SIGKILL
+            killed += 1
+            prove_it_goes_on(state, before, first)
+    assert ended == 0
     assert killed >= 20
 
 

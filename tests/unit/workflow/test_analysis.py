@@ -37,7 +37,7 @@ from dicomnode.workflow.analysis import (
     contours_of,
 )
 from dicomnode.workflow.copying import Copier
-from dicomnode.workflow.packed import pack_voxels, unpack_labels
+from dicomnode.workflow.packed import pack_labels, pack_voxels, unpack_labels
 from dicomnode.workflow.picture import picture_of, texts_of
 from tests.unit.workflow.samples import EXPLICIT, KEY, tiny_series
 
@@ -125,6 +125,9 @@ def test_broken_pixels_are_told_as_broken_and_not_as_withheld() -> None:
     image.PixelData = image.PixelData[:100]
     with pytest.raises(StudyError, match="pixel-missing"):
         Copier(deidentifier(), Limits()).copy(encode_part10(image, transfer_syntax_uid=EXPLICIT))
+    del image.PixelData
+    with pytest.raises(StudyError, match="pixel-missing"):
+        Copier(deidentifier(), Limits()).copy(encode_part10(image, transfer_syntax_uid=EXPLICIT))
     image = deepcopy(tiny_series()[0])
     image.BurnedInAnnotation = "YES"
     with pytest.raises(StudyError, match="withheld-pixels"):
@@ -148,7 +151,7 @@ def test_the_lungs_are_found_and_measured_in_source_order(analysis: Analysis) ->
 
 
 def test_labels_are_packed_while_they_are_counted(analysis: Analysis) -> None:
-    assert analysis.packed == pack_voxels(analysis.labels)
+    assert analysis.packed == pack_labels(analysis.labels)
 
 
 def test_what_was_sealed_recalls_the_same_analysis(analysis: Analysis, copied: Copied) -> None:
@@ -159,10 +162,24 @@ def test_what_was_sealed_recalls_the_same_analysis(analysis: Analysis, copied: C
     assert [one.SOPInstanceUID for one in recalled.sources] == [one.SOPInstanceUID for one in analysis.sources]
 
 
-def test_labels_are_packed_small_and_unpack_to_themselves(analysis: Analysis) -> None:
-    packed = pack_voxels(analysis.labels)
+@pytest.mark.parametrize("pack", [pack_labels, pack_voxels], ids=["cut", "as before"])
+def test_labels_are_packed_small_and_unpack_to_themselves(analysis: Analysis, pack: Any) -> None:
+    packed = pack(analysis.labels)
     assert len(packed) < analysis.labels.size / 4
     assert np.array_equal(unpack_labels(packed), analysis.labels)
+
+
+@pytest.mark.parametrize("shape", [(4, 6, 8), (3, 5, 7), (1, 1, 1)])
+@pytest.mark.parametrize(
+    "corners", [[], [(0, 0, 0)], [(-1, -1, -1)], [(0, 0, -1), (-1, 0, 0)], [(0, -1, 0), (-1, 0, 0)]]
+)
+def test_whatever_lies_around_labels_comes_back(shape: tuple[int, ...], corners: list[tuple[int, int, int]]) -> None:
+    labels = np.zeros(shape, np.uint8)
+    for number, corner in enumerate(corners, start=1):
+        labels[corner] = number
+    found = unpack_labels(pack_labels(labels))
+    assert found.dtype == np.uint8
+    assert np.array_equal(found, labels)
 
 
 def results(

@@ -20,6 +20,7 @@ from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.objects import Objects
 from dicomnode.storage.spool import Spool
 from dicomnode.study import WORK_STAGES, InstanceRow, InstanceState, ResultRole, WorkKey, WorkState
+from dicomnode.workflow import encoding
 from dicomnode.workflow.beforehand import Beforehand, Early
 from dicomnode.workflow.copying import Copier
 from dicomnode.workflow.handover import Handover
@@ -460,3 +461,17 @@ def test_the_configuration_switches_it(
         ledger.set_work_state(key, state, at=bench.time.now())
     store.settled(key.study_key)
     assert store.of(key.study_key) == {}
+
+
+def test_the_key_image_is_drawn_once_and_not_by_the_stage_that_needs_it(
+    bench: Bench, images: list[Dataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = bench.receive(images)
+    monkeypatch.setattr(encoding, "picture_of", lambda *_: pytest.fail("drawn again"))
+    stages = bench.stages()
+    assert all(stages.run(stage, key) for stage in WORK_STAGES), bench.ended
+    drawn = bench.results()[ResultRole.KEY_IMAGE]
+    monkeypatch.undo()
+    again = bench.stages()
+    again.encoding.encode(key, bench.analyst, again.encoding.recall(key, bench.analyst))
+    assert bench.results()[ResultRole.KEY_IMAGE] == drawn

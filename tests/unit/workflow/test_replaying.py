@@ -1,13 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC
 from typing import Any
 
 import pytest
 
-from dicomnode.study import DeliveryRow, DeliveryState, ResultRole, StudyRow, WorkKey, WorkRow, WorkState
+from dicomnode.study import DeliveryRow, DeliveryState, Mark, MarkRow, ResultRole, StudyRow, WorkKey, WorkRow, WorkState
 from dicomnode.workflow.explaining import StudyExplained
-from dicomnode.workflow.replaying import NOT_ROUTED, UNDER_WAY, WORKED_ON, Fate, Replay, replay
+from dicomnode.workflow.replaying import NOT_ROUTED, TOO_OLD, UNDER_WAY, WORKED_ON, Fate, Replay, replay
 from dicomnode.workflow.routing import Route, Share
 from tests.unit.workflow.samples import MODEL, START, STUDY
 
@@ -104,3 +105,33 @@ def test_what_only_pixels_can_tell_is_no_difference(then: WorkRow, code: str | N
 def test_works_of_older_revisions_count_for_nothing() -> None:
     assert replay(study(DONE, revision=3), None, ("pacs",)) == ()
     assert only(study(work(WorkState.QUEUED)), None).then.outcome == UNDER_WAY
+
+
+def marked(row: StudyRow, mark: Mark) -> StudyRow:
+    return replace(row, mark=MarkRow(mark=mark, revision=0, at=START))
+
+
+def old(days: int | None) -> StudyExplained:
+    found = decided()
+    return replace(found, route=replace(found.route, old_days=days))
+
+
+def test_a_study_that_would_be_too_old_is_told_and_one_that_was() -> None:
+    stricter = only(study(DONE), old(400))
+    assert stricter.now == Fate(outcome=TOO_OLD)
+    assert stricter.differs
+    laxer = only(marked(study(), Mark.OLD), old(None))
+    assert laxer.then == Fate(outcome=TOO_OLD)
+    assert laxer.differs
+    assert not only(marked(study(), Mark.OLD), old(400)).differs
+
+
+def test_what_somebody_released_is_worked_on_however_old_it_is() -> None:
+    assert not only(marked(study(DONE), Mark.RELEASED), old(400)).differs
+
+
+@pytest.mark.parametrize("mark", [Mark.FLOOD, Mark.CANCELLED])
+def test_no_configuration_foresees_floods_and_orders(mark: Mark) -> None:
+    one = only(marked(study(), mark), old(None))
+    assert one.then == Fate(outcome=str(mark))
+    assert not one.differs

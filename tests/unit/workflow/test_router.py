@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC
+from datetime import UTC, timedelta
 
 import pytest
 from pydicom import Dataset
@@ -52,6 +52,22 @@ def test_one_instance_of_each_series_is_read_the_same_one_in_whatever_order_they
     assert [one.series_key for one in facts.series] == ["0a" * 16, "5e" * 16]
     assert facts.began_at == row(0).received_at
     assert "PixelData" not in (facts.series[0].header or Dataset())
+
+
+def test_who_sent_a_series_is_told_by_the_image_that_came_first() -> None:
+    """What was fetched later from elsewhere, under however small a key, takes no study from its modality's rules."""
+
+    def read(wanted: InstanceRow) -> tuple[RecordMetadata, Dataset]:
+        about, dataset = Originals()(wanted)
+        title = "CT1" if wanted.received_at == START else "PACS"
+        return replace(about, calling_ae_title=title), dataset
+
+    fetched, came = (replace(row(number), received_at=START + timedelta(seconds=1 - number)) for number in (0, 1))
+    assert fetched.instance_key < came.instance_key
+    rules = [RoutingRule.model_validate({"name": "ct", "calling_ae_titles": ["CT1"]})]
+    one = Router(rules, ["lung"], read=read)
+    assert one.route(STUDY, [fetched, came]).shares
+    assert one.facts(STUDY, [came]).series == one.facts(STUDY, [came, fetched]).series
 
 
 def test_an_instance_that_cannot_be_read_gives_way_to_the_next() -> None:

@@ -195,6 +195,8 @@ def test_a_sample_is_the_same_studies_always_and_about_as_many_as_it_says() -> N
     [
         ({"attribute": "BodyPartExamined", "one_of": ["lung", "chest"]}, {"BodyPartExamined": "CHEST "}, True),
         ({"attribute": "BodyPartExamined", "one_of": ["CHEST"]}, {"BodyPartExamined": ""}, False),
+        ({"attribute": "ReferringPhysicianName", "matches": "smith"}, {"ReferringPhysicianName": "SMITH^JOHN"}, True),
+        ({"attribute": "ReferringPhysicianName", "one_of": ["S"]}, {"ReferringPhysicianName": "SMITH^JOHN"}, False),
         ({"attribute": "ImageType", "one_of": ["AXIAL"]}, {"ImageType": ["ORIGINAL", "PRIMARY", "AXIAL"]}, True),
         ({"attribute": "SeriesDescription", "matches": "^thorax"}, {"SeriesDescription": "Thorax 1.0"}, True),
         ({"attribute": "SeriesDescription", "matches": "^thorax"}, {"SeriesDescription": "CT Thorax"}, False),

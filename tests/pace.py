@@ -1,0 +1,64 @@
+"""How the suite keeps its pace: in which tests coverage is counted, and what workers begin with.
+
+Coverage slows Python down by half and more, and each process that is measured besides writes what it found. Where whole
+nodes run, or a property tries a rule of one room on hundreds of inputs, that buys nothing: what they run is held by the
+tests of each room, and only those count for the floors. A node that ends by kill -9 writes no measurements anyway.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pkgutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import pytest
+
+import dicomnode
+
+#: Folders and files of `tests` that are not counted.
+UNCOUNTED: Final = ("journey/", "viewer/", "properties/test_out_and_back.py", "security/test_costly_data_sets.py")
+#: Folders whose files take long: begun first, so that no worker has a long one left when the others are done.
+FIRST: Final = ("journey", "properties", "security", "conformance", "contracts")
+
+
+def file_of(item: pytest.Item) -> str:
+    """Path of a test's file below `tests`."""
+    return item.path.relative_to(item.config.rootpath / "tests").as_posix()
+
+
+def is_counted(item: pytest.Item) -> bool:
+    """Whether what a test runs counts for coverage."""
+    return not file_of(item).startswith(UNCOUNTED)
+
+
+def rank(item: pytest.Item) -> int:
+    """The smaller, the earlier: files of one rank keep their order."""
+    folder = file_of(item).split("/", 1)[0]
+    return FIRST.index(folder) if folder in FIRST else len(FIRST)
+
+
+def import_everything() -> None:
+    """All modules of the package, before any test: what an uncounted test imports first would seem never to have run."""
+    for module in pkgutil.walk_packages(dicomnode.__path__, "dicomnode."):
+        if not module.name.endswith("__main__") and ".migrations." not in module.name:
+            importlib.import_module(module.name)
+
+
+@contextmanager
+def uncounted(config: pytest.Config) -> Iterator[None]:
+    """Measure nothing meanwhile, in this process and in those that it starts."""
+    plugin: Any = config.pluginmanager.get_plugin("_cov")
+    controller = getattr(plugin, "cov_controller", None)
+    if controller is None:
+        yield
+        return
+    told = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("COVERAGE_")}
+    controller.pause()
+    try:
+        yield
+    finally:
+        controller.resume()
+        os.environ.update(told)
