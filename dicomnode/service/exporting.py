@@ -190,6 +190,11 @@ class Exports:
         if isinstance(way.to, Path):
             clear_unfinished(way.to)
         for batch in self._batches(way.deidentify(rows), tally):
+            if order not in self._ledger.orders():  # somebody cancelled it meanwhile
+                self._audit("export-stopped", order, tally, reason="cancelled")
+                facts: dict[str, Fact] = {"study": order.study_key, "destination": order.destination}
+                self._emit("export.stopped", level="warning", sent=tally.sent, **facts)
+                return
             self._put(way.to, batch, tally)
         self._end("export", order, tally)
 
@@ -270,8 +275,19 @@ class Exports:
 
     def _end(self, event: str, order: OrderRow, tally: Tally, **reason: str) -> None:
         """Audited before the order goes: cut off in between, it is carried out and told once more."""
-        by_code = {"withheld": tally.withheld, "refused": tally.refused}
+        counts = self._audit(event, order, tally, **reason)
+        self._ledger.end_order(order)
         facts: dict[str, Fact] = {"study": order.study_key, "destination": order.destination}
+        for name, codes in (("withheld", tally.withheld), ("refused", tally.refused)):
+            for code, count in sorted(codes.items()):
+                self._emit(f"export.{name}", level="warning", reason=code, objects=count, **facts)
+        if not reason:
+            self._emit(
+                "export.done", level="warning" if any(counts.values()) else "info", sent=tally.sent, **counts, **facts
+            )
+
+    def _audit(self, event: str, order: OrderRow, tally: Tally, **reason: str) -> dict[str, int]:
+        by_code = {"withheld": tally.withheld, "refused": tally.refused}
         counts = {name: codes.total() for name, codes in by_code.items()}
         audit.append(
             self._state,
@@ -284,11 +300,4 @@ class Exports:
             **{f"{name}_{code}": count for name, codes in by_code.items() for code, count in sorted(codes.items())},
             **reason,
         )
-        self._ledger.end_order(order)
-        for name, codes in by_code.items():
-            for code, count in sorted(codes.items()):
-                self._emit(f"export.{name}", level="warning", reason=code, objects=count, **facts)
-        if not reason:
-            self._emit(
-                "export.done", level="warning" if any(counts.values()) else "info", sent=tally.sent, **counts, **facts
-            )
+        return counts

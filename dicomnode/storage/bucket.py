@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _DIGEST: Final = "dicomnode-sha256"
 _RENEW: Final = timedelta(minutes=5)
+_LEAST_RATE: Final = 64 * 1024  # bytes a second of a part
 _PROBE: Final = "dicomnode-check"
 _STATUS: Final = re.compile(r"non-2xx status code: ([1-5][0-9]{2})\b")
 _LATER: Final = frozenset({408, 409, 425, 429})  # Request Timeout, Conflict, Too Early, Too Many Requests
@@ -250,7 +251,7 @@ def _open_store(place: BucketPlace, credentials: Callable[[], Credentials]) -> S
             "allow_http": (place.endpoint or "").startswith("http:"),
             "connect_timeout": seconds,
             "read_timeout": seconds,
-            "timeout": timedelta(hours=1),
+            "timeout": seconds + timedelta(seconds=place.part_bytes / _LEAST_RATE),  # whoever trickles
         },
         retry_config={"max_retries": 2, "retry_timeout": seconds},
         credential_provider=provide,  # type: ignore[arg-type]

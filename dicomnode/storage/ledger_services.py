@@ -32,13 +32,13 @@ class ServiceRows(Database):
         return int(found[0]), int(found[1])
 
     def rank_study(self, study_key: str, peer: str, priority: str, *, connection: Connection | None = None) -> None:
-        """Keep who sent a study and how urgent it is: the most urgent of its senders stands."""
+        """Keep who sent a study and how urgent it is: the most urgent of its senders stands, unless a rule said it."""
         with self._writing(connection) as writing:
             insert_or_ignore(writing, _O, ({"study_key": study_key, "peer": peer, "priority": priority},))
             lesser = PRIORITIES[PRIORITIES.index(priority) + 1 :]
             writing.execute(
                 update(_O)
-                .where(_O.c.study_key == study_key, _O.c.priority.in_(lesser))
+                .where(_O.c.study_key == study_key, _O.c.priority.in_(lesser), _O.c.ruled.is_(False))
                 .values(peer=peer, priority=priority)
             )
 
@@ -48,11 +48,15 @@ class ServiceRows(Database):
             row = reading.execute(select(_O).where(_O.c.study_key == study_key)).one_or_none()
         return None if row is None else (row.peer, row.priority)
 
-    def set_priority(self, study_key: str, priority: str, *, connection: Connection | None = None) -> None:
-        """Say how urgent a study is, whoever sent it."""
+    def set_priority(self, study_key: str, priority: str | None, *, connection: Connection | None = None) -> None:
+        """Say by a rule how urgent a study is, whoever sends more of it; None: no rule says it (any more)."""
+        this = _O.c.study_key == study_key
         with self._writing(connection) as writing:
+            if priority is None:
+                writing.execute(update(_O).where(this, _O.c.ruled.is_(True)).values(ruled=False))
+                return
             insert_or_ignore(writing, _O, ({"study_key": study_key, "peer": "", "priority": priority},))
-            writing.execute(update(_O).where(_O.c.study_key == study_key).values(priority=priority))
+            writing.execute(update(_O).where(this).values(priority=priority, ruled=True))
 
     def mark_straight(self, study_key: str, *, connection: Connection | None = None) -> None:
         """Keep that something of a study came straight from a modality; to be called after `rank_study`."""

@@ -300,8 +300,7 @@ class Admission:
         earlier = () if study is None else study.works
         for work in earlier:
             self._supersede(connection, work)
-        if plan.route.priority is not None:
-            self._ledger.set_priority(study_key, plan.route.priority, connection=connection)
+        self._ledger.set_priority(study_key, plan.route.priority, connection=connection)
         ruling = self._routing.judge(
             connection, study_key, plan.route, revision=revision, begun=bool(earlier), ordered=ordered
         )

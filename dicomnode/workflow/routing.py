@@ -25,6 +25,8 @@ from dicomnode.study import PRIORITIES
 _DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _YEARS: Final = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
 _BUCKETS: Final = 1_000_000
+#: Different values of an attribute that a condition looks at: more than any attribute has that says what an image is.
+_MOST_VALUES: Final = 16
 #: Facts of a work in which its share of a decision is kept.
 RULES, DESTINATIONS, SERIES = "rules", "destinations", "series"
 #: SOP Classes with which the input of a work was closed: other models may look at others by the time it runs.
@@ -263,6 +265,7 @@ def holds(condition: Condition, header: Dataset) -> bool:
     texts = _texts(header, condition.attribute)
     wanted = {one.strip().casefold() for one in condition.one_of}
     vr = dictionary_VR(condition.attribute)
+    texts = list(dict.fromkeys(texts))[:_MOST_VALUES]  # how many there are is the sender's choice
     return any(_is_so(condition, text, wanted, vr) for text in texts)
 
 

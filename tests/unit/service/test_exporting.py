@@ -418,3 +418,27 @@ def test_kinds_of_places(spool: Spool, tmp_path: Path) -> None:
 def test_exports_that_make_no_sense_are_refused(sections: dict[str, Any]) -> None:
     with pytest.raises(ConfigErrors):
         parse(sections)
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_what_is_cancelled_while_it_leaves_stops_and_is_told(sending: Bench, peer: Peer, again: bool) -> None:
+    bench = sending
+
+    def leaving(rows: Sequence[InstanceRow]) -> Iterator[Deidentified | StudyError]:
+        for number in range(1, 201):
+            if number == 70:
+                (order,) = bench.ledger.orders()
+                bench.ledger.end_order(order)
+                if again:  # another order than the one that was cancelled
+                    bench.time.forward(1)
+                    bench.order()
+            yield Deidentified(original=b"", data=file_of(number), sop_instance_uid="")
+
+    bench.exports._ways = {"trial": Way(to=peer, deidentify=leaving)}  # type: ignore[dict-item]
+    bench.sweep()
+    assert len(peer.took) == 64
+    assert not bench.events.facts("export.done")
+    assert bench.events.facts("export.stopped") == [{"study": STUDY, "destination": "trial", "sent": 64}]
+    (told,) = bench.trail()
+    assert (told["event"], told["sent"], told["reason"]) == ("export-stopped", 64, "cancelled")
+    assert len(bench.ledger.orders()) == again

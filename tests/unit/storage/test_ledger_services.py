@@ -31,6 +31,19 @@ def test_the_most_urgent_sender_stands(ledger: Ledger) -> None:
     assert ledger.rank_of_study(STUDY) == ("b", "stat")
 
 
+def test_what_a_rule_says_stands_whoever_sends_more_until_no_rule_says_it(ledger: Ledger) -> None:
+    ledger.rank_study(STUDY, "ct", "stat")
+    ledger.set_priority(STUDY, "research")
+    ledger.rank_study(STUDY, "ct", "stat")
+    assert ledger.priority(STUDY) == 2
+    ledger.set_priority(STUDY, None)
+    assert ledger.priority(STUDY) == 2
+    ledger.rank_study(STUDY, "ct", "stat")
+    assert ledger.priority(STUDY) == 0
+    ledger.set_priority(OTHER_STUDY, None)
+    assert ledger.rank_of_study(OTHER_STUDY) is None
+
+
 def test_a_step_and_what_it_announces(ledger: Ledger) -> None:
     ledger.record_instances([row(1)])
     assert ledger.evidence(STUDY) == (0, 0, 0, 0, 0)

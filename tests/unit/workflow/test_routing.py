@@ -10,6 +10,7 @@ from pydicom import DataElement, Dataset
 from pydicom.datadict import tag_for_keyword
 
 from dicomnode.routing_rules import Condition, RoutingRule
+from dicomnode.workflow import routing
 from dicomnode.workflow.routing import (
     Route,
     SeriesFacts,
@@ -258,3 +259,12 @@ def test_rules_that_export_are_named_with_what_they_say_and_need_no_model() -> N
 def test_what_a_rule_ignores_is_no_reason_to_export() -> None:
     found = decide(study(), rule("qa", action="ignore"), rule("one", export="trial", models=[]))
     assert found.exports == {}
+
+
+def test_how_much_a_condition_costs_is_not_the_senders_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(routing, "found", lambda pattern, text: asked.append(text))
+    header = Dataset()
+    header.ImageType = [f"VALUE{number % 100}" for number in range(10_000)]
+    assert not holds(Condition(attribute="ImageType", matches="a.*b"), header)
+    assert asked == [f"VALUE{number}" for number in range(16)]
