@@ -27,7 +27,7 @@ from dicomnode.deidentification.encrypted import enclose
 from dicomnode.deidentification.frames import EXPLICIT_LITTLE
 from dicomnode.deidentification.heads import Head, look, shows_a_head
 from dicomnode.deidentification.identifiers import collect
-from dicomnode.deidentification.kinds import Kind, kind_of
+from dicomnode.deidentification.kinds import Kind, kind_of, lacks_pixels
 from dicomnode.deidentification.leakcheck import Leak, Source, leaks_of
 from dicomnode.deidentification.minimal import minimal
 from dicomnode.deidentification.nesting import CHARACTER_SET, own_encodings
@@ -35,7 +35,7 @@ from dicomnode.deidentification.policy import Faces, OnLeak, Option, Policy
 from dicomnode.deidentification.pseudonyms import Pseudonyms, Subject
 from dicomnode.deidentification.reader import Reader
 from dicomnode.deidentification.rules import Rules
-from dicomnode.deidentification.treat import Treater
+from dicomnode.deidentification.treat import PIXELS, Treater
 from dicomnode.deidentification.values import ASCII, STRING_VRS, defined_terms, texts
 from dicomnode.deidentification.walk import Walked, walk
 from dicomnode.encoded.quiet import hushed
@@ -135,10 +135,16 @@ class Deidentifier:
         self._pseudonyms = pseudonyms
         self._rules: OrderedDict[str, Rules] = OrderedDict()
 
-    @property
-    def passes_headers(self) -> bool:
-        """Whether images without pixels may pass."""
-        return self._policy.headers_alone
+    def refuse_header(self, dataset: Dataset) -> None:
+        """Refuse the header of an image alone, of which nobody knows whether its pixels were cut off.
+
+        Raises
+        ------
+        StudyError
+            ``withheld-pixels`` where policy lets none pass.
+        """
+        if not self._policy.headers_alone and lacks_pixels(dataset) and not any(tag in dataset for tag in PIXELS):
+            raise StudyError("withheld-pixels", because="missing")
 
     @property
     def faces(self) -> Faces:

@@ -22,7 +22,7 @@ from dicomnode.deidentification import private
 from dicomnode.deidentification.alike import Mould, form_of
 from dicomnode.deidentification.apply import Deidentifier
 from dicomnode.deidentification.contexts import Context, Made, context_key, treated
-from dicomnode.deidentification.kinds import lacks_description, lacks_pixels
+from dicomnode.deidentification.kinds import lacks_description
 from dicomnode.deidentification.leakcheck import words_of_ours
 from dicomnode.deidentification.nesting import Node, own_encodings
 from dicomnode.deidentification.slices import EXPLICIT_LITTLE, Element, split
@@ -94,11 +94,10 @@ class FileDeidentifier:
 
     def _full(self, data: bytes) -> DeidentifiedFile:
         dataset = read_part10(data, self._limits)
-        if not any(tag in dataset for tag in PIXELS):
-            if lacks_description(dataset) or is_cut_part10(data, self._limits):
-                raise StudyError("object-malformed", because="cut")
-            if lacks_pixels(dataset) and not self._full_way.passes_headers:
-                raise StudyError("withheld-pixels", because="missing")
+        pixels = any(tag in dataset for tag in PIXELS)
+        if not pixels and (lacks_description(dataset) or is_cut_part10(data, self._limits)):
+            raise StudyError("object-malformed", because="cut")
+        self._full_way.refuse_header(dataset)
         done = self._full_way.deidentify(dataset)
         syntax = str(done.dataset.file_meta.TransferSyntaxUID)
         new = encode_part10(done.dataset, transfer_syntax_uid=syntax)

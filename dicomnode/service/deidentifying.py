@@ -120,6 +120,7 @@ def explain_file(tree: Config, policy: str, path: Path) -> tuple[list[Explanatio
     dataset = read_file(path, limits_of(tree))
     withheld = None
     try:
+        engine.refuse_header(dataset)
         output = engine.deidentify(dataset).dataset
     except StudyError as error:
         if error.code not in _EXPLAINED:

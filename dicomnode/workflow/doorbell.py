@@ -1,4 +1,4 @@
-"""A bell for the durable queue: what was queued is looked for at once, and not when the next look is due.
+"""A bell for the durable queue: what was queued is looked for at once, and a queue at rest is looked at less often.
 
 May live here: how the library's threads are woken. It looks for work at intervals and knows no other way; a version whose
 threads are built otherwise goes on like that.
@@ -7,7 +7,8 @@ threads are built otherwise goes on like that.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -16,6 +17,10 @@ from dbos import _dbos
 _STARTER: Final = "queue_thread"
 #: What the library calls the thread of a queue begins so.
 _WORKER: Final = "queue-worker-"
+#: For how long after the bell a queue is looked at as often as ever: what ended gives the next one room a little later.
+_AWAKE_SECONDS: Final = 2.0
+#: How many times longer the waits between looks are after that; each look costs milliseconds.
+_AT_REST: Final = 5.0
 
 
 class Doorbell:
@@ -23,10 +28,23 @@ class Doorbell:
 
     def __init__(self) -> None:
         self._bells: dict[str, threading.Event] = {}
+        self._awake: dict[str, float] = {}
 
     def ring(self, queue: str) -> None:
-        """Something was queued, and is committed."""
-        self._bell(f"{_WORKER}{queue}").set()
+        """Something was queued, and is committed; or something ended, and gives room to what waits."""
+        thread = f"{_WORKER}{queue}"
+        self._awake[thread] = time.monotonic() + _AWAKE_SECONDS
+        self._bell(thread).set()
+
+    def wait(self, thread: str, timeout: float) -> None:
+        """Wait for the bell of a queue's thread, or until the next look is due."""
+        bell = self._bell(thread)
+        if bell.wait(self.patience(thread, timeout)):
+            bell.clear()
+
+    def patience(self, thread: str, timeout: float) -> float:
+        """Seconds until the next look at a queue whose thread would wait for `timeout`."""
+        return timeout if time.monotonic() < self._awake.get(thread, 0.0) else timeout * _AT_REST
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -37,7 +55,7 @@ class Doorbell:
             return
 
         def heard(stop: threading.Event, *rest: Any) -> None:
-            start(_Stop(stop, self._bell), *rest)
+            start(_Stop(stop, self), *rest)
 
         setattr(_dbos, _STARTER, heard)
         try:
@@ -52,10 +70,10 @@ class Doorbell:
 class _Stop(threading.Event):
     """Stands in the place of the event that ends the library's threads: those of queues wait for their bell, too."""
 
-    def __init__(self, stop: threading.Event, bell: Callable[[str], threading.Event]) -> None:
+    def __init__(self, stop: threading.Event, doorbell: Doorbell) -> None:
         super().__init__()
         self._stop = stop
-        self._bell_of = bell
+        self._doorbell = doorbell
 
     def is_set(self) -> bool:
         """Whether the threads are to end."""
@@ -64,9 +82,8 @@ class _Stop(threading.Event):
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for the end, or for less: for the bell of the thread's queue."""
         name = threading.current_thread().name
-        if not name.startswith(_WORKER):
+        if timeout is None or not name.startswith(_WORKER):
             return self._stop.wait(timeout)
-        bell = self._bell_of(name)
-        if not self._stop.is_set() and bell.wait(timeout):
-            bell.clear()
+        if not self._stop.is_set():
+            self._doorbell.wait(name, timeout)
         return self._stop.is_set()

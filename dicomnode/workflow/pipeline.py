@@ -95,7 +95,7 @@ class DurableQueue:
     concurrency
         Works at a time.
     poll_seconds
-        How often the queues are looked at.
+        How often the queues are looked at; more seldom when they are at rest (`doorbell`).
     """
 
     def __init__(
@@ -147,11 +147,14 @@ class DurableQueue:
 
         @DBOS.workflow(name=_WORK, max_recovery_attempts=10)
         def work(study_key: str, revision: int, model: str) -> bool:
-            return all(stage(name, study_key, revision, model) for name in WORK_STAGES)
+            is_done = all(stage(name, study_key, revision, model) for name in WORK_STAGES)
+            self._doorbell.ring(_WORK)
+            return is_done
 
         @DBOS.workflow(name=_DELIVERY, max_recovery_attempts=1000)
         def delivery(study_key: str, revision: int, model: str, destination: str, number: int) -> None:
             attempt(study_key, revision, model, destination, number)
+            self._doorbell.ring(f"{_DELIVERY}-{destination}")
 
         self._registered = (work, delivery)
 

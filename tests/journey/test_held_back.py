@@ -21,7 +21,6 @@ from tests.journey.recorder import Recorder
 from tests.journey.running_node import RunningNode, destination
 from tests.journey.studies import write_study
 from tests.journey.test_hang import HANGING
-from tests.journey.test_orders import command
 from tests.journey.test_routing import send as send_as
 from tests.neighbours import wait_for
 
@@ -58,13 +57,13 @@ def test_a_flood_of_old_studies_is_held_through_a_kill_and_let_go_with_one_comma
             node.kill()
             node.start()
             assert node.wait_for_event("held.waiting")["studies"] == FLOOD - 1
-            status = command(node, "status", "--json")
+            status = node.command("status", "--json")
             assert (status.returncode, json.loads(status.stdout)["stopped"]["flood"]) == (1, FLOOD - 1)
             assert_sets(pacs, 2)
-            assert command(node, "release", "--flood").returncode == 0
+            assert node.command("release", "--flood").returncode == 0
             works = node.wait_for_work(120, count=FLOOD + 1)
             assert {work.state for work in works} == {WorkState.DONE}
-            assert command(node, "status").returncode == 0
+            assert node.command("status").returncode == 0
     assert work.key.study_key in {one.key.study_key for one in works}
     assert_sets(pacs, FLOOD + 1)
 
@@ -83,7 +82,7 @@ def test_a_study_that_was_cancelled_while_it_came_stays_so_whatever_comes_of_it(
             assert {outcome.status for outcome in send(node, paths[:20])} == {0}
             key = Inside(node.tree).study_key(who.uid("study"))
             wait_for(lambda: [one.instances for one in node.studies()] == [20], 60, what="the study")
-            assert command(node, "cancel", key, "--yes").returncode == 0
+            assert node.command("cancel", key, "--yes").returncode == 0
             if killed_at == "order given":
                 node.kill()
                 node.start()
@@ -102,10 +101,10 @@ def test_a_study_that_was_cancelled_while_it_came_stays_so_whatever_comes_of_it(
             (study,) = node.studies()
             assert study.stopped_by is Mark.CANCELLED
             assert {work.state for work in study.works} <= {WorkState.CANCELLED, WorkState.SUPERSEDED}
-            explained = json.loads(command(node, "explain", key, "--json").stdout)
+            explained = json.loads(node.command("explain", key, "--json").stdout)
             assert explained["mark"]["mark"] == "cancelled"
             assert pacs.digests() == {}
-            assert command(node, "reprocess", key).returncode == 0
+            assert node.command("reprocess", key).returncode == 0
             (work,) = node.wait_for_work(120, ended=lambda one: one.state is WorkState.DONE)
             assert node.log().count("study.cancelled") <= 1
             assert len(Inside(node.tree).instances(who.uid("study"))) == len(paths)

@@ -20,7 +20,6 @@ from tests.journey.inside import send
 from tests.journey.recorder import _CLASSES
 from tests.journey.running_node import RunningNode, destination
 from tests.journey.studies import write_study
-from tests.journey.test_orders import command
 from tests.journey.test_retraction import objects
 from tests.neighbours import Orthanc, free_port
 
@@ -97,7 +96,7 @@ def test_a_patient_corrected_in_the_pacs_gets_results_when_the_corrected_images_
             assert (work.state, work.reason) == (WorkState.HELD, "patient-changed")
             assert node.wait_for_event("patient.changed")["kind"] == "id.name"
             assert {one.Modality for one in objects(orthanc, who.uid("study"))} == {"CT"}
-            assert "patient-changed" in command(node, "studies").stdout
+            assert "patient-changed" in node.command("studies").stdout
 
             new = [orthanc.get(f"/instances/{name}/file") for name in orthanc.instances()]
             (tmp_path / "new").mkdir()
@@ -152,7 +151,7 @@ def test_a_study_deleted_in_the_pacs_that_sent_it_does_not_come_to_life_by_resul
             (work,) = node.wait_for_work(ended=held)
             assert work.reason == "study-gone"
             assert objects(orthanc, who.uid("study")) == []
-            assert command(node, "release", work.key.study_key).returncode == 0
+            assert node.command("release", work.key.study_key).returncode == 0
             (work,) = node.wait_for_work(ended=lambda one: one.state is WorkState.DONE)
         assert {one.Modality for one in objects(orthanc, who.uid("study"))} == {"SEG", "SR", "OT", "KO"}
     finally:
@@ -172,7 +171,7 @@ def test_a_patient_merged_while_the_pacs_was_down_waits_for_somebody_who_looks(t
             node.kill()
             node.start()
             assert held(node.studies()[0].works[0]), "a start lets nothing go"
-            assert command(node, "release", work.key.study_key).returncode == 0
+            assert node.command("release", work.key.study_key).returncode == 0
             node.wait_for_work(ended=lambda one: one.state is WorkState.DONE)
         assert set(pacs.got) == {"A-1"}
         assert pacs.asked == ["STUDY"]
@@ -217,7 +216,7 @@ def test_a_pacs_that_never_answers_gets_results_after_a_while_and_one_that_must_
             send(node, paths)
             (work,) = node.wait_for_work(ended=held)
             assert work.reason == "identity-unasked"
-            assert json.loads(command(node, "studies", "--json").stdout)[0]["works"][0]["state"] == "held"
+            assert json.loads(node.command("studies", "--json").stdout)[0]["works"][0]["state"] == "held"
     ended.set()
     assert stalling.got
     assert failing.got == []
@@ -237,7 +236,7 @@ def test_two_patients_under_one_study_give_no_results(tmp_path: Path) -> None:
         send(node, paths)
         (work,) = node.wait_for_work()
         assert (work.state, work.reason) == (WorkState.REFUSED, "patient-mismatch")
-        assert "patient-mismatch" in command(node, "studies").stdout
+        assert "patient-mismatch" in node.command("studies").stdout
         one = [path for path in paths if pydicom.dcmread(path, stop_before_pixels=True).PatientID == "SECOND"]
         assert one
     assert pacs.got == [], "nobody is told in the name of either"

@@ -16,7 +16,6 @@ from tests.journey.inside import send
 from tests.journey.recorder import Recorder
 from tests.journey.running_node import RunningNode, destination
 from tests.journey.studies import EXPLICIT, write_study
-from tests.journey.test_orders import command
 from tests.journey.test_retraction import objects
 from tests.neighbours import Orthanc, wait_for
 from tests.unit.workflow.notes import note
@@ -91,9 +90,9 @@ def test_of_nothing_nothing_is_made_and_the_same_note_twice_is_one(tmp_path: Pat
             assert len(after) == len(first) + 1, "a note, and nothing else"
             send(node, [bad, *paths[-1:]])  # the same once more, and an image that stays rejected
             node.wait_for_event("object.rejected", objects=1)
-            (told,) = json.loads(command(node, "studies", "--json").stdout)
+            (told,) = json.loads(node.command("studies", "--json").stdout)
             assert (told["rejected"], told["works"][0]["facts"]["rejected"]) == (len(paths) + 1, "safety")
-            assert "rejected" in command(node, "explain", told["study"]).stdout
+            assert "rejected" in node.command("explain", told["study"]).stdout
             assert set(works(node)) == {1}
         assert recorder.digests() == after
 
@@ -120,7 +119,7 @@ def test_a_note_that_comes_first_holds_though_the_node_is_killed(tmp_path: Path)
             assert work.state is WorkState.DONE
             rejected = next(row for row in node.studies() if row.rejected)
             assert rejected.works == ()
-            assert "nothing is left to work on" in command(node, "studies").stdout
+            assert "nothing is left to work on" in node.command("studies").stdout
         assert set(recorder.studies) == {str(pydicom.dcmread(io.BytesIO(other[0].read_bytes())).StudyInstanceUID)}
 
 
@@ -153,7 +152,7 @@ def test_results_at_a_pacs_that_takes_no_notes_are_named(tmp_path: Path) -> None
             send(node, [write_note(tmp_path / "bad.dcm", "113037", paths)])
             node.wait_for_event("study.rejected", kind="safety", objects=len(paths))
             node.wait_for_event("result.standing", destination="pacs")
-            assert "takes no rejection notes" in command(node, "studies").stdout
+            assert "takes no rejection notes" in node.command("studies").stdout
         assert recorder.digests() == before
 
 

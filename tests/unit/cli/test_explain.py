@@ -54,6 +54,16 @@ def test_what_is_withheld_for_its_pixels_is_explained_all_the_same(tree: Config,
     assert lines[-1].startswith("withheld withheld-pixels")
 
 
+def test_a_header_alone_is_told_to_be_withheld(tree: Config, tmp_path: Path) -> None:
+    image = next(iter(tiny_series()))
+    del image.PixelData
+    path = tmp_path / "header.dcm"
+    path.write_bytes(encode_part10(image, transfer_syntax_uid=EXPLICIT))
+    assert explained(tree, path, "ai").splitlines()[-1].startswith("withheld withheld-pixels")
+    settings = tree.deidentification.model_copy(update={"images_without_pixels": "pass"})
+    assert "withheld" not in explained(tree.model_copy(update={"deidentification": settings}), path, "ai")
+
+
 def test_a_folder_is_not_explained(tree: Config, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="source-not-found"):
         explained(tree, tmp_path, "ai")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,42 @@ def test_a_library_whose_threads_are_built_otherwise_is_left_alone(monkeypatch: 
     with bell.listening():
         assert not hasattr(_dbos, "queue_thread")
     bell.ring("work")
+
+
+def test_a_queue_at_rest_is_looked_at_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    bell = Doorbell()
+    assert bell.patience("queue-worker-work", 0.1) == 0.5
+    bell.ring("work")
+    assert bell.patience("queue-worker-work", 0.1) == 0.1
+    assert bell.patience("queue-worker-delivery-pacs", 0.1) == 0.5
+    now[0] += 2.5
+    assert bell.patience("queue-worker-work", 0.1) == 0.5
+
+
+def test_the_bell_rings_for_what_is_queued_and_for_what_makes_room(
+    ledger: Ledger, queues: list[DurableQueue], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rung, all_rung, ring = list[str](), threading.Event(), Doorbell.ring
+
+    def noted(bell: Doorbell, name: str) -> None:
+        rung.append(name)
+        ring(bell, name)
+        if len(rung) == 8:
+            all_rung.set()
+
+    monkeypatch.setattr(Doorbell, "ring", noted)
+    ran: list[int] = []
+    queue = open_queue(ledger, queues, stage=lambda name, key: ran.append(key.revision) or True)  # type: ignore[func-returns-value]
+    queue.launch()
+    with ledger.transaction() as connection:
+        for revision in (1, 2):
+            queue.enqueue_work(connection, replace(WORK, revision=revision))
+            queue.enqueue_delivery(connection, replace(WORK, revision=revision), "pacs", 1, 0.0)
+    assert all_rung.wait(30), "twice for each: when it is queued, and when it has ended"
+    assert sorted(rung) == ["delivery-pacs"] * 4 + ["work"] * 4
+    assert ran == [1] * len(WORK_STAGES) + [2] * len(WORK_STAGES)
 
 
 def test_a_work_goes_on_at_its_stage_after_the_node_was_ended(
