@@ -19,7 +19,13 @@ import pytest
 import dicomnode
 
 #: Folders and files of `tests` that are not counted.
-UNCOUNTED: Final = ("journey/", "viewer/", "properties/test_out_and_back.py", "security/test_costly_data_sets.py")
+UNCOUNTED: Final = (
+    "journey/",
+    "viewer/",
+    "properties/test_out_and_back.py",
+    "security/test_costly_data_sets.py",
+    "unit/workflow/test_kill_of_deliveries.py",
+)
 #: Folders whose files take long: begun first, so that no worker has a long one left when the others are done.
 FIRST: Final = ("journey", "properties", "security", "conformance", "contracts")
 

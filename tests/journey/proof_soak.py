@@ -162,7 +162,7 @@ class Sender:
 def test_memory_and_descriptors_are_flat() -> None:
     with disk_folder() as folder, Recorder() as pacs:
         settings = destination("pacs", pacs.ae_title, pacs.port) + "[intake]\nreceivers = 2\n"
-        with RunningNode(folder / "node", settings) as node:
+        with RunningNode(folder / "node", settings, by_itself=True) as node:
             watch = Watch(node)
             (folder / "files").mkdir()
             senders = [Sender(number, node, folder / "files", watch) for number in range(SENDERS)]

@@ -39,7 +39,7 @@ def routed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Orthanc, 
     settings = f"[listen]\nport = {port}\n" + destination("orthanc", "ORTHANC", orthanc.dicom_port)
     orthanc.start()
     try:
-        with RunningNode(folder / "node", settings) as node:
+        with RunningNode(folder / "node", settings, by_itself=True) as node:
             yield orthanc, node
     finally:
         orthanc.stop()
