@@ -246,6 +246,7 @@ REASONS: Final = MappingProxyType(
         "peer-rejected": Reason("the destination rejected the association", "check the AE titles on both sides"),
         "peer-context-refused": Reason("the destination does not take such objects", "enable the SOP Class there"),
         "peer-aborted": Reason("the destination broke the association off", "see its log"),
+        "peer-too-much": Reason("the peer answers without end", "see what it sends; ask its vendor"),
         "peer-refused-object": Reason(
             "the destination refused the object", "see the status in `dicomnode studies`, and the destination's log"
         ),

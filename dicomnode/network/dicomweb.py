@@ -35,6 +35,7 @@ _CHUNK: Final = 256 * 1024
 _MOST_BYTES: Final = 64 * 1024 * 1024
 _MOST: Final = 0xFFFF
 _LOOK_SECONDS: Final = 0.01
+_LEAST_SECONDS: Final = 0.1
 #: Timeouts until an answer is whole.
 _ANSWER: Final = 4
 
@@ -104,8 +105,8 @@ class WebRequestor:
         """All of them: what it does not take it says of each object."""
         return frozenset(sop_class_uids)
 
-    def find(self, level: str, query: Mapping[str, str]) -> list[dict[str, str]]:
-        """QIDO-RS (PS3.18 10.6), by the names of C-FIND.
+    def find(self, level: str, query: Mapping[str, str], seconds: float | None = None) -> list[dict[str, str]]:
+        """QIDO-RS (PS3.18 10.6), by the names of C-FIND; in so many seconds, where that is less than usual.
 
         Raises
         ------
@@ -118,8 +119,10 @@ class WebRequestor:
             path += f"/{quote(given.pop('StudyInstanceUID', ''))}/series"
         if level == "IMAGE":
             path += f"/{quote(given.pop('SeriesInstanceUID', ''))}/instances"
-        with self._connected() as connection:
-            status, body = self._ask(connection, "GET", f"{path}?{urlencode(given)}" if given else path, _JSON)
+        until = None if seconds is None else time.monotonic() + seconds
+        with self._connected(seconds) as connection:
+            target = f"{path}?{urlencode(given)}" if given else path
+            status, body = self._ask(connection, "GET", target, _JSON, until=until)
         if status == 204 or (status == 200 and not body):
             return []
         if status != 200:
@@ -159,8 +162,9 @@ class WebRequestor:
         *,
         kind: str = "",
         parts: Sequence[bytes] = (),
+        until: float | None = None,
     ) -> tuple[int, bytes]:
-        """A request and its whole answer; PeerError where none comes in time."""
+        """A request and its whole answer; PeerError where none comes in time, or until a moment."""
         headers = {"Accept": accept, **self._authorization()}
         if parts:
             headers |= {"Content-Type": kind, "Content-Length": str(sum(map(len, parts)))}
@@ -173,7 +177,10 @@ class WebRequestor:
                 for start in range(0, len(part), _CHUNK):
                     connection.send(memoryview(part)[start : start + _CHUNK])
         _wait_until_read(connection, self._destination.timeout_seconds)
-        status, _, body = self._answer(connection, _ANSWER * self._destination.timeout_seconds, _MOST_BYTES)
+        longest = _ANSWER * self._destination.timeout_seconds
+        if until is not None:
+            longest = min(longest, max(until - time.monotonic(), _LEAST_SECONDS))
+        status, _, body = self._answer(connection, longest, _MOST_BYTES)
         return status, body
 
     def _answer(self, connection: http.client.HTTPConnection, seconds: float, most: int) -> tuple[int, str, bytes]:
@@ -196,16 +203,17 @@ class WebRequestor:
         return {"Authorization": value}
 
     @contextmanager
-    def _connected(self) -> Iterator[http.client.HTTPConnection]:
-        """A connection, closed at the end; whatever goes wrong on it is a PeerError."""
+    def _connected(self, seconds: float | None = None) -> Iterator[http.client.HTTPConnection]:
+        """A connection, closed at the end; whatever goes wrong on it is a PeerError, and so is that it waits for so long."""
         target = self._destination
+        timeout = (
+            target.timeout_seconds if seconds is None else min(target.timeout_seconds, max(seconds, _LEAST_SECONDS))
+        )
         connection: http.client.HTTPConnection
         if self._tls is None:
-            connection = http.client.HTTPConnection(target.host, target.port, timeout=target.timeout_seconds)
+            connection = http.client.HTTPConnection(target.host, target.port, timeout=timeout)
         else:
-            connection = http.client.HTTPSConnection(
-                target.host, target.port, timeout=target.timeout_seconds, context=self._tls
-            )
+            connection = http.client.HTTPSConnection(target.host, target.port, timeout=timeout, context=self._tls)
         try:
             connection.connect()
         except ssl.SSLError:

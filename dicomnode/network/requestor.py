@@ -25,13 +25,13 @@ from dicomnode.encoded import Limits, implicit_parts, scan_header, split_part10
 from dicomnode.encoded.quiet import hushed
 from dicomnode.errors import NodeError, PeerError, PeerRefusal, StudyError
 from dicomnode.network.association import MAXIMUM_CONTEXTS, Gate, application_entity, exchange, unread_rejection
+from dicomnode.network.matches import bound_for_matches, read_matches
 from dicomnode.network.parts import DataSetParts
 from dicomnode.network.status import Rejection, error_of, error_of_rejection
 from dicomnode.network.tls import client_tls
 from dicomnode.network.transport import broken, cut, shut_after
 from dicomnode.sections import Place
 
-_PENDING: Final = frozenset({0xFF00, 0xFF01})  # PS3.4 Table C.4-1
 _MEDIUM_PRIORITY: Final = 0  # PS3.7 9.3.1.1
 _MAXIMUM_PDU: Final = 131072
 _ABORT_SECONDS: Final = 2.0
@@ -169,12 +169,12 @@ class Requestor:
         Returns
         -------
         list
-            One dict per match, keyword to value ("" when empty; several values joined by a backslash).
+            One dict per match, keyword to value ("" when empty; several values joined by a backslash), of what was asked for.
 
         Raises
         ------
         PeerError
-            If the destination is not there, refuses, or breaks off.
+            If the destination is not there, refuses, or breaks off; ``peer-too-much`` if it answers without end.
         """
         identifier = Dataset()
         identifier.QueryRetrieveLevel = level
@@ -184,7 +184,9 @@ class Requestor:
         context = build_context(model, [_EXPLICIT_LITTLE, _IMPLICIT_LITTLE])
         longest = min(_LONGEST_FIND * self._destination.timeout_seconds, seconds or float("inf"))
         with self._association([context]) as association, hushed(), shut_after(association, longest):
-            return _matches(association, association.send_c_find(identifier, model))
+            inflow = bound_for_matches(association)
+            responses = association.send_c_find(identifier, model)
+            return read_matches(association, responses, inflow, frozenset(query))
 
     def _store_batch(self, batch: Sequence[OutgoingObject]) -> Iterator[StoreOutcome]:
         contexts = [build_context(*pair) for pair in dict.fromkeys(pair for one in batch for pair in one.contexts)]
@@ -325,26 +327,6 @@ def _written_in(one: OutgoingObject, context: tuple[str, str] | None) -> BytesIO
         return DataSetParts(implicit_parts(one.encoded))
     except StudyError:
         return None
-
-
-def _matches(association: Association, responses: Iterator[tuple[Dataset, Dataset | None]]) -> list[dict[str, str]]:
-    matches = []
-    for status, identifier in responses:
-        if "Status" not in status:
-            raise broken(association)
-        if int(status.Status) in _PENDING and identifier is not None:
-            matches.append({element.keyword: _text(element.value) for element in identifier if element.keyword})
-        elif (error := error_of(int(status.Status))) is not None:
-            raise error
-    return matches
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, (list, tuple)) or type(value).__name__ == "MultiValue":
-        return "\\".join(str(one) for one in value)
-    return str(value)
 
 
 def _outgoing_file(path: Path) -> OutgoingObject | None:

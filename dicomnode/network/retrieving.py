@@ -6,6 +6,7 @@ that never ends, is cut off.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -17,11 +18,12 @@ from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelGet, Stud
 from dicomnode.encoded.quiet import hushed
 from dicomnode.errors import PeerError, PeerRefusal
 from dicomnode.network.association import MAXIMUM_CONTEXTS, accepted_contexts
+from dicomnode.network.inflow import Inflow
 from dicomnode.network.moving import MoveDoor
 from dicomnode.network.requestor import Requestor
 from dicomnode.network.retrieval import Taking, identifier_of
 from dicomnode.network.status import PROCESSING_FAILURE, StatusKind, classify
-from dicomnode.network.transport import broken, cut, shut_after
+from dicomnode.network.transport import bound, broken, cut, shut_after
 from dicomnode.sections import Place
 
 _PENDING: Final = frozenset({0xFF00, 0xFF01})  # PS3.4 Table C.4-2
@@ -29,10 +31,24 @@ _NATIVE: Final = ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2")
 #: PS3.4 Tables C.4-2 and C.4-3: out of resources, unable to count matches or to perform sub-operations.
 _TRANSIENT: Final = frozenset({0xA701, 0xA702})
 _LEAST_SECONDS: Final = 0.1
+_AROUND_BYTES: Final = 64 * 1024  # commands
+_MOST_UNREAD: Final = 1024  # messages
 
 
 class GetRetriever(Requestor):
-    """A source that sends over the association that asks it."""
+    """A source that sends over the association that asks it.
+
+    Parameters
+    ----------
+    destination, calling_ae_title
+        As of `Requestor`.
+    maximum_object_bytes
+        What one object may have; and never more than may still come.
+    """
+
+    def __init__(self, destination: Place, calling_ae_title: str, *, maximum_object_bytes: int = sys.maxsize) -> None:
+        super().__init__(destination, calling_ae_title)
+        self._maximum_object_bytes = maximum_object_bytes
 
     def retrieve(self, taking: Taking) -> None:
         """C-GET.
@@ -58,6 +74,10 @@ class GetRetriever(Requestor):
                     cut(association)
                 return status
 
+            def may_come() -> int:
+                return min(self._maximum_object_bytes, taking.allowance.size) + _AROUND_BYTES
+
+            bound(association, Inflow(may_come, _MOST_UNREAD))
             association.bind(evt.EVT_C_STORE, stored)
             _finish(association, association.send_c_get(_identifier(taking), model), taking)
 
@@ -123,6 +143,9 @@ def _finish(association: Any, responses: Iterator[tuple[Dataset, Dataset | None]
     """Hear the source to its end; what it says of its sub-operations is not believed, what came is counted."""
     for status, _ in responses:
         if "Status" not in status:
+            if association.dul.socket.inflow.is_over:
+                taking.exhausted = True
+                cut(association)
             if taking.is_over and taking.allowance.seconds:  # we cut it off
                 return
             raise PeerError("timeout") if not taking.allowance.seconds else broken(association)

@@ -28,6 +28,7 @@ from pynetdicom.pdu_primitives import A_P_ABORT
 from pynetdicom.transport import T_CONNECT, AddressInformation, AssociationSocket
 
 from dicomnode.errors import PeerError
+from dicomnode.network.inflow import Inflow
 from dicomnode.network.pace import Pace
 
 #: No PDU of ours is to be answered with a longer one: we offer 128 KiB (PS3.8 D.1), and 128 contexts need less.
@@ -68,11 +69,14 @@ class Line(AssociationSocket):  # type: ignore[misc]
     ----------
     silent
         It was silent for longer, or so slow that this is the same.
+    inflow
+        How much may come that nobody has read; whoever asks for more, or for what is kept, sets another.
     """
 
     def __init__(self, association: Association, address: AddressInformation, seconds: float) -> None:
         super().__init__(association, address=address)
         self.silent = False
+        self.inflow = Inflow()
         self.seconds = seconds
         self._reading, self._writing = _Way(seconds), _Way(seconds)
         self._held = 0
@@ -180,12 +184,16 @@ class Entity(ApplicationEntity):  # type: ignore[misc]
         provider.run = partial(run_and_shut, provider.run, transport)
         provider.receive_pdu = partial(_receive_pdu, transport, provider.receive_pdu)
         assoc.dimse.get_msg = partial(_get_msg, transport, assoc.dimse.get_msg)
+        assoc.dimse.receive_primitive = partial(_receive_primitive, transport, assoc.dimse.receive_primitive)
         return transport
 
 
 def broken(association: Association) -> PeerError:
-    """Why no answer came: the peer was silent, or it broke the association off, or made it impossible."""
-    return PeerError("timeout" if association.dul.socket.silent else "peer-aborted")
+    """Why no answer came: the peer sent too much, was silent, broke the association off, or made it impossible."""
+    line = association.dul.socket
+    if line.inflow.is_over:
+        return PeerError("peer-too-much")
+    return PeerError("timeout" if line.silent else "peer-aborted")
 
 
 @contextmanager
@@ -198,6 +206,11 @@ def shut_after(association: Association, seconds: float) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
+
+
+def bound(association: Association, inflow: Inflow) -> None:
+    """Say how much may come over an association from now on."""
+    association.dul.socket.inflow = inflow
 
 
 def cut(association: Association) -> None:
@@ -269,6 +282,21 @@ def _receive_pdu(
     if wait and primitive is None:
         line.silent = True
     return primitive
+
+
+def _receive_primitive(line: Line, receive: Callable[[Any], None], primitive: Any) -> None:
+    """`DIMSEServiceProvider.receive_primitive`, for as long as what comes may be kept; whoever waits learns when it may not."""
+    dimse, inflow = line.assoc.dimse, line.inflow
+    if inflow.is_over:
+        return
+    fragments = [data for _, data in primitive.presentation_data_value_list]
+    if inflow.came(fragments, all_read=dimse.msg_queue.empty()):
+        receive(primitive)
+        if dimse.message is None:
+            inflow.ended()
+        return
+    dimse.message = None
+    dimse.msg_queue.put((None, None))
 
 
 def _get_msg(line: Line, get: Callable[..., Any], block: bool = False) -> tuple[int | None, Any | None]:

@@ -6,6 +6,7 @@ One request for each instance over one connection: memory is bounded by one obje
 from __future__ import annotations
 
 import http.client
+import sys
 from collections.abc import Iterator, Mapping
 from email.message import Message
 from typing import Final
@@ -16,6 +17,7 @@ from dicomnode.errors import PeerError, PeerRefusal, StudyError
 from dicomnode.network.dicomweb import HTTP_STATUSES, WebRequestor
 from dicomnode.network.retrieval import Taking
 from dicomnode.network.status import StatusKind
+from dicomnode.sections import Place
 
 _ACCEPT: Final = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 _MOST_PARTS: Final = 64
@@ -24,13 +26,25 @@ _LEAST_SECONDS: Final = 0.1
 
 
 class WebRetriever(WebRequestor):
-    """A source, as the node asks it by DICOMweb."""
+    """A source, as the node asks it by DICOMweb.
+
+    Parameters
+    ----------
+    destination
+        As of `WebRequestor`.
+    maximum_object_bytes
+        What one object may have; and never more than may still come.
+    """
+
+    def __init__(self, destination: Place, *, maximum_object_bytes: int = sys.maxsize) -> None:
+        super().__init__(destination)
+        self._maximum_object_bytes = maximum_object_bytes
 
     def find(self, level: str, query: Mapping[str, str], seconds: float | None = None) -> list[dict[str, str]]:
         """QIDO-RS, by the names of C-FIND; attributes without a value are asked for (PS3.18 8.3.4.3)."""
         asked = [name for name, value in query.items() if not value]
         given = {name: value for name, value in query.items() if value}
-        return super().find(level, {**given, **({"includefield": ",".join(asked)} if asked else {})})
+        return super().find(level, {**given, **({"includefield": ",".join(asked)} if asked else {})}, seconds)
 
     def retrieve(self, taking: Taking) -> None:
         """WADO-RS of each instance that is wanted; raises PeerError if the source is not there, refuses or breaks off."""
@@ -38,7 +52,7 @@ class WebRetriever(WebRequestor):
         study, series = (quote(uid, safe="") for uid in (wanted.study_instance_uid, wanted.series_instance_uid))
         path = f"/studies/{study}/series/{series}/instances"
         uids = wanted.sop_instance_uids or self._instances(taking)
-        with self._connected() as connection:
+        with self._connected(taking.allowance.seconds) as connection:
             for uid in uids:
                 if taking.is_over:
                     break
@@ -61,7 +75,8 @@ class WebRetriever(WebRequestor):
             connection.putheader(name, value)
         connection.endheaders()
         left = max(taking.allowance.seconds, _LEAST_SECONDS)
-        status, kind, body = self._answer(connection, left, taking.allowance.size + _AROUND_BYTES)
+        most = min(self._maximum_object_bytes, taking.allowance.size) + _AROUND_BYTES
+        status, kind, body = self._answer(connection, left, most)
         if status in (404, 410):  # gone meanwhile: what came is counted
             return
         if status != 200:

@@ -60,9 +60,9 @@ def retriever_of(tree: Config, source: Source, door: MoveDoor | None) -> Retriev
         ``tls-failed`` if its TLS files cannot be used.
     """
     if source.url is not None:
-        return WebRetriever(source)
+        return WebRetriever(source, maximum_object_bytes=tree.intake.maximum_object_bytes)
     if source.retrieve == "get" or door is None:
-        return GetRetriever(source, tree.node.ae_title)
+        return GetRetriever(source, tree.node.ae_title, maximum_object_bytes=tree.intake.maximum_object_bytes)
     return MoveRetriever(source, tree.node.ae_title, door)
 
 

@@ -6,7 +6,7 @@ import inspect
 
 import pydicom.misc
 import pynetdicom
-from pynetdicom import _config
+from pynetdicom import _config, fsm
 from pynetdicom.acse import ACSE
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
@@ -79,6 +79,9 @@ def test_waiting_goes_through_what_a_requestor_replaces() -> None:
     association = Association(ApplicationEntity("X"), "requestor")
     assert association.dimse.msg_queue.empty()
     assert list(inspect.signature(DIMSEServiceProvider.get_msg).parameters) == ["self", "block"]
+    assert list(inspect.signature(DIMSEServiceProvider.receive_primitive).parameters) == ["self", "primitive"]
+    assert association.dimse.message is None
+    assert inspect.getsource(fsm).count("dul.assoc.dimse.receive_primitive(") == 2
     assert list(inspect.signature(DULServiceProvider.receive_pdu).parameters) == ["self", "wait", "timeout"]
     assert list(inspect.signature(AssociationSocket.send).parameters) == ["self", "bytestream"]
     assert list(inspect.signature(AssociationSocket.connect).parameters) == ["self", "primitive"]
