@@ -281,6 +281,7 @@ REASONS: Final = MappingProxyType(
         "extra-missing": Reason("an extra of the package is not installed", "install dicomnode[s3] for exports to S3"),
         "credentials-missing": Reason("a bucket has no credentials", "see credentials_file of the export's s3"),
         "source-not-found": Reason("the source folder is missing or holds no file", "name a folder with DICOM files"),
+        "path-unreadable": Reason("a file or folder cannot be read", "see who may read it; what it holds was left out"),
         "source-unreadable": Reason(
             "the source holds no DICOM object that can be read",
             "the lines above tell why; `dicomnode infer` tells it file by file in _outcome.json",

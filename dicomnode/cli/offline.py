@@ -241,23 +241,42 @@ def explain(tree: Config, source: Path, *, policy: str, console: Console) -> Non
         console.print(f"[yellow]withheld[/] {withheld}: {what(withheld)}", soft_wrap=True)
 
 
-def find_files(source: Path) -> list[Path]:
+def find_files(source: Path, unreadable: list[Path] | None = None) -> list[Path]:
     """Regular files of a folder, or the one file, in a fixed order.
+
+    Parameters
+    ----------
+    unreadable
+        Gets what below the folder cannot be looked at: folders, and files of which nobody knows what they are.
 
     Raises
     ------
     ConfigError
-        ``source-not-found`` when there is none.
+        ``source-not-found`` when there is none, nor anything that cannot be looked at.
     """
+    hidden: list[Path] = []
+    paths: list[Path] = []
     try:
         if source.is_file():
             return [source]
-        paths = sorted(path for path in source.rglob("*") if path.is_file() and path.name not in _RESERVED)
+        for folder, _, names in os.walk(source, onerror=lambda error: hidden.append(Path(error.filename))):
+            paths += [path for name in names if name not in _RESERVED and _is_file(path := Path(folder, name), hidden)]
     except OSError:  # a name that no file can have
-        paths = []
-    if not paths:
+        hidden = []
+    told = hidden if unreadable is not None and source.is_dir() else []
+    if not paths and not told:
         raise ConfigError("source-not-found")
-    return paths
+    if unreadable is not None:
+        unreadable += sorted(told)
+    return sorted(paths)
+
+
+def _is_file(path: Path, hidden: list[Path]) -> bool:
+    try:
+        return path.is_file()
+    except OSError:
+        hidden.append(path)
+        return False
 
 
 def base_of(source: Path) -> Path:

@@ -33,6 +33,7 @@ _BYTES: Final = 256 * 1024 * 1024
 _SENT, _WARNING, _LEFT_OUT, _FAILED = "sent", "sent with a warning", "left out", "failed"
 _SHOWN: Final = 20
 _NO_OBJECT: Final = "object-malformed"
+_HIDDEN: Final = "path-unreadable"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,11 +58,12 @@ def send(
     """Send files to a DICOM node by C-STORE, as they are, and no file that is cut off; the same again does no harm (exit status 1 unless all were taken)."""
     tree = read_config(config_file)
     peer = peer_of(tree, to, calling)
-    paths = list(dict.fromkeys(path for source in sources for path in find_files(source)))
+    hidden: list[Path] = []
+    paths = list(dict.fromkeys(path for source in sources for path in find_files(source, hidden)))
     requestor, limits = Requestor(peer, tree.node.ae_title), _limits(tree)
-    verdicts: list[Verdict] = []
+    verdicts = [Verdict(path=path, word=_LEFT_OUT, status=None, code=_HIDDEN) for path in dict.fromkeys(hidden)]
     with Progress(console=_out, transient=True, disable=json_output) as progress:
-        task = progress.add_task(f"Sending to {peer.ae_title}", total=len(paths))
+        task = progress.add_task(f"Sending to {peer.ae_title}", total=len(paths) + len(verdicts))
         for chunk in chunks(paths):
             faults = {path: code for path in chunk if (code := fault_of(path, limits)) is not None}
             outcomes = requestor.send_files([path for path in chunk if path not in faults])
@@ -119,7 +121,7 @@ def fault_of(path: Path, limits: Limits) -> str | None:
     except NodeError as error:
         return error.code
     except OSError:
-        return _NO_OBJECT
+        return _HIDDEN
     return None
 
 

@@ -6,13 +6,12 @@ as the duplicate that it then is. Half-written files are waited for.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal
 
 from dicomnode.encoded import Header, Limits, read_dataset, scan_header, split_part10
 from dicomnode.errors import NodeError, StudyError
@@ -21,31 +20,36 @@ from dicomnode.network.association import storage_classes
 from dicomnode.network.intake import Intake, Peer, StoreRequest
 from dicomnode.network.status import SUCCESS, StatusKind, classify
 from dicomnode.sections import FolderSection
+from dicomnode.workflow.folder_files import REFUSED, TAKEN, FolderFile, Stamp, list_files, open_file
 from dicomnode.workflow.ports import Monotonic
 
-TAKEN, REFUSED = "taken", "refused"
-#: Names under which programs write what they rename when it is whole.
-_UNFINISHED: Final = (".tmp", ".part", ".partial", ".filepart", ".crdownload", ".swp", "~")
-_DEEPEST: Final = 16
-_MOST_FILES: Final = 10_000  # of one look
 _PATIENCE: Final = 20  # settle times after which a file that is still no whole object is none
 _AGAIN_SECONDS: Final = 15.0
-_NO_WAIT: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_SELDOM_SECONDS: Final = 3600.0
+_OFTEN_SECONDS: Final = 300.0  # where nothing is wrong with the file itself
+_FAILED: Final = ("folder.failed", "storage-failed")
 Verdict = Literal["taken", "refused", "later"]
-
-
-class Stamp(NamedTuple):
-    """What changes when a file is written."""
-
-    inode: int
-    size: int
-    modified_ns: int
 
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
     stamp: Stamp
     since: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Wait:
+    """When a file is tried anew; `kind` of fault, empty where it may still become whole, or the node take it."""
+
+    due: float
+    seconds: float
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    stamp: Stamp
+    verdict: Verdict
 
 
 class Settling:
@@ -103,23 +107,34 @@ class FolderIntake:
         self._monotonic = monotonic
         self._emit = emit
         self._settling = Settling(folder.settle_seconds)
-        self._again: dict[Path, float] = {}  # when a file that could not be taken is tried anew
-        self._told = ""
+        self._again: dict[Path, _Wait] = {}  # files that could not be taken
+        self._done: dict[Path, _Done] = {}  # what is sealed, or refused, and could not be put away
+        self._told: frozenset[str] = frozenset()
+        self._listed: Mapping[Path, Stamp] = {}
 
     def look(self) -> int:
         """Take what is settled, as one association; how many objects were sealed. Never raises for what the folder is like."""
         try:
-            files = dict(stamps(self._folder.path))
+            found = list_files(self._folder.path, self._again)
         except OSError as error:
-            self._tell("folder.failed", "storage-failed", type(error).__name__)
+            self._tell({type(error).__name__: _FAILED})
             return 0
-        now = self._monotonic()
-        settled = self._settling.look(files, now)
-        self._again = {path: due for path, due in self._again.items() if path in settled}
-        ready = {path: age for path, age in settled.items() if self._again.get(path, now) <= now}
-        return self._take_all(ready) if ready else 0
+        now, self._listed = self._monotonic(), found.files
+        settled = self._settling.look(found.files, now)
+        self._again = {path: wait for path, wait in self._again.items() if path in settled}
+        self._done = {path: done for path, done in self._done.items() if done.stamp == found.files.get(path)}
+        ready = {path: age for path, age in settled.items() if path not in self._again or self._again[path].due <= now}
+        taken, faults = 0, dict.fromkeys(found.faults, _FAILED)
+        for path in sorted(ready.keys() & self._done.keys()):
+            self._trying(path, partial(self._put_away_again, path))
+        if fresh := {path: age for path, age in ready.items() if path not in self._done}:
+            taken, code = self._take_all(fresh)
+            faults |= {} if code is None else {"admission": ("folder.waiting", code)}
+        self._tell(faults | {wait.kind: _FAILED for wait in self._again.values() if wait.kind})
+        return taken
 
-    def _take_all(self, settled: Mapping[Path, float]) -> int:
+    def _take_all(self, fresh: Mapping[Path, float]) -> tuple[int, str | None]:
+        """How many objects were sealed; why none may come, where that is so."""
         peer = Peer(
             calling_ae_title=self._folder.ae_title,
             called_ae_title=self._called,
@@ -130,29 +145,53 @@ class FolderIntake:
         try:
             reception.admit(peer)
         except NodeError as error:
-            self._tell("folder.waiting", error.code, "admission")
-            return 0
+            return 0, error.code
         reception.opened(peer)
         try:
-            for path in sorted(settled):
-                verdict = self._take(path, peer, settled[path])
-                verdicts.append(verdict)
-                self._put_away(path, verdict)
-            self._told = ""
-        except OSError as error:
-            self._tell("folder.failed", "storage-failed", type(error).__name__)
+            for path in sorted(fresh):
+                self._trying(path, partial(self._take_one, path, peer, fresh[path], verdicts))
         finally:
             reception.closed(peer, aborted=False)
         taken, refused = verdicts.count("taken"), verdicts.count("refused")
         if taken or refused:
             level = "warning" if refused else "info"
             self._emit("folder.taken", level=level, folder=self._folder.name, objects=taken, refused=refused)
-        return taken
+        return taken, None
 
-    def _take(self, path: Path, peer: Peer, age: float) -> Verdict:
+    def _trying(self, path: Path, act: Callable[[], None]) -> None:
+        """What goes wrong with a file costs itself alone: it waits, for longer each time."""
+        try:
+            act()
+        except FileNotFoundError:  # gone meanwhile
+            return
+        except OSError as error:
+            self._wait(path, type(error).__name__)
+
+    def _take_one(self, path: Path, peer: Peer, age: float, verdicts: list[Verdict]) -> None:
+        with open_file(self._folder.path, path) as file:
+            if file.stamp != self._listed[path]:  # it settles anew
+                return
+            verdict = self._take(file, peer, age)
+            verdicts.append(verdict)
+            if verdict == "later":
+                self._wait(path, "")
+                return
+            try:
+                self._put_away(file, verdict)
+            except OSError:
+                self._done[path] = _Done(file.stamp, verdict)
+                raise
+
+    def _put_away_again(self, path: Path) -> None:
+        done = self._done[path]
+        with open_file(self._folder.path, path) as file:
+            if file.stamp == done.stamp:
+                self._put_away(file, done.verdict)
+
+    def _take(self, file: FolderFile, peer: Peer, age: float) -> Verdict:
         """Seal the object of a file."""
         try:
-            request, encoded = self._read(path)
+            request, encoded = self._read(file)
         except NodeError as error:
             if age < _PATIENCE * self._folder.settle_seconds:
                 return "later"  # it may be written on
@@ -163,7 +202,7 @@ class FolderIntake:
             return "taken"
         return "later" if classify(status) is StatusKind.TRANSIENT else "refused"
 
-    def _read(self, path: Path) -> tuple[StoreRequest, memoryview]:
+    def _read(self, file: FolderFile) -> tuple[StoreRequest, memoryview]:
         """A whole object of a kind that is stored, as its sender would announce it.
 
         Raises
@@ -172,7 +211,7 @@ class FolderIntake:
             ``object-malformed``, also where it was written meanwhile or a part is missing; ``object-without-uids``,
             ``object-too-large``, ``object-too-complex``.
         """
-        data = read_whole(path, self._intake.maximum_object_bytes)
+        data = file.read_whole(self._intake.maximum_object_bytes)
         transfer_syntax_uid, encoded = split_part10(data)
         header = scan_header(encoded, transfer_syntax_uid, self._intake.limits)
         prove_whole(encoded, transfer_syntax_uid, self._intake.limits)
@@ -187,78 +226,25 @@ class FolderIntake:
             transfer_syntax_uid=transfer_syntax_uid,
         )
 
-    def _put_away(self, path: Path, verdict: Verdict) -> None:
-        if verdict == "later":
-            self._again[path] = self._monotonic() + _AGAIN_SECONDS
-            return
+    def _put_away(self, file: FolderFile, verdict: Verdict) -> None:
         if verdict == "taken" and self._folder.after == "delete":
-            path.unlink(missing_ok=True)
-            return
-        root = self._folder.path
-        target = root / (TAKEN if verdict == "taken" else REFUSED) / path.relative_to(root)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):
-            path.rename(_free(target))
+            file.delete()
+        else:
+            file.move(TAKEN if verdict == "taken" else REFUSED)
 
-    def _tell(self, event: str, reason: str, kind: str) -> None:
-        """Once, until it works again or something else is wrong: a share may be gone for hours."""
-        if self._told != kind:
+    def _wait(self, path: Path, kind: str) -> None:
+        """Try a file again after a while, each time a longer one."""
+        before = self._again.get(path)
+        longest = _SELDOM_SECONDS if kind else _OFTEN_SECONDS
+        seconds = _AGAIN_SECONDS if before is None else min(2 * before.seconds, longest)
+        self._again[path] = _Wait(self._monotonic() + seconds, seconds, kind)
+
+    def _tell(self, faults: Mapping[str, tuple[str, str]]) -> None:
+        """Each kind of fault once, until there is none of it any more: a share may be gone for hours."""
+        for kind in sorted(faults.keys() - self._told):
+            event, reason = faults[kind]
             self._emit(event, level="error", folder=self._folder.name, reason=reason, kind=kind)
-        self._told = kind
-
-
-def stamps(root: Path) -> Iterator[tuple[Path, Stamp]]:
-    """Regular files below a folder that may be objects; links, unfinished names and what was put away are left out.
-
-    Raises
-    ------
-    OSError
-        If the folder itself cannot be read.
-    """
-    os.scandir(root).close()
-    found = 0
-    for folder, names, files in os.walk(root, followlinks=False):
-        here = Path(folder)
-        depth = len(here.relative_to(root).parts)
-        names[:] = sorted(
-            name
-            for name in names
-            if depth < _DEEPEST and not name.startswith(".") and not (depth == 0 and name in (TAKEN, REFUSED))
-        )
-        for name in sorted(files):
-            if name.startswith(".") or name.lower().endswith(_UNFINISHED):
-                continue
-            with contextlib.suppress(FileNotFoundError):
-                about = (here / name).lstat()
-                if stat.S_ISREG(about.st_mode):
-                    yield here / name, _stamp(about)
-                    found += 1
-                    if found == _MOST_FILES:
-                        return
-
-
-def read_whole(path: Path, most: int) -> bytes:
-    """Content of a regular file that nobody writes meanwhile.
-
-    Raises
-    ------
-    StudyError
-        ``object-malformed`` where it cannot be read or changes; ``object-too-large``.
-    """
-    try:
-        with open(os.open(path, _NO_WAIT), "rb", buffering=0) as file:  # noqa: PTH123 (flags)
-            before = os.fstat(file.fileno())
-            if not stat.S_ISREG(before.st_mode):
-                raise StudyError("object-malformed")
-            if before.st_size > most:
-                raise StudyError("object-too-large", limit_bytes=most)
-            data = file.readall()
-            changed = _stamp(os.fstat(file.fileno())) != _stamp(before) or len(data) != before.st_size
-    except OSError:
-        raise StudyError("object-malformed") from None
-    if changed:
-        raise StudyError("object-malformed")
-    return data
+        self._told = frozenset(faults)
 
 
 def prove_whole(encoded: memoryview, transfer_syntax_uid: str, limits: Limits) -> None:
@@ -267,13 +253,3 @@ def prove_whole(encoded: memoryview, transfer_syntax_uid: str, limits: Limits) -
     pixels = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
     if "Rows" in dataset and not any(keyword in dataset for keyword in pixels):
         raise StudyError("object-malformed")
-
-
-def _stamp(about: os.stat_result) -> Stamp:
-    return Stamp(about.st_ino, about.st_size, about.st_mtime_ns)
-
-
-def _free(target: Path) -> Path:
-    """The name itself, or with a number where a file has it already."""
-    names = (target, *(target.with_name(f"{target.name}.{number}") for number in range(2, 1000)))
-    return next((name for name in names if not name.exists()), target.with_name(f"{target.name}.{os.urandom(8).hex()}"))

@@ -14,11 +14,14 @@ from typing import Final
 from pydicom import Dataset
 
 from dicomnode.manifest import Priors
+from dicomnode.workflow.agreement import same_name
 from dicomnode.workflow.selection import patient_of
 
 #: Attributes of a study that are asked for (PS3.4 Table C.6-5).
 STUDY_KEYS: Final = ("StudyInstanceUID", "StudyDate", "StudyTime", "PatientID", "IssuerOfPatientID", "PatientBirthDate")
 SERIES_KEYS: Final = ("SeriesInstanceUID", "Modality", "BodyPartExamined", "NumberOfSeriesRelatedInstances")
+_PATIENT_KEYS: Final = ("PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientName", "PatientSex")
+_SEXES: Final = frozenset({"M", "F"})  # of O nobody knows what it was elsewhere
 _WILD: Final = frozenset("*?\\")
 _MOST_ANSWERS: Final = 1000
 _UID: Final = re.compile(r"[0-9.]{1,64}")
@@ -31,6 +34,8 @@ class Subject:
     patient_id: str = field(repr=False)
     issuer: str = field(repr=False)
     birth_date: str = field(repr=False)
+    name: str = field(default="", repr=False)
+    sex: str = field(default="", repr=False)
     study_instance_uid: str = field(repr=False)
     study_date: str = field(repr=False)
     study_time: str = field(repr=False)
@@ -54,6 +59,8 @@ def subject_of(header: Dataset) -> Subject | None:
         patient_id=patient_id,
         issuer=issuer,
         birth_date=_text(header, "PatientBirthDate"),
+        name=_text(header, "PatientName"),
+        sex=_text(header, "PatientSex"),
         study_instance_uid=_text(header, "StudyInstanceUID"),
         study_date=_text(header, "StudyDate"),
         study_time=_text(header, "StudyTime"),
@@ -73,40 +80,48 @@ def choose_studies(
     found: Iterable[Mapping[str, str]], subject: Subject, rule: Priors
 ) -> tuple[tuple[PriorStudy, ...], int]:
     """Earlier studies of the patient, the newest first; and how many that were shown are another patient's."""
-    chosen: dict[str, tuple[tuple[date, str], PriorStudy]] = {}
+    chosen: dict[str, tuple[tuple[int, str], PriorStudy]] = {}
     strangers = 0
-    here, now = _day(subject.study_date), subject.study_time
-    assert here is not None
     for answer in list(found)[:_MOST_ANSWERS]:
         if not is_patient(answer, subject):
             strangers += 1
             continue
-        uid, day = uid_of(answer, "StudyInstanceUID"), _day(answer.get("StudyDate", ""))
-        if not uid or uid == subject.study_instance_uid or day is None:
+        uid, days = uid_of(answer, "StudyInstanceUID"), days_before(answer, subject, rule)
+        if not uid or uid == subject.study_instance_uid or days is None:
             continue
-        days, time = (here - day).days, answer.get("StudyTime", "").strip()
-        if not 0 <= days <= rule.maximum_age_days or (not days and not time < now):
-            continue
-        chosen[uid] = ((day, time), PriorStudy(study_instance_uid=uid, days_before=days))
+        order = -days, answer.get("StudyTime", "").strip()
+        chosen[uid] = (order, PriorStudy(study_instance_uid=uid, days_before=days))
     ordered = sorted(chosen.items(), key=lambda item: (item[1][0], item[0]), reverse=True)
     return tuple(study for _, (_, study) in ordered), strangers
 
 
+def days_before(answer: Mapping[str, str], subject: Subject, rule: Priors) -> int | None:
+    """How many days before the subject's study an answer's is; None where it is not, too long, or nobody says."""
+    here, day = _day(subject.study_date), _day(answer.get("StudyDate", ""))
+    if here is None or day is None:
+        return None
+    days = (here - day).days
+    is_before = days > 0 or answer.get("StudyTime", "").strip() < subject.study_time
+    return days if 0 <= days <= rule.maximum_age_days and is_before else None
+
+
 def is_patient(answer: Mapping[str, str], subject: Subject) -> bool:
-    """Whether an answer is about the subject: the same id; issuer and birth date do not differ where both are said."""
-    pairs = (
-        (answer.get("IssuerOfPatientID", ""), subject.issuer),
-        (answer.get("PatientBirthDate", ""), subject.birth_date),
-    )
-    return answer.get("PatientID", "").strip() == subject.patient_id and not any(
-        here.strip() and there.strip() and here.strip() != there.strip() for here, there in pairs
-    )
+    """Whether an answer is about the subject, as far as both say.
+
+    The same id; issuer, birth date and sex do not differ. Names change: they are compared where no birth date is.
+    """
+    said = {key: answer.get(key, "").strip() for key in _PATIENT_KEYS}
+    pairs = [(said["IssuerOfPatientID"], subject.issuer), (said["PatientBirthDate"], subject.birth_date)]
+    if {said["PatientSex"], subject.sex} <= _SEXES:
+        pairs.append((said["PatientSex"], subject.sex))
+    if said["PatientID"] != subject.patient_id or any(here and there and here != there for here, there in pairs):
+        return False
+    return bool(said["PatientBirthDate"] and subject.birth_date) or same_name(said["PatientName"], subject.name)
 
 
-def is_of_patient(header: Dataset, subject: Subject) -> bool:
-    """As `is_patient`, of an image that came."""
-    keys = ("PatientID", "IssuerOfPatientID", "PatientBirthDate")
-    return is_patient({key: _text(header, key) for key in keys}, subject)
+def said_by(header: Dataset) -> dict[str, str]:
+    """What an image says of its patient and of when its study was, as an answer to C-FIND would."""
+    return {key: _text(header, key) for key in (*_PATIENT_KEYS, "StudyDate", "StudyTime")}
 
 
 def choose_series(found: Iterable[Mapping[str, str]], rule: Priors) -> tuple[str, ...]:

@@ -33,7 +33,9 @@ from dicomnode.workflow.prior_choice import (
     Subject,
     choose_series,
     choose_studies,
-    is_of_patient,
+    days_before,
+    is_patient,
+    said_by,
     study_query,
     subject_of,
 )
@@ -304,7 +306,7 @@ class _Gathering:
                 kept += [prior] if prior is not None else []
         if not kept and fault is not None:
             raise fault
-        return (source, tuple(kept)) if kept else None
+        return (source, tuple(sorted(kept, key=lambda one: one.days_before))) if kept else None
 
     def _left(self) -> float:
         if not self._allowance.seconds:
@@ -320,7 +322,7 @@ class _Gathering:
                 series_instance_uid=uid,
                 sop_classes=tuple(sorted(self._input.sop_classes)),
             )
-            prior = self._series(source, retriever, wanted, study.days_before)
+            prior = self._series(source, retriever, wanted)
             if prior is not None:
                 return prior
         return None
@@ -332,8 +334,11 @@ class _Gathering:
         parts = self._rule.body_parts or own.body_parts
         return replace(own, modalities=self._rule.modalities, body_parts=parts)
 
-    def _series(self, source: str, retriever: Retriever, wanted: Wanted, days_before: int) -> Prior | None:
+    def _series(self, source: str, retriever: Retriever, wanted: Wanted) -> Prior | None:
+        """A series as its own images tell it: whose it is, and when it was; what the source shows is no proof of either."""
         headers: list[Header] = []
+        days: dict[str, int] = {}
+        misdated: list[str] = []
         sealed: dict[str, str] = {}  # names of images, with the digests of their contents
 
         def take(one: Fetched) -> None:
@@ -343,8 +348,14 @@ class _Gathering:
             if header is None:
                 return
             sealed[image] = hashlib.sha256(one.encoded).hexdigest()
-            if not is_of_patient(header, self._subject):
+            said = said_by(header)
+            if not is_patient(said, self._subject):
                 raise PeerRefusal("retrieval-other-patient")
+            before = days_before(said, self._subject, self._rule)
+            if before is None:
+                misdated.append(image)
+                return
+            days[image] = before
             headers.append(Header(series_key="", instance_key=image, dataset=header))
 
         chosen: tuple[str, ...] = ()
@@ -356,7 +367,9 @@ class _Gathering:
             chosen = ()
         finally:
             self._priors.drop(self._key, [image for image in sealed if image not in chosen])
+            if misdated:
+                self._priors.tell("source.strange", "retrieval-strange", source=source, objects=len(misdated))
         if not chosen:
             return None
         digest = self._priors.digest([sealed[image] for image in chosen])
-        return Prior(images=chosen, days_before=days_before, digest=digest)
+        return Prior(images=chosen, days_before=min(days[one] for one in chosen), digest=digest)

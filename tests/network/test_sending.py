@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,43 @@ def test_a_destination_of_the_configuration_has_its_own_settings(tmp_path: Path,
         send(tmp_path / "nothing", "--to", "pacs", "--config", toml)
 
 
+def test_folders_that_cannot_be_read_have_a_verdict_and_fail_the_command(
+    tmp_path: Path, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of another user's folders, that may not be listed, or listed and not entered; root may both."""
+    write(tmp_path / "study", 1)
+    write(tmp_path / "closed", 2)
+    write(tmp_path / "listed", 3)
+    real, look = os.scandir, os.stat
+
+    def scandir(path: str | Path) -> Any:
+        if Path(path).name == "closed":
+            raise PermissionError(13, "x", str(path))
+        return real(path)
+
+    def stat(path: Any, **options: Any) -> os.stat_result:
+        if Path(str(path)).name == "3.dcm":
+            raise PermissionError(13, "x", str(path))
+        return look(path, **options)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    monkeypatch.setattr(os, "stat", stat)
+    done = send(tmp_path, "--to", f"DEST@{HOST}:{peer.port}", "--json")
+    alone = send(tmp_path / "closed", "--to", f"DEST@{HOST}:{peer.port}")
+    with pytest.raises(ConfigError, match="source-not-found"):
+        send(tmp_path / "closed", tmp_path / "nothing", "--to", f"DEST@{HOST}:{peer.port}")
+    monkeypatch.undo()
+    assert (done.exit_code, alone.exit_code) == (1, 1)
+    told = verdicts(done)
+    assert {name: one["verdict"] for name, one in told.items()} == {
+        "closed": "left out",
+        "3.dcm": "left out",
+        "1.dcm": "sent",
+    }
+    assert told["closed"]["reason"] == "path-unreadable"
+    assert "path-unreadable" in alone.output
+
+
 def test_files_go_in_associations_of_a_bounded_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, 1, 2, 3, 4, 5)
     paths = [*sorted(tmp_path.iterdir()), tmp_path / "gone"]
@@ -142,4 +180,4 @@ def test_what_is_cut_off_or_has_no_pixels_is_left_out_and_fails_the_command(tmp_
 
 
 def test_a_file_that_cannot_be_opened_is_none(tmp_path: Path) -> None:
-    assert sending.fault_of(tmp_path / "gone", Limits()) == "object-malformed"
+    assert sending.fault_of(tmp_path / "gone", Limits()) == "path-unreadable"

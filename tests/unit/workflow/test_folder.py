@@ -15,8 +15,10 @@ from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.spool import Spool
 from dicomnode.study import InstanceRow
 from dicomnode.workflow import folder as module
+from dicomnode.workflow import folder_files
 from dicomnode.workflow.activity import ActivityTable
-from dicomnode.workflow.folder import FolderIntake, Settling, Stamp, read_whole, stamps
+from dicomnode.workflow.folder import FolderIntake, Settling
+from dicomnode.workflow.folder_files import Stamp, list_files, open_file
 from dicomnode.workflow.reception import Reception
 from tests.unit.workflow.samples import EXPLICIT, KEY, Events, Time, study_key_of, tiny_series
 
@@ -142,7 +144,7 @@ def test_unfinished_names_links_and_other_things_are_left_alone(world: World, tm
     os.mkfifo(world.root / "pipe.dcm")
     for name in (".hidden.dcm", "1.dcm.part", "2.TMP", ".git/1.dcm", "taken/1.dcm", "refused/1.dcm"):
         world.write(name, whole())
-    assert dict(stamps(world.root)) == {}
+    assert list_files(world.root).files == {}
     assert world.settle() == 0
 
 
@@ -247,10 +249,9 @@ def test_kinds_that_are_not_stored_are_refused(world: World) -> None:
 
 
 def test_reading_a_file_that_is_none(tmp_path: Path) -> None:
-    (tmp_path / "link").symlink_to(tmp_path)
-    for path in (tmp_path, tmp_path / "gone", tmp_path / "link"):
-        with pytest.raises(module.StudyError, match="object-malformed"):
-            read_whole(path, 100)
+    (tmp_path / "folder").mkdir()
+    with open_file(tmp_path, Path("folder")) as file, pytest.raises(module.StudyError, match="object-malformed"):
+        file.read_whole(100)
 
 
 def test_a_file_that_changes_while_it_is_read_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,22 +265,22 @@ def test_a_file_that_changes_while_it_is_read_is_not_taken(tmp_path: Path, monke
             os.utime(path, ns=(1, 1))
         return real(descriptor)
 
-    monkeypatch.setattr(module.os, "fstat", changing)
-    with pytest.raises(module.StudyError, match="object-malformed"):
-        read_whole(path, 1 << 20)
+    monkeypatch.setattr(os, "fstat", changing)
+    with open_file(tmp_path, Path("1.dcm")) as file, pytest.raises(module.StudyError, match="object-malformed"):
+        file.read_whole(1 << 20)
 
 
 def test_a_look_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_MOST_FILES", 3)
-    monkeypatch.setattr(module, "_DEEPEST", 2)
+    monkeypatch.setattr(folder_files, "_MOST_FILES", 3)
+    monkeypatch.setattr(folder_files, "_DEEPEST", 2)
     for number in range(5):
         (tmp_path / f"{number}.dcm").write_bytes(b"1")
-    assert len(dict(stamps(tmp_path))) == 3
+    assert len(list_files(tmp_path).files) == 3
     deep = tmp_path / "d" / "a" / "b" / "c"
     deep.mkdir(parents=True)
     (deep / "1.dcm").write_bytes(b"1")
-    monkeypatch.setattr(module, "_MOST_FILES", 100)
-    assert len(dict(stamps(tmp_path))) == 5
+    monkeypatch.setattr(folder_files, "_MOST_FILES", 100)
+    assert len(list_files(tmp_path).files) == 5
 
 
 def test_settling_is_pure() -> None:

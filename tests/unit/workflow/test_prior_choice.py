@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,9 @@ from dicomnode.workflow.prior_choice import (
     Subject,
     choose_series,
     choose_studies,
-    is_of_patient,
+    days_before,
+    is_patient,
+    said_by,
     study_query,
     subject_of,
 )
@@ -84,11 +87,42 @@ def test_the_newest_come_first_and_what_lies_is_left_out() -> None:
     assert strangers == 4
 
 
-def test_an_image_is_of_the_patient_or_not() -> None:
-    assert is_of_patient(header(), SUBJECT)
-    assert is_of_patient(header(PatientBirthDate="19500101"), SUBJECT)
-    assert not is_of_patient(header(PatientID="P-2"), SUBJECT)
-    assert not is_of_patient(header(PatientBirthDate="19500102"), SUBJECT)
+NAMED = replace(SUBJECT, name="MILLER^ANNA", sex="F")
+
+
+@pytest.mark.parametrize(
+    ("values", "same"),
+    [
+        ({}, True),
+        ({"PatientBirthDate": "19500101"}, True),
+        ({"PatientID": "P-2"}, False),
+        ({"PatientBirthDate": "19500102"}, False),
+        ({"PatientBirthDate": "19500101", "PatientName": "SMITH^ANNA"}, True),  # who married
+        ({"PatientName": "SMITH^ANNA"}, False),
+        ({"PatientName": "Miller^Anna^^^"}, True),
+        ({"PatientName": "OTHER^WOMAN", "PatientSex": "F"}, False),
+        ({"PatientSex": "M", "PatientBirthDate": "19500101"}, False),
+        ({"PatientSex": "O"}, True),
+    ],
+)
+def test_an_image_is_of_the_patient_or_not(values: dict[str, str], same: bool) -> None:
+    assert is_patient(said_by(header(**values)), NAMED) is same
+
+
+@pytest.mark.parametrize(
+    ("values", "days"),
+    [
+        ({"StudyDate": "20260228"}, 1),
+        ({"StudyDate": "20260301", "StudyTime": "115959"}, 0),
+        ({"StudyDate": "20260301", "StudyTime": "120000"}, None),
+        ({"StudyDate": "20260302"}, None),
+        ({"StudyDate": "20991231"}, None),
+        ({"StudyDate": "20200101"}, None),
+        ({"StudyDate": ""}, None),
+    ],
+)
+def test_when_an_image_was_it_says_itself(values: dict[str, str], days: int | None) -> None:
+    assert days_before(said_by(header(**values)), SUBJECT, RULE) == days
 
 
 def test_series_of_the_kind_the_largest_first() -> None:

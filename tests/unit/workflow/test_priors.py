@@ -399,3 +399,47 @@ def test_a_source_that_fails_again_and_again_is_left_alone_and_asked_whether_it_
     assert circuits.ask(name_of_circuit) is None
     assert sources.ask(asked, lambda name, source: source.find("STUDY", {}) and name) == "pacs"
     assert ledger.circuits()[name_of_circuit].state is CircuitState.CLOSED
+
+
+def dated(day: str) -> Callable[[Taking, list[Dataset]], list[Dataset]]:
+    def lie(_: Taking, images: list[Dataset]) -> list[Dataset]:
+        for image in images:
+            image.StudyDate = day
+        return images
+
+    return lie
+
+
+@pytest.mark.parametrize("day", ["20991231", "", "20260301"])
+def test_images_that_are_not_earlier_by_their_own_date_are_left_out_whatever_the_source_shows(
+    bench: Bench, day: str
+) -> None:
+    bench.wants(number=1)
+    images = study("old", "20250101")
+    for image in images:
+        image.StudyTime = "235959.9"
+    made = bench.priors(FakeSource([images], lie=dated(day)))
+    made.fetch(bench.key)
+    assert made.facts(bench.key) == {"priors": 0, "priors_reason": "priors-none"}
+    assert bench.events.facts("source.strange")[0]["reason"] == "retrieval-strange"
+    assert not made.copy(bench.key)
+
+
+def test_the_days_between_are_those_of_the_images(bench: Bench) -> None:
+    bench.wants(number=1)
+    made = bench.priors(FakeSource([study("old", "20250101")], lie=dated("20250601")))
+    made.fetch(bench.key)
+    (prior,) = made.copy(bench.key)
+    assert prior["days_before"] == 273
+
+
+def test_images_of_another_name_without_a_birth_date_are_of_another_patient(bench: Bench) -> None:
+    def lie(_: Taking, images: list[Dataset]) -> list[Dataset]:
+        for image in images:
+            image.PatientName, image.PatientSex, image.PatientBirthDate = "OTHER^WOMAN", "F", ""
+        return images
+
+    bench.wants(number=1)
+    made = bench.priors(FakeSource([study("old", "20250101")], lie=lie))
+    made.fetch(bench.key)
+    assert made.facts(bench.key) == {"priors": 0, "priors_reason": "retrieval-other-patient"}
