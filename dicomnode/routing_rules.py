@@ -5,7 +5,9 @@ Floor 1, below `config`. What a rule makes of a study stands in `workflow.routin
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import Annotated, Final, Literal, Self
 
@@ -19,6 +21,7 @@ from dicomnode.sections import Section
 #: Value representations that a condition may ask for (PS3.5 6.2): texts, and those that are numbers, too.
 _TEXTS: Final = frozenset({"CS", "LO", "SH", "ST", "LT", "UC", "UT", "UI", "AE", "DT", "TM", "PN"})
 _NUMBERS: Final = frozenset({"DS", "IS", "US", "SS", "UL", "SL", "FL", "FD", "AS", "DA"})
+_SPECIAL: Final = re.compile(r"[\[?]")
 Pattern = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(bounded_pattern)]
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 Priority = Literal["stat", "routine", "research"]
@@ -34,6 +37,11 @@ def _keyword(value: str) -> str:
 def _hours(value: str) -> str:
     minutes_of(value)
     return value
+
+
+def title_matches(pattern: str, title: str) -> bool:
+    """Whether an AE title is as a pattern says: `*` is any characters, every other character itself (`?` is a legal one)."""
+    return fnmatchcase(title.strip(), _SPECIAL.sub(r"[\g<0>]", pattern))
 
 
 def minutes_of(hours: str) -> tuple[int, int]:
@@ -53,7 +61,7 @@ def minutes_of(hours: str) -> tuple[int, int]:
         if not (int(hour) <= 24 and int(minute) < 60 and int(hour) * 60 + int(minute) <= 24 * 60):
             raise ValueError(said)
         ends.append(int(hour) * 60 + int(minute))
-    if len(ends) != 2 or ends[0] == ends[1]:
+    if len(ends) != 2 or ends[0] in (ends[1], 24 * 60):
         raise ValueError(said)
     return ends[0], ends[1]
 

@@ -79,12 +79,15 @@ class Tally:
     Attributes
     ----------
     sent
-        Objects that are at their place by now.
+        Objects that were put at their place, or lay there as they are.
+    already_there
+        Objects of which a peer said that it has one of that UID: nobody knows whether it is this one.
     withheld, refused
         Objects that did not leave and that were not taken, by code.
     """
 
     sent: int = 0
+    already_there: int = 0
     withheld: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
 
@@ -234,8 +237,9 @@ class Exports:
             return
         fault = None
         for outcome in to.store([one.outgoing for one in batch]):
-            # A UID of a pseudonym is ours alone: what the peer has under it, it has of an earlier try.
-            if outcome.error is None or outcome.status == DUPLICATE_INSTANCE:
+            if outcome.status == DUPLICATE_INSTANCE:
+                tally.already_there += 1
+            elif outcome.error is None:
                 tally.sent += 1
             elif outcome.error.retryable or (outcome.status is None and outcome.error.code != "peer-context-refused"):
                 fault = fault or outcome.error
@@ -276,28 +280,28 @@ class Exports:
     def _end(self, event: str, order: OrderRow, tally: Tally, **reason: str) -> None:
         """Audited before the order goes: cut off in between, it is carried out and told once more."""
         counts = self._audit(event, order, tally, **reason)
+        left = tally.withheld.total() + tally.refused.total()
         self._ledger.end_order(order)
         facts: dict[str, Fact] = {"study": order.study_key, "destination": order.destination}
         for name, codes in (("withheld", tally.withheld), ("refused", tally.refused)):
             for code, count in sorted(codes.items()):
                 self._emit(f"export.{name}", level="warning", reason=code, objects=count, **facts)
         if not reason:
-            self._emit(
-                "export.done", level="warning" if any(counts.values()) else "info", sent=tally.sent, **counts, **facts
-            )
+            self._emit("export.done", level="warning" if left else "info", **counts, **facts)
 
     def _audit(self, event: str, order: OrderRow, tally: Tally, **reason: str) -> dict[str, int]:
         by_code = {"withheld": tally.withheld, "refused": tally.refused}
         counts = {name: codes.total() for name, codes in by_code.items()}
+        came = {"sent": tally.sent, "already_there": tally.already_there}
         audit.append(
             self._state,
             event,
             self._clock(),
             study_key=order.study_key,
             destination=order.destination,
-            sent=tally.sent,
+            **came,
             **counts,
             **{f"{name}_{code}": count for name, codes in by_code.items() for code, count in sorted(codes.items())},
             **reason,
         )
-        return counts
+        return came | counts

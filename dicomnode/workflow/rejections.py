@@ -7,12 +7,12 @@ study is worked on anew by whoever opens revisions; who gets a note of ours is d
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from fnmatch import fnmatchcase
 from typing import Any, Final
 
 from dicomnode.encoded import Limits, read_dataset
 from dicomnode.errors import Fact, NodeError, StudyError
 from dicomnode.events import Emit
+from dicomnode.routing_rules import title_matches
 from dicomnode.storage.ledger_rejections import LASTING
 from dicomnode.study import (
     OPEN,
@@ -90,7 +90,7 @@ class Rejections:
         if note is None:
             return
         title = metadata.calling_ae_title.strip()
-        if not any(fnmatchcase(title, one.replace("[", "[[]")) for one in self._senders):
+        if not any(title_matches(one, title) for one in self._senders):
             self._emit("rejection.ignored", level="warning", study=row.study_key, kind=note.kind.value)
             return
         self._carry_out(row, note)

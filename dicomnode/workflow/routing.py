@@ -10,7 +10,6 @@ import ipaddress
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, tzinfo
-from fnmatch import fnmatchcase
 from typing import Final
 
 from pydicom import Dataset
@@ -19,7 +18,7 @@ from pydicom.multival import MultiValue
 
 from dicomnode.errors import Fact
 from dicomnode.patterns import found
-from dicomnode.routing_rules import Condition, Priority, RoutingRule, minutes_of
+from dicomnode.routing_rules import Condition, Priority, RoutingRule, minutes_of, title_matches
 from dicomnode.study import PRIORITIES
 
 _DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -255,7 +254,11 @@ def _missed(rule: RoutingRule, study: StudyFacts, series: SeriesFacts, began_at:
 
 
 def in_sample(rule: RoutingRule, study_key: str) -> bool:
-    """Whether a study is among those that a rule takes: the same answer for the same study on every node and day."""
+    """Whether a study is among those that a rule takes: the same answer on every day.
+
+    Of this node alone: a study's key is blinded by the node's own secret, so another node, or this one with new keys, takes
+    others.
+    """
     digest = hashlib.sha256(f"{rule.name}:{study_key}".encode()).digest()
     return int.from_bytes(digest[:8], "big") % _BUCKETS < rule.sample_percent / 100 * _BUCKETS
 
@@ -304,7 +307,7 @@ def _texts(header: Dataset, keyword: str) -> list[str]:
 
 
 def _any_title(patterns: Sequence[str], title: str) -> bool:
-    return not patterns or any(fnmatchcase(title.strip(), one.replace("[", "[[]")) for one in patterns)
+    return not patterns or any(title_matches(one, title) for one in patterns)
 
 
 def _any_network(networks: Sequence[str], address: str) -> bool:

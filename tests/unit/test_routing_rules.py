@@ -48,6 +48,8 @@ def test_without_rules_there_are_none() -> None:
         ({"hours": ["22:00-25:00"]}, "time of day"),
         ({"hours": ["22:00-24:01"]}, "time of day"),
         ({"hours": ["22-06"]}, "time of day"),
+        ({"hours": ["24:00-00:00"]}, "time of day"),
+        ({"hours": ["24:00-06:00"]}, "time of day"),
         ({"hours": ["7:00-7:00"]}, "time of day"),
         ({"hours": ["07:00-08:00-09:00"]}, "time of day"),
         ({"weekdays": ["monday"]}, "'mon'"),

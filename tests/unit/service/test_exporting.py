@@ -140,8 +140,10 @@ def test_what_leaves_and_what_is_withheld_is_told_and_audited(sending: Bench, pe
     assert sending.ledger.orders() == ()
     about = {"study": STUDY, "destination": "trial"}
     assert sending.events.facts("export.withheld") == [{"reason": "withheld-pixels", "objects": 1, **about}]
-    assert sending.events.facts("export.done") == [{"sent": 2, "withheld": 1, "refused": 0, **about}]
-    counts = {"sent": 2, "withheld": 1, "refused": 0, "withheld_withheld-pixels": 1}
+    assert sending.events.facts("export.done") == [
+        {"sent": 2, "already_there": 0, "withheld": 1, "refused": 0, **about}
+    ]
+    counts = {"sent": 2, "already_there": 0, "withheld": 1, "refused": 0, "withheld_withheld-pixels": 1}
     assert sending.trail() == [{"event": "export", "study_key": STUDY, "destination": "trial", **counts}]
     assert audit.verify(sending.folder)
 
@@ -264,7 +266,7 @@ def test_a_clock_that_jumps_gives_no_export_up(sending: Bench, peer: Peer, monke
     assert len(sending.ledger.orders()) == 1
 
 
-def test_what_a_peer_refuses_is_counted_and_what_it_has_is_sent(sending: Bench, peer: Peer) -> None:
+def test_what_a_peer_refuses_is_counted_and_what_it_has_already_is_told_apart(sending: Bench, peer: Peer) -> None:
     peer.answers = {
         "1.2.3.1": (0xA900, PeerRefusal("peer-refused-object")),
         "1.2.3.2": (0x0111, PeerRefusal("peer-refused-object")),
@@ -273,7 +275,9 @@ def test_what_a_peer_refuses_is_counted_and_what_it_has_is_sent(sending: Bench, 
     sending.content = [file_of(number) for number in (1, 2, 3)]
     sending.sweep()
     (done,) = sending.events.facts("export.done")
-    assert (done["sent"], done["refused"]) == (1, 2)
+    assert (done["sent"], done["already_there"], done["refused"]) == (0, 1, 2)
+    (entry,) = sending.trail()
+    assert (entry["sent"], entry["already_there"], entry["refused"]) == (0, 1, 2)
 
 
 def test_a_peer_that_lets_nobody_in_ends_it(sending: Bench, peer: Peer) -> None:

@@ -89,6 +89,19 @@ def test_a_mean_of_objects_holds_from_work_to_work(ward: Ward) -> None:
     assert [moment - begun for moment in moments] == [0, 0, 20, 30, 40, 50]
 
 
+def test_what_follows_each_other_adds_up_and_the_slower_of_both_means_holds(time: Time) -> None:
+    paces = Paces(
+        {"pacs": target(bytes_per_second=1000, objects_per_minute=6)}, clock=time.now, monotonic=time.monotonic
+    )
+    paces.passed("pacs", 2, 100)
+    assert paces.wait("pacs", 1) == pytest.approx(20), "objects are the slower"
+    paces.passed("pacs", 1, 100)
+    assert paces.wait("pacs", 1) == pytest.approx(30), "another thread's, before the first were through"
+    time.forward(100)
+    paces.passed("pacs", 1, 20_000)
+    assert paces.wait("pacs", 1) == pytest.approx(20), "bytes are; what is past counts no more"
+
+
 def test_a_mean_of_bytes_counts_as_well_and_the_slower_of_both_holds(time: Time, ward: Ward) -> None:
     ward.open("pacs")
     ward.queue.run_due()

@@ -75,6 +75,9 @@ def test_a_rule_that_asks_for_nothing_takes_all_of_it() -> None:
         ({"calling_ae_titles": ["CT2", "MR*"]}, "calling_ae_titles"),
         ({"calling_ae_titles": ["ct1"]}, "calling_ae_titles"),
         ({"calling_ae_titles": ["CT[0-9]"]}, "calling_ae_titles"),
+        ({"calling_ae_titles": ["CT?"]}, "calling_ae_titles"),
+        ({"hours": ["11:00-12:00"]}, "hours"),  # the minute at which it ends is outside
+        ({"hours": ["22:00-12:00"]}, "hours"),
         ({"called_ae_titles": ["STAT"]}, "called_ae_titles"),
         ({"addresses": ["10.2.0.0/16"]}, "addresses"),
         ({"modalities": ["MR"]}, "modalities"),
@@ -91,7 +94,7 @@ def test_what_is_not_as_a_rule_asks_is_named(settings: dict[str, Any], setting: 
 @pytest.mark.parametrize(
     "settings",
     [
-        {"calling_ae_titles": ["MR1", "CT?"]},
+        {"calling_ae_titles": ["MR1", "CT*"]},
         {"called_ae_titles": ["*NODE"]},
         {"addresses": ["10.9.0.0/16", "10.1.2.3"]},
         {"modalities": ["MR", "CT"]},
@@ -103,6 +106,11 @@ def test_what_is_not_as_a_rule_asks_is_named(settings: dict[str, Any], setting: 
 )
 def test_what_is_as_a_rule_asks_is_taken(settings: dict[str, Any]) -> None:
     assert missed(rule(**settings)) is None
+
+
+def test_a_question_mark_is_a_legal_character_of_an_ae_title() -> None:
+    assert missed(rule(calling_ae_titles=["CT?*"]), series(calling_ae_title="CT?1")) is None
+    assert missed(rule(calling_ae_titles=["CT[1]"]), series(calling_ae_title="CT[1]")) is None
 
 
 def test_times_of_day_are_those_of_the_zone_and_of_the_first_instance() -> None:
