@@ -72,6 +72,14 @@ def test_another_content_is_never_written_over(store: MemoryStore, size: int) ->
     assert shelf(store).write("1.2.3", "1.2.3.4", b"y" * size, same=lambda *_: True) is False
 
 
+def test_an_object_that_bears_the_digest_and_is_shorter_is_not_this_one(store: MemoryStore) -> None:
+    data = b"y" * 10
+    digest = hashlib.sha256(data).hexdigest()
+    store.put(NAME, data[:5], attributes={"dicomnode-sha256": digest})
+    with pytest.raises(StudyError, match="same-uid-other-content"):
+        shelf(store).write("1.2.3", "1.2.3.4", data, same=equal)
+
+
 def test_names_are_made_of_uids_alone(store: MemoryStore) -> None:
     assert shelf(store, prefix="").write("1.2", "1.3", b"x", same=equal)
     assert [one["path"] for one in store.list().collect()] == ["1.2/1.3.dcm"]
