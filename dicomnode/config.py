@@ -44,12 +44,11 @@ from dicomnode.sections import (
     LoggingSection,
     ResultsSection,
     RetentionSection,
-    RetrievalSection,
     Section,
-    Source,
     faults_of_folders,
 )
 from dicomnode.site_rules import PolicySection
+from dicomnode.source_sections import RetrievalSection, Source
 
 #: Sections of which there may be any number, each with a name of its own.
 _NAMED = ("destinations", "peers", "folders", "rules", "exports", "sources")

@@ -159,6 +159,11 @@ class Transfer:
     """One C-STORE on its way in. Its methods never raise: what goes wrong becomes the status at the end.
 
     The bytes of an object that is refused half-way are still taken from the sender, and dropped.
+
+    Attributes
+    ----------
+    fault
+        Why it was refused; None where it was not, or what is known is the status alone.
     """
 
     def __init__(self, intake: Intake, request: StoreRequest, peer: Peer, refused: int | None) -> None:
@@ -168,6 +173,7 @@ class Transfer:
         self._total = 0
         self._look: int | None = _FIRST_LOOK_BYTES  # bytes after which the UIDs are looked for; None: they are known
         self._status = refused
+        self.fault: NodeError | None = None
         self._scratch: memoryview | None = None
         self._sink: Sink | None = None
         if refused is None:
@@ -280,6 +286,7 @@ class Transfer:
     def _refuse(self, error: Exception) -> None:
         """Settle the status, tell it, and let go of what was held."""
         if isinstance(error, NodeError):
+            self.fault = error
             self._status = DATA_SET_MISMATCH if error.code == "object-uid-mismatch" else error.dimse_status
             self._intake.emit(
                 "object.refused",

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from dicomnode import config
 from dicomnode.config import Config, ConfigErrors, default_state_folder, load, parse
+from dicomnode.network_sections import tls_of_moves
 
 DESTINATION = {"name": "pacs", "ae_title": "PACS", "host": "h", "port": 104}
 
@@ -372,6 +373,32 @@ def test_sources_that_move_need_a_door() -> None:
     assert parse({"sources": [place], "retrieval": {"port": 11113}}).sources[0].way == "C-MOVE"
     web = parse({"sources": [{"name": "web", "url": "http://h/dicom-web", "retrieve": "move"}]}).sources[0]
     assert web.way == "WADO-RS"
+
+
+def test_the_port_of_moves_is_with_tls_where_the_sources_or_the_node_are() -> None:
+    place = {"ae_title": "PACS", "host": "h", "port": 104, "retrieve": "move"}
+    files = [dict.fromkeys(("certificate", "private_key", "trusted_certificates"), f"/etc/{name}") for name in "xyz"]
+    plain, first, second = (
+        {**place, "name": name, **tls} for name, tls in (("a", {}), ("b", {"tls": files[0]}), ("c", {"tls": files[1]}))
+    )
+
+    def tls(*sources: dict[str, Any], **listen: Any) -> Path | None:
+        tree = parse({"sources": sources, "listen": listen, "retrieval": {"port": 11113}})
+        found = tls_of_moves(tree.listen, tree.sources)
+        return found.certificate if found is not None else None
+
+    own = {"tls": files[2]}
+    assert tls(plain) is None
+    assert tls(first) == Path("/etc/x")
+    assert tls(plain, **own) == Path("/etc/z")  # the node listens with TLS alone
+    assert tls(plain, plain="on", **own) is None
+    assert tls(first, plain="on", **own) == Path("/etc/z")
+    assert tls(first, second, **own) == Path("/etc/z")
+    getting = {**plain, "retrieve": "get"}
+    assert tls(getting, first) == Path("/etc/x")
+    for sources, named in (((plain, first), "sources.a: no tls"), ((first, second), "sources.c: tls is not that of b")):
+        (problem,) = problems({"sources": sources, "retrieval": {"port": 11113}})
+        assert named in problem
 
 
 @pytest.mark.parametrize(
