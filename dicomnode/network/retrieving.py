@@ -47,7 +47,7 @@ class GetRetriever(Requestor):
         What one object may have; and never more than may still come.
     """
 
-    def __init__(self, destination: Place, calling_ae_title: str, *, maximum_object_bytes: int = sys.maxsize) -> None:
+    def __init__(self, destination: Source, calling_ae_title: str, *, maximum_object_bytes: int = sys.maxsize) -> None:
         super().__init__(destination, calling_ae_title)
         self._maximum_object_bytes = maximum_object_bytes
 
