@@ -10,18 +10,21 @@ import threading
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final, Protocol
 
 from dicomnode.encoded import Header, Limits, scan_header
 from dicomnode.errors import NodeError, StudyError
 from dicomnode.events import Emit
-from dicomnode.network.status import DATA_SET_MISMATCH, PROCESSING_FAILURE, SUCCESS
+from dicomnode.network.status import DATA_SET_MISMATCH, NOT_AUTHORISED, PROCESSING_FAILURE, SUCCESS
 from dicomnode.network_sections import PeerRule
 
 _SCRATCH_BYTES: Final = 64 * 1024
 #: The UIDs of ordinary objects stand here; what does not is looked for in the whole bound.
 _FIRST_LOOK_BYTES: Final = 4096
 _ORDINARY_BYTES: Final = 16 * 1024
+#: Refusals that have a status of their own, not that of their family (PS3.4 Table B.2-1, PS3.7 9.1.1.1.9).
+_STATUSES: Final = MappingProxyType({"object-uid-mismatch": DATA_SET_MISMATCH, "study-limit": NOT_AUTHORISED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -287,7 +290,7 @@ class Transfer:
         """Settle the status, tell it, and let go of what was held."""
         if isinstance(error, NodeError):
             self.fault = error
-            self._status = DATA_SET_MISMATCH if error.code == "object-uid-mismatch" else error.dimse_status
+            self._status = _STATUSES.get(error.code, error.dimse_status)
             self._intake.emit(
                 "object.refused",
                 level="warning",
