@@ -208,6 +208,26 @@ def faults_of_doors(
     yield from _faults_of_moves(listen, sources)
 
 
+def faults_of_callers(peers: Sequence[PeerRule], listen: ListenSection, stow: StowSection) -> Iterator[str]:
+    """Callers by STOW-RS that rules of routing could not tell from another: their names, in capitals and cut, are taken."""
+    if not stow.enabled:
+        return
+    for one in peers:
+        if not one.by_web or one.ae_title is not None:  # an AE title that two are given is meant
+            continue
+        others = [other.name for other in peers if other is not one and one.web_title in _titles_of(other)]
+        others += ["listen.calling_ae_titles"] * (one.web_title in listen.calling_ae_titles)
+        if others:
+            yield (
+                f"peers.{one.name}: rules of routing call it {one.web_title} by STOW-RS, and {others[0]} too; "
+                "give it an ae_title of its own"
+            )
+
+
+def _titles_of(peer: PeerRule) -> tuple[str | None, ...]:
+    return (peer.ae_title, peer.web_title) if peer.by_web else (peer.ae_title,)
+
+
 def tls_of_moves(listen: ListenSection, sources: Sequence[Source]) -> Tls | None:
     """TLS of the port that sources send to by C-MOVE: where they have it, or where the node has no port without."""
     of_sources = [one.tls for one in sources if one.moves and one.tls is not None]

@@ -365,6 +365,39 @@ def test_a_peer_with_a_token_is_of_stow_alone_and_has_a_name_for_rules() -> None
     assert "a-token-in-the-clear" not in problem
 
 
+@pytest.mark.parametrize(
+    ("peers", "listen", "named"),
+    [
+        (
+            [{"name": "research-gateway-one", "token_sha256": ["ab" * 32]}]
+            + [{"name": "research-gateway-two", "token_sha256": ["cd" * 32]}],
+            {},
+            ["research-gateway-one", "research-gateway-two"],
+        ),
+        ([{"name": "ct", "ae_title": "X"}, {"name": "x", "token_sha256": ["ab" * 32]}], {}, ["x"]),
+        ([{"name": "x", "token_sha256": ["ab" * 32]}], {"calling_ae_titles": ["CT", "X"]}, ["x"]),
+        ([{"name": "x", "certificate_sha256": ["ab" * 32]}, {"name": "y", "ae_title": "X"}], {}, ["x"]),
+    ],
+)
+def test_callers_by_the_web_have_names_of_their_own(
+    peers: list[dict[str, Any]], listen: dict[str, Any], named: list[str]
+) -> None:
+    tree: dict[str, Any] = {"stow": {"enabled": True}, "peers": peers, "listen": listen}
+    (problem,) = problems(tree)
+    assert problem.count("by STOW-RS") == len(named)
+    for name in named:
+        assert f"peers.{name}: rules of routing call it {name.upper()[:16]} by STOW-RS" in problem
+    assert parse({**tree, "stow": {}}).peers[0].name == peers[0]["name"]  # where nobody comes so, nobody is mistaken
+    own = [{"ae_title": f"OWN{number}", **one} for number, one in enumerate(peers)]
+    assert len(parse({**tree, "peers": own}).peers) == len(peers)
+
+
+def test_an_ae_title_that_two_callers_are_given_is_meant() -> None:
+    gateway = {"ae_title": "GW", "token_sha256": ["ab" * 32]}
+    peers = [{"name": "a", **gateway}, {"name": "b", **gateway}, {"name": "c", "ae_title": "GW"}]
+    assert [one.web_title for one in parse({"stow": {"enabled": True}, "peers": peers}).peers[:2]] == ["GW", "GW"]
+
+
 def test_sources_that_move_need_a_door() -> None:
     place = {"name": "pacs", "ae_title": "PACS", "host": "h", "port": 104, "retrieve": "move"}
     with pytest.raises(ConfigErrors) as caught:
