@@ -33,7 +33,14 @@ from dicomnode.bounds import (
     problem_of,
 )
 from dicomnode.errors import ConfigError
-from dicomnode.network_sections import ListenSection, PeerRule, ServicesSection, StowSection, faults_of_doors
+from dicomnode.network_sections import (
+    ListenSection,
+    PeerRule,
+    ServicesSection,
+    StowSection,
+    faults_of_callers,
+    faults_of_doors,
+)
 from dicomnode.routing_rules import FloodGuardSection, LoopGuardSection, RoutingRule, faults_of_rules
 from dicomnode.sections import (
     CompletionSection,
@@ -44,12 +51,11 @@ from dicomnode.sections import (
     LoggingSection,
     ResultsSection,
     RetentionSection,
-    RetrievalSection,
     Section,
-    Source,
     faults_of_folders,
 )
 from dicomnode.site_rules import PolicySection
+from dicomnode.source_sections import RetrievalSection, Source
 
 #: Sections of which there may be any number, each with a name of its own.
 _NAMED = ("destinations", "peers", "folders", "rules", "exports", "sources")
@@ -314,6 +320,7 @@ class Config(Section):
         if faults := (
             *faults_of_folders(self.folders, self.exports),
             *faults_of_rules(self.rules, destinations, self.models.enabled, [one.name for one in self.exports]),
+            *faults_of_callers(self.peers, self.listen, self.stow),
             *faults_of_doors(self.listen, self.stow, self.sources, self.retrieval),
         ):
             raise ValueError("; ".join(faults))

@@ -186,8 +186,8 @@ REASONS: Final = MappingProxyType(
             "raise the limit, or let retention.days end studies sooner; senders send again what was refused",
         ),
         "peer-limit": Reason(
-            "a peer sends more than its rule under [[peers]] allows",
-            "raise maximum_open_studies, maximum_study_instances or maximum_study_bytes if that is legitimate",
+            "more studies or requests of a peer come at a time than its rule under [[peers]] allows",
+            "raise maximum_open_studies or maximum_associations if that is legitimate",
         ),
         "storage-failed": Reason("the disk refused a read or a write", "look at the disk and the system log"),
         "storage-not-durable": Reason(

@@ -29,7 +29,8 @@ from dicomnode.bounds import (
     Uid,
     WebPath,
 )
-from dicomnode.sections import RetrievalSection, Section, Source, Tls
+from dicomnode.sections import Section, Tls
+from dicomnode.source_sections import RetrievalSection, Source
 
 
 class ListenSection(Section):
@@ -202,5 +203,45 @@ def faults_of_doors(
         if port and taken.setdefault(port, name) != name:
             yield f"{name}: {port} is {taken[port]}, too"
     for one in sources:
-        if one.retrieve == "move" and one.url is None and not retrieval.port:
+        if one.moves and not retrieval.port:
             yield f"sources.{one.name}: C-MOVE needs retrieval.port"
+    yield from _faults_of_moves(listen, sources)
+
+
+def faults_of_callers(peers: Sequence[PeerRule], listen: ListenSection, stow: StowSection) -> Iterator[str]:
+    """Callers by STOW-RS that rules of routing could not tell from another: their names, in capitals and cut, are taken."""
+    if not stow.enabled:
+        return
+    for one in peers:
+        if not one.by_web or one.ae_title is not None:  # an AE title that two are given is meant
+            continue
+        others = [other.name for other in peers if other is not one and one.web_title in _titles_of(other)]
+        others += ["listen.calling_ae_titles"] * (one.web_title in listen.calling_ae_titles)
+        if others:
+            yield (
+                f"peers.{one.name}: rules of routing call it {one.web_title} by STOW-RS, and {others[0]} too; "
+                "give it an ae_title of its own"
+            )
+
+
+def _titles_of(peer: PeerRule) -> tuple[str | None, ...]:
+    return (peer.ae_title, peer.web_title) if peer.by_web else (peer.ae_title,)
+
+
+def tls_of_moves(listen: ListenSection, sources: Sequence[Source]) -> Tls | None:
+    """TLS of the port that sources send to by C-MOVE: where they have it, or where the node has no port without."""
+    of_sources = [one.tls for one in sources if one.moves and one.tls is not None]
+    return listen.tls or of_sources[0] if of_sources or not listen.listens_plain else None
+
+
+def _faults_of_moves(listen: ListenSection, sources: Sequence[Source]) -> Iterator[str]:
+    """Sources that cannot send to one port: with TLS and without, or with files that differ."""
+    moving = [one for one in sources if one.moves]
+    first = next((one for one in moving if one.tls is not None), None)
+    if first is None:
+        return
+    for one in moving:
+        if one.tls is None and listen.listens_plain:
+            yield f"sources.{one.name}: no tls, while {first.name} sends by C-MOVE with TLS to the same retrieval.port"
+        elif one.tls not in (None, first.tls) and listen.tls is None:
+            yield f"sources.{one.name}: tls is not that of {first.name}; listen.tls would stand for both at retrieval.port"

@@ -1,4 +1,4 @@
-"""Codes of what other systems are asked for beside objects, of what they say of a study, and of works that wait or are given up.
+"""Codes of what other systems are asked for beside objects, of what they may say and send of a study, and of works that wait or are given up.
 
 Floor 0, below `errors`, whose table they are part of: code to its text and its advice.
 """
@@ -11,6 +11,10 @@ from typing import Final
 
 SOURCE_REASONS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     {
+        "study-limit": (
+            "a peer sends more of one study than its rule under [[peers]] allows",
+            "raise maximum_study_instances or maximum_study_bytes if that is legitimate, and have it sent again",
+        ),
         "source-none": ("no source is configured that may be asked for this", "name the PACS under [[sources]]"),
         "source-down": (
             "the source failed again and again and is left alone for now",

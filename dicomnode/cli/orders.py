@@ -15,7 +15,8 @@ from dicomnode.cli.options import ConfigOption, StateOption, read_config
 from dicomnode.cli.reasons import what_and_what_to_do
 from dicomnode.config import Config
 from dicomnode.errors import REASONS
-from dicomnode.sections import Destination, Source
+from dicomnode.sections import Destination
+from dicomnode.source_sections import Source
 from dicomnode.storage.rows import CircuitRow
 from dicomnode.study import STOPPING, CircuitState, DeliveryState, Mark, WorkRow
 from dicomnode.workflow.paces import seconds_until

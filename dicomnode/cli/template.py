@@ -12,7 +12,8 @@ from pydantic import BaseModel
 from dicomnode.config import Config
 from dicomnode.network_sections import PeerRule
 from dicomnode.routing_rules import RoutingRule
-from dicomnode.sections import BucketSection, Destination, Export, FolderSection, Source, Tls
+from dicomnode.sections import BucketSection, Destination, Export, FolderSection, Tls
+from dicomnode.source_sections import Source
 
 _HEAD = """\
 # Configuration of dicomnode. Every setting is written with its default behind a "#": take the "#" away to change it.
@@ -108,6 +109,7 @@ def _example(name: str) -> str:
         "url": "https://pacs.example.org/dicom-web",
         "authorization_file": "/etc/dicomnode/pacs.authorization",
         "calling_ae_title": "DICOMNODE",
+        "move_ae_title": "PACS",
         "certificate": "/etc/dicomnode/tls/node.pem",
         "certificate_subject": "CN=ct1,O=Hospital",
         "certificate_issuer": "CN=Hospital authority",

@@ -11,6 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Final
 
@@ -28,7 +29,7 @@ from dicomnode.network.intake import Intake, Peer, Reception
 from dicomnode.network.negotiation import Association, Offer, Request
 from dicomnode.network.pace import Pace
 from dicomnode.network.pdu import Violation
-from dicomnode.network.peers import Stranger, read_certificate, recognise
+from dicomnode.network.peers import Recogniser, Stranger, read_certificate, recognise
 from dicomnode.network.places import Places
 from dicomnode.network.server import Connection, Door, Server, listen
 from dicomnode.network.services import echo
@@ -65,6 +66,8 @@ class Acceptor:
         Where events go.
     peers
         Who may call, and what each may; none: whoever `listen` lets in.
+    recogniser
+        Knows callers in place of `peers`, where they change.
     services
         What answers other requests, by SOP Class and Command Field.
     places
@@ -81,6 +84,7 @@ class Acceptor:
         *,
         emit: Emit = silent,
         peers: Sequence[PeerRule] = (),
+        recogniser: Recogniser | None = None,
         services: Mapping[tuple[str, int], Service] = MappingProxyType({}),
         places: Places | None = None,
     ) -> None:
@@ -94,7 +98,8 @@ class Acceptor:
             maximum_associations=listen.maximum_associations,
             associations_per_address=listen.associations_per_address,
         )
-        self._peers = tuple(one for one in peers if one.by_dimse)
+        callers = tuple(one for one in peers if one.by_dimse)
+        self._recogniser = recogniser or (partial(recognise, callers) if callers else None)
         private = intake.private_sop_classes
         contexts = {str(one.abstract_syntax): one for one in accepted_contexts(private)}
         contexts |= {uid: service_context(uid) for uid, _ in services}
@@ -271,10 +276,10 @@ class Acceptor:
         return self._reject(peer, rejection)
 
     def _recognise(self, asked: Request, connection: Connection) -> PeerRule | Stranger | None:
-        if not self._peers:
+        if self._recogniser is None:
             return None
         certificate = read_certificate(connection.certificate) if connection.certificate else None
-        return recognise(self._peers, asked.calling_ae_title, connection.address, certificate)
+        return self._recogniser(asked.calling_ae_title, connection.address, certificate)
 
     def _strange(self, peer: Peer, stranger: Stranger) -> Rejection:
         """Nobody that the configuration knows: told to the audit, with what did not fit."""

@@ -10,18 +10,21 @@ import threading
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final, Protocol
 
 from dicomnode.encoded import Header, Limits, scan_header
 from dicomnode.errors import NodeError, StudyError
 from dicomnode.events import Emit
-from dicomnode.network.status import DATA_SET_MISMATCH, PROCESSING_FAILURE, SUCCESS
+from dicomnode.network.status import DATA_SET_MISMATCH, NOT_AUTHORISED, PROCESSING_FAILURE, SUCCESS
 from dicomnode.network_sections import PeerRule
 
 _SCRATCH_BYTES: Final = 64 * 1024
 #: The UIDs of ordinary objects stand here; what does not is looked for in the whole bound.
 _FIRST_LOOK_BYTES: Final = 4096
 _ORDINARY_BYTES: Final = 16 * 1024
+#: Refusals that have a status of their own, not that of their family (PS3.4 Table B.2-1, PS3.7 9.1.1.1.9).
+_STATUSES: Final = MappingProxyType({"object-uid-mismatch": DATA_SET_MISMATCH, "study-limit": NOT_AUTHORISED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,6 +162,11 @@ class Transfer:
     """One C-STORE on its way in. Its methods never raise: what goes wrong becomes the status at the end.
 
     The bytes of an object that is refused half-way are still taken from the sender, and dropped.
+
+    Attributes
+    ----------
+    fault
+        Why it was refused; None where it was not, or what is known is the status alone.
     """
 
     def __init__(self, intake: Intake, request: StoreRequest, peer: Peer, refused: int | None) -> None:
@@ -168,6 +176,7 @@ class Transfer:
         self._total = 0
         self._look: int | None = _FIRST_LOOK_BYTES  # bytes after which the UIDs are looked for; None: they are known
         self._status = refused
+        self.fault: NodeError | None = None
         self._scratch: memoryview | None = None
         self._sink: Sink | None = None
         if refused is None:
@@ -280,7 +289,8 @@ class Transfer:
     def _refuse(self, error: Exception) -> None:
         """Settle the status, tell it, and let go of what was held."""
         if isinstance(error, NodeError):
-            self._status = DATA_SET_MISMATCH if error.code == "object-uid-mismatch" else error.dimse_status
+            self.fault = error
+            self._status = _STATUSES.get(error.code, error.dimse_status)
             self._intake.emit(
                 "object.refused",
                 level="warning",

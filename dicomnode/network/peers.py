@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -30,6 +30,10 @@ class Certificate:
     sha256: str
     subject: str
     issuer: str
+
+
+#: Tells by calling AE title, address and certificate who calls: the rule that lets in, or what about the caller is unknown.
+Recogniser = Callable[[str, str, Certificate | None], PeerRule | Stranger]
 
 
 def read_certificate(der: bytes) -> Certificate:

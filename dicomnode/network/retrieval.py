@@ -96,7 +96,7 @@ class Taking:
     Parameters
     ----------
     take
-        Keeps an object; a NodeError refuses it.
+        Keeps an object; a StudyError refuses it, any other NodeError ends the taking.
     limits
         Budget of the header scan.
 
@@ -104,10 +104,14 @@ class Taking:
     ----------
     taken, strange
         Objects that were kept; those that were not asked for, or came twice.
+    kept
+        SOP Instance UIDs of what was kept.
+    refusals
+        Why objects were refused for what they are, by SOP Instance UID: each costs itself alone.
     exhausted
         Whether more came than may.
     fault
-        What `take` raised first.
+        What `take` raised that is no such refusal, and ends it all.
     """
 
     def __init__(
@@ -117,11 +121,12 @@ class Taking:
         self.allowance = allowance
         self.taken = 0
         self.strange = 0
+        self.kept: set[str] = set()
+        self.refusals: dict[str, StudyError] = {}
         self.exhausted = False
         self.fault: NodeError | None = None
         self._take = take
         self._limits = limits
-        self._seen: set[str] = set()
         self._ended = False
         self._lock = threading.Lock()
 
@@ -157,10 +162,13 @@ class Taking:
     def _keep(self, one: Fetched) -> int:
         try:
             self._take(one)
+        except StudyError as error:
+            self.refusals[one.sop_instance_uid] = error
+            return error.dimse_status
         except NodeError as error:
             self.fault = error
             return error.dimse_status
-        self._seen.add(one.sop_instance_uid)
+        self.kept.add(one.sop_instance_uid)
         self.taken += 1
         return SUCCESS
 
@@ -176,7 +184,8 @@ class Taking:
             and (header.study_instance_uid, header.series_instance_uid)
             == (wanted.study_instance_uid, wanted.series_instance_uid)
             and header.sop_class_uid in wanted.sop_classes
-            and header.sop_instance_uid not in self._seen
+            and header.sop_instance_uid not in self.kept
+            and header.sop_instance_uid not in self.refusals
             and (not wanted.sop_instance_uids or header.sop_instance_uid in wanted.sop_instance_uids)
         )
 

@@ -24,12 +24,13 @@ from dicomnode.network.requestor import Requestor
 from dicomnode.network.retrieval import Taking, identifier_of
 from dicomnode.network.status import PROCESSING_FAILURE, StatusKind, classify
 from dicomnode.network.transport import bound, broken, cut, shut_after
-from dicomnode.sections import Place
+from dicomnode.source_sections import Source
 
 _PENDING: Final = frozenset({0xFF00, 0xFF01})  # PS3.4 Table C.4-2
 _NATIVE: Final = ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2")
 #: PS3.4 Tables C.4-2 and C.4-3: out of resources, unable to count matches or to perform sub-operations.
-_TRANSIENT: Final = frozenset({0xA701, 0xA702})
+_NONE_PERFORMED: Final = 0xA702
+_TRANSIENT: Final = frozenset({0xA701, _NONE_PERFORMED})
 _LEAST_SECONDS: Final = 0.1
 _AROUND_BYTES: Final = 64 * 1024  # commands
 _MOST_UNREAD: Final = 1024  # messages
@@ -46,7 +47,7 @@ class GetRetriever(Requestor):
         What one object may have; and never more than may still come.
     """
 
-    def __init__(self, destination: Place, calling_ae_title: str, *, maximum_object_bytes: int = sys.maxsize) -> None:
+    def __init__(self, destination: Source, calling_ae_title: str, *, maximum_object_bytes: int = sys.maxsize) -> None:
         super().__init__(destination, calling_ae_title)
         self._maximum_object_bytes = maximum_object_bytes
 
@@ -87,21 +88,22 @@ class MoveRetriever(Requestor):
 
     Parameters
     ----------
-    destination, calling_ae_title
+    source, calling_ae_title
         As of `Requestor`.
     door
         Where what it sends comes in.
     """
 
-    def __init__(self, destination: Place, calling_ae_title: str, door: MoveDoor) -> None:
-        super().__init__(destination, calling_ae_title)
+    def __init__(self, source: Source, calling_ae_title: str, door: MoveDoor) -> None:
+        super().__init__(source, calling_ae_title)
+        self._source = source
         self._door = door
 
     def retrieve(self, taking: Taking) -> None:
         """C-MOVE to the door; raises as `GetRetriever.retrieve`."""
         model = StudyRootQueryRetrieveInformationModelMove
         with (
-            self._door.open_for(taking),
+            self._door.open_for(taking, self._source),
             self._association([build_context(model, list(_NATIVE))]) as association,
             hushed(),
             shut_after(association, max(taking.allowance.seconds, _LEAST_SECONDS)),
@@ -153,6 +155,8 @@ def _finish(association: Any, responses: Iterator[tuple[Dataset, Dataset | None]
         if code in _PENDING:
             if taking.is_over:
                 cut(association)
+        elif code == _NONE_PERFORMED and taking.refusals:  # it was us who refused what it sent
+            return
         elif code in _TRANSIENT:
             raise PeerError("peer-out-of-resources", status=f"x{code:04X}")
         elif classify(code) not in (StatusKind.SUCCESS, StatusKind.WARNING):

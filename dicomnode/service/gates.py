@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Protocol
 
 from dicomnode.config import Config
 from dicomnode.encoded import Limits
+from dicomnode.errors import StorageError
 from dicomnode.events import Emit
 from dicomnode.network.asking import Event
 from dicomnode.network.inlets import Inlets
@@ -104,7 +106,11 @@ def open_gate(
 ) -> Gate:
     """What the configuration says."""
     allowances = Allowances(
-        known=ledger.size_of_study, is_open=activity.is_open, rank=ledger.rank_study, straight=ledger.mark_straight
+        known=ledger.size_of_study,
+        is_open=activity.is_open,
+        rank=ledger.rank_study,
+        straight=ledger.mark_straight,
+        stored=partial(_stored, indexer, ledger),
     )
     count = count_of(tree, len(os.sched_getaffinity(0)))
     if count:
@@ -140,3 +146,10 @@ def open_gate(
         emit=emit,
     )
     return OwnGate(tree, limits, reception, spool, services=services, emit=emit)
+
+
+def _stored(indexer: Indexer, ledger: Ledger, study_key: str, instance_key: str) -> Collection[str]:
+    """Digests of what is stored of an instance, what came a moment ago included."""
+    if not indexer.flush(study_key):
+        raise StorageError("index-behind")
+    return ledger.digests_of(study_key, instance_key)

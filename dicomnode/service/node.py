@@ -361,6 +361,7 @@ class Node:
     def reload(self) -> None:
         """Take up certificates that were changed; associations that are open go on."""
         self._gate.reload_certificates()
+        self._sourcing.reload_certificates()
 
     def stop(self, seconds: float = DRAIN_SECONDS) -> None:
         """Drain: no new associations, open ones may end, running stages end; then close everything."""

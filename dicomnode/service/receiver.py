@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -159,6 +159,11 @@ class Allowances:
             ample = (rule.name, study_key) in self._ample
         number = None if ample else self._channel.ask("allow", rule.name, study_key)
         return Allowed(self, rule.name, study_key, number)
+
+    def stored(self, study_key: str, instance_key: str) -> Collection[str]:
+        """Digests of what is stored of an instance."""
+        found: list[str] = self._channel.ask("stored", study_key, instance_key)
+        return found
 
     def weigh(self, rule: str, study_key: str, size: int, number: int | None) -> int:
         """The bytes of one are known; its number at the node, which gives it one now if it has none yet."""

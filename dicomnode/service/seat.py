@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from dicomnode.errors import LimitError, StorageError
+from dicomnode.errors import NodeError, StorageError
 from dicomnode.events import Emit, Fact
 from dicomnode.network.session import Service
 from dicomnode.network_sections import PeerRule
@@ -126,7 +126,14 @@ class Seat:
                 "emit": self._emit,
                 "drained": self._drained,
             },
-            {"key": self._key, "serve": self._serve, "allow": self._allow, "weigh": self._weigh, "take": self._take},
+            {
+                "key": self._key,
+                "serve": self._serve,
+                "allow": self._allow,
+                "weigh": self._weigh,
+                "take": self._take,
+                "stored": self._stored,
+            },
             quick=("allow", "weigh", "take"),
             patience=_PATIENCE_SECONDS,
         )
@@ -238,9 +245,12 @@ class Seat:
         number = self._enter(allowed)
         try:
             return number, self._weigh(number, size)
-        except LimitError:
+        except NodeError:
             self._came(number, kept=False)
             raise
+
+    def _stored(self, study_key: str, instance_key: str) -> list[str]:
+        return sorted(self._house.allowances.stored(study_key, instance_key))
 
     def _enter(self, allowed: Allowed) -> int:
         self._last_allowed += 1

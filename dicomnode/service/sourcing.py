@@ -16,10 +16,10 @@ from dicomnode.network.moving import MoveDoor
 from dicomnode.network.retrieval import Retriever
 from dicomnode.network.retrieving import GetRetriever, MoveRetriever
 from dicomnode.network.wado import WebRetriever
-from dicomnode.network_sections import ListenSection
-from dicomnode.sections import Source
+from dicomnode.network_sections import ListenSection, tls_of_moves
 from dicomnode.service import rooms
 from dicomnode.service.telemetry import report_fault
+from dicomnode.source_sections import Source
 from dicomnode.storage.ledger import Ledger
 from dicomnode.workflow.circuits import Circuits
 from dicomnode.workflow.handover import Rooms
@@ -43,6 +43,11 @@ class Sourcing:
         self.circuits.begin()
         if self.door is not None:
             self.door.start()
+
+    def reload_certificates(self) -> None:
+        """Read the files of TLS anew, for what C-MOVE sends."""
+        if self.door is not None:
+            self.door.reload_certificates()
 
     def end(self, timeout: float) -> None:
         """Listen no more."""
@@ -68,15 +73,19 @@ def retriever_of(tree: Config, source: Source, door: MoveDoor | None) -> Retriev
 
 def open_door(tree: Config, emit: Emit) -> MoveDoor | None:
     """The door for C-MOVE; None where no source sends so."""
-    if not any(one.retrieve == "move" and one.url is None for one in tree.sources):
+    moving = [one for one in tree.sources if one.moves]
+    if not moving:
         return None
+    port, tls = tree.retrieval.port, tls_of_moves(tree.listen, moving)
     listen = ListenSection(
         host=tree.listen.host,
-        port=tree.retrieval.port,
+        port=port if tls is None else 0,
+        tls=tls,
+        tls_port=port if tls is not None else 0,
         require_called_ae_title=True,
         network_timeout_seconds=tree.listen.network_timeout_seconds,
     )
-    return MoveDoor(tree.retrieval.ae_title, listen, tree.intake, limits_of(tree), emit=emit)
+    return MoveDoor(tree.retrieval.ae_title, listen, tree.intake, limits_of(tree), sources=moving, emit=emit)
 
 
 def open_sources(tree: Config, ledger: Ledger, *, emit: Emit) -> Sourcing:

@@ -88,6 +88,10 @@ class Arrival:
         except OSError as error:
             raise self._failed(error) from None
 
+    def complete(self) -> None:
+        """All bytes came; the digest is of all of them."""
+        self._incoming.complete()
+
     def finish(self, metadata: Metadata) -> RecordAddress:
         """All bytes came; the record is on the disk when this returns."""
         assert self._segment is not None

@@ -96,6 +96,7 @@ class Incoming:
         self._first: bytes | None = None  # block with the prefix, kept back once others are written
         self._sealer: Sealer | None = None
         self._place: Place | None = None
+        self._complete = False
 
     def window(self) -> memoryview:
         """Place for the next bytes of plaintext; at least one."""
@@ -143,6 +144,12 @@ class Incoming:
                 self._extend(count)
                 early = early[count:]
 
+    def complete(self) -> None:
+        """All bytes of the Data Set came: the digest is told of the last of them, once."""
+        if self._digest is not None and self._pending and not self._complete:
+            self._digest.update(self._stage[self._start : self._start + self._pending], last=True)
+        self._complete = True
+
     def finish(self, metadata: Metadata) -> None:
         """Add what stands beside the Data Set, seal the rest, and make the record durable.
 
@@ -153,8 +160,7 @@ class Incoming:
         OSError
             As the disk says.
         """
-        if self._digest is not None and self._pending:
-            self._digest.update(self._stage[self._start : self._start + self._pending], last=True)
+        self.complete()
         final = metadata if isinstance(metadata, RecordMetadata) else metadata()
         if final.length != self.length:
             raise ValueError("the metadata give another length than came")

@@ -31,6 +31,12 @@ class ServiceRows(Database):
             found = reading.execute(query).one()
         return int(found[0]), int(found[1])
 
+    def digests_of(self, study_key: str, instance_key: str, *, connection: Connection | None = None) -> frozenset[str]:
+        """Digests of what is stored of an instance, whatever became of it."""
+        query = select(_I.c.digest).where(_I.c.study_key == study_key, _I.c.instance_key == instance_key)
+        with self._reading(connection) as reading:
+            return frozenset(reading.execute(query).scalars())
+
     def rank_study(self, study_key: str, peer: str, priority: str, *, connection: Connection | None = None) -> None:
         """Keep who sent a study and how urgent it is: the most urgent of its senders stands, unless a rule said it."""
         with self._writing(connection) as writing:

@@ -7,11 +7,11 @@ what it says is right after a restart as well.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final
 
-from dicomnode.errors import LimitError
+from dicomnode.errors import LimitError, StudyError
 from dicomnode.network_sections import PeerRule
 
 _AMPLE: Final = 7 / 8  # of a limit: as long as no more is used, much more may come
@@ -39,6 +39,8 @@ class Allowances:
         Keeps who sent a study and how urgent it is: study key, name of the peer, priority.
     straight
         Keeps that something of a study came straight from a modality.
+    stored
+        Digests of what is stored of an instance: study key, instance key.
     """
 
     def __init__(
@@ -48,11 +50,13 @@ class Allowances:
         is_open: Callable[[str], bool],
         rank: Callable[[str, str, str], None],
         straight: Callable[[str], None] = lambda _: None,
+        stored: Callable[[str, str], Collection[str]] = lambda *_: (),
     ) -> None:
         self._known = known
         self._is_open = is_open
         self._rank = rank
         self._straight = straight
+        self.stored = stored
         self._lock = threading.Lock()
         self._tallies: dict[str, _Tally] = {}
 
@@ -62,12 +66,14 @@ class Allowances:
         Raises
         ------
         LimitError
-            ``peer-limit``.
+            ``peer-limit``: too many studies at a time.
+        StudyError
+            ``study-limit``: too much of this one.
         """
         with self._lock:
             tally = self._tallies.get(study_key) or self._open(rule, study_key)
             if tally.instances >= rule.maximum_study_instances or tally.size >= rule.maximum_study_bytes:
-                raise LimitError("peer-limit", instances=tally.instances)
+                raise StudyError("study-limit", instances=tally.instances)
             if rule.modality and not tally.straight:
                 self._straight(study_key)
                 tally.straight = True
@@ -90,7 +96,7 @@ class Allowances:
         """Add bytes to a study, unless that is too many."""
         with self._lock:
             if tally.size + size > limit:
-                raise LimitError("peer-limit", bytes=tally.size)
+                raise StudyError("study-limit", bytes=tally.size)
             tally.size += size
 
     def is_ample(self, rule: PeerRule, tally: _Tally) -> bool:
@@ -130,7 +136,7 @@ class Allowed:
         self._kept = False
 
     def weigh(self, size: int) -> None:
-        """Its bytes are known now; LimitError ``peer-limit`` if they are too many for the study."""
+        """Its bytes are known now; StudyError ``study-limit`` if they are too many for the study."""
         self._allowances.add(self._tally, size, self._rule.maximum_study_bytes)
         self.size = size
 

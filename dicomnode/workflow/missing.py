@@ -19,8 +19,8 @@ from dicomnode.events import Emit
 from dicomnode.network.association import storage_classes
 from dicomnode.network.intake import Intake, Peer, StoreRequest
 from dicomnode.network.retrieval import Allowance, Fetched, Retriever, Taking, Wanted
-from dicomnode.network.status import SUCCESS, StatusKind, classify
-from dicomnode.sections import RetrievalSection, Source
+from dicomnode.network.status import SUCCESS
+from dicomnode.source_sections import RetrievalSection, Source
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.spool import Spool
 from dicomnode.study import blind_key
@@ -42,6 +42,22 @@ class _Search:
     begun: float = 0.0
     due: float = 0.0
     future: Future[None] | None = field(default=None)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Sought:
+    """What is asked for: blind keys that are missing still, and why an image of them was refused that came."""
+
+    study_instance_uid: str
+    missing: set[str]
+    allowance: Allowance
+    refusal: StudyError | None = None
+
+    def left(self) -> float:
+        """Seconds that are left; raises PeerError ``timeout`` where none are."""
+        if not self.allowance.seconds:
+            raise PeerError("timeout")
+        return self.allowance.seconds
 
 
 class MissingImages:
@@ -129,8 +145,7 @@ class MissingImages:
 
     def _search(self, study_key: str) -> None:
         try:
-            taken = self._fetch(study_key)
-            self._emit("study.completed" if taken else "study.unfound", study=study_key, objects=taken)
+            self._fetch(study_key)
         except NodeError as error:
             self._emit("study.unfound", level="warning", study=study_key, objects=0, reason=error.code)
         except Exception as error:  # noqa: BLE001 - the border: nobody waits for this thread's exception
@@ -139,19 +154,32 @@ class MissingImages:
         finally:
             self._wake()
 
-    def _fetch(self, study_key: str) -> int:
+    def _fetch(self, study_key: str) -> None:
+        """Ask one source after the other for what is still missing, and say what came."""
         missing = frozenset(self._ledger.missing_instances(study_key))
         uid = self._study_instance_uid(study_key)
         if not missing or uid is None:
-            return 0
-        allowance = Allowance(
-            objects=min(self._settings.maximum_objects, len(missing)),
-            size=self._settings.maximum_bytes,
-            until=self._monotonic() + self._settings.missing_seconds,
-            monotonic=self._monotonic,
+            self._emit("study.unfound", study=study_key, objects=0)
+            return
+        sought = _Sought(
+            study_instance_uid=uid,
+            missing=set(missing),
+            allowance=Allowance(
+                objects=self._settings.maximum_objects,
+                size=self._settings.maximum_bytes,
+                until=self._monotonic() + self._settings.missing_seconds,
+                monotonic=self._monotonic,
+            ),
         )
         asked = Asked(purpose="missing", priority=self._ledger.priority(study_key))
-        return self._sources.ask(asked, lambda name, source: self._from(name, source, uid, missing, allowance) or None)
+        try:
+            self._sources.ask(asked, lambda name, source: self._from(name, source, sought))
+        except NodeError as error:
+            objects = len(missing) - len(sought.missing)
+            reason = (sought.refusal or error).code
+            self._emit("study.unfound", level="warning", study=study_key, objects=objects, reason=reason)
+        else:
+            self._emit("study.completed", study=study_key, objects=len(missing))
 
     def _study_instance_uid(self, study_key: str) -> str | None:
         for row in self._ledger.instances(study_key):
@@ -161,17 +189,25 @@ class MissingImages:
                 continue
         return None
 
-    def _from(self, name: str, source: Retriever, study: str, missing: frozenset[str], allowance: Allowance) -> int:
-        """How many of the missing images a source gave."""
-        taken = 0
-        found = source.find("SERIES", {"StudyInstanceUID": study, "SeriesInstanceUID": ""}, _left(allowance))
+    def _from(self, name: str, source: Retriever, sought: _Sought) -> bool | None:
+        """Have a source give what is missing; None where some of it is missing still.
+
+        Raises
+        ------
+        NodeError
+            ``timeout`` where no time is left to ask it at all; that is not its fault.
+        """
+        if not sought.allowance.seconds:
+            raise NodeError("timeout")
+        study = sought.study_instance_uid
+        found = source.find("SERIES", {"StudyInstanceUID": study, "SeriesInstanceUID": ""}, sought.left())
         for series in dict.fromkeys(uid_of(one, "SeriesInstanceUID") for one in found[:_MOST_SERIES]):
             query = {"StudyInstanceUID": study, "SeriesInstanceUID": series, "SOPInstanceUID": "", "SOPClassUID": ""}
-            shown = source.find("IMAGE", query, _left(allowance)) if series else []
+            shown = source.find("IMAGE", query, sought.left()) if series else []
             here = {
                 uid: one.get("SOPClassUID", "").strip()
                 for one in shown
-                if (uid := uid_of(one, "SOPInstanceUID")) and blind_key(self._key, "instance", uid) in missing
+                if (uid := uid_of(one, "SOPInstanceUID")) and self._instance_key(uid) in sought.missing
             }
             if here:
                 classes = frozenset(here.values()) & frozenset(storage_classes()) or self._sop_classes
@@ -181,12 +217,15 @@ class MissingImages:
                     sop_instance_uids=tuple(sorted(here)),
                     sop_classes=tuple(sorted(classes)),
                 )
-                taken += self._take_all(name, source, wanted, allowance)
-            if taken == len(missing):
-                break
-        return taken
+                self._take_all(name, source, wanted, sought)
+            if not sought.missing:
+                return True
+        return None
 
-    def _take_all(self, name: str, source: Retriever, wanted: Wanted, allowance: Allowance) -> int:
+    def _instance_key(self, sop_instance_uid: str) -> str:
+        return blind_key(self._key, "instance", sop_instance_uid)
+
+    def _take_all(self, name: str, source: Retriever, wanted: Wanted, sought: _Sought) -> None:
         """Take what a source sends as one association of its."""
         peer = Peer(
             calling_ae_title=self._sections[name].ae_title,
@@ -194,7 +233,7 @@ class MissingImages:
             address=self._sections[name].host,
             association_id=os.urandom(16).hex(),
         )
-        taking = Taking(wanted, lambda one: self._take(one, peer), allowance=allowance, limits=Limits())
+        taking = Taking(wanted, lambda one: self._take(one, peer), allowance=sought.allowance, limits=Limits())
         reception = self._intake.reception
         reception.admit(peer)
         reception.opened(peer)
@@ -202,7 +241,8 @@ class MissingImages:
             self._sources.retrieve(name, source, taking)
         finally:
             reception.closed(peer, aborted=False)
-        return taking.taken
+            sought.missing -= {self._instance_key(uid) for uid in taking.kept}
+            sought.refusal = sought.refusal or next(iter(taking.refusals.values()), None)
 
     def _take(self, one: Fetched, peer: Peer) -> None:
         """Seal one object.
@@ -217,13 +257,6 @@ class MissingImages:
             sop_instance_uid=one.sop_instance_uid,
             transfer_syntax_uid=one.transfer_syntax_uid,
         )
-        status = self._intake.begin(request, peer).take_whole(one.encoded)
-        if status != SUCCESS:
-            transient = classify(status) is StatusKind.TRANSIENT
-            raise StorageError("storage-failed") if transient else StudyError("object-malformed")
-
-
-def _left(allowance: Allowance) -> float:
-    if not allowance.seconds:
-        raise PeerError("timeout")
-    return allowance.seconds
+        transfer = self._intake.begin(request, peer)
+        if transfer.take_whole(one.encoded) != SUCCESS:
+            raise transfer.fault or NodeError("internal")

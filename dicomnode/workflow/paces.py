@@ -8,7 +8,8 @@ from datetime import datetime
 from typing import Final
 
 from dicomnode.network.requestor import OutgoingObject
-from dicomnode.sections import Destination, Source
+from dicomnode.sections import Destination
+from dicomnode.source_sections import Source
 from dicomnode.workflow.ports import Clock, Monotonic
 
 _STAT: Final = 0

@@ -21,7 +21,7 @@ from dicomnode.events import Emit
 from dicomnode.manifest import InputRule
 from dicomnode.manifest import Priors as PriorRule
 from dicomnode.network.retrieval import Allowance, Fetched, Retriever, Taking, Wanted
-from dicomnode.sections import RetrievalSection
+from dicomnode.source_sections import RetrievalSection
 from dicomnode.study import Purpose, WorkKey, WorkRow, WorkState, World, blind_key
 from dicomnode.workflow.analysis import Analyst
 from dicomnode.workflow.copying import Copier

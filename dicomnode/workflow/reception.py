@@ -5,11 +5,11 @@ Knows the spool and the index; decides nothing about models.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import lru_cache
 from typing import Protocol
 
-from dicomnode.errors import LimitError
+from dicomnode.errors import LimitError, NodeError, StudyError
 from dicomnode.events import Emit
 from dicomnode.network.intake import Peer, ReceivedObject
 from dicomnode.network_sections import PeerRule
@@ -37,6 +37,10 @@ class ArrivalPort(Protocol):
 
     def head(self) -> memoryview:
         """What came so far, until `begin`."""
+        ...
+
+    def complete(self) -> None:
+        """All bytes came; the digest is of all of them."""
         ...
 
     def begin(self, study_key: str) -> None:
@@ -88,7 +92,7 @@ class AllowedPort(Protocol):
     """One instance that its peer may send; used by one thread."""
 
     def weigh(self, size: int) -> None:
-        """Its bytes are known now; LimitError where they are too many."""
+        """Its bytes are known now; StudyError where they are too many."""
         ...
 
     def keep(self) -> None:
@@ -104,7 +108,11 @@ class AllowancesPort(Protocol):
     """What each peer may send."""
 
     def begin(self, rule: PeerRule, study_key: str) -> AllowedPort:
-        """One instance of a study comes; LimitError where that is one too many."""
+        """One instance of a study comes; LimitError or StudyError where that is one too many."""
+        ...
+
+    def stored(self, study_key: str, instance_key: str, /) -> Collection[str]:
+        """Digests of what is stored of an instance."""
         ...
 
 
@@ -187,6 +195,10 @@ class Reception:
         """Blind key of a study."""
         return self._study_keys(study_instance_uid)
 
+    def instance_key(self, sop_instance_uid: str) -> str:
+        """Blind key of an instance."""
+        return blind_key(self._key, "instance", sop_instance_uid)
+
     def sink(self) -> Arriving:
         """Place for one object."""
         return Arriving(self, self._digest())
@@ -249,6 +261,8 @@ class Arriving:
         self._received: ReceivedObject | None = None
         self._study_key = ""  # while the study is kept from being shredded
         self._allowed: AllowedPort | None = None
+        self._beyond: NodeError | None = None  # the quota that is used up
+        self._stored: Collection[str] = ()  # where one is: digests of what it may be all the same
 
     def begin(self, received: ReceivedObject, /) -> None:
         """Keep the study from being shredded while this comes, and begin to seal under its key."""
@@ -257,17 +271,38 @@ class Arriving:
         reception.activity.arrives(study_key)
         self._received, self._study_key = received, study_key
         if reception.allowances is not None and rule is not None:
-            self._allowed = reception.allowances.begin(rule, study_key)
+            try:
+                self._allowed = reception.allowances.begin(rule, study_key)
+            except (LimitError, StudyError) as error:
+                self._exceed(reception.allowances, error)
         self.arrival.begin(study_key)
 
     def finish(self) -> None:
-        """Make the object durable and known."""
+        """Make the object durable and known; beyond a quota it has to be so already."""
         assert self._received is not None
-        if self._allowed is not None:
-            self._allowed.weigh(self.arrival.length)
+        allowances = self._reception.allowances
+        if self._allowed is not None and allowances is not None:
+            try:
+                self._allowed.weigh(self.arrival.length)
+            except (LimitError, StudyError) as error:
+                self._exceed(allowances, error)
+        if self._beyond is not None:
+            self.arrival.complete()
+            if self.digest.hexdigest() not in self._stored:
+                raise self._beyond
+            return
         self._reception.seal(self, self._received, self._study_key)
         if self._allowed is not None:
             self._allowed.keep()
+
+    def _exceed(self, allowances: AllowancesPort, error: NodeError) -> None:
+        """A quota is used up: what comes is taken only if it is stored already; raises the error where nothing of its name is."""
+        assert self._received is not None
+        instance_key = self._reception.instance_key(self._received.sop_instance_uid)
+        self._stored = allowances.stored(self._study_key, instance_key)
+        if not self._stored:
+            raise error
+        self._beyond = error
 
     def close(self) -> None:
         """Give back what is held."""

@@ -13,7 +13,7 @@ from dicomnode.errors import NodeError, PeerError
 from dicomnode.events import Emit
 from dicomnode.network.requestor import StoreOutcome
 from dicomnode.network.retrieval import Retriever, Taking
-from dicomnode.sections import Source
+from dicomnode.source_sections import Source
 from dicomnode.workflow.paces import Paces
 
 Purpose = Literal["priors", "missing"]

@@ -204,9 +204,37 @@ def test_statuses_of_what_cannot_be_taken(tmp_path: Path, inlet: Any) -> None:
 def test_limits_of_a_peer_count_and_pass(tmp_path: Path, inlet: Any, receivers: int) -> None:
     with node(tmp_path, inlet, receivers, rule={"maximum_study_instances": 3}) as made:
         sender = inlet(made)
-        assert [sender.store(number) for number in range(5)] == [0, 0, 0, 0xA700, 0xA700]
+        assert [sender.store(number) for number in range(5)] == [0, 0, 0, 0x0124, 0x0124]
         assert sender.store(9, OTHER) == 0
         assert len(made.rows(count=3)) == 3
+        sender.close()
+
+
+@INLETS
+@WAYS
+@pytest.mark.parametrize(
+    "quota", [{"maximum_study_instances": 3}, {"maximum_study_bytes": 1 << 20}], ids=["instances", "bytes"]
+)
+def test_what_is_stored_already_is_a_duplicate_whatever_the_quota(
+    tmp_path: Path, inlet: Any, receivers: int, quota: dict[str, int]
+) -> None:
+    large, other = bytes(300_000), b"\x01" * 300_000
+    with node(tmp_path, inlet, receivers, rule=quota) as made:
+        sender = inlet(made)
+        assert [sender.store(number, pixels=large) for number in range(3)] == [0, 0, 0]
+        assert [sender.store(number, pixels=large) for number in range(4)] == [0, 0, 0, 0x0124]
+        assert sender.store(1, pixels=other) == 0x0124, "other content under the same UID is nothing that is stored"
+        assert sender.store(2, pixels=large) == 0
+        assert {facts["reason"] for facts in made.log.facts("object.refused")} == {"study-limit"}
+        assert len(made.rows(count=3)) == 3
+        sender.close()
+
+
+@INLETS
+def test_studies_at_a_time_are_told_as_what_passes(tmp_path: Path, inlet: Any) -> None:
+    with node(tmp_path, inlet, 0, rule={"maximum_open_studies": 1}) as made:
+        sender = inlet(made)
+        assert [sender.store(1), sender.store(1, OTHER)] == [0, 0xA700]
         sender.close()
 
 

@@ -18,7 +18,8 @@ from dicomnode.network.retrieval import Allowance, Fetched, Retriever, Taking, W
 from dicomnode.network.retrieving import GetRetriever, MoveRetriever
 from dicomnode.network.wado import WebRetriever
 from dicomnode.network_sections import ListenSection
-from dicomnode.sections import Destination, Source
+from dicomnode.sections import Destination
+from dicomnode.source_sections import Source
 from tests import tools
 from tests.neighbours import HOST, Dcmqrscp, Orthanc, free_port
 from tests.unit.network.samples import EXPLICIT_LITTLE, Events, small_object

@@ -28,7 +28,7 @@ from dicomnode.network import matches as module
 from dicomnode.network.requestor import Requestor
 from dicomnode.network.retrieving import GetRetriever
 from dicomnode.network.wado import WebRetriever
-from dicomnode.sections import Source
+from dicomnode.source_sections import Source
 from tests.network.test_lying_sources import HOST, ask, image, liar, sends, source
 from tests.unit.network.samples import SECONDARY_CAPTURE
 

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,15 +19,19 @@ from pynetdicom.sop_class import (
     StudyRootQueryRetrieveInformationModelMove,
 )
 
-from dicomnode.config import IntakeSection
+from dicomnode.config import IntakeSection, parse
 from dicomnode.encoded import Limits, encode_dataset
-from dicomnode.errors import PeerError
+from dicomnode.errors import PeerError, StudyError
 from dicomnode.network.moving import MoveDoor
 from dicomnode.network.requestor import OutgoingObject, Requestor
 from dicomnode.network.retrieval import Allowance, Fetched, Retriever, Taking, Wanted
 from dicomnode.network.retrieving import GetRetriever, MoveRetriever
 from dicomnode.network_sections import ListenSection
-from dicomnode.sections import Destination, Source
+from dicomnode.sections import Destination, Tls
+from dicomnode.service.sourcing import open_door
+from dicomnode.source_sections import Source
+from tests.neighbours import free_port
+from tests.network.certificates import Authority
 from tests.unit.network.samples import EXPLICIT_LITTLE, SECONDARY_CAPTURE, Events, small_object
 
 HOST, OURS = "127.0.0.1", "DICOMNODE-MOVE"
@@ -58,10 +63,12 @@ def source(port: int, timeout: float = 5) -> Source:
     )
 
 
-def ask(retriever: Retriever, *, seconds: float = 10, objects: int = 50) -> tuple[Taking, PeerError | None]:
+def ask(
+    retriever: Retriever, *, seconds: float = 10, objects: int = 50, take: Callable[[Fetched], None] = lambda _: None
+) -> tuple[Taking, PeerError | None]:
     wanted = Wanted(study_instance_uid="1.2.3", series_instance_uid="1.2.3.1", sop_classes=(SECONDARY_CAPTURE,))
     allowance = Allowance(objects=objects, size=1 << 20, until=time.monotonic() + seconds, monotonic=time.monotonic)
-    taking = Taking(wanted, lambda one: None, allowance=allowance, limits=Limits())
+    taking = Taking(wanted, take, allowance=allowance, limits=Limits())
     try:
         retriever.retrieve(taking)
     except PeerError as error:
@@ -106,10 +113,26 @@ def test_more_than_may_come_is_cut_off() -> None:
     assert (taking.taken, taking.exhausted, error) == (3, True, None)
 
 
+def test_one_whose_every_object_we_refuse_is_not_at_fault() -> None:
+    def refuse(_: Fetched) -> None:
+        raise StudyError("object-too-large")
+
+    def answer(_: evt.Event) -> Iterator[Any]:
+        yield 2
+        yield 0xFF00, image(1)
+        yield 0xFF00, image(2)
+        yield 0xA702, None  # unable to perform sub-operations (PS3.4 Table C.4-3)
+
+    with liar(answer) as port:
+        taking, error = ask(GetRetriever(source(port), "DICOMNODE"), take=refuse)
+    assert (taking.taken, len(taking.refusals), error) == (0, 2, None)
+
+
 @pytest.mark.parametrize(
     ("status", "code"),
     [
         (0xA701, "peer-out-of-resources"),
+        (0xA702, "peer-out-of-resources"),
         (0xA900, "retrieval-refused"),
         (0xC123, "retrieval-refused"),
         (0xFE00, "retrieval-refused"),
@@ -176,8 +199,10 @@ def test_one_that_knows_no_c_get() -> None:
     assert error.code == "peer-context-refused"
 
 
-def moved(port: int, *, study: str = "1.2.3", series: str = "1.2.3.1") -> int | None:
-    """Status of an object that is sent to the door."""
+def moved(
+    port: int, *, study: str = "1.2.3", series: str = "1.2.3.1", title: str = "LIAR", tls: Tls | None = None
+) -> int | str | None:
+    """Status of an object that is sent to the door; where there is none, why."""
     one = small_object("1.2.3.1.1", study_instance_uid=study, series_instance_uid=series)
     outgoing = OutgoingObject(
         result_id="r",
@@ -186,26 +211,102 @@ def moved(port: int, *, study: str = "1.2.3", series: str = "1.2.3.1") -> int | 
         transfer_syntax_uid=EXPLICIT_LITTLE,
         encoded=encode_dataset(one, EXPLICIT_LITTLE),
     )
-    (outcome,) = Requestor(Destination(name="door", ae_title=OURS, host=HOST, port=port), "PACS").store([outgoing])
-    return outcome.status
+    place = Destination(name="door", ae_title=OURS, host=HOST, port=port, tls=tls)
+    (outcome,) = Requestor(place, title).store([outgoing])
+    return outcome.status if outcome.error is None or outcome.status is not None else outcome.error.code
+
+
+class Asking:
+    """A door, with a request for one image that waits at it."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.events = Events()
+        self.source = Source.model_validate({**source(104).model_dump(mode="json"), "retrieve": "move", **settings})
+        self.tree = parse(
+            {"sources": [self.source.model_dump(mode="json")], "retrieval": {"port": free_port(), "ae_title": OURS}}
+        )
+        door = open_door(self.tree, self.events)
+        assert door is not None
+        self.door = door
+        self.came: list[Fetched] = []
+        wanted = Wanted(study_instance_uid="1.2.3", series_instance_uid="1.2.3.1", sop_classes=(SECONDARY_CAPTURE,))
+        allowance = Allowance(objects=1, size=1 << 20, until=time.monotonic() + 30, monotonic=time.monotonic)
+        self.taking = Taking(wanted, self.came.append, allowance=allowance, limits=Limits())
+
+    def __enter__(self) -> Asking:
+        self.port = self.door.start()[1]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.door.stop()
+
+    def kinds(self) -> list[object]:
+        return [facts["kind"] for facts in self.events.named("peer.unknown")]
 
 
 def test_the_door_lets_in_what_is_waited_for_and_nothing_else() -> None:
-    door = MoveDoor(OURS, ListenSection(host=HOST, port=0), IntakeSection(), Limits(), emit=Events())
-    port = door.start()[1]
-    came: list[Fetched] = []
-    wanted = Wanted(study_instance_uid="1.2.3", series_instance_uid="1.2.3.1", sop_classes=(SECONDARY_CAPTURE,))
-    allowance = Allowance(objects=1, size=1 << 20, until=time.monotonic() + 30, monotonic=time.monotonic)
-    taking = Taking(wanted, came.append, allowance=allowance, limits=Limits())
-    try:
-        assert moved(port) is None  # nothing is asked for: not even an association
-        with door.open_for(taking):
-            assert moved(port, study="9.9") == 0x0110
-            with pytest.raises(PeerError), door.open_for(taking):
+    with Asking() as one:
+        assert moved(one.port) == "peer-rejected"  # nothing is asked for: not even an association
+        with one.door.open_for(one.taking, one.source):
+            assert moved(one.port, study="9.9") == 0x0110
+            with pytest.raises(PeerError), one.door.open_for(one.taking, one.source):
                 pass
-            assert moved(port) == 0x0000
-            assert moved(port) == 0x0110  # once
-        assert moved(port) is None
-    finally:
-        door.stop()
-    assert [one.sop_instance_uid for one in came] == ["1.2.3.1.1"]
+            assert moved(one.port) == 0x0000
+            assert moved(one.port) == 0x0110  # once
+        assert moved(one.port) == "peer-rejected"
+    assert [found.sop_instance_uid for found in one.came] == ["1.2.3.1.1"]
+    assert one.kinds() == []
+
+
+def test_what_a_stranger_sends_takes_no_image_s_place() -> None:
+    with Asking() as one, one.door.open_for(one.taking, one.source):
+        assert moved(one.port, title="EVIL") == "peer-rejected"
+        assert one.came == []
+        assert moved(one.port) == 0x0000
+    assert one.kinds() == ["ae-title-unknown"]
+
+
+@pytest.mark.parametrize("settings", [{"host": "192.0.2.1"}, {"move_addresses": ["192.0.2.0/24"]}])
+def test_the_title_alone_opens_no_door(settings: dict[str, Any]) -> None:
+    with Asking(**settings) as one, one.door.open_for(one.taking, one.source):
+        assert moved(one.port) == "peer-rejected"
+    assert (one.kinds(), one.came) == (["address-unknown"], [])
+
+
+def test_a_source_may_send_from_elsewhere_under_another_title() -> None:
+    settings = {"host": "192.0.2.1", "move_addresses": ["127.0.0.0/8"], "move_ae_title": "MOVER"}
+    with Asking(**settings) as one, one.door.open_for(one.taking, one.source):
+        assert moved(one.port) == "peer-rejected"
+        assert moved(one.port, title="MOVER") == 0x0000
+
+
+def test_what_was_asked_of_one_source_another_does_not_bring() -> None:
+    with Asking() as one, one.door.open_for(one.taking, one.source):
+        other = one.source.model_copy(update={"name": "other", "ae_title": "OTHER"})
+        wanted = Wanted(study_instance_uid="7.7", series_instance_uid="7.7.1", sop_classes=(SECONDARY_CAPTURE,))
+        second = Taking(wanted, one.came.append, allowance=one.taking.allowance, limits=Limits())
+        with one.door.open_for(second, other):
+            assert moved(one.port, title="OTHER") == 0x0110
+            assert one.came == []
+            assert moved(one.port) == 0x0000
+
+
+def test_a_source_whose_host_nobody_knows_is_not_there() -> None:
+    one = Asking(host="host.invalid")
+    with pytest.raises(PeerError, match="peer-unreachable"), one.door.open_for(one.taking, one.source):
+        pass
+
+
+def test_a_source_with_tls_brings_it_by_tls_alone(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    tls = authority.issue("node")
+    with Asking(tls=tls.model_dump(mode="json")) as one, one.door.open_for(one.taking, one.source):
+        assert moved(one.port) == "peer-aborted"
+        other = Authority(tmp_path, "other").issue("stranger")
+        stranger = other.model_copy(update={"trusted_certificates": tls.trusted_certificates})
+        assert moved(one.port, tls=stranger) in ("tls-failed", "peer-aborted")
+        assert one.came == []
+        authority.issue("node")
+        one.door.reload_certificates()
+        assert len(one.events.named("tls.reloaded")) == 1
+        assert moved(one.port, tls=tls) == 0x0000

@@ -15,7 +15,7 @@ from dicomnode.encoded import Limits, encode_part10
 from dicomnode.errors import PeerError
 from dicomnode.network.retrieval import Allowance, Taking, Wanted
 from dicomnode.network.wado import WebRetriever
-from dicomnode.sections import Source
+from dicomnode.source_sections import Source
 from tests.unit.network.samples import EXPLICIT_LITTLE, SECONDARY_CAPTURE, small_object
 
 Answer = tuple[int, str, bytes]

@@ -13,7 +13,7 @@ from dicomnode.network import stow_session
 from dicomnode.network.inlets import Inlets
 from tests.contracts.gates import Bench, bench
 from tests.network.certificates import Authority
-from tests.network.web import BOUNDARY, RULE, Caller, RawCaller, file_of
+from tests.network.web import BOUNDARY, RULE, Caller, RawCaller, file_of, uid_of
 
 STOW = {"enabled": True, "port": 0}
 
@@ -49,6 +49,32 @@ def test_requests_are_capped_as_associations_are(
         made.log.wait_for("association.closed")
         with Caller(address(made)) as third:
             assert third.store(file_of(1)).status == 200
+
+
+def test_a_token_from_elsewhere_opens_nothing(tmp_path: Path) -> None:
+    with bench(tmp_path, 0, stow=STOW, peers=[{**RULE, "addresses": ["192.0.2.0/24"]}]) as made:
+        with Caller(address(made)) as caller:
+            assert caller.store(file_of(1)).status == 401
+        assert [facts["kind"] for facts in made.log.facts("peer.unknown")] == ["address-unknown"]
+        assert made.ledger.studies(limit=10) == ()
+
+
+def test_a_transfer_syntax_that_is_not_stored_is_told_as_such(tmp_path: Path) -> None:
+    with bench(tmp_path, 0, stow=STOW, peers=[RULE]) as made, Caller(address(made)) as caller:
+        answer = caller.store(file_of(1, transfer_syntax_uid="1.2.840.113619.5.2"), file_of(2))
+        assert (answer.status, answer.statuses()) == (202, {uid_of(1): 0xC122, uid_of(2): 0})
+        answer = caller.store(file_of(3, transfer_syntax_uid="1.2.840.113619.5.2"))
+        assert (answer.status, answer.statuses()) == (409, {uid_of(3): 0xC122})
+        assert len(made.rows(count=1)) == 1
+
+
+def test_who_is_told_to_come_again_is_told_when(tmp_path: Path) -> None:
+    sections = {"stow": {**STOW, "retry_after_seconds": 77}, "peers": [{**RULE, "maximum_open_studies": 1}]}
+    with bench(tmp_path, 0, **sections) as made, Caller(address(made)) as caller:
+        assert caller.store(file_of(1)).status == 200
+        answer = caller.store(file_of(1, "1.2.9"))
+        assert (answer.status, answer.header.get("Retry-After")) == (503, "77")
+        assert list(answer.statuses().values()) == [0xA700]
 
 
 def test_a_fault_of_ours_is_answered_and_told_and_the_next_is_served(

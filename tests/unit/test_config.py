@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from dicomnode import config
 from dicomnode.config import Config, ConfigErrors, default_state_folder, load, parse
+from dicomnode.network_sections import tls_of_moves
 
 DESTINATION = {"name": "pacs", "ae_title": "PACS", "host": "h", "port": 104}
 
@@ -364,6 +365,39 @@ def test_a_peer_with_a_token_is_of_stow_alone_and_has_a_name_for_rules() -> None
     assert "a-token-in-the-clear" not in problem
 
 
+@pytest.mark.parametrize(
+    ("peers", "listen", "named"),
+    [
+        (
+            [{"name": "research-gateway-one", "token_sha256": ["ab" * 32]}]
+            + [{"name": "research-gateway-two", "token_sha256": ["cd" * 32]}],
+            {},
+            ["research-gateway-one", "research-gateway-two"],
+        ),
+        ([{"name": "ct", "ae_title": "X"}, {"name": "x", "token_sha256": ["ab" * 32]}], {}, ["x"]),
+        ([{"name": "x", "token_sha256": ["ab" * 32]}], {"calling_ae_titles": ["CT", "X"]}, ["x"]),
+        ([{"name": "x", "certificate_sha256": ["ab" * 32]}, {"name": "y", "ae_title": "X"}], {}, ["x"]),
+    ],
+)
+def test_callers_by_the_web_have_names_of_their_own(
+    peers: list[dict[str, Any]], listen: dict[str, Any], named: list[str]
+) -> None:
+    tree: dict[str, Any] = {"stow": {"enabled": True}, "peers": peers, "listen": listen}
+    (problem,) = problems(tree)
+    assert problem.count("by STOW-RS") == len(named)
+    for name in named:
+        assert f"peers.{name}: rules of routing call it {name.upper()[:16]} by STOW-RS" in problem
+    assert parse({**tree, "stow": {}}).peers[0].name == peers[0]["name"]  # where nobody comes so, nobody is mistaken
+    own = [{"ae_title": f"OWN{number}", **one} for number, one in enumerate(peers)]
+    assert len(parse({**tree, "peers": own}).peers) == len(peers)
+
+
+def test_an_ae_title_that_two_callers_are_given_is_meant() -> None:
+    gateway = {"ae_title": "GW", "token_sha256": ["ab" * 32]}
+    peers = [{"name": "a", **gateway}, {"name": "b", **gateway}, {"name": "c", "ae_title": "GW"}]
+    assert [one.web_title for one in parse({"stow": {"enabled": True}, "peers": peers}).peers[:2]] == ["GW", "GW"]
+
+
 def test_sources_that_move_need_a_door() -> None:
     place = {"name": "pacs", "ae_title": "PACS", "host": "h", "port": 104, "retrieve": "move"}
     with pytest.raises(ConfigErrors) as caught:
@@ -372,6 +406,32 @@ def test_sources_that_move_need_a_door() -> None:
     assert parse({"sources": [place], "retrieval": {"port": 11113}}).sources[0].way == "C-MOVE"
     web = parse({"sources": [{"name": "web", "url": "http://h/dicom-web", "retrieve": "move"}]}).sources[0]
     assert web.way == "WADO-RS"
+
+
+def test_the_port_of_moves_is_with_tls_where_the_sources_or_the_node_are() -> None:
+    place = {"ae_title": "PACS", "host": "h", "port": 104, "retrieve": "move"}
+    files = [dict.fromkeys(("certificate", "private_key", "trusted_certificates"), f"/etc/{name}") for name in "xyz"]
+    plain, first, second = (
+        {**place, "name": name, **tls} for name, tls in (("a", {}), ("b", {"tls": files[0]}), ("c", {"tls": files[1]}))
+    )
+
+    def tls(*sources: dict[str, Any], **listen: Any) -> Path | None:
+        tree = parse({"sources": sources, "listen": listen, "retrieval": {"port": 11113}})
+        found = tls_of_moves(tree.listen, tree.sources)
+        return found.certificate if found is not None else None
+
+    own = {"tls": files[2]}
+    assert tls(plain) is None
+    assert tls(first) == Path("/etc/x")
+    assert tls(plain, **own) == Path("/etc/z")  # the node listens with TLS alone
+    assert tls(plain, plain="on", **own) is None
+    assert tls(first, plain="on", **own) == Path("/etc/z")
+    assert tls(first, second, **own) == Path("/etc/z")
+    getting = {**plain, "retrieve": "get"}
+    assert tls(getting, first) == Path("/etc/x")
+    for sources, named in (((plain, first), "sources.a: no tls"), ((first, second), "sources.c: tls is not that of b")):
+        (problem,) = problems({"sources": sources, "retrieval": {"port": 11113}})
+        assert named in problem
 
 
 @pytest.mark.parametrize(

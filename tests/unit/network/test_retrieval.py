@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dicomnode.encoded import Limits, encode_dataset
-from dicomnode.errors import StorageError
+from dicomnode.errors import NodeError, StorageError, StudyError
 from dicomnode.network.retrieval import Allowance, Fetched, Taking, Wanted, identifier_of
 from dicomnode.network.status import DATA_SET_MISMATCH, OUT_OF_RESOURCES, SUCCESS
 from tests.unit.network.samples import EXPLICIT_LITTLE, SECONDARY_CAPTURE, small_object
@@ -18,7 +18,7 @@ class Clock:
         return self.now
 
 
-def taking(*uids: str, objects: int = 10, size: int = 100_000, fault: StorageError | None = None) -> Taking:
+def taking(*uids: str, objects: int = 10, size: int = 100_000, fault: NodeError | None = None) -> Taking:
     def take(one: Fetched) -> None:
         if fault is not None:
             raise fault
@@ -92,6 +92,16 @@ def test_a_fault_of_ours_ends_it() -> None:
     one = taking(fault=fault)
     assert offer(one) == OUT_OF_RESOURCES == fault.dimse_status
     assert (one.fault, one.is_over, offer(one, "1.2")) == (fault, True, OUT_OF_RESOURCES)
+
+
+def test_what_is_refused_for_what_it_is_costs_itself_alone_and_does_not_come_twice() -> None:
+    refusal = StudyError("object-too-large")
+    one = taking(fault=refusal)
+    assert offer(one) == refusal.dimse_status
+    assert offer(one) == DATA_SET_MISMATCH
+    assert offer(one, "1.2") == refusal.dimse_status
+    assert (one.fault, one.is_over, one.taken, one.kept) == (None, False, 0, set())
+    assert one.refusals == {"1.1": refusal, "1.2": refusal}
 
 
 def test_what_comes_after_the_end_is_not_taken() -> None:

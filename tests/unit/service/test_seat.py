@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from dicomnode.errors import LimitError
+from dicomnode.errors import StudyError
 from dicomnode.events import silent
 from dicomnode.network_sections import PeerRule
 from dicomnode.service.messages import plain_row
@@ -61,7 +61,7 @@ class Bench:
         while True:
             try:
                 self.allowances.begin(self.rule, STUDY)
-            except LimitError:
+            except StudyError:
                 return count
             count += 1
 
@@ -81,7 +81,7 @@ def of(size: int) -> InstanceRow:
 def test_what_a_dead_receiver_had_begun_is_given_back(bench: Bench) -> None:
     bench.seat._allow("ct1", STUDY)
     bench.seat._take("ct1", STUDY, 3000)
-    with pytest.raises(LimitError):
+    with pytest.raises(StudyError):
         bench.seat._take("ct1", STUDY, 3000)
     bench.seat.bury()
     bench.seat.take_up()
@@ -116,7 +116,7 @@ def test_the_word_counts_where_two_are_of_one_length(bench: Bench) -> None:
 
 
 def test_an_instance_that_was_too_large_is_not_counted(bench: Bench) -> None:
-    with pytest.raises(LimitError):
+    with pytest.raises(StudyError):
         bench.seat._take("ct1", STUDY, bench.rule.maximum_study_bytes + 1)
     assert bench.left() == LIMIT
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from dicomnode.config import MEBI
-from dicomnode.errors import LimitError
+from dicomnode.errors import LimitError, StudyError
 from dicomnode.network_sections import PeerRule
 from dicomnode.workflow.allowances import Allowances
 
@@ -39,8 +39,17 @@ def rule(**limits: object) -> PeerRule:
 
 
 def refused(world: World, what: PeerRule, study: str, size: int = 1000) -> dict[str, object]:
-    with pytest.raises(LimitError) as caught:
+    """What a study's quota says: no trying again helps."""
+    with pytest.raises(StudyError) as caught:
         world.send(what, study, size)
+    assert (caught.value.code, caught.value.retryable) == ("study-limit", False)
+    return dict(caught.value.facts)
+
+
+def refused_for_now(world: World, what: PeerRule, study: str) -> dict[str, object]:
+    """What a quota of studies at a time says."""
+    with pytest.raises(LimitError) as caught:
+        world.send(what, study)
     assert (caught.value.code, caught.value.dimse_status, caught.value.retryable) == ("peer-limit", 0xA700, True)
     return dict(caught.value.facts)
 
@@ -71,11 +80,11 @@ def test_open_studies_are_counted_and_forgotten_when_they_are_settled() -> None:
     world, two = World(), rule(maximum_open_studies=2)
     world.send(two, "a")
     world.send(two, "b")
-    assert refused(world, two, "c") == {"studies": 2}
+    assert refused_for_now(world, two, "c") == {"studies": 2}
     world.send(two, "a")
     world.open.discard("a")
     world.send(two, "c")
-    assert refused(world, two, "a") == {"studies": 2}
+    assert refused_for_now(world, two, "a") == {"studies": 2}
     world.send(rule(name="other"), "d")
 
 

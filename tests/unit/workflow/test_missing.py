@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -10,11 +11,11 @@ import pytest
 from pydicom import Dataset
 
 from dicomnode.encoded import Limits
-from dicomnode.errors import PeerError
+from dicomnode.errors import PeerError, StorageError
 from dicomnode.network.intake import Intake
 from dicomnode.network.procedures import Step, StepState
 from dicomnode.network.retrieval import Taking
-from dicomnode.sections import RetrievalSection, Source
+from dicomnode.source_sections import RetrievalSection, Source
 from dicomnode.storage.digest import ContentDigests
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.spool import Spool
@@ -86,7 +87,9 @@ class Bench:
             )
         )
 
-    def missing(self, *fakes: FakeSource, source: Source = SOURCE) -> MissingImages:
+    def missing(
+        self, *fakes: FakeSource, source: Source = SOURCE, maximum_object_bytes: int = 1 << 24
+    ) -> MissingImages:
         names = [f"pacs{number}" for number in range(len(fakes))]
         sections = dict.fromkeys(names, source)
         paces = Paces(sections, clock=self.time.now, monotonic=self.time.monotonic)
@@ -106,7 +109,7 @@ class Bench:
             self.ledger,
             self.spool,
             Sources(sections, retrievers, circuits=NoCircuits(), paces=paces, emit=self.events),
-            Intake(reception, limits=Limits(), maximum_object_bytes=1 << 24, emit=self.events),
+            Intake(reception, limits=Limits(), maximum_object_bytes=maximum_object_bytes, emit=self.events),
             sections=sections,
             sop_classes=frozenset({str(self.images[0].SOPClassUID)}),
             called_ae_title="DICOMNODE",
@@ -188,3 +191,59 @@ def test_a_source_that_fails_is_told(bench: Bench) -> None:
     assert bench.events.facts("study.unfound")[0]["reason"] == "timeout"
     assert not bench.missing().seek(bench.study_key)  # nobody may be asked
     assert not missing.seek("ef" * 16)  # it has ended
+
+
+def too_large(images: list[Dataset], which: int) -> list[Dataset]:
+    spoiled = [copy.deepcopy(one) for one in images]
+    spoiled[which].ImageComments = "x" * 9000
+    return spoiled
+
+
+def test_an_image_that_is_refused_costs_itself_and_the_next_source_is_asked_for_it(bench: Bench) -> None:
+    first, second = FakeSource(too_large(bench.images, -3)), FakeSource(bench.images)
+    missing = bench.missing(first, second, maximum_object_bytes=len(encoded(bench.images[0])) + 2000)
+    bench.sought(missing)
+    missing.end()
+    assert [len(one) for one in first.wanted] == [3]
+    assert second.wanted == [(str(bench.images[-3].SOPInstanceUID),)]
+    assert bench.ledger.missing_instances(bench.study_key) == ()
+    assert bench.events.facts("study.completed") == [{"study": bench.study_key, "objects": 3}]
+
+
+def test_where_no_source_has_it_whole_the_reason_is_that_of_the_image(bench: Bench) -> None:
+    first, second = FakeSource(too_large(bench.images, -3)), FakeSource(bench.images[:-3])
+    missing = bench.missing(first, second, maximum_object_bytes=len(encoded(bench.images[0])) + 2000)
+    bench.sought(missing)
+    missing.end()
+    assert len(bench.ledger.missing_instances(bench.study_key)) == 1
+    (facts,) = bench.events.facts("study.unfound")
+    assert facts == {"study": bench.study_key, "objects": 2, "reason": "object-too-large"}
+
+
+def test_a_disk_that_is_full_ends_the_asking(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise StorageError("storage-full")
+
+    first, second = FakeSource(bench.images), FakeSource(bench.images)
+    missing = bench.missing(first, second)
+    monkeypatch.setattr(bench.spool, "arrival", full)
+    bench.sought(missing)
+    missing.end()
+    assert (len(first.wanted), len(second.wanted)) == (1, 0)
+    (facts,) = bench.events.facts("study.unfound")
+    assert (facts["objects"], facts["reason"]) == (0, "storage-full")
+
+
+def test_what_no_time_is_left_for_is_not_asked(bench: Bench) -> None:
+    class Slow(FakeSource):
+        def retrieve(self, taking: Taking) -> None:
+            super().retrieve(taking)
+            bench.time.forward(1000)
+
+    first, second = Slow(bench.images[:-1]), FakeSource(bench.images)
+    missing = bench.missing(first, second)
+    bench.sought(missing)
+    missing.end()
+    assert second.wanted == []
+    (facts,) = bench.events.facts("study.unfound")
+    assert (facts["objects"], facts["reason"]) == (2, "timeout")

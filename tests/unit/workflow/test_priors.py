@@ -15,7 +15,7 @@ from dicomnode.encoded import Limits
 from dicomnode.errors import NodeError, PeerError, StorageError
 from dicomnode.manifest import Priors as PriorRule
 from dicomnode.network.retrieval import Retriever, Taking
-from dicomnode.sections import RetrievalSection, Source
+from dicomnode.source_sections import RetrievalSection, Source
 from dicomnode.storage.datakeys import DataKeys
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.objects import Objects

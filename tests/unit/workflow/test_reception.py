@@ -47,6 +47,9 @@ class Arrival:
     def head(self) -> memoryview:
         return memoryview(self.room)[: self.length]
 
+    def complete(self) -> None:
+        self.is_complete = True
+
     def begin(self, study_key: str) -> None:
         self.spool.check_space()
         self.study_key = study_key
