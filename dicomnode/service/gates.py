@@ -137,14 +137,9 @@ def open_gate(
             house=house,
         )
     reception = open_reception(
-        spool=spool,
-        indexer=indexer,
-        activity=activity,
-        derivation_key=derivation_key,
-        allowances=allowances,
-        wake=wake,
-        emit=emit,
-    )
+        spool=spool, indexer=indexer, activity=activity, derivation_key=derivation_key, allowances=allowances,
+        wake=wake, emit=emit,
+    )  # fmt: skip
     return OwnGate(tree, limits, reception, spool, services=services, emit=emit)
 
 

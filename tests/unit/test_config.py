@@ -369,8 +369,10 @@ def test_a_peer_with_a_token_is_of_stow_alone_and_has_a_name_for_rules() -> None
     ("peers", "listen", "named"),
     [
         (
-            [{"name": "research-gateway-one", "token_sha256": ["ab" * 32]}]
-            + [{"name": "research-gateway-two", "token_sha256": ["cd" * 32]}],
+            [
+                {"name": "research-gateway-one", "token_sha256": ["ab" * 32]},
+                {"name": "research-gateway-two", "token_sha256": ["cd" * 32]},
+            ],
             {},
             ["research-gateway-one", "research-gateway-two"],
         ),
