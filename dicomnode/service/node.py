@@ -337,11 +337,13 @@ class Node:
         self._circuits.begin()
         self._admission.reconcile()
         for one in (
-            self._completion, self._beforehand, self._housekeeping, self._exports, self._desk, self._pledges,
+            self._beforehand, self._housekeeping, self._exports, self._desk, self._pledges,
         ):  # fmt: skip
             if one is not None:
                 one.begin()
         host, port = self._gate.start()
+        self._activity.deaf_until(time.monotonic())
+        self._completion.begin()
         self._folders.begin()
         for analyst in self._analysts.values():
             analyst.warm()

@@ -114,6 +114,14 @@ class ActivityTable:
             if study_key not in self._studies:
                 self._studies[study_key] = _Study(last_received, last_received)
 
+    def deaf_until(self, now: float) -> None:
+        """Nobody listened until now: senders of what was remembered were not silent, they could not be heard."""
+        with self._lock:
+            for study in self._studies.values():
+                if not study.associations:
+                    study.last_received = max(study.last_received, now)
+                    study.last_released = now
+
     def ended(self, association_id: str, now: float) -> tuple[str, ...]:
         """An association was released or aborted; returns the studies that it carried."""
         with self._lock:

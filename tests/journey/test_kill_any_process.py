@@ -31,7 +31,8 @@ from tests.neighbours import Dcmqrscp
 
 KILLS = int(os.environ.get("DICOMNODE_WORKFLOW_KILLS", "3"))
 SEED = int(os.environ.get("DICOMNODE_KILL_SEED", "0"))
-SETTINGS = "[intake]\nreceivers = 2\n"
+#: A sender learns the port of a node that was started again when it is ready, seconds after it listens on a crowded machine.
+SETTINGS = "[intake]\nreceivers = 2\n[completion]\nquiet_seconds = 5\n"
 REAL = '[models]\nengine = "onnxruntime"\nenabled = ["ct-lung"]\n'
 
 

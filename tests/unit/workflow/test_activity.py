@@ -80,3 +80,13 @@ def test_a_study_is_open_until_it_is_settled() -> None:
     assert table.is_open("a")
     table.forget("a", 1.0)
     assert not table.is_open("a")
+
+
+def test_while_nobody_listened_no_sender_was_silent() -> None:
+    table = ActivityTable()
+    table.remembered("before", 1.0)
+    table.received("here", "a", 2.0)
+    table.deaf_until(5.0)
+    before, here = table.snapshot()
+    assert (before.last_received, before.last_released) == (5.0, 5.0)
+    assert (here.last_received, here.last_released, here.open_associations) == (2.0, None, 1)
