@@ -105,13 +105,7 @@ def open_gate(
     emit: Emit,
 ) -> Gate:
     """What the configuration says."""
-    allowances = Allowances(
-        known=ledger.size_of_study,
-        is_open=activity.is_open,
-        rank=ledger.rank_study,
-        straight=ledger.mark_straight,
-        stored=partial(_stored, indexer, ledger),
-    )
+    allowances = _allowances(ledger, indexer, activity)
     count = count_of(tree, len(os.sched_getaffinity(0)))
     if count:
         house = House(
@@ -141,6 +135,16 @@ def open_gate(
         wake=wake, emit=emit,
     )  # fmt: skip
     return OwnGate(tree, limits, reception, spool, services=services, emit=emit)
+
+
+def _allowances(ledger: Ledger, indexer: Indexer, activity: ActivityTable) -> Allowances:
+    return Allowances(
+        known=ledger.size_of_study,
+        is_open=activity.is_open,
+        rank=ledger.rank_study,
+        straight=ledger.mark_straight,
+        stored=partial(_stored, indexer, ledger),
+    )
 
 
 def _stored(indexer: Indexer, ledger: Ledger, study_key: str, instance_key: str) -> Collection[str]:

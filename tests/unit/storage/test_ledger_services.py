@@ -24,6 +24,14 @@ def test_the_size_of_a_study(ledger: Ledger) -> None:
     assert ledger.size_of_study(STUDY) == (2, 6000)
 
 
+def test_what_is_stored_of_an_instance_is_known_by_its_digests(ledger: Ledger) -> None:
+    one = row(1)
+    assert ledger.digests_of(STUDY, one.instance_key) == frozenset()
+    ledger.record_instances([one, row(2)])
+    assert ledger.digests_of(STUDY, one.instance_key) == {one.digest}
+    assert ledger.digests_of(OTHER_STUDY, one.instance_key) == frozenset()
+
+
 def test_the_most_urgent_sender_stands(ledger: Ledger) -> None:
     assert ledger.rank_of_study(STUDY) is None
     for peer, priority in (("a", "research"), ("b", "stat"), ("c", "routine")):
