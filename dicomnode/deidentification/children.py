@@ -6,6 +6,7 @@ and answered are bytes with their length before them; an answer of no bytes says
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 import threading
@@ -50,19 +51,20 @@ class Children:
         Raises
         ------
         OSError
-            Where it has none: undecodable, late, or the end of the child, twice.
+            Where it has none: undecodable; `TimeoutError` where it is late, `ChildProcessError` where the child ended, again
+            and again.
         """
-        child = self._take(limits)
-        try:
-            answer = _ask(child, data, limits)
-        except ChildGone as gone:
-            if gone.late:
-                raise OSError("late") from None
-            child = _start(limits)  # it may have been killed for memory that another took
+        child, answer = self._take(limits), None
+        for tries in itertools.count(1):
             try:
                 answer = _ask(child, data, limits)
-            except ChildGone:
-                raise OSError("no answer") from None
+                break
+            except ChildGone as gone:
+                if gone.late:
+                    raise TimeoutError("late") from None
+                if not gone.is_to_be_asked_again(tries):
+                    raise ChildProcessError("no answer") from None
+            child = _start(limits)
         self._bring_back(limits, child)
         if not answer:
             raise OSError("undecodable")

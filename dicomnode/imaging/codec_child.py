@@ -22,14 +22,22 @@ import dicomnode
 from dicomnode.imaging.stored import Buffer
 
 _LENGTH: Final = struct.Struct("<Q")
+_TRIES: Final = 2
+_TRIES_IF_KILLED: Final = 4  # for want of memory, mostly; it may be another's
+_LAST_SECONDS: Final = 1.0  # within which a process is gone whose output has ended
 
 
 class ChildGone(EOFError):
-    """The child gave no answer; `late`: it was killed for the time that it took."""
+    """The child gave no answer; `late`: it was killed for the time that it took; `killed`: by somebody else (SIGKILL)."""
 
-    def __init__(self, *, late: bool) -> None:
+    def __init__(self, *, late: bool, killed: bool = False) -> None:
         super().__init__()
         self.late = late
+        self.killed = killed
+
+    def is_to_be_asked_again(self, tries: int) -> bool:
+        """Whether another child is asked the same after so many. A codec that crashes twice crashes; a kill says nothing of it."""
+        return not self.late and tries < (_TRIES_IF_KILLED if self.killed else _TRIES)
 
 
 class Serve(Protocol):
@@ -93,8 +101,10 @@ def asked(child: subprocess.Popen[bytes], seconds: float) -> Iterator[tuple[IO[b
         timer.cancel()
         _raise_where(late)  # it is dead then, whatever it said
     except (OSError, EOFError):
+        timer.cancel()
+        killed = not late.is_set() and _was_killed(child)
         end(child)
-        raise ChildGone(late=late.is_set()) from None
+        raise ChildGone(late=late.is_set(), killed=killed) from None
     except BaseException:
         end(child)
         raise
@@ -106,6 +116,13 @@ def _pipes(child: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes]]:
     if child.stdin is None or child.stdout is None:
         raise EOFError
     return child.stdin, child.stdout
+
+
+def _was_killed(child: subprocess.Popen[bytes]) -> bool:
+    try:
+        return child.wait(_LAST_SECONDS) == -signal.SIGKILL
+    except subprocess.TimeoutExpired:  # it said what it cannot say
+        return False
 
 
 def _raise_where(late: threading.Event) -> None:

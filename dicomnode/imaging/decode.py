@@ -6,6 +6,7 @@ Run as a module it is the child: ``python -m dicomnode.imaging.decode MEMORY_BYT
 
 from __future__ import annotations
 
+import itertools
 import json
 import struct
 import subprocess
@@ -107,20 +108,15 @@ class Decoder:
         return clamped(values, form) if syntax in LOSSY else stored_values(values, form)
 
     def _decode(self, data: Buffer, syntax: str, form: PixelFormat) -> Integers:
-        try:
-            return self._try(data, syntax, form)
-        except StudyError as error:
-            if error.facts.get("cause") != "crash":
-                raise
-        return self._try(data, syntax, form)
-
-    def _try(self, data: Buffer, syntax: str, form: PixelFormat) -> Integers:
-        child = self._child = self._child or _start_child(self._timeout, self._memory)
-        try:
-            return _ask(child, data, syntax, form, self._timeout)
-        except ChildGone as gone:
-            self._child = None
-            raise StudyError("pixel-undecodable", cause="timeout" if gone.late else "crash") from None
+        for tries in itertools.count(1):
+            child = self._child = self._child or _start_child(self._timeout, self._memory)
+            try:
+                return _ask(child, data, syntax, form, self._timeout)
+            except ChildGone as gone:
+                self._child = None
+                if not gone.is_to_be_asked_again(tries):
+                    raise StudyError("pixel-undecodable", cause="timeout" if gone.late else "crash") from None
+        raise AssertionError
 
     def _end_child(self) -> None:
         child, self._child = self._child, None

@@ -71,3 +71,21 @@ def test_an_alarm_is_over_with_the_answer(monkeypatch: pytest.MonkeyPatch) -> No
     with alarm(3.0):
         assert told == [(signal.ITIMER_REAL, 3.0)]
     assert told[1:] == [(signal.ITIMER_REAL, 0.0)]
+
+
+@pytest.mark.parametrize(
+    ("gone", "tries"),
+    [(ChildGone(late=True), 1), (ChildGone(late=False), 2), (ChildGone(late=False, killed=True), 4)],
+    ids=["late", "crashed", "killed"],
+)
+def test_how_often_another_child_is_asked_the_same(gone: ChildGone, tries: int) -> None:
+    assert [gone.is_to_be_asked_again(number) for number in range(1, 6)] == [number < tries for number in range(1, 6)]
+
+
+@pytest.mark.parametrize(("sent", "killed"), [(signal.SIGKILL, True), (signal.SIGSEGV, False)])
+def test_a_kill_is_told_from_a_crash(sent: signal.Signals, killed: bool) -> None:
+    child = child_of("import time; time.sleep(60)")
+    child.send_signal(sent)
+    with pytest.raises(ChildGone) as caught, asked(child, 30) as (_, answer):
+        read_part(answer)
+    assert caught.value.killed is killed

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import struct
+import subprocess
 from typing import Any
 
 import numpy as np
@@ -109,14 +110,18 @@ def test_a_killed_child_costs_nothing() -> None:
         np.testing.assert_array_equal(it.pixels(compressed(RLELossless)), RAMP)
 
 
-def test_a_frame_that_kills_twice_costs_itself_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("death", "most"), [(signal.SIGSEGV, 2), (signal.SIGKILL, 4)])
+def test_a_frame_of_which_each_child_dies_costs_itself_alone(
+    monkeypatch: pytest.MonkeyPatch, death: signal.Signals, most: int
+) -> None:
+    """Whoever crashes twice crashes; a kill may be for the memory that another took."""
     start, started = decode._start_child, []
 
     def dying(*limits: Any) -> Any:
         child = start(*limits)
         started.append(child)
-        if len(started) <= 2:
-            child.kill()
+        if len(started) <= most:
+            child.send_signal(death)
             child.wait()
         return child
 
@@ -125,7 +130,7 @@ def test_a_frame_that_kills_twice_costs_itself_alone(monkeypatch: pytest.MonkeyP
         with pytest.raises(StudyError) as caught:
             it.pixels(compressed(RLELossless))
         assert caught.value.facts == {"cause": "crash"}
-        assert len(started) == 2
+        assert len(started) == most
         np.testing.assert_array_equal(it.pixels(compressed(RLELossless)), RAMP)
 
 
@@ -166,6 +171,9 @@ def test_a_child_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class _Puppet:
+    def wait(self, timeout: float) -> int:
+        raise subprocess.TimeoutExpired("", timeout)
+
     def __init__(self, answer: Any) -> None:
         self.stdin, self.stdout = io.BytesIO(), io.BytesIO(answer)
 
