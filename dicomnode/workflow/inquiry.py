@@ -20,7 +20,7 @@ from dicomnode.storage.ledger import Ledger
 from dicomnode.study import RELEASED, DeliveryState, WorkKey, WorkRow, WorkState
 from dicomnode.workflow.agreement import KEYS, differences, of_study, said_of
 from dicomnode.workflow.ports import Clock, Monotonic
-from dicomnode.workflow.unanswered import Patience, Silence, silence_of, told
+from dicomnode.workflow.unanswered import Patience, Quiet, Silence, silence_of, told
 
 CHANGED: Final = "patient-changed"
 GONE: Final = "study-gone"
@@ -102,10 +102,11 @@ class Inquiry:
         self._clock = clock
         self._monotonic = monotonic
         self._emit = emit
-        #: Since when a destination knows no C-FIND; that it gave no answer about a work; that it showed its study no more.
+        #: Since when a destination knows no C-FIND; that it gives no answer, at all or about a work; that it shows its study no more.
         self._mute: dict[str, float] = {}
         self._silent = Patience(settings.ask_seconds)
         self._missing = Patience(settings.ask_seconds)
+        self._quiet = Quiet(settings.ask_seconds, settings.longest_retry_seconds)
 
     def is_itself(self, destination: str) -> bool:
         """Whether a question that fails says how the destination fares."""
@@ -114,6 +115,7 @@ class Inquiry:
     def was_away(self, destination: str) -> None:
         """What it did not know before it was away it may know now: one that starts refuses much."""
         self._mute.pop(destination, None)
+        self._quiet.end(destination)
 
     def reason_to_hold(self, key: WorkKey, destination: str) -> str | None:
         """Why the results of a work are to be held; None: they may go.
@@ -128,7 +130,7 @@ class Inquiry:
         asking, work = self._askings.get(destination), self._ledger.work(key)
         if asking is None or work is None or _LOOKED in work.facts:
             return None
-        if not asking.is_required and self._is_mute(destination):
+        if not asking.is_required and self._is_in_peace(key, destination):
             return None
         ours = self._ours(key)
         if not ours.get("StudyInstanceUID"):
@@ -138,7 +140,7 @@ class Inquiry:
             answers = asking.asked.find("STUDY", query, asking.seconds)
         except PeerError as error:
             return self._without_answer(key, destination, asking, told(error))
-        self._silent.forget((key, destination))
+        self._heard(key, destination)
         return self._judge(work, destination, asking, ours, of_study(answers, ours["StudyInstanceUID"]))
 
     def _ours(self, key: WorkKey) -> dict[str, str]:
@@ -213,17 +215,40 @@ class Inquiry:
                 return UNASKED
             raise error
         waits = silence is Silence.FAILED or (silence is Silence.SHUT and not asking.is_itself)
-        if waits and not self._silent.has_lasted((key, destination), self._monotonic()):
+        if waits and not self._is_silent(key, destination, error.code):
             raise error
         if silence is Silence.UNKNOWN:
             self._mute[destination] = self._monotonic()
-        level = "debug" if error.code == "peer-context-refused" else "warning"
-        self._emit("delivery.unasked", level=level, work=key.workflow_id, destination=destination, reason=error.code)
+        self._tell(key, destination, error.code)
         return None
 
-    def _is_mute(self, destination: str) -> bool:
-        since = self._mute.get(destination)
-        return since is not None and self._monotonic() - since < self._settings.probe_seconds
+    def _tell(self, key: WorkKey, destination: str, reason: str) -> None:
+        level = "debug" if reason == "peer-context-refused" else "warning"
+        self._emit("delivery.unasked", level=level, work=key.workflow_id, destination=destination, reason=reason)
+
+    def _heard(self, key: WorkKey, destination: str) -> None:
+        self._quiet.end(destination)
+        for what in (destination, (key, destination)):
+            self._silent.forget(what)
+
+    def _is_silent(self, key: WorkKey, destination: str, reason: str) -> bool:
+        """Whether no answer came for long enough: about this work, or about any; then nobody asks for a while."""
+        now = self._monotonic()
+        lasted = self._silent.has_lasted((key, destination), now)
+        if self._silent.has_lasted(destination, now) or self._quiet.knows(destination):
+            self._quiet.begin(destination, now, reason)
+            return True
+        return lasted
+
+    def _is_in_peace(self, key: WorkKey, destination: str) -> bool:
+        """Whether a destination is not asked now, since it knows no question, or has answered none of late."""
+        since, now = self._mute.get(destination), self._monotonic()
+        if since is not None and now - since < self._settings.probe_seconds:
+            return True
+        reason = self._quiet.reason(destination, now)
+        if reason is not None:
+            self._tell(key, destination, reason)
+        return reason is not None
 
     def put(self, key: WorkKey, destination: str, reason: str) -> None:
         """Hold a work that is on its way; nothing happens where it ended meanwhile."""

@@ -76,3 +76,37 @@ class Patience:
     def forget(self, what: object) -> None:
         """It is so no more."""
         self._seen.pop(what, None)
+
+
+class Quiet:
+    """Who is not asked for a while: for twice as long each time, until it answers.
+
+    Parameters
+    ----------
+    first, longest
+        Seconds of the first time, and of any.
+    """
+
+    def __init__(self, first: float, longest: float) -> None:
+        self._first = first
+        self._longest = max(first, longest)
+        self._until: dict[str, tuple[float, float, str]] = {}
+
+    def begin(self, who: str, now: float, reason: str) -> None:
+        """It gave no answer again, for a reason."""
+        length = self._until[who][1] * 2 if who in self._until else self._first
+        length = min(length, self._longest)
+        self._until[who] = (now + length, length, reason)
+
+    def reason(self, who: str, now: float) -> str | None:
+        """Why it is not asked now; None: it is."""
+        until, _, reason = self._until.get(who, (now, 0.0, ""))
+        return reason if now < until else None
+
+    def knows(self, who: str) -> bool:
+        """Whether it has not answered since it was left in peace."""
+        return who in self._until
+
+    def end(self, who: str) -> None:
+        """It answered, or may be another one by now."""
+        self._until.pop(who, None)

@@ -14,7 +14,7 @@ from dicomnode.network import status as statuses
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.objects import Objects
 from dicomnode.storage.rows import OrderRow
-from dicomnode.study import DeliveryState, ResultRole, WorkState
+from dicomnode.study import DeliveryState, ResultRole, WorkKey, WorkState
 from dicomnode.workflow.circuits import Circuits
 from dicomnode.workflow.inquiry import Asking, Inquiry, facts_of_release
 from dicomnode.workflow.orders import Orders, Verb
@@ -440,3 +440,104 @@ def test_a_study_that_the_one_asked_never_had_is_not_gone_because_the_destinatio
     for _ in range(3):
         ward.later(100)
     assert ward.ended() == (WorkState.DONE, None)
+
+
+def test_a_study_that_was_shown_again_has_the_whole_time_once_more(ward: Ward) -> None:
+    ward.sender = "PACS"
+    ward.ask("pacs")
+    ward.pacs.answers = [[], [], [SHOWN], [], [], []]
+    said: list[str | None] = []
+    for _ in range(6):
+        try:
+            said.append(ward.inquiry.reason_to_hold(WORK, "pacs"))
+        except StudyError as error:
+            said.append(error.code + " perhaps")
+        ward.time.forward(30)
+    assert said == ["study-gone perhaps"] * 2 + [None] + ["study-gone perhaps"] * 2 + ["study-gone"]
+
+
+def test_a_destination_that_took_results_had_the_study(ward: Ward) -> None:
+    ward.ask("pacs")
+    ward.pacs.answers = [[]]
+    ward.peers["pacs"].answers = [0x0000, PeerError("peer-out-of-resources")]
+    ward.queue.run_due()
+    assert sorted(ward.states()) == [DeliveryState.CONFIRMED, DeliveryState.WAITING]
+    for _ in range(20):
+        ward.later(10)
+    assert ward.held() == (WorkState.HELD, "study-gone")
+
+
+OTHERS = [WorkKey(study_key=STUDY, revision=WORK.revision, model=f"other-{number}") for number in range(7)]
+
+
+def silent(ward: Ward) -> None:
+    """A destination that has given no answer about one work for long enough, and is asked nothing for now."""
+    ward.ask("pacs")
+    for other in OTHERS:
+        ward.ledger.create_work(other, "digest", ward.time.now())
+    ward.pacs.answers = [PeerError("timeout")]
+    for _ in range(2):
+        with pytest.raises(PeerError):
+            ward.inquiry.reason_to_hold(WORK, "pacs")
+        ward.time.forward(30)
+    assert ward.inquiry.reason_to_hold(WORK, "pacs") is None
+    ward.pacs.asked.clear()
+
+
+def test_what_gives_no_answer_about_one_study_does_not_cost_every_other_one_the_time(ward: Ward) -> None:
+    silent(ward)
+    for other in OTHERS:
+        assert ward.inquiry.reason_to_hold(other, "pacs") is None
+    assert ward.pacs.asked == []
+    told = ward.events.facts("delivery.unasked")
+    assert [one["reason"] for one in told] == ["timeout"] * (1 + len(OTHERS)), "each is told"
+    ward.time.forward(61)
+    for other in OTHERS:
+        assert ward.inquiry.reason_to_hold(other, "pacs") is None
+    assert len(ward.pacs.asked) == 1, "one question to see whether it answers again"
+    ward.time.forward(61)
+    assert ward.inquiry.reason_to_hold(OTHERS[0], "pacs") is None
+    assert len(ward.pacs.asked) == 1, "for twice as long now"
+
+
+def test_one_answer_after_silence_has_everybody_asked_again(ward: Ward) -> None:
+    silent(ward)
+    ward.time.forward(61)
+    ward.pacs.answers = [[SHOWN], PeerError("timeout"), OTHER]
+    assert ward.inquiry.reason_to_hold(OTHERS[0], "pacs") is None
+    with pytest.raises(PeerError):
+        ward.inquiry.reason_to_hold(OTHERS[1], "pacs")
+    assert ward.inquiry.reason_to_hold(OTHERS[2], "pacs") == "patient-changed"
+
+
+def test_one_that_was_away_is_asked_although_it_was_silent_before(ward: Ward) -> None:
+    silent(ward)
+    ward.pacs.answers = [OTHER]
+    ward.inquiry.was_away("pacs")
+    assert ward.inquiry.reason_to_hold(OTHERS[0], "pacs") == "patient-changed"
+
+
+def test_a_question_about_one_study_that_fails_silences_none_about_others(ward: Ward) -> None:
+    ward.ask("pacs")
+    for other in OTHERS:
+        ward.ledger.create_work(other, "digest", ward.time.now())
+    for _ in range(2):
+        ward.pacs.answers = [error_of(0xC001)]
+        with pytest.raises(PeerError):
+            ward.inquiry.reason_to_hold(WORK, "pacs")
+        ward.pacs.answers = [[SHOWN]]
+        assert ward.inquiry.reason_to_hold(OTHERS[0], "pacs") is None
+        ward.time.forward(30)
+    ward.pacs.answers = [error_of(0xC001)]
+    assert ward.inquiry.reason_to_hold(WORK, "pacs") is None
+    ward.pacs.answers = [OTHER]
+    assert ward.inquiry.reason_to_hold(OTHERS[0], "pacs") == "patient-changed"
+
+
+def test_where_an_answer_is_required_silence_lets_nothing_go(ward: Ward) -> None:
+    ward.ask("pacs", is_required=True)
+    ward.pacs.answers = [PeerError("timeout")]
+    for _ in range(9):
+        with pytest.raises(PeerError):
+            ward.inquiry.reason_to_hold(WORK, "pacs")
+        ward.time.forward(60)

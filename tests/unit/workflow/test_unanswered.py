@@ -7,7 +7,7 @@ import pytest
 from dicomnode.errors import PeerError, PeerRefusal
 from dicomnode.network.dicomweb import _error_of
 from dicomnode.network.status import error_of
-from dicomnode.workflow.unanswered import Patience, Silence, silence_of, told
+from dicomnode.workflow.unanswered import Patience, Quiet, Silence, silence_of, told
 
 
 @pytest.mark.parametrize("status", [0x0118, 0x0122, 0x0124, 0x0211, 0xA900])
@@ -74,3 +74,18 @@ def test_what_is_so_no_more_is_counted_anew() -> None:
     patience.forget("a")
     patience.forget("never seen")
     assert [patience.has_lasted("a", now) for now in (60, 90, 120)] == [False, False, True]
+
+
+def test_who_does_not_answer_is_left_in_peace_for_longer_each_time_until_it_does() -> None:
+    quiet = Quiet(60, 200)
+    assert (quiet.reason("a", 0), quiet.knows("a")) == (None, False)
+    for now, length in ((0, 60), (1000, 120), (2000, 200), (3000, 200)):
+        quiet.begin("a", now, "timeout")
+        assert [quiet.reason("a", now + at) for at in (length - 1, length)] == ["timeout", None]
+        assert quiet.knows("a")
+    quiet.end("a")
+    quiet.end("never seen")
+    assert not quiet.knows("a")
+    quiet.begin("a", 0, "timeout")
+    assert quiet.reason("a", 60) is None
+    assert Quiet(60, 1).reason("b", 0) is None
