@@ -57,8 +57,9 @@ SOURCE_REASONS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
             "the destination, which had the study, does not show it any more",
             "see why it was deleted there; dicomnode release delivers all the same, dicomnode cancel ends it",
         ),
+        "query-failed": ("the system that was asked whose study it is failed to look", "see its log"),
         "identity-unasked": (
-            "the destination cannot be asked whose study it is",
+            "the destination cannot be asked whose study it is, or nobody can read whose results these are",
             'see the log; dicomnode release delivers, and identity_check = "auto" delivers without an answer',
         ),
         "priors-none": (

@@ -59,6 +59,7 @@ PURE = (
     "workflow/sameness",
     "workflow/selection",
     "workflow/standing",
+    "workflow/unanswered",
 )
 #: Reviewed: module → lower floor and why.
 LOWERED: dict[str, tuple[float, str]] = {

@@ -60,7 +60,7 @@ def _asking(tree: Config, one: Destination, requestor: CommitmentRequestor | Web
         asked = WebRetriever(one) if isinstance(requestor, WebRequestor) else requestor
     return Asking(
         asked=asked,
-        titles=frozenset({one.ae_title, *(source.ae_title for source in found)}),
+        titles=frozenset({found[0].ae_title if found else one.ae_title}),
         seconds=min(place.timeout_seconds for place in (one, *found)),
         is_itself=not found,
         is_required=one.identity_check == "required",

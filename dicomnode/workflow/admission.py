@@ -16,7 +16,6 @@ from dicomnode.events import Emit
 from dicomnode.storage.ledger import Ledger
 from dicomnode.study import (
     FINAL_STATES,
-    RELEASED,
     WORK_STAGES,
     DeliveryRow,
     DeliveryState,
@@ -27,6 +26,7 @@ from dicomnode.study import (
     input_digest,
 )
 from dicomnode.workflow.inputs import has_only_expired, inputs
+from dicomnode.workflow.inquiry import facts_of_release
 from dicomnode.workflow.openings import Opened, RoutingPort, tell
 from dicomnode.workflow.ports import Clocks, Queue
 from dicomnode.workflow.routing import CLASSES, Route, Share, destinations_of
@@ -185,9 +185,9 @@ class Admission:
         return opened.revision
 
     def let_go(self, connection: Any, work: WorkRow) -> None:
-        """Queue the delivery of a work that is held; nobody is asked any more whether it may go."""
+        """Queue the delivery of a work that is held; its destinations are asked only where it was not held for its patient."""
         now = self._clock()
-        facts = {RELEASED: int(now.timestamp())}
+        facts = facts_of_release(work, now)
         self._ledger.set_work_state(work.key, WorkState.DELIVERING, at=now, facts=facts, connection=connection)
         self._deliver(connection, work)
 

@@ -30,7 +30,7 @@ from dicomnode.study import (
     WorkState,
     World,
 )
-from dicomnode.workflow.circuits import Circuits, wait_before
+from dicomnode.workflow.circuits import FAULTS, Circuits, wait_before
 from dicomnode.workflow.downgrade import Downgrade
 from dicomnode.workflow.inquiry import Inquiry
 from dicomnode.workflow.paces import Paces
@@ -167,7 +167,8 @@ class Delivery:
             outcomes = [StoreOutcome(result_id=row.result_id, status=None, error=error) for row in waiting]
             for outcome in outcomes:
                 self._record(key, destination, outcome, DeliveryState.WAITING, error.code)
-            self._circuits.heard(destination, outcomes)
+            if error.code in FAULTS:  # else it is there, and nothing is known of how it takes objects
+                self._circuits.heard(destination, outcomes)
             return False
         if reason is not None:
             self._inquiry.put(key, destination, reason)
@@ -246,6 +247,8 @@ class Delivery:
         )
 
     def _go_on(self, queue: Queue, key: WorkKey, destination: str, number: int, wait: float | None) -> None:
+        if self._inquiry is not None and self._circuits.is_open(destination):
+            self._inquiry.was_away(destination)
         with self._ledger.transaction() as connection:
             decided = self._decide(connection, key, destination)
             if isinstance(decided, int):

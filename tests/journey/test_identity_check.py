@@ -199,7 +199,7 @@ def test_a_pacs_that_never_answers_gets_results_after_a_while_and_one_that_must_
         yield 0xC001, None
 
     def fail(_: Dataset) -> Iterator[tuple[int, Dataset | None]]:
-        yield 0xC001, None
+        yield 0x0122, None
 
     stalling, failing = Pacs(stall), Pacs(fail)
     with stalling.listening() as first, failing.listening() as second:

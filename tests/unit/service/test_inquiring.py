@@ -48,7 +48,7 @@ def test_destinations_are_asked_themselves_or_by_the_source_that_is_named(
     assert (pacs.titles, pacs.seconds, pacs.is_itself, pacs.is_required) == (frozenset({"PACS"}), 7, True, False)
     assert isinstance(web.asked, WebRetriever)
     assert (router.titles, router.seconds, router.is_itself, router.is_required) == (
-        frozenset({"ROUTER", "VNA"}), 3, False, True,
+        frozenset({"VNA"}), 3, False, True,
     )  # fmt: skip
 
 
