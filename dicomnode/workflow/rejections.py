@@ -109,7 +109,7 @@ class Rejections:
                 lasting = note.kind in LASTING
                 state = InstanceState.REJECTED if lasting else InstanceState.EXPIRED
                 until = None if lasting else row.received_at
-                gone = ledger.take_out(study_key, keys, state, until=until, connection=connection)
+                gone = ledger.take_out(study_key, keys, state, until=until, now=self._clock(), connection=connection)
                 self._end_works(connection, study_key, gone, note.kind, used[study_key])
                 if gone and study_key != row.study_key:
                     ledger.reopen(study_key, connection=connection)

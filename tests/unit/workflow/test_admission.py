@@ -882,6 +882,14 @@ def test_expired_images_replace_no_results_that_were_finished(world: World, fini
     assert latest.revision == (1 if finished else 2)
 
 
+def test_a_report_beside_images_that_all_expired_is_no_input(world: World) -> None:
+    world.receive(0)
+    world.ledger.record_instances([replace(row(8), sop_class_uid="1.2.840.10008.5.1.4.1.1.88.11")])
+    reject(world, 0, state=InstanceState.EXPIRED)
+    world.admission().settle(STUDY)
+    assert world.queued == []
+
+
 def test_a_work_that_found_less_than_it_was_to_be_made_of_is_made_of_what_is_left(world: World) -> None:
     world.receive(0, 1, 2)
     admission = world.admission()

@@ -230,6 +230,17 @@ def test_expired_images_go_and_come_again_when_they_are_sent_again(desk: Desk, i
     assert desk.states(images)[3] is CURRENT, "it came after the note"
 
 
+def test_images_that_came_while_the_clock_was_ahead_expire_as_others(desk: Desk, images: list[Dataset]) -> None:
+    for image in images:
+        desk.receive(image, at=3600.0)
+    row = desk.note("113039", images[:2])
+    assert desk.states(images)[:3] == [InstanceState.EXPIRED] * 2 + [CURRENT]
+    desk.bench.time.forward(7200.0)
+    assert desk.receive(images[0], at=7200.0).state is CURRENT
+    desk.judge.settle(row)  # as a start does
+    assert desk.states(images).count(CURRENT) == len(images) - 1, "what was sent again counts again"
+
+
 # what was made of them ------------------------------------------------------------------------------------------------
 
 

@@ -318,6 +318,16 @@ def test_a_site_that_keeps_data_for_a_day_keeps_what_is_held_for_one(bench: Benc
     assert not bench.ledger.works((WorkState.HELD,))
 
 
+def test_what_was_given_up_can_be_retried_for_no_longer_than_data_is_kept(bench: Bench) -> None:
+    bench.retention._settings = RetentionSection(days=0.25)
+    key = bench.study("one", *HOLDING)
+    bench.time.forward(0.25 * DAY + 1)
+    assert bench.retention.sweep() == 0
+    bench.time.forward(0.25 * DAY)
+    assert bench.retention.sweep() == 1
+    assert bench.ledger.study(key) is None
+
+
 def test_a_crash_while_it_is_given_up_leaves_it_held(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     key = bench.study("one", *HOLDING)
     work = result_of(bench, key)
