@@ -38,8 +38,8 @@ SOURCE_REASONS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         ),
         "restarted-too-often": ("the node ended ten times while this work ran", "see the log; dicomnode reprocess"),
         "held-too-long": (
-            "results waited for evidence, or for somebody to release them, until retention.days were over",
-            "`dicomnode retry` delivers them, for a day; then the study is shredded",
+            "results waited for evidence, or for somebody to release them, until their time was over",
+            "`dicomnode retry` sets them out again, for a day; what is held once more is for `dicomnode release`",
         ),
         "queue-late": (
             "studies have been waiting for their turn for longer than intake.maximum_queue_seconds",

@@ -107,6 +107,8 @@ WISHED: Final = "wished"
 #: destinations that have some and take no rejection notes.
 REJECTED, WITHDRAWAL, STANDING = "rejected", "withdrawal", "standing"
 OPEN: Final = "open"
+#: Fact of a work that is held, or was: since when, in seconds since 1970.
+HELD_AT: Final = "held_at"
 #: Fact of a work that somebody let go: when, in seconds since 1970.
 RELEASED: Final = "released_at"
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, func, select, update
+from sqlalchemy import Connection, Row, bindparam, func, or_, select, update
 
 from dicomnode.errors import NodeError
 from dicomnode.storage import schema
@@ -133,6 +133,7 @@ class InstanceRows(Database):
         state: InstanceState,
         *,
         until: datetime | None = None,
+        now: datetime | None = None,
         connection: Connection | None = None,
     ) -> tuple[InstanceRow, ...]:
         """Take instances out of a study's inputs; those that were among them, or had expired and are rejected now, as they were.
@@ -141,12 +142,15 @@ class InstanceRows(Database):
         ----------
         until
             Time after which what came stays; None: all goes.
+        now
+            What came later than that came while the clock was ahead: it goes as well.
         """
         found: list[InstanceRow] = []
         from_states = {InstanceState.CURRENT, InstanceState.EXPIRED} - {state}
         query = select(_T).where(_T.c.study_key == study_key, _T.c.state.in_([one.value for one in from_states]))
         if until is not None:
-            query = query.where(_T.c.received_at <= until)
+            ahead = [] if now is None else [_T.c.received_at > now]
+            query = query.where(or_(_T.c.received_at <= until, *ahead))
         with self._writing(connection) as writing:
             for batch in batches(sorted(set(instance_keys))):
                 found += map(_row, writing.execute(query.where(_T.c.instance_key.in_(batch))))

@@ -16,6 +16,7 @@ from dicomnode.storage.ledger_results import delivery_rows
 from dicomnode.storage.rows import RevisionRow
 from dicomnode.study import (
     FINAL_STATES,
+    HELD_AT,
     OPEN,
     PRIORITIES,
     RETRACTION,
@@ -199,10 +200,12 @@ class WorkRows(Database):
             values: dict[str, Any] = {"state": state.value, "reason": reason}
             if old is state and reason is None:
                 values["reason"] = row.reason
-            if facts is not None:
-                values["facts"] = json.dumps({**json.loads(row.facts), **facts}, sort_keys=True)
             if old is not state:
                 values["settled_at"] = at if state in FINAL_STATES else None
+                if state is WorkState.HELD:
+                    facts = {**(facts or {}), HELD_AT: int(at.timestamp())}
+            if facts is not None:
+                values["facts"] = json.dumps({**json.loads(row.facts), **facts}, sort_keys=True)
             writing.execute(update(_W).where(*_here(key)).values(**values))
 
     def record_stage(self, key: WorkKey, stage: str, seconds: float, *, connection: Connection | None = None) -> None:

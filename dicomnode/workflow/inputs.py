@@ -13,7 +13,8 @@ from dicomnode.storage.rows import RevisionRow
 from dicomnode.study import FINAL_STATES, InstanceRow, InstanceState, WorkState, input_digest
 from dicomnode.workflow.selection import relevant
 
-_FINISHED = FINAL_STATES | {WorkState.READY, WorkState.HELD, WorkState.DELIVERING}
+#: A work that was superseded by what is left made nothing: it is no reason to leave that alone.
+_FINISHED = (FINAL_STATES - {WorkState.SUPERSEDED}) | {WorkState.READY, WorkState.HELD, WorkState.DELIVERING}
 
 
 def inputs(

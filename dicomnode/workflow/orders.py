@@ -52,11 +52,16 @@ class Commanded(Protocol):
 
 
 def frees(study: StudyRow, order: OrderRow) -> bool:
-    """Whether an order has a study worked on of which nothing is made: it is too old, cancelled, or no rule takes it."""
+    """Whether an order has a study worked on of which nothing is made: it is too old, cancelled, or no rule takes it.
+
+    A release lets go first what is held (results that were made before, and retried), and is never one of a single model: a
+    revision is one for all.
+    """
     stopped = study.stopped_by is not None
     match Verb(order.verb):
         case Verb.RELEASE:
-            return stopped or (study.revision > 0 and not study.works)
+            nothing_made = stopped or (study.revision > 0 and not study.works)
+            return nothing_made and not order.model and not concerned(study, order)
         case Verb.REPROCESS:
             return stopped
         case _:

@@ -80,19 +80,19 @@ class Rejections:
         Raises
         ------
         NodeError
-            Where disk or ledger refuse for now; what cannot be read says nothing.
+            Where disk or ledger refuse for now; a StudyError for what cannot be read, or names nothing: nobody knows what
+            its sender rejected.
         """
-        try:
-            metadata, encoded = self._rooms.spool.read(row.study_key, row.address)
-            note = note_of(read_dataset(encoded, metadata.transfer_syntax_uid, self._limits))
-        except StudyError:
-            return
+        metadata, encoded = self._rooms.spool.read(row.study_key, row.address)
+        note = note_of(read_dataset(encoded, metadata.transfer_syntax_uid, self._limits))
         if note is None:
             return
         title = metadata.calling_ae_title.strip()
         if not any(title_matches(one, title) for one in self._senders):
             self._emit("rejection.ignored", level="warning", study=row.study_key, kind=note.kind.value)
             return
+        if not note.named:
+            raise StudyError("object-malformed", kind=note.kind.value)
         self._carry_out(row, note)
 
     def _carry_out(self, row: InstanceRow, note: RejectionNote) -> None:
@@ -109,7 +109,7 @@ class Rejections:
                 lasting = note.kind in LASTING
                 state = InstanceState.REJECTED if lasting else InstanceState.EXPIRED
                 until = None if lasting else row.received_at
-                gone = ledger.take_out(study_key, keys, state, until=until, connection=connection)
+                gone = ledger.take_out(study_key, keys, state, until=until, now=self._clock(), connection=connection)
                 self._end_works(connection, study_key, gone, note.kind, used[study_key])
                 if gone and study_key != row.study_key:
                     ledger.reopen(study_key, connection=connection)
@@ -147,6 +147,8 @@ class Rejections:
             if not series:
                 continue
             left = any(row.sop_class_uid in classes for row in current)
+            if used.get(work.key) not in {None, *series} and (left or work.state not in _STAGES):
+                continue  # what it was made of stands: it is replaced as by any change
             if kind is Rejected.EXPIRED:
                 if work.state in _STAGES and not left:
                     self._put(connection, work, WorkState.REFUSED, kind)
@@ -154,7 +156,7 @@ class Rejections:
                 self._put(connection, work, WorkState.SUPERSEDED if left else WorkState.REFUSED, kind)
             elif work.state in _FINISHED:
                 self._stop(connection, work, kind, left=left)
-            elif used.get(work.key) in {None, *series}:
+            else:
                 self._withdraw(connection, work, kind)
 
     def _stop(self, connection: Any, work: WorkRow, kind: Rejected, *, left: bool) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from dicomnode.events import Emit
 from dicomnode.sections import RetentionSection
 from dicomnode.storage.ledger import Ledger
-from dicomnode.study import Mark, WorkState
+from dicomnode.study import Mark, WorkRow, WorkState
+from dicomnode.workflow.deadlines import kept_until
 from dicomnode.workflow.ports import Clock
 
 _DAY: Final = timedelta(days=1)
@@ -40,8 +41,17 @@ class Reminder:
             if work.state is WorkState.HELD or now - work.created_at > _DAY
         ]
         flood = self._ledger.marked((Mark.FLOOD,))
-        studies = {work.key.study_key for work in works} | {study_key for study_key, _ in flood}
-        received = [found.last_received_at for key in sorted(studies) if (found := self._ledger.study(key)) is not None]
-        if received:
-            left = round(self._days - (now - min(received)) / _DAY, 1)
+        ends = [end for work in works if (end := self._end(work.key.study_key, work)) is not None]
+        ends += [end for study_key, _ in flood if (end := self._end(study_key)) is not None]
+        if ends:
+            left = round((min(ends) - now) / _DAY, 1)
             self._emit("held.waiting", level="warning", works=len(works), studies=len(flood), days=left)
+
+    def _end(self, study_key: str, work: WorkRow | None = None) -> datetime | None:
+        """When a work is given up, or a study shredded; None where that is done."""
+        study = self._ledger.study(study_key)
+        if study is None:
+            return None
+        if work is None:
+            return study.last_received_at + timedelta(days=self._days)
+        return kept_until(work, study.last_received_at, self._days)

@@ -1,6 +1,6 @@
 """How long data stays: a study that is finished and old enough is shredded: its keys and what they sealed.
 
-What is held until somebody releases it is not kept for longer: its results are given up first, and told.
+What is held until somebody releases it is hardly kept for longer (`deadlines`): its results are given up first, and told.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.objects import Objects
 from dicomnode.storage.spool import Spool
 from dicomnode.study import FINAL_STATES, DeliveryState, WorkKey, WorkRow, WorkState
+from dicomnode.workflow.deadlines import kept_until
 from dicomnode.workflow.ports import Clock
 
 #: Why a work ended whose results nobody let go.
@@ -99,10 +100,12 @@ class Retention:
         with self._ledger.transaction() as connection:
             study = self._ledger.study(key.study_key, connection=connection)
             work = self._ledger.work(key, connection=connection)
-            if study is None or work is None or work.state not in _WAITING or study.last_received_at >= self._limit():
+            now = self._sure()
+            if study is None or work is None or work.state not in _WAITING:
+                return
+            if now <= kept_until(work, study.last_received_at, self._settings.days):
                 return
             rows = [row for row in work.deliveries if row.state is DeliveryState.WAITING]
-            now = self._sure()
             self._ledger.put_deliveries(rows, DeliveryState.REFUSED, now, reason=HELD_TOO_LONG, connection=connection)
             for state in (WorkState.HELD, WorkState.FAILED):  # nothing else fails what is ready
                 self._ledger.set_work_state(key, state, at=now, reason=HELD_TOO_LONG, connection=connection)

@@ -882,6 +882,28 @@ def test_expired_images_replace_no_results_that_were_finished(world: World, fini
     assert latest.revision == (1 if finished else 2)
 
 
+def test_a_report_beside_images_that_all_expired_is_no_input(world: World) -> None:
+    world.receive(0)
+    world.ledger.record_instances([replace(row(8), sop_class_uid="1.2.840.10008.5.1.4.1.1.88.11")])
+    reject(world, 0, state=InstanceState.EXPIRED)
+    world.admission().settle(STUDY)
+    assert world.queued == []
+
+
+def test_a_work_that_found_less_than_it_was_to_be_made_of_is_made_of_what_is_left(world: World) -> None:
+    world.receive(0, 1, 2)
+    admission = world.admission()
+    admission.settle(STUDY)
+    reject(world, 1, state=InstanceState.EXPIRED)
+    world.ledger.set_work_state(WORK, WorkState.SUPERSEDED, at=world.time.now())  # as `prepare` does
+    for _ in range(2):
+        admission.settle(STUDY)
+    assert world.work(second()).state is WorkState.QUEUED
+    latest = world.ledger.latest_revision(STUDY)
+    assert latest is not None
+    assert latest.revision == 2
+
+
 def test_an_image_that_comes_beside_expired_ones_opens_a_revision_of_what_is_left(world: World) -> None:
     world.receive(0, 1, 2)
     admission = world.admission()

@@ -47,6 +47,15 @@ def test_of_another_input_it_is_begun_anew_when_the_first_has_ended() -> None:
     assert order == ["first", "second"]
 
 
+def test_what_was_begun_of_another_input_gives_way() -> None:
+    ahead = Ahead[str](2)
+    ahead.begin(WORK, "a", lambda: "of a")
+    assert ahead.of(WORK, "a") == "of a"
+    ahead.begin(WORK, "b", lambda: "of b")
+    assert ahead.of(WORK, "b") == "of b"
+    assert ahead.of(WORK, "a") is None
+
+
 def test_a_stage_that_finds_nothing_begun_waits_for_what_nobody_asks_for() -> None:
     ahead, go_on, ended = Ahead[str](1), threading.Event(), list[bool]()
     ahead.begin(WORK, "a", lambda: ended.append(go_on.wait(30)) or "made")  # type: ignore[func-returns-value]

@@ -393,6 +393,29 @@ def test_a_cancelled_study_stays_so_until_it_is_ordered(ward: Ward, verb: Verb) 
     assert ward.asked == [("reprocess", STUDY)]
 
 
+def test_what_is_held_of_a_cancelled_study_is_let_go_and_not_made_anew(ward: Ward) -> None:
+    ward.prepare("pacs")
+    ward.carry_out(Verb.CANCEL)
+    ward.carry_out(Verb.RETRY)
+    ward.ledger.set_work_state(WORK, WorkState.HELD, at=ward.time.now(), reason="patient-changed")
+    ward.carry_out(Verb.RELEASE)
+    assert ward.asked == [("release", WORK)]
+    assert mark_of(ward) is Mark.CANCELLED, "what still comes of it is not worked on"
+
+
+def test_a_release_of_one_model_has_no_study_worked_on_by_all(ward: Ward) -> None:
+    ward.prepare("pacs")
+    ward.carry_out(Verb.CANCEL)
+    study = ward.ledger.study(STUDY)
+    assert study is not None
+    for model, useful in ((MODEL, False), ("", True)):
+        order = OrderRow(verb=Verb.RELEASE, study_key=STUDY, model=model, at=ward.time.now())
+        assert is_of_any_use(study, order, ()) is useful
+    ward.carry_out(Verb.RELEASE, model=MODEL)
+    assert ward.asked == []
+    assert mark_of(ward) is Mark.CANCELLED
+
+
 @pytest.mark.parametrize("about", [{"model": MODEL}, {"destination": "pacs"}])
 def test_cancelling_a_part_marks_no_study(ward: Ward, about: dict[str, str]) -> None:
     ward.prepare("pacs")

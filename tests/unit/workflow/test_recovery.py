@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from dicomnode.storage.spool import Spool
 from dicomnode.study import InstanceRow, InstanceState, WorkState
 from dicomnode.workflow.activity import ActivityTable
 from dicomnode.workflow.memory_queue import MemoryQueue
+from dicomnode.workflow.notes import KEY_OBJECT_SELECTION
 from dicomnode.workflow.recovery import Recovery
 from tests.unit.workflow.samples import (
     KEY,
@@ -112,6 +114,13 @@ def test_an_instance_that_a_crash_left_undecided_is_decided_on_once(world: World
     world.ledger.quarantine(STUDY, "instance", "same-uid-other-content", time.now(), address=decided.address)
     world.recovery.resume()
     assert [one.address.number for one in world.conflicts] == [1]
+
+
+def test_a_note_that_a_crash_left_unjudged_is_judged(world: World, time: Time) -> None:
+    note = replace(row(1, instance="note"), sop_class_uid=KEY_OBJECT_SELECTION)
+    world.ledger.record_instances([row(0), note])
+    world.recovery.resume()
+    assert world.conflicts == [note]
 
 
 @pytest.mark.parametrize("end", [WorkState.REFUSED, WorkState.FAILED, WorkState.SUPERSEDED])

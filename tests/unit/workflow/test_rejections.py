@@ -153,17 +153,29 @@ def test_only_notes_of_allowed_senders_count(bench: Bench, images: list[Dataset]
     assert bench.events.facts("rejection.ignored") == [{"study": study_key_of(images[0]), "kind": "safety"}]
 
 
-def test_other_selections_and_what_cannot_be_read_reject_nothing(desk: Desk, images: list[Dataset]) -> None:
+def test_other_selections_reject_nothing(desk: Desk, images: list[Dataset]) -> None:
     for image in images:
         desk.receive(image)
     desk.note("113000", images)
+    assert set(desk.states(images)) == {CURRENT}
+    assert desk.bench.events.seen == []
+
+
+@pytest.mark.parametrize("cut", [40, None], ids=["cut", "names nothing"])
+def test_a_note_that_says_nothing_that_can_be_read_is_told(desk: Desk, images: list[Dataset], cut: int | None) -> None:
+    for image in images:
+        desk.receive(image)
     study = str(images[0].StudyInstanceUID)
-    made = note(study, "113001", {study: images})
-    about = metadata(made, b"\x08\x00\x05\x00CS\xff\x7fno data set")
-    address = desk.bench.rooms.spool.append(study_key_of(made), about, b"\x08\x00\x05\x00CS\xff\x7fno data set")
-    (row,) = desk.bench.ledger.record_instances([row_of(KEY, study_key_of(made), address, about)])
+    made = note(study, "113037", {study: images if cut else []})
+    data = encoded(made)[: -cut if cut else None]
+    about, key = metadata(made, data), study_key_of(made)
+    address = desk.bench.rooms.spool.append(key, about, data)
+    (row,) = desk.bench.ledger.record_instances([row_of(KEY, key, address, about)])
     desk.judge.settle(row)
     assert set(desk.states(images)) == {CURRENT}
+    told = {"study": key, "reason": "object-malformed"}
+    assert desk.bench.events.seen == [("object.quarantined", "warning", told)]
+    assert [one.reason for one in desk.bench.ledger.quarantined(key)] == ["object-malformed"]
 
 
 def test_images_of_another_study_are_rejected_there_and_looked_at_again(desk: Desk, images: list[Dataset]) -> None:
@@ -218,6 +230,17 @@ def test_expired_images_go_and_come_again_when_they_are_sent_again(desk: Desk, i
     assert desk.states(images)[3] is CURRENT, "it came after the note"
 
 
+def test_images_that_came_while_the_clock_was_ahead_expire_as_others(desk: Desk, images: list[Dataset]) -> None:
+    for image in images:
+        desk.receive(image, at=3600.0)
+    row = desk.note("113039", images[:2])
+    assert desk.states(images)[:3] == [InstanceState.EXPIRED] * 2 + [CURRENT]
+    desk.bench.time.forward(7200.0)
+    assert desk.receive(images[0], at=7200.0).state is CURRENT
+    desk.judge.settle(row)  # as a start does
+    assert desk.states(images).count(CURRENT) == len(images) - 1, "what was sent again counts again"
+
+
 # what was made of them ------------------------------------------------------------------------------------------------
 
 
@@ -253,6 +276,22 @@ def test_results_that_are_held_and_partly_delivered_are_withdrawn(
     assert bench.ended == (WorkState.CANCELLED, CODE)
     desk.withdraw("pacs")
     assert bench.work().facts[STANDING] == "archive"
+
+
+def test_results_that_are_held_of_another_series_stay_as_they_are(
+    bench: Bench, desk: Desk, images: list[Dataset]
+) -> None:
+    assert run(stages_for(bench, TAKES, ARCHIVE), bench.receive(images)) == [True] * 3
+    confirm(bench, bench.key, "archive")
+    for state in (WorkState.DELIVERING, WorkState.HELD):
+        bench.ledger.set_work_state(bench.key, state, at=bench.time.now(), reason="patient-changed")
+    scout = tiny_series()[0]
+    scout.SeriesInstanceUID, scout.SOPInstanceUID = "2.25.5", "2.25.6"
+    desk.receive(scout)
+    desk.note("113001", [scout])
+    assert bench.ended == (WorkState.HELD, "patient-changed")
+    desk.withdraw("archive")
+    assert not {REJECTED, WITHDRAWAL, RETRACTION} & set(bench.work().facts)
 
 
 def test_delivered_results_are_wished_back_once_and_others_are_named(

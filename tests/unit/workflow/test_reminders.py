@@ -36,6 +36,18 @@ def test_what_is_held_is_told_each_time_with_the_days_that_are_left(
     assert len(events.seen) == 2
 
 
+def test_what_is_held_late_has_the_days_that_people_have(
+    reminder: Reminder, ledger: Ledger, time: Time, events: Events
+) -> None:
+    time.forward(40 * DAY)
+    for state in HOLDING:
+        ledger.set_work_state(WORK, state, at=time.now())
+    for days in (7.0, 6.0):
+        reminder.sweep()
+        assert events.facts("held.waiting")[-1]["days"] == days
+        time.forward(DAY)
+
+
 def test_results_that_wait_for_evidence_are_told_after_a_day(
     reminder: Reminder, ledger: Ledger, time: Time, events: Events
 ) -> None:

@@ -276,6 +276,58 @@ def test_a_work_that_is_retried_within_that_day_is_not_shredded_on_its_way(bench
     assert bench.ledger.study(key) is None
 
 
+@pytest.mark.parametrize("reason", ["patient-changed", "result-late"])
+def test_what_is_held_late_waits_a_week_for_people_and_can_be_released(bench: Bench, reason: str) -> None:
+    """The destination was away for longer than its study is kept."""
+    key = bench.study("one", *HOLDING[:-1], WorkState.DELIVERING)
+    work = result_of(bench, key)
+
+    def hold() -> None:
+        bench.ledger.set_work_state(work, WorkState.HELD, at=bench.time.now(), reason=reason)
+
+    def state() -> WorkState:
+        found = bench.ledger.work(work)
+        assert found is not None
+        return found.state
+
+    bench.time.forward(40 * DAY)
+    hold()
+    bench.time.forward(7 * DAY)
+    assert bench.retention.sweep() == 0
+    assert state() is WorkState.HELD
+    bench.time.forward(1)
+    bench.retention.sweep()
+    assert state() is WorkState.FAILED
+    bench.ledger.set_work_state(work, WorkState.DELIVERING, at=bench.time.now())  # as `dicomnode retry` does
+    hold()
+    bench.time.forward(2 * DAY)
+    assert bench.retention.sweep() == 0
+    assert state() is WorkState.HELD, "the destination was asked again; now somebody can release it"
+
+
+def test_a_site_that_keeps_data_for_a_day_keeps_what_is_held_for_one(bench: Bench) -> None:
+    bench.retention._settings = RetentionSection(days=1)
+    key = bench.study("one", *HOLDING[:-1], WorkState.DELIVERING)
+    bench.time.forward(3 * DAY)
+    bench.ledger.set_work_state(result_of(bench, key), WorkState.HELD, at=bench.time.now())
+    bench.time.forward(DAY)
+    bench.retention.sweep()
+    assert bench.ledger.works((WorkState.HELD,))
+    bench.time.forward(1)
+    bench.retention.sweep()
+    assert not bench.ledger.works((WorkState.HELD,))
+
+
+def test_what_was_given_up_can_be_retried_for_no_longer_than_data_is_kept(bench: Bench) -> None:
+    bench.retention._settings = RetentionSection(days=0.25)
+    key = bench.study("one", *HOLDING)
+    bench.time.forward(0.25 * DAY + 1)
+    assert bench.retention.sweep() == 0
+    bench.time.forward(0.25 * DAY)
+    assert bench.retention.sweep() == 1
+    assert bench.ledger.study(key) is None
+
+
 def test_a_crash_while_it_is_given_up_leaves_it_held(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     key = bench.study("one", *HOLDING)
     work = result_of(bench, key)
