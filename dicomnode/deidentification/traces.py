@@ -188,6 +188,8 @@ _LETTERS: Final = re.compile(r"[^\W\d_]+")
 #: Initials with full stops, or as capitals that stand alone.
 _DOTTED: Final = re.compile(r"(?<![^\W_])(?<![^\W_]\.)[^\W\d_]\.[ _]?(?:[^\W\d_]\.[ _]?)?[^\W\d_](?:\.|(?![\w.]))")
 _ALONE: Final = re.compile(r"(?<![^\W_])[^\W\d_](?:[ _][^\W\d_]){1,2}(?![^\W_])")
+#: Letters that stand apart, more than directions do, are a word that somebody spelt.
+_SPELT: Final = re.compile(r"(?<![^\W_])[^\W\d_](?:[ _.\-]{1,2}[^\W\d_]){3,}(?![^\W_])")
 #: Letters that stand alone for directions, sides, levels and axes.
 _DIRECTIONS: Final = frozenset("aplrhfsixyztnmvw")
 #: What is written with full stops or in letters apart, and is nobody.
@@ -236,8 +238,8 @@ def initials(text: str) -> Iterator[Span]:
         letters = _letters(match[0])
         if match[0].isupper() and letters not in _ABBREVIATIONS and not _DIRECTIONS.issuperset(letters):
             yield match.span()
-    for match in _APOSTROPHE.finditer(text):
-        yield match.span()
+    for pattern in (_APOSTROPHE, _SPELT):
+        yield from (match.span() for match in pattern.finditer(text))
 
 
 def _letters(text: str) -> str:
