@@ -28,8 +28,8 @@ def leet(word: str) -> str:
 
 
 def is_leet(token: str) -> bool:
-    """Whether a token may be a word with figures for letters: half of it and more are letters."""
-    return _MIXED.search(token) is not None and 2 * sum(map(str.isalpha, token)) >= len(token)
+    """Whether a token may be a word with figures for letters: more than half of it are letters."""
+    return _MIXED.search(token) is not None and 2 * sum(map(str.isalpha, token)) > len(token)
 
 
 def undisguised(text: str) -> Iterator[str]:

@@ -67,3 +67,21 @@ def test_no_text_keeps_them(text: str, policy: Policy) -> None:
 )
 def test_a_word_that_somebody_spelt_is_a_name(text: str, spelt: bool) -> None:
     assert any(end - start > 6 for start, end in initials(text)) is spelt
+
+
+@pytest.mark.parametrize("policy", [AI, EXPORT], ids=["ai", "export"])
+@pytest.mark.parametrize("text", ["J0HN", "CT Sm1th", "5m1th V2", "'51", "71y", "CT 71y", "%4A%6F"])
+def test_of_others_too(text: str, policy: Policy) -> None:
+    ds = planted.slice_of_ct()
+    for keyword in PLACES:
+        setattr(ds, keyword, text)
+    output = Deidentifier(policy, PSEUDONYMS).deidentify(ds).dataset
+    told = text.rsplit(maxsplit=1)[-1] if text.startswith("CT") else text.split(maxsplit=1)[0]
+    assert [keyword for keyword in PLACES if told in str(output.get(keyword, ""))] == []
+
+
+@pytest.mark.parametrize("text", ["B31s", "VB20A", "syngo CT 2007A", "H30f", "5.2", "Sensation 64"])
+def test_makers_figures_stay(text: str) -> None:
+    ds = planted.slice_of_ct()
+    ds.SoftwareVersions = text
+    assert Deidentifier(AI, PSEUDONYMS).deidentify(ds).dataset.SoftwareVersions == text
