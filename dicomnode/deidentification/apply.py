@@ -320,7 +320,7 @@ def _declare_pixels(target: Dataset, plan: pixels.Plan, flag: str) -> None:
         target.BurnedInAnnotation = "NO"
     elif plan.blanks and "BurnedInAnnotation" in target:
         del target.BurnedInAnnotation
-    if flag and any(keyword in target for keyword in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
+    if flag:
         target.RecognizableVisualFeatures = flag
 
 

@@ -14,6 +14,18 @@ from dicomnode.deidentification.regions import CODES, Region, region_of
 from dicomnode.deidentification.values import ASCII, texts
 
 _MODALITIES: Final = frozenset({"CT", "MR", "PT"})
+_STORAGE: Final = "1.2.840.10008.5.1.4.1.1."
+#: X-Ray 3D Craniofacial Image Storage: there is nothing else in it.
+_CRANIOFACIAL: Final = f"{_STORAGE}13.1.2"
+#: Surface Scan Mesh and Point Cloud, which have no pixels.
+_SCANNED_SURFACES: Final = frozenset({f"{_STORAGE}68.1", f"{_STORAGE}68.2"})
+#: Scans, whatever their Modality: CT, MR, PET, their enhanced and converted forms, and X-Ray 3D.
+_SCANS: Final = _SCANNED_SURFACES | frozenset(
+    f"{_STORAGE}{last}"
+    for last in ("2", "2.1", "2.2", "4", "4.1", "4.3", "4.4", "128", "128.1", "130", "13.1.1", "13.1.2")
+)
+#: Photographs and videos of people: VL Photographic, Dermoscopic.
+_PHOTOGRAPHS: Final = frozenset(f"{_STORAGE}{last}" for last in ("77.1.4", "77.1.4.1", "77.1.7"))
 #: Contours and masks, which may follow the skin.
 _OUTLINES: Final = frozenset({"SEG", "RTSTRUCT", "M3D"})
 #: Secondary Capture: screens of the same head, in whatever Modality.
@@ -46,11 +58,14 @@ def look(dataset: Dataset) -> Head:
     Head
         ``SERIES`` where body part, protocol, description or region say so; ``STUDY`` where the study alone does, or
         nothing but the coil or a technique;
-        ``ELSEWHERE`` where they name other regions alone, or it is neither a scan (CT, MR, PET), nor a capture or
-        outlines (segmentation, contours) with a head named; ``UNSAID`` where nothing is named of a scan.
+        ``ELSEWHERE`` where they name other regions alone, or it is neither a scan (CT, MR, PET, X-Ray 3D, of a surface),
+        nor a capture, a photograph or outlines (segmentation, contours) with a head named; ``UNSAID`` where nothing is
+        named of a scan or a photograph.
     """
     if not _may_show_one(dataset):
         return Head.ELSEWHERE
+    if _is_of(dataset, frozenset({_CRANIOFACIAL})):
+        return Head.SERIES
     own = set(_said(dataset, _OWN, _OWN_CODES))
     if Region.HEAD in own:
         return Head.SERIES
@@ -62,8 +77,7 @@ def look(dataset: Dataset) -> Head:
     coiled = any(region_of(word) is Region.HEAD for word in _words(dataset, _COIL, "LO"))
     if Region.OTHER not in own | study and (coiled or Region.SUSPECTED in own | study):
         return Head.STUDY
-    is_scan = bool(_MODALITIES & set(_words(dataset, 0x00080060, "CS")))
-    return Head.ELSEWHERE if not is_scan or Region.OTHER in own | study else Head.UNSAID
+    return Head.ELSEWHERE if not _is_scan(dataset) or Region.OTHER in own | study else Head.UNSAID
 
 
 def shows_a_head(dataset: Dataset) -> bool:
@@ -73,16 +87,25 @@ def shows_a_head(dataset: Dataset) -> bool:
 
 def outlines_a_body(dataset: Dataset) -> bool:
     """Whether an object may draw the surface of a body without showing it: contours, segmentations, surfaces."""
-    return bool(_OUTLINES & set(_words(dataset, 0x00080060, "CS")))
+    return bool(_OUTLINES & set(_words(dataset, 0x00080060, "CS"))) and not _is_of(dataset, _SCANS | _PHOTOGRAPHS)
+
+
+def _is_of(dataset: Dataset, classes: frozenset[str]) -> bool:
+    return not classes.isdisjoint(_words(dataset, 0x00080016, "UI"))
+
+
+def _is_scan(dataset: Dataset) -> bool:
+    """Whether it is one by its class, or calls itself one."""
+    return _is_of(dataset, _SCANS | _PHOTOGRAPHS) or bool(_MODALITIES & set(_words(dataset, 0x00080060, "CS")))
 
 
 def _may_show_one(dataset: Dataset) -> bool:
-    if outlines_a_body(dataset):
+    if outlines_a_body(dataset) or _is_of(dataset, _SCANNED_SURFACES):
         return True
     if not any(keyword in dataset for keyword in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
         return False
     captured = any(f"{word}.".startswith(f"{_CAPTURES}.") for word in _words(dataset, 0x00080016, "UI"))
-    return captured or bool(_MODALITIES & set(_words(dataset, 0x00080060, "CS")))
+    return captured or _is_scan(dataset)
 
 
 def _said(dataset: Dataset, tags: tuple[int, ...], sequences: tuple[int, ...]) -> Iterator[Region]:

@@ -303,7 +303,7 @@ class _Found:
                 if not _YEAR.fullmatch(run)
             ),
             mixed=frozenset(filter(_is_mixed, self.codes | self.short)),
-            spellings=Spellings.of(self.codes | self.short, self._births),
+            spellings=Spellings.of(self.codes | self.short, self._births, self.people),
         )
 
 

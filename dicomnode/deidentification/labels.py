@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import cache
 from itertools import pairwise
 from typing import Final
 
+from dicomnode.deidentification.disguises import SHORTEST, is_leet, leet
 from dicomnode.deidentification.persons import pairs, titled
 from dicomnode.deidentification.tokens import (
     LETTERS,
@@ -134,9 +136,18 @@ def _phones(text: str, tokens: list[Token]) -> None:
 def _plain_kind(token: str, passes: Callable[[str], bool], also: frozenset[str]) -> Kind:
     if not passes(token):
         return Kind.NAME if joined(token).isalpha() else Kind.OUT
+    folded = token.casefold()
+    if is_leet(token) and folded not in also and folded not in plain() and leet(folded) in _figured():
+        return Kind.NAME
     if token.casefold() not in also and token.isalpha() and (token.casefold() in called() or _is_short(token)):
         return Kind.MAYBE
     return Kind.SURE
+
+
+@cache
+def _figured() -> frozenset[str]:
+    """Words that people are called too, with figures for letters."""
+    return frozenset(leet(word) for word in called() if len(word) >= SHORTEST and word.isalpha())
 
 
 def _is_short(token: str) -> bool:

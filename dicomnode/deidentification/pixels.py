@@ -7,12 +7,10 @@ show text.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, cast
 
 import numpy as np
-from numpy.typing import NDArray
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
@@ -121,7 +119,7 @@ def plan(dataset: Dataset, sop_class_uid: str, looking: Looking | None = None) -
     if _PAPER & set(words_of(dataset, 0x00080064)) or word_of(dataset, 0x00080060) == "DOC":
         raise StudyError("withheld-pixels", because="paper")
     if kind is Kind.ULTRASOUND:
-        return _ultrasound(dataset, looking)
+        return _ultrasound(dataset, sop_class_uid, looking)
     prone = kind is Kind.TEXT_PRONE or (kind is Kind.SLIDE and _TISSUE not in words_of(dataset, 0x00080008))
     because = "kind" if prone else _suspicion(dataset, sop_class_uid)
     if not because and looking.every_image:
@@ -151,21 +149,13 @@ def _suspicion(dataset: Dataset, sop_class_uid: str) -> str:
     return ""
 
 
-def _ultrasound(dataset: Dataset, looking: Looking) -> Plan:
-    reads = "ultrasound" if looking.reader is not None else ""
+def _ultrasound(dataset: Dataset, sop_class_uid: str, looking: Looking) -> Plan:
+    """Regions alone stay, and what stands within them is read: they are no proof that nothing is written there."""
+    because = _suspicion(dataset, sop_class_uid) or "ultrasound"
+    if looking.reader is None:
+        raise StudyError("withheld-pixels", because=because)
     items = items_of(dataset, _REGIONS) if _REGIONS in dataset else None
-    if not items:
-        if not reads:
-            raise StudyError("withheld-pixels", because="no-regions")
-        return Plan(read=reads)
-    return Plan(regions=regions_of(dataset, items, everywhere=bool(reads)), read=reads)
-
-
-def _inside(regions: Iterable[tuple[int, int, int, int]], rows: int, columns: int) -> NDArray[np.bool_]:
-    mask = np.zeros((max(rows, 1), max(columns, 1)), bool)
-    for x0, y0, x1, y1 in regions:
-        mask[y0 : y1 + 1, x0 : x1 + 1] = True
-    return mask
+    return Plan(regions=regions_of(dataset, items) if items else None, read=because)
 
 
 def carry_out(
@@ -201,9 +191,9 @@ def carry_out(
     syntax = syntax_of(source)
     if syntax in NATIVE and value:
         checked_bits_of(source)
-    if what.read or (what.blanks and not _is_simple(source, syntax)):
+    if what.blanks:
         return _looked_at(what, source, target, seeds, looking)
-    new = _native(what, source, value, syntax) if syntax in NATIVE else scrub(value, syntax, _picture(source))
+    new = _native(source, value, syntax) if syntax in NATIVE else scrub(value, syntax, _picture(source))
     if syntax not in NATIVE:
         if _says(new, seeds):
             raise StudyError("withheld-pixels", because="stream")
@@ -238,13 +228,6 @@ def _is_unhidden(source: Dataset, target: Dataset, looking: Looking) -> bool:
     if frames.hid:
         frames.write(target)
     return frames.hid
-
-
-def _is_simple(dataset: Dataset, syntax: str) -> bool:
-    """Whether rectangles can be blanked in the bytes as they are."""
-    allocated = number_of(dataset, 0x00280100, 16)
-    subsampled = word_of(dataset, 0x00280004) not in ("MONOCHROME1", "MONOCHROME2", "RGB", "PALETTE COLOR")
-    return syntax in NATIVE and allocated % 8 == 0 and not subsampled and not (allocated == 8 and syntax == BIG_ENDIAN)
 
 
 def _looked_at(what: Plan, source: Dataset, target: Dataset, seeds: frozenset[str], looking: Looking) -> bool:
@@ -294,7 +277,7 @@ def _picture(dataset: Dataset) -> Picture:
     )
 
 
-def _native(what: Plan, dataset: Dataset, value: bytes, syntax: str) -> bytes:
+def _native(dataset: Dataset, value: bytes, syntax: str) -> bytes:
     if not value:
         return value
     allocated = number_of(dataset, 0x00280100, 16)
@@ -302,27 +285,9 @@ def _native(what: Plan, dataset: Dataset, value: bytes, syntax: str) -> bytes:
     if length == 0 or len(value) < length:
         raise StudyError("withheld-pixels", because="length")
     new = _masked(bits_of(dataset), value[:length] if len(value) > length + 1 else value, length, syntax == BIG_ENDIAN)
-    if what.regions is not None:
-        rows, columns = number_of(dataset, 0x00280010), number_of(dataset, 0x00280011)
-        samples = number_of(dataset, 0x00280002, 1)
-        shape = (-1, rows, columns, samples, allocated // 8)
-        new = _blanked(what.regions, new[:length], shape, planar=samples > 1 and number_of(dataset, 0x00280006) == 1)
     if len(new) > length and new[length:] != b"\0":
         new = new[:length]
     return new + b"\0" if len(new) % 2 else new
-
-
-def _blanked(
-    regions: tuple[tuple[int, int, int, int], ...], value: bytes, shape: tuple[int, ...], *, planar: bool
-) -> bytes:
-    frames, rows, columns, samples, size = shape
-    outside = ~_inside(regions, rows, columns)
-    pixels = np.frombuffer(value, np.uint8).copy()
-    if planar:
-        pixels.reshape(frames, samples, rows, columns, size)[:, :, outside] = 0
-    else:
-        pixels.reshape(frames, rows, columns, samples, size)[:, outside] = 0
-    return pixels.tobytes()
 
 
 def _masked(bits: Bits, value: bytes, length: int, big_endian: bool) -> bytes:

@@ -1,6 +1,6 @@
 """Spellings of identifiers: a number with leading zeros, a fraction or grouped digits; a date of birth as people write it.
 
-Pure. For identifiers of five digits and more alone: fewer stand everywhere.
+Pure. For numbers of five digits and more alone: fewer stand everywhere. Words in disguise: `disguises`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,10 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
+from itertools import pairwise
 from typing import Final
+
+from dicomnode.deidentification import disguises
 
 _LEAST: Final = 5
 #: No exponent, and fewer digits before the point than an identifier has.
@@ -25,8 +28,15 @@ _MARKS: Final = r"[\W_]+"
 _NUMERIC: Final = re.compile(rf"\d+(?:{_MARKS}\d+)*")
 _GROUPS: Final = re.compile(rf"\d+(?:{_MARKS}\d+)*")
 _MOST_GROUPS: Final = 12
+#: A code of few letters before or behind its number, which is found without them, too: K-90731, A55.102.
+_LETTERED: Final = re.compile(
+    rf"[^\W\d_]{{1,6}}[\-_./#:]?(?:\d+(?:{_MARKS}\d+)*)|(?:\d+(?:{_MARKS}\d+)*)[\-_./#:]?[^\W\d_]{{1,6}}"
+)
+#: The shortest such, whose parts may stand apart: Z19, Z-19.
+_SHORT_LETTERED: Final = re.compile(r"([^\W\d_]{1,2})(\d{1,2})")
 _ALNUM: Final = re.compile(r"[^\W_]+")
 _SHORTEST_PLAIN: Final = 4
+_SHORT_PAIR: Final = 3
 _MOST_WORDS: Final = 6
 _TRIPLE: Final = re.compile(rf"(?<!\d)(?=(\d{{1,4}}){_MARKS}(\d{{1,2}}){_MARKS}(\d{{1,4}})(?!\d))")  # they overlap
 _MONTHS: Final = (
@@ -48,7 +58,7 @@ def canonical(digits: str) -> str:
 def numbers_of(code: str) -> set[str]:
     """Numbers that an identifier is written by: all of its digits where it has nothing else, and its long runs."""
     found = {canonical(run) for run in re.findall(rf"\d{{{_RUN},}}", code)}
-    if _NUMERIC.fullmatch(code):
+    if _NUMERIC.fullmatch(code) or _LETTERED.fullmatch(code):
         found.add(canonical("".join(filter(str.isdigit, code))))
     return found - {""}
 
@@ -69,6 +79,12 @@ class Spellings:
         Identifiers of letters and digits, casefolded, without the marks between.
     led
         Digits of those that are short but for the zeros before them.
+    pairs
+        Identifiers of three letters and figures in their two parts, casefolded.
+    names
+        Words of names of four letters and more, casefolded: found in disguise.
+    figured
+        The same with figures for letters.
     """
 
     numbers: frozenset[str] = field(default=frozenset(), repr=False)
@@ -76,13 +92,20 @@ class Spellings:
     births: frozenset[tuple[int, int, int]] = field(default=frozenset(), repr=False)
     plain: frozenset[str] = field(default=frozenset(), repr=False)
     led: frozenset[str] = field(default=frozenset(), repr=False)
+    pairs: frozenset[tuple[str, str]] = field(default=frozenset(), repr=False)
+    names: frozenset[str] = field(default=frozenset(), repr=False)
+    figured: frozenset[str] = field(default=frozenset(), repr=False)
 
     @staticmethod
-    def of(codes: Iterable[str], births: Iterable[str]) -> Spellings:
-        """Spellings of identifiers, and of dates YYYYMMDD."""
+    def of(codes: Iterable[str], births: Iterable[str], names: Iterable[str] = ()) -> Spellings:
+        """Spellings of identifiers, of dates YYYYMMDD, and of words of names."""
         codes = tuple(codes)
-        plain = {"".join(_ALNUM.findall(code.casefold())) for code in codes}
-        plain = {code for code in plain if len(code) >= _SHORTEST_PLAIN and not code.isdigit() and not code.isalpha()}
+        written = {"".join(_ALNUM.findall(code.casefold())) for code in codes}
+        short = (
+            match for code in written if len(code) < _SHORTEST_PLAIN and (match := _SHORT_LETTERED.fullmatch(code))
+        )
+        long = frozenset(name for name in names if len(name) >= disguises.SHORTEST and name.isalpha())
+        plain = {code for code in written if len(code) >= _SHORTEST_PLAIN and not code.isdigit() and not code.isalpha()}
         digits = {"".join(filter(str.isdigit, code)) for code in codes if _NUMERIC.fullmatch(code)}
         led = frozenset(one for one in digits if len(one) >= _RUN and not canonical(one))
         days = frozenset((int(date[:4]), int(date[4:6]), int(date[6:8])) for date in births)
@@ -96,6 +119,9 @@ class Spellings:
             births=days,
             plain=frozenset(plain),
             led=led,
+            pairs=frozenset((match[1], match[2]) for match in short if len(match[0]) == _SHORT_PAIR),
+            names=long,
+            figured=frozenset(map(disguises.leet, long)),
         )
 
     def has_number(self, value: str, *, measured: bool = False) -> bool:
@@ -124,11 +150,15 @@ class Spellings:
 
     def stand_in(self, text: str) -> bool:
         """Whether a text holds one of them (``1234-5678``, ``13 Jan 1962``, ``13.1.62``)."""
-        if not any(char.isdigit() for char in text):
-            return False
         if not text.isascii():
             text = unicodedata.normalize("NFKC", text)
+        if self.names and disguises.stand_in(text.casefold(), self.names, self.figured):
+            return True
+        if not any(char.isdigit() for char in text):
+            return False
         if self.plain and not self.plain.isdisjoint(_runs(text.casefold())):
+            return True
+        if self.pairs and not self.pairs.isdisjoint(pairwise(_ALNUM.findall(text.casefold()))):
             return True
         joined = any(canonical(run) in self.numbers or self._is_led(run) for run in _joined(text))
         return joined or bool(self.births and any(_days(text, self.births)))

@@ -23,6 +23,7 @@ _FILES: Final = "dcm|dicom|ima|nii|nrrd|txt|pdf|docx?|xlsx?|csv|jpe?g|png|tiff?|
 #: Mail, hosts, paths, files; addresses of networks and of network cards; UIDs.
 _ADDRESSES: Final = (
     r"[^\s@]{0,80}@[^\s@]*",
+    r"(?:%[0-9a-f]{2}){2,}",
     r"(?<!\w)\w{1,20}://\S*",
     r"www\.\S*",
     r"(?<!\w)[a-z]:[\\/]\S*",
@@ -63,6 +64,7 @@ _WORDED: Final = (
     r"(?:am |on |in |le |el |il )?\d{1,4}(?:[\W_]{1,3}\d{1,4}){0,2}(?!\d)",
     r"(?<![\w.])\d{1,3}[ \-]?(?:years?|yrs?|yo|y/o|y\.o\.?|jahre|jährige?[rsn]?|jaehrige?[rsn]?|jaar|ans|años|anos|anni)"
     rf"{_END}(?:[ \-]old{_END})?",
+    r"(?<![\w.,])\d{2,3}y(?!\w)",
 )
 #: What stands between the parts of a date; full stops alone are a version's.
 _MARK: Final = r"(?:[^\w.]|_)[\W_]{0,3}"
@@ -93,6 +95,7 @@ _FIGURES: Final = (
     rf"{_START}b ?=? ?{_YEAR}(?<!\d[05]0)(?!\w)",  # of b-values all are multiples of fifty
     rf"{_START}b\. ?{_YEAR}(?!\w)",
     r"(?<![\w.])\d{2,3} [JY]\.",
+    r"(?<!\w)['’]\d\d(?!\w)",  # of a century that goes without saying
     r"(?<![\w.])19\d\d(?![\w.]| ?c?gy| ?ms)",
 )
 _COUNTED: Final = (
@@ -175,10 +178,10 @@ _IN_FIGURES: Final = re.compile("|".join((*_FIGURES, *_PLACES)), re.IGNORECASE)
 _GROUP: Final = re.compile("|".join(_WRITTEN))
 #: No trace is there without one of these.
 _MAY_BE_ADDRESS: Final = re.compile(
-    r"-[0-9A-Fa-f]{4}-|[@\\:]|//|(?<!\S)/|\.[^\W\d]|(?:\.\d+){3}|(?:-[0-9A-Fa-f]{2}){5}"
+    r"%[0-9A-Fa-f]{2}%|-[0-9A-Fa-f]{4}-|[@\\:]|//|(?<!\S)/|\.[^\W\d]|(?:\.\d+){3}|(?:-[0-9A-Fa-f]{2}){5}"
 )
 _MAY_BE_FIGURES: Final = re.compile(
-    r"[mfwMFW], ?\d|\d ?/ ?[mfMF]|\d[\W_]+\d|\d[A-Za-z]?,? [^\W\d_]|[ ,;][EWOewo]\d|19\d\d|[*°#+(]|\d[NSns]\b|\d[./ ]{1,2}[IVXivx]|[Bb][. ]{0,2}\d{4}|\d [JYjy]\."
+    r"[mfwMFW], ?\d|['’]\d|\d ?/ ?[mfMF]|\d[\W_]+\d|\d[A-Za-z]?,? [^\W\d_]|[ ,;][EWOewo]\d|19\d\d|[*°#+(]|\d[NSns]\b|\d[./ ]{1,2}[IVXivx]|[Bb][. ]{0,2}\d{4}|\d [JYjy]\."
 )
 _MAY_BE_GROUP: Final = re.compile(
     r"Rm|[A-Z]\d[A-Z]\d|\d[A-Z]?[ \-./][A-Z\d]|Pt[ .:]|[A-Z]-\d{4}|(?:[A-Z]{1,2}\d{1,3}){3}"
@@ -188,6 +191,8 @@ _LETTERS: Final = re.compile(r"[^\W\d_]+")
 #: Initials with full stops, or as capitals that stand alone.
 _DOTTED: Final = re.compile(r"(?<![^\W_])(?<![^\W_]\.)[^\W\d_]\.[ _]?(?:[^\W\d_]\.[ _]?)?[^\W\d_](?:\.|(?![\w.]))")
 _ALONE: Final = re.compile(r"(?<![^\W_])[^\W\d_](?:[ _][^\W\d_]){1,2}(?![^\W_])")
+#: Letters that stand apart, more than directions do, are a word that somebody spelt.
+_SPELT: Final = re.compile(r"(?<![^\W_])[^\W\d_](?:[ _.\-]{1,2}[^\W\d_]){3,}(?![^\W_])")
 #: Letters that stand alone for directions, sides, levels and axes.
 _DIRECTIONS: Final = frozenset("aplrhfsixyztnmvw")
 #: What is written with full stops or in letters apart, and is nobody.
@@ -236,8 +241,8 @@ def initials(text: str) -> Iterator[Span]:
         letters = _letters(match[0])
         if match[0].isupper() and letters not in _ABBREVIATIONS and not _DIRECTIONS.issuperset(letters):
             yield match.span()
-    for match in _APOSTROPHE.finditer(text):
-        yield match.span()
+    for pattern in (_APOSTROPHE, _SPELT):
+        yield from (match.span() for match in pattern.finditer(text))
 
 
 def _letters(text: str) -> str:

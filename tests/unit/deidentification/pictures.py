@@ -11,10 +11,18 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import RLELossless
 
+from dicomnode.deidentification.reader import Picture, Text
 from tests.unit.deidentification.planted import EXPLICIT, IMPLICIT, slice_of_ct
 
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 SIZE = 256
+
+
+class Silent:
+    """A reader that finds no text."""
+
+    def read(self, picture: Picture) -> list[Text]:
+        return []
 
 
 def drawn(text: str = "DOE^JANE 19510203", *, size: int = SIZE, place: tuple[int, int] = (12, 14)) -> NDArray[np.uint8]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -25,6 +26,7 @@ from dicomnode.deidentification.pseudonyms import Pseudonyms
 from dicomnode.deidentification.quick import FileDeidentifier
 from dicomnode.deidentification.reader import Picture, RapidReader, Reader, Text, installed_reader, says_seed
 from dicomnode.deidentification.strokes import has_strokes
+from dicomnode.deidentification.unflagged import suspicion
 from dicomnode.encoded import Limits, encode_part10, read_part10
 from dicomnode.errors import StudyError
 from tests.unit.deidentification import planted
@@ -36,6 +38,7 @@ from tests.unit.deidentification.pictures import (
     capture,
     compressed,
     drawn,
+    jpeg,
 )
 
 PSEUDONYMS = Pseudonyms(bytes(range(32)), "project")
@@ -155,6 +158,41 @@ def test_pixels_that_cannot_be_decoded_are_withheld() -> None:
     assert caught.value.facts["because"] == "undecodable"
 
 
+@pytest.mark.parametrize("reader", [None, Scripted()], ids=["unread", "read"])
+def test_what_nobody_could_look_at_does_not_leave_the_house(reader: Reader | None) -> None:
+    """No flag and no time to decode it; samples of a size that none has."""
+    ds = image_of("CT", drawn("SMITH ADAM 1951").astype(np.uint16) * 16)
+    for late in (compressed(deepcopy(ds), RLE), ds):
+        if late is ds:
+            ds.BitsAllocated, ds.PixelData = 64, np.asarray(drawn()).astype("<u8").tobytes()
+        source = read_part10(planted.encoded(late, str(late.file_meta.TransferSyntaxUID)), Limits())
+        hurried = Deidentifier(EXPORT, PSEUDONYMS, reader=reader, decoding=DecodingLimits(timeout_seconds=0.001))
+        with pytest.raises(StudyError) as caught:
+            hurried.deidentify(source)
+        assert caught.value.facts["because"] == ("bits" if late is ds else "undecodable")
+
+
+def test_jpeg_of_twelve_bits_alone_passes_unseen() -> None:
+    """No codec here decodes it, whenever; a stream that says another precision, or is cut, is withheld."""
+    stream = jpeg(capture([drawn()])).PixelData
+    at = stream.index(b"\xff\xc0")
+    extended = bytearray(stream)
+    extended[at + 1], extended[at + 4] = 0xC1, 12
+    ds = capture([drawn()])
+    ds.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.51"
+    for data, passes in (
+        (extended, True),
+        (stream[: at + 4], False),
+        (stream.replace(b"\xff\xc0", b"\xff\xc3"), False),
+    ):
+        ds.PixelData = bytes(data)
+        if passes:
+            assert suspicion(ds, planted.CT, DecodingLimits(), reads=False) == ""
+        else:
+            with pytest.raises(StudyError, match="withheld-pixels"):
+                suspicion(ds, planted.CT, DecodingLimits(), reads=False)
+
+
 def test_the_child_of_decoding_gives_every_frame() -> None:
     ds = capture([drawn(), drawn("OTHER")], "RGB")
     name, _, values = frames.decoded(planted.encoded(ds)).partition(b"\n")
@@ -173,14 +211,13 @@ def ultrasound(pictures: list[NDArray[np.uint8]]) -> Dataset:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("reader", [None, Scripted()], ids=["unread", "read"])
-def test_compressed_ultrasound_keeps_its_regions_alone(reader: Reader | None) -> None:
+def test_compressed_ultrasound_keeps_its_regions_alone() -> None:
     ds = compressed(ultrasound([drawn(), drawn()]), JPEG_BASELINE)
-    output, values = result(ds, reader, AI)
+    output, values = result(ds, Scripted(), AI)
     assert values.shape == (2, SIZE, SIZE, 3)
     assert not values[:, :100].any()
     assert values[:, 100:].any()
-    assert output.get("BurnedInAnnotation") == ("NO" if reader else None)
+    assert output.BurnedInAnnotation == "NO"
 
 
 def test_paper_is_withheld_whoever_reads() -> None:

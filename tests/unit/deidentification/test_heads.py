@@ -52,6 +52,9 @@ def test_words_of_nothing(text: str) -> None:
     assert region_of(text) is Region.UNSAID
 
 
+CLASSES = "1.2.840.10008.5.1.4.1.1."
+
+
 def scan(**attributes: object) -> Dataset:
     ds = planted.slice_of_ct()
     for keyword in ("BodyPartExamined", "StudyDescription", "SeriesDescription", "ProtocolName"):
@@ -97,12 +100,21 @@ def requested(words: str) -> Sequence:
         ({"ProcedureCodeSequence": coded("4711", "99X", "CT Schädel")}, Head.STUDY),
         ({"RequestAttributesSequence": requested("MR brain")}, Head.STUDY),
         ({"Modality": "PT", "SeriesDescription": "WB"}, Head.SERIES),
-        ({"Modality": "US", "BodyPartExamined": "NECK"}, Head.ELSEWHERE),
-        ({"Modality": "CR", "BodyPartExamined": "SKULL"}, Head.ELSEWHERE),
+        ({"Modality": "US", "SOPClassUID": f"{CLASSES}6.1", "BodyPartExamined": "NECK"}, Head.ELSEWHERE),
+        ({"Modality": "CR", "SOPClassUID": f"{CLASSES}1", "BodyPartExamined": "SKULL"}, Head.ELSEWHERE),
+        ({"Modality": "OT", "BodyPartExamined": "HEAD"}, Head.SERIES),  # CT Image Storage all the same
+        ({"Modality": "", "SOPClassUID": f"{CLASSES}4.1", "SeriesDescription": "Brain"}, Head.SERIES),
+        ({"Modality": "DX", "SOPClassUID": f"{CLASSES}13.1.2"}, Head.SERIES),
+        ({"Modality": "XA", "SOPClassUID": f"{CLASSES}13.1.1", "StudyDescription": "Head"}, Head.STUDY),
+        ({"Modality": "XA", "SOPClassUID": f"{CLASSES}13.1.1"}, Head.UNSAID),
+        ({"Modality": "XA", "SOPClassUID": f"{CLASSES}13.1.1", "BodyPartExamined": "LIVER"}, Head.ELSEWHERE),
+        ({"Modality": "XC", "SOPClassUID": f"{CLASSES}77.1.4", "BodyPartExamined": "FACE"}, Head.SERIES),
+        ({"Modality": "XC", "SOPClassUID": f"{CLASSES}77.1.4"}, Head.UNSAID),
+        ({"Modality": "CT", "SOPClassUID": f"{CLASSES}30", "BodyPartExamined": "HEAD"}, Head.SERIES),
         ({"Modality": "OT", "SOPClassUID": "1.2.840.10008.5.1.4.1.1.7", "StudyDescription": "CT head"}, Head.STUDY),
         ({"Modality": "OT", "SOPClassUID": "1.2.840.10008.5.1.4.1.1.7"}, Head.ELSEWHERE),
-        ({"Modality": "RTSTRUCT", "StudyDescription": "CT head"}, Head.STUDY),
-        ({"Modality": "SEG"}, Head.ELSEWHERE),
+        ({"Modality": "RTSTRUCT", "SOPClassUID": f"{CLASSES}481.3", "StudyDescription": "CT head"}, Head.STUDY),
+        ({"Modality": "SEG", "SOPClassUID": f"{CLASSES}66.4"}, Head.ELSEWHERE),
     ],
 )  # fmt: skip
 def test_what_a_header_says(attributes: dict[str, object], expected: Head) -> None:
@@ -110,8 +122,10 @@ def test_what_a_header_says(attributes: dict[str, object], expected: Head) -> No
 
 
 def test_outlines_are_not_flagged_and_without_pixels_nothing_is_shown() -> None:
-    assert not shows_a_head(scan(Modality="SEG", BodyPartExamined="HEAD"))
+    assert not shows_a_head(scan(Modality="SEG", SOPClassUID=f"{CLASSES}66.4", BodyPartExamined="HEAD"))
     ds = scan(BodyPartExamined="HEAD")
     assert shows_a_head(ds)
     del ds.PixelData
     assert look(ds) is Head.ELSEWHERE
+    ds.SOPClassUID, ds.Modality = f"{CLASSES}68.1", "SMR"  # the surface of a face has none
+    assert shows_a_head(ds)

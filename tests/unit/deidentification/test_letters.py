@@ -133,6 +133,18 @@ def test_a_label_by_itself_and_what_is_full() -> None:
     assert reason(segmentation(shares[None], SEGMENTATION, 8, "FRACTIONAL")) == "strokes"
 
 
+def test_letters_of_a_label_each_and_of_one_behind_many_others() -> None:
+    parts, count = ndimage.label(written("DOE JANE", 20))
+    assert count > 5
+    assert reason(segmentation(parts.astype(np.uint8)[None], LABEL_MAP, 8, "LABELMAP")) == "strokes"
+    many = (np.mgrid[:SIZE, :SIZE][0] // 2 + 1).astype(np.uint8)  # 96 labels
+    assert reason(segmentation(many[None], LABEL_MAP, 8, "LABELMAP")) is None
+    many[written("DOE JANE", 16)] = 200
+    assert reason(segmentation(many[None], LABEL_MAP, 8, "LABELMAP")) == "strokes"
+    values = np.arange(SIZE * SIZE).reshape(1, SIZE, SIZE).astype(np.uint16)
+    assert reason(segmentation(values, LABEL_MAP, 16, "LABELMAP")) == "strokes"
+
+
 def test_images_of_one_bit_that_are_no_masks() -> None:
     frame = (organ() | written("DOE JANE", 16)).astype(np.uint8)
     assert reason(segmentation(frame[None], RT_IMAGE)) == "strokes"

@@ -15,6 +15,7 @@ from dicomnode.deidentification.policy import AI, EXPORT, Policy
 from dicomnode.deidentification.pseudonyms import Pseudonyms
 from dicomnode.encoded import Limits, encode_part10, read_file
 from dicomnode.errors import StudyError
+from tests.unit.deidentification.pictures import Silent
 
 LIMITS = Limits(header_scan_bytes=1 << 20, maximum_nesting=32, maximum_items=100_000, maximum_inflated_bytes=1 << 30)
 PSEUDONYMS = Pseudonyms(bytes(range(32)), "project")
@@ -176,7 +177,10 @@ def test_ultrasound_with_a_name_in_its_pixels(shared_data: Shared) -> None:
     path = next(files(shared_data("us_burnedin")))
     source = read(path)
     assert source is not None
-    output = Deidentifier(EXPORT, PSEUDONYMS).deidentify(source).dataset
+    with pytest.raises(StudyError) as caught:
+        Deidentifier(EXPORT, PSEUDONYMS).deidentify(source)
+    assert caught.value.facts["because"] == "burned-in"
+    output = Deidentifier(EXPORT, PSEUDONYMS, reader=Silent()).deidentify(source).dataset
     rows = output.pixel_array
     assert rows[:38].max() == 0
     assert (rows[100:700, 100:900] == source.pixel_array[100:700, 100:900]).all()

@@ -1,0 +1,59 @@
+"""Words of a source in disguise: letters apart, figures for letters, bytes of its letters in hexadecimal. Pure.
+
+For words of four letters and more: fewer are met by chance.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+SHORTEST: Final = 4
+#: Letters or figures that stand apart, three and more.
+_APART: Final = re.compile(r"(?<![^\W_])[^\W_](?:[\W_]{1,3}[^\W_]){2,}(?![^\W_])")
+_TOKEN: Final = re.compile(r"[^\W_]+")
+#: A letter and a figure side by side.
+_MIXED: Final = re.compile(r"\d[^\W\d_]|[^\W\d_]\d")
+#: Letters and the figures that are written for them; both become one.
+_FIGURES: Final = str.maketrans("oilzeasgqtb6", "011234599789")
+#: Bytes in hexadecimal, with what is written before each of them.
+_BYTES: Final = re.compile(r"(?:(?:%|\\x|0x|&#x)?[0-9a-f]{2}[;:, ]?){4,}[0-9a-f]?")
+_PREFIXES: Final = re.compile(r"%|\\x|0x|&#x|[;:, ]")
+
+
+def leet(word: str) -> str:
+    """A casefolded word with the figures that people write for its letters (J0HN, Sm1th)."""
+    return word.translate(_FIGURES)
+
+
+def is_leet(token: str) -> bool:
+    """Whether a token may be a word with figures for letters: more than half of it are letters."""
+    return _MIXED.search(token) is not None and 2 * sum(map(str.isalpha, token)) > len(token)
+
+
+def undisguised(text: str) -> Iterator[str]:
+    """Casefolded texts that stand in a casefolded one, letters apart or bytes in hexadecimal."""
+    for match in _APART.finditer(text):
+        yield "".join(_TOKEN.findall(match[0]))
+    for match in _BYTES.finditer(text):
+        digits = _PREFIXES.sub("", match[0])
+        for begin in (0, 1):
+            even = digits[begin:][: (len(digits) - begin) // 2 * 2]
+            data = bytes.fromhex(even)
+            yield from (data.decode(encoding, "replace").casefold() for encoding in ("utf-8", "utf-16-le"))
+
+
+def stand_in(text: str, words: frozenset[str], figured: frozenset[str]) -> bool:
+    """Whether a casefolded text holds one of the words in disguise.
+
+    Parameters
+    ----------
+    words
+        Casefolded.
+    figured
+        The same as `leet` gives them.
+    """
+    if any(word in hidden for hidden in undisguised(text) for word in words):
+        return True
+    return any(is_leet(token) and leet(token) in figured for token in _TOKEN.findall(text))
