@@ -127,7 +127,9 @@ def test_what_waits_for_a_pacs_that_is_busy_does_not_go_any_more(tmp_path: Path)
     paths, _ = write_study(tmp_path / "study", "busy")
     with Recorder() as recorder:
         recorder.status = 0xA700
-        with RunningNode(tmp_path / "node", destination("pacs", "RECORDER", recorder.port)) as node:
+        # No try is under way when the note comes: one may add objects.
+        rarely = "[delivery]\nfirst_retry_seconds = 60\nlongest_retry_seconds = 60\n"
+        with RunningNode(tmp_path / "node", rarely + destination("pacs", "RECORDER", recorder.port)) as node:
             send(node, paths)
             node.wait_for_event("delivery.waiting")
             send(node, [write_note(tmp_path / "bad.dcm", "113037", paths)])
