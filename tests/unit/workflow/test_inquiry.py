@@ -366,7 +366,7 @@ def test_one_that_was_away_is_asked_although_it_knew_no_query_before(ward: Ward)
     ward.queue.run_due()
     assert ward.circuits.is_open("pacs")
     ward.circuits.ask("pacs")
-    ward.later(3600)
+    ward.later(100)
     assert (len(ward.pacs.asked), ward.held()) == (2, (WorkState.HELD, "patient-changed"))
 
 
