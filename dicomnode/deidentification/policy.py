@@ -54,7 +54,7 @@ class OnLeak(StrEnum):
 
 
 class Faces(StrEnum):
-    """What is done with heads in CT, MR and PET, and with captures of them."""
+    """What is done with heads in CT, MR, PET and cone beam, with captures, photographs and scans of surfaces of them."""
 
     PASS = "pass"  # noqa: S105
     FLAG = "flag"

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
+from dicomnode.deidentification.apply import Deidentifier
 from dicomnode.deidentification.heads import Head, look, shows_a_head
+from dicomnode.deidentification.policy import EXPORT, Faces
+from dicomnode.deidentification.pseudonyms import Pseudonyms
 from dicomnode.deidentification.regions import Region, region_of
+from dicomnode.encoded import Limits, read_part10
+from dicomnode.errors import StudyError
 from tests.unit.deidentification import planted
 
 
@@ -52,9 +59,6 @@ def test_words_of_nothing(text: str) -> None:
     assert region_of(text) is Region.UNSAID
 
 
-CLASSES = "1.2.840.10008.5.1.4.1.1."
-
-
 def scan(**attributes: object) -> Dataset:
     ds = planted.slice_of_ct()
     for keyword in ("BodyPartExamined", "StudyDescription", "SeriesDescription", "ProtocolName"):
@@ -62,6 +66,10 @@ def scan(**attributes: object) -> Dataset:
     for keyword, value in attributes.items():
         setattr(ds, keyword, value)
     return ds
+
+
+def kind(sop_class: str, modality: str) -> dict[str, object]:
+    return {"SOPClassUID": f"1.2.840.10008.5.1.4.1.1.{sop_class}", "Modality": modality}
 
 
 def coded(value: str, scheme: str = "SCT", meaning: str = "x") -> Sequence:
@@ -100,21 +108,36 @@ def requested(words: str) -> Sequence:
         ({"ProcedureCodeSequence": coded("4711", "99X", "CT Schädel")}, Head.STUDY),
         ({"RequestAttributesSequence": requested("MR brain")}, Head.STUDY),
         ({"Modality": "PT", "SeriesDescription": "WB"}, Head.SERIES),
-        ({"Modality": "US", "SOPClassUID": f"{CLASSES}6.1", "BodyPartExamined": "NECK"}, Head.ELSEWHERE),
-        ({"Modality": "CR", "SOPClassUID": f"{CLASSES}1", "BodyPartExamined": "SKULL"}, Head.ELSEWHERE),
-        ({"Modality": "OT", "BodyPartExamined": "HEAD"}, Head.SERIES),  # CT Image Storage all the same
-        ({"Modality": "", "SOPClassUID": f"{CLASSES}4.1", "SeriesDescription": "Brain"}, Head.SERIES),
-        ({"Modality": "DX", "SOPClassUID": f"{CLASSES}13.1.2"}, Head.SERIES),
-        ({"Modality": "XA", "SOPClassUID": f"{CLASSES}13.1.1", "StudyDescription": "Head"}, Head.STUDY),
-        ({"Modality": "XA", "SOPClassUID": f"{CLASSES}13.1.1"}, Head.UNSAID),
-        ({"Modality": "XA", "SOPClassUID": f"{CLASSES}13.1.1", "BodyPartExamined": "LIVER"}, Head.ELSEWHERE),
-        ({"Modality": "XC", "SOPClassUID": f"{CLASSES}77.1.4", "BodyPartExamined": "FACE"}, Head.SERIES),
-        ({"Modality": "XC", "SOPClassUID": f"{CLASSES}77.1.4"}, Head.UNSAID),
-        ({"Modality": "CT", "SOPClassUID": f"{CLASSES}30", "BodyPartExamined": "HEAD"}, Head.SERIES),
+        ({**kind("6.1", "US"), "BodyPartExamined": "NECK"}, Head.ELSEWHERE),
+        ({**kind("1", "CR"), "BodyPartExamined": "SKULL"}, Head.ELSEWHERE),
         ({"Modality": "OT", "SOPClassUID": "1.2.840.10008.5.1.4.1.1.7", "StudyDescription": "CT head"}, Head.STUDY),
         ({"Modality": "OT", "SOPClassUID": "1.2.840.10008.5.1.4.1.1.7"}, Head.ELSEWHERE),
-        ({"Modality": "RTSTRUCT", "SOPClassUID": f"{CLASSES}481.3", "StudyDescription": "CT head"}, Head.STUDY),
-        ({"Modality": "SEG", "SOPClassUID": f"{CLASSES}66.4"}, Head.ELSEWHERE),
+        ({"Modality": "RTSTRUCT", "StudyDescription": "CT head"}, Head.STUDY),
+        (kind("66.4", "SEG"), Head.ELSEWHERE),
+        # cone beams; classes whose Modality is wrong or missing
+        ({**kind("13.1.1", "XA"), "BodyPartExamined": "HEAD"}, Head.SERIES),
+        ({**kind("13.1.1", "XA"), "BodyPartExamined": "HEART"}, Head.ELSEWHERE),
+        (kind("13.1.1", "XA"), Head.UNSAID),
+        ({**kind("13.1.2", "DX"), "BodyPartExamined": "CHEST"}, Head.SERIES),
+        ({**kind("2", "OT"), "BodyPartExamined": "HEAD"}, Head.SERIES),
+        ({**kind("2", "SEG"), "BodyPartExamined": "HEAD"}, Head.SERIES),
+        ({**kind("4.1", ""), "BodyPartExamined": "HEAD"}, Head.SERIES),
+        (kind("4.1", ""), Head.UNSAID),
+        ({**kind("30", "OT"), "BodyPartExamined": "HEAD"}, Head.SERIES),
+        (kind("30", "OT"), Head.ELSEWHERE),
+        # the outside of a body
+        ({**kind("77.1.4", "XC"), "BodyPartExamined": "FACE"}, Head.SERIES),
+        ({**kind("77.1.7", "DMS"), "BodyPartExamined": "HAND"}, Head.ELSEWHERE),
+        (kind("77.1.4", "OT"), Head.UNSAID),
+        (kind("7", "XC"), Head.UNSAID),
+        ({**kind("68.1", "SMR"), "BodyPartExamined": "HEAD"}, Head.SERIES),
+        (kind("68.2", ""), Head.UNSAID),
+        # nuclear medicine, where it is a volume
+        ({**kind("20", "NM"), "ImageType": ["ORIGINAL", "PRIMARY", "RECON TOMO"], "BodyPartExamined": "HEAD"}, Head.SERIES),
+        ({**kind("20", "NM"), "ImageType": ["ORIGINAL", "PRIMARY", "STATIC"], "BodyPartExamined": "HEAD"}, Head.ELSEWHERE),
+        # dose that is cut to the skin, surfaces of segments
+        ({**kind("481.2", "RTDOSE"), "StudyDescription": "CT head"}, Head.STUDY),
+        ({**kind("66.5", ""), "StudyDescription": "CT head"}, Head.STUDY),
     ],
 )  # fmt: skip
 def test_what_a_header_says(attributes: dict[str, object], expected: Head) -> None:
@@ -122,10 +145,33 @@ def test_what_a_header_says(attributes: dict[str, object], expected: Head) -> No
 
 
 def test_outlines_are_not_flagged_and_without_pixels_nothing_is_shown() -> None:
-    assert not shows_a_head(scan(Modality="SEG", SOPClassUID=f"{CLASSES}66.4", BodyPartExamined="HEAD"))
+    assert not shows_a_head(scan(**kind("66.4", "SEG"), BodyPartExamined="HEAD"))
     ds = scan(BodyPartExamined="HEAD")
     assert shows_a_head(ds)
     del ds.PixelData
     assert look(ds) is Head.ELSEWHERE
-    ds.SOPClassUID, ds.Modality = f"{CLASSES}68.1", "SMR"  # the surface of a face has none
+
+
+@pytest.mark.parametrize(
+    ("sop_class", "modality"), [("77.1.4", "XC"), ("77.1.7", "DMS"), ("68.1", "SMR"), ("68.2", "")]
+)
+def test_what_shows_the_outside_needs_no_word(sop_class: str, modality: str) -> None:
+    """No face has to be drawn from it: unless another region is named it is flagged or withheld, with or without pixels."""
+    ds = scan(**kind(sop_class, modality))
+    if sop_class.startswith("68"):
+        del ds.PixelData
     assert shows_a_head(ds)
+    ds.BodyPartExamined = "HAND"
+    assert not shows_a_head(ds)
+
+
+def test_scans_of_surfaces_are_flagged_or_withheld() -> None:
+    ds = scan(**kind("68.1", "SMR"), BodyPartExamined="FACE")
+    del ds.PixelData
+    pseudonyms = Pseudonyms(bytes(range(32)), "project")
+    source = read_part10(planted.encoded(ds), Limits())
+    assert Deidentifier(EXPORT, pseudonyms).deidentify(source).dataset.RecognizableVisualFeatures == "YES"
+    for faces in (Faces.WITHHOLD, Faces.DEFACE):
+        with pytest.raises(StudyError) as caught:
+            Deidentifier(replace(EXPORT, faces=faces), pseudonyms).deidentify(source)
+        assert caught.value.code == "withheld-face"
