@@ -204,7 +204,8 @@ REASONS: Final = MappingProxyType(
         ),
         "key-wrong": Reason(
             "a key does not open what was sealed with it, or is none",
-            "restore the keys that belong to this state; a recipient's is RSA of 2048 bits or more, in a PEM certificate",
+            "restore the keys that belong to this state; a recipient's is RSA of 2048 bits or more, in a "
+            "PEM certificate that is valid now",
         ),
         "index-behind": Reason(
             "the index has not caught up with what was received", "nothing; it is looked at again by itself"

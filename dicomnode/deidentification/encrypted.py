@@ -11,6 +11,7 @@ envelope of another writer has none and is believed as it is. Who encloses is no
 from __future__ import annotations
 
 import hashlib
+from datetime import UTC, datetime
 from typing import Final
 
 from cryptography import x509
@@ -59,8 +60,9 @@ def enclose(source: Dataset, output: Dataset, recipients: tuple[x509.Certificate
     Raises
     ------
     KeyStoreError
-        ``key-wrong`` where a recipient's key is not RSA.
+        ``key-wrong`` where a recipient's key is not RSA, or its certificate is not valid now (``because``).
     """
+    refuse_invalid(recipients, datetime.now(UTC))
     originals = Dataset()
     for tag in source.keys():  # noqa: SIM118 - a Data Set iterates over parsed elements
         same = tag in output and output[tag] == source[tag] and keyword_for_tag(tag) not in _FLAGS
@@ -80,6 +82,21 @@ def enclose(source: Dataset, output: Dataset, recipients: tuple[x509.Certificate
     item.EncryptedContentTransferSyntaxUID = EXPLICIT_LITTLE
     item.EncryptedContent = envelope + b"\0" * (len(envelope) % 2)
     output.EncryptedAttributesSequence = Sequence([item])
+
+
+def refuse_invalid(recipients: tuple[x509.Certificate, ...], now: datetime) -> None:
+    """Refuse certificates beyond their validity (RFC 5280 4.1.2.5): nobody says any longer, or yet, whose key it is.
+
+    Raises
+    ------
+    KeyStoreError
+        ``key-wrong``, with ``because``: ``expired`` or ``not-yet-valid``.
+    """
+    for recipient in recipients:
+        if now > recipient.not_valid_after_utc:
+            raise KeyStoreError("key-wrong", because="expired")
+        if now < recipient.not_valid_before_utc:
+            raise KeyStoreError("key-wrong", because="not-yet-valid")
 
 
 def restore(dataset: Dataset, certificate: x509.Certificate, key: RSAPrivateKey, limits: Limits) -> Dataset:

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from dicomnode.config import Config
+from dicomnode.deidentification.encrypted import refuse_invalid
 from dicomnode.errors import NodeError, PeerError
 from dicomnode.events import silent
 from dicomnode.forms import choose, missed, sop_classes
@@ -128,10 +129,12 @@ class _Examiner:
 
     def recipients(self) -> None:
         """For whom exports enclose original attributes: who cannot open them keeps every export from being made."""
-        setting = "deidentification.recipients"
-        if self._usable(setting, partial(certificates, self._tree.deidentification.recipients)):
-            found = certificates(self._tree.deidentification.recipients)
-            if found:
+        setting, paths = "deidentification.recipients", self._tree.deidentification.recipients
+        if self._usable(setting, partial(certificates, paths)):
+            found = certificates(paths)
+            left = min(((one.not_valid_after_utc - rooms.now()).days for one in found), default=0)
+            if found and self._usable(setting, partial(refuse_invalid, found, rooms.now())):
+                self.report.warnings += [f"{setting}: a certificate expires in {left} days"] * (left < _SOON_DAYS)
                 self.report.lines.append(f"exports enclose original attributes for {len(found)} recipients")
 
     def models(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,18 @@ def exported(source: Dataset, folder: Path, reader: Reader | None = None) -> byt
     certificate = recipients.certificates((folder / "reidentify.pem",))
     done = Deidentifier(EXPORT, PSEUDONYMS, reader=reader, recipients=certificate).deidentify(source)
     return encode_part10(done.dataset, transfer_syntax_uid=str(done.dataset.file_meta.TransferSyntaxUID))
+
+
+@pytest.mark.parametrize(("first", "last", "because"), [(2020, 2021, "expired"), (9000, 9001, "not-yet-valid")])
+def test_nothing_is_enclosed_for_a_certificate_that_is_not_valid_now(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, first: int, last: int, because: str
+) -> None:
+    monkeypatch.setattr(recipients, "_BEGIN", datetime(first, 1, 1, tzinfo=UTC))
+    monkeypatch.setattr(recipients, "_END", datetime(last, 1, 1, tzinfo=UTC))
+    recipients.public_certificate(tmp_path)
+    with pytest.raises(KeyStoreError) as caught:
+        exported(planted.slice_of_ct(), tmp_path)
+    assert (caught.value.code, caught.value.facts["because"]) == ("key-wrong", because)
 
 
 @pytest.mark.filterwarnings("ignore")

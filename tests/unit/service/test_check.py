@@ -5,6 +5,7 @@ import os
 import socket
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -159,6 +160,28 @@ def test_a_recipient_that_no_export_can_enclose_for_is_an_error(tree_of: MakeTre
     assert error.startswith("deidentification.recipients: key-missing")
     (error,) = examine(tree_of(deidentification={"recipients": [tmp_path / "reidentify.key"]}), {}).errors
     assert error.startswith("deidentification.recipients: key-wrong")
+
+
+@pytest.mark.parametrize(
+    ("valid", "error", "warned"),
+    [((-20, -10), "key-wrong", False), ((10, 20), "key-wrong", False), ((-1, 10), "", True), ((-1, 99), "", False)],
+)
+def test_a_recipients_certificate_is_valid_now(
+    tree_of: MakeTree,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    valid: tuple[int, int],
+    error: str,
+    warned: bool,
+) -> None:
+    for name, days in zip(("_BEGIN", "_END"), valid, strict=True):
+        monkeypatch.setattr(recipients, name, rooms.now() + timedelta(days=days))
+    recipients.public_certificate(tmp_path)
+    report = examine(tree_of(deidentification={"recipients": [tmp_path / "reidentify.pem"]}), {})
+    setting = "deidentification.recipients: "
+    assert any(one.startswith(f"{setting}{error}") for one in report.errors) == bool(error)
+    assert any(one.startswith(f"{setting}a certificate expires in") for one in report.warnings) == warned
 
 
 def test_no_model_is_an_error(tree_of: MakeTree, monkeypatch: pytest.MonkeyPatch) -> None:
