@@ -48,6 +48,14 @@ def test_letters(text: str, size: int, beside: bool) -> None:
     assert has_letters(~mask)
 
 
+def test_letters_among_specks() -> None:
+    """Hundreds of small parts keep nobody from looking at the letters."""
+    specks = np.zeros((SIZE, SIZE), bool)
+    specks[60::4, ::4] = True
+    assert not has_letters(specks)
+    assert has_letters(specks | written("DOE JANE", 18))
+
+
 def test_letters_cut_out_of_an_organ() -> None:
     assert has_letters(organ() & ~written("DOE JANE", 18, place=(50, 110)))
 
