@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import warnings
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, Final, cast
 
 import numpy as np
@@ -32,6 +33,8 @@ _KEYWORDS: Final = (
     "ExtendedOffsetTable", "ExtendedOffsetTableLengths", "PixelData",
 )  # fmt: skip
 _COLOURS: Final = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT", "YBR_PARTIAL_420"})
+#: What says nothing of the pixels, but of the machine.
+_NO_VERDICT: Final = MappingProxyType({TimeoutError: "late", ChildProcessError: "ended"})
 _children: Final = Children()
 
 
@@ -89,7 +92,8 @@ def frames_of(dataset: Dataset, limits: DecodingLimits) -> Frames:
     Raises
     ------
     StudyError
-        ``withheld-pixels`` where they cannot be decoded.
+        ``withheld-pixels`` where they cannot be decoded; its fact ``because`` tells apart what no codec decodes
+        (``undecodable``), what took too long (``late``) and whose process ended (``ended``): these may pass another time.
     """
     slim = Dataset()
     for keyword in _KEYWORDS:
@@ -102,8 +106,9 @@ def frames_of(dataset: Dataset, limits: DecodingLimits) -> Frames:
         data = encode_part10(slim, transfer_syntax_uid=syntax)
         name, _, array = _children.ask(data, limits).partition(b"\n")
         values = np.load(io.BytesIO(array), allow_pickle=False)
-    except (OSError, ValueError, NodeError):
-        raise StudyError("withheld-pixels", because="undecodable") from None
+    except (OSError, ValueError, NodeError) as error:
+        because = next((word for kind, word in _NO_VERDICT.items() if isinstance(error, kind)), "undecodable")
+        raise StudyError("withheld-pixels", because=because) from None
     return _checked(dataset, values, name.decode("ascii", "replace"))
 
 

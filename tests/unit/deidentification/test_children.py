@@ -79,7 +79,7 @@ def test_children_that_die_of_an_object_are_two(some: Children, monkeypatch: pyt
         return begun[-1]
 
     monkeypatch.setattr(children, "_start", dying)
-    with pytest.raises(OSError, match="no answer"):
+    with pytest.raises(ChildProcessError, match="no answer"):
         some.ask(b"deadly", LIMITS)
     assert len(begun) == 2
     assert all(one.returncode is not None for one in begun)
