@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
+from pydicom.uid import JPEGExtended12Bit
 
 from dicomnode.deidentification.apply import Deidentified, Deidentifier
 from dicomnode.deidentification.policy import AI, EXPORT, Policy
@@ -106,6 +108,11 @@ def test_numbers_are_kept(shared_data: Shared, policy: Policy, name: str) -> Non
         source = read(path)
         if source is None or not (source.get("SOPInstanceUID") and source.get("SOPClassUID")):
             continue
+        if policy.look_at_every_image and source.file_meta.TransferSyntaxUID == JPEGExtended12Bit:
+            with pytest.raises(StudyError, match="undecodable"):  # 12 bits, which no codec here reads: nobody can look
+                engine.deidentify(source)
+            compared += 1
+            continue
         output = engine.deidentify(source).dataset
         assert [key for key in NUMBERS if key in source and _plain(output.get(key)) != _plain(source[key].value)] == []
         compared += 1
@@ -201,7 +208,8 @@ def test_before_and_after_of_another_tool(shared_data: Shared, policy: Policy, n
     before, after = read(folder / "DicomFiles" / f"{name}.dcm"), read(folder / "DicomResults" / f"{name}.dcm")
     assert before is not None
     assert after is not None
-    output = Deidentifier(policy, PSEUDONYMS).deidentify(before).dataset
+    headers = replace(policy, look_at_every_image=False)  # no codec here reads JPEG of 12 bits: exports withhold them
+    output = Deidentifier(headers, PSEUDONYMS).deidentify(before).dataset
     told = [one for one in before if one.VR != "SQ" and not one.is_empty and one.keyword != "PixelData"]
 
     def same(one: DataElement, other: Dataset) -> bool:
