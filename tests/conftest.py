@@ -13,6 +13,10 @@ from tests import pace, tools
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # also where a test imports the library by itself
 
 
+#: Whether the test before was counted, or there was none before.
+_counting = [True]
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Workers begin with what takes longest."""
     if hasattr(config, "workerinput"):
@@ -25,7 +29,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """Whole nodes and long properties are not measured."""
     if pace.is_counted(item):
+        if not _counting:
+            pace.forget_tables()
+            _counting.append(True)
         return (yield)
+    _counting.clear()
     with pace.uncounted(item.config):
         return (yield)
 

@@ -210,7 +210,7 @@ def test_limits_of_a_peer_are_counted_over_all_its_associations(tmp_path: Path, 
         with Peer(made.port) as fourth:
             fourth.send(associate_request())
             assert (fourth.pdu() or (0,))[0] == pdu.A_ASSOCIATE_RJ
-        assert [send(peers[number % 3], number) for number in range(6)] == [0, 0, 0, 0, 0xA700, 0xA700]
+        assert [send(peers[number % 3], number) for number in range(6)] == [0, 0, 0, 0, 0x0124, 0x0124]
         assert len(made.rows(count=4)) == 4
         for peer in peers:
             peer.release()
@@ -231,9 +231,9 @@ def test_limits_are_exact_however_many_send_at_once(tmp_path: Path, receivers: i
             thread.start()
         for thread in threads:
             thread.join(60)
-        assert sorted(statuses) == [0] * 37 + [0xA700] * 11
+        assert sorted(statuses) == [0] * 37 + [0x0124] * 11
         assert len(made.rows(count=37)) == 37
-        assert send(peers[0], 99) == 0xA700
+        assert send(peers[0], 99) == 0x0124
         for peer in peers:
             peer.release()
 
@@ -243,7 +243,7 @@ def test_bytes_of_a_study_are_limited_too_and_what_was_refused_is_not_counted(tm
     rule = {"name": "ct1", "maximum_study_bytes": 1 << 20}
     with bench(tmp_path, receivers, peers=[rule]) as made, made.associate() as one, made.associate() as two:
         assert send(one, 1, size=700_000) == 0
-        assert send(two, 2, size=700_000) == 0xA700
+        assert send(two, 2, size=700_000) == 0x0124
         assert send(two, 3, size=200_000) == 0
         assert len(made.rows(count=2)) == 2
 

@@ -181,7 +181,8 @@ def test_killed_while_receiving(ward: Ward, tmp_path: Path) -> None:
 
     assert status_of(association, paths[half]) is None
     ward.node.start()
-    assert len(ward.inside.instances(who.uid("study"))) == half
+    # A receiver outlives its node by a moment: the object that nobody acknowledged may be there, too.
+    assert len(ward.inside.instances(who.uid("study"))) in (half, half + 1)
     assert {outcome.status for outcome in send(ward.node, paths)} == {0}
     prove(ward, who, paths, tmp_path / "twin")
 

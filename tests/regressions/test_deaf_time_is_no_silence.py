@@ -26,7 +26,7 @@ class OneOpenStudy:
     def quarantined(self, study_key: str) -> tuple[Any, ...]:
         return ()
 
-    def instances(self, study_key: str, state: Any) -> tuple[Any, ...]:
+    def instances(self, study_key: str, state: Any = None) -> tuple[Any, ...]:
         return ()
 
     def works(self, states: Any) -> tuple[Any, ...]:

@@ -58,7 +58,7 @@ from dicomnode.storage.spool import Spool
 from dicomnode.study import Purpose, WorkKey, World
 from dicomnode.workflow.analysis import Analyst
 from dicomnode.workflow.handover import Handover, Rooms, name
-from dicomnode.workflow.packed import pack_voxels
+from dicomnode.workflow.packed import pack_labels
 from dicomnode.workflow.reading import limits_of
 state, plain, (study, revision, model) = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
 tree = Config.model_validate({"node": {"state": state}, "models": {"engine": "stand-in"}, "intake": {"write_mode": "append"}})
@@ -72,7 +72,7 @@ handover = Handover(Rooms(spool=spool, ledger=ledger, objects=objects, keys=keys
 analyst = Analyst(package, engines.open_engine(tree, package).engine, None, tree=tree, derivation_key=b"", issued_at=None)
 copies = list(handover.copies(key))
 analysis = analyst.analyse([read_part10(copy, limits_of(tree)) for copy in copies])
-handover.put(key, World.PSEUDONYM, name(key, "labels"), Purpose.LABELS, pack_voxels(analysis.labels))
+handover.put(key, World.PSEUDONYM, name(key, "labels"), Purpose.LABELS, pack_labels(analysis.labels))
 findings = json.dumps(analysis.findings.to_json()).encode()
 handover.put(key, World.PSEUDONYM, name(key, "findings"), Purpose.FINDINGS, findings)
 opened = [*copies, json.dumps(handover.plan(key)).encode(), analysis.labels.tobytes(), findings]

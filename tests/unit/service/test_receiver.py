@@ -49,6 +49,7 @@ class Node:
                 "allow": self._answerer("allow", lambda: 7),
                 "weigh": self._answerer("weigh", lambda: self.ample),
                 "take": self._answerer("take", self._take),
+                "stored": lambda *_: [],
                 "serve": lambda _: [],
             },
         )
