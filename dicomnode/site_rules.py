@@ -48,7 +48,7 @@ class PolicySection(Section):
     remove: tuple[str, ...] = Field((), description="keywords of attributes that are removed")
     faces: Literal["pass", "flag", "withhold", "deface"] | None = Field(
         None,
-        description="heads in CT, MR and PET: pass (ai's own), flag in (0028,0302) (export's own), withhold, or deface: "
+        description="heads, in scans, photographs and surface scans: pass (ai's own), flag in (0028,0302) (export's own), withhold, or deface: "
         "of whole volumes of CT and MR the face goes for good, all else that may show one is withheld",
     )
 
