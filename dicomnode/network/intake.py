@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import nullcontext
+from copy import copy
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Protocol
@@ -289,7 +290,7 @@ class Transfer:
     def _refuse(self, error: Exception) -> None:
         """Settle the status, tell it, and let go of what was held."""
         if isinstance(error, NodeError):
-            self.fault = error
+            self.fault = copy(error)  # without its traceback: that would hold this transfer, and all of the object
             self._status = _STATUSES.get(error.code, error.dimse_status)
             self._intake.emit(
                 "object.refused",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -163,10 +164,10 @@ class Taking:
         try:
             self._take(one)
         except StudyError as error:
-            self.refusals[one.sop_instance_uid] = error
+            self.refusals[one.sop_instance_uid] = copy(error)  # without its traceback, which holds the object
             return error.dimse_status
         except NodeError as error:
-            self.fault = error
+            self.fault = copy(error)
             return error.dimse_status
         self.kept.add(one.sop_instance_uid)
         self.taken += 1

@@ -6,6 +6,7 @@ Knows the spool and the index; decides nothing about models.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from copy import copy
 from functools import lru_cache
 from typing import Protocol
 
@@ -289,7 +290,7 @@ class Arriving:
         if self._beyond is not None:
             self.arrival.complete()
             if self.digest.hexdigest() not in self._stored:
-                raise self._beyond
+                raise copy(self._beyond)
             return
         self._reception.seal(self, self._received, self._study_key)
         if self._allowed is not None:
@@ -302,7 +303,7 @@ class Arriving:
         self._stored = allowances.stored(self._study_key, instance_key)
         if not self._stored:
             raise error
-        self._beyond = error
+        self._beyond = copy(error)  # without its traceback, which holds this sink
 
     def close(self) -> None:
         """Give back what is held."""

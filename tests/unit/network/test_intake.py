@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import gc
+import weakref
 
 import pytest
 
@@ -136,3 +138,17 @@ def test_every_error_becomes_its_status_and_an_event_without_names(error: Except
     assert level in {"warning", "error"}
     assert "Doe" not in str(facts)
     assert "1.2.3" not in str(facts)
+
+
+def test_a_refused_object_is_gone_with_its_transfer() -> None:
+    asked = intake(Recording(), Events())
+    gc.disable()
+    try:
+        transfer = asked.begin(request(sop_instance_uid="1.2.3.5"), PEER)
+        assert transfer.take_whole(ENCODED) == 0xA900
+        assert transfer.fault is not None
+        gone = weakref.ref(transfer)
+        del transfer
+        assert gone() is None
+    finally:
+        gc.enable()
