@@ -127,7 +127,7 @@ class StudyExplainer:
     def __init__(self, tree: Config, spool: Spool, ledger: Ledger, key: bytes) -> None:
         inputs = {package.manifest.name: package.manifest.input for package in rooms.load_packages(tree)}
         self._sop_classes = frozenset[str]().union(*(rule.sop_classes for rule in inputs.values()))
-        self._router = open_router(tree, spool, tuple(inputs))
+        self._router = open_router(tree, spool, ledger, tuple(inputs))
         self._explainer = Explainer(self._router, inputs, guard=guard_of(tree, key), read=reader(tree, spool))
         self._ledger = ledger
 

@@ -67,12 +67,17 @@ def open_routing(tree: Config, spool: Spool, ledger: Ledger, models: tuple[str, 
         Where a rule names a model that is not enabled.
     """
     standing = Standing(ledger, tree.flood_guard, clock=rooms.now)
-    router = open_router(tree, spool, models, is_watched=standing.is_watched)
+    router = open_router(tree, spool, ledger, models, is_watched=standing.is_watched)
     return Routing(router, standing, Layout.of(tree).state, ledger)
 
 
 def open_router(
-    tree: Config, spool: Spool, models: tuple[str, ...], *, is_watched: Callable[[str], bool] = lambda _: False
+    tree: Config,
+    spool: Spool,
+    ledger: Ledger,
+    models: tuple[str, ...],
+    *,
+    is_watched: Callable[[str], bool] = lambda _: False,
 ) -> Router:
     """Router over what was received.
 
@@ -83,7 +88,14 @@ def open_router(
     """
     prove_rules(tree, models)
     limit = tree.flood_guard.maximum_age_days
-    return Router(tree.rules, models, read=reader(tree, spool), maximum_age_days=limit, is_watched=is_watched)
+    return Router(
+        tree.rules,
+        models,
+        read=reader(tree, spool),
+        maximum_age_days=limit,
+        is_watched=is_watched,
+        came=lambda study_key: ledger.instances(study_key, None),
+    )
 
 
 def reader(tree: Config, spool: Spool) -> Read:

@@ -15,12 +15,16 @@ from pydicom import Dataset
 
 from dicomnode.errors import NodeError
 from dicomnode.routing_rules import RoutingRule
-from dicomnode.study import InstanceRow, RecordMetadata
+from dicomnode.study import InstanceRow, InstanceState, RecordMetadata
 from dicomnode.workflow.routing import Route, SeriesFacts, StudyFacts, age_of, every, route
 from dicomnode.workflow.selection import without_pixels
 
 #: How many instances of a series are tried before it counts as unreadable.
 _TRIES: Final = 3
+#: What was taken when it came: neither the same again nor of another patient.
+_TAKEN: Final = frozenset(
+    {InstanceState.CURRENT, InstanceState.REPLACED, InstanceState.REJECTED, InstanceState.EXPIRED}
+)
 Read = Callable[[InstanceRow], tuple[RecordMetadata, Dataset]]
 
 
@@ -39,6 +43,9 @@ class Router:
         Age beyond which a study is not worked on by itself; 0: none.
     is_watched
         Whether the age of a study is to be known, by its key.
+    came
+        What came of a study, what was replaced or rejected since included: a corrected header is no other sender and no
+        other hour.
     """
 
     def __init__(
@@ -50,6 +57,7 @@ class Router:
         zone: tzinfo | None = None,
         maximum_age_days: float = 0,
         is_watched: Callable[[str], bool] = lambda _: False,
+        came: Callable[[str], Sequence[InstanceRow]] = lambda _: (),
     ) -> None:
         self._maximum_age_days = maximum_age_days
         self._is_watched = is_watched
@@ -57,6 +65,7 @@ class Router:
         self.models = tuple(models)
         self._read = read
         self._zone = zone
+        self._came = came
 
     def route(self, study_key: str, rows: Sequence[InstanceRow]) -> Route:
         """Where a study of these instances, of which there are some, goes.
@@ -81,16 +90,21 @@ class Router:
         groups: dict[str, list[InstanceRow]] = defaultdict(list)
         for row in sorted(rows, key=lambda one: one.instance_key):
             groups[row.series_key].append(row)
-        series = tuple(self._series(key, members) for key, members in sorted(groups.items()))
-        return StudyFacts(study_key=study_key, began_at=min(row.received_at for row in rows), series=series)
+        came = [row for row in self._came(study_key) if row.state in _TAKEN]
+        before: dict[str, list[InstanceRow]] = defaultdict(list)
+        for row in came:
+            before[row.series_key].append(row)
+        series = tuple(self._series(key, members, before[key]) for key, members in sorted(groups.items()))
+        return StudyFacts(study_key=study_key, began_at=min(row.received_at for row in (*rows, *came)), series=series)
 
-    def _series(self, series_key: str, rows: Sequence[InstanceRow]) -> SeriesFacts:
+    def _series(self, series_key: str, rows: Sequence[InstanceRow], before: Sequence[InstanceRow]) -> SeriesFacts:
         """By the first of its instances that can be read: who sent it by the first that came, since others may be fetched."""
         found = self._first(rows)
         if found is None:
             return SeriesFacts(series_key=series_key, calling_ae_title="", called_ae_title="", address="", header=None)
         readable = rows[rows.index(found[0]) :]  # the others were tried
-        came = sorted(readable, key=lambda one: (one.received_at, one.instance_key))
+        gone = [row for row in before if row.state is not InstanceState.CURRENT]
+        came = sorted((*readable, *gone), key=lambda one: (one.received_at, one.instance_key))
         _, sent, _ = found if came[0] is found[0] else self._first(came) or found
         return SeriesFacts(
             series_key=series_key,

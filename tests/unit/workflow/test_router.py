@@ -8,7 +8,7 @@ from pydicom import Dataset
 
 from dicomnode.errors import StorageError, StudyError
 from dicomnode.routing_rules import RoutingRule
-from dicomnode.study import InstanceRow, RecordMetadata
+from dicomnode.study import InstanceRow, InstanceState, RecordMetadata
 from dicomnode.workflow.router import Router
 from dicomnode.workflow.routing import SeriesFacts, StudyFacts, age_of
 from tests.unit.workflow.samples import START, STUDY, metadata, row
@@ -68,6 +68,27 @@ def test_who_sent_a_series_is_told_by_the_image_that_came_first() -> None:
     one = Router(rules, ["lung"], read=read)
     assert one.route(STUDY, [fetched, came]).shares
     assert one.facts(STUDY, [came]).series == one.facts(STUDY, [came, fetched]).series
+
+
+@pytest.mark.parametrize("rule", [{"calling_ae_titles": ["CT1"]}, {"hours": ["08:00-18:00"]}, {"weekdays": ["sun"]}])
+@pytest.mark.parametrize("became", [InstanceState.REPLACED, InstanceState.REJECTED, InstanceState.EXPIRED])
+def test_a_corrected_study_goes_where_it_went_whoever_corrects_it_and_whenever(
+    rule: dict[str, list[str]], became: InstanceState
+) -> None:
+    first = [replace(row(number), state=became) for number in (0, 1)]
+    corrected = [replace(row(number), received_at=START + timedelta(hours=12.5)) for number in (0, 1)]
+
+    def read(wanted: InstanceRow) -> tuple[RecordMetadata, Dataset]:
+        about, dataset = Originals()(wanted)
+        return replace(about, calling_ae_title="CT1" if wanted.received_at == START else "PACS"), dataset
+
+    rules = [RoutingRule.model_validate({"name": "ct", **rule})]
+    one = Router(rules, ["lung"], read=read, zone=UTC, came=lambda _: (*first, *corrected))
+    assert one.route(STUDY, corrected).shares
+    assert one.facts(STUDY, corrected).began_at == START
+    strange = [replace(one, state=InstanceState.QUARANTINED) for one in first]
+    another = Router(rules, ["lung"], read=read, zone=UTC, came=lambda _: (*strange, *corrected))
+    assert not another.route(STUDY, corrected).shares, "another patient's images are no beginning of it"
 
 
 def test_an_instance_that_cannot_be_read_gives_way_to_the_next() -> None:
