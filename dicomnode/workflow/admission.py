@@ -104,7 +104,7 @@ class Admission:
         self._longest_retry_seconds = settings.longest_retry_seconds
         self._hold_after_seconds = settings.hold_after_seconds
         self._clock = clocks.now
-        self._sure = clocks.sure
+        self._late = clocks.late
         self._emit = emit
 
     def start(self, study_key: str) -> None:
@@ -157,7 +157,7 @@ class Admission:
             study = self._ledger.study(study_key, connection=connection)
             if latest is None or latest.settled_at is None or study is None:
                 return
-            age = (self._sure() - study.last_received_at).total_seconds()
+            age = (self._late() - study.last_received_at).total_seconds()
             for work in study.works:
                 if work.state is not WorkState.READY or work.key.revision != latest.revision:
                     continue

@@ -29,6 +29,10 @@ class Clocks(Protocol):
         """Time that has come for certain: ages are reckoned by it."""
         ...
 
+    def late(self) -> datetime:
+        """Time that may have come: by it is reckoned what a person should rather look at."""
+        ...
+
 
 class Revival(Enum):
     """What came of a work that is to be gone on with."""

@@ -28,10 +28,11 @@ _LONGEST_JUMP_SECONDS: Final = 1e10
 
 @dataclass(slots=True)
 class _Jump:
-    """What the wall clock gained, and how long the node has run with that."""
+    """What the wall clock gained, how long the node has run with that, and whether it gained it while no node ran."""
 
     seconds: float
     served: float = 0.0
+    over_stop: bool = False
 
 
 class Timekeeper:
@@ -56,7 +57,7 @@ class Timekeeper:
         self._wall, self._jumps = self._load() or (clock(), [])
         self._at = monotonic()
         with self._lock:
-            self._look(STOP_SECONDS)
+            self._look(STOP_SECONDS, over_stop=True)
 
     def now(self) -> datetime:
         """Wall clock, as it is."""
@@ -67,6 +68,12 @@ class Timekeeper:
         with self._lock:
             self._look(STEP_SECONDS)
             return self._wall - timedelta(seconds=sum(jump.seconds for jump in self._jumps))
+
+    def late(self) -> datetime:
+        """Time in UTC that may have come: as `sure`, and what the wall clock gained while no node ran, as over a weekend."""
+        sure = self.sure()
+        with self._lock:
+            return sure + timedelta(seconds=sum(jump.seconds for jump in self._jumps if jump.over_stop))
 
     def keep(self) -> None:
         """Read the clocks, and write down what must outlive the process.
@@ -80,12 +87,12 @@ class Timekeeper:
             self._look(STEP_SECONDS)
             plain = {
                 "seen": self._wall.timestamp(),
-                "jumps": [[jump.seconds, jump.served] for jump in self._jumps],
+                "jumps": [[jump.seconds, jump.served, jump.over_stop] for jump in self._jumps],
             }
             with disk_errors():
                 replace_file(self._path, [json.dumps(plain).encode()])
 
-    def _look(self, allowed: float) -> None:
+    def _look(self, allowed: float, *, over_stop: bool = False) -> None:
         """Read both clocks, and hold the one against the other."""
         wall, at = self._clock(), self._monotonic()
         ran = at - self._at
@@ -97,7 +104,7 @@ class Timekeeper:
         if abs(gained) <= allowed:
             return
         if gained > 0:
-            self._jumps.append(_Jump(gained))
+            self._jumps.append(_Jump(gained, over_stop=over_stop))
         else:
             self._take_back(-gained)
         self._emit("clock.jumped", level="warning", seconds=round(gained))
@@ -115,9 +122,9 @@ class Timekeeper:
         """What the last process wrote down; None where there is nothing that can be read."""
         try:
             plain: Any = json.loads(self._path.read_bytes())
-            jumps = [_Jump(float(seconds), float(served)) for seconds, served in plain["jumps"]]
+            jumps = [_Jump(float(one[0]), float(one[1]), bool([*one, False][2])) for one in plain["jumps"]]
             seen = datetime.fromtimestamp(float(plain["seen"]), UTC)
-        except (OSError, ValueError, TypeError, KeyError, OverflowError):
+        except (OSError, ValueError, TypeError, LookupError, OverflowError):
             return None
         sane = all(0 <= jump.seconds < _LONGEST_JUMP_SECONDS and jump.served >= 0 for jump in jumps)
         return (seen, jumps) if sane else None

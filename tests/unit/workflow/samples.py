@@ -43,6 +43,9 @@ class Time:
     def sure(self) -> datetime:
         return self.now()
 
+    def late(self) -> datetime:
+        return self.now()
+
     def monotonic(self) -> float:
         return self.seconds
 

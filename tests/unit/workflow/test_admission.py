@@ -495,7 +495,7 @@ def test_results_that_come_in_time_go_out(world: World, limit: float, late: floa
 
 def test_an_age_that_a_jump_of_the_clock_made_up_holds_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.hold_after_seconds = 600.0
-    monkeypatch.setattr(world.time, "sure", lambda: START)
+    monkeypatch.setattr(world.time, "late", lambda: START)
     world.receive(0)
     admission = world.admission()
     admission.settle(STUDY)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -42,6 +43,10 @@ class Clocks:
     @property
     def sure(self) -> float:
         return (self.keeper.sure() - START).total_seconds()
+
+    @property
+    def late(self) -> float:
+        return (self.keeper.late() - START).total_seconds()
 
     @property
     def told(self) -> list[object]:
@@ -94,6 +99,26 @@ def test_a_clock_that_is_wrong_at_a_start_is_not_believed_nor_after_the_next_one
     assert clocks.told == [30 * DAY]
     clocks.restart(-30 * DAY)
     assert clocks.sure == clocks.wall
+
+
+def test_what_passed_while_no_node_ran_may_have_passed_and_what_a_running_one_saw_jump_has_not(clocks: Clocks) -> None:
+    clocks.run(HOUR)
+    clocks.wall += 5 * HOUR
+    clocks.run(HOUR)
+    assert (clocks.sure, clocks.late) == (2 * HOUR, 2 * HOUR)
+    clocks.restart(60 * HOUR)
+    assert (clocks.sure, clocks.late) == (2 * HOUR, 62 * HOUR)
+    clocks.run(HOUR)
+    clocks.restart(0.0)
+    assert (clocks.sure, clocks.late) == (3 * HOUR, 63 * HOUR)
+    clocks.wall -= 60 * HOUR
+    assert clocks.late == 3 * HOUR
+
+
+def test_jumps_that_an_earlier_release_wrote_down_are_those_of_a_running_node(clocks: Clocks) -> None:
+    clocks.path.write_text(json.dumps({"seen": clocks.now().timestamp() + 9 * HOUR, "jumps": [[9 * HOUR, 0.0]]}))
+    clocks.restart(9 * HOUR)
+    assert (clocks.sure, clocks.late) == (0.0, 0.0)
 
 
 def test_a_jump_that_was_not_kept_before_a_kill_is_found_again(clocks: Clocks) -> None:
