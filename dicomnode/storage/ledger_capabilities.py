@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
-from sqlalchemy import Connection, and_, case, delete, distinct, func, select
+from sqlalchemy import Connection, and_, case, delete, distinct, func, not_, select
 
 from dicomnode.storage import schema
 from dicomnode.storage.database import Database
@@ -93,7 +93,10 @@ class CapabilityRows(Database):
             }
 
     def backlog(self, *, connection: Connection | None = None) -> tuple[BacklogRow, ...]:
-        """How much is in which state, for each destination of which anything is known; what is held is told apart."""
+        """How much is in which state, for each destination of which anything is known; what is held is told apart.
+
+        Nothing waits of a work that a newer revision superseded.
+        """
         work = distinct(_R.c.study_key + "-" + _R.c.model)
         waits, held = _D.c.state == DeliveryState.WAITING.value, schema.works.c.state == WorkState.HELD.value
         is_held = case((and_(waits, held), 1), else_=0).label("is_held")
@@ -102,6 +105,7 @@ class CapabilityRows(Database):
             select(_D.c.destination, _D.c.state, func.count(), func.count(work), func.min(_R.c.created_at), is_held)
             .join(_R, _R.c.result_id == _D.c.result_id)
             .join(schema.works, and_(*same_work))
+            .where(not_(and_(waits, schema.works.c.state == WorkState.SUPERSEDED.value)))
             .group_by(_D.c.destination, _D.c.state, is_held)
             .order_by(_D.c.destination, _D.c.state, is_held)
         )

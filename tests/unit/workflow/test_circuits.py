@@ -121,6 +121,15 @@ def test_what_is_told(ward: Ward) -> None:
     assert ward.states() == BOTH_CONFIRMED
 
 
+def test_nothing_waits_of_what_a_newer_revision_superseded(ward: Ward) -> None:
+    ward.open("pacs", "archive")
+    (work,) = ward.ledger.works()
+    assert {one.destination for one in ward.ledger.backlog()} == {"archive", "pacs"}
+    ward.ledger.set_work_state(work.key, WorkState.SUPERSEDED, at=ward.time.now())
+    assert {row.state for row in ward.ledger.deliveries(work.key)} == {DeliveryState.WAITING}
+    assert ward.ledger.backlog() == ()
+
+
 @pytest.mark.parametrize("error", [PeerRefusal("peer-rejected"), PeerRefusal("tls-failed")])
 def test_what_only_people_can_mend_opens_it_at_once_for_as_long_as_ever(ward: Ward, error: PeerError) -> None:
     ward.open("pacs")
