@@ -9,7 +9,7 @@ from dicomnode.config import Config
 from dicomnode.events import Emit
 from dicomnode.service import rooms
 from dicomnode.service.delivering import Outbound, committing
-from dicomnode.service.housekeeping import Chore, Housekeeping
+from dicomnode.service.housekeeping import Chore, Households, Housekeeping
 from dicomnode.workflow.activity import ActivityTable
 from dicomnode.workflow.admission import Admission
 from dicomnode.workflow.congestion import Congestion
@@ -45,8 +45,8 @@ def housekeeping(
     timekeeper: Timekeeper,
     outbound: Outbound,
     emit: Emit,
-) -> Housekeeping:
-    """Thread that does them, to be begun."""
+) -> Households:
+    """Threads that do them, to be begun."""
     retraction = Retraction(
         storage,
         queue,
@@ -57,7 +57,9 @@ def housekeeping(
     )
     takers = frozenset(one.name for one in tree.destinations if one.rejection_notes)
     withdrawal = Withdrawal(storage.ledger, queue, takers=takers, clock=rooms.now, emit=emit)
-    retention = _retention(tree, storage, queue, outbound, activity=activity, sure=timekeeper.sure, emit=emit)
+    retention, originals = _retention(
+        tree, storage, queue, outbound, activity=activity, sure=timekeeper.sure, emit=emit
+    )
     orders = Orders(
         storage.ledger, queue, admission=admission, hurry=outbound.circuits.hurry, clock=rooms.now, emit=emit
     )
@@ -74,9 +76,14 @@ def housekeeping(
         Chore(name="reconcile", act=admission.reconcile, every_seconds=_RECONCILE_SECONDS),
         Chore(name="queue", act=congestion.sweep, every_seconds=_RECONCILE_SECONDS),
         Chore(name="retention", act=retention.sweep, every_seconds=_SWEEP_SECONDS),
+        Chore(name="answered", act=retention.sweep_answered, every_seconds=_RECONCILE_SECONDS),
         Chore(name="reminder", act=reminder.sweep, every_seconds=tree.retention.remind_seconds),
     )
-    return Housekeeping(chores, monotonic=time.monotonic, emit=emit)
+    asking = Chore(name="originals", act=originals.ask, every_seconds=_RECONCILE_SECONDS)
+    return Households(
+        Housekeeping(chores, monotonic=time.monotonic, emit=emit),
+        Housekeeping([asking], monotonic=time.monotonic, emit=emit, name="originals"),
+    )
 
 
 def _retention(
@@ -88,7 +95,7 @@ def _retention(
     activity: Closing,
     sure: Clock,
     emit: Emit,
-) -> Retention:
+) -> tuple[Retention, Originals]:
     originals = Originals(
         storage.ledger,
         storage.spool,
@@ -97,7 +104,7 @@ def _retention(
         monotonic=time.monotonic,
         emit=emit,
     )
-    return Retention(
+    retention = Retention(
         storage.ledger,
         storage.spool,
         storage.objects,
@@ -105,7 +112,9 @@ def _retention(
         activity=activity,
         forget=queue.forget,
         may_go=originals.may_go,
+        answered=originals.answered,
         settings=tree.retention,
         sure=sure,
         emit=emit,
     )
+    return retention, originals

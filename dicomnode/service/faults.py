@@ -28,7 +28,19 @@ OURS: Final = frozenset(
             "drain",
             "extender",
         ),
-        *("exports", "housekeeping", "indexer", "log", "pledges", "preparing", "pulse", "receiver", "unread", "watch"),
+        *(
+            "exports",
+            "housekeeping",
+            "indexer",
+            "log",
+            "originals",
+            "pledges",
+            "preparing",
+            "pulse",
+            "receiver",
+            "unread",
+            "watch",
+        ),
     }
 )
 

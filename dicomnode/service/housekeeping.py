@@ -20,6 +20,23 @@ class Chore:
     every_seconds: float
 
 
+class Households:
+    """Several threads that do chores, begun and ended as one: none waits for the others."""
+
+    def __init__(self, *several: Housekeeping) -> None:
+        self._several = several
+
+    def begin(self) -> None:
+        """Start the threads."""
+        for one in self._several:
+            one.begin()
+
+    def end(self, timeout: float) -> None:
+        """Stop after the chores that run, and wait up to `timeout` seconds for each."""
+        for one in self._several:
+            one.end(timeout)
+
+
 class Housekeeping:
     """Thread that does chores: each at once, then at its interval; a chore that fails is told and done again.
 

@@ -1,11 +1,13 @@
 """Originals that came straight from a modality: they may go only when the PACS shows that it holds every one of them.
 
 That it has the results says nothing of the images. May live here: the question and what its answer means; nothing is
-deleted. UIDs of patients' objects are compared as blind keys.
+deleted. UIDs of patients' objects are compared as blind keys. Whoever shreds does not wait for the answer: a PACS may be
+silent for as long as it likes, and is asked by a thread of its own.
 """
 
 from __future__ import annotations
 
+import threading
 from typing import Final
 
 from dicomnode.errors import NodeError, PeerError
@@ -50,21 +52,50 @@ class Originals:
         self._monotonic = monotonic
         self._emit = emit
         self._later: dict[str, tuple[float, float]] = {}
+        self._lock = threading.Lock()
+        self._questions: set[str] = set()
+        self._held: dict[str, frozenset[str]] = {}  # what the PACS was found to hold, of a study that may go
 
     def may_go(self, study_key: str) -> bool:
-        """Whether a study may be shredded: it did not come from a modality, or the PACS holds all of it."""
+        """Whether a study may be shredded: it did not come from a modality, or the PACS was found to hold all of it.
+
+        Where that is not known, `ask` asks about it.
+        """
         if not self._ledger.is_straight(study_key):
             return True
-        due, wait = self._later.get(study_key, (0.0, _FIRST_SECONDS))
-        if self._monotonic() < due:
-            return False
-        reason = "peer-unreachable"
+        with self._lock:
+            held = self._held.pop(study_key, None)
+        if held is not None and held == self._wanted(study_key):
+            return True
+        with self._lock:
+            self._questions.add(study_key)
+        return False
+
+    def answered(self) -> tuple[str, ...]:
+        """Studies of which the PACS was found to hold everything, and that are not shredded yet."""
+        with self._lock:
+            return tuple(self._held)
+
+    def ask(self) -> None:
+        """Ask about what `may_go` did not know; where one question has no answer, the others wait for the next time."""
+        with self._lock:
+            questions, self._questions = sorted(self._questions), set()
+        for study_key in questions:
+            if self._monotonic() >= self._later.get(study_key, (0.0, 0.0))[0] and not self._ask(study_key):
+                return
+
+    def _ask(self, study_key: str) -> bool:
+        """Ask about one study; whether there was an answer."""
+        reason, wanted = "peer-unreachable", self._wanted(study_key)
+        _, wait = self._later.get(study_key, (0.0, _FIRST_SECONDS))
         try:
-            missing = self._missing(study_key)
+            missing = self._missing(study_key, wanted)
         except PeerError as error:
             missing, reason = None, error.code
         if missing == 0:
             self._later.pop(study_key, None)
+            with self._lock:
+                self._held[study_key] = wanted
             self._emit("originals.held", study=study_key)
             return True
         self._later[study_key] = (self._monotonic() + wait, min(2 * wait, _LONGEST_SECONDS))
@@ -72,18 +103,21 @@ class Originals:
             self._emit("originals.unasked", level="warning", study=study_key, reason=reason)
         else:
             self._emit("originals.missing", level="error", study=study_key, missing=missing)
-        return False
+        return missing is not None
 
-    def _missing(self, study_key: str) -> int | None:
-        """Number of instances that the PACS does not show; None where nobody can be asked.
+    def _wanted(self, study_key: str) -> frozenset[str]:
+        """Instances that the PACS must hold.
 
         Every instance counts, one that was replaced or is in quarantine as well: nobody else may have it. What its owner
         rejected does not, nor the note that says so: a PACS hides both.
         """
+        rows = [row for row in self._ledger.instances(study_key, None) if row.state not in _REJECTED]
+        return frozenset(row.instance_key for row in rows) - self._ledger.notes(study_key)
+
+    def _missing(self, study_key: str, wanted: frozenset[str]) -> int | None:
+        """Number of instances that the PACS does not show; None where nobody can be asked."""
         if self._archive is None:
             return None
-        rows = [row for row in self._ledger.instances(study_key, None) if row.state not in _REJECTED]
-        wanted = {row.instance_key for row in rows} - self._ledger.notes(study_key)
         study_instance_uid = self._study_instance_uid(study_key)
         if study_instance_uid is None:
             return len(wanted)

@@ -5,7 +5,7 @@ What is held until somebody releases it is hardly kept for longer (`deadlines`):
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from typing import Final, Protocol
@@ -49,6 +49,8 @@ class Retention:
         Deletes what the durable queue keeps of a study.
     may_go
         Whether the originals of a study are safe elsewhere, where they must be.
+    answered
+        Studies of which that became known.
     settings
         Days.
     sure, emit
@@ -65,6 +67,7 @@ class Retention:
         activity: Closing,
         forget: Callable[[str], None],
         may_go: Callable[[str], bool] = lambda _: True,
+        answered: Callable[[], Iterable[str]] = tuple,
         settings: RetentionSection,
         sure: Clock,
         emit: Emit,
@@ -76,17 +79,25 @@ class Retention:
         self._activity = activity
         self._forget = forget
         self._may_go = may_go
+        self._answered = answered
         self._settings = settings
         self._sure = sure
         self._emit = emit
 
     def sweep(self) -> int:
         """Give up what was held for too long, and shred every expired study whose work has ended; returns how many."""
-        shredded = 0
         self._ledger.forget_procedures(self._limit())
         for work in self._ledger.works(_WAITING):
             self._give_up(work.key)
-        for study_key in self._ledger.expired(self._limit()):
+        return self._shred_some(self._ledger.expired(self._limit()))
+
+    def sweep_answered(self) -> int:
+        """Shred the expired studies of which it became known since that their originals are safe; returns how many."""
+        return self._shred_some(self._answered())
+
+    def _shred_some(self, study_keys: Iterable[str]) -> int:
+        shredded = 0
+        for study_key in study_keys:
             try:
                 shredded += self._may_go(study_key) and self._shred(study_key)
             except NodeError as error:

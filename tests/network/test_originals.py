@@ -45,15 +45,21 @@ def test_dcmqrscp_is_asked_for_every_image(tmp_path: Path) -> None:
                 originals = Originals(
                     ledger, spool, archive=pacs, derivation_key=KEY, monotonic=lambda: seconds[0], emit=events
                 )
+
+                def ask() -> bool:
+                    originals.may_go(study)
+                    originals.ask()
+                    return originals.may_go(study)
+
                 answers = []
                 for number, image in enumerate(images):
-                    answers.append(originals.may_go(study))
+                    answers.append(ask())
                     path = tmp_path / f"{number}.dcm"
                     path.write_bytes(encode_part10(image, transfer_syntax_uid=EXPLICIT))
                     (outcome,) = pacs.send_files([path])
                     assert outcome.status == 0
                     seconds[0] += 100_000
-                answers.append(originals.may_go(study))
+                answers.append(ask())
     finally:
         archive.stop()
     assert answers == [False, False, False, True]

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import threading
+import time as clock
 
 from dicomnode.errors import StorageError
-from dicomnode.service.housekeeping import Chore, Housekeeping
+from dicomnode.service.housekeeping import Chore, Households, Housekeeping
 from tests.unit.workflow.samples import Events, Time
 
 
@@ -84,3 +85,19 @@ def test_one_that_waits_ends_at_once_and_one_that_never_began_too() -> None:
     house.end(10)
     assert not house._thread.is_alive()
     keeper(Time(), Events()).end(0)
+
+
+def test_a_chore_that_waits_for_somebody_keeps_no_chore_of_another_thread_from_its_time() -> None:
+    go_on, done = threading.Event(), threading.Semaphore(0)
+    waits = keeper(Time(), Events(), Chore(name="asks", act=lambda: go_on.wait(20), every_seconds=1000))
+    works = Housekeeping(
+        [Chore(name="orders", act=done.release, every_seconds=0.001)], monotonic=clock.monotonic, emit=Events()
+    )
+    both = Households(waits, works)
+    both.begin()
+    try:
+        assert all(done.acquire(timeout=20) for _ in range(3))
+    finally:
+        go_on.set()
+        both.end(20)
+    assert not any(one._thread.is_alive() for one in (waits, works))

@@ -67,6 +67,9 @@ class Bench:
         )
 
     def ask(self) -> bool:
+        """As the threads of a node take turns."""
+        assert not self.originals.may_go(self.key), "nobody waits for the answer"
+        self.originals.ask()
         return self.originals.may_go(self.key)
 
 
@@ -132,6 +135,33 @@ def test_it_is_asked_again_after_an_hour_then_less_often(bench: Bench) -> None:
         asked += [hour] if bench.archive.asked > before else []
         bench.time.forward(3600)
     assert asked == [0, 1, 3, 7, 15, 31, 55, 79]
+
+
+def test_one_question_without_an_answer_is_enough_for_a_round(bench: Bench) -> None:
+    bench.archive.error = PeerError("timeout")
+    others = [f"{number:02x}" * 16 for number in range(60)]
+    for one in others:
+        bench.ledger.rank_study(one, "ct1", "routine")
+        bench.ledger.mark_straight(one)
+    for one in (bench.key, *others):
+        assert not bench.originals.may_go(one)
+    bench.originals.ask()
+    assert bench.archive.asked == 1
+    bench.originals.ask()
+    assert bench.archive.asked == 1, "the others are asked about at the next sweep"
+    assert len(bench.events.facts("originals.unasked")) == 1
+
+
+def test_an_answer_is_of_the_images_that_were_there(bench: Bench) -> None:
+    bench.archive.held = bench.images
+    assert not bench.originals.may_go(bench.key)
+    bench.originals.ask()
+    assert bench.originals.answered() == (bench.key,)
+    (first, *_) = bench.ledger.instances(bench.key)
+    late = replace(first, instance_key="9" * 32, address=replace(first.address, number=9))
+    bench.ledger.record_instances([late])
+    assert not bench.originals.may_go(bench.key)
+    assert bench.originals.answered() == ()
 
 
 def test_a_study_whose_records_cannot_be_read_stays(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

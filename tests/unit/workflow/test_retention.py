@@ -215,6 +215,23 @@ def test_what_may_not_go_stays_and_hinders_no_other(bench: Bench) -> None:
     assert bench.ledger.study(other) is None
 
 
+def test_what_becomes_known_to_be_safe_goes_without_the_next_sweep_if_it_is_old_enough(bench: Bench) -> None:
+    known: set[str] = set()
+    bench.retention._may_go = known.__contains__
+    bench.retention._answered = lambda: sorted(known)
+    old = bench.study("one", WorkState.REFUSED)
+    bench.time.forward(31 * DAY)
+    young = bench.study("two", WorkState.REFUSED)
+    (row,) = bench.ledger.instances(young)
+    late = replace(row, instance_key="9" * 32, address=replace(row.address, number=9), received_at=bench.time.now())
+    bench.ledger.record_instances([late])
+    assert (bench.retention.sweep(), bench.retention.sweep_answered()) == (0, 0)
+    known.update((old, young))
+    assert bench.retention.sweep_answered() == 1
+    assert bench.ledger.study(old) is None
+    assert bench.ledger.study(young) is not None
+
+
 HOLDING = (WorkState.PREPARING, WorkState.INFERRING, WorkState.ENCODING, WorkState.READY, WorkState.HELD)
 
 
