@@ -60,15 +60,16 @@ class Watch:
     def look(self) -> None:
         """Note them after one more study."""
         kinds = {pid: kind for pid, kind in family(self._node.pid).items() if kind != "dicomnode.imaging.decode"}
-        pids = list(kinds)
-        bytes_of = Counter[str]()
+        bytes_of, descriptors = Counter[str](), 0
         for pid, kind in kinds.items():
-            bytes_of[kind] += _resident(pid)
+            held, opened = _held(pid)
+            bytes_of[kind] += held
+            descriptors += opened
         with self._lock:
             self.done.append(len(self.done) + 1.0)
             self.mebibytes.append(sum(bytes_of.values()) / MEBI)
             self.by_kind.append(bytes_of)
-            self.descriptors.append(float(sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in pids)))
+            self.descriptors.append(float(descriptors))
 
     def slopes(self) -> tuple[Interval, Interval]:
         """Of memory and of descriptors, without what is warming up."""
@@ -77,10 +78,17 @@ class Watch:
         return slope(done, self.mebibytes[first:]), slope(done, self.descriptors[first:])
 
 
-def _resident(pid: int) -> int:
-    """Bytes of a process's own, its share of what it has in common with others included."""
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text("ascii").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024
+def _held(pid: int) -> tuple[int, int]:
+    """Bytes of a process's own, its share of what it has in common with others included, and its open files.
+
+    One that has ended since it was listed (a child of a moment, not yet named by what it runs) holds nothing.
+    """
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text("ascii").splitlines()
+        opened = len(list(Path(f"/proc/{pid}/fd").iterdir()))
+    except (FileNotFoundError, ProcessLookupError):
+        return 0, 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0) * 1024, opened
 
 
 def other(kind: str, seed: str) -> Dataset:
