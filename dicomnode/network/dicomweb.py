@@ -16,8 +16,9 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from email.message import Message
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import quote, urlencode, urlsplit
 
 from pydicom.datadict import keyword_for_tag
@@ -49,9 +50,21 @@ HTTP_STATUSES: Final = MappingProxyType(
 )
 #: Statuses whose answer tells of each object (PS3.18 Table 10.5.3-1): all stored, some, none.
 _TOLD: Final = frozenset({200, 202, 409})
+#: Of a Warning header: there are more items than were given (PS3.18 8.3.4.4).
+_MORE: Final = "299"
+#: Servers give 10, 50, 100, 200, 1000 items at a time: whatever gives so many is asked whether that was all.
+_USUAL_PAGE: Final = 10
 _FAILED, _STORED = "00081198", "00081199"
 _GROUPS: Final = ("Alphabetic", "Ideographic", "Phonetic")
 _INSTANCE, _FAILURE_REASON, _WARNING_REASON = "00081155", "00081197", "00081196"
+
+
+class _Answer(NamedTuple):
+    """An HTTP answer."""
+
+    status: int
+    headers: Message
+    body: bytes
 
 
 class WebRequestor:
@@ -97,7 +110,7 @@ class WebRequestor:
             Unless it answers and lets us in.
         """
         with self._connected() as connection:
-            status, _ = self._ask(connection, "GET", "/studies?limit=1", _JSON)
+            status = self._ask(connection, "GET", "/studies?limit=1", _JSON).status
         if status in (401, 403, 407) or _is_transient(status):
             raise _error_of(status)
 
@@ -121,13 +134,31 @@ class WebRequestor:
             path += f"/{quote(given.pop('SeriesInstanceUID', ''))}/instances"
         until = None if seconds is None else time.monotonic() + seconds
         with self._connected(seconds) as connection:
-            target = f"{path}?{urlencode(given)}" if given else path
-            status, body = self._ask(connection, "GET", target, _JSON, until=until)
-        if status == 204 or (status == 200 and not body):
-            return []
-        if status != 200:
-            raise _error_of(status)
-        return [_plain(item) for item in _parsed(body, list)]
+            return self._pages(connection, path, given, until)
+
+    def _pages(
+        self, connection: http.client.HTTPConnection, path: str, given: Mapping[str, str], until: float | None
+    ) -> list[dict[str, str]]:
+        """All pages of an answer (PS3.18 8.3.4.4): a server gives as many items at a time as it likes, and not all say so."""
+        found: dict[str, dict[str, str]] = {}
+        more, count, size = False, 0, 0
+        while True:
+            query = {**given, **({"offset": str(count)} if count else {})}
+            answer = self._ask(connection, "GET", f"{path}?{urlencode(query)}" if query else path, _JSON, until=until)
+            if answer.status not in (200, 204):
+                if count and not more:  # it knows no pages: that was all
+                    return list(found.values())
+                raise _error_of(answer.status)
+            page = _parsed(answer.body, list) if answer.status == 200 and answer.body else []
+            before, count, size = len(found), count + len(page), size + len(answer.body)
+            found.update((json.dumps(item, sort_keys=True), _plain(item)) for item in page)
+            more = any(one.lstrip().startswith(_MORE) for one in answer.headers.get_all("Warning", ()))
+            if len(found) == before or not (more or count % _USUAL_PAGE == 0):
+                if more:  # what it says of others it does not give
+                    raise PeerError("peer-aborted")
+                return list(found.values())
+            if size > _MOST_BYTES:
+                raise PeerError("peer-aborted")
 
     def _store_one(self, connection: http.client.HTTPConnection, one: OutgoingObject) -> StoreOutcome:
         boundary = secrets.token_hex(16)
@@ -140,7 +171,7 @@ class WebRequestor:
         head = f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
         parts = (head, file, f"\r\n--{boundary}--\r\n".encode())
         kind = f'multipart/related; type="application/dicom"; boundary={boundary}'
-        status, body = self._ask(connection, "POST", "/studies", _JSON, kind=kind, parts=parts)
+        status, _, body = self._ask(connection, "POST", "/studies", _JSON, kind=kind, parts=parts)
         if status not in _TOLD:
             error = _error_of(status)
             if error.code != "peer-refused-object":
@@ -163,7 +194,7 @@ class WebRequestor:
         kind: str = "",
         parts: Sequence[bytes] = (),
         until: float | None = None,
-    ) -> tuple[int, bytes]:
+    ) -> _Answer:
         """A request and its whole answer; PeerError where none comes in time, or until a moment."""
         headers = {"Accept": accept, **self._authorization()}
         if parts:
@@ -180,17 +211,16 @@ class WebRequestor:
         longest = _ANSWER * self._destination.timeout_seconds
         if until is not None:
             longest = min(longest, max(until - time.monotonic(), _LEAST_SECONDS))
-        status, _, body = self._answer(connection, longest, _MOST_BYTES)
-        return status, body
+        return self._answer(connection, longest, _MOST_BYTES)
 
-    def _answer(self, connection: http.client.HTTPConnection, seconds: float, most: int) -> tuple[int, str, bytes]:
-        """Status, content type and content of an answer that is whole within so many seconds, of so many bytes at most."""
+    def _answer(self, connection: http.client.HTTPConnection, seconds: float, most: int) -> _Answer:
+        """An answer that is whole within so many seconds, of so many bytes at most."""
         with _shut_after(connection, seconds):
             response = connection.getresponse()
             body = response.read(most + 1)
         if len(body) > most:
             raise PeerError("peer-aborted")
-        return response.status, response.headers.get("Content-Type", ""), body
+        return _Answer(response.status, response.headers, body)
 
     def _authorization(self) -> dict[str, str]:
         """Read anew for each request: who renews it does not start the node anew."""

@@ -76,7 +76,7 @@ class WebRetriever(WebRequestor):
         connection.endheaders()
         left = max(taking.allowance.seconds, _LEAST_SECONDS)
         most = min(self._maximum_object_bytes, taking.allowance.size) + _AROUND_BYTES
-        status, kind, body = self._answer(connection, left, most)
+        status, headers, body = self._answer(connection, left, most)
         if status in (404, 410):  # gone meanwhile: what came is counted
             return
         if status != 200:
@@ -84,7 +84,7 @@ class WebRetriever(WebRequestor):
             if what is StatusKind.TRANSIENT:
                 raise PeerError(code, status=status)
             raise PeerRefusal("peer-rejected" if status in (401, 403, 407) else "retrieval-refused", status=status)
-        for part in _parts(kind, body):
+        for part in _parts(headers.get("Content-Type", ""), body):
             try:
                 transfer_syntax_uid, encoded = split_part10(part)
                 header = scan_header(encoded, transfer_syntax_uid, Limits())

@@ -124,8 +124,11 @@ def said_by(header: Dataset) -> dict[str, str]:
     return {key: _text(header, key) for key in (*_PATIENT_KEYS, "StudyDate", "StudyTime")}
 
 
-def choose_series(found: Iterable[Mapping[str, str]], rule: Priors) -> tuple[str, ...]:
-    """UIDs of series that may do, those of most images first: only their images tell whether they do."""
+def choose_series(found: Iterable[Mapping[str, str]], rule: Priors) -> dict[str, int]:
+    """UIDs of series that may do, those of most images first, and how many they are said to have (0: nobody says).
+
+    Only their images tell whether they do.
+    """
     parts = {part.strip().upper() for part in rule.body_parts}
     chosen: dict[str, int] = {}
     for answer in list(found)[:_MOST_ANSWERS]:
@@ -133,7 +136,7 @@ def choose_series(found: Iterable[Mapping[str, str]], rule: Priors) -> tuple[str
         if uid and answer.get("Modality", "").strip() in rule.modalities and (not parts or not part or part in parts):
             count = answer.get("NumberOfSeriesRelatedInstances", "").strip()
             chosen[uid] = int(count) if count.isascii() and count.isdigit() and len(count) < 9 else 0
-    return tuple(sorted(chosen, key=lambda uid: (-chosen[uid], uid)))
+    return dict(sorted(chosen.items(), key=lambda one: (-one[1], one[0])))
 
 
 def uid_of(answer: Mapping[str, str], keyword: str) -> str:

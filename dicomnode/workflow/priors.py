@@ -10,7 +10,9 @@ import hashlib
 import json
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from typing import Any, Final
 
 from pydicom import Dataset
@@ -48,6 +50,8 @@ from dicomnode.workflow.sources import Asked, Sources
 _STUDIES: Final = 3
 _SERIES: Final = 3
 _LISTING: Final = "priors"
+#: What says nothing of the other studies of a source.
+_OF_ONE_STUDY: Final = frozenset({"retrieval-other-patient", "retrieval-incomplete"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,9 +228,11 @@ class Priors:
         *,
         take: Callable[[Fetched], None],
         allowance: Allowance,
-    ) -> None:
-        """Fetch one series."""
-        self._sources.retrieve(source, retriever, Taking(wanted, take, allowance=allowance, limits=self._limits))
+    ) -> frozenset[str]:
+        """Fetch one series; SOP Instance UIDs of what came of it."""
+        taking = Taking(wanted, take, allowance=allowance, limits=self._limits)
+        self._sources.retrieve(source, retriever, taking)
+        return frozenset(taking.kept | taking.refusals.keys())
 
     def seal(self, key: WorkKey, image: str, one: Fetched) -> Dataset | None:
         """Seal one image; its header, None where it cannot be read."""
@@ -300,7 +306,7 @@ class _Gathering:
             except PeerError as error:
                 fault = error
                 self._priors.tell("source.failed", error.code, source=source)
-                if error.code != "retrieval-other-patient":
+                if error.code not in _OF_ONE_STUDY:
                     break
             else:
                 kept += [prior] if prior is not None else []
@@ -316,13 +322,14 @@ class _Gathering:
     def _prior(self, source: str, retriever: Retriever, study: PriorStudy) -> Prior | None:
         """The best series of a study that the model's rule takes, with what is too much of it."""
         query = {**dict.fromkeys(SERIES_KEYS, ""), "StudyInstanceUID": study.study_instance_uid}
-        for uid in choose_series(retriever.find("SERIES", query, self._left()), self._rule)[:_SERIES]:
+        shown = choose_series(retriever.find("SERIES", query, self._left()), self._rule)
+        for uid, number in islice(shown.items(), _SERIES):
             wanted = Wanted(
                 study_instance_uid=study.study_instance_uid,
                 series_instance_uid=uid,
                 sop_classes=tuple(sorted(self._input.sop_classes)),
             )
-            prior = self._series(source, retriever, wanted)
+            prior = self._series(source, retriever, wanted, number)
             if prior is not None:
                 return prior
         return None
@@ -334,7 +341,23 @@ class _Gathering:
         parts = self._rule.body_parts or own.body_parts
         return replace(own, modalities=self._rule.modalities, body_parts=parts)
 
-    def _series(self, source: str, retriever: Retriever, wanted: Wanted) -> Prior | None:
+    def _prove_whole(self, retriever: Retriever, wanted: Wanted, shown: int, came: AbstractSet[str]) -> None:
+        """Raise a PeerError where fewer images came than the source shows: half a scan looks like a whole one."""
+        if shown and len(came) >= shown:
+            return
+        uids = {"StudyInstanceUID": wanted.study_instance_uid, "SeriesInstanceUID": wanted.series_instance_uid}
+        try:
+            listed = retriever.find("IMAGE", {**uids, "SOPInstanceUID": "", "SOPClassUID": ""}, self._left())
+        except PeerError:
+            if shown or not self._allowance.seconds:
+                raise
+            return  # a source that says nowhere how many there are
+        for one in listed:
+            is_wanted = one.get("SOPClassUID", "").strip() in ("", *wanted.sop_classes)
+            if is_wanted and (uid := one.get("SOPInstanceUID", "").strip()) and uid not in came:
+                raise PeerError("retrieval-incomplete", objects=len(came))
+
+    def _series(self, source: str, retriever: Retriever, wanted: Wanted, shown: int) -> Prior | None:
         """A series as its own images tell it: whose it is, and when it was; what the source shows is no proof of either."""
         headers: list[Header] = []
         days: dict[str, int] = {}
@@ -360,8 +383,9 @@ class _Gathering:
 
         chosen: tuple[str, ...] = ()
         try:
-            self._priors.retrieve(source, retriever, wanted, take=take, allowance=self._allowance)
+            came = self._priors.retrieve(source, retriever, wanted, take=take, allowance=self._allowance)
             if headers:
+                self._prove_whole(retriever, wanted, shown, came)
                 chosen = self._analyst.select(headers, self._input).instance_keys
         except StudyError:  # this one does not suit the model
             chosen = ()

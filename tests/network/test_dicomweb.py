@@ -248,6 +248,49 @@ def test_what_is_found(reply: bytes, found: list[dict[str, str]] | str) -> None:
     assert caught.value.code == found
 
 
+def page(first: int, count: int, *, more: bool = False) -> bytes:
+    items = [{"00080018": {"vr": "UI", "Value": [f"1.2.{first + number}"]}} for number in range(count)]
+    body = json.dumps(items).encode()
+    warning = "Warning: 299 dicom: Additional results can be requested\r\n" if more else ""
+    return f"HTTP/1.1 200 X\r\n{warning}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+@pytest.mark.parametrize(
+    ("pages", "found"),
+    [
+        ([page(0, 16)], 16),
+        ([page(0, 7, more=True), page(7, 7, more=True), page(14, 2)], 16),
+        ([page(0, 10), page(10, 6)], 16),
+        ([page(0, 10), page(10, 10), answer(204)], 20),
+        ([page(0, 10), page(0, 10)], 10),
+        ([page(0, 10), answer(400)], 10),
+        ([page(0, 7, more=True), page(0, 7, more=True)], "peer-aborted"),
+        ([page(0, 7, more=True), answer(400)], "peer-refused-object"),
+        ([page(0, 7, more=True), answer(503)], "peer-out-of-resources"),
+    ],
+    ids=["one", "said", "unsaid", "even", "offset-ignored", "offset-refused", "lies", "cut", "busy"],
+)
+def test_an_answer_of_several_pages_is_asked_for_to_its_end(pages: list[bytes], found: int | str) -> None:
+    targets: list[str] = []
+
+    def script(peer: Stalling) -> None:
+        for one in pages:
+            targets.append(request_of(peer)[0].split()[1].decode())
+            peer.send(one)
+
+    with destination(script) as port:
+        if isinstance(found, int):
+            shown = requestor(port).find("IMAGE", {"StudyInstanceUID": "1.2", "SeriesInstanceUID": "1.3"})
+            assert [one["SOPInstanceUID"] for one in shown] == [f"1.2.{number}" for number in range(found)]
+        else:
+            with pytest.raises(PeerError) as caught:
+                requestor(port).find("IMAGE", {"StudyInstanceUID": "1.2", "SeriesInstanceUID": "1.3"})
+            assert caught.value.code == found
+    assert len(targets) == len(pages)
+    assert "offset" not in targets[0]
+    assert all("offset=" in one for one in targets[1:])
+
+
 PLACE = {"name": "web", "url": "https://pacs.example.org/dicom-web"}
 
 

@@ -134,5 +134,5 @@ def test_series_of_the_kind_the_largest_first() -> None:
         {"SeriesInstanceUID": "", "Modality": "CT"},
         {"SeriesInstanceUID": "2.5", "Modality": "CT", "BodyPartExamined": "FOOT"},
     ]
-    assert choose_series(shown, RULE) == ("2.2", "2.1", "2.4", "2.5")
-    assert choose_series(shown, Priors(modalities=("CT",), body_parts=("Chest",))) == ("2.2", "2.1", "2.4")
+    assert tuple(choose_series(shown, RULE)) == ("2.2", "2.1", "2.4", "2.5")
+    assert tuple(choose_series(shown, Priors(modalities=("CT",), body_parts=("Chest",)))) == ("2.2", "2.1", "2.4")

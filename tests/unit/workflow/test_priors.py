@@ -59,7 +59,10 @@ class FakeSource:
         self.asked.append(level)
         self.echo()
         images = [one[0] for one in self.studies]
-        if level == "SERIES":
+        if level == "IMAGE":
+            images = [image for one in self.studies for image in one]
+            images = [one for one in images if str(one.SeriesInstanceUID) == query["SeriesInstanceUID"]]
+        elif level == "SERIES":
             images = [one for one in images if str(one.StudyInstanceUID) == query["StudyInstanceUID"]]
         return [{key: str(image.get(key) or "") for key in query} for image in images]
 
@@ -277,6 +280,49 @@ def test_what_came_before_a_fault_is_used(bench: Bench) -> None:
     made.fetch(bench.key)
     assert made.facts(bench.key) == {"priors": 1}
     assert bench.events.facts("source.failed")[0]["reason"] == "peer-aborted"
+
+
+@pytest.mark.parametrize("shown", [16, None])
+def test_half_of_a_series_is_no_prior(bench: Bench, shown: int | None) -> None:
+    """The source says success, and the first half of a scan looks like a whole one; the study before it came whole."""
+
+    def half(taking: Taking, images: list[Dataset]) -> list[Dataset]:
+        return images[:9] if images[0].StudyDate == "20250101" else images
+
+    newer, older = study("old", "20250101"), study("older", "20240101")
+    for image in (*newer, *older):
+        if shown is not None:
+            image.NumberOfSeriesRelatedInstances = shown
+    bench.wants(number=1)
+    bench.priors(FakeSource([newer, older], lie=half)).fetch(bench.key)
+    assert bench.events.facts("source.failed") == [{"source": "pacs", "reason": "retrieval-incomplete"}]
+    (fetched,) = bench.events.facts("priors.fetched")
+    assert (fetched["priors"], fetched["images"]) == (1, 16)
+
+
+def test_what_else_a_series_holds_is_not_missing(bench: Bench) -> None:
+    old = study("old", "20250101")
+    for image in old:
+        image.NumberOfSeriesRelatedInstances = 17
+
+    class WithCapture(FakeSource):
+        def find(self, level: str, query: Mapping[str, str], seconds: float | None = None) -> list[dict[str, str]]:
+            capture = {"SOPInstanceUID": "1.9", "SOPClassUID": "1.2.840.10008.5.1.4.1.1.7"}
+            return [*super().find(level, query, seconds), *([capture] if level == "IMAGE" else [])]
+
+    bench.priors(WithCapture([old])).fetch(bench.key)
+    assert bench.events.facts("priors.fetched")[0]["images"] == 16
+
+
+def test_a_source_that_says_nowhere_how_many_there_are_is_believed(bench: Bench) -> None:
+    class Silent(FakeSource):
+        def find(self, level: str, query: Mapping[str, str], seconds: float | None = None) -> list[dict[str, str]]:
+            if level == "IMAGE":
+                raise PeerError("query-failed")
+            return super().find(level, query, seconds)
+
+    bench.priors(Silent([study("old", "20250101")])).fetch(bench.key)
+    assert bench.events.facts("priors.fetched")[0]["images"] == 16
 
 
 def test_the_next_source_is_asked_and_one_that_is_down_is_not(bench: Bench) -> None:
