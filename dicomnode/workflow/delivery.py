@@ -204,8 +204,16 @@ class Delivery:
         return first if first and not self._downgrade.is_proven(destination, classes) else waiting
 
     def _waiting(self, key: WorkKey, destination: str) -> list[DeliveryRow]:
-        rows = self._ledger.deliveries(key)
-        return [row for row in rows if row.destination == destination and row.state is DeliveryState.WAITING]
+        """What is to go: nothing of a work that was held, cancelled or replaced meanwhile, but for what retracts results."""
+        work = self._ledger.work(key)
+        is_open = work is not None and work.state is WorkState.DELIVERING
+        return [
+            row
+            for row in (() if work is None else work.deliveries)
+            if row.destination == destination
+            and row.state is DeliveryState.WAITING
+            and (is_open or row.role is ResultRole.REJECTION)
+        ]
 
     def _load_all(self, key: WorkKey, destination: str, rows: list[DeliveryRow]) -> Iterator[OutgoingObject]:
         """What was sealed; an object that can never be opened again is given up by its own code.

@@ -142,11 +142,18 @@ def test_a_release_delivers_without_asking_again(ward: Ward) -> None:
     assert len(ward.pacs.asked) == 1
 
 
-def test_what_one_destination_shows_holds_what_is_still_to_go_to_others(ward: Ward) -> None:
+@pytest.mark.parametrize("is_away", [False, True])
+def test_what_one_destination_shows_holds_what_is_still_to_go_to_others(ward: Ward, *, is_away: bool) -> None:
     ward.ask("pacs", "archive")
+    ward.peers["archive"].answers = [PeerError("peer-unreachable")] * 2 * is_away
     ward.pacs.answers = [[{**SHOWN, "PatientBirthDate": ""}, {**SHOWN, "PatientID": "OTHER-9"}]]
     ward.queue.run_due()
     assert ward.held() == (WorkState.HELD, "patient-changed")
+    for _ in range(3):
+        ward.later(60)  # it is back, and whatever try of it was still queued has run
+    assert set(ward.states("archive")) == {DeliveryState.WAITING}
+    assert ward.peers["archive"].got == []
+    ward.peers["archive"].answers = []
     ward.release()
     ward.queue.run_due()
     assert (ward.states(), ward.states("archive")) == (BOTH_CONFIRMED, BOTH_CONFIRMED)
