@@ -9,25 +9,28 @@ from rich.console import Console
 
 from dicomnode.cli.reasons import what_and_what_to_do
 from dicomnode.config import Config
-from dicomnode.service.verifying import verify
+from dicomnode.service.verifying import damaged_line, verify
 from dicomnode.workflow.verification import Verified
 
 
 def verify_received(tree: Config, environment: Mapping[str, str], *, as_json: bool, console: Console) -> bool:
     """Verify and print; whether everything is whole."""
     found = verify(tree, environment)
+    line = damaged_line(tree)
     if as_json:
-        console.out(json.dumps(verified_json(found), indent=2), highlight=False)
-        return not found.faults
+        console.out(json.dumps({**verified_json(found), "audit_line": line}, indent=2), highlight=False)
+        return not found.faults and line is None
     console.print(f"{found.whole.total()} records of {len(found.whole)} studies are whole.")
     for fault in found.faults:
         console.print(
             f"[red]{fault.reason}[/] study {fault.study_key} segment {fault.segment_id} record {fault.number}: {fault.kind}",
             soft_wrap=True,
         )
+    if line is not None:
+        console.print(f"[red]sealed-damaged[/] audit.jsonl line {line + 1}: changed, or one before it was taken out")
     for code in sorted({fault.reason for fault in found.faults}):
         console.print(f"[bold]{code}[/]: {what_and_what_to_do(code)}", soft_wrap=True)
-    return not found.faults
+    return not found.faults and line is None
 
 
 def verified_json(found: Verified) -> dict[str, object]:

@@ -6,10 +6,13 @@ import time
 from typing import Final
 
 from dicomnode.config import Config
+from dicomnode.errors import StorageError
 from dicomnode.events import Emit
 from dicomnode.service import rooms
 from dicomnode.service.delivering import Outbound, committing
 from dicomnode.service.housekeeping import Chore, Households, Housekeeping
+from dicomnode.service.rooms import Layout
+from dicomnode.storage import audit
 from dicomnode.workflow.activity import ActivityTable
 from dicomnode.workflow.admission import Admission
 from dicomnode.workflow.congestion import Congestion
@@ -30,6 +33,7 @@ _RECONCILE_SECONDS: Final = 15.0
 _RETRACTION_SECONDS: Final = 5.0
 _CLOCK_SECONDS: Final = 300.0
 _ORDER_SECONDS: Final = 3.0
+_AUDIT_SECONDS: Final = 86_400.0
 _OVERSIGHT_SECONDS: Final = 300.0
 
 
@@ -79,11 +83,22 @@ def housekeeping(
         Chore(name="answered", act=retention.sweep_answered, every_seconds=_RECONCILE_SECONDS),
         Chore(name="reminder", act=reminder.sweep, every_seconds=tree.retention.remind_seconds),
     )
-    asking = Chore(name="originals", act=originals.ask, every_seconds=_RECONCILE_SECONDS)
+    errands = (
+        Chore(name="originals", act=originals.ask, every_seconds=_RECONCILE_SECONDS),
+        Chore(name="audit", act=lambda: _prove_trail(tree, emit), every_seconds=_AUDIT_SECONDS),
+    )
     return Households(
         Housekeeping(chores, monotonic=time.monotonic, emit=emit),
-        Housekeeping([asking], monotonic=time.monotonic, emit=emit, name="originals"),
+        Housekeeping(errands, monotonic=time.monotonic, emit=emit, name="errands"),
     )
+
+
+def _prove_trail(tree: Config, emit: Emit) -> None:
+    """Tell of an audit trail that somebody changed, or that was damaged; what is done is told in it all the same."""
+    try:
+        audit.verify(Layout.of(tree).state)
+    except StorageError as error:
+        emit("audit.damaged", level="error", reason=error.code, line=error.facts.get("line"))
 
 
 def _retention(

@@ -29,6 +29,7 @@ OURS: Final = frozenset(
             "extender",
         ),
         *(
+            "errands",
             "exports",
             "housekeeping",
             "indexer",

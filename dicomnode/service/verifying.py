@@ -5,12 +5,31 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from dicomnode.config import Config
+from dicomnode.errors import StorageError
 from dicomnode.service import rooms
 from dicomnode.service.rooms import Layout
+from dicomnode.storage import audit
 from dicomnode.storage.datakeys import DataKeys
 from dicomnode.storage.lock import StateLock
 from dicomnode.storage.spool import Spool
 from dicomnode.workflow.verification import Verification, Verified
+
+
+def damaged_line(tree: Config) -> int | None:
+    """Number of the first line of the audit trail that is not what was written, from 0; None where it is whole.
+
+    Raises
+    ------
+    StorageError
+        If the disk refuses.
+    """
+    try:
+        audit.verify(Layout.of(tree).state)
+    except StorageError as error:
+        if error.code != "sealed-damaged":
+            raise
+        return int(error.facts["line"])
+    return None
 
 
 def verify(tree: Config, environment: Mapping[str, str]) -> Verified:

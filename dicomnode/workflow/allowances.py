@@ -13,6 +13,7 @@ from typing import Final
 
 from dicomnode.errors import LimitError, StudyError
 from dicomnode.network_sections import PeerRule
+from dicomnode.study import PRIORITIES
 
 _AMPLE: Final = 7 / 8  # of a limit: as long as no more is used, much more may come
 
@@ -22,6 +23,7 @@ class _Tally:
     peer: str
     instances: int
     size: int
+    rank: int = 0
     arriving: int = 0
     straight: bool = False
 
@@ -71,7 +73,12 @@ class Allowances:
             ``study-limit``: too much of this one.
         """
         with self._lock:
-            tally = self._tallies.get(study_key) or self._open(rule, study_key)
+            tally, rank = self._tallies.get(study_key), PRIORITIES.index(rule.priority)
+            if tally is None or not (tally.arriving or self._is_open(study_key)):  # it may be gone since
+                tally = self._open(rule, study_key)
+            elif rank < tally.rank:
+                self._rank(study_key, rule.name, rule.priority)
+                tally.rank = rank
             if tally.instances >= rule.maximum_study_instances or tally.size >= rule.maximum_study_bytes:
                 raise StudyError("study-limit", instances=tally.instances)
             if rule.modality and not tally.straight:
@@ -89,7 +96,8 @@ class Allowances:
             raise LimitError("peer-limit", studies=studies)
         self._rank(study_key, rule.name, rule.priority)
         instances, size = self._known(study_key)
-        tally = self._tallies[study_key] = _Tally(rule.name, instances, size)
+        rank = PRIORITIES.index(rule.priority)
+        tally = self._tallies[study_key] = _Tally(rule.name, instances, size, rank)
         return tally
 
     def add(self, tally: _Tally, size: int, limit: int) -> None:

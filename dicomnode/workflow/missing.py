@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from heapq import heappop, heappush
+from itertools import count
 from typing import Final
 
 from dicomnode.encoded import Limits
@@ -38,10 +40,13 @@ _REMEMBERED: Final = 256
 
 @dataclass(slots=True)
 class _Search:
+    """What is known of the search for one study's images: when it was asked for, and whether it waits or goes on."""
+
     tries: int = 0
-    begun: float = 0.0
+    asked: float = 0.0
     due: float = 0.0
-    future: Future[None] | None = field(default=None)
+    waits: bool = False
+    goes_on: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -109,28 +114,49 @@ class MissingImages:
         self._emit = emit
         self._lock = threading.Lock()
         self._searches: dict[str, _Search] = {}
+        self._waiting: list[tuple[int, int, str]] = []  # a heap: priority, number, study
+        self._numbers = count()
         self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="missing")
 
     def seek(self, study_key: str) -> bool:
-        """Ask for what a study lacks, unless that was just done; whether the answer is still to come. Waits for nothing."""
+        """Ask for what a study lacks, unless that was just done; whether the answer is still to come. Waits for nothing.
+
+        The most urgent study is asked about first; one whose turn does not come in `missing_seconds` is not waited for.
+        """
         if not self._sections:
             return False
+        priority, now = self._ledger.priority(study_key), self._monotonic()
         with self._lock:
             self._tidy()
             search = self._searches.setdefault(study_key, _Search())
-            if search.future is not None and not search.future.done():
-                return True
-            now = self._monotonic()
+            if search.waits or search.goes_on:
+                return search.goes_on or now - search.asked < self._settings.missing_seconds
             if now < search.due:
                 return False
-            search.begun = now
-            search.due = now + _AGAIN_SECONDS * 2 ** min(search.tries, 16)
-            search.tries += 1
             try:
-                search.future = self._pool.submit(self._search, study_key)
+                self._pool.submit(self._serve)
             except RuntimeError:  # the node ends
                 return False
+            search.asked, search.waits = now, True
+            search.due = now + _AGAIN_SECONDS * 2 ** min(search.tries, 16)
+            search.tries += 1
+            heappush(self._waiting, (priority, next(self._numbers), study_key))
             return True
+
+    def _serve(self) -> None:
+        """Search for the images of the most urgent study that waits."""
+        with self._lock:
+            if not self._waiting:
+                return
+            study_key = heappop(self._waiting)[2]
+            search = self._searches[study_key]
+            search.waits, search.goes_on = False, True
+        try:
+            self._search(study_key)
+        finally:
+            with self._lock:
+                search.goes_on = False
+            self._wake()
 
     def end(self) -> None:
         """Ask no more; what is being asked ends by its own limits."""
@@ -140,8 +166,11 @@ class MissingImages:
         """Forget studies that nobody has asked about for long: they are settled."""
         if len(self._searches) > _REMEMBERED:
             now = self._monotonic()
-            kept = {key: one for key, one in self._searches.items() if now < 2 * one.due + _AGAIN_SECONDS - one.begun}
-            self._searches = kept
+            self._searches = {
+                key: one
+                for key, one in self._searches.items()
+                if one.waits or one.goes_on or now < 2 * one.due + _AGAIN_SECONDS - one.asked
+            }
 
     def _search(self, study_key: str) -> None:
         try:
@@ -151,8 +180,6 @@ class MissingImages:
         except Exception as error:  # noqa: BLE001 - the border: nobody waits for this thread's exception
             kind = type(error).__name__
             self._emit("study.unfound", level="error", study=study_key, objects=0, reason="internal", kind=kind)
-        finally:
-            self._wake()
 
     def _fetch(self, study_key: str) -> None:
         """Ask one source after the other for what is still missing, and say what came."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from typer.testing import CliRunner
 
 from dicomnode.cli.main import app
 from dicomnode.errors import ConfigError
+from dicomnode.storage import audit
 from dicomnode.storage.datakeys import DataKeys
 from dicomnode.storage.keys import open_keys
 from dicomnode.storage.ledger import Ledger
@@ -64,7 +66,7 @@ def quarantined(state: Path, study: str) -> list[tuple[int, str]]:
 
 
 def test_what_is_whole_is_counted(tmp_path: Path, received: dict[str, list[RecordAddress]]) -> None:
-    assert verify(tmp_path, 0) == {"whole": {STUDY: COUNT, OTHER_STUDY: COUNT}, "faults": []}
+    assert verify(tmp_path, 0) == {"whole": {STUDY: COUNT, OTHER_STUDY: COUNT}, "faults": [], "audit_line": None}
     output = CliRunner().invoke(app, ["verify", "--state", str(tmp_path)]).output
     assert f"{2 * COUNT} records of 2 studies are whole." in output
 
@@ -121,3 +123,15 @@ def test_a_study_whose_key_is_gone_is_told_once(tmp_path: Path, received: dict[s
 def test_a_node_that_runs_is_left_alone(tmp_path: Path, received: dict[str, list[RecordAddress]]) -> None:
     with StateLock(tmp_path), pytest.raises(ConfigError, match="node-running"):
         CliRunner().invoke(app, ["verify", "--state", str(tmp_path)], catch_exceptions=False)
+
+
+def test_an_audit_trail_that_was_changed_is_found(tmp_path: Path, received: object) -> None:
+    for number in range(3):
+        audit.append(tmp_path, "order-retry", datetime(2026, 3, 1, number, tzinfo=UTC), study_key=STUDY)
+    assert verify(tmp_path, 0)["audit_line"] is None
+    path = tmp_path / "audit.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join((lines[0], lines[2])))
+    assert verify(tmp_path, 1)["audit_line"] == 1
+    plain = CliRunner().invoke(app, ["verify", "--state", str(tmp_path)], catch_exceptions=False)
+    assert "audit.jsonl line 2" in plain.output

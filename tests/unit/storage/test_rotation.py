@@ -268,9 +268,43 @@ def test_the_trail_shows_what_was_changed_or_taken_out(tmp_path: Path) -> None:
     assert json.loads(lines[1])["wrapped"] == 1
     for spoilt in ([lines[0], lines[2]], [lines[0], lines[1].replace('"wrapped": 1', '"wrapped": 9')], ["{"], ["[]"]):
         path.write_text("\n".join(spoilt) + "\n")
+        audit.append(tmp_path, "more", at(9))  # what is done is told all the same
+        assert json.loads(path.read_text().splitlines()[-1])["event"] == "more"
+        assert len(path.read_text().splitlines()) == len(spoilt) + 1
         with pytest.raises(StorageError) as caught:
-            audit.append(tmp_path, "more", at(9))
+            audit.verify(tmp_path)
         assert caught.value.code == "sealed-damaged"
+
+
+def test_a_line_costs_the_same_however_long_the_trail_is_and_continues_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    whole = os.pread
+
+    def counted(descriptor: int, length: int, offset: int) -> bytes:
+        read.append(length)
+        return whole(descriptor, length, offset)
+
+    monkeypatch.setattr(os, "pread", counted)
+    for number in range(300):
+        audit.append(tmp_path, "order-export", at(number % 28 + 1), study_key="ab" * 16, rules="r" * (number % 50))
+    audit.verify(tmp_path)
+    assert max(read) <= 4096
+    assert len(read) <= 300 * 2
+    path = tmp_path / "audit.jsonl"
+    with path.open("ab") as file:
+        file.write(b'{"at": "cut by a cr')
+    audit.append(tmp_path, "more", at(9))
+    audit.verify(tmp_path)
+    assert len(path.read_text().splitlines()) == 301
+    long = tmp_path / "long"
+    long.mkdir()
+    for number in range(3):
+        audit.append(long, "more", at(number + 1), rules="x" * 9000)
+    audit.verify(long)
+    assert audit.last_event(long, "ab" * 16) is None
+    assert audit.last_event(tmp_path, "ab" * 16) == "order-export"
 
 
 def test_the_pair_of_the_way_back(tmp_path: Path) -> None:

@@ -114,3 +114,22 @@ def test_a_study_is_ample_up_to_seven_eighths_of_each_limit() -> None:
             found.append(allowed.is_ample)
             allowed.keep()
         assert found == [True] * 7 + [False]
+
+
+def test_the_most_urgent_sender_counts_whenever_it_joins() -> None:
+    world = World()
+    world.send(rule(priority="research"), "a")
+    world.send(rule(priority="stat"), "a")
+    world.send(rule(priority="routine"), "a")
+    assert [priority for _, _, priority in world.ranked] == ["research", "stat"]
+
+
+def test_what_was_shredded_and_comes_again_is_a_study_of_its_own() -> None:
+    world, two = World(), rule(maximum_study_instances=1, modality=True)
+    world.send(two, "a")
+    world.open.clear()  # it ended, and was shredded: the ledger knows nothing of it
+    world.send(two, "a")
+    assert (world.marked, len(world.ranked)) == (["a", "a"], 2)
+    world.known = (1, 1000)  # it ended and is there
+    world.open.clear()
+    assert refused(world, two, "a") == {"instances": 1}

@@ -176,10 +176,41 @@ def test_studies_that_are_long_settled_are_forgotten(bench: Bench) -> None:
     missing = bench.missing(FakeSource([]))
     for number in range(300):
         missing.seek(f"{number:032x}")
+    assert all(bench.woken.acquire(timeout=30) for _ in range(300))
     bench.time.forward(1e6)
     missing.seek(bench.study_key)
     missing.end()
     assert len(missing._searches) == 1
+
+
+def test_the_most_urgent_study_is_asked_about_first_and_none_waits_long_for_its_turn(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing, gate, begun = bench.missing(FakeSource([])), threading.Event(), threading.Semaphore(0)
+    order: list[str] = []
+
+    def search(study_key: str) -> None:
+        order.append(study_key)
+        begun.release()
+        gate.wait(30)
+
+    monkeypatch.setattr(missing, "_search", search)
+    research = [f"{number:032x}" for number in range(40)]
+    for one in research:
+        bench.ledger.rank_study(one, "trial", "research")
+        assert missing.seek(one)
+    assert all(begun.acquire(timeout=30) for _ in range(2))
+    bench.ledger.rank_study(bench.study_key, "er", "stat")
+    assert missing.seek(bench.study_key)
+    bench.time.forward(RetrievalSection().missing_seconds)
+    assert not missing.seek(bench.study_key), "its turn did not come"
+    assert missing.seek(order[0]), "that one is being asked about"
+    gate.set()
+    assert all(bench.woken.acquire(timeout=30) for _ in range(41))
+    assert sorted(order[:2]) == sorted(research[:2])
+    assert order[2] == bench.study_key
+    assert len(set(order)) == 41
+    missing.end()
 
 
 def test_a_source_that_fails_is_told(bench: Bench) -> None:
