@@ -205,7 +205,8 @@ class Node:
         self._conflicts = conflicts = open_conflicts(
             tree, self._storage_rooms(derivation_key), limits=limits, activity=self._activity, emit=emit
         )
-        self._indexer = Indexer(self._ledger, conflict=conflicts.settle, told=self._beforehand.offer, emit=emit)
+        told, settle, resolve = self._beforehand.offer, conflicts.settle, conflicts.resolve
+        self._indexer = Indexer(self._ledger, conflict=settle, unreadable=resolve, told=told, emit=emit)
         intake = partial(
             open_intake, tree, spool=self._spool, indexer=self._indexer, activity=self._activity,
             derivation_key=derivation_key, wake=self._wake, emit=emit,
@@ -336,9 +337,7 @@ class Node:
         self._recovery.resume()
         self._circuits.begin()
         self._admission.reconcile()
-        for one in (
-            self._beforehand, self._housekeeping, self._exports, self._desk, self._pledges,
-        ):  # fmt: skip
+        for one in (self._beforehand, self._housekeeping, self._exports, self._desk, self._pledges):
             if one is not None:
                 one.begin()
         host, port = self._gate.start()

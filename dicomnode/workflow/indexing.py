@@ -5,7 +5,6 @@ The spool is the journal; a row that a crash swallowed is found again by `rebuil
 
 from __future__ import annotations
 
-import queue
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
@@ -14,6 +13,7 @@ from typing import Protocol
 from dicomnode.errors import NodeError
 from dicomnode.events import Emit
 from dicomnode.study import InstanceRow, InstanceState, RecordAddress, RecordMetadata, blind_key
+from dicomnode.workflow.judging import Judging
 from dicomnode.workflow.notes import may_be_note
 
 _BATCH = 500
@@ -60,6 +60,8 @@ class Indexer:
         The ledger.
     conflict
         Called for a row that another content under the same UID put into quarantine, or that may be a rejection note.
+    unreadable
+        Called for such a row after some tries, where the disk does not give it: it is decided without, and never raises.
     told
         Called with rows that are in the index now, and that no conflict stands in the way of; returns at once.
     emit
@@ -73,27 +75,27 @@ class Indexer:
         index: Index,
         *,
         conflict: Callable[[InstanceRow], None],
+        unreadable: Callable[[InstanceRow], None] = lambda _: None,
         told: Callable[[Sequence[InstanceRow]], None] = lambda _: None,
         emit: Emit,
         capacity: int = 20_000,
     ) -> None:
         self._index = index
-        self._conflict = conflict
         self._told = told
         self._emit = emit
         self._capacity = capacity
         self._bounded = True
         self._waiting: deque[InstanceRow] = deque()
         self._hurried = 0
-        self._conflicts: queue.Queue[InstanceRow | None] = queue.Queue()
         lock = threading.Lock()
         self._changed = threading.Condition(lock)
         self._arrived = threading.Condition(lock)
         self._open: Counter[str] = Counter()
         self._ended = threading.Event()
+        self._conflicts = Judging(conflict, unreadable, closed=self._close, ended=self._ended, emit=emit)
         self._threads = (
             threading.Thread(target=self._run, name="indexer", daemon=True),
-            threading.Thread(target=self._judge, name="conflicts", daemon=True),
+            threading.Thread(target=self._conflicts.run, name="conflicts", daemon=True),
         )
 
     def begin(self) -> None:
@@ -193,21 +195,3 @@ class Indexer:
         except Exception as error:  # noqa: BLE001 - the border: the thread must outlive whatever happens
             self._emit("index.fault", level="error", kind=type(error).__name__, reason="internal", rows=len(batch))
         return None
-
-    def _judge(self) -> None:
-        """Decide conflicts one by one: decoding takes long, and nobody else's rows wait for it."""
-        while (row := self._conflicts.get()) is not None:
-            while not self._ended.is_set() and not self._settle(row) and not self._ended.wait(1.0):
-                pass
-            self._close([row])
-
-    def _settle(self, row: InstanceRow) -> bool:
-        """Decide on one; False where disk or ledger stand in the way for now: what is left at the end, the next start decides."""
-        try:
-            self._conflict(row)
-        except NodeError as error:
-            self._emit("index.failed", level="error", study=row.study_key, reason=error.code, rows=1)
-            return not error.retryable
-        except Exception as error:  # noqa: BLE001 - as above; the row stays in quarantine
-            self._emit("index.fault", level="error", study=row.study_key, kind=type(error).__name__, reason="internal")
-        return True

@@ -8,6 +8,7 @@ import pytest
 
 from dicomnode.errors import StorageError
 from dicomnode.study import InstanceRow, InstanceState
+from dicomnode.workflow import judging
 from dicomnode.workflow.indexing import Indexer, row_of
 from tests.unit.workflow.samples import KEY, OTHER_STUDY, STUDY, Events, encoded, metadata, row, tiny_series
 
@@ -231,3 +232,36 @@ def test_an_end_leaves_a_conflict_to_the_next_start_while_the_ledger_is_broken(i
     indexer.add(row(1))
     assert failed.wait(30)
     indexer.end()
+
+
+@pytest.mark.parametrize("code", ["storage-failed", "ledger-failed"])
+def test_one_record_that_cannot_be_read_holds_up_its_own_study_alone(
+    index: Index, events: Events, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    """In the end it is decided without, where it is the record; what the ledger refuses passes for all records or for none."""
+    monkeypatch.setattr(judging, "_FIRST_SECONDS", 0.002)
+    monkeypatch.setattr(judging, "_LONGEST_SECONDS", 0.01)
+    order: list[tuple[str, int]] = []
+    lost: list[InstanceRow] = []
+    enough = threading.Event()
+
+    def decide(one: InstanceRow) -> None:
+        order.append((one.study_key, one.address.number))
+        if len(order) > 3 * judging._TRIES:
+            enough.set()
+        if (one.study_key, one.address.number) == (STUDY, 1) and not (code == "ledger-failed" and enough.is_set()):
+            raise StorageError(code)
+
+    rows = [row(1), row(2), row(3, study_key=OTHER_STUDY)]
+    index.quarantined = {one.instance_key for one in rows}
+    indexer = Indexer(index, conflict=decide, unreadable=lost.append, emit=events)
+    indexer.begin()
+    for one in rows:
+        indexer.add(one)
+    assert indexer.flush(OTHER_STUDY, 30)
+    assert indexer.flush(STUDY, 30)
+    indexer.end()
+    assert [one.address for one in lost] == [rows[0].address] * (code == "storage-failed")
+    tries = [number for study, number in order if study == STUDY]
+    assert tries == [1] * (len(tries) - 1) + [2], "the second of a study is not decided before its first"
+    assert order.index((OTHER_STUDY, 3)) < len(order) - 2
