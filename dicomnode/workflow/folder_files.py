@@ -77,7 +77,9 @@ def _list(folder: int, here: Path, found: Listing, waiting: Container[Path]) -> 
             continue
         try:
             about = os.stat(name, dir_fd=folder, follow_symlinks=False)
-            if stat.S_ISDIR(about.st_mode) and depth < _DEEPEST:
+            if stat.S_ISDIR(about.st_mode) and depth >= _DEEPEST:
+                found.faults.add("TooDeep")
+            elif stat.S_ISDIR(about.st_mode):
                 below = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
                 try:
                     _list(below, here / name, found, waiting)

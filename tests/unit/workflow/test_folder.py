@@ -291,3 +291,12 @@ def test_settling_is_pure() -> None:
     assert settling.look({path: Stamp(1, 2, 1)}, 9.0) == {path: 5.0}
     assert settling.look({}, 10.0) == {}
     assert settling.look({path: Stamp(1, 2, 1)}, 11.0) == {}
+
+
+@pytest.mark.parametrize(("depth", "found"), [(16, True), (17, False)])
+def test_what_lies_too_deep_is_told(tmp_path: Path, depth: int, *, found: bool) -> None:
+    place = tmp_path.joinpath(*["d"] * depth)
+    place.mkdir(parents=True)
+    (place / "a.dcm").write_bytes(b"x")
+    listing = list_files(tmp_path)
+    assert (bool(listing.files), listing.faults) == (found, set() if found else {"TooDeep"})
