@@ -1,4 +1,4 @@
-"""What the C library keeps of memory that was freed: how much it may keep, and when it goes back to the system.
+"""Memory that was freed, and memory that stays: what the C library may keep of it, and what Python need not look through.
 
 glibc keeps what threads have freed for the next time they ask (a hundred megabytes after one study), apart for up to
 eight times as many threads as there are cores; a node beside other services waits for hours between studies.
@@ -7,6 +7,7 @@ eight times as many threads as there are cores; a node beside other services wai
 from __future__ import annotations
 
 import ctypes
+import gc
 from typing import Final
 
 _M_ARENA_MAX: Final = -8  # mallopt(3)
@@ -28,3 +29,13 @@ def give_back() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
+
+
+def stay() -> None:
+    """What there is now stays for good; to be called when a start is over.
+
+    The collector of reference cycles would look through all of it again and again (some hundred thousand objects), and
+    every thread waits meanwhile.
+    """
+    gc.collect()
+    gc.freeze()

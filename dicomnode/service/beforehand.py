@@ -33,6 +33,7 @@ def open_beforehand(tree: Config, storage: Rooms, stages: Stages, *, limits: Lim
         sop_classes=storage.sop_classes,
         rank=storage.ledger.priority,
         wanted=partial(_is_wanted, storage),
+        held=lambda: stages.sealing.held_bytes,
         turn=stages.between,
         report=partial(report_fault, emit),
         emit=emit,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from dicomnode.config import Config
@@ -61,9 +63,8 @@ def housekeeping(
     )
     takers = frozenset(one.name for one in tree.destinations if one.rejection_notes)
     withdrawal = Withdrawal(storage.ledger, queue, takers=takers, clock=rooms.now, emit=emit)
-    retention, originals = _retention(
-        tree, storage, queue, outbound, activity=activity, sure=timekeeper.sure, emit=emit
-    )
+    keeping = partial(_retention, tree, storage, queue, outbound, holds=stages.sealing.holds)
+    retention, originals = keeping(activity=activity, sure=timekeeper.sure, emit=emit)
     orders = Orders(
         storage.ledger, queue, admission=admission, hurry=outbound.circuits.hurry, clock=rooms.now, emit=emit
     )
@@ -107,6 +108,7 @@ def _retention(
     queue: DurableQueue,
     outbound: Outbound,
     *,
+    holds: Callable[[str], bool],
     activity: Closing,
     sure: Clock,
     emit: Emit,
@@ -126,7 +128,7 @@ def _retention(
         storage.keys,
         activity=activity,
         forget=queue.forget,
-        may_go=originals.may_go,
+        may_go=lambda study_key: not holds(study_key) and originals.may_go(study_key),
         answered=originals.answered,
         settings=tree.retention,
         sure=sure,

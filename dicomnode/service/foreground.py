@@ -12,6 +12,7 @@ from typing import Final
 
 from dicomnode.config import Config
 from dicomnode.events import Emit
+from dicomnode.heap import stay
 from dicomnode.service.faults import caught
 from dicomnode.service.node import DRAIN_SECONDS, Node
 from dicomnode.service.notify import Notifier
@@ -50,6 +51,7 @@ def _serve(tree: Config, environment: Mapping[str, str], emit: Emit) -> int:
         signal.signal(number, tell)
     node = Node(tree, environment, emit, hung=partial(told.put, _HUNG))
     host, port = node.start()
+    stay()
     notifier.ready(f"{tree.node.ae_title} listens on {host} port {port}")
     while (said := _next(told, notifier.watchdog_seconds)) in (None, signal.SIGHUP):
         notifier.alive()

@@ -392,8 +392,7 @@ class Node:
         self._beforehand.end()
         self._conflicts.close()
         self._spool.close()
-        for analyst in self._analysts.values():
-            analyst.close()
+        self._stages.close(_LEAST_SECONDS)
         self._ledger.close()
         self._lock.release()
         self._emit("node.stopped")

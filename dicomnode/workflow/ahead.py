@@ -1,6 +1,6 @@
-"""Analyses that are begun while the images are still being sealed, for the next stage of their works to take.
+"""What is begun before the stage that it belongs to: analyses beside the end of preparing, results beside the sealing of labels.
 
-May live here: a thread for each, and who waits for it. What an analysis is stands in `analysis`. All of it is memory alone:
+May live here: a thread for each, and who waits for it. What is made stands in `analysis`. All of it is memory alone:
 after a kill, and wherever nothing was begun, the stage makes the same out of what was sealed.
 """
 
@@ -29,33 +29,33 @@ class Ahead(Generic[T]):
     def __init__(self, places: int) -> None:
         self._places = places
         self._lock = Lock()
-        self._begun: dict[WorkKey, tuple[str, Future[T]]] = {}
+        self._begun: dict[WorkKey, tuple[object, Future[T]]] = {}
         self._left: list[Future[T]] = []
 
-    def begin(self, key: WorkKey, digest: str, make: Callable[[], T]) -> None:
+    def begin(self, key: WorkKey, source: object, make: Callable[[], T]) -> None:
         """Begin it in a thread, unless it is begun.
 
         Parameters
         ----------
-        digest
-            Of what it is made of.
+        source
+            What it is made of, or the digest of that.
         make
             Makes it; what it raises, whoever asks for it gets.
         """
         self.rest()
         future: Future[T] = Future()
         with self._lock:
-            if key in self._begun and self._begun[key][0] == digest:
+            if key in self._begun and self._begun[key][0] == source:
                 return
             self._drop(key)
             while len(self._begun) >= self._places:
                 self._drop(next(iter(self._begun)))
-            self._begun[key] = digest, future
+            self._begun[key] = source, future
         # Not one that the interpreter's end would wait for.
         Thread(target=_make, args=(future, make), name="ahead", daemon=True).start()
 
-    def of(self, key: WorkKey, digest: str) -> T | None:
-        """What was begun for a work, when it is there; None where nothing was, or it was of something else.
+    def of(self, key: WorkKey, source: object) -> T | None:
+        """What was begun for a work, when it is there; None where nothing was, or of something else, which has ended then.
 
         Raises
         ------
@@ -64,7 +64,8 @@ class Ahead(Generic[T]):
         """
         with self._lock:
             found = self._begun.get(key)
-        if found is None or found[0] != digest:
+        if found is None or found[0] != source:
+            self.forget(key)
             self.rest()
             return None
         try:

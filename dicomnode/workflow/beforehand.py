@@ -105,6 +105,8 @@ class Beforehand:
         How urgent a study is: the lower, the more.
     wanted
         Whether a work of a study is still to be prepared.
+    held
+        Bytes of what works took of it and still hold, to seal it.
     turn
         A turn in which nothing else may be read or de-identified; gives False where stages run, which go first.
     report
@@ -121,6 +123,7 @@ class Beforehand:
         sop_classes: Collection[str],
         rank: Callable[[str], int],
         wanted: Callable[[str], bool],
+        held: Callable[[], int],
         turn: Callable[[], AbstractContextManager[bool]],
         report: Callable[[str, BaseException], None],
         emit: Emit,
@@ -132,6 +135,7 @@ class Beforehand:
         self._sop_classes = frozenset(sop_classes)
         self._rank = rank
         self._wanted = wanted
+        self._held = held
         self._turn = turn
         self._report = report
         self._emit = emit
@@ -242,7 +246,7 @@ class Beforehand:
         return True
 
     def _reserved(self) -> int:
-        return sum(study.reserved for study in self._studies.values())
+        return self._held() + sum(study.reserved for study in self._studies.values())
 
     def _run(self) -> None:
         with suppress(OSError):  # of this thread alone (setpriority(2), NOTES)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Final
 
 from pydicom import Dataset
@@ -19,10 +21,12 @@ from dicomnode.events import Emit, Fact
 from dicomnode.forms import Variant, choose, choose_outcome, missed
 from dicomnode.identity import SourceIdentity
 from dicomnode.results.encode import EncodedResult
+from dicomnode.results.report import Predecessor
 from dicomnode.sections import Destination
 from dicomnode.storage.rows import ResultRow
 from dicomnode.study import DeliveryState, Purpose, ResultRole, WorkKey, WorkRow, WorkState, World, blind_key
-from dicomnode.workflow.analysis import Analysis, Analyst
+from dicomnode.workflow.ahead import Ahead
+from dicomnode.workflow.analysis import Analysis, Analyst, Issue
 from dicomnode.workflow.downgrade import facts_of, tell
 from dicomnode.workflow.handover import Handover, Rooms, name
 from dicomnode.workflow.meanwhile import ready
@@ -33,6 +37,8 @@ from dicomnode.workflow.routing import destinations_of
 from dicomnode.workflow.wishes import default_wishes, is_told, wishes_of
 
 _OVER_BUDGET: Final = "result-over-budget"
+#: Results that are sealed at once: each waits for the disk, and hardly for anything else.
+_AT_ONCE: Final = 4
 
 
 class Encoding:
@@ -46,6 +52,8 @@ class Encoding:
         SOP Classes that a destination, by its name, is known not to support.
     copies
         Pseudonymous copies of a work's images.
+    places
+        For how many works results are begun at a time.
     """
 
     def __init__(
@@ -55,6 +63,7 @@ class Encoding:
         *,
         refused: Callable[[str], frozenset[str]],
         copies: Callable[[WorkKey], Iterable[Dataset]],
+        places: int,
         clock: Clock,
         emit: Emit,
     ) -> None:
@@ -64,20 +73,33 @@ class Encoding:
         self._copies = copies
         self._handover = Handover(rooms)
         self._predecessors = Predecessors(rooms)
+        self._ahead: Ahead[tuple[EncodedResult, ...]] = Ahead(places)
         self._clock = clock
         self._emit = emit
 
     def encode(self, key: WorkKey, analyst: Analyst, analysis: Analysis) -> None:
         """Make what the destinations take, seal it, and enter who is to get it; the work is then ready."""
-        plans = {
-            one.name: choose(wishes_of(one, analyst.package.manifest), self._refused(one.name)) for one in self._to(key)
-        }
-        everything = [variant for plan in plans.values() for variant in plan]
-        variants = tuple(dict.fromkeys(everything)) or choose(default_wishes(analyst.package.manifest))
-        identity = self.identity(key)
-        results = self._make(key, analyst, analysis, _in_order(variants), identity)
+        plans = self._plans(key, analyst)
+        variants, predecessor = _wanted(plans, analyst), self._predecessors.report(key)
+        issue = self._issue(key)
+        results = self._ahead.of(key, (variants, predecessor)) or _made(analyst, analysis, variants, issue, predecessor)
         missing = {one.name: missed(wishes_of(one, analyst.package.manifest), plans[one.name]) for one in self._to(key)}
-        self._enter(key, results, plans, missing=missing, identity=identity)
+        self._enter(key, results, plans, missing=missing, identity=issue.identity)
+
+    def begin(self, key: WorkKey, analyst: Analyst, analysis: Analysis, issue: Issue) -> None:
+        """Begin with the results of an analysis while it is sealed, for `encode` to take if the same are wanted then."""
+        variants, predecessor = _wanted(self._plans(key, analyst), analyst), self._predecessors.report(key)
+        make = partial(_made, analyst, analysis, variants, issue, predecessor)
+        self._ahead.begin(key, (variants, predecessor), make)
+
+    def forget(self, key: WorkKey) -> None:
+        """Nobody asks any more for the results that were begun."""
+        self._ahead.forget(key)
+
+    def _plans(self, key: WorkKey, analyst: Analyst) -> dict[str, tuple[Variant, ...]]:
+        """Who is to get which forms."""
+        manifest = analyst.package.manifest
+        return {one.name: choose(wishes_of(one, manifest), self._refused(one.name)) for one in self._to(key)}
 
     def more(self, key: WorkKey, variants: Sequence[Variant]) -> dict[Variant, str]:
         """Further forms of a work's results, made of what was sealed; returns their names.
@@ -92,7 +114,8 @@ class Encoding:
             results = self._outcome_again(key, work, analyst, variants)
         else:
             analysis = self.recall(key, analyst)
-            results = self._make(key, analyst, analysis, tuple(variants), self.identity(key))
+            predecessor = self._predecessors.report(key)
+            results = _made(analyst, analysis, tuple(variants), self._issue(key), predecessor)
         rows = [self.keep(key, result) for result in results]
         self._rooms.ledger.record_results(key, rows, [], self._clock())
         ids = {(row.role, row.form): row.result_id for row in rows}
@@ -159,22 +182,8 @@ class Encoding:
             plan = json.loads(self._handover.get(key, World.IDENTITY, name(key, "outcome"), Purpose.VAULT))
             return SourceIdentity.from_json(plan["identity"])
 
-    def _make(
-        self,
-        key: WorkKey,
-        analyst: Analyst,
-        analysis: Analysis,
-        variants: tuple[Variant, ...],
-        identity: SourceIdentity,
-    ) -> tuple[EncodedResult, ...]:
-        return analyst.encode(
-            analysis,
-            ready(analysis.picture) or picture_of(analysis, analyst.words),
-            identity=identity,
-            input_digest=self._handover.plan(key)["digest"],
-            variants=variants,
-            predecessor=self._predecessors.report(key),
-        )
+    def _issue(self, key: WorkKey) -> Issue:
+        return Issue(identity=self.identity(key), input_digest=self._handover.plan(key)["digest"])
 
     def _outcome_again(
         self, key: WorkKey, work: WorkRow, analyst: Analyst, variants: Sequence[Variant]
@@ -211,7 +220,8 @@ class Encoding:
         facts: dict[str, int | float | str] = {"outcome": outcome} if outcome else {}
         for destination, variants in missing.items():
             facts |= facts_of(destination, variants)
-        rows = {(result.role, result.form): self.keep(key, result) for result in results}
+        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="keep") as executor:
+            rows = {(row.role, row.form): row for row in executor.map(partial(self.keep, key), results)}
         notes = self._rejections(key, plans, identity)
         now, ledger, to = self._clock(), self._rooms.ledger, self._to(key)
         over: list[tuple[str, str]] = []
@@ -269,6 +279,29 @@ class Encoding:
             digest=result.digest,
             length=len(result.encoded),
         )
+
+
+def _made(
+    analyst: Analyst,
+    analysis: Analysis,
+    variants: tuple[Variant, ...],
+    issue: Issue,
+    predecessor: Predecessor | None,
+) -> tuple[EncodedResult, ...]:
+    return analyst.encode(
+        analysis,
+        ready(analysis.picture) or picture_of(analysis, analyst.words),
+        identity=issue.identity,
+        input_digest=issue.input_digest,
+        variants=variants,
+        predecessor=predecessor,
+    )
+
+
+def _wanted(plans: Mapping[str, Sequence[Variant]], analyst: Analyst) -> tuple[Variant, ...]:
+    """What is made: whatever anybody is to get, or the usual."""
+    everything = tuple(dict.fromkeys(variant for plan in plans.values() for variant in plan))
+    return _in_order(everything or choose(default_wishes(analyst.package.manifest)))
 
 
 def _in_order(variants: Sequence[Variant]) -> tuple[Variant, ...]:

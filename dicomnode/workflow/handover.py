@@ -68,6 +68,10 @@ class Handover:
         """Open the copies, one after the other."""
         return cut(self.stream(key, World.PSEUDONYM, name(key, "copies"), Purpose.COPY))
 
+    def has_copies(self, key: WorkKey) -> bool:
+        """Whether the copies are sealed."""
+        return self._rooms.objects.exists(key.study_key, World.PSEUDONYM, name(key, "copies"), Purpose.COPY)
+
     def stream(self, key: WorkKey, world: World, name: str, purpose: Purpose) -> Iterator[bytes]:
         """Open an object of a study, piece by piece."""
         return self._rooms.objects.stream(key.study_key, world, name, purpose)

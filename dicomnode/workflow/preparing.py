@@ -1,6 +1,7 @@
 """The first stage of a work: which series a model gets, its pseudonymous copies sealed, and whose they are in the vault.
 
-May live here: the order of its steps. What can begin meanwhile is begun (`ahead`); what the other stages do stands in `stages`.
+May live here: the order of its steps. What can begin meanwhile is begun (`ahead`), what can wait is left for later (`sealing`);
+what the other stages do stands in `stages`.
 """
 
 from __future__ import annotations
@@ -14,10 +15,9 @@ from typing import Any, Final
 from pydicom import Dataset
 
 from dicomnode.encoded import Limits, SeriesReader
-from dicomnode.errors import StudyError
+from dicomnode.errors import StorageError, StudyError
 from dicomnode.events import Emit
 from dicomnode.study import InstanceRow, WorkKey, WorkRow, WorkState, input_digest
-from dicomnode.workflow.ahead import let_go
 from dicomnode.workflow.analysis import Analyst
 from dicomnode.workflow.beforehand import Early
 from dicomnode.workflow.copying import Copier
@@ -32,6 +32,8 @@ from dicomnode.workflow.selection import Header, SurveyedSeries, patient_of, rel
 _MOST: Final = 0.5
 #: Begins the next stage: of a work, with its plan, the identity as the vault has it, and the copies, read.
 Begin = Callable[[WorkKey, Mapping[str, Any], bytes, deque[Dataset]], None]
+#: Seals copies of a work that are in memory, later.
+SealLater = Callable[[WorkKey, deque[bytes]], None]
 
 
 class Preparing:
@@ -47,8 +49,8 @@ class Preparing:
         Budgets of reading.
     early, used
         What of a study was read and de-identified while it came, by instance; and told when a work was made of it.
-    begin
-        Told of a work whose images are in memory, before they are sealed.
+    begin, seal
+        Told of a work whose images are in memory: it can begin, and they are to be sealed when there is time.
     priors
         Has what was fetched for models that want priors; None: no source is configured.
     """
@@ -62,6 +64,7 @@ class Preparing:
         early: Callable[[str], Mapping[str, Early]],
         used: Callable[[str], None],
         begin: Begin,
+        seal: SealLater,
         priors: Priors | None,
         clock: Clock,
         emit: Emit,
@@ -71,7 +74,7 @@ class Preparing:
         self._handover = Handover(rooms)
         self._limits = limits
         self._early, self._used = early, used
-        self._begin = begin
+        self._begin, self._seal = begin, seal
         self._priors = priors
         self._clock = clock
         self._emit = emit
@@ -99,6 +102,7 @@ class Preparing:
             "series_key": chosen.summary.series_key,
             "digest": input_digest([(row.instance_key, row.digest) for row in members]),
             "images": len(members),
+            "records": [_place(row) for row in members],
         }
         if self._priors is not None and self._priors.are_wanted(key.model):
             self._add_priors(key, plan, self._priors)
@@ -109,7 +113,7 @@ class Preparing:
     def _put_copies(
         self, key: WorkKey, plan: Mapping[str, Any], members: Sequence[InstanceRow], early: Mapping[str, Early]
     ) -> bytes:
-        """Seal the copies of a work's images, and begin the next stage where all are in memory; whose they are."""
+        """Seal the copies of a work's images, or begin the next stage first, where all are in memory; whose they are."""
         copier = Copier(self._rooms.analysts[key.model].deidentifier, self._limits)
         count = sum(row.instance_key in early for row in members)
         if count >= _MOST * len(members):
@@ -117,7 +121,7 @@ class Preparing:
             copies = deque(self._make_copies(members, copier, early, images))
             identity = _written(copier)
             self._begin(key, plan, identity, images)
-            self._handover.put_copies(key, let_go(copies))
+            self._seal(key, copies)
         else:
             self._handover.put_copies(key, self._make_copies(members, copier, early, None))
             identity = _written(copier)
@@ -127,6 +131,21 @@ class Preparing:
         if invalid := copier.identity.invalid_uids:
             self._emit("study.uids-invalid", level="warning", study=key.study_key, uids=invalid)
         return identity
+
+    def seal_again(self, key: WorkKey) -> None:
+        """Copies that were never sealed, of the very records of which they were made.
+
+        Raises
+        ------
+        StorageError
+            ``sealed-damaged`` where a record is not known any more; errors as `prepare`.
+        """
+        rows = {_place(row): row for row in self._rooms.ledger.instances(key.study_key, None)}
+        members = [rows.get(place) for place in self._handover.plan(key).get("records", [None])]
+        if None in members:
+            raise StorageError("sealed-damaged")
+        copier = Copier(self._rooms.analysts[key.model].deidentifier, self._limits)
+        self._handover.put_copies(key, self._make_copies([row for row in members if row], copier, {}, None))
 
     def _add_priors(self, key: WorkKey, plan: dict[str, Any], priors: Priors) -> None:
         """What was fetched is input, too: results are others with other priors."""
@@ -204,6 +223,10 @@ class Preparing:
 
 def _is_made(made: Mapping[str, Early], row: InstanceRow) -> bool:
     return row.instance_key in made and made[row.instance_key].is_of(row)
+
+
+def _place(row: InstanceRow) -> str:
+    return f"{row.address.segment_id}:{row.address.number}"
 
 
 def _written(copier: Copier) -> bytes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from threading import Lock
@@ -42,6 +42,7 @@ from dicomnode.workflow.prior_volumes import open_priors
 from dicomnode.workflow.priors import Priors
 from dicomnode.workflow.reading import Coming, limits_of
 from dicomnode.workflow.records import Records
+from dicomnode.workflow.sealing import Sealing
 from dicomnode.workflow.selection import relevant, without_pixels
 
 __all__ = ["Rooms", "Stages"]
@@ -60,6 +61,8 @@ _ORDER: Final = (
 _TRIES: Final = {"storage-full": 64, "ledger-failed": 64, "storage-failed": 3}
 _PAUSE_SECONDS: Final = 2.0
 _LONGEST_PAUSE_SECONDS: Final = 30.0
+#: For how long copies are not sealed when the results are on their way.
+_SENDING_SECONDS: Final = 1.0
 
 
 class Stages:
@@ -104,12 +107,18 @@ class Stages:
         self._rooms = rooms
         self._tree = tree
         self._handover = Handover(rooms)
-        self.encoding = Encoding(rooms, tree, refused=refused, copies=self._copies, clock=clock, emit=emit)
         self._limits = limits_of(tree)
         self._records = Records(rooms.spool, rooms.ledger, self._limits, clock=clock, emit=emit)
         self._released = released
         self._pause = pause
         self._report = report
+        self._places = max((analyst.places for analyst in rooms.analysts.values()), default=1)
+        self.encoding = Encoding(
+            rooms, tree, refused=refused, copies=self._copies, places=self._places, clock=clock, emit=emit
+        )
+        self.sealing = Sealing(
+            self._handover.put_copies, places=self._places, monotonic=monotonic, report=report, emit=emit
+        )
         self._preparing = Preparing(
             rooms,
             self._records,
@@ -117,6 +126,7 @@ class Stages:
             early=early,
             used=used,
             begin=self._begin,
+            seal=self.sealing.begin,
             priors=priors,
             clock=clock,
             emit=emit,
@@ -126,7 +136,6 @@ class Stages:
         self._emit = emit
         #: What the network's stage leaves for the one after it, beside what is sealed.
         self._latest: dict[WorkKey, Analysis] = {}
-        self._places = max((analyst.places for analyst in rooms.analysts.values()), default=1)
         self._ahead: Ahead[Analysis] = Ahead(self._places)
         self._alone = Lock()
         self._running: dict[WorkKey, float] = {}
@@ -144,6 +153,9 @@ class Stages:
         finally:
             if stage != "prepare" or not going_on:
                 self._ahead.forget(key)
+            if stage == "encode" or not going_on:
+                self.encoding.forget(key)
+                self.sealing.stand_back(key, _SENDING_SECONDS)
         return going_on
 
     def _run(self, stage: str, key: WorkKey) -> bool:
@@ -171,6 +183,12 @@ class Stages:
         finally:
             if free:
                 self._alone.release()
+
+    def close(self, seconds: float) -> None:
+        """Seal what is left, in so many seconds at most, and give the engines' memory back; no stage runs any more."""
+        self.sealing.close(seconds)
+        for analyst in self._rooms.analysts.values():
+            analyst.close()
 
     def overdue(self, seconds: float) -> tuple[WorkKey, ...]:
         """Works with a stage that has been running for longer than `seconds`."""
@@ -256,9 +274,16 @@ class Stages:
         issue = Issue(identity=SourceIdentity.from_json(json.loads(identity)), input_digest=plan["digest"])
         priors = open_priors(self._handover, key, plan, analyst=analyst, tree=self._tree, emit=self._emit)
         analysis = analyst.analyse(copies, issue=issue, priors=priors)
-        return replace(analysis, picture=analyst.beside.begin(partial(picture_of, analysis, analyst.words)))
+        self.sealing.stand_back(key)  # what follows is short, and waited for
+        analysis = replace(analysis, picture=analyst.beside.begin(partial(picture_of, analysis, analyst.words)))
+        with suppress(NodeError):  # the stage says why
+            self.encoding.begin(key, analyst, analysis, issue)
+        return analysis
 
     def _copies(self, key: WorkKey) -> Coming:
+        self.sealing.finish(key)
+        if not self._handover.has_copies(key):
+            self._preparing.seal_again(key)
         images = map(SeriesReader(self._limits).read, self._handover.copies(key))
         return Coming(images, self._handover.plan(key).get("images", 0))
 

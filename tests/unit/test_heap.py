@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import subprocess
 import sys
 from types import SimpleNamespace
 
 import pytest
 
-from dicomnode.heap import give_back, keep_little
+from dicomnode.heap import give_back, keep_little, stay
 
 #: Allocates in twelve threads at once; prints the arenas there are then, in a process that asked for few and in one that did not.
 ARENAS = """
@@ -60,6 +61,17 @@ def test_a_library_that_keeps_nothing_is_left_alone(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(ctypes, "CDLL", lambda _: SimpleNamespace())
     give_back()
     keep_little()
+
+
+def test_what_a_start_leaves_is_not_looked_through_again() -> None:
+    left = [[] for _ in range(1000)]  # type: list[list[int]]
+    before = gc.get_freeze_count()
+    try:
+        stay()
+        assert gc.get_freeze_count() >= before + len(left)
+        assert not any(one is left[0] for one in gc.get_objects())
+    finally:
+        gc.unfreeze()
 
 
 def test_threads_share_what_was_freed() -> None:

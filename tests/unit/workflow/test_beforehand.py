@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -14,6 +15,7 @@ from pydicom import Dataset
 
 from dicomnode.encoded import Limits
 from dicomnode.errors import StorageError
+from dicomnode.results.report import Predecessor
 from dicomnode.service.beforehand import open_beforehand
 from dicomnode.storage.datakeys import DataKeys
 from dicomnode.storage.ledger import Ledger
@@ -24,10 +26,11 @@ from dicomnode.workflow import encoding
 from dicomnode.workflow.beforehand import Beforehand, Early
 from dicomnode.workflow.copying import Copier
 from dicomnode.workflow.handover import Handover
+from dicomnode.workflow.indexing import row_of
 from dicomnode.workflow.selection import without_pixels
 from dicomnode.workflow.stages import Stages
 from tests.unit.workflow import test_stages
-from tests.unit.workflow.samples import OTHER_STUDY, STUDY, Events, Time, ring, row
+from tests.unit.workflow.samples import KEY, OTHER_STUDY, STUDY, Events, Time, encoded, metadata, ring, row
 from tests.unit.workflow.test_stages import TREE, Bench, another_study
 
 bench, images = test_stages.bench, test_stages.images
@@ -40,6 +43,7 @@ class Surrounded:
         self.ranks: dict[str, int] = {}
         self.error: Exception | None = None
         self.wanted, self.free = True, True
+        self.held = 0
         self.reported: list[tuple[str, BaseException]] = []
         self.asked = threading.Event()
         settings: dict[str, Any] = {
@@ -48,6 +52,7 @@ class Surrounded:
             "sop_classes": bench.rooms.sop_classes,
             "rank": self.rank,
             "wanted": lambda _: self.wanted,
+            "held": lambda: self.held,
             "turn": self.turn,
             "report": lambda stage, error: self.reported.append((stage, error)),
             "emit": bench.events,
@@ -92,6 +97,7 @@ def test_a_work_of_what_was_made_early_has_the_very_results(bench: Bench, images
     stages = bench.stages(early=early.store.of, used=early.store.used)
     assert stages.run("prepare", key)
     assert len(reads) == 1, "the first image's identity is read, and nothing else"
+    stages.sealing.finish(key)
     sealed = list(bench.stages()._handover.copies(key))
     assert bench.stages().run("prepare", key), "as after a crash"
     assert sealed == list(bench.stages()._handover.copies(key)), "copy by copy as without"
@@ -170,28 +176,117 @@ def test_a_work_that_is_prepared_again_is_begun_once(
     assert begun(stages) == []
 
 
-def test_the_network_begins_before_the_images_are_sealed(
+def test_results_do_not_wait_for_the_images_to_be_sealed(bench: Bench, images: list[Dataset]) -> None:
+    key = bench.receive(images)
+    early = Surrounded(bench).make(bench.ledger.instances(key.study_key))
+    stages = bench.stages(early=early.store.of, used=early.store.used)
+    assert all(stages.run(stage, key) for stage in WORK_STAGES)
+    assert len(bench.results()) > 1
+    assert not Handover(bench.rooms).has_copies(key), "nobody had time for it: the clock stands still"
+    stages.close(30)
+    assert len(list(Handover(bench.rooms).copies(key))) == len(images)
+
+
+@pytest.mark.parametrize("dies_after", ["prepare", "infer"])
+def test_copies_that_a_kill_left_unsealed_are_made_again_of_the_very_records(
+    bench: Bench, images: list[Dataset], dies_after: str
+) -> None:
+    key = bench.receive(images)
+    rows = bench.ledger.instances(key.study_key)
+    early = Surrounded(bench).make(rows)
+    before = WORK_STAGES[: WORK_STAGES.index(dies_after) + 1]
+    killed = bench.stages(early=early.store.of)
+    assert all(killed.run(stage, key) for stage in before)
+    assert not Handover(bench.rooms).has_copies(key)
+    assert all(bench.stages().run(stage, key) for stage in WORK_STAGES), bench.ended
+    again, results = list(Handover(bench.rooms).copies(key)), bench.results()
+    killed.close(30)
+    assert again == list(Handover(bench.rooms).copies(key))
+    fresh = bench.stages()
+    fresh.encoding.encode(key, bench.analyst, fresh.encoding.recall(key, bench.analyst))
+    assert bench.results() == results
+
+
+def test_copies_are_made_again_of_records_that_others_replaced(bench: Bench, images: list[Dataset]) -> None:
+    key = bench.receive(images)
+    early = Surrounded(bench).make(bench.ledger.instances(key.study_key))
+    killed = bench.stages(early=early.store.of)
+    assert killed.run("prepare", key)
+    old = [one.copied.data for one in early.store.of(key.study_key).values()]
+    images[0].StationName = "ANOTHER"
+    data = encoded(images[0])
+    about = metadata(images[0], data)
+    bench.ledger.record_instances(
+        [row_of(KEY, key.study_key, bench.rooms.spool.append(key.study_key, about, data), about)]
+    )
+    list(bench.stages()._copies(key))
+    assert sorted(Handover(bench.rooms).copies(key)) == sorted(old)
+
+
+def test_copies_of_records_that_nobody_knows_any_more_are_damaged(
     bench: Bench, images: list[Dataset], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = bench.receive(images)
     early = Surrounded(bench).make(bench.ledger.instances(key.study_key))
-    entered, sealed = threading.Event(), list[bool]()
-    run, put = bench.analyst._engine.run, Handover.put_copies
+    assert bench.stages(early=early.store.of).run("prepare", key)
+    monkeypatch.setattr(bench.ledger, "instances", lambda *_: ())
+    assert not bench.stages().run("infer", key)
+    assert bench.ended == (WorkState.FAILED, "sealed-damaged")
 
-    def infer(batch: Any) -> Any:
-        entered.set()
-        return run(batch)
 
-    def put_copies(*given: Any) -> None:
-        sealed.append(entered.wait(30))
-        put(*given)
+def made_of(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
+    """In which threads results are made, and what they replace."""
+    made: list[tuple[str, Any]] = []
+    encode = bench.analyst.encode
 
-    monkeypatch.setattr(bench.analyst._engine, "run", infer)
-    monkeypatch.setattr(Handover, "put_copies", put_copies)
-    stages = bench.stages(early=early.store.of, used=early.store.used)
-    assert all(stages.run(stage, key) for stage in WORK_STAGES)
-    assert sealed == [True]
-    assert len(bench.results()) > 1
+    def noted(*given: Any, **options: Any) -> Any:
+        made.append((threading.current_thread().name, options["predecessor"]))
+        return encode(*given, **options)
+
+    monkeypatch.setattr(bench.analyst, "encode", noted)
+    return made
+
+
+def test_results_are_begun_before_labels_are_sealed_and_taken(
+    bench: Bench, images: list[Dataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, made = bench.receive(images), made_of(bench, monkeypatch)
+    stages = bench.stages()
+    assert all(stages.run(stage, key) for stage in WORK_STAGES), bench.ended
+    assert made == [("ahead", None)]
+    assert not stages.encoding._ahead._begun
+
+
+def test_results_that_replace_another_than_when_they_were_begun_are_made_anew(
+    bench: Bench, images: list[Dataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, made = bench.receive(images), made_of(bench, monkeypatch)
+    stages = bench.stages()
+    assert stages.run("prepare", key)
+    assert stages.run("infer", key)
+    first = Predecessor(study_instance_uid="1.2.3", series_instance_uid="1.2.4", sop_instance_uid="1.2.5")
+    monkeypatch.setattr(stages.encoding._predecessors, "report", lambda _: first)
+    assert stages.run("encode", key)
+    assert [replaced for _, replaced in made] == [None, first]
+
+
+def test_results_that_cannot_be_begun_are_left_to_their_stage(
+    bench: Bench, images: list[Dataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, made, stages = bench.receive(images), made_of(bench, monkeypatch), bench.stages()
+    report = stages.encoding._predecessors.report
+    asked: list[WorkKey] = []
+
+    def fails_once(key: WorkKey) -> Any:
+        asked.append(key)
+        if len(asked) == 1:
+            raise StorageError("ledger-failed")
+        return report(key)
+
+    monkeypatch.setattr(stages.encoding._predecessors, "report", fails_once)
+    assert all(stages.run(stage, key) for stage in WORK_STAGES), bench.ended
+    assert len(made) == 1
+    assert made[0][0] != "ahead"
 
 
 def test_a_work_that_goes_no_further_keeps_nothing(bench: Bench, images: list[Dataset]) -> None:
@@ -205,7 +300,7 @@ def test_a_work_that_goes_no_further_keeps_nothing(bench: Bench, images: list[Da
     assert begun(stages) == []
 
 
-def test_a_work_that_cannot_be_sealed_keeps_nothing(
+def test_copies_that_cannot_be_sealed_are_told_and_hold_nobody_up(
     bench: Bench, images: list[Dataset], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = bench.receive(images)
@@ -214,10 +309,11 @@ def test_a_work_that_cannot_be_sealed_keeps_nothing(
     def full(*_: Any) -> None:
         raise StorageError("storage-failed")
 
-    monkeypatch.setattr(Handover, "put_copies", full)
     stages = bench.stages(early=early.store.of, used=early.store.used)
-    assert not stages.run("prepare", key)
-    assert begun(stages) == []
+    monkeypatch.setattr(stages.sealing, "_put", full)
+    assert all(stages.run(stage, key) for stage in WORK_STAGES)
+    stages.close(30)
+    assert bench.events.facts("copies.unsealed") == [{"work": key.workflow_id, "reason": "storage-failed"}]
 
 
 def test_what_the_network_fails_of_a_work_is_the_works_state(bench: Bench, images: list[Dataset]) -> None:
@@ -461,6 +557,22 @@ def test_the_configuration_switches_it(
         ledger.set_work_state(key, state, at=bench.time.now())
     store.settled(key.study_key)
     assert store.of(key.study_key) == {}
+
+
+def test_what_is_to_be_sealed_counts_as_kept_until_it_is(bench: Bench, images: list[Dataset], events: Events) -> None:
+    key, stages = bench.receive(images), bench.stages()
+    stages.sealing.begin(key, deque([b"four"]))
+    store = open_beforehand(TREE, bench.rooms, stages, limits=Limits(), emit=events)
+    assert store.held_bytes == 4
+    stages.close(30)
+    assert store.held_bytes == 0
+
+
+def test_what_works_hold_leaves_less_room(bench: Bench) -> None:
+    early = Surrounded(bench, most_bytes=2 * (row(1).length + 65536))
+    early.held = 1
+    early.store.offer([row(1), row(2)])
+    assert early.store.held_bytes == 1 + row(1).length + 65536
 
 
 def test_the_key_image_is_drawn_once_and_not_by_the_stage_that_needs_it(

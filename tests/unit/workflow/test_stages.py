@@ -367,7 +367,7 @@ def test_a_work_that_ends_while_a_stage_runs_keeps_its_end(
         return encode(*arguments, **options)
 
     monkeypatch.setattr(bench.analyst, "encode", overtaken)
-    assert not stages.run("encode", key)
+    assert not bench.stages().run("encode", key), "as after a crash: nothing is begun"
     assert bench.ended == (WorkState.FAILED, "timeout")
     assert bench.events.names[-1] == "work.overtaken"
     assert bench.ledger.results(key) == ()
