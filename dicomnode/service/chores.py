@@ -65,7 +65,13 @@ def housekeeping(
         tree, storage, queue, outbound, activity=activity, sure=timekeeper.sure, emit=emit
     )
     orders = Orders(
-        storage.ledger, queue, admission=admission, hurry=outbound.circuits.hurry, clock=rooms.now, emit=emit
+        storage.ledger,
+        queue,
+        admission=admission,
+        hurry=outbound.circuits.hurry,
+        clock=rooms.now,
+        emit=emit,
+        committing=committing(tree),
     )
     overseer = Overseer(storage.ledger, queue, clock=rooms.now, emit=emit, committing=committing(tree))
     longest, sure = tree.intake.maximum_queue_seconds, timekeeper.sure
