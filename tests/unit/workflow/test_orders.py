@@ -132,11 +132,12 @@ def test_what_is_over_a_destinations_budget_stays_so(ward: Ward) -> None:
     ward.prepare("pacs")
     ward.peers["pacs"].answers = [0xA900]
     ward.queue.run_due()
-    ward.ledger.record_delivery(
-        RESULTS[0], "pacs", state=REFUSED, status=None, reason="result-over-budget", at=ward.time.now()
-    )
+    ward.ledger.put_deliveries(ward.rows()[:1], REFUSED, ward.time.now(), reason="result-over-budget")
     ward.carry_out(Verb.RETRY)
     assert ward.states() == [REFUSED, DeliveryState.CONFIRMED]
+    ward.carry_out(Verb.CANCEL)
+    ward.carry_out(Verb.RETRY)
+    assert ward.states() == [CANCELLED, DeliveryState.CONFIRMED], "settled, it stays so as well"
 
 
 def test_cancelled_nothing_more_is_sent_and_a_retry_takes_it_up_again(ward: Ward) -> None:

@@ -461,7 +461,7 @@ def test_a_ledger_that_fails_is_told_and_tried_again(
         raise StorageError("ledger-failed")
 
     with monkeypatch.context() as patch:
-        patch.setattr(bench.ledger, "set_work_state", fails)
+        patch.setattr(bench.ledger, "add_facts", fails)
         desk.withdraw("pacs")
     assert bench.events.facts("retraction.failed")[0]["reason"] == "ledger-failed"
     desk.withdraw("pacs")
