@@ -49,6 +49,10 @@ SOURCE_REASONS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
             "images that the work was made of were rejected by a rejection note",
             "see the note's author; corrected images are worked on when they come",
         ),
+        "results-retracted": (
+            "somebody found the results wrong by dicomnode retract",
+            "destinations that take rejection notes got one; dicomnode reprocess makes new results",
+        ),
         "patient-changed": (
             "the destination shows the study under another patient or accession number than its images came with",
             "have the PACS send the corrected images again, or let the results go as they are by dicomnode release",

@@ -80,10 +80,12 @@ TRANSITIONS: Final = MappingProxyType(
             # Held where the destination shows another patient; superseded before any was delivered.
             {WorkState.DONE, WorkState.FAILED, WorkState.HELD, WorkState.CANCELLED, WorkState.SUPERSEDED}
         ),
-        WorkState.DONE: frozenset({WorkState.DELIVERING}),  # to be retracted
+        WorkState.DONE: frozenset({WorkState.DELIVERING}),  # to be retracted, as all that a destination may have
         WorkState.REFUSED: frozenset(),
         WorkState.FAILED: frozenset({WorkState.DELIVERING}),  # to be tried again, or retracted
-        WorkState.SUPERSEDED: frozenset(),
+        WorkState.SUPERSEDED: frozenset(
+            {WorkState.DELIVERING}
+        ),  # a try under way may have delivered something all the same
         WorkState.CANCELLED: frozenset({WorkState.DELIVERING}),  # to be tried again, or retracted
     }
 )
@@ -289,6 +291,11 @@ class DeliveryRow:
     updated_at: datetime
     commitment: CommitmentState | None = None
 
+    @property
+    def is_result(self) -> bool:
+        """Whether it is a result, and not a rejection note of ours."""
+        return self.role is not ResultRole.REJECTION
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkRow:
@@ -303,6 +310,16 @@ class WorkRow:
     settled_at: datetime | None
     stages: dict[str, float] = field(default_factory=dict)
     deliveries: tuple[DeliveryRow, ...] = ()
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether its images were rejected, or somebody found its results wrong: these go nowhere any more."""
+        return REJECTED in self.facts or RETRACTION in self.facts
+
+    @property
+    def is_delivered(self) -> bool:
+        """Whether any destination confirmed a result of it; a rejection note is none."""
+        return any(one.state is DeliveryState.CONFIRMED and one.is_result for one in self.deliveries)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -65,9 +65,7 @@ def housekeeping(
     withdrawal = Withdrawal(storage.ledger, queue, takers=takers, clock=rooms.now, emit=emit)
     keeping = partial(_retention, tree, storage, queue, outbound, holds=stages.sealing.holds)
     retention, originals = keeping(activity=activity, sure=timekeeper.sure, emit=emit)
-    orders = Orders(
-        storage.ledger, queue, admission=admission, hurry=outbound.circuits.hurry, clock=rooms.now, emit=emit
-    )
+    orders = _orders(tree, storage, queue, outbound, admission=admission, emit=emit)
     overseer = Overseer(storage.ledger, queue, clock=rooms.now, emit=emit, committing=committing(tree))
     longest, sure = tree.intake.maximum_queue_seconds, timekeeper.sure
     congestion = Congestion(storage.ledger, arriving, longest, sure=sure, emit=emit)
@@ -100,6 +98,20 @@ def _prove_trail(tree: Config, emit: Emit) -> None:
         audit.verify(Layout.of(tree).state)
     except StorageError as error:
         emit("audit.damaged", level="error", reason=error.code, line=error.facts.get("line"))
+
+
+def _orders(
+    tree: Config, storage: Rooms, queue: DurableQueue, outbound: Outbound, *, admission: Admission, emit: Emit
+) -> Orders:
+    return Orders(
+        storage.ledger,
+        queue,
+        admission=admission,
+        hurry=outbound.circuits.hurry,
+        clock=rooms.now,
+        emit=emit,
+        committing=committing(tree),
+    )
 
 
 def _retention(

@@ -59,6 +59,7 @@ class PledgeRows(Database):
         values = {
             "state": row.state,
             "attempts": row.attempts,
+            "earlier": row.earlier,
             "resends": row.resends,
             "begun_at": row.begun_at,
             "due_at": row.due_at,
@@ -73,9 +74,11 @@ class PledgeRows(Database):
             found = reading.execute(select(_P).where(*_here(key, destination))).one_or_none()
         return None if found is None else _pledge(found)
 
-    def pledges(self, *, connection: Connection | None = None) -> tuple[PledgeRow, ...]:
-        """Pledges that have not ended, in the order in which they are due."""
-        query = select(_P).where(_P.c.state != "ended").order_by(_P.c.due_at, _P.c.study_key, _P.c.destination)
+    def pledges(self, *, ended: bool = False, connection: Connection | None = None) -> tuple[PledgeRow, ...]:
+        """Pledges that have not ended, in the order in which they are due; with `ended` those that have as well."""
+        query = select(_P).order_by(_P.c.due_at, _P.c.study_key, _P.c.destination)
+        if not ended:
+            query = query.where(_P.c.state != "ended")
         with self._reading(connection) as reading:
             return tuple(_pledge(row) for row in reading.execute(query))
 
@@ -99,6 +102,7 @@ def _pledge(row: Any) -> PledgeRow:
         destination=row.destination,
         state=row.state,
         attempts=row.attempts,
+        earlier=row.earlier,
         resends=row.resends,
         begun_at=row.begun_at,
         due_at=row.due_at,

@@ -16,6 +16,7 @@ from dicomnode.study import CommitmentState, DeliveryRow, DeliveryState, ResultR
 
 _T = schema.results
 _D = schema.deliveries
+_ENDED = (DeliveryState.CANCELLED, DeliveryState.REFUSED, DeliveryState.DOWNGRADED)
 
 
 class ResultRows(Database):
@@ -99,6 +100,9 @@ class ResultRows(Database):
     ) -> None:
         """Enter the outcome of one try; counts it.
 
+        What was ended while it was tried (cancelled, given up, replaced by another form) stays so, with its reason: that the
+        peer has the object is all that is more than that.
+
         Parameters
         ----------
         status
@@ -109,18 +113,14 @@ class ResultRows(Database):
         NodeError
             ``internal`` if there is no such delivery.
         """
-        cancelled = DeliveryState.CANCELLED.value  # while it was tried: only that the peer has it is more than that
-        kept = case((_D.c.state == cancelled, cancelled), else_=state.value)
+        values: dict[str, Any] = {"state": state.value, "reason": reason}
+        if state is not DeliveryState.CONFIRMED:
+            ended = _D.c.state.in_([one.value for one in _ENDED])
+            values = {name: case((ended, _D.c[name]), else_=value) for name, value in values.items()}
         statement = (
             update(_D)
             .where(_D.c.result_id == result_id, _D.c.destination == destination)
-            .values(
-                state=state.value if state is DeliveryState.CONFIRMED else kept,
-                status=status,
-                reason=reason,
-                updated_at=at,
-                attempts=_D.c.attempts + 1,
-            )
+            .values(**values, status=status, updated_at=at, attempts=_D.c.attempts + 1)
         )
         with self._writing(connection) as writing:
             if not changed_rows(writing, statement):

@@ -208,6 +208,21 @@ class WorkRows(Database):
                 values["facts"] = json.dumps({**json.loads(row.facts), **facts}, sort_keys=True)
             writing.execute(update(_W).where(*_here(key)).values(**values))
 
+    def add_facts(self, key: WorkKey, facts: Mapping[str, Fact], *, connection: Connection | None = None) -> None:
+        """Join facts to those of a work, in whatever state it is by now.
+
+        Raises
+        ------
+        NodeError
+            ``internal`` if there is no such work.
+        """
+        with self._writing(connection) as writing:
+            row = writing.execute(select(_W.c.facts).where(*_here(key))).one_or_none()
+            if row is None:
+                raise NodeError("internal", works=0)
+            values = {"facts": json.dumps({**json.loads(row.facts), **facts}, sort_keys=True)}
+            writing.execute(update(_W).where(*_here(key)).values(**values))
+
     def record_stage(self, key: WorkKey, stage: str, seconds: float, *, connection: Connection | None = None) -> None:
         """Enter how long a stage took; the last run of it stands."""
         here = (*_same(_G, key), _G.c.stage == stage)

@@ -161,6 +161,9 @@ class PledgeRow:
         ``due`` (it is to be asked), ``taken`` (it is to report), ``ended``.
     attempts
         Requests so far: each has its Transaction UID.
+    earlier
+        How many of them belong to earlier rounds: a round begins when something of the work is to be committed anew, and
+        what is reported of an earlier one says nothing of it.
     resends
         How often objects were sent again because it did not commit them.
     begun_at
@@ -171,6 +174,7 @@ class PledgeRow:
     destination: str
     state: str
     attempts: int = 0
+    earlier: int = 0
     resends: int = 0
     begun_at: datetime
     due_at: datetime

@@ -30,7 +30,7 @@ from sqlalchemy import (
 PREFIX: Final = "node_"
 VERSION_TABLE: Final = "node_schema_version"
 #: Alembic revisions that this version knows, oldest first.
-REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0009", "0010", "0011")
+REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0009", "0010", "0011", "0012")
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -182,6 +182,7 @@ pledges = Table(
     Column("resends", Integer, nullable=False),
     Column("begun_at", UtcTime, nullable=False),
     Column("due_at", UtcTime, nullable=False),
+    Column("earlier", Integer, nullable=False, server_default="0"),
 )
 
 capabilities = Table(

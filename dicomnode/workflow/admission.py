@@ -247,10 +247,12 @@ class Admission:
             replaced = [one for one in waiting if one.destination in destinations]
             self._ledger.put_deliveries(replaced, DeliveryState.CANCELLED, now, connection=connection)
             if replaced and len(replaced) == len(waiting):
-                rows = self._ledger.deliveries(work.key, connection=connection)
-                delivered = any(one.state is DeliveryState.CONFIRMED for one in rows)  # and may have to be retracted
-                state, reason = (WorkState.CANCELLED, "cancelled") if delivered else (WorkState.SUPERSEDED, None)
-                self._ledger.set_work_state(work.key, state, at=now, reason=reason, connection=connection)
+                self._end(connection, work, now)
+
+    def _end(self, connection: Any, work: WorkRow, now: datetime) -> None:
+        """End a work that is overtaken: superseded, or cancelled where a destination has something, which may be retracted."""
+        state, reason = (WorkState.CANCELLED, "cancelled") if work.is_delivered else (WorkState.SUPERSEDED, None)
+        self._ledger.set_work_state(work.key, state, at=now, reason=reason, connection=connection)
 
     def _waiting(self, connection: Any, key: WorkKey) -> list[DeliveryRow]:
         rows = self._ledger.deliveries(key, connection=connection)
@@ -343,4 +345,6 @@ class Admission:
 
     def _supersede(self, connection: Any, work: WorkRow) -> None:
         if work.state not in _UNTOUCHABLE:
-            self._ledger.set_work_state(work.key, WorkState.SUPERSEDED, at=self._clock(), connection=connection)
+            now, waiting = self._clock(), self._waiting(connection, work.key)
+            self._ledger.put_deliveries(waiting, DeliveryState.CANCELLED, now, connection=connection)
+            self._end(connection, work, now)

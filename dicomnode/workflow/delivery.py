@@ -42,6 +42,8 @@ RETRACTION_ATTEMPT: Final = 1_000_000
 BEGUN_ANEW: Final = ("retracted_at", "retried_at", RELEASED)
 #: PS3.7 C.5.3: duplicate SOP instance.
 DUPLICATE: Final = 0x0111
+#: Why results were cancelled that nobody is ever to get.
+_WRONG: Final = frozenset({"instances-rejected", "results-retracted"})
 #: Refusals that end when somebody mends an AE title or a certificate: results wait for that.
 _MENDED_BY_PEOPLE: Final = frozenset({"peer-rejected", "tls-failed"})
 
@@ -303,8 +305,9 @@ def end_of(rows: Sequence[DeliveryRow]) -> tuple[WorkState, str | None]:
     refused = [row.reason for row in rows if row.state is DeliveryState.REFUSED]
     if refused:
         return WorkState.FAILED, "timeout" if "timeout" in refused else refused[0]
-    if any(row.state is DeliveryState.CANCELLED for row in rows):
-        return WorkState.CANCELLED, "cancelled"
+    cancelled = [row.reason for row in rows if row.state is DeliveryState.CANCELLED]
+    if cancelled:
+        return WorkState.CANCELLED, next((one for one in cancelled if one in _WRONG), "cancelled")
     said = {row.commitment for row in rows}
     if CommitmentState.UNPROVEN in said:
         return WorkState.DONE, "commitment-unproven"

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
-from dicomnode.errors import NodeError, PeerError
+from dicomnode.errors import PeerError
 from dicomnode.events import Emit
 from dicomnode.forms import SOP_CLASSES, Variant, Wishes, choose, choose_outcome, missed, sop_classes
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.rows import CapabilityRow
-from dicomnode.study import DeliveryRow, DeliveryState, ResultRole, WorkKey
+from dicomnode.study import FINAL_STATES, DeliveryRow, DeliveryState, ResultRole, WorkKey
 from dicomnode.workflow.ports import Clock, Destination
 
 #: Gives a work's results the forms that are asked for, and returns their names; what cannot be made is left out.
@@ -152,7 +152,8 @@ class Downgrade:
         there = {(row.role, row.form) for row in managed}
         needed = [one for one in target if one.role not in done and (one.role, one.name) not in there]
         ids = self._results(key, needed)
-        self._replace(key, destination, late, list(ids.values()))
+        if not self._replace(key, destination, late, list(ids.values())):
+            return False
         self._tell(key, destination, missed(wishes, target, outcome=outcome))
         return True
 
@@ -163,10 +164,16 @@ class Downgrade:
         missing = [one for one in needed if one not in found]
         return {**found, **(self._remake(key, missing) if missing else {})}
 
-    def _replace(self, key: WorkKey, destination: str, late: Sequence[DeliveryRow], ids: Sequence[str]) -> None:
-        now = self._clock()
+    def _replace(self, key: WorkKey, destination: str, late: Sequence[DeliveryRow], ids: Sequence[str]) -> bool:
+        """Let other forms wait in place of those; not where it all ended while they were made (encoding takes its time)."""
+        now, names = self._clock(), {row.result_id for row in late}
         with self._ledger.transaction() as connection:
-            for row in late:
+            work = self._ledger.work(key, connection=connection)
+            if work is None or work.state in FINAL_STATES:
+                return False
+            here = [row for row in work.deliveries if row.destination == destination and row.result_id in names]
+            still = [row for row in here if row.state is DeliveryState.WAITING]
+            for row in still:
                 self._ledger.record_delivery(
                     row.result_id,
                     destination,
@@ -176,14 +183,12 @@ class Downgrade:
                     at=now,
                     connection=connection,
                 )
-            self._ledger.add_deliveries(destination, ids, now, connection=connection)
+            if still:
+                self._ledger.add_deliveries(destination, ids, now, connection=connection)
+        return bool(still)
 
     def _tell(self, key: WorkKey, destination: str, variants: Sequence[Variant]) -> None:
-        facts = facts_of(destination, variants)
-        work = self._ledger.work(key)
-        if work is None:
-            raise NodeError("internal", works=0)
-        self._ledger.set_work_state(key, work.state, at=self._clock(), facts=facts)
+        self._ledger.add_facts(key, facts_of(destination, variants))
         tell(self._emit, key, destination, variants)
 
 

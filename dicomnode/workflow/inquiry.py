@@ -175,14 +175,11 @@ class Inquiry:
 
     def _note(self, work: WorkRow, fact: str) -> None:
         """Keep when something was first so, in whatever state the work is by now."""
-        now = self._clock()
         if fact in work.facts:
             return
         with self._ledger.transaction() as connection:
-            again = self._ledger.work(work.key, connection=connection)
-            if again is not None:
-                facts = {fact: int(now.timestamp())}
-                self._ledger.set_work_state(work.key, again.state, at=now, facts=facts, connection=connection)
+            if self._ledger.work(work.key, connection=connection) is not None:
+                self._ledger.add_facts(work.key, {fact: int(self._clock().timestamp())}, connection=connection)
 
     def _not_there(self, work: WorkRow, destination: str, asking: Asking) -> str | None:
         """A study that was never there is not there yet: we were faster than its sender. One that was is gone."""

@@ -109,13 +109,14 @@ def exports_to_cancel(order: OrderRow, orders: Iterable[OrderRow]) -> tuple[Orde
 
 
 def to_retry(work: WorkRow, destination: str) -> list[DeliveryRow]:
-    """Deliveries of a work that are made again or hastened."""
+    """Deliveries of a work that are made again or hastened; where its results are wrong, notes of ours that retract them alone."""
     return [
         row
         for row in work.deliveries
         if destination in ("", row.destination)
         and (row.state in _DEAD or row.state is DeliveryState.WAITING)
         and row.reason not in _NEVER
+        and not (work.is_wrong and row.is_result)
     ]
 
 
@@ -136,6 +137,8 @@ class Orders:
         Opens revisions and lets results go.
     hurry
         Has a destination asked at once whether it is there.
+    committing
+        Destinations that are asked to commit.
     """
 
     def __init__(
@@ -147,7 +150,9 @@ class Orders:
         hurry: Callable[[str], None],
         clock: Clock,
         emit: Emit,
+        committing: Collection[str] = (),
     ) -> None:
+        self._committing = frozenset(committing)
         self._ledger = ledger
         self._queue = queue
         self._admission = admission
@@ -212,10 +217,13 @@ class Orders:
     def _cancel(self, connection: Any, work: WorkRow, destination: str) -> None:
         now, ledger, key = self._clock(), self._ledger, work.key
         rows = [row for row in work.deliveries if destination in ("", row.destination) and row.state in _OPEN]
-        ledger.put_deliveries(rows, DeliveryState.CANCELLED, now, reason="cancelled", connection=connection)
+        for row in rows:  # settled, it is still what a destination is never to get
+            why = row.reason if row.reason in _NEVER else "cancelled"
+            ledger.put_deliveries([row], DeliveryState.CANCELLED, now, reason=why, connection=connection)
         left = ledger.deliveries(key, connection=connection)
         if work.state is WorkState.DELIVERING:
-            if not any(row.state is DeliveryState.WAITING for row in left):
+            asked = bool(destination) and is_uncommitted(left, self._committing)  # then `pledges` ends the work
+            if not asked and not any(row.state is DeliveryState.WAITING for row in left):
                 state, reason = end_of(left)
                 ledger.set_work_state(key, state, at=now, reason=reason, connection=connection)
         elif work.state not in FINAL_STATES and not destination:

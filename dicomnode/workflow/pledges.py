@@ -21,6 +21,7 @@ from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.objects import Objects
 from dicomnode.storage.rows import PledgeRow
 from dicomnode.study import (
+    FINAL_STATES,
     CommitmentState,
     DeliveryRow,
     DeliveryState,
@@ -39,6 +40,8 @@ _LOOK_SECONDS: Final = 5.0
 _AT_ONCE_SECONDS: Final = 5.0
 _RESENDS: Final = 1
 DUE, TAKEN, ENDED = "due", "taken", "ended"
+#: Works whose results somebody cancelled, or newer ones replace.
+_NOT_AGAIN: Final = frozenset({WorkState.CANCELLED, WorkState.SUPERSEDED})
 
 
 class Committing(Finder, Protocol):
@@ -103,11 +106,15 @@ class Pledges:
             self._thread.join(timeout)
 
     def reported(self, report: CommitmentReport) -> bool:
-        """A destination reports; False where nobody asked it, or it has reported already."""
+        """A destination reports; False where nobody asked it.
+
+        What it reports again (it got no answer) or too late is taken, so that it repeats it no more, and changes nothing.
+        """
         for row in self._ledger.pledges():
             if report.transaction_uid in self._uids(row):
-                return self._conclude(row, report)
-        return False
+                self._conclude(row, report)
+                return True
+        return any(report.transaction_uid in self._all_uids(row) for row in self._ledger.pledges(ended=True))
 
     def look(self) -> None:
         """See to everything that is due."""
@@ -140,7 +147,7 @@ class Pledges:
             before = self._ledger.pledge(key, destination, connection=connection)
             row = PledgeRow(key=key, destination=destination, state=DUE, begun_at=now, due_at=now)
             if before is not None:
-                row = replace(before, state=DUE, begun_at=now, due_at=now)
+                row = replace(before, state=DUE, earlier=before.attempts, begun_at=now, due_at=now)
             self._ledger.put_pledge(row, connection=connection)
             ids = [one.result_id for one in self._open_rows(key, destination, None, connection=connection)]
             self._ledger.set_commitment(ids, destination, CommitmentState.ASKED, connection=connection)
@@ -174,16 +181,16 @@ class Pledges:
         """The request was taken: it has its time, unless its report came meanwhile."""
         with self._conclusions, self._ledger.transaction() as connection:
             stands = self._ledger.pledge(row.key, row.destination, connection=connection)
-            if stands is not None and stands.state == DUE:
+            if stands is not None and (stands.state, stands.earlier) == (DUE, row.earlier):
                 due = row.begun_at + timedelta(seconds=self._settings.commitment_seconds)
                 self._ledger.put_pledge(replace(stands, state=TAKEN, due_at=due), connection=connection)
 
     def _later(self, row: PledgeRow) -> None:
-        wait = wait_before(row.attempts + 2, self._settings)
+        wait = wait_before(row.attempts - row.earlier + 2, self._settings)
         due = self._clocks.now() + timedelta(seconds=wait)
         with self._conclusions, self._ledger.transaction() as connection:
             stands = self._ledger.pledge(row.key, row.destination, connection=connection)
-            if stands is not None and stands.state == row.state:
+            if stands is not None and (stands.state, stands.earlier) == (row.state, row.earlier):
                 self._ledger.put_pledge(replace(row, attempts=row.attempts + 1, due_at=due), connection=connection)
 
     def _verify(self, row: PledgeRow, peer: Committing) -> None:
@@ -200,35 +207,33 @@ class Pledges:
             return
         self._end(row, held, CommitmentState.FOUND)
 
-    def _conclude(self, row: PledgeRow, report: CommitmentReport) -> bool:
+    def _conclude(self, row: PledgeRow, report: CommitmentReport) -> None:
         """What a report says of each object; one that it does not name is as one that failed."""
         committed = set(report.committed)
         held = {result_id: one in committed for result_id, one in self._references(row).items()}
-        return self._end(row, held, CommitmentState.COMMITTED)
+        self._end(row, held, CommitmentState.COMMITTED)
 
-    def _end(self, row: PledgeRow, held: Mapping[str, bool], proved: CommitmentState) -> bool:
+    def _end(self, row: PledgeRow, held: Mapping[str, bool], proved: CommitmentState) -> None:
         """Enter what is held and send again what is not; with nothing known of any, `proved` is of all."""
         with self._conclusions, self._ledger.transaction() as connection:
             stands = self._ledger.pledge(row.key, row.destination, connection=connection)
-            if stands is None or stands.state == ENDED:
-                return False
+            if stands is None or stands.state == ENDED or stands.earlier != row.earlier:
+                return
             rows = self._open_rows(row.key, row.destination, CommitmentState.ASKED, connection=connection)
             good = [one.result_id for one in rows if held.get(one.result_id, not held)]
             lost = [one for one in rows if one.result_id not in good]
             resends = stands.resends + bool(lost)
             self._ledger.set_commitment(good, row.destination, proved, connection=connection)
             self._ledger.put_pledge(replace(stands, state=ENDED, resends=resends), connection=connection)
-            if lost:
-                self._again(connection, row.key, lost, last=resends > _RESENDS)
-            ended = None if lost else self._end_work(connection, row.key)
+            again = self._again(connection, row, lost, last=resends > _RESENDS)
+            ended = self._end_work(connection, row.key)
         facts: dict[str, Any] = {"work": row.key.workflow_id, "destination": row.destination, "state": proved.value}
         self._emit("pledge.ended", level="error" if lost else "info", held=len(good), missing=len(lost), **facts)
         if ended is not None:
             level = "error" if ended[0] is not WorkState.DONE else "warning" if ended[1] else "info"
             self._emit("work.ended", level=level, work=row.key.workflow_id, state=ended[0].value, reason=ended[1])
-        if lost and resends <= _RESENDS:
+        if again:
             self._queue.revive_delivery(row.key, row.destination, priority=self._ledger.priority(row.key.study_key))
-        return True
 
     def _end_work(self, connection: Any, key: WorkKey) -> tuple[WorkState, str | None] | None:
         """The end of a work that waited for this alone: done, and by what proof, or as its other deliveries ended."""
@@ -241,20 +246,30 @@ class Pledges:
         self._ledger.set_work_state(key, state, at=self._clocks.now(), reason=reason, connection=connection)
         return state, reason
 
-    def _again(self, connection: Any, key: WorkKey, lost: Sequence[DeliveryRow], *, last: bool) -> None:
-        """Send objects once more; after that they are dead letters."""
-        now = self._clocks.now()
-        state, reason = (DeliveryState.REFUSED, "not-committed") if last else (DeliveryState.WAITING, None)
-        self._ledger.put_deliveries(lost, state, now, reason=reason, connection=connection)
+    def _again(self, connection: Any, row: PledgeRow, lost: Sequence[DeliveryRow], *, last: bool) -> bool:
+        """Send objects once more; after that they are dead letters. Whether any is sent.
+
+        Results that are wrong, or were cancelled or replaced, do not go a second time: that they are there is not proved.
+        """
+        key, now = row.key, self._clocks.now()
         work = self._ledger.work(key, connection=connection)
-        if work is None:
-            return
-        if work.state in (WorkState.DONE, WorkState.FAILED, WorkState.CANCELLED):
+        if work is None or not lost:
+            return False
+        settled = work.is_wrong or work.state in _NOT_AGAIN
+        stay = [one.result_id for one in lost if one.is_result and settled]
+        self._ledger.set_commitment(stay, row.destination, CommitmentState.UNPROVEN, connection=connection)
+        left = [one for one in lost if one.result_id not in stay]
+        if not left:
+            return False
+        state, reason = (DeliveryState.REFUSED, "not-committed") if last else (DeliveryState.WAITING, None)
+        self._ledger.put_deliveries(left, state, now, reason=reason, connection=connection)
+        if work.state in FINAL_STATES:
             facts = {"retried_at": int(now.timestamp())}
             self._ledger.set_work_state(key, WorkState.DELIVERING, at=now, facts=facts, connection=connection)
         waiting = any(one.state is DeliveryState.WAITING for one in self._ledger.deliveries(key, connection=connection))
         if last and not waiting:
             self._ledger.set_work_state(key, WorkState.FAILED, at=now, reason=reason, connection=connection)
+        return not last
 
     def _open_rows(
         self, key: WorkKey, destination: str, state: CommitmentState | None, *, connection: Any = None
@@ -280,7 +295,10 @@ class Pledges:
         return outgoing(row.result_id, data)
 
     def _uids(self, row: PledgeRow) -> list[str]:
-        """Transaction UIDs of a pledge, one for each request."""
+        """Transaction UIDs of a pledge's round, one for each request."""
+        return self._all_uids(row)[row.earlier :]
+
+    def _all_uids(self, row: PledgeRow) -> list[str]:
         return [
             mint_uid(self._key, "pledge", row.key.workflow_id, row.destination, str(attempt))
             for attempt in range(1, row.attempts + 1)

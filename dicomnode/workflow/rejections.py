@@ -22,7 +22,6 @@ from dicomnode.study import (
     InstanceRow,
     InstanceState,
     Rejected,
-    ResultRole,
     WorkKey,
     WorkRow,
     WorkState,
@@ -37,7 +36,8 @@ from dicomnode.workflow.routing import classes_of
 CODE: Final = "instances-rejected"
 _STAGES: Final = frozenset({WorkState.QUEUED, WorkState.PREPARING, WorkState.INFERRING, WorkState.ENCODING})
 _FINISHED: Final = frozenset({WorkState.READY, WorkState.HELD})
-_DELIVERED: Final = frozenset({WorkState.DONE, WorkState.FAILED, WorkState.CANCELLED})
+#: What ended, and of which a destination may have something, also of what was superseded: a try may have been under way.
+_ENDED: Final = frozenset({WorkState.DONE, WorkState.FAILED, WorkState.CANCELLED, WorkState.SUPERSEDED})
 _OPEN: Final = frozenset({DeliveryState.WAITING, DeliveryState.REFUSED, DeliveryState.CANCELLED})
 
 
@@ -160,11 +160,14 @@ class Rejections:
                 self._withdraw(connection, work, kind)
 
     def _stop(self, connection: Any, work: WorkRow, kind: Rejected, *, left: bool) -> None:
-        """End a work whose results wait; what a destination has of it all the same is withdrawn."""
-        self._cancel(connection, work)
-        delivered = _is_delivered(work)
-        state = WorkState.SUPERSEDED if left and not delivered else WorkState.CANCELLED
-        self._put(connection, work, state, kind, withdrawn=delivered)
+        """End a work whose results wait; what a destination has of it all the same is withdrawn.
+
+        A note of ours that waits with them goes neither: it would wait for ever, and the next one names what it names. Of a
+        work that is held a try may be under way, at another destination than the one that it is held for.
+        """
+        self._cancel(connection, work, notes=True)
+        state = WorkState.SUPERSEDED if left and not work.is_delivered else WorkState.CANCELLED
+        self._put(connection, work, state, kind, withdrawn=work.state is WorkState.HELD)
 
     def _withdraw(self, connection: Any, work: WorkRow, kind: Rejected) -> None:
         if work.state is WorkState.DELIVERING:
@@ -172,13 +175,13 @@ class Rejections:
             self._cancel(connection, work)
             state = WorkState.DELIVERING if _is_note_waiting(work) else WorkState.CANCELLED
             self._put(connection, work, state, kind, withdrawn=True)
-        elif work.state in _DELIVERED:
+        elif work.state in _ENDED:
             self._cancel(connection, work)
-            self._put(connection, work, work.state, kind, withdrawn=_is_delivered(work))
+            self._put(connection, work, work.state, kind, withdrawn=True)
 
-    def _cancel(self, connection: Any, work: WorkRow) -> None:
+    def _cancel(self, connection: Any, work: WorkRow, *, notes: bool = False) -> None:
         """Cancel what waits, and what could be tried again; a note of ours that retracts something goes all the same."""
-        rows = [row for row in work.deliveries if row.state in _OPEN and row.role is not ResultRole.REJECTION]
+        rows = [row for row in work.deliveries if row.state in _OPEN and (notes or row.is_result)]
         ledger = self._rooms.ledger
         ledger.put_deliveries(rows, DeliveryState.CANCELLED, self._clock(), reason=CODE, connection=connection)
 
@@ -194,9 +197,4 @@ class Rejections:
 
 def _is_note_waiting(work: WorkRow) -> bool:
     """Whether a note of ours is still to go."""
-    return any(row.state is DeliveryState.WAITING and row.role is ResultRole.REJECTION for row in work.deliveries)
-
-
-def _is_delivered(work: WorkRow) -> bool:
-    """Whether any destination has a result of a work."""
-    return any(row.state is DeliveryState.CONFIRMED and row.role is not ResultRole.REJECTION for row in work.deliveries)
+    return any(row.state is DeliveryState.WAITING and not row.is_result for row in work.deliveries)

@@ -6,8 +6,9 @@ here: which works are wished back, their notes, and that these are sent. Nothing
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
 
 from dicomnode.errors import Fact, NodeError
 from dicomnode.events import Emit
@@ -18,7 +19,6 @@ from dicomnode.study import (
     RETRACTION,
     WISHED,
     DeliveryState,
-    ResultRole,
     WorkKey,
     WorkRow,
     WorkState,
@@ -29,31 +29,57 @@ from dicomnode.workflow.handover import Rooms
 from dicomnode.workflow.ports import Clock, Queue
 from dicomnode.workflow.predecessors import Predecessors
 
-_RETRACTABLE: Final = frozenset({WorkState.DONE, WorkState.FAILED})
+#: The code under which everything ends that was still to go of results that were found wrong.
+CODE: Final = "results-retracted"
 SENT: Final = "sent"
 _NOTHING: Final = "nothing-delivered"
+_STOPPED: Final = frozenset({WorkState.DELIVERING, WorkState.HELD})
 
 
 def wish(ledger: Ledger, study_key: str, model: str | None, at: Clock) -> tuple[WorkKey, ...]:
     """Enter that the results of a study, of every revision that some destination holds, are wrong; of one model, or of all.
 
-    A wish that came to nothing, for instance before a destination took rejection notes, can be entered again.
+    Nothing more of them goes anywhere from then on, whether they are on their way, held, or ended. A wish that came to
+    nothing, for instance before a destination took rejection notes, can be entered again.
 
     Returns
     -------
     tuple
         The works concerned; none where nothing of the study can be retracted.
     """
-    study = ledger.study(study_key)
     wished: list[WorkKey] = []
     with ledger.transaction() as connection:
+        study = ledger.study(study_key, connection=connection)
         for work in () if study is None else study.works:
-            open_to_it = work.state in _RETRACTABLE and work.facts.get(RETRACTION) not in (WISHED, SENT)
-            if model in (None, work.key.model) and open_to_it and _is_held(work):
-                facts = {RETRACTION: WISHED}
-                ledger.set_work_state(work.key, work.state, at=at(), facts=facts, connection=connection)
+            open_to_it = work.facts.get(RETRACTION) not in (WISHED, SENT)
+            if model in (None, work.key.model) and open_to_it and work.is_delivered:
+                ledger.add_facts(work.key, {RETRACTION: WISHED}, connection=connection)
+                _stop(connection, ledger, work, at())
                 wished.append(work.key)
     return tuple(wished)
+
+
+def hasten_tries(queue: Queue, key: WorkKey) -> bool:
+    """Whether tries to deliver a work are queued or under way, which may add to what a destination has; they end sooner."""
+    tries = sorted(name for workflow_id, name in queue.deliveries() if workflow_id == key.workflow_id)
+    for name in tries:
+        queue.revive_delivery(key, name)
+    return bool(tries)
+
+
+def _stop(connection: Any, ledger: Ledger, work: WorkRow, now: datetime) -> None:
+    """Cancel what waits, and what could be tried again.
+
+    With it goes a note of ours that waits for what an earlier revision left: that is wished back as well, by a note of its own.
+    """
+    rows = [
+        row
+        for row in work.deliveries
+        if row.state is DeliveryState.WAITING or (row.state is DeliveryState.REFUSED and row.is_result)
+    ]
+    ledger.put_deliveries(rows, DeliveryState.CANCELLED, now, reason=CODE, connection=connection)
+    if work.state in _STOPPED:
+        ledger.set_work_state(work.key, WorkState.CANCELLED, at=now, reason=CODE, connection=connection)
 
 
 class Retraction:
@@ -93,27 +119,39 @@ class Retraction:
         """Retract what is wished; a work that cannot be retracted says why, and the others go on."""
         for work in self._rooms.ledger.wished_back():
             try:
-                self._retract(work)
+                self._retract(work.key)
             except NodeError as error:
                 self._emit("retraction.failed", level="error", work=work.key.workflow_id, reason=error.code)
                 if not error.retryable:
-                    self._say(work, error.code)
+                    self._rooms.ledger.add_facts(work.key, {RETRACTION: error.code})
 
-    def _retract(self, work: WorkRow) -> None:
-        notes = self._notes(work.key)
-        if not notes:
-            self._say(work, _NOTHING)
-            self._emit("retraction.empty", level="warning", work=work.key.workflow_id)
-            return
+    def _retract(self, key: WorkKey) -> None:
+        ledger = self._rooms.ledger
+        with ledger.transaction() as connection:
+            work = ledger.work(key, connection=connection)
+            if work is None or work.facts.get(RETRACTION) != WISHED:
+                return
+            _stop(
+                connection, ledger, work, self._clock()
+            )  # also what was on its way when an older version took the wish
+        if hasten_tries(self._queue, key):
+            return  # what it adds must be named
+        if notes := self._notes(key):
+            self._send(key, notes)
+        else:
+            ledger.add_facts(key, {RETRACTION: _NOTHING})
+            self._emit("retraction.empty", level="warning", work=key.workflow_id)
+
+    def _send(self, key: WorkKey, notes: Mapping[str, ResultRow]) -> None:
         now, ledger = self._clock(), self._rooms.ledger
         facts: dict[str, Fact] = {RETRACTION: SENT, "retracted_at": int(now.timestamp())}
         with ledger.transaction() as connection:
-            ledger.record_results(work.key, list(notes.values()), [], now, connection=connection)
-            ledger.set_work_state(work.key, WorkState.DELIVERING, at=now, facts=facts, connection=connection)
+            ledger.record_results(key, list(notes.values()), [], now, connection=connection)
+            ledger.set_work_state(key, WorkState.DELIVERING, at=now, facts=facts, connection=connection)
             for destination, note in notes.items():
                 ledger.add_deliveries(destination, [note.result_id], now, connection=connection)
-                self._queue.enqueue_delivery(connection, work.key, destination, RETRACTION_ATTEMPT, 0.0, priority=0)
-        self._emit("work.retracted", level="warning", work=work.key.workflow_id, destinations=len(notes))
+                self._queue.enqueue_delivery(connection, key, destination, RETRACTION_ATTEMPT, 0.0, priority=0)
+        self._emit("work.retracted", level="warning", work=key.workflow_id, destinations=len(notes))
 
     def _notes(self, key: WorkKey) -> dict[str, ResultRow]:
         """A note for each destination that takes them and confirmed something of this work."""
@@ -128,11 +166,3 @@ class Retraction:
                 note = analyst.encode_rejection(held, identity, destination=one.name, work=key.workflow_id, wrong=True)
                 notes[one.name] = self._encoding.keep(key, note)
         return notes
-
-    def _say(self, work: WorkRow, what: str) -> None:
-        self._rooms.ledger.set_work_state(work.key, work.state, at=self._clock(), facts={RETRACTION: what})
-
-
-def _is_held(work: WorkRow) -> bool:
-    """Whether any destination confirmed a result of a work."""
-    return any(one.state is DeliveryState.CONFIRMED and one.role is not ResultRole.REJECTION for one in work.deliveries)

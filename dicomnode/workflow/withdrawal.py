@@ -20,15 +20,16 @@ from dicomnode.study import (
     WITHDRAWAL,
     DeliveryRow,
     DeliveryState,
-    ResultRole,
     WorkRow,
     WorkState,
 )
 from dicomnode.workflow.ports import Clock, Queue
 from dicomnode.workflow.rejections import CODE
-from dicomnode.workflow.retraction import SENT
+from dicomnode.workflow.retraction import SENT, hasten_tries
 
 _DONE: Final = "done"
+#: States in which what waits will go, unless a destination is down; what is held may wait for a week, and then not go.
+_ON_THEIR_WAY: Final = frozenset({WorkState.READY, WorkState.DELIVERING})
 
 
 class Withdrawal:
@@ -58,14 +59,13 @@ class Withdrawal:
                 self._emit("retraction.failed", level="error", work=work.key.workflow_id, reason=error.code)
 
     def _look(self, work: WorkRow) -> None:
-        tries = sorted(name for key, name in self._queue.deliveries() if key == work.key.workflow_id)
-        for name in tries:
-            self._queue.revive_delivery(work.key, name)
+        tries = hasten_tries(self._queue, work.key)
         with self._ledger.transaction() as connection:
             again = self._ledger.work(work.key, connection=connection)
             if tries or again is None or again.state is WorkState.DELIVERING:
                 return
-            held = {row.destination for row in again.deliveries if _is_result(row, DeliveryState.CONFIRMED)}
+            confirmed = [row for row in again.deliveries if row.state is DeliveryState.CONFIRMED]
+            held = {row.destination for row in confirmed if row.is_result}
             notes = self._later_notes(connection, again)
             if held & {row.destination for row in notes if row.state is DeliveryState.WAITING}:
                 return
@@ -82,20 +82,16 @@ class Withdrawal:
         retracted = {row.destination for row in notes if row.state is DeliveryState.CONFIRMED}
         if held & self._takers and again.facts.get(RETRACTION) not in (WISHED, SENT):
             facts[RETRACTION] = WISHED if held & self._takers - retracted else SENT
-        self._ledger.set_work_state(again.key, again.state, at=self._clock(), facts=facts, connection=connection)
+        self._ledger.add_facts(again.key, facts, connection=connection)
         return left
 
     def _later_notes(self, connection: Any, work: WorkRow) -> list[DeliveryRow]:
-        """Rejection notes of newer revisions: they name all that was there before."""
+        """Rejection notes of newer revisions: they name all that was there before. Not such as wait and may never go."""
         study = self._ledger.study(work.key.study_key, connection=connection)
         return [
             row
             for other in (() if study is None else study.works)
             if other.key.model == work.key.model and other.key.revision > work.key.revision
             for row in other.deliveries
-            if row.role is ResultRole.REJECTION
+            if not row.is_result and (row.state is not DeliveryState.WAITING or other.state in _ON_THEIR_WAY)
         ]
-
-
-def _is_result(row: DeliveryRow, state: DeliveryState) -> bool:
-    return row.state is state and row.role is not ResultRole.REJECTION

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import io
+import socket
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pydicom
 
-from dicomnode.study import WorkState
+from dicomnode.study import DeliveryState, WorkState
 from tests import tools
-from tests.journey.inside import Inside
+from tests.journey.inside import Inside, send
+from tests.journey.recorder import Recorder
 from tests.journey.running_node import RunningNode, destination
 from tests.journey.studies import write_study
 from tests.neighbours import Orthanc, dcmsend, run
@@ -73,3 +75,35 @@ def test_results_that_were_found_wrong_are_retracted_at_the_pacs(tmp_path: Path)
         assert not [line for line in said.splitlines() if line.startswith("Error")], said
     finally:
         orthanc.stop()
+
+
+def test_while_another_destination_is_down_it_is_retracted_where_it_is_and_goes_nowhere_else(tmp_path: Path) -> None:
+    paths, _ = write_study(tmp_path / "study", "half", name="Doe^Jane", patient_id="W-2")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    settings = "[delivery]\nfirst_retry_seconds = 1\nlongest_retry_seconds = 1\n"
+    with Recorder() as pacs:
+        settings += destination("pacs", "RECORDER", pacs.port) + "rejection_notes = true\n"
+        settings += destination("archive", "RECORDER", port)
+        with RunningNode(tmp_path / "node", settings) as node:
+            send(node, paths)
+            (work,) = node.wait_for_work(
+                ended=lambda one: sum(row.state is DeliveryState.CONFIRMED for row in one.deliveries) == 4
+            )
+            assert work.state is WorkState.DELIVERING
+            before = pacs.digests()
+            node.kill()  # the wish is entered beside a node that stands still, and what it stops is durable
+            done = retract(node, work.key.study_key)
+            assert done.returncode == 0, done.stderr
+            with Recorder(port) as archive:
+                node.start()
+                node.wait_for_event("work.retracted", work=work.key.workflow_id)
+                node.wait_for_event(
+                    "work.ended", work=work.key.workflow_id, state="cancelled", reason="results-retracted"
+                )
+                assert len(pacs.digests()) == len(before) + 1, "the note"
+                assert "order-empty" in node.command("retry", work.key.study_key).stderr, "there is nothing that may go"
+            assert archive.digests() == {}
+            (again,) = node.wait_for_work()
+            assert (again.state, again.facts["retraction"]) == (WorkState.CANCELLED, "sent")

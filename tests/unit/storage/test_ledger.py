@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,8 @@ from sqlalchemy import text
 from dicomnode.errors import NodeError, StorageError
 from dicomnode.storage import database, schema
 from dicomnode.storage.ledger import Ledger
+from dicomnode.storage.rows import PledgeRow, ResultRow
+from dicomnode.study import ResultRole, WorkKey, WorkState
 from tests.unit.storage.samples import STUDY, at, row
 
 
@@ -63,6 +66,34 @@ def test_opened_again_nothing_is_migrated(tmp_path: Path) -> None:
         "sys.exit('alembic' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", script, str(path)], check=False, timeout=60).returncode == 0
+
+
+@pytest.mark.parametrize(("resends", "earlier"), [(0, 0), (1, 2)])
+def test_what_an_older_ledger_left_of_rounds_and_of_works_that_ended(
+    tmp_path: Path, resends: int, earlier: int
+) -> None:
+    """Schema 0012: an old report is no answer to what was sent again, and nothing waits of what no try would ever end."""
+    path = tmp_path / "ledger.sqlite3"
+    works = {model: WorkKey(study_key=STUDY, revision=1, model=model) for model in ("ended", "open")}
+    with Ledger.open(path) as ledger:
+        ledger.record_instances([row(0)])
+        ledger.open_revision(STUDY, "digest", at(0))
+        for model, key in works.items():
+            ledger.create_work(key, "digest", at(0))
+            result = ResultRow(result_id=model, role=ResultRole.REPORT, sop_class_uid="1.2", digest="d", length=1)
+            ledger.record_results(key, [result], ["pacs"], at(0))
+        ledger.set_work_state(works["ended"], WorkState.SUPERSEDED, at=at(0))
+        pledge = PledgeRow(
+            key=works["open"], destination="pacs", state="taken", attempts=3, begun_at=at(0), due_at=at(0)
+        )
+        ledger.put_pledge(replace(pledge, resends=resends))
+        with ledger.transaction() as connection:
+            connection.execute(text("ALTER TABLE node_pledge DROP COLUMN earlier"))
+            connection.execute(text(f"UPDATE {schema.VERSION_TABLE} SET version_num = '0011'"))
+    with Ledger.open(path) as ledger:
+        assert [one.state.value for one in ledger.deliveries(works["ended"])] == ["cancelled"]
+        assert [one.state.value for one in ledger.deliveries(works["open"])] == ["waiting"]
+        assert ledger.pledges() == (replace(pledge, resends=resends, earlier=earlier),)
 
 
 def test_a_newer_ledger_is_left_alone(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from dicomnode.study import (
 from dicomnode.workflow.admission import Admission
 from dicomnode.workflow.memory_queue import MemoryQueue
 from dicomnode.workflow.openings import Judge
+from dicomnode.workflow.retraction import wish
 from dicomnode.workflow.routing import Route, Share, every
 from dicomnode.workflow.standing import Standing
 from tests.unit.workflow.samples import MODEL, START, STUDY, WORK, Events, Time, row
@@ -232,6 +233,35 @@ def test_a_late_instance_opens_a_revision_and_supersedes_what_still_works(world:
     assert world.work(second()).state is WorkState.QUEUED
     admission.settle(STUDY)
     assert world.queued == [WORK.workflow_id, second().workflow_id]
+
+
+@pytest.mark.parametrize(
+    ("state", "confirmed"), [(WorkState.READY, False), (WorkState.HELD, False), (WorkState.HELD, True)]
+)
+def test_nothing_waits_of_what_is_superseded_and_what_was_delivered_can_be_retracted(
+    world: World, state: WorkState, confirmed: bool
+) -> None:
+    """Held for one destination, and another one has its results: both are told when something new of the study comes."""
+    world.receive(0)
+    admission = world.admission(destinations=("pacs", "archive"))
+    admission.start(STUDY)
+    names = ("pacs", "archive") if confirmed else ("archive",)
+    result = ResultRow(result_id="a1" * 16, role=ResultRole.REPORT, sop_class_uid="1.2", digest="d", length=1)
+    world.ledger.record_results(WORK, [result], names, world.time.now())
+    world.advance(to=WorkState.READY)
+    if confirmed:
+        world.ledger.record_delivery(
+            result.result_id, "pacs", state=DeliveryState.CONFIRMED, status=0, reason=None, at=world.time.now()
+        )
+    if state is WorkState.HELD:
+        for one in (WorkState.DELIVERING, WorkState.HELD):
+            world.ledger.set_work_state(WORK, one, at=world.time.now(), reason="patient-changed")
+    world.receive(1)
+    admission.start(STUDY)
+    states = {row.destination: row.state for row in world.work().deliveries}
+    assert states == {"archive": DeliveryState.CANCELLED} | ({"pacs": DeliveryState.CONFIRMED} if confirmed else {})
+    assert world.work().state is (WorkState.CANCELLED if confirmed else WorkState.SUPERSEDED)
+    assert wish(world.ledger, STUDY, None, world.time.now) == ((WORK,) if confirmed else ())
 
 
 def test_what_is_on_its_way_or_ended_is_left_alone_by_a_late_instance(world: World) -> None:

@@ -502,6 +502,73 @@ def test_a_status_that_says_not_supported_is_a_downgrade_too_and_is_remembered(f
     assert forms.capabilities.refused("pacs") == {SEG}
 
 
+@pytest.mark.parametrize("reason", ["cancelled", "instances-rejected"])
+@pytest.mark.parametrize("answers", [[], [PeerError("peer-aborted")] * 9], ids=["taken", "gone"])
+def test_what_ends_while_other_forms_are_made_gets_none(
+    forms: FormBench, monkeypatch: pytest.MonkeyPatch, reason: str, answers: list[int | NodeError | Exception]
+) -> None:
+    remake = forms.remake
+
+    def meanwhile(key: WorkKey, variants: Sequence[Variant]) -> Mapping[Variant, str]:
+        forms.ledger.put_deliveries(forms.rows(), DeliveryState.CANCELLED, forms.time.now(), reason=reason)
+        forms.ledger.set_work_state(WORK, WorkState.CANCELLED, at=forms.time.now(), reason=reason)
+        return remake(key, variants)
+
+    monkeypatch.setattr(forms, "remake", meanwhile)
+    forms.prepare("pacs")
+    forms.peers["pacs"].answers = [0x0122, *answers]
+    forms.queue.run_due()
+    assert len(forms.peers["pacs"].got) == 1
+    assert {(row.form, row.state, row.reason) for row in forms.rows()} == {
+        ("binary", DeliveryState.CANCELLED, reason),
+        ("comprehensive+binary", DeliveryState.CANCELLED, reason),
+    }
+    assert forms.ended() == (WorkState.CANCELLED, reason)
+    assert forms.events.facts("delivery.downgraded") == []
+
+
+def test_what_is_held_while_other_forms_are_made_goes_in_these_when_it_is_released(
+    forms: FormBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remake = forms.remake
+
+    def meanwhile(key: WorkKey, variants: Sequence[Variant]) -> Mapping[Variant, str]:
+        forms.ledger.set_work_state(WORK, WorkState.HELD, at=forms.time.now(), reason="patient-changed")
+        return remake(key, variants)
+
+    monkeypatch.setattr(forms, "remake", meanwhile)
+    forms.prepare("pacs")
+    forms.peers["pacs"].answers = [0x0122]
+    forms.queue.run_due()
+    assert len(forms.peers["pacs"].got) == 1, "held, it goes nowhere"
+    assert forms.ended() == (WorkState.HELD, "patient-changed")
+    assert forms.forms()["report:comprehensive"] == "waiting"
+    forms.ledger.set_work_state(WORK, WorkState.DELIVERING, at=forms.time.now())
+    forms.queue.revive_delivery(WORK, "pacs")
+    forms.queue.run_due()
+    assert forms.work.state is WorkState.DONE
+
+
+def test_a_try_that_was_queued_before_its_work_was_held_sends_nothing(bench: Bench) -> None:
+    bench.prepare("pacs")
+    bench.ledger.set_work_state(WORK, WorkState.HELD, at=bench.time.now(), reason="patient-changed")
+    bench.queue.run_due()
+    assert bench.peers["pacs"].got == []
+    assert bench.queue.waiting == ()
+
+
+def test_what_was_given_up_while_it_was_tried_does_not_wait_again(bench: Bench) -> None:
+    bench.prepare("pacs")
+    refused = bench.rows()[0]
+    bench.ledger.put_deliveries([refused], DeliveryState.REFUSED, bench.time.now(), reason="timeout")
+    for state, status in ((DeliveryState.WAITING, None), (DeliveryState.CONFIRMED, 0)):
+        bench.ledger.record_delivery(
+            refused.result_id, "pacs", state=state, status=status, reason=None, at=bench.time.now()
+        )
+        expected = DeliveryState.REFUSED if status is None else DeliveryState.CONFIRMED
+        assert bench.rows()[0].state is expected
+
+
 @pytest.mark.parametrize("status", [0xA900, 0xC000, 0x0124, 0x0117])
 def test_no_other_refusal_is_a_downgrade(forms: FormBench, status: int) -> None:
     forms.prepare("pacs")

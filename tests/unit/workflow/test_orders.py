@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from dicomnode.errors import ConfigError, PeerError, StorageError
+from dicomnode.network.requestor import OutgoingObject, StoreOutcome
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.objects import Objects
-from dicomnode.storage.rows import OrderRow
-from dicomnode.study import DeliveryState, Mark, ResultRole, WorkRow, WorkState
+from dicomnode.storage.rows import OrderRow, ResultRow
+from dicomnode.study import REJECTED, RETRACTION, DeliveryState, Mark, ResultRole, WorkRow, WorkState
 from dicomnode.workflow.memory_queue import MemoryQueue
 from dicomnode.workflow.orders import EXPORT, Orders, Overseer, Verb, is_of_any_use
 from dicomnode.workflow.ports import Revival
@@ -49,6 +50,7 @@ class Ward(Bench):
             hurry=self.hurried.append,
             clock=self.time.now,
             emit=self.events,
+            committing=self.committing,
         )
 
     def carry_out(self, verb: Verb, **about: str) -> None:
@@ -130,11 +132,12 @@ def test_what_is_over_a_destinations_budget_stays_so(ward: Ward) -> None:
     ward.prepare("pacs")
     ward.peers["pacs"].answers = [0xA900]
     ward.queue.run_due()
-    ward.ledger.record_delivery(
-        RESULTS[0], "pacs", state=REFUSED, status=None, reason="result-over-budget", at=ward.time.now()
-    )
+    ward.ledger.put_deliveries(ward.rows()[:1], REFUSED, ward.time.now(), reason="result-over-budget")
     ward.carry_out(Verb.RETRY)
     assert ward.states() == [REFUSED, DeliveryState.CONFIRMED]
+    ward.carry_out(Verb.CANCEL)
+    ward.carry_out(Verb.RETRY)
+    assert ward.states() == [CANCELLED, DeliveryState.CONFIRMED], "settled, it stays so as well"
 
 
 def test_cancelled_nothing_more_is_sent_and_a_retry_takes_it_up_again(ward: Ward) -> None:
@@ -185,6 +188,62 @@ def test_cancelled_while_it_is_sent_the_peer_has_it_or_it_stays_cancelled(
     assert ward.states() == [state] * 2
     assert ward.ended() == (WorkState.CANCELLED, "cancelled")
     assert ward.queue.waiting == ()
+
+
+@pytest.mark.parametrize("reason", ["instances-rejected", "cancelled"])
+def test_what_ended_while_it_was_tried_keeps_its_reason_and_what_was_wrong_is_never_sent(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch, reason: str
+) -> None:
+    ward.prepare("pacs")
+    peer = ward.peers["pacs"]
+    peer.answers = [PeerError("peer-aborted")] * 2
+    real = peer._outcome
+
+    def outcome(one: OutgoingObject) -> StoreOutcome:
+        ward.ledger.put_deliveries(ward.rows(), CANCELLED, ward.time.now(), reason=reason)
+        ward.ledger.set_work_state(WORK, WorkState.CANCELLED, at=ward.time.now(), reason=reason)
+        return real(one)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(peer, "_outcome", outcome)
+        ward.queue.run_due()
+    assert {(one.state, one.reason) for one in ward.rows()} == {(CANCELLED, reason)}
+    peer.got.clear()
+    ward.carry_out(Verb.RETRY)
+    ward.queue.run_due()
+    assert len(peer.got) == (2 if reason == "cancelled" else 0)
+
+
+@pytest.mark.parametrize("fact", [REJECTED, RETRACTION])
+def test_a_retry_of_wrong_results_sends_notes_of_ours_alone(ward: Ward, fact: str) -> None:
+    """As an older version left it: the reason of the rows is lost, and what is wrong stands with the work."""
+    ward.prepare("pacs")
+    ward.ledger.put_deliveries(ward.rows(), REFUSED, ward.time.now(), reason="peer-aborted")
+    ward.ledger.set_work_state(WORK, WorkState.FAILED, at=ward.time.now(), reason="timeout")
+    ward.ledger.add_facts(WORK, {fact: "sent"})
+    ward.carry_out(Verb.RETRY)
+    assert ward.ended() == (WorkState.FAILED, "timeout")
+    note = ResultRow(
+        result_id="c3" * 16, role=ResultRole.REJECTION, form="x", sop_class_uid="1.2", digest="d", length=1
+    )
+    ward.ledger.record_results(WORK, [note], ["pacs"], ward.time.now())
+    ward.ledger.put_deliveries(
+        [one for one in ward.rows() if one.role is ResultRole.REJECTION], REFUSED, ward.time.now()
+    )
+    ward.carry_out(Verb.RETRY)
+    assert [one.role for one in ward.rows() if one.state is WAITING] == [ResultRole.REJECTION]
+    assert ward.work.state is WorkState.DELIVERING
+
+
+def test_one_destination_is_cancelled_while_the_other_is_still_to_commit(ward: Ward) -> None:
+    ward.committing = frozenset({"archive"})
+    ward.prepare("pacs", "archive")
+    ward.peers["pacs"].answers = [PeerError("peer-aborted")] * 2
+    ward.queue.run_due()
+    ward.carry_out(Verb.CANCEL, destination="pacs")
+    assert ward.work.state is WorkState.DELIVERING, "what the archive does not commit is sent once more"
+    ward.carry_out(Verb.CANCEL)
+    assert ward.work.state is WorkState.DELIVERING, "nothing of it waits"
 
 
 def test_cancelling_dead_letters_settles_them(ward: Ward) -> None:

@@ -12,7 +12,7 @@ from dicomnode.errors import NodeError, PeerError, PeerRefusal, StorageError
 from dicomnode.network.commitment import CommitmentReport, CommitmentRequest
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.objects import Objects
-from dicomnode.study import CommitmentState, DeliveryState, WorkState
+from dicomnode.study import REJECTED, RETRACTION, CommitmentState, DeliveryState, WorkState
 from dicomnode.workflow.orders import Overseer
 from dicomnode.workflow.pledges import Pledges
 from tests.unit.workflow.samples import KEY, STUDY, WORK, Events, Time
@@ -115,7 +115,8 @@ def test_a_report_on_an_association_of_its_own_also_after_a_restart(ward: Ward) 
     assert len(ward.committer.asked) == 1, "it has its time"
     assert again.reported(ward.committer.report())
     assert ward.said() == [COMMITTED] * 2
-    assert not again.reported(ward.committer.report()), "it was heard"
+    assert again.reported(ward.committer.report()), "taken, so that it is not repeated for ever"
+    assert len(ward.events.facts("pledge.ended")) == 1
 
 
 def test_nobody_else_can_report(ward: Ward) -> None:
@@ -182,7 +183,10 @@ def test_a_report_that_does_not_come_is_not_waited_for_and_c_find_shows_what_is_
     ward.time.forward(1)
     ward.pledges.look()
     assert ward.said() == [FOUND] * 2
-    assert not ward.pledges.reported(ward.committer.report())
+    ward.committer.lacks = {0}
+    assert ward.pledges.reported(ward.committer.report())
+    assert ward.said() == [FOUND] * 2
+    assert ward.states() == BOTH_CONFIRMED
 
 
 def test_what_c_find_does_not_show_is_sent_once_more(ward: Ward) -> None:
@@ -430,3 +434,59 @@ def test_what_is_never_committed_fails_and_is_not_done(gated: Gated) -> None:
         assert gated.work.state is not WorkState.DONE
         gated.queue.run_due()
     assert gated.ended() == (WorkState.FAILED, "not-committed")
+
+
+@pytest.mark.parametrize("lacks", [{0}, {0, 1}])
+def test_a_report_that_is_repeated_is_no_second_failure(gated: Gated, lacks: set[int]) -> None:
+    """The PACS got no answer to its first report: it repeats it, before and after what it lacked was sent again."""
+    gated.committer.at_once, gated.committer.lacks = False, lacks
+    gated.pledges.look()
+    first = gated.committer.report()
+    assert gated.pledges.reported(first)
+    assert gated.made().reported(first)
+    gated.queue.run_due()
+    gated.committer.lacks = set()
+    gated.pledges.look()
+    assert gated.pledges.reported(first), "answered 0000, and of no consequence"
+    assert gated.states() == BOTH_CONFIRMED
+    assert gated.work.state is WorkState.DELIVERING
+    assert len(gated.events.facts("pledge.ended")) == 1
+    assert gated.pledges.reported(gated.committer.report())
+    assert gated.ended() == (WorkState.DONE, None)
+
+
+def test_every_request_of_a_round_may_be_reported_on_and_none_of_an_earlier_one(gated: Gated) -> None:
+    gated.committer.lacks = {0}
+    gated.pledges.look()
+    gated.queue.run_due()
+    gated.committer.error = PeerError("timeout")
+    gated.pledges.look()
+    gated.time.forward(10)
+    gated.committer.error, gated.committer.at_once, gated.committer.lacks = None, False, set()
+    gated.pledges.look()
+    first, second, third = gated.committer.asked
+    assert len({first.transaction_uid, second.transaction_uid, third.transaction_uid}) == 3
+    assert gated.pledges.reported(gated.committer.report(0))
+    assert gated.work.state is WorkState.DELIVERING
+    assert gated.pledges.reported(gated.committer.report(1))
+    assert gated.ended() == (WorkState.DONE, None)
+
+
+@pytest.mark.parametrize("why", ["rejected", "retracted", "cancelled", "superseded"])
+def test_what_is_not_committed_of_results_that_are_not_to_go_is_not_sent_again(gated: Gated, why: str) -> None:
+    gated.committer.at_once = False
+    gated.pledges.look()
+    at = gated.time.now()
+    if why in ("rejected", "retracted"):
+        gated.ledger.add_facts(WORK, {REJECTED: "safety"} if why == "rejected" else {RETRACTION: "sent"})
+    else:
+        gated.ledger.set_work_state(WORK, WorkState(why), at=at)
+    gated.committer.lacks = {0}
+    assert gated.pledges.reported(gated.committer.report())
+    assert gated.states() == BOTH_CONFIRMED
+    assert gated.said() == [UNPROVEN, COMMITTED]
+    gated.queue.run_due()
+    assert len(gated.peers["pacs"].got) == 2
+    assert gated.ledger.pledges() == ()
+    expected = WorkState(why) if why in ("cancelled", "superseded") else WorkState.DONE
+    assert gated.work.state is expected

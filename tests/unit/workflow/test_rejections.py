@@ -278,6 +278,56 @@ def test_results_that_are_held_and_partly_delivered_are_withdrawn(
     assert bench.work().facts[STANDING] == "archive"
 
 
+@pytest.mark.parametrize("confirmed", [True, False])
+def test_a_try_under_way_of_a_work_that_is_held_is_waited_for(
+    bench: Bench, desk: Desk, images: list[Dataset], confirmed: bool
+) -> None:
+    """Held for one destination while another one gets it: what that takes is not known yet when the note comes."""
+    assert run(stages_for(bench, TAKES), bench.receive(images)) == [True] * 3
+    for state in (WorkState.DELIVERING, WorkState.HELD):
+        bench.ledger.set_work_state(bench.key, state, at=bench.time.now())
+    with bench.ledger.transaction() as connection:
+        desk.queue.enqueue_delivery(connection, bench.key, "pacs", 1, 0.0)
+    desk.note("113001", images[:3])
+    desk.withdraw("pacs")
+    if confirmed:
+        confirm(bench, bench.key)
+    desk.queue.run_due()
+    desk.withdraw("pacs")
+    assert bench.work().facts.get(RETRACTION) == (WISHED if confirmed else None)
+    assert bench.work().facts[WITHDRAWAL] == "done"
+
+
+def test_what_a_destination_has_of_a_superseded_work_is_withdrawn(
+    bench: Bench, desk: Desk, images: list[Dataset]
+) -> None:
+    stages = stages_for(bench, TAKES, ARCHIVE)
+    assert run(stages, bench.receive(images)) == [True] * 3
+    confirm(bench, bench.key)
+    for state in (WorkState.DELIVERING, WorkState.SUPERSEDED):  # as an older version left it
+        bench.ledger.set_work_state(bench.key, state, at=bench.time.now())
+    desk.note("113001", images)
+    assert {row.state for row in bench.work().deliveries if row.destination == "archive"} == {DeliveryState.CANCELLED}
+    desk.withdraw("pacs")
+    assert bench.work().facts[RETRACTION] == WISHED
+
+
+def test_a_note_of_ours_that_waits_in_a_work_that_is_held_holds_nothing_up(
+    bench: Bench, desk: Desk, images: list[Dataset]
+) -> None:
+    stages = stages_for(bench, TAKES)
+    deliver(bench, images[:-1], TAKES)
+    first = bench.key
+    second = bench.receive(images[-1:], revision=2)
+    assert run(stages, second) == [True] * 3
+    for state in (WorkState.DELIVERING, WorkState.HELD):
+        bench.ledger.set_work_state(second, state, at=bench.time.now())
+    desk.note("113037", images)
+    desk.withdraw("pacs")
+    assert bench.work(first).facts[RETRACTION] == WISHED
+    assert {row.state for row in bench.work(second).deliveries} == {DeliveryState.CANCELLED}
+
+
 def test_results_that_are_held_of_another_series_stay_as_they_are(
     bench: Bench, desk: Desk, images: list[Dataset]
 ) -> None:
@@ -411,7 +461,7 @@ def test_a_ledger_that_fails_is_told_and_tried_again(
         raise StorageError("ledger-failed")
 
     with monkeypatch.context() as patch:
-        patch.setattr(bench.ledger, "set_work_state", fails)
+        patch.setattr(bench.ledger, "add_facts", fails)
         desk.withdraw("pacs")
     assert bench.events.facts("retraction.failed")[0]["reason"] == "ledger-failed"
     desk.withdraw("pacs")

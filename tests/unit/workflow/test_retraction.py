@@ -8,10 +8,21 @@ import pytest
 from pydicom import Dataset
 
 from dicomnode.sections import Destination
-from dicomnode.study import RETRACTION, WISHED, DeliveryState, ResultRole, WorkKey, WorkState
-from dicomnode.workflow.delivery import RETRACTION_ATTEMPT
+from dicomnode.storage.rows import OrderRow
+from dicomnode.study import (
+    RETRACTION,
+    WISHED,
+    DeliveryRow,
+    DeliveryState,
+    ResultRole,
+    StudyRow,
+    WorkKey,
+    WorkState,
+)
+from dicomnode.workflow.delivery import RETRACTION_ATTEMPT, end_of
 from dicomnode.workflow.memory_queue import MemoryQueue
-from dicomnode.workflow.retraction import Retraction, wish
+from dicomnode.workflow.orders import concerned, to_retry
+from dicomnode.workflow.retraction import CODE, Retraction, wish
 from dicomnode.workflow.stages import Stages
 from tests.unit.workflow.test_encoding import PACS, confirm, opened, run, stages_for, waiting
 from tests.unit.workflow.test_stages import Bench, bench, images
@@ -183,3 +194,97 @@ def test_a_work_under_way_is_not_touched(bench: Bench, images: list[Dataset]) ->
 
 def test_an_unknown_study_has_nothing(bench: Bench) -> None:
     assert wish(bench.ledger, "0" * 32, None, bench.time.now) == ()
+
+
+@pytest.mark.parametrize("state", [WorkState.DELIVERING, WorkState.HELD, WorkState.CANCELLED, WorkState.SUPERSEDED])
+def test_what_one_destination_has_is_retracted_wherever_the_work_stands_and_others_get_nothing(
+    bench: Bench, images: list[Dataset], state: WorkState
+) -> None:
+    desk = half_done(bench, images, state)
+    assert desk.wish() == (bench.key,)
+    assert {row.state for row in deliveries(bench, "archive")} == {DeliveryState.CANCELLED}
+    assert (bench.work().state, bench.work().facts[RETRACTION]) == (
+        WorkState.SUPERSEDED if state is WorkState.SUPERSEDED else WorkState.CANCELLED,
+        WISHED,
+    )
+    desk.retraction.sweep()
+    assert bench.work().facts[RETRACTION] == "sent"
+    assert still_waiting(bench) == [("pacs", ResultRole.REJECTION)]
+    assert [(entry.destination, entry.attempt) for entry in desk.queue.waiting] == [("pacs", RETRACTION_ATTEMPT)]
+    assert concerned(one_study(bench), OrderRow(verb="retry", study_key=bench.key.study_key, at=bench.time.now())) == (
+        bench.work(),
+    ), "the note, and nothing else"
+    assert {row.role for row in to_retry(bench.work(), "")} == {ResultRole.REJECTION}
+    (end, reason) = end_of([row for row in bench.work().deliveries if row.state is not DeliveryState.WAITING])
+    assert (end, reason) == (WorkState.CANCELLED, CODE)
+
+
+def test_a_try_that_is_under_way_is_waited_for_and_what_it_adds_is_named(bench: Bench, images: list[Dataset]) -> None:
+    desk = half_done(bench, images, WorkState.DELIVERING, TAKES, {**ARCHIVE, **TAKES})
+    with bench.ledger.transaction() as connection:
+        desk.queue.enqueue_delivery(connection, bench.key, "archive", 1, 600.0)
+    desk.wish()
+    desk.retraction.sweep()
+    assert bench.work().facts[RETRACTION] == WISHED
+    confirm(bench, bench.key, "archive")  # what was on its way
+    assert desk.queue.run_due() == 1, "it was hastened"
+    desk.retraction.sweep()
+    notes = [row for row in bench.work().deliveries if row.role is ResultRole.REJECTION]
+    assert {(row.destination, row.state) for row in notes} == {
+        ("archive", DeliveryState.WAITING),
+        ("pacs", DeliveryState.WAITING),
+    }
+
+
+def test_a_wish_of_an_older_version_stops_what_was_tried_again_since(bench: Bench, images: list[Dataset]) -> None:
+    desk = half_done(bench, images, WorkState.DELIVERING)
+    bench.ledger.add_facts(bench.key, {RETRACTION: WISHED})
+    desk.retraction.sweep()
+    assert still_waiting(bench) == [("pacs", ResultRole.REJECTION)]
+    assert bench.work().facts[RETRACTION] == "sent"
+
+
+def test_dead_letters_of_wrong_results_are_settled_and_never_sent(bench: Bench, images: list[Dataset]) -> None:
+    desk = half_done(bench, images, WorkState.DELIVERING)
+    at = bench.time.now()
+    bench.ledger.put_deliveries(deliveries(bench, "archive"), DeliveryState.REFUSED, at, reason="timeout")
+    bench.ledger.set_work_state(bench.key, WorkState.FAILED, at=at, reason="timeout")
+    order = OrderRow(verb="retry", study_key=bench.key.study_key, at=at)
+    assert concerned(one_study(bench), order)
+    desk.wish()
+    assert bench.ledger.dead_letters(10) == ()
+    assert concerned(one_study(bench), order) == ()
+
+
+def test_a_wish_takes_the_state_that_the_work_has_by_then(bench: Bench, images: list[Dataset]) -> None:
+    """Twice at once, or beside a node that goes on: what was read before is not written back."""
+    desk = done(bench, images, TAKES)
+    assert desk.wish() == (bench.key,)
+    assert desk.wish() == ()
+    assert bench.ended == (WorkState.DONE, None)
+
+
+def half_done(bench: Bench, images: list[Dataset], state: WorkState, *settings: dict[str, Any]) -> Desk:
+    """A work whose results the first destination has, and the archive has not."""
+    both = settings or (TAKES, ARCHIVE)
+    stages = stages_for(bench, *both)
+    assert run(stages, bench.receive(images)) == [True] * 3
+    confirm(bench, bench.key, "pacs")
+    bench.ledger.set_work_state(bench.key, WorkState.DELIVERING, at=bench.time.now())
+    if state is not WorkState.DELIVERING:
+        bench.ledger.set_work_state(bench.key, state, at=bench.time.now())
+    return Desk(bench, stages, *both)
+
+
+def deliveries(bench: Bench, destination: str) -> list[DeliveryRow]:
+    return [row for row in bench.work().deliveries if row.destination == destination]
+
+
+def still_waiting(bench: Bench) -> list[tuple[str, ResultRole]]:
+    return [(row.destination, row.role) for row in bench.work().deliveries if row.state is DeliveryState.WAITING]
+
+
+def one_study(bench: Bench) -> StudyRow:
+    found = bench.ledger.study(bench.key.study_key)
+    assert found is not None
+    return found
