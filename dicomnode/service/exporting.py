@@ -333,9 +333,7 @@ class Exports:
             self._end("export-failed", order, tally, reason=error.code)
             failed.pop(order)
 
-    def _end(
-        self, event: str, order: OrderRow, tally: Tally, rows: Sequence[InstanceRow] = (), **reason: str
-    ) -> None:
+    def _end(self, event: str, order: OrderRow, tally: Tally, rows: Sequence[InstanceRow] = (), **reason: str) -> None:
         """Audited before the order goes: cut off in between, it is carried out and told once more."""
         counts = self._audit(event, order, tally, **reason)
         left = tally.withheld.total() + tally.refused.total()

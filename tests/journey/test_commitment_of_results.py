@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pynetdicom import AE, StoragePresentationContexts, build_context, evt
+from pynetdicom.sop_class import StorageCommitmentPushModel  # type: ignore[attr-defined]
 
 from dicomnode.study import CommitmentState, DeliveryState, WorkRow, WorkState
 from tests import tools
@@ -43,3 +47,43 @@ def test_orthanc_commits_to_results(tmp_path: Path, killed: bool) -> None:
         assert len(orthanc.instances()) == len(work.deliveries)
     finally:
         orthanc.stop()
+
+
+@pytest.mark.slow
+def test_a_destination_that_hangs_keeps_no_other_from_committing(tmp_path: Path) -> None:
+    """It takes results as any, takes the request, and says no word for as long as anybody waits."""
+    tools.require("storescu")
+    released = threading.Event()
+
+    def hang(_: evt.Event) -> tuple[int, None]:
+        released.wait(200)
+        return 0x0110, None
+
+    entity = AE("HANGS")
+    for context in (*StoragePresentationContexts, build_context(StorageCommitmentPushModel)):
+        entity.add_supported_context(context.abstract_syntax, context.transfer_syntax)
+    taken = [(evt.EVT_C_STORE, lambda _: 0x0000), (evt.EVT_N_ACTION, hang)]
+    hanging = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=taken)
+    orthanc = Orthanc(
+        tmp_path / "orthanc", modalities={"node": ("DICOMNODE", "127.0.0.1", port := free_port())}
+    ).start()
+    silent = destination("a-silent-one", "HANGS", hanging.socket.getsockname()[1]).replace("= 10\n", "= 200\n")
+    pacs = destination("pacs", orthanc.ae_title, orthanc.dicom_port)
+    settings = "".join(f"{one}storage_commitment = true\n" for one in (silent, pacs))
+    paths, _ = write_study(tmp_path / "study", "committed beside a silent one")
+    try:
+        with RunningNode(tmp_path / "node", f"{settings}[listen]\nport = {port}\n") as node:
+            assert storescu(node.port, *paths, called="DICOMNODE").returncode == 0
+            assert node.wait_for_event("pledge.ended", 120, destination="pacs")["state"] == "committed"
+            assert not any(one.get("destination") == "a-silent-one" for one in pledges_of(node)), (
+                "it hangs all the while"
+            )
+            released.set()
+    finally:
+        released.set()
+        orthanc.stop()
+        hanging.shutdown()
+
+
+def pledges_of(node: RunningNode) -> list[dict[str, Any]]:
+    return [one for one in node.events if str(one.get("event")).startswith("pledge.")]
