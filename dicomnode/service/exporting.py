@@ -1,19 +1,19 @@
 """Carries out orders to export studies: de-identified by the policy `export`, series by series, to where the configuration says.
 
-An order goes from the ledger once every object of its study is at its place, withheld or refused; cut off before, it is
-begun anew: UIDs and bytes are the same. Only current instances of a study leave, and never the node's own results unless
-the configuration asks for them.
+An order goes from the ledger once every object of its study is at its place, withheld or refused; cut off before, or
+where instances came or went meanwhile, it is begun anew: UIDs and bytes are the same. Only current instances of a study
+leave, and never the node's own results unless the configuration asks for them. No export waits for another one.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from dicomnode.config import DeliverySection
 from dicomnode.encoded import Limits, read_part10, scan_header, split_part10
@@ -105,8 +105,28 @@ class _Ended(Exception):
     """The node stops: the order stays."""
 
 
+@dataclass(slots=True)
+class _Lane:
+    """How the tries for one export fared; one thread at a time looks at it.
+
+    Attributes
+    ----------
+    failed
+        Tries that failed of each order, and when the next is due.
+    silent
+        Whether the last try came to nothing for want of an answer.
+    """
+
+    failed: dict[OrderRow, tuple[int, float]] = field(default_factory=dict)
+    silent: bool = False
+
+    def due(self, order: OrderRow) -> float:
+        """When an order is due; the time before all times where it was not tried."""
+        return self.failed.get(order, (0, float("-inf")))[1]
+
+
 class Exports:
-    """Carries out orders to export.
+    """Carries out orders to export; each export may be swept in a thread of its own.
 
     Parameters
     ----------
@@ -152,36 +172,57 @@ class Exports:
         self._clock, self._sure = clocks.now, clocks.sure
         self._monotonic = monotonic
         self._emit = emit
-        #: Tries that failed of each order, and when the next is due.
-        self._failed: dict[OrderRow, tuple[int, float]] = {}
-        #: Where the last try came to nothing for want of an answer: those that answer go first.
-        self._silent: set[str] = set()
+        self._lanes: defaultdict[str, _Lane] = defaultdict(_Lane)
 
-    def sweep(self) -> None:
-        """Carry out what is ordered and due; what fails for now is tried again, what fails for good is told and ended."""
-        asked: set[str] = set()
-        for order in sorted(self._ledger.orders(), key=lambda one: one.destination in self._silent):
-            if order.destination in asked & self._silent:
-                continue  # it costs its time-out once a round, whatever waits for it
-            tries, due = self._failed.get(order, (0, self._monotonic()))
-            if order.verb != EXPORT or due > self._monotonic() or not self._ready(order.study_key):
-                continue
-            asked.add(order.destination)
-            tally = Tally()
-            try:
-                self._carry_out(order, tally)
-            except _Ended:
+    def sweep(self, destination: str) -> None:
+        """Carry out what is ordered to one export and due, the most urgent study first.
+
+        What fails for now is tried again, what fails for good is told and ended. Silence costs one time-out a call: the
+        next begins with what was not tried for longest.
+        """
+        seen: set[OrderRow] = set()
+        while (order := self._next(destination, seen)) is not None:
+            seen.add(order)
+            if self._ready(order.study_key) and not self._try(order):
                 return
-            except NodeError as error:
-                if isinstance(error, PeerError) and error.retryable:
-                    self._silent.add(order.destination)
-                self._fail(order, tally, error, tries + 1)
-            except Exception as fault:  # noqa: BLE001 - whatever an object does to its export, the others go on
-                self._report("export", fault)
-                self._fail(order, tally, NodeError("internal", kind=type(fault).__name__), tries + 1)
-            else:
-                self._failed.pop(order, None)
-                self._silent.discard(order.destination)
+
+    def sweep_others(self) -> None:
+        """End and tell orders to exports that nobody names any more."""
+        for order in self._ledger.orders():
+            if order.verb == EXPORT and order.destination not in self._ways:
+                self.sweep(order.destination)
+
+    def _next(self, destination: str, seen: Collection[OrderRow]) -> OrderRow | None:
+        lane, now = self._lanes[destination], self._monotonic()
+        given = [one for one in self._ledger.orders() if (one.verb, one.destination) == (EXPORT, destination)]
+        lane.failed = {one: lane.failed[one] for one in given if one in lane.failed}
+        due = [one for one in given if one not in seen and lane.due(one) <= now]
+        if len(due) > 1:
+            due.sort(key=lambda one: (self._ledger.priority(one.study_key), one.at))
+        if lane.silent:
+            due.sort(key=lane.due)
+        return due[0] if due and not self._ended() else None
+
+    def _try(self, order: OrderRow) -> bool:
+        """Make one try; False where others for the same export had better wait."""
+        lane, tally = self._lanes[order.destination], Tally()
+        tries = lane.failed.get(order, (0, 0.0))[0] + 1
+        try:
+            self._carry_out(order, tally)
+        except _Ended:
+            return False
+        except NodeError as error:
+            silent = isinstance(error, PeerError) and error.retryable
+            lane.silent = lane.silent or silent
+            self._fail(order, tally, error, tries)
+            return not silent
+        except Exception as fault:  # noqa: BLE001 - whatever an object does to its export, the others go on
+            self._report("export", fault)
+            self._fail(order, tally, NodeError("internal", kind=type(fault).__name__), tries)
+        else:
+            lane.failed.pop(order, None)
+            lane.silent = False
+        return True
 
     def _carry_out(self, order: OrderRow, tally: Tally) -> None:
         way = self._ways.get(order.destination)
@@ -193,13 +234,27 @@ class Exports:
         if isinstance(way.to, Path):
             clear_unfinished(way.to)
         for batch in self._batches(way.deidentify(rows), tally):
-            if order not in self._ledger.orders():  # somebody cancelled it meanwhile
-                self._audit("export-stopped", order, tally, reason="cancelled")
-                facts: dict[str, Fact] = {"study": order.study_key, "destination": order.destination}
-                self._emit("export.stopped", level="warning", sent=tally.sent, **facts)
+            if not self._goes_on(order, rows, tally):
                 return
             self._put(way.to, batch, tally)
-        self._end("export", order, tally)
+        self._end("export", order, tally, rows)
+
+    def _goes_on(self, order: OrderRow, rows: Sequence[InstanceRow], tally: Tally) -> bool:
+        """Whether more may leave; else what left is told: somebody cancelled it, or not all that it began with is current."""
+        if not any(one.is_as(order) for one in self._ledger.orders()):
+            self._audit("export-stopped", order, tally, reason="cancelled")
+            self._emit("export.stopped", level="warning", sent=tally.sent, **_about(order))
+            return False
+        came, gone = self._changes(order, rows)
+        if gone:
+            self._audit("export-stopped", order, tally, reason="instances-changed")
+            self._emit("export.again", level="warning", sent=tally.sent, came=came, gone=gone, **_about(order))
+        return not gone
+
+    def _changes(self, order: OrderRow, rows: Sequence[InstanceRow], connection: Any = None) -> tuple[int, int]:
+        """How many instances of its study became current, and how many ceased to be, since an export began with some."""
+        began, now = set(rows), set(self._ledger.instances(order.study_key, connection=connection))
+        return len(now - began), len(began - now)
 
     def _batches(self, done: Iterator[Deidentified | StudyError], tally: Tally) -> Iterator[list[_Leaving]]:
         batch: list[_Leaving] = []
@@ -270,24 +325,42 @@ class Exports:
     def _fail(self, order: OrderRow, tally: Tally, error: NodeError, tries: int) -> None:
         age = self._sure() - order.at  # a clock that jumps gives nothing up
         again = error.retryable and age < timedelta(seconds=self._settings.give_up_seconds)
-        facts: dict[str, Fact] = {"study": order.study_key, "destination": order.destination}
-        self._emit("export.failed", level="error", reason=error.code, attempts=tries, given_up=not again, **facts)
-        self._failed[order] = tries, self._monotonic() + wait_before(tries + 1, self._settings)
+        facts: dict[str, Fact] = {"reason": error.code, "attempts": tries, "given_up": not again}
+        self._emit("export.failed", level="error", **facts, **_about(order))
+        failed = self._lanes[order.destination].failed
+        failed[order] = tries, self._monotonic() + wait_before(tries + 1, self._settings)
         if not again:
             self._end("export-failed", order, tally, reason=error.code)
-            self._failed.pop(order)
+            failed.pop(order)
 
-    def _end(self, event: str, order: OrderRow, tally: Tally, **reason: str) -> None:
+    def _end(self, event: str, order: OrderRow, tally: Tally, rows: Sequence[InstanceRow] = (), **reason: str) -> None:
         """Audited before the order goes: cut off in between, it is carried out and told once more."""
         counts = self._audit(event, order, tally, **reason)
         left = tally.withheld.total() + tally.refused.total()
-        self._ledger.end_order(order)
-        facts: dict[str, Fact] = {"study": order.study_key, "destination": order.destination}
+        came, gone = self._close(order, rows)
         for name, codes in (("withheld", tally.withheld), ("refused", tally.refused)):
             for code, count in sorted(codes.items()):
-                self._emit(f"export.{name}", level="warning", reason=code, objects=count, **facts)
+                self._emit(f"export.{name}", level="warning", reason=code, objects=count, **_about(order))
         if not reason:
-            self._emit("export.done", level="warning" if left else "info", **counts, **facts)
+            self._emit("export.done", level="warning" if left else "info", **counts, **_about(order))
+        if came or gone:
+            level = "warning" if gone else "info"
+            self._emit("export.again", level=level, sent=tally.sent, came=came, gone=gone, **_about(order))
+
+    def _close(self, order: OrderRow, rows: Sequence[InstanceRow]) -> tuple[int, int]:
+        """Take an order away that has ended, and tell what changed of its instances meanwhile: then it stays.
+
+        One that was given anew meanwhile is ended with it where all of the study is at its place (`rows`); where the
+        export failed, its tries begin.
+        """
+        with self._ledger.transaction() as connection:
+            changes = self._changes(order, rows, connection) if rows else (0, 0)
+            if not any(changes):
+                given = self._ledger.orders(connection=connection) if rows else (order,)
+                for one in given:
+                    if one.is_as(order):
+                        self._ledger.end_order(one, connection=connection)
+        return changes
 
     def _audit(self, event: str, order: OrderRow, tally: Tally, **reason: str) -> dict[str, int]:
         by_code = {"withheld": tally.withheld, "refused": tally.refused}
@@ -305,3 +378,7 @@ class Exports:
             **reason,
         )
         return came | counts
+
+
+def _about(order: OrderRow) -> dict[str, Fact]:
+    return {"study": order.study_key, "destination": order.destination}

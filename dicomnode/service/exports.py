@@ -1,10 +1,10 @@
-"""Builds what exports studies out of the configuration: a way for each export, and the thread that goes them."""
+"""Builds what exports studies out of the configuration: a way for each export, and the thread that goes it."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 from typing import Final
@@ -36,6 +36,43 @@ from dicomnode.workflow.reading import limits_of
 _SECONDS: Final = 3.0
 
 
+class ExportThreads:
+    """Threads that carry out orders to export: one for each export, so that none waits for another one's peer.
+
+    Parameters
+    ----------
+    exports
+        What they do.
+    names
+        Exports of the configuration.
+    """
+
+    def __init__(self, exports: Exports, names: Iterable[str], *, emit: Emit) -> None:
+        acts: list[Callable[[], object]] = [exports.sweep_others, *(partial(exports.sweep, name) for name in names)]
+        self._threads = tuple(
+            Housekeeping(
+                (Chore(name="exports", act=act, every_seconds=_SECONDS),),
+                monotonic=time.monotonic,
+                emit=emit,
+                name="exports",
+            )
+            for act in acts
+        )
+
+    def begin(self) -> None:
+        """Start them."""
+        for one in self._threads:
+            one.begin()
+
+    def end(self, timeout: float) -> None:
+        """Stop them after the object that each is at, and wait up to `timeout` seconds for all."""
+        until = time.monotonic() + timeout
+        for one in self._threads:
+            one.end(0)
+        for one in self._threads:
+            one.end(max(until - time.monotonic(), 0))
+
+
 def open_exports(
     tree: Config,
     ring: KeyRing,
@@ -47,8 +84,8 @@ def open_exports(
     clocks: Clocks,
     ending: threading.Event,
     emit: Emit,
-) -> Housekeeping:
-    """Thread that carries out orders to export, to be begun: a long export keeps no other chore waiting.
+) -> ExportThreads:
+    """Threads that carry out orders to export, to be begun: a long export keeps no other chore waiting.
 
     Raises
     ------
@@ -68,8 +105,7 @@ def open_exports(
         monotonic=time.monotonic,
         emit=emit,
     )
-    chore = Chore(name="exports", act=exports.sweep, every_seconds=_SECONDS)
-    return Housekeeping((chore,), monotonic=time.monotonic, emit=emit, name="exports")
+    return ExportThreads(exports, [one.name for one in tree.exports], emit=emit)
 
 
 def way_of(

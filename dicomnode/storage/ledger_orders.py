@@ -1,8 +1,13 @@
-"""Orders that commands beside a running node leave for it: entered once, gone when they are carried out."""
+"""Orders that commands beside a running node leave for it: one of each at a time, gone when it is carried out.
+
+One that is given again is of the time when it was given last: whoever carries it out sees whether it is still the one he began with.
+"""
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, delete, select
+from typing import Any
+
+from sqlalchemy import Connection, delete, select, update
 
 from dicomnode.storage import schema
 from dicomnode.storage.database import Database, changed_rows, insert_or_ignore
@@ -15,16 +20,10 @@ class OrderRows(Database):
     """Orders."""
 
     def give_order(self, row: OrderRow, *, connection: Connection | None = None) -> None:
-        """Enter an order; one that is there and not carried out stays as it is."""
-        values = {
-            "verb": row.verb,
-            "study_key": row.study_key,
-            "model": row.model,
-            "destination": row.destination,
-            "at": row.at,
-        }
+        """Enter an order; one that is there and not carried out is given anew."""
         with self._writing(connection) as writing:
-            insert_or_ignore(writing, _O, [values])
+            if not changed_rows(writing, update(_O).where(*_here(row)).values(at=row.at)):
+                insert_or_ignore(writing, _O, [{**_names(row), "at": row.at}])
 
     def orders(self, *, connection: Connection | None = None) -> tuple[OrderRow, ...]:
         """Orders that are not carried out, oldest first."""
@@ -38,12 +37,14 @@ class OrderRows(Database):
             )
 
     def end_order(self, row: OrderRow, *, connection: Connection | None = None) -> bool:
-        """Take an order away; whether it was there."""
-        statement = delete(_O).where(
-            _O.c.verb == row.verb,
-            _O.c.study_key == row.study_key,
-            _O.c.model == row.model,
-            _O.c.destination == row.destination,
-        )
+        """Take an order away, unless it was given anew since; whether it was there."""
         with self._writing(connection) as writing:
-            return bool(changed_rows(writing, statement))
+            return bool(changed_rows(writing, delete(_O).where(*_here(row), _O.c.at == row.at)))
+
+
+def _names(row: OrderRow) -> dict[str, Any]:
+    return {"verb": row.verb, "study_key": row.study_key, "model": row.model, "destination": row.destination}
+
+
+def _here(row: OrderRow) -> tuple[Any, ...]:
+    return tuple(_O.c[name] == value for name, value in _names(row).items())

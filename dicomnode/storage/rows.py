@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from dicomnode.study import CircuitState, DeliveryState, RecordAddress, ResultRole, WorkKey
@@ -142,6 +142,8 @@ class OrderRow:
         A value of `workflow.orders.Verb`.
     model, destination
         Empty: whichever.
+    at
+        When it was given, last if more than once.
     """
 
     verb: str
@@ -149,6 +151,10 @@ class OrderRow:
     model: str = ""
     destination: str = ""
     at: datetime
+
+    def is_as(self, other: OrderRow) -> bool:
+        """Whether it orders the same, whenever it was given."""
+        return replace(self, at=other.at) == other
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

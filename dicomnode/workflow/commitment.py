@@ -37,6 +37,8 @@ from dicomnode.workflow.circuits import wait_before
 from dicomnode.workflow.ports import Clocks
 
 _OBJECT = "commitment"
+#: Stands for the PACS among AE titles, of which none is empty.
+_PACS: Final = ""
 _LONGEST_NAP_SECONDS = 60.0
 _AFTER_A_FAULT = timedelta(seconds=5)
 #: Only a process that was killed leaves these two: before its request was kept, and before all of it was gone.
@@ -169,8 +171,10 @@ class CommitmentDesk:
         """See to everything that is due; returns the seconds until something else is.
 
         Nothing waits for longer than the longest wait: what is due later than that was written down before the clock
-        was set back.
+        was set back. The PACS is asked once a call, and an asker that cannot be told costs one time-out: in between the
+        others are told.
         """
+        waited: set[str] = set()
         now, nap = self._clock(), _LONGEST_NAP_SECONDS
         longest = max(self._retries.longest_retry_seconds, _AFTER_A_FAULT.total_seconds())
         for row in self._ledger.commitments():
@@ -179,7 +183,7 @@ class CommitmentDesk:
                 nap = max(min(nap, left), 0.01)
                 continue
             try:
-                self._advance(row, now)
+                self._advance(row, now, waited)
             except NodeError as error:
                 self._emit("commitment.failed", level="error", reason=error.code)
                 due = self._clock() + _AFTER_A_FAULT
@@ -187,7 +191,8 @@ class CommitmentDesk:
             nap = 0.01
         return nap
 
-    def _advance(self, row: CommitmentRow, now: datetime) -> None:
+    def _advance(self, row: CommitmentRow, now: datetime, waited: set[str]) -> None:
+        """See to a transaction; `waited`: whose others stay due (the PACS, or the AE title of an asker)."""
         if row.state in (_BEGUN, _ENDED):
             self._sweep(row.transaction_key)
             return
@@ -195,11 +200,16 @@ class CommitmentDesk:
         if row.state == "asked":
             if too_old or self._pacs is None:
                 self._answer(row, None)
-            else:
+            elif _PACS not in waited:
+                waited.add(_PACS)
                 self._ask_pacs(self._pacs, row, now)
-        elif self._tell(row) or too_old:
+            return
+        asker = self._get(row.transaction_key).asker.ae_title
+        silent = asker in waited
+        if (not silent and self._tell(row)) or too_old:
             self._close(row)
-        else:
+        elif not silent:
+            waited.add(asker)
             self._later(row, now)
 
     def _ask_pacs(self, pacs: Committer, row: CommitmentRow, now: datetime) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable
 from enum import StrEnum
 from typing import Any, Final, Protocol
 
-from dicomnode.errors import Fact, NodeError
+from dicomnode.errors import ConfigError, Fact, NodeError
 from dicomnode.events import Emit
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.rows import OrderRow
@@ -173,24 +173,32 @@ class Orders:
                 if not error.retryable:
                     self._ledger.end_order(order)
                 continue
+            if done is None:
+                continue
             self._emit("order.done", level="warning", works=len(done), **facts)
             if order.verb in (Verb.RETRY, Verb.RELEASE):  # of what was held on its way, tries were made before
                 self._set_out(done, order.destination)
 
-    def _carry_out(self, order: OrderRow) -> tuple[WorkKey, ...]:
+    def _carry_out(self, order: OrderRow) -> tuple[WorkKey, ...] | None:
+        """Works that it was about; None where it is not there any more. What was given anew before is carried out with it."""
         with self._ledger.transaction() as connection:
+            orders = self._ledger.orders(connection=connection)
+            given = [one for one in orders if one.is_as(order)]
+            if not given:
+                return None
             study = self._ledger.study(order.study_key, connection=connection)
-            works = () if study is None else concerned(study, order)
-            freed = study is not None and frees(study, order)
+            if study is None:  # it was shredded since
+                raise ConfigError("study-not-found", studies=0)
+            works = concerned(study, order)
+            freed = frees(study, order)
             if freed or (works and order.verb == Verb.REPROCESS):
                 self._admission.reprocess(connection, order.study_key)
             else:
                 for work in works:
                     self._act(connection, work, order)
-            if study is not None:
-                self._mark(connection, study, order)
-            ended = exports_to_cancel(order, self._ledger.orders(connection=connection))
-            for one in (*ended, order):
+            self._mark(connection, study, order)
+            ended = exports_to_cancel(order, orders)
+            for one in (*ended, *given):
                 self._ledger.end_order(one, connection=connection)
         for one in ended:
             self._emit("export.cancelled", level="warning", study=one.study_key, destination=one.destination)

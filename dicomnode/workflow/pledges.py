@@ -1,12 +1,14 @@
 """Storage commitment of results: each destination that should is asked to take responsibility for what it took (PS3.4 J).
 
 Its report comes on the same association, or on one of its own; where it does not come in time, C-FIND shows what is there.
-What it does not commit to is sent once more, with the same bytes and UIDs; after that it is a dead letter.
+What it does not commit to is sent once more, with the same bytes and UIDs; after that it is a dead letter. No destination
+waits for another one's answers.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -53,7 +55,7 @@ class Committing(Finder, Protocol):
 
 
 class Pledges:
-    """Asks, hears, and draws the conclusions; a thread sees to what is due.
+    """Asks, hears, and draws the conclusions; a thread for each destination sees to what is due.
 
     Parameters
     ----------
@@ -93,17 +95,23 @@ class Pledges:
         self._emit = emit
         self._conclusions = threading.Lock()  # of a report and of this thread: one at a time
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="pledges", daemon=True)
+        self._threads = [
+            threading.Thread(target=self._run, args=(name,), name="pledges", daemon=True)
+            for name in (None, *destinations)
+        ]
 
     def begin(self) -> None:
-        """Start the thread."""
-        self._thread.start()
+        """Start the threads."""
+        for thread in self._threads:
+            thread.start()
 
     def end(self, timeout: float) -> None:
-        """Stop it, and wait up to `timeout` seconds for it; what is open goes on at the next start."""
+        """Stop them, and wait up to `timeout` seconds for all; what is open goes on at the next start."""
         self._ended.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout)
+        until = time.monotonic() + timeout
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(max(until - time.monotonic(), 0))
 
     def reported(self, report: CommitmentReport) -> bool:
         """A destination reports; False where nobody asked it.
@@ -116,22 +124,40 @@ class Pledges:
                 return True
         return any(report.transaction_uid in self._all_uids(row) for row in self._ledger.pledges(ended=True))
 
-    def look(self) -> None:
-        """See to everything that is due."""
-        for key, destination in self._ledger.uncommitted(list(self._destinations)):
-            self._begin_pledge(key, destination)
+    def look(self, destination: str | None = None) -> None:
+        """See to everything that is due: at one destination, or (None) at all, one after the other."""
+        if destination is not None:
+            self._look_at(destination)
+            return
+        for name in self._destinations:
+            self._look_at(name)
+        self._look_at_others()
+
+    def _look_at(self, destination: str) -> None:
+        """A destination that does not answer costs one time-out: its other pledges stay due."""
+        if destination in self._destinations:
+            for key, _ in self._ledger.uncommitted([destination]):
+                self._begin_pledge(key, destination)
+        answers = True
         for row in self._ledger.pledges():
             left = (row.due_at - self._clocks.now()).total_seconds()
-            if self._ended.is_set() or 0 < left <= self._settings.commitment_seconds:
+            if self._ended.is_set() or row.destination != destination:
+                continue
+            if 0 < left <= self._settings.commitment_seconds:
                 continue  # what is due later than that was written down before the clock was set back
             try:
                 if self._is_too_old(row):
                     self._give_up(row)
-                elif not self._is_down(row.destination):
-                    self._advance(row)
+                elif answers and not self._is_down(destination):
+                    answers = self._advance(row)
             except NodeError as error:
                 self._emit("pledge.failed", level="error", work=row.key.workflow_id, reason=error.code)
                 self._later(row)
+
+    def _look_at_others(self) -> None:
+        """Destinations that are not asked any more."""
+        for destination in sorted({row.destination for row in self._ledger.pledges()} - set(self._destinations)):
+            self._look_at(destination)
 
     def _is_too_old(self, row: PledgeRow) -> bool:
         return (self._clocks.sure() - row.begun_at).total_seconds() >= self._settings.give_up_seconds
@@ -152,15 +178,15 @@ class Pledges:
             ids = [one.result_id for one in self._open_rows(key, destination, None, connection=connection)]
             self._ledger.set_commitment(ids, destination, CommitmentState.ASKED, connection=connection)
 
-    def _advance(self, row: PledgeRow) -> None:
+    def _advance(self, row: PledgeRow) -> bool:
+        """Ask, or see what is there; False where the destination did not answer."""
         peer = self._destinations.get(row.destination)
         if peer is None:  # it is not asked any more
             self._end(row, {}, CommitmentState.UNPROVEN)
-            return
+            return True
         too_old = (self._clocks.sure() - row.begun_at).total_seconds() >= self._settings.commitment_seconds
         if row.state == TAKEN or too_old:
-            self._verify(row, peer)
-            return
+            return self._verify(row, peer)
         self._later(row)  # before: the report may come while the request is still on its way
         tried = replace(row, attempts=row.attempts + 1)
         references = tuple(self._references(row).values())
@@ -169,13 +195,12 @@ class Pledges:
             report = peer.request(request, _AT_ONCE_SECONDS) if references else None
         except PeerError as error:
             self._emit("pledge.waiting", level="warning", destination=row.destination, reason=error.code)
-            if not error.retryable:
-                self._verify(tried, peer)
-            return
+            return not error.retryable and self._verify(tried, peer)
         if report is not None:
             self._conclude(tried, report)
         else:
             self._taken(tried)
+        return True
 
     def _taken(self, row: PledgeRow) -> None:
         """The request was taken: it has its time, unless its report came meanwhile."""
@@ -193,8 +218,8 @@ class Pledges:
             if stands is not None and (stands.state, stands.earlier) == (row.state, row.earlier):
                 self._ledger.put_pledge(replace(row, attempts=row.attempts + 1, due_at=due), connection=connection)
 
-    def _verify(self, row: PledgeRow, peer: Committing) -> None:
-        """No report came: C-FIND shows what the destination holds."""
+    def _verify(self, row: PledgeRow, peer: Committing) -> bool:
+        """No report came: C-FIND shows what the destination holds; False where it did not answer."""
         rows = self._open_rows(row.key, row.destination, CommitmentState.ASKED)
         try:
             held = {one.result_id: holds(peer, self._sealed(row.key, one)) for one in rows}
@@ -204,8 +229,9 @@ class Pledges:
             else:
                 self._emit("pledge.unproven", level="warning", destination=row.destination, reason=error.code)
                 self._end(row, {}, CommitmentState.UNPROVEN)
-            return
+            return not error.retryable
         self._end(row, held, CommitmentState.FOUND)
+        return True
 
     def _conclude(self, row: PledgeRow, report: CommitmentReport) -> None:
         """What a report says of each object; one that it does not name is as one that failed."""
@@ -304,10 +330,11 @@ class Pledges:
             for attempt in range(1, row.attempts + 1)
         ]
 
-    def _run(self) -> None:
+    def _run(self, destination: str | None) -> None:
+        """See to one destination, or (None) to those that are not asked any more."""
         while not self._ended.wait(_LOOK_SECONDS):
             try:
-                self.look()
+                self._look_at_others() if destination is None else self.look(destination)
             except NodeError as error:
                 self._emit("pledge.failed", level="error", reason=error.code)
             except Exception as error:  # noqa: BLE001 - the border: the thread must outlive whatever happens

@@ -1,6 +1,7 @@
 """How long data stays: a study that is finished and old enough is shredded: its keys and what they sealed.
 
 What is held until somebody releases it is hardly kept for longer (`deadlines`): its results are given up first, and told.
+What was ordered of a study and is not carried out keeps it: an export that waits for its peer, for as long as that is tried.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from dicomnode.errors import NodeError
 from dicomnode.events import Emit
@@ -16,6 +17,7 @@ from dicomnode.sections import RetentionSection
 from dicomnode.storage.datakeys import DataKeys
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.objects import Objects
+from dicomnode.storage.rows import OrderRow
 from dicomnode.storage.spool import Spool
 from dicomnode.study import FINAL_STATES, DeliveryState, WorkKey, WorkRow, WorkState
 from dicomnode.workflow.deadlines import kept_until
@@ -139,10 +141,20 @@ class Retention:
                 return False
             if any(work.state not in FINAL_STATES or self._may_be_retried(work) for work in study.works):
                 return False
+            if self._orders(study_key):
+                return False
             self._spool.purge(study_key)  # before the keys: an open segment holds its own
             self._keys.shred(study_key)
             self._objects.purge(study_key)
             self._forget(study_key)
-            self._ledger.purge_study(study_key)
+            with self._ledger.transaction() as connection:
+                late = self._orders(study_key, connection=connection)
+                self._ledger.purge_study(study_key, connection=connection)
+                for order in late:  # given meanwhile: whoever carries it out tells that the study is gone
+                    self._ledger.give_order(order, connection=connection)
+            self._ledger.empty_journal()
         self._emit("study.shredded", study=study_key)
         return True
+
+    def _orders(self, study_key: str, *, connection: Any = None) -> list[OrderRow]:
+        return [one for one in self._ledger.orders(connection=connection) if one.study_key == study_key]

@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydicom import Dataset, dcmread
+from pynetdicom import AE, evt
+from pynetdicom.sop_class import CTImageStorage  # type: ignore[attr-defined]
 
 from dicomnode.results.context import MANUFACTURER, MODEL_NAME
 from dicomnode.storage import audit
@@ -238,3 +241,60 @@ def test_a_rule_orders_exports_by_itself_also_of_what_comes_late(tmp_path: Path)
     assert {(one["rules"], one["destination"]) for one in ordered} == {("for-the-trial", "trial")}
     assert len({one["study_key"] for one in ordered}) == 1
     assert who.uid("study") not in json.dumps(lines)
+
+
+class HeldBack:
+    """A research system on loopback that takes whatever it is sent, once it is let."""
+
+    def __init__(self) -> None:
+        self.came: set[str] = set()
+        self.asked, self.released = threading.Event(), threading.Event()
+        entity = AE("RESEARCH")
+        entity.add_supported_context(CTImageStorage)
+        stored = [(evt.EVT_C_STORE, self._stored)]
+        self._server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=stored)
+        self.port = int(self._server.socket.getsockname()[1])
+
+    def _stored(self, event: evt.Event) -> int:
+        self.asked.set()
+        self.released.wait(120)
+        self.came.add(str(event.request.AffectedSOPInstanceUID))
+        return 0
+
+    def end(self) -> None:
+        self.released.set()
+        self._server.shutdown()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_late_image_leaves_too_and_a_slow_peer_keeps_no_other_export_waiting(tmp_path: Path, killed: bool) -> None:
+    """All but one image of a study is on its way to a peer that takes its time, when the last one comes."""
+    tools.require("storescu")
+    out, slow = tmp_path / "out", HeldBack()
+    rule = '[[rules]]\nname = "for-the-trial"\nmodels = []\nexport = "slow"\n'
+    place = f'ae_title = "RESEARCH"\nhost = "127.0.0.1"\nport = {slow.port}\ntimeout_seconds = 200\n'
+    settings = into(out) + f'[[exports]]\nname = "slow"\nproject = "p1"\n{place}' + rule
+    paths, _ = write_study(tmp_path / "study", f"late for its export {killed}")
+    try:
+        with RunningNode(tmp_path / "node", settings) as node:
+            assert storescu(node.port, *paths[:-1], called="DICOMNODE").returncode == 0
+            assert slow.asked.wait(90)
+            key = study_key(node, len(paths) - 1)
+            assert storescu(node.port, paths[-1], called="DICOMNODE").returncode == 0
+            wait_for(
+                lambda: [one["event"] for one in trail(node)].count("order-export") == 2, 60, what="the order anew"
+            )
+            assert node.command("export", key, "--to", "trial").returncode == 0
+            assert node.wait_for_event("export.done", destination="trial")["sent"] == len(paths)
+            assert not slow.came, "the other one has not even taken its first object"
+            if killed:
+                node.kill()
+                node.start()
+            slow.released.set()
+            wait_for(lambda: "export of" not in node.command("status").stdout, 90, what="the order to go")
+            audit.verify(node.state)
+    finally:
+        slow.end()
+    assert len(slow.came) == len(paths)
+    assert slow.came == {path.stem for path in out.rglob("*.dcm")}

@@ -40,7 +40,7 @@ from dicomnode.service.services import Askers
 from dicomnode.storage.datakeys import DataKeys
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.objects import Objects
-from dicomnode.workflow.commitment import CommitmentDesk
+from dicomnode.workflow.commitment import Asker, CommitmentDesk
 from tests.network.foreign import Connection, Server
 from tests.network.nodes import Node, node
 from tests.unit.workflow.samples import KEY, Events, Time, ring
@@ -290,7 +290,8 @@ def test_a_clock_that_is_set_back_holds_up_no_request(tmp_path: Path) -> None:
         made.time.forward(-30 * 86400)
         pacs.status = 0
         asks(association, TWO, uid="1.2.78")
-        made.desk.look()
+        for _ in range(2):
+            made.desk.look()
         assert len(set(pacs.asked)) == 3
         made.time.forward(5)
         made.desk.look()
@@ -390,9 +391,7 @@ def to_its_end(made: Hospital, request: CommitmentRequest, call: Call) -> None:
 def test_a_kill_leaves_nothing_sealed_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     with hospital(tmp_path, Pacs([ONE])) as (made, _):
         asked = CommitmentRequest(transaction_uid="1.2.77", references=(ONE,))
-        peer = Peer(calling_ae_title="CT1", called_ae_title="DICOMNODE", address="127.0.0.1", association_id="1")
-        agreed = Agreed(abstract_syntax=STORAGE_COMMITMENT, transfer_syntax="1.2.840.10008.1.2.1")
-        call = Call(Command(), agreed, b"", peer)
+        call = called_by("CT1")
         ledger = made.ledger
         move = ledger.move_commitment
 
@@ -420,6 +419,59 @@ def test_a_kill_leaves_nothing_sealed_behind(tmp_path: Path, monkeypatch: pytest
             made.make().look()
         assert not [path for path in (tmp_path / "objects").rglob("*") if path.is_file()]
         assert ledger.count_wrapped_keys() == {}
+
+
+class Waiting:
+    """A PACS, or the way to askers, that says no word to some; each question costs its time-out."""
+
+    def __init__(self, *silent: str) -> None:
+        self.silent, self.waited = silent, 0
+        self.told: list[str] = []
+
+    def request(self, request: CommitmentRequest, seconds: float) -> CommitmentReport | None:
+        self.waited += 1
+        raise PeerError("timeout")
+
+    def tell(self, asker: Asker, report: CommitmentReport) -> bool:
+        if asker.ae_title in self.silent:
+            self.waited += 1
+            raise PeerError("timeout")
+        self.told.append(asker.ae_title)
+        return True
+
+
+def called_by(ae_title: str) -> Call:
+    peer = Peer(calling_ae_title=ae_title, called_ae_title="DICOMNODE", address="127.0.0.1", association_id="1")
+    return Call(Command(), Agreed(abstract_syntax=STORAGE_COMMITMENT, transfer_syntax="1.2.840.10008.1.2.1"), b"", peer)
+
+
+@pytest.mark.parametrize("silent", ["PACS", "CT1"])
+def test_whoever_says_no_word_costs_one_timeout_before_others_are_told(tmp_path: Path, silent: str) -> None:
+    with hospital(tmp_path, Pacs([ONE])) as (made, _):
+        others = Waiting(silent)
+        made.desk = made.make()
+        made.desk._tell_here, made.desk._tell_there = lambda *_: None, others.tell
+        uids = [f"1.2.77.{number}" for number in range(8)]
+        for uid in uids:
+            made.desk.ask(CommitmentRequest(transaction_uid=uid, references=(ONE,)), called_by("CT1"))
+            made.time.forward(0.001)
+        if silent == "PACS":
+            made.desk._pacs = others
+        else:  # the PACS has answered all of them
+            made.desk._pacs = None
+            made.desk.look()
+        made.desk.ask(CommitmentRequest(transaction_uid="1.2.78", references=(ONE,)), called_by("CT2"))
+        made.desk._answer(max(made.ledger.commitments(), key=lambda one: one.created_at), None)
+        made.desk.look()
+        assert others.told == ["CT2"]
+        assert others.waited == 1
+        for _ in uids:
+            made.desk.look()
+        assert others.waited == len(uids), "each has its turn"
+        made.time.forward(1000)
+        while made.states:
+            made.desk.look()
+        assert others.told.count("CT1") == (len(uids) if silent == "PACS" else 0), "what is too old ends all the same"
 
 
 class Asked:

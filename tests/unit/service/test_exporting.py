@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import threading
+import time as time_of_day
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -19,12 +21,12 @@ from dicomnode.network.requestor import OutgoingObject, StoreOutcome
 from dicomnode.results.context import MANUFACTURER, MODEL_NAME
 from dicomnode.service.deidentifying_series import Deidentified
 from dicomnode.service.exporting import Exports, Outlet, Way
-from dicomnode.service.exports import way_of
+from dicomnode.service.exports import ExportThreads, way_of
 from dicomnode.storage import audit
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.rows import OrderRow
 from dicomnode.storage.spool import Spool
-from dicomnode.study import InstanceRow
+from dicomnode.study import InstanceRow, InstanceState
 from tests.head_phantom import Scan
 from tests.unit.workflow.conftest import events, keys, ledger, spool, time
 from tests.unit.workflow.samples import EXPLICIT, STUDY, Events, Time, metadata, ring, row
@@ -107,7 +109,20 @@ class Bench:
 
     def sweep(self) -> None:
         self.order()
-        self.exports.sweep()
+        self.exports.sweep("trial")
+
+    def add(self, name: str, to: Outlet, *numbers: int) -> None:
+        """Another export, of which so many objects leave of any study."""
+
+        def leaving(_: Sequence[InstanceRow]) -> Iterator[Deidentified | StudyError]:
+            for number in numbers:
+                yield Deidentified(original=b"", data=file_of(number), sop_instance_uid="")
+
+        self.exports._ways = {**self.exports._ways, name: Way(to=to, deidentify=leaving)}
+
+    def studies(self, *study_keys: str) -> None:
+        for number, study_key in enumerate(study_keys, start=100):
+            self.ledger.record_instances([replace(row(number), study_key=study_key)])
 
     def trail(self) -> list[dict[str, Any]]:
         path = self.folder / "audit.jsonl"
@@ -201,10 +216,10 @@ def test_a_try_that_was_cut_off_leaves_nothing_half_and_goes_on(writing: Bench) 
     assert len(writing.ledger.orders()) == 1, "it stays"
     assert list(writing.files()) == ["1.2.9/1.2.3.1.dcm"], "what was half there is gone"
     writing.content = [file_of(1), file_of(2)]
-    writing.exports.sweep()
+    writing.exports.sweep("trial")
     assert len(writing.trail()) == 1, "not before its time"
     writing.time.forward(5)
-    writing.exports.sweep()
+    writing.exports.sweep("trial")
     assert list(writing.files()) == ["1.2.9/1.2.3.1.dcm", "1.2.9/1.2.3.2.dcm"]
     assert writing.ledger.orders() == ()
 
@@ -213,13 +228,13 @@ def test_a_peer_that_is_away_is_tried_again_and_given_up_at_last(sending: Bench,
     peer.answers["1.2.3.2"] = (None, PeerError("peer-unreachable"))
     sending.sweep()
     sending.time.forward(5)
-    sending.exports.sweep()
+    sending.exports.sweep("trial")
     assert [(one["attempts"], one["given_up"]) for one in sending.events.facts("export.failed")] == [
         (1, False),
         (2, False),
     ]
     sending.time.forward(100)
-    sending.exports.sweep()
+    sending.exports.sweep("trial")
     assert sending.events.facts("export.failed")[-1]["given_up"] is True
     assert sending.ledger.orders() == ()
     assert (
@@ -227,32 +242,90 @@ def test_a_peer_that_is_away_is_tried_again_and_given_up_at_last(sending: Bench,
     )
 
 
-def test_a_silent_destination_costs_one_timeout_a_round_and_comes_last(sending: Bench, peer: Peer) -> None:
-    """Three studies wait for a peer that does not answer; what goes into a folder is not behind them."""
-    asked: list[str] = []
-    silent = Peer()
+class Silent(Peer):
+    """Does not answer, and remembers what it was asked for."""
 
-    def store(objects: Sequence[OutgoingObject]) -> tuple[StoreOutcome, ...]:
-        asked.append("silent")
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+
+    def store(self, objects: Sequence[OutgoingObject]) -> tuple[StoreOutcome, ...]:
+        self.asked.extend(one.sop_instance_uid for one in objects)
         return tuple(StoreOutcome(result_id=one.result_id, status=None, error=PeerError("timeout")) for one in objects)
 
-    def leaving(_: Sequence[InstanceRow]) -> Iterator[Deidentified | StudyError]:
+
+OTHERS = ["cd" * 16, "ef" * 16]
+
+
+def test_a_silent_destination_costs_one_timeout_a_round_and_is_asked_for_each_study_in_turn(sending: Bench) -> None:
+    """Else the first of a day's studies would be tried again and again, and those behind them never."""
+    asked: list[str] = []
+    silent = Silent()
+
+    def leaving(rows: Sequence[InstanceRow]) -> Iterator[Deidentified | StudyError]:
+        asked.append(rows[0].study_key)
         yield Deidentified(original=b"", data=file_of(1), sop_instance_uid="")
 
-    silent.store = store  # type: ignore[method-assign]
-    sending.exports._ways = {**sending.exports._ways, "silent": Way(to=silent, deidentify=leaving)}
-    others = ["cd" * 16, "ef" * 16]
-    for number, study_key in enumerate(others, start=1):
-        sending.ledger.record_instances([replace(row(number), study_key=study_key)])
-    for study_key in (STUDY, *others):
+    sending.exports._ways = {"silent": Way(to=silent, deidentify=leaving)}
+    sending.studies(*OTHERS)
+    for study_key in (STUDY, *OTHERS):
         sending.order(study_key=study_key, destination="silent")
-    sending.exports.sweep()
-    assert asked == ["silent"]
+        sending.time.forward(1)
+    for rounds in range(1, 4):
+        sending.exports.sweep("silent")
+        assert len(asked) == rounds
+        sending.time.forward(30)
+    assert asked == [STUDY, *OTHERS]
+    silent.store = Peer().store  # type: ignore[method-assign]
+    sending.exports.sweep("silent")
+    assert sending.ledger.orders() == (), "it answers: all that waits goes in one round"
+
+
+def test_a_slow_destination_keeps_no_other_waiting(sending: Bench, peer: Peer) -> None:
+    """It takes what it is sent, a second below every time-out, for hours."""
+    entered, released = threading.Event(), threading.Event()
+
+    class Slow(Peer):
+        def store(self, objects: Sequence[OutgoingObject]) -> tuple[StoreOutcome, ...]:
+            entered.set()
+            released.wait(60)
+            return super().store(objects)
+
+    slow = Slow()
+    sending.add("slow", slow, 1, 2)
+    sending.order(destination="slow")
+    threads = ExportThreads(sending.exports, ["slow", "trial"], emit=sending.events)
     sending.order()
-    sending.time.forward(5)
-    sending.exports.sweep()
-    assert asked == ["silent"] * 2
-    assert peer.took == ["1.2.3.1", "1.2.3.2"], "it answers, so it goes first"
+    threads.begin()
+    assert entered.wait(60)
+    until = time_of_day.monotonic() + 60
+    while len(sending.ledger.orders()) > 1 and time_of_day.monotonic() < until:
+        released.wait(0.01)
+    assert (peer.took, slow.took) == (["1.2.3.1", "1.2.3.2"], [])
+    released.set()
+    threads.end(60)
+    assert slow.took == ["1.2.3.1", "1.2.3.2"]
+
+
+def test_the_most_urgent_study_goes_first_also_where_it_comes_while_another_leaves(sending: Bench) -> None:
+    asked: list[str] = []
+    sending.studies(*OTHERS)
+    urgent, late = OTHERS[0], OTHERS[1]
+    sending.ledger.rank_study(urgent, "ct", "stat")
+    sending.ledger.rank_study(late, "ct", "stat")
+
+    def leaving(rows: Sequence[InstanceRow]) -> Iterator[Deidentified | StudyError]:
+        asked.append(rows[0].study_key)
+        if len(asked) == 1:
+            sending.order(study_key=late)
+        yield Deidentified(original=b"", data=file_of(1), sop_instance_uid="")
+
+    sending.exports._ways = {"trial": Way(to=Peer(), deidentify=leaving)}
+    sending.order()
+    sending.time.forward(1)
+    sending.order(study_key=urgent)
+    sending.exports.sweep("trial")
+    assert asked == [urgent, late, STUDY]
 
 
 def test_a_clock_that_jumps_gives_no_export_up(sending: Bench, peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -261,7 +334,7 @@ def test_a_clock_that_jumps_gives_no_export_up(sending: Bench, peer: Peer, monke
     ahead = sending.time.now() + timedelta(days=8)
     monkeypatch.setattr(sending.exports, "_clock", lambda: ahead)
     sending.time.forward(5)
-    sending.exports.sweep()
+    sending.exports.sweep("trial")
     assert [one["given_up"] for one in sending.events.facts("export.failed")] == [False, False]
     assert len(sending.ledger.orders()) == 1
 
@@ -297,7 +370,7 @@ def test_a_fault_of_the_node_ends_one_order_and_no_other(sending: Bench) -> None
 def test_a_trail_that_was_changed_keeps_the_order_and_its_waits(sending: Bench, peer: Peer) -> None:
     (sending.folder / "audit.jsonl").write_text("{}\n")
     sending.sweep()
-    sending.exports.sweep()
+    sending.exports.sweep("trial")
     assert (len(peer.took), len(sending.ledger.orders())) == (2, 1), "not again before its time"
     assert sending.events.facts("export.done") == []
     assert [one["reason"] for one in sending.events.facts("export.failed")] == ["sealed-damaged"]
@@ -321,15 +394,18 @@ def test_a_node_that_stops_keeps_the_order(sending: Bench, peer: Peer) -> None:
 )
 def test_what_cannot_be_carried_out_is_ended_and_told(sending: Bench, changes: dict[str, str], code: str) -> None:
     sending.order(**changes)
-    sending.exports.sweep()
+    sending.exports.sweep("trial")
+    sending.exports.sweep_others()
     assert sending.ledger.orders() == ()
     assert sending.trail()[0]["reason"] == code
 
 
 def test_other_orders_are_left_alone(sending: Bench) -> None:
-    sending.order(verb="retry")
-    sending.exports.sweep()
-    assert len(sending.ledger.orders()) == 1
+    sending.order(verb="retry", destination="trial")
+    sending.order(verb="retry", destination="gone")
+    sending.exports.sweep("trial")
+    sending.exports.sweep_others()
+    assert len(sending.ledger.orders()) == 2
 
 
 def test_many_objects_go_in_bounded_lots(sending: Bench, peer: Peer) -> None:
@@ -424,8 +500,7 @@ def test_exports_that_make_no_sense_are_refused(sections: dict[str, Any]) -> Non
         parse(sections)
 
 
-@pytest.mark.parametrize("again", [False, True])
-def test_what_is_cancelled_while_it_leaves_stops_and_is_told(sending: Bench, peer: Peer, again: bool) -> None:
+def test_what_is_cancelled_while_it_leaves_stops_and_is_told(sending: Bench, peer: Peer) -> None:
     bench = sending
 
     def leaving(rows: Sequence[InstanceRow]) -> Iterator[Deidentified | StudyError]:
@@ -433,16 +508,124 @@ def test_what_is_cancelled_while_it_leaves_stops_and_is_told(sending: Bench, pee
             if number == 70:
                 (order,) = bench.ledger.orders()
                 bench.ledger.end_order(order)
-                if again:  # another order than the one that was cancelled
-                    bench.time.forward(1)
-                    bench.order()
             yield Deidentified(original=b"", data=file_of(number), sop_instance_uid="")
 
-    bench.exports._ways = {"trial": Way(to=peer, deidentify=leaving)}  # type: ignore[dict-item]
+    bench.exports._ways = {"trial": Way(to=peer, deidentify=leaving)}
     bench.sweep()
     assert len(peer.took) == 64
     assert not bench.events.facts("export.done")
     assert bench.events.facts("export.stopped") == [{"study": STUDY, "destination": "trial", "sent": 64}]
     (told,) = bench.trail()
     assert (told["event"], told["sent"], told["reason"]) == ("export-stopped", 64, "cancelled")
-    assert len(bench.ledger.orders()) == again
+    assert bench.ledger.orders() == ()
+
+
+class Growing:
+    """A study that changes while it leaves: `meanwhile` is called once, when so many objects have left."""
+
+    def __init__(self, bench: Bench, peer: Peer, meanwhile: Callable[[], object], after: int = 64) -> None:
+        self.bench, self.meanwhile, self.after = bench, meanwhile, after
+        self.began: list[int] = []
+        bench.exports._ways = {"trial": Way(to=peer, deidentify=self._leaving)}
+
+    def _leaving(self, rows: Sequence[InstanceRow]) -> Iterator[Deidentified | StudyError]:
+        self.began.append(len(rows))
+        for number in range(1, 101):
+            if number == self.after + 1 and len(self.began) == 1:
+                self.meanwhile()
+            yield Deidentified(original=b"", data=file_of(number), sop_instance_uid="")
+        for number in range(101, 100 + len(rows)):
+            yield Deidentified(original=b"", data=file_of(number), sop_instance_uid="")
+
+    def carry_out(self) -> None:
+        for _ in range(4):
+            self.bench.exports.sweep("trial")
+            self.bench.time.forward(3)
+
+
+@pytest.mark.parametrize("ordered", [True, False], ids=["by a rule", "not anew"])
+def test_what_comes_while_a_study_leaves_leaves_too(sending: Bench, peer: Peer, *, ordered: bool) -> None:
+    def late() -> None:
+        sending.ledger.record_instances([row(1)])
+        sending.time.forward(1)
+        if ordered:
+            sending.order()
+
+    growing = Growing(sending, peer, late)
+    sending.order()
+    growing.carry_out()
+    assert growing.began == [1, 2]
+    assert "1.2.3.101" in peer.took
+    assert sending.ledger.orders() == ()
+    assert [one["sent"] for one in sending.events.facts("export.done")] == [100, 101]
+    about = {"study": STUDY, "destination": "trial"}
+    assert sending.events.facts("export.again") == [{"sent": 100, "came": 1, "gone": 0, **about}]
+    assert [one["event"] for one in sending.trail()] == ["export", "export"]
+
+
+def test_the_same_ordered_while_it_leaves_is_one_order(sending: Bench, peer: Peer) -> None:
+    def again() -> None:
+        sending.time.forward(1)
+        sending.order()
+
+    growing = Growing(sending, peer, again)
+    sending.order()
+    growing.carry_out()
+    assert growing.began == [1]
+    assert sending.ledger.orders() == ()
+    assert len(sending.events.facts("export.done")) == 1
+
+
+def test_what_is_no_longer_current_stops_what_leaves_and_the_others_go(sending: Bench, peer: Peer) -> None:
+    """A corrected patient or a rejection note: what is left of the old images stays here."""
+    sending.ledger.record_instances([row(1)])
+    first, second = sending.ledger.instances(STUDY)
+    growing = Growing(
+        sending, peer, lambda: sending.ledger.set_instance_state(STUDY, second.address, InstanceState.REJECTED)
+    )
+    sending.order()
+    growing.carry_out()
+    assert growing.began == [2, 1]
+    assert len(peer.took) == 64 + 100
+    assert sending.ledger.instances(STUDY) == (first,)
+    about = {"study": STUDY, "destination": "trial"}
+    assert sending.events.facts("export.again") == [{"sent": 64, "came": 0, "gone": 1, **about}]
+    assert [(one["event"], one["sent"]) for one in sending.trail()] == [("export-stopped", 64), ("export", 100)]
+    assert sending.trail()[0]["reason"] == "instances-changed"
+    assert sending.ledger.orders() == ()
+
+
+def test_an_order_given_while_the_last_try_of_one_fails_has_tries_of_its_own(sending: Bench, peer: Peer) -> None:
+    def again() -> None:
+        sending.time.forward(100)
+        sending.order()
+        peer.answers["1.2.3.100"] = (None, PeerError("peer-unreachable"))
+
+    growing = Growing(sending, peer, again)
+    sending.order()
+    sending.exports.sweep("trial")
+    assert [one["given_up"] for one in sending.events.facts("export.failed")] == [True]
+    assert len(sending.ledger.orders()) == 1, "the later one"
+    peer.answers = {}
+    growing.carry_out()
+    assert len(sending.events.facts("export.done")) == 1
+    assert sending.ledger.orders() == ()
+
+
+@pytest.mark.parametrize("point", ["audit", "close"])
+def test_a_kill_at_the_end_of_one_to_which_more_came_loses_nothing(
+    sending: Bench, peer: Peer, monkeypatch: pytest.MonkeyPatch, point: str
+) -> None:
+    def killed(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    growing = Growing(sending, peer, lambda: sending.ledger.record_instances([row(1)]))
+    sending.order()
+    with monkeypatch.context() as patch:
+        patch.setattr(sending.exports, f"_{point}", killed)
+        with pytest.raises(KeyboardInterrupt):
+            sending.exports.sweep("trial")
+    assert len(sending.ledger.orders()) == 1
+    growing.carry_out()
+    assert "1.2.3.101" in peer.took
+    assert sending.ledger.orders() == ()

@@ -510,3 +510,60 @@ def test_what_is_cancelled_already_is_of_no_use_to_cancel(ward: Ward) -> None:
         assert is_of_any_use(study, order, ()) is useful
         assert is_of_any_use(study, again, ())
         ward.carry_out(Verb.CANCEL)
+
+
+@pytest.mark.parametrize(("first", "last"), [(Verb.CANCEL, Verb.RETRY), (Verb.RETRY, Verb.CANCEL)])
+def test_what_was_ordered_last_stands_also_where_it_was_ordered_before(ward: Ward, first: Verb, last: Verb) -> None:
+    ward.prepare("pacs")
+    for verb in (last, first, last):
+        ward.order(verb)
+        ward.time.forward(1)
+    ward.orders.sweep()
+    assert ward.ledger.orders() == ()
+    assert ward.states() == [WAITING if last is Verb.RETRY else CANCELLED] * len(RESULTS)
+
+
+def test_an_order_that_is_given_anew_before_it_is_carried_out_is_carried_out_once(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ward.prepare("pacs")
+    ward.order(Verb.REPROCESS)
+    orders = ward.ledger.orders
+
+    def then_again(**about: Any) -> tuple[OrderRow, ...]:
+        found = orders(**about)
+        monkeypatch.undo()
+        ward.time.forward(1)
+        ward.order(Verb.REPROCESS)
+        return found
+
+    monkeypatch.setattr(ward.ledger, "orders", then_again)
+    ward.orders.sweep()
+    assert ward.ledger.orders() == ()
+    assert ward.asked == [("reprocess", STUDY)]
+
+
+def test_what_was_taken_away_before_it_was_carried_out_is_not(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+    ward.prepare("pacs")
+    ward.order(Verb.REPROCESS)
+    given = ward.ledger.orders()
+
+    def then_gone(**about: Any) -> tuple[OrderRow, ...]:
+        monkeypatch.undo()
+        ward.ledger.end_order(given[0])
+        return given
+
+    monkeypatch.setattr(ward.ledger, "orders", then_gone)
+    ward.orders.sweep()
+    assert (ward.asked, ward.events.facts("order.done")) == ([], [])
+
+
+@pytest.mark.parametrize("verb", list(Verb))
+def test_an_order_of_a_study_that_was_shredded_ends_and_is_told(ward: Ward, verb: Verb) -> None:
+    ward.prepare("pacs")
+    ward.order(verb, study="cd" * 16)
+    ward.orders.sweep()
+    assert ward.ledger.orders() == ()
+    told = {"study": "cd" * 16, "kind": verb.value, "reason": "study-not-found"}
+    assert ward.events.facts("order.failed") == [told]
+    assert ward.events.facts("order.done") == []

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
+from dicomnode.encoded import encode_part10
 from dicomnode.errors import NodeError, PeerError, PeerRefusal, StorageError
 from dicomnode.network.commitment import CommitmentReport, CommitmentRequest
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.objects import Objects
-from dicomnode.study import REJECTED, RETRACTION, CommitmentState, DeliveryState, WorkState
+from dicomnode.storage.rows import ResultRow
+from dicomnode.study import (
+    REJECTED,
+    RETRACTION,
+    CommitmentState,
+    DeliveryState,
+    Purpose,
+    ResultRole,
+    WorkKey,
+    WorkState,
+    World,
+)
 from dicomnode.workflow.orders import Overseer
 from dicomnode.workflow.pledges import Pledges
-from tests.unit.workflow.samples import KEY, STUDY, WORK, Events, Time
+from tests.unit.workflow.samples import EXPLICIT, KEY, MODEL, STUDY, WORK, Events, Time, row, tiny_series
 from tests.unit.workflow.test_delivery import BOTH_CONFIRMED, Bench
 
 COMMITTED, FOUND, UNPROVEN = CommitmentState.COMMITTED, CommitmentState.FOUND, CommitmentState.UNPROVEN
@@ -66,13 +80,28 @@ class Ward(Bench):
         assert self.work.state is WorkState.DONE
         self.pledges = self.made()
 
-    def made(self) -> Pledges:
+    def deliver_another(self, study: str, number: int) -> None:
+        """A result of another study, which the destination has."""
+        key, name = WorkKey(study_key=study, revision=1, model=MODEL), f"{number + 100:032x}"
+        ds = tiny_series(seed=study)[0]
+        data = encode_part10(ds, transfer_syntax_uid=EXPLICIT)
+        self.ledger.record_instances([row(number + 100, study_key=study)])
+        self.ledger.open_revision(study, "digest", self.time.now())
+        self.ledger.create_work(key, "digest", self.time.now())
+        self.objects.put(study, World.IDENTITY, name, Purpose.RESULT, data)
+        result = ResultRow(result_id=name, role=ResultRole.REPORT, sop_class_uid="1.2", digest="d", length=len(data))
+        self.ledger.record_results(key, [result], ["pacs"], self.time.now())
+        self.ledger.record_delivery(
+            name, "pacs", state=DeliveryState.CONFIRMED, status=0, reason=None, at=self.time.now()
+        )
+
+    def made(self, destinations: Mapping[str, Committer] | None = None) -> Pledges:
         """As of a node that was started anew."""
         return Pledges(
             self.ledger,
             self.objects,
             self.queue,
-            destinations={"pacs": self.committer},
+            destinations=destinations or {"pacs": self.committer},
             derivation_key=KEY,
             is_down=lambda _: self.down,
             settings=self.settings,
@@ -328,11 +357,9 @@ def test_what_is_shredded_is_not_asked_for(ward: Ward) -> None:
 
 @pytest.mark.parametrize("error", [StorageError("ledger-failed"), ValueError("Mueller^Juergen")])
 def test_the_thread_bears_every_fault(ward: Ward, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    import threading
-
     done, looked = threading.Event(), []
 
-    def look() -> None:
+    def look(_: str) -> None:
         looked.append(1)
         if len(looked) == 1:
             raise error
@@ -346,6 +373,44 @@ def test_the_thread_bears_every_fault(ward: Ward, monkeypatch: pytest.MonkeyPatc
     (told,) = ward.events.facts("pledge.failed")
     assert told["reason"] == (error.code if isinstance(error, NodeError) else "internal")
     assert "Mueller" not in repr(ward.events.seen)
+
+
+def test_a_destination_that_hangs_keeps_no_other_waiting(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+    hangs, released = threading.Event(), threading.Event()
+
+    class Hanging(Committer):
+        def request(self, request: CommitmentRequest, seconds: float) -> CommitmentReport | None:
+            hangs.set()
+            released.wait(60)
+            return super().request(request, seconds)
+
+    monkeypatch.setattr("dicomnode.workflow.pledges._LOOK_SECONDS", 0.01)
+    good = Committer()
+    pledges = ward.made({"pacs": Hanging(), "archive": good})
+    pledges.begin()
+    assert hangs.wait(60)
+    reached = time.monotonic() + 60
+    while ward.said("archive") != [COMMITTED] * 2 and time.monotonic() < reached:
+        pledges._ended.wait(0.01)
+    assert ward.said("archive") == [COMMITTED] * 2
+    assert ward.said("pacs") == [CommitmentState.ASKED] * 2, "it hangs all the while"
+    released.set()
+    pledges.end(60)
+
+
+def test_one_that_hangs_costs_one_timeout_a_look_and_is_asked_for_each_work_in_turn(ward: Ward) -> None:
+    ward.committer.error = ward.committer.found = PeerError("timeout")
+    others = [f"{number:032x}" for number in range(3)]
+    for number, study in enumerate(others):
+        ward.deliver_another(study, number)
+    for looks in range(1, 5):
+        ward.pledges.look("pacs")
+        assert len(ward.committer.asked) == looks
+        ward.time.forward(0.5)
+    assert len({one.references for one in ward.committer.asked}) == 4
+    ward.time.forward(10_000)
+    ward.pledges.look("pacs")
+    assert ward.ledger.pledges() == (), "whoever is behind ends in time all the same"
 
 
 class Gated(Ward):

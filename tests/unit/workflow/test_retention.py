@@ -12,7 +12,7 @@ from dicomnode.sections import RetentionSection
 from dicomnode.storage.datakeys import DataKeys
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.objects import Objects
-from dicomnode.storage.rows import ResultRow
+from dicomnode.storage.rows import OrderRow, ResultRow
 from dicomnode.storage.spool import Spool
 from dicomnode.study import DeliveryState, Purpose, ResultRole, WorkKey, WorkState, World
 from dicomnode.workflow.activity import ActivityTable
@@ -230,6 +230,46 @@ def test_what_becomes_known_to_be_safe_goes_without_the_next_sweep_if_it_is_old_
     assert bench.retention.sweep_answered() == 1
     assert bench.ledger.study(old) is None
     assert bench.ledger.study(young) is not None
+
+
+@pytest.mark.parametrize("verb", ["export", "retry", "reprocess", "release", "cancel"])
+def test_what_was_ordered_of_a_study_keeps_it_until_it_is_carried_out(bench: Bench, verb: str) -> None:
+    key, other = bench.study("one", WorkState.REFUSED), bench.study("two", WorkState.REFUSED)
+    bench.time.forward(29.9 * DAY)
+    order = OrderRow(verb=verb, study_key=key, destination="trial", at=bench.time.now())
+    bench.ledger.give_order(order)
+    bench.time.forward(5 * DAY)
+    assert bench.retention.sweep() == 1
+    assert bench.ledger.study(other) is None
+    assert bench.ledger.instances(key)
+    assert bench.ledger.orders() == (order,)
+    bench.ledger.end_order(order)
+    assert bench.retention.sweep() == 1
+    assert bench.ledger.study(key) is None
+
+
+@pytest.mark.parametrize("point", ["keys", "objects", "ledger"])
+def test_what_is_ordered_while_a_study_is_shredded_is_there_for_whoever_tells(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, point: str
+) -> None:
+    key = bench.study("one", WorkState.REFUSED)
+    bench.time.forward(31 * DAY)
+    order = OrderRow(verb="export", study_key=key, destination="trial", at=bench.time.now())
+    place, name = {
+        "keys": (bench.keys, "shred"),
+        "objects": (bench.objects, "purge"),
+        "ledger": (bench.ledger, "empty_journal"),
+    }[point]
+    real = getattr(place, name)
+
+    def meanwhile(*arguments: str) -> None:
+        bench.ledger.give_order(order)
+        real(*arguments)
+
+    monkeypatch.setattr(place, name, meanwhile)
+    assert bench.retention.sweep() == 1
+    assert bench.ledger.study(key) is None
+    assert bench.ledger.orders() == (order,)
 
 
 HOLDING = (WorkState.PREPARING, WorkState.INFERRING, WorkState.ENCODING, WorkState.READY, WorkState.HELD)
