@@ -73,8 +73,9 @@ class Behind:
 
     def close(self) -> None:
         """Wait, whatever comes of it, and give the second stage back; the one that the user began with is his."""
-        with contextlib.suppress(OSError):
-            self.settle()
+        if self._running is not None:
+            with contextlib.suppress(OSError):
+                self.settle()
         self._stage = None
         buffer, self._buffer = self._buffer, None
         if buffer is not None:

@@ -89,7 +89,7 @@ class Incoming:
         self._alignment = alignment
         self._digest = digest
         self._behind = behind
-        self._early = bytearray()  # chunks that came before it was known whose they are
+        self._early = bytearray()  # chunks that came before it was known whose they are, but for the last
         self._start = _START  # of the current chunk in the stage
         self._pending = 0  # plaintext bytes of the current chunk
         self._written = 0  # bytes of the record that stand before the stage's first
@@ -100,6 +100,9 @@ class Incoming:
 
     def window(self) -> memoryview:
         """Place for the next bytes of plaintext; at least one."""
+        if self._pending == self._chunk_bytes:  # its place is not known yet
+            self._early += self._stage[self._start : self._start + self._pending]
+            self._pending = 0
         if self._start + self._pending >= self._room or (
             self._first is not None and not self._pending and self._start + self._chunk_bytes > self._room
         ):  # a long record is cut between chunks: less moves to the front
@@ -109,7 +112,9 @@ class Incoming:
     def advance(self, count: int) -> None:
         """So many bytes of the Data Set were put into the window."""
         self.length += count
-        self._extend(count)
+        self._pending += count
+        if self._pending == self._chunk_bytes and self._place is not None:
+            self._seal_full()
 
     def put(self, data: Buffer) -> None:
         """Copy bytes of the Data Set in."""
@@ -122,7 +127,7 @@ class Incoming:
     def head(self) -> memoryview:
         """Plaintext so far, while no place is known."""
         current = self._stage[self._start : self._start + self._pending]
-        return memoryview(bytes(self._early) + bytes(current)) if self._early else current
+        return memoryview(b"".join((self._early, current))) if self._early else current
 
     def bind(self, place: Place) -> None:
         """It is known where the record goes: from now on it is sealed and written.
@@ -136,13 +141,15 @@ class Incoming:
         self._sealer = place.sealer()
         self._stage[segment.PREFIX_BYTES : _START] = self._sealer.header
         if self._early:
-            early = memoryview(bytes(self.head()))
-            self._early = bytearray()
-            self._pending = 0
+            early, self._early, self._pending = self.head(), bytearray(), 0
             while early:
                 count = self._copy(early)
-                self._extend(count)
+                self._pending += count
+                if self._pending == self._chunk_bytes:
+                    self._seal_full()
                 early = early[count:]
+        elif self._pending == self._chunk_bytes:
+            self._seal_full()
 
     def complete(self) -> None:
         """All bytes of the Data Set came: the digest is told of the last of them, once."""
@@ -189,17 +196,11 @@ class Incoming:
         window[:count] = view[:count]
         return count
 
-    def _extend(self, count: int) -> None:
-        self._pending += count
-        if self._pending < self._chunk_bytes:
-            return
-        if self._place is not None:  # something follows the full chunk: at least the metadata
-            if self._digest is not None:
-                self._digest.update(self._stage[self._start : self._start + self._pending])
-            self._seal(last=False)
-        else:
-            self._early += self._stage[self._start : self._start + self._pending]
-            self._pending = 0
+    def _seal_full(self) -> None:
+        """Seal a chunk of the Data Set that is full: something follows it, at least the metadata."""
+        if self._digest is not None:
+            self._digest.update(self._stage[self._start : self._start + self._pending])
+        self._seal(last=False)
 
     def _seal(self, *, last: bool) -> None:
         """Seal the current chunk in its place."""

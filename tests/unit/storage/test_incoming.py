@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dicomnode.storage import segment
@@ -114,9 +114,13 @@ class Stages:
         return None
 
 
+@settings(deadline=None)
 @given(SIZES, st.lists(st.integers(1, 9000), min_size=1, max_size=6), st.integers(0, 12_000), st.booleans())
 @example(size=5 * CHUNK + 7, pieces=[CHUNK, 3, CHUNK], known_after=0, is_behind=False)
 @example(size=5 * CHUNK + 7, pieces=[CHUNK, 3, CHUNK], known_after=0, is_behind=True)
+@example(size=2 * CHUNK, pieces=[CHUNK], known_after=CHUNK, is_behind=False)
+@example(size=CHUNK, pieces=[CHUNK], known_after=CHUNK, is_behind=False)
+@example(size=3 * CHUNK, pieces=[CHUNK], known_after=2 * CHUNK, is_behind=True)
 def test_in_place_is_as_from_copies(size: int, pieces: list[int], known_after: int, is_behind: bool) -> None:
     with ThreadPoolExecutor(1) as executor, contextlib.closing(Behind(Stages(), executor)) as behind:
         in_place(size, pieces, known_after, behind if is_behind else None)
@@ -143,6 +147,21 @@ def in_place(size: int, pieces: list[int], known_after: int, behind: Behind | No
     assert record[-16:] == disk.done[1]
     assert not any(disk.data[start + len(record) :])
     assert disk.order[-1][0] == start, "the block with the prefix is written last"
+
+
+def test_a_chunk_that_is_full_before_its_place_is_known_stays_where_it_is() -> None:
+    disk, buffer = Disk(), bytearray(stage_bytes(CHUNK, ALIGNMENT))
+    incoming = Incoming(memoryview(buffer), chunk_bytes=CHUNK, alignment=ALIGNMENT)
+    data = bytes(range(256)) * (CHUNK // 256)
+    incoming.put(data)
+    head = incoming.head()
+    assert head.obj is buffer, "no copy of it"
+    assert head == data
+    incoming.bind(disk)
+    incoming.finish(metadata(CHUNK))
+    assert disk.done is not None
+    start = disk.position + segment.PREFIX_BYTES
+    assert bytes(disk.data[start : start + len(expected(data))]) == expected(data)
 
 
 def test_a_small_record_is_one_durable_write() -> None:
