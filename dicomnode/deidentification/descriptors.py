@@ -7,8 +7,8 @@ follows a title goes; numbers survive where they measure something. Which words 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from itertools import pairwise
+from collections.abc import Callable, Iterable, Iterator
+from itertools import filterfalse, pairwise
 from typing import Final
 
 from dicomnode.deidentification.forms import groups, is_technical_form
@@ -20,6 +20,7 @@ from dicomnode.deidentification.tokens import (
     has_prefix,
     is_broken,
     is_letter,
+    is_sure_word,
     is_surname,
     joined,
     mark,
@@ -155,6 +156,7 @@ def cleaned(
     forbidden: frozenset[str] = frozenset(),
     suspect: frozenset[str] = frozenset(),
     also: frozenset[str] = frozenset(),
+    own: Callable[[str], Iterable[tuple[int, int]]] = lambda _: (),
 ) -> str:
     """Descriptor with nothing left but technical words; the text as it is where every word of it is one.
 
@@ -168,9 +170,12 @@ def cleaned(
         Casefolded words that the source has in addresses and the like: they go where people are called so.
     also
         Casefolded words that a site knows as technical; they are as good as the tables' own.
+    own
+        Where a text has fragments of the source's own identifiers.
     """
     for _ in range(_PASSES):
         tokens = _tokens(text, forbidden, suspect, also)
+        mark(list(filterfalse(is_sure_word, tokens)), own(text), Kind.OUT)
         if all(token.stays for token in tokens):
             return text.strip() if tokens else ""
         text = "".join(_left(text, tokens))  # what now stands side by side may be a name
