@@ -20,7 +20,6 @@ from dicomnode.deidentification.tokens import (
     has_prefix,
     is_broken,
     is_letter,
-    is_sure_word,
     is_surname,
     joined,
     mark,
@@ -28,7 +27,7 @@ from dicomnode.deidentification.tokens import (
     spread,
 )
 from dicomnode.deidentification.traces import initials, traces
-from dicomnode.deidentification.vocabulary import called, known, phrases, words
+from dicomnode.deidentification.vocabulary import called, is_sure_word, known, phrases, words
 
 _TOKEN: Final = re.compile(r"[^\W_]+(?:[.,]\d+[^\W_]*)?%?")
 _NUMBER: Final = re.compile(r"\d{1,3}(?:[.,]\d{1,3})?")

@@ -23,7 +23,6 @@ from dicomnode.deidentification.tokens import (
     Token,
     has_prefix,
     is_letter,
-    is_sure_word,
     is_surname,
     joined,
     mark,
@@ -31,7 +30,7 @@ from dicomnode.deidentification.tokens import (
     spread,
 )
 from dicomnode.deidentification.traces import initials, traces
-from dicomnode.deidentification.vocabulary import called, given, is_technical, known, models, plain
+from dicomnode.deidentification.vocabulary import called, given, is_sure_word, is_technical, known, models, plain
 
 _TOKEN: Final = re.compile(r"(?<![\w.])\d{1,4}\.\d{1,6}(?![\w.])|[^\W_]+")
 _DECIMAL: Final = re.compile(r"\d{1,4}\.\d{1,6}")
@@ -43,6 +42,7 @@ _HOUSE: Final = re.compile(r"\d{1,4}[a-z]?")
 _PHONE_DIGITS: Final = 7
 _CAPITALS: Final = 2
 _LONGEST_RUN: Final = 3
+_PASSES: Final = 4
 _LONGEST_NUMBER: Final = 4
 _BARE: Final = re.compile(
     r"^[_\-.,:;+]+|_[_\-.,:;]*$|[\-:]{2,}$|-$"
@@ -85,6 +85,16 @@ def filtered(
     own
         Where a text has fragments of the source's own identifiers.
     """
+    for _ in range(_PASSES):
+        text = _filtered(text, passes, also, own)
+        if not any(own(text)):  # what now stands side by side may be a fragment
+            return text
+    return ""
+
+
+def _filtered(
+    text: str, passes: Callable[[str], bool], also: frozenset[str], own: Callable[[str], Iterable[tuple[int, int]]]
+) -> str:
     tokens = []
     for match in _TOKEN.finditer(joined(text)):
         token = text[match.start() : match.end()]

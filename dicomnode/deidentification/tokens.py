@@ -162,11 +162,6 @@ def runs_of(token: str) -> list[str]:
     return [token[match.start() : match.end()] for match in RUN.finditer(shape)]
 
 
-def is_sure_word(token: Token) -> bool:
-    """Whether a token is a word that is known and no single letter: beside what is somebody's it tells nothing."""
-    return token.kind is Kind.SURE and token.text.isalpha() and len(token.text) > 1
-
-
 def mark(
     tokens: list[Token], spans: Iterable[tuple[int, int]], kind: Kind, *, unless: frozenset[str] = frozenset()
 ) -> None:

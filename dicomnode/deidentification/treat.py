@@ -75,7 +75,6 @@ _IMAGE_GROUP: Final = 0x0028
 #: Dates that say nothing; a source has not all of them.
 _OTHER_DUMMIES: Final = tuple(f"{year}0101" for year in range(1901, 2100))
 _LATEST: Final = 10  # seconds
-_PASSES: Final = 4
 _UID: Final = re.compile(r"[0-9.]{1,64}")
 #: What stands for one of several values that does not survive: the others keep their places.
 _SEVERAL: Final = MappingProxyType(
@@ -260,18 +259,8 @@ class Treater:
         if is_makers_own(value, tag):
             return value
         also = self._policy.words
-        left = value
-        for _ in range(_PASSES):  # what then stands side by side may be a fragment
-            left = filtered(
-                left,
-                lambda token: is_plain(token, also) and not known.names_somebody(token),
-                also,
-                known.fragments.spans,
-            )
-            if not known.fragments.spans(left):
-                break
-        else:
-            return None
+        own = known.fragments.spans
+        left = filtered(value, lambda token: is_plain(token, also) and not known.names_somebody(token), also, own)
         return left if left and (not known.hit(left) or is_technical(left)) else None
 
     def _characteristic(self, value: str) -> str | None:

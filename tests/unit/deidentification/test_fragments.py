@@ -109,5 +109,5 @@ def test_what_makers_write_stays(policy: Policy, text: str) -> None:
 
 def test_known_words_stay_beside_a_number_that_is_an_identifier_with_them() -> None:
     ds = planted.slice_of_ct()
-    ds.StudyID, ds.SeriesDescription = "QZX_1_A_025_CT", "QZX_1_A_025_CT_image"
-    assert Deidentifier(AI, PSEUDONYMS).deidentify(ds).dataset.SeriesDescription == "CT_image"
+    ds.StudyID, ds.SeriesDescription = "QZX_1_A_025_MR_T1", "QZX_1_A_025_MR_T1_image"
+    assert Deidentifier(AI, PSEUDONYMS).deidentify(ds).dataset.SeriesDescription == "MR_T1_image"
