@@ -26,6 +26,23 @@ _NEEDED = frozenset(
     }
 )
 _OF_PIXELS = frozenset({0x0028, 0x7FE0})  # Rows, bits, palettes, the pixels themselves
+#: Written anew whatever a site says: flags of what was done, coded concepts, which are treated as a whole.
+_WRITTEN_ANEW = frozenset(
+    {
+        "PatientIdentityRemoved", "DeidentificationMethod", "DeidentificationMethodCodeSequence", "SpecificCharacterSet",
+        "LongitudinalTemporalInformationModified", "CodeValue", "LongCodeValue", "URNCodeValue", "CodeMeaning",
+        "CodingSchemeDesignator", "CodingSchemeVersion", "ContextGroupVersion", "ContextIdentifier",
+    }
+)  # fmt: skip
+#: Left out whatever a site says: copies of what was there before, documents.
+_LEFT_OUT = frozenset(
+    {
+        "IconImageSequence", "EncryptedAttributesSequence", "OriginalAttributesSequence", "ContextGroupLocalVersion",
+        "DataSetTrailingPadding", "EncapsulatedDocument", "CodingSchemeIdentificationSequence",
+    }
+)  # fmt: skip
+_FIRST_GROUP = 0x0008
+_BULK = frozenset({"OB", "OW", "OB or OW", "NONE"})
 OptionName = Literal[
     "retain-safe-private", "retain-uids", "retain-device-identity", "retain-institution-identity",
     "retain-patient-characteristics", "retain-full-dates", "retain-modified-dates", "clean-descriptors",
@@ -72,10 +89,18 @@ def _faults_of_rules(section: PolicySection) -> Iterator[str]:
                 yield f"{action}: {keyword} is no keyword of an attribute"
             elif keyword in seen:
                 yield f"{keyword} stands in {seen[keyword]} and in {action}"
+            elif (tag >> 16) < _FIRST_GROUP:
+                yield f"{action}: {keyword} is no attribute of an object's Data Set"
             elif action in ("keep", "clean") and (keyword == "PatientID" or dictionary_VR(tag) in ("PN", "UI")):
                 yield f"{action}: {keyword} names a person or an object and is always replaced"
             elif action in ("keep", "clean") and dictionary_VR(tag) in ("DA", "DT"):
                 yield f"{action}: {keyword} is a date; the options retain-full-dates and retain-modified-dates keep dates"
             elif action in ("empty", "remove") and (keyword in _NEEDED or (tag >> 16) in _OF_PIXELS):
                 yield f"{action}: without {keyword} there is no object, or nobody can show it"
+            elif keyword in _WRITTEN_ANEW:
+                yield f"{action}: {keyword} is always written anew"
+            elif action != "remove" and keyword in _LEFT_OUT:
+                yield f"{action}: {keyword} is always left out"
+            elif action in ("keep", "clean") and dictionary_VR(tag) in _BULK:
+                yield f"{action}: {keyword} is bulk data; what of it is needed stays without a rule"
             seen.setdefault(keyword, action)

@@ -150,7 +150,7 @@ def infer(
     config_file: ConfigOption = None,
     state: StateOption = None,
 ) -> None:
-    """Run a model on a folder of DICOM and write SEG, SR and key image with the source's identity (exit status 1 if the node failed on a study; one that gets no result for what it is leaves 0)."""
+    """Run a model on a folder of DICOM and write SEG, SR and key image with the source's identity (exit status 1 if the node failed on a study or a folder cannot be read; one that gets no result for what it is leaves 0)."""
     from dicomnode.cli.offline import infer_folder
 
     tree = read_config(config_file, state)
@@ -175,7 +175,7 @@ def deidentify(
     config_file: ConfigOption = None,
     state: StateOption = None,
 ) -> None:
-    """De-identify a folder of DICOM; what cannot be proved clean is withheld, its reason in OUTPUT.withheld.json."""
+    """De-identify a folder of DICOM; what cannot be proved clean is withheld, its reason in OUTPUT.withheld.json (exit status 1 if a folder or file cannot be read)."""
     from dicomnode.cli import offline
     from dicomnode.cli.offline import deidentify_folder
 
@@ -185,7 +185,8 @@ def deidentify(
         return
     if output is None:
         raise typer.BadParameter("name a folder for the de-identified objects, or ask for --explain")
-    deidentify_folder(tree, source, output, policy=policy.value, map_file=map_file, console=_out)
+    if not deidentify_folder(tree, source, output, policy=policy.value, map_file=map_file, console=_out):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -204,7 +205,8 @@ def reidentify(
     from dicomnode.cli.offline import reidentify_folder
 
     tree = read_config(config_file, state)
-    reidentify_folder(tree, source, output, key=key, certificate=certificate, console=_out)
+    if not reidentify_folder(tree, source, output, key=key, certificate=certificate, console=_out):
+        raise typer.Exit(1)
 
 
 @app.command()

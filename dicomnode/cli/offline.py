@@ -21,6 +21,7 @@ from dicomnode.service.deidentifying import FileDeidentification, deidentify_fil
 from dicomnode.service.offline import Files, Outcome, Workbench
 
 _RESERVED = ("_withheld.json", "_outcome.json")
+_HIDDEN = "path-unreadable"
 
 
 def infer_folder(
@@ -37,15 +38,17 @@ def infer_folder(
     Returns
     -------
     bool
-        Whether nothing failed: False where a study has no result through a fault of the node. That a study is not for
-        the model, or is refused for what it is, is an answer.
+        Whether nothing failed: False where a study has no result through a fault of the node, or where something below
+        the folder cannot be looked at: nobody knows what it holds. That a study is not for the model, or is refused for
+        what it is, is an answer.
 
     Raises
     ------
     NodeError
         When the source holds no DICOM, the output cannot be written, or no such model is installed.
     """
-    paths = find_files(source)
+    hidden: list[Path] = []
+    paths = find_files(source, hidden)
     make_output(output, anew=False)
     with Workbench(tree, os.environ, model, destination) as bench:
         for reason in sorted({str(one["reason"]) for one in bench.engines.values() if one["reason"]}):
@@ -58,14 +61,29 @@ def infer_folder(
     record = {
         "engines": bench.engines,
         "studies": [outcome.to_json() for outcome in outcomes],
-        "unreadable": {path.relative_to(base_of(source)).as_posix(): code for path, code in unreadable.items()},
+        "unreadable": _named(source, {**unreadable, **dict.fromkeys(hidden, _HIDDEN)}),
     }
     write_json(output / "_outcome.json", record)
     for code, count in Counter(unreadable.values()).items():
         console.print(f"[yellow]{count} file(s) left out[/] {code}: {what(code)}", soft_wrap=True)
+    _tell_of_hidden(hidden, console)
     if not outcomes:
         raise ConfigError("source-unreadable", files=len(paths))
-    return not any(outcome.fault for outcome in outcomes)
+    return not hidden and not any(outcome.fault for outcome in outcomes)
+
+
+def _named(source: Path, codes: dict[Path, str]) -> dict[str, str]:
+    """Codes by the names of what they are told of, relative to the source."""
+    base = base_of(source)
+    return {path.relative_to(base).as_posix(): code for path, code in codes.items()}
+
+
+def _tell_of_hidden(hidden: list[Path], console: Console) -> None:
+    if hidden:
+        console.print(
+            f"[yellow]{len(hidden)} folder(s) or file(s) not looked into[/] {_HIDDEN}: {what_and_what_to_do(_HIDDEN)}",
+            soft_wrap=True,
+        )
 
 
 def read_headers(paths: list[Path], bench: Workbench, console: Console) -> tuple[list[Files], dict[Path, str]]:
@@ -119,21 +137,27 @@ def _advance(progress: Progress, task: TaskID, done: float) -> None:
 
 def deidentify_folder(
     tree: Config, source: Path, output: Path, *, policy: str, map_file: Path | None, console: Console
-) -> None:
+) -> bool:
     """De-identify every file of a folder; what is withheld is listed with its reason.
+
+    Returns
+    -------
+    bool
+        Whether everything below the folder could be looked at.
 
     Raises
     ------
     NodeError
         When the source is not there, output or map cannot be written, or there is no such policy.
     """
-    paths = find_files(source)
+    hidden: list[Path] = []
+    paths = find_files(source, hidden)
     if map_file is not None:
         check_map(map_file, output)
     make_output(output, anew=True)
     base = base_of(source)
     mapping: dict[str, str] = {}
-    withheld: dict[str, str] = {}
+    withheld = _named(source, dict.fromkeys(hidden, _HIDDEN))
     write_json(_list_of_withheld(output), withheld)  # it must be possible before any work is done
     with (
         ExitStack() as stack,
@@ -153,8 +177,10 @@ def deidentify_folder(
         f"{len(mapping)} of {len(paths)} files de-identified by policy {policy} into {output}", soft_wrap=True
     )
     _tell_of_outputs(deidentify, policy, console)
-    for code, count in Counter(withheld.values()).items():
+    for code, count in Counter(code for code in withheld.values() if code != _HIDDEN).items():
         console.print(f"[yellow]{count} withheld[/] {code}: {what_and_what_to_do(code)}", soft_wrap=True)
+    _tell_of_hidden(hidden, console)
+    return not hidden
 
 
 def _tell_of_outputs(done: FileDeidentification, policy: str, console: Console) -> None:
@@ -192,17 +218,23 @@ def _list_of_withheld(output: Path) -> Path:
 
 def reidentify_folder(
     tree: Config, source: Path, output: Path, *, key: Path | None, certificate: Path | None, console: Console
-) -> None:
+) -> bool:
     """Give the objects of a folder their original attributes back, by the private key of a recipient.
 
     An object whose envelope is for others, was changed or is another object's is left out.
+
+    Returns
+    -------
+    bool
+        Whether everything below the folder could be looked at.
 
     Raises
     ------
     NodeError
         When the source is not there, the output cannot be written, or the key is none or opens none of them.
     """
-    paths = find_files(source)
+    hidden: list[Path] = []
+    paths = find_files(source, hidden)
     make_output(output, anew=True)
     reidentify = reidentify_file(tree, key, certificate)
     left: Counter[str] = Counter()
@@ -211,11 +243,13 @@ def reidentify_folder(
             reidentify(path, output)
         except (StudyError, KeyStoreError) as error:
             left[error.code] += 1
-    if left["key-wrong"] == len(paths):
+    if paths and left["key-wrong"] == len(paths):
         raise KeyStoreError("key-wrong", files=len(paths))
     console.print(f"{len(paths) - left.total()} of {len(paths)} files reidentified into {output}", soft_wrap=True)
     for code, count in left.items():
         console.print(f"[yellow]{count} left out[/] {code}: {what(code)}", soft_wrap=True)
+    _tell_of_hidden(hidden, console)
+    return not hidden
 
 
 def explain(tree: Config, source: Path, *, policy: str, console: Console) -> None:
@@ -241,13 +275,14 @@ def explain(tree: Config, source: Path, *, policy: str, console: Console) -> Non
         console.print(f"[yellow]withheld[/] {withheld}: {what(withheld)}", soft_wrap=True)
 
 
-def find_files(source: Path, unreadable: list[Path] | None = None) -> list[Path]:
+def find_files(source: Path, unreadable: list[Path]) -> list[Path]:
     """Regular files of a folder, or the one file, in a fixed order.
 
     Parameters
     ----------
     unreadable
-        Gets what below the folder cannot be looked at: folders, and files of which nobody knows what they are.
+        Gets what below the folder cannot be looked at: folders, and files of which nobody knows what they are or that
+        may not be read.
 
     Raises
     ------
@@ -263,20 +298,23 @@ def find_files(source: Path, unreadable: list[Path] | None = None) -> list[Path]
             paths += [path for name in names if name not in _RESERVED and _is_file(path := Path(folder, name), hidden)]
     except OSError:  # a name that no file can have
         hidden = []
-    told = hidden if unreadable is not None and source.is_dir() else []
+    told = hidden if hidden and source.is_dir() else []
     if not paths and not told:
         raise ConfigError("source-not-found")
-    if unreadable is not None:
-        unreadable += sorted(told)
+    unreadable += sorted(told)
     return sorted(paths)
 
 
 def _is_file(path: Path, hidden: list[Path]) -> bool:
     try:
-        return path.is_file()
+        if not path.is_file():
+            return False
+        if os.access(path, os.R_OK):
+            return True
     except OSError:
-        hidden.append(path)
-        return False
+        pass
+    hidden.append(path)
+    return False
 
 
 def base_of(source: Path) -> Path:

@@ -7,8 +7,8 @@ follows a title goes; numbers survive where they measure something. Which words 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from itertools import pairwise
+from collections.abc import Callable, Iterable, Iterator
+from itertools import filterfalse, pairwise
 from typing import Final
 
 from dicomnode.deidentification.forms import groups, is_technical_form
@@ -27,7 +27,7 @@ from dicomnode.deidentification.tokens import (
     spread,
 )
 from dicomnode.deidentification.traces import initials, traces
-from dicomnode.deidentification.vocabulary import called, known, phrases, words
+from dicomnode.deidentification.vocabulary import called, is_sure_word, known, phrases, words
 
 _TOKEN: Final = re.compile(r"[^\W_]+(?:[.,]\d+[^\W_]*)?%?")
 _NUMBER: Final = re.compile(r"\d{1,3}(?:[.,]\d{1,3})?")
@@ -155,6 +155,7 @@ def cleaned(
     forbidden: frozenset[str] = frozenset(),
     suspect: frozenset[str] = frozenset(),
     also: frozenset[str] = frozenset(),
+    own: Callable[[str], Iterable[tuple[int, int]]] = lambda _: (),
 ) -> str:
     """Descriptor with nothing left but technical words; the text as it is where every word of it is one.
 
@@ -168,9 +169,12 @@ def cleaned(
         Casefolded words that the source has in addresses and the like: they go where people are called so.
     also
         Casefolded words that a site knows as technical; they are as good as the tables' own.
+    own
+        Where a text has fragments of the source's own identifiers.
     """
     for _ in range(_PASSES):
         tokens = _tokens(text, forbidden, suspect, also)
+        mark(list(filterfalse(is_sure_word, tokens)), own(text), Kind.OUT)
         if all(token.stays for token in tokens):
             return text.strip() if tokens else ""
         text = "".join(_left(text, tokens))  # what now stands side by side may be a name

@@ -16,6 +16,7 @@ from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_for_tag
 from pydicom.dataset import Dataset
 
 from dicomnode.deidentification import profile
+from dicomnode.deidentification.fragments import Fragments, ages_between, fragments_of
 from dicomnode.deidentification.names import STOP, initials, transliterated, user_names
 from dicomnode.deidentification.nesting import Node, datasets
 from dicomnode.deidentification.spellings import Spellings, canonical
@@ -67,6 +68,8 @@ class Identifiers:
         Of the codes, runs of four digits and more, but years: of no token a run.
     spellings
         Numbers and dates of birth, to be found however they are written.
+    fragments
+        Parts of them, counted, turned round or in other figures, and ages with sexes.
     """
 
     names: frozenset[str] = field(repr=False)
@@ -79,6 +82,7 @@ class Identifiers:
     mixed: frozenset[str] = field(default=frozenset(), repr=False)
     runs: frozenset[str] = field(default=frozenset(), repr=False)
     spellings: Spellings = field(default_factory=Spellings, repr=False)
+    fragments: Fragments = field(default_factory=Fragments, repr=False)
 
     @property
     def words(self) -> frozenset[str]:
@@ -134,7 +138,10 @@ class Identifiers:
 
         What an attribute measures is one only where few measurements are like it.
         """
-        if not is_counter(tag):
+        measured = not is_counter(tag)
+        if self.fragments.has_number(value, measured=measured):
+            return True
+        if measured:
             return self.spellings.has_number(value, measured=True)
         return value in self.codes or value in self.dates or self.spellings.has_number(value)
 
@@ -208,10 +215,14 @@ def _gather(node: Node, tag: int, found: _Found, *, dates: bool) -> None:
     except KeyError:
         return
     dated = tag in _DATES_OF_BIRTH or (dates and vr in ("DA", "DT") and tag not in _VERSIONS)
-    if vr != "PN" and not (dated or is_identifying(tag)):
+    if vr != "PN" and not (dated or tag in _ABOUT or is_identifying(tag)):
         return
     element: Element = node.dataset.get_item(tag)
     values = texts(element, vr, node.encodings)
+    if tag in _ABOUT:
+        found.add_about(tag, values)
+    if tag in _ABOUT and not dated:
+        return
     if vr == "PN":
         found.add_names(values)
     elif tag in _DATES_OF_BIRTH:
@@ -223,6 +234,12 @@ def _gather(node: Node, tag: int, found: _Found, *, dates: bool) -> None:
 
 
 _DATES_OF_BIRTH: Final = frozenset({0x00100030})
+_SEX: Final = 0x00100040
+_AGE: Final = 0x00101010
+_STUDY_DATE: Final = 0x00080020
+#: What people write with an age: Patient's Sex and Age, and when the patient was so old.
+_ABOUT: Final = frozenset({_SEX, _AGE, _STUDY_DATE})
+_IN_YEARS: Final = re.compile(r"(\d{1,3})[Yy]")
 #: Versions of context groups are dates of the standard's own.
 _VERSIONS: Final = frozenset({0x00080106, 0x00080107})
 _DAY: Final = re.compile(r"((?:18|19|20)\d\d)[-./]?(\d\d)[-./]?(\d\d)")
@@ -245,6 +262,28 @@ class _Found:
         self.places: set[str] = set()
         self._initials: set[str] = set()
         self._births: set[str] = set()
+        self._sexes: set[str] = set()
+        self._ages: set[int] = set()
+        self._studied: set[str] = set()
+
+    def add_about(self, tag: int, values: Iterable[str]) -> None:
+        """Patient's Sex and Age, and days of studies."""
+        if tag == _SEX:
+            self._sexes.update(values)
+        elif tag == _AGE:
+            self._ages.update(int(match[1]) for value in values if (match := _IN_YEARS.fullmatch(value)))
+        else:
+            self._studied |= _days(values)
+
+    def _fragments(self) -> Fragments:
+        ages = {age for born in self._births for day in self._studied for age in ages_between(born, day)}
+        return fragments_of(
+            frozenset(self.codes | self.short),
+            frozenset(self._births),
+            frozenset(self._ages | ages),
+            frozenset(self._sexes),
+            frozenset(self._initials),
+        )
 
     def add_births(self, values: Iterable[str]) -> None:
         """Dates of birth, which people write in many ways."""
@@ -304,6 +343,7 @@ class _Found:
             ),
             mixed=frozenset(filter(_is_mixed, self.codes | self.short)),
             spellings=Spellings.of(self.codes | self.short, self._births, self.people),
+            fragments=self._fragments(),
         )
 
 

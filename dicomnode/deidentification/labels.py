@@ -7,10 +7,12 @@ called so too, what stands beside it decides.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
-from itertools import pairwise
+from itertools import filterfalse, pairwise
 from typing import Final
+
+from pydicom.datadict import tag_for_keyword
 
 from dicomnode.deidentification.disguises import SHORTEST, is_leet, leet
 from dicomnode.deidentification.persons import pairs, titled
@@ -28,7 +30,7 @@ from dicomnode.deidentification.tokens import (
     spread,
 )
 from dicomnode.deidentification.traces import initials, traces
-from dicomnode.deidentification.vocabulary import called, given, known, models, plain
+from dicomnode.deidentification.vocabulary import called, given, is_sure_word, is_technical, known, models, plain
 
 _TOKEN: Final = re.compile(r"(?<![\w.])\d{1,4}\.\d{1,6}(?![\w.])|[^\W_]+")
 _DECIMAL: Final = re.compile(r"\d{1,4}\.\d{1,6}")
@@ -40,10 +42,24 @@ _HOUSE: Final = re.compile(r"\d{1,4}[a-z]?")
 _PHONE_DIGITS: Final = 7
 _CAPITALS: Final = 2
 _LONGEST_RUN: Final = 3
+_PASSES: Final = 4
 _LONGEST_NUMBER: Final = 4
 _BARE: Final = re.compile(
     r"^[_\-.,:;+]+|_[_\-.,:;]*$|[\-:]{2,}$|-$"
 )  # marks that stood between what went and what stays
+#: Attributes that hold a maker's name whoever else is called so.
+_MAKERS: Final = frozenset(
+    tag
+    for keyword in (
+        "Manufacturer", "ManufacturerModelName", "DetectorManufacturerName", "DetectorManufacturerModelName",
+        "SecondaryCaptureDeviceManufacturer", "SecondaryCaptureDeviceManufacturerModelName", "ApplicationManufacturer",
+        "ReceiveCoilManufacturerName", "TransmitCoilManufacturerName",
+    )
+    if (tag := tag_for_keyword(keyword)) is not None
+)  # fmt: skip
+#: Rescale Type (0028,1054), Modality LUT Type (0028,3004) and their defined terms (PS3.3 C.11.1.1.2).
+_TYPES: Final = frozenset({0x00281054, 0x00283004})
+_TYPE_TERMS: Final = frozenset({"OD", "HU", "US", "MGML", "Z_EFF", "ED", "EDW", "HU_MOD", "PCT"})
 _SERIAL: Final = re.compile(r"[^\W_]*\d[^\W_]*")
 _LONGEST_PREFIX: Final = 4
 #: Where these stand a text is a list, such as of coils.
@@ -54,14 +70,31 @@ _TECHNIQUES: Final = frozenset(["art", "ed", "max", "rod", "ute"])
 _WHOSE: Final = frozenset(["for", "by", "per", "von", "from", "with", "für"])
 
 
-def filtered(text: str, passes: Callable[[str], bool], also: frozenset[str] = frozenset()) -> str:
+def filtered(
+    text: str,
+    passes: Callable[[str], bool],
+    also: frozenset[str] = frozenset(),
+    own: Callable[[str], Iterable[tuple[int, int]]] = lambda _: (),
+) -> str:
     """A maker's text without the tokens that do not pass and without names beside them; empty where none is left.
 
     Parameters
     ----------
     also
         Casefolded words that a site knows besides: whoever is called so.
+    own
+        Where a text has fragments of the source's own identifiers.
     """
+    for _ in range(_PASSES):
+        text = _filtered(text, passes, also, own)
+        if not any(own(text)):  # what now stands side by side may be a fragment
+            return text
+    return ""
+
+
+def _filtered(
+    text: str, passes: Callable[[str], bool], also: frozenset[str], own: Callable[[str], Iterable[tuple[int, int]]]
+) -> str:
     tokens = []
     for match in _TOKEN.finditer(joined(text)):
         token = text[match.start() : match.end()]
@@ -76,6 +109,7 @@ def filtered(text: str, passes: Callable[[str], bool], also: frozenset[str] = fr
     _phones(text, tokens)
     mark(tokens, (match.span() for match in _FILED.finditer(text)), Kind.OUT)
     mark(tokens, traces(text), Kind.OUT)
+    mark(list(filterfalse(is_sure_word, tokens)), own(text), Kind.OUT)
     mark(tokens, initials(text), Kind.NAME)
     spread(text, tokens)
     _beside_names(text, tokens)
@@ -163,6 +197,11 @@ def _lonely(tokens: list[Token]) -> None:
     if all(token.kind in (Kind.MAYBE, Kind.NAME) for token in tokens):
         for token in tokens:
             token.kind = Kind.NAME
+
+
+def is_makers_own(value: str, tag: int) -> bool:
+    """Whether a value stays whoever is called so: a defined term of its attribute, a maker or model in those for it."""
+    return (tag in _TYPES and value in _TYPE_TERMS) or (tag in _MAKERS and is_technical(value))
 
 
 def is_plain(token: str, also: frozenset[str] = frozenset()) -> bool:

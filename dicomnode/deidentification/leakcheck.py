@@ -139,7 +139,7 @@ def _kind(source: Source, value: str, vr: str, tag: int = 0) -> str:
         return "date"
     if vr in _NUMBERS:
         return "code" if known.is_number(value, tag) else ""
-    if vr in _FREE | {"CS"} and known.spellings.stand_in(value):
+    if vr in _FREE | {"CS"} and (known.spellings.stand_in(value) or known.fragments.prove(value)):
         return "code"
     if vr == "CS":
         return "" if value in _STAND_INS or is_official(value, tag) or not known.names_in(value) else "name"

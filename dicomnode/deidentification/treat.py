@@ -8,7 +8,6 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import Final
 
-from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
@@ -30,7 +29,7 @@ from dicomnode.deidentification.characteristics import is_characteristic
 from dicomnode.deidentification.descriptors import cleaned
 from dicomnode.deidentification.icc import rebuilt
 from dicomnode.deidentification.identifiers import Identifiers
-from dicomnode.deidentification.labels import filtered, is_plain, looks_like_a_device
+from dicomnode.deidentification.labels import filtered, is_makers_own, is_plain, looks_like_a_device
 from dicomnode.deidentification.nesting import Node, items_of
 from dicomnode.deidentification.policy import Option, Policy
 from dicomnode.deidentification.pseudonyms import (
@@ -43,6 +42,7 @@ from dicomnode.deidentification.pseudonyms import (
     shifted_datetime,
 )
 from dicomnode.deidentification.rules import Rule, Treatment
+from dicomnode.deidentification.traces import initials, traces
 from dicomnode.deidentification.values import ASCII, SYNTAX, Element, dummy, is_number, numbers_in, texts
 from dicomnode.deidentification.vocabulary import is_official, is_technical, is_term
 from dicomnode.errors import StudyError
@@ -64,23 +64,10 @@ _SUSPICIOUS: Final = re.compile(
     r"@|://|\^|=|\d{7}|\b(19|20)\d\d[-/.]\d|\b(dr|mr|mrs|ms|prof|patient|name|mrn|dob)\b", re.IGNORECASE
 )
 _SUSPICIOUS_FOR_DEVICES: Final = re.compile(r"@|://|\^|\d{7}|(?<!\d)(19|20)\d\d[\W_]+\d|\d[\W_]+(19|20)\d\d(?!\d)")
-#: Attributes that hold a maker's name whoever else is called so.
-_MAKERS: Final = frozenset(
-    tag
-    for keyword in (
-        "Manufacturer", "ManufacturerModelName", "DetectorManufacturerName", "DetectorManufacturerModelName",
-        "SecondaryCaptureDeviceManufacturer", "SecondaryCaptureDeviceManufacturerModelName", "ApplicationManufacturer",
-        "ReceiveCoilManufacturerName", "TransmitCoilManufacturerName",
-    )
-    if (tag := tag_for_keyword(keyword)) is not None
-)  # fmt: skip
-#: Rescale Type (0028,1054), Modality LUT Type (0028,3004) and their defined terms (PS3.3 C.11.1.1.2).
-_TYPES: Final = frozenset({0x00281054, 0x00283004})
 _WAVEFORM_DATA: Final = 0x54001010
 #: Channel Minimum and Maximum Value, Waveform Padding Value: one sample each (PS3.3 C.10.9).
 _SAMPLES: Final = frozenset({0x54000110, 0x54000112, 0x5400100A})
 _LONGEST_SAMPLE: Final = 4
-_TYPE_TERMS: Final = frozenset({"OD", "HU", "US", "MGML", "Z_EFF", "ED", "EDW", "HU_MOD", "PCT"})
 _LIMITS: Final = MappingProxyType({"SH": 16, "LO": 64, "CS": 16, "AE": 16, "ST": 1024, "LT": 10240})
 _MEASURED: Final = 8  # more values than an identifier has
 PIXELS: Final = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})  # `pixels` looks after them
@@ -252,10 +239,15 @@ class Treater:
             or self._identifiers.spellings.stand_in(value)
         ):
             return None
-        return value if is_official(value, tag) or not self._identifiers.names_in(value) else None
+        known = self._identifiers
+        if is_official(value, tag):
+            return value
+        told = known.names_in(value) or known.fragments.spans(value) or any(traces(value)) or any(initials(value))
+        return None if told else value
 
     def _verbatim(self, value: str) -> str | None:
-        if _SUSPICIOUS.search(value) or self._identifiers.spellings.stand_in(value):
+        known = self._identifiers
+        if _SUSPICIOUS.search(value) or known.spellings.stand_in(value) or known.fragments.spans(value):
             return None
         return value if not self._identifiers.hit(value) or is_technical(value) else None
 
@@ -264,16 +256,21 @@ class Treater:
         known = self._identifiers
         if "://" in value or "@" in value or known.spellings.stand_in(value):
             return None
-        if (tag in _TYPES and value in _TYPE_TERMS) or (tag in _MAKERS and is_technical(value)):
+        if is_makers_own(value, tag):
             return value
         also = self._policy.words
-        left = filtered(value, lambda token: is_plain(token, also) and not known.names_somebody(token), also)
+        own = known.fragments.spans
+        left = filtered(value, lambda token: is_plain(token, also) and not known.names_somebody(token), also, own)
         return left if left and (not known.hit(left) or is_technical(left)) else None
 
     def _characteristic(self, value: str) -> str | None:
         """What a patient is like, whole or not at all: half a list of allergies is worse than none."""
         known = self._identifiers
-        if not is_characteristic(value, self._policy.words) or known.names_somebody(value):
+        if (
+            not is_characteristic(value, self._policy.words)
+            or known.names_somebody(value)
+            or known.fragments.spans(value)
+        ):
             return None
         return None if known.hit(value) and not is_technical(value) else value
 
@@ -282,15 +279,16 @@ class Treater:
         known = self._identifiers
         plain = looks_like_a_device(value, self._policy.words) and not _SUSPICIOUS_FOR_DEVICES.search(value)
         named = known.hit(value) or known.names_in(value) or known.names_somebody(value) or known.initials_in(value)
-        if plain and not named:
+        if plain and not (named or known.fragments.spans(value)):
             return value
         return self._pseudonyms.token("device", value)
 
     def _clean(self, value: str) -> str | None:
         known = self._identifiers
-        left = cleaned(value, known.words, known.places, self._policy.words)
+        own = known.fragments.spans
+        left = cleaned(value, known.words, known.places, self._policy.words, own)
         if left and (parts := known.parts_of_codes_in(left)):
-            left = cleaned(value, known.words | parts, known.places, self._policy.words)
+            left = cleaned(value, known.words | parts, known.places, self._policy.words, own)
         return left if left and not self._identifiers.spellings.stand_in(left) else None
 
     def _subject_of(self, node: Node) -> Subject:

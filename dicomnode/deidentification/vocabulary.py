@@ -15,7 +15,7 @@ from typing import Final, cast
 from pydicom._dicom_dict import DicomDictionary
 from pydicom.sr._concepts_dict import concepts
 
-from dicomnode.deidentification.tokens import occurrences
+from dicomnode.deidentification.tokens import Kind, Token, occurrences
 
 _WORD: Final = re.compile(r"[^\W_]+(?:[-'][^\W_]+)*")
 _PART: Final = re.compile(r"[^\W_]+")
@@ -218,6 +218,12 @@ def is_common(word: str) -> bool:
 def is_used(letters: str) -> bool:
     """Whether letters are a word of one of the lists or a term, so that nobody's initials are meant by them."""
     return letters in known() or letters in makers() or is_common(letters)
+
+
+def is_sure_word(token: Token) -> bool:
+    """Whether a token is a word that is known and no single letter: beside what is somebody's it tells nothing."""
+    word = token.text.isalpha() or token.folded in words()
+    return token.kind is Kind.SURE and word and len(token.text) > 1
 
 
 def is_technical(text: str) -> bool:

@@ -427,7 +427,7 @@ def test_what_cannot_be_compared_is_not_the_same(tree: Config, source: Path, mon
 
 def test_a_source_whose_name_no_file_can_have_is_not_there(tree: Config, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="source-not-found"):
-        offline.find_files(tmp_path / ("x" * 300))
+        offline.find_files(tmp_path / ("x" * 300), [])
 
 
 def test_a_folder_without_any_study_is_told(tree: Config, tmp_path: Path, stream: io.StringIO) -> None:
@@ -603,7 +603,7 @@ def test_a_list_of_what_is_withheld_that_cannot_be_written_is_told_before_any_wo
 
 def test_one_file_is_a_source_too(tree: Config, source: Path, tmp_path: Path, stream: io.StringIO) -> None:
     path = source / "images" / "00.dcm"
-    assert offline.find_files(path) == [path]
+    assert offline.find_files(path, []) == [path]
     assert offline.base_of(path) == source / "images"
     offline.deidentify_folder(
         tree, path, tmp_path / "out", policy="ai", map_file=tmp_path / "m.json", console=console(stream)
@@ -612,7 +612,7 @@ def test_one_file_is_a_source_too(tree: Config, source: Path, tmp_path: Path, st
 
 
 def test_what_earlier_runs_left_is_no_source(source: Path) -> None:
-    assert "_outcome.json" not in {path.name for path in offline.find_files(source)}
+    assert "_outcome.json" not in {path.name for path in offline.find_files(source, [])}
 
 
 def test_json_that_cannot_be_written_is_told(tmp_path: Path) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
+from pydantic import ValidationError
+from pydicom._dicom_dict import DicomDictionary
 from pydicom.dataelem import DataElement
 
 from dicomnode.config import ConfigErrors, parse
@@ -10,6 +14,7 @@ from dicomnode.deidentification.apply import Deidentifier
 from dicomnode.deidentification.explain import explain
 from dicomnode.deidentification.policy import AI, EXPORT, OPTION_NAMES, Faces, SiteAction
 from dicomnode.deidentification.pseudonyms import Pseudonyms
+from dicomnode.deidentification.rules import Rules, Treatment
 from dicomnode.encoded import Limits, read_part10
 from dicomnode.service.rooms import policy_of
 from dicomnode.site_rules import PolicySection
@@ -17,6 +22,13 @@ from tests.unit.deidentification import planted
 from tests.unit.deidentification.kinds_planted import mr, report
 
 PSEUDONYMS = Pseudonyms(bytes(range(32)), "project")
+#: What always goes: that a site asks for it changes nothing.
+LEFT_OUT = frozenset(
+    {
+        "IconImageSequence", "EncryptedAttributesSequence", "OriginalAttributesSequence", "ContextGroupLocalVersion",
+        "DataSetTrailingPadding", "EncapsulatedDocument", "CodingSchemeIdentificationSequence",
+    }
+)  # fmt: skip
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -77,6 +89,13 @@ def test_a_site_changes_a_policy() -> None:
         ({"remove": ["PixelData"]}, "without PixelData there is no object"),
         ({"empty": ["Rows"]}, "without Rows there is no object"),
         ({"keep": ["BodyPartExamined"], "empty": ["BodyPartExamined"]}, "stands in keep and in empty"),
+        ({"keep": ["PixelData"]}, "keep: PixelData is bulk data"),
+        ({"clean": ["ICCProfile"]}, "is bulk data"),
+        ({"keep": ["CodeMeaning"]}, "is always written anew"),
+        ({"remove": ["PatientIdentityRemoved"]}, "is always written anew"),
+        ({"keep": ["OriginalAttributesSequence"]}, "is always left out"),
+        ({"empty": ["IconImageSequence"]}, "is always left out"),
+        ({"keep": ["MoveOriginatorApplicationEntityTitle"]}, "no attribute of an object's Data Set"),
         ({"options": ["retain-full-dates", "retain-modified-dates"]}, "full or modified, not both"),
         ({"options": ["retain-everything"]}, "retain-safe-private"),
     ],
@@ -85,6 +104,25 @@ def test_rules_that_make_no_sense_are_told(section: dict[str, list[str]], proble
     with pytest.raises(ConfigErrors) as caught:
         parse({"deidentification": {"export": section}})
     assert any(problem in line and "deidentification.export" in line for line in caught.value.problems)
+
+
+@pytest.mark.parametrize("action", SiteAction)
+def test_every_rule_that_is_taken_is_obeyed(action: SiteAction) -> None:
+    """No rule of a site is passed over in silence, and nothing goes that was to stay."""
+    taken = 0
+    for tag, (_, _, _, _, keyword) in DicomDictionary.items():
+        section = {action.value: [keyword]}
+        if not keyword or (action is SiteAction.REMOVE and keyword in LEFT_OUT):
+            continue
+        try:
+            PolicySection.model_validate(section)
+        except ValidationError:
+            continue
+        rule = Rules(replace(EXPORT, site={keyword: action}), planted.CT).rule("", tag)
+        taken += 1
+        assert rule.origin == "site", keyword
+        assert (rule.treatment is Treatment.REMOVE) is (action is SiteAction.REMOVE), keyword
+    assert taken > 3000
 
 
 @pytest.mark.parametrize("name", OPTION_NAMES)
