@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
+GROUNDS = ("even", "slope", "noise", "cells", "body")
 _FINE = 4  # smooth letters are drawn so many times larger
 _STROKES: dict[str, list[list[tuple[float, float]]]] = {
     "A": [[(0, 6), (2, 0), (4, 6)], [(0.8, 4), (3.2, 4)]],

@@ -18,10 +18,9 @@ from dicomnode.deidentification.quick import FileDeidentifier
 from dicomnode.encoded import Limits
 from dicomnode.errors import StudyError
 from tests.unit.deidentification import planted
-from tests.unit.deidentification.hands import ground, put, written_by_hand
+from tests.unit.deidentification.hands import GROUNDS, ground, put, written_by_hand
 from tests.unit.deidentification.pictures import Silent
 
-GROUNDS = ["even", "slope", "noise", "cells", "body"]
 WORDS = ["HANNA BERNER", "Renner 1471", "KOSTAS ROMANO", "Ranne Arena"]
 
 
@@ -51,14 +50,14 @@ def planted_set(seed: int, count: int) -> list[tuple[NDArray[np.float64], float]
 
 def test_words_of_no_font_however_faint_at_any_angle() -> None:
     """Of those that stand out from what is behind them nearly all; noise and edges as strong as the letters hide some."""
-    clear = [image for image, ratio in planted_set(11, 60) if ratio > 2]
-    assert len(clear) > 25
+    clear = [image for image, ratio in planted_set(11, 40) if ratio > 2]
+    assert len(clear) > 15
     assert sum(map(found, clear)) >= 0.85 * len(clear)
 
 
 @pytest.mark.parametrize("kind", GROUNDS)
 def test_nothing_is_found_where_nobody_wrote(kind: str) -> None:
-    assert not any(found(ground(kind, seed)) for seed in range(20, 26))
+    assert not any(found(ground(kind, seed)) for seed in range(20, 23))
 
 
 def test_grids_and_speckle_are_no_letters() -> None:
