@@ -34,7 +34,7 @@ class _Texture(NamedTuple):
     def has(self, limits: tuple[float, float, float]) -> NDArray[np.bool_]:
         kurtosis, changes, right_angled = limits
         varied = (self.variance > _VARIANCE) & (self.kurtosis < kurtosis)
-        return cast("NDArray[np.bool_]", varied & (self.changes > changes) & (self.right_angled > right_angled))
+        return varied & (self.changes > changes) & (self.right_angled > right_angled)
 
 
 def textured(picture: Picture) -> list[Box]:
@@ -42,7 +42,7 @@ def textured(picture: Picture) -> list[Box]:
     if min(picture.shape[:2]) < _WINDOW:
         return []
     texture = _texture(picture.mean(axis=2, dtype=np.float32))
-    certain = ndimage.binary_opening(texture.has(_CERTAIN), np.ones(_CORE))
+    certain = ndimage.binary_opening(texture.has(_CERTAIN), np.ones(_CORE, bool))
     if not certain.any():
         return []
     labels, _ = cast("tuple[NDArray[np.int32], int]", ndimage.label(texture.has(_AROUND) | certain))

@@ -32,6 +32,8 @@ from dicomnode.deidentification.strokes import has_strokes
 from dicomnode.errors import StudyError
 
 _MOST_LABELS: Final = 1024  # a picture of more is no label map
+_MOST_COMPARED: Final = 1 << 28  # bytes
+_MOST_LOOKED_AT: Final = 28
 _SEGMENTATION_TYPE: Final = 0x00620001
 
 
@@ -61,9 +63,15 @@ def suspicion(dataset: Dataset, sop_class_uid: str, limits: DecodingLimits, *, r
     images = list(_images(dataset, limits))
     found = any(has_strokes(_inverted(image) if inverted else image) for image in images)
     if not found and images and not is_ordinary(dataset, sop_class_uid):
-        numbers = chosen(np.stack(images)[..., None])
-        found = any(next(faint_lines(images[number]), None) is not None for number in sorted(numbers))
+        found = any(next(faint_lines(images[number]), None) is not None for number in _closely(images))
     return "strokes" if found else ""
+
+
+def _closely(images: list[NDArray[Any]]) -> list[int]:
+    """Numbers of the frames that are looked at closely; of very many those that are spread over all."""
+    if sum(image.nbytes for image in images) <= _MOST_COMPARED:
+        return sorted(chosen(np.stack(images)[..., None]))
+    return list(range(0, len(images), -(-len(images) // _MOST_LOOKED_AT)))
 
 
 def is_ordinary(dataset: Dataset, sop_class_uid: str) -> bool:
