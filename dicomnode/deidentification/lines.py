@@ -112,10 +112,10 @@ def lines(mask: NDArray[np.bool_], fewest: int, strength: NDArray[Any] | None = 
     if parts is None or len(parts.starts) < fewest:
         return
     everything = cast("_Places", np.nonzero(mask))
-    for group in _groups(parts, fewest):
+    for group, pairs in _groups(parts, fewest):
         few = parts.those(group)
         for angle in _ANGLES.tolist():
-            chain = _chain(few, angle)
+            chain = _chain(few, angle, pairs)
             if len(chain) >= fewest:
                 yield _line(few, angle, chain, everything)
 
@@ -149,8 +149,8 @@ def _parts(mask: NDArray[np.bool_], strength: NDArray[Any] | None) -> _Parts | N
     return _Parts(*np.divmod(places, mask.shape[1]), starts, pixels[chosen], stroke[chosen], turning, strengths)
 
 
-def _groups(parts: _Parts, fewest: int) -> list[NDArray[np.intp]]:
-    """Numbers of parts that are near one another and alike, at whatever angle."""
+def _groups(parts: _Parts, fewest: int) -> Iterator[tuple[NDArray[np.intp], _Places]]:
+    """Numbers of parts that are near one another and alike, at whatever angle; and which of them are, as pairs of their places there."""
     left, right, top, bottom = parts.extent(0)
     size = np.maximum(right - left, bottom - top)
     order = np.argsort(left)
@@ -165,7 +165,9 @@ def _groups(parts: _Parts, fewest: int) -> list[NDArray[np.intp]]:
     graph = sparse.coo_array((np.ones(len(ends[0]), bool), ends), shape=(len(size), len(size)))
     _, group = sparse.csgraph.connected_components(graph, directed=False)
     counts = np.bincount(group)
-    return [np.flatnonzero(group == n) for n in np.flatnonzero((counts >= fewest) & (counts <= _MOST_ALIKE))]
+    for number in np.flatnonzero((counts >= fewest) & (counts <= _MOST_ALIKE)).tolist():
+        which, within = np.flatnonzero(group == number), group[ends[0]] == number
+        yield which, (np.searchsorted(which, ends[0][within]), np.searchsorted(which, ends[1][within]))
 
 
 def _within(values: Numbers, one: NDArray[np.intp], other: NDArray[np.intp], times: float, more: float = 0.0) -> Any:
@@ -173,43 +175,40 @@ def _within(values: Numbers, one: NDArray[np.intp], other: NDArray[np.intp], tim
     return np.maximum(a, b) <= times * np.minimum(a, b) + more
 
 
-def _chain(parts: _Parts, angle: float) -> NDArray[np.intp]:
+def _chain(parts: _Parts, angle: float, pairs: _Places) -> NDArray[np.intp]:
     """Numbers of the most parts that follow one another along a direction."""
-    left, right, top, bottom = parts.extent(angle)
+    left, right, top, bottom = places = np.stack(parts.extent(angle))
     high = bottom - top
     good = (
         (high >= _HEIGHT[0]) & (high <= _HEIGHT[1]) & (right - left <= _WIDEST * high) & (parts.stroke <= _THIN * high)
     )
-    which = np.flatnonzero(good)
-    which = which[np.argsort(left[which])]
-    places = np.stack([one[which] for one in (left, right, top, bottom)])
-    follows = _follows(places, parts.stroke[which], parts.strength[which])
-    best, before = np.ones(len(which), np.intp), np.full(len(which), -1)
-    for later in np.flatnonzero(follows.any(axis=0)).tolist():
-        earlier = np.flatnonzero(follows[:, later])
-        before[later] = earlier[best[earlier].argmax()]
-        best[later] = best[before[later]] + 1
+    swapped = left[pairs[0]] > left[pairs[1]]
+    one, other = np.where(swapped, pairs[1], pairs[0]), np.where(swapped, pairs[0], pairs[1])
+    following = good[one] & good[other] & _follows(places[:, one], places[:, other])
+    one, other = one[following], other[following]
+    order = np.argsort(left[other], kind="stable")
+    best, before = [1] * len(left), [-1] * len(left)
+    for earlier, later in zip(one[order].tolist(), other[order].tolist(), strict=True):
+        if best[earlier] >= best[later]:
+            best[later], before[later] = best[earlier] + 1, earlier
     chain = []
-    at = int(best.argmax()) if len(best) else -1
+    at = int(np.argmax(best))
     while at >= 0:
         chain.append(at)
-        at = int(before[at])
-    return which[chain]
+        at = before[at]
+    return np.array(chain)
 
 
-def _follows(places: Numbers, stroke: Numbers, strength: Numbers) -> NDArray[np.bool_]:
-    """Whether a part, by columns, may be the letter after another one, by rows; of shape (parts, parts)."""
-    left, right, top, bottom = places
-    high = bottom - top
-    higher, lower = np.maximum(high[:, None], high), np.minimum(high[:, None], high)
+def _follows(one: Numbers, other: Numbers) -> NDArray[np.bool_]:
+    """Whether one of each pair, of shape (left right top bottom; pairs), may be the letter after another one."""
+    high, following = one[3] - one[2], other[3] - other[2]
+    higher, lower = np.maximum(high, following), np.minimum(high, following)
     near = np.maximum(_STANDING * higher, 1.01)
-    foot, head = abs(bottom[:, None] - bottom), abs(top[:, None] - top)
+    foot, head = abs(one[3] - other[3]), abs(one[2] - other[2])
     stands = (foot <= near) | ((head <= near) & (foot <= _HANGING * higher))
-    gap = left - right[:, None]
-    beside = (gap <= _GAP * lower) & (gap >= -_LAP * lower) & (left > left[:, None])
-    alike = np.maximum(stroke[:, None], stroke) <= _STROKES * np.minimum(stroke[:, None], stroke) + 0.5
-    alike &= np.maximum(strength[:, None], strength) <= _STRENGTHS * np.minimum(strength[:, None], strength)
-    return np.asarray(stands & beside & alike & (lower >= _HEIGHTS * higher))
+    gap = other[0] - one[1]
+    beside = (gap <= _GAP * lower) & (gap >= -_LAP * lower) & (other[0] > one[0])
+    return np.asarray(stands & beside & (lower >= _HEIGHTS * higher))
 
 
 def _line(parts: _Parts, angle: float, chain: NDArray[np.intp], everything: _Places) -> Line:
