@@ -11,12 +11,12 @@ from typing import Final
 import numpy as np
 
 from dicomnode.deidentification.contexts import Context, Made, feeds_alike
-from dicomnode.deidentification.slices import NEEDED, SHORT, SOP_INSTANCE, SYNTAX, Element
+from dicomnode.deidentification.slices import IMAGE_TYPE, NEEDED, SHORT, SOP_INSTANCE, SYNTAX, Element
 
 _SOP_CLASS: Final = 0x00080016
 _NUMBER_OF_FRAMES: Final = 0x00280008
 #: Elements whose value decides whether a file is ordinary; and those that have elements within.
-_DECISIVE: Final = (NEEDED | {_NUMBER_OF_FRAMES}) - {SOP_INSTANCE}
+_DECISIVE: Final = (NEEDED | {IMAGE_TYPE, _NUMBER_OF_FRAMES}) - {SOP_INSTANCE}
 _NESTED: Final = frozenset({b"SQ", b"UN"})
 
 

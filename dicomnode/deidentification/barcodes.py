@@ -1,7 +1,8 @@
 """Barcodes and square codes in pictures that are read: where they stand, whatever they say. Pure.
 
 Bars are edges that go on over many rows and stand close together at distances that differ, as those of a grid do not; a
-square code of the QR family has its finder patterns, one of Data Matrix its edges (`matrices`).
+square code of the QR family has its finder patterns, one of Data Matrix its edges (`matrices`). What stands aslant, is
+grey or blurred, and other kinds (Aztec, PDF417) are told by their texture (`textures`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from dicomnode.deidentification.matrices import matrices
 from dicomnode.deidentification.reader import Box, Picture
+from dicomnode.deidentification.textures import textured
 
 _STEP: Final = 70  # of 255: how far grey values are apart at an edge
 _HIGH: Final = 14  # rows over which a bar goes on at least
@@ -37,7 +39,7 @@ def barcodes(picture: Picture) -> list[Box]:
     upright = _bars(grey)
     turned = [(y0, x0, y1, x1) for x0, y0, x1, y1 in _bars(np.ascontiguousarray(grey.T))]
     dark = grey < (int(grey.min()) + int(grey.max())) / 2
-    return [*upright, *turned, *_squares(grey, dark), *matrices(dark)]
+    return [*upright, *turned, *_squares(grey, dark), *matrices(dark), *textured(picture)]
 
 
 def _bars(grey: NDArray[np.int16]) -> list[Box]:

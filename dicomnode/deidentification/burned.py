@@ -14,14 +14,13 @@ from pydicom.dataset import Dataset
 from pydicom.pixels.processing import apply_color_lut
 
 from dicomnode.deidentification.barcodes import barcodes
-from dicomnode.deidentification.changes import differing
+from dicomnode.deidentification.changes import chosen
 from dicomnode.deidentification.frames import Frames
 from dicomnode.deidentification.reader import Box, Picture, Reader, Text, says_seed
 from dicomnode.deidentification.values import ASCII, texts
+from dicomnode.deidentification.written import as_picture, colours_of, letter_boxes
 from dicomnode.errors import StudyError
 
-_FRAMES_READ: Final = 12
-_FRAMES_DIFFERING: Final = 16
 _ROUNDS: Final = 3
 _LINES: Final = 5
 _MARGIN: Final = 3
@@ -72,6 +71,7 @@ def blank_text(
         found = [text for picture in shown for text in reader.read(picture)]
         boxes = [text.box for text in found if _matters(text, seeds) or (not sure_alone and _is_line(text, frames))]
         boxes += [box for picture in shown for box in barcodes(picture)]
+        boxes += letter_boxes(frames, dataset)
         if not boxes:
             return blanked
         _blank(frames, boxes)
@@ -100,11 +100,8 @@ def pictures(frames: Frames, dataset: Dataset) -> list[Picture]:
     every pixel over time: thirty frames at most, whatever their number.
     """
     values = frames.values
-    count = len(values)
-    chosen = {round(n * (count - 1) / (_FRAMES_READ - 1)) for n in range(_FRAMES_READ)}
-    chosen.update(differing(values, _FRAMES_DIFFERING))
-    wanted: list[NDArray[Any]] = [values[number] for number in sorted(chosen)]
-    if count > 1:
+    wanted: list[NDArray[Any]] = [values[number] for number in sorted(chosen(values))]
+    if len(values) > 1:
         wanted += [values.max(axis=0), values.min(axis=0)]
     found: dict[bytes, Picture] = {}
     for frame in wanted:
@@ -114,7 +111,7 @@ def pictures(frames: Frames, dataset: Dataset) -> list[Picture]:
 
 def _rendered(frame: NDArray[Any], frames: Frames, dataset: Dataset) -> list[Picture]:
     if frames.is_colour:
-        return [_eight_bits(frame, frame.min(), frame.max())]
+        return [_eight_bits(frame, frame.min(), frame.max()), *map(as_picture, colours_of(frame))]
     flat = frame[..., 0]
     if frames.photometric_interpretation == "PALETTE COLOR":
         colours = np.asarray(apply_color_lut(flat, dataset))

@@ -24,8 +24,17 @@ _SPREAD: Final = 4.0  # how many times the usual deviation
 _SAMPLED: Final = 4  # every so manyth pixel tells the range of a frame
 _PERCENTILES: Final = (0.5, 99.5)
 _ALIKE: Final = 0.9  # cosine of two frames that show the same
+_FRAMES_SPREAD: Final = 12
+_FRAMES_DIFFERING: Final = 16
 
 Bytes = NDArray[np.uint8]
+
+
+def chosen(values: NDArray[Any]) -> set[int]:
+    """Numbers of the frames that are looked at closely: some spread over all, and those that may show text of their own."""
+    count = len(values)
+    spread = {round(n * (count - 1) / (_FRAMES_SPREAD - 1)) for n in range(_FRAMES_SPREAD)}
+    return spread.union(differing(values, _FRAMES_DIFFERING))
 
 
 def differing(values: NDArray[Any], most: int) -> list[int]:

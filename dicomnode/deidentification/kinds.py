@@ -88,6 +88,8 @@ PROJECTED: Final = PHOTOGRAPHS | frozenset(
     )
 )  # fmt: skip
 
+#: Slices of CT, MR and PET, an object each.
+SLICES: Final = frozenset(f"{_STORAGE}{last}" for last in ("2", "4", "128"))
 #: Segmentation and Label Map Segmentation: masks, of one bit or of a few values.
 MASKS: Final = frozenset(f"{_STORAGE}{last}" for last in ("66.4", "66.7"))
 

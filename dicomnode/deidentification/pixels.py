@@ -241,6 +241,8 @@ def _looked_at(what: Plan, source: Dataset, target: Dataset, seeds: frozenset[st
         blanked = burned.blank_text(frames, source, looking.reader, seeds, sure_alone=doubtful)
     if blanked and not looking.blanks_text:
         raise StudyError("withheld-pixels", because="text")
+    if what.read == "strokes" and unflagged.is_mask(source) and unflagged.has_writing(frames.values[..., 0], source):
+        raise StudyError("withheld-pixels", because="strokes")
     if not blanked and what.regions is None:
         return carry_out(Plan(), source, target, seeds, looking)
     frames.write(target)

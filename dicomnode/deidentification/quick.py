@@ -25,7 +25,7 @@ from dicomnode.deidentification.contexts import Context, Made, context_key, trea
 from dicomnode.deidentification.kinds import lacks_description
 from dicomnode.deidentification.leakcheck import words_of_ours
 from dicomnode.deidentification.nesting import Node, own_encodings
-from dicomnode.deidentification.slices import EXPLICIT_LITTLE, Element, split
+from dicomnode.deidentification.slices import EXPLICIT_LITTLE, Element, is_original, split
 from dicomnode.deidentification.strokes import has_strokes, maxima_of
 from dicomnode.deidentification.treat import PIXELS
 from dicomnode.encoded import Buffer, Limits, encode_part10, is_cut_part10, read_part10, wrap_part10
@@ -85,6 +85,8 @@ class FileDeidentifier:
         elements = split(data)
         if elements is None or self._full_way.recipients:
             return self._full(data)
+        if self._full_way.looks_at_every_image and not is_original(elements):
+            return self._full(data)  # looked at closely
         key = context_key(elements)
         context = self._contexts.get(key)
         if context is None:

@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 
 EXPLICIT_LITTLE: Final = "1.2.840.10008.1.2.1"
 PIXEL_DATA: Final = 0x7FE00010
+IMAGE_TYPE: Final = 0x00080008
 SOP_INSTANCE: Final = 0x00080018
 SYNTAX: Final = b"\x02\x00\x10\x00UI\x14\x00" + EXPLICIT_LITTLE.encode() + b"\0"
 _ORDINARY: Final = frozenset(f"1.2.840.10008.5.1.4.1.1.{last}".encode() for last in ("2", "4", "128"))
@@ -39,6 +40,12 @@ def split(data: bytes) -> list[Element] | None:
         return elements if elements and _is_ordinary(elements, len(data)) else None
     except (struct.error, IndexError):
         return None
+
+
+def is_original(elements: list[Element]) -> bool:
+    """Whether a slice is as the scanner made it: nobody and no program drew on it since (PS3.3 C.7.6.1.1.2)."""
+    said = next((element.whole[8:] for element in elements if element.tag == IMAGE_TYPE), b"")
+    return [word.strip() for word in said.split(b"\\")[:2]] == [b"ORIGINAL", b"PRIMARY"]
 
 
 def _elements(data: bytes, position: int) -> list[Element] | None:

@@ -5,22 +5,35 @@ Pure, but for compressed frames, which a child process decodes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
+from dicomnode.deidentification.changes import chosen
 from dicomnode.deidentification.children import DecodingLimits
+from dicomnode.deidentification.faint import faint_lines
 from dicomnode.deidentification.frames import frames_of
-from dicomnode.deidentification.kinds import MASKS, PROJECTED, PROJECTIONS, Kind, kind_of
+from dicomnode.deidentification.kinds import MASKS, PROJECTED, PROJECTIONS, SLICES, Kind, kind_of
 from dicomnode.deidentification.letters import has_letters
-from dicomnode.deidentification.stored import BIG_ENDIAN, FLOATS, NATIVE, PIXEL_DATA, number_of, syntax_of, word_of
+from dicomnode.deidentification.stored import (
+    BIG_ENDIAN,
+    FLOATS,
+    NATIVE,
+    PIXEL_DATA,
+    number_of,
+    syntax_of,
+    word_of,
+    words_of,
+)
 from dicomnode.deidentification.strokes import has_strokes
 from dicomnode.errors import StudyError
 
 _MOST_LABELS: Final = 1024  # a picture of more is no label map
+_MOST_COMPARED: Final = 1 << 28  # bytes
+_MOST_LOOKED_AT: Final = 28
 _SEGMENTATION_TYPE: Final = 0x00620001
 
 
@@ -41,16 +54,47 @@ def suspicion(dataset: Dataset, sop_class_uid: str, limits: DecodingLimits, *, r
         has seen may show text.
     """
     projected = sop_class_uid in PROJECTED or word_of(dataset, 0x00080060) in PROJECTIONS
-    mask = sop_class_uid in MASKS
+    mask = is_mask(dataset)
     if reads and projected and not mask and kind_of(sop_class_uid) is Kind.ORDINARY:
         return "projection"
-    if mask or number_of(dataset, 0x00280100, 16) == 1:
-        fractional = word_of(dataset, _SEGMENTATION_TYPE) == "FRACTIONAL"
-        written = any(_is_written_on(image, fractional=fractional) for image in _images(dataset, limits))
-        return "strokes" if written else ""
+    if mask:
+        return "strokes" if has_writing(_images(dataset, limits), dataset) else ""
     inverted = word_of(dataset, 0x00280004) == "MONOCHROME1"
-    found = any(has_strokes(_inverted(image) if inverted else image) for image in _images(dataset, limits))
+    images = list(_images(dataset, limits))
+    found = any(has_strokes(_inverted(image) if inverted else image) for image in images)
+    if not found and images and not is_ordinary(dataset, sop_class_uid):
+        found = any(next(faint_lines(images[number]), None) is not None for number in _closely(images))
     return "strokes" if found else ""
+
+
+def _closely(images: list[NDArray[Any]]) -> list[int]:
+    """Numbers of the frames that are looked at closely; of very many those that are spread over all."""
+    if sum(image.nbytes for image in images) <= _MOST_COMPARED:
+        return sorted(chosen(np.stack(images)[..., None]))
+    return list(range(0, len(images), -(-len(images) // _MOST_LOOKED_AT)))
+
+
+def is_ordinary(dataset: Dataset, sop_class_uid: str) -> bool:
+    """Whether an image is a slice as a scanner made it, of which there are hundreds; or tissue of a slide.
+
+    Their strokes alone are looked for. Whatever else is searched for faint letters, too.
+    """
+    if kind_of(sop_class_uid) is Kind.SLIDE:
+        return True
+    original = words_of(dataset, 0x00080008)[:2] == ["ORIGINAL", "PRIMARY"]
+    plain = number_of(dataset, 0x00280008, 1) <= 1 and number_of(dataset, 0x00280100, 16) == 16
+    return original and plain and sop_class_uid in SLICES
+
+
+def is_mask(dataset: Dataset) -> bool:
+    """Whether an image has one bit a pixel, or is a segmentation."""
+    return str(dataset.get("SOPClassUID")) in MASKS or number_of(dataset, 0x00280100, 16) == 1
+
+
+def has_writing(images: Iterable[NDArray[Any]], dataset: Dataset) -> bool:
+    """Whether a frame of a mask shows letters."""
+    fractional = word_of(dataset, _SEGMENTATION_TYPE) == "FRACTIONAL"
+    return any(_is_written_on(image, fractional=fractional) for image in images)
 
 
 def _is_written_on(image: NDArray[Any], *, fractional: bool) -> bool:

@@ -16,6 +16,8 @@ from dicomnode.deidentification.pseudonyms import Pseudonyms
 from dicomnode.encoded import Limits, read_part10
 from dicomnode.errors import StudyError
 from tests.unit.deidentification import planted
+from tests.unit.deidentification.hands import put, written_by_hand
+from tests.unit.deidentification.pictures import Silent
 
 SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
 LABEL_MAP = "1.2.840.10008.5.1.4.1.1.66.7"
@@ -46,6 +48,42 @@ def test_letters(text: str, size: int, beside: bool) -> None:
     assert has_letters(mask)
     assert has_letters(np.rot90(mask))
     assert has_letters(~mask)
+
+
+@pytest.mark.parametrize("angle", [0, 11, 45, 78, 143, 290])
+@pytest.mark.parametrize(
+    ("word", "width", "spaced"),
+    [("ROMANO", 0, 1.4), ("Renner", 2, 1.6), ("BERN", 3, 1.8), ("KATE", 0, 5), ("RES", 0, 2)],
+)
+def test_letters_of_no_font_aslant_bold_spaced_small_and_few(word: str, width: int, spaced: float, angle: int) -> None:
+    mask = np.zeros((SIZE, SIZE))
+    put(mask, written_by_hand(word, 14, angle=angle, width=width, spaced=spaced), 1, (24, 10))
+    assert has_letters(mask > 0.5)
+    assert has_letters(mask < 0.5)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("angle", [0, 30])
+def test_letters_that_a_reader_does_not_read_are_blanked(angle: int) -> None:
+    """Whatever the reader says, no frame of a mask leaves with letters."""
+    frames = np.stack([organ()] * 40).astype(np.uint8)
+    put(mask := np.zeros((SIZE, SIZE)), written_by_hand("ROMANO", 14, angle=angle), 1, (4, 60))
+    frames[33] |= (mask > 0.5).astype(np.uint8)
+    engine = Deidentifier(EXPORT, Pseudonyms(bytes(range(32)), "project"), reader=Silent())
+    left = engine.deidentify(segmentation(frames)).dataset.pixel_array
+    assert not any(has_letters(frame > 0) for frame in left)
+    assert left.any()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_letters_on_frames_that_are_not_shown_to_the_reader_withhold(monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = np.stack([organ()] * 3).astype(np.uint8)
+    frames[1] |= written("DOE JANE 1951", 14).astype(np.uint8)
+    monkeypatch.setattr("dicomnode.deidentification.burned.letter_boxes", lambda frames, dataset: [])
+    engine = Deidentifier(EXPORT, Pseudonyms(bytes(range(32)), "project"), reader=Silent())
+    with pytest.raises(StudyError) as caught:
+        engine.deidentify(segmentation(frames))
+    assert caught.value.facts["because"] == "strokes"
 
 
 def test_letters_among_specks() -> None:

@@ -367,13 +367,20 @@ def test_a_fault_of_the_node_ends_one_order_and_no_other(sending: Bench) -> None
     assert [one["reason"] for one in sending.trail()] == ["internal"]
 
 
-def test_a_trail_that_was_changed_keeps_the_order_and_its_waits(sending: Bench, peer: Peer) -> None:
+def test_a_trail_that_was_changed_is_gone_on_with(sending: Bench, peer: Peer) -> None:
     (sending.folder / "audit.jsonl").write_text("{}\n")
+    sending.sweep()
+    assert (len(peer.took), sending.ledger.orders()) == (2, ())
+    assert len(sending.events.facts("export.done")) == 1
+
+
+def test_a_trail_that_cannot_be_written_keeps_the_order_and_its_waits(sending: Bench, peer: Peer) -> None:
+    (sending.folder / "audit.jsonl").mkdir()
     sending.sweep()
     sending.exports.sweep("trial")
     assert (len(peer.took), len(sending.ledger.orders())) == (2, 1), "not again before its time"
     assert sending.events.facts("export.done") == []
-    assert [one["reason"] for one in sending.events.facts("export.failed")] == ["sealed-damaged"]
+    assert [one["reason"] for one in sending.events.facts("export.failed")] == ["storage-failed"]
 
 
 def test_a_study_on_its_way_in_is_waited_for(sending: Bench, peer: Peer) -> None:

@@ -1,0 +1,66 @@
+"""Lines of letters in frames that are read: what no reader is asked about, or does not find. Pure.
+
+Masks and maps are asked label by label, greys however faint, colours by their brightness and by what they are beside it:
+letters may be as bright as what is behind them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.pixels.processing import apply_color_lut
+
+from dicomnode.deidentification.changes import chosen
+from dicomnode.deidentification.faint import faint_lines
+from dicomnode.deidentification.frames import Frames
+from dicomnode.deidentification.letters import lines_of_few
+from dicomnode.deidentification.reader import Box, Picture
+
+_COLOURED: Final = 6.0  # of 255: standard deviation from which on colours are looked at beside the brightness
+_SAMPLED: Final = 3
+
+
+def letter_boxes(frames: Frames, dataset: Dataset) -> list[Box]:
+    """Columns and rows (x0, y0, x1, y1), inclusive, of lines of letters in the frames that are looked at closely."""
+    values = frames.values
+    shown = [values[number] for number in sorted(chosen(values))]
+    if len(values) > 1:
+        shown += [values.max(axis=0), values.min(axis=0)]
+    if frames.photometric_interpretation == "PALETTE COLOR":
+        shown = [np.asarray(apply_color_lut(frame[..., 0], dataset))[..., :3] for frame in shown]
+    return list(dict.fromkeys(box for frame in shown for plane in _planes(frame) for box in _boxes(plane)))
+
+
+def _boxes(plane: NDArray[Any]) -> Iterator[Box]:
+    for line in lines_of_few(plane) or ():
+        yield line.box
+    for line in faint_lines(plane):
+        yield line.box
+
+
+def _planes(frame: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """A frame, shape (rows, columns, samples), as pictures of one value a pixel."""
+    if frame.shape[2] == 1:
+        yield frame[..., 0]
+        return
+    yield frame.astype(np.int32).sum(axis=2)
+    yield from colours_of(frame)
+
+
+def colours_of(frame: NDArray[Any]) -> list[NDArray[np.int32]]:
+    """What the colours of a frame are beside its brightness: red and blue less green, where they differ."""
+    red, green, blue = (frame[..., sample].astype(np.int32) for sample in range(3))
+    scale = 255.0 / max(int(frame.max()), 255)
+    differences = (red - green, blue - green)
+    return [one for one in differences if one[::_SAMPLED, ::_SAMPLED].std() * scale > _COLOURED]
+
+
+def as_picture(difference: NDArray[np.int32]) -> Picture:
+    """A difference of colours as a picture that can be read."""
+    low, high = int(difference.min()), int(difference.max())
+    grey = ((difference - low) * (255.0 / max(high - low, 1))).astype(np.uint8)
+    return np.repeat(grey[..., None], 3, axis=2)
