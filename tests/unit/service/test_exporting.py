@@ -21,7 +21,7 @@ from dicomnode.network.requestor import OutgoingObject, StoreOutcome
 from dicomnode.results.context import MANUFACTURER, MODEL_NAME
 from dicomnode.service.deidentifying_series import Deidentified
 from dicomnode.service.exporting import Exports, Outlet, Way
-from dicomnode.service.exports import ExportThreads, way_of
+from dicomnode.service.exports import threads_of, way_of
 from dicomnode.storage import audit
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.rows import OrderRow
@@ -294,7 +294,7 @@ def test_a_slow_destination_keeps_no_other_waiting(sending: Bench, peer: Peer) -
     slow = Slow()
     sending.add("slow", slow, 1, 2)
     sending.order(destination="slow")
-    threads = ExportThreads(sending.exports, ["slow", "trial"], emit=sending.events)
+    threads = threads_of(sending.exports, ["slow", "trial"], emit=sending.events)
     sending.order()
     threads.begin()
     assert entered.wait(60)
@@ -367,13 +367,13 @@ def test_a_fault_of_the_node_ends_one_order_and_no_other(sending: Bench) -> None
     assert [one["reason"] for one in sending.trail()] == ["internal"]
 
 
-def test_a_trail_that_was_changed_keeps_the_order_and_its_waits(sending: Bench, peer: Peer) -> None:
-    (sending.folder / "audit.jsonl").write_text("{}\n")
+def test_a_trail_that_cannot_be_written_keeps_the_order_and_its_waits(sending: Bench, peer: Peer) -> None:
+    (sending.folder / "audit.jsonl").mkdir()
     sending.sweep()
     sending.exports.sweep("trial")
     assert (len(peer.took), len(sending.ledger.orders())) == (2, 1), "not again before its time"
     assert sending.events.facts("export.done") == []
-    assert [one["reason"] for one in sending.events.facts("export.failed")] == ["sealed-damaged"]
+    assert [one["reason"] for one in sending.events.facts("export.failed")] == ["storage-failed"]
 
 
 def test_a_study_on_its_way_in_is_waited_for(sending: Bench, peer: Peer) -> None:
