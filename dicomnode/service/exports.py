@@ -21,7 +21,7 @@ from dicomnode.service import rooms
 from dicomnode.service.buckets import open_bucket
 from dicomnode.service.deidentifying_series import Deidentified, SeriesDeidentification
 from dicomnode.service.exporting import Exports, Way
-from dicomnode.service.housekeeping import Chore, Housekeeping
+from dicomnode.service.housekeeping import Chore, Households, Housekeeping
 from dicomnode.service.rooms import Layout
 from dicomnode.service.telemetry import report_fault
 from dicomnode.storage.bucket import BucketShelf
@@ -36,43 +36,6 @@ from dicomnode.workflow.reading import limits_of
 _SECONDS: Final = 3.0
 
 
-class ExportThreads:
-    """Threads that carry out orders to export: one for each export, so that none waits for another one's peer.
-
-    Parameters
-    ----------
-    exports
-        What they do.
-    names
-        Exports of the configuration.
-    """
-
-    def __init__(self, exports: Exports, names: Iterable[str], *, emit: Emit) -> None:
-        acts: list[Callable[[], object]] = [exports.sweep_others, *(partial(exports.sweep, name) for name in names)]
-        self._threads = tuple(
-            Housekeeping(
-                (Chore(name="exports", act=act, every_seconds=_SECONDS),),
-                monotonic=time.monotonic,
-                emit=emit,
-                name="exports",
-            )
-            for act in acts
-        )
-
-    def begin(self) -> None:
-        """Start them."""
-        for one in self._threads:
-            one.begin()
-
-    def end(self, timeout: float) -> None:
-        """Stop them after the object that each is at, and wait up to `timeout` seconds for all."""
-        until = time.monotonic() + timeout
-        for one in self._threads:
-            one.end(0)
-        for one in self._threads:
-            one.end(max(until - time.monotonic(), 0))
-
-
 def open_exports(
     tree: Config,
     ring: KeyRing,
@@ -84,7 +47,7 @@ def open_exports(
     clocks: Clocks,
     ending: threading.Event,
     emit: Emit,
-) -> ExportThreads:
+) -> Households:
     """Threads that carry out orders to export, to be begun: a long export keeps no other chore waiting.
 
     Raises
@@ -105,7 +68,14 @@ def open_exports(
         monotonic=time.monotonic,
         emit=emit,
     )
-    return ExportThreads(exports, [one.name for one in tree.exports], emit=emit)
+    return threads_of(exports, [one.name for one in tree.exports], emit=emit)
+
+
+def threads_of(exports: Exports, names: Iterable[str], *, emit: Emit) -> Households:
+    """A thread for each export of the configuration, so that none waits for another one's peer, and one for all others."""
+    acts: list[Callable[[], object]] = [exports.sweep_others, *(partial(exports.sweep, name) for name in names)]
+    chores = [Chore(name="exports", act=act, every_seconds=_SECONDS) for act in acts]
+    return Households(*(Housekeeping((one,), monotonic=time.monotonic, emit=emit, name="exports") for one in chores))
 
 
 def way_of(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -32,9 +33,12 @@ class Households:
             one.begin()
 
     def end(self, timeout: float) -> None:
-        """Stop after the chores that run, and wait up to `timeout` seconds for each."""
+        """Stop after the chores that run, and wait up to `timeout` seconds for all."""
+        until = time.monotonic() + timeout
         for one in self._several:
-            one.end(timeout)
+            one.end(0)
+        for one in self._several:
+            one.end(max(until - time.monotonic(), 0))
 
 
 class Housekeeping:

@@ -18,9 +18,10 @@ from dicomnode.service.beforehand import open_beforehand
 from dicomnode.service.chores import housekeeping
 from dicomnode.service.conflicts import open_conflicts
 from dicomnode.service.delivering import Outbound, delivery, pledges
-from dicomnode.service.exports import ExportThreads, open_exports
+from dicomnode.service.exports import open_exports
 from dicomnode.service.folders import open_folders
 from dicomnode.service.gates import open_gate
+from dicomnode.service.housekeeping import Households
 from dicomnode.service.intakes import open_intake
 from dicomnode.service.rooms import Layout
 from dicomnode.service.routes import open_routing
@@ -103,7 +104,7 @@ class Node:
         self._exports = self._open_exports(ring, environment)
         self._folders = open_folders(tree, self._found, emit=emit)
 
-    def _open_exports(self, ring: KeyRing, environment: Mapping[str, str]) -> ExportThreads:
+    def _open_exports(self, ring: KeyRing, environment: Mapping[str, str]) -> Households:
         return open_exports(
             self._tree,
             ring,

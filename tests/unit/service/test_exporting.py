@@ -21,7 +21,7 @@ from dicomnode.network.requestor import OutgoingObject, StoreOutcome
 from dicomnode.results.context import MANUFACTURER, MODEL_NAME
 from dicomnode.service.deidentifying_series import Deidentified
 from dicomnode.service.exporting import Exports, Outlet, Way
-from dicomnode.service.exports import ExportThreads, way_of
+from dicomnode.service.exports import threads_of, way_of
 from dicomnode.storage import audit
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.rows import OrderRow
@@ -294,7 +294,7 @@ def test_a_slow_destination_keeps_no_other_waiting(sending: Bench, peer: Peer) -
     slow = Slow()
     sending.add("slow", slow, 1, 2)
     sending.order(destination="slow")
-    threads = ExportThreads(sending.exports, ["slow", "trial"], emit=sending.events)
+    threads = threads_of(sending.exports, ["slow", "trial"], emit=sending.events)
     sending.order()
     threads.begin()
     assert entered.wait(60)
