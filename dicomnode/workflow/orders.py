@@ -86,8 +86,9 @@ def concerned(study: StudyRow, order: OrderRow) -> tuple[WorkRow, ...]:
     chosen = [work for work in study.works if order.model in ("", work.key.model)]
     match Verb(order.verb):
         case Verb.RETRY:
-            newest = {work.key.model: work.key.revision for work in sorted(chosen, key=lambda one: one.key.revision)}
-            chosen = [work for work in chosen if work.state in _RETRIED and work.key.revision == newest[work.key.model]]
+            standing = sorted(filter(_stands, chosen), key=lambda one: one.key.revision)
+            newest = {work.key.model: work.key.revision for work in standing}
+            chosen = [work for work in standing if work.state in _RETRIED and work.key.revision == newest[work.key.model]]
             return tuple(work for work in chosen if to_retry(work, order.destination))
         case Verb.CANCEL:
             return tuple(work for work in chosen if _to_cancel(work, order.destination))
@@ -95,6 +96,11 @@ def concerned(study: StudyRow, order: OrderRow) -> tuple[WorkRow, ...]:
             return tuple(work for work in chosen if work.key.revision == study.revision)
         case Verb.RELEASE:
             return tuple(work for work in chosen if work.state is WorkState.HELD)
+
+
+def _stands(work: WorkRow) -> bool:
+    """Whether older results must not come behind those of a work: it has some, or may have; one that made nothing has none."""
+    return work.state is not WorkState.SUPERSEDED and (bool(work.deliveries) or work.state not in FINAL_STATES)
 
 
 def exports_to_cancel(order: OrderRow, orders: Iterable[OrderRow]) -> tuple[OrderRow, ...]:

@@ -117,6 +117,23 @@ def test_a_retry_of_what_is_done_or_unknown_changes_nothing(ward: Ward) -> None:
     assert ward.queue.waiting == ()
 
 
+@pytest.mark.parametrize(("state", "tried"), [(WorkState.REFUSED, True), (WorkState.FAILED, True), (None, False)])
+def test_a_revision_that_made_nothing_leaves_the_dead_letters_of_the_one_before(
+    ward: Ward, state: WorkState | None, *, tried: bool
+) -> None:
+    ward.prepare("pacs")
+    ward.peers["pacs"].answers = [0xC001] * 2
+    ward.queue.run_due()
+    assert ward.states() == [REFUSED] * 2
+    newer = type(WORK)(study_key=STUDY, revision=2, model=MODEL)
+    ward.ledger.open_revision(STUDY, "another", ward.time.now())
+    ward.ledger.create_work(newer, "another", ward.time.now())
+    if state is not None:
+        ward.ledger.set_work_state(newer, state, at=ward.time.now(), reason="geometry-gap")
+    ward.carry_out(Verb.RETRY)
+    assert ward.states() == [WAITING if tried else REFUSED] * 2
+
+
 def test_an_older_revision_is_not_delivered_behind_a_newer_one(ward: Ward) -> None:
     ward.prepare("pacs")
     ward.peers["pacs"].answers = [0xA900, 0xA900]
