@@ -102,6 +102,9 @@ def stages_in_order(stages: Mapping[str, float]) -> dict[str, float]:
     return {name: stages[name] for name in STAGES if name in stages}
 
 
+#: Facts of a work that has results: what they were made of (a digest), and which report they replace (a blind key; "" for
+#: none). Whatever is made of it later belongs to them.
+SOURCE, REPLACES = "source", "replaces"
 #: Fact of a work of which somebody wishes that its results are retracted; then of what became of that.
 RETRACTION: Final = "retraction"
 WISHED: Final = "wished"

@@ -17,7 +17,9 @@ from dicomnode.network.status import WARNINGS, StatusKind, classify
 from dicomnode.service import status
 from dicomnode.study import (
     REJECTED,
+    REPLACES,
     RETRACTION,
+    SOURCE,
     STANDING,
     DeliveryRow,
     DeliveryState,
@@ -88,7 +90,7 @@ def _work_json(work: WorkRow) -> dict[str, Any]:
         "revision": work.key.revision,
         "state": work.state.value,
         "reason": work.reason,
-        "facts": {name: fact for name, fact in work.facts.items() if name not in (CLASSES, SERIES)},
+        "facts": {name: fact for name, fact in work.facts.items() if name not in (CLASSES, SERIES, SOURCE, REPLACES)},
         "created_at": _time(work.created_at),
         "settled_at": _time(work.settled_at),
         "stages": {name: round(seconds, 3) for name, seconds in stages_in_order(work.stages).items()},

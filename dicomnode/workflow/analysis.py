@@ -261,7 +261,7 @@ class Analyst:
             return None
         algorithm = self.algorithm()
         unknown = Findings(algorithm=algorithm, segments=self.package.manifest.segments, regions=())
-        context = self._context(algorithm, issue.input_digest, None)
+        context = self._context(self.source_of(algorithm, issue.input_digest, None))
         return self.beside.begin(partial(prepare_results, sources, unknown, context, issue.identity))
 
     def recall(
@@ -286,8 +286,9 @@ class Analyst:
         input_digest: str,
         variants: tuple[Variant, ...] = choose(Wishes()),
         predecessor: Predecessor | None = None,
+        source: str = "",
     ) -> tuple[EncodedResult, ...]:
-        """Results of an analysis, with the source's identity, proved and encoded.
+        """Results of an analysis, with the source's identity, proved and encoded; `source` as of the first ones, if there are.
 
         Raises
         ------
@@ -305,8 +306,8 @@ class Analyst:
             census=analysis.census,
             voxel_map=analysis.voxel_map,
         )
-        context = self._context(analysis.findings.algorithm, input_digest, predecessor)
-        return encode_results(given, context, identity, ready(analysis.prepared))
+        source = source or self.source_of(analysis.findings.algorithm, input_digest, predecessor)
+        return encode_results(given, self._context(source), identity, ready(analysis.prepared))
 
     def encode_outcome(
         self,
@@ -317,10 +318,11 @@ class Analyst:
         input_digest: str,
         variants: Sequence[Variant],
         predecessor: Predecessor | None = None,
+        source: str = "",
     ) -> tuple[EncodedResult, ...]:
         """The document that says why there are no results: of a study in which nothing was found, or not processed."""
         findings = Findings(algorithm=self.algorithm(), segments=self.package.manifest.segments, regions=())
-        context = self._context(findings.algorithm, f"{input_digest} {code}", predecessor)
+        context = self._context(source or self.source_of(findings.algorithm, f"{input_digest} {code}", predecessor))
         return encode_outcome(code, header, findings, context, identity, variants=variants, predecessor=predecessor)
 
     def encode_rejection(
@@ -329,7 +331,7 @@ class Analyst:
         """A rejection note for one destination: of results that a work replaces, or that were found wrong."""
         algorithm = self.algorithm()
         named = " ".join(str(header.SOPInstanceUID) for header in replaced)
-        context = self._context(algorithm, f"{work} {destination} {named} {wrong}", None)
+        context = self._context(self.source_of(algorithm, f"{work} {destination} {named} {wrong}", None))
         form = f"key-objects.{destination}{'.wrong' if wrong else ''}"
         return encode_rejection(replaced, algorithm, context.written_as(form), identity, wrong=wrong)
 
@@ -356,22 +358,23 @@ class Analyst:
     def _volume(self, copies: Iterable[Dataset]) -> tuple[Volume, list[Dataset]]:
         return read_volume(copies, self._tree.reading, self.package.manifest.input.excluded_image_types)
 
-    def _context(self, algorithm: Algorithm, input_digest: str, predecessor: Predecessor | None) -> ResultContext:
-        """Everything that can change a result goes into its UIDs (design section 2)."""
+    def source_of(self, algorithm: Algorithm, input_digest: str, predecessor: Predecessor | None) -> str:
+        """Digest of everything that can change a result: it goes into its UIDs (design section 2)."""
         settings = self._tree.results.model_dump(mode="json") | self._tree.node.model_dump(
             mode="json", include={"station_name", "institution_name"}
         )
         replaced = "" if predecessor is None else predecessor.sop_instance_uid
         parts = [input_digest, algorithm.digest, algorithm.engine_fingerprint, __version__, _GENERATION, settings]
         changing = json.dumps([*parts, replaced], sort_keys=True)
-        whole = hashlib.sha256(changing.encode()).hexdigest()
+        return hashlib.sha256(changing.encode()).hexdigest()
 
+    def _context(self, source: str) -> ResultContext:
         def mint(role: str, *parts: str) -> str:
-            return mint_uid(self._key, f"result:{role}", whole, *parts)
+            return mint_uid(self._key, f"result:{role}", source, *parts)
 
         return ResultContext(
             mint=mint,
-            content_datetime=self._issued_at(whole),
+            content_datetime=self._issued_at(source),
             series_number_base=self._tree.results.series_number_base,
             station_name=self._tree.node.station_name,
             institution_name=self._tree.node.institution_name,

@@ -24,7 +24,18 @@ from dicomnode.results.encode import EncodedResult
 from dicomnode.results.report import Predecessor
 from dicomnode.sections import Destination
 from dicomnode.storage.rows import ResultRow
-from dicomnode.study import DeliveryState, Purpose, ResultRole, WorkKey, WorkRow, WorkState, World, blind_key
+from dicomnode.study import (
+    REPLACES,
+    SOURCE,
+    DeliveryState,
+    Purpose,
+    ResultRole,
+    WorkKey,
+    WorkRow,
+    WorkState,
+    World,
+    blind_key,
+)
 from dicomnode.workflow.ahead import Ahead
 from dicomnode.workflow.analysis import Analysis, Analyst, Issue
 from dicomnode.workflow.downgrade import facts_of, tell
@@ -84,7 +95,9 @@ class Encoding:
         issue = self._issue(key)
         results = self._ahead.of(key, (variants, predecessor)) or _made(analyst, analysis, variants, issue, predecessor)
         missing = {one.name: missed(wishes_of(one, analyst.package.manifest), plans[one.name]) for one in self._to(key)}
-        self._enter(key, results, plans, missing=missing, identity=issue.identity)
+        source = analyst.source_of(analysis.findings.algorithm, issue.input_digest, predecessor)
+        made_of = {SOURCE: source, REPLACES: self._name(predecessor)}
+        self._enter(key, results, plans, missing=missing, identity=issue.identity, facts=made_of)
 
     def begin(self, key: WorkKey, analyst: Analyst, analysis: Analysis, issue: Issue) -> None:
         """Begin with the results of an analysis while it is sealed, for `encode` to take if the same are wanted then."""
@@ -114,8 +127,8 @@ class Encoding:
             results = self._outcome_again(key, work, analyst, variants)
         else:
             analysis = self.recall(key, analyst)
-            predecessor = self._predecessors.report(key)
-            results = _made(analyst, analysis, tuple(variants), self._issue(key), predecessor)
+            source, predecessor = str(work.facts.get(SOURCE, "")), self._replaced(work)
+            results = _made(analyst, analysis, tuple(variants), self._issue(key), predecessor, source=source)
         rows = [self.keep(key, result) for result in results]
         self._rooms.ledger.record_results(key, rows, [], self._clock())
         ids = {(row.role, row.form): row.result_id for row in rows}
@@ -157,10 +170,13 @@ class Encoding:
         }
         variants = tuple(dict.fromkeys(variant for plan in plans.values() for variant in plan))
         results = self._outcome_again(key, work, analyst, variants)
+        digest, predecessor = f"{work.input_digest} {error.code}", self._replaced(work)
+        source = analyst.source_of(analyst.algorithm(), digest, predecessor)
+        facts: dict[str, int | float | str] = {"outcome": error.code, SOURCE: source, REPLACES: self._name(predecessor)}
         missing = {
             one.name: missed(wishes_of(one, analyst.package.manifest), plans[one.name], outcome=True) for one in wanted
         }
-        self._enter(key, results, plans, missing=missing, identity=identity, outcome=error.code)
+        self._enter(key, results, plans, missing=missing, identity=identity, facts=facts)
         return True
 
     def _to(self, key: WorkKey) -> tuple[Destination, ...]:
@@ -195,8 +211,21 @@ class Encoding:
             identity=SourceIdentity.from_json(plan["identity"]),
             input_digest=work.input_digest,
             variants=variants,
-            predecessor=self._predecessors.report(key),
+            predecessor=self._replaced(work),
+            source=str(work.facts.get(SOURCE, "")),
         )
+
+    def _replaced(self, work: WorkRow) -> Predecessor | None:
+        """The report that a work's results replace: the one that its first results name, where there are any."""
+        if REPLACES not in work.facts:
+            return self._predecessors.report(work.key)
+        named = (one for one in self._predecessors.reports(work.key) if self._name(one) == work.facts[REPLACES])
+        return next(named, None)
+
+    def _name(self, predecessor: Predecessor | None) -> str:
+        if predecessor is None:
+            return ""
+        return blind_key(self._rooms.derivation_key, "report", predecessor.sop_instance_uid)
 
     def _enter(
         self,
@@ -206,7 +235,7 @@ class Encoding:
         *,
         missing: Mapping[str, Sequence[Variant]],
         identity: SourceIdentity,
-        outcome: str = "",
+        facts: Mapping[str, int | float | str],
     ) -> None:
         """Seal results, enter who is to get which, and let the work be ready, in one transaction.
 
@@ -214,12 +243,12 @@ class Encoding:
         ----------
         missing
             What each destination is known not to take of what it was to get.
-        outcome
-            Why there are no other results.
+        facts
+            What the results were made of; why there are no other ones.
         """
-        facts: dict[str, int | float | str] = {"outcome": outcome} if outcome else {}
+        entered: dict[str, int | float | str] = dict(facts)
         for destination, variants in missing.items():
-            facts |= facts_of(destination, variants)
+            entered |= facts_of(destination, variants)
         with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="keep") as executor:
             rows = {(row.role, row.form): row for row in executor.map(partial(self.keep, key), results)}
         notes = self._rejections(key, plans, identity)
@@ -243,7 +272,7 @@ class Encoding:
                     at=now,
                     connection=connection,
                 )
-            ledger.set_work_state(key, WorkState.READY, at=now, facts=facts, connection=connection)
+            ledger.set_work_state(key, WorkState.READY, at=now, facts=entered, connection=connection)
         for destination, variants in missing.items():
             tell(self._emit, key, destination, variants)
         for destination, result_id in over:
@@ -287,6 +316,8 @@ def _made(
     variants: tuple[Variant, ...],
     issue: Issue,
     predecessor: Predecessor | None,
+    *,
+    source: str = "",
 ) -> tuple[EncodedResult, ...]:
     return analyst.encode(
         analysis,
@@ -295,6 +326,7 @@ def _made(
         input_digest=issue.input_digest,
         variants=variants,
         predecessor=predecessor,
+        source=source,
     )
 
 

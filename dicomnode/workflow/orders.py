@@ -88,7 +88,9 @@ def concerned(study: StudyRow, order: OrderRow) -> tuple[WorkRow, ...]:
         case Verb.RETRY:
             standing = sorted(filter(_stands, chosen), key=lambda one: one.key.revision)
             newest = {work.key.model: work.key.revision for work in standing}
-            chosen = [work for work in standing if work.state in _RETRIED and work.key.revision == newest[work.key.model]]
+            chosen = [
+                work for work in standing if work.state in _RETRIED and work.key.revision == newest[work.key.model]
+            ]
             return tuple(work for work in chosen if to_retry(work, order.destination))
         case Verb.CANCEL:
             return tuple(work for work in chosen if _to_cancel(work, order.destination))

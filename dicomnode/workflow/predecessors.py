@@ -5,6 +5,7 @@ May live here: looking those up. Only what a destination confirmed is a predeces
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 from pydicom import Dataset
@@ -32,6 +33,10 @@ class Predecessors:
 
     def report(self, key: WorkKey) -> Predecessor | None:
         """The newest report or outcome of an earlier revision that a destination confirmed."""
+        return next(self.reports(key), None)
+
+    def reports(self, key: WorkKey) -> Iterator[Predecessor]:
+        """All of them, the newest first."""
         for earlier in self._earlier(key):
             confirmed = {
                 row.result_id
@@ -41,13 +46,12 @@ class Predecessors:
             for row in self._rooms.ledger.results(earlier):
                 header = self._header(earlier, row) if row.result_id in confirmed else None
                 if header is not None and row.sop_class_uid in _DOCUMENTS:
-                    return Predecessor(
+                    yield Predecessor(
                         study_instance_uid=str(header.StudyInstanceUID),
                         series_instance_uid=str(header.SeriesInstanceUID),
                         sop_instance_uid=str(header.SOPInstanceUID),
                         sop_class_uid=row.sop_class_uid,
                     )
-        return None
 
     def delivered(self, key: WorkKey, destination: str, *, own: bool = False) -> tuple[Dataset, ...]:
         """Objects of earlier revisions that a destination confirmed and that no rejection note retracted there.

@@ -14,8 +14,11 @@ from dicomnode.encoded import Limits, read_part10
 from dicomnode.errors import StudyError
 from dicomnode.forms import Form, Variant
 from dicomnode.results import encode
-from dicomnode.study import WORK_STAGES, DeliveryState, Purpose, ResultRole, WorkKey, WorkState, World
+from dicomnode.results.report import Predecessor
+from dicomnode.study import REPLACES, SOURCE, WORK_STAGES, DeliveryState, Purpose, ResultRole, WorkKey, WorkState, World
 from dicomnode.texts import Words
+from dicomnode.workflow import analysis
+from dicomnode.workflow.predecessors import Predecessors
 from dicomnode.workflow.stages import Stages
 from tests.unit.workflow.samples import Events, tiny_series
 from tests.unit.workflow.test_stages import Bench, bench, images
@@ -49,6 +52,14 @@ def waiting(bench: Bench, destination: str = "pacs", key: WorkKey | None = None)
     return [f"{row.role.value}:{row.form}" for row in rows if row.destination == destination]
 
 
+def said_of(bench: Bench) -> dict[str, Any]:
+    """Facts of the work, beside what its results were made of."""
+    facts = dict(bench.work().facts)
+    assert len(str(facts.pop(SOURCE))) == 64
+    assert facts.pop(REPLACES) == ""
+    return facts
+
+
 def opened(bench: Bench, role: ResultRole, key: WorkKey | None = None) -> Dataset:
     key = key or bench.key
     (row,) = [row for row in bench.ledger.results(key) if row.role is role]
@@ -80,7 +91,7 @@ def test_each_destination_gets_its_own_forms(bench: Bench, images: list[Dataset]
         "key-image:capture",
         "key-objects:key-objects",
     ]
-    assert bench.work().facts == {}
+    assert said_of(bench) == {}
 
 
 def test_only_the_destinations_of_a_work_get_its_results(bench: Bench, images: list[Dataset]) -> None:
@@ -112,7 +123,7 @@ def test_what_is_known_not_to_be_taken_is_not_made_and_told(bench: Bench, images
     refused = frozenset({"1.2.840.10008.5.1.4.1.1.66.4"})
     assert run(stages_for(bench, {}, refused=refused), bench.receive(images)) == [True] * 3
     assert waiting(bench) == ["report:comprehensive", "key-image:capture", "key-objects:key-objects"]
-    assert bench.work().facts == {"downgraded.pacs.segmentation": "binary"}
+    assert said_of(bench) == {"downgraded.pacs.segmentation": "binary"}
     (told,) = bench.events.facts("delivery.downgraded")
     assert (told["destination"], told["role"], told["kind"]) == ("pacs", "segmentation", "binary")
 
@@ -200,7 +211,7 @@ def test_nothing_found_is_told_where_it_is_wanted(bench: Bench, images: list[Dat
         assert bench.ledger.results(key) == ()
         return
     assert bench.work().state is WorkState.READY
-    assert bench.work().facts == {"outcome": "nothing-found"}
+    assert said_of(bench) == {"outcome": "nothing-found"}
     assert waiting(bench) == ["outcome:basic-text"]
     assert bench.released == [key.study_key]
     told = opened(bench, ResultRole.OUTCOME)
@@ -214,7 +225,7 @@ def test_not_processed_is_told_with_its_code(bench: Bench, images: list[Dataset]
     del images[7]
     key = bench.receive(images)
     assert run(stages_for(bench, {"not_processed": True}), key) == [False] * 3
-    assert bench.work().facts == {"outcome": "geometry-gap"}
+    assert said_of(bench) == {"outcome": "geometry-gap"}
     told = opened(bench, ResultRole.OUTCOME)
     assert "geometry-gap" in str(told)
     assert "slices are missing in the middle of the series" in str(told)
@@ -324,3 +335,36 @@ def test_a_result_that_does_not_prove_true_is_quarantined_with_an_alert(
     (row,) = bench.ledger.quarantined(key.study_key)
     assert (row.what, row.reason) == ("result", "result-geometry-differs")
     assert quarantined(bench.events) == {("error", "result-geometry-differs")}
+
+
+@pytest.mark.parametrize("change", ["nothing", "version", "station name", "predecessor"])
+def test_a_further_form_belongs_to_the_results_that_there_are_whatever_changed_since(
+    bench: Bench, images: list[Dataset], monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    """A destination took the segmentation, and the report in another form after an upgrade: that names what it has."""
+    stages = stages_for(bench, {"report": "comprehensive-3d"})
+    key = bench.receive(images)
+    assert run(stages, key) == [True] * 3
+    sent = str(opened(bench, ResultRole.SEGMENTATION).SOPInstanceUID)
+    first = opened(bench, ResultRole.REPORT)
+    if change == "version":
+        monkeypatch.setattr(analysis, "__version__", "9.9.9")
+    if change == "station name":
+        tree = bench.analyst._tree
+        bench.analyst._tree = tree.model_copy(update={"node": tree.node.model_copy(update={"station_name": "AI-2"})})
+    if change == "predecessor":  # of a revision before, delivered since
+        late = Predecessor(study_instance_uid="1.2", series_instance_uid="1.3", sop_instance_uid="1.4")
+        monkeypatch.setattr(Predecessors, "reports", lambda *_: iter((late,)))
+    wanted = Variant(role=ResultRole.REPORT, form=Form.COMPREHENSIVE, links=Form.BINARY)
+    (name,) = stages_for(bench, {}).encoding.more(key, [wanted]).values()
+    report = read_part10(bench.rooms.objects.get(key.study_key, World.IDENTITY, name, Purpose.RESULT), Limits())
+    named = {
+        str(item.ReferencedSOPInstanceUID)
+        for one in report.iterall()
+        if one.VR == "SQ"
+        for item in one.value
+        if item.get("ReferencedSOPClassUID") == "1.2.840.10008.5.1.4.1.1.66.4"
+    }
+    assert named == {sent}
+    assert ("PredecessorDocumentsSequence" in report) == ("PredecessorDocumentsSequence" in first)
+    assert str(report.StudyInstanceUID) == str(first.StudyInstanceUID)
