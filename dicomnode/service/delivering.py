@@ -6,8 +6,9 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
-from typing import Self
+from typing import Final, Self
 
 from dicomnode.config import Config
 from dicomnode.events import Emit
@@ -29,6 +30,9 @@ from dicomnode.workflow.paces import Paces
 from dicomnode.workflow.pledges import Pledges
 from dicomnode.workflow.ports import Clocks, Queue
 from dicomnode.workflow.wishes import wishes_of
+
+#: For how long back what was sent counts at a start, where a destination has a rate.
+_RATED: Final = timedelta(days=1)
 
 #: Who calls a destination.
 Requesting = CommitmentRequestor | WebRequestor
@@ -100,12 +104,15 @@ def delivery(
         clock=rooms.now,
         emit=emit,
     )
+    paces = Paces({one.name: one for one in tree.destinations}, clock=rooms.now, monotonic=time.monotonic)
+    if any(one.objects_per_minute or one.bytes_per_second for one in tree.destinations):
+        paces.recall(storage.ledger.sent_since(rooms.now() - _RATED))
     return Delivery(
         storage.ledger,
         storage.objects,
         destinations=outbound.requestors,
         circuits=outbound.circuits,
-        paces=Paces({one.name: one for one in tree.destinations}, clock=rooms.now, monotonic=time.monotonic),
+        paces=paces,
         downgrade=downgrade,
         settings=tree.delivery,
         report=partial(report_fault, emit),

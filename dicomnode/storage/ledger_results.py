@@ -126,6 +126,19 @@ class ResultRows(Database):
             if not changed_rows(writing, statement):
                 raise NodeError("internal", deliveries=0)
 
+    def sent_since(
+        self, moment: datetime, *, connection: Connection | None = None
+    ) -> tuple[tuple[str, datetime, int], ...]:
+        """What destinations took since a moment, in its order: which one, when, and bytes of the object."""
+        query = (
+            select(_D.c.destination, _D.c.updated_at, _T.c.length)
+            .join(_T, _T.c.result_id == _D.c.result_id)
+            .where(_D.c.state == DeliveryState.CONFIRMED.value, _D.c.updated_at >= moment)
+            .order_by(_D.c.updated_at)
+        )
+        with self._reading(connection) as reading:
+            return tuple((row[0], row[1], row[2]) for row in reading.execute(query))
+
     def dead_letters(
         self, limit: int, *, connection: Connection | None = None
     ) -> tuple[tuple[WorkKey, DeliveryRow], ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy import Connection, delete, func, or_, select, update
 
 from dicomnode.storage import schema
 from dicomnode.storage.database import Database, changed_rows, insert_or_ignore
@@ -40,13 +40,12 @@ class ServiceRows(Database):
     def rank_study(self, study_key: str, peer: str, priority: str, *, connection: Connection | None = None) -> None:
         """Keep who sent a study and how urgent it is: the most urgent of its senders stands, unless a rule said it."""
         with self._writing(connection) as writing:
-            insert_or_ignore(writing, _O, ({"study_key": study_key, "peer": peer, "priority": priority},))
-            lesser = PRIORITIES[PRIORITIES.index(priority) + 1 :]
-            writing.execute(
-                update(_O)
-                .where(_O.c.study_key == study_key, _O.c.priority.in_(lesser), _O.c.ruled.is_(False))
-                .values(peer=peer, priority=priority)
-            )
+            said = {"peer": peer, "priority": priority, "sent_as": priority}
+            insert_or_ignore(writing, _O, ({"study_key": study_key, **said},))
+            this, lesser = _O.c.study_key == study_key, PRIORITIES[PRIORITIES.index(priority) + 1 :]
+            own = or_(_O.c.sent_as.is_(None), _O.c.sent_as.in_(lesser))
+            writing.execute(update(_O).where(this, own).values(sent_as=priority))
+            writing.execute(update(_O).where(this, _O.c.priority.in_(lesser), _O.c.ruled.is_(False)).values(said))
 
     def rank_of_study(self, study_key: str, *, connection: Connection | None = None) -> tuple[str, str] | None:
         """Name of the peer that sent a study, and its priority; None where no rule let it in."""
@@ -59,7 +58,8 @@ class ServiceRows(Database):
         this = _O.c.study_key == study_key
         with self._writing(connection) as writing:
             if priority is None:
-                writing.execute(update(_O).where(this, _O.c.ruled.is_(True)).values(ruled=False))
+                own = func.coalesce(_O.c.sent_as, _O.c.priority)
+                writing.execute(update(_O).where(this, _O.c.ruled.is_(True)).values(ruled=False, priority=own))
                 return
             insert_or_ignore(writing, _O, ({"study_key": study_key, "peer": "", "priority": priority},))
             writing.execute(update(_O).where(this).values(priority=priority, ruled=True))

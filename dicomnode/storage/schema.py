@@ -30,7 +30,7 @@ from sqlalchemy import (
 PREFIX: Final = "node_"
 VERSION_TABLE: Final = "node_schema_version"
 #: Alembic revisions that this version knows, oldest first.
-REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0009", "0010", "0011", "0012")
+REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0009", "0010", "0011", "0012", "0013")
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -273,6 +273,7 @@ origins = Table(
     Column("priority", String(16), nullable=False),
     Column("straight", Boolean, nullable=False, server_default=false()),
     Column("ruled", Boolean, nullable=False, server_default=false()),
+    Column("sent_as", String(16)),  # how urgent its senders are, whatever a rule says
 )
 
 procedures = Table(

@@ -198,7 +198,8 @@ class MissingImages:
                 monotonic=self._monotonic,
             ),
         )
-        asked = Asked(purpose="missing", priority=self._ledger.priority(study_key))
+        priority, allowance = self._ledger.priority(study_key), sought.allowance
+        asked = Asked(purpose="missing", priority=priority, is_over=lambda: not allowance.seconds)
         try:
             self._sources.ask(asked, lambda name, source: self._from(name, source, sought))
         except NodeError as error:

@@ -67,12 +67,21 @@ class Paces:
         with self._lock:
             return max(closed, self._free.get(destination, 0) - self._monotonic(), 0)
 
+    def recall(self, sent: Iterable[tuple[str, datetime, int]]) -> None:
+        """What was sent before this process began, in its order: destination, when, bytes; a restart is no way round a rate."""
+        now = self._clock()
+        for destination, at, size in sent:
+            self._pass(destination, 1, size, self._monotonic() - max((now - at).total_seconds(), 0))
+
     def sent(self, destination: str, objects: Sequence[OutgoingObject]) -> None:
         """Objects were sent."""
         self.passed(destination, len(objects), sum(len(one.encoded) for one in objects))
 
     def passed(self, destination: str, objects: int, size: int) -> None:
         """So many objects, of so many bytes together, were sent or fetched."""
+        self._pass(destination, objects, size, self._monotonic())
+
+    def _pass(self, destination: str, objects: int, size: int, at: float) -> None:
         target = self._destinations.get(destination)
         if target is None:
             return
@@ -80,4 +89,4 @@ class Paces:
         if target.bytes_per_second:
             seconds = max(seconds, size / target.bytes_per_second)
         with self._lock:
-            self._free[destination] = max(self._free.get(destination, 0), self._monotonic()) + seconds
+            self._free[destination] = max(self._free.get(destination, at), at) + seconds

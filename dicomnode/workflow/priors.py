@@ -171,7 +171,8 @@ class Priors:
             ended=self._ending.is_set,
         )
         gathering = _Gathering(self, key, analyst=analyst, rule=rule, subject=subject, allowance=allowance)
-        asked = Asked(purpose="priors", priority=self._rooms.ledger.priority(key.study_key))
+        priority = self._rooms.ledger.priority(key.study_key)
+        asked = Asked(purpose="priors", priority=priority, is_over=lambda: not allowance.seconds)
         source, found = self._sources.ask(asked, gathering.of)
         self._keep(key, found, None)
         self._emit(

@@ -34,10 +34,11 @@ class Breakers(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What a source is asked for; `priority` 0 is STAT."""
+    """What a source is asked for; `priority` 0 is STAT, `is_over` tells whether our own time for it is."""
 
     purpose: Purpose
     priority: int
+    is_over: Callable[[], bool] = bool
 
 
 class Sources:
@@ -87,7 +88,8 @@ class Sources:
             try:
                 found = act(name, self._retrievers[name])
             except PeerError as error:
-                self._circuits.heard(circuit_of(name), [StoreOutcome(result_id="", status=None, error=error)])
+                if error.code != "timeout" or not asked.is_over():  # else it was our time that ended, not its answers
+                    self._circuits.heard(circuit_of(name), [StoreOutcome(result_id="", status=None, error=error)])
                 self._emit("source.failed", level="warning", source=name, reason=error.code)
                 fault = error
                 continue

@@ -89,6 +89,7 @@ def test_what_an_older_ledger_left_of_rounds_and_of_works_that_ended(
         ledger.put_pledge(replace(pledge, resends=resends))
         with ledger.transaction() as connection:
             connection.execute(text("ALTER TABLE node_pledge DROP COLUMN earlier"))
+            connection.execute(text("ALTER TABLE node_origin DROP COLUMN sent_as"))
             connection.execute(text(f"UPDATE {schema.VERSION_TABLE} SET version_num = '0011'"))
     with Ledger.open(path) as ledger:
         assert [one.state.value for one in ledger.deliveries(works["ended"])] == ["cancelled"]

@@ -45,9 +45,10 @@ def test_what_a_rule_says_stands_whoever_sends_more_until_no_rule_says_it(ledger
     ledger.rank_study(STUDY, "ct", "stat")
     assert ledger.priority(STUDY) == 2
     ledger.set_priority(STUDY, None)
-    assert ledger.priority(STUDY) == 2
-    ledger.rank_study(STUDY, "ct", "stat")
-    assert ledger.priority(STUDY) == 0
+    assert ledger.priority(STUDY) == 0, "its senders' own"
+    ledger.set_priority(STUDY, "stat")
+    ledger.set_priority(STUDY, None)
+    assert ledger.rank_of_study(STUDY) == ("ct", "stat")
     ledger.set_priority(OTHER_STUDY, None)
     assert ledger.rank_of_study(OTHER_STUDY) is None
 

@@ -13,7 +13,7 @@ from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.objects import Objects
 from dicomnode.study import WorkState
 from dicomnode.workflow.paces import Paces, seconds_until
-from tests.unit.workflow.samples import STUDY, Events, Time
+from tests.unit.workflow.samples import START, STUDY, Events, Time
 from tests.unit.workflow.test_circuits import Ward
 
 PACS = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": 104}
@@ -117,3 +117,19 @@ def test_a_mean_of_bytes_counts_as_well_and_the_slower_of_both_holds(time: Time,
     paces.sent("gone", [first])
     assert paces.wait("gone", 1) == 0
     assert ward.ledger.study(STUDY) is not None
+
+
+def test_a_restart_is_no_way_round_a_rate(ward: Ward) -> None:
+    ward.prepare("pacs")
+    ward.queue.run_due()
+    (sent, more) = ward.ledger.sent_since(ward.time.now())
+    assert (sent[0], sent[1], sent[2] > 0, more[0]) == ("pacs", ward.time.now(), True, "pacs")
+    ward.time.forward(30)
+    paces = Paces({"pacs": target(objects_per_minute=1)}, clock=ward.time.now, monotonic=ward.time.monotonic)
+    assert paces.wait("pacs", 0) == 0
+    paces.recall(ward.ledger.sent_since(START))
+    assert paces.wait("pacs", 0) == 90
+    assert ward.ledger.sent_since(ward.time.now()) == ()
+    slow = Paces({"pacs": target(bytes_per_second=1)}, clock=lambda: START, monotonic=ward.time.monotonic)
+    slow.recall([("pacs", ward.time.now(), 50), ("gone", START, 5)])  # the clock was set back since
+    assert slow.wait("pacs", 0) == 50

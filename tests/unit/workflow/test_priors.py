@@ -489,3 +489,17 @@ def test_images_of_another_name_without_a_birth_date_are_of_another_patient(benc
     made = bench.priors(FakeSource([study("old", "20250101")], lie=lie))
     made.fetch(bench.key)
     assert made.facts(bench.key) == {"priors": 0, "priors_reason": "retrieval-other-patient"}
+
+
+def test_a_source_whose_priors_take_longer_than_we_wait_is_not_taken_for_dead(bench: Bench) -> None:
+    def slow(taking: Taking, images: list[Dataset]) -> list[Dataset]:
+        bench.time.forward(301)
+        return images
+
+    bench.priors(FakeSource([study("old", "20250101")], lie=slow), priors_seconds=300).fetch(bench.key)
+    assert (bench.circuits.heards, bench.reason()) == ([], "timeout")
+
+
+def test_a_source_that_does_not_answer_is(bench: Bench) -> None:
+    bench.priors(FakeSource([], error=PeerError("timeout")), priors_seconds=300).fetch(bench.key)
+    assert bench.circuits.heards == [(circuit_of("pacs"), "timeout")]
