@@ -17,8 +17,12 @@ from tests.journey.running_node import RunningNode, destination
 from tests.journey.studies import write_study
 
 HOUR = 3600
-#: Every age here is shorter than a jump: whoever believed the clock would give up, hold and shred.
+#: Every age here is shorter than a jump: whoever believed the clock would give up, hold and shred. The node receives by
+#: itself: receivers, which inherit nothing, would have another clock than it, as no machine has.
 SETTINGS = """
+[intake]
+receivers = 0
+
 [delivery]
 give_up_seconds = 7200
 hold_after_seconds = 7200
