@@ -176,10 +176,12 @@ def test_numbers_of_nobody_stay(policy: Policy) -> None:
     ds.SingleCollimationWidth, ds.DiffusionBValue = 0.5, 1000.0
     raw(ds, 0x00186030, "UL", struct.pack("<L", 778813))
     ds.PatientBirthDate, ds.PatientID = "19510203", "100000"
-    ds.RepetitionTime, ds.ExposureInuAs, ds.FrameReferenceTime = "30251", "510203", "100000"  # and no date of birth
+    ds.RepetitionTime, ds.ExposureInuAs, ds.FrameReferenceTime = "30251", "510204", "100000"  # and no date of birth
     done = out_of(ds, policy)
-    assert (done.RepetitionTime, done.ExposureInuAs, done.FrameReferenceTime) == (30251, 510203, 100000)
+    assert (done.RepetitionTime, done.ExposureInuAs, done.FrameReferenceTime) == (30251, 510204, 100000)
     assert (done.SingleCollimationWidth, done.DiffusionBValue, done[0x00186030].value) == (0.5, 1000.0, 778813)
+    ds.ExposureInuAs = "510203"  # year, month and day of birth
+    assert "ExposureInuAs" not in out_of(ds, policy)
 
 
 @POLICIES
