@@ -21,6 +21,8 @@ _SIGMAS: Final = 1e-3
 #: Kurtosis (1 of two values as frequent as one another), changes, and the share of edges at right angles: of a code, and around it.
 _CERTAIN: Final = (1.6, 0.3, 0.45)
 _AROUND: Final = (2.0, 0.2, 0.3)
+_ONE_WAY: Final = 0.9  # of all steepness: edges go one way alone
+_FEWEST_EDGES: Final = 14  # of a code of bars; the shortest ones have 17
 
 _Plane = NDArray[np.float32]
 
@@ -41,13 +43,26 @@ def textured(picture: Picture) -> list[Box]:
     """Columns and rows (x0, y0, x1, y1), inclusive, of what looks like a code in a picture of shape (rows, columns, 3)."""
     if min(picture.shape[:2]) < _WINDOW:
         return []
-    texture = _texture(picture.mean(axis=2, dtype=np.float32))
+    grey = picture.mean(axis=2, dtype=np.float32)
+    texture = _texture(grey)
     certain = ndimage.binary_opening(texture.has(_CERTAIN), np.ones(_CORE, bool))
     if not certain.any():
         return []
     labels, _ = cast("tuple[NDArray[np.int32], int]", ndimage.label(texture.has(_AROUND) | certain))
     places = ndimage.find_objects(labels)
-    return [_box(*places[number - 1]) for number in np.unique(labels[certain]).tolist()]
+    boxes = [_box(*places[number - 1]) for number in np.unique(labels[certain]).tolist()]
+    return [(x0, y0, x1, y1) for x0, y0, x1, y1 in boxes if _may_be_code(grey[y0 : y1 + 1, x0 : x1 + 1])]
+
+
+def _may_be_code(part: _Plane) -> bool:
+    """Not a few stripes along a side of the picture, as an ultrasound's echoes of its own probe are."""
+    steepness = [float((np.diff(part, axis=axis) ** 2).sum()) for axis in (0, 1)]
+    for axis, steep in enumerate(steepness):
+        if steep > _ONE_WAY * sum(steepness):
+            profile = part.mean(axis=1 - axis)
+            above = profile > ndimage.uniform_filter1d(profile, _WINDOW, mode="nearest")
+            return int(np.count_nonzero(above[1:] != above[:-1])) >= _FEWEST_EDGES
+    return True
 
 
 def _box(rows: slice, columns: slice) -> Box:
