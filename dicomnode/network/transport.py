@@ -37,6 +37,7 @@ _READ_BYTES: Final = 65536
 #: What a destination must take or give, over a timeout in which it is waited for in the middle of a PDU.
 _LEAST_BYTES_PER_SECOND: Final = 256
 _IDLE: Final = "Sta1"  # PS3.8 Table 9-10
+_ABORTED: Final = "Sta13"  # of the same table: the end of the connection is awaited
 _LOOKS: Final = 4  # at what the peer took, within a timeout
 
 
@@ -88,6 +89,13 @@ class Line(AssociationSocket):  # type: ignore[misc]
         if self.socket is not None:
             with suppress(OSError):  # it was closed by then
                 self.socket.settimeout(self.seconds)
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is something to read; a peer that sent too much, and goes on after the abort, is not read to its end."""
+        if self.inflow.is_over and self.assoc.dul.state_machine.current_state == _ABORTED:
+            return False
+        return bool(super().ready)
 
     def recv(self, nr_bytes: int) -> bytearray:
         """Read so many bytes, or what comes before the end.

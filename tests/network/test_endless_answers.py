@@ -86,12 +86,19 @@ def peer(flood: Flood) -> Iterator[int]:
     def aborted(_: evt.Event) -> None:
         flood.aborted.set()
 
+    def opened(event: evt.Event) -> None:
+        connections.append(event.assoc.dul.socket.socket)  # pynetdicom leaves it open where it was reset
+
+    connections: list[socket.socket] = []
     handlers = [(evt.EVT_C_FIND, flood.find), (evt.EVT_C_GET, flood.get), (evt.EVT_ABORTED, aborted)]
+    handlers.append((evt.EVT_CONN_OPEN, opened))
     server = entity.start_server((HOST, 0), block=False, evt_handlers=handlers)
     try:
         yield int(server.socket.getsockname()[1])
     finally:
         server.shutdown()
+        for connection in connections:
+            connection.close()
 
 
 @pytest.mark.parametrize(("size", "limit"), [(100_000, ("_MOST_BYTES", 1_000_000)), (0, ("_MOST", 50))])

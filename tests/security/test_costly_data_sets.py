@@ -13,6 +13,7 @@ from tests.security.siege import Siege, refused
 SEQUENCE = b"\x08\x00\x40\x11SQ\0\0"
 ITEM = b"\xfe\xff\x00\xe0"
 PEERS = 24
+PATIENCE_SECONDS = 240.0  # the last of them waits for all others; it is the friend who is to be served at once
 
 
 def many_items() -> bytes:
@@ -36,5 +37,6 @@ def test_many_at_once(siege: Siege, encoded: bytes, code: str) -> None:
             peer.send(*store(f"{STUDY}.8.{number}", encoded))
         siege.serve_a_friend()
         for peer in peers:
+            peer.socket.settimeout(PATIENCE_SECONDS)
             assert peer.status() == 0xC000
             peer.release()
