@@ -238,13 +238,18 @@ def retract(
 
     if not yes:
         typer.confirm(f"Retract the results of study {study}? Destinations then hide them", abort=True)
-    works, takers = wish_retraction(read_config(config_file, state), study, model)
+    works, takers, left = wish_retraction(read_config(config_file, state), study, model)
     if not works:
         _err.print("[yellow]nothing[/] to retract: no destination holds results of it, or they are retracted already")
         raise typer.Exit(1)
     for key in works:
         _out.print(
             f"[green]asked[/] to retract {key.model}, revision {key.revision}, at {', '.join(takers)}", soft_wrap=True
+        )
+    if left:
+        _out.print(
+            f"[yellow]not[/] at {', '.join(left)}: no rejection notes are sent there; reject them by hand",
+            soft_wrap=True,
         )
     _out.print("The node does so within seconds, or at its next start, as it is configured then: see dicomnode studies")
 

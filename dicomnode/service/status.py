@@ -12,7 +12,7 @@ from dicomnode.service.rooms import Layout, now, require_state
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.rows import BacklogRow, CircuitRow, OrderRow
 from dicomnode.study import STOPPING, DeliveryRow, Mark, StudyRow, WorkKey, WorkRow, WorkState
-from dicomnode.workflow.retraction import wish
+from dicomnode.workflow.retraction import standing, wish
 
 
 def read_studies(tree: Config, limit: int) -> tuple[StudyRow, ...]:
@@ -113,7 +113,9 @@ def _failed(ledger: Ledger) -> tuple[WorkRow, ...]:
     return tuple(found)
 
 
-def wish_retraction(tree: Config, study_key: str, model: str | None) -> tuple[tuple[WorkKey, ...], tuple[str, ...]]:
+def wish_retraction(
+    tree: Config, study_key: str, model: str | None
+) -> tuple[tuple[WorkKey, ...], tuple[str, ...], tuple[str, ...]]:
     """Ask the node to retract the results of a study: it does so within seconds, or at its next start.
 
     Parameters
@@ -124,7 +126,7 @@ def wish_retraction(tree: Config, study_key: str, model: str | None) -> tuple[tu
     Returns
     -------
     tuple
-        Works concerned, and names of the destinations that take rejection notes.
+        Works concerned, names of the destinations that take rejection notes, and of those that have such results and take none.
 
     Raises
     ------
@@ -143,6 +145,8 @@ def wish_retraction(tree: Config, study_key: str, model: str | None) -> tuple[tu
         found = ledger.study_keys(study_key)
         if len(found) != 1:
             raise ConfigError("study-not-found", studies=len(found))
-        return wish(ledger, found[0], model, now), takers
+        works = wish(ledger, found[0], model, now)
+        rows = [row for row in map(ledger.work, works) if row is not None]
+        return works, takers, tuple(sorted({name for row in rows for name in standing(row, tree.destinations)}))
     finally:
         ledger.close()

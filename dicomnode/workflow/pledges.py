@@ -38,7 +38,8 @@ from dicomnode.workflow.delivery import end_of, holds, is_uncommitted, outgoing
 from dicomnode.workflow.ports import Clocks, Finder, Queue
 
 _LOOK_SECONDS: Final = 5.0
-#: Time for a report on the association that asked; whatever comes later comes on one of its own.
+#: Time for a report on the association that asked; whatever comes later comes on one of its own. None for a destination whose
+#: last report did.
 _AT_ONCE_SECONDS: Final = 5.0
 _RESENDS: Final = 1
 DUE, TAKEN, ENDED = "due", "taken", "ended"
@@ -93,6 +94,7 @@ class Pledges:
         self._settings = settings
         self._clocks = clocks
         self._emit = emit
+        self._report_elsewhere: set[str] = set()
         self._conclusions = threading.Lock()  # of a report and of this thread: one at a time
         self._ended = threading.Event()
         self._threads = [
@@ -120,6 +122,7 @@ class Pledges:
         """
         for row in self._ledger.pledges():
             if report.transaction_uid in self._uids(row):
+                self._report_elsewhere.add(row.destination)
                 self._conclude(row, report)
                 return True
         return any(report.transaction_uid in self._all_uids(row) for row in self._ledger.pledges(ended=True))
@@ -192,11 +195,13 @@ class Pledges:
         references = tuple(self._references(row).values())
         request = CommitmentRequest(transaction_uid=self._uids(tried)[-1], references=references)
         try:
-            report = peer.request(request, _AT_ONCE_SECONDS) if references else None
+            seconds = 0.0 if row.destination in self._report_elsewhere else _AT_ONCE_SECONDS
+            report = peer.request(request, seconds) if references else None
         except PeerError as error:
             self._emit("pledge.waiting", level="warning", destination=row.destination, reason=error.code)
             return not error.retryable and self._verify(tried, peer)
         if report is not None:
+            self._report_elsewhere.discard(row.destination)
             self._conclude(tried, report)
         else:
             self._taken(tried)

@@ -1,7 +1,8 @@
 """How long data stays: a study that is finished and old enough is shredded: its keys and what they sealed.
 
 What is held until somebody releases it is hardly kept for longer (`deadlines`): its results are given up first, and told.
-What was ordered of a study and is not carried out keeps it: an export that waits for its peer, for as long as that is tried.
+What was ordered of a study and is not carried out keeps it: an export that waits for its peer, for as long as that is tried,
+and results that somebody found wrong, until their rejection notes are queued.
 """
 
 from __future__ import annotations
@@ -19,7 +20,17 @@ from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.objects import Objects
 from dicomnode.storage.rows import OrderRow
 from dicomnode.storage.spool import Spool
-from dicomnode.study import FINAL_STATES, DeliveryState, WorkKey, WorkRow, WorkState
+from dicomnode.study import (
+    FINAL_STATES,
+    OPEN,
+    RETRACTION,
+    WISHED,
+    WITHDRAWAL,
+    DeliveryState,
+    WorkKey,
+    WorkRow,
+    WorkState,
+)
 from dicomnode.workflow.deadlines import kept_until
 from dicomnode.workflow.ports import Clock
 
@@ -141,7 +152,7 @@ class Retention:
                 return False
             if any(work.state not in FINAL_STATES or self._may_be_retried(work) for work in study.works):
                 return False
-            if self._orders(study_key):
+            if self._orders(study_key) or any(_is_wished_back(work) for work in study.works):
                 return False
             self._spool.purge(study_key)  # before the keys: an open segment holds its own
             self._keys.shred(study_key)
@@ -149,12 +160,22 @@ class Retention:
             self._forget(study_key)
             with self._ledger.transaction() as connection:
                 late = self._orders(study_key, connection=connection)
+                wishes = [
+                    one for one in self._ledger.wished_back(connection=connection) if one.key.study_key == study_key
+                ]
                 self._ledger.purge_study(study_key, connection=connection)
                 for order in late:  # given meanwhile: whoever carries it out tells that the study is gone
                     self._ledger.give_order(order, connection=connection)
             self._ledger.empty_journal()
+        for work in wishes:  # entered since they were looked at
+            self._emit("retraction.failed", level="error", work=work.key.workflow_id, reason="study-not-found")
         self._emit("study.shredded", study=study_key)
         return True
 
     def _orders(self, study_key: str, *, connection: Any = None) -> list[OrderRow]:
         return [one for one in self._ledger.orders(connection=connection) if one.study_key == study_key]
+
+
+def _is_wished_back(work: WorkRow) -> bool:
+    """Whether results are still to be named wrong where they are: nobody could without what is sealed of them."""
+    return work.facts.get(RETRACTION) == WISHED or work.facts.get(WITHDRAWAL) == OPEN

@@ -17,6 +17,7 @@ from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.rows import ResultRow
 from dicomnode.study import (
     RETRACTION,
+    STANDING,
     WISHED,
     DeliveryState,
     WorkKey,
@@ -57,6 +58,13 @@ def wish(ledger: Ledger, study_key: str, model: str | None, at: Clock) -> tuple[
                 _stop(connection, ledger, work, at())
                 wished.append(work.key)
     return tuple(wished)
+
+
+def standing(work: WorkRow, destinations: Sequence[Destination]) -> tuple[str, ...]:
+    """Names of those that have results of a work and take no note: people must reject them there by hand."""
+    takers = {one.name for one in destinations if one.rejection_notes}
+    held = {row.destination for row in work.deliveries if row.is_result and row.state is DeliveryState.CONFIRMED}
+    return tuple(sorted(held - takers))
 
 
 def hasten_tries(queue: Queue, key: WorkKey) -> bool:
@@ -136,11 +144,16 @@ class Retraction:
             )  # also what was on its way when an older version took the wish
         if hasten_tries(self._queue, key):
             return  # what it adds must be named
+        left = standing(work, self._destinations)
+        if left:
+            ledger.add_facts(key, {STANDING: ",".join(left)})
         if notes := self._notes(key):
             self._send(key, notes)
         else:
             ledger.add_facts(key, {RETRACTION: _NOTHING})
             self._emit("retraction.empty", level="warning", work=key.workflow_id)
+        for name in left:
+            self._emit("result.standing", level="warning", work=key.workflow_id, destination=name, reason=CODE)
 
     def _send(self, key: WorkKey, notes: Mapping[str, ResultRow]) -> None:
         now, ledger = self._clock(), self._rooms.ledger

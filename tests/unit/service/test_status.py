@@ -54,9 +54,9 @@ def code_of(tree: Config, study_key: str) -> str:
 
 
 def test_a_wish_names_its_works_and_who_takes_notes(tree: Config) -> None:
-    works, takers = wish_retraction(tree, "aaa", None)
+    works, takers, left = wish_retraction(tree, "aaa", None)
     assert [key.study_key for key in works] == [KEYS[0]]
-    assert takers == ("pacs",)
+    assert (takers, left) == (("pacs",), ())
     facts = {one.study_key: one.works[0].facts.get(RETRACTION) for one in read_studies(tree, 10)}
     assert facts == {KEYS[0]: WISHED, KEYS[1]: None}
     assert wish_retraction(tree, KEYS[0], None)[0] == ()

@@ -43,10 +43,12 @@ class Committer:
     lacks: set[int] = field(default_factory=set)
     error: PeerError | None = None
     found: bool | PeerError = True
+    waits: list[float] = field(default_factory=list)
     asked: list[CommitmentRequest] = field(default_factory=list)
 
     def request(self, request: CommitmentRequest, seconds: float) -> CommitmentReport | None:
         self.asked.append(request)
+        self.waits.append(seconds)
         if self.error is not None:
             raise self.error
         return self.report() if self.at_once else None
@@ -146,6 +148,22 @@ def test_a_report_on_an_association_of_its_own_also_after_a_restart(ward: Ward) 
     assert ward.said() == [COMMITTED] * 2
     assert again.reported(ward.committer.report()), "taken, so that it is not repeated for ever"
     assert len(ward.events.facts("pledge.ended")) == 1
+
+
+def test_a_destination_whose_reports_come_by_themselves_is_not_waited_for(ward: Ward) -> None:
+    """Five seconds for each work would be a rate of twelve a minute."""
+    ward.committer.at_once = False
+    ward.pledges.look()
+    assert ward.pledges.reported(ward.committer.report())
+    ward.deliver_another("b" * 32, 1)
+    ward.pledges.look()
+    assert (ward.committer.waits[0] > 0, ward.committer.waits[1]) == (True, 0)
+    ward.committer.at_once = True  # its report was there before the association ended
+    ward.deliver_another("c" * 32, 2)
+    ward.pledges.look()
+    ward.deliver_another("d" * 32, 3)
+    ward.pledges.look()
+    assert (ward.committer.waits[2], ward.committer.waits[3] > 0) == (0, True)
 
 
 def test_nobody_else_can_report(ward: Ward) -> None:

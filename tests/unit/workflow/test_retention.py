@@ -14,7 +14,18 @@ from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.objects import Objects
 from dicomnode.storage.rows import OrderRow, ResultRow
 from dicomnode.storage.spool import Spool
-from dicomnode.study import DeliveryState, Purpose, ResultRole, WorkKey, WorkState, World
+from dicomnode.study import (
+    OPEN,
+    RETRACTION,
+    WISHED,
+    WITHDRAWAL,
+    DeliveryState,
+    Purpose,
+    ResultRole,
+    WorkKey,
+    WorkState,
+    World,
+)
 from dicomnode.workflow.activity import ActivityTable
 from dicomnode.workflow.indexing import row_of
 from dicomnode.workflow.retention import Retention
@@ -113,6 +124,41 @@ def test_an_unfinished_study_stays_however_old(bench: Bench, states: tuple[WorkS
     bench.time.forward(300 * DAY)
     assert bench.retention.sweep() == 0
     assert bench.ledger.study(key) is not None
+
+
+@pytest.mark.parametrize(
+    ("open_wish", "carried_out"),
+    [({RETRACTION: WISHED}, {RETRACTION: "sent"}), ({WITHDRAWAL: OPEN}, {WITHDRAWAL: "done"})],
+)
+def test_what_is_to_be_retracted_stays_until_its_notes_are_queued(
+    bench: Bench, open_wish: dict[str, str], carried_out: dict[str, str]
+) -> None:
+    """Without what is sealed of the results nobody could name them, and wrong ones would stand at the PACS."""
+    key = bench.study("one", WorkState.REFUSED)
+    work = WorkKey(study_key=key, revision=1, model=MODEL)
+    bench.ledger.add_facts(work, open_wish)
+    bench.time.forward(31 * DAY)
+    assert bench.retention.sweep() == 0
+    assert bench.objects.exists(key, World.PSEUDONYM, "copy", Purpose.COPY)
+    bench.ledger.add_facts(work, carried_out)
+    assert bench.retention.sweep() == 1
+
+
+def test_a_wish_while_its_study_is_shredded_is_told(
+    bench: Bench, events: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = bench.study("one", WorkState.REFUSED)
+    work = WorkKey(study_key=key, revision=1, model=MODEL)
+    bench.time.forward(31 * DAY)
+    real = bench.keys.shred
+
+    def shred(study_key: str) -> None:
+        bench.ledger.add_facts(work, {RETRACTION: WISHED})
+        real(study_key)
+
+    monkeypatch.setattr(bench.keys, "shred", shred)
+    assert bench.retention.sweep() == 1
+    assert events.facts("retraction.failed") == [{"work": work.workflow_id, "reason": "study-not-found"}]
 
 
 def test_a_clock_that_jumps_ahead_shreds_nothing_until_that_has_stayed(

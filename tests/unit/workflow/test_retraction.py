@@ -11,6 +11,7 @@ from dicomnode.sections import Destination
 from dicomnode.storage.rows import OrderRow
 from dicomnode.study import (
     RETRACTION,
+    STANDING,
     WISHED,
     DeliveryRow,
     DeliveryState,
@@ -74,6 +75,10 @@ def test_each_destination_that_takes_notes_gets_one_and_others_nothing(bench: Be
 
     assert waiting(bench)[-1] == "rejection:key-objects.pacs.wrong"
     assert "rejection" not in str(waiting(bench, "archive"))
+    assert bench.work().facts[STANDING] == "archive"
+    assert bench.events.facts("result.standing") == [
+        {"work": bench.key.workflow_id, "destination": "archive", "reason": CODE}
+    ]
     note = opened(bench, ResultRole.REJECTION)
     assert note.ConceptNameCodeSequence[0].CodeValue == "113001"
     assert note.PatientID == opened(bench, ResultRole.REPORT).PatientID
