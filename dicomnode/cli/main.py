@@ -240,7 +240,11 @@ def retract(
         typer.confirm(f"Retract the results of study {study}? Destinations then hide them", abort=True)
     works, takers, left = wish_retraction(read_config(config_file, state), study, model)
     if not works:
-        _err.print("[yellow]nothing[/] to retract: no destination holds results of it, or they are retracted already")
+        _err.print(
+            "[yellow]nothing[/] to retract: no destination holds results of it, or they are retracted already; "
+            "what is still on its way is stopped by: dicomnode cancel",
+            soft_wrap=True,
+        )
         raise typer.Exit(1)
     for key in works:
         _out.print(

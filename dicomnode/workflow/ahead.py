@@ -52,7 +52,11 @@ class Ahead(Generic[T]):
                 self._drop(next(iter(self._begun)))
             self._begun[key] = source, future
         # Not one that the interpreter's end would wait for.
-        Thread(target=_make, args=(future, make), name="ahead", daemon=True).start()
+        try:
+            Thread(target=_make, args=(future, make), name="ahead", daemon=True).start()
+        except RuntimeError:  # there is no room for one: its stage makes it
+            with self._lock:
+                self._begun.pop(key, None)
 
     def of(self, key: WorkKey, source: object) -> T | None:
         """What was begun for a work, when it is there; None where nothing was, or of something else, which has ended then.

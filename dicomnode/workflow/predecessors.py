@@ -57,6 +57,11 @@ class Predecessors:
         """Objects of earlier revisions that a destination confirmed and that no rejection note retracted there.
 
         With `own`, those of this revision alone: none where the note of a later one retracted them.
+
+        Raises
+        ------
+        StorageError
+            With `own`, where one cannot be read for now: a note that does not name it would leave it standing for good.
         """
         found: list[Dataset] = []
         if own and any(self._is_rejected(later, destination) for later in self._later(key)):
@@ -66,11 +71,19 @@ class Predecessors:
             confirmed = {row.result_id: row.role for row in rows if row.state is DeliveryState.CONFIRMED}
             for row in self._rooms.ledger.results(earlier):
                 if confirmed.get(row.result_id) not in (None, ResultRole.REJECTION):
-                    header = self._header(earlier, row)
+                    header = self._header(earlier, row, must=own)
                     found += [] if header is None else [header]
             if ResultRole.REJECTION in confirmed.values():
                 break  # what came before it was retracted by it
         return tuple(found)
+
+    def gone(self, key: WorkKey, destination: str) -> int:
+        """How many objects of a work a destination has that no note can name: what was sealed of them is lost."""
+        return sum(
+            not self._rooms.objects.exists(key.study_key, World.IDENTITY, row.result_id, Purpose.RESULT)
+            for row in self._rooms.ledger.deliveries(key)
+            if row.destination == destination and row.state is DeliveryState.CONFIRMED and row.is_result
+        )
 
     def _is_rejected(self, key: WorkKey, destination: str) -> bool:
         """Whether a destination confirmed a rejection note of this revision: it names all that was there before."""
@@ -92,11 +105,13 @@ class Predecessors:
         keys = {work.key for work in works if work.key.model == key.model and work.key.revision < key.revision}
         return sorted(keys, key=lambda one: -one.revision)
 
-    def _header(self, key: WorkKey, row: ResultRow) -> Dataset | None:
-        """Header of a sealed result; None where it cannot be opened any more."""
+    def _header(self, key: WorkKey, row: ResultRow, *, must: bool = False) -> Dataset | None:
+        """Header of a sealed result; None where it cannot be opened any more, or (unless it must be) for now."""
         try:
             data = self._handover.get(key, World.IDENTITY, row.result_id, Purpose.RESULT)
-        except StorageError:
+        except StorageError as error:
+            if must and error.retryable and "missing" not in error.facts:
+                raise
             return None
         transfer_syntax_uid, encoded = split_part10(data)
         header = scan_header(encoded, transfer_syntax_uid, Limits())

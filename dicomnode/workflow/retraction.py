@@ -174,6 +174,9 @@ class Retraction:
         notes = {}
         for one in self._destinations:
             held = self._predecessors.delivered(key, one.name, own=True) if one.rejection_notes else ()
+            if one.rejection_notes and (gone := self._predecessors.gone(key, one.name)):
+                facts: dict[str, Fact] = {"work": key.workflow_id, "destination": one.name, "objects": gone}
+                self._emit("retraction.partial", level="error", **facts)
             if held:
                 identity = self._encoding.whose(key)
                 note = analyst.encode_rejection(held, identity, destination=one.name, work=key.workflow_id, wrong=True)

@@ -76,7 +76,12 @@ class Sealing:
         with self._changed:
             self._held[key] = one
         # Not one that the interpreter's end would wait for.
-        Thread(target=self._run, args=(one,), name="seal", daemon=True).start()
+        thread = Thread(target=self._run, args=(one,), name="seal", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # there is no room for one
+            one.is_hurried = True
+            self._run(one)
 
     def stand_back(self, key: WorkKey, seconds: float = PATIENCE_SECONDS) -> None:
         """What else is done for a work is more urgent from now on, for so long."""
@@ -106,10 +111,11 @@ class Sealing:
 
     def close(self, seconds: float) -> None:
         """Seal what is held, and wait for so long at most."""
+        until = self._monotonic() + seconds
         with self._changed:
             keys = tuple(self._held)
         for key in keys:
-            self.finish(key, seconds)
+            self.finish(key, max(until - self._monotonic(), 0.0))
 
     def _first_of_too_many(self) -> WorkKey | None:
         with self._changed:

@@ -94,3 +94,13 @@ def test_things_are_let_go_of_one_by_one() -> None:
     assert list(things) == [2]
     assert list(one) == [2]
     assert not things
+
+
+def test_without_room_for_a_thread_the_stage_makes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_room(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    ahead = Ahead[str](1)
+    monkeypatch.setattr(threading.Thread, "start", no_room)
+    ahead.begin(WORK, "a", lambda: "made")
+    assert ahead.of(WORK, "a") is None

@@ -28,7 +28,7 @@ from dicomnode.study import (
     World,
 )
 from dicomnode.workflow.orders import Overseer
-from dicomnode.workflow.pledges import Pledges
+from dicomnode.workflow.pledges import ENDED, Pledges
 from tests.unit.workflow.samples import EXPLICIT, KEY, MODEL, STUDY, WORK, Events, Time, row, tiny_series
 from tests.unit.workflow.test_delivery import BOTH_CONFIRMED, Bench
 
@@ -553,6 +553,39 @@ def test_every_request_of_a_round_may_be_reported_on_and_none_of_an_earlier_one(
     assert gated.work.state is WorkState.DELIVERING
     assert gated.pledges.reported(gated.committer.report(1))
     assert gated.ended() == (WorkState.DONE, None)
+
+
+@pytest.mark.parametrize("lacks", [set[int](), {0}])
+def test_a_report_that_comes_while_it_is_asked_for_stays_the_last_word(gated: Gated, lacks: set[int]) -> None:
+    """On an association of its own, before our request has ended."""
+
+    class Hasty(Committer):
+        def request(self, request: CommitmentRequest, seconds: float) -> CommitmentReport | None:
+            self.asked.append(request)
+            assert gated.pledges.reported(self.report())
+            return None
+
+    gated.committer = Hasty(lacks=lacks)
+    gated.pledges = gated.made()
+    gated.pledges.look()
+    assert [row.state for row in gated.ledger.pledges(ended=True)] == [ENDED]
+    assert gated.ledger.pledges() == ()
+    assert gated.ended() == (WorkState.DONE, None) if not lacks else gated.said() == [None, COMMITTED]
+
+
+def test_what_is_known_of_an_earlier_round_ends_no_later_one(gated: Gated) -> None:
+    """C-FIND answers slowly: meanwhile a report came, what it lacked was sent again, and is asked for again."""
+    gated.committer.at_once, gated.committer.lacks = False, {0}
+    gated.pledges.look()
+    (first,) = gated.ledger.pledges()
+    assert gated.pledges.reported(gated.committer.report())
+    gated.queue.run_due()
+    gated.pledges.look()
+    (second,) = gated.ledger.pledges()
+    assert second.earlier > first.earlier
+    gated.pledges._end(first, {}, CommitmentState.FOUND)
+    assert gated.ledger.pledges() == (second,)
+    assert gated.said() == [CommitmentState.ASKED, COMMITTED]
 
 
 @pytest.mark.parametrize("why", ["rejected", "retracted", "cancelled", "superseded"])

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from pydicom import Dataset
 
+from dicomnode.errors import StorageError
 from dicomnode.sections import Destination
 from dicomnode.storage.rows import OrderRow
 from dicomnode.study import (
@@ -15,10 +16,12 @@ from dicomnode.study import (
     WISHED,
     DeliveryRow,
     DeliveryState,
+    Purpose,
     ResultRole,
     StudyRow,
     WorkKey,
     WorkState,
+    World,
 )
 from dicomnode.workflow.delivery import RETRACTION_ATTEMPT, end_of
 from dicomnode.workflow.memory_queue import MemoryQueue
@@ -101,6 +104,54 @@ def test_a_second_look_and_a_second_wish_send_nothing_more(bench: Bench, images:
     desk.retraction.sweep()
     assert len(desk.queue.waiting) == 1
     assert desk.wish() == ()
+
+
+@pytest.mark.parametrize("unreadable", [1, len(ROLES)])
+def test_what_cannot_be_read_for_now_is_waited_for_and_named(
+    bench: Bench, images: list[Dataset], monkeypatch: pytest.MonkeyPatch, unreadable: int
+) -> None:
+    """A note that leaves an object out would leave it standing, and nobody would look again."""
+    desk = done(bench, images, TAKES)
+    desk.wish()
+    rows = [row.result_id for row in bench.ledger.deliveries(bench.key)][:unreadable]
+    real = bench.rooms.objects.get
+
+    def get(study_key: str, world: World, object_id: str, purpose: Purpose) -> bytes:
+        if object_id in rows:
+            raise StorageError("storage-failed")
+        return real(study_key, world, object_id, purpose)
+
+    monkeypatch.setattr(bench.rooms.objects, "get", get)
+    desk.retraction.sweep()
+    assert bench.work().facts[RETRACTION] == WISHED
+    assert bench.events.facts("retraction.failed") == [{"work": bench.key.workflow_id, "reason": "storage-failed"}]
+    assert bench.events.facts("work.retracted") == []
+    monkeypatch.undo()
+    desk.retraction.sweep()
+    assert named(bench) == {opened(bench, role).SOPInstanceUID for role in ROLES}
+
+
+def test_what_is_lost_is_told_and_the_others_are_retracted(bench: Bench, images: list[Dataset]) -> None:
+    desk = done(bench, images, TAKES)
+    desk.wish()
+    lost = next(row for row in bench.ledger.deliveries(bench.key) if row.role is ResultRole.SEGMENTATION)
+    bench.rooms.objects.delete(bench.key.study_key, World.IDENTITY, lost.result_id, Purpose.RESULT)
+    desk.retraction.sweep()
+    assert bench.events.facts("retraction.partial") == [
+        {"work": bench.key.workflow_id, "destination": "pacs", "objects": 1}
+    ]
+    assert named(bench) == {opened(bench, role).SOPInstanceUID for role in ROLES[1:]}
+    assert bench.work().facts[RETRACTION] == "sent"
+
+
+def named(bench: Bench) -> set[str]:
+    """SOP Instance UIDs in the rejection note."""
+    (evidence,) = opened(bench, ResultRole.REJECTION).CurrentRequestedProcedureEvidenceSequence
+    return {
+        str(reference.ReferencedSOPInstanceUID)
+        for series in evidence.ReferencedSeriesSequence
+        for reference in series.ReferencedSOPSequence
+    }
 
 
 def test_a_crash_between_wish_and_note_makes_the_same_note(bench: Bench, images: list[Dataset]) -> None:

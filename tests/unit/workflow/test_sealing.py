@@ -131,3 +131,15 @@ def test_an_end_is_not_waited_for_for_ever(safe: Safe) -> None:
     free.set()
     safe.sealing.close(30)
     assert safe.sealing.held_bytes == 0
+
+
+def no_room(_: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
+def test_without_room_for_a_thread_they_are_sealed_at_once(safe: Safe, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threading.Thread, "start", no_room)
+    safe.begin()
+    assert safe.sealed == {KEY: [b"one", b"two", b"three"]}
+    assert not safe.sealing.holds(STUDY)
+    safe.sealing.finish(KEY)
