@@ -1,12 +1,12 @@
 """The error family: what went wrong, whose fault it is, whether trying again helps, and what to tell a DICOM peer.
 
-Floor 0: imports nothing of the project but a table. A message never holds PHI: it is built from a fixed code and numbers alone,
-so every error may be logged, stored by the workflow engine and shown to a support desk.
+Floor 0: imports nothing of the project but a table. No message holds PHI (it is a code and numbers): it may be logged and shown.
 """
 
 from __future__ import annotations
 
 import re
+from functools import partial
 from types import MappingProxyType
 from typing import ClassVar, Final, NamedTuple
 
@@ -332,6 +332,11 @@ class NodeError(Exception):
         return not isinstance(self, StudyError) or self.code.startswith("result-")
 
     @property
+    def may_pass(self) -> bool:
+        """Whether the next try may do: not where what was sealed is damaged, or lost."""
+        return self.retryable and self.code != "sealed-damaged" and "missing" not in self.facts
+
+    @property
     def reason(self) -> Reason:
         """Text and advice of the code."""
         return REASONS[self.code]
@@ -343,11 +348,7 @@ class NodeError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         """Survive a pickle: the default would drop the facts."""
-        return _rebuild, (type(self), self.code, self.facts)
-
-
-def _rebuild(kind: type[NodeError], code: str, facts: dict[str, Fact]) -> NodeError:
-    return kind(code, **facts)
+        return partial(type(self), self.code, **self.facts), ()
 
 
 class PeerError(NodeError):

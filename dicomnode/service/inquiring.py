@@ -68,11 +68,12 @@ def _asking(tree: Config, one: Destination, requestor: CommitmentRequestor | Web
 
 
 def _sender(storage: Rooms, study_key: str) -> str | None:
-    """AE title that the first instance of a study came from that can be read."""
+    """AE title that the first instance of a study came from that can be read; raises where storage fails for now."""
     spool: Spool = storage.spool
     for row in storage.ledger.instances(study_key):
         try:
             return spool.read(study_key, row.address)[0].calling_ae_title
-        except NodeError:
-            continue
+        except NodeError as error:
+            if error.may_pass:
+                raise
     return None

@@ -104,10 +104,13 @@ class Circuits:
         """After a start: every circuit is closed, and what waits is tried; what is down is soon known to be again."""
         self._asking = True
         for row in self._ledger.circuits().values():
-            if row.state is not CircuitState.CLOSED:
-                self._ledger.put_circuit(self._fresh(row.destination))
+            with self._lock:
+                known = self._of(row.destination).row.state  # one may have opened since the queue was launched
+                if row.state is not CircuitState.CLOSED and known is CircuitState.CLOSED:
+                    self._ledger.put_circuit(self._fresh(row.destination))
         for destination in self._destinations:
-            self._hasten(destination)
+            if not self.is_open(destination):
+                self._hasten(destination)
 
     def end(self, timeout: float) -> None:
         """Ask no more; waits up to `timeout` seconds for the questions that are under way."""
@@ -126,9 +129,12 @@ class Circuits:
             self._of(destination).wake.set()
 
     def is_open(self, destination: str) -> bool:
-        """Whether nothing is to be sent now."""
+        """Whether nothing is to be sent now; then somebody asks, whenever it was opened."""
         with self._lock:
-            return self._of(destination).row.state is CircuitState.OPEN
+            is_open = self._of(destination).row.state is CircuitState.OPEN
+        if is_open and self._asking:
+            self._watch(destination, self._settings.first_retry_seconds)
+        return is_open
 
     def heard(self, destination: str, outcomes: Sequence[StoreOutcome]) -> None:
         """Something was sent: what became of it says how the destination fares."""
@@ -207,11 +213,13 @@ class Circuits:
         """Have a thread ask until the destination is there: no other destination waits for it."""
         with self._lock:
             circuit = self._of(destination)
-            if circuit.thread is not None:
+            if circuit.thread is not None or self._ended.is_set():
                 return
             run = partial(self._run, destination, seconds)
-            circuit.thread = threading.Thread(target=run, name="circuit", daemon=True)
-            circuit.thread.start()
+            thread = threading.Thread(target=run, name="circuit", daemon=True)
+            with suppress(RuntimeError):  # there is no room for one: `is_open` tries again
+                thread.start()
+                circuit.thread = thread
 
     def _run(self, destination: str, seconds: float) -> None:
         with self._lock:

@@ -199,8 +199,11 @@ class Delivery:
                 return
 
     def _next_batch(self, key: WorkKey, destination: str, tried: set[str]) -> list[DeliveryRow]:
-        """What is sent next: the segmentation by itself where nobody knows yet whether it is taken, else all."""
-        waiting = [row for row in self._waiting(key, destination) if row.result_id not in tried]
+        """What is sent next: the segmentation by itself where nobody knows yet whether it is taken, else all; notes last."""
+        open_rows = self._waiting(key, destination)
+        waiting = [row for row in open_rows if row.result_id not in tried]
+        if any(row.is_result for row in open_rows):  # a note takes away what these replace: not before they are there
+            waiting = [row for row in waiting if row.is_result]
         first = [row for row in waiting if row.role is ResultRole.SEGMENTATION and row.form]
         classes = [Variant.of(row.role, row.form).sop_class_uid for row in first]
         return first if first and not self._downgrade.is_proven(destination, classes) else waiting
@@ -209,12 +212,13 @@ class Delivery:
         """What is to go: nothing of a work that was held, cancelled or replaced meanwhile, but for what retracts results."""
         work = self._ledger.work(key)
         is_open = work is not None and work.state is WorkState.DELIVERING
+        is_held = work is not None and work.state is WorkState.HELD  # what replaces is held: so is its note
         return [
             row
             for row in (() if work is None else work.deliveries)
             if row.destination == destination
             and row.state is DeliveryState.WAITING
-            and (is_open or row.role is ResultRole.REJECTION)
+            and (is_open or (row.role is ResultRole.REJECTION and not is_held))
         ]
 
     def _load_all(self, key: WorkKey, destination: str, rows: list[DeliveryRow]) -> Iterator[OutgoingObject]:
@@ -228,7 +232,7 @@ class Delivery:
                 data = self._objects.get(key.study_key, World.IDENTITY, row.result_id, Purpose.RESULT)
                 _prove_known(data, digests.get(row.result_id))
             except StorageError as error:
-                if error.retryable and error.code != "sealed-damaged":
+                if error.retryable and error.code != "sealed-damaged":  # one that is lost may be restored
                     raise
                 self._write(row.result_id, destination, state=DeliveryState.REFUSED, status=None, reason=error.code)
                 self._emit("delivery.refused", level="error", work=key.workflow_id, reason=error.code)

@@ -20,6 +20,7 @@ from dicomnode.study import InstanceRow
 
 _FIRST_SECONDS: Final = 1.0
 _LONGEST_SECONDS: Final = 30.0
+_DOUBLINGS: Final = 5
 #: Tries after which a record that the disk does not give counts as lost: a minute.
 _TRIES: Final = 6
 #: What may be said of one record; anything else is said of disk or ledger, and passes for all records or for none.
@@ -104,7 +105,7 @@ class Judging:
         held = self._held[study_key]
         while held.rows:
             if self._ended.is_set() or not self._settle(held.rows[0], held.tries):
-                held.due = time.monotonic() + min(_FIRST_SECONDS * 2**held.tries, _LONGEST_SECONDS)
+                held.due = time.monotonic() + min(_FIRST_SECONDS * 2 ** min(held.tries, _DOUBLINGS), _LONGEST_SECONDS)
                 held.tries += 1
                 return
             held.tries = 0

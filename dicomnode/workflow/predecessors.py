@@ -61,7 +61,7 @@ class Predecessors:
         Raises
         ------
         StorageError
-            With `own`, where one cannot be read for now: a note that does not name it would leave it standing for good.
+            Where one cannot be read for now: a note that does not name it would leave it standing for good.
         """
         found: list[Dataset] = []
         if own and any(self._is_rejected(later, destination) for later in self._later(key)):
@@ -71,7 +71,7 @@ class Predecessors:
             confirmed = {row.result_id: row.role for row in rows if row.state is DeliveryState.CONFIRMED}
             for row in self._rooms.ledger.results(earlier):
                 if confirmed.get(row.result_id) not in (None, ResultRole.REJECTION):
-                    header = self._header(earlier, row, must=own)
+                    header = self._header(earlier, row)
                     found += [] if header is None else [header]
             if ResultRole.REJECTION in confirmed.values():
                 break  # what came before it was retracted by it
@@ -105,12 +105,12 @@ class Predecessors:
         keys = {work.key for work in works if work.key.model == key.model and work.key.revision < key.revision}
         return sorted(keys, key=lambda one: -one.revision)
 
-    def _header(self, key: WorkKey, row: ResultRow, *, must: bool = False) -> Dataset | None:
-        """Header of a sealed result; None where it cannot be opened any more, or (unless it must be) for now."""
+    def _header(self, key: WorkKey, row: ResultRow) -> Dataset | None:
+        """Header of a sealed result; None where it cannot be opened any more."""
         try:
             data = self._handover.get(key, World.IDENTITY, row.result_id, Purpose.RESULT)
         except StorageError as error:
-            if must and error.retryable and "missing" not in error.facts:
+            if error.may_pass:
                 raise
             return None
         transfer_syntax_uid, encoded = split_part10(data)

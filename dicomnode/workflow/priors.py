@@ -141,7 +141,9 @@ class Priors:
             place = copies_of(key, len(copied))
             try:
                 self._handover.put(key, World.PSEUDONYM, place, Purpose.COPY, framed(copier.copy(one) for one in files))
-            except StudyError as error:
+            except NodeError as error:
+                if error.may_pass:
+                    raise
                 self._emit("priors.dropped", level="warning", work=key.workflow_id, reason=error.code)
                 continue
             copied.append({"digest": prior.digest, "images": len(prior.images), "days_before": prior.days_before})
@@ -174,15 +176,12 @@ class Priors:
         priority = self._rooms.ledger.priority(key.study_key)
         asked = Asked(purpose="priors", priority=priority, is_over=lambda: not allowance.seconds)
         source, found = self._sources.ask(asked, gathering.of)
+        if self._ending.is_set():  # what is there by now may be the half of it
+            raise PeerError("timeout")
         self._keep(key, found, None)
-        self._emit(
-            "priors.fetched",
-            work=key.workflow_id,
-            source=source,
-            priors=len(found),
-            images=sum(len(one.images) for one in found),
-            seconds=round(self._monotonic() - began, 3),
-        )
+        images, seconds = sum(len(one.images) for one in found), round(self._monotonic() - began, 3)
+        work_id, number = key.workflow_id, len(found)
+        self._emit("priors.fetched", work=work_id, source=source, priors=number, images=images, seconds=seconds)
 
     def _subject(self, work: WorkRow) -> Subject | None:
         """Patient and study of a work, by the first of its images that can be read."""
@@ -200,6 +199,8 @@ class Priors:
     def _do_without(self, key: WorkKey, reason: str) -> None:
         level = "info" if reason == "priors-none" else "warning"
         try:
+            if self._listing(key) is not None:  # before a kill
+                return
             self._keep(key, (), reason)
         except NodeError as error:  # the work's own stages will say so, too
             reason, level = error.code, "error"
@@ -207,8 +208,7 @@ class Priors:
 
     def _keep(self, key: WorkKey, priors: Sequence[Prior], reason: str | None) -> None:
         """Write down last of all what there is: what was sealed before counts from here on, or not at all."""
-        listing = {"priors": [asdict(one) for one in priors], "reason": reason}
-        encoded = json.dumps(listing).encode()
+        encoded = json.dumps({"priors": [asdict(one) for one in priors], "reason": reason}).encode()
         self._handover.put(key, World.IDENTITY, name(key, _LISTING), Purpose.PRIOR, encoded)
 
     def _listing(self, key: WorkKey) -> dict[str, Any] | None:

@@ -121,14 +121,15 @@ class Rejections:
                 self._remember(study_key)
 
     def _series(self, study_key: str) -> dict[WorkKey, str]:
-        """Series that each work of a study was made of, where that is known."""
+        """Series that each work of a study was made of, where that is known; raises where it is not to be known for now."""
         study = self._rooms.ledger.study(study_key)
         found = {}
         for work in () if study is None else study.works:
             try:
                 found[work.key] = str(self._handover.plan(work.key)["series_key"])
-            except NodeError:  # none was chosen yet, or never
-                continue
+            except NodeError as error:  # none was chosen yet, or never
+                if error.may_pass:
+                    raise
         return found
 
     def _end_works(

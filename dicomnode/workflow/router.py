@@ -120,6 +120,6 @@ class Router:
             try:
                 return row, *self._read(row)
             except NodeError as error:
-                if error.retryable and error.code != "sealed-damaged":
+                if error.may_pass:
                     raise
         return None

@@ -63,10 +63,16 @@ def test_a_study_comes_from_the_first_of_its_records_that_can_be_read(
     assert inquiry._sender(key.study_key) == "SENDER"
 
     def fails(*_: object) -> None:
-        raise StorageError("sealed-damaged")
+        raise faults[-1]
 
     monkeypatch.setattr(bench.rooms.spool, "read", fails)
+    faults = [StorageError("storage-failed", missing=1)]
     assert inquiry._sender(key.study_key) is None
+    faults.append(StorageError("sealed-damaged"))
+    assert inquiry._sender(key.study_key) is None
+    faults.append(StorageError("storage-failed"))
+    with pytest.raises(StorageError):  # or results would go to a study that is gone
+        inquiry._sender(key.study_key)
 
 
 def test_a_node_judges_notes_and_looks_at_studies_that_they_name(bench: Bench, tree_of: Callable[..., Config]) -> None:

@@ -276,6 +276,45 @@ def test_a_thread_asks_until_the_destination_is_there_and_bears_every_fault(ward
     assert not made.is_open("pacs")
 
 
+def refused() -> list[StoreOutcome]:
+    return [StoreOutcome(result_id="r", status=None, error=PeerRefusal("peer-rejected"))]
+
+
+def test_one_that_opened_before_the_start_was_through_is_asked_as_well(ward: Ward) -> None:
+    """The queue is launched first: a PACS that boots beside the node may refuse before circuits begin."""
+    ward.open("pacs")
+    made, hastened = circuits(ward), threading.Event()
+    made._hasten = lambda _: int(hastened.set() or 0)
+    made.heard("pacs", refused())
+    assert made._circuits["pacs"].thread is None
+    made.begin()
+    assert ward.circuit()[0] is not CircuitState.CLOSED, "it is shown as it is"
+    assert hastened.wait(30)
+    made.end(10)
+    assert not made.is_open("pacs")
+
+
+def test_without_room_for_a_thread_it_is_asked_later(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+    ward.open("pacs")
+    made, hastened = circuits(ward), threading.Event()
+    made.begin()
+    made._hasten = lambda _: int(hastened.set() or 0)
+
+    def no_room(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_room)
+        made.heard("pacs", refused())
+        assert made.is_open("pacs")
+        made.end(0)
+        made._ended.clear()
+    assert made.is_open("pacs")
+    assert hastened.wait(30)
+    made.end(10)
+    assert not made.is_open("pacs")
+
+
 def test_an_end_waits_for_no_wait(ward: Ward) -> None:
     ward.open("pacs")
     made = circuits(ward, first=3600)

@@ -206,6 +206,37 @@ def bench(ledger: Ledger, objects: Objects, time: Time, events: Events) -> Bench
 
 
 BOTH_CONFIRMED = [DeliveryState.CONFIRMED] * 2
+NOTE = "00" * 16
+
+
+def add_note(bench: Bench) -> None:
+    """A note that takes away what the work's results replace."""
+    data = encode_part10(tiny_series()[7], transfer_syntax_uid=EXPLICIT)
+    bench.objects.put(STUDY, World.IDENTITY, NOTE, Purpose.RESULT, data)
+    note = ResultRow(
+        result_id=NOTE, role=ResultRole.REJECTION, sop_class_uid="1.2", digest=digest_of(data), length=len(data)
+    )
+    bench.ledger.record_results(WORK, [note], ["pacs"], bench.time.now())
+
+
+def test_a_note_goes_when_what_replaces_is_there_and_not_before(bench: Bench) -> None:
+    """Else the PACS hides the old results and has no new ones, for as long as it refuses them."""
+    bench.prepare("pacs")
+    add_note(bench)
+    bench.peers["pacs"].answers = [0xA700, 0x0000]
+    bench.queue.run_due()
+    assert [one.result_id for one in bench.peers["pacs"].got] == list(RESULTS)
+    bench.later(3600)
+    assert [one.result_id for one in bench.peers["pacs"].got[2:]] == [RESULTS[0], NOTE]
+    assert bench.ended() == (WorkState.DONE, None)
+
+
+def test_a_note_is_held_with_what_replaces(bench: Bench) -> None:
+    bench.prepare("pacs")
+    add_note(bench)
+    bench.ledger.set_work_state(WORK, WorkState.HELD, at=bench.time.now(), reason="patient-changed")
+    bench.queue.run_due()
+    assert bench.peers["pacs"].got == []
 
 
 @pytest.mark.parametrize("status", [0x0000, 0xB000, 0xB006, 0x0107])

@@ -25,7 +25,7 @@ from dicomnode.workflow.circuits import Circuits
 from dicomnode.workflow.handover import Handover, name
 from dicomnode.workflow.paces import Paces
 from dicomnode.workflow.prior_volumes import open_priors
-from dicomnode.workflow.priors import Priors
+from dicomnode.workflow.priors import Prior, Priors
 from dicomnode.workflow.sources import Asked, Sources, circuit_of
 from dicomnode.workflow.stages import Stages
 from tests.unit.workflow.samples import EXPLICIT, Events, Time, encoded, tiny_series
@@ -382,6 +382,56 @@ def test_a_node_that_ends_does_it_again_later(bench: Bench) -> None:
     bench.ending.clear()
     bench.priors(FakeSource([study("old", "20250101")])).fetch(bench.key)
     assert made.facts(bench.key) == {"priors": 1}
+
+
+def test_a_node_that_ends_between_two_priors_fetches_both_later(bench: Bench) -> None:
+    """Half of what was fetched would be another input than what a node makes of it that goes on."""
+    made = bench.priors(FakeSource([study("old", "20250101")]))
+    real = made._sources.ask
+
+    def ask(*given: Any) -> Any:
+        found = real(*given)
+        bench.ending.set()
+        return found
+
+    made._sources.ask = ask  # type: ignore[method-assign]
+    with pytest.raises(NodeError):
+        made.fetch(bench.key)
+    assert made.facts(bench.key) == {"priors": 0}
+
+
+def test_a_passing_fault_after_a_kill_takes_no_priors_away(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = bench.priors(FakeSource([study("old", "20250101")]))
+    made.fetch(bench.key)
+
+    def locked(*_: object, **__: object) -> None:
+        raise StorageError("ledger-failed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.rooms.ledger, "work", locked)
+        made.fetch(bench.key)
+    assert made.facts(bench.key) == {"priors": 1}
+
+
+def test_a_damaged_prior_is_left_out_and_one_that_fails_for_now_is_not(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = bench.priors(FakeSource([study("old", "20250101")]))
+    made.fetch(bench.key)
+
+    def fails(*_: object) -> bytes:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(made._handover, "get", fails)
+        patch.setattr(made, "_kept", lambda _: iter([kept]))
+        kept = Prior(images=("one",), days_before=9, digest="d")
+        error = StorageError("sealed-damaged")
+        assert made.copy(bench.key) == []
+        error = StorageError("storage-failed")
+        with pytest.raises(StorageError):
+            made.copy(bench.key)
+    assert len(made.copy(bench.key)) == 1
 
 
 def test_a_prior_that_cannot_be_deidentified_or_read_is_left_out(bench: Bench) -> None:

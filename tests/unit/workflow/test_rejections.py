@@ -28,6 +28,7 @@ from dicomnode.study import (
 )
 from dicomnode.workflow.conflicts import Conflicts
 from dicomnode.workflow.delivery import RETRACTION_ATTEMPT
+from dicomnode.workflow.handover import Handover
 from dicomnode.workflow.indexing import row_of
 from dicomnode.workflow.memory_queue import MemoryQueue
 from dicomnode.workflow.rejections import CODE, Rejections
@@ -371,6 +372,27 @@ def test_results_of_another_series_stand(bench: Bench, desk: Desk, images: list[
     report.SOPClassUID, report.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.88.11", "2.25.7"
     desk.receive(report)
     desk.note("113001", [report], seed="c")
+    assert REJECTED not in bench.work().facts
+
+
+def test_results_whose_series_is_not_known_for_now_are_not_withdrawn_for_another(
+    bench: Bench, desk: Desk, images: list[Dataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deliver(bench, images, TAKES)
+    scout = tiny_series()[0]
+    scout.SeriesInstanceUID, scout.SOPInstanceUID = "2.25.5", "2.25.6"
+    desk.receive(scout)
+    study = str(images[0].StudyInstanceUID)
+    row = desk.receive(note(study, "113001", {study: [scout]}), at=1.0)
+
+    def fails(*_: object) -> None:
+        raise StorageError("storage-failed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Handover, "plan", fails)
+        with pytest.raises(StorageError):
+            desk.judge.settle(row)
+    desk.judge.settle(row)
     assert REJECTED not in bench.work().facts
 
 

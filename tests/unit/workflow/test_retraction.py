@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from dicomnode.study import (
 from dicomnode.workflow.delivery import RETRACTION_ATTEMPT, end_of
 from dicomnode.workflow.memory_queue import MemoryQueue
 from dicomnode.workflow.orders import concerned, to_retry
+from dicomnode.workflow.predecessors import Predecessors
 from dicomnode.workflow.retraction import CODE, Retraction, wish
 from dicomnode.workflow.stages import Stages
 from tests.unit.workflow.test_encoding import PACS, confirm, opened, run, stages_for, waiting
@@ -129,6 +131,26 @@ def test_what_cannot_be_read_for_now_is_waited_for_and_named(
     monkeypatch.undo()
     desk.retraction.sweep()
     assert named(bench) == {opened(bench, role).SOPInstanceUID for role in ROLES}
+
+
+def test_what_earlier_revisions_left_is_not_forgotten_over_a_passing_fault(
+    bench: Bench, images: list[Dataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The note of a newer revision names all of it, or the old ones stand beside the new ones for good."""
+    done(bench, images, TAKES)
+    newer, predecessors = replace(bench.key, revision=2), Predecessors(bench.rooms)
+
+    def fails(*_: object) -> bytes:
+        raise StorageError("storage-failed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.rooms.objects, "get", fails)
+        with pytest.raises(StorageError):
+            predecessors.delivered(newer, "pacs")
+        with pytest.raises(StorageError):
+            predecessors.report(newer)
+    assert len(predecessors.delivered(newer, "pacs")) == len(ROLES)
+    assert predecessors.report(newer) is not None
 
 
 def test_what_is_lost_is_told_and_the_others_are_retracted(bench: Bench, images: list[Dataset]) -> None:
