@@ -144,16 +144,22 @@ class Retraction:
             )  # also what was on its way when an older version took the wish
         if hasten_tries(self._queue, key):
             return  # what it adds must be named
-        left = standing(work, self._destinations)
-        if left:
-            ledger.add_facts(key, {STANDING: ",".join(left)})
-        if notes := self._notes(key):
+        notes = self._notes(key)
+        self._name_standing(work)
+        if notes:
             self._send(key, notes)
         else:
             ledger.add_facts(key, {RETRACTION: _NOTHING})
             self._emit("retraction.empty", level="warning", work=key.workflow_id)
+
+    def _name_standing(self, work: WorkRow) -> None:
+        """Tell of each destination that keeps the results, unless `Withdrawal` did."""
+        told = str(work.facts.get(STANDING, "")).split(",")
+        if left := standing(work, self._destinations):
+            self._rooms.ledger.add_facts(work.key, {STANDING: ",".join(left)})
         for name in left:
-            self._emit("result.standing", level="warning", work=key.workflow_id, destination=name, reason=CODE)
+            if name not in told:
+                self._emit("result.standing", level="warning", work=work.key.workflow_id, destination=name, reason=CODE)
 
     def _send(self, key: WorkKey, notes: Mapping[str, ResultRow]) -> None:
         now, ledger = self._clock(), self._rooms.ledger
