@@ -9,7 +9,6 @@ comes in a context that proposes its own syntax, or senders would have to decomp
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from copy import copy
@@ -148,47 +147,6 @@ def application_entity(ae_title: str) -> Entity:
     return entity
 
 
-class Gate:
-    """The event at which pynetdicom's reactor is paused; unlike a bare one, `clear` returns when it does stand still.
-
-    With `threading.Event` the reactor may have passed `wait` and not yet said so: it then goes round once more, takes
-    the response off the queue and drops it, and whoever waits for the response waits in vain.
-    """
-
-    def __init__(self, association: Association) -> None:
-        self._association = association
-        self._open = True
-        self._parked = False
-        self._changed = threading.Condition()
-
-    def is_set(self) -> bool:
-        """Whether the reactor may run."""
-        return self._open
-
-    def set(self) -> None:
-        """Let the reactor run."""
-        with self._changed:
-            self._open = True
-            self._changed.notify_all()
-
-    def clear(self) -> None:
-        """Stop the reactor; returns when it stands at `wait` or has ended."""
-        with self._changed:
-            self._open = False
-            if threading.current_thread() is not self._association:
-                while not (self._parked or self._open) and self._association.is_alive():
-                    self._changed.wait(0.05)
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Stand here until the gate is open."""
-        with self._changed:
-            self._parked = not self._open
-            self._changed.notify_all()
-            passed = self._changed.wait_for(self.is_set, timeout)
-            self._parked = False
-            return passed
-
-
 def unread_rejection(association: Association) -> Any | None:
     """A-ASSOCIATE primitive of a rejection that pynetdicom received and did not look at; None where there is none.
 
@@ -210,7 +168,7 @@ def exchange(association: Association, request: Any, context_id: int) -> Any | N
 
     pynetdicom's public `send_c_store` decodes and encodes Data Sets anew; this sends the request as it is. It pauses
     the association's reactor as `send_c_store` does (private names of 3.0.4, held by a contract test), so that it
-    does not take the response for a request. The association must have a `Gate`.
+    does not take the response for a request. The association must have a `Gate`, as those of an `Entity` have.
     """
     with quiet(association):
         association.dimse.send_msg(request, context_id)

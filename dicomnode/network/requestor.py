@@ -24,7 +24,7 @@ from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind, Ver
 from dicomnode.encoded import Limits, implicit_parts, scan_header, split_part10
 from dicomnode.encoded.quiet import hushed
 from dicomnode.errors import NodeError, PeerError, PeerRefusal, StudyError
-from dicomnode.network.association import MAXIMUM_CONTEXTS, Gate, application_entity, exchange, unread_rejection
+from dicomnode.network.association import MAXIMUM_CONTEXTS, application_entity, exchange, unread_rejection
 from dicomnode.network.matches import bound_for_matches, read_matches
 from dicomnode.network.parts import DataSetParts
 from dicomnode.network.status import Rejection, error_of, error_of_rejection
@@ -236,7 +236,6 @@ class Requestor:
         if not association.is_established:
             cut(association)
             raise self._failure(association, bool(connected))
-        association._reactor_checkpoint = Gate(association)
         try:
             yield association
         except BaseException:

@@ -30,6 +30,7 @@ from pynetdicom.transport import T_CONNECT, AddressInformation, AssociationSocke
 from dicomnode.errors import PeerError
 from dicomnode.network.inflow import Inflow
 from dicomnode.network.pace import Pace
+from dicomnode.network.reactor import Gate
 
 #: No PDU of ours is to be answered with a longer one: we offer 128 KiB (PS3.8 D.1), and 128 contexts need less.
 _LONGEST_PDU: Final = 1024 * 1024
@@ -181,12 +182,13 @@ class Line(AssociationSocket):  # type: ignore[misc]
 
 
 class Entity(ApplicationEntity):  # type: ignore[misc]
-    """An application entity whose associations end, and whose sockets are closed when they do."""
+    """An application entity whose associations end and drop no response, and whose sockets are closed when they do."""
 
     def _create_socket(self, assoc: Association, address: AddressInformation, tls_args: Any) -> AssociationSocket:
         transport = Line(assoc, address, self.network_timeout)
         transport.tls_args = tls_args
         transport._shutdown_socket = partial(shut, transport)
+        assoc._reactor_checkpoint = Gate(assoc)
         provider = assoc.dul
         provider.daemon = True
         provider.run = partial(run_and_shut, provider.run, transport)

@@ -19,12 +19,12 @@ from pathlib import Path
 
 import pydicom
 import pytest
-from pynetdicom import AE
 from pynetdicom.association import Association
 from pynetdicom.sop_class import CTImageStorage  # type: ignore[attr-defined]
 
 from dicomnode.imaging.phantom_series import PhantomPatient
 from dicomnode.network.requestor import Requestor
+from dicomnode.network.transport import Entity
 from dicomnode.sections import Destination
 from dicomnode.study import FINAL_STATES, WorkRow, WorkState
 from tests import tools
@@ -154,7 +154,7 @@ def test_killed_at_a_boundary(ward: Ward, tmp_path: Path, boundary: str) -> None
 
 
 def open_association(ward: Ward) -> Association:
-    entity = AE("SENDER")
+    entity = Entity("SENDER")
     entity.add_requested_context(CTImageStorage, EXPLICIT)
     association = entity.associate("127.0.0.1", ward.node.port, ae_title="DICOMNODE")
     assert association.is_established

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 from pydicom import dcmread
-from pynetdicom import AE, Association
+from pynetdicom import Association
 
+from dicomnode.network.transport import Entity
 from dicomnode.study import WorkState
 from tests.journey.recorder import Recorder
 from tests.journey.running_node import RunningNode, destination
@@ -47,7 +48,7 @@ def test_a_study_of_an_association_that_stays_open_is_worked_on(tmp_path: Path) 
         Recorder() as pacs,
         RunningNode(tmp_path / "node", destination("pacs", pacs.ae_title, pacs.port) + SETTINGS) as node,
     ):
-        gateway = AE("GATEWAY")
+        gateway = Entity("GATEWAY")
         gateway.add_requested_context(CT, EXPLICIT)
         gateway.add_requested_context(VERIFICATION)
         association = gateway.associate("127.0.0.1", node.port, ae_title="DICOMNODE")

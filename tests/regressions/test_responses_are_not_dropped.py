@@ -1,6 +1,8 @@
 """About one C-STORE response in a thousand was lost on a busy machine: the requestor then waited for its whole timeout.
 
-pynetdicom's reactor, thought to be paused, went round once more and took the response for an unexpected request.
+pynetdicom's reactor, thought to be paused, went round once more and took the response for an unexpected request. So it
+was with whoever made an association by `Entity` itself and not by `Requestor`: the senders of the journeys, which
+waited for a minute then, once in some hundred runs.
 """
 
 from __future__ import annotations
@@ -12,9 +14,11 @@ from typing import Any
 import pytest
 from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
+from pynetdicom.presentation import build_context
 
-from dicomnode.encoded import encode_dataset
+from dicomnode.encoded import Limits, encode_dataset, read_dataset
 from dicomnode.network.requestor import OutgoingObject
+from dicomnode.network.transport import Entity
 from tests.network.nodes import node
 from tests.unit.network.samples import EXPLICIT_LITTLE, SECONDARY_CAPTURE, small_object
 
@@ -68,3 +72,21 @@ def test_a_reactor_that_is_late_takes_no_response(monkeypatch: pytest.MonkeyPatc
 
     assert [(outcome.status, outcome.error) for outcome in outcomes] == [(0, None)] * len(objects)
     assert len(listening.reception.objects) == len(objects)
+
+
+def test_nor_does_that_of_an_association_made_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Association, "_is_paused", LatePause(), raising=False)
+    monkeypatch.setattr(DIMSEServiceProvider, "send_msg", send_slowly)
+    entity = Entity("SENDER")
+    entity.network_timeout = 2
+    answers = []
+    with node() as listening:
+        contexts = [build_context(SECONDARY_CAPTURE, EXPLICIT_LITTLE)]
+        association = entity.associate(listening.host, listening.port, contexts)
+        assert association.is_established
+        for number in range(1, 11):
+            encoded = encode_dataset(small_object(f"1.2.3.{number}"), EXPLICIT_LITTLE)
+            answers.append(association.send_c_store(read_dataset(encoded, EXPLICIT_LITTLE, Limits())))
+        association.release()
+
+    assert [answer.get("Status") for answer in answers] == [0] * len(answers)
