@@ -10,7 +10,9 @@ import socket
 import struct
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any, Final
 
@@ -43,6 +45,10 @@ class Channel:
     patience
         Seconds that are let pass between two reads, so that much is read at once: waking up for every message costs
         more than the message. Not where anything was asked a moment ago: somebody waits for the next answer too.
+    posting
+        Whether what the reading thread itself says goes out by another one, in its place among what is said. One of two
+        ends must do so: where both have much to say, and each waits until it has said that before it reads on, neither
+        reads any more.
     """
 
     def __init__(
@@ -53,6 +59,7 @@ class Channel:
         *,
         quick: Collection[str] = (),
         patience: float = 0.0,
+        posting: bool = False,
     ) -> None:
         self._end = end
         self._tells = tells
@@ -64,6 +71,10 @@ class Channel:
         self.reading = False  # whether `run` waits for the other end to say anything, and is not busy with what it said
         self._sending = threading.Lock()
         self._held = bytearray()
+        self._posting = posting
+        self._reader: threading.Thread | None = None
+        self._posted: deque[bytes] = deque()  # said by the reading thread, and not sent yet
+        self._post: SimpleQueue[bool] = SimpleQueue()
         self._waiting: dict[int, SimpleQueue[tuple[int, Any]]] = {}
         self._asked = 0
         self._ended = False
@@ -109,6 +120,9 @@ class Channel:
     def run(self) -> None:
         """Read until the other end is gone. What a `tells` raises ends it as well, and is raised."""
         came = bytearray()
+        if self._posting:
+            self._reader = threading.current_thread()
+            threading.Thread(target=self._send_posted, name="posting", daemon=True).start()
         try:
             while data := self._read():
                 self.reads += 1
@@ -186,20 +200,40 @@ class Channel:
 
     def _send(self, message: list[Any], *, hold: bool = False) -> None:
         body = json.dumps(message, separators=(",", ":")).encode()
+        packed = _HEAD.pack(len(body)) + body
+        if threading.current_thread() is self._reader:
+            self._posted.append(packed)
+            self._post.put(True)
+            return
         with self._sending:
-            self._held += _HEAD.pack(len(body))
-            self._held += body
-            if hold:
-                return
-            try:
-                self._end.sendall(self._held)
-            except OSError:
-                raise StorageError("receiver-failed") from None
-            finally:
-                self._held.clear()
+            self._hold_posted()
+            self._held += packed
+            if not hold:
+                self._send_held()
+
+    def _send_posted(self) -> None:
+        """Send what the reading thread said, unless another thread that says something takes it along first."""
+        while self._post.get():
+            with self._sending, suppress(StorageError):  # the other end is gone: who reads ends soon
+                self._hold_posted()
+                self._send_held()
+
+    def _hold_posted(self) -> None:
+        while self._posted:
+            self._held += self._posted.popleft()
+
+    def _send_held(self) -> None:
+        try:
+            self._end.sendall(self._held)
+        except OSError:
+            raise StorageError("receiver-failed") from None
+        finally:
+            self._held.clear()
 
     def _end_all(self) -> None:
-        """Whoever waits for an answer need not."""
+        """Whoever waits for an answer need not; what this thread says from now on, it says itself."""
+        self._reader = None
+        self._post.put(False)
         with self._state:
             self._ended = True
             for answer in self._waiting.values():

@@ -227,6 +227,7 @@ class Receiver:
             },
             {"bar": self._bar, "report": self._report},
             quick=("bar",),
+            posting=True,
         )
         self._activity = Activity(self._channel.tell)
         self._keys = Keys(partial(self._channel.ask, "key"))

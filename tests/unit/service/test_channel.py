@@ -28,6 +28,7 @@ from dicomnode.service.messages import (
     reply_of_plain,
     row_of_plain,
 )
+from dicomnode.service.receiver import Receiver
 from dicomnode.study import InstanceRow, RecordAddress
 from tests.contracts.gates import wait_until
 
@@ -174,6 +175,75 @@ def test_what_is_no_message_ends_the_channel(lie: bytes) -> None:
         near.sendall(lie)
         with pytest.raises((StorageError, ValueError, TypeError)):
             Channel(far, {}, {}).run()
+
+
+def started(act: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:
+    """A thread that does something, and what came of it."""
+    came: list[Any] = []
+
+    def run() -> None:
+        try:
+            came.append(act())
+        except StorageError as error:
+            came.append(error.code)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread, came
+
+
+def test_two_ends_that_both_have_much_to_say_do_not_wait_for_each_other() -> None:
+    """A node that answers before it reads on, and a receiver that would answer before it reads on: both ways are full."""
+    much, held, ends = "x" * 1_000_000, threading.Event(), socket.socketpair()
+    receiver = Receiver(ends[1])
+    tells: dict[str, Callable[..., Any]] = {"emit": lambda *_: held.wait(20), "alive": lambda: None}
+    node = Channel(ends[0], tells, {"allow": lambda *_: 7}, quick=("allow",))
+    there = receiver._channel
+    reading = [started(receiver.run)[0], started(node.run)[0]]
+    there.tell("emit", "busy")  # from now on the node does not read
+    asking, answer = started(lambda: there.ask("allow", "ct1", "s", seconds=10))
+    wait_until(lambda: bool(there._waiting))
+    threads = [asking, started(lambda: there.tell("emit", much))[0]]
+    wait_until(there._sending.locked)
+    barring, barred = started(lambda: node.ask("bar", "s", seconds=10))
+    wait_until(lambda: "s" in receiver._barred)
+    telling, told = started(lambda: node.tell("unbar", much))
+    wait_until(lambda: node._sending.locked() or bool(told))
+    held.set()
+    try:
+        for thread in (*threads, barring, telling):
+            thread.join(20)
+        assert (answer, barred, told) == ([7], [True], [None])
+    finally:
+        node.end()
+        there.end()
+        for thread in reading:
+            thread.join(20)
+        for end in ends:
+            end.close()
+
+
+def test_what_the_reading_thread_says_comes_before_what_is_said_after_it(told: list[Any]) -> None:
+    ends, said = socket.socketpair(), threading.Event()
+    far = Channel(ends[1], {"note": told.append}, {"all": lambda: list(told)}, quick=("all",))
+
+    def say() -> None:
+        near.tell("note", "first")
+        said.set()
+
+    near = Channel(ends[0], {"say": say}, {}, posting=True)
+    threads = [started(near.run)[0], started(far.run)[0]]
+    for _ in range(200):
+        said.clear()
+        far.tell("say")
+        assert said.wait(20)
+        near.tell("note", "second")
+        assert near.ask("all")[-2:] == ["first", "second"]
+    near.end()
+    for thread in threads:
+        thread.join(20)
+    for end in ends:
+        end.close()
 
 
 TEXT = st.text(max_size=40)
