@@ -6,6 +6,7 @@ Memory of one process; the ledger holds what must survive. Times are monotonic s
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -60,7 +61,7 @@ class ActivityTable:
         self._opened = threading.Condition(self._lock)
         self._studies: dict[str, _Study] = {}
         self._arriving: dict[str, int] = {}
-        self._closed: set[str] = set()
+        self._closed: Counter[str] = Counter()
 
     @contextmanager
     def arriving(self, study_key: str) -> Iterator[None]:
@@ -91,13 +92,15 @@ class ActivityTable:
         with self._lock:
             free = study_key not in self._arriving and study_key not in self._studies
             if free:
-                self._closed.add(study_key)
+                self._closed[study_key] += 1
         try:
             yield free
         finally:
             with self._lock:
-                self._closed.discard(study_key)
-                self._opened.notify_all()
+                self._closed[study_key] -= free
+                if not self._closed[study_key]:
+                    del self._closed[study_key]
+                    self._opened.notify_all()
 
     def received(self, study_key: str, association_id: str, now: float) -> None:
         """An instance of the study was made durable."""

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import threading
+
 from dicomnode.workflow.activity import Activity, ActivityTable
 
 
@@ -90,3 +92,22 @@ def test_while_nobody_listened_no_sender_was_silent() -> None:
     before, here = table.snapshot()
     assert (before.last_received, before.last_released) == (5.0, 5.0)
     assert (here.last_received, here.last_released, here.open_associations) == (2.0, None, 1)
+
+
+def test_a_study_that_two_keep_closed_stays_so_until_the_last_of_them_is_done() -> None:
+    """It is being closed while it is about to be purged: what arrives then would be purged with it."""
+    table, arrived = ActivityTable(), threading.Event()
+
+    def arrive() -> None:
+        with table.arriving("s"):
+            arrived.set()
+
+    thread = threading.Thread(target=arrive)
+    with table.closed("s") as free:
+        assert free
+        with table.closed("s") as also:
+            assert also
+        thread.start()
+        assert not arrived.wait(0.1)
+    assert arrived.wait(20)
+    thread.join(20)
