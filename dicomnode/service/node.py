@@ -245,7 +245,7 @@ class Node:
         return EvidenceBook(
             self._ledger,
             derivation_key=derivation_key,
-            flush=partial(self._indexer.flush, timeout=_EVIDENCE_SECONDS),
+            flush=partial(self._indexer.catch_up, timeout=_EVIDENCE_SECONDS),
             wake=self._wake,
             clock=rooms.now,
             emit=self._emit,
@@ -315,7 +315,7 @@ class Node:
         self._admission.release(study_key)
 
     def _flush(self, study_key: str) -> bool:
-        return self._indexer.flush(study_key)
+        return self._indexer.catch_up(study_key)
 
     def _is_all_here(self, study_key: str) -> bool:
         return not self._activity.is_open(study_key) and self._flush(study_key)

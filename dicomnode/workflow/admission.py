@@ -108,9 +108,15 @@ class Admission:
         self._emit = emit
 
     def start(self, study_key: str) -> None:
-        """Open a revision for what has come and queue its work; nothing happens if there is one already."""
+        """Open a revision for what has come and queue its work; nothing happens if there is one already.
+
+        Raises
+        ------
+        StorageError
+            ``index-behind``, as `settle`: to be called again, or the work would begin when the study settles only.
+        """
         if not self._flush(study_key):
-            return
+            raise StorageError("index-behind")
         plan = self._plan(study_key)
         with self._ledger.transaction() as connection:
             opened = self._open(connection, study_key, plan)

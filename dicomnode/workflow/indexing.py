@@ -18,6 +18,8 @@ from dicomnode.workflow.notes import may_be_note
 
 _BATCH = 500
 _LINGER_SECONDS = 0.5
+#: What is waited for the rows of a study while nothing at all is written: another study's were waited for in vain.
+_GLANCE_SECONDS = 0.05
 
 
 class Index(Protocol):
@@ -91,6 +93,8 @@ class Indexer:
         self._changed = threading.Condition(lock)
         self._arrived = threading.Condition(lock)
         self._open: Counter[str] = Counter()
+        self._vain: dict[str, float] = {}  # seconds for which the rows of a study, open since, were waited for in vain
+        self._closes, self._stood_at = 0, -1  # times that rows were closed; of these, at the last wait in vain
         self._ended = threading.Event()
         self._conflicts = Judging(conflict, unreadable, closed=self._close, ended=self._ended, emit=emit)
         self._threads = (
@@ -139,12 +143,32 @@ class Indexer:
             finally:
                 self._hurried -= 1
 
+    def catch_up(self, study_key: str, timeout: float = 2.0) -> bool:
+        """As `flush`, for who has other studies to see to: for each, all waits in vain together take no longer.
+
+        What is held up is looked at and not waited for; where nothing at all is written, each study is for a glance, once.
+        """
+        with self._changed:
+            spent = self._vain.get(study_key, 0.0)
+            left = 0.0 if self._conflicts.holds_up(study_key) else max(timeout - spent, 0.0)
+            if self._closes == self._stood_at:
+                left = 0.0 if spent else min(left, _GLANCE_SECONDS)
+        if self.flush(study_key, left):
+            return True
+        with self._changed:
+            if self._open[study_key]:
+                self._vain[study_key] = spent + left
+                self._stood_at = self._closes if left else self._stood_at
+        return False
+
     def _close(self, rows: Sequence[InstanceRow]) -> None:
         with self._changed:
+            self._closes += 1
             for row in rows:
                 self._open[row.study_key] -= 1
                 if not self._open[row.study_key]:
                     del self._open[row.study_key]
+                    self._vain.pop(row.study_key, None)
             self._changed.notify_all()
 
     def _run(self) -> None:

@@ -74,6 +74,11 @@ class Judging:
         """Hand over a row; None: no more will come."""
         self._rows.put(row)
 
+    def holds_up(self, study_key: str) -> bool:
+        """Whether a study's first row was tried and could not be decided; may be called from any thread."""
+        held = self._held.get(study_key)
+        return held is not None and held.tries > 0
+
     def run(self) -> None:
         """Decide until no more comes; what is not decided then is left to the next start."""
         while True:

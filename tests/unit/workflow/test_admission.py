@@ -153,7 +153,8 @@ def test_a_settled_study_that_goes_on_lets_nothing_out_before_it_is_settled_anew
 def test_nothing_starts_before_the_index_has_caught_up(world: World) -> None:
     world.receive(0)
     world.caught_up = False
-    world.admission().start(STUDY)
+    with pytest.raises(StorageError, match="index-behind"):  # whoever asked asks again
+        world.admission().start(STUDY)
     assert world.queued == []
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -8,8 +9,9 @@ import pytest
 
 from dicomnode.errors import StorageError
 from dicomnode.study import InstanceRow, InstanceState
-from dicomnode.workflow import judging
+from dicomnode.workflow import indexing, judging
 from dicomnode.workflow.indexing import Indexer, row_of
+from tests.contracts.gates import wait_until
 from tests.unit.workflow.samples import KEY, OTHER_STUDY, STUDY, Events, encoded, metadata, row, tiny_series
 
 
@@ -265,3 +267,47 @@ def test_one_record_that_cannot_be_read_holds_up_its_own_study_alone(
     tries = [number for study, number in order if study == STUDY]
     assert tries == [1] * (len(tries) - 1) + [2], "the second of a study is not decided before its first"
     assert order.index((OTHER_STUDY, 3)) < len(order) - 2
+
+
+def test_studies_that_stand_still_cost_the_others_next_to_nothing(
+    index: Index, events: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look goes through all studies: what it waits for each that stands still, all others wait with it."""
+    indexer, _ = indexer_of(index, events)  # its threads do not run
+    waited: list[float] = []
+    flush = indexer.flush
+    monkeypatch.setattr(indexer, "flush", lambda key, timeout: waited.append(timeout) or flush(key, 0))
+    stuck = [f"{number:064x}" for number in range(50)]
+    for key in stuck:
+        indexer.add(row(0, study_key=key))
+    assert not any(indexer.catch_up(key) for key in stuck)
+    assert sum(waited) <= 2.0 + len(stuck) * indexing._GLANCE_SECONDS
+    waited.clear()
+    assert not any(indexer.catch_up(key) for key in stuck)
+    assert sum(waited) == 0
+    indexer.add(row(1, study_key=OTHER_STUDY))
+    indexer._write([indexer._waiting.popleft()])  # the index goes on: the next one is waited for as ever
+    assert not indexer.catch_up(OTHER_STUDY)
+    assert waited[-1] == 2.0
+    indexer._write([row(1, study_key=OTHER_STUDY)])
+    assert indexer.catch_up(OTHER_STUDY)
+    indexer.add(row(2, study_key=OTHER_STUDY))
+    assert not indexer.catch_up(OTHER_STUDY)
+    assert waited[-1] == 2.0, "what stood still once is waited for again once it was in the index"
+
+
+def test_a_study_that_is_held_up_is_not_waited_for(index: Index, events: Events) -> None:
+    def decide(_: InstanceRow) -> None:
+        raise StorageError("ledger-failed")
+
+    index.quarantined = {row(1).instance_key}
+    indexer = Indexer(index, conflict=decide, emit=events)
+    indexer.begin()
+    indexer.add(row(1))
+    wait_until(lambda: indexer._conflicts.holds_up(STUDY))
+    began = time.monotonic()
+    assert not indexer.catch_up(STUDY, 20)
+    assert time.monotonic() - began < 10
+    indexer.add(row(2, study_key=OTHER_STUDY))
+    assert indexer.catch_up(OTHER_STUDY), "and the next one gets what it needs"
+    indexer.end()
