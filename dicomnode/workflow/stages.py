@@ -65,6 +65,10 @@ _LONGEST_PAUSE_SECONDS: Final = 30.0
 _SENDING_SECONDS: Final = 1.0
 
 
+class _EndsError(Exception):
+    """The node ends while something is waited for."""
+
+
 class Stages:
     """Runs the stages of works.
 
@@ -146,10 +150,10 @@ class Stages:
         try:
             going_on = self._run(stage, key)
         except NodeError as error:
-            self._end(key, error)
+            self._end(stage, key, error)
         except Exception as error:  # noqa: BLE001 - the border: whatever it is becomes a coded state
             self._report(stage, error)
-            self._end(key, NodeError("internal", stage=stage))
+            self._end(stage, key, NodeError("internal", stage=stage))
         finally:
             if stage != "prepare" or not going_on:
                 self._ahead.forget(key)
@@ -159,11 +163,18 @@ class Stages:
         return going_on
 
     def _run(self, stage: str, key: WorkKey) -> bool:
+        try:
+            return self._again(stage, key, lambda: self._once(stage, key))
+        except _EndsError:
+            return False  # the next start takes the work up in the state that it has
+
+    def _again(self, stage: str, key: WorkKey, act: Callable[[], bool]) -> bool:
+        """Do something, again and again where storage fails that may do later; what it raises in the end."""
         tried = 0
         while True:
             self._running[key] = self._monotonic()
             try:
-                return self._once(stage, key)
+                return act()
             except StorageError as error:
                 tried += 1
                 if tried >= _TRIES.get(error.code, 1):
@@ -172,7 +183,7 @@ class Stages:
             finally:
                 del self._running[key]
             if self._pause(min(_PAUSE_SECONDS * tried, _LONGEST_PAUSE_SECONDS)):
-                return False  # the node ends; the next start takes the work up in the state that it has
+                raise _EndsError
 
     @contextmanager
     def between(self) -> Iterator[bool]:
@@ -218,7 +229,7 @@ class Stages:
         self._emit("stage.ended", work=key.workflow_id, stage=stage, seconds=round(seconds, 3))
         return going_on
 
-    def _end(self, key: WorkKey, error: NodeError) -> None:
+    def _end(self, stage: str, key: WorkKey, error: NodeError) -> None:
         ours = error.is_fault
         state = WorkState.FAILED if ours else WorkState.REFUSED
         level = "error" if ours else "warning"
@@ -227,11 +238,14 @@ class Stages:
             if work is not None and work.state in FINAL_STATES:  # superseded or past its deadline meanwhile
                 self._emit("work.overtaken", work=key.workflow_id, state=work.state.value)
                 return
-            if work is not None and self._told(key, error):
+            if work is not None and self._told(stage, key, error):
                 return
             self._rooms.ledger.set_work_state(key, state, at=self._clock(), reason=error.code, facts=dict(error.facts))
+        except _EndsError:
+            return
         except NodeError as second:
             self._emit("ledger.failed", level="error", work=key.workflow_id, reason=second.code)
+            return  # it has not ended: it is taken up again in the state that it has
         self._emit(f"work.{state.value}", level=level, work=key.workflow_id, model=key.model, reason=error.code)
 
     def _analyst(self, key: WorkKey) -> Analyst:
@@ -298,7 +312,7 @@ class Stages:
 
     # outcome -----------------------------------------------------------------------------------------------------
 
-    def _told(self, key: WorkKey, error: NodeError) -> bool:
+    def _told(self, stage: str, key: WorkKey, error: NodeError) -> bool:
         """Whether somebody gets a document in place of the results; then the work goes on to its delivery."""
         if not isinstance(error, StudyError):
             return False
@@ -306,9 +320,16 @@ class Stages:
             self.encoding.quarantine(key, error.code)
             return False
         try:
-            told = self.encoding.tell(key, error, lambda: self._looked_at(key))
-        except StudyError as second:
-            self.encoding.quarantine(key, second.code)
+            told = self._again(stage, key, lambda: self.encoding.tell(key, error, lambda: self._looked_at(key)))
+        except _EndsError:
+            raise
+        except Exception as second:  # the border: the work ends for the reason that it has
+            code = second.code if isinstance(second, NodeError) else "internal"
+            if code == "ledger-failed":
+                raise
+            if code == "internal":
+                self._report(stage, second)
+            self.encoding.quarantine(key, code)
             return False
         if told:
             self._emit("work.told", work=key.workflow_id, model=key.model, reason=error.code)
@@ -318,11 +339,16 @@ class Stages:
     def _looked_at(self, key: WorkKey) -> tuple[Dataset, Dataset] | None:
         """Header of an image that the model's rule takes, as received, converted and not."""
         modalities = self._analyst(key).package.manifest.input.modalities
+        passing: StorageError | None = None
         for row in relevant(self._rooms.ledger.instances(key.study_key), self._rooms.sop_classes):
             try:
                 dataset = without_pixels(self._records.read(row))
+                if dataset.get("Modality") in modalities:
+                    return dataset, read_part10_raw(self._records.file(row), self._limits)
             except StudyError:
                 continue
-            if dataset.get("Modality") in modalities:
-                return dataset, read_part10_raw(self._records.file(row), self._limits)
+            except StorageError as error:
+                passing = error if error.may_pass else passing
+        if passing is not None:
+            raise passing
         return None
