@@ -6,12 +6,22 @@ status of a C-STORE. Every downgrade is an event, a fact of the work, and a row 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Final
 
 from dicomnode.errors import PeerError
 from dicomnode.events import Emit
-from dicomnode.forms import SOP_CLASSES, Variant, Wishes, choose, choose_outcome, missed, sop_classes
+from dicomnode.forms import (
+    DISPENSABLE,
+    SOP_CLASSES,
+    Variant,
+    Wishes,
+    choose,
+    choose_outcome,
+    missed,
+    sop_classes,
+)
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.rows import CapabilityRow
 from dicomnode.study import FINAL_STATES, DeliveryRow, DeliveryState, ResultRole, WorkKey
@@ -21,6 +31,10 @@ from dicomnode.workflow.ports import Clock, Destination
 Remake = Callable[[WorkKey, Sequence[Variant]], Mapping[Variant, str]]
 #: The code under which a form ends that was not taken.
 NOT_TAKEN: Final = "peer-context-refused"
+#: Roles that say what a role says: regions are outlined in the key image, and a report that is a PDF is the document.
+INSTEAD: Final = MappingProxyType(
+    {ResultRole.SEGMENTATION: (ResultRole.KEY_IMAGE,), ResultRole.DOCUMENT: (ResultRole.REPORT,)}
+)
 
 
 class Capabilities:
@@ -131,28 +145,39 @@ class Downgrade:
         self.align(key, destination)
 
     def not_supported(self, key: WorkKey, destination: str, sop_class_uid: str) -> bool:
-        """Remember that a SOP Class is not supported, and align; whether other forms now wait."""
+        """Remember that a SOP Class is not supported, and align; whether other forms wait now in place of all of its kind."""
         self._capabilities.learn(destination, sop_class_uid, supported=False)
-        return self.align(key, destination)
+        aligned = self.align(key, destination)
+        left = [row for row in self._ledger.deliveries(key) if row.destination == destination and _waits(row)]
+        return aligned and all(
+            Variant.of(row.role, row.form).sop_class_uid != sop_class_uid for row in left if row.form
+        )
 
     def align(self, key: WorkKey, destination: str) -> bool:
-        """Replace what waits and is not taken by what is; whether anything was replaced."""
+        """Replace what waits and is not taken by what is; whether anything was replaced.
+
+        What nothing takes the place of is not replaced: it is sent, and its refusal shows, or is given up here where only
+        what it refers to is not taken.
+        """
         wishes = self._wishes(destination, key.model)
         refused = self._capabilities.refused(destination)
         rows = [row for row in self._ledger.deliveries(key) if row.destination == destination]
         managed = [row for row in rows if row.form and row.role is not ResultRole.REJECTION]
-        waiting = [row for row in managed if row.state is DeliveryState.WAITING]
         outcome = any(row.role is ResultRole.OUTCOME for row in managed)
         target = choose_outcome(wishes, refused) if outcome else choose(wishes, refused)
         names = {(variant.role, variant.name) for variant in target}
-        late = [row for row in waiting if (row.role, row.form) not in names and _must_go(row, refused)]
+        late = [row for row in managed if _waits(row) and (row.role, row.form) not in names and _must_go(row, refused)]
         if not wishes.fallbacks or not late:
             return False
         done = {row.role for row in managed if row.state is DeliveryState.CONFIRMED}
-        there = {(row.role, row.form) for row in managed}
-        needed = [one for one in target if one.role not in done and (one.role, one.name) not in there]
+        open_forms = {(row.role, row.form) for row in managed if row.state is not DeliveryState.DOWNGRADED}
+        open_target = [one for one in target if one.role not in done and one.sop_class_uid not in refused]
+        needed = [one for one in open_target if (one.role, one.name) not in open_forms]
         ids = self._results(key, needed)
-        if not self._replace(key, destination, late, list(ids.values())):
+        there = done | {one.role for one in open_target if one in ids or one not in needed}
+        replaced = [row for row in late if _is_replaced(row, there)]
+        dangling = [row for row in late if row not in replaced and not _is_refused(row, refused)]
+        if not self._replace(key, destination, replaced, dangling, list(ids.values())) or not replaced:
             return False
         self._tell(key, destination, missed(wishes, target, outcome=outcome))
         return True
@@ -164,39 +189,60 @@ class Downgrade:
         missing = [one for one in needed if one not in found]
         return {**found, **(self._remake(key, missing) if missing else {})}
 
-    def _replace(self, key: WorkKey, destination: str, late: Sequence[DeliveryRow], ids: Sequence[str]) -> bool:
+    def _replace(
+        self,
+        key: WorkKey,
+        destination: str,
+        replaced: Sequence[DeliveryRow],
+        dangling: Sequence[DeliveryRow],
+        ids: Sequence[str],
+    ) -> bool:
         """Let other forms wait in place of those; not where it all ended while they were made (encoding takes its time)."""
-        now, names = self._clock(), {row.result_id for row in late}
+        now = self._clock()
         with self._ledger.transaction() as connection:
             work = self._ledger.work(key, connection=connection)
             if work is None or work.state in FINAL_STATES:
                 return False
-            here = [row for row in work.deliveries if row.destination == destination and row.result_id in names]
-            still = [row for row in here if row.state is DeliveryState.WAITING]
-            for row in still:
-                self._ledger.record_delivery(
-                    row.result_id,
-                    destination,
-                    state=DeliveryState.DOWNGRADED,
-                    status=row.status,
-                    reason=NOT_TAKEN,
-                    at=now,
-                    connection=connection,
-                )
-            if still:
+            here = {row.result_id: row for row in work.deliveries if row.destination == destination}
+            ended = 0
+            for rows, state in ((replaced, DeliveryState.DOWNGRADED), (dangling, DeliveryState.REFUSED)):
+                still = [here[row.result_id] for row in rows if row.result_id in here and _waits(here[row.result_id])]
+                for row in still:
+                    self._ledger.record_delivery(
+                        row.result_id, destination, state=state, status=row.status, reason=NOT_TAKEN, at=now,
+                        connection=connection,
+                    )  # fmt: skip
+                ended += len(still)
+            if ended:
+                again = [here[one] for one in ids if one in here and here[one].state is DeliveryState.DOWNGRADED]
+                self._ledger.put_deliveries(again, DeliveryState.WAITING, now, connection=connection)
                 self._ledger.add_deliveries(destination, ids, now, connection=connection)
-        return bool(still)
+        for _ in dangling if ended else ():
+            self._emit("delivery.refused", level="error", work=key.workflow_id, reason=NOT_TAKEN)
+        return bool(ended)
 
     def _tell(self, key: WorkKey, destination: str, variants: Sequence[Variant]) -> None:
         self._ledger.add_facts(key, facts_of(destination, variants))
         tell(self._emit, key, destination, variants)
 
 
+def _waits(row: DeliveryRow) -> bool:
+    return row.state is DeliveryState.WAITING
+
+
+def _is_refused(row: DeliveryRow, refused: frozenset[str]) -> bool:
+    return Variant.of(row.role, row.form).sop_class_uid in refused
+
+
 def _must_go(row: DeliveryRow, refused: frozenset[str]) -> bool:
     """Whether a waiting form is not taken, or refers to one that is not."""
-    variant = Variant.of(row.role, row.form)
-    forms = [variant.form] + ([variant.links] if variant.links is not None else [])
-    return any(SOP_CLASSES[form] in refused for form in forms)
+    links = Variant.of(row.role, row.form).links
+    return _is_refused(row, refused) or (links is not None and SOP_CLASSES[links] in refused)
+
+
+def _is_replaced(row: DeliveryRow, there: Collection[ResultRole]) -> bool:
+    """Whether something that the destination has, or that goes there, says what a form says that is not taken."""
+    return row.role in there or any(role in there for role in INSTEAD.get(row.role, ())) or row.role in DISPENSABLE
 
 
 def tell(emit: Emit, key: WorkKey, destination: str, variants: Sequence[Variant]) -> None:
