@@ -101,6 +101,7 @@ def open_sources(tree: Config, ledger: Ledger, *, emit: Emit) -> Sourcing:
         jitter=random.random,
         clock=rooms.now,
         emit=emit,
+        kind="source",
     )
     paces = Paces(sections, clock=rooms.now, monotonic=time.monotonic)
     sources = Sources(sections, retrievers, circuits=circuits, paces=paces, emit=emit)

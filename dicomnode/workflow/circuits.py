@@ -75,6 +75,8 @@ class Circuits:
         Number of failures, and waits.
     jitter
         A number from 0 to 1, another one each time.
+    kind
+        What stands before the dot in the names of all circuits of this kind; "": they have no dot. The ledger shows all.
     """
 
     def __init__(
@@ -87,9 +89,11 @@ class Circuits:
         jitter: Callable[[], float],
         clock: Clock,
         emit: Emit,
+        kind: str = "",
     ) -> None:
         self._ledger = ledger
         self._destinations = destinations
+        self._kind = kind
         self._hasten = hasten
         self._settings = settings
         self._jitter = jitter
@@ -104,6 +108,10 @@ class Circuits:
         """After a start: every circuit is closed, and what waits is tried; what is down is soon known to be again."""
         self._asking = True
         for row in self._ledger.circuits().values():
+            if (
+                row.destination.rpartition(".")[0] != self._kind
+            ):  # others begin those, and may have heard of them by now
+                continue
             with self._lock:
                 known = self._of(row.destination).row.state  # one may have opened since the queue was launched
                 if row.state is not CircuitState.CLOSED and known is CircuitState.CLOSED:

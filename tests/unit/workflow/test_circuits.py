@@ -16,7 +16,7 @@ from dicomnode.storage.rows import BacklogRow, ResultRow
 from dicomnode.study import CircuitState, DeliveryState, Purpose, ResultRole, WorkKey, WorkState, World
 from dicomnode.workflow.circuits import Circuits, fault_of
 from tests.unit.workflow.samples import EXPLICIT, MODEL, Events, Time, row, tiny_series
-from tests.unit.workflow.test_delivery import BOTH_CONFIRMED, SETTINGS, Bench, digest_of
+from tests.unit.workflow.test_delivery import BOTH_CONFIRMED, SETTINGS, Bench, Peer, digest_of
 
 DAY = 86_400.0
 DOWN = PeerError("peer-unreachable")
@@ -353,3 +353,32 @@ def test_whose_fault_it_is() -> None:
     taken = replace(down, status=0, error=None)
     found: list[NodeError | None] = [fault_of(one) for one in ([down, full], [down, taken], [refused], [taken], [])]
     assert found == [DOWN, None, None, None, None]
+
+
+def test_a_start_says_nothing_of_the_circuits_of_another_kind(ward: Ward) -> None:
+    """Destinations' circuits and sources' stand in one table, and each kind begins when it does."""
+    ward.open("pacs")
+    sources = Circuits(
+        ward.ledger,
+        destinations={"source.archive": Peer()},
+        hasten=lambda _: 0,
+        settings=ward.settings,
+        jitter=lambda: 0.0,
+        clock=ward.time.now,
+        emit=ward.events,
+        kind="source",
+    )
+    fault = [StoreOutcome(result_id="", status=None, error=PeerRefusal("tls-failed"))]
+    ward.circuits.heard("pacs", fault)
+    sources.heard("source.archive", fault)
+    ward.ledger.put_circuit(replace(ward.ledger.circuits()["source.archive"], destination="source.gone"))
+    ward.ledger.put_circuit(replace(ward.ledger.circuits()["pacs"], destination="gone"))
+    ward.circuits.begin()
+    shown = {name: row.state for name, row in ward.ledger.circuits().items()}
+    is_open, is_closed = CircuitState.OPEN, CircuitState.CLOSED
+    assert shown == {"pacs": is_open, "gone": is_closed, "source.archive": is_open, "source.gone": is_open}
+    sources.begin()
+    shown = {name: row.state for name, row in ward.ledger.circuits().items()}
+    assert shown == {"pacs": is_open, "gone": is_closed, "source.archive": is_open, "source.gone": is_closed}
+    sources.end(1)
+    ward.circuits.end(1)
