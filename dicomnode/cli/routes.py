@@ -119,6 +119,7 @@ def _series_json(one: SeriesExplained) -> dict[str, Any]:
         "modality": one.modality,
         "images": one.images,
         "unreadable": one.unreadable,
+        "lost": dict(one.lost),
         "slice_spacing_mm": one.slice_spacing_mm,
         "extent_mm": one.extent_mm,
         "rules": {item.rule: {"taken": item.missed is None, "because": item.missed} for item in one.judgements},
@@ -167,6 +168,8 @@ def _series_lines(one: SeriesExplained) -> Iterator[str]:
     facts += [f"{one.extent_mm:.0f} mm long"] if one.extent_mm else []
     sender = escape(f"from {one.calling_ae_title} to {one.called_ae_title}")
     yield f"series {one.series_key[:8]}  {escape(one.modality) or 'unknown'}, {', '.join(facts)}, {sender}"
+    for segment, code in one.lost.items():
+        yield f"  [yellow]segment {segment}[/]: {code}: {_text(code)}"
     for item in one.judgements:
         yield f"  rule {item.rule}: {'[green]takes it[/]' if item.missed is None else _missed(item)}"
     for model, answer in one.models.items():

@@ -18,7 +18,7 @@ from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.spool import Spool
 from dicomnode.storage.writer import WriteMode
 from dicomnode.study import InstanceRow, StudyRow, World, blind_key
-from dicomnode.workflow.explaining import Explainer, StudyExplained
+from dicomnode.workflow.explaining import Explainer, StudyExplained, without_waiting
 from dicomnode.workflow.provenance import guard_of
 from dicomnode.workflow.selection import relevant
 
@@ -127,8 +127,9 @@ class StudyExplainer:
     def __init__(self, tree: Config, spool: Spool, ledger: Ledger, key: bytes) -> None:
         inputs = {package.manifest.name: package.manifest.input for package in rooms.load_packages(tree)}
         self._sop_classes = frozenset[str]().union(*(rule.sop_classes for rule in inputs.values()))
-        self._router = open_router(tree, spool, ledger, tuple(inputs))
-        self._explainer = Explainer(self._router, inputs, guard=guard_of(tree, key), read=reader(tree, spool))
+        read = without_waiting(reader(tree, spool))
+        router = open_router(tree, spool, ledger, tuple(inputs), read=read)
+        self._explainer = Explainer(router, inputs, guard=guard_of(tree, key), read=read)
         self._ledger = ledger
 
     def explain(self, study_key: str) -> StudyExplained | None:

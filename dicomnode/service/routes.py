@@ -78,8 +78,9 @@ def open_router(
     models: tuple[str, ...],
     *,
     is_watched: Callable[[str], bool] = lambda _: False,
+    read: Read | None = None,
 ) -> Router:
-    """Router over what was received.
+    """Router over what was received; `read` opens it, if in another way than the node does.
 
     Raises
     ------
@@ -91,7 +92,7 @@ def open_router(
     return Router(
         tree.rules,
         models,
-        read=reader(tree, spool),
+        read=read or reader(tree, spool),
         maximum_age_days=limit,
         is_watched=is_watched,
         came=lambda study_key: ledger.instances(study_key, None),

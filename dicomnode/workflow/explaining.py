@@ -9,9 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from dicomnode.errors import NodeError, StudyError
+from pydicom import Dataset
+
+from dicomnode.errors import NodeError, StorageError, StudyError
 from dicomnode.manifest import InputRule
-from dicomnode.study import InstanceRow
+from dicomnode.study import InstanceRow, RecordMetadata
 from dicomnode.workflow.provenance import REFUSALS, Guard
 from dicomnode.workflow.router import Read, Router
 from dicomnode.workflow.routing import Judgement, Route, StudyFacts
@@ -29,6 +31,8 @@ class SeriesExplained:
     ----------
     unreadable
         Instances that no model can read.
+    lost
+        Segments, by their names, that storage does not give whole, and the code of why.
     models
         By model `CHOSEN`, `SECOND`, `NOT_GIVEN` (no rule gives it the series), or the code of why it is refused.
     """
@@ -39,6 +43,7 @@ class SeriesExplained:
     modality: str
     images: int
     unreadable: int
+    lost: Mapping[str, str]
     slice_spacing_mm: float | None
     extent_mm: float | None
     judgements: tuple[Judgement, ...]
@@ -74,7 +79,7 @@ class Explainer:
     guard
         Tells what no model takes.
     read
-        Opens an instance; a NodeError says that it cannot be opened or read.
+        Opens an instance; a NodeError says that it cannot be opened or read. The router reads in the same way.
     """
 
     def __init__(self, router: Router, inputs: Mapping[str, InputRule], *, guard: Guard, read: Read) -> None:
@@ -89,11 +94,11 @@ class Explainer:
         Raises
         ------
         StorageError
-            Where disk or ledger refuse.
+            Where disk or ledger refuse for now.
         """
         facts = self._router.facts(study_key, rows)
         route = self._router.decide(facts)
-        headers, unreadable = self._headers(rows)
+        headers, unreadable, lost = self._headers(rows)
         said: dict[str, dict[str, str]] = {}
         outcomes: dict[str, str | None] = {}
         several = len({patient_of(header.dataset) for header in headers}) > 1
@@ -108,25 +113,43 @@ class Explainer:
             study_key=study_key,
             began_at=facts.began_at,
             route=route,
-            series=tuple(_series(facts, route, said, looks, unreadable)),
+            series=tuple(_series(facts, route, said, looks, unreadable=unreadable, lost=lost)),
             outcomes=outcomes,
         )
 
-    def _headers(self, rows: Sequence[InstanceRow]) -> tuple[list[Header], dict[str, int]]:
+    def _headers(self, rows: Sequence[InstanceRow]) -> tuple[list[Header], dict[str, int], dict[str, dict[str, str]]]:
+        """What can be read; by series, how many cannot be, and the segments in which they lie, where those are at fault."""
         headers: list[Header] = []
         unreadable: dict[str, int] = {}
+        lost: dict[str, dict[str, str]] = {}
         for row in rows:
             try:
                 _, dataset = self._read(row)
             except NodeError as error:
-                if error.retryable and error.code != "sealed-damaged":
+                if error.may_pass:
                     raise
                 unreadable[row.series_key] = unreadable.get(row.series_key, 0) + 1
+                if isinstance(error, StorageError):
+                    lost.setdefault(row.series_key, {})[row.address.segment_id] = error.code
                 continue
             headers.append(
                 Header(series_key=row.series_key, instance_key=row.instance_key, dataset=without_pixels(dataset))
             )
-        return headers, unreadable
+        return headers, unreadable, lost
+
+
+def without_waiting(read: Read) -> Read:
+    """For who looks once: what the disk does not give now is told as lost, and is not waited for."""
+
+    def read_now(row: InstanceRow) -> tuple[RecordMetadata, Dataset]:
+        try:
+            return read(row)
+        except StorageError as error:
+            if error.code == "storage-failed":
+                raise StorageError(error.code, missing=1) from None
+            raise
+
+    return read_now
 
 
 def _is_given(series: SurveyedSeries, keys: frozenset[str] | None) -> bool:
@@ -154,7 +177,9 @@ def _series(
     route: Route,
     said: Mapping[str, Mapping[str, str]],
     looks: Sequence[SurveyedSeries],
+    *,
     unreadable: Mapping[str, int],
+    lost: Mapping[str, Mapping[str, str]],
 ) -> list[SeriesExplained]:
     seen = {one.summary.series_key: one.summary for one in looks}
     found = []
@@ -168,6 +193,7 @@ def _series(
                 modality=summary.modality if summary else "",
                 images=summary.slices if summary else 0,
                 unreadable=unreadable.get(one.series_key, 0),
+                lost=lost.get(one.series_key, {}),
                 slice_spacing_mm=summary.slice_spacing_mm if summary else None,
                 extent_mm=summary.extent_mm if summary else None,
                 judgements=tuple(item for item in route.judgements if item.series_key == one.series_key),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -198,3 +199,37 @@ def test_a_study_that_was_shredded_is_counted_and_explains_nothing(tmp_path: Pat
 def test_where_no_node_has_run_there_is_nothing_to_explain(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="state-not-found"):
         CliRunner().invoke(app, ["explain", "ab", "--state", str(tmp_path)], catch_exceptions=False)
+
+
+def lose(path: Path) -> None:
+    path.unlink()
+
+
+def damage(path: Path) -> None:
+    path.write_bytes(bytes(byte ^ 1 for byte in path.read_bytes()))
+
+
+def cannot_be_read(path: Path) -> None:
+    """The disk refuses to give it."""
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("happens", "code"), [(lose, "storage-failed"), (damage, "sealed-damaged"), (cannot_be_read, "storage-failed")]
+)
+def test_what_storage_does_not_give_is_named_and_the_rest_explained(
+    tmp_path: Path, happens: Callable[[Path], None], code: str
+) -> None:
+    received = Received(tmp_path)
+    (path,) = [one for one in (tmp_path / "state").rglob("*") if one.suffix in {".open", ".closed"}]
+    segment = path.stem
+    happens(path)
+    text = received.run("explain", received.key, rules=RULES)
+    assert "unknown, 0 images, 16 objects that cannot be read" in text
+    assert f"segment {segment}: {code}: " in text
+    assert "rule chest: no: none of its first objects can be read" in text
+    assert "was worked on: stand-in, revision 1, then by before: refused (geometry-gap)" in text
+    (series,) = json.loads(received.run("explain", "--json", received.key))["series"]
+    assert (series["unreadable"], series["lost"]) == (16, {segment: code})
+    assert json.loads(received.run("replay", "--json", "--since", "2026-01-01"))["studies"] == 1
