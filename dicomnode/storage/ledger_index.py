@@ -160,6 +160,22 @@ class InstanceRows(Database):
                 _refresh_studies(writing, [study_key])
         return tuple(found)
 
+    def bring_back(
+        self, study_key: str, instance_keys: Collection[str], after: datetime, *, connection: Connection | None = None
+    ) -> None:
+        """Of instances that were taken out, let the first duplicate count that came after a time."""
+        query = select(_T).where(
+            _T.c.study_key == study_key, _T.c.state == InstanceState.DUPLICATE.value, _T.c.received_at > after
+        )
+        with self._writing(connection) as writing:
+            first: dict[str, InstanceRow] = {}
+            for batch in batches(sorted(set(instance_keys))):
+                found = writing.execute(query.where(_T.c.instance_key.in_(batch)).order_by(_T.c.received_at))
+                for row in map(_row, found):
+                    first.setdefault(row.instance_key, row)
+            for row in first.values():
+                self.set_instance_state(study_key, row.address, InstanceState.CURRENT, connection=writing)
+
     def instances(
         self,
         study_key: str,

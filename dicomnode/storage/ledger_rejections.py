@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from datetime import datetime
 from typing import Final
 
 from sqlalchemy import Connection, bindparam, delete, func, select
@@ -50,6 +51,13 @@ class RejectionRows(Database):
         query = select(_R.c.note_key).where(_R.c.note_study_key == study_key).distinct()
         with self._reading(connection) as reading:
             return frozenset(reading.execute(query).scalars())
+
+    def expired_at(self, study_key: str, instance_key: str, *, connection: Connection | None = None) -> datetime | None:
+        """When a note came that says that what was there of an instance has expired; None where none did."""
+        here = _R.c.study_key == study_key, _R.c.instance_key == instance_key, _R.c.kind == Rejected.EXPIRED.value
+        with self._reading(connection) as reading:
+            found: datetime | None = reading.execute(select(_R.c.received_at).where(*here)).scalar()
+            return found
 
 
 def standing(connection: Connection, study_keys: Collection[str]) -> frozenset[tuple[str, str]]:

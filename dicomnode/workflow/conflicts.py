@@ -104,7 +104,7 @@ class Conflicts:
             if other.instance_key == row.instance_key and other.address != row.address
         ]
         if not rivals:
-            return row
+            return self._alone(row)
         again = self._read(row)
         first = self._whole(rivals[0])
         sameness = Sameness.OTHER_PIXELS if first is None else compare(first, again, self._decoder.pixels)
@@ -119,6 +119,18 @@ class Conflicts:
             return replace(row, state=InstanceState.CURRENT)
         self._alert(row, "same-uid-other-content")
         return row
+
+    def _alone(self, row: InstanceRow) -> InstanceRow:
+        """What stood in the way was rejected meanwhile: this counts, unless it was rejected too (RAD TF-2 4.66).
+
+        Of what expired, only what had come by then.
+        """
+        expired_at = self._ledger.expired_at(row.study_key, row.instance_key)
+        gone = expired_at is not None and row.received_at <= expired_at
+        state = InstanceState.EXPIRED if gone else InstanceState.CURRENT
+        self._ledger.set_instance_state(row.study_key, row.address, state)  # or rejected, where that lasts
+        here = self._ledger.instances(row.study_key, state)
+        return replace(row, state=state) if row.address in {one.address for one in here} else row
 
     def _whole(self, row: InstanceRow) -> Dataset | None:
         """What came first; None where nobody can read it, as it came or as it lies on the disk now."""

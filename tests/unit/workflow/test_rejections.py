@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -240,6 +241,59 @@ def test_images_that_came_while_the_clock_was_ahead_expire_as_others(desk: Desk,
     assert desk.receive(images[0], at=7200.0).state is CURRENT
     desk.judge.settle(row)  # as a start does
     assert desk.states(images).count(CURRENT) == len(images) - 1, "what was sent again counts again"
+
+
+@pytest.mark.parametrize("change", [None, "header", "pixels"])
+def test_what_comes_after_a_note_of_what_expired_counts_though_both_are_judged_together(
+    desk: Desk, images: list[Dataset], change: str | None
+) -> None:
+    """One batch of the index: when it is recorded, the note has taken nothing out yet."""
+    desk.bench.time.forward(10.0)
+    for image in images:
+        desk.receive(image)
+    study = str(images[0].StudyInstanceUID)
+    again = deepcopy(images[:2])
+    for image in again:
+        if change == "header":
+            image.SeriesDescription = "another header"
+        elif change == "pixels":
+            image.PixelData = bytes(len(image.PixelData))
+    expired = desk.receive(note(study, "113039", {study: images[:2]}), at=1.0)
+    rows = [desk.receive(image, at=2.0) for image in again]
+    for row in (expired, *(row for row in rows if row.state is InstanceState.QUARANTINED)):
+        desk.judge.settle(row)
+    states = {row.address: row.state for row in desk.bench.ledger.instances(study_key_of(images[0]), None)}
+    assert [states[row.address] for row in rows] == [CURRENT] * 2
+    assert list(states.values()).count(InstanceState.EXPIRED) == 2
+    assert desk.bench.events.facts("object.quarantined") == []
+    desk.judge.settle(expired)  # as a start does
+    after = desk.bench.ledger.instances(study_key_of(images[0]), None)
+    assert {row.address: row.state for row in after} == states
+
+
+def test_what_came_again_before_a_note_of_what_expired_has_expired_with_it(desk: Desk, images: list[Dataset]) -> None:
+    for image in images:
+        desk.receive(image)
+    again = deepcopy(images[0])
+    again.SeriesDescription = "another header"
+    row = desk.receive(again, at=0.5)
+    desk.receive(images[1], at=0.5)
+    desk.note("113039", images[:2], at=1.0)
+    desk.judge.settle(row)  # it could not be decided before: the disk did not give it
+    assert desk.states(images).count(InstanceState.EXPIRED) == 3
+    assert desk.states(images).count(CURRENT) == len(images) - 2
+
+
+def test_what_was_set_aside_and_its_first_is_rejected_for_good_is_rejected_too(
+    desk: Desk, images: list[Dataset]
+) -> None:
+    desk.receive(images[0])
+    again = deepcopy(images[0])
+    again.SeriesDescription = "another header"
+    row = desk.receive(again, at=2.0)
+    desk.note("113037", images[:1], at=1.0)
+    desk.judge.settle(row)
+    assert desk.states(images) == [OUT] * 2
 
 
 # what was made of them ------------------------------------------------------------------------------------------------
