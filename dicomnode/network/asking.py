@@ -35,6 +35,7 @@ class Asking:
         self._send = send
         self._lock = threading.Lock()
         self._waiting: dict[int, SimpleQueue[int | None]] = {}
+        self._late: set[int] = set()  # message ids of requests that nobody waits for any more, and that may be answered
         self._last = 0
         self._ended = False
 
@@ -52,15 +53,16 @@ class Asking:
         if not fitting:
             raise PeerError("peer-context-refused")
         context_id, context = fitting[0]
+        data = event.encode(context.transfer_syntax)
         answer: SimpleQueue[int | None] = SimpleQueue()
         with self._lock:
             if self._ended:
                 return None
             self._last = self._last % 0xFFFF + 1
             message_id = self._last
+            self._late.discard(message_id)
             self._waiting[message_id] = answer
         command = dimse.event_report(message_id, event.sop_class_uid, event.sop_instance_uid, event.event_type_id)
-        data = event.encode(context.transfer_syntax)
         try:
             self._send(
                 pdu.data_pdus(context_id, command, command=True, longest=longest)
@@ -68,17 +70,24 @@ class Asking:
             )
             return answer.get(timeout=seconds)
         except Empty:
+            with self._lock:
+                self._late.add(message_id)
             return None
         finally:
             with self._lock:
                 self._waiting.pop(message_id, None)
 
     def answered(self, command: Command) -> bool:
-        """A response came; whether it is one to a request of ours."""
-        with self._lock:
-            asked = self._waiting.get(command.message_id_responded)
-        if asked is None or command.command_field != dimse.N_EVENT_REPORT_RQ | dimse.RESPONSE:
+        """A response came; whether it is one to a request of ours, be it too late."""
+        if command.command_field != dimse.N_EVENT_REPORT_RQ | dimse.RESPONSE:
             return False
+        message_id = command.message_id_responded
+        with self._lock:
+            asked = self._waiting.get(message_id)
+            if asked is None:
+                is_late = message_id in self._late
+                self._late.discard(message_id)
+                return is_late
         asked.put(command.status)
         return True
 

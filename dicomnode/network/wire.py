@@ -43,6 +43,7 @@ class Wire:
         self._flags = 0 if self._tls else socket.MSG_WAITALL
         self._seconds = seconds
         self._sending = threading.Lock()
+        self._torn = False  # something was sent in part: whatever followed would be taken for the rest of it
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.wait_at_most(seconds)
 
@@ -121,7 +122,7 @@ class Wire:
         return count
 
     def send(self, data: bytes) -> None:
-        """Send all of it.
+        """Send all of it; where that cannot be, the connection has ended, for whoever reads as well.
 
         Raises
         ------
@@ -130,13 +131,22 @@ class Wire:
         """
         try:
             with self._sending:
-                self._connection.sendall(data)
-        except TimeoutError:
-            raise PeerError("timeout") from None
-        except BlockingIOError:
+                self._send_whole(data)
+        except (TimeoutError, BlockingIOError):
             raise PeerError("timeout") from None
         except (OSError, ValueError):
             raise PeerError("peer-aborted") from None
+
+    def _send_whole(self, data: bytes) -> None:
+        if self._torn:
+            raise BrokenPipeError
+        try:
+            self._connection.sendall(data)
+        except BaseException:
+            self._torn = True
+            with contextlib.suppress(OSError, ValueError):
+                socket.socket.shutdown(self._connection, socket.SHUT_RDWR)
+            raise
 
     def acknowledge_at_once(self) -> None:
         """Ask the kernel to acknowledge what comes next at once: a sender with Nagle's algorithm waits for that."""
@@ -145,7 +155,7 @@ class Wire:
 
     def part(self, farewell: bytes) -> None:
         """Send some last bytes if that is possible without waiting for the peer."""
-        if farewell and self._sending.acquire(timeout=0.2):
+        if farewell and not self._torn and self._sending.acquire(timeout=0.2):
             try:
                 with contextlib.suppress(OSError, ValueError):
                     self._connection.send(farewell, 0 if self._tls else socket.MSG_DONTWAIT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from collections.abc import Iterator
@@ -109,4 +110,26 @@ def test_what_is_closed_stays_closed(pair: tuple[Wire, socket.socket]) -> None:
     wire.interrupt()
     wire.acknowledge_at_once()
     with pytest.raises(PeerError, match="peer-aborted"):
+        wire.read(memoryview(bytearray(1)))
+
+
+def test_nothing_follows_what_was_sent_in_part(pair: tuple[Wire, socket.socket]) -> None:
+    """A report that stalled in the middle: an answer of the association's own thread behind it would be taken for its rest."""
+    wire, peer = pair
+    wire.wait_at_most(0.1)
+    with pytest.raises(PeerError, match="timeout"):
+        send_for_ever(wire, b"1" * (1 << 20))
+    came = bytearray()
+    peer.settimeout(0.2)
+    with contextlib.suppress(OSError):
+        while data := peer.recv(1 << 20):
+            came += data
+    with pytest.raises(PeerError, match="peer-aborted"):
+        wire.send(b"2")
+    wire.part(b"3")
+    with contextlib.suppress(OSError):
+        while data := peer.recv(1 << 20):
+            came += data
+    assert set(came) == {ord("1")}
+    with pytest.raises(PeerError, match="peer-aborted"):  # whoever reads learns of it, too
         wire.read(memoryview(bytearray(1)))
