@@ -216,16 +216,9 @@ class Node:
         self._completion = self._build_completion(derivation_key)
         self._desk = self._build_desk(derivation_key)
         self._recovery = Recovery(
-            self._ledger,
-            self._spool,
-            self._activity,
-            self._queue,
-            conflict=conflicts.resolve,
-            derivation_key=derivation_key,
-            clock=rooms.now,
-            monotonic=time.monotonic,
-            emit=emit,
-        )
+            self._ledger, self._spool, self._activity, self._queue, conflict=settle, later=self._indexer.judge,
+            derivation_key=derivation_key, clock=rooms.now, monotonic=time.monotonic, emit=emit,
+        )  # fmt: skip
         self._gate = open_gate(
             tree,
             limits=limits,

@@ -133,6 +133,13 @@ class Indexer:
             if len(self._waiting) in {1, _BATCH}:
                 self._arrived.notify_all()
 
+    def judge(self, rows: Sequence[InstanceRow]) -> None:
+        """Have rows decided on that are in the index already, after those of their study that wait; `flush` waits for them, too."""
+        with self._changed:
+            self._open.update(row.study_key for row in rows)
+        for row in rows:
+            self._conflicts.put(row)
+
     def flush(self, study_key: str, timeout: float = 2.0) -> bool:
         """Wait until the study's rows are in the ledger and its conflicts decided; False when it took too long."""
         with self._changed:

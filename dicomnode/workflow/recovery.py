@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 
+from dicomnode.errors import NodeError
 from dicomnode.events import Emit
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.segment_reader import Damage
 from dicomnode.storage.spool import Spool
-from dicomnode.study import InstanceRow, InstanceState, WorkState
+from dicomnode.study import InstanceRow, InstanceState, RecordAddress, WorkState
 from dicomnode.workflow.activity import ActivityTable
 from dicomnode.workflow.indexing import is_to_be_judged, row_of
 from dicomnode.workflow.notes import may_be_note
@@ -29,7 +30,10 @@ class Recovery:
     queue
         Durable queue; it takes up its own workflows by itself.
     conflict
-        Decides on an instance that came again with other bytes, or that may be a rejection note.
+        Decides on an instance that came again with other bytes, or that may be a rejection note; a NodeError says that it
+        cannot be done for now.
+    later
+        Takes such rows to try them again until they are decided; their studies do not settle meanwhile.
     """
 
     def __init__(
@@ -40,6 +44,7 @@ class Recovery:
         queue: Queue,
         *,
         conflict: Callable[[InstanceRow], None],
+        later: Callable[[Sequence[InstanceRow]], None],
         derivation_key: bytes,
         clock: Clock,
         monotonic: Monotonic,
@@ -50,6 +55,8 @@ class Recovery:
         self._activity = activity
         self._queue = queue
         self._conflict = conflict
+        self._later = later
+        self._behind: dict[str, set[RecordAddress]] = {}  # by study, what `later` was handed
         self._key = derivation_key
         self._clock = clock
         self._monotonic = monotonic
@@ -96,10 +103,25 @@ class Recovery:
         decided = {row.address for row in self._ledger.quarantined(study_key)}
         for row in self._ledger.instances(study_key, InstanceState.QUARANTINED):
             if row.address not in decided:
-                self._conflict(row)
+                self._decide(row)
         for row in self._ledger.instances(study_key):
             if may_be_note(row):  # that it was judged stands nowhere: again it changes nothing
+                self._decide(row)
+
+    def _decide(self, row: InstanceRow) -> None:
+        """Decide at once: what goes on after this start is to know of it.
+
+        What cannot be decided for now is decided later, and so is, in its order, whatever else of its study is to be.
+        """
+        behind = self._behind.get(row.study_key)
+        if behind is None:
+            try:
                 self._conflict(row)
+            except NodeError:  # whoever tries again says so
+                behind = self._behind[row.study_key] = set()
+        if behind is not None and row.address not in behind:
+            behind.add(row.address)
+            self._later([row])
 
     def _set_aside(self, damage: Damage) -> None:
         """A torn end is what a crash leaves: nothing of it was acknowledged. Anything else is an alarm."""
@@ -121,5 +143,5 @@ class Recovery:
         if rows:
             for row in self._ledger.record_instances(rows):
                 if is_to_be_judged(row):
-                    self._conflict(row)
+                    self._decide(row)
         return len(rows)

@@ -82,7 +82,14 @@ class Bench:
         common: dict[str, Any] = {"derivation_key": KEY, "clock": Time().now, "monotonic": time.monotonic}
         self.indexer = Indexer(self.ledger, conflict=lambda row: None, emit=self.log)
         self.recovery = Recovery(
-            self.ledger, self.spool, self.activity, nothing, conflict=lambda row: None, emit=self.log, **common
+            self.ledger,
+            self.spool,
+            self.activity,
+            nothing,
+            conflict=lambda row: None,
+            later=self.indexer.judge,
+            emit=self.log,
+            **common,
         )
         self.gate = open_gate(
             self.tree,

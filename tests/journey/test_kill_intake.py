@@ -204,6 +204,7 @@ def rebuild(ledger: Ledger, spool: Spool, derivation_key: bytes) -> None:
         ActivityTable(),
         None,  # type: ignore[arg-type]
         conflict=lambda row: None,
+        later=lambda rows: None,
         derivation_key=derivation_key,
         clock=lambda: at(0),
         monotonic=lambda: 0.0,

@@ -157,6 +157,7 @@ def test_it_is_set_aside_and_the_alarm_names_it(written: Written, tmp_path: Path
             ActivityTable(),
             None,  # type: ignore[arg-type]
             conflict=lambda row: None,
+            later=lambda rows: None,
             derivation_key=b"k" * 32,
             clock=lambda: at(0),
             monotonic=lambda: 0.0,

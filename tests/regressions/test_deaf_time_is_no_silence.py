@@ -42,6 +42,7 @@ def test_the_quiet_time_begins_anew_at_a_start() -> None:
         activity,
         nothing,
         conflict=lambda row: None,
+        later=lambda rows: None,
         derivation_key=b"",
         clock=lambda: datetime(2026, 1, 2, tzinfo=UTC),
         monotonic=lambda: 100.0,

@@ -5,24 +5,30 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
+from copy import deepcopy
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydicom import Dataset
 
 from dicomnode.config import Config
+from dicomnode.errors import StorageError
 from dicomnode.service import node as service_node
 from dicomnode.service.housekeeping import Housekeeping
 from dicomnode.service.node import Node
 from dicomnode.service.rooms import Layout
 from dicomnode.storage.ledger import Ledger
-from dicomnode.study import WorkState
+from dicomnode.storage.spool import Spool
+from dicomnode.study import InstanceState, WorkState, blind_key
 from dicomnode.workflow.admission import Admission
 from dicomnode.workflow.analysis import Analyst
+from dicomnode.workflow.indexing import row_of
 from dicomnode.workflow.pipeline import DurableQueue
 from dicomnode.workflow.retention import Retention
-from tests.unit.workflow.samples import STUDY, WORK, Events, Time, row
+from tests.unit.workflow.notes import note
+from tests.unit.workflow.samples import STUDY, WORK, Events, Time, encoded, metadata, row, tiny_series
 
 MakeTree = Callable[..., Config]
 
@@ -138,3 +144,64 @@ def test_a_node_works_on_as_many_studies_at_once_as_it_has_devices(
     monkeypatch.setattr(service_node, "DurableQueue", Queue)
     Node(tree_of(), {}, Events()).close()
     assert asked == [places]
+
+
+def received(tree: Config, images: list[Dataset], *, indexed: int) -> str:
+    """A study of which a node that was killed had sealed everything, and indexed the first ones; its key."""
+    node, study_key = Node(tree, {}, Events()), ""
+    try:
+        for number, image in enumerate(images):
+            derivation_key, data = node._recovery._key, encoded(image)
+            study_key = blind_key(derivation_key, "study", str(image.StudyInstanceUID))
+            about = metadata(image, data)
+            address = node._spool.append(study_key, about, data)
+            if number < indexed:
+                node._ledger.record_instances([row_of(derivation_key, study_key, address, about)])
+    finally:
+        node.close()
+    return study_key
+
+
+@pytest.mark.parametrize(("what", "indexed"), [("correction", 1), ("note", 2)])
+def test_what_the_disk_does_not_give_for_a_moment_at_a_start_is_decided_all_the_same(
+    tree_of: MakeTree, monkeypatch: pytest.MonkeyPatch, what: str, indexed: int
+) -> None:
+    """Nothing of it is lost, and its study does not settle meanwhile."""
+    image, tree, log = tiny_series()[0], tree_of(completion={"quiet_seconds": 0.1}), Events()
+    second = deepcopy(image)
+    second.AccessionNumber = "CORRECTED"
+    if what == "note":
+        second = note(image.StudyInstanceUID, "113001", {str(image.StudyInstanceUID): [image]})
+    study_key = received(tree, [image, second], indexed=indexed)
+    failures, settled = [StorageError("storage-failed")] * 2, threading.Event()
+    read = Spool.read
+
+    def fails(spool: Spool, *where: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return read(spool, *where)
+
+    settle = Admission.settle
+
+    def noted(admission: Admission, key: str) -> None:
+        settle(admission, key)
+        settled.set()
+
+    monkeypatch.setattr(Spool, "read", fails)
+    monkeypatch.setattr(Admission, "settle", noted)
+    node = Node(tree, {}, log)
+    try:
+        node.start()
+        assert settled.wait(60)
+    finally:
+        node.stop(5)
+    with Ledger.open(Layout.of(tree).ledger) as ledger:
+        states = [one.state for one in ledger.instances(study_key, None)]
+        assert ledger.quarantined(study_key) == ()
+    expected = {
+        "correction": [InstanceState.REPLACED, InstanceState.CURRENT],
+        "note": [InstanceState.REJECTED, InstanceState.CURRENT],
+    }
+    assert states == expected[what]
+    assert "object.quarantined" not in log.names
+    assert {facts["reason"] for facts in log.facts("index.failed")} == {"storage-failed"}

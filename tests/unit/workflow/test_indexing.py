@@ -221,6 +221,27 @@ def test_a_conflict_is_decided_again_when_the_ledger_can_be_used_again(index: In
     assert events.facts("index.failed") == [{"study": STUDY, "reason": "ledger-failed", "rows": 1}]
 
 
+def test_a_row_that_a_start_hands_over_is_waited_for_until_it_is_decided(index: Index, events: Events) -> None:
+    free, told = threading.Event(), list[InstanceRow]()
+
+    def decide(one: InstanceRow) -> None:
+        if not free.is_set():
+            raise StorageError("storage-failed")
+        told.append(one)
+
+    indexer = Indexer(index, conflict=decide, emit=events)
+    indexer.judge([row(1), row(2)])
+    assert not indexer.flush(STUDY, 0)
+    indexer.begin()
+    assert not indexer.flush(STUDY, 0)
+    assert indexer.flush(OTHER_STUDY, 0)
+    free.set()
+    assert indexer.flush(STUDY, 30)
+    indexer.end()
+    assert told == [row(1), row(2)]
+    assert index.rows == []
+
+
 def test_an_end_leaves_a_conflict_to_the_next_start_while_the_ledger_is_broken(index: Index, events: Events) -> None:
     failed = threading.Event()
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from dicomnode.errors import NodeError, StorageError
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.segment_reader import Damage
 from dicomnode.storage.spool import Spool
@@ -34,6 +35,8 @@ class World:
         self.spool = spool
         self.activity = ActivityTable()
         self.conflicts: list[InstanceRow] = []
+        self.later: list[InstanceRow] = []
+        self.failures: list[NodeError] = []
         self.queue = MemoryQueue(
             run_stage=lambda stage, key: True, run_delivery=lambda *_: None, monotonic=time.monotonic
         )
@@ -42,12 +45,18 @@ class World:
             spool,
             self.activity,
             self.queue,
-            conflict=self.conflicts.append,
+            conflict=self.decide,
+            later=self.later.extend,
             derivation_key=KEY,
             clock=time.now,
             monotonic=time.monotonic,
             emit=events,
         )
+
+    def decide(self, row: InstanceRow) -> None:
+        if self.failures:
+            raise self.failures.pop()
+        self.conflicts.append(row)
 
 
 @pytest.fixture
@@ -114,6 +123,20 @@ def test_an_instance_that_a_crash_left_undecided_is_decided_on_once(world: World
     world.ledger.quarantine(STUDY, "instance", "same-uid-other-content", time.now(), address=decided.address)
     world.recovery.resume()
     assert [one.address.number for one in world.conflicts] == [1]
+
+
+def test_what_cannot_be_decided_for_now_is_handed_over_with_what_follows_of_its_study(world: World, time: Time) -> None:
+    """Once each, in their order; another study is decided on at once."""
+    world.ledger.record_instances([row(number, instance="i") for number in range(3)])
+    note = replace(row(3, instance="note"), sop_class_uid=KEY_OBJECT_SELECTION)
+    of_others = [row(number, instance="i", study_key=OTHER_STUDY) for number in (10, 11)]
+    world.ledger.record_instances([note, *of_others])
+    world.failures = [StorageError("storage-failed")]
+    world.recovery.resume()
+    assert [one.address for one in world.later] == [row(1).address, row(2).address, note.address]
+    assert [one.address for one in world.conflicts] == [of_others[1].address]
+    world.recovery.resume()
+    assert len(world.later) == 3
 
 
 def test_a_note_that_a_crash_left_unjudged_is_judged(world: World, time: Time) -> None:
