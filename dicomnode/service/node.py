@@ -181,7 +181,7 @@ class Node:
         )
 
     def _build_stages(self, storage: Rooms, capabilities: Capabilities, priors: Priors) -> Stages:
-        return Stages(
+        stages = Stages(
             storage,
             self._tree,
             released=self._release,
@@ -195,6 +195,8 @@ class Node:
             used=lambda study_key: self._beforehand.used(study_key),  # noqa: PLW0108
             priors=priors,
         )
+        stages.records.remember = lambda study_key: self._activity.remembered(study_key, time.monotonic())
+        return stages
 
     def _hasten(self, destination: str) -> int:
         return self._queue.hasten(0.0, destination)

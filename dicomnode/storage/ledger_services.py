@@ -15,6 +15,7 @@ from dicomnode.study import PRIORITIES, InstanceState
 _A = schema.announced
 _C = schema.commitments
 _I = schema.instances
+_Q = schema.quarantine
 _O = schema.origins
 _P = schema.procedures
 
@@ -32,8 +33,14 @@ class ServiceRows(Database):
         return int(found[0]), int(found[1])
 
     def digests_of(self, study_key: str, instance_key: str, *, connection: Connection | None = None) -> frozenset[str]:
-        """Digests of what is stored of an instance, whatever became of it."""
-        query = select(_I.c.digest).where(_I.c.study_key == study_key, _I.c.instance_key == instance_key)
+        """Digests of what is stored of an instance, whatever became of it; not of records that are damaged since."""
+        damaged = (
+            select(_Q.c.id)
+            .where(_Q.c.what == "segment", _Q.c.segment_id == _I.c.segment_id, _Q.c.number == _I.c.number)
+            .exists()
+        )
+        here = _I.c.study_key == study_key, _I.c.instance_key == instance_key
+        query = select(_I.c.digest).where(*here, ~damaged)
         with self._reading(connection) as reading:
             return frozenset(reading.execute(query).scalars())
 

@@ -82,6 +82,14 @@ class VaultRows(Database):
             for row in found
         )
 
+    def damaged(self, study_key: str, *, connection: Connection | None = None) -> frozenset[RecordAddress]:
+        """Records of a study that are known to be damaged or lost."""
+        return frozenset(
+            row.address
+            for row in self.quarantined(study_key, connection=connection)
+            if row.what == "segment" and row.address is not None
+        )
+
     def expired(self, before: datetime, *, connection: Connection | None = None) -> tuple[str, ...]:
         """Keys of the studies whose last instance came before a time, oldest first."""
         table = schema.studies

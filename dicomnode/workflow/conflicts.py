@@ -21,6 +21,7 @@ from dicomnode.imaging.decode import Decoder
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.spool import Spool
 from dicomnode.study import InstanceRow, InstanceState
+from dicomnode.workflow.damage import heirs, lost
 from dicomnode.workflow.notes import may_be_note
 from dicomnode.workflow.ports import Clock
 from dicomnode.workflow.sameness import Sameness, compare
@@ -98,15 +99,12 @@ class Conflicts:
 
     def _resolve(self, row: InstanceRow) -> InstanceRow:
         """The row as it is after the decision."""
-        rivals = [
-            other
-            for other in self._ledger.instances(row.study_key)
-            if other.instance_key == row.instance_key and other.address != row.address
-        ]
+        rows = [one for one in self._ledger.instances(row.study_key, None) if one.instance_key == row.instance_key]
+        rivals = [one for one in rows if one.state is InstanceState.CURRENT and one.address != row.address]
         if not rivals:
-            return self._alone(row)
+            return self._succeed(row)
         again = self._read(row)
-        first = self._whole(rivals[0])
+        first = self._whole(rivals[0], *heirs(rivals[0], rows))
         sameness = Sameness.OTHER_PIXELS if first is None else compare(first, again, self._decoder.pixels)
         if sameness is Sameness.SAME:
             self._ledger.set_instance_state(row.study_key, row.address, InstanceState.DUPLICATE)
@@ -120,28 +118,37 @@ class Conflicts:
         self._alert(row, "same-uid-other-content")
         return row
 
-    def _alone(self, row: InstanceRow) -> InstanceRow:
-        """What stood in the way was rejected meanwhile: this counts, unless it was rejected too (RAD TF-2 4.66).
+    def _succeed(self, row: InstanceRow) -> InstanceRow:
+        """The row after what stood in its way was rejected, or damaged and set aside, meanwhile: this counts, if it can be read.
 
-        Of what expired, only what had come by then.
+        Unless it was rejected too (RAD TF-2 4.66): of what expired, only what had come by then.
         """
+        rows = self._ledger.instances(row.study_key, InstanceState.QUARANTINED)
+        if all(one.address != row.address for one in rows):
+            return row
+        self._read(row)
+        was_lost = row.instance_key in {one.instance_key for one in lost(self._ledger, row.study_key)}
         expired_at = self._ledger.expired_at(row.study_key, row.instance_key)
         gone = expired_at is not None and row.received_at <= expired_at
         state = InstanceState.EXPIRED if gone else InstanceState.CURRENT
         self._ledger.set_instance_state(row.study_key, row.address, state)  # or rejected, where that lasts
-        here = self._ledger.instances(row.study_key, state)
-        return replace(row, state=state) if row.address in {one.address for one in here} else row
+        if row.address not in {one.address for one in self._ledger.instances(row.study_key, state)}:
+            return row
+        if was_lost:
+            self._emit("object.replaced", study=row.study_key)
+        return replace(row, state=state)
 
-    def _whole(self, row: InstanceRow) -> Dataset | None:
-        """What came first; None where nobody can read it, as it came or as it lies on the disk now."""
-        try:
-            return self._read(row)
-        except StudyError:
-            return None
-        except StorageError as error:
-            if error.code != "sealed-damaged":
-                raise
-            return None
+    def _whole(self, *rows: InstanceRow) -> Dataset | None:
+        """What came first, or came as its duplicate; None where nobody can read it, as it came or as it lies on the disk now."""
+        for row in rows:
+            try:
+                return self._read(row)
+            except StudyError:
+                return None
+            except StorageError as error:
+                if error.code != "sealed-damaged":
+                    raise
+        return None
 
     def _mends(self, first: Dataset | None, again: Dataset) -> bool:
         """Whether what came again is whole, and what came first is not: it was cut off or damaged on its way."""

@@ -21,6 +21,7 @@ from dicomnode.study import InstanceRow, WorkKey, WorkRow, WorkState, input_dige
 from dicomnode.workflow.analysis import Analyst
 from dicomnode.workflow.beforehand import Early
 from dicomnode.workflow.copying import Copier
+from dicomnode.workflow.damage import lost
 from dicomnode.workflow.handover import Handover, Rooms
 from dicomnode.workflow.ports import Clock
 from dicomnode.workflow.priors import Priors
@@ -86,21 +87,28 @@ class Preparing:
         ------
         StudyError
             Why the study cannot be worked on.
+        StorageError
+            ``sealed-damaged`` where an image of the series was damaged since it came, and did not come again.
         """
         classes = classes_of(work.facts, self._rooms.sop_classes)
-        rows = relevant(self._rooms.ledger.instances(key.study_key), classes)
-        if input_digest([(row.instance_key, row.digest) for row in rows]) != work.input_digest:
+        rows = relevant(current := self._rooms.ledger.instances(key.study_key), classes)
+        gone = lost(self._rooms.ledger, key.study_key)
+        if _digest(rows) != work.input_digest:
+            if gone and _digest(relevant((*current, *gone), classes)) == work.input_digest:
+                raise StorageError("sealed-damaged")
             self._rooms.ledger.set_work_state(key, WorkState.SUPERSEDED, at=self._clock())
             return False
         made = self._early(key.study_key)
         early = {row.instance_key: made[row.instance_key] for row in rows if _is_made(made, row)}
         by_key = {row.instance_key: row for row in rows}
         chosen = self._select(key, rows, analyst, series_of(work.facts), early)
+        if any(row.series_key == chosen.summary.series_key and row.sop_class_uid in classes for row in gone):
+            raise StorageError("sealed-damaged")  # nobody is to take what is left for the whole of it
         self._tell_plan(key, chosen, analyst)
         members = [by_key[instance_key] for instance_key in chosen.instance_keys]
         plan: dict[str, Any] = {
             "series_key": chosen.summary.series_key,
-            "digest": input_digest([(row.instance_key, row.digest) for row in members]),
+            "digest": _digest(members),
             "images": len(members),
             "records": [_place(row) for row in members],
         }
@@ -223,6 +231,10 @@ class Preparing:
 
 def _is_made(made: Mapping[str, Early], row: InstanceRow) -> bool:
     return row.instance_key in made and made[row.instance_key].is_of(row)
+
+
+def _digest(rows: Sequence[InstanceRow]) -> str:
+    return input_digest([(row.instance_key, row.digest) for row in rows])
 
 
 def _place(row: InstanceRow) -> str:

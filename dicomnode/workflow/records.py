@@ -1,6 +1,11 @@
-"""Records of the spool as the stages read them: what is unreadable or was damaged since it came is set aside."""
+"""Records of the spool as the stages read them: what is unreadable or was damaged since it came is set aside.
+
+Where the same object came twice, the other one is read in place of one that is damaged.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from pydicom import Dataset
 
@@ -10,6 +15,7 @@ from dicomnode.events import Emit
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.spool import Spool
 from dicomnode.study import InstanceRow, RecordMetadata
+from dicomnode.workflow.damage import set_aside
 from dicomnode.workflow.ports import Clock
 
 
@@ -22,12 +28,18 @@ class Records:
         Where they lie, and where it is noted that one is set aside.
     limits
         Of what is read.
+
+    Attributes
+    ----------
+    remember
+        Told of a study whose inputs changed though nothing came of it; to be set by whoever looks at it then.
     """
 
     def __init__(self, spool: Spool, ledger: Ledger, limits: Limits, *, clock: Clock, emit: Emit) -> None:
         self._spool = spool
         self._ledger = ledger
         self._limits = limits
+        self.remember: Callable[[str], None] = lambda _: None
         self._clock = clock
         self._emit = emit
 
@@ -37,7 +49,8 @@ class Records:
         Raises
         ------
         StorageError
-            ``sealed-damaged`` where it was damaged since it came; it is set aside then.
+            ``sealed-damaged`` where it was damaged since it came, and the same bytes came no second time; it is set
+            aside then.
         StudyError
             Where it is none.
         """
@@ -60,15 +73,22 @@ class Records:
         self._ledger.quarantine(row.study_key, "instance", error.code, self._clock(), address=row.address)
 
     def _record(self, row: InstanceRow) -> tuple[RecordMetadata, bytes]:
-        """A record; one that was damaged since it came is named and set aside, and the work ends with that."""
+        """A record; one that was damaged since it came is named and set aside.
+
+        The work goes on with the same bytes where they came twice, else it ends with that.
+        """
         try:
             return self._spool.read(row.study_key, row.address)
         except StorageError as error:
-            if error.code == "sealed-damaged":
-                self._damaged(row)
-            raise
+            if error.code != "sealed-damaged":
+                raise
+            heir = self._damaged(row)
+            if heir is None or heir.digest != row.digest:
+                raise
+        return self._record(heir)
 
-    def _damaged(self, row: InstanceRow) -> None:
+    def _damaged(self, row: InstanceRow) -> InstanceRow | None:
+        """Name a damaged record and set it aside; what takes its place."""
         self._emit(
             "segment.damaged",
             level="error",
@@ -78,4 +98,18 @@ class Records:
             record=row.address.number,
             reason="sealed-damaged",
         )
-        self._ledger.quarantine(row.study_key, "segment", "sealed-damaged", self._clock(), address=row.address)
+        aside = set_aside(self._ledger, row, at=self._clock(), is_whole=self._is_whole)
+        if aside.is_new:
+            self._emit("object.restored", level="warning", study=row.study_key)
+        if aside.is_open:
+            self.remember(row.study_key)
+        return aside.heir
+
+    def _is_whole(self, row: InstanceRow) -> bool:
+        try:
+            self._spool.read(row.study_key, row.address)
+        except StorageError as error:
+            if error.may_pass:
+                raise
+            return False
+        return True

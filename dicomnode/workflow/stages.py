@@ -112,7 +112,7 @@ class Stages:
         self._tree = tree
         self._handover = Handover(rooms)
         self._limits = limits_of(tree)
-        self._records = Records(rooms.spool, rooms.ledger, self._limits, clock=clock, emit=emit)
+        self.records = Records(rooms.spool, rooms.ledger, self._limits, clock=clock, emit=emit)
         self._released = released
         self._pause = pause
         self._report = report
@@ -125,7 +125,7 @@ class Stages:
         )
         self._preparing = Preparing(
             rooms,
-            self._records,
+            self.records,
             limits=self._limits,
             early=early,
             used=used,
@@ -342,9 +342,9 @@ class Stages:
         passing: StorageError | None = None
         for row in relevant(self._rooms.ledger.instances(key.study_key), self._rooms.sop_classes):
             try:
-                dataset = without_pixels(self._records.read(row))
+                dataset = without_pixels(self.records.read(row))
                 if dataset.get("Modality") in modalities:
-                    return dataset, read_part10_raw(self._records.file(row), self._limits)
+                    return dataset, read_part10_raw(self.records.file(row), self._limits)
             except StudyError:
                 continue
             except StorageError as error:

@@ -1,18 +1,24 @@
 """Every received record read again and held against the index: what was damaged or lost since is named and set aside.
 
-A start reads what the index lacks; this reads everything, as often as somebody asks for it.
+A start reads what the index lacks; this reads everything, as often as somebody asks for it. Where the same object came
+twice, the other one takes the place of one that is damaged.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import Final
 
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.segment_reader import Damage
 from dicomnode.storage.spool import Spool
-from dicomnode.study import InstanceState
+from dicomnode.study import InstanceRow
+from dicomnode.workflow.damage import set_aside
 from dicomnode.workflow.ports import Clock
+
+#: Kinds of damage that are said of a record, or of the first of a segment of which none can be read.
+_OF_RECORDS: Final = frozenset({"damaged", "unreadable"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +48,8 @@ class Verification:
     def run(self) -> Verified:
         """Verify; every fault stands in the quarantine when this returns, once, and is no input of its study any more.
 
+        What is whole and came twice is input in its place.
+
         Raises
         ------
         StorageError
@@ -56,11 +64,17 @@ class Verification:
         faults = [damage for damage in damages if damage.kind != "torn"]
         faults += self._missing(found, faults)
         for fault in faults:
-            address = fault.address
-            self._ledger.quarantine(fault.study_key, "segment", fault.reason, self._clock(), address=address)
-            if any(row.address == address for row in self._ledger.instances(fault.study_key)):
-                self._ledger.set_instance_state(fault.study_key, address, InstanceState.QUARANTINED)
+            self._set_aside(fault, found)
         return Verified(whole=whole, faults=tuple(faults))
+
+    def _set_aside(self, fault: Damage, found: dict[str, set[int]]) -> None:
+        rows = self._ledger.instances(fault.study_key, None) if fault.kind in _OF_RECORDS else ()
+        for row in rows:  # where it begins is not known of a segment that cannot be read at all
+            if (row.address.segment_id, row.address.number) == (fault.segment_id, fault.number):
+                set_aside(self._ledger, row, at=self._clock(), is_whole=lambda one: _is_in(one, found))
+                return
+        address = fault.address
+        self._ledger.quarantine(fault.study_key, "segment", fault.reason, self._clock(), address=address)
 
     def _missing(self, found: dict[str, set[int]], faults: list[Damage]) -> list[Damage]:
         """Records that the index knows, and that were neither found whole nor told to be damaged."""
@@ -80,3 +94,7 @@ class Verification:
             and (row.address.segment_id, row.address.number) not in told
             and row.address.number not in found.get(row.address.segment_id, ())
         ]
+
+
+def _is_in(row: InstanceRow, found: dict[str, set[int]]) -> bool:
+    return row.address.number in found.get(row.address.segment_id, ())

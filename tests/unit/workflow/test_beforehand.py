@@ -534,7 +534,7 @@ def test_a_header_is_that_of_the_record(bench: Bench, images: list[Dataset]) -> 
     for one in rows:
         early = kept[one.instance_key]
         assert isinstance(early, Early)
-        plain = without_pixels(stages._records.read(one))
+        plain = without_pixels(stages.records.read(one))
         assert dict(early.header.items()).keys() == dict(plain.items()).keys()
         assert all(early.header[tag] == plain[tag] for tag in plain.keys())  # noqa: SIM118
 

@@ -1,0 +1,343 @@
+"""Records that were damaged since they came: a whole duplicate takes their place, whether it is there or comes later."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydicom import Dataset
+
+from dicomnode.config import DeliverySection, ReadingSection
+from dicomnode.encoded import Limits
+from dicomnode.errors import StorageError
+from dicomnode.routing_rules import FloodGuardSection
+from dicomnode.study import InstanceRow, InstanceState, WorkKey, WorkState
+from dicomnode.workflow.admission import Admission
+from dicomnode.workflow.conflicts import Conflicts
+from dicomnode.workflow.damage import heirs
+from dicomnode.workflow.indexing import row_of
+from dicomnode.workflow.memory_queue import MemoryQueue
+from dicomnode.workflow.routing import every
+from dicomnode.workflow.standing import Standing
+from dicomnode.workflow.verification import Verification
+from tests.unit.workflow.samples import (
+    EXPLICIT,
+    IMPLICIT,
+    KEY,
+    MODEL,
+    encoded,
+    metadata,
+    row,
+    study_key_of,
+)
+from tests.unit.workflow.test_admission import Decided
+from tests.unit.workflow.test_stages import Bench, bench, images
+
+__all__ = ["bench", "images"]
+
+CURRENT, DUPLICATE, REPLACED = InstanceState.CURRENT, InstanceState.DUPLICATE, InstanceState.REPLACED
+QUARANTINED = InstanceState.QUARANTINED
+
+
+def receive(bench: Bench, image: Dataset, transfer_syntax_uid: str = EXPLICIT) -> InstanceRow:
+    """An image, as the index takes it; what came again in another transfer syntax is decided on."""
+    study_key, data = study_key_of(image), encoded(image, transfer_syntax_uid)
+    about = metadata(image, data, transfer_syntax_uid=transfer_syntax_uid)
+    address = bench.rooms.spool.append(study_key, about, data)
+    (recorded,) = bench.ledger.record_instances([row_of(KEY, study_key, address, about)])
+    if recorded.state is QUARANTINED:
+        conflicts(bench).settle(recorded)
+    return recorded
+
+
+def conflicts(bench: Bench) -> Conflicts:
+    return Conflicts(
+        bench.ledger, bench.rooms.spool, ReadingSection(), limits=Limits(), clock=bench.time.now, emit=bench.events
+    )
+
+
+def damage(folder: Path, one: InstanceRow) -> None:
+    (path,) = (folder / "spool").rglob(f"{one.address.segment_id}.*")
+    changed = bytearray(path.read_bytes())
+    changed[one.address.offset + 300] ^= 1
+    path.write_bytes(changed)
+
+
+def states(bench: Bench, of: InstanceRow) -> list[InstanceState]:
+    rows = bench.ledger.instances(of.study_key, None)
+    return [one.state for one in rows if one.instance_key == of.instance_key]
+
+
+def verify(bench: Bench, folder: Path) -> None:
+    bench.rooms.spool.close_study(bench.key.study_key)
+    Verification(bench.ledger, bench.rooms.spool, bench.time.now).run()
+
+
+def admission(bench: Bench) -> Admission:
+    def ordered(*_: Any) -> None:
+        raise AssertionError("no export is ordered")
+
+    return Admission(
+        bench.ledger,
+        MemoryQueue(run_stage=lambda *_: True, run_delivery=lambda *_: None, monotonic=bench.time.monotonic),
+        routing=Decided(
+            lambda *_: every((MODEL,)),
+            Standing(bench.ledger, FloodGuardSection(), clock=bench.time.now).judge,
+            ordered,
+        ),
+        sop_classes=bench.rooms.sop_classes,
+        destinations=("pacs",),
+        overdue=tuple,
+        flush=lambda _: True,
+        close_segments=lambda _: None,
+        arriving=lambda _: False,
+        settings=DeliverySection(),
+        clocks=bench.time,
+        emit=bench.events,
+    )
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_work_goes_on_with_the_same_bytes_that_came_twice(
+    bench: Bench, images: list[Dataset], tmp_path: Path, times: int
+) -> None:
+    """Also where one of the duplicates is damaged itself; the input is the same, and nothing is made anew."""
+    key = bench.receive(images)
+    first = bench.ledger.instances(key.study_key)[2]
+    again = [receive(bench, images[2]) for _ in range(times)]
+    for one in (first, *again[:-1]):
+        damage(tmp_path, one)
+    bench.ledger.settle(key.study_key, 1, bench.time.now())
+    for stage in ("prepare", "infer"):
+        assert bench.stages().run(stage, key), bench.ended
+    assert states(bench, first) == [QUARANTINED, *[DUPLICATE] * (times - 1), CURRENT]
+    assert bench.events.facts("object.restored") == [{"study": key.study_key}]
+    assert {one.address for one in bench.ledger.quarantined()} >= {first.address}
+    admission(bench).settle(key.study_key)
+    latest = bench.ledger.latest_revision(key.study_key)
+    assert latest is not None
+    assert latest.revision == 1
+
+
+def test_copies_that_are_made_again_are_made_of_what_took_the_place(
+    bench: Bench, images: list[Dataset], tmp_path: Path
+) -> None:
+    key = bench.receive(images)
+    first = bench.ledger.instances(key.study_key)[2]
+    receive(bench, images[2])
+    stages = bench.stages()
+    assert stages.run("prepare", key)
+    damage(tmp_path, first)
+    verify(bench, tmp_path)
+    assert states(bench, first) == [QUARANTINED, CURRENT]
+    stages._preparing.seal_again(key)
+
+
+def test_what_is_sent_again_mends_a_study_whose_record_was_damaged(
+    bench: Bench, images: list[Dataset], tmp_path: Path
+) -> None:
+    key = bench.receive(images)
+    first = bench.ledger.instances(key.study_key)[2]
+    bench.ledger.settle(key.study_key, 1, bench.time.now())
+    damage(tmp_path, first)
+    assert not bench.stages().run("prepare", key)
+    assert bench.ended == (WorkState.FAILED, "sealed-damaged")
+    assert states(bench, first) == [QUARANTINED]
+    assert bench.ledger.digests_of(first.study_key, first.instance_key) == frozenset()
+    assert [receive(bench, one).state for one in images[1:4]] == [DUPLICATE, CURRENT, DUPLICATE]
+    assert bench.ledger.digests_of(first.study_key, first.instance_key) == {first.digest}
+    admission(bench).settle(key.study_key)
+    anew = WorkKey(study_key=key.study_key, revision=2, model=MODEL)
+    assert bench.work(anew).input_digest == bench.work(key).input_digest
+    assert bench.stages().run("prepare", anew)
+
+
+def test_the_same_object_in_another_transfer_syntax_is_another_input(
+    bench: Bench, images: list[Dataset], tmp_path: Path
+) -> None:
+    """The study is looked at again by itself, also after a kill."""
+    key = bench.receive(images)
+    first = bench.ledger.instances(key.study_key)[2]
+    receive(bench, images[2], IMPLICIT)
+    admission(bench).settle(key.study_key)
+    assert bench.ledger.open_studies() == ()
+    damage(tmp_path, first)
+    stages, remembered = bench.stages(), list[str]()
+    stages.records.remember = remembered.append
+    assert not stages.run("prepare", key)
+    assert bench.ended == (WorkState.FAILED, "sealed-damaged")
+    assert states(bench, first) == [QUARANTINED, CURRENT]
+    assert remembered == [key.study_key]
+    assert [one for one, _ in bench.ledger.open_studies()] == [key.study_key]
+    admission(bench).settle(key.study_key)
+    anew = WorkKey(study_key=key.study_key, revision=2, model=MODEL)
+    assert bench.stages().run("prepare", anew)
+    assert bench.ledger.open_studies() == ()
+
+
+def test_verify_puts_a_whole_duplicate_in_the_place_of_what_is_damaged(
+    bench: Bench, images: list[Dataset], tmp_path: Path
+) -> None:
+    key = bench.receive(images)
+    first = bench.ledger.instances(key.study_key)[2]
+    twice = [receive(bench, images[2]) for _ in range(2)]
+    damage(tmp_path, first)
+    damage(tmp_path, twice[0])
+    for _ in range(2):
+        verify(bench, tmp_path)
+        assert states(bench, first) == [QUARANTINED, DUPLICATE, CURRENT]
+        assert {one.address for one in bench.ledger.quarantined()} == {first.address, twice[0].address}
+    assert bench.stages().run("prepare", key)
+
+
+def test_verify_mends_what_an_earlier_one_left_without_anything_that_counts(
+    bench: Bench, images: list[Dataset], tmp_path: Path
+) -> None:
+    key = bench.receive(images)
+    first = bench.ledger.instances(key.study_key)[2]
+    receive(bench, images[2])
+    damage(tmp_path, first)
+    bench.ledger.set_instance_state(key.study_key, first.address, QUARANTINED)
+    bench.ledger.quarantine(key.study_key, "segment", "sealed-damaged", bench.time.now(), address=first.address)
+    verify(bench, tmp_path)
+    assert states(bench, first) == [QUARANTINED, CURRENT]
+
+
+def test_a_work_that_failed_is_tried_again_after_verify_mended_its_input(
+    bench: Bench, images: list[Dataset], tmp_path: Path
+) -> None:
+    key = bench.receive(images)
+    first = bench.ledger.instances(key.study_key)[2]
+    admission(bench).settle(key.study_key)
+    bench.ledger.set_work_state(key, WorkState.FAILED, at=bench.time.now(), reason="sealed-damaged")
+    receive(bench, images[2])
+    damage(tmp_path, first)
+    verify(bench, tmp_path)
+    assert [one for one, _ in bench.ledger.open_studies()] == [key.study_key]
+    admission(bench).settle(key.study_key)
+    assert bench.stages().run("prepare", WorkKey(study_key=key.study_key, revision=2, model=MODEL))
+
+
+def test_a_kill_leaves_the_damaged_one_or_the_whole_one(
+    bench: Bench, images: list[Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = bench.receive(images)
+    first = bench.ledger.instances(key.study_key)[2]
+    receive(bench, images[2])
+    damage(tmp_path, first)
+    put = bench.ledger.set_instance_state
+
+    def dies(*given: Any, **named: Any) -> None:
+        if given[2] is CURRENT:
+            raise KeyboardInterrupt
+        put(*given, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.ledger, "set_instance_state", dies)
+        with pytest.raises(KeyboardInterrupt):
+            verify(bench, tmp_path)
+    assert states(bench, first) == [CURRENT, DUPLICATE]
+    assert bench.ledger.quarantined() == ()
+    verify(bench, tmp_path)
+    assert states(bench, first) == [QUARANTINED, CURRENT]
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_what_is_left_of_a_series_is_not_worked_on_as_the_whole_of_it(
+    bench: Bench, images: list[Dataset], tmp_path: Path, begun: bool
+) -> None:
+    """A work that waits fails and says why, and so does one of what is left: nothing is superseded without a word."""
+    key = bench.receive(images)
+    first = bench.ledger.instances(key.study_key)[0]
+    damage(tmp_path, first)
+    verify(bench, tmp_path)
+    assert states(bench, first) == [QUARANTINED]
+    if not begun:
+        admission(bench).settle(key.study_key)
+        key = bench.key = WorkKey(study_key=key.study_key, revision=2, model=MODEL)
+    assert not bench.stages().run("prepare", key)
+    assert bench.ended == (WorkState.FAILED, "sealed-damaged")
+
+
+def test_a_fault_that_passes_sets_nothing_aside(
+    bench: Bench, images: list[Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = bench.receive(images)
+    first = bench.ledger.instances(key.study_key)[2]
+    again = receive(bench, images[2])
+    damage(tmp_path, first)
+    read, failures = bench.rooms.spool.read, [StorageError("storage-failed")]
+
+    def fails(study_key: str, address: Any) -> Any:
+        if address == again.address and failures:
+            raise failures.pop()
+        return read(study_key, address)
+
+    monkeypatch.setattr(bench.rooms.spool, "read", fails)
+    assert bench.stages().run("prepare", key)
+    assert states(bench, first) == [QUARANTINED, CURRENT]
+    assert bench.events.facts("stage.again") == [
+        {"work": key.workflow_id, "stage": "prepare", "reason": "storage-failed"}
+    ]
+
+
+def test_what_waits_for_a_decision_counts_where_the_first_is_damaged_meanwhile(
+    bench: Bench, images: list[Dataset], tmp_path: Path
+) -> None:
+    key = bench.receive(images)
+    first = bench.ledger.instances(key.study_key)[2]
+    corrected = deepcopy(images[2])
+    corrected.AccessionNumber = "NEW"
+    data = encoded(corrected)
+    about = metadata(corrected, data)
+    address = bench.rooms.spool.append(key.study_key, about, data)
+    (waiting,) = bench.ledger.record_instances([row_of(KEY, key.study_key, address, about)])
+    damage(tmp_path, first)
+    verify(bench, tmp_path)
+    conflicts(bench).settle(waiting)
+    assert states(bench, first) == [QUARANTINED, CURRENT]
+    conflicts(bench).settle(waiting)
+    assert states(bench, first) == [QUARANTINED, CURRENT]
+
+
+def test_a_duplicate_of_what_is_damaged_says_what_the_first_was(
+    bench: Bench, images: list[Dataset], tmp_path: Path
+) -> None:
+    """Other pixels do not take the place of the first only because nobody can read that any more."""
+    key = bench.receive(images)
+    first = bench.ledger.instances(key.study_key)[2]
+    receive(bench, images[2])
+    damage(tmp_path, first)
+    other = deepcopy(images[2])
+    other.PixelData = bytes(len(other.PixelData))
+    receive(bench, other)
+    assert states(bench, first) == [CURRENT, DUPLICATE, QUARANTINED]
+
+
+def test_a_segment_that_cannot_be_read_at_all_is_set_aside_with_its_first_record(
+    bench: Bench, images: list[Dataset], tmp_path: Path
+) -> None:
+    key = bench.receive(images)
+    rows = bench.ledger.instances(key.study_key)
+    (path,) = (tmp_path / "spool").rglob(f"{rows[0].address.segment_id}.*")
+    bench.rooms.spool.close_study(key.study_key)
+    (path,) = (tmp_path / "spool").rglob(f"{rows[0].address.segment_id}.*")
+    path.write_bytes(b"\0" * 64 + path.read_bytes()[64:])
+    Verification(bench.ledger, bench.rooms.spool, bench.time.now).run()
+    assert bench.ledger.instances(key.study_key) == ()
+
+
+def test_duplicates_of_what_was_replaced_are_no_heirs() -> None:
+    """The same bytes are, whenever they came; others only where they came later, those of equal bytes first."""
+    a, of_a, b, of_b, syntax = (row(number, instance="i", digest=digest) for number, digest in enumerate("abcbd"))
+    b, of_b = replace(b, digest="b"), replace(of_b, state=DUPLICATE)
+    rows = [replace(a, state=REPLACED), replace(of_a, digest="x", state=DUPLICATE), b, of_b]
+    later = replace(syntax, state=DUPLICATE)
+    other = replace(row(9, instance="j", digest="b"), state=DUPLICATE)
+    assert heirs(b, [*rows, later, other]) == (of_b, later)
+    assert heirs(b, [later, *rows]) == (of_b,)
+    gone = replace(b, state=QUARANTINED)
+    assert heirs(of_b, [*rows[:2], gone, later, replace(of_b, state=CURRENT)]) == (later,)
