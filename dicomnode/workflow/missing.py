@@ -16,7 +16,7 @@ from itertools import count
 from typing import Final
 
 from dicomnode.encoded import Limits
-from dicomnode.errors import NodeError, PeerError, StorageError, StudyError
+from dicomnode.errors import NodeError, PeerError, StudyError
 from dicomnode.events import Emit
 from dicomnode.network.association import storage_classes
 from dicomnode.network.intake import Intake, Peer, StoreRequest
@@ -28,6 +28,7 @@ from dicomnode.storage.spool import Spool
 from dicomnode.study import blind_key
 from dicomnode.workflow.ports import Monotonic
 from dicomnode.workflow.prior_choice import uid_of
+from dicomnode.workflow.records import study_instance_uid
 from dicomnode.workflow.sources import Asked, Sources
 
 #: Studies that are asked about at a time.
@@ -184,7 +185,7 @@ class MissingImages:
     def _fetch(self, study_key: str) -> None:
         """Ask one source after the other for what is still missing, and say what came."""
         missing = frozenset(self._ledger.missing_instances(study_key))
-        uid = self._study_instance_uid(study_key)
+        uid = study_instance_uid(self._spool, self._ledger.instances(study_key))
         if not missing or uid is None:
             self._emit("study.unfound", study=study_key, objects=0)
             return
@@ -208,14 +209,6 @@ class MissingImages:
             self._emit("study.unfound", level="warning", study=study_key, objects=objects, reason=reason)
         else:
             self._emit("study.completed", study=study_key, objects=len(missing))
-
-    def _study_instance_uid(self, study_key: str) -> str | None:
-        for row in self._ledger.instances(study_key):
-            try:
-                return self._spool.read(study_key, row.address)[0].study_instance_uid
-            except (StudyError, StorageError):
-                continue
-        return None
 
     def _from(self, name: str, source: Retriever, sought: _Sought) -> bool | None:
         """Have a source give what is missing; None where some of it is missing still.

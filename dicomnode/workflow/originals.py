@@ -10,15 +10,18 @@ from __future__ import annotations
 import threading
 from typing import Final
 
-from dicomnode.errors import NodeError, PeerError
+from dicomnode.errors import Fact, PeerError, StorageError
 from dicomnode.events import Emit
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.spool import Spool
 from dicomnode.study import InstanceState, blind_key
 from dicomnode.workflow.ports import Finder, Monotonic
+from dicomnode.workflow.records import study_instance_uid
 
 _FIRST_SECONDS: Final = 3600.0
 _LONGEST_SECONDS: Final = 86_400.0
+#: Why an instance that the PACS shows is not known to be held.
+_DOUBT: Final = "same-uid-other-content"
 _REJECTED: Final = frozenset({InstanceState.REJECTED, InstanceState.EXPIRED})
 
 
@@ -65,7 +68,7 @@ class Originals:
             return True
         with self._lock:
             held = self._held.pop(study_key, None)
-        if held is not None and held == self._wanted(study_key):
+        if held is not None and held == self._wanted(study_key) and not self._doubtful(study_key):
             return True
         with self._lock:
             self._questions.add(study_key)
@@ -86,11 +89,11 @@ class Originals:
 
     def _ask(self, study_key: str) -> bool:
         """Ask about one study; whether there was an answer."""
-        reason, wanted = "peer-unreachable", self._wanted(study_key)
+        reason, wanted, doubtful = "peer-unreachable", self._wanted(study_key), self._doubtful(study_key)
         _, wait = self._later.get(study_key, (0.0, _FIRST_SECONDS))
         try:
-            missing = self._missing(study_key, wanted)
-        except PeerError as error:
+            missing = self._missing(study_key, wanted, doubtful)
+        except (PeerError, StorageError) as error:
             missing, reason = None, error.code
         if missing == 0:
             self._later.pop(study_key, None)
@@ -102,37 +105,49 @@ class Originals:
         if missing is None:
             self._emit("originals.unasked", level="warning", study=study_key, reason=reason)
         else:
-            self._emit("originals.missing", level="error", study=study_key, missing=missing)
+            why: dict[str, Fact] = {"reason": _DOUBT} if doubtful else {}
+            self._emit("originals.missing", level="error", study=study_key, missing=missing, **why)
         return missing is not None
 
     def _wanted(self, study_key: str) -> frozenset[str]:
         """Instances that the PACS must hold.
 
         Every instance counts, one that was replaced or is in quarantine as well: nobody else may have it. What its owner
-        rejected does not, nor the note that says so: a PACS hides both.
+        rejected does not, nor the note that says so: a PACS hides both. It is looked for by its UID alone, which is enough
+        where one was replaced by, or is a duplicate of, another: the pixels are the same, or were no whole ones. Else it
+        is `_doubtful`.
         """
         rows = [row for row in self._ledger.instances(study_key, None) if row.state not in _REJECTED]
         return frozenset(row.instance_key for row in rows) - self._ledger.notes(study_key)
 
-    def _missing(self, study_key: str, wanted: frozenset[str]) -> int | None:
-        """Number of instances that the PACS does not show; None where nobody can be asked."""
+    def _doubtful(self, study_key: str) -> frozenset[str]:
+        """Instances under whose UID two contents came of which one is in quarantine: C-FIND does not tell which one is held.
+
+        What is in quarantine because its record is damaged is gone, whatever the PACS has.
+        """
+        rows, damaged = self._ledger.instances(study_key, None), self._ledger.damaged(study_key)
+        contents: dict[str, set[str]] = {}
+        for row in rows:
+            contents.setdefault(row.instance_key, set()).add(row.digest)
+        return frozenset(
+            row.instance_key
+            for row in rows
+            if row.state is InstanceState.QUARANTINED
+            and row.address not in damaged
+            and len(contents[row.instance_key]) > 1
+        )
+
+    def _missing(self, study_key: str, wanted: frozenset[str], doubtful: frozenset[str]) -> int | None:
+        """Number of instances that the PACS does not show, or of which that proves nothing; None where nobody can be asked."""
         if self._archive is None:
             return None
-        study_instance_uid = self._study_instance_uid(study_key)
-        if study_instance_uid is None:
+        rows = self._ledger.instances(study_key, None)
+        uid_of_study = study_instance_uid(self._spool, rows)
+        if uid_of_study is None:
             return len(wanted)
-        query = {"StudyInstanceUID": study_instance_uid}
+        query = {"StudyInstanceUID": uid_of_study}
         for series in self._archive.find("SERIES", {**query, "SeriesInstanceUID": ""}):
             uid = series.get("SeriesInstanceUID", "")
             found = self._archive.find("IMAGE", {**query, "SeriesInstanceUID": uid, "SOPInstanceUID": ""})
             wanted -= {blind_key(self._key, "instance", one.get("SOPInstanceUID", "")) for one in found}
-        return len(wanted)
-
-    def _study_instance_uid(self, study_key: str) -> str | None:
-        """Out of a record that can be read; None where there is none."""
-        for row in self._ledger.instances(study_key, None):
-            try:
-                return self._spool.read(study_key, row.address)[0].study_instance_uid
-            except NodeError:
-                continue
-        return None
+        return len(wanted | doubtful)

@@ -5,7 +5,7 @@ Where the same object came twice, the other one is read in place of one that is 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from pydicom import Dataset
 
@@ -113,3 +113,22 @@ class Records:
                 raise
             return False
         return True
+
+
+def study_instance_uid(spool: Spool, rows: Iterable[InstanceRow]) -> str | None:
+    """Study Instance UID out of the first record that can be read; None where none ever can be.
+
+    Raises
+    ------
+    StorageError
+        Where none can be read for now.
+    """
+    fault: StorageError | None = None
+    for row in rows:
+        try:
+            return spool.read(row.study_key, row.address)[0].study_instance_uid
+        except StorageError as error:
+            fault = error if error.may_pass else fault
+    if fault is not None:
+        raise fault
+    return None

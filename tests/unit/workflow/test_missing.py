@@ -278,3 +278,20 @@ def test_what_no_time_is_left_for_is_not_asked(bench: Bench) -> None:
     assert second.wanted == []
     (facts,) = bench.events.facts("study.unfound")
     assert (facts["objects"], facts["reason"]) == (2, "timeout")
+
+
+def test_a_disk_that_refuses_for_now_is_said_and_nothing_is_called_complete(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any) -> None:
+        raise StorageError("storage-failed")
+
+    bench.receive(*bench.images[:2])
+    bench.announce()
+    missing = bench.missing(FakeSource(bench.images))
+    monkeypatch.setattr(bench.spool, "read", fails)
+    assert missing.seek(bench.study_key)
+    assert bench.woken.acquire(timeout=20)
+    (facts,) = bench.events.facts("study.unfound")
+    assert facts["reason"] == "storage-failed"
+    missing.end()

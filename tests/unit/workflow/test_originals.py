@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,7 +14,7 @@ from dicomnode.config import ConfigErrors, parse
 from dicomnode.errors import PeerError, PeerRefusal, StorageError
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.spool import Spool
-from dicomnode.study import InstanceState, Rejected
+from dicomnode.study import InstanceRow, InstanceState, RecordAddress, Rejected
 from dicomnode.workflow.indexing import row_of
 from dicomnode.workflow.notes import KEY_OBJECT_SELECTION
 from dicomnode.workflow.originals import Originals
@@ -211,4 +212,74 @@ def test_what_its_owner_rejected_and_the_note_that_says_so_are_not_waited_for(be
     (last,) = [one for one in rows if one.address.number == 2][:1]
     bench.ledger.enter_rejections(bench.key, [last.instance_key], Rejected.QUALITY, note=note)
     bench.ledger.take_out(bench.key, [last.instance_key], InstanceState.REJECTED)
+    assert bench.ask()
+
+
+def with_pixels(image: Dataset, value: int) -> Dataset:
+    other = deepcopy(image)
+    other.PixelData = bytes([value]) * len(other.PixelData)
+    return other
+
+
+def received(bench: Bench, image: Dataset) -> InstanceRow:
+    data = encoded(image)
+    about = metadata(image, data)
+    (one,) = bench.ledger.record_instances([row_of(KEY, bench.key, bench.spool.append(bench.key, about, data), about)])
+    return one
+
+
+def test_of_two_contents_under_one_uid_nobody_can_tell_which_the_pacs_holds(bench: Bench, time: Time) -> None:
+    """It may be either: both stay until a person decides."""
+    other = received(bench, with_pixels(bench.images[1], 7))
+    assert other.state is InstanceState.QUARANTINED
+    bench.archive.held = bench.images
+    assert not bench.ask()
+    bench.time.forward(100_000)
+    (first,) = [one for one in bench.ledger.instances(bench.key) if one.address.number == 1]
+    for row, state in ((first, InstanceState.REPLACED), (other, InstanceState.CURRENT)):
+        bench.ledger.set_instance_state(bench.key, row.address, state)
+    assert bench.ask(), "the same pixels, as somebody found who compared them"
+    assert bench.events.facts("originals.missing") == [
+        {"study": bench.key, "missing": 1, "reason": "same-uid-other-content"}
+    ]
+
+
+def test_a_content_that_came_since_the_answer_is_doubtful(bench: Bench) -> None:
+    bench.archive.held = bench.images
+    assert not bench.originals.may_go(bench.key)
+    bench.originals.ask()
+    received(bench, with_pixels(bench.images[1], 7))
+    assert not bench.originals.may_go(bench.key)
+
+
+def test_what_is_damaged_here_is_no_second_content(bench: Bench, time: Time) -> None:
+    """But the other one is, where the damaged one is what the PACS may hold."""
+    rows = bench.ledger.instances(bench.key)
+    bench.ledger.set_instance_state(bench.key, rows[1].address, InstanceState.QUARANTINED)
+    bench.ledger.quarantine(bench.key, "segment", "sealed-damaged", time.now(), address=rows[1].address)
+    received(bench, with_pixels(bench.images[1], 7))
+    bench.archive.held = bench.images
+    assert bench.ask(), "what came again takes its place"
+    received(bench, with_pixels(bench.images[1], 8))
+    assert not bench.ask()
+
+
+def test_a_disk_that_refuses_for_now_is_not_a_pacs_that_lacks_everything(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One record that can be read is enough; none for now is no answer."""
+    read, failing = bench.spool.read, {0, 1, 2}
+
+    def fails(study_key: str, address: RecordAddress) -> Any:
+        if address.number in failing:
+            raise StorageError("storage-failed")
+        return read(study_key, address)
+
+    bench.archive.held = bench.images
+    monkeypatch.setattr(bench.spool, "read", fails)
+    assert not bench.ask()
+    assert bench.events.facts("originals.unasked") == [{"study": bench.key, "reason": "storage-failed"}]
+    assert "originals.missing" not in bench.events.names
+    bench.time.forward(100_000)
+    failing.discard(1)
     assert bench.ask()
