@@ -6,7 +6,8 @@ Pure: no socket. Whoever speaks with the source (`retrieving`, `moving`, `wado`)
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -81,6 +82,16 @@ class Allowance:
     def seconds(self) -> float:
         """Seconds that are left, not below 0."""
         return 0.0 if self._ended() else max(self._until - self._monotonic(), 0.0)
+
+    @contextmanager
+    def share(self, parts: int) -> Iterator[None]:
+        """Within it, no more than an equal part of the seconds that are left may be used; the rest is for who comes after."""
+        until = self._until
+        self._until = self._monotonic() + max(until - self._monotonic(), 0.0) / parts
+        try:
+            yield
+        finally:
+            self._until = until
 
     def use(self, size: int) -> bool:
         """Take one object of so many bytes off; False where that is more than is left."""

@@ -113,6 +113,7 @@ class MissingImages:
         self._wake = wake
         self._monotonic = monotonic
         self._emit = emit
+        self._ended = threading.Event()
         self._lock = threading.Lock()
         self._searches: dict[str, _Search] = {}
         self._waiting: list[tuple[int, int, str]] = []  # a heap: priority, number, study
@@ -161,6 +162,7 @@ class MissingImages:
 
     def end(self) -> None:
         """Ask no more; what is being asked ends by its own limits."""
+        self._ended.set()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _tidy(self) -> None:
@@ -199,8 +201,12 @@ class MissingImages:
                 monotonic=self._monotonic,
             ),
         )
-        priority, allowance = self._ledger.priority(study_key), sought.allowance
-        asked = Asked(purpose="missing", priority=priority, is_over=lambda: not allowance.seconds)
+        asked = Asked(
+            purpose="missing",
+            priority=self._ledger.priority(study_key),
+            allowance=sought.allowance,
+            pause=self._ended.wait,
+        )
         try:
             self._sources.ask(asked, lambda name, source: self._from(name, source, sought))
         except NodeError as error:

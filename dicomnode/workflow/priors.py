@@ -174,7 +174,7 @@ class Priors:
         )
         gathering = _Gathering(self, key, analyst=analyst, rule=rule, subject=subject, allowance=allowance)
         priority = self._rooms.ledger.priority(key.study_key)
-        asked = Asked(purpose="priors", priority=priority, is_over=lambda: not allowance.seconds)
+        asked = Asked(purpose="priors", priority=priority, allowance=allowance, pause=self._ending.wait)
         source, found = self._sources.ask(asked, gathering.of)
         if self._ending.is_set():  # what is there by now may be the half of it
             raise PeerError("timeout")

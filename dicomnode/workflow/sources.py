@@ -6,15 +6,19 @@ May live here: whom to ask, and what its failures mean. What is asked stands in 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeVar
+from typing import Final, Literal, Protocol, TypeVar
 
 from dicomnode.errors import NodeError, PeerError
 from dicomnode.events import Emit
 from dicomnode.network.requestor import StoreOutcome
-from dicomnode.network.retrieval import Retriever, Taking
+from dicomnode.network.retrieval import Allowance, Retriever, Taking
 from dicomnode.source_sections import Source
 from dicomnode.workflow.paces import Paces
+
+#: A source that rests for no longer, for its rate or until its hours begin, is waited for.
+_REST_SECONDS: Final = 10.0
 
 Purpose = Literal["priors", "missing"]
 _Found = TypeVar("_Found")
@@ -34,11 +38,31 @@ class Breakers(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What a source is asked for; `priority` 0 is STAT, `is_over` tells whether our own time for it is."""
+    """What a source is asked for, and within which bounds.
+
+    Attributes
+    ----------
+    priority
+        0 is STAT.
+    allowance
+        Of all sources together: each has an equal share of the time that those before it left; None: no bounds.
+    pause
+        Waits some seconds; returns True, and early, where nothing is waited for any more.
+    """
 
     purpose: Purpose
     priority: int
-    is_over: Callable[[], bool] = bool
+    allowance: Allowance | None = None
+    pause: Callable[[float], bool] = bool
+
+    @property
+    def is_over(self) -> bool:
+        """Whether our own time is, and not the source's fault."""
+        return self.allowance is not None and not self.allowance.seconds
+
+    def share(self, parts: int) -> AbstractContextManager[None]:
+        """As `Allowance.share`."""
+        return nullcontext() if self.allowance is None else self.allowance.share(parts)
 
 
 class Sources:
@@ -76,28 +100,39 @@ class Sources:
         ------
         NodeError
             Why none did: of the last that was asked, else ``source-down``, ``source-closed`` or ``source-none``. What
-            is no PeerError of `act` is raised at once.
+            is no PeerError of `act` is raised at once. A source that uses up its share of the time leaves the others theirs.
         """
         fault = NodeError("source-none")
-        for name, section in self._sections.items():
-            if not getattr(section, asked.purpose):
-                continue
+        names = [name for name, section in self._sections.items() if getattr(section, asked.purpose)]
+        for number, name in enumerate(names):
             if (code := self._hindrance(name, asked)) is not None:
                 fault = NodeError(code)
                 continue
+            others = sum(self._hindrance(other, asked) is None for other in names[number + 1 :])
             try:
-                found = act(name, self._retrievers[name])
+                with asked.share(1 + others):
+                    found = self._ask(name, asked, act)
             except PeerError as error:
-                if error.code != "timeout" or not asked.is_over():  # else it was our time that ended, not its answers
-                    self._circuits.heard(circuit_of(name), [StoreOutcome(result_id="", status=None, error=error)])
-                self._emit("source.failed", level="warning", source=name, reason=error.code)
                 fault = error
                 continue
-            self._circuits.heard(circuit_of(name), [StoreOutcome(result_id="", status=0, error=None)])
             if found is not None:
                 return found
             fault = NodeError("priors-none" if asked.purpose == "priors" else "retrieval-incomplete")
         raise fault
+
+    def _ask(self, name: str, asked: Asked, act: Callable[[str, Retriever], _Found | None]) -> _Found | None:
+        """Ask one source, after the moment for which it may rest, and say how it went."""
+        if (seconds := self._paces.wait(name, asked.priority)) and asked.pause(seconds):
+            raise PeerError("timeout")
+        try:
+            found = act(name, self._retrievers[name])
+        except PeerError as error:
+            if error.code != "timeout" or not asked.is_over:  # else it was our time that ended, not its answers
+                self._circuits.heard(circuit_of(name), [StoreOutcome(result_id="", status=None, error=error)])
+            self._emit("source.failed", level="warning", source=name, reason=error.code)
+            raise
+        self._circuits.heard(circuit_of(name), [StoreOutcome(result_id="", status=0, error=None)])
+        return found
 
     def retrieve(self, name: str, retriever: Retriever, taking: Taking) -> None:
         """Fetch one series; raises as `Retriever.retrieve`, and what keeping what came raised."""
@@ -123,7 +158,7 @@ class Sources:
     def _hindrance(self, name: str, asked: Asked) -> str | None:
         if self._circuits.is_open(circuit_of(name)):
             return "source-down"
-        return "source-closed" if self._paces.wait(name, asked.priority) else None
+        return "source-closed" if self._paces.wait(name, asked.priority) > _REST_SECONDS else None
 
 
 def circuit_of(source: str) -> str:

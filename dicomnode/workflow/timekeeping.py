@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -46,6 +47,11 @@ class Timekeeper:
         The clocks: wall clock in UTC, and seconds that nobody sets.
     emit
         Where events go.
+
+    Raises
+    ------
+    StorageError
+        ``storage-failed`` where the disk does not give what was written down: a clock that is wrong would be believed.
     """
 
     def __init__(self, path: Path, *, clock: Clock, monotonic: Monotonic, emit: Emit) -> None:
@@ -119,12 +125,18 @@ class Timekeeper:
                 self._jumps.pop()
 
     def _load(self) -> tuple[datetime, list[_Jump]] | None:
-        """What the last process wrote down; None where there is nothing that can be read."""
+        """What the last process wrote down; None where there is nothing, or nothing that can be understood."""
         try:
-            plain: Any = json.loads(self._path.read_bytes())
+            plain: Any = json.loads(self._read())
             jumps = [_Jump(float(one[0]), float(one[1]), bool([*one, False][2])) for one in plain["jumps"]]
             seen = datetime.fromtimestamp(float(plain["seen"]), UTC)
-        except (OSError, ValueError, TypeError, LookupError, OverflowError):
+        except (ValueError, TypeError, LookupError, OverflowError):
             return None
         sane = all(0 <= jump.seconds < _LONGEST_JUMP_SECONDS and jump.served >= 0 for jump in jumps)
         return (seen, jumps) if sane else None
+
+    def _read(self) -> bytes:
+        """What the file holds: nothing at a first start alone, not where the disk refuses for now."""
+        with disk_errors(), suppress(FileNotFoundError):
+            return self._path.read_bytes()
+        return b""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -553,3 +553,40 @@ def test_a_source_whose_priors_take_longer_than_we_wait_is_not_taken_for_dead(be
 def test_a_source_that_does_not_answer_is(bench: Bench) -> None:
     bench.priors(FakeSource([], error=PeerError("timeout")), priors_seconds=300).fetch(bench.key)
     assert bench.circuits.heards == [(circuit_of("pacs"), "timeout")]
+
+
+def test_a_source_that_sends_without_end_leaves_the_others_their_share(bench: Bench) -> None:
+    """It is no fault of its own that nobody waits any longer, and nobody is asked in the time of who comes after it."""
+    lasted: list[float] = []
+
+    def drips(taking: Taking, images: list[Dataset]) -> Iterator[Dataset]:
+        began = bench.time.monotonic()
+        for image in [*images, *images]:
+            if taking.is_over:
+                break
+            bench.time.forward(50)
+            yield image
+        lasted.append(bench.time.monotonic() - began)
+
+    old = study("old", "20250101")
+    closed = FakeSource([])
+    bench.circuits.open.add(circuit_of("pacs2"))
+    dripping = FakeSource([old], lie=drips)  # type: ignore[arg-type]
+    bench.priors(dripping, FakeSource([old]), closed, priors_seconds=300).fetch(bench.key)
+    assert lasted == [150]
+    assert bench.events.facts("priors.fetched")[0]["source"] == "pacs1"
+    assert bench.circuits.heards == [(circuit_of("pacs1"), None)]
+
+
+@pytest.mark.parametrize(("seconds", "asked"), [(0.2, True), (600.0, False)])
+def test_a_source_that_rests_for_a_moment_is_waited_for(bench: Bench, seconds: float, asked: bool) -> None:
+    waits: list[float] = []
+    bench.ending.wait = waits.append  # type: ignore[method-assign, assignment]
+    fake = FakeSource([study("old", "20250101")])
+    made = bench.priors(fake, source=SOURCE.model_copy(update={"objects_per_minute": 60 / seconds}))
+    made._sources._paces.passed("pacs", 1, 0)
+    made.fetch(bench.key)
+    assert bool(fake.asked) == asked
+    assert waits == ([pytest.approx(seconds)] if asked else [])
+    if not asked:
+        assert bench.reason() == "source-closed"

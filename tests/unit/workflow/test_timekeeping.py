@@ -178,3 +178,20 @@ def test_a_disk_that_refuses_is_told_as_every_other_fault(clocks: Clocks, monkey
     monkeypatch.setattr(Path, "replace", refuses)
     with pytest.raises(StorageError, match="storage-full"):
         clocks.keeper.keep()
+
+
+def test_a_disk_that_does_not_give_what_was_written_down_is_no_first_start(
+    clocks: Clocks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clock that is wrong would be believed at once."""
+    clocks.run(HOUR)
+
+    def refuses(path: Path) -> bytes:
+        raise OSError(5, "no")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", refuses)
+        with pytest.raises(StorageError, match="storage-failed"):
+            clocks.restart(30 * DAY)
+    clocks.restart()
+    assert clocks.sure == HOUR
