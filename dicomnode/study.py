@@ -112,10 +112,10 @@ WISHED: Final = "wished"
 #: destinations that have some and take no rejection notes.
 REJECTED, WITHDRAWAL, STANDING = "rejected", "withdrawal", "standing"
 OPEN: Final = "open"
-#: Fact of a work that is held, or was: since when, in seconds since 1970.
-HELD_AT: Final = "held_at"
-#: Fact of a work that somebody let go: when, in seconds since 1970.
-RELEASED: Final = "released_at"
+#: Fact of a work: `OPEN` where a destination took results of it after newer ones were made, whose notes do not name them.
+OVERTAKEN: Final = "overtaken"
+#: Facts of a work: since when it is held, or was, and when somebody let it go; in seconds since 1970.
+HELD_AT, RELEASED = "held_at", "released_at"
 
 
 def check_transition(old: WorkState, new: WorkState) -> None:

@@ -21,6 +21,7 @@ from dicomnode.workflow.congestion import Congestion
 from dicomnode.workflow.handover import Rooms
 from dicomnode.workflow.orders import Orders, Overseer
 from dicomnode.workflow.originals import Originals
+from dicomnode.workflow.overtaken import Overtaken
 from dicomnode.workflow.pipeline import DurableQueue
 from dicomnode.workflow.ports import Clock
 from dicomnode.workflow.reminders import Reminder
@@ -63,6 +64,7 @@ def housekeeping(
     )
     takers = frozenset(one.name for one in tree.destinations if one.rejection_notes)
     withdrawal = Withdrawal(storage.ledger, queue, takers=takers, clock=rooms.now, emit=emit)
+    overtaken = Overtaken(storage.ledger, takers=takers, emit=emit)
     keeping = partial(_retention, tree, storage, queue, outbound, holds=stages.sealing.holds)
     retention, originals = keeping(activity=activity, sure=timekeeper.sure, emit=emit)
     orders = _orders(tree, storage, queue, outbound, admission=admission, emit=emit)
@@ -73,6 +75,7 @@ def housekeeping(
     chores = (
         Chore(name="clock", act=timekeeper.keep, every_seconds=_CLOCK_SECONDS),
         Chore(name="withdrawal", act=withdrawal.sweep, every_seconds=_RETRACTION_SECONDS),
+        Chore(name="overtaken", act=overtaken.sweep, every_seconds=_RETRACTION_SECONDS),
         Chore(name="retraction", act=retraction.sweep, every_seconds=_RETRACTION_SECONDS),
         Chore(name="orders", act=orders.sweep, every_seconds=_ORDER_SECONDS),
         Chore(name="oversight", act=overseer.sweep, every_seconds=_OVERSIGHT_SECONDS),

@@ -73,6 +73,12 @@ class ResultRows(Database):
         order = list(ResultRole)
         return tuple(sorted(found, key=lambda row: (order.index(row.role), row.result_id)))
 
+    def has_newer_results(self, key: WorkKey, *, connection: Connection | None = None) -> bool:
+        """Whether there are results of a newer revision of the study by the same model."""
+        newer = _T.c.study_key == key.study_key, _T.c.model == key.model, _T.c.revision > key.revision
+        with self._reading(connection) as reading:
+            return reading.execute(select(_T.c.result_id).where(*newer).limit(1)).first() is not None
+
     def work_of_result(self, result_id: str, *, connection: Connection | None = None) -> WorkKey | None:
         """Which work a result is of."""
         with self._reading(connection) as reading:

@@ -18,6 +18,7 @@ from dicomnode.study import (
     FINAL_STATES,
     HELD_AT,
     OPEN,
+    OVERTAKEN,
     PRIORITIES,
     RETRACTION,
     WISHED,
@@ -161,6 +162,10 @@ class WorkRows(Database):
     def to_withdraw(self, *, connection: Connection | None = None) -> tuple[WorkRow, ...]:
         """Works whose results are still to be withdrawn, since images that they were made of were rejected."""
         return self._with_fact(WITHDRAWAL, OPEN, connection)
+
+    def overtaken(self, *, connection: Connection | None = None) -> tuple[WorkRow, ...]:
+        """Works of which a destination took something after newer results were made, and nobody decided on that yet."""
+        return self._with_fact(OVERTAKEN, OPEN, connection)
 
     def _with_fact(self, name: str, value: str, connection: Connection | None) -> tuple[WorkRow, ...]:
         written = json.dumps({name: value})[1:-1]

@@ -326,14 +326,14 @@ class Analyst:
         return encode_outcome(code, header, findings, context, identity, variants=variants, predecessor=predecessor)
 
     def encode_rejection(
-        self, replaced: Sequence[Dataset], identity: SourceIdentity, *, destination: str, work: str, wrong: bool = False
+        self, replaced: Sequence[Dataset], identity: SourceIdentity, *, destination: str, work: str, why: str = ""
     ) -> EncodedResult:
-        """A rejection note for one destination: of results that a work replaces, or that were found wrong."""
+        """A rejection note for one destination: of results that a work replaces, or (`why`) that are ``wrong`` or came ``late``."""
         algorithm = self.algorithm()
         named = " ".join(str(header.SOPInstanceUID) for header in replaced)
-        context = self._context(self.source_of(algorithm, f"{work} {destination} {named} {wrong}", None))
-        form = f"key-objects.{destination}{'.wrong' if wrong else ''}"
-        return encode_rejection(replaced, algorithm, context.written_as(form), identity, wrong=wrong)
+        context = self._context(self.source_of(algorithm, f"{work} {destination} {named} {why}", None))
+        form = f"key-objects.{destination}{why and '.'}{why}"
+        return encode_rejection(replaced, algorithm, context.written_as(form), identity, wrong=why == "wrong")
 
     def algorithm(self, engine: EngineInfo | None = None) -> Algorithm:
         """Which algorithm this is, on the engine that computed; None: the one that would."""

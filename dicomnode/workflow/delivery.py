@@ -20,6 +20,8 @@ from dicomnode.network.status import StatusKind, classify, is_not_supported
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.objects import Objects
 from dicomnode.study import (
+    OPEN,
+    OVERTAKEN,
     RELEASED,
     CommitmentState,
     DeliveryRow,
@@ -143,9 +145,7 @@ class Delivery:
         peer = self._destinations.get(destination)
         if peer is None:  # the configuration no longer names it
             for row in waiting:
-                self._write(
-                    row.result_id, destination, state=DeliveryState.REFUSED, status=None, reason="config-invalid"
-                )
+                self._give_up(key, row, "config-invalid")
         elif waiting and self._may_go(key, destination, waiting):
             self._downgrade.begin(key, destination)
             self._exchange(key, destination, peer)
@@ -204,9 +204,23 @@ class Delivery:
         waiting = [row for row in open_rows if row.result_id not in tried]
         if any(row.is_result for row in open_rows):  # a note takes away what these replace: not before they are there
             waiting = [row for row in waiting if row.is_result]
+        elif waiting and (reason := self._is_in_vain(key, destination)):
+            for row in waiting:
+                self._give_up(key, row, reason)
+            return []
         first = [row for row in waiting if row.role is ResultRole.SEGMENTATION and row.form]
         classes = [Variant.of(row.role, row.form).sop_class_uid for row in first]
         return first if first and not self._downgrade.is_proven(destination, classes) else waiting
+
+    def _is_in_vain(self, key: WorkKey, destination: str) -> str | None:
+        """Why a note must not go: the destination took nothing of what was to replace what it names. None: it may."""
+        work = self._ledger.work(key)
+        if work is None or work.is_wrong or work.state is not WorkState.DELIVERING:
+            return None
+        results = [row for row in work.deliveries if row.destination == destination and row.is_result]
+        if any(row.state is DeliveryState.CONFIRMED for row in results):
+            return None
+        return next((row.reason for row in results if row.state is DeliveryState.REFUSED), None)
 
     def _waiting(self, key: WorkKey, destination: str) -> list[DeliveryRow]:
         """What is to go: nothing of a work that was held, cancelled or replaced meanwhile, but for what retracts results."""
@@ -234,15 +248,25 @@ class Delivery:
             except StorageError as error:
                 if error.retryable and error.code != "sealed-damaged":  # one that is lost may be restored
                     raise
-                self._write(row.result_id, destination, state=DeliveryState.REFUSED, status=None, reason=error.code)
-                self._emit("delivery.refused", level="error", work=key.workflow_id, reason=error.code)
+                self._give_up(key, row, error.code)
             else:
                 yield outgoing(row.result_id, data)
 
     def _record(
         self, key: WorkKey, destination: str, outcome: StoreOutcome, state: DeliveryState, reason: str | None
     ) -> None:
-        self._write(outcome.result_id, destination, state=state, status=outcome.status, reason=reason)
+        with self._ledger.transaction() as connection:
+            self._ledger.record_delivery(
+                outcome.result_id,
+                destination,
+                state=state,
+                status=outcome.status,
+                reason=reason,
+                at=self._clock(),
+                connection=connection,
+            )
+            if state is DeliveryState.CONFIRMED and self._ledger.has_newer_results(key, connection=connection):
+                self._ledger.add_facts(key, {OVERTAKEN: OPEN}, connection=connection)
         facts: dict[str, Any] = {"work": key.workflow_id, "destination": destination, "result": outcome.result_id}
         status = "none" if outcome.status is None else f"x{outcome.status:04X}"
         if outcome.status is not None and classify(outcome.status) is StatusKind.WARNING:
@@ -253,12 +277,12 @@ class Delivery:
             level = "warning" if state is DeliveryState.WAITING else "error"
             self._emit(f"delivery.{state.value}", level=level, reason=reason, status=status, **facts)
 
-    def _write(
-        self, result_id: str, destination: str, *, state: DeliveryState, status: int | None, reason: str | None
-    ) -> None:
+    def _give_up(self, key: WorkKey, row: DeliveryRow, reason: str) -> None:
+        """A dead letter, without an answer of the destination."""
         self._ledger.record_delivery(
-            result_id, destination, state=state, status=status, reason=reason, at=self._clock()
+            row.result_id, row.destination, state=DeliveryState.REFUSED, status=None, reason=reason, at=self._clock()
         )
+        self._emit("delivery.refused", level="error", work=key.workflow_id, reason=reason)
 
     def _go_on(self, queue: Queue, key: WorkKey, destination: str, number: int, wait: float | None) -> None:
         if self._inquiry is not None and self._circuits.is_open(destination):

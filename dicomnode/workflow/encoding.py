@@ -25,6 +25,8 @@ from dicomnode.results.report import Predecessor
 from dicomnode.sections import Destination
 from dicomnode.storage.rows import ResultRow
 from dicomnode.study import (
+    OPEN,
+    OVERTAKEN,
     REPLACES,
     SOURCE,
     DeliveryState,
@@ -251,6 +253,7 @@ class Encoding:
             entered |= facts_of(destination, variants)
         with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="keep") as executor:
             rows = {(row.role, row.form): row for row in executor.map(partial(self.keep, key), results)}
+        named = self._predecessors.arrived(key)
         notes = self._rejections(key, plans, identity)
         now, ledger, to = self._clock(), self._rooms.ledger, self._to(key)
         over: list[tuple[str, str]] = []
@@ -273,6 +276,8 @@ class Encoding:
                     connection=connection,
                 )
             ledger.set_work_state(key, WorkState.READY, at=now, facts=entered, connection=connection)
+            for earlier in {one for one, *_ in self._predecessors.arrived(key, connection=connection) - named}:
+                ledger.add_facts(earlier, {OVERTAKEN: OPEN}, connection=connection)
         for destination, variants in missing.items():
             tell(self._emit, key, destination, variants)
         for destination, result_id in over:

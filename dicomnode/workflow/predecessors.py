@@ -6,17 +6,18 @@ May live here: looking those up. Only what a destination confirmed is a predeces
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 from pydicom import Dataset
 
-from dicomnode.encoded import Limits, scan_header, split_part10
+from dicomnode.encoded import Limits, read_part10, scan_header, split_part10
 from dicomnode.errors import StorageError
 from dicomnode.forms import SOP_CLASSES, Form
 from dicomnode.results.report import Predecessor
 from dicomnode.storage.rows import ResultRow
 from dicomnode.study import DeliveryState, Purpose, ResultRole, WorkKey, World
 from dicomnode.workflow.handover import Handover, Rooms
+from dicomnode.workflow.notes import note_of
 
 _DOCUMENTS: Final = frozenset(
     SOP_CLASSES[form] for form in (Form.COMPREHENSIVE, Form.COMPREHENSIVE_3D, Form.BASIC_TEXT)
@@ -54,9 +55,9 @@ class Predecessors:
                     )
 
     def delivered(self, key: WorkKey, destination: str, *, own: bool = False) -> tuple[Dataset, ...]:
-        """Objects of earlier revisions that a destination confirmed and that no rejection note retracted there.
+        """Objects of earlier revisions that a destination confirmed and that no rejection note that it has names.
 
-        With `own`, those of this revision alone: none where the note of a later one retracted them.
+        With `own`, those of this revision alone.
 
         Raises
         ------
@@ -64,18 +65,25 @@ class Predecessors:
             Where one cannot be read for now: a note that does not name it would leave it standing for good.
         """
         found: list[Dataset] = []
-        if own and any(self._is_rejected(later, destination) for later in self._later(key)):
-            return ()
         for earlier in [key] if own else self._earlier(key):
-            rows = [row for row in self._rooms.ledger.deliveries(earlier) if row.destination == destination]
-            confirmed = {row.result_id: row.role for row in rows if row.state is DeliveryState.CONFIRMED}
+            confirmed = self._confirmed(earlier, destination)
             for row in self._rooms.ledger.results(earlier):
-                if confirmed.get(row.result_id) not in (None, ResultRole.REJECTION):
+                if row.result_id in confirmed and row.role is not ResultRole.REJECTION:
                     header = self._header(earlier, row)
                     found += [] if header is None else [header]
-            if ResultRole.REJECTION in confirmed.values():
-                break  # what came before it was retracted by it
-        return tuple(found)
+        named = self._named(key, destination) if found else frozenset()
+        return tuple(header for header in found if header.SOPInstanceUID not in named)
+
+    def arrived(self, key: WorkKey, *, connection: Any = None) -> frozenset[tuple[WorkKey, str, str]]:
+        """Work, name and destination of all results of earlier revisions that a destination confirmed."""
+        study = self._rooms.ledger.study(key.study_key, connection=connection)
+        return frozenset(
+            (work.key, row.result_id, row.destination)
+            for work in (() if study is None else study.works)
+            if work.key.model == key.model and work.key.revision < key.revision
+            for row in work.deliveries
+            if row.state is DeliveryState.CONFIRMED and row.is_result
+        )
 
     def gone(self, key: WorkKey, destination: str) -> int:
         """How many objects of a work a destination has that no note can name: what was sealed of them is lost."""
@@ -85,18 +93,34 @@ class Predecessors:
             if row.destination == destination and row.state is DeliveryState.CONFIRMED and row.is_result
         )
 
-    def _is_rejected(self, key: WorkKey, destination: str) -> bool:
-        """Whether a destination confirmed a rejection note of this revision: it names all that was there before."""
-        return any(
-            row.state is DeliveryState.CONFIRMED and row.role is ResultRole.REJECTION
+    def _confirmed(self, key: WorkKey, destination: str) -> frozenset[str]:
+        """Names of the objects of a work that a destination confirmed, rejection notes among them."""
+        return frozenset(
+            row.result_id
             for row in self._rooms.ledger.deliveries(key)
-            if row.destination == destination
+            if row.destination == destination and row.state is DeliveryState.CONFIRMED
         )
 
-    def _later(self, key: WorkKey) -> list[WorkKey]:
+    def _named(self, key: WorkKey, destination: str) -> frozenset[str]:
+        """SOP Instance UIDs in all rejection notes of ours, of whatever revision, that a destination confirmed.
+
+        The notes themselves are read: which results were there when one was made does not follow from its revision, nor
+        surely from any time. One that is lost names nothing: that something is named twice does no harm.
+        """
         study = self._rooms.ledger.study(key.study_key)
-        works = () if study is None else study.works
-        return [work.key for work in works if work.key.model == key.model and work.key.revision > key.revision]
+        named: set[str] = set()
+        for work in () if study is None else study.works:
+            confirmed = self._confirmed(work.key, destination) if work.key.model == key.model else frozenset()
+            for row in self._rooms.ledger.results(work.key) if confirmed else ():
+                if row.result_id in confirmed and row.role is ResultRole.REJECTION:
+                    named |= self._uids(work.key, row)
+        return frozenset(named)
+
+    def _uids(self, key: WorkKey, row: ResultRow) -> frozenset[str]:
+        """What a note names."""
+        data = self._sealed(key, row)
+        note = None if data is None else note_of(read_part10(data, Limits()))
+        return frozenset() if note is None else frozenset().union(*note.named.values())
 
     def _earlier(self, key: WorkKey) -> list[WorkKey]:
         """Works of the same model on earlier revisions, the newest first."""
@@ -107,11 +131,8 @@ class Predecessors:
 
     def _header(self, key: WorkKey, row: ResultRow) -> Dataset | None:
         """Header of a sealed result; None where it cannot be opened any more."""
-        try:
-            data = self._handover.get(key, World.IDENTITY, row.result_id, Purpose.RESULT)
-        except StorageError as error:
-            if error.may_pass:
-                raise
+        data = self._sealed(key, row)
+        if data is None:
             return None
         transfer_syntax_uid, encoded = split_part10(data)
         header = scan_header(encoded, transfer_syntax_uid, Limits())
@@ -119,3 +140,12 @@ class Predecessors:
         kept.SOPClassUID, kept.SOPInstanceUID = header.sop_class_uid, header.sop_instance_uid
         kept.StudyInstanceUID, kept.SeriesInstanceUID = header.study_instance_uid, header.series_instance_uid
         return kept
+
+    def _sealed(self, key: WorkKey, row: ResultRow) -> bytes | None:
+        """A sealed result; None where it cannot be opened any more."""
+        try:
+            return self._handover.get(key, World.IDENTITY, row.result_id, Purpose.RESULT)
+        except StorageError as error:
+            if error.may_pass:
+                raise
+            return None

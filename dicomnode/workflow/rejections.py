@@ -17,6 +17,7 @@ from dicomnode.storage.ledger_rejections import LASTING
 from dicomnode.study import (
     OPEN,
     REJECTED,
+    RETRACTION,
     WITHDRAWAL,
     DeliveryState,
     InstanceRow,
@@ -175,9 +176,12 @@ class Rejections:
 
     def _withdraw(self, connection: Any, work: WorkRow, kind: Rejected) -> None:
         if work.state is WorkState.DELIVERING:
-            # A try may be under way: what the destination takes meanwhile is seen when that has ended.
-            self._cancel(connection, work)
-            state = WorkState.DELIVERING if _is_note_waiting(work) else WorkState.CANCELLED
+            # A try may be under way: what the destination takes meanwhile is seen when that has ended. A note of ours that
+            # waits for one that is down would hold up all others; the next one names what it names. One that retracts this
+            # work goes all the same.
+            retracted = RETRACTION in work.facts
+            self._cancel(connection, work, notes=not retracted)
+            state = WorkState.DELIVERING if retracted and _is_note_waiting(work) else WorkState.CANCELLED
             self._put(connection, work, state, kind, withdrawn=True)
         elif work.state in _ENDED:
             self._cancel(connection, work)

@@ -16,6 +16,7 @@ from dicomnode.sections import Destination
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.rows import ResultRow
 from dicomnode.study import (
+    OVERTAKEN,
     RETRACTION,
     STANDING,
     WISHED,
@@ -27,6 +28,7 @@ from dicomnode.study import (
 from dicomnode.workflow.delivery import RETRACTION_ATTEMPT
 from dicomnode.workflow.encoding import Encoding
 from dicomnode.workflow.handover import Rooms
+from dicomnode.workflow.overtaken import REPLACED, replaced_at
 from dicomnode.workflow.ports import Clock, Queue
 from dicomnode.workflow.predecessors import Predecessors
 
@@ -144,10 +146,14 @@ class Retraction:
             )  # also what was on its way when an older version took the wish
         if hasten_tries(self._queue, key):
             return  # what it adds must be named
-        notes = self._notes(key)
-        self._name_standing(work)
+        replaced = self._replaced_at(work)
+        notes = self._notes(key, replaced)
+        if replaced is None:
+            self._name_standing(work)
         if notes:
             self._send(key, notes)
+        elif self._is_covered(work):
+            ledger.add_facts(key, {RETRACTION: SENT})
         else:
             ledger.add_facts(key, {RETRACTION: _NOTHING})
             self._emit("retraction.empty", level="warning", work=key.workflow_id)
@@ -172,19 +178,35 @@ class Retraction:
                 self._queue.enqueue_delivery(connection, key, destination, RETRACTION_ATTEMPT, 0.0, priority=0)
         self._emit("work.retracted", level="warning", work=key.workflow_id, destinations=len(notes))
 
-    def _notes(self, key: WorkKey) -> dict[str, ResultRow]:
+    def _replaced_at(self, work: WorkRow) -> frozenset[str] | None:
+        """Where newer results replaced those of a work, if that is why they go; None: they were found wrong."""
+        study = self._rooms.ledger.study(work.key.study_key)
+        if study is None or work.facts.get(OVERTAKEN) != REPLACED:
+            return None
+        return replaced_at(work, study.works)
+
+    def _is_covered(self, work: WorkRow) -> bool:
+        """Whether other notes of ours, which destinations have, name all that can be named of a work."""
+        takers = [one.name for one in self._destinations if one.rejection_notes]
+        holders = {row.destination for row in work.deliveries if row.is_result and row.state is DeliveryState.CONFIRMED}
+        return any(name in holders and not self._predecessors.gone(work.key, name) for name in takers)
+
+    def _notes(self, key: WorkKey, replaced: frozenset[str] | None) -> dict[str, ResultRow]:
         """A note for each destination that takes them and confirmed something of this work."""
         analyst = self._rooms.analysts.get(key.model)
         if analyst is None:
             raise NodeError("model-not-found")
         notes = {}
         for one in self._destinations:
-            held = self._predecessors.delivered(key, one.name, own=True) if one.rejection_notes else ()
-            if one.rejection_notes and (gone := self._predecessors.gone(key, one.name)):
+            if not one.rejection_notes or (replaced is not None and one.name not in replaced):
+                continue
+            held = self._predecessors.delivered(key, one.name, own=True)
+            if gone := self._predecessors.gone(key, one.name):
                 facts: dict[str, Fact] = {"work": key.workflow_id, "destination": one.name, "objects": gone}
                 self._emit("retraction.partial", level="error", **facts)
             if held:
                 identity = self._encoding.whose(key)
-                note = analyst.encode_rejection(held, identity, destination=one.name, work=key.workflow_id, wrong=True)
+                why = "wrong" if replaced is None else "late"
+                note = analyst.encode_rejection(held, identity, destination=one.name, work=key.workflow_id, why=why)
                 notes[one.name] = self._encoding.keep(key, note)
         return notes

@@ -6,7 +6,7 @@ May live here: when it is sure which destination has what of a work, and what is
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
@@ -69,19 +69,16 @@ class Withdrawal:
             notes = self._later_notes(connection, again)
             if held & {row.destination for row in notes if row.state is DeliveryState.WAITING}:
                 return
-            left = self._withdraw(connection, again, held, notes)
+            left = self._withdraw(connection, again, held)
         for name in left:
             self._emit("result.standing", level="warning", work=again.key.workflow_id, destination=name, reason=CODE)
 
-    def _withdraw(
-        self, connection: Any, again: WorkRow, held: AbstractSet[str], notes: Sequence[DeliveryRow]
-    ) -> list[str]:
-        """Wish for notes where no newer revision's did it; destinations that are left with results, since they take none."""
+    def _withdraw(self, connection: Any, again: WorkRow, held: AbstractSet[str]) -> list[str]:
+        """Wish for notes; destinations that are left with results, since they take none."""
         left = sorted(held - self._takers)
         facts: dict[str, Fact] = {WITHDRAWAL: _DONE, **({STANDING: ",".join(left)} if left else {})}
-        retracted = {row.destination for row in notes if row.state is DeliveryState.CONFIRMED}
         if held & self._takers and again.facts.get(RETRACTION) not in (WISHED, SENT):
-            facts[RETRACTION] = WISHED if held & self._takers - retracted else SENT
+            facts[RETRACTION] = WISHED  # for what no note of a newer revision names
         self._ledger.add_facts(again.key, facts, connection=connection)
         return left
 

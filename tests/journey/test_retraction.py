@@ -5,10 +5,13 @@ from __future__ import annotations
 import io
 import socket
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
 import pydicom
+from pydicom import Dataset
+from pynetdicom import evt
 
 from dicomnode.study import DeliveryState, WorkState
 from tests import tools
@@ -62,12 +65,7 @@ def test_results_that_were_found_wrong_are_retracted_at_the_pacs(tmp_path: Path)
         (note,) = [one for one in after if one.SOPInstanceUID not in known]
         assert note.Modality == "KO"
         assert note.ConceptNameCodeSequence[0].CodeValue == "113001"
-        rejected = {
-            reference.ReferencedSOPInstanceUID
-            for series in note.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence
-            for reference in series.ReferencedSOPSequence
-        }
-        assert rejected == known
+        assert named(note) == known
         assert (note.PatientID, str(note.PatientName)) == ("W-1", "Müller^Jörg")
         note.save_as(tmp_path / "note.dcm", enforce_file_format=True)
         tools.require("dciodvfy")
@@ -107,3 +105,56 @@ def test_while_another_destination_is_down_it_is_retracted_where_it_is_and_goes_
             assert archive.digests() == {}
             (again,) = node.wait_for_work()
             assert (again.state, again.facts["retraction"]) == (WorkState.CANCELLED, "sent")
+
+
+class Slow(Recorder):
+    """A destination that takes the first object and keeps the second one waiting."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.go_on = threading.Event(), threading.Event()
+        self.objects: list[Dataset] = []
+
+    def _stored(self, event: evt.Event) -> int:
+        if self.objects and not self.go_on.is_set():
+            self.asked.set()
+            assert self.go_on.wait(120)
+        self.objects.append(event.dataset)
+        return super()._stored(event)
+
+
+def code_of(dataset: Dataset) -> str:
+    return str(dataset.ConceptNameCodeSequence[0].CodeValue) if "ConceptNameCodeSequence" in dataset else ""
+
+
+def named(note: Dataset) -> set[str]:
+    return {
+        reference.ReferencedSOPInstanceUID
+        for series in note.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence
+        for reference in series.ReferencedSOPSequence
+    }
+
+
+def test_what_a_pacs_takes_behind_newer_results_is_retracted_too(tmp_path: Path) -> None:
+    """An image comes late while results are on their way: in the end those of the newest revision stand, and no others."""
+    paths, _ = write_study(tmp_path / "study", "late", name="Doe^Jane", patient_id="W-3")
+    with Slow() as pacs:
+        settings = destination("pacs", "RECORDER", pacs.port).replace("timeout_seconds = 10", "timeout_seconds = 120")
+        with RunningNode(tmp_path / "node", settings + "rejection_notes = true\n") as node:
+            send(node, paths[:-1])
+            assert pacs.asked.wait(120)
+            send(node, paths[-1:])
+            first = node.wait_for_event("delivery.begun")["work"]
+            newer = "-2-".join(first.split("-1-", 1))
+            node.wait_for_event("stage.ended", work=newer, stage="encode")
+            pacs.go_on.set()
+            node.wait_for_event("work.retracted", work=first)
+            node.wait_for_event("work.ended", work=newer, state="done", reason=None)
+            node.wait_for_event("work.ended", work=first)
+    notes = [one for one in pacs.objects if code_of(one) == "113001"]
+    results = [str(one.SOPInstanceUID) for one in pacs.objects if one not in notes]
+    rejected = set().union(*map(named, notes))
+    assert len(notes) == 2, "that of the newer results, and one of what came behind them"
+    assert not named(notes[0]) & named(notes[1])
+    assert len(results) == len(set(results)) == 2 * len(RESULTS)
+    assert rejected == set(results[: len(RESULTS)]), "what was made of the study before it was whole"

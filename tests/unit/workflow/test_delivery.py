@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -20,11 +20,24 @@ from dicomnode.storage import schema
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.objects import Objects
 from dicomnode.storage.rows import ResultRow
-from dicomnode.study import DeliveryRow, DeliveryState, Purpose, ResultRole, WorkKey, WorkRow, WorkState, World
+from dicomnode.study import (
+    OPEN,
+    OVERTAKEN,
+    RETRACTION,
+    DeliveryRow,
+    DeliveryState,
+    Purpose,
+    ResultRole,
+    WorkKey,
+    WorkRow,
+    WorkState,
+    World,
+)
 from dicomnode.workflow.circuits import Circuits, wait_before
 from dicomnode.workflow.delivery import Delivery, outgoing, verdict
 from dicomnode.workflow.downgrade import Capabilities, Downgrade
 from dicomnode.workflow.memory_queue import MemoryQueue
+from dicomnode.workflow.orders import to_retry
 from dicomnode.workflow.paces import Paces
 from dicomnode.workflow.timekeeping import Timekeeper
 from tests.unit.workflow.samples import EXPLICIT, STUDY, WORK, Events, Time, row, tiny_series
@@ -229,6 +242,58 @@ def test_a_note_goes_when_what_replaces_is_there_and_not_before(bench: Bench) ->
     bench.later(3600)
     assert [one.result_id for one in bench.peers["pacs"].got[2:]] == [RESULTS[0], NOTE]
     assert bench.ended() == (WorkState.DONE, None)
+
+
+def test_a_note_does_not_go_where_nothing_that_replaces_was_taken(bench: Bench) -> None:
+    """The old results are the only ones that the PACS has; once the new ones are sent again, the note goes behind them."""
+    bench.prepare("pacs")
+    add_note(bench)
+    bench.peers["pacs"].answers = [0xC000, 0xC000]
+    bench.queue.run_due()
+    bench.later(3600)
+    assert [one.result_id for one in bench.peers["pacs"].got] == list(RESULTS)
+    assert bench.ended() == (WorkState.FAILED, "peer-refused-object")
+    assert bench.states() == [DeliveryState.REFUSED] * 3
+    assert to_retry(bench.work, "") == bench.rows()
+
+
+@pytest.mark.parametrize("taken", [0, 1])
+def test_a_note_goes_where_something_that_replaces_was_taken(bench: Bench, taken: int) -> None:
+    bench.prepare("pacs")
+    add_note(bench)
+    bench.peers["pacs"].answers = [0xC000, 0xC000]
+    bench.peers["pacs"].answers[taken] = 0x0000
+    bench.queue.run_due()
+    assert [one.result_id for one in bench.peers["pacs"].got] == [*RESULTS, NOTE]
+
+
+def test_a_note_that_retracts_goes_whatever_became_of_the_results(bench: Bench) -> None:
+    bench.prepare("pacs")
+    add_note(bench)
+    bench.ledger.add_facts(WORK, {RETRACTION: "sent"})
+    bench.peers["pacs"].answers = [0xC000, 0xC000]
+    bench.queue.run_due()
+    assert [one.result_id for one in bench.peers["pacs"].got] == [*RESULTS, NOTE]
+
+
+@pytest.mark.parametrize("newer", [False, True])
+def test_what_a_destination_takes_behind_newer_results_is_marked(bench: Bench, newer: bool) -> None:
+    """The note of the newer ones cannot name it."""
+    bench.prepare("pacs")
+    if newer:
+        other = replace(WORK, revision=2)
+        bench.ledger.open_revision(STUDY, "other", bench.time.now())
+        bench.ledger.create_work(other, "other", bench.time.now())
+        made = ResultRow(result_id=NOTE, role=ResultRole.REPORT, sop_class_uid="1.2", digest="0" * 64, length=1)
+        bench.ledger.record_results(other, [made], [], bench.time.now())
+    bench.peers["pacs"].answers = [0xC000, 0xC000]
+    bench.queue.run_due()
+    assert OVERTAKEN not in bench.work.facts, "it took nothing"
+    bench.ledger.put_deliveries(bench.rows(), DeliveryState.WAITING, bench.time.now())
+    bench.ledger.set_work_state(WORK, WorkState.DELIVERING, at=bench.time.now())
+    bench.delivery.attempt(bench.queue, WORK, "pacs", 2)
+    assert bench.states() == BOTH_CONFIRMED
+    assert bench.work.facts.get(OVERTAKEN) == (OPEN if newer else None)
 
 
 def test_a_note_is_held_with_what_replaces(bench: Bench) -> None:

@@ -37,6 +37,7 @@ from dicomnode.workflow.withdrawal import Withdrawal
 from tests.unit.workflow.notes import note
 from tests.unit.workflow.samples import KEY, START, encoded, metadata, study_key_of, tiny_series
 from tests.unit.workflow.test_encoding import confirm, run, stages_for
+from tests.unit.workflow.test_retraction import Desk as RetractionDesk
 from tests.unit.workflow.test_stages import Bench, bench, images
 
 __all__ = ["bench", "images"]
@@ -481,23 +482,41 @@ def test_a_try_that_is_under_way_is_waited_for(bench: Bench, desk: Desk, images:
     assert bench.work().facts[RETRACTION] == WISHED
 
 
-def test_a_note_of_ours_that_waits_goes_first(bench: Bench, desk: Desk, images: list[Dataset]) -> None:
+def test_a_note_of_ours_that_waits_holds_up_no_other_destination(
+    bench: Bench, desk: Desk, images: list[Dataset]
+) -> None:
+    """Where it waits for a PACS that is down, the others would keep wrong results until that is back."""
     stages = stages_for(bench, TAKES)
     assert run(stages, bench.receive(images[:-1])) == [True] * 3
     confirm(bench, bench.key)
     assert run(stages, bench.receive(images[-1:], revision=2)) == [True] * 3
     bench.ledger.set_work_state(bench.key, WorkState.DELIVERING, at=bench.time.now())
     desk.note("113037", images)
+    assert bench.work().state is WorkState.CANCELLED
+    assert {row.state for row in bench.work().deliveries} == {DeliveryState.CANCELLED}
+    desk.withdraw("pacs")
+    assert bench.work().facts[WITHDRAWAL] == "done"
+
+
+def test_a_note_that_retracts_a_work_goes_though_its_images_are_rejected(
+    bench: Bench, desk: Desk, images: list[Dataset]
+) -> None:
+    stages = stages_for(bench, TAKES)
+    assert run(stages, bench.receive(images)) == [True] * 3
+    confirm(bench, bench.key)
+    bench.ledger.set_work_state(bench.key, WorkState.DELIVERING, at=bench.time.now())
+    retracting = RetractionDesk(bench, stages, TAKES)
+    assert retracting.wish() == (bench.key,)
+    retracting.retraction.sweep()
+    desk.note("113037", images)
     assert bench.work().state is WorkState.DELIVERING
     waiting = [row.role for row in bench.work().deliveries if row.state is DeliveryState.WAITING]
     assert [role.value for role in waiting] == ["rejection"]
-    desk.withdraw("pacs")
-    assert bench.work().facts[WITHDRAWAL] == "open"
 
 
 @pytest.mark.parametrize(
     ("state", "then"),
-    [(DeliveryState.WAITING, None), (DeliveryState.CONFIRMED, "sent"), (DeliveryState.REFUSED, WISHED)],
+    [(DeliveryState.WAITING, None), (DeliveryState.CONFIRMED, "sent"), (DeliveryState.REFUSED, "sent")],
 )
 def test_what_the_note_of_a_newer_revision_retracts_is_not_retracted_twice(
     bench: Bench, desk: Desk, images: list[Dataset], state: DeliveryState, then: str | None
@@ -515,7 +534,10 @@ def test_what_the_note_of_a_newer_revision_retracts_is_not_retracted_twice(
         if row.role is ResultRole.REJECTION:
             bench.ledger.put_deliveries([row], state, bench.time.now())
     desk.withdraw("pacs")
+    retracting = RetractionDesk(bench, stages_for(bench, TAKES), TAKES)
+    retracting.retraction.sweep()
     assert bench.work(first).facts.get(RETRACTION) == then
+    assert len(retracting.queue.waiting) == (state is DeliveryState.REFUSED)
 
 
 def test_nothing_is_wished_back_that_nobody_has(bench: Bench, desk: Desk, images: list[Dataset]) -> None:
