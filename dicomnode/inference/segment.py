@@ -27,7 +27,8 @@ Labels = npt.NDArray[np.uint8]
 Probabilities = npt.NDArray[np.uint16]
 Progress = Callable[[float], None]
 
-_PREPARED, _INFERRED = 0.05, 0.85  # shares of the work done after these steps
+#: Shares of the work that are done when the input is ready, and when the network has run.
+_PREPARED, INFERRED = 0.05, 0.85
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -161,7 +162,7 @@ def compute(volume: Volume, manifest: Manifest, engine: Engine, tell: Progress) 
         tiles.plan(_size(inputs), manifest.network.tile, manifest.network.overlap),
         engine.run,
         channels=manifest.channels,
-        progress=lambda share: tell(_PREPARED + share * (_INFERRED - _PREPARED)),
+        progress=lambda share: tell(_PREPARED + share * (INFERRED - _PREPARED)),
     )[:, :z, :y, :x]
     hu = None if manifest.postprocess.gas is None else restored(inputs[:z, :y, :x], manifest.preprocess.intensity)
     clean(scores, manifest.postprocess, voxel_ml=math.prod(spacing) / 1000, hu=hu)

@@ -34,7 +34,7 @@ from dicomnode.imaging.volume import Volume
 from dicomnode.inference.engine import Engine, EngineInfo
 from dicomnode.inference.foresight import Foresight, foresee, memory_at_least
 from dicomnode.inference.package import Package
-from dicomnode.inference.segment import PriorVolume, VolumeEngine, look
+from dicomnode.inference.segment import INFERRED, PriorVolume, VolumeEngine, look
 from dicomnode.manifest import InputRule
 from dicomnode.results.context import ResultContext
 from dicomnode.results.encode import (
@@ -218,7 +218,7 @@ class Analyst:
         manifest = self.package.manifest
         sources = _bare(ordered)
         asked = self._engine.info
-        meanwhile = Meanwhile(partial(self._prepare, sources, issue), progress)
+        meanwhile = Meanwhile(partial(self._prepare, sources, issue), progress, until=INFERRED)
         if isinstance(self._engine, VolumeEngine):  # goes all the way elsewhere
             meanwhile.start()
         limit = self._tree.models.maximum_memory_bytes

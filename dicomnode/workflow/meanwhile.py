@@ -1,13 +1,13 @@
-"""What is begun while the network runs, and not before: until then it would only take turns with what the network waits for.
+"""What is made while the network runs, neither before nor after: then it would only take turns with what others wait for.
 
-Two threads of Python share one lock. The steps before the network take it and let go of it hundreds of times, and would
-wait at each for the other thread; the network lets go of it once and computes.
+Two threads of Python share one lock. The steps before and behind the network take it and let go of it hundreds of times, and
+would wait at each for the other thread; the network lets go of it once and computes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from typing import Generic, TypeVar
 
 from dicomnode.errors import StudyError
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class Meanwhile(Generic[T]):
-    """Begins something when progress is told for the first time.
+    """Begins something when progress is told for the first time, and has its end waited for where the network ends.
 
     Parameters
     ----------
@@ -24,11 +24,16 @@ class Meanwhile(Generic[T]):
         Begins it; gives None where that cannot be.
     progress
         Told the share that is done, too.
+    until
+        Share at which whoever tells it waits for what was begun.
     """
 
-    def __init__(self, begin: Callable[[], Future[T] | None], progress: Callable[[float], None] | None) -> None:
+    def __init__(
+        self, begin: Callable[[], Future[T] | None], progress: Callable[[float], None] | None, *, until: float = 1.0
+    ) -> None:
         self._begin = begin
         self._progress = progress
+        self._until = until
         self._is_begun = False
         self.begun: Future[T] | None = None
 
@@ -43,6 +48,8 @@ class Meanwhile(Generic[T]):
         self.start()
         if self._progress is not None:
             self._progress(share)
+        if share >= self._until and self.begun is not None:
+            wait([self.begun])
 
 
 class Beside:

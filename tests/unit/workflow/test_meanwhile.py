@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import Future
+from threading import Thread
 
 import pytest
 
@@ -43,6 +44,26 @@ def test_nobody_needs_to_be_told_and_it_may_be_that_nothing_begins() -> None:
     meanwhile(0.5)
     assert meanwhile.begun is None
     assert tries == [1]
+
+
+def test_what_follows_the_network_waits_for_it() -> None:
+    """Both are Python: side by side they take several times as long as one behind the other."""
+    future: Future[int | None] = Future()
+    ended = list[float]()
+
+    def tell() -> None:
+        for share in (0.05, 0.5, 0.85):
+            meanwhile(share)
+            ended.append(share)
+
+    meanwhile = Meanwhile(lambda: future, None, until=0.85)
+    network = Thread(target=tell)
+    network.start()
+    network.join(1.0)
+    assert ended == [0.05, 0.5]
+    future.set_exception(StudyError("result-invalid"))
+    network.join(30.0)
+    assert ended == [0.05, 0.5, 0.85]
 
 
 def test_what_a_study_is_to_blame_for_the_plain_way_says() -> None:
