@@ -56,7 +56,7 @@ def serve(tree: Config) -> None:
         "emit": emit,
     }
     indexer = Indexer(ledger, conflict=lambda row: None, emit=emit)
-    recovery = Recovery(ledger, spool, activity, nothing, conflict=lambda row: None, **common)
+    recovery = Recovery(ledger, spool, activity, nothing, conflict=lambda row: None, later=indexer.judge, **common)
     reception = Reception(
         spool=spool,
         digest=ContentDigests(ring.derivation).begin,
