@@ -112,8 +112,8 @@ WISHED: Final = "wished"
 #: destinations that have some and take no rejection notes.
 REJECTED, WITHDRAWAL, STANDING = "rejected", "withdrawal", "standing"
 OPEN: Final = "open"
-#: Fact of a work: `OPEN` where a destination took results of it after newer ones were made, whose notes do not name them.
-OVERTAKEN: Final = "overtaken"
+#: Facts of a work: `OPEN` where a destination took results of it behind newer ones, whose notes do not name them; where noted.
+OVERTAKEN, NOTED = "overtaken", "overtaken_noted"
 #: Facts of a work: since when it is held, or was, and when somebody let it go; in seconds since 1970.
 HELD_AT, RELEASED = "held_at", "released_at"
 

@@ -16,7 +16,7 @@ from dicomnode.errors import REASONS
 from dicomnode.network.status import WARNINGS, StatusKind, classify
 from dicomnode.service import status
 from dicomnode.study import (
-    OVERTAKEN,
+    NOTED,
     REJECTED,
     REPLACES,
     RETRACTION,
@@ -29,7 +29,6 @@ from dicomnode.study import (
     WorkRow,
     stages_in_order,
 )
-from dicomnode.workflow.overtaken import REPLACED
 from dicomnode.workflow.routing import CLASSES, SERIES
 
 _RETRACTIONS = {
@@ -156,8 +155,8 @@ def _deliveries(work: WorkRow) -> str:
         lines.append(f"images that it was made of were rejected: {rejected}")
     if standing := work.facts.get(STANDING):
         lines.append(f"its results are still at {standing}, which takes no rejection notes: reject them there")
-    if work.facts.get(OVERTAKEN) == REPLACED:
-        lines.append("a destination took some of them after newer ones were made: they are retracted there")
+    if noted := work.facts.get(NOTED):
+        lines.append(f"taken behind newer ones, and retracted there: {noted}")
     if retraction := work.facts.get(RETRACTION):
         lines.append(f"retraction: {_RETRACTIONS.get(str(retraction), retraction)}")
     if not lines and work.state.value == "done":

@@ -64,7 +64,7 @@ def housekeeping(
     )
     takers = frozenset(one.name for one in tree.destinations if one.rejection_notes)
     withdrawal = Withdrawal(storage.ledger, queue, takers=takers, clock=rooms.now, emit=emit)
-    overtaken = Overtaken(storage.ledger, takers=takers, emit=emit)
+    overtaken = Overtaken(storage.ledger, queue, retraction, destinations=tree.destinations, emit=emit)
     keeping = partial(_retention, tree, storage, queue, outbound, holds=stages.sealing.holds)
     retention, originals = keeping(activity=activity, sure=timekeeper.sure, emit=emit)
     orders = _orders(tree, storage, queue, outbound, admission=admission, emit=emit)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, func, or_, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, func, or_, select, update
 
 from dicomnode.errors import NodeError
 from dicomnode.storage import schema
@@ -41,6 +41,15 @@ _REFRESH = (
         first_received_at=bindparam("first"),
         last_received_at=bindparam("last"),
     )
+)
+_Q = schema.quarantine
+#: Whether a record is known to be damaged or lost.
+_DAMAGED = (
+    select(_Q.c.id)
+    .where(_Q.c.what == "segment", _Q.c.study_key == _T.c.study_key)
+    .where(_Q.c.segment_id == _T.c.segment_id, _Q.c.number == _T.c.number)
+    .correlate(_T)
+    .exists()
 )
 _STATE = (
     update(_T)
@@ -138,6 +147,8 @@ class InstanceRows(Database):
     ) -> tuple[InstanceRow, ...]:
         """Take instances out of a study's inputs; those that were among them, or had expired and are rejected now, as they were.
 
+        Among them are those whose records were damaged since, and that results may have been made of.
+
         Parameters
         ----------
         until
@@ -147,7 +158,9 @@ class InstanceRows(Database):
         """
         found: list[InstanceRow] = []
         from_states = {InstanceState.CURRENT, InstanceState.EXPIRED} - {state}
-        query = select(_T).where(_T.c.study_key == study_key, _T.c.state.in_([one.value for one in from_states]))
+        was_input = _T.c.state.in_([one.value for one in from_states])
+        lost = and_(_T.c.state == InstanceState.QUARANTINED.value, _DAMAGED)
+        query = select(_T).where(_T.c.study_key == study_key, or_(was_input, lost))
         if until is not None:
             ahead = [] if now is None else [_T.c.received_at > now]
             query = query.where(or_(_T.c.received_at <= until, *ahead))
@@ -161,11 +174,21 @@ class InstanceRows(Database):
         return tuple(found)
 
     def bring_back(
-        self, study_key: str, instance_keys: Collection[str], after: datetime, *, connection: Connection | None = None
+        self,
+        study_key: str,
+        instance_keys: Collection[str],
+        after: datetime,
+        *,
+        now: datetime,
+        connection: Connection | None = None,
     ) -> None:
-        """Of instances that were taken out, let the first duplicate count that came after a time."""
+        """Of instances that were taken out, let the first whole duplicate count that came after a time, and not later than now."""
         query = select(_T).where(
-            _T.c.study_key == study_key, _T.c.state == InstanceState.DUPLICATE.value, _T.c.received_at > after
+            _T.c.study_key == study_key,
+            _T.c.state == InstanceState.DUPLICATE.value,
+            _T.c.received_at > after,
+            _T.c.received_at <= now,
+            ~_DAMAGED,
         )
         with self._writing(connection) as writing:
             first: dict[str, InstanceRow] = {}

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, delete, func, select
+from sqlalchemy import Connection, bindparam, delete, func, select, update
 
 from dicomnode.storage import schema
 from dicomnode.storage.database import Database, batches, insert_or_ignore
@@ -44,6 +44,10 @@ class RejectionRows(Database):
         with self._writing(connection) as writing:
             before = writing.execute(count).scalar_one()
             insert_or_ignore(writing, _R, [{**base, "instance_key": key} for key in sorted(set(instance_keys))])
+            for batch in batches(sorted(set(instance_keys))):  # of several notes the last one's time counts
+                here = _R.c.study_key == study_key, _R.c.kind == kind.value, _R.c.instance_key.in_(batch)
+                later = update(_R).where(*here, _R.c.received_at < note.received_at)
+                writing.execute(later.values(received_at=note.received_at))
             return int(writing.execute(count).scalar_one() - before)
 
     def notes(self, study_key: str, *, connection: Connection | None = None) -> frozenset[str]:
@@ -53,7 +57,7 @@ class RejectionRows(Database):
             return frozenset(reading.execute(query).scalars())
 
     def expired_at(self, study_key: str, instance_key: str, *, connection: Connection | None = None) -> datetime | None:
-        """When a note came that says that what was there of an instance has expired; None where none did."""
+        """When the last note came that says that what was there of an instance has expired; None where none did."""
         here = _R.c.study_key == study_key, _R.c.instance_key == instance_key, _R.c.kind == Rejected.EXPIRED.value
         with self._reading(connection) as reading:
             found: datetime | None = reading.execute(select(_R.c.received_at).where(*here)).scalar()

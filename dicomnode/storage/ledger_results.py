@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, case, select, tuple_, update
+from sqlalchemy import Connection, Row, Select, and_, case, select, tuple_, update
 
 from dicomnode.errors import NodeError, StudyError
 from dicomnode.storage import schema
@@ -73,11 +73,13 @@ class ResultRows(Database):
         order = list(ResultRole)
         return tuple(sorted(found, key=lambda row: (order.index(row.role), row.result_id)))
 
-    def has_newer_results(self, key: WorkKey, *, connection: Connection | None = None) -> bool:
-        """Whether there are results of a newer revision of the study by the same model."""
-        newer = _T.c.study_key == key.study_key, _T.c.model == key.model, _T.c.revision > key.revision
+    def is_overtaken(self, result_id: str, *, connection: Connection | None = None) -> bool:
+        """Whether there are results of a newer revision of the study by the same model; a rejection note is none that is."""
+        own = _T.alias()
+        same = own.c.study_key == _T.c.study_key, own.c.model == _T.c.model, own.c.revision < _T.c.revision
+        query = select(_T.c.result_id).join(own, and_(*same)).where(own.c.result_id == result_id)
         with self._reading(connection) as reading:
-            return reading.execute(select(_T.c.result_id).where(*newer).limit(1)).first() is not None
+            return reading.execute(query.where(own.c.role != ResultRole.REJECTION.value).limit(1)).first() is not None
 
     def work_of_result(self, result_id: str, *, connection: Connection | None = None) -> WorkKey | None:
         """Which work a result is of."""

@@ -123,20 +123,23 @@ class Conflicts:
 
         Unless it was rejected too (RAD TF-2 4.66): of what expired, only what had come by then.
         """
-        rows = self._ledger.instances(row.study_key, InstanceState.QUARANTINED)
-        if all(one.address != row.address for one in rows):
-            return row
         self._read(row)
         was_lost = row.instance_key in {one.instance_key for one in lost(self._ledger, row.study_key)}
-        expired_at = self._ledger.expired_at(row.study_key, row.instance_key)
-        gone = expired_at is not None and row.received_at <= expired_at
-        state = InstanceState.EXPIRED if gone else InstanceState.CURRENT
-        self._ledger.set_instance_state(row.study_key, row.address, state)  # or rejected, where that lasts
-        if row.address not in {one.address for one in self._ledger.instances(row.study_key, state)}:
-            return row
-        if was_lost:
+        with self._ledger.transaction() as connection:
+            rows = self._ledger.instances(row.study_key, None, connection=connection)
+            same = [one for one in rows if one.instance_key == row.instance_key]
+            if any(one.state is InstanceState.CURRENT and one.address != row.address for one in same):
+                raise StorageError("index-behind")  # it came again while this was read: they are compared
+            expired_at = self._ledger.expired_at(row.study_key, row.instance_key, connection=connection)
+            gone = expired_at is not None and (row.received_at <= expired_at or row.received_at > self._clock())
+            if gone or all(one.address != row.address or one.state is not InstanceState.QUARANTINED for one in same):
+                return row
+            address, state = row.address, InstanceState.CURRENT
+            self._ledger.set_instance_state(row.study_key, address, state, connection=connection)
+            counts = address in {one.address for one in self._ledger.instances(row.study_key, connection=connection)}
+        if counts and was_lost:
             self._emit("object.replaced", study=row.study_key)
-        return replace(row, state=state)
+        return replace(row, state=state) if counts else row  # what is rejected for good does not
 
     def _whole(self, *rows: InstanceRow) -> Dataset | None:
         """What came first, or came as its duplicate; None where nobody can read it, as it came or as it lies on the disk now."""

@@ -79,7 +79,10 @@ def set_aside(ledger: Ledger, row: InstanceRow, *, at: datetime, is_whole: Calla
         rows = ledger.instances(row.study_key, None, connection=connection)
         same = {one.address: one for one in rows if one.instance_key == row.instance_key}
         own = same.pop(row.address, None)
-        if any(one.state in _STANDING for one in same.values()):
+        here = (
+            _STANDING if own is None or own.state is not InstanceState.CURRENT else _STANDING - {InstanceState.EXPIRED}
+        )
+        if any(one.state in here for one in same.values()):
             return Aside(heir=next((one for one in same.values() if one.state is InstanceState.CURRENT), None))
         if own is None or own.state not in (InstanceState.CURRENT, InstanceState.QUARANTINED):
             return Aside()
@@ -99,13 +102,18 @@ def lost(ledger: Ledger, study_key: str) -> tuple[InstanceRow, ...]:
     if not damaged:
         return ()
     rows = ledger.instances(study_key, None)
-    standing = {row.instance_key for row in rows if row.state in _STANDING}
+    standing = {row.instance_key for row in rows if row.state in _STANDING - {InstanceState.EXPIRED}}
     found = {
         (row.instance_key, row.digest): row
         for row in rows
         if row.state is InstanceState.QUARANTINED and row.address in damaged and row.instance_key not in standing
     }
-    return tuple(found.values())
+    return tuple(row for row in found.values() if not _has_expired(ledger, row))
+
+
+def _has_expired(ledger: Ledger, row: InstanceRow) -> bool:
+    at = ledger.expired_at(row.study_key, row.instance_key)
+    return at is not None and row.received_at <= at
 
 
 def _has_failed(ledger: Ledger, study_key: str, connection: Any) -> bool:

@@ -20,6 +20,7 @@ from dicomnode.network.status import StatusKind, classify, is_not_supported
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.objects import Objects
 from dicomnode.study import (
+    NOTED,
     OPEN,
     OVERTAKEN,
     RELEASED,
@@ -265,8 +266,8 @@ class Delivery:
                 at=self._clock(),
                 connection=connection,
             )
-            if state is DeliveryState.CONFIRMED and self._ledger.has_newer_results(key, connection=connection):
-                self._ledger.add_facts(key, {OVERTAKEN: OPEN}, connection=connection)
+            if state is DeliveryState.CONFIRMED and self._ledger.is_overtaken(outcome.result_id, connection=connection):
+                self._ledger.add_facts(key, {OVERTAKEN: OPEN, NOTED: ""}, connection=connection)
         facts: dict[str, Any] = {"work": key.workflow_id, "destination": destination, "result": outcome.result_id}
         status = "none" if outcome.status is None else f"x{outcome.status:04X}"
         if outcome.status is not None and classify(outcome.status) is StatusKind.WARNING:

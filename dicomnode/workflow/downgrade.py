@@ -150,7 +150,7 @@ class Downgrade:
         aligned = self.align(key, destination)
         left = [row for row in self._ledger.deliveries(key) if row.destination == destination and _waits(row)]
         return aligned and all(
-            Variant.of(row.role, row.form).sop_class_uid != sop_class_uid for row in left if row.form
+            Variant.of(row.role, row.form).sop_class_uid != sop_class_uid for row in left if row.form and row.is_result
         )
 
     def align(self, key: WorkKey, destination: str) -> bool:

@@ -25,6 +25,7 @@ from dicomnode.results.report import Predecessor
 from dicomnode.sections import Destination
 from dicomnode.storage.rows import ResultRow
 from dicomnode.study import (
+    NOTED,
     OPEN,
     OVERTAKEN,
     REPLACES,
@@ -277,7 +278,7 @@ class Encoding:
                 )
             ledger.set_work_state(key, WorkState.READY, at=now, facts=entered, connection=connection)
             for earlier in {one for one, *_ in self._predecessors.arrived(key, connection=connection) - named}:
-                ledger.add_facts(earlier, {OVERTAKEN: OPEN}, connection=connection)
+                ledger.add_facts(earlier, {OVERTAKEN: OPEN, NOTED: ""}, connection=connection)
         for destination, variants in missing.items():
             tell(self._emit, key, destination, variants)
         for destination, result_id in over:

@@ -7,7 +7,8 @@ would wait at each for the other thread; the network lets go of it once and comp
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 from dicomnode.errors import StudyError
@@ -49,7 +50,8 @@ class Meanwhile(Generic[T]):
         if self._progress is not None:
             self._progress(share)
         if share >= self._until and self.begun is not None:
-            wait([self.begun])
+            with suppress(CancelledError):  # `wait` would not end with one that is cancelled at a close
+                self.begun.exception()
 
 
 class Beside:

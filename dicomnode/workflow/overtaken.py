@@ -1,28 +1,23 @@
 """Results that a destination took after newer ones had been made: these replace them, and no note of theirs names them.
 
 A try may be under way while a newer revision's results are made, or a first one may go on while the newer one is not whole yet.
-May live here: when it is sure that such results are replaced, and the wish for a note of their own (made by `retraction`).
+May live here: where such results are surely replaced, and that notes of their own go there; `retraction` makes these.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from dicomnode.errors import Fact, NodeError
 from dicomnode.events import Emit
+from dicomnode.sections import Destination
 from dicomnode.storage.ledger import Ledger
-from dicomnode.study import FINAL_STATES, OVERTAKEN, RETRACTION, WISHED, DeliveryState, WorkRow, WorkState
+from dicomnode.study import FINAL_STATES, NOTED, OVERTAKEN, DeliveryState, WorkKey, WorkRow, WorkState
+from dicomnode.workflow.ports import Queue
+from dicomnode.workflow.retraction import Retraction
 
-#: What became of it.
-REPLACED: Final = "replaced"
 _SETTLED: Final = "settled"
-
-
-def replaced_at(work: WorkRow, works: Collection[WorkRow]) -> frozenset[str]:
-    """Destinations that took results of a work and of a newer one of the same model."""
-    newer = [one for one in works if one.key.model == work.key.model and one.key.revision > work.key.revision]
-    return _holders([work]) & _holders(newer)
 
 
 class Overtaken:
@@ -30,41 +25,83 @@ class Overtaken:
 
     Parameters
     ----------
-    takers
-        Destinations that take rejection notes.
+    queue
+        Tells which tries to deliver are under way.
+    retraction
+        Makes and sends notes.
+    destinations
+        Of results.
     emit
         Where events go.
     """
 
-    def __init__(self, ledger: Ledger, *, takers: Collection[str], emit: Emit) -> None:
+    def __init__(
+        self, ledger: Ledger, queue: Queue, retraction: Retraction, *, destinations: Sequence[Destination], emit: Emit
+    ) -> None:
         self._ledger = ledger
-        self._takers = frozenset(takers)
+        self._queue = queue
+        self._retraction = retraction
+        self._destinations = tuple(one for one in destinations if one.rejection_notes)
         self._emit = emit
 
     def sweep(self) -> None:
-        """Wish for notes where newer results arrived; where none did yet, it is looked at again."""
+        """Send notes where newer results arrived; where none did yet, it is looked at again."""
         for work in self._ledger.overtaken():
             try:
-                self._look(work)
+                self._look(work.key)
             except NodeError as error:
                 self._emit("retraction.failed", level="error", work=work.key.workflow_id, reason=error.code)
+                if not error.retryable:
+                    self._ledger.add_facts(work.key, {OVERTAKEN: error.code})
 
-    def _look(self, work: WorkRow) -> None:
+    def _look(self, key: WorkKey) -> None:
+        works = self._works(key)
+        work = next((one for one in works if one.key == key), None)
+        if work is None or self._is_under_way(work, works):
+            return
+        held = [one for one in self._destinations if one.name in _holders([work])]
+        if work.is_wrong or not held:  # it is retracted anyway, or cannot be
+            self._ledger.add_facts(key, {OVERTAKEN: _SETTLED})
+            return
+        noted = _noted(work)
+        here = [one for one in held if one.name in _holders(_newer(work, works)) and one.name not in noted]
+        if not here:
+            return
+        notes = self._retraction.notes(key, here, why=_why(work))
+        noted |= {one.name for one in here}
+        facts: dict[str, Fact] = {NOTED: ",".join(sorted(noted))}
+        if all(one.name in noted for one in held):
+            facts[OVERTAKEN] = _SETTLED
         with self._ledger.transaction() as connection:
-            study = self._ledger.study(work.key.study_key, connection=connection)
-            works = () if study is None else study.works
-            again = next((one for one in works if one.key == work.key), None)
-            if again is None or again.state is WorkState.DELIVERING:
-                return
-            settled: dict[str, Fact] = {OVERTAKEN: _SETTLED}
-            if again.is_wrong or not self._takers & _holders([again]):  # it is retracted anyway, or cannot be
-                self._ledger.add_facts(work.key, settled, connection=connection)
-            elif self._takers & replaced_at(again, works) and not _are_under_way(again, works):
-                facts: dict[str, Fact] = {OVERTAKEN: REPLACED, RETRACTION: WISHED}
-                self._ledger.add_facts(work.key, facts, connection=connection)
+            again = self._ledger.work(key, connection=connection)
+            if again is None or (again.state, again.facts) != (work.state, work.facts):
+                return  # it is looked at again
+            if notes:
+                self._retraction.enter(connection, key, notes, facts)
+            else:
+                self._ledger.add_facts(key, facts, connection=connection)
+        if notes:
+            self._emit("work.retracted", level="warning", work=key.workflow_id, destinations=len(notes))
+
+    def _works(self, key: WorkKey) -> tuple[WorkRow, ...]:
+        study = self._ledger.study(key.study_key)
+        return () if study is None else study.works
+
+    def _is_under_way(self, work: WorkRow, works: Collection[WorkRow]) -> bool:
+        """Whether it, or a newer one, may still send results or a note."""
+        if any(workflow_id == work.key.workflow_id for workflow_id, _ in self._queue.deliveries()):
+            return True
+        return work.state is WorkState.DELIVERING or any(one.state not in FINAL_STATES for one in _newer(work, works))
+
+
+def _newer(work: WorkRow, works: Collection[WorkRow]) -> list[WorkRow]:
+    """Newer works of the same model, without those whose results are wrong: they replace nothing."""
+    model, revision = work.key.model, work.key.revision
+    return [one for one in works if one.key.model == model and one.key.revision > revision and not one.is_wrong]
 
 
 def _holders(works: Collection[WorkRow]) -> frozenset[str]:
+    """Destinations that have results of works."""
     return frozenset(
         row.destination
         for work in works
@@ -73,7 +110,12 @@ def _holders(works: Collection[WorkRow]) -> frozenset[str]:
     )
 
 
-def _are_under_way(work: WorkRow, works: Collection[WorkRow]) -> bool:
-    """Whether a newer work may still send results, or a note."""
-    newer = [one for one in works if one.key.model == work.key.model and one.key.revision > work.key.revision]
-    return any(one.state not in FINAL_STATES for one in newer)
+def _noted(work: WorkRow) -> set[str]:
+    """Destinations that a note went to since the last of its results arrived."""
+    return {name for name in str(work.facts.get(NOTED, "")).split(",") if name}
+
+
+def _why(work: WorkRow) -> str:
+    """What tells the next note from those that went: each names other results."""
+    notes = {row.form for row in work.deliveries if not row.is_result and ".late" in row.form}
+    return f"late{len(notes) or ''}"

@@ -113,7 +113,7 @@ class Rejections:
                 gone = ledger.take_out(study_key, keys, state, until=until, now=self._clock(), connection=connection)
                 if until is not None:  # the same again that came after the note is no duplicate any more
                     names = [one.instance_key for one in gone]
-                    ledger.bring_back(study_key, names, until, connection=connection)
+                    ledger.bring_back(study_key, names, until, now=self._clock(), connection=connection)
                 self._end_works(connection, study_key, gone, note.kind, used[study_key])
                 if gone and study_key != row.study_key:
                     ledger.reopen(study_key, connection=connection)

@@ -16,7 +16,6 @@ from dicomnode.sections import Destination
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.rows import ResultRow
 from dicomnode.study import (
-    OVERTAKEN,
     RETRACTION,
     STANDING,
     WISHED,
@@ -28,7 +27,6 @@ from dicomnode.study import (
 from dicomnode.workflow.delivery import RETRACTION_ATTEMPT
 from dicomnode.workflow.encoding import Encoding
 from dicomnode.workflow.handover import Rooms
-from dicomnode.workflow.overtaken import REPLACED, replaced_at
 from dicomnode.workflow.ports import Clock, Queue
 from dicomnode.workflow.predecessors import Predecessors
 
@@ -146,10 +144,8 @@ class Retraction:
             )  # also what was on its way when an older version took the wish
         if hasten_tries(self._queue, key):
             return  # what it adds must be named
-        replaced = self._replaced_at(work)
-        notes = self._notes(key, replaced)
-        if replaced is None:
-            self._name_standing(work)
+        notes = self.notes(key, self._destinations)
+        self._name_standing(work)
         if notes:
             self._send(key, notes)
         elif self._is_covered(work):
@@ -168,22 +164,19 @@ class Retraction:
                 self._emit("result.standing", level="warning", work=work.key.workflow_id, destination=name, reason=CODE)
 
     def _send(self, key: WorkKey, notes: Mapping[str, ResultRow]) -> None:
-        now, ledger = self._clock(), self._rooms.ledger
-        facts: dict[str, Fact] = {RETRACTION: SENT, "retracted_at": int(now.timestamp())}
-        with ledger.transaction() as connection:
-            ledger.record_results(key, list(notes.values()), [], now, connection=connection)
-            ledger.set_work_state(key, WorkState.DELIVERING, at=now, facts=facts, connection=connection)
-            for destination, note in notes.items():
-                ledger.add_deliveries(destination, [note.result_id], now, connection=connection)
-                self._queue.enqueue_delivery(connection, key, destination, RETRACTION_ATTEMPT, 0.0, priority=0)
+        with self._rooms.ledger.transaction() as connection:
+            self.enter(connection, key, notes, {RETRACTION: SENT})
         self._emit("work.retracted", level="warning", work=key.workflow_id, destinations=len(notes))
 
-    def _replaced_at(self, work: WorkRow) -> frozenset[str] | None:
-        """Where newer results replaced those of a work, if that is why they go; None: they were found wrong."""
-        study = self._rooms.ledger.study(work.key.study_key)
-        if study is None or work.facts.get(OVERTAKEN) != REPLACED:
-            return None
-        return replaced_at(work, study.works)
+    def enter(self, connection: Any, key: WorkKey, notes: Mapping[str, ResultRow], facts: Mapping[str, Fact]) -> None:
+        """Enter notes of a work, and queue that they go."""
+        now, ledger = self._clock(), self._rooms.ledger
+        said: dict[str, Fact] = {**facts, "retracted_at": int(now.timestamp())}
+        ledger.record_results(key, list(notes.values()), [], now, connection=connection)
+        ledger.set_work_state(key, WorkState.DELIVERING, at=now, facts=said, connection=connection)
+        for destination, note in notes.items():
+            ledger.add_deliveries(destination, [note.result_id], now, connection=connection)
+            self._queue.enqueue_delivery(connection, key, destination, RETRACTION_ATTEMPT, 0.0, priority=0)
 
     def _is_covered(self, work: WorkRow) -> bool:
         """Whether other notes of ours, which destinations have, name all that can be named of a work."""
@@ -191,22 +184,25 @@ class Retraction:
         holders = {row.destination for row in work.deliveries if row.is_result and row.state is DeliveryState.CONFIRMED}
         return any(name in holders and not self._predecessors.gone(work.key, name) for name in takers)
 
-    def _notes(self, key: WorkKey, replaced: frozenset[str] | None) -> dict[str, ResultRow]:
-        """A note for each destination that takes them and confirmed something of this work."""
+    def notes(self, key: WorkKey, destinations: Sequence[Destination], why: str = "wrong") -> dict[str, ResultRow]:
+        """A note for each destination that takes them and confirmed something of this work that no note names; sealed.
+
+        Parameters
+        ----------
+        why
+            As of `Analyst.encode_rejection`.
+        """
         analyst = self._rooms.analysts.get(key.model)
         if analyst is None:
             raise NodeError("model-not-found")
         notes = {}
-        for one in self._destinations:
-            if not one.rejection_notes or (replaced is not None and one.name not in replaced):
-                continue
-            held = self._predecessors.delivered(key, one.name, own=True)
-            if gone := self._predecessors.gone(key, one.name):
+        for one in destinations:
+            held = self._predecessors.delivered(key, one.name, own=True) if one.rejection_notes else ()
+            if one.rejection_notes and (gone := self._predecessors.gone(key, one.name)):
                 facts: dict[str, Fact] = {"work": key.workflow_id, "destination": one.name, "objects": gone}
                 self._emit("retraction.partial", level="error", **facts)
             if held:
                 identity = self._encoding.whose(key)
-                why = "wrong" if replaced is None else "late"
                 note = analyst.encode_rejection(held, identity, destination=one.name, work=key.workflow_id, why=why)
                 notes[one.name] = self._encoding.keep(key, note)
         return notes

@@ -571,6 +571,27 @@ def forms(ledger: Ledger, objects: Objects, time: Time, events: Events) -> FormB
     return FormBench(ledger, objects, time, events)
 
 
+def test_what_is_not_supported_is_replaced_though_a_note_of_ours_waits(forms: FormBench) -> None:
+    forms.prepare("pacs")
+    image = tiny_series()[6]
+    image.SOPClassUID = SOP_CLASSES[Form.KEY_OBJECTS]
+    data = encode_part10(image, transfer_syntax_uid=EXPLICIT)
+    forms.objects.put(STUDY, World.IDENTITY, NOTE, Purpose.RESULT, data)
+    row = ResultRow(
+        result_id=NOTE,
+        role=ResultRole.REJECTION,
+        form="key-objects.pacs",
+        sop_class_uid=str(image.SOPClassUID),
+        digest=digest_of(data),
+        length=len(data),
+    )
+    forms.ledger.record_results(WORK, [row], ["pacs"], forms.time.now())
+    forms.peers["pacs"].answers = [0x0122]
+    forms.queue.run_due()
+    assert forms.reported == []
+    assert forms.work.state is WorkState.DONE
+
+
 def test_a_context_that_is_refused_is_replaced_before_anything_is_sent(forms: FormBench) -> None:
     forms.prepare("pacs")
     forms.peers["pacs"].accepts = frozenset({SR, SC})

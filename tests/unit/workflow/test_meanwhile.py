@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from concurrent.futures import Future
-from threading import Thread
+from threading import Event, Thread
 
 import pytest
 
 from dicomnode.errors import ModelError, StudyError
-from dicomnode.workflow.meanwhile import Meanwhile, ready
+from dicomnode.workflow.meanwhile import Beside, Meanwhile, ready
 
 
 def done(value: int = 1, error: Exception | None = None) -> Future[int | None]:
@@ -64,6 +64,28 @@ def test_what_follows_the_network_waits_for_it() -> None:
     future.set_exception(StudyError("result-invalid"))
     network.join(30.0)
     assert ended == [0.05, 0.5, 0.85]
+
+
+def test_a_close_that_cancels_it_ends_the_wait() -> None:
+    beside, busy, go = Beside(), Event(), Event()
+
+    def other() -> None:
+        busy.set()
+        go.wait(30.0)
+
+    beside.begin(other)
+    assert busy.wait(30.0)
+    meanwhile: Meanwhile[None] = Meanwhile(lambda: beside.begin(lambda: None), None, until=0.85)
+    meanwhile.start()
+    network = Thread(target=meanwhile, args=(0.9,), daemon=True)
+    closing = Thread(target=beside.close, daemon=True)
+    network.start()
+    closing.start()
+    network.join(30.0)
+    assert not network.is_alive()
+    go.set()
+    closing.join(30.0)
+    assert not closing.is_alive()
 
 
 def test_what_a_study_is_to_blame_for_the_plain_way_says() -> None:

@@ -10,10 +10,10 @@ from pydicom import Dataset
 
 from dicomnode.errors import StorageError
 from dicomnode.study import (
+    NOTED,
     OPEN,
     OVERTAKEN,
     RETRACTION,
-    WISHED,
     DeliveryState,
     ResultRole,
     WorkKey,
@@ -69,8 +69,10 @@ class Two:
         bench.ledger.add_facts(self.first, {OVERTAKEN: OPEN})
         self.desk = Desk(bench, self.stages, *self.settings)
 
-    def sweep(self, *takers: str) -> None:
-        Overtaken(self.bench.ledger, takers=takers or ("pacs",), emit=self.bench.events).sweep()
+    def sweep(self, desk: Desk | None = None) -> None:
+        desk = desk or self.desk
+        bench, destinations = self.bench, desk.destinations
+        Overtaken(bench.ledger, desk.queue, desk.retraction, destinations=destinations, emit=bench.events).sweep()
 
     def end(self) -> None:
         """Both works end, and the destinations have what there is of the second, its note among that."""
@@ -81,7 +83,7 @@ class Two:
 
     def says(self) -> tuple[object, object]:
         facts = self.bench.work(self.first).facts
-        return facts.get(OVERTAKEN), facts.get(RETRACTION)
+        return facts.get(OVERTAKEN), facts.get(NOTED)
 
     def uids(self, key: WorkKey, roles: Collection[ResultRole]) -> set[str]:
         return {opened(self.bench, role, key).SOPInstanceUID for role in roles}
@@ -98,26 +100,23 @@ def test_what_came_too_late_for_the_note_gets_one_of_its_own(two: Two) -> None:
     assert named(opened(bench, ResultRole.REJECTION, two.second)) == two.uids(two.first, FIRST)
 
     two.sweep()
-    assert two.says() == ("replaced", WISHED)
-    two.desk.retraction.sweep()
+    assert two.says() == ("settled", "pacs")
     note = opened(bench, ResultRole.REJECTION, two.first)
     assert named(note) == two.uids(two.first, LATE)
     words = [item.TextValue for item in note.ContentSequence if "TextValue" in item]
     assert words == [bench.analyst.words.say("superseded")], "nobody found them wrong"
     assert bench.events.facts("result.standing") == []
-    assert bench.work(two.first).facts[RETRACTION] == "sent"
+    assert RETRACTION not in bench.work(two.first).facts, "they can be found wrong yet"
     assert bench.work(two.first).state is WorkState.DELIVERING
     assert [entry.destination for entry in two.desk.queue.waiting] == ["pacs"]
 
     two.sweep()
-    two.desk.retraction.sweep()
     assert len(two.desk.queue.waiting) == 1, "once"
 
 
 def test_the_results_of_the_newer_revision_stand(two: Two) -> None:
     two.end()
     two.sweep()
-    two.desk.retraction.sweep()
     assert two.bench.work(two.second).state is WorkState.DONE
     every_note = [opened(two.bench, ResultRole.REJECTION, key) for key in (two.first, two.second)]
     assert not set().union(*map(named, every_note)) & two.uids(two.second, ROLES)
@@ -144,18 +143,60 @@ def test_nothing_goes_where_nothing_replaces_it(two: Two) -> None:
     confirm(bench, two.second)
     put(bench, two.second, WorkState.DONE)
     two.sweep()
-    assert two.says() == ("replaced", WISHED)
+    assert two.says() == ("settled", "pacs")
 
 
 def test_a_destination_without_newer_results_gets_no_note(two: Two) -> None:
     """Both take notes and have the old results; the new ones arrived at one alone."""
-    take(two.bench, two.first, ROLES, "archive")
+    bench, both = two.bench, (TAKES, {**ARCHIVE, **TAKES})
+    take(bench, two.first, ROLES, "archive")
     two.end()
-    two.sweep("pacs", "archive")
-    both = (TAKES, {**ARCHIVE, **TAKES})
-    desk = Desk(two.bench, stages_for(two.bench, *both), *both)
-    desk.retraction.sweep()
+    two.stages = stages_for(bench, *both)
+    desk = Desk(bench, two.stages, *both)
+    two.sweep(desk)
     assert [entry.destination for entry in desk.queue.waiting] == ["pacs"]
+    assert two.says() == (OPEN, "pacs")
+    put(bench, two.first, WorkState.DONE)
+    desk = Desk(bench, two.stages, *both)  # the note went
+    two.sweep(desk)
+    assert len(desk.queue.waiting) == 0
+
+    confirm(bench, two.second, "archive")  # somebody had them tried again
+    two.sweep(desk)
+    assert [entry.destination for entry in desk.queue.waiting] == ["archive"]
+    assert two.says() == ("settled", "archive,pacs")
+
+
+def test_what_was_replaced_can_be_found_wrong_elsewhere(two: Two) -> None:
+    """The note of what came late is one of one destination, and retracts nothing at another."""
+    bench, both = two.bench, (TAKES, {**ARCHIVE, **TAKES})
+    take(bench, two.first, ROLES, "archive")
+    two.end()
+    two.stages = stages_for(bench, *both)
+    desk = Desk(bench, two.stages, *both)
+    two.sweep(desk)
+    take(bench, two.first, {ResultRole.REJECTION})
+    put(bench, two.first, WorkState.DONE)
+    desk = Desk(bench, two.stages, *both)  # the note went
+    assert set(desk.wish()) == {two.first, two.second}
+    desk.retraction.sweep()
+    to = [(entry.key, entry.destination) for entry in desk.queue.waiting]
+    assert set(to) == {(two.first, "archive"), (two.second, "pacs")}
+
+
+def test_a_try_that_is_under_way_is_waited_for(two: Two) -> None:
+    two.end()
+    with two.bench.ledger.transaction() as connection:
+        two.desk.queue.enqueue_delivery(connection, two.first, "archive", 1, 0.0)
+    two.sweep()
+    assert two.says() == (OPEN, None)
+
+
+def test_newer_results_that_are_wrong_replace_nothing(two: Two) -> None:
+    two.end()
+    two.bench.ledger.add_facts(two.second, {RETRACTION: "sent"})
+    two.sweep()
+    assert two.says() == (OPEN, None)
 
 
 def test_the_older_work_may_still_be_under_way(two: Two) -> None:
@@ -167,7 +208,7 @@ def test_the_older_work_may_still_be_under_way(two: Two) -> None:
 
 def test_where_no_notes_are_taken_nothing_is_wished(two: Two) -> None:
     two.end()
-    two.sweep("elsewhere")
+    two.sweep(Desk(two.bench, two.stages, {}, ARCHIVE))
     assert two.says() == ("settled", None)
     assert two.bench.ledger.overtaken() == ()
 
@@ -176,7 +217,7 @@ def test_what_is_retracted_anyway_is_left_to_that(two: Two) -> None:
     two.end()
     assert set(wish(two.bench.ledger, two.first.study_key, None, two.bench.time.now)) == {two.first, two.second}
     two.sweep()
-    assert two.says() == ("settled", WISHED)
+    assert two.says() == ("settled", None)
     two.desk.retraction.sweep()
     assert named(opened(two.bench, ResultRole.REJECTION, two.first)) == two.uids(two.first, LATE)
 
@@ -195,8 +236,7 @@ def test_a_third_revision_names_what_the_second_could_not(two: Two, images: list
     confirm(bench, third)
     put(bench, third, WorkState.DONE)
     two.sweep()
-    two.desk.retraction.sweep()
-    assert two.says() == ("replaced", "sent")
+    assert two.says() == ("settled", "pacs")
     assert len(two.desk.queue.waiting) == 0, "the note of the third names everything"
     assert bench.events.facts("retraction.empty") == []
 
@@ -230,8 +270,8 @@ def test_a_ledger_that_fails_is_told_and_asked_again(two: Two, monkeypatch: pyte
         raise StorageError("ledger-failed")
 
     with monkeypatch.context() as patch:
-        patch.setattr(two.bench.ledger, "add_facts", fails)
+        patch.setattr(two.bench.ledger, "record_results", fails)
         two.sweep()
     assert two.bench.events.facts("retraction.failed")[0]["reason"] == "ledger-failed"
     two.sweep()
-    assert two.says() == ("replaced", WISHED)
+    assert two.says() == ("settled", "pacs")

@@ -37,6 +37,7 @@ __all__ = ["bench", "images"]
 
 TAKES: dict[str, Any] = {"rejection_notes": True}
 ARCHIVE: dict[str, Any] = {"name": "archive"}
+PACS_ALONE = [Destination.model_validate({**PACS, **TAKES})]
 ROLES = (ResultRole.SEGMENTATION, ResultRole.REPORT, ResultRole.KEY_IMAGE, ResultRole.KEY_OBJECTS)
 
 
@@ -48,10 +49,11 @@ class Desk:
         self.queue = MemoryQueue(
             run_stage=lambda *_: True, run_delivery=lambda *_: None, monotonic=bench.time.monotonic
         )
+        self.destinations = [Destination.model_validate({**PACS, **one}) for one in settings]
         self.retraction = Retraction(
             bench.rooms,
             self.queue,
-            destinations=[Destination.model_validate({**PACS, **one}) for one in settings],
+            destinations=self.destinations,
             encoding=stages.encoding,
             clock=bench.time.now,
             emit=bench.events,
@@ -190,8 +192,8 @@ def test_a_crash_between_wish_and_note_makes_the_same_note(bench: Bench, images:
     desk = done(bench, images, TAKES)
     desk.wish()
     (work,) = bench.ledger.wished_back()
-    first = desk.retraction._notes(work.key, None)
-    again = Desk(bench, stages_for(bench, TAKES), TAKES).retraction._notes(work.key, None)
+    first = desk.retraction.notes(work.key, PACS_ALONE)
+    again = Desk(bench, stages_for(bench, TAKES), TAKES).retraction.notes(work.key, PACS_ALONE)
     assert first == again
 
 
