@@ -35,6 +35,7 @@ OURS: Final = frozenset(
             "indexer",
             "log",
             "pledges",
+            "posting",
             "preparing",
             "pulse",
             "receiver",
