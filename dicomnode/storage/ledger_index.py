@@ -43,8 +43,8 @@ _REFRESH = (
     )
 )
 _Q = schema.quarantine
-#: Whether a record is known to be damaged or lost.
-_DAMAGED = (
+#: Whether the record of an instance is known to be damaged or lost.
+DAMAGED = (
     select(_Q.c.id)
     .where(_Q.c.what == "segment", _Q.c.study_key == _T.c.study_key)
     .where(_Q.c.segment_id == _T.c.segment_id, _Q.c.number == _T.c.number)
@@ -159,7 +159,7 @@ class InstanceRows(Database):
         found: list[InstanceRow] = []
         from_states = {InstanceState.CURRENT, InstanceState.EXPIRED} - {state}
         was_input = _T.c.state.in_([one.value for one in from_states])
-        lost = and_(_T.c.state == InstanceState.QUARANTINED.value, _DAMAGED)
+        lost = and_(_T.c.state == InstanceState.QUARANTINED.value, DAMAGED)
         query = select(_T).where(_T.c.study_key == study_key, or_(was_input, lost))
         if until is not None:
             ahead = [] if now is None else [_T.c.received_at > now]
@@ -188,7 +188,7 @@ class InstanceRows(Database):
             _T.c.state == InstanceState.DUPLICATE.value,
             _T.c.received_at > after,
             _T.c.received_at <= now,
-            ~_DAMAGED,
+            ~DAMAGED,
         )
         with self._writing(connection) as writing:
             first: dict[str, InstanceRow] = {}

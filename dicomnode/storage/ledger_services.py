@@ -9,13 +9,13 @@ from sqlalchemy import Connection, delete, func, or_, select, update
 
 from dicomnode.storage import schema
 from dicomnode.storage.database import Database, changed_rows, insert_or_ignore
+from dicomnode.storage.ledger_index import DAMAGED
 from dicomnode.storage.rows import CommitmentRow, ProcedureRow
 from dicomnode.study import PRIORITIES, InstanceState
 
 _A = schema.announced
 _C = schema.commitments
 _I = schema.instances
-_Q = schema.quarantine
 _O = schema.origins
 _P = schema.procedures
 
@@ -34,13 +34,8 @@ class ServiceRows(Database):
 
     def digests_of(self, study_key: str, instance_key: str, *, connection: Connection | None = None) -> frozenset[str]:
         """Digests of what is stored of an instance, whatever became of it; not of records that are damaged since."""
-        damaged = (
-            select(_Q.c.id)
-            .where(_Q.c.what == "segment", _Q.c.segment_id == _I.c.segment_id, _Q.c.number == _I.c.number)
-            .exists()
-        )
         here = _I.c.study_key == study_key, _I.c.instance_key == instance_key
-        query = select(_I.c.digest).where(*here, ~damaged)
+        query = select(_I.c.digest).where(*here, ~DAMAGED)
         with self._reading(connection) as reading:
             return frozenset(reading.execute(query).scalars())
 

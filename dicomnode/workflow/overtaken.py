@@ -13,9 +13,9 @@ from dicomnode.errors import Fact, NodeError
 from dicomnode.events import Emit
 from dicomnode.sections import Destination
 from dicomnode.storage.ledger import Ledger
-from dicomnode.study import FINAL_STATES, NOTED, OVERTAKEN, DeliveryState, WorkKey, WorkRow, WorkState
+from dicomnode.study import FINAL_STATES, NOTED, OVERTAKEN, WorkKey, WorkRow, WorkState
 from dicomnode.workflow.ports import Queue
-from dicomnode.workflow.retraction import Retraction
+from dicomnode.workflow.retraction import Retraction, holders
 
 _SETTLED: Final = "settled"
 
@@ -59,12 +59,12 @@ class Overtaken:
         work = next((one for one in works if one.key == key), None)
         if work is None or self._is_under_way(work, works):
             return
-        held = [one for one in self._destinations if one.name in _holders([work])]
+        held = [one for one in self._destinations if one.name in holders([work])]
         if work.is_wrong or not held:  # it is retracted anyway, or cannot be
             self._ledger.add_facts(key, {OVERTAKEN: _SETTLED})
             return
         noted = _noted(work)
-        here = [one for one in held if one.name in _holders(_newer(work, works)) and one.name not in noted]
+        here = [one for one in held if one.name in holders(_newer(work, works)) and one.name not in noted]
         if not here:
             return
         notes = self._retraction.notes(key, here, why=_why(work))
@@ -98,16 +98,6 @@ def _newer(work: WorkRow, works: Collection[WorkRow]) -> list[WorkRow]:
     """Newer works of the same model, without those whose results are wrong: they replace nothing."""
     model, revision = work.key.model, work.key.revision
     return [one for one in works if one.key.model == model and one.key.revision > revision and not one.is_wrong]
-
-
-def _holders(works: Collection[WorkRow]) -> frozenset[str]:
-    """Destinations that have results of works."""
-    return frozenset(
-        row.destination
-        for work in works
-        for row in work.deliveries
-        if row.is_result and row.state is DeliveryState.CONFIRMED
-    )
 
 
 def _noted(work: WorkRow) -> set[str]:

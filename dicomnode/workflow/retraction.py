@@ -6,7 +6,7 @@ here: which works are wished back, their notes, and that these are sent. Nothing
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -63,8 +63,17 @@ def wish(ledger: Ledger, study_key: str, model: str | None, at: Clock) -> tuple[
 def standing(work: WorkRow, destinations: Sequence[Destination]) -> tuple[str, ...]:
     """Names of those that have results of a work and take no note: people must reject them there by hand."""
     takers = {one.name for one in destinations if one.rejection_notes}
-    held = {row.destination for row in work.deliveries if row.is_result and row.state is DeliveryState.CONFIRMED}
-    return tuple(sorted(held - takers))
+    return tuple(sorted(holders([work]) - takers))
+
+
+def holders(works: Iterable[WorkRow]) -> frozenset[str]:
+    """Destinations that confirmed results of works; rejection notes are none."""
+    return frozenset(
+        row.destination
+        for work in works
+        for row in work.deliveries
+        if row.is_result and row.state is DeliveryState.CONFIRMED
+    )
 
 
 def hasten_tries(queue: Queue, key: WorkKey) -> bool:
@@ -181,8 +190,8 @@ class Retraction:
     def _is_covered(self, work: WorkRow) -> bool:
         """Whether other notes of ours, which destinations have, name all that can be named of a work."""
         takers = [one.name for one in self._destinations if one.rejection_notes]
-        holders = {row.destination for row in work.deliveries if row.is_result and row.state is DeliveryState.CONFIRMED}
-        return any(name in holders and not self._predecessors.gone(work.key, name) for name in takers)
+        held = holders([work])
+        return any(name in held and not self._predecessors.gone(work.key, name) for name in takers)
 
     def notes(self, key: WorkKey, destinations: Sequence[Destination], why: str = "wrong") -> dict[str, ResultRow]:
         """A note for each destination that takes them and confirmed something of this work that no note names; sealed.
