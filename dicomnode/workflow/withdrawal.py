@@ -25,7 +25,7 @@ from dicomnode.study import (
 )
 from dicomnode.workflow.ports import Clock, Queue
 from dicomnode.workflow.rejections import CODE
-from dicomnode.workflow.retraction import SENT, hasten_tries
+from dicomnode.workflow.retraction import SENT, hasten_tries, holders
 
 _DONE: Final = "done"
 #: States in which what waits will go, unless a destination is down; what is held may wait for a week, and then not go.
@@ -59,28 +59,37 @@ class Withdrawal:
                 self._emit("retraction.failed", level="error", work=work.key.workflow_id, reason=error.code)
 
     def _look(self, work: WorkRow) -> None:
+        if work.facts.get(RETRACTION) in (WISHED, SENT):  # `Retraction` sees to it, or did: it stops what is on its way
+            self._ledger.add_facts(work.key, {WITHDRAWAL: _DONE})
+            return
         tries = hasten_tries(self._queue, work.key)
         with self._ledger.transaction() as connection:
             again = self._ledger.work(work.key, connection=connection)
             if tries or again is None or again.state is WorkState.DELIVERING:
                 return
-            confirmed = [row for row in again.deliveries if row.state is DeliveryState.CONFIRMED]
-            held = {row.destination for row in confirmed if row.is_result}
-            notes = self._later_notes(connection, again)
-            if held & {row.destination for row in notes if row.state is DeliveryState.WAITING}:
-                return
-            left = self._withdraw(connection, again, held)
-        for name in left:
+            held = holders([again])
+            left = sorted(held - self._takers)
+            told = again.facts.get(STANDING) == ",".join(left)
+            facts: dict[str, Fact] = {STANDING: ",".join(left)} if left else {}
+            facts |= self._wish(held & self._takers, self._later_notes(connection, again))
+            self._ledger.add_facts(again.key, facts, connection=connection)
+        for name in () if told else left:
             self._emit("result.standing", level="warning", work=again.key.workflow_id, destination=name, reason=CODE)
 
-    def _withdraw(self, connection: Any, again: WorkRow, held: AbstractSet[str]) -> list[str]:
-        """Wish for notes; destinations that are left with results, since they take none."""
-        left = sorted(held - self._takers)
-        facts: dict[str, Fact] = {WITHDRAWAL: _DONE, **({STANDING: ",".join(left)} if left else {})}
-        if held & self._takers and again.facts.get(RETRACTION) not in (WISHED, SENT):
-            facts[RETRACTION] = WISHED  # for what no note of a newer revision names
-        self._ledger.add_facts(again.key, facts, connection=connection)
-        return left
+    def _wish(self, held: AbstractSet[str], notes: Collection[DeliveryRow]) -> dict[str, Fact]:
+        """Wish for notes, unless those of newer revisions do, or will do: then nothing, and it is looked at again.
+
+        As soon as one destination is not to get any of these, all are wished for: that another, which is down, may get two
+        that name the same does no harm.
+        """
+        waiting, confirmed = (
+            {row.destination for row in notes if row.state is state}
+            for state in (DeliveryState.WAITING, DeliveryState.CONFIRMED)
+        )
+        if held & waiting and held <= waiting | confirmed:
+            return {}
+        # Also where all are confirmed: something may have arrived after the note that was to name it was made.
+        return {WITHDRAWAL: _DONE, **({RETRACTION: WISHED} if held else {})}
 
     def _later_notes(self, connection: Any, work: WorkRow) -> list[DeliveryRow]:
         """Rejection notes of newer revisions: they name all that was there before. Not such as wait and may never go."""

@@ -24,6 +24,7 @@ from dicomnode.study import (
     InstanceRow,
     InstanceState,
     ResultRole,
+    WorkKey,
     WorkState,
     input_digest,
 )
@@ -539,6 +540,61 @@ def test_what_the_note_of_a_newer_revision_retracts_is_not_retracted_twice(
     retracting.retraction.sweep()
     assert bench.work(first).facts.get(RETRACTION) == then
     assert len(retracting.queue.waiting) == (state is DeliveryState.REFUSED)
+
+
+def newer(bench: Bench, images: list[Dataset], *settings: dict[str, Any]) -> WorkKey:
+    """Results of what is left of a study, with notes on those of before."""
+    again = replace(bench.key, revision=2)
+    rows = [row for row in bench.ledger.instances(again.study_key) if row.sop_class_uid == images[0].SOPClassUID]
+    digest = input_digest([(row.instance_key, row.digest) for row in rows])
+    bench.ledger.open_revision(again.study_key, digest, bench.time.now())
+    bench.ledger.create_work(again, digest, bench.time.now())
+    assert run(stages_for(bench, *settings), again) == [True] * 3
+    bench.ledger.set_work_state(again, WorkState.DELIVERING, at=bench.time.now())
+    return again
+
+
+def test_a_newer_note_that_waits_for_a_dead_destination_delays_no_other(
+    bench: Bench, desk: Desk, images: list[Dataset]
+) -> None:
+    """The results of the newer revision go to one destination alone, which is down: the other is to hear of it now."""
+    other = {**TAKES, "name": "archive"}
+    deliver(bench, images, TAKES, other, {"name": "viewer"})
+    desk.note("113037", images[-1:])
+    newer(bench, images, TAKES)
+    for _ in range(2):
+        desk.withdraw("pacs", "archive")
+    first = bench.work()
+    assert (first.facts[WITHDRAWAL], first.facts[RETRACTION]) == ("done", WISHED)
+    retracting = RetractionDesk(bench, stages_for(bench, TAKES, other), TAKES, other)
+    retracting.retraction.sweep()
+    assert {name for _, name in retracting.queue.deliveries()} == {"pacs", "archive"}
+
+
+def test_who_keeps_results_is_named_while_a_newer_note_waits(bench: Bench, desk: Desk, images: list[Dataset]) -> None:
+    deliver(bench, images, TAKES, {"name": "viewer"})
+    desk.note("113037", images[-1:])
+    newer(bench, images, TAKES)
+    for _ in range(2):
+        desk.withdraw("pacs")
+    first = bench.work()
+    assert (first.facts[WITHDRAWAL], first.facts[STANDING]) == ("open", "viewer")
+    assert [one["destination"] for one in bench.events.facts("result.standing")] == ["viewer"]
+
+
+def test_images_of_retracted_results_are_settled_though_a_note_waits(
+    bench: Bench, desk: Desk, images: list[Dataset]
+) -> None:
+    """It waits for a destination that is down: the purge of the study is not to wait for that."""
+    deliver(bench, images, TAKES)
+    stages = stages_for(bench, TAKES)
+    retracting = RetractionDesk(bench, stages, TAKES)
+    assert retracting.wish() == (bench.key,)
+    retracting.retraction.sweep()
+    assert bench.work().state is WorkState.DELIVERING
+    desk.note("113037", images)
+    desk.withdraw("pacs")
+    assert (bench.work().facts[WITHDRAWAL], bench.work().state) == ("done", WorkState.DELIVERING)
 
 
 def test_nothing_is_wished_back_that_nobody_has(bench: Bench, desk: Desk, images: list[Dataset]) -> None:
