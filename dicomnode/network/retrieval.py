@@ -83,6 +83,11 @@ class Allowance:
         """Seconds that are left, not below 0."""
         return 0.0 if self._ended() else max(self._until - self._monotonic(), 0.0)
 
+    @property
+    def is_ended(self) -> bool:
+        """Whether it is over for another reason than time."""
+        return self._ended()
+
     @contextmanager
     def share(self, parts: int) -> Iterator[None]:
         """Within it, no more than an equal part of the seconds that are left may be used; the rest is for who comes after."""

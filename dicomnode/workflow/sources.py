@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from math import inf
 from typing import Final, Literal, Protocol, TypeVar
 
 from dicomnode.errors import NodeError, PeerError
@@ -19,6 +20,8 @@ from dicomnode.workflow.paces import Paces
 
 #: A source that rests for no longer, for its rate or until its hours begin, is waited for.
 _REST_SECONDS: Final = 10.0
+#: Whoever says nothing at all for so long is down, however short our own time was.
+_SILENCE_SECONDS: Final = 10.0
 
 Purpose = Literal["priors", "missing"]
 _Found = TypeVar("_Found")
@@ -60,9 +63,42 @@ class Asked:
         """Whether our own time is, and not the source's fault."""
         return self.allowance is not None and not self.allowance.seconds
 
+    @property
+    def is_given_up(self) -> bool:
+        """Whether nobody waits for it any more."""
+        return self.allowance is not None and self.allowance.is_ended
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that are left."""
+        return inf if self.allowance is None else self.allowance.seconds
+
     def share(self, parts: int) -> AbstractContextManager[None]:
         """As `Allowance.share`."""
         return nullcontext() if self.allowance is None else self.allowance.share(parts)
+
+
+class _Heard:
+    """A source, and whether it said anything yet that was asked of it."""
+
+    def __init__(self, retriever: Retriever) -> None:
+        self.has_spoken = False
+        self._retriever = retriever
+
+    def echo(self) -> None:
+        self._retriever.echo()
+
+    def find(self, level: str, query: Mapping[str, str], seconds: float | None = None) -> list[dict[str, str]]:
+        found = self._retriever.find(level, query, seconds)
+        self.has_spoken = True
+        return found
+
+    def retrieve(self, taking: Taking) -> None:
+        try:
+            self._retriever.retrieve(taking)
+            self.has_spoken = True
+        finally:
+            self.has_spoken |= bool(taking.taken or taking.strange)
 
 
 class Sources:
@@ -124,10 +160,12 @@ class Sources:
         """Ask one source, after the moment for which it may rest, and say how it went."""
         if (seconds := self._paces.wait(name, asked.priority)) and asked.pause(seconds):
             raise PeerError("timeout")
+        given, source = asked.seconds, _Heard(self._retrievers[name])
         try:
-            found = act(name, self._retrievers[name])
+            found = act(name, source)
         except PeerError as error:
-            if error.code != "timeout" or not asked.is_over:  # else it was our time that ended, not its answers
+            is_silent = not source.has_spoken and given >= _SILENCE_SECONDS and not asked.is_given_up
+            if error.code != "timeout" or not asked.is_over or is_silent:  # else our time ended, and not its answers
                 self._circuits.heard(circuit_of(name), [StoreOutcome(result_id="", status=None, error=error)])
             self._emit("source.failed", level="warning", source=name, reason=error.code)
             raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -553,6 +554,28 @@ def test_a_source_whose_priors_take_longer_than_we_wait_is_not_taken_for_dead(be
 def test_a_source_that_does_not_answer_is(bench: Bench) -> None:
     bench.priors(FakeSource([], error=PeerError("timeout")), priors_seconds=300).fetch(bench.key)
     assert bench.circuits.heards == [(circuit_of("pacs"), "timeout")]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "is_ending", "blamed"), [(300, False, True), (300, True, False), (15, False, False)]
+)
+def test_a_source_that_says_nothing_in_its_share_of_our_time_is_blamed(
+    bench: Bench, seconds: int, is_ending: bool, blamed: bool
+) -> None:
+    """Its share may be shorter than its own time limit. Not where the node stops, nor for a share that is too short."""
+
+    class Hanging(FakeSource):
+        def find(self, level: str, query: Mapping[str, str], seconds: float | None = None) -> list[dict[str, str]]:
+            assert seconds is not None
+            bench.time.forward(seconds)
+            if is_ending:
+                bench.ending.set()
+            raise PeerError("timeout")
+
+    with pytest.raises(PeerError) if is_ending else nullcontext():
+        bench.priors(Hanging([]), FakeSource([]), priors_seconds=seconds).fetch(bench.key)
+    heard = [(circuit_of("pacs"), "timeout")] if blamed else []
+    assert [one for one in bench.circuits.heards if one[0] == circuit_of("pacs")] == heard
 
 
 def test_a_source_that_sends_without_end_leaves_the_others_their_share(bench: Bench) -> None:
