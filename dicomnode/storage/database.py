@@ -263,11 +263,43 @@ def insert_or_ignore(connection: Connection, table: Table, rows: Sequence[Mappin
         connection.execute(_insertion(table, connection.dialect.name), list(rows))
 
 
+def insert_or_replace(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert whole rows, each in the place of one with its primary key; two at once do not collide.
+
+    In the order of their keys, whoever enters them: two who enter the same ones at once wait for each other in turn.
+    """
+    if rows:
+        names = [column.name for column in table.primary_key]
+        ordered = sorted(rows, key=lambda row: [row[name] for name in names])
+        connection.execute(_replacement(table, connection.dialect.name), ordered)
+
+
+def inserted_rows(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> int:
+    """Insert rows whose primary key is not there yet, all by one statement; how many there were."""
+    if not rows:
+        return 0
+    statement = _insert(table, connection.dialect.name).values(list(rows)).on_conflict_do_nothing()
+    return len(connection.execute(statement.returning(*table.primary_key)).all())  # rowcount is not kept of an INSERT
+
+
 @functools.cache
 def _insertion(table: Table, dialect: str) -> Executable:
     """Made once for each table: to make a statement costs as much as to run it."""
-    insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
-    return insert(table).on_conflict_do_nothing()
+    statement: Executable = _insert(table, dialect).on_conflict_do_nothing()
+    return statement
+
+
+@functools.cache
+def _replacement(table: Table, dialect: str) -> Executable:
+    insert = _insert(table, dialect)
+    names = [column.name for column in table.primary_key]
+    rest = {column.name: insert.excluded[column.name] for column in table.c if not column.primary_key}
+    statement: Executable = insert.on_conflict_do_update(index_elements=names, set_=rest)
+    return statement
+
+
+def _insert(table: Table, dialect: str) -> Any:
+    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
 
 
 def batches(values: Sequence[str]) -> Iterator[Sequence[str]]:

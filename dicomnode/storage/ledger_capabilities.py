@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
-from sqlalchemy import Connection, and_, case, delete, distinct, func, not_, select
+from sqlalchemy import Connection, and_, case, distinct, func, not_, select
 
 from dicomnode.storage import schema
-from dicomnode.storage.database import Database
+from dicomnode.storage.database import Database, insert_or_replace
 from dicomnode.storage.rows import BacklogRow, CapabilityRow, CircuitRow
 from dicomnode.study import CircuitState, DeliveryState, WorkState
 
@@ -42,9 +42,7 @@ class CapabilityRows(Database):
             for uid, yes in supported.items()
         ]
         with self._writing(connection) as writing:
-            writing.execute(delete(_C).where(_C.c.destination == destination, _C.c.sop_class_uid.in_(list(supported))))
-            if rows:
-                writing.execute(_C.insert(), rows)
+            insert_or_replace(writing, _C, rows)
 
     def capabilities(self, destination: str, *, connection: Connection | None = None) -> tuple[CapabilityRow, ...]:
         """What is known of a destination, whoever it stood for then."""
@@ -73,8 +71,7 @@ class CapabilityRows(Database):
             "due_at": row.due_at,
         }
         with self._writing(connection) as writing:
-            writing.execute(delete(_W).where(_W.c.destination == row.destination))
-            writing.execute(_W.insert(), [values])
+            insert_or_replace(writing, _W, [values])
 
     def circuits(self, *, connection: Connection | None = None) -> dict[str, CircuitRow]:
         """How destinations fare, by name; one that never failed is not there."""

@@ -8,7 +8,7 @@ from datetime import datetime
 from sqlalchemy import Connection, delete, func, or_, select, update
 
 from dicomnode.storage import schema
-from dicomnode.storage.database import Database, changed_rows, insert_or_ignore
+from dicomnode.storage.database import Database, changed_rows, insert_or_ignore, inserted_rows
 from dicomnode.storage.ledger_index import DAMAGED
 from dicomnode.storage.rows import CommitmentRow, ProcedureRow
 from dicomnode.study import PRIORITIES, InstanceState
@@ -98,8 +98,7 @@ class ServiceRows(Database):
                 {"procedure_key": procedure_key, "study_key": key, "state": state, "updated_at": at}
                 for key in sorted(set(study_keys))
             ]
-            insert_or_ignore(writing, _P, rows)
-            return True
+            return inserted_rows(writing, _P, rows) == len(rows)  # else another one entered it just now
 
     def update_procedure(
         self,
@@ -171,9 +170,7 @@ class ServiceRows(Database):
         """Enter a transaction whose request is still to be kept, as ``begun``; False where it is known already."""
         row = {"transaction_key": transaction_key, "state": "begun", "attempts": 0, "created_at": at, "due_at": at}
         with self._writing(connection) as writing:
-            known = writing.execute(select(_C.c.state).where(_C.c.transaction_key == transaction_key)).first()
-            insert_or_ignore(writing, _C, (row,))
-            return known is None
+            return inserted_rows(writing, _C, (row,)) > 0  # to look first lets two at once begin it
 
     def move_commitment(
         self,

@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import Connection, delete, select
 
 from dicomnode.storage import ledger_rejections, schema
-from dicomnode.storage.database import Database
+from dicomnode.storage.database import Database, insert_or_replace
 from dicomnode.storage.rows import QuarantineRow
 from dicomnode.study import RecordAddress
 
@@ -22,11 +22,9 @@ class VaultRows(Database):
         self, study_key: str, series_key: str, revision: int, sealed: bytes, *, connection: Connection | None = None
     ) -> None:
         """Keep the sealed identity of a series; what stood there is replaced."""
-        here = (_V.c.study_key == study_key, _V.c.series_key == series_key, _V.c.revision == revision)
         row = {"study_key": study_key, "series_key": series_key, "revision": revision, "sealed": sealed}
         with self._writing(connection) as writing:
-            writing.execute(delete(_V).where(*here))
-            writing.execute(_V.insert(), row)
+            insert_or_replace(writing, _V, [row])
 
     def vault(
         self, study_key: str, series_key: str, revision: int, *, connection: Connection | None = None
@@ -56,7 +54,7 @@ class VaultRows(Database):
         same = [_Q.c[name].is_not_distinct_from(value) for name, value in place.items()]
         query = select(_Q.c.id).where(_Q.c.study_key == study_key, _Q.c.what == what, _Q.c.reason == reason, *same)
         with self._writing(connection) as writing:
-            if address is None or writing.execute(query.limit(1)).one_or_none() is None:
+            if writing.execute(query.limit(1)).one_or_none() is None:
                 row = {"study_key": study_key, "what": what, "reason": reason, "at": at, **place}
                 writing.execute(_Q.insert(), row)
 

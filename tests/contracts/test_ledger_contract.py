@@ -333,7 +333,8 @@ def test_quarantine(ledger: Ledger) -> None:
     address = row(7).address
     for _ in range(2):
         ledger.quarantine(STUDY, "instance", "sealed-damaged", at(1), address=address)
-    ledger.quarantine(OTHER_STUDY, "result", "result-invalid", at(2))
+    for _ in range(2):
+        ledger.quarantine(OTHER_STUDY, "result", "result-invalid", at(2))
     expected = QuarantineRow(study_key=STUDY, what="instance", reason="sealed-damaged", at=at(1), address=address)
     assert ledger.quarantined(STUDY) == (expected,)
     assert [found.what for found in ledger.quarantined()] == ["instance", "result"]

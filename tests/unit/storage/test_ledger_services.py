@@ -1,12 +1,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import Connection, Table, event
 
+from dicomnode.storage import schema
 from dicomnode.storage.ledger import Ledger
+from dicomnode.storage.rows import CircuitRow
+from dicomnode.study import CircuitState
 from tests.unit.workflow.samples import OTHER_STUDY, STUDY, row
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
@@ -100,3 +106,58 @@ def test_transactions_of_storage_commitment(ledger: Ledger) -> None:
     ledger.end_commitment("t")
     assert ledger.commitment("t") is None
     assert ledger.commitments() == ()
+
+
+@contextmanager
+def beaten_to(ledger: Ledger, table: Table, **row: Any) -> Iterator[None]:
+    """Another host of one ledger enters a row at the last moment before ours (what SQLite alone never lets happen)."""
+    came: list[str] = []
+
+    def before(connection: Connection, _cursor: object, statement: str, *_: object) -> None:
+        if statement.startswith(f"INSERT INTO {table.name} ") and not came:
+            came.append(statement)
+            connection.execute(table.insert(), row)
+
+    event.listen(ledger.engine, "before_cursor_execute", before)
+    try:
+        yield
+    finally:
+        event.remove(ledger.engine, "before_cursor_execute", before)
+    assert came
+
+
+def test_of_two_who_begin_a_commitment_at_once_one_does(ledger: Ledger) -> None:
+    theirs = {"transaction_key": "t", "state": "begun", "attempts": 3, "created_at": NOW, "due_at": NOW}
+    with beaten_to(ledger, schema.commitments, **theirs):
+        assert not ledger.begin_commitment("t", NOW)
+    found = ledger.commitment("t")
+    assert found is not None
+    assert found.attempts == 3
+
+
+def test_of_two_who_begin_a_step_at_once_one_does(ledger: Ledger) -> None:
+    theirs = {"procedure_key": "p", "study_key": STUDY, "state": "completed", "updated_at": NOW}
+    with beaten_to(ledger, schema.procedures, **theirs):
+        assert not ledger.begin_procedure("p", [STUDY], "in-progress", NOW)
+    assert [one.state for one in ledger.procedure("p")] == ["completed"]
+
+
+def test_of_two_who_learn_of_a_destination_at_once_the_last_one_stands(ledger: Ledger) -> None:
+    theirs = {"destination": "pacs", "sop_class_uid": "1.2", "peer": "A", "supported": False, "at": NOW}
+    with beaten_to(ledger, schema.capabilities, **theirs):
+        ledger.learn("pacs", "B", {"1.3": True, "1.2": True}, NOW)
+    assert [(one.sop_class_uid, one.peer, one.supported) for one in ledger.capabilities("pacs")] == [
+        ("1.2", "B", True),
+        ("1.3", "B", True),
+    ]
+    ledger.learn("pacs", "B", {}, NOW)
+
+
+def test_of_two_who_tell_how_a_destination_fares_at_once_the_last_one_stands(ledger: Ledger) -> None:
+    ours = CircuitRow(
+        destination="pacs", state=CircuitState.OPEN, failures=2, openings=1, reason=None, since=NOW, due_at=None
+    )
+    theirs = {"destination": "pacs", "state": "closed", "failures": 0, "openings": 0, "since": NOW}
+    with beaten_to(ledger, schema.circuits, **theirs):
+        ledger.put_circuit(ours)
+    assert ledger.circuits() == {"pacs": ours}
