@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import time
-
 from dicomnode.config import Config
 from dicomnode.encoded import Limits
 from dicomnode.events import Emit
 from dicomnode.service import rooms
-from dicomnode.workflow.activity import ActivityTable
 from dicomnode.workflow.conflicts import Conflicts
 from dicomnode.workflow.handover import Rooms
 from dicomnode.workflow.rejections import Rejections
 
 
-def open_conflicts(tree: Config, storage: Rooms, *, limits: Limits, activity: ActivityTable, emit: Emit) -> Conflicts:
+def open_conflicts(tree: Config, storage: Rooms, *, limits: Limits, emit: Emit) -> Conflicts:
     """What judges them; a study whose inputs a note of another one changed is looked at again as if it had just fallen silent."""
     rejections = Rejections(
         storage,
         limits=limits,
         senders=tree.services.rejection_notes_from,
-        remember=lambda study_key: activity.remembered(study_key, time.monotonic()),
+        remember=storage.remember,
         clock=rooms.now,
         emit=emit,
     )

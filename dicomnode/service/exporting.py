@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol
 
 from dicomnode.config import DeliverySection
 from dicomnode.encoded import Limits, read_part10, scan_header, split_part10
-from dicomnode.errors import ConfigError, NodeError, PeerError, StudyError
+from dicomnode.errors import ConfigError, NodeError, PeerError, StorageError, StudyError
 from dicomnode.events import Emit, Fact
 from dicomnode.network.requestor import OutgoingObject, StoreOutcome
 from dicomnode.network.status import DUPLICATE_INSTANCE
@@ -28,6 +28,7 @@ from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.rows import OrderRow
 from dicomnode.study import InstanceRow
 from dicomnode.workflow.circuits import wait_before
+from dicomnode.workflow.damage import lost
 from dicomnode.workflow.orders import EXPORT
 from dicomnode.workflow.ports import Clocks, Monotonic
 
@@ -229,6 +230,8 @@ class Exports:
         if way is None:
             raise ConfigError("destination-not-found", exports=len(self._ways))
         rows = self._ledger.instances(order.study_key)
+        if lost(self._ledger, order.study_key):
+            raise StorageError("sealed-damaged")  # what is left is not the whole of it; it may be sent again
         if not rows:
             raise StudyError("no-suitable-series")
         if isinstance(way.to, Path):

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Final
 
 from dicomnode.config import Config
-from dicomnode.encoded import Limits, read_part10, wrap_part10
+from dicomnode.encoded import Limits, read_part10
 from dicomnode.errors import StudyError
 from dicomnode.events import Emit
 from dicomnode.imaging.decode import Decoder
@@ -27,11 +27,11 @@ from dicomnode.service.telemetry import report_fault
 from dicomnode.storage.bucket import BucketShelf
 from dicomnode.storage.keys import KeyRing
 from dicomnode.storage.ledger import Ledger
-from dicomnode.storage.spool import Spool
 from dicomnode.study import InstanceRow
 from dicomnode.workflow.ports import Clocks
 from dicomnode.workflow.provenance import Guard, guard_of
 from dicomnode.workflow.reading import limits_of
+from dicomnode.workflow.records import Records
 
 _SECONDS: Final = 3.0
 
@@ -40,7 +40,7 @@ def open_exports(
     tree: Config,
     ring: KeyRing,
     ledger: Ledger,
-    spool: Spool,
+    records: Records,
     *,
     environment: Mapping[str, str],
     ready: Callable[[str], bool],
@@ -57,7 +57,7 @@ def open_exports(
     """
     exports = Exports(
         ledger,
-        ways={one.name: way_of(tree, ring, spool, one, environment) for one in tree.exports},
+        ways={one.name: way_of(tree, ring, records, one, environment) for one in tree.exports},
         state=Layout.of(tree).state,
         limits=limits_of(tree),
         settings=tree.delivery,
@@ -79,11 +79,11 @@ def threads_of(exports: Exports, names: Iterable[str], *, emit: Emit) -> Househo
 
 
 def way_of(
-    tree: Config, ring: KeyRing, spool: Spool, export: Export, environment: Mapping[str, str] = MappingProxyType({})
+    tree: Config, ring: KeyRing, records: Records, export: Export, environment: Mapping[str, str] = MappingProxyType({})
 ) -> Way:
     """One export: how its objects are made, and where they go."""
     to = export.into or outlet_of(tree, export, environment)
-    return Way(to=to, deidentify=partial(_deidentify, tree, ring, spool, export))
+    return Way(to=to, deidentify=partial(_deidentify, tree, ring, records, export))
 
 
 def outlet_of(
@@ -102,7 +102,7 @@ def outlet_of(
 
 
 def _deidentify(
-    tree: Config, ring: KeyRing, spool: Spool, export: Export, rows: Sequence[InstanceRow]
+    tree: Config, ring: KeyRing, records: Records, export: Export, rows: Sequence[InstanceRow]
 ) -> Iterator[Deidentified | StudyError]:
     """What becomes of each instance; what it remembers of identities ends with it."""
     reading, limits = tree.reading, limits_of(tree)
@@ -110,12 +110,12 @@ def _deidentify(
     if not export.results:
         guard = guard_of(tree, ring.derivation)
         firsts = {row.series_key: row for row in reversed(rows)}  # the node's results are series of their own
-        own = {key for key, row in firsts.items() if _is_own(guard, _read(spool, row), limits)}
+        own = {key for key, row in firsts.items() if _is_own(guard, records.file(row), limits)}
         kept = [row for row in rows if row.series_key not in own]
         yield from (StudyError("own-output") for _ in range(len(rows) - len(kept)))
     engine = rooms.open_deidentifier(tree, ring, "export", project=export.project)
     with Decoder(timeout_seconds=reading.decode_timeout_seconds, memory_bytes=reading.decode_memory_bytes) as decoder:
-        series = SeriesDeidentification(engine, limits, decoder, partial(_read, spool))
+        series = SeriesDeidentification(engine, limits, decoder, records.file)
         for _, done in series.all(kept):
             yield done
 
@@ -125,13 +125,3 @@ def _is_own(guard: Guard, data: bytes, limits: Limits) -> bool:
         return guard.refusal(read_part10(data, limits)) == "own-output"
     except StudyError:  # it is withheld with its own code when it is its turn
         return False
-
-
-def _read(spool: Spool, row: InstanceRow) -> bytes:
-    metadata, encoded = spool.read(row.study_key, row.address)
-    return wrap_part10(
-        encoded,
-        sop_class_uid=metadata.sop_class_uid,
-        sop_instance_uid=metadata.sop_instance_uid,
-        transfer_syntax_uid=metadata.transfer_syntax_uid,
-    )

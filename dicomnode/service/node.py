@@ -109,7 +109,7 @@ class Node:
             self._tree,
             ring,
             self._ledger,
-            self._spool,
+            self._stages.records,
             environment=environment,
             ready=self._is_all_here,
             clocks=self._timekeeper,
@@ -178,10 +178,11 @@ class Node:
             keys=self._keys,
             derivation_key=derivation_key,
             analysts=self._analysts,
+            remember=lambda study_key: self._activity.remembered(study_key, time.monotonic()),
         )
 
     def _build_stages(self, storage: Rooms, capabilities: Capabilities, priors: Priors) -> Stages:
-        stages = Stages(
+        return Stages(
             storage,
             self._tree,
             released=self._release,
@@ -195,8 +196,6 @@ class Node:
             used=lambda study_key: self._beforehand.used(study_key),  # noqa: PLW0108
             priors=priors,
         )
-        stages.records.remember = lambda study_key: self._activity.remembered(study_key, time.monotonic())
-        return stages
 
     def _hasten(self, destination: str) -> int:
         return self._queue.hasten(0.0, destination)
@@ -205,7 +204,7 @@ class Node:
         tree, emit = self._tree, self._emit
         limits = limits_of(tree)
         self._conflicts = conflicts = open_conflicts(
-            tree, self._storage_rooms(derivation_key), limits=limits, activity=self._activity, emit=emit
+            tree, self._storage_rooms(derivation_key), limits=limits, emit=emit
         )
         told, settle, resolve = self._beforehand.offer, conflicts.settle, conflicts.resolve
         self._indexer = Indexer(self._ledger, conflict=settle, unreadable=resolve, told=told, emit=emit)

@@ -173,7 +173,8 @@ class Spool:
         Raises
         ------
         StorageError
-            ``sealed-damaged`` if it is not what was appended there; ``storage-failed`` if the segment is gone.
+            ``sealed-damaged`` if it is not what was appended there, or its segment is gone; ``storage-failed`` where
+            the disk refuses, or nothing at all is in the spool any more: it may not be mounted.
         KeyStoreError
             ``key-missing`` if the study's key was shredded.
         """
@@ -331,7 +332,9 @@ class Spool:
         for suffix in (OPEN_SUFFIX, CLOSED_SUFFIX, OPEN_SUFFIX):
             with contextlib.suppress(FileNotFoundError):
                 return SegmentReader(base.with_suffix(suffix), study_key)
-        raise StorageError("storage-failed", missing=1)
+        if next(self._folder.iterdir(), None) is None:
+            raise StorageError("storage-failed")
+        raise StorageError("sealed-damaged", missing=1)
 
 
 def _started(count: int) -> ThreadPoolExecutor:

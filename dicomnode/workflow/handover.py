@@ -6,7 +6,7 @@ May live here: names and purposes of what is sealed between stages. What the sta
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -25,7 +25,13 @@ _LENGTH_BYTES: Final = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rooms:
-    """What the stages work with."""
+    """What the stages work with.
+
+    Attributes
+    ----------
+    remember
+        Told of a study whose inputs changed though nothing came of it.
+    """
 
     spool: Spool
     ledger: Ledger
@@ -33,6 +39,7 @@ class Rooms:
     keys: DataKeys
     derivation_key: bytes = field(repr=False)
     analysts: Mapping[str, Analyst]
+    remember: Callable[[str], None] = lambda _: None
 
     @property
     def sop_classes(self) -> frozenset[str]:

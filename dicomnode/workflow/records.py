@@ -28,18 +28,24 @@ class Records:
         Where they lie, and where it is noted that one is set aside.
     limits
         Of what is read.
-
-    Attributes
-    ----------
     remember
-        Told of a study whose inputs changed though nothing came of it; to be set by whoever looks at it then.
+        Told of a study whose inputs changed though nothing came of it.
     """
 
-    def __init__(self, spool: Spool, ledger: Ledger, limits: Limits, *, clock: Clock, emit: Emit) -> None:
+    def __init__(
+        self,
+        spool: Spool,
+        ledger: Ledger,
+        limits: Limits,
+        *,
+        remember: Callable[[str], None],
+        clock: Clock,
+        emit: Emit,
+    ) -> None:
         self._spool = spool
         self._ledger = ledger
         self._limits = limits
-        self.remember: Callable[[str], None] = lambda _: None
+        self._remember = remember
         self._clock = clock
         self._emit = emit
 
@@ -102,7 +108,7 @@ class Records:
         if aside.is_new:
             self._emit("object.restored", level="warning", study=row.study_key)
         if aside.is_open:
-            self.remember(row.study_key)
+            self._remember(row.study_key)
         return aside.heir
 
     def _is_whole(self, row: InstanceRow) -> bool:

@@ -112,7 +112,7 @@ class Stages:
         self._tree = tree
         self._handover = Handover(rooms)
         self._limits = limits_of(tree)
-        self.records = Records(rooms.spool, rooms.ledger, self._limits, clock=clock, emit=emit)
+        self.records = Records(rooms.spool, rooms.ledger, self._limits, remember=rooms.remember, clock=clock, emit=emit)
         self._released = released
         self._pause = pause
         self._report = report

@@ -170,7 +170,7 @@ def test_purged_is_gone(spool: Spool, disk: Path) -> None:
     assert not (disk / "spool" / STUDY[:2] / STUDY).exists()
     with pytest.raises(StorageError) as caught:
         spool.read(STUDY, next(iter(gone)))
-    assert caught.value.code == "storage-failed"
+    assert caught.value.code == "sealed-damaged"
     assert set(recovered(spool)) == set(kept)
     again = fill(spool, 1)
     assert set(recovered(spool)) == {*kept, *again}

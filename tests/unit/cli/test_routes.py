@@ -216,7 +216,7 @@ def cannot_be_read(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("happens", "code"), [(lose, "storage-failed"), (damage, "sealed-damaged"), (cannot_be_read, "storage-failed")]
+    ("happens", "code"), [(lose, "sealed-damaged"), (damage, "sealed-damaged"), (cannot_be_read, "storage-failed")]
 )
 def test_what_storage_does_not_give_is_named_and_the_rest_explained(
     tmp_path: Path, happens: Callable[[Path], None], code: str

@@ -27,6 +27,7 @@ from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.rows import OrderRow
 from dicomnode.storage.spool import Spool
 from dicomnode.study import InstanceRow, InstanceState
+from dicomnode.workflow.records import Records
 from tests.head_phantom import Scan
 from tests.unit.workflow.conftest import events, keys, ledger, spool, time
 from tests.unit.workflow.samples import EXPLICIT, STUDY, Events, Time, metadata, ring, row
@@ -432,6 +433,52 @@ def received(spool: Spool, datasets: list[Dataset]) -> list[InstanceRow]:
     return rows
 
 
+def records_of(spool: Spool, ledger: Ledger | None = None, events: Events | None = None) -> Records:
+    emit: Any = events or Events()
+    index: Any = ledger
+    return Records(spool, index, Limits(), remember=lambda _: None, clock=Time().now, emit=emit)
+
+
+def spoilt(tmp_path: Path, one: InstanceRow) -> None:
+    """One byte of a record is another one."""
+    (path,) = (tmp_path / "spool").rglob(f"{one.address.segment_id}.*")
+    changed = bytearray(path.read_bytes())
+    changed[one.address.offset + 300] ^= 1
+    path.write_bytes(changed)
+
+
+def test_a_damaged_record_leaves_as_the_same_bytes_that_came_twice(
+    ledger: Ledger, spool: Spool, events: Events, tmp_path: Path
+) -> None:
+    rows = [
+        replace(one, instance_key=f"{n % 2:032x}", digest=f"{n % 2:064x}")
+        for n, one in enumerate(received(spool, [image(1), image(2), image(1)]))
+    ]
+    ledger.record_instances(rows)
+    spoilt(tmp_path, rows[0])
+    tree = tree_of(tmp_path)
+    deidentify = way_of(tree, ring(), records_of(spool, ledger, events), tree.exports[0]).deidentify
+    assert [type(one) for one in deidentify(ledger.instances(STUDY))] == [Deidentified] * 2
+    assert [one.state for one in ledger.instances(STUDY, None)] == [
+        InstanceState.QUARANTINED,
+        InstanceState.CURRENT,
+        InstanceState.CURRENT,
+    ]
+
+
+def test_what_is_left_of_a_study_does_not_leave_as_the_whole_of_it(sending: Bench, peer: Peer) -> None:
+    """Until the image that was lost is sent again, or the order is given up."""
+    sending.ledger.set_instance_state(STUDY, row(0).address, InstanceState.QUARANTINED)
+    sending.ledger.quarantine(STUDY, "segment", "sealed-damaged", sending.time.now(), address=row(0).address)
+    sending.sweep()
+    assert (peer.took, len(sending.ledger.orders())) == ([], 1)
+    assert [one["reason"] for one in sending.events.facts("export.failed")] == ["sealed-damaged"]
+    sending.ledger.record_instances([replace(row(2), instance_key=row(0).instance_key, digest=row(0).digest)])
+    sending.time.forward(30)
+    sending.exports.sweep("trial")
+    assert (len(peer.took), sending.ledger.orders()) == (2, ())
+
+
 def tree_of(tmp_path: Path, **export: Any) -> Config:
     given = {"name": "trial", "project": "p1", "into": str(tmp_path / "out"), **export}
     return parse({"node": {"state": str(tmp_path / "state")}, "exports": [given]})
@@ -444,7 +491,7 @@ def test_results_of_ours_stay_unless_they_are_asked_for(
     own = image(9, SeriesInstanceUID="1.2.9.2", Manufacturer=MANUFACTURER, ManufacturerModelName=MODEL_NAME)
     rows = received(spool, [image(1), own, image(2)])
     tree = tree_of(tmp_path, results=results)
-    done = list(way_of(tree, ring(), spool, tree.exports[0]).deidentify(rows))
+    done = list(way_of(tree, ring(), records_of(spool), tree.exports[0]).deidentify(rows))
     left = [one for one in done if isinstance(one, Deidentified)]
     assert len(left) == leaving
     assert [one.code for one in done if isinstance(one, StudyError)] == ["own-output"] * (3 - leaving)
@@ -458,7 +505,7 @@ def test_faces_stay_in_as_of_a_folder(faces: str, leaving: bool, spool: Spool, t
     export = {"name": "trial", "project": "p1", "into": str(tmp_path / "out")}
     state = {"state": str(tmp_path / "state")}
     tree = parse({"node": state, "exports": [export], "deidentification": {"export": {"faces": faces}}})
-    done = list(way_of(tree, ring(), spool, tree.exports[0]).deidentify(rows))
+    done = list(way_of(tree, ring(), records_of(spool), tree.exports[0]).deidentify(rows))
     left = [one for one in done if isinstance(one, Deidentified)]
     held = {one.code for one in done if isinstance(one, StudyError)}
     if leaving:
@@ -473,7 +520,7 @@ def test_projects_have_pseudonyms_of_their_own(spool: Spool, tmp_path: Path) -> 
     ids = []
     for project in ("p1", "p2", "p1"):
         tree = tree_of(tmp_path, project=project)
-        (one,) = way_of(tree, ring(), spool, tree.exports[0]).deidentify(rows)
+        (one,) = way_of(tree, ring(), records_of(spool), tree.exports[0]).deidentify(rows)
         assert isinstance(one, Deidentified)
         path = tmp_path / "one.dcm"
         path.write_bytes(one.data)
@@ -490,7 +537,7 @@ def test_kinds_of_places(spool: Spool, tmp_path: Path) -> None:
     tree = parse({"node": {"state": str(tmp_path)}, "exports": [peer, web, into]})
     kinds = [type(way_of(tree, ring(), spool, one).to).__name__ for one in tree.exports]
     assert kinds[:2] == ["Requestor", "WebRequestor"]
-    assert way_of(tree, ring(), spool, tree.exports[2]).to == tmp_path
+    assert way_of(tree, ring(), records_of(spool), tree.exports[2]).to == tmp_path
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,7 +16,6 @@ from dicomnode.service.conflicts import open_conflicts
 from dicomnode.service.delivering import requestor_of
 from dicomnode.service.inquiring import open_inquiry
 from dicomnode.study import InstanceState
-from dicomnode.workflow.activity import ActivityTable
 from tests.unit.workflow.conftest import events, keys, ledger, objects, spool, time
 from tests.unit.workflow.notes import note
 from tests.unit.workflow.samples import tiny_series
@@ -76,13 +76,14 @@ def test_a_study_comes_from_the_first_of_its_records_that_can_be_read(
 
 
 def test_a_node_judges_notes_and_looks_at_studies_that_they_name(bench: Bench, tree_of: Callable[..., Config]) -> None:
-    desk, activity = Desk(bench), ActivityTable()
+    desk, remembered = Desk(bench), list[str]()
+    storage = replace(bench.rooms, remember=remembered.append)
     images, other = tiny_series(), tiny_series(seed="other")
     for image in [*images, *other]:
         desk.receive(image)
-    desk.judge = open_conflicts(tree_of(), bench.rooms, limits=Limits(), activity=activity, emit=bench.events)
+    desk.judge = open_conflicts(tree_of(), storage, limits=Limits(), emit=bench.events)
     study, elsewhere = str(images[0].StudyInstanceUID), str(other[0].StudyInstanceUID)
     row = desk.receive(note(study, "113037", {study: images[:1], elsewhere: other[:1]}), at=1.0)
     desk.judge.settle(row)
     assert desk.states(images)[0] is InstanceState.REJECTED
-    assert [one.study_key for one in activity.snapshot()] == [desk.receive(other[1]).study_key]
+    assert remembered == [desk.receive(other[1]).study_key]

@@ -165,8 +165,8 @@ def test_the_same_object_in_another_transfer_syntax_is_another_input(
     admission(bench).settle(key.study_key)
     assert bench.ledger.open_studies() == ()
     damage(tmp_path, first)
-    stages, remembered = bench.stages(), list[str]()
-    stages.records.remember = remembered.append
+    remembered = list[str]()
+    stages = bench.stages(replace(bench.rooms, remember=remembered.append))
     assert not stages.run("prepare", key)
     assert bench.ended == (WorkState.FAILED, "sealed-damaged")
     assert states(bench, first) == [QUARANTINED, CURRENT]
@@ -328,6 +328,54 @@ def test_a_segment_that_cannot_be_read_at_all_is_set_aside_with_its_first_record
     path.write_bytes(b"\0" * 64 + path.read_bytes()[64:])
     Verification(bench.ledger, bench.rooms.spool, bench.time.now).run()
     assert bench.ledger.instances(key.study_key) == ()
+
+
+def lose(bench: Bench, folder: Path, one: InstanceRow) -> None:
+    """The whole segment of a record is gone."""
+    bench.rooms.spool.close_study(one.study_key)
+    (path,) = (folder / "spool").rglob(f"{one.address.segment_id}.*")
+    path.unlink()
+
+
+def test_of_a_segment_that_is_gone_duplicates_in_another_one_take_the_place(
+    bench: Bench, images: list[Dataset], tmp_path: Path
+) -> None:
+    key = bench.receive(images)
+    rows = bench.ledger.instances(key.study_key)
+    bench.rooms.spool.close_study(key.study_key)
+    for image in images:
+        receive(bench, image)
+    lose(bench, tmp_path, rows[0])
+    assert bench.stages().run("prepare", key), bench.ended
+    assert {*states(bench, rows[0])} == {*states(bench, rows[-1])} == {QUARANTINED, CURRENT}  # in either order
+
+
+def test_a_segment_that_is_gone_is_damage_to_a_stage_too(bench: Bench, images: list[Dataset], tmp_path: Path) -> None:
+    """Once, not three times; it is mended by sending the study again."""
+    key = bench.receive(images)
+    rows = bench.ledger.instances(key.study_key)
+    bench.ledger.settle(key.study_key, 1, bench.time.now())
+    lose(bench, tmp_path, rows[0])
+    assert not bench.stages().run("prepare", key)
+    assert bench.ended == (WorkState.FAILED, "sealed-damaged")
+    assert "stage.again" not in bench.events.names
+    assert states(bench, rows[0]) == [QUARANTINED]
+    assert {one.address for one in bench.ledger.quarantined()} >= {rows[0].address}
+    assert receive(bench, images[0]).state is CURRENT
+
+
+def test_where_the_spool_is_empty_it_may_not_be_mounted_and_nothing_is_set_aside(
+    bench: Bench, images: list[Dataset], tmp_path: Path
+) -> None:
+    key = bench.receive(images)
+    rows = bench.ledger.instances(key.study_key)
+    bench.rooms.spool.close_study(key.study_key)
+    for path in (tmp_path / "spool").iterdir():
+        path.rename(tmp_path / path.name)
+    assert not bench.stages().run("prepare", key)
+    assert bench.ended == (WorkState.FAILED, "storage-failed")
+    assert bench.pauses == [2.0, 4.0]
+    assert bench.ledger.instances(key.study_key) == rows
 
 
 def test_duplicates_of_what_was_replaced_are_no_heirs() -> None:
