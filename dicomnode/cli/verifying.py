@@ -10,6 +10,7 @@ from rich.console import Console
 from dicomnode.cli.reasons import what_and_what_to_do
 from dicomnode.config import Config
 from dicomnode.service.verifying import damaged_line, verify
+from dicomnode.study import RecordAddress
 from dicomnode.workflow.verification import Verified
 
 
@@ -26,6 +27,10 @@ def verify_received(tree: Config, environment: Mapping[str, str], *, as_json: bo
             f"[red]{fault.reason}[/] study {fault.study_key} segment {fault.segment_id} record {fault.number}: {fault.kind}",
             soft_wrap=True,
         )
+        if (whole := found.instead.get(fault)) is not None:
+            console.print(
+                f"  in its place: segment {whole.segment_id} record {whole.number}, the same object", soft_wrap=True
+            )
     if line is not None:
         console.print(f"[red]sealed-damaged[/] audit.jsonl line {line + 1}: changed, or one before it was taken out")
     for code in sorted({fault.reason for fault in found.faults}):
@@ -44,7 +49,12 @@ def verified_json(found: Verified) -> dict[str, object]:
                 "record": fault.number,
                 "kind": fault.kind,
                 "reason": fault.reason,
+                "instead": _place(found.instead.get(fault)),
             }
             for fault in found.faults
         ],
     }
+
+
+def _place(address: RecordAddress | None) -> dict[str, object] | None:
+    return None if address is None else {"segment": address.segment_id, "record": address.number}

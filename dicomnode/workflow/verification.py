@@ -7,13 +7,14 @@ twice, the other one takes the place of one that is damaged.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.segment_reader import Damage
 from dicomnode.storage.spool import Spool
-from dicomnode.study import InstanceRow
+from dicomnode.study import InstanceRow, RecordAddress
 from dicomnode.workflow.damage import set_aside
 from dicomnode.workflow.ports import Clock
 
@@ -23,10 +24,17 @@ _OF_RECORDS: Final = frozenset({"damaged", "unreadable"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verified:
-    """What was found: records that are whole, by study, and whatever is not."""
+    """What was found: records that are whole, by study, and whatever is not.
+
+    Attributes
+    ----------
+    instead
+        Of faults in whose place a whole duplicate is input, that one.
+    """
 
     whole: Counter[str]
     faults: tuple[Damage, ...]
+    instead: Mapping[Damage, RecordAddress]
 
 
 class Verification:
@@ -63,18 +71,21 @@ class Verification:
             found.setdefault(address.segment_id, set()).add(address.number)
         faults = [damage for damage in damages if damage.kind != "torn"]
         faults += self._missing(found, faults)
-        for fault in faults:
-            self._set_aside(fault, found)
-        return Verified(whole=whole, faults=tuple(faults))
+        taken = {fault: self._set_aside(fault, found) for fault in faults}
+        instead = {fault: address for fault, address in taken.items() if address is not None}
+        return Verified(whole=whole, faults=tuple(faults), instead=instead)
 
-    def _set_aside(self, fault: Damage, found: dict[str, set[int]]) -> None:
+    def _set_aside(self, fault: Damage, found: dict[str, set[int]]) -> RecordAddress | None:
+        """Set a fault aside; where the whole duplicate is that is input in its place, if there is one."""
         rows = self._ledger.instances(fault.study_key, None) if fault.kind in _OF_RECORDS else ()
         for row in rows:  # where it begins is not known of a segment that cannot be read at all
             if (row.address.segment_id, row.address.number) == (fault.segment_id, fault.number):
-                set_aside(self._ledger, row, at=self._clock(), is_whole=lambda one: _is_in(one, found))
-                return
+                aside = set_aside(self._ledger, row, at=self._clock(), is_whole=lambda one: _is_in(one, found))
+                heir = aside.heir  # of a record that was replaced before, it is of another content
+                return heir.address if heir and (aside.is_new or heir.digest == row.digest) else None
         address = fault.address
         self._ledger.quarantine(fault.study_key, "segment", fault.reason, self._clock(), address=address)
+        return None
 
     def _missing(self, found: dict[str, set[int]], faults: list[Damage]) -> list[Damage]:
         """Records that the index knows, and that were neither found whole nor told to be damaged."""

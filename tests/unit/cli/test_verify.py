@@ -93,6 +93,28 @@ def test_a_flipped_bit_is_named_and_set_aside_once(
     assert f"segment {address.segment_id} record {number}" in result.output
 
 
+def test_what_is_input_in_the_place_of_a_damaged_record_is_named(
+    tmp_path: Path, received: dict[str, list[RecordAddress]]
+) -> None:
+    """Also by whoever asks again; of what has nothing whole in its place, nothing is said."""
+    ring = open_keys(tmp_path / "keys")
+    with Ledger.open(tmp_path / "ledger.sqlite") as ledger:
+        spool = Spool(tmp_path / "spool", intake(), DataKeys(ledger, ring))
+        about = metadata(encoded(1), 1)
+        again = spool.append(STUDY, about, encoded(1))
+        ledger.record_instances([row_of(ring.derivation, STUDY, again, about)])
+        spool.close()
+    for number in (1, 2):
+        address = received[STUDY][number]
+        flip(segment_of(tmp_path, address), address.offset + 200)
+    for _ in range(2):
+        instead = [one["instead"] for one in verify(tmp_path, 1)["faults"]]
+        assert instead == [{"segment": again.segment_id, "record": again.number}, None]
+        output = CliRunner().invoke(app, ["verify", "--state", str(tmp_path)]).output
+        assert output.count("in its place") == 1
+        assert f"in its place: segment {again.segment_id} record {again.number}, the same object" in output
+
+
 def test_the_last_record_of_an_open_segment_is_no_torn_one_where_the_index_knows_it(
     tmp_path: Path, received: dict[str, list[RecordAddress]]
 ) -> None:
