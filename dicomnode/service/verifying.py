@@ -12,6 +12,7 @@ from dicomnode.storage import audit
 from dicomnode.storage.datakeys import DataKeys
 from dicomnode.storage.lock import StateLock
 from dicomnode.storage.spool import Spool
+from dicomnode.workflow.reading import limits_of
 from dicomnode.workflow.verification import Verification, Verified
 
 
@@ -51,7 +52,7 @@ def verify(tree: Config, environment: Mapping[str, str]) -> Verified:
         try:
             spool = Spool(layout.spool, tree.intake, DataKeys(ledger, ring))
             try:
-                return Verification(ledger, spool, rooms.now).run()
+                return Verification(ledger, spool, limits_of(tree), rooms.now).run()
             finally:
                 spool.close()
         finally:

@@ -7,8 +7,10 @@ the first, with an alert; the sender has its success. What counts, and may be a 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
+from itertools import chain
 from typing import Final
 
 from pydicom import Dataset
@@ -24,6 +26,7 @@ from dicomnode.study import InstanceRow, InstanceState
 from dicomnode.workflow.damage import heirs, lost
 from dicomnode.workflow.notes import may_be_note
 from dicomnode.workflow.ports import Clock
+from dicomnode.workflow.records import differ
 from dicomnode.workflow.sameness import Sameness, compare
 
 #: Codes of images that their sender may mend by sending them again.
@@ -62,6 +65,7 @@ class Conflicts:
             timeout_seconds=reading.decode_timeout_seconds, memory_bytes=reading.decode_memory_bytes
         )
         self._limits = limits
+        self._differ = partial(differ, spool, limits)
         self._judge = judge
         self._clock = clock
         self._emit = emit
@@ -104,7 +108,7 @@ class Conflicts:
         if not rivals:
             return self._succeed(row)
         again = self._read(row)
-        first = self._whole(rivals[0], *heirs(rivals[0], rows))
+        first = self._whole(rivals[0], rows)
         sameness = Sameness.OTHER_PIXELS if first is None else compare(first, again, self._decoder.pixels)
         if sameness is Sameness.SAME:
             self._ledger.set_instance_state(row.study_key, row.address, InstanceState.DUPLICATE)
@@ -141,11 +145,12 @@ class Conflicts:
             self._emit("object.replaced", study=row.study_key)
         return replace(row, state=state) if counts else row  # what is rejected for good does not
 
-    def _whole(self, *rows: InstanceRow) -> Dataset | None:
+    def _whole(self, row: InstanceRow, rows: Sequence[InstanceRow]) -> Dataset | None:
         """What came first, or came as its duplicate; None where nobody can read it, as it came or as it lies on the disk now."""
-        for row in rows:
+        damaged = self._ledger.damaged(row.study_key)
+        for one in chain([row], heirs(row, rows, damaged=damaged, differ=self._differ)):
             try:
-                return self._read(row)
+                return self._read(one)
             except StudyError:
                 return None
             except StorageError as error:

@@ -5,19 +5,24 @@ May live here: which duplicate that is, and which instances of a study are lost.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
 from dicomnode.storage.ledger import Ledger
-from dicomnode.study import InstanceRow, InstanceState, WorkState
+from dicomnode.study import InstanceRow, InstanceState, RecordAddress, WorkState
 
 #: What is told of them, in the quarantine: what, and why.
 _WHAT: Final = "segment"
 _REASON: Final = "sealed-damaged"
 #: In one of these an instance has its place in the study, or was taken out of it by its owner: nothing takes that.
 _STANDING: Final = frozenset({InstanceState.CURRENT, InstanceState.REJECTED, InstanceState.EXPIRED})
+
+#: In one of these it has, or had, its place for a while; of damaged records see `heirs`.
+_COUNTED: Final = _STANDING | {InstanceState.REPLACED}
+#: Whoever has the same bytes has the same content.
+_EQUAL: Final = frozenset({InstanceState.DUPLICATE, InstanceState.REPLACED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,24 +44,47 @@ class Aside:
     is_open: bool = False
 
 
-def heirs(row: InstanceRow, rows: Sequence[InstanceRow]) -> tuple[InstanceRow, ...]:
-    """Duplicates of an instance out of a study's rows in the order of their arrival: those of equal bytes first.
+def heirs(
+    row: InstanceRow,
+    rows: Iterable[InstanceRow],
+    *,
+    damaged: Collection[RecordAddress],
+    differ: Callable[[InstanceRow, InstanceRow], bool],
+) -> Iterator[InstanceRow]:
+    """What has the content of an instance, out of a study's rows: of equal bytes first, then its other duplicates.
 
-    A duplicate of other bytes, in another transfer syntax, is one of what counted when it came: what came before the
-    instance may be one of what that replaced.
+    A duplicate of other bytes, in another transfer syntax, is one of what counted when that was decided. Which one that was
+    stands nowhere, and the order of arrival does not tell: what came in between may have waited for its decision, or lain
+    in a receiver that died. So it is one of this instance where it is proved to be one of nothing else that ever counted;
+    else it may bring back a header that an update of the patient replaced, and the instance is rather lost.
+
+    Parameters
+    ----------
+    damaged
+        Records of the study that are known to be damaged.
+    differ
+        Whether the headers of two instances are proved to differ; asked where it matters alone.
     """
-    same = [one for one in rows if one.instance_key == row.instance_key]
-    began = next(
-        number
-        for number, one in enumerate([*same, row])
-        if one.address == row.address or (one.state is InstanceState.QUARANTINED and one.digest == row.digest)
-    )
-    found = [(number, one) for number, one in enumerate(same) if one.state is InstanceState.DUPLICATE]
-    equal = [one for _, one in found if one.digest == row.digest]
-    return (*equal, *(one for number, one in found if one.digest != row.digest and number > began))
+    same = [one for one in rows if one.instance_key == row.instance_key and one.address != row.address]
+    yield from (one for one in same if one.digest == row.digest and one.state in _EQUAL)
+    counted = [
+        one
+        for one in same
+        if one.digest != row.digest
+        and (one.state in _COUNTED or (one.state is InstanceState.QUARANTINED and one.address in damaged))
+    ]
+    others = (one for one in same if one.digest != row.digest and one.state is InstanceState.DUPLICATE)
+    yield from (one for one in others if all(differ(one, other) for other in counted))
 
 
-def set_aside(ledger: Ledger, row: InstanceRow, *, at: datetime, is_whole: Callable[[InstanceRow], bool]) -> Aside:
+def set_aside(
+    ledger: Ledger,
+    row: InstanceRow,
+    *,
+    at: datetime,
+    is_whole: Callable[[InstanceRow], bool],
+    differ: Callable[[InstanceRow, InstanceRow], bool],
+) -> Aside:
     """Take an instance whose record is damaged out of the inputs, and put a whole duplicate in its place; again is fine.
 
     Both in one transaction, so that no input lacks what is there; what else it changes is seen to after a kill, too: the
@@ -66,18 +94,21 @@ def set_aside(ledger: Ledger, row: InstanceRow, *, at: datetime, is_whole: Calla
     ----------
     is_whole
         Whether a duplicate can be read.
+    differ
+        As of `heirs`.
 
     Raises
     ------
     NodeError
-        Where the ledger refuses; what `is_whole` raises.
+        Where the ledger refuses; what `is_whole` and `differ` raise.
     """
-    wanted = heirs(row, ledger.instances(row.study_key, None))
+    rows, damaged = ledger.instances(row.study_key, None), ledger.damaged(row.study_key)
+    wanted = heirs(row, rows, damaged=damaged, differ=differ)
     heir = next((one for one in wanted if is_whole(one)), None)
     with ledger.transaction() as connection:
         ledger.quarantine(row.study_key, _WHAT, _REASON, at, address=row.address, connection=connection)
-        rows = ledger.instances(row.study_key, None, connection=connection)
-        same = {one.address: one for one in rows if one.instance_key == row.instance_key}
+        now = ledger.instances(row.study_key, None, connection=connection)
+        same = {one.address: one for one in now if one.instance_key == row.instance_key}
         own = same.pop(row.address, None)
         here = (
             _STANDING if own is None or own.state is not InstanceState.CURRENT else _STANDING - {InstanceState.EXPIRED}

@@ -6,6 +6,7 @@ Where the same object came twice, the other one is read in place of one that is 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from pydicom import Dataset
 
@@ -17,6 +18,7 @@ from dicomnode.storage.spool import Spool
 from dicomnode.study import InstanceRow, RecordMetadata
 from dicomnode.workflow.damage import set_aside
 from dicomnode.workflow.ports import Clock
+from dicomnode.workflow.sameness import headers_differ
 
 
 class Records:
@@ -104,7 +106,13 @@ class Records:
             record=row.address.number,
             reason="sealed-damaged",
         )
-        aside = set_aside(self._ledger, row, at=self._clock(), is_whole=self._is_whole)
+        aside = set_aside(
+            self._ledger,
+            row,
+            at=self._clock(),
+            is_whole=self._is_whole,
+            differ=partial(differ, self._spool, self._limits),
+        )
         if aside.is_new:
             self._emit("object.restored", level="warning", study=row.study_key)
         if aside.is_open:
@@ -119,6 +127,28 @@ class Records:
                 raise
             return False
         return True
+
+
+def differ(spool: Spool, limits: Limits, one: InstanceRow, other: InstanceRow) -> bool:
+    """Whether the headers of two instances are proved to differ: what cannot be read proves nothing.
+
+    Raises
+    ------
+    StorageError
+        Where they cannot be read for now.
+    """
+    try:
+        first, second = (
+            read_dataset(encoded, metadata.transfer_syntax_uid, limits)
+            for metadata, encoded in (spool.read(row.study_key, row.address) for row in (one, other))
+        )
+    except StudyError:
+        return False
+    except StorageError as error:
+        if error.may_pass:
+            raise
+        return False
+    return headers_differ(first, second)
 
 
 def study_instance_uid(spool: Spool, rows: Iterable[InstanceRow]) -> str | None:

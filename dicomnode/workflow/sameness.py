@@ -49,7 +49,12 @@ def compare(first: Dataset, second: Dataset, pixels: Callable[[Dataset], Any]) -
     same_pixels = _same_pixels(first, second, pixels)
     if not same_pixels:
         return Sameness.OTHER_PIXELS
-    return Sameness.SAME if _plain(first) == _plain(second) else Sameness.OTHER_HEADER
+    return Sameness.OTHER_HEADER if headers_differ(first, second) else Sameness.SAME
+
+
+def headers_differ(first: Dataset, second: Dataset) -> bool:
+    """Whether two objects are not the same, whatever their pixels are."""
+    return _plain(first) != _plain(second)
 
 
 def _same_pixels(first: Dataset, second: Dataset, pixels: Callable[[Dataset], Any]) -> bool:

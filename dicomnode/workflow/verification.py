@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
+from dicomnode.encoded import Limits
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.segment_reader import Damage
 from dicomnode.storage.spool import Spool
 from dicomnode.study import InstanceRow, RecordAddress
 from dicomnode.workflow.damage import set_aside
 from dicomnode.workflow.ports import Clock
+from dicomnode.workflow.records import differ
 
 #: Kinds of damage that are said of a record, or of the first of a segment of which none can be read.
 _OF_RECORDS: Final = frozenset({"damaged", "unreadable"})
@@ -44,13 +47,16 @@ class Verification:
     ----------
     ledger, spool
         The index, and what it speaks of.
+    limits
+        Of what is read.
     clock
         Time of what is set aside.
     """
 
-    def __init__(self, ledger: Ledger, spool: Spool, clock: Clock) -> None:
+    def __init__(self, ledger: Ledger, spool: Spool, limits: Limits, clock: Clock) -> None:
         self._ledger = ledger
         self._spool = spool
+        self._differ = partial(differ, spool, limits)
         self._clock = clock
 
     def run(self) -> Verified:
@@ -80,7 +86,13 @@ class Verification:
         rows = self._ledger.instances(fault.study_key, None) if fault.kind in _OF_RECORDS else ()
         for row in rows:  # where it begins is not known of a segment that cannot be read at all
             if (row.address.segment_id, row.address.number) == (fault.segment_id, fault.number):
-                aside = set_aside(self._ledger, row, at=self._clock(), is_whole=lambda one: _is_in(one, found))
+                aside = set_aside(
+                    self._ledger,
+                    row,
+                    at=self._clock(),
+                    is_whole=lambda one: _is_in(one, found),
+                    differ=self._differ,
+                )
                 heir = aside.heir  # of a record that was replaced before, it is of another content
                 return heir.address if heir and (aside.is_new or heir.digest == row.digest) else None
         address = fault.address

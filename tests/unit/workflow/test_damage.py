@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,10 @@ from dicomnode.config import DeliverySection, ReadingSection
 from dicomnode.encoded import Limits
 from dicomnode.errors import StorageError
 from dicomnode.routing_rules import FloodGuardSection
-from dicomnode.study import InstanceRow, InstanceState, WorkKey, WorkState
+from dicomnode.study import InstanceRow, InstanceState, RecordAddress, WorkKey, WorkState
 from dicomnode.workflow.admission import Admission
 from dicomnode.workflow.conflicts import Conflicts
-from dicomnode.workflow.damage import heirs
+from dicomnode.workflow.damage import heirs, lost
 from dicomnode.workflow.indexing import row_of
 from dicomnode.workflow.memory_queue import MemoryQueue
 from dicomnode.workflow.routing import every
@@ -42,10 +43,11 @@ CURRENT, DUPLICATE, REPLACED = InstanceState.CURRENT, InstanceState.DUPLICATE, I
 QUARANTINED = InstanceState.QUARANTINED
 
 
-def receive(bench: Bench, image: Dataset, transfer_syntax_uid: str = EXPLICIT) -> InstanceRow:
+def receive(bench: Bench, image: Dataset, transfer_syntax_uid: str = EXPLICIT, *, at: float = 0.0) -> InstanceRow:
     """An image, as the index takes it; what came again in another transfer syntax is decided on."""
     study_key, data = study_key_of(image), encoded(image, transfer_syntax_uid)
     about = metadata(image, data, transfer_syntax_uid=transfer_syntax_uid)
+    about = replace(about, received_at=about.received_at + timedelta(seconds=at))
     address = bench.rooms.spool.append(study_key, about, data)
     (recorded,) = bench.ledger.record_instances([row_of(KEY, study_key, address, about)])
     if recorded.state is QUARANTINED:
@@ -73,7 +75,7 @@ def states(bench: Bench, of: InstanceRow) -> list[InstanceState]:
 
 def verify(bench: Bench, folder: Path) -> None:
     bench.rooms.spool.close_study(bench.key.study_key)
-    Verification(bench.ledger, bench.rooms.spool, bench.time.now).run()
+    Verification(bench.ledger, bench.rooms.spool, Limits(), bench.time.now).run()
 
 
 def admission(bench: Bench) -> Admission:
@@ -326,7 +328,7 @@ def test_a_segment_that_cannot_be_read_at_all_is_set_aside_with_its_first_record
     bench.rooms.spool.close_study(key.study_key)
     (path,) = (tmp_path / "spool").rglob(f"{rows[0].address.segment_id}.*")
     path.write_bytes(b"\0" * 64 + path.read_bytes()[64:])
-    Verification(bench.ledger, bench.rooms.spool, bench.time.now).run()
+    Verification(bench.ledger, bench.rooms.spool, Limits(), bench.time.now).run()
     assert bench.ledger.instances(key.study_key) == ()
 
 
@@ -378,14 +380,90 @@ def test_where_the_spool_is_empty_it_may_not_be_mounted_and_nothing_is_set_aside
     assert bench.ledger.instances(key.study_key) == rows
 
 
-def test_duplicates_of_what_was_replaced_are_no_heirs() -> None:
-    """The same bytes are, whenever they came; others only where they came later, those of equal bytes first."""
-    a, of_a, b, of_b, syntax = (row(number, instance="i", digest=digest) for number, digest in enumerate("abcbd"))
-    b, of_b = replace(b, digest="b"), replace(of_b, state=DUPLICATE)
-    rows = [replace(a, state=REPLACED), replace(of_a, digest="x", state=DUPLICATE), b, of_b]
-    later = replace(syntax, state=DUPLICATE)
-    other = replace(row(9, instance="j", digest="b"), state=DUPLICATE)
-    assert heirs(b, [*rows, later, other]) == (of_b, later)
-    assert heirs(b, [later, *rows]) == (of_b,)
-    gone = replace(b, state=QUARANTINED)
-    assert heirs(of_b, [*rows[:2], gone, later, replace(of_b, state=CURRENT)]) == (later,)
+def heard(bench: Bench, *came: tuple[Dataset, str, float]) -> list[InstanceRow]:
+    return [receive(bench, image, syntax, at=at) for image, syntax, at in came]
+
+
+def updated(image: Dataset) -> Dataset:
+    """Another header over the same pixels."""
+    other = deepcopy(image)
+    other.PatientName = "Corrected^Name"
+    return other
+
+
+def test_a_duplicate_of_what_an_update_replaced_does_not_bring_the_older_header_back(
+    bench: Bench, images: list[Dataset], tmp_path: Path
+) -> None:
+    """It came after the update, and was decided on while that still lay in a receiver that died."""
+    old, new = images[2], updated(images[2])
+    bench.receive(images)
+    _, update = heard(bench, (old, IMPLICIT, 2.0), (new, EXPLICIT, 1.0))
+    assert states(bench, update) == [REPLACED, CURRENT, DUPLICATE]
+    damage(tmp_path, update)
+    verify(bench, tmp_path)
+    assert states(bench, update) == [REPLACED, QUARANTINED, DUPLICATE]
+    assert [one.address for one in lost(bench.ledger, update.study_key)] == [update.address]
+
+
+def test_nor_does_one_that_came_between_two_of_the_same_bytes(
+    bench: Bench, images: list[Dataset], tmp_path: Path
+) -> None:
+    old, new = images[2], updated(images[2])
+    bench.receive(images)
+    (first,) = heard(bench, (new, EXPLICIT, 1.0))
+    damage(tmp_path, first)
+    verify(bench, tmp_path)
+    between = heard(bench, (old, EXPLICIT, 2.0), (old, IMPLICIT, 3.0), (new, EXPLICIT, 4.0))
+    assert states(bench, first) == [REPLACED, QUARANTINED, REPLACED, DUPLICATE, CURRENT]
+    damage(tmp_path, between[-1])
+    verify(bench, tmp_path)
+    assert states(bench, first) == [REPLACED, QUARANTINED, REPLACED, DUPLICATE, QUARANTINED]
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_a_duplicate_of_the_update_takes_its_place_where_that_can_be_proved(
+    bench: Bench, images: list[Dataset], tmp_path: Path, is_lost: bool
+) -> None:
+    """It came before the update by the clock; where what was replaced is damaged too, nobody knows whose it is."""
+    new = updated(images[2])
+    first = bench.ledger.instances(bench.receive(images).study_key)[2]
+    update, _ = heard(bench, (new, EXPLICIT, 2.0), (new, IMPLICIT, 1.0))
+    assert states(bench, update) == [REPLACED, DUPLICATE, CURRENT]
+    for one in (update, first)[: 1 + is_lost]:
+        damage(tmp_path, one)
+    verify(bench, tmp_path)
+    assert states(bench, update)[1:] == [DUPLICATE if is_lost else CURRENT, QUARANTINED]
+
+
+def test_the_same_bytes_that_were_replaced_come_back(bench: Bench, images: list[Dataset], tmp_path: Path) -> None:
+    old, new = images[2], updated(images[2])
+    bench.receive(images)
+    *_, again = heard(bench, (new, EXPLICIT, 1.0), (old, EXPLICIT, 2.0), (new, EXPLICIT, 3.0))
+    assert states(bench, again) == [REPLACED, REPLACED, REPLACED, CURRENT]
+    damage(tmp_path, again)
+    verify(bench, tmp_path)
+    assert states(bench, again) == [REPLACED, CURRENT, REPLACED, QUARANTINED]
+
+
+def test_whose_duplicate_one_of_other_bytes_is_has_to_be_proved() -> None:
+    """By what it differs from; of equal bytes nothing has to be asked."""
+    a, of_a, b, of_b, syntax = (row(number, instance="i", digest=digest) for number, digest in enumerate("axbbd"))
+    a, of_a, of_b = replace(a, state=REPLACED), replace(of_a, state=DUPLICATE), replace(of_b, state=DUPLICATE)
+    syntax, other = replace(syntax, state=DUPLICATE), replace(row(9, instance="j", digest="b"), state=DUPLICATE)
+    asked: list[tuple[InstanceRow, InstanceRow]] = []
+
+    def differ(one: InstanceRow, another: InstanceRow) -> bool:
+        asked.append((one, another))
+        return one is syntax
+
+    def found(*rows: InstanceRow, damaged: frozenset[RecordAddress] = frozenset()) -> list[InstanceRow]:
+        return list(heirs(b, [*rows, other], damaged=damaged, differ=differ))
+
+    assert next(iter(heirs(b, [a, of_a, b, of_b], damaged=(), differ=differ))) is of_b
+    assert asked == []
+    assert found(a, of_a, b, of_b, syntax) == [of_b, syntax]
+    assert asked == [(of_a, a), (syntax, a)]
+    assert found(of_a, b, syntax) == [of_a, syntax], "nothing else ever counted"
+    beside = replace(a, state=QUARANTINED)
+    assert found(beside, of_a, b) == [of_a], "other pixels, which never counted"
+    assert found(beside, of_a, b, damaged=frozenset({a.address})) == []
