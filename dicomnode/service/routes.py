@@ -18,6 +18,7 @@ from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.rows import OrderRow
 from dicomnode.storage.spool import Spool
 from dicomnode.study import InstanceRow, RecordMetadata
+from dicomnode.workflow.damage import lost
 from dicomnode.workflow.orders import EXPORT
 from dicomnode.workflow.reading import limits_of
 from dicomnode.workflow.router import Read, Router
@@ -96,6 +97,7 @@ def open_router(
         maximum_age_days=limit,
         is_watched=is_watched,
         came=lambda study_key: ledger.instances(study_key, None),
+        lost=lambda study_key: lost(ledger, study_key),
     )
 
 

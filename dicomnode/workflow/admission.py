@@ -6,7 +6,7 @@ Everything here is idempotent: a node that was killed anywhere in it does the sa
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -14,6 +14,7 @@ from dicomnode.config import DeliverySection
 from dicomnode.errors import StorageError
 from dicomnode.events import Emit
 from dicomnode.storage.ledger import Ledger
+from dicomnode.storage.rows import RevisionRow
 from dicomnode.study import (
     FINAL_STATES,
     WORK_STAGES,
@@ -25,6 +26,8 @@ from dicomnode.study import (
     WorkState,
     input_digest,
 )
+from dicomnode.workflow.absent import shares_of_lost
+from dicomnode.workflow.damage import lost
 from dicomnode.workflow.inputs import has_only_expired, inputs
 from dicomnode.workflow.inquiry import facts_of_release
 from dicomnode.workflow.openings import Opened, RoutingPort, tell
@@ -288,7 +291,18 @@ class Admission:
         known = known and not anew and not self._is_to_be_tried_again(None, study_key)
         if known:
             return _Plan(digest, None)
-        return _Plan(digest, self._routing.route(study_key, rows))
+        return _Plan(digest, self._with_lost(study_key, rows, latest, self._routing.route(study_key, rows)))
+
+    def _with_lost(
+        self, study_key: str, rows: Sequence[InstanceRow], latest: RevisionRow | None, route: Route
+    ) -> Route:
+        """Where the input goes, those who only had what is lost included: their works fail and say why."""
+        study = self._ledger.study(study_key)
+        gone = {row.series_key for row in lost(self._ledger, study_key)} - {row.series_key for row in rows}
+        if not gone or study is None or latest is None:
+            return route
+        before = [work for work in study.works if work.key.revision == latest.revision]
+        return replace(route, shares=shares_of_lost(route.shares, before, gone))
 
     def _open(self, connection: Any, study_key: str, plan: _Plan | None, *, ordered: bool = False) -> Opened | None:
         """Open a revision and queue its works; None where the input has one."""

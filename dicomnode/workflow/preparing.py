@@ -15,9 +15,10 @@ from typing import Any, Final
 from pydicom import Dataset
 
 from dicomnode.encoded import Limits, SeriesReader
-from dicomnode.errors import StorageError, StudyError
+from dicomnode.errors import NodeError, StorageError, StudyError
 from dicomnode.events import Emit
 from dicomnode.study import InstanceRow, WorkKey, WorkRow, WorkState, input_digest
+from dicomnode.workflow.absent import might_be_chosen, stand_ins
 from dicomnode.workflow.analysis import Analyst
 from dicomnode.workflow.beforehand import Early
 from dicomnode.workflow.copying import Copier
@@ -102,9 +103,8 @@ class Preparing:
         made = self._early(key.study_key)
         early = {row.instance_key: made[row.instance_key] for row in rows if _is_made(made, row)}
         by_key = {row.instance_key: row for row in rows}
-        chosen = self._select(key, rows, analyst, series_of(work.facts), early)
-        if any(row.series_key == chosen.summary.series_key and row.sop_class_uid in classes for row in gone):
-            raise StorageError("sealed-damaged")  # nobody is to take what is left for the whole of it
+        wanted = [row for row in gone if row.sop_class_uid in analyst.package.manifest.input.sop_classes]
+        chosen = self._select(key, rows, analyst, series_of(work.facts), early=early, gone=wanted)
         self._tell_plan(key, chosen, analyst)
         members = [by_key[instance_key] for instance_key in chosen.instance_keys]
         plan: dict[str, Any] = {
@@ -173,10 +173,13 @@ class Preparing:
         rows: tuple[InstanceRow, ...],
         analyst: Analyst,
         series: frozenset[str] | None,
+        *,
         early: Mapping[str, Early],
+        gone: Sequence[InstanceRow],
     ) -> SurveyedSeries:
         headers: list[Header] = []
         patients: set[tuple[str, str]] = set()
+        unasked: set[str] = set()
         readers: dict[str, SeriesReader] = defaultdict(lambda: SeriesReader(self._limits))
         for row in rows:
             found = early.get(row.instance_key)
@@ -189,13 +192,45 @@ class Preparing:
                 continue
             patients.add(patient_of(dataset))
             if series is not None and row.series_key not in series:  # no rule gives it to this model
+                unasked.add(row.series_key)
                 continue
             headers.append(Header(series_key=row.series_key, instance_key=row.instance_key, dataset=dataset))
         if len(patients) > 1:
             raise StudyError("patient-mismatch", patients=len(patients))
+        if gone:
+            return self._select_of_whole(key, analyst, headers, [row for row in gone if row.series_key not in unasked])
         if not headers:
             raise StudyError("object-malformed", objects=len(rows))
         return analyst.select(headers)
+
+    def _select_of_whole(
+        self, key: WorkKey, analyst: Analyst, headers: Sequence[Header], gone: Sequence[InstanceRow]
+    ) -> SurveyedSeries:
+        """The series that is chosen with what is lost counted as there: nobody is to take what is left for the whole of it.
+
+        Nor another series, which would not be worked on but for the loss.
+        """
+        added = stand_ins(headers, gone)
+        unknown = {row.series_key for row in gone} - {one.series_key for one in added}
+        study = self._rooms.ledger.study(key.study_key)
+        works = () if study is None else study.works
+        earlier = [one for one in works if one.key.model == key.model and one.key.revision < key.revision]
+        if any(might_be_chosen(one, gone, earlier, self._earlier_plan) for one in sorted(unknown)):
+            raise StorageError("sealed-damaged")
+        if not headers:
+            raise StudyError("object-malformed", objects=0)
+        chosen = analyst.select([*headers, *added])
+        if any(row.series_key == chosen.summary.series_key for row in gone):
+            raise StorageError("sealed-damaged")
+        return chosen
+
+    def _earlier_plan(self, work: WorkRow) -> Mapping[str, Any] | None:
+        try:
+            return self._handover.plan(work.key)
+        except NodeError as error:  # none was chosen
+            if error.may_pass:
+                raise
+            return None
 
     def _make_copies(
         self,

@@ -46,6 +46,8 @@ class Router:
     came
         What came of a study, what was replaced or rejected since included: a corrected header is no other sender and no
         other hour.
+    lost
+        What came of a study and is lost: of another hour it is not for that.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Router:
         maximum_age_days: float = 0,
         is_watched: Callable[[str], bool] = lambda _: False,
         came: Callable[[str], Sequence[InstanceRow]] = lambda _: (),
+        lost: Callable[[str], Sequence[InstanceRow]] = lambda _: (),
     ) -> None:
         self._maximum_age_days = maximum_age_days
         self._is_watched = is_watched
@@ -66,6 +69,7 @@ class Router:
         self._read = read
         self._zone = zone
         self._came = came
+        self._lost = lost
 
     def route(self, study_key: str, rows: Sequence[InstanceRow]) -> Route:
         """Where a study of these instances, of which there are some, goes.
@@ -95,7 +99,8 @@ class Router:
         for row in came:
             before[row.series_key].append(row)
         series = tuple(self._series(key, members, before[key]) for key, members in sorted(groups.items()))
-        return StudyFacts(study_key=study_key, began_at=min(row.received_at for row in (*rows, *came)), series=series)
+        began_at = min(row.received_at for row in (*rows, *came, *self._lost(study_key)))
+        return StudyFacts(study_key=study_key, began_at=began_at, series=series)
 
     def _series(self, series_key: str, rows: Sequence[InstanceRow], before: Sequence[InstanceRow]) -> SeriesFacts:
         """By the first of its instances that can be read: who sent it by the first that came, since others may be fetched."""
