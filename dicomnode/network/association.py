@@ -176,6 +176,19 @@ def exchange(association: Association, request: Any, context_id: int) -> Any | N
     return response
 
 
+def is_answer(response: Any, request: Any) -> bool:
+    """Whether a message is the response to a request (PS3.7 9.3): of its service, to its Message ID, with a status.
+
+    A peer that answers one request twice, or too late, has said nothing of the next.
+    """
+    return (
+        type(response) is type(request)
+        and bool(response.is_valid_response)
+        and response.MessageIDBeingRespondedTo == request.MessageID
+        and response.Status is not None
+    )
+
+
 @contextmanager
 def quiet(association: Association) -> Iterator[None]:
     """While the association's reactor stands still: what comes is for whoever asked."""

@@ -24,7 +24,13 @@ from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind, Ver
 from dicomnode.encoded import Limits, implicit_parts, scan_header, split_part10
 from dicomnode.encoded.quiet import hushed
 from dicomnode.errors import NodeError, PeerError, PeerRefusal, StudyError
-from dicomnode.network.association import MAXIMUM_CONTEXTS, application_entity, exchange, unread_rejection
+from dicomnode.network.association import (
+    MAXIMUM_CONTEXTS,
+    application_entity,
+    exchange,
+    is_answer,
+    unread_rejection,
+)
 from dicomnode.network.matches import bound_for_matches, read_matches
 from dicomnode.network.parts import DataSetParts
 from dicomnode.network.status import Rejection, error_of, error_of_rejection
@@ -310,7 +316,7 @@ def _store_one(
     response = exchange(association, request, accepted[context])
     if response is None:
         raise broken(association)
-    if not response.is_valid_response or response.Status is None:
+    if not is_answer(response, request):
         raise PeerError("peer-aborted")
     status = int(response.Status)
     return StoreOutcome(result_id=one.result_id, status=status, error=error_of(status))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final, Protocol
@@ -23,6 +23,7 @@ from dicomnode.network.commitment import (
     CommitmentReport,
     CommitmentRequest,
     Reference,
+    Reported,
     answer,
     write_report,
 )
@@ -49,8 +50,10 @@ _ENDED: Final = "ended"
 class Committer(Protocol):
     """The PACS."""
 
-    def request(self, request: CommitmentRequest, seconds: float) -> CommitmentReport | None:
-        """Ask; its report, if it comes at once; PeerError if it does not take the request."""
+    def request(
+        self, request: CommitmentRequest, seconds: float, others: Sequence[Reported] = ()
+    ) -> CommitmentReport | None:
+        """Ask; its report, if it comes at once; `others` are told of what else it reports. PeerError if it refuses."""
         ...
 
 
@@ -217,7 +220,7 @@ class CommitmentDesk:
         tried = replace(row, attempts=row.attempts + 1)
         request = replace(self._get(row.transaction_key).request, transaction_uid=self._uids(tried)[-1])
         try:
-            report = pacs.request(request, self._settings.commitment_wait_seconds)
+            report = pacs.request(request, self._settings.commitment_wait_seconds, (self,))
         except PeerError as error:
             self._emit("commitment.waiting", level="warning", reason=error.code, attempts=tried.attempts)
             if not error.retryable:

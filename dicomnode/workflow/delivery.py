@@ -375,12 +375,12 @@ def _verdict_of_duplicate(peer: Destination, sent: OutgoingObject) -> tuple[Deli
 
 
 def holds(peer: Finder, sent: OutgoingObject) -> bool:
-    """Whether the destination has the object: what it calls a duplicate is ours of an earlier try, or it is not."""
+    """Whether the destination shows the object; it must name it by itself: some give back whatever they are asked with."""
     header = scan_header(sent.encoded, sent.transfer_syntax_uid, Limits())
     query = {
         "StudyInstanceUID": header.study_instance_uid,
         "SeriesInstanceUID": header.series_instance_uid,
-        "SOPInstanceUID": header.sop_instance_uid,
+        "SOPInstanceUID": "",
     }
     return any(found.get("SOPInstanceUID") == header.sop_instance_uid for found in peer.find("IMAGE", query))
 

@@ -18,7 +18,7 @@ from dicomnode.config import DeliverySection
 from dicomnode.encoded import Limits, scan_header, split_part10
 from dicomnode.errors import NodeError, PeerError
 from dicomnode.events import Emit
-from dicomnode.network.commitment import CommitmentReport, CommitmentRequest, Reference
+from dicomnode.network.commitment import CommitmentReport, CommitmentRequest, Reference, Reported
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.objects import Objects
 from dicomnode.storage.rows import PledgeRow
@@ -50,8 +50,10 @@ _NOT_AGAIN: Final = frozenset({WorkState.CANCELLED, WorkState.SUPERSEDED})
 class Committing(Finder, Protocol):
     """A destination that can be asked to commit."""
 
-    def request(self, request: CommitmentRequest, seconds: float) -> CommitmentReport | None:
-        """Ask; its report, if it comes at once; PeerError if it does not take the request."""
+    def request(
+        self, request: CommitmentRequest, seconds: float, others: Sequence[Reported] = ()
+    ) -> CommitmentReport | None:
+        """Ask; its report, if it comes at once; `others` are told of what else it reports. PeerError if it refuses."""
         ...
 
 
@@ -196,7 +198,7 @@ class Pledges:
         request = CommitmentRequest(transaction_uid=self._uids(tried)[-1], references=references)
         try:
             seconds = 0.0 if row.destination in self._report_elsewhere else _AT_ONCE_SECONDS
-            report = peer.request(request, seconds) if references else None
+            report = peer.request(request, seconds, (self,)) if references else None
         except PeerError as error:
             self._emit("pledge.waiting", level="warning", destination=row.destination, reason=error.code)
             return not error.retryable and self._verify(tried, peer)

@@ -23,6 +23,7 @@ from dicomnode.network.commitment import (
     CommitmentReport,
     CommitmentRequest,
     Reference,
+    Reported,
     commitment_services,
     read_report,
     read_request,
@@ -428,7 +429,9 @@ class Waiting:
         self.silent, self.waited = silent, 0
         self.told: list[str] = []
 
-    def request(self, request: CommitmentRequest, seconds: float) -> CommitmentReport | None:
+    def request(
+        self, request: CommitmentRequest, seconds: float, others: Sequence[Reported] = ()
+    ) -> CommitmentReport | None:
         self.waited += 1
         raise PeerError("timeout")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 
 from dicomnode.encoded import encode_part10
 from dicomnode.errors import NodeError, PeerError, PeerRefusal, StorageError
-from dicomnode.network.commitment import CommitmentReport, CommitmentRequest
+from dicomnode.network.commitment import CommitmentReport, CommitmentRequest, Reported
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.objects import Objects
 from dicomnode.storage.rows import ResultRow
@@ -46,7 +46,9 @@ class Committer:
     waits: list[float] = field(default_factory=list)
     asked: list[CommitmentRequest] = field(default_factory=list)
 
-    def request(self, request: CommitmentRequest, seconds: float) -> CommitmentReport | None:
+    def request(
+        self, request: CommitmentRequest, seconds: float, others: Sequence[Reported] = ()
+    ) -> CommitmentReport | None:
         self.asked.append(request)
         self.waits.append(seconds)
         if self.error is not None:
@@ -66,7 +68,9 @@ class Committer:
     def find(self, level: str, query: Mapping[str, str]) -> list[dict[str, str]]:
         if isinstance(self.found, PeerError):
             raise self.found
-        return [{"SOPInstanceUID": query["SOPInstanceUID"]}] if self.found else []
+        assert query["SOPInstanceUID"] == "", "some peers give back whatever they are asked with"
+        names = [one.sop_instance_uid for request in self.asked for one in request.references]
+        return [{"SOPInstanceUID": uid} for uid in names] if self.found else []
 
 
 class Ward(Bench):
@@ -393,14 +397,32 @@ def test_the_thread_bears_every_fault(ward: Ward, monkeypatch: pytest.MonkeyPatc
     assert "Mueller" not in repr(ward.events.seen)
 
 
+def test_a_find_that_gives_back_its_keys_proves_nothing(gated: Gated) -> None:
+    """The study is there and the object is not: a PACS that matches at the level of studies alone."""
+    there = {"SOPInstanceUID": "1.2.3.4.5"}
+
+    def find(level: str, query: Mapping[str, str]) -> list[dict[str, str]]:
+        return [{name: value or there.get(name, "") for name, value in query.items()}]
+
+    gated.committer.at_once = False
+    gated.committer.find = find  # type: ignore[method-assign]
+    gated.pledges.look()
+    gated.time.forward(601)
+    gated.pledges.look()
+    assert {one.commitment for one in gated.rows()} != {CommitmentState.FOUND}
+    assert gated.ended() != (WorkState.DONE, None)
+
+
 def test_a_destination_that_hangs_keeps_no_other_waiting(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
     hangs, released = threading.Event(), threading.Event()
 
     class Hanging(Committer):
-        def request(self, request: CommitmentRequest, seconds: float) -> CommitmentReport | None:
+        def request(
+            self, request: CommitmentRequest, seconds: float, others: Sequence[Reported] = ()
+        ) -> CommitmentReport | None:
             hangs.set()
             released.wait(60)
-            return super().request(request, seconds)
+            return super().request(request, seconds, others)
 
     monkeypatch.setattr("dicomnode.workflow.pledges._LOOK_SECONDS", 0.01)
     good = Committer()
@@ -560,7 +582,9 @@ def test_a_report_that_comes_while_it_is_asked_for_stays_the_last_word(gated: Ga
     """On an association of its own, before our request has ended."""
 
     class Hasty(Committer):
-        def request(self, request: CommitmentRequest, seconds: float) -> CommitmentReport | None:
+        def request(
+            self, request: CommitmentRequest, seconds: float, others: Sequence[Reported] = ()
+        ) -> CommitmentReport | None:
             self.asked.append(request)
             assert gated.pledges.reported(self.report())
             return None
