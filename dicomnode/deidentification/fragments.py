@@ -14,6 +14,7 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Final
 
+from dicomnode.deidentification.days import Days, unmarked
 from dicomnode.deidentification.forms import is_technical_form
 
 Span = tuple[int, int]
@@ -64,15 +65,18 @@ class Fragments:
         Age and sex, year of birth and sex: found where nothing else is joined to them.
     tight
         The same with one letter: nothing stands between (``v77``, ``73y``).
+    days
+        Of examinations and whatever else is dated.
     """
 
     joined: frozenset[str] = field(default=frozenset(), repr=False)
     apart: frozenset[str] = field(default=frozenset(), repr=False)
     tight: frozenset[str] = field(default=frozenset(), repr=False)
+    days: Days = field(default_factory=Days, repr=False)
 
     def spans(self, text: str) -> tuple[Span, ...]:
         """Where a text has fragments."""
-        if not (self.joined or self.apart) or not any(map(str.isdigit, text)):
+        if not (self.joined or self.apart or self.days.whole) or not any(map(str.isdigit, text)):
             return ()
         return _spans(self, text)
 
@@ -100,9 +104,12 @@ def fragments_of(
     ages: frozenset[int],
     sexes: frozenset[str],
     initials: frozenset[str],
+    *,
+    dates: frozenset[str] = frozenset(),
 ) -> Fragments:
-    """Fragments of identifiers, of dates of birth YYYYMMDD, of ages in years with Patient's Sex, of initials with a year."""
+    """Fragments of identifiers, of dates of birth YYYYMMDD, of ages in years with Patient's Sex, of initials with a year; of other dates."""
     joined = {piece for code in codes for piece in _of_code(code)}
+    joined.update(piece for day in dates for piece in unmarked(day))
     numbers = {f"{age}" for age in ages if age >= _YOUNGEST}
     of_all = {f"{age}" for age in ages}
     tight = set[str]()
@@ -124,7 +131,7 @@ def fragments_of(
         apart.update(piece for word in called for piece in (padded + word, word + padded))
         apart.update((f"age{number}", f"aged{number}", f"alter{number}"))
     kept = frozenset(piece for piece in joined if not _YEAR.fullmatch(piece))
-    return Fragments(joined=kept, apart=frozenset(apart), tight=frozenset(tight))
+    return Fragments(joined=kept, apart=frozenset(apart), tight=frozenset(tight), days=Days.of(dates))
 
 
 def _of_birth(day: str) -> Iterator[str]:
@@ -212,7 +219,7 @@ def _spans(known: Fragments, text: str) -> tuple[Span, ...]:
         folded = text.lower() if len(text.lower()) == len(text) else text
     atoms = list(_ATOM.finditer(folded))
     longest = max(map(len, known.joined), default=0)
-    found = []
+    found = list(known.days.spans(folded))
     for first in range(len(atoms)):
         whole = digits = ""
         for last in range(first, min(first + _MOST_PARTS, len(atoms))):

@@ -283,6 +283,7 @@ class _Found:
             frozenset(self._ages | ages),
             frozenset(self._sexes),
             frozenset(self._initials),
+            dates=frozenset(self.dates - self._births),
         )
 
     def add_births(self, values: Iterable[str]) -> None:

@@ -1,0 +1,92 @@
+"""Days of a source in texts: its dates as people write them, with a year of two digits, without zeros, without a day or a year.
+
+Pure. What is a date by its form alone, whoever's, is told in `traces`; a date of birth has more spellings (`fragments`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+Span = tuple[int, int]
+
+_START: Final = r"(?<![^\W_])(?<!\d[.,/\-])"
+_END: Final = r"(?![^\W_]|[.,]\d)"
+#: Three numbers that are no part of a longer row, such as an address or a version.
+_TRIPLE: Final = re.compile(rf"{_START}(\d{{1,4}})[\W_]{{1,3}}(\d{{1,2}})[\W_]{{1,3}}(\d{{1,4}})(?![\-/]\d){_END}")
+#: A day and a month: both of two digits, or with a stroke between; with full stops it would be a decimal without its zeros.
+_PAIR: Final = re.compile(
+    rf"{_START}(?:(\d\d)[/\-](\d\d)|(\d\d?)/(\d\d?)|(\d\d?)\.(\d\d?)(?=\.(?!\d))|(0\d)\.(\d\d))(?![\-/]\d){_END}"
+)
+#: A month and a year.
+_MONTH: Final = re.compile(
+    rf"{_START}(?:(\d\d?)[/.\-_ ]{{1,2}}((?:19|20)\d\d)|((?:19|20)\d\d)[/.\-_ ]{{1,2}}(\d\d?))(?![\-/]\d){_END}"
+)
+_FOUR: Final = re.compile(r"(?<![^\W_])(?<!\d[.,])\d{4}(?![^\W_]|[.,]\d)")
+_NAMES: Final = (
+    ("jan",), ("feb",), ("mar", "mrz", "mär"), ("apr",), ("may", "mai"), ("jun",), ("jul",), ("aug",), ("sep",), ("oct", "okt"),
+    ("nov",), ("dec", "dez"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Days:
+    """Days of one source.
+
+    Attributes
+    ----------
+    whole
+        Year, month and day, the year of four digits and of two.
+    months
+        Year and month.
+    pairs
+        Month and day, either first.
+    """
+
+    whole: frozenset[tuple[int, int, int]] = field(default=frozenset(), repr=False)
+    months: frozenset[tuple[int, int]] = field(default=frozenset(), repr=False)
+    pairs: frozenset[tuple[int, int]] = field(default=frozenset(), repr=False)
+
+    @staticmethod
+    def of(dates: Iterable[str]) -> Days:
+        """Days of dates YYYYMMDD."""
+        whole = {(int(date[:4]), int(date[4:6]), int(date[6:8])) for date in dates}
+        pairs = {pair for _, month, day in whole for pair in ((month, day), (day, month))}
+        months = frozenset((year, month) for year, month, _ in whole)
+        short = {(year % 100, month, day) for year, month, day in whole}
+        return Days(whole=frozenset(whole | short), months=months, pairs=frozenset(pairs))
+
+    def spans(self, text: str) -> Iterator[Span]:
+        """Where a text has one of them in figures with marks between, or a month and a day of four figures."""
+        if not self.whole:
+            return
+        for match in _TRIPLE.finditer(text):
+            one, two, three = map(int, match.groups())
+            if not self.whole.isdisjoint({(one, two, three), (three, two, one), (three, one, two)}):
+                yield match.span()
+        for match in _PAIR.finditer(text):
+            one, two = (int(part) for part in match.groups() if part is not None)
+            if (one, two) in self.pairs:
+                yield match.span()
+        for match in _MONTH.finditer(text):
+            one, two = (int(part) for part in match.groups() if part is not None)
+            if (one, two) in self.months or (two, one) in self.months:
+                yield match.span()
+        for match in _FOUR.finditer(text):
+            if (int(match[0][:2]), int(match[0][2:])) in self.pairs:
+                yield match.span()
+
+
+def unmarked(date: str) -> Iterator[str]:
+    """Spellings of a date YYYYMMDD without marks, that hardly anything else has: six figures, the name of its month."""
+    year, month, day = date[:4], date[4:6], date[6:8]
+    if not "01" <= month <= "12":
+        return
+    yield from (year + month, month + year)
+    for one in (day + month, month + day):
+        yield from (one + year[2:], year[2:] + one, one + year)
+    for name in _NAMES[int(month) - 1]:
+        for number in {day, str(int(day)), year[2:], year}:
+            yield from (name + number, number + name)

@@ -1,0 +1,68 @@
+"""Days of a source in texts: the day of an examination goes however it is written; versions, fractions and sizes stay."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from dicomnode.deidentification.apply import Deidentifier
+from dicomnode.deidentification.days import Days, unmarked
+from dicomnode.deidentification.policy import AI, EXPORT, Option, Policy
+from dicomnode.deidentification.pseudonyms import Pseudonyms
+from tests.unit.deidentification import planted
+
+PSEUDONYMS = Pseudonyms(bytes(range(32)), "project")
+pytestmark = pytest.mark.filterwarnings("ignore")
+BOTH = pytest.mark.parametrize("policy", [AI, EXPORT], ids=["ai", "export"])
+TEXTS = ("SeriesDescription", "StudyDescription", "ProtocolName", "SequenceName", "SoftwareVersions", "StationName",
+         "DeviceSerialNumber", "ConvolutionKernel", "BodyPartExamined", "DerivationDescription")  # fmt: skip
+DAYS = Days.of(["20240304"])
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "day",
+    ["4.3.24", "4.3.2024", "3/4/24", "04.03.", "4.3.", "03/04", "04-03", "4/3", "3/4", "0304", "03.2024", "2024-03", "2024/03", "202403",
+     "032024", "240304", "040324", "030424", "04032024", "Mar4", "MAR04", "4Mar", "Mar24", "2024Mar", "Mrz 24", "04 03 24", "24_03_04"],
+)  # fmt: skip
+@pytest.mark.parametrize("around", ["{}", "T1 {} mm", "scan_{}"])
+def test_no_text_keeps_the_day_of_a_study(policy: Policy, day: str, around: str) -> None:
+    ds = planted.slice_of_ct()
+    for keyword in ("StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate"):
+        setattr(ds, keyword, "20240304")
+    for keyword in TEXTS:
+        text = around.format(day)
+        setattr(ds, keyword, text.upper() if keyword == "BodyPartExamined" else text)
+    output = Deidentifier(policy, PSEUDONYMS).deidentify(ds)
+    assert output.leaks == ()
+    assert [keyword for keyword in TEXTS if day.lower() in str(output.dataset.get(keyword, "")).lower()] == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["1.4.3.24", "4.3.24.1", "V4.3.24", "3.4", "4.3 mm", "13/4", "3/41", "2024", "VB30 2024A", "10.3.24", "1304", "03045", "3.04.5",
+     "2024.3.5", "MAR", "mar5", "3/4/5/6", "T10-12", "0.3 4", "304", "12-03-2024-1"],
+)  # fmt: skip
+def test_what_is_no_day_of_it_stays(text: str) -> None:
+    assert list(DAYS.spans(text)) == []
+    assert not any(piece == text.casefold() for piece in unmarked("20240304"))
+
+
+def test_a_date_that_there_is_not_has_no_spellings() -> None:
+    assert list(unmarked("20241399")) == []
+    assert list(Days().spans("4.3.24")) == []
+
+
+@BOTH
+def test_a_series_with_the_month_for_its_number(policy: Policy) -> None:
+    ds = planted.slice_of_ct()
+    ds.StudyDate, ds.SeriesNumber = "20240304", "240304"
+    assert Deidentifier(policy, PSEUDONYMS).deidentify(ds).dataset.SeriesNumber != 240304
+
+
+def test_kept_dates_are_kept_in_texts() -> None:
+    ds = planted.slice_of_ct()
+    ds.StudyDate, ds.SoftwareVersions = "20240304", "syngo 4.3.24"
+    kept = replace(AI, options=AI.options - {Option.MODIFIED_DATES} | {Option.FULL_DATES})
+    assert Deidentifier(kept, PSEUDONYMS).deidentify(ds).dataset.SoftwareVersions == "syngo 4.3.24"
