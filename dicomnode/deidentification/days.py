@@ -25,6 +25,7 @@ _MONTH: Final = re.compile(
     rf"{_START}(?:(\d\d?)[/.\-_ ]{{1,2}}((?:19|20)\d\d)|((?:19|20)\d\d)[/.\-_ ]{{1,2}}(\d\d?))(?![\-/]\d){_END}"
 )
 _FOUR: Final = re.compile(r"(?<![^\W_])(?<!\d[.,])\d{4}(?![^\W_]|[.,]\d)")
+_DIGITS: Final = 8
 _NAMES: Final = (
     ("jan",), ("feb",), ("mar", "mrz", "mär"), ("apr",), ("may", "mai"), ("jun",), ("jul",), ("aug",), ("sep",), ("oct", "okt"),
     ("nov",), ("dec", "dez"),
@@ -52,7 +53,7 @@ class Days:
     @staticmethod
     def of(dates: Iterable[str]) -> Days:
         """Days of dates YYYYMMDD."""
-        whole = {(int(date[:4]), int(date[4:6]), int(date[6:8])) for date in dates}
+        whole = {(int(date[:4]), int(date[4:6]), int(date[6:8])) for date in dates if len(date) == _DIGITS}
         pairs = {pair for _, month, day in whole for pair in ((month, day), (day, month))}
         months = frozenset((year, month) for year, month, _ in whole)
         short = {(year % 100, month, day) for year, month, day in whole}

@@ -156,6 +156,8 @@ def cleaned(
     suspect: frozenset[str] = frozenset(),
     also: frozenset[str] = frozenset(),
     own: Callable[[str], Iterable[tuple[int, int]]] = lambda _: (),
+    *,
+    letters: frozenset[str] = frozenset(),
 ) -> str:
     """Descriptor with nothing left but technical words; the text as it is where every word of it is one.
 
@@ -171,9 +173,11 @@ def cleaned(
         Casefolded words that a site knows as technical; they are as good as the tables' own.
     own
         Where a text has fragments of the source's own identifiers.
+    letters
+        Somebody's initials, casefolded: they go as whole words, known abbreviations or not.
     """
     for _ in range(_PASSES):
-        tokens = _tokens(text, forbidden, suspect, also)
+        tokens = _tokens(text, forbidden, suspect, also, letters)
         mark(list(filterfalse(is_sure_word, tokens)), own(text), Kind.OUT)
         if all(token.stays for token in tokens):
             return text.strip() if tokens else ""
@@ -181,14 +185,21 @@ def cleaned(
     return ""
 
 
-def _tokens(text: str, forbidden: frozenset[str], suspect: frozenset[str], also: frozenset[str]) -> list[Token]:
+def _tokens(
+    text: str, forbidden: frozenset[str], suspect: frozenset[str], also: frozenset[str], letters: frozenset[str]
+) -> list[Token]:
     tokens = [
-        Token(token, match.start(), match.end(), _kind(token, forbidden, suspect, also))
+        Token(
+            token,
+            match.start(),
+            match.end(),
+            Kind.NAME if token.casefold() in letters else _kind(token, forbidden, suspect, also),
+        )
         for match in _TOKEN.finditer(joined(text))
         if (token := text[match.start() : match.end()])
     ]
-    _phrases(tokens, forbidden)
-    mark(tokens, groups(text), Kind.SURE, unless=forbidden)
+    _phrases(tokens, forbidden | letters)
+    mark(tokens, groups(text), Kind.SURE, unless=forbidden | letters)
     _joined(text, tokens)
     titled(text, tokens)
     pairs(text, tokens)

@@ -26,6 +26,10 @@ _ORDINAL: Final = re.compile(r"\d+(?:st|nd|rd|th)")
 #: What may stand between the parts of a fragment, and between age and sex.
 _GAP: Final = re.compile(r"[\W_]{0,3}")
 _APART: Final = re.compile(r"[ _\-/(),:=]{0,2}")
+_APART_LETTERS: Final = re.compile(r"(?<![^\W_])([^\W\d_])(?=[ _.\-/&+]{1,2}([^\W\d_])(?![^\W_]))")
+_PAIR: Final = 2
+#: Sides, axes: any two of them tell a direction.
+_DIRECTIONS: Final = (frozenset("aplrhfsi"), frozenset("xyz"))
 _SHORTEST: Final = 4
 _SHORTEST_MIXED: Final = 3
 _NUMBER: Final = 5
@@ -66,19 +70,23 @@ class Fragments:
     tight
         The same with one letter: nothing stands between (``v77``, ``73y``).
     days
-        Of examinations and whatever else is dated.
+        Dates, of birth and of whatever else.
+    letters
+        Initials that are found apart (``J-D``), but such as name a direction.
     """
 
     joined: frozenset[str] = field(default=frozenset(), repr=False)
     apart: frozenset[str] = field(default=frozenset(), repr=False)
     tight: frozenset[str] = field(default=frozenset(), repr=False)
     days: Days = field(default_factory=Days, repr=False)
+    letters: frozenset[str] = field(default=frozenset(), repr=False)
 
     def spans(self, text: str) -> tuple[Span, ...]:
         """Where a text has fragments."""
+        found = tuple(_letters_apart(self.letters, text)) if self.letters else ()
         if not (self.joined or self.apart or self.days.whole) or not any(map(str.isdigit, text)):
-            return ()
-        return _spans(self, text)
+            return found
+        return found + _spans(self, text)
 
     def prove(self, text: str) -> bool:
         """Whether a text holds a fragment that is too long to be there by chance."""
@@ -131,7 +139,22 @@ def fragments_of(
         apart.update(piece for word in called for piece in (padded + word, word + padded))
         apart.update((f"age{number}", f"aged{number}", f"alter{number}"))
     kept = frozenset(piece for piece in joined if not _YEAR.fullmatch(piece))
-    return Fragments(joined=kept, apart=frozenset(apart), tight=frozenset(tight), days=Days.of(dates))
+    return Fragments(
+        joined=kept,
+        apart=frozenset(apart),
+        tight=frozenset(tight),
+        days=Days.of(dates | births),
+        letters=frozenset(
+            pair for pair in initials if len(pair) == _PAIR and not any(some.issuperset(pair) for some in _DIRECTIONS)
+        ),
+    )
+
+
+def _letters_apart(known: frozenset[str], text: str) -> Iterator[Span]:
+    """Where a text has two letters that are initials with a mark between them."""
+    for match in _APART_LETTERS.finditer(text):
+        if (match[1] + match[2]).casefold() in known:
+            yield match.start(1), match.end(2)
 
 
 def _of_birth(day: str) -> Iterator[str]:

@@ -17,12 +17,12 @@ from pydicom.dataset import Dataset
 
 from dicomnode.deidentification import profile
 from dicomnode.deidentification.fragments import Fragments, ages_between, fragments_of
-from dicomnode.deidentification.names import STOP, initials, transliterated, user_names
+from dicomnode.deidentification.names import STOP, initials, is_nobodys, transliterated, user_names
 from dicomnode.deidentification.nesting import Node, datasets
 from dicomnode.deidentification.spellings import Spellings, canonical
 from dicomnode.deidentification.tokens import occurrences, runs_of
 from dicomnode.deidentification.values import Element, texts
-from dicomnode.deidentification.vocabulary import fold, is_common, is_technical, is_used, split_parts, split_words
+from dicomnode.deidentification.vocabulary import fold, is_common, is_technical, split_parts, split_words
 
 _LETTERS: Final = re.compile(r"[^\W\d_]+")
 _FOUR_DIGITS: Final = re.compile(r"(?<!\d)\d{4,}(?!\d)")
@@ -61,7 +61,7 @@ class Identifiers:
     dates
         Dates, in DICOM's form: of birth, and all others that the policy does not keep.
     initials
-        Of persons, in the orders that people write them, but such as are technical: whole tokens that no text keeps.
+        Of persons, in the orders that people write them, but such as say something else wherever they stand: whole tokens that no text keeps.
     mixed
         Of the codes, those of letters and digits alone: no token holds them, whatever stands beside.
     runs
@@ -335,7 +335,7 @@ class _Found:
             dates=frozenset(self.dates),
             people=frozenset(self.people),
             places=frozenset(self.places),
-            initials=frozenset(letters for letters in self._initials if not is_used(letters)),
+            initials=frozenset(letters for letters in self._initials if not is_nobodys(letters)),
             runs=frozenset(
                 run
                 for code in self.codes | self.short

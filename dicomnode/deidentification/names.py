@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from typing import Final
 
-from dicomnode.deidentification.vocabulary import split_parts, split_words
+from dicomnode.deidentification.vocabulary import is_used, split_parts, split_words
 
 #: Words of names and addresses that name nobody.
 STOP: Final = frozenset(
@@ -69,7 +69,18 @@ STOP: Final = frozenset(
     ]
 )
 _SHORT_NAME: Final = 3
+_FEWEST_INITIALS: Final = 2
 _MOST_INITIALS: Final = 4
+#: Two letters that stay whoever has them for initials: modalities, planes and directions, parts of sequences, units, kernels,
+#: makers, small words. Others, though they are known abbreviations, go where they are the source's own.
+_NOBODYS: Final = frozenset(
+    ["ct", "mr", "pt", "nm", "us", "cr", "dx", "mg", "xa", "xr", "rf", "ot", "sr", "rt",
+     "ap", "pa", "ll", "rl", "lr", "hf", "fh", "si", "is", "lt", "re", "ax", "sa", "lm", "cc",
+     "in", "op", "ip", "fs", "fl", "se", "gr", "ep", "ir", "te", "tr", "ti", "fa", "bh", "pd", "tb", "fp", "sw",
+     "iv", "kv", "ms", "mm", "cm", "ml", "mg", "hu", "hz", "gy", "id", "no", "nr",
+     "ya", "yb", "yc", "yd", "ye", "ua", "ub", "uc", "ud", "xb", "xc", "xd", "eb", "ec", "ia", "ib",
+     "ge", "ag", "of", "on", "or", "to", "up", "by", "wo", "de", "la", "le", "el", "et", "en", "am", "im", "os"]
+)  # fmt: skip
 _ALONE: Final = str.maketrans({"ß": "ss", "æ": "ae", "ø": "o", "ł": "l", "đ": "d", "ı": "i"})
 _SPELT: Final = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "å": "aa", "ø": "oe", "ß": "ss", "æ": "ae"})
 
@@ -90,6 +101,11 @@ def user_names(words: list[str]) -> list[str]:
     family, given = words[0], words[1]
     whole = [family + given, given + family]
     return whole if len(family) < _SHORT_NAME else [*whole, given[0] + family, family + given[0]]
+
+
+def is_nobodys(letters: str) -> bool:
+    """Whether letters say something else wherever they stand, so that nobody's initials are meant by them."""
+    return letters in _NOBODYS if len(letters) == _FEWEST_INITIALS else is_used(letters)
 
 
 def initials(group: str) -> set[str]:

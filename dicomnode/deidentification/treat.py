@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from types import MappingProxyType
 from typing import Final
 
@@ -242,7 +243,8 @@ class Treater:
         known = self._identifiers
         if is_official(value, tag):
             return value
-        told = known.names_in(value) or known.fragments.spans(value) or any(traces(value)) or any(initials(value))
+        named = known.names_in(value) or known.initials_in(value)
+        told = named or known.fragments.spans(value) or any(traces(value)) or any(initials(value))
         return None if told else value
 
     def _verbatim(self, value: str) -> str | None:
@@ -286,9 +288,10 @@ class Treater:
     def _clean(self, value: str) -> str | None:
         known = self._identifiers
         own = known.fragments.spans
-        left = cleaned(value, known.words, known.places, self._policy.words, own)
+        clean = partial(cleaned, value, suspect=known.places, also=self._policy.words, own=own, letters=known.initials)
+        left = clean(known.words)
         if left and (parts := known.parts_of_codes_in(left)):
-            left = cleaned(value, known.words | parts, known.places, self._policy.words, own)
+            left = clean(known.words | parts)
         return left if left and not self._identifiers.spellings.stand_in(left) else None
 
     def _subject_of(self, node: Node) -> Subject:

@@ -1,0 +1,53 @@
+"""The source's own initials: they go though they are an abbreviation of something, together, apart, beside other words."""
+
+from __future__ import annotations
+
+import pytest
+
+from dicomnode.deidentification.apply import Deidentifier
+from dicomnode.deidentification.names import is_nobodys
+from dicomnode.deidentification.policy import AI, EXPORT, Policy
+from dicomnode.deidentification.pseudonyms import Pseudonyms
+from tests.unit.deidentification import planted
+
+PSEUDONYMS = Pseudonyms(bytes(range(32)), "project")
+pytestmark = pytest.mark.filterwarnings("ignore")
+BOTH = pytest.mark.parametrize("policy", [AI, EXPORT], ids=["ai", "export"])
+TEXTS = ("SeriesDescription", "StudyDescription", "ProtocolName", "SequenceName", "SoftwareVersions", "StationName",
+         "BodyPartExamined", "DerivationDescription", "ScanOptions")  # fmt: skip
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("name", "letters"),
+    [("Krause^Maria", "KM"), ("Krause^Maria", "MK"), ("Stone^Karl", "SK"), ("Roe^Will", "WR"), ("Ford^Mae", "M F"), ("Ford^Mae", "F.M."),
+     ("Joy^Ben", "B-J"), ("Joy^Ben", "J_B"), ("Moss^Jack", "J/M"), ("Tran^An", "ta"), ("Hall^Xi", "X H")],
+)  # fmt: skip
+@pytest.mark.parametrize("around", ["{}", "CT {}", "{} T1", "head_{}", "({})"])
+def test_no_text_keeps_them(policy: Policy, name: str, letters: str, around: str) -> None:
+    ds = planted.slice_of_ct()
+    ds.PatientName = name
+    for keyword in TEXTS:
+        text = around.format(letters)
+        setattr(ds, keyword, text.upper() if keyword in ("BodyPartExamined", "ScanOptions") else text)
+    output = Deidentifier(policy, PSEUDONYMS).deidentify(ds).dataset
+    assert [keyword for keyword in TEXTS if letters.lower() in str(output.get(keyword, "")).lower()] == []
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("name", "keyword", "text"),
+    [("Thomas^Carl", "SeriesDescription", "CT Head"), ("Peters^Anna", "SeriesDescription", "Chest A-P"), ("Peters^Anna", "ProtocolName", "Chest AP"),
+     ("Carter^Frank", "ConvolutionKernel", "FC13"), ("Yamada^Aki", "ConvolutionKernel", "YA"), ("Evans^Tom", "SeriesDescription", "T1 TE 15"),
+     ("Krause^Maria", "ScanOptions", "FS"), ("Stone^Karl", "SequenceVariant", "SK"), ("Young^Zoe", "ProtocolName", "plane Y Z"),
+     ("Roe^Will", "SeriesDescription", "CT Thorax KM")],
+)  # fmt: skip
+def test_what_says_something_else_stays(policy: Policy, name: str, keyword: str, text: str) -> None:
+    ds = planted.slice_of_ct()
+    ds.PatientName = name
+    setattr(ds, keyword, text)
+    assert Deidentifier(policy, PSEUDONYMS).deidentify(ds).dataset[keyword].value == text
+
+
+def test_two_letters_are_somebodys_unless_they_are_listed() -> None:
+    assert [letters for letters in ("ct", "km", "adc", "jmd") if is_nobodys(letters)] == ["ct", "adc"]
