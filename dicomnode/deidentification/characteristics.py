@@ -16,6 +16,9 @@ _WORD: Final = re.compile(r"[^\W\d_]+(?:[-.][^\W\d_]+)*")
 _NUMBER: Final = re.compile(r"(?<![\d.,])\d{1,4}(?:[.,]\d{1,2})?%?(?!\d)")
 _MARKS: Final = re.compile(r"[ ,;:/()+&%<>=.\-]*")
 _MOST_NUMBERS: Final = 4
+#: Numbers with marks alone between them: one of six figures and more is a telephone's or somebody's.
+_GROUPS: Final = re.compile(r"\d+(?:[ /()+\-]+\d+)+")
+_FEWEST_FIGURES: Final = 6
 
 
 def is_characteristic(value: str, also: frozenset[str] = frozenset()) -> bool:
@@ -30,6 +33,8 @@ def is_characteristic(value: str, also: frozenset[str] = frozenset()) -> bool:
     rest = _WORD.sub(" ", value)
     numbers = _NUMBER.findall(rest)
     if not words or len(numbers) > _MOST_NUMBERS or not _MARKS.fullmatch(_NUMBER.sub(" ", rest)):
+        return False
+    if any(sum(map(str.isdigit, group)) >= _FEWEST_FIGURES for group in _GROUPS.findall(value)):
         return False
     if not all(_is_known(word) or word in also for word in words):
         return False

@@ -1,10 +1,11 @@
-"""Words of a source in disguise: letters apart, figures for letters, bytes of its letters in hexadecimal. Pure.
+"""Words of a source in disguise: letters apart, figures for letters, bytes of its letters in hexadecimal or base64. Pure.
 
 For words of four letters and more: fewer are met by chance.
 """
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Iterator
 from typing import Final
@@ -20,6 +21,9 @@ _FIGURES: Final = str.maketrans("oilzeasgqtb6", "011234599789")
 #: Bytes in hexadecimal, with what is written before each of them.
 _BYTES: Final = re.compile(r"(?:(?:%|\\x|0x|&#x)?[0-9a-f]{2}[;:, ]?){4,}[0-9a-f]?")
 _PREFIXES: Final = re.compile(r"%|\\x|0x|&#x|[;:, ]")
+#: Base64 (RFC 4648) of four bytes and more, in either of its alphabets.
+_BASE64: Final = re.compile(r"[A-Za-z0-9+/_\-]{6,}")
+_OTHER_ALPHABET: Final = str.maketrans("-_", "+/")
 
 
 def leet(word: str) -> str:
@@ -44,8 +48,19 @@ def undisguised(text: str) -> Iterator[str]:
             yield from (data.decode(encoding, "replace").casefold() for encoding in ("utf-8", "utf-16-le"))
 
 
+def decoded(text: str) -> Iterator[str]:
+    """Casefolded texts that stand in a text, letter case and all, as base64."""
+    for match in _BASE64.finditer(text):
+        digits = match[0].translate(_OTHER_ALPHABET)
+        yield (
+            base64.b64decode(digits[: len(digits) - (len(digits) % 4 == 1)] + "==")
+            .decode("utf-8", "replace")
+            .casefold()
+        )
+
+
 def stand_in(text: str, words: frozenset[str], figured: frozenset[str]) -> bool:
-    """Whether a casefolded text holds one of the words in disguise.
+    """Whether a text holds one of the words in disguise.
 
     Parameters
     ----------
@@ -54,6 +69,9 @@ def stand_in(text: str, words: frozenset[str], figured: frozenset[str]) -> bool:
     figured
         The same as `leet` gives them.
     """
-    if any(word in hidden for hidden in undisguised(text) for word in words):
+    if any(word in hidden for hidden in decoded(text) for word in words):
         return True
-    return any(is_leet(token) and leet(token) in figured for token in _TOKEN.findall(text))
+    folded = text.casefold()
+    if any(word in hidden for hidden in undisguised(folded) for word in words):
+        return True
+    return any(is_leet(token) and leet(token) in figured for token in _TOKEN.findall(folded))

@@ -114,10 +114,12 @@ def fragments_of(
     initials: frozenset[str],
     *,
     dates: frozenset[str] = frozenset(),
+    streets: frozenset[str] = frozenset(),
 ) -> Fragments:
-    """Fragments of identifiers, of dates of birth YYYYMMDD, of ages in years with Patient's Sex, of initials with a year; of other dates."""
+    """Fragments of identifiers, of dates of birth YYYYMMDD, of ages in years with Patient's Sex, of initials with a year; of other dates and of addresses."""
     joined = {piece for code in codes for piece in _of_code(code)}
     joined.update(piece for day in dates for piece in unmarked(day))
+    joined.update(piece for street in streets for piece in _of_street(street))
     numbers = {f"{age}" for age in ages if age >= _YOUNGEST}
     of_all = {f"{age}" for age in ages}
     tight = set[str]()
@@ -214,6 +216,14 @@ def _of_code(code: str) -> Iterator[str]:
         if len(plain) >= _CUT:
             yield from (one for one in (plain[1:], plain[:-1]) if _has_digit(one))
     yield from _of_digits(digits)
+
+
+def _of_street(address: str) -> Iterator[str]:
+    """A house number with the word beside it, either first; the abbreviation of a kind of street is no such word."""
+    for one, other in pairwise(_WORD.findall(address)):
+        for number, word in ((one, other), (other, one)):
+            if number.rstrip("abcdef").isdigit() and word.isalpha() and len(word) >= _SHORTEST_MIXED:
+                yield from (number + word, word + number)
 
 
 def _of_digits(digits: str) -> Iterator[str]:

@@ -231,8 +231,12 @@ def _gather(node: Node, tag: int, found: _Found, *, dates: bool) -> None:
         found.dates |= _days(values)
     else:
         found.add_codes(values)
+        if tag in _ADDRESSES:
+            found.streets.update(values)
 
 
+#: Patient's, institutions' and other persons' addresses: a house number beside a word tells where.
+_ADDRESSES: Final = frozenset({0x00080081, 0x00080092, 0x00101040, 0x00401102})
 _DATES_OF_BIRTH: Final = frozenset({0x00100030})
 _SEX: Final = 0x00100040
 _AGE: Final = 0x00101010
@@ -260,6 +264,7 @@ class _Found:
         self.dates: set[str] = set()
         self.people: set[str] = set()
         self.places: set[str] = set()
+        self.streets: set[str] = set()
         self._initials: set[str] = set()
         self._births: set[str] = set()
         self._sexes: set[str] = set()
@@ -284,6 +289,7 @@ class _Found:
             frozenset(self._sexes),
             frozenset(self._initials),
             dates=frozenset(self.dates - self._births),
+            streets=frozenset(map(fold, self.streets)),
         )
 
     def add_births(self, values: Iterable[str]) -> None:

@@ -152,7 +152,7 @@ class Spellings:
         """Whether a text holds one of them (``1234-5678``, ``13 Jan 1962``, ``13.1.62``)."""
         if not text.isascii():
             text = unicodedata.normalize("NFKC", text)
-        if self.names and disguises.stand_in(text.casefold(), self.names, self.figured):
+        if self.names and disguises.stand_in(text, self.names, self.figured):
             return True
         if not any(char.isdigit() for char in text):
             return False
