@@ -6,7 +6,7 @@ Pure. What is a date by its form alone, whoever's, is told in `traces`; a date o
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -43,7 +43,7 @@ class Days:
     months
         Year and month.
     pairs
-        Month and day, either first.
+        Month and day, either first; month and year of a birth.
     """
 
     whole: frozenset[tuple[int, int, int]] = field(default=frozenset(), repr=False)
@@ -51,10 +51,12 @@ class Days:
     pairs: frozenset[tuple[int, int]] = field(default=frozenset(), repr=False)
 
     @staticmethod
-    def of(dates: Iterable[str]) -> Days:
-        """Days of dates YYYYMMDD."""
-        whole = {(int(date[:4]), int(date[4:6]), int(date[6:8])) for date in dates if len(date) == _DIGITS}
+    def of(dates: frozenset[str], births: frozenset[str] = frozenset()) -> Days:
+        """Days of dates YYYYMMDD; of births month and year, too, with two digits for the year (``2/51``)."""
+        whole = {(int(date[:4]), int(date[4:6]), int(date[6:8])) for date in dates | births if len(date) == _DIGITS}
         pairs = {pair for _, month, day in whole for pair in ((month, day), (day, month))}
+        born = {(int(date[4:6]), int(date[2:4])) for date in births if len(date) == _DIGITS}
+        pairs |= born | {(year, month) for month, year in born}
         months = frozenset((year, month) for year, month, _ in whole)
         short = {(year % 100, month, day) for year, month, day in whole}
         return Days(whole=frozenset(whole | short), months=months, pairs=frozenset(pairs))

@@ -14,6 +14,7 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Final
 
+from dicomnode.deidentification import infancy
 from dicomnode.deidentification.days import Days, unmarked
 from dicomnode.deidentification.forms import is_technical_form
 
@@ -25,7 +26,7 @@ _YEAR: Final = re.compile(r"(?:19|20)\d\d")
 _ORDINAL: Final = re.compile(r"\d+(?:st|nd|rd|th)")
 #: What may stand between the parts of a fragment, and between age and sex.
 _GAP: Final = re.compile(r"[\W_]{0,3}")
-_APART: Final = re.compile(r"[ _\-/(),:=]{0,2}")
+_APART: Final = re.compile(r"[ _\-/(),:=.]{0,2}")
 _APART_LETTERS: Final = re.compile(r"(?<![^\W_])([^\W\d_])(?=[ _.\-/&+]{1,2}([^\W\d_])(?![^\W_]))")
 _PAIR: Final = 2
 #: Sides, axes: any two of them tell a direction.
@@ -115,10 +116,11 @@ def fragments_of(
     *,
     dates: frozenset[str] = frozenset(),
     streets: frozenset[str] = frozenset(),
+    infants: frozenset[infancy.Age] = frozenset(),
 ) -> Fragments:
-    """Fragments of identifiers, of dates of birth YYYYMMDD, of ages in years with Patient's Sex, of initials with a year; of other dates and of addresses."""
+    """Fragments of identifiers, of dates of birth YYYYMMDD, of ages in years with Patient's Sex, of initials with a year; of other dates, of addresses, of ages that are not in years."""
     joined = {piece for code in codes for piece in _of_code(code)}
-    joined.update(piece for day in dates for piece in unmarked(day))
+    joined.update(piece for day in dates | births for piece in unmarked(day))
     joined.update(piece for street in streets for piece in _of_street(street))
     numbers = {f"{age}" for age in ages if age >= _YOUNGEST}
     of_all = {f"{age}" for age in ages}
@@ -134,18 +136,24 @@ def fragments_of(
     tight.update(f"{year}b" for year in years)
     called = {word for sex in sexes for word in _SEXES.get(sex, ())}
     apart = {piece for one in numbers | years for word in called for piece in (one + word, word + one)}
+    apart.update(f"b{year}" for year in years if len(year) == _PAIR and not year.endswith("0"))
     for number in of_all:
         padded = number.zfill(3)
+        apart.update(number + word for word in (*called, "y", "j"))
+        apart.update(word + number for word in called if word != "m")  # M1 is a stage, and a segment
         tight.update(piece for one in (number, padded) for piece in (f"{one}y", f"y{one}", f"{one}yo", f"{one}j"))
         tight.update(f"{number}y{more}{word}" for more in ("", "o") for word in called)
         apart.update(piece for word in called for piece in (padded + word, word + padded))
         apart.update((f"age{number}", f"aged{number}", f"alter{number}"))
+    for age in infants:
+        apart.update(infancy.apart(age))
+        tight.update(infancy.tight(age))
     kept = frozenset(piece for piece in joined if not _YEAR.fullmatch(piece))
     return Fragments(
         joined=kept,
         apart=frozenset(apart),
         tight=frozenset(tight),
-        days=Days.of(dates | births),
+        days=Days.of(dates, births),
         letters=frozenset(
             pair for pair in initials if len(pair) == _PAIR and not any(some.issuperset(pair) for some in _DIRECTIONS)
         ),
@@ -232,7 +240,11 @@ def _of_digits(digits: str) -> Iterator[str]:
         if len(digits.lstrip("0")) >= _SHORTEST:
             yield digits.lstrip("0")
     if len(digits) >= _CUT:
-        yield from (one for one in (digits[1:], digits[:-1], digits[-_SHORTEST:]) if len(one.lstrip("0")) >= _SHORTEST)
+        yield from (
+            one
+            for one in (digits[1:], digits[:-1], *(digits[-n:] for n in range(_SHORTEST, _CUT + 1)))
+            if len(one.lstrip("0")) >= _SHORTEST
+        )
     if digits.isascii() and len(digits) in _HEXADECIMAL:
         yield from _in_hexadecimal(int(digits))
 

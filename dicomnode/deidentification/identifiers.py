@@ -15,16 +15,17 @@ from typing import Final
 from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_for_tag
 from pydicom.dataset import Dataset
 
-from dicomnode.deidentification import profile
+from dicomnode.deidentification import infancy, profile
 from dicomnode.deidentification.fragments import Fragments, ages_between, fragments_of
 from dicomnode.deidentification.names import STOP, initials, is_nobodys, transliterated, user_names
 from dicomnode.deidentification.nesting import Node, datasets
 from dicomnode.deidentification.spellings import Spellings, canonical
 from dicomnode.deidentification.tokens import occurrences, runs_of
 from dicomnode.deidentification.values import Element, texts
-from dicomnode.deidentification.vocabulary import fold, is_common, is_technical, split_parts, split_words
+from dicomnode.deidentification.vocabulary import fold, is_common, is_technical, is_used, split_parts, split_words
 
 _LETTERS: Final = re.compile(r"[^\W\d_]+")
+_NUMBERED: Final = re.compile(r"([^\W\d_]{2,4})\d+|\d+([^\W\d_]{2,4})")
 _FOUR_DIGITS: Final = re.compile(r"(?<!\d)\d{4,}(?!\d)")
 _YEAR: Final = re.compile(r"(?:19|20)\d\d")
 _SHORT_NAME: Final = 3
@@ -114,7 +115,7 @@ class Identifiers:
     def names_somebody(self, text: str) -> bool:
         """Whether a text holds a person's name, technical ones too, or another identifier in words that are not technical."""
         parts = split_parts(fold(text))
-        if not self.initials.isdisjoint(parts):
+        if not self.initials.isdisjoint(parts) or any(map(self._are_numbered_initials, parts)):
             return True
         if any(run in self.runs for part in parts for run in _FOUR_DIGITS.findall(part)):
             return True  # P4711
@@ -128,6 +129,12 @@ class Identifiers:
             return True
         named = any(run in self.people and not (len(run) < _SHORT_NAME and is_technical(run)) for run in runs)
         return named or (not is_technical(text) and self.hit(text))
+
+    def _are_numbered_initials(self, part: str) -> bool:
+        """Whether a part of a text is somebody's initials with a number (JB1); an abbreviation's may be a kernel's."""
+        match = _NUMBERED.fullmatch(part)
+        letters = match and (match[1] or match[2])
+        return bool(letters) and letters in self.initials and not is_used(str(letters))
 
     def initials_in(self, text: str) -> bool:
         """Whether letters that stand by themselves in a text, or beside figures alone, are somebody's initials."""
@@ -269,6 +276,7 @@ class _Found:
         self._births: set[str] = set()
         self._sexes: set[str] = set()
         self._ages: set[int] = set()
+        self._infants: set[infancy.Age] = set()
         self._studied: set[str] = set()
 
     def add_about(self, tag: int, values: Iterable[str]) -> None:
@@ -277,11 +285,13 @@ class _Found:
             self._sexes.update(values)
         elif tag == _AGE:
             self._ages.update(int(match[1]) for value in values if (match := _IN_YEARS.fullmatch(value)))
+            self._infants.update(age for value in values if (age := infancy.age_of(value)))
         else:
             self._studied |= _days(values)
 
     def _fragments(self) -> Fragments:
         ages = {age for born in self._births for day in self._studied for age in ages_between(born, day)}
+        young = {age for born in self._births for day in self._studied for age in infancy.ages_of_infants(born, day)}
         return fragments_of(
             frozenset(self.codes | self.short),
             frozenset(self._births),
@@ -290,6 +300,7 @@ class _Found:
             frozenset(self._initials),
             dates=frozenset(self.dates - self._births),
             streets=frozenset(map(fold, self.streets)),
+            infants=frozenset(self._infants | young),
         )
 
     def add_births(self, values: Iterable[str]) -> None:

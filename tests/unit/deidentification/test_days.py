@@ -17,7 +17,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 BOTH = pytest.mark.parametrize("policy", [AI, EXPORT], ids=["ai", "export"])
 TEXTS = ("SeriesDescription", "StudyDescription", "ProtocolName", "SequenceName", "SoftwareVersions", "StationName",
          "DeviceSerialNumber", "ConvolutionKernel", "BodyPartExamined", "DerivationDescription")  # fmt: skip
-DAYS = Days.of(["20240304"])
+DAYS = Days.of(frozenset(["20240304"]))
 
 
 @BOTH

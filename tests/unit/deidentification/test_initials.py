@@ -21,7 +21,7 @@ TEXTS = ("SeriesDescription", "StudyDescription", "ProtocolName", "SequenceName"
 @pytest.mark.parametrize(
     ("name", "letters"),
     [("Krause^Maria", "KM"), ("Krause^Maria", "MK"), ("Stone^Karl", "SK"), ("Roe^Will", "WR"), ("Ford^Mae", "M F"), ("Ford^Mae", "F.M."),
-     ("Joy^Ben", "B-J"), ("Joy^Ben", "J_B"), ("Moss^Jack", "J/M"), ("Tran^An", "ta"), ("Hall^Xi", "X H")],
+     ("Joy^Ben", "B-J"), ("Joy^Ben", "J_B"), ("Moss^Jack", "J/M"), ("Tran^An", "ta"), ("Hall^Xi", "X H"), ("Joy^Ben", "JB1"), ("Joy^Ben", "1BJ")],
 )  # fmt: skip
 @pytest.mark.parametrize("around", ["{}", "CT {}", "{} T1", "head_{}", "({})"])
 def test_no_text_keeps_them(policy: Policy, name: str, letters: str, around: str) -> None:
