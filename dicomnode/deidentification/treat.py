@@ -45,7 +45,7 @@ from dicomnode.deidentification.pseudonyms import (
 from dicomnode.deidentification.rules import Rule, Treatment
 from dicomnode.deidentification.traces import initials, traces
 from dicomnode.deidentification.values import ASCII, SYNTAX, Element, dummy, is_number, numbers_in, texts
-from dicomnode.deidentification.vocabulary import is_official, is_technical, is_term
+from dicomnode.deidentification.vocabulary import fold, is_official, is_technical, is_term
 from dicomnode.errors import StudyError
 
 _CONCEPT_NAME: Final = 0x0040A043
@@ -292,7 +292,7 @@ class Treater:
         left = clean(known.words)
         if left and (parts := known.parts_of_codes_in(left)):
             left = clean(known.words | parts)
-        return left if left and not self._identifiers.spellings.stand_in(left) else None
+        return left if left and fold(left) not in known.short and not known.spellings.stand_in(left) else None
 
     def _subject_of(self, node: Node) -> Subject:
         """Whom an item is about: one of a group of patients has an id of its own (PS3.3 C.7.1.4)."""

@@ -57,6 +57,16 @@ def test_short_and_ordinary_identities_hold_nothing_back(make: object, policy: P
     assert held == []
 
 
+@pytest.mark.parametrize("short", ["7-4", "32+4", "7;4", "A:1"])
+@pytest.mark.parametrize("policy", [AI, EXPORT], ids=lambda policy: policy.name)
+def test_a_short_id_as_a_description_goes_and_holds_nothing_back(policy: Policy, short: str) -> None:
+    ds = planted.slice_of_ct()
+    ds.PatientID = ds.SeriesDescription = ds.ProtocolName = short
+    result = Deidentifier(policy, PSEUDONYMS).deidentify(ds)
+    assert result.leaks == ()
+    assert not result.dataset.get("SeriesDescription")
+
+
 @pytest.mark.parametrize("mark", ["-", "/", ".", "_", " ", ", ", "\u2013", "\t", ":"])
 @pytest.mark.parametrize("parts", [("1951", "02", "03"), ("03", "02", "1951"), ("02", "03", "1951")])
 def test_a_date_is_found_however_it_is_written(mark: str, parts: tuple[str, ...]) -> None:
