@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -18,7 +17,6 @@ from typing import Final
 from dicomnode.errors import NodeError
 
 KEY_LENGTH: Final = 32  # hex digits: 128 bits, beyond accidental collision
-
 
 #: How urgent studies are, the most urgent first.
 PRIORITIES: Final = ("stat", "routine", "research")
@@ -83,9 +81,7 @@ TRANSITIONS: Final = MappingProxyType(
         WorkState.DONE: frozenset({WorkState.DELIVERING}),  # to be retracted, as all that a destination may have
         WorkState.REFUSED: frozenset(),
         WorkState.FAILED: frozenset({WorkState.DELIVERING}),  # to be tried again, or retracted
-        WorkState.SUPERSEDED: frozenset(
-            {WorkState.DELIVERING}
-        ),  # a try under way may have delivered something all the same
+        WorkState.SUPERSEDED: frozenset({WorkState.DELIVERING}),  # a try under way may have delivered something
         WorkState.CANCELLED: frozenset({WorkState.DELIVERING}),  # to be tried again, or retracted
     }
 )
@@ -95,11 +91,6 @@ FINAL_STATES: Final = _ENDS | {WorkState.DONE}
 #: Stages of a work that compute, and all stages, in their order.
 WORK_STAGES: Final = ("prepare", "infer", "encode")
 STAGES: Final = ("receive", *WORK_STAGES, "wait", "deliver")
-
-
-def stages_in_order(stages: Mapping[str, float]) -> dict[str, float]:
-    """Stage times in the order in which the stages follow each other."""
-    return {name: stages[name] for name in STAGES if name in stages}
 
 
 #: Facts of a work that has results: what they were made of (a digest), and which report they replace (a blind key; "" for
@@ -281,6 +272,8 @@ class DeliveryRow:
     ----------
     form
         How the object is written: `forms.Variant.name`; empty in a row of a version that knew one form alone.
+    sent
+        Whether any try ended so that the destination may have the object, whatever it said later.
     """
 
     result_id: str
@@ -293,6 +286,12 @@ class DeliveryRow:
     attempts: int
     updated_at: datetime
     commitment: CommitmentState | None = None
+    sent: bool = False
+
+    @property
+    def may_be_there(self) -> bool:
+        """Whether the destination has it or may have it: it may have vanished before its answer, or not commit what it shows."""
+        return self.sent or self.state is DeliveryState.CONFIRMED
 
     @property
     def is_result(self) -> bool:
@@ -320,9 +319,9 @@ class WorkRow:
         return REJECTED in self.facts or RETRACTION in self.facts
 
     @property
-    def is_delivered(self) -> bool:
-        """Whether any destination confirmed a result of it; a rejection note is none."""
-        return any(one.state is DeliveryState.CONFIRMED and one.is_result for one in self.deliveries)
+    def may_be_delivered(self) -> bool:
+        """Whether any destination has, or may have, a result of it; a rejection note is none."""
+        return any(one.may_be_there and one.is_result for one in self.deliveries)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,11 +12,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from dicomnode.cli.demo_pacs import Orthanc, ShippedArchive
+from dicomnode.cli.listing import stages_in_order
 from dicomnode.cli.reasons import what_and_what_to_do
 from dicomnode.imaging.render import png
 from dicomnode.network.requestor import Requestor
 from dicomnode.sections import Destination
-from dicomnode.study import WorkRow, stages_in_order
+from dicomnode.study import WorkRow
 
 #: Concept names of TID 1500 and 1410 (PS3.16).
 _MEASUREMENT_GROUP, _TRACKING_IDENTIFIER, _AREA = "125007", "112039", "42798000"

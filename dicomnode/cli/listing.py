@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -21,13 +21,13 @@ from dicomnode.study import (
     REPLACES,
     RETRACTION,
     SOURCE,
+    STAGES,
     STANDING,
     DeliveryRow,
     DeliveryState,
     Mark,
     StudyRow,
     WorkRow,
-    stages_in_order,
 )
 from dicomnode.workflow.routing import CLASSES, SERIES
 
@@ -50,6 +50,11 @@ _COLOURS = {
     "cancelled": "dim",
     "held": "yellow",
 }
+
+
+def stages_in_order(stages: Mapping[str, float]) -> dict[str, float]:
+    """Stage times in the order in which the stages follow each other."""
+    return {name: stages[name] for name in STAGES if name in stages}
 
 
 def list_studies(tree: Config, *, limit: int, as_json: bool, console: Console) -> None:

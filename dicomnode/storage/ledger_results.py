@@ -16,6 +16,10 @@ from dicomnode.study import CommitmentState, DeliveryRow, DeliveryState, ResultR
 
 _T = schema.results
 _D = schema.deliveries
+#: PS3.7 C.5.3: duplicate SOP instance, also where C-FIND does not show it.
+_DUPLICATE = 0x0111
+#: What is known of a try after which the destination may have the object: it went out, and no answer came.
+_UNANSWERED = frozenset({"peer-aborted", "timeout", "peer-too-much", "duplicate-unproven"})
 _ENDED = (DeliveryState.CANCELLED, DeliveryState.REFUSED, DeliveryState.DOWNGRADED)
 
 
@@ -104,17 +108,20 @@ class ResultRows(Database):
         status: int | None,
         reason: str | None,
         at: datetime,
+        asked: bool = False,
         connection: Connection | None = None,
-    ) -> None:
-        """Enter the outcome of one try; counts it.
+    ) -> bool:
+        """Enter the outcome of one try; counts it. Whether the peer may have the object by it.
 
         What was ended while it was tried (cancelled, given up, replaced by another form) stays so, with its reason: that the
-        peer has the object is all that is more than that.
+        peer has the object is all that is more than that. That it may have it stands for good, whatever it says later.
 
         Parameters
         ----------
         status
             DIMSE status of the peer; None where no answer came.
+        asked
+            Whether the peer was only asked something: the object did not go out.
 
         Raises
         ------
@@ -125,6 +132,9 @@ class ResultRows(Database):
         if state is not DeliveryState.CONFIRMED:
             ended = _D.c.state.in_([one.value for one in _ENDED])
             values = {name: case((ended, _D.c[name]), else_=value) for name, value in values.items()}
+        unanswered = status is None and not asked and reason in _UNANSWERED
+        sent = state is DeliveryState.CONFIRMED or status == _DUPLICATE or unanswered
+        values |= {"sent": True} if sent else {}
         statement = (
             update(_D)
             .where(_D.c.result_id == result_id, _D.c.destination == destination)
@@ -133,6 +143,7 @@ class ResultRows(Database):
         with self._writing(connection) as writing:
             if not changed_rows(writing, statement):
                 raise NodeError("internal", deliveries=0)
+        return sent
 
     def sent_since(
         self, moment: datetime, *, connection: Connection | None = None
@@ -229,6 +240,7 @@ def _delivery(row: Row[Any]) -> DeliveryRow:
         attempts=row.attempts,
         updated_at=row.updated_at,
         commitment=None if row.commitment is None else CommitmentState(row.commitment),
+        sent=row.sent,
     )
 
 

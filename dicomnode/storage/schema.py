@@ -30,7 +30,21 @@ from sqlalchemy import (
 PREFIX: Final = "node_"
 VERSION_TABLE: Final = "node_schema_version"
 #: Alembic revisions that this version knows, oldest first.
-REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0009", "0010", "0011", "0012", "0013")
+REVISIONS: Final = (
+    "0001",
+    "0002",
+    "0003",
+    "0004",
+    "0005",
+    "0006",
+    "0007",
+    "0009",
+    "0010",
+    "0011",
+    "0012",
+    "0013",
+    "0014",
+)
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -168,6 +182,7 @@ deliveries = Table(
     Column("attempts", Integer, nullable=False),
     Column("updated_at", UtcTime, nullable=False),
     Column("commitment", String(16)),
+    Column("sent", Boolean, nullable=False, server_default=false()),
 )
 
 pledges = Table(

@@ -259,8 +259,8 @@ class Admission:
                 self._end(connection, work, now)
 
     def _end(self, connection: Any, work: WorkRow, now: datetime) -> None:
-        """End a work that is overtaken: superseded, or cancelled where a destination has something, which may be retracted."""
-        state, reason = (WorkState.CANCELLED, "cancelled") if work.is_delivered else (WorkState.SUPERSEDED, None)
+        """End a work that is overtaken: superseded, or cancelled where a destination may have something to be retracted."""
+        state, reason = (WorkState.CANCELLED, "cancelled") if work.may_be_delivered else (WorkState.SUPERSEDED, None)
         self._ledger.set_work_state(work.key, state, at=now, reason=reason, connection=connection)
 
     def _waiting(self, connection: Any, key: WorkKey) -> list[DeliveryRow]:

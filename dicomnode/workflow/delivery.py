@@ -37,18 +37,15 @@ from dicomnode.workflow.circuits import FAULTS, Circuits, wait_before
 from dicomnode.workflow.downgrade import Downgrade
 from dicomnode.workflow.inquiry import Inquiry
 from dicomnode.workflow.paces import Paces
-from dicomnode.workflow.ports import Clocks, Destination, Finder, Queue
+from dicomnode.workflow.ports import Clocks, Destination, Queue
+from dicomnode.workflow.verdicts import DUPLICATE, verdict, verdict_of_duplicate
 
 #: Numbers of tries to deliver a retraction begin here: those of the results are below.
 RETRACTION_ATTEMPT: Final = 1_000_000
 #: Facts of a work that say since when its deliveries are under way, where that is not since it was made.
 BEGUN_ANEW: Final = ("retracted_at", "retried_at", RELEASED)
-#: PS3.7 C.5.3: duplicate SOP instance.
-DUPLICATE: Final = 0x0111
 #: Why results were cancelled that nobody is ever to get.
 _WRONG: Final = frozenset({"instances-rejected", "results-retracted"})
-#: Refusals that end when somebody mends an AE title or a certificate: results wait for that.
-_MENDED_BY_PEOPLE: Final = frozenset({"peer-rejected", "tls-failed"})
 
 
 def _prove_known(file: bytes, digest: str | None) -> None:
@@ -169,7 +166,7 @@ class Delivery:
                 raise
             outcomes = [StoreOutcome(result_id=row.result_id, status=None, error=error) for row in waiting]
             for outcome in outcomes:
-                self._record(key, destination, outcome, DeliveryState.WAITING, error.code)
+                self._record(key, destination, outcome, DeliveryState.WAITING, error.code, asked=True)
             if error.code in FAULTS:  # else it is there, and nothing is known of how it takes objects
                 self._circuits.heard(destination, outcomes)
             return False
@@ -190,7 +187,7 @@ class Delivery:
                     key, destination, sent.sop_class_uid
                 ):
                     continue
-                state, reason = _verdict_of_duplicate(peer, sent) if outcome.status == DUPLICATE else verdict(outcome)
+                state, reason = verdict_of_duplicate(peer, sent) if outcome.status == DUPLICATE else verdict(outcome)
                 self._record(key, destination, outcome, state, reason)
                 if state is DeliveryState.CONFIRMED:
                     self._downgrade.prove(destination, sent.sop_class_uid)
@@ -254,19 +251,27 @@ class Delivery:
                 yield outgoing(row.result_id, data)
 
     def _record(
-        self, key: WorkKey, destination: str, outcome: StoreOutcome, state: DeliveryState, reason: str | None
+        self,
+        key: WorkKey,
+        destination: str,
+        outcome: StoreOutcome,
+        state: DeliveryState,
+        reason: str | None,
+        *,
+        asked: bool = False,
     ) -> None:
         with self._ledger.transaction() as connection:
-            self._ledger.record_delivery(
+            may_be_there = self._ledger.record_delivery(
                 outcome.result_id,
                 destination,
                 state=state,
                 status=outcome.status,
                 reason=reason,
                 at=self._clock(),
+                asked=asked,
                 connection=connection,
             )
-            if state is DeliveryState.CONFIRMED and self._ledger.is_overtaken(outcome.result_id, connection=connection):
+            if may_be_there and self._ledger.is_overtaken(outcome.result_id, connection=connection):
                 self._ledger.add_facts(key, {OVERTAKEN: OPEN, NOTED: ""}, connection=connection)
         facts: dict[str, Any] = {"work": key.workflow_id, "destination": destination, "result": outcome.result_id}
         status = "none" if outcome.status is None else f"x{outcome.status:04X}"
@@ -363,38 +368,3 @@ def outgoing(result_id: str, part10: bytes) -> OutgoingObject:
         transfer_syntax_uid=transfer_syntax_uid,
         encoded=bytes(encoded),
     )
-
-
-def _verdict_of_duplicate(peer: Destination, sent: OutgoingObject) -> tuple[DeliveryState, str | None]:
-    """What "duplicate SOP instance" (PS3.7 C.5.3) means: ours of an earlier try, if the destination shows it."""
-    try:
-        held = holds(peer, sent)
-    except PeerError as error:
-        return (DeliveryState.WAITING, error.code) if error.retryable else (DeliveryState.REFUSED, "duplicate-unproven")
-    return (DeliveryState.CONFIRMED, None) if held else (DeliveryState.REFUSED, "peer-refused-object")
-
-
-def holds(peer: Finder, sent: OutgoingObject) -> bool:
-    """Whether the destination shows the object; it must name it by itself: some give back whatever they are asked with."""
-    header = scan_header(sent.encoded, sent.transfer_syntax_uid, Limits())
-    query = {
-        "StudyInstanceUID": header.study_instance_uid,
-        "SeriesInstanceUID": header.series_instance_uid,
-        "SOPInstanceUID": "",
-    }
-    return any(found.get("SOPInstanceUID") == header.sop_instance_uid for found in peer.find("IMAGE", query))
-
-
-def verdict(outcome: StoreOutcome) -> tuple[DeliveryState, str | None]:
-    """What a peer's answer means for the delivery: its state, and the code of what went wrong."""
-    if outcome.status is not None:
-        kind = classify(outcome.status)
-        if kind in (StatusKind.SUCCESS, StatusKind.WARNING):
-            return DeliveryState.CONFIRMED, None
-        if kind is StatusKind.TRANSIENT:
-            return DeliveryState.WAITING, "peer-out-of-resources"
-        return DeliveryState.REFUSED, "peer-refused-object"
-    error: NodeError | None = outcome.error
-    if error is None or error.retryable or error.code in _MENDED_BY_PEOPLE:
-        return DeliveryState.WAITING, "peer-aborted" if error is None else error.code
-    return DeliveryState.REFUSED, error.code

@@ -13,7 +13,7 @@ from dicomnode.errors import Fact, NodeError
 from dicomnode.events import Emit
 from dicomnode.sections import Destination
 from dicomnode.storage.ledger import Ledger
-from dicomnode.study import FINAL_STATES, NOTED, OVERTAKEN, WorkKey, WorkRow, WorkState
+from dicomnode.study import FINAL_STATES, NOTED, OVERTAKEN, DeliveryState, WorkKey, WorkRow, WorkState
 from dicomnode.workflow.ports import Queue
 from dicomnode.workflow.retraction import Retraction, holders
 
@@ -64,7 +64,8 @@ class Overtaken:
             self._ledger.add_facts(key, {OVERTAKEN: _SETTLED})
             return
         noted = _noted(work)
-        here = [one for one in held if one.name in holders(_newer(work, works)) and one.name not in noted]
+        replaced = _took(_newer(work, works))
+        here = [one for one in held if one.name in replaced and one.name not in noted]
         if not here:
             return
         notes = self._retraction.notes(key, here, why=_why(work))
@@ -98,6 +99,12 @@ def _newer(work: WorkRow, works: Collection[WorkRow]) -> list[WorkRow]:
     """Newer works of the same model, without those whose results are wrong: they replace nothing."""
     model, revision = work.key.model, work.key.revision
     return [one for one in works if one.key.model == model and one.key.revision > revision and not one.is_wrong]
+
+
+def _took(works: Collection[WorkRow]) -> set[str]:
+    """Destinations that surely have results of works: a note for older ones leaves nothing bare there."""
+    rows = [row for work in works for row in work.deliveries]
+    return {row.destination for row in rows if row.is_result and row.state is DeliveryState.CONFIRMED}
 
 
 def _noted(work: WorkRow) -> set[str]:

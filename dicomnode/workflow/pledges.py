@@ -34,8 +34,9 @@ from dicomnode.study import (
     mint_uid,
 )
 from dicomnode.workflow.circuits import wait_before
-from dicomnode.workflow.delivery import end_of, holds, is_uncommitted, outgoing
+from dicomnode.workflow.delivery import end_of, is_uncommitted, outgoing
 from dicomnode.workflow.ports import Clocks, Finder, Queue
+from dicomnode.workflow.verdicts import holds
 
 _LOOK_SECONDS: Final = 5.0
 #: Time for a report on the association that asked; whatever comes later comes on one of its own. None for a destination whose

@@ -1,6 +1,7 @@
 """What earlier revisions of a study left at destinations: the report that a new one replaces, the objects to retract.
 
-May live here: looking those up. Only what a destination confirmed is a predecessor: what never arrived replaces nothing.
+May live here: looking those up. Only what a destination confirmed is a predecessor, and only a note that it confirmed names
+anything; but what it may have is named: that a note names what is not there does no harm.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dicomnode.errors import StorageError
 from dicomnode.forms import SOP_CLASSES, Form
 from dicomnode.results.report import Predecessor
 from dicomnode.storage.rows import ResultRow
-from dicomnode.study import DeliveryState, Purpose, ResultRole, WorkKey, World
+from dicomnode.study import DeliveryRow, DeliveryState, Purpose, ResultRole, WorkKey, World
 from dicomnode.workflow.handover import Handover, Rooms
 from dicomnode.workflow.notes import note_of
 
@@ -55,7 +56,7 @@ class Predecessors:
                     )
 
     def delivered(self, key: WorkKey, destination: str, *, own: bool = False) -> tuple[Dataset, ...]:
-        """Objects of earlier revisions that a destination confirmed and that no rejection note that it has names.
+        """Objects of earlier revisions that a destination may have and that no rejection note that it has names.
 
         With `own`, those of this revision alone.
 
@@ -66,39 +67,43 @@ class Predecessors:
         """
         found: list[Dataset] = []
         for earlier in [key] if own else self._earlier(key):
-            confirmed = self._confirmed(earlier, destination)
+            there = {row.result_id for row in self._there(earlier, destination)}
             for row in self._rooms.ledger.results(earlier):
-                if row.result_id in confirmed and row.role is not ResultRole.REJECTION:
+                if row.result_id in there:
                     header = self._header(earlier, row)
                     found += [] if header is None else [header]
         named = self._named(key, destination) if found else frozenset()
         return tuple(header for header in found if header.SOPInstanceUID not in named)
 
     def arrived(self, key: WorkKey, *, connection: Any = None) -> frozenset[tuple[WorkKey, str, str]]:
-        """Work, name and destination of all results of earlier revisions that a destination confirmed."""
+        """Work, name and destination of all results of earlier revisions that a destination has or may have."""
         study = self._rooms.ledger.study(key.study_key, connection=connection)
         return frozenset(
             (work.key, row.result_id, row.destination)
             for work in (() if study is None else study.works)
             if work.key.model == key.model and work.key.revision < key.revision
             for row in work.deliveries
-            if row.state is DeliveryState.CONFIRMED and row.is_result
+            if row.may_be_there and row.is_result
         )
 
     def gone(self, key: WorkKey, destination: str) -> int:
-        """How many objects of a work a destination has that no note can name: what was sealed of them is lost."""
+        """How many objects of a work a destination may have that no note can name: what was sealed of them is lost."""
         return sum(
             not self._rooms.objects.exists(key.study_key, World.IDENTITY, row.result_id, Purpose.RESULT)
-            for row in self._rooms.ledger.deliveries(key)
-            if row.destination == destination and row.state is DeliveryState.CONFIRMED and row.is_result
+            for row in self._there(key, destination)
         )
 
-    def _confirmed(self, key: WorkKey, destination: str) -> frozenset[str]:
-        """Names of the objects of a work that a destination confirmed, rejection notes among them."""
+    def _there(self, key: WorkKey, destination: str) -> list[DeliveryRow]:
+        """Results of a work that a destination has or may have."""
+        rows = self._rooms.ledger.deliveries(key)
+        return [row for row in rows if row.destination == destination and row.may_be_there and row.is_result]
+
+    def _notes(self, key: WorkKey, destination: str) -> frozenset[str]:
+        """Names of the rejection notes of a work that a destination confirmed."""
         return frozenset(
             row.result_id
             for row in self._rooms.ledger.deliveries(key)
-            if row.destination == destination and row.state is DeliveryState.CONFIRMED
+            if row.destination == destination and row.state is DeliveryState.CONFIRMED and not row.is_result
         )
 
     def _named(self, key: WorkKey, destination: str) -> frozenset[str]:
@@ -110,9 +115,9 @@ class Predecessors:
         study = self._rooms.ledger.study(key.study_key)
         named: set[str] = set()
         for work in () if study is None else study.works:
-            confirmed = self._confirmed(work.key, destination) if work.key.model == key.model else frozenset()
-            for row in self._rooms.ledger.results(work.key) if confirmed else ():
-                if row.result_id in confirmed and row.role is ResultRole.REJECTION:
+            notes = self._notes(work.key, destination) if work.key.model == key.model else frozenset()
+            for row in self._rooms.ledger.results(work.key) if notes else ():
+                if row.result_id in notes:
                     named |= self._uids(work.key, row)
         return frozenset(named)
 

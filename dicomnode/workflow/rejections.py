@@ -171,7 +171,7 @@ class Rejections:
         work that is held a try may be under way, at another destination than the one that it is held for.
         """
         self._cancel(connection, work, notes=True)
-        state = WorkState.SUPERSEDED if left and not work.is_delivered else WorkState.CANCELLED
+        state = WorkState.SUPERSEDED if left and not work.may_be_delivered else WorkState.CANCELLED
         self._put(connection, work, state, kind, withdrawn=work.state is WorkState.HELD)
 
     def _withdraw(self, connection: Any, work: WorkRow, kind: Rejected) -> None:

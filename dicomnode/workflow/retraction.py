@@ -38,7 +38,7 @@ _STOPPED: Final = frozenset({WorkState.DELIVERING, WorkState.HELD})
 
 
 def wish(ledger: Ledger, study_key: str, model: str | None, at: Clock) -> tuple[WorkKey, ...]:
-    """Enter that the results of a study, of every revision that some destination holds, are wrong; of one model, or of all.
+    """Enter that the results of a study, of every revision that some destination may hold, are wrong; of one model, or of all.
 
     Nothing more of them goes anywhere from then on, whether they are on their way, held, or ended. A wish that came to
     nothing, for instance before a destination took rejection notes, can be entered again.
@@ -53,7 +53,7 @@ def wish(ledger: Ledger, study_key: str, model: str | None, at: Clock) -> tuple[
         study = ledger.study(study_key, connection=connection)
         for work in () if study is None else study.works:
             open_to_it = work.facts.get(RETRACTION) not in (WISHED, SENT)
-            if model in (None, work.key.model) and open_to_it and work.is_delivered:
+            if model in (None, work.key.model) and open_to_it and work.may_be_delivered:
                 ledger.add_facts(work.key, {RETRACTION: WISHED}, connection=connection)
                 _stop(connection, ledger, work, at())
                 wished.append(work.key)
@@ -61,19 +61,14 @@ def wish(ledger: Ledger, study_key: str, model: str | None, at: Clock) -> tuple[
 
 
 def standing(work: WorkRow, destinations: Sequence[Destination]) -> tuple[str, ...]:
-    """Names of those that have results of a work and take no note: people must reject them there by hand."""
+    """Names of those that may have results of a work and take no note: people must reject them there by hand."""
     takers = {one.name for one in destinations if one.rejection_notes}
     return tuple(sorted(holders([work]) - takers))
 
 
 def holders(works: Iterable[WorkRow]) -> frozenset[str]:
-    """Destinations that confirmed results of works; rejection notes are none."""
-    return frozenset(
-        row.destination
-        for work in works
-        for row in work.deliveries
-        if row.is_result and row.state is DeliveryState.CONFIRMED
-    )
+    """Destinations that have, or may have, results of works; rejection notes are none."""
+    return frozenset(row.destination for work in works for row in work.deliveries if row.is_result and row.may_be_there)
 
 
 def hasten_tries(queue: Queue, key: WorkKey) -> bool:
@@ -194,7 +189,7 @@ class Retraction:
         return any(name in held and not self._predecessors.gone(work.key, name) for name in takers)
 
     def notes(self, key: WorkKey, destinations: Sequence[Destination], why: str = "wrong") -> dict[str, ResultRow]:
-        """A note for each destination that takes them and confirmed something of this work that no note names; sealed.
+        """A note for each destination that takes them and may have something of this work that no note names; sealed.
 
         Parameters
         ----------

@@ -17,8 +17,8 @@ from dicomnode.errors import PeerError
 from dicomnode.network.dicomweb import WebRequestor
 from dicomnode.network.requestor import OutgoingObject
 from dicomnode.sections import Destination
-from dicomnode.workflow.delivery import holds
 from dicomnode.workflow.delivery import outgoing as of_sealed
+from dicomnode.workflow.verdicts import holds
 from tests import tools
 from tests.neighbours import Orthanc
 from tests.network.certificates import make_tls

@@ -5,6 +5,7 @@ import uuid
 
 import pytest
 
+from dicomnode.cli.listing import stages_in_order
 from dicomnode.errors import NodeError
 from dicomnode.study import (
     FINAL_STATES,
@@ -16,7 +17,6 @@ from dicomnode.study import (
     check_transition,
     input_digest,
     mint_uid,
-    stages_in_order,
 )
 
 KEY = b"k" * 32

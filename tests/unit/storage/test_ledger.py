@@ -19,7 +19,7 @@ from dicomnode.errors import NodeError, StorageError
 from dicomnode.storage import database, schema
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.rows import PledgeRow, ResultRow
-from dicomnode.study import ResultRole, WorkKey, WorkState
+from dicomnode.study import DeliveryState, ResultRole, WorkKey, WorkState
 from tests.unit.storage.samples import STUDY, at, row
 
 
@@ -90,11 +90,71 @@ def test_what_an_older_ledger_left_of_rounds_and_of_works_that_ended(
         with ledger.transaction() as connection:
             connection.execute(text("ALTER TABLE node_pledge DROP COLUMN earlier"))
             connection.execute(text("ALTER TABLE node_origin DROP COLUMN sent_as"))
+            connection.execute(text("ALTER TABLE node_delivery DROP COLUMN sent"))
             connection.execute(text(f"UPDATE {schema.VERSION_TABLE} SET version_num = '0011'"))
     with Ledger.open(path) as ledger:
         assert [one.state.value for one in ledger.deliveries(works["ended"])] == ["cancelled"]
         assert [one.state.value for one in ledger.deliveries(works["open"])] == ["waiting"]
         assert ledger.pledges() == (replace(pledge, resends=resends, earlier=earlier),)
+
+
+def test_what_an_older_ledger_says_of_tries_is_what_may_be_there(tmp_path: Path) -> None:
+    """Schema 0014: which tries went out is not known any more; what was refused, or never reached anybody, is not there."""
+    path, key = tmp_path / "ledger.sqlite3", WorkKey(study_key=STUDY, revision=1, model="m")
+    rows: dict[str, tuple[str, int | None, str | None, int]] = {
+        "taken": ("confirmed", 0, None, 1),
+        "warned": ("refused", 0xB007, "not-committed", 2),
+        "unanswered": ("waiting", None, "peer-aborted", 1),
+        "cancelled": ("cancelled", None, "results-retracted", 1),
+        "refused": ("refused", 0xC000, "peer-refused-object", 1),
+        "unreachable": ("waiting", None, "peer-unreachable", 7),
+        "untried": ("waiting", None, None, 0),
+    }
+    with Ledger.open(path) as ledger:
+        ledger.record_instances([row(0)])
+        ledger.open_revision(STUDY, "digest", at(0))
+        ledger.create_work(key, "digest", at(0))
+        for name in rows:
+            result = ResultRow(result_id=name, role=ResultRole.REPORT, sop_class_uid="1.2", digest="d", length=1)
+            ledger.record_results(key, [result], ["pacs"], at(0))
+        with ledger.transaction() as connection:
+            for name, (state, status, reason, attempts) in rows.items():
+                connection.execute(
+                    text(
+                        "UPDATE node_delivery SET state = :a, status = :b, reason = :c, attempts = :d WHERE result_id = :e"
+                    ),
+                    {"a": state, "b": status, "c": reason, "d": attempts, "e": name},
+                )
+            connection.execute(text("ALTER TABLE node_delivery DROP COLUMN sent"))
+            connection.execute(text(f"UPDATE {schema.VERSION_TABLE} SET version_num = '0013'"))
+    with Ledger.open(path) as ledger:
+        there = {one.result_id for one in ledger.deliveries(key) if one.may_be_there}
+    assert there == {"taken", "warned", "unanswered", "cancelled"}
+
+
+def test_that_a_destination_may_have_an_object_stands_whatever_it_says_later(ledger: Ledger) -> None:
+    key = WorkKey(study_key=STUDY, revision=1, model="m")
+    ledger.record_instances([row(0)])
+    ledger.open_revision(STUDY, "digest", at(0))
+    ledger.create_work(key, "digest", at(0))
+    result = ResultRow(result_id="r", role=ResultRole.REPORT, sop_class_uid="1.2", digest="d", length=1)
+    ledger.record_results(key, [result], ["pacs"], at(0))
+
+    def tried(status: int | None, reason: str, *, asked: bool = False) -> bool:
+        state = DeliveryState.WAITING
+        by_it = ledger.record_delivery("r", "pacs", state=state, status=status, reason=reason, at=at(1), asked=asked)
+        (found,) = ledger.deliveries(key)
+        assert not by_it or found.may_be_there
+        return found.may_be_there
+
+    assert not tried(None, "peer-unreachable")
+    assert not tried(0xA700, "peer-out-of-resources")
+    assert not tried(None, "timeout", asked=True)
+    assert tried(None, "timeout")
+    assert tried(None, "peer-unreachable")
+    assert tried(0xC000, "peer-refused-object")
+    ledger.put_deliveries(ledger.deliveries(key), DeliveryState.CANCELLED, at(2), reason="cancelled")
+    assert ledger.deliveries(key)[0].may_be_there
 
 
 def test_a_newer_ledger_is_left_alone(tmp_path: Path) -> None:

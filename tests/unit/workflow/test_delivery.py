@@ -34,12 +34,13 @@ from dicomnode.study import (
     World,
 )
 from dicomnode.workflow.circuits import Circuits, wait_before
-from dicomnode.workflow.delivery import Delivery, outgoing, verdict
+from dicomnode.workflow.delivery import Delivery, outgoing
 from dicomnode.workflow.downgrade import Capabilities, Downgrade
 from dicomnode.workflow.memory_queue import MemoryQueue
 from dicomnode.workflow.orders import to_retry
 from dicomnode.workflow.paces import Paces
 from dicomnode.workflow.timekeeping import Timekeeper
+from dicomnode.workflow.verdicts import verdict
 from tests.unit.workflow.samples import EXPLICIT, STUDY, WORK, Events, Time, row, tiny_series
 
 RESULTS = ("a1" * 16, "b2" * 16)

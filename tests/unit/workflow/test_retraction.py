@@ -197,11 +197,21 @@ def test_a_crash_between_wish_and_note_makes_the_same_note(bench: Bench, images:
     assert first == again
 
 
-def test_what_a_destination_never_confirmed_is_not_retracted(bench: Bench, images: list[Dataset]) -> None:
-    desk = done(bench, images, TAKES)
+def test_what_a_destination_refused_or_was_never_sent_is_not_retracted(bench: Bench, images: list[Dataset]) -> None:
+    stages = stages_for(bench, TAKES)
+    assert run(stages, bench.receive(images)) == [True] * 3
+    answers: dict[ResultRole, tuple[DeliveryState, int | None, str | None]] = {
+        ResultRole.SEGMENTATION: (DeliveryState.REFUSED, 0xC000, "peer-refused-object"),
+        ResultRole.REPORT: (DeliveryState.CONFIRMED, 0, None),
+        ResultRole.KEY_IMAGE: (DeliveryState.WAITING, None, "peer-unreachable"),
+    }
     for row in bench.ledger.deliveries(bench.key):
-        state = DeliveryState.CONFIRMED if row.role is ResultRole.REPORT else DeliveryState.REFUSED
-        bench.ledger.record_delivery(row.result_id, "pacs", state=state, status=None, reason=None, at=bench.time.now())
+        if row.role in answers:
+            state, status, reason = answers[row.role]
+            at = bench.time.now()
+            bench.ledger.record_delivery(row.result_id, "pacs", state=state, status=status, reason=reason, at=at)
+    bench.ledger.set_work_state(bench.key, WorkState.DELIVERING, at=bench.time.now())
+    desk = Desk(bench, stages, TAKES)
     desk.wish()
     desk.retraction.sweep()
     note = opened(bench, ResultRole.REJECTION)

@@ -1,0 +1,55 @@
+"""What an answer of a destination, or none, means for an object that was sent to it.
+
+Decides by the answer alone, and by C-FIND where a destination calls something a duplicate; what follows is `delivery`'s.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from dicomnode.encoded import Limits, scan_header
+from dicomnode.errors import NodeError, PeerError
+from dicomnode.network.requestor import OutgoingObject, StoreOutcome
+from dicomnode.network.status import StatusKind, classify
+from dicomnode.study import DeliveryState
+from dicomnode.workflow.ports import Destination, Finder
+
+#: PS3.7 C.5.3: duplicate SOP instance.
+DUPLICATE: Final = 0x0111
+#: Refusals that end when somebody mends an AE title or a certificate: results wait for that.
+_MENDED_BY_PEOPLE: Final = frozenset({"peer-rejected", "tls-failed"})
+
+
+def verdict_of_duplicate(peer: Destination, sent: OutgoingObject) -> tuple[DeliveryState, str | None]:
+    """What "duplicate SOP instance" (PS3.7 C.5.3) means: ours of an earlier try, if the destination shows it."""
+    try:
+        held = holds(peer, sent)
+    except PeerError as error:
+        return (DeliveryState.WAITING, error.code) if error.retryable else (DeliveryState.REFUSED, "duplicate-unproven")
+    return (DeliveryState.CONFIRMED, None) if held else (DeliveryState.REFUSED, "peer-refused-object")
+
+
+def holds(peer: Finder, sent: OutgoingObject) -> bool:
+    """Whether the destination shows the object; it must name it by itself: some give back whatever they are asked with."""
+    header = scan_header(sent.encoded, sent.transfer_syntax_uid, Limits())
+    query = {
+        "StudyInstanceUID": header.study_instance_uid,
+        "SeriesInstanceUID": header.series_instance_uid,
+        "SOPInstanceUID": "",
+    }
+    return any(found.get("SOPInstanceUID") == header.sop_instance_uid for found in peer.find("IMAGE", query))
+
+
+def verdict(outcome: StoreOutcome) -> tuple[DeliveryState, str | None]:
+    """What a peer's answer means for the delivery: its state, and the code of what went wrong."""
+    if outcome.status is not None:
+        kind = classify(outcome.status)
+        if kind in (StatusKind.SUCCESS, StatusKind.WARNING):
+            return DeliveryState.CONFIRMED, None
+        if kind is StatusKind.TRANSIENT:
+            return DeliveryState.WAITING, "peer-out-of-resources"
+        return DeliveryState.REFUSED, "peer-refused-object"
+    error: NodeError | None = outcome.error
+    if error is None or error.retryable or error.code in _MENDED_BY_PEOPLE:
+        return DeliveryState.WAITING, "peer-aborted" if error is None else error.code
+    return DeliveryState.REFUSED, error.code
