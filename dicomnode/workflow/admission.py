@@ -246,14 +246,19 @@ class Admission:
         return len(chosen)
 
     def _replace(self, connection: Any, key: WorkKey, destinations: Sequence[str], now: datetime) -> None:
-        """Cancel what of earlier revisions waits for these destinations; a work of which nothing waits any more ends."""
+        """Cancel what of earlier revisions waits for these destinations; a work of which nothing waits any more ends.
+
+        A note that retracts one of these waits on: that of the newer results need not ever go.
+        """
         study = self._ledger.study(key.study_key, connection=connection)
         for work in () if study is None else study.works:
             older = work.key.model == key.model and work.key.revision < key.revision
             if not older or work.state is not WorkState.DELIVERING:
                 continue
             waiting = self._waiting(connection, work.key)
-            replaced = [one for one in waiting if one.destination in destinations]
+            replaced = [
+                one for one in waiting if one.destination in destinations and (one.is_result or not work.is_wrong)
+            ]
             self._ledger.put_deliveries(replaced, DeliveryState.CANCELLED, now, connection=connection)
             if replaced and len(replaced) == len(waiting):
                 self._end(connection, work, now)

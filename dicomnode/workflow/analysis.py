@@ -333,7 +333,7 @@ class Analyst:
         named = " ".join(str(header.SOPInstanceUID) for header in replaced)
         context = self._context(self.source_of(algorithm, f"{work} {destination} {named} {why}", None))
         form = f"key-objects.{destination}{why and '.'}{why}"
-        return encode_rejection(replaced, algorithm, context.written_as(form), identity, wrong=why == "wrong")
+        return encode_rejection(replaced, algorithm, context.written_as(form), identity, wrong=why.startswith("wrong"))
 
     def algorithm(self, engine: EngineInfo | None = None) -> Algorithm:
         """Which algorithm this is, on the engine that computed; None: the one that would."""

@@ -128,8 +128,19 @@ def to_retry(work: WorkRow, destination: str) -> list[DeliveryRow]:
     ]
 
 
+def _to_end(work: WorkRow, destination: str) -> list[DeliveryRow]:
+    """Deliveries that an order to cancel ends. A note that waits to retract results that are wrong goes all the same."""
+    return [
+        row
+        for row in work.deliveries
+        if destination in ("", row.destination)
+        and row.state in _OPEN
+        and (row.is_result or not work.is_wrong or row.state is not DeliveryState.WAITING)
+    ]
+
+
 def _to_cancel(work: WorkRow, destination: str) -> bool:
-    rows = [row for row in work.deliveries if destination in ("", row.destination) and row.state in _OPEN]
+    rows = _to_end(work, destination)
     begun = work.state in FINAL_STATES or work.state is WorkState.DELIVERING
     return bool(rows) if begun or destination else True
 
@@ -232,8 +243,7 @@ class Orders:
 
     def _cancel(self, connection: Any, work: WorkRow, destination: str) -> None:
         now, ledger, key = self._clock(), self._ledger, work.key
-        rows = [row for row in work.deliveries if destination in ("", row.destination) and row.state in _OPEN]
-        for row in rows:  # settled, it is still what a destination is never to get
+        for row in _to_end(work, destination):  # settled, it is still what a destination is never to get
             why = row.reason if row.reason in _NEVER else "cancelled"
             ledger.put_deliveries([row], DeliveryState.CANCELLED, now, reason=why, connection=connection)
         left = ledger.deliveries(key, connection=connection)

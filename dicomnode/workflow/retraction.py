@@ -6,9 +6,12 @@ here: which works are wished back, their notes, and that these are sent. Nothing
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
+
+from pydicom import Dataset
 
 from dicomnode.errors import Fact, NodeError
 from dicomnode.events import Emit
@@ -19,11 +22,14 @@ from dicomnode.study import (
     RETRACTION,
     STANDING,
     WISHED,
+    DeliveryRow,
     DeliveryState,
+    ResultRole,
     WorkKey,
     WorkRow,
     WorkState,
 )
+from dicomnode.workflow.analysis import Analyst
 from dicomnode.workflow.delivery import RETRACTION_ATTEMPT
 from dicomnode.workflow.encoding import Encoding
 from dicomnode.workflow.handover import Rooms
@@ -33,7 +39,10 @@ from dicomnode.workflow.predecessors import Predecessors
 #: The code under which everything ends that was still to go of results that were found wrong.
 CODE: Final = "results-retracted"
 SENT: Final = "sent"
+#: Why a note is made that retracts results; it ends the form of that note.
+WRONG: Final = "wrong"
 _NOTHING: Final = "nothing-delivered"
+_DEAD: Final = frozenset({DeliveryState.REFUSED, DeliveryState.CANCELLED})
 _STOPPED: Final = frozenset({WorkState.DELIVERING, WorkState.HELD})
 
 
@@ -41,7 +50,8 @@ def wish(ledger: Ledger, study_key: str, model: str | None, at: Clock) -> tuple[
     """Enter that the results of a study, of every revision that some destination may hold, are wrong; of one model, or of all.
 
     Nothing more of them goes anywhere from then on, whether they are on their way, held, or ended. A wish that came to
-    nothing, for instance before a destination took rejection notes, can be entered again.
+    nothing, for instance before a destination took rejection notes, can be entered again; so can one whose note was refused,
+    given up or cancelled.
 
     Returns
     -------
@@ -52,8 +62,7 @@ def wish(ledger: Ledger, study_key: str, model: str | None, at: Clock) -> tuple[
     with ledger.transaction() as connection:
         study = ledger.study(study_key, connection=connection)
         for work in () if study is None else study.works:
-            open_to_it = work.facts.get(RETRACTION) not in (WISHED, SENT)
-            if model in (None, work.key.model) and open_to_it and work.may_be_delivered:
+            if model in (None, work.key.model) and _is_open(work) and work.may_be_delivered:
                 ledger.add_facts(work.key, {RETRACTION: WISHED}, connection=connection)
                 _stop(connection, ledger, work, at())
                 wished.append(work.key)
@@ -71,9 +80,34 @@ def holders(works: Iterable[WorkRow]) -> frozenset[str]:
     return frozenset(row.destination for work in works for row in work.deliveries if row.is_result and row.may_be_there)
 
 
-def hasten_tries(queue: Queue, key: WorkKey) -> bool:
-    """Whether tries to deliver a work are queued or under way, which may add to what a destination has; they end sooner."""
-    tries = sorted(name for workflow_id, name in queue.deliveries() if workflow_id == key.workflow_id)
+def _is_open(work: WorkRow) -> bool:
+    """Whether a wish for a work changes anything: not while one is carried out, nor where its notes are on their way or arrived."""
+    fact = work.facts.get(RETRACTION)
+    if fact != SENT:
+        return fact != WISHED
+    notes = sorted(filter(_retracts, work.deliveries), key=lambda one: one.updated_at)
+    return any(one.state in _DEAD for one in {row.destination: row for row in notes}.values())
+
+
+def _retracts(row: DeliveryRow) -> bool:
+    """Whether it is a note by which the results of its own work are retracted."""
+    return not row.is_result and row.form.rpartition(".")[2].startswith(WRONG)
+
+
+def _noting(work: WorkRow) -> frozenset[str]:
+    """Destinations that a note is on its way to by which the results of a work are retracted."""
+    return frozenset(
+        row.destination for row in work.deliveries if _retracts(row) and row.state is DeliveryState.WAITING
+    )
+
+
+def hasten_tries(queue: Queue, key: WorkKey, besides: Collection[str] = ()) -> bool:
+    """Whether tries to deliver a work are queued or under way, which may add to what a destination has; they end sooner.
+
+    Not those to `besides`, which nothing but a note is sent to.
+    """
+    found = {name for workflow_id, name in queue.deliveries() if workflow_id == key.workflow_id}
+    tries = sorted(found.difference(besides))
     for name in tries:
         queue.revive_delivery(key, name)
     return bool(tries)
@@ -83,14 +117,16 @@ def _stop(connection: Any, ledger: Ledger, work: WorkRow, now: datetime) -> None
     """Cancel what waits, and what could be tried again.
 
     With it goes a note of ours that waits for what an earlier revision left: that is wished back as well, by a note of its own.
+    One that retracts this work goes on.
     """
     rows = [
         row
         for row in work.deliveries
-        if row.state is DeliveryState.WAITING or (row.state is DeliveryState.REFUSED and row.is_result)
+        if (row.state is DeliveryState.WAITING and not _retracts(row))
+        or (row.state is DeliveryState.REFUSED and row.is_result)
     ]
     ledger.put_deliveries(rows, DeliveryState.CANCELLED, now, reason=CODE, connection=connection)
-    if work.state in _STOPPED:
+    if work.state in _STOPPED and not _noting(work):
         ledger.set_work_state(work.key, WorkState.CANCELLED, at=now, reason=CODE, connection=connection)
 
 
@@ -146,13 +182,14 @@ class Retraction:
             _stop(
                 connection, ledger, work, self._clock()
             )  # also what was on its way when an older version took the wish
-        if hasten_tries(self._queue, key):
+        noting = _noting(work)
+        if hasten_tries(self._queue, key, noting):
             return  # what it adds must be named
-        notes = self.notes(key, self._destinations)
+        notes = self.notes(key, [one for one in self._destinations if one.name not in noting])
         self._name_standing(work)
         if notes:
             self._send(key, notes)
-        elif self._is_covered(work):
+        elif noting or self._is_covered(work):
             ledger.add_facts(key, {RETRACTION: SENT})
         else:
             ledger.add_facts(key, {RETRACTION: _NOTHING})
@@ -170,16 +207,21 @@ class Retraction:
     def _send(self, key: WorkKey, notes: Mapping[str, ResultRow]) -> None:
         with self._rooms.ledger.transaction() as connection:
             self.enter(connection, key, notes, {RETRACTION: SENT})
+        for destination in notes:  # where a note was tried before, the queue knows the first try already
+            self._queue.revive_delivery(key, destination, priority=0)
         self._emit("work.retracted", level="warning", work=key.workflow_id, destinations=len(notes))
 
     def enter(self, connection: Any, key: WorkKey, notes: Mapping[str, ResultRow], facts: Mapping[str, Fact]) -> None:
-        """Enter notes of a work, and queue that they go."""
+        """Enter notes of a work, and queue that they go; one that was refused or cancelled is made again."""
         now, ledger = self._clock(), self._rooms.ledger
         said: dict[str, Fact] = {**facts, "retracted_at": int(now.timestamp())}
         ledger.record_results(key, list(notes.values()), [], now, connection=connection)
         ledger.set_work_state(key, WorkState.DELIVERING, at=now, facts=said, connection=connection)
         for destination, note in notes.items():
             ledger.add_deliveries(destination, [note.result_id], now, connection=connection)
+            rows = ledger.deliveries(key, connection=connection)
+            dead = [row for row in rows if row.result_id == note.result_id and row.state in _DEAD]
+            ledger.put_deliveries(dead, DeliveryState.WAITING, now, connection=connection)
             self._queue.enqueue_delivery(connection, key, destination, RETRACTION_ATTEMPT, 0.0, priority=0)
 
     def _is_covered(self, work: WorkRow) -> bool:
@@ -188,7 +230,7 @@ class Retraction:
         held = holders([work])
         return any(name in held and not self._predecessors.gone(work.key, name) for name in takers)
 
-    def notes(self, key: WorkKey, destinations: Sequence[Destination], why: str = "wrong") -> dict[str, ResultRow]:
+    def notes(self, key: WorkKey, destinations: Sequence[Destination], why: str = WRONG) -> dict[str, ResultRow]:
         """A note for each destination that takes them and may have something of this work that no note names; sealed.
 
         Parameters
@@ -206,7 +248,16 @@ class Retraction:
                 facts: dict[str, Fact] = {"work": key.workflow_id, "destination": one.name, "objects": gone}
                 self._emit("retraction.partial", level="error", **facts)
             if held:
-                identity = self._encoding.whose(key)
-                note = analyst.encode_rejection(held, identity, destination=one.name, work=key.workflow_id, why=why)
-                notes[one.name] = self._encoding.keep(key, note)
+                notes[one.name] = self._note(analyst, key, held, one.name, why)
         return notes
+
+    def _note(self, analyst: Analyst, key: WorkKey, held: Sequence[Dataset], destination: str, why: str) -> ResultRow:
+        """The note that was made before where it names the same; else one under a name of its own."""
+        identity = self._encoding.whose(key)
+        made = {row.form: row.digest for row in self._rooms.ledger.results(key) if row.role is ResultRole.REJECTION}
+        for number in itertools.count():
+            again = f"{why}{number or ''}"
+            note = analyst.encode_rejection(held, identity, destination=destination, work=key.workflow_id, why=again)
+            if made.get(note.form, note.digest) == note.digest:
+                break
+        return self._encoding.keep(key, note)
