@@ -27,6 +27,7 @@ from dicomnode.study import (
     CommitmentState,
     DeliveryRow,
     DeliveryState,
+    Mark,
     Purpose,
     WorkKey,
     WorkState,
@@ -283,13 +284,14 @@ class Pledges:
     def _again(self, connection: Any, row: PledgeRow, lost: Sequence[DeliveryRow], *, last: bool) -> bool:
         """Send objects once more; after that they are dead letters. Whether any is sent.
 
-        Results that are wrong, or were cancelled or replaced, do not go a second time: that they are there is not proved.
+        Results that are wrong, or were cancelled or replaced, do not go a second time, whether their work ended as that or
+        waits for this alone: that they are there is not proved.
         """
         key, now = row.key, self._clocks.now()
         work = self._ledger.work(key, connection=connection)
         if work is None or not lost:
             return False
-        settled = work.is_wrong or work.state in _NOT_AGAIN
+        settled = work.is_wrong or work.state in _NOT_AGAIN or self._is_over(connection, key, row.destination)
         stay = [one.result_id for one in lost if one.is_result and settled]
         self._ledger.set_commitment(stay, row.destination, CommitmentState.UNPROVEN, connection=connection)
         left = [one for one in lost if one.result_id not in stay]
@@ -304,6 +306,22 @@ class Pledges:
         if last and not waiting:
             self._ledger.set_work_state(key, WorkState.FAILED, at=now, reason=reason, connection=connection)
         return not last
+
+    def _is_over(self, connection: Any, key: WorkKey, destination: str) -> bool:
+        """Whether somebody cancelled a study, or a destination has, or is to get, newer results of it by the same model."""
+        study = self._ledger.study(key.study_key, connection=connection)
+        newer = [
+            (work, one)
+            for work in (() if study is None else study.works)
+            if work.key.model == key.model and work.key.revision > key.revision
+            for one in work.deliveries
+            if one.destination == destination and one.is_result
+        ]
+        goes = any(
+            one.may_be_there or (one.state is DeliveryState.WAITING and work.state is WorkState.DELIVERING)
+            for work, one in newer
+        )
+        return goes or (study is not None and study.stopped_by is Mark.CANCELLED)
 
     def _open_rows(
         self, key: WorkKey, destination: str, state: CommitmentState | None, *, connection: Any = None

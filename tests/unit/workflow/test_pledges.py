@@ -21,6 +21,7 @@ from dicomnode.study import (
     RETRACTION,
     CommitmentState,
     DeliveryState,
+    Mark,
     Purpose,
     ResultRole,
     WorkKey,
@@ -29,6 +30,7 @@ from dicomnode.study import (
 )
 from dicomnode.workflow.orders import Overseer
 from dicomnode.workflow.pledges import ENDED, Pledges
+from dicomnode.workflow.retraction import wish
 from tests.unit.workflow.samples import EXPLICIT, KEY, MODEL, STUDY, WORK, Events, Time, row, tiny_series
 from tests.unit.workflow.test_delivery import BOTH_CONFIRMED, Bench
 
@@ -630,3 +632,30 @@ def test_what_is_not_committed_of_results_that_are_not_to_go_is_not_sent_again(g
     assert gated.ledger.pledges() == ()
     expected = WorkState(why) if why in ("cancelled", "superseded") else WorkState.DONE
     assert gated.work.state is expected
+
+
+def test_what_a_destination_took_and_never_commits_to_can_be_retracted(gated: Gated) -> None:
+    """It answers 0000, shows the results in its viewer, and fails every commitment (0112), as some do for documents."""
+    gated.committer.lacks = {0, 1}
+    for _ in range(3):
+        gated.pledges.look()
+        gated.queue.run_due()
+        gated.time.forward(60)
+    assert {(one.state, one.status, one.reason) for one in gated.rows()} == {
+        (DeliveryState.REFUSED, 0, "not-committed")
+    }
+    gated.ledger.put_deliveries(gated.rows("archive"), DeliveryState.CANCELLED, gated.time.now())
+    assert wish(gated.ledger, WORK.study_key, None, gated.time.now) == (WORK,)
+
+
+def test_what_is_not_committed_to_of_a_cancelled_study_does_not_go_again(gated: Gated) -> None:
+    gated.committer.at_once = False
+    gated.pledges.look()
+    before = len(gated.peers["pacs"].got)
+    gated.ledger.put_mark(WORK.study_key, Mark.CANCELLED, 1, gated.time.now())
+    gated.committer.lacks = {0, 1}
+    assert gated.pledges.reported(gated.committer.report())
+    gated.queue.run_due()
+    assert len(gated.peers["pacs"].got) == before
+    assert {one.commitment for one in gated.rows()} == {CommitmentState.UNPROVEN}
+    assert gated.ended() == (WorkState.DONE, "commitment-unproven")
