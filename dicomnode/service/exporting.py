@@ -22,12 +22,13 @@ from dicomnode.events import Emit, Fact
 from dicomnode.network.requestor import OutgoingObject, StoreOutcome
 from dicomnode.network.status import DUPLICATE_INSTANCE
 from dicomnode.service.deidentifying_series import Deidentified
+from dicomnode.service.lanes import Lane
 from dicomnode.storage import audit
 from dicomnode.storage.exported import clear_unfinished, write_exported
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.rows import OrderRow
 from dicomnode.study import InstanceRow
-from dicomnode.workflow.circuits import wait_before
+from dicomnode.workflow.circuits import MENDED_BY_PEOPLE, wait_before
 from dicomnode.workflow.damage import lost
 from dicomnode.workflow.orders import EXPORT
 from dicomnode.workflow.ports import Clocks, Monotonic
@@ -106,26 +107,6 @@ class _Ended(Exception):
     """The node stops: the order stays."""
 
 
-@dataclass(slots=True)
-class _Lane:
-    """How the tries for one export fared; one thread at a time looks at it.
-
-    Attributes
-    ----------
-    failed
-        Tries that failed of each order, and when the next is due.
-    silent
-        Whether the last try came to nothing for want of an answer.
-    """
-
-    failed: dict[OrderRow, tuple[int, float]] = field(default_factory=dict)
-    silent: bool = False
-
-    def due(self, order: OrderRow) -> float:
-        """When an order is due; the time before all times where it was not tried."""
-        return self.failed.get(order, (0, float("-inf")))[1]
-
-
 class Exports:
     """Carries out orders to export; each export may be swept in a thread of its own.
 
@@ -167,19 +148,20 @@ class Exports:
         self._state = state
         self._limits = limits
         self._settings = settings
+        self._longest = timedelta(seconds=settings.give_up_seconds)
         self._ready = ready
         self._ended = ended
         self._report = report
         self._clock, self._sure = clocks.now, clocks.sure
         self._monotonic = monotonic
         self._emit = emit
-        self._lanes: defaultdict[str, _Lane] = defaultdict(_Lane)
+        self._lanes: defaultdict[str, Lane] = defaultdict(Lane)
 
     def sweep(self, destination: str) -> None:
         """Carry out what is ordered to one export and due, the most urgent study first.
 
         What fails for now is tried again, what fails for good is told and ended. Silence costs one time-out a call: the
-        next begins with what was not tried for longest.
+        next begins with what was not tried for longest. Where nobody is let in, everything waits for people who mend that.
         """
         seen: set[OrderRow] = set()
         while (order := self._next(destination, seen)) is not None:
@@ -196,8 +178,8 @@ class Exports:
     def _next(self, destination: str, seen: Collection[OrderRow]) -> OrderRow | None:
         lane, now = self._lanes[destination], self._monotonic()
         given = [one for one in self._ledger.orders() if (one.verb, one.destination) == (EXPORT, destination)]
-        lane.failed = {one: lane.failed[one] for one in given if one in lane.failed}
-        due = [one for one in given if one not in seen and lane.due(one) <= now]
+        lane.keep(given)
+        due = lane.ready([one for one in given if one not in seen], now, old=self._sure() - self._longest)
         if len(due) > 1:
             due.sort(key=lambda one: (self._ledger.priority(one.study_key), one.at))
         if lane.silent:
@@ -207,22 +189,20 @@ class Exports:
     def _try(self, order: OrderRow) -> bool:
         """Make one try; False where others for the same export had better wait."""
         lane, tally = self._lanes[order.destination], Tally()
-        tries = lane.failed.get(order, (0, 0.0))[0] + 1
         try:
             self._carry_out(order, tally)
         except _Ended:
             return False
         except NodeError as error:
-            silent = isinstance(error, PeerError) and error.retryable
+            silent = isinstance(error, PeerError) and (error.retryable or error.code in MENDED_BY_PEOPLE)
             lane.silent = lane.silent or silent
-            self._fail(order, tally, error, tries)
+            self._fail(order, tally, error)
             return not silent
         except Exception as fault:  # noqa: BLE001 - whatever an object does to its export, the others go on
             self._report("export", fault)
-            self._fail(order, tally, NodeError("internal", kind=type(fault).__name__), tries)
+            self._fail(order, tally, NodeError("internal", kind=type(fault).__name__))
         else:
-            lane.failed.pop(order, None)
-            lane.silent = False
+            lane.opened(order)
         return True
 
     def _carry_out(self, order: OrderRow, tally: Tally) -> None:
@@ -325,16 +305,23 @@ class Exports:
             dataset.pop(_ENCRYPTED, None)
         return bool(parsed[0] == parsed[1])
 
-    def _fail(self, order: OrderRow, tally: Tally, error: NodeError, tries: int) -> None:
-        age = self._sure() - order.at  # a clock that jumps gives nothing up
-        again = error.retryable and age < timedelta(seconds=self._settings.give_up_seconds)
+    def _fail(self, order: OrderRow, tally: Tally, error: NodeError) -> None:
+        """Tell it; until the order is too old it waits for its next try, where people are to let us in with all others."""
+        lane, now = self._lanes[order.destination], self._monotonic()
+        shut = isinstance(error, PeerError) and error.code in MENDED_BY_PEOPLE
+        young = self._sure() - order.at < self._longest  # a clock that jumps gives nothing up
+        again = young and (shut or error.retryable)
+        tries = lane.tries(order) + 1
         facts: dict[str, Fact] = {"reason": error.code, "attempts": tries, "given_up": not again}
         self._emit("export.failed", level="error", **facts, **_about(order))
-        failed = self._lanes[order.destination].failed
-        failed[order] = tries, self._monotonic() + wait_before(tries + 1, self._settings)
+        if shut:
+            until = now + self._settings.longest_retry_seconds
+            lane.shut_until(until, order=order, now=now, at=self._clock())
+        else:
+            lane.put_off(order, now + wait_before(tries + 1, self._settings))
         if not again:
             self._end("export-failed", order, tally, reason=error.code)
-            failed.pop(order)
+            lane.failed.pop(order)
 
     def _end(self, event: str, order: OrderRow, tally: Tally, rows: Sequence[InstanceRow] = (), **reason: str) -> None:
         """Audited before the order goes: cut off in between, it is carried out and told once more."""

@@ -29,6 +29,8 @@ from dicomnode.workflow.ports import Clock
 FAULTS: Final = frozenset(
     {"peer-unreachable", "peer-rejected", "peer-aborted", "peer-out-of-resources", "tls-failed", "timeout"}
 )
+#: Refusals that end when somebody mends an AE title, a password or a certificate: results and exports wait for that.
+MENDED_BY_PEOPLE: Final = frozenset({"peer-rejected", "tls-failed"})
 #: Of a wait, so much at most is taken off at random: what failed together is not tried again together.
 JITTER: Final = 0.25
 

@@ -12,12 +12,11 @@ from dicomnode.errors import NodeError, PeerError
 from dicomnode.network.requestor import OutgoingObject, StoreOutcome
 from dicomnode.network.status import StatusKind, classify
 from dicomnode.study import DeliveryState
+from dicomnode.workflow.circuits import MENDED_BY_PEOPLE
 from dicomnode.workflow.ports import Destination, Finder
 
 #: PS3.7 C.5.3: duplicate SOP instance.
 DUPLICATE: Final = 0x0111
-#: Refusals that end when somebody mends an AE title or a certificate: results wait for that.
-_MENDED_BY_PEOPLE: Final = frozenset({"peer-rejected", "tls-failed"})
 
 
 def verdict_of_duplicate(peer: Destination, sent: OutgoingObject) -> tuple[DeliveryState, str | None]:
@@ -50,6 +49,6 @@ def verdict(outcome: StoreOutcome) -> tuple[DeliveryState, str | None]:
             return DeliveryState.WAITING, "peer-out-of-resources"
         return DeliveryState.REFUSED, "peer-refused-object"
     error: NodeError | None = outcome.error
-    if error is None or error.retryable or error.code in _MENDED_BY_PEOPLE:
+    if error is None or error.retryable or error.code in MENDED_BY_PEOPLE:
         return DeliveryState.WAITING, "peer-aborted" if error is None else error.code
     return DeliveryState.REFUSED, error.code

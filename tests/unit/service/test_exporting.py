@@ -78,7 +78,7 @@ class Bench:
     def __init__(self, ledger: Ledger, folder: Path, time: Time, events: Events, to: Outlet | Path) -> None:
         self.ledger, self.folder, self.time, self.events = ledger, folder, time, events
         self.content: list[bytes | Exception] = [file_of(1), StudyError("withheld-pixels"), file_of(2)]
-        self.here, self.ended = True, False
+        self.here, self.ended, self.to = True, False, Peer()
         self.faults: list[tuple[str, type[BaseException]]] = []
         self.exports = Exports(
             ledger,
@@ -354,10 +354,81 @@ def test_what_a_peer_refuses_is_counted_and_what_it_has_already_is_told_apart(se
     assert (entry["sent"], entry["already_there"], entry["refused"]) == (0, 1, 2)
 
 
-def test_a_peer_that_lets_nobody_in_ends_it(sending: Bench, peer: Peer) -> None:
-    peer.answers["1.2.3.1"] = (None, PeerRefusal("peer-rejected"))
-    sending.sweep()
-    assert [one["event"] for one in sending.trail()] == ["export-failed"]
+SHUT = [PeerRefusal("peer-rejected"), PeerError("tls-failed")]
+LONGEST = 600
+
+
+@pytest.fixture
+def night(sending: Bench) -> list[str]:
+    """Five studies that rules ordered to an export, and which of them were tried."""
+    tried: list[str] = []
+    to = Peer()
+
+    def leaving(rows: Sequence[InstanceRow]) -> Iterator[Deidentified | StudyError]:
+        tried.append(rows[0].study_key)
+        yield Deidentified(original=b"", data=file_of(1), sop_instance_uid="")
+
+    sending.exports._ways = {"nightly": Way(to=to, deidentify=leaving)}
+    sending.exports._settings = parse({"delivery": {"longest_retry_seconds": LONGEST}}).delivery
+    sending.exports._longest = timedelta(days=7)
+    sending.to = to
+    studies = [f"{number:032x}" for number in range(1, 6)]
+    sending.studies(*studies)
+    for study_key in studies:
+        sending.order(study_key=study_key, destination="nightly")
+    return tried
+
+
+@pytest.mark.parametrize("error", SHUT, ids=lambda error: error.code)
+def test_what_is_ordered_waits_for_people_to_let_us_in(sending: Bench, night: list[str], error: PeerError) -> None:
+    """An AE title that nobody entered yet, a token or a certificate that ran out: a night of exports goes in the morning."""
+    sending.to.answers["1.2.3.1"] = (None, error)
+    for _ in range(3):
+        sending.exports.sweep("nightly")
+        sending.time.forward(LONGEST / 3)
+    assert len(night) == 1, "one knock in the longest wait, for all of them: an account that fails too often is locked"
+    sending.exports.sweep("nightly")
+    assert len(night) == 2
+    assert night[0] != night[1]
+    assert len(sending.ledger.orders()) == 5
+    told = [(one["reason"], one["attempts"], one["given_up"]) for one in sending.events.facts("export.failed")]
+    assert told == [(error.code, 1, False)] * 2
+    sending.to.answers.clear()
+    sending.time.forward(LONGEST)
+    sending.exports.sweep("nightly")
+    assert sending.ledger.orders() == (), "all that waits goes in one round"
+    assert len(sending.to.took) == 5
+
+
+def test_what_is_ordered_anew_is_a_sign_that_somebody_mended_it(sending: Bench, night: list[str]) -> None:
+    sending.to.answers["1.2.3.1"] = (None, SHUT[0])
+    sending.exports.sweep("nightly")
+    sending.to.answers.clear()
+    sending.time.forward(1)
+    sending.order(study_key=night[0], destination="nightly")
+    sending.exports.sweep("nightly")
+    assert sending.ledger.orders() == ()
+    assert len(sending.to.took) == 5
+
+
+def test_what_nobody_mended_in_time_is_given_up_at_once_and_told(sending: Bench, night: list[str]) -> None:
+    sending.to.answers["1.2.3.1"] = (None, SHUT[0])
+    sending.exports.sweep("nightly")
+    sending.time.forward(7 * 86400)
+    for _ in range(5):
+        sending.exports.sweep("nightly")
+    assert sending.ledger.orders() == ()
+    assert [one["event"] for one in sending.trail()] == ["export-failed"] * 5
+    assert [one["given_up"] for one in sending.events.facts("export.failed")] == [False] + [True] * 5
+
+
+def test_a_place_of_another_name_is_not_waited_with(sending: Bench, night: list[str], peer: Peer) -> None:
+    sending.to.answers["1.2.3.1"] = (None, SHUT[0])
+    sending.add("trial", peer, 1)
+    sending.order()
+    sending.exports.sweep("nightly")
+    sending.exports.sweep("trial")
+    assert peer.took == ["1.2.3.1"]
 
 
 def test_a_fault_of_the_node_ends_one_order_and_no_other(sending: Bench) -> None:
