@@ -321,8 +321,8 @@ class RetentionSection(Section):
         le=36_500,
         allow_inf_nan=False,
         description="days after its last image at which a finished study is shredded, keys and all; results that are "
-        "held until then, and for a week, are given up; an export that was ordered keeps its study until it is done or "
-        "given up",
+        "held until then, and for a week, are given up; what failed keeps its study for a week from then, or for so many "
+        "days if these are less; an export that was ordered keeps it until it is done or given up",
     )
     remind_seconds: Age = Field(
         DAY, description="how often it is told again that something is held and waits for somebody"

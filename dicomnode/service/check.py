@@ -32,9 +32,10 @@ from dicomnode.service.services import committing_destination
 from dicomnode.service.sourcing import open_door, retriever_of
 from dicomnode.storage.belonging import prove_wrapping
 from dicomnode.storage.ledger import Ledger
-from dicomnode.storage.medium import IN_MEMORY, is_volatile
+from dicomnode.storage.medium import IN_MEMORY, is_kernels, is_volatile
 from dicomnode.storage.recipients import certificates
 from dicomnode.storage.writer import try_modes
+from dicomnode.workflow.retention import outlives
 from dicomnode.workflow.wishes import wishes_of
 
 _SOON_DAYS = 30
@@ -83,7 +84,7 @@ class _Examiner:
 
     def state(self) -> None:
         folder = _existing(self._layout.state)
-        if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK) or _is_kernels(folder):
+        if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK) or is_kernels(folder):
             self.report.errors.append(f"node.state: no folder can be made or written at {self._layout.state}")
             return
         if is_volatile(folder):
@@ -294,6 +295,8 @@ class _Examiner:
                 self.report.lines.append(f"storage commitment is answered with what {pacs.ae_title} commits")
         if not self._tree.destinations:
             self.report.warnings.append("destinations: none; results stay sealed in the state folder")
+        elif known := outlives(self._tree.retention.days, self._tree.delivery.give_up_seconds):
+            self.report.warnings.append(known)
         for destination in self._tree.destinations:
             self._destination(destination)
 
@@ -389,11 +392,6 @@ def _describe(package: Package, engine: str) -> str:
     manifest = package.manifest
     note = ", research only" if manifest.research_only else ""
     return f"model {manifest.name} {manifest.version} ({manifest.title}{note}) on {engine}"
-
-
-def _is_kernels(folder: Path) -> bool:
-    """Whether a folder belongs to a file system of the kernel's own, where nothing can be kept."""
-    return any(folder.is_relative_to(root) for root in ("/proc", "/sys"))
 
 
 def _existing(path: Path) -> Path:

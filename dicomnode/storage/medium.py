@@ -27,6 +27,11 @@ def file_system(folder: Path, mounts: Path = _MOUNTS) -> str:
     return ""
 
 
+def is_kernels(folder: Path) -> bool:
+    """Whether a folder belongs to a file system of the kernel's own, where nothing can be kept."""
+    return any(folder.is_relative_to(root) for root in ("/proc", "/sys"))
+
+
 def is_volatile(folder: Path) -> bool:
     """Whether a folder lies in memory."""
     return file_system(folder) in _VOLATILE

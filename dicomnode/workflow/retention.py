@@ -1,6 +1,7 @@
 """How long data stays: a study that is finished and old enough is shredded: its keys and what they sealed.
 
 What is held until somebody releases it is hardly kept for longer (`deadlines`): its results are given up first, and told.
+What failed late is kept for some days, in which somebody may look at it and try it again: never shredded as soon as told.
 What was ordered of a study and is not carried out keeps it: an export that waits for its peer, for as long as that is tried,
 and results that somebody found wrong, until their rejection notes are queued.
 """
@@ -38,6 +39,8 @@ from dicomnode.workflow.ports import Clock
 HELD_TOO_LONG: Final = "held-too-long"
 #: Days for which its study is kept after that, where `retention.days` are more.
 _RETRIED_DAYS: Final = 1.0
+#: Days for which a study is kept after work on it failed otherwise, where `retention.days` are more: over holidays, too.
+FAILED_DAYS: Final = 7.0
 _WAITING: Final = (WorkState.HELD, WorkState.READY)
 
 
@@ -136,10 +139,11 @@ class Retention:
         self._emit("work.failed", level="error", work=key.workflow_id, model=key.model, reason=HELD_TOO_LONG)
 
     def _may_be_retried(self, work: WorkRow) -> bool:
-        """Whether results were given up so short a time ago that somebody may still want them."""
-        if work.reason != HELD_TOO_LONG or work.settled_at is None:
+        """Whether a work failed, or was given up, so short a time ago that somebody may still want its results."""
+        if work.state is not WorkState.FAILED or work.settled_at is None:
             return False
-        return self._sure() - work.settled_at < timedelta(days=min(_RETRIED_DAYS, self._settings.days))
+        days = _RETRIED_DAYS if work.reason == HELD_TOO_LONG else FAILED_DAYS  # what was held was told every day
+        return self._sure() - work.settled_at < timedelta(days=min(days, self._settings.days))
 
     def _limit(self) -> datetime:
         return self._sure() - timedelta(days=self._settings.days)
@@ -174,6 +178,17 @@ class Retention:
 
     def _orders(self, study_key: str, *, connection: Any = None) -> list[OrderRow]:
         return [one for one in self._ledger.orders(connection=connection) if one.study_key == study_key]
+
+
+def outlives(days: float, give_up_seconds: float) -> str | None:
+    """What to know where results are tried for longer than their study is to be kept; None where they are not."""
+    if days * 86400 > give_up_seconds:
+        return None
+    tried, more = give_up_seconds / 86400, min(FAILED_DAYS, days)
+    return (
+        f"retention.days: {days:g}, but results are tried for {tried:g} days (delivery.give_up_seconds): while a "
+        f"destination is away studies stay for as long, and for {more:g} more where they are given up"
+    )
 
 
 def _is_wished_back(work: WorkRow) -> bool:

@@ -111,6 +111,13 @@ def test_every_error_is_told_in_one_go(tree_of: MakeTree, peer: type[Peer]) -> N
     assert "peer-unreachable" in report.warnings[0]
 
 
+def test_a_study_that_is_to_go_before_its_results_are_given_up_is_told(tree_of: MakeTree) -> None:
+    tree = tree_of(destinations=[DESTINATION], retention={"days": 7})
+    settled(tree)
+    (told,) = examine(tree, {}).warnings
+    assert told.startswith("retention.days: 7, but results are tried for 7 days (delivery.give_up_seconds)")
+
+
 def test_a_state_folder_that_cannot_be_written(tree_of: MakeTree, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     (error,) = examine(tree_of(), {}).errors

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dicomnode.errors import KeyStoreError, StorageError
+from dicomnode.config import DeliverySection
+from dicomnode.errors import KeyStoreError, PeerError, StorageError
 from dicomnode.sections import RetentionSection
 from dicomnode.storage.datakeys import DataKeys
 from dicomnode.storage.ledger import Ledger
@@ -28,9 +29,10 @@ from dicomnode.study import (
 )
 from dicomnode.workflow.activity import ActivityTable
 from dicomnode.workflow.indexing import row_of
-from dicomnode.workflow.retention import Retention
+from dicomnode.workflow.retention import Retention, outlives
 from dicomnode.workflow.timekeeping import GRACE_SECONDS, Timekeeper
 from tests.unit.workflow.samples import KEY, MODEL, Events, Time, encoded, metadata, study_key_of, tiny_series
+from tests.unit.workflow.test_delivery import Bench as Outage
 
 DAY = 86400.0
 
@@ -429,6 +431,62 @@ def test_what_was_given_up_can_be_retried_for_no_longer_than_data_is_kept(bench:
     bench.time.forward(0.25 * DAY)
     assert bench.retention.sweep() == 1
     assert bench.ledger.study(key) is None
+
+
+def test_what_was_given_up_after_an_outage_can_still_be_retried(bench: Bench, events: Events) -> None:
+    """`retention.days` is `delivery.give_up_seconds`, 7 days: the dead letters would go with the study within the hour."""
+    bench.retention._settings = RetentionSection(days=7)
+    outage = Outage(bench.ledger, bench.objects, bench.time, events)
+    outage.settings = DeliverySection()
+    outage.prepare("pacs")
+    outage.peers["pacs"].answers = [PeerError("peer-unreachable")] * 10_000
+    for _ in range(8 * 24):
+        outage.later(3600)
+        if outage.work.state is WorkState.FAILED:
+            break
+        assert bench.retention.sweep() == 0
+    assert outage.ended() == (WorkState.FAILED, "timeout")
+    bench.time.forward(7 * DAY - 1)
+    assert bench.retention.sweep() == 0, "people have days to look at it"
+    assert len(bench.ledger.dead_letters(10)) == 2
+    bench.time.forward(1)
+    assert bench.retention.sweep() == 1, "and not for ever"
+
+
+@pytest.mark.parametrize("reason", ["timeout", "not-committed", "internal"])
+@pytest.mark.parametrize(("days", "kept"), [(30, 7), (2, 2)], ids=["a week", "no longer than data is kept"])
+def test_what_failed_late_stays_for_some_days(bench: Bench, reason: str, days: float, kept: float) -> None:
+    """A retry, an outage, a commitment that never came: it ended when its study had been past its days for long."""
+    bench.retention._settings = RetentionSection(days=days)
+    key = bench.study("one", *HOLDING[:-1], WorkState.DELIVERING)
+    bench.time.forward(50 * DAY)
+    bench.ledger.set_work_state(result_of(bench, key), WorkState.FAILED, at=bench.time.now(), reason=reason)
+    bench.time.forward(kept * DAY - 1)
+    assert bench.retention.sweep() == 0
+    bench.time.forward(1)
+    assert bench.retention.sweep() == 1
+
+
+def test_what_arrived_late_needs_no_further_days(bench: Bench) -> None:
+    key = bench.study("one", *HOLDING[:-1], WorkState.DELIVERING)
+    bench.time.forward(50 * DAY)
+    bench.ledger.set_work_state(result_of(bench, key), WorkState.DONE, at=bench.time.now())
+    assert bench.retention.sweep() == 1
+
+
+@pytest.mark.parametrize(
+    ("days", "give_up_seconds", "told"),
+    [
+        (30, 7 * DAY, None),
+        (7, 7 * DAY, "retention.days: 7, but results are tried for 7 days"),
+        (2, 7 * DAY, "and for 2 more where they are given up"),
+    ],
+)
+def test_a_study_that_is_to_go_before_its_results_are_given_up_is_told(
+    days: float, give_up_seconds: float, told: str | None
+) -> None:
+    said = outlives(days, give_up_seconds)
+    assert said is told or (said is not None and told is not None and told in said)
 
 
 def test_a_crash_while_it_is_given_up_leaves_it_held(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
