@@ -159,7 +159,7 @@ def _deliveries(work: WorkRow) -> str:
     if rejected := work.facts.get(REJECTED):
         lines.append(f"images that it was made of were rejected: {rejected}")
     if standing := work.facts.get(STANDING):
-        lines.append(f"its results are still at {standing}, which takes no rejection notes: reject them there")
+        lines.append(f"its results are still at {standing}, where no rejection note goes: reject them there")
     if noted := work.facts.get(NOTED):
         lines.append(f"taken behind newer ones, and retracted there: {noted}")
     if retraction := work.facts.get(RETRACTION):

@@ -43,6 +43,7 @@ from dicomnode.workflow.ahead import Ahead
 from dicomnode.workflow.analysis import Analysis, Analyst, Issue
 from dicomnode.workflow.downgrade import facts_of, tell
 from dicomnode.workflow.handover import Handover, Rooms, name
+from dicomnode.workflow.leftovers import Leftovers
 from dicomnode.workflow.meanwhile import ready
 from dicomnode.workflow.picture import picture_of
 from dicomnode.workflow.ports import Clock
@@ -87,6 +88,8 @@ class Encoding:
         self._copies = copies
         self._handover = Handover(rooms)
         self._predecessors = Predecessors(rooms)
+        configured = [one.name for one in tree.destinations]
+        self._leftovers = Leftovers(rooms.ledger, self._predecessors, configured=configured, emit=emit)
         self._ahead: Ahead[tuple[EncodedResult, ...]] = Ahead(places)
         self._clock = clock
         self._emit = emit
@@ -254,7 +257,7 @@ class Encoding:
             entered |= facts_of(destination, variants)
         with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="keep") as executor:
             rows = {(row.role, row.form): row for row in executor.map(partial(self.keep, key), results)}
-        named = self._predecessors.arrived(key)
+        named, left = self._predecessors.arrived(key), self._leftovers.of(key)
         notes = self._rejections(key, plans, identity)
         now, ledger, to = self._clock(), self._rooms.ledger, self._to(key)
         over: list[tuple[str, str]] = []
@@ -279,6 +282,8 @@ class Encoding:
             ledger.set_work_state(key, WorkState.READY, at=now, facts=entered, connection=connection)
             for earlier in {one for one, *_ in self._predecessors.arrived(key, connection=connection) - named}:
                 ledger.add_facts(earlier, {OVERTAKEN: OPEN, NOTED: ""}, connection=connection)
+            standing = self._leftovers.enter(connection, left)
+        self._leftovers.tell(standing)
         for destination, variants in missing.items():
             tell(self._emit, key, destination, variants)
         for destination, result_id in over:

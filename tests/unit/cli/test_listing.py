@@ -176,6 +176,6 @@ def test_what_was_made_of_rejected_images_says_so(monkeypatch: pytest.MonkeyPatc
     text = printed(monkeypatch, replace(STUDY, rejected=3, works=(replace(WORK, facts=facts),)))
     assert "120 objects, 3 rejected" in text
     assert "images that it was made of were rejected: safety" in text
-    assert "its results are still at archive, which takes no rejection notes" in text
+    assert "its results are still at archive, where no rejection note goes" in text
     assert json.loads(printed(monkeypatch, replace(STUDY, rejected=3), as_json=True))[0]["rejected"] == 3
     assert "nothing is left to work on" in printed(monkeypatch, replace(STUDY, rejected=3, revision=0, works=()))
