@@ -65,6 +65,16 @@ def test_the_same_object_in_another_transfer_syntax_is_a_duplicate(world: World,
     assert world.events.names == []
 
 
+def test_a_study_by_two_routes_whose_private_elements_lost_their_vr_is_the_same(world: World, image: Dataset) -> None:
+    block = image.private_block(0x0029, "A SCANNER OF TODAY", create=True)
+    for number, (vr, value) in enumerate((("LO", "KERNEL 3"), ("DS", "1.5"), ("SQ", [Dataset()]))):
+        block.add_new(0x10 + number, vr, value)
+    for syntax in (EXPLICIT, IMPLICIT, EXPLICIT, IMPLICIT):
+        world.conflicts.resolve(world.receive(image, syntax))
+    assert world.states(image) == [InstanceState.CURRENT, *[InstanceState.DUPLICATE] * 3]
+    assert world.events.names == []
+
+
 def test_another_header_replaces_the_first(world: World, image: Dataset) -> None:
     world.receive(image)
     world.conflicts.resolve(world.receive(changed(image, AccessionNumber="NEW")))

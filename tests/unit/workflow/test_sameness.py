@@ -120,3 +120,124 @@ def test_the_same_name_in_another_character_set_is_another_header(image: Dataset
     other = changed(image, SpecificCharacterSet="ISO_IR 192")
     assert str(other.PatientName) == str(image.PatientName)
     assert compare(again(image), other, stored) is Sameness.OTHER_HEADER
+
+
+# A private element of a creator that nobody knows has no VR in an implicit syntax: it comes as UN (PS3.5 6.2.2).
+
+
+def unknown(image: Dataset, vr: str, value: Any) -> Dataset:
+    copy = deepcopy(image)
+    copy.private_block(0x0029, "A SCANNER OF TODAY", create=True).add_new(0x10, vr, value)
+    return copy
+
+
+def item(**values: Any) -> Dataset:
+    made = Dataset()
+    for keyword, value in values.items():
+        setattr(made, keyword, value)
+    return made
+
+
+def inner(text: str) -> Dataset:
+    """An item with a private sequence in it, whose item has a text beyond ASCII and a private number."""
+    deepest = item(PatientName="Müller^Jürgen", StudyDescription=text)
+    deepest.private_block(0x0029, "A SCANNER OF TODAY", create=True).add_new(0x11, "FD", 2.5)
+    middle = item(PatientPosition="HFS")
+    middle.private_block(0x0029, "A SCANNER OF TODAY", create=True).add_new(0x10, "SQ", [deepest, item()])
+    return middle
+
+
+VALUES: list[tuple[str, Any, Any]] = [
+    ("LO", "KERNEL 3", "KERNEL 4"),
+    ("LO", ["a", "é"], ["a", "è"]),
+    ("LO", "Müller", "Muller"),
+    ("UT", "a\\b ", "a\\c "),
+    ("PN", "Müller^Jürgen", "Müller^Jurgen"),
+    ("DS", "1.5", "1.50"),
+    ("DS", ["1.5", "2"], ["1.5", "3"]),
+    ("IS", "12", "13"),
+    ("UI", "1.2.3", "1.2.4"),
+    ("DA", "20260101", "20260102"),
+    ("US", 32, 0),
+    ("UL", [5], [5, 0]),
+    ("SS", -1, -2),
+    ("FD", [1.5, 2.0], [1.5, 2.5]),
+    ("AT", 0x00100010, 0x00100020),
+    ("OB", b"abc", b"abd"),
+    ("UN", b" \0", b"\0\0"),
+    ("UN", b"abcd", b"abcd\0\0"),
+    ("SQ", [inner("a")], [inner("b")]),
+    ("SQ", [inner("a")], [inner("a"), inner("a")]),
+    ("SQ", [], [item()]),
+    ("LO", "", "x"),
+]
+
+
+@pytest.mark.parametrize(("vr", "value", "other"), VALUES)
+@pytest.mark.parametrize("syntax", [EXPLICIT, IMPLICIT, DEFLATED, BIG])
+def test_private_elements_are_the_same_in_every_syntax_and_only_those(
+    image: Dataset, vr: str, value: Any, other: Any, syntax: str
+) -> None:
+    first = again(unknown(image, vr, value))
+    pixels = ">u2" if syntax == BIG else "<u2"
+    same, differs = (again(unknown(image, vr, one), syntax, pixels) for one in (value, other))
+    assert compare(first, same, stored) is Sameness.SAME
+    assert compare(same, first, stored) is Sameness.SAME
+    assert compare(first, differs, stored) is Sameness.OTHER_HEADER
+    assert compare(differs, first, stored) is Sameness.OTHER_HEADER
+
+
+@pytest.mark.parametrize(("vr", "value", "other"), [one for one in VALUES if one[0] != "DS"])
+def test_two_that_both_lost_the_vr_differ_where_their_values_do(
+    image: Dataset, vr: str, value: Any, other: Any
+) -> None:
+    first, same, differs = (again(unknown(image, vr, one), IMPLICIT) for one in (value, value, other))
+    assert compare(first, same, stored) is Sameness.SAME
+    assert compare(first, differs, stored) is Sameness.OTHER_HEADER
+
+
+@pytest.mark.parametrize("first", [EXPLICIT, IMPLICIT])
+@pytest.mark.parametrize("second", [EXPLICIT, IMPLICIT])
+def test_a_private_sequence_is_the_same_with_a_length_and_without_one(image: Dataset, first: str, second: str) -> None:
+    known = unknown(image, "SQ", [inner("a")])
+    for text, expected in (("a", Sameness.SAME), ("b", Sameness.OTHER_HEADER)):
+        other = unknown(image, "SQ", [inner(text)])
+        deep = other[0x00291010].value[0][0x00291010]
+        for element in (other[0x00291010], deep):
+            element.is_undefined_length = True
+            for one in element.value:
+                one.is_undefined_length_sequence_item = True
+        assert compare(again(known, first), again(other, second), stored) is expected
+
+
+def test_words_of_a_private_element_are_the_same_in_either_byte_order(image: Dataset) -> None:
+    little, big = unknown(image, "OW", b"\1\2\3\4"), unknown(image, "OW", b"\2\1\4\3")
+    assert compare(again(little), again(big, BIG, ">u2"), stored) is Sameness.SAME
+    assert compare(again(little), again(little, BIG, ">u2"), stored) is Sameness.OTHER_HEADER
+    assert compare(again(little, IMPLICIT), again(big, BIG, ">u2"), stored) is Sameness.SAME
+
+
+@pytest.mark.parametrize(
+    "value", [b"\xfe\xff\x00\xe0\xff\xff\xff", b"\xfe\xff\x00\xe0\xff\xff\xff\x00abcd", b"no items"]
+)
+def test_what_only_looks_like_a_sequence_is_none(image: Dataset, value: bytes) -> None:
+    first = again(unknown(image, "SQ", [inner("a")]))
+    second = again(unknown(image, "UN", value), IMPLICIT)
+    assert compare(first, second, stored) is Sameness.OTHER_HEADER
+    assert compare(second, again(unknown(image, "UN", value)), stored) is Sameness.SAME
+
+
+@pytest.mark.parametrize(("vr", "value"), [("FD", 1.5), ("LO", "abc")])
+def test_bytes_that_the_vr_of_the_other_does_not_allow_are_another_value(image: Dataset, vr: str, value: Any) -> None:
+    first = again(unknown(image, vr, value))
+    for other in (b"\0\0\0\0\0\0", b"x" * 70_000):
+        assert compare(first, again(unknown(image, "UN", other), IMPLICIT), stored) is Sameness.OTHER_HEADER
+
+
+@pytest.mark.parametrize("name", ["ISO_IR 192", "\\ISO 2022 IR 87", "ISO_IR 13"])
+def test_private_text_is_read_in_the_character_set_of_its_object(image: Dataset, name: str) -> None:
+    image.PatientName = "Yamada^Tarou"
+    image.SpecificCharacterSet = name.split("\\")
+    text = {"ISO_IR 192": "山田 é", "\\ISO 2022 IR 87": "山田", "ISO_IR 13": "ﾔﾏﾀﾞ"}[name]
+    first, second = again(unknown(image, "LO", text)), again(unknown(image, "LO", text), IMPLICIT)
+    assert compare(first, second, stored) is Sameness.SAME
