@@ -53,7 +53,8 @@ REASONS: Final = MappingProxyType(
             "correct that attribute in the PACS or at the scanner, and send the study again",
         ),
         "patient-mismatch": Reason(
-            "two patients under one Study Instance UID", "correct the study in the PACS and send it again"
+            "the images of a study say two patients, or those of a series two names, birth dates, sexes or accession numbers",
+            "correct the study in the PACS and send it again",
         ),
         # Pixels.
         "pixel-undecodable": Reason(

@@ -168,6 +168,8 @@ def _judged(given: Sequence[SurveyedSeries], rule: InputRule) -> tuple[dict[str,
         codes = rule.judge(one.summary)
         if one.problem is not None and (not codes or one.problem.code in REFUSALS):
             codes = (one.problem.code,)
+        elif not codes and one.doubt is not None:
+            codes = (one.doubt.code,)
         said[key] = CHOSEN if key == best else codes[0] if codes else SECOND
     return said, outcome
 

@@ -16,6 +16,7 @@ from dicomnode.manifest import InputRule
 from dicomnode.series import SeriesSummary
 from dicomnode.study import InstanceRow
 from dicomnode.workflow.provenance import REFUSALS, Guard
+from dicomnode.workflow.whose import disagreement
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,12 +31,15 @@ class SurveyedSeries:
         Code of why it cannot be worked on; None where it can.
     geometry
         Of all its images; None where it is not sound.
+    doubt
+        Code of why nobody knows in whose name its results would be; None where its images agree.
     """
 
     summary: SeriesSummary
     instance_keys: tuple[str, ...]
     problem: StudyError | None
     geometry: VolumeGeometry | None = None
+    doubt: StudyError | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,11 +87,15 @@ def choose(series: Sequence[SurveyedSeries], rule: InputRule) -> SurveyedSeries:
     ------
     StudyError
         ``no-suitable-series`` where none is of the kind; the geometry's own code where one is but cannot be worked on;
-        the guard's where it refuses what no rule takes either.
+        the guard's where it refuses what no rule takes either; ``patient-mismatch`` where the images of the best one say
+        two names, birth dates, sexes or accession numbers: no other series is surer to be of whom it says.
     """
     best = rule.choose(item.summary for item in series if item.problem is None)
     if best is not None:
-        return next(item for item in series if item.summary is best)
+        chosen = next(item for item in series if item.summary is best)
+        if chosen.doubt is not None:
+            raise chosen.doubt
+        return chosen
     refused = [(item, rule.judge(item.summary)) for item in series]
     for item, codes in sorted(refused, key=lambda pair: -pair[0].summary.slices):
         if not codes and item.problem is not None:
@@ -130,12 +138,10 @@ def _survey_one(series_key: str, members: list[Header], rule: InputRule, guard: 
         body_part=_text(first, "BodyPartExamined"),
         slice_thickness_mm=number(first, "SliceThickness"),
     )
-    return SurveyedSeries(
-        summary=summary,
-        instance_keys=tuple(dict.fromkeys(kept[index][0] for index in order)),
-        problem=problem,
-        geometry=found,
-    )
+    keys = tuple(dict.fromkeys(kept[index][0] for index in order))
+    headers = {header.instance_key: header.dataset for header in members}
+    doubt = disagreement(headers[key] for key in keys)
+    return SurveyedSeries(summary=summary, instance_keys=keys, problem=problem, geometry=found, doubt=doubt)
 
 
 def _let_through(members: list[Header], guard: Guard) -> tuple[list[Header], StudyError | None]:

@@ -86,6 +86,15 @@ def test_two_patients_under_one_study_are_told_as_the_node_tells_them() -> None:
     assert found.outcomes == {MODEL: "patient-mismatch"}
 
 
+def test_a_series_that_is_in_nobodys_name_is_told_as_the_node_tells_it() -> None:
+    study = Study().add("b", CHEST).add("c", CHEST[:20])
+    study.headers["b-3"] = image(30.0, PatientID="1", PatientSex="M")
+    study.headers["b-4"] = image(40.0, PatientID="1", PatientSex="F")
+    found = study.explain()
+    assert found.outcomes == {MODEL: "patient-mismatch"}, "no other series is surer to be of whom it says"
+    assert [one.models[MODEL] for one in found.series] == ["patient-mismatch", "not-the-best"]
+
+
 def test_objects_that_cannot_be_read_are_counted() -> None:
     study = Study().add("b", CHEST).add("z", [1.0])
     study.headers["b-0"] = StudyError("object-malformed")

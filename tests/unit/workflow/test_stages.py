@@ -381,6 +381,17 @@ def of_another_patient(images: list[Dataset]) -> None:
     images[3].PatientID = "OTHER"
 
 
+def mended_mid_scan(images: list[Dataset]) -> None:
+    """The technologist corrects the name of the worklist's wrong entry; the Patient ID was right."""
+    for image in images[len(images) // 2 :]:
+        image.PatientName, image.PatientBirthDate, image.AccessionNumber = "Right^Name", "19600101", "NEW"
+
+
+def not_mended_mid_scan(images: list[Dataset]) -> None:
+    for image in images[: len(images) // 2]:
+        image.PatientName, image.PatientBirthDate, image.AccessionNumber = "Wrong^Name", "19500505", "OLD"
+
+
 def of_another_modality(images: list[Dataset]) -> None:
     for image in images:
         image.Modality = "MR"
@@ -391,6 +402,8 @@ def of_another_modality(images: list[Dataset]) -> None:
     [
         (without_position, "geometry-attribute-missing"),
         (of_another_patient, "patient-mismatch"),
+        (mended_mid_scan, "patient-mismatch"),
+        (not_mended_mid_scan, "patient-mismatch"),
         (of_another_modality, "no-suitable-series"),
     ],
 )
