@@ -35,6 +35,7 @@ from dicomnode.workflow.picture import picture_of
 from dicomnode.workflow.reading import limits_of
 from dicomnode.workflow.sameness import Sameness, compare
 from dicomnode.workflow.selection import Header, patient_of, without_pixels
+from dicomnode.workflow.whose import count_patients
 from dicomnode.workflow.wishes import default_wishes, is_told, wishes_of
 
 _OUTPUT_MODE: Final = 0o666  # less what the umask takes: it is the user's own
@@ -258,8 +259,8 @@ class Workbench:
         self, files: Files, analyst: Analyst, progress: Callable[[float], None]
     ) -> tuple[Analysis, KeyImage, tuple[EncodedResult, ...]]:
         patients = {patient_of(header.dataset) for header in files.headers}
-        if len(patients) > 1:
-            raise StudyError("patient-mismatch", patients=len(patients))
+        if (several := count_patients(patients)) > 1:
+            raise StudyError("patient-mismatch", patients=several)
         chosen = analyst.select(files.headers)
         digests: list[tuple[str, str]] = []
         copier = Copier(analyst.deidentifier, self._limits)

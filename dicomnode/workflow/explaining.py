@@ -18,6 +18,7 @@ from dicomnode.workflow.provenance import REFUSALS, Guard
 from dicomnode.workflow.router import Read, Router
 from dicomnode.workflow.routing import Judgement, Route, StudyFacts
 from dicomnode.workflow.selection import Header, SurveyedSeries, choose, patient_of, survey, without_pixels
+from dicomnode.workflow.whose import count_patients
 
 #: What a model says of a series that it takes: it works on it, or on a better one.
 CHOSEN, SECOND, NOT_GIVEN = "chosen", "not-the-best", "not-given"
@@ -101,7 +102,7 @@ class Explainer:
         headers, unreadable, lost = self._headers(rows)
         said: dict[str, dict[str, str]] = {}
         outcomes: dict[str, str | None] = {}
-        several = len({patient_of(header.dataset) for header in headers}) > 1
+        several = count_patients({patient_of(header.dataset) for header in headers}) > 1
         surveyed = {name: survey(headers, rule, self._guard) for name, rule in self._inputs.items()}
         for model, share in route.shares.items():
             given = [one for one in surveyed[model] if _is_given(one, share.series)]

@@ -29,6 +29,7 @@ from dicomnode.workflow.priors import Priors
 from dicomnode.workflow.records import Records
 from dicomnode.workflow.routing import classes_of, series_of
 from dicomnode.workflow.selection import Header, SurveyedSeries, patient_of, relevant, without_pixels
+from dicomnode.workflow.whose import count_patients
 
 #: Share of a work's images, made early, from which on all of them are held in memory at once.
 _MOST: Final = 0.5
@@ -195,8 +196,8 @@ class Preparing:
                 unasked.add(row.series_key)
                 continue
             headers.append(Header(series_key=row.series_key, instance_key=row.instance_key, dataset=dataset))
-        if len(patients) > 1:
-            raise StudyError("patient-mismatch", patients=len(patients))
+        if (several := count_patients(patients)) > 1:
+            raise StudyError("patient-mismatch", patients=several)
         if gone:
             return self._select_of_whole(key, analyst, headers, [row for row in gone if row.series_key not in unasked])
         if not headers:

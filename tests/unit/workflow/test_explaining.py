@@ -86,6 +86,14 @@ def test_two_patients_under_one_study_are_told_as_the_node_tells_them() -> None:
     assert found.outcomes == {MODEL: "patient-mismatch"}
 
 
+def test_an_issuer_that_one_image_does_not_say_makes_no_second_patient() -> None:
+    study = Study().add("b", CHEST)
+    study.headers["b-3"] = image(30.0, PatientID="1", IssuerOfPatientID="HOSPITAL")
+    assert study.explain().outcomes == {MODEL: None}
+    study.headers["b-4"] = image(40.0, PatientID="1", IssuerOfPatientID="CLINIC")
+    assert study.explain().outcomes == {MODEL: "patient-mismatch"}
+
+
 def test_a_series_that_is_in_nobodys_name_is_told_as_the_node_tells_it() -> None:
     study = Study().add("b", CHEST).add("c", CHEST[:20])
     study.headers["b-3"] = image(30.0, PatientID="1", PatientSex="M")

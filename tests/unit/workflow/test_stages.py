@@ -381,6 +381,10 @@ def of_another_patient(images: list[Dataset]) -> None:
     images[3].PatientID = "OTHER"
 
 
+def of_two_issuers(images: list[Dataset]) -> None:
+    images[0].IssuerOfPatientID, images[1].IssuerOfPatientID = "HOSPITAL", "CLINIC"
+
+
 def mended_mid_scan(images: list[Dataset]) -> None:
     """The technologist corrects the name of the worklist's wrong entry; the Patient ID was right."""
     for image in images[len(images) // 2 :]:
@@ -397,11 +401,22 @@ def of_another_modality(images: list[Dataset]) -> None:
         image.Modality = "MR"
 
 
+@pytest.mark.parametrize("which", [0, -1])
+def test_an_issuer_that_one_source_does_not_say_makes_no_second_patient(
+    bench: Bench, images: list[Dataset], which: int
+) -> None:
+    images[which].IssuerOfPatientID = "HOSPITAL"
+    key = bench.receive(images)
+    assert bench.stages().run("prepare", key)
+    assert bench.work(key).reason is None
+
+
 @pytest.mark.parametrize(
     ("change", "code"),
     [
         (without_position, "geometry-attribute-missing"),
         (of_another_patient, "patient-mismatch"),
+        (of_two_issuers, "patient-mismatch"),
         (mended_mid_scan, "patient-mismatch"),
         (not_mended_mid_scan, "patient-mismatch"),
         (of_another_modality, "no-suitable-series"),
