@@ -1,7 +1,8 @@
 """What becomes of an instance that came again under its UID with other bytes: the index asks, `sameness` decides.
 
 Equal content in another encoding is a duplicate. Another header over the same pixels replaces the first one, which
-opens a new revision; so does an object that is whole where the first one is not. Other pixels stay in quarantine beside
+opens a new revision; so does an object that is whole where the first one is not. What was replaced and is sent once more
+changes nothing: it is told, and a duplicate, of no content that counts. Other pixels stay in quarantine beside
 the first, with an alert; the sender has its success. What counts, and may be a rejection note, is then judged as one.
 """
 
@@ -110,6 +111,9 @@ class Conflicts:
         again = self._read(row)
         first = self._whole(rivals[0], rows)
         sameness = Sameness.OTHER_PIXELS if first is None else compare(first, again, self._decoder.pixels)
+        if sameness is Sameness.OTHER_HEADER and self._was_replaced(row, again, rows):
+            self._emit("object.outdated", level="warning", study=row.study_key)
+            sameness = Sameness.SAME
         if sameness is Sameness.SAME:
             self._ledger.set_instance_state(row.study_key, row.address, InstanceState.DUPLICATE)
             return replace(row, state=InstanceState.DUPLICATE)
@@ -121,6 +125,14 @@ class Conflicts:
             return replace(row, state=InstanceState.CURRENT)
         self._alert(row, "same-uid-other-content")
         return row
+
+    def _was_replaced(self, row: InstanceRow, again: Dataset, rows: Sequence[InstanceRow]) -> bool:
+        """Whether what came again is what a correction replaced: who sent it does not know of that, or tries once more."""
+        replaced = [one for one in rows if one.state is InstanceState.REPLACED]
+        if any(one.digest == row.digest for one in replaced):
+            return True
+        found = (self._whole(one, ()) for one in replaced)
+        return any(one and compare(one, again, self._decoder.pixels) is Sameness.SAME for one in found)
 
     def _succeed(self, row: InstanceRow) -> InstanceRow:
         """The row after what stood in its way was rejected, or damaged and set aside, meanwhile: this counts, if it can be read.

@@ -82,6 +82,64 @@ def test_another_header_replaces_the_first(world: World, image: Dataset) -> None
     assert world.events.names == ["object.replaced"]
 
 
+@pytest.mark.parametrize("syntax", [EXPLICIT, IMPLICIT])
+def test_what_a_correction_replaced_does_not_come_back_by_being_sent_again(
+    world: World, image: Dataset, syntax: str
+) -> None:
+    """The PACS corrected the name and sent the study again; then the modality repeats its first try, twice."""
+    world.receive(image)
+    world.conflicts.resolve(world.receive(changed(image, PatientName="Right^Name")))
+    for _ in range(2):
+        world.conflicts.resolve(world.receive(image, syntax))
+    assert world.states(image) == [
+        InstanceState.REPLACED,
+        InstanceState.CURRENT,
+        InstanceState.DUPLICATE,
+        InstanceState.DUPLICATE,
+    ]
+    assert [(name, level) for name, level, _ in world.events.seen] == [
+        ("object.replaced", "info"),
+        ("object.outdated", "warning"),
+        ("object.outdated", "warning"),
+    ]
+
+
+def test_a_second_correction_replaces_the_first(world: World, image: Dataset) -> None:
+    world.receive(image)
+    for accession in ("NEW", "NEWER"):
+        world.conflicts.resolve(world.receive(changed(image, AccessionNumber=accession)))
+    assert world.states(image) == [InstanceState.REPLACED, InstanceState.REPLACED, InstanceState.CURRENT]
+    assert world.events.names == ["object.replaced", "object.replaced"]
+
+
+def test_what_was_replaced_comes_back_where_what_counts_has_expired(world: World, image: Dataset) -> None:
+    world.receive(image)
+    second = world.receive(changed(image, AccessionNumber="WRONG"))
+    world.conflicts.resolve(second)
+    world.ledger.set_instance_state(second.study_key, second.address, InstanceState.EXPIRED)
+    world.conflicts.resolve(world.receive(image))
+    assert world.states(image) == [InstanceState.REPLACED, InstanceState.EXPIRED, InstanceState.CURRENT]
+
+
+def test_a_replaced_one_that_was_damaged_on_the_disk_is_compared_with_nothing(
+    world: World, image: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = world.receive(image)
+    world.conflicts.resolve(world.receive(changed(image, AccessionNumber="NEW")))
+    read = world.spool.read
+
+    def damaged(study_key: str, address: Any) -> Any:
+        if address == first.address:
+            raise StorageError("sealed-damaged")
+        return read(study_key, address)
+
+    monkeypatch.setattr(world.spool, "read", damaged)
+    world.conflicts.resolve(world.receive(image))
+    assert world.states(image)[1:] == [InstanceState.CURRENT, InstanceState.DUPLICATE], "the same bytes"
+    world.conflicts.resolve(world.receive(changed(image, AccessionNumber="NEWER"), IMPLICIT))
+    assert world.states(image)[-1] is InstanceState.CURRENT
+
+
 def test_other_pixels_stay_in_quarantine_with_an_alert(world: World, image: Dataset) -> None:
     world.receive(image)
     world.conflicts.resolve(world.receive(changed(image, PixelData=bytes(len(image.PixelData)))))

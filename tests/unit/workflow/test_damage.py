@@ -436,13 +436,18 @@ def test_a_duplicate_of_the_update_takes_its_place_where_that_can_be_proved(
 
 
 def test_the_same_bytes_that_were_replaced_come_back(bench: Bench, images: list[Dataset], tmp_path: Path) -> None:
+    """What counted meanwhile has expired, for them to be sent again."""
     old, new = images[2], updated(images[2])
     bench.receive(images)
-    *_, again = heard(bench, (new, EXPLICIT, 1.0), (old, EXPLICIT, 2.0), (new, EXPLICIT, 3.0))
-    assert states(bench, again) == [REPLACED, REPLACED, REPLACED, CURRENT]
+    first, between = heard(bench, (new, EXPLICIT, 1.0), (old, EXPLICIT, 2.0))
+    assert states(bench, between) == [REPLACED, CURRENT, DUPLICATE]
+    for one, state in ((first, REPLACED), (between, InstanceState.EXPIRED)):
+        bench.ledger.set_instance_state(one.study_key, one.address, state)
+    (again,) = heard(bench, (new, EXPLICIT, 3.0))
+    assert states(bench, again) == [REPLACED, REPLACED, InstanceState.EXPIRED, CURRENT]
     damage(tmp_path, again)
     verify(bench, tmp_path)
-    assert states(bench, again) == [REPLACED, CURRENT, REPLACED, QUARANTINED]
+    assert states(bench, again) == [REPLACED, CURRENT, InstanceState.EXPIRED, QUARANTINED]
 
 
 def test_whose_duplicate_one_of_other_bytes_is_has_to_be_proved() -> None:
