@@ -33,7 +33,6 @@ class Sameness(Enum):
 _ENCODING: Final = frozenset(
     {
         "PixelData",
-        "PhotometricInterpretation",
         "PlanarConfiguration",
         "DataSetTrailingPadding",
         "DerivationDescription",
@@ -41,6 +40,11 @@ _ENCODING: Final = frozenset(
         "LossyImageCompression",
     }
 )
+#: Photometric Interpretations (PS3.3 C.7.6.3.1.2) that a transcoding makes of each other; those of gray say what values mean.
+_COLOURS: Final = frozenset(
+    {"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT"}
+)
+_PHOTOMETRIC: Final = "PhotometricInterpretation"
 #: Bytes of one value of VRs whose values stay bytes here, where they are not one (PS3.5 6.2).
 _WORDS: Final = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
 #: What the value of a sequence begins with in little endian (PS3.5 7.5).
@@ -123,6 +127,12 @@ def _elements(dataset: Dataset) -> list[DataElement]:
 
 def _same_element(one: DataElement, other: DataElement, here: _Part, there: _Part) -> bool:
     """Whether two elements say the same, also where the VR of one was lost on its way (PS3.5 6.2.2)."""
+    if (
+        one.keyword == _PHOTOMETRIC
+        and _are_colours(one, other)
+        and not _are_the_same_bytes(here.dataset, there.dataset)
+    ):
+        return True
     if one.is_empty or other.is_empty:
         return one.is_empty and other.is_empty
     are_bytes = [isinstance(element.value, bytes) for element in (one, other)]
@@ -135,6 +145,15 @@ def _same_element(one: DataElement, other: DataElement, here: _Part, there: _Par
     if are_bytes[1]:
         return _reads_as(one, other, there.character_set)
     return other.VR != "SQ" and str(one.value) == str(other.value)
+
+
+def _are_colours(*elements: DataElement) -> bool:
+    return all(str(element.value).strip() in _COLOURS for element in elements)
+
+
+def _are_the_same_bytes(first: Dataset, second: Dataset) -> bool:
+    """Whether pixels were not transcoded: then another Photometric Interpretation is a correction."""
+    return bool(first.get("PixelData") == second.get("PixelData"))
 
 
 def _same_bytes(one: DataElement, other: DataElement, here: _Part, there: _Part) -> bool:

@@ -140,6 +140,13 @@ def test_a_replaced_one_that_was_damaged_on_the_disk_is_compared_with_nothing(
     assert world.states(image)[-1] is InstanceState.CURRENT
 
 
+def test_a_corrected_photometric_interpretation_replaces_the_wrong_one(world: World, image: Dataset) -> None:
+    """The same stored values, and another image."""
+    world.receive(changed(image, PhotometricInterpretation="MONOCHROME1"))
+    world.conflicts.resolve(world.receive(image))
+    assert world.states(image) == [InstanceState.REPLACED, InstanceState.CURRENT]
+
+
 def test_other_pixels_stay_in_quarantine_with_an_alert(world: World, image: Dataset) -> None:
     world.receive(image)
     world.conflicts.resolve(world.receive(changed(image, PixelData=bytes(len(image.PixelData)))))

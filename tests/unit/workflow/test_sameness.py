@@ -59,6 +59,36 @@ def test_attributes_of_the_encoding_do_not_count(image: Dataset) -> None:
     assert compare(again(image), other, stored) is Sameness.SAME
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ("MONOCHROME1", "MONOCHROME2", Sameness.OTHER_HEADER),
+        ("MONOCHROME2", "MONOCHROME1", Sameness.OTHER_HEADER),
+        ("MONOCHROME2", "PALETTE COLOR", Sameness.OTHER_HEADER),
+        ("PALETTE COLOR", "RGB", Sameness.OTHER_HEADER),
+        ("MONOCHROME2", "MONOCHROME2", Sameness.SAME),
+        ("RGB", "YBR_FULL_422", Sameness.SAME),
+        ("YBR_RCT", "RGB", Sameness.SAME),
+    ],
+)
+def test_of_photometric_interpretations_only_colours_are_made_of_each_other(
+    image: Dataset, first: str, second: str, expected: Sameness
+) -> None:
+    """Pixels are encoded otherwise (here: in big endian)."""
+    image.PhotometricInterpretation = first
+    other = deepcopy(image)
+    other.PhotometricInterpretation = second
+    assert compare(again(image), again(other, BIG, ">u2"), stored) is expected
+
+
+@pytest.mark.parametrize(("first", "second"), [("MONOCHROME1", "MONOCHROME2"), ("RGB", "YBR_FULL")])
+def test_another_photometric_interpretation_of_the_same_bytes_is_a_correction(
+    image: Dataset, first: str, second: str
+) -> None:
+    image.PhotometricInterpretation = first
+    assert compare(again(image), changed(image, PhotometricInterpretation=second), stored) is Sameness.OTHER_HEADER
+
+
 def test_another_header_over_the_same_pixels(image: Dataset) -> None:
     assert compare(again(image), changed(image, AccessionNumber="OTHER"), stored) is Sameness.OTHER_HEADER
 
