@@ -65,8 +65,27 @@ class WorkRows(Database):
         with self._reading(connection) as reading:
             return _latest(reading, study_key)
 
-    def settle(self, study_key: str, revision: int, at: datetime, *, connection: Connection | None = None) -> None:
+    def records(self, study_key: str, *, connection: Connection | None = None) -> int:
+        """How many records of a study the index has, whatever became of them."""
+        with self._reading(connection) as reading:
+            return int(reading.execute(_received(study_key)).scalar_one())
+
+    def settle(
+        self,
+        study_key: str,
+        revision: int,
+        at: datetime,
+        *,
+        records: int | None = None,
+        connection: Connection | None = None,
+    ) -> None:
         """Say that an input set is whole; the first time stands.
+
+        Parameters
+        ----------
+        records
+            How many of the study's records were looked at: with more the study is open. None: as many as at its last
+            settlement, or all where this is the first.
 
         Raises
         ------
@@ -77,9 +96,13 @@ class WorkRows(Database):
         with self._writing(connection) as writing:
             if writing.execute(select(_R.c.revision).where(*here)).one_or_none() is None:
                 raise NodeError("internal", revision=revision)
-            received = select(func.count()).select_from(_I).where(_I.c.study_key == study_key).scalar_subquery()
-            values = {"settled_at": at, "records": received}
-            writing.execute(update(_R).where(*here, _R.c.settled_at.is_(None)).values(values))
+            if records is None:
+                before = select(func.max(_R.c.records)).where(_R.c.study_key == study_key)
+                records = writing.execute(before).scalar()
+            if records is None:
+                records = self.records(study_key, connection=writing)
+            writing.execute(update(_R).where(*here).values(records=records))
+            writing.execute(update(_R).where(*here, _R.c.settled_at.is_(None)).values(settled_at=at))
 
     def unsettled(self, *, connection: Connection | None = None) -> tuple[RevisionRow, ...]:
         """Revisions that wait for evidence or the quiet time, oldest first."""
@@ -245,6 +268,10 @@ def work_rows(connection: Connection, query: Select[Any]) -> tuple[WorkRow, ...]
         stages.setdefault(_key(row), {})[row.stage] = row.seconds
     deliveries = delivery_rows(connection, wanted)
     return tuple(_work(row, stages.get(_key(row), {}), deliveries.get(_key(row), ())) for row in found)
+
+
+def _received(study_key: str) -> Select[Any]:
+    return select(func.count()).select_from(_I).where(_I.c.study_key == study_key)
 
 
 def _latest(connection: Connection, study_key: str) -> RevisionRow | None:

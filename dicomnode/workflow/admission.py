@@ -133,22 +133,28 @@ class Admission:
         StorageError
             ``index-behind`` when the index has not caught up: what it lacks would never be worked on.
         """
-        if not self._flush(study_key):
-            raise StorageError("index-behind")
+        judged = self._judged(study_key)
         now, plan = self._clock(), self._plan(study_key)
         with self._ledger.transaction() as connection:
             opened = self._open(connection, study_key, plan)
             latest = self._ledger.latest_revision(study_key, connection=connection)
             if latest is None:
                 return
-            anew = latest.settled_at is None
-            if anew:
-                self._ledger.settle(study_key, latest.revision, now, connection=connection)
+            self._ledger.settle(study_key, latest.revision, now, records=judged, connection=connection)
+        anew = latest.settled_at is None
         tell(self._emit, study_key, opened)
         if anew:
             self._close_segments(study_key)
             self._emit("study.settled", study=study_key, revision=latest.revision)
         self._release(study_key)
+
+    def _judged(self, study_key: str) -> int:
+        """How many records the index has and were judged: with one more the study is open, should the node be killed now."""
+        if self._flush(study_key):
+            records = self._ledger.records(study_key)
+            if self._flush(study_key):
+                return records
+        raise StorageError("index-behind")
 
     def release(self, study_key: str) -> None:
         """Queue the delivery of every finished work of the latest revision, if that is settled and nothing more comes.

@@ -27,6 +27,7 @@ from tests.unit.workflow.samples import (
     study_key_of,
     tiny_series,
 )
+from tests.unit.workflow.test_admission import World as Admitting
 
 
 class World:
@@ -170,3 +171,38 @@ def test_a_damaged_segment_is_set_aside_at_the_start(world: World, events: Event
     segment.write_bytes(raw)
     assert world.recovery.rebuild_index() < 3
     assert "segment.damaged" in events.names
+
+
+@pytest.mark.parametrize("what", ["correction", "rejection-note"])
+def test_what_comes_while_a_study_settles_is_judged_after_a_kill(
+    world: World, time: Time, events: Events, what: str
+) -> None:
+    """It is durable, acknowledged and in the index; the study settles; the node is killed before it was judged."""
+    admitting = Admitting(world.ledger, time, events)
+    admission = admitting.admission()
+    admitting.receive(0, 1, 2)
+    late = row(50)
+    if what == "correction":
+        late = replace(late, instance_key=row(1).instance_key, digest="c" * 64)
+    else:
+        late = replace(late, sop_class_uid=KEY_OBJECT_SELECTION)
+    admitting.meanwhile = lambda: None if world.ledger.record_instances([late]) else None
+    admission.settle(STUDY)
+    world.recovery.resume()
+    assert [one.address for one in world.conflicts] == [late.address]
+    assert [one.study_key for one in world.activity.snapshot()] == [STUDY]
+    admission.settle(STUDY)
+    assert world.ledger.open_studies() == ()
+
+
+def test_what_nobody_has_judged_leaves_a_study_open_that_is_worked_on_anew(
+    world: World, time: Time, events: Events
+) -> None:
+    admitting = Admitting(world.ledger, time, events)
+    admission = admitting.admission()
+    admitting.receive(0)
+    admission.settle(STUDY)
+    admitting.receive(1)
+    with world.ledger.transaction() as connection:
+        assert admission.reprocess(connection, STUDY) == 2
+    assert [key for key, _ in world.ledger.open_studies()] == [STUDY]
