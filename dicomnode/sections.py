@@ -277,6 +277,9 @@ class CompletionSection(Section):
     open_seconds: Seconds = Field(
         300, description="silence of a study that is borne while an association that carried it stays open"
     )
+    arrival_seconds: Age = Field(
+        4 * 3600, description="time after its first image at which a study is settled though more of it comes"
+    )
     start_early: bool = Field(True, description="begin to work before a study is known to be whole")
     early_bytes: int = Field(
         256 * MEBI, ge=0, le=TEBI, description="memory for images de-identified while their study comes; 0: none are"

@@ -32,6 +32,10 @@ SOURCE_REASONS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
             "a destination took the results, and can be asked for storage commitment neither way",
             "look for them there; if it knows no commitment, set storage_commitment = false there",
         ),
+        "study-endless": (
+            "more of a study came for longer than completion.arrival_seconds; it was worked on as it was",
+            "see who sends it without end; what comes after that is worked on, too",
+        ),
         "result-late": (
             "the results came too late to be of use",
             "`dicomnode release` delivers them; else they are given up when retention.days are over",

@@ -164,7 +164,7 @@ class Node:
             overdue=self._overdue,
             flush=self._flush,
             close_segments=self._close_segments,
-            arriving=self._activity.is_open,
+            arriving=self._activity.is_awaited,
             settings=self._tree.delivery,
             clocks=self._timekeeper,
             emit=self._emit,

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
-from dicomnode.study import PRIORITIES
+from dicomnode.study import PRIORITIES, InstanceRow
 
 #: Beyond all priorities.
 NOBODY: Final = len(PRIORITIES)
@@ -24,25 +24,36 @@ class Activity:
 
     Attributes
     ----------
-    last_received
-        Monotonic seconds of its last instance.
+    first_received, last_received
+        Monotonic seconds of its first and of its last instance since it was settled; what is there already does not count.
     last_released
         Monotonic seconds at which the last association that carried it ended; None while none has.
     open_associations
         Associations that carried it and are still open.
+    is_late
+        Whether it was settled last since it would not end.
     """
 
     study_key: str
+    first_received: float
     last_received: float
     last_released: float | None
     open_associations: int
+    is_late: bool = False
 
 
 @dataclass(slots=True)
 class _Study:
+    first_received: float
     last_received: float
     last_released: float | None = None
-    associations: set[str] = field(default_factory=set)
+    associations: dict[str, bool] = field(default_factory=dict)  # whether it brought anything new
+    contents: set[str] = field(default_factory=set)
+
+
+def content_of(row: InstanceRow) -> str:
+    """What an instance is, in few letters: the same where the same content comes under the same UID again."""
+    return row.instance_key[:16] + row.digest[:16]
 
 
 class ActivityTable:
@@ -60,6 +71,7 @@ class ActivityTable:
         self._lock = threading.Lock()
         self._opened = threading.Condition(self._lock)
         self._studies: dict[str, _Study] = {}
+        self._late: set[str] = set()
         self._arriving: dict[str, int] = {}
         self._closed: Counter[str] = Counter()
 
@@ -102,26 +114,32 @@ class ActivityTable:
                     del self._closed[study_key]
                     self._opened.notify_all()
 
-    def received(self, study_key: str, association_id: str, now: float) -> None:
-        """An instance of the study was made durable."""
+    def received(self, study_key: str, association_id: str, now: float, content: str | None = None) -> None:
+        """An instance of the study was made durable; where its content came already, its sender is open and no more."""
         with self._lock:
             study = self._studies.get(study_key)
             if study is None:
-                study = self._studies[study_key] = _Study(now)
+                study = self._studies[study_key] = _Study(now, now)
+            elif content is not None and content in study.contents:
+                study.associations.setdefault(association_id, False)
+                return
+            if content is not None:
+                study.contents.add(content)
             study.last_received = max(study.last_received, now)
-            study.associations.add(association_id)
+            study.associations[association_id] = True
 
     def remembered(self, study_key: str, last_received: float) -> None:
         """A study is known from before this process began."""
         with self._lock:
             if study_key not in self._studies:
-                self._studies[study_key] = _Study(last_received, last_received)
+                self._studies[study_key] = _Study(last_received, last_received, last_received)
 
     def deaf_until(self, now: float) -> None:
         """Nobody listened until now: senders of what was remembered were not silent, they could not be heard."""
         with self._lock:
             for study in self._studies.values():
                 if not study.associations:
+                    study.first_received = max(study.first_received, now)
                     study.last_received = max(study.last_received, now)
                     study.last_released = now
 
@@ -131,16 +149,30 @@ class ActivityTable:
             carried = [key for key, study in self._studies.items() if association_id in study.associations]
             for key in carried:
                 study = self._studies[key]
-                study.associations.discard(association_id)
-                study.last_released = now
+                if study.associations.pop(association_id):
+                    study.last_released = now
             return tuple(carried)
 
-    def forget(self, study_key: str, last_received: float) -> None:
-        """The study is settled, whoever keeps an association open; kept nonetheless if an instance came after `last_received`."""
+    def forget(self, study_key: str, last_received: float, *, is_late: bool = False) -> None:
+        """The study is settled, whoever keeps an association open; kept nonetheless if an instance came after `last_received`.
+
+        Parameters
+        ----------
+        is_late
+            Whether it was settled since it would not end: more is to be expected, and nothing waits for that.
+        """
         with self._lock:
+            (self._late.add if is_late else self._late.discard)(study_key)
             study = self._studies.get(study_key)
             if study is not None and study.last_received <= last_received:
                 del self._studies[study_key]
+            elif study is not None:
+                study.first_received = study.last_received
+
+    def is_awaited(self, study_key: str) -> bool:
+        """Whether results wait for what still comes of a study: not where that would not end."""
+        with self._lock:
+            return study_key in self._studies and study_key not in self._late
 
     def is_open(self, study_key: str) -> bool:
         """Whether a study is known and not settled."""
@@ -153,9 +185,11 @@ class ActivityTable:
             return tuple(
                 Activity(
                     study_key=key,
+                    first_received=study.first_received,
                     last_received=study.last_received,
                     last_released=study.last_released,
                     open_associations=len(study.associations),
+                    is_late=key in self._late,
                 )
                 for key, study in self._studies.items()
             )

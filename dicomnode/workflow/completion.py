@@ -24,6 +24,7 @@ _AFTER_A_FAULT_SECONDS = 1.0
 _AGAIN_SECONDS = 1.0
 #: A look goes through all studies that arrive, and every association that ends asks for one: after each, at least so many
 #: times as long is waited, at most so many seconds.
+_LATE = "study-endless"
 _REST = 9
 _LONGEST_REST_SECONDS = 0.25
 
@@ -38,10 +39,11 @@ class Move(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A move, and in how many seconds to look again."""
+    """A move, and in how many seconds to look again; whether it is made since the study would not end."""
 
     move: Move
     again_seconds: float
+    is_late: bool = False
 
 
 def silent_since(activity: Activity) -> float:
@@ -74,8 +76,21 @@ def decide(
         more than that came, since each late image in an association of its own would else open a revision; else after
         the quiet time, which is longer while more is to be expected. START after a release when early starts are on.
         With one open, which some senders keep all day and for other patients: after the quiet time where just what was
-        announced has come, else after a longer silence.
+        announced has come, else after a longer silence. SETTLE whatever still comes, `arrival_seconds` after the first
+        instance; what comes after that starts nothing early, since it would stop the work on what came before.
     """
+    decision = _by_silence(activity, started=started, settings=settings, now=now, evidence=evidence)
+    if decision.move is Move.SETTLE:
+        return decision
+    left = activity.first_received + settings.arrival_seconds - now
+    if left <= 0:
+        return Decision(Move.SETTLE, 0.0, is_late=True)
+    return Decision(decision.move, min(decision.again_seconds, left))
+
+
+def _by_silence(
+    activity: Activity, *, started: bool, settings: CompletionSection, now: float, evidence: Evidence | None
+) -> Decision:
     quiet_since = silent_since(activity)
     if activity.open_associations:
         bearable = [settings.quiet_seconds]
@@ -97,7 +112,8 @@ def decide(
         return Decision(Move.SETTLE, 0.0)
     if evidence is not None and evidence.missing:  # the index may be a little behind what came
         quiet_left = min(quiet_left, _AGAIN_SECONDS)
-    if not started and settings.start_early and activity.last_released is not None:
+    started = started or not settings.start_early or activity.is_late
+    if not started and activity.last_released is not None:
         return Decision(Move.START, quiet_left) if soon <= 0 else Decision(Move.WAIT, soon)
     return Decision(Move.WAIT, quiet_left)
 
@@ -188,17 +204,17 @@ class Completion:
         busy = activity.open_associations and now - silent_since(activity) < self._settings.quiet_seconds
         evidence = None if busy else self._evidence(key)
         decision = decide(activity, started=started, settings=self._settings, now=now, evidence=evidence)
-        if decision.move is not Move.START and self._is_lacked(activity, evidence, now) and self._seek(key):
+        is_ending = decision.move is not Move.START and not decision.is_late
+        if is_ending and self._is_lacked(activity, evidence, now) and self._seek(key):
             return _AGAIN_SECONDS
         if decision.move is Move.START:
             self._start(key)
             self._started[key] = activity.last_received
         elif decision.move is Move.SETTLE:
             self._settle(key)
-            if evidence is not None:
-                self._tell(key, evidence)
+            self._tell(key, evidence, is_late=decision.is_late)
             self._started.pop(key, None)
-            self._activity.forget(key, activity.last_received)
+            self._activity.forget(key, activity.last_received, is_late=decision.is_late)
             return self._settings.quiet_seconds
         return decision.again_seconds
 
@@ -208,12 +224,13 @@ class Completion:
             return False
         return now - silent_since(activity) >= self._settings.quiet_seconds
 
-    def _tell(self, key: str, evidence: Evidence) -> None:
-        if evidence.is_lacking:
-            self._emit(
-                "study.incomplete", level="warning", study=key, missing=evidence.missing, steps=evidence.under_way
-            )
-        elif evidence.is_whole:
+    def _tell(self, key: str, evidence: Evidence | None, *, is_late: bool) -> None:
+        missing, steps = (0, 0) if evidence is None else (evidence.missing, evidence.under_way)
+        if is_late:
+            self._emit("study.incomplete", level="warning", study=key, missing=missing, steps=steps, reason=_LATE)
+        elif missing or steps:
+            self._emit("study.incomplete", level="warning", study=key, missing=missing, steps=steps)
+        elif evidence is not None and evidence.is_whole:
             self._emit("study.whole", study=key, instances=evidence.announced)
 
     def _run(self) -> None:

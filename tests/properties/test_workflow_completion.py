@@ -16,6 +16,7 @@ seconds = st.floats(0, 1e6, allow_nan=False)
 settings_of = st.builds(CompletionSection, quiet_seconds=st.floats(0.1, 600), start_early=st.booleans())
 activities = st.builds(
     Activity,
+    first_received=st.floats(-20_000, 0),
     study_key=st.just("s"),
     last_received=seconds,
     last_released=st.none() | seconds,
@@ -29,7 +30,9 @@ def test_never_settled_before_the_quiet_time_nor_for_long_while_anything_is_open
 ) -> None:
     decision = decide(activity, started=started, settings=settings, now=now)
     assert decision.again_seconds >= 0
-    if decision.move is Move.SETTLE:
+    if decision.is_late:
+        assert now >= activity.first_received + settings.arrival_seconds
+    elif decision.move is Move.SETTLE:
         bearable = settings.open_seconds if activity.open_associations else settings.quiet_seconds
         assert now >= activity.last_received + max(bearable, settings.quiet_seconds)
         assert activity.last_released is None or now >= activity.last_released + settings.quiet_seconds
@@ -46,6 +49,7 @@ def test_who_looks_again_when_told_gets_there(
 ) -> None:
     quiet = Activity(
         study_key="s",
+        first_received=activity.first_received,
         last_received=activity.last_received,
         last_released=activity.last_released,
         open_associations=0,

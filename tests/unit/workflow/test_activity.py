@@ -14,9 +14,13 @@ def test_a_study_is_open_while_an_association_carries_it() -> None:
     table = ActivityTable()
     table.received("s", "a", 1.0)
     table.received("s", "b", 2.0)
-    assert only(table) == Activity(study_key="s", last_received=2.0, last_released=None, open_associations=2)
+    assert only(table) == Activity(
+        study_key="s", first_received=1.0, last_received=2.0, last_released=None, open_associations=2
+    )
     assert table.ended("a", 3.0) == ("s",)
-    assert only(table) == Activity(study_key="s", last_received=2.0, last_released=3.0, open_associations=1)
+    assert only(table) == Activity(
+        study_key="s", first_received=1.0, last_received=2.0, last_released=3.0, open_associations=1
+    )
     assert table.ended("b", 4.0) == ("s",)
     assert only(table).open_associations == 0
 
@@ -41,7 +45,9 @@ def test_times_never_run_backwards_when_threads_overtake_each_other() -> None:
 def test_what_is_remembered_counts_as_released_and_never_hides_what_came_since() -> None:
     table = ActivityTable()
     table.remembered("s", 1.0)
-    assert only(table) == Activity(study_key="s", last_received=1.0, last_released=1.0, open_associations=0)
+    assert only(table) == Activity(
+        study_key="s", first_received=1.0, last_received=1.0, last_released=1.0, open_associations=0
+    )
     table.received("s", "a", 7.0)
     table.remembered("s", 1.0)
     assert only(table).last_received == 7.0

@@ -186,7 +186,11 @@ def test_what_comes_while_a_study_settles_is_judged_after_a_kill(
         late = replace(late, instance_key=row(1).instance_key, digest="c" * 64)
     else:
         late = replace(late, sop_class_uid=KEY_OBJECT_SELECTION)
-    admitting.meanwhile = lambda: None if world.ledger.record_instances([late]) else None
+
+    def come() -> None:
+        world.ledger.record_instances([late])
+
+    admitting.meanwhile = come
     admission.settle(STUDY)
     world.recovery.resume()
     assert [one.address for one in world.conflicts] == [late.address]
