@@ -32,6 +32,10 @@ SOURCE_REASONS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
             "a destination took the results, and can be asked for storage commitment neither way",
             "look for them there; if it knows no commitment, set storage_commitment = false there",
         ),
+        "worklist-entry-wrong": (
+            "the modality broke a step of the study off since the wrong worklist entry was selected: another patient's",
+            "look whose images they are; `dicomnode release` lets the results go, `dicomnode cancel` ends them",
+        ),
         "study-endless": (
             "more of a study came for longer than completion.arrival_seconds; it was worked on as it was",
             "see who sends it without end; what comes after that is worked on, too",

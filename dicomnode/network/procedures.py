@@ -39,7 +39,12 @@ class StepState(StrEnum):
     IN_PROGRESS = "in-progress"
     COMPLETED = "completed"
     DISCONTINUED = "discontinued"
+    #: Discontinued since it was begun for another patient or procedure.
+    WRONG_ENTRY = "wrong-entry"
 
+
+#: Incorrect Worklist Entry Selected, a reason to discontinue (PS3.16 CID 9300).
+_WRONG_ENTRY: Final = ("110514", "DCM")
 
 #: Performed Procedure Step Status (0040,0252).
 _STATES: Final = MappingProxyType(
@@ -98,6 +103,8 @@ def procedure_services(book: ProcedureBook, limits: Limits) -> dict[tuple[str, i
         state = _STATES.get(str(said)) if said else None
         if said and state is None:
             return Reply(INVALID_VALUE)
+        if state is StepState.DISCONTINUED and _WRONG_ENTRY in _reasons(data):
+            state = StepState.WRONG_ENTRY
         before = book.update(_step(call.command.requested_sop_instance_uid, (), state, data))
         if before is None:
             return Reply(NO_SUCH_INSTANCE)
@@ -145,6 +152,14 @@ def items(data: Dataset, keyword: str) -> list[Dataset]:
 def _studies(data: Dataset) -> tuple[str, ...]:
     found = (str(one.get("StudyInstanceUID", "")) for one in items(data, "ScheduledStepAttributesSequence"))
     return tuple(dict.fromkeys(uid for uid in found if uid))
+
+
+def _reasons(data: Dataset) -> set[tuple[str, str]]:
+    """Why a step was discontinued: code values and their schemes (PS3.3 C.4.14)."""
+    return {
+        (str(one.get("CodeValue") or "").strip(), str(one.get("CodingSchemeDesignator") or "").strip())
+        for one in items(data, "PerformedProcedureStepDiscontinuationReasonCodeSequence")
+    }
 
 
 def _step(uid: str, studies: tuple[str, ...], state: StepState | None, data: Dataset) -> Step:

@@ -18,6 +18,7 @@ _C = schema.commitments
 _I = schema.instances
 _O = schema.origins
 _P = schema.procedures
+_WRONG_ENTRY = "wrong-entry"
 
 
 class ServiceRows(Database):
@@ -151,6 +152,18 @@ class ServiceRows(Database):
             others = here.where(_I.c.instance_key.not_in(names)).distinct().subquery()
             unnamed = reading.execute(select(func.count()).select_from(others)).scalar_one()
         return len(states), states.count("in-progress"), int(named), int(missing), int(unnamed)
+
+    def steps_broken_off(self, study_key: str, *, connection: Connection | None = None) -> int:
+        """How many steps of a study were discontinued, for whatever reason."""
+        here = _P.c.study_key == study_key, _P.c.state.in_(("discontinued", _WRONG_ENTRY))
+        with self._reading(connection) as reading:
+            return int(reading.execute(select(func.count()).select_from(_P).where(*here)).scalar_one())
+
+    def is_of_wrong_entry(self, study_key: str, *, connection: Connection | None = None) -> bool:
+        """Whether a step of a study was discontinued since it was begun for another patient or procedure."""
+        here = _P.c.study_key == study_key, _P.c.state == _WRONG_ENTRY
+        with self._reading(connection) as reading:
+            return reading.execute(select(_P.c.study_key).where(*here)).first() is not None
 
     def missing_instances(self, study_key: str, *, connection: Connection | None = None) -> tuple[str, ...]:
         """Keys of a study's instances that were announced and have not come."""

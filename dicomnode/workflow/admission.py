@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from dicomnode.config import DeliverySection
-from dicomnode.errors import StorageError
+from dicomnode.errors import Fact, StorageError
 from dicomnode.events import Emit
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.rows import RevisionRow
@@ -21,6 +21,7 @@ from dicomnode.study import (
     DeliveryRow,
     DeliveryState,
     InstanceRow,
+    StudyRow,
     WorkKey,
     WorkRow,
     WorkState,
@@ -28,6 +29,7 @@ from dicomnode.study import (
 )
 from dicomnode.workflow.absent import shares_of_lost
 from dicomnode.workflow.damage import lost
+from dicomnode.workflow.evidence import WRONG_ENTRY
 from dicomnode.workflow.inputs import has_only_expired, inputs
 from dicomnode.workflow.inquiry import facts_of_release
 from dicomnode.workflow.openings import Opened, RoutingPort, tell
@@ -166,25 +168,31 @@ class Admission:
 
     def _release(self, study_key: str) -> None:
         released: list[tuple[WorkKey, int]] = []
-        held: list[WorkKey] = []
+        held: list[tuple[WorkKey, dict[str, Fact]]] = []
         with self._ledger.transaction() as connection:
             latest = self._ledger.latest_revision(study_key, connection=connection)
             study = self._ledger.study(study_key, connection=connection)
             if latest is None or latest.settled_at is None or study is None:
                 return
-            age = (self._late() - study.last_received_at).total_seconds()
             for work in study.works:
                 if work.state is not WorkState.READY or work.key.revision != latest.revision:
                     continue
-                if 0 < self._hold_after_seconds < age:
-                    self._hold(connection, work)
-                    held.append(work.key)
+                if said := self._reason_to_hold(connection, study):
+                    self._hold(connection, work, str(said["reason"]))
+                    held.append((work.key, said))
                 else:
                     released.append((work.key, self._deliver(connection, work)))
         for key, count in released:
             self._emit("work.released", work=key.workflow_id, destinations=count)
-        for key in held:
-            self._emit("work.held", level="warning", work=key.workflow_id, reason=_LATE, seconds=round(age))
+        for key, said in held:
+            self._emit("work.held", level="warning", work=key.workflow_id, **said)
+
+    def _reason_to_hold(self, connection: Any, study: StudyRow) -> dict[str, Fact]:
+        """Why finished results do not go before somebody lets them; nothing where they may."""
+        if self._ledger.is_of_wrong_entry(study.study_key, connection=connection):
+            return {"reason": WRONG_ENTRY}
+        age = (self._late() - study.last_received_at).total_seconds()
+        return {"reason": _LATE, "seconds": round(age)} if 0 < self._hold_after_seconds < age else {}
 
     def reprocess(self, connection: Any, study_key: str) -> int | None:
         """Open a revision of the same input and queue its works; it is as whole as the one before it.
@@ -221,11 +229,11 @@ class Admission:
         if hastened := self._queue.hasten(self._longest_retry_seconds + _SLACK_SECONDS):
             self._emit("delivery.hastened", level="warning", deliveries=hastened)
 
-    def _hold(self, connection: Any, work: WorkRow) -> None:
-        """Keep results that nobody waits for any more until somebody lets them go."""
+    def _hold(self, connection: Any, work: WorkRow, reason: str) -> None:
+        """Keep results until somebody lets them go."""
         now = self._clock()
         self._record_wait(connection, work, now)
-        self._ledger.set_work_state(work.key, WorkState.HELD, at=now, reason=_LATE, connection=connection)
+        self._ledger.set_work_state(work.key, WorkState.HELD, at=now, reason=reason, connection=connection)
 
     def _deliver(self, connection: Any, work: WorkRow) -> int:
         """Queue a delivery to each of a work's destinations; how many there are.

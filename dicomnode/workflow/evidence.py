@@ -8,12 +8,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Final
 
 from dicomnode.events import Emit
 from dicomnode.network.procedures import Step, StepState
 from dicomnode.storage.ledger import Ledger
-from dicomnode.study import blind_key
+from dicomnode.study import WorkState, blind_key
 from dicomnode.workflow.ports import Clock
+
+#: Why results of a study are held of which a step was begun for another patient or procedure.
+WRONG_ENTRY: Final = "worklist-entry-wrong"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,17 +32,20 @@ class Evidence:
         Instances that were named, and those of them that have not come.
     unnamed
         Instances that came and that nobody named.
+    broken_off
+        Procedure steps that were discontinued: what they name is not all, or is repeated.
     """
 
     under_way: int
     announced: int
     missing: int
     unnamed: int = 0
+    broken_off: int = 0
 
     @property
     def is_whole(self) -> bool:
-        """Whether everything has come that was announced, and nobody is still at it."""
-        return not self.under_way and self.announced > 0 and not self.missing
+        """Whether everything has come that was announced, nobody is still at it, and nobody broke it off."""
+        return not self.under_way and not self.broken_off and self.announced > 0 and not self.missing
 
     @property
     def is_exact(self) -> bool:
@@ -114,6 +121,11 @@ class EvidenceBook:
             state = step.state.value if step.state else None
             named = self._named(step) if step.instances is not None else None
             self._ledger.update_procedure(name, state, named, self._clock(), connection=connection)
+            held = (
+                self._hold(connection, [row.study_key for row in rows]) if step.state is StepState.WRONG_ENTRY else {}
+            )
+        for study_key, works in held.items():
+            self._emit("study.doubted", level="warning", study=study_key, reason=WRONG_ENTRY, works=works)
         self._tell([row.study_key for row in rows], step.state or before, step)
         return before
 
@@ -128,7 +140,24 @@ class EvidenceBook:
             with self._lock:
                 self._studies.discard(study_key)
             return None
-        return Evidence(under_way=under_way, announced=announced, missing=missing, unnamed=unnamed)
+        broken_off = self._ledger.steps_broken_off(study_key)
+        return Evidence(
+            under_way=under_way, announced=announced, missing=missing, unnamed=unnamed, broken_off=broken_off
+        )
+
+    def _hold(self, connection: Any, study_keys: list[str]) -> dict[str, int]:
+        """Hold what is on its way; how many works of each study destinations have something of already."""
+        delivered = {}
+        for study_key in study_keys:
+            study = self._ledger.study(study_key, connection=connection)
+            works = () if study is None else study.works
+            for work in works:
+                if work.state is WorkState.DELIVERING:
+                    self._ledger.set_work_state(
+                        work.key, WorkState.HELD, at=self._clock(), reason=WRONG_ENTRY, connection=connection
+                    )
+            delivered[study_key] = sum(work.is_delivered for work in works)
+        return delivered
 
     def _name(self, step: Step) -> str:
         return blind_key(self._key, "procedure", step.sop_instance_uid)

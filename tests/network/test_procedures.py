@@ -21,7 +21,7 @@ from dicomnode.network.procedures import INSTANCE_AVAILABILITY, PROCEDURE_STEP, 
 from dicomnode.network.session import Call
 from dicomnode.network.transport import Entity
 from dicomnode.storage.ledger import Ledger
-from dicomnode.study import blind_key
+from dicomnode.study import WorkKey, WorkState, blind_key
 from dicomnode.workflow.evidence import Evidence, EvidenceBook
 from tests.network.nodes import Node, node
 from tests.unit.network.samples import EXPLICIT_LITTLE
@@ -124,18 +124,50 @@ def test_a_step_from_its_beginning_to_its_end(world: World, final: str) -> None:
         assert status(association.send_n_create(step(), PROCEDURE_STEP, STEP_UID)) == 0
         assert world.book.of(STUDY) == Evidence(under_way=1, announced=0, missing=0)
         assert status(association.send_n_set(end(final, ("1.1", "1.2"), ("1.3",)), PROCEDURE_STEP, STEP_UID)) == 0
-        assert world.book.of(STUDY) == Evidence(under_way=0, announced=3, missing=3)
+        broken = int(final == "DISCONTINUED")
+        assert world.book.of(STUDY) == Evidence(under_way=0, announced=3, missing=3, broken_off=broken)
         world.arrive("1.1", "1.3")
-        assert world.book.of(STUDY) == Evidence(under_way=0, announced=3, missing=1)
+        assert world.book.of(STUDY) == Evidence(under_way=0, announced=3, missing=1, broken_off=broken)
         world.arrive("1.1", "1.3", "1.2")
         found = world.again().of(STUDY)
         assert found is not None
-        assert found.is_exact, "a restart knows it too"
+        assert found.is_exact == found.is_whole == (final == "COMPLETED"), "a restart knows it too"
         world.arrive("1.1", "1.3", "1.2", "1.4")
-        assert world.book.of(STUDY) == Evidence(under_way=0, announced=3, missing=0, unnamed=1)
+        assert world.book.of(STUDY) == Evidence(under_way=0, announced=3, missing=0, unnamed=1, broken_off=broken)
         assert world.flushed == [STUDY] * 5
         assert "Doe" not in repr(target.events.events) + repr(world.events.seen)
     assert world.woken == 2
+
+
+@pytest.mark.parametrize(
+    ("code", "is_doubted"), [(("110514", "DCM"), True), (("110513", "DCM"), False), (("110514", "99X"), False)]
+)
+def test_a_step_that_was_begun_for_another_patient_holds_what_was_made(
+    world: World, code: tuple[str, str], is_doubted: bool
+) -> None:
+    """Incorrect Worklist Entry Selected (PS3.16 CID 9300)."""
+    world.arrive("1.1")
+    now = Time().now()
+    world.ledger.open_revision(STUDY, "digest", now)
+    works = [WorkKey(study_key=STUDY, revision=1, model=name) for name in "ab"]
+    for key in works:
+        world.ledger.create_work(key, "digest", now)
+    for state in ("preparing", "inferring", "encoding", "ready", "delivering"):
+        world.ledger.set_work_state(works[0], WorkState(state), at=now)
+    reason = Dataset()
+    reason.CodeValue, reason.CodingSchemeDesignator = code
+    change = end("DISCONTINUED", ("1.1",))
+    change.PerformedProcedureStepDiscontinuationReasonCodeSequence = [reason]
+    with modality(world) as (association, _):
+        assert status(association.send_n_create(step(), PROCEDURE_STEP, STEP_UID)) == 0
+        assert status(association.send_n_set(change, PROCEDURE_STEP, STEP_UID)) == 0
+    assert world.book.of(STUDY) == Evidence(under_way=0, announced=1, missing=0, broken_off=1)
+    assert world.ledger.is_of_wrong_entry(STUDY) == is_doubted
+    found = [(one.state.value, one.reason) for one in world.ledger.works()]
+    held = ("held", "worklist-entry-wrong") if is_doubted else ("delivering", None)
+    assert sorted(found, key=str) == sorted([held, ("queued", None)], key=str)
+    said = [{"study": STUDY, "reason": "worklist-entry-wrong", "works": 0}] if is_doubted else []
+    assert world.events.facts("study.doubted") == said
 
 
 def test_what_is_wrong_has_its_own_status(world: World) -> None:

@@ -957,3 +957,20 @@ def test_who_lets_results_go_is_remembered(world: World) -> None:
         admission.let_go(connection, world.work())
     assert world.work().state is WorkState.DELIVERING
     assert world.work().facts["released_at"] == int(START.timestamp())
+
+
+def test_results_of_a_step_that_was_begun_for_another_patient_are_held_until_somebody_lets_them_go(
+    world: World,
+) -> None:
+    world.receive(0)
+    admission = world.admission()
+    admission.settle(STUDY)
+    world.advance(to=WorkState.READY)
+    world.ledger.begin_procedure("p" * 64, [STUDY], "wrong-entry", world.time.now())
+    admission.release(STUDY)
+    assert (world.work().state, world.work().reason) == (WorkState.HELD, "worklist-entry-wrong")
+    assert world.events.facts("work.held") == [{"work": WORK.workflow_id, "reason": "worklist-entry-wrong"}]
+    with world.ledger.transaction() as connection:
+        admission.let_go(connection, world.work())
+    assert world.work().state is WorkState.DELIVERING
+    assert world.queued[-1] == f"{WORK.workflow_id}:pacs:1"

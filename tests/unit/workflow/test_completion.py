@@ -53,6 +53,7 @@ EXACT = Evidence(under_way=0, announced=3, missing=0)
 WHOLE = Evidence(under_way=0, announced=3, missing=0, unnamed=1)
 MISSING = Evidence(under_way=0, announced=3, missing=1)
 UNDER_WAY = Evidence(under_way=1, announced=3, missing=0)
+BROKEN_OFF = Evidence(under_way=0, announced=3, missing=0, broken_off=1)
 SILENT = Evidence(under_way=0, announced=0, missing=0)
 
 
@@ -71,6 +72,8 @@ SILENT = Evidence(under_way=0, announced=0, missing=0)
         (MISSING, activity(0, 5), 105.0, Decision(Move.SETTLE, 0.0)),
         (UNDER_WAY, activity(0, 5), 36.0, Decision(Move.WAIT, 69.0)),
         (UNDER_WAY, activity(0, 5), 105.0, Decision(Move.SETTLE, 0.0)),
+        (BROKEN_OFF, activity(0, 5), 34.0, Decision(Move.WAIT, 1.0)),
+        (BROKEN_OFF, activity(0, 5), 35.0, Decision(Move.SETTLE, 0.0)),
         (SILENT, activity(0, 5), 34.0, Decision(Move.WAIT, 1.0)),
         (SILENT, activity(0, 5), 35.0, Decision(Move.SETTLE, 0.0)),
     ],
