@@ -191,8 +191,12 @@ class Admission:
         """Why finished results do not go before somebody lets them; nothing where they may."""
         if self._ledger.is_of_wrong_entry(study.study_key, connection=connection):
             return {"reason": WRONG_ENTRY}
-        age = (self._late() - study.last_received_at).total_seconds()
-        return {"reason": _LATE, "seconds": round(age)} if 0 < self._hold_after_seconds < age else {}
+        if not self._hold_after_seconds:
+            return {}
+        rows = inputs(self._ledger, study.study_key, self._sop_classes, connection)  # a report makes no images young
+        last = max((row.received_at for row in rows), default=study.last_received_at)
+        age = (self._late() - last).total_seconds()
+        return {"reason": _LATE, "seconds": round(age)} if age > self._hold_after_seconds else {}
 
     def reprocess(self, connection: Any, study_key: str) -> int | None:
         """Open a revision of the same input and queue its works; it is as whole as the one before it.

@@ -974,3 +974,17 @@ def test_results_of_a_step_that_was_begun_for_another_patient_are_held_until_som
         admission.let_go(connection, world.work())
     assert world.work().state is WorkState.DELIVERING
     assert world.queued[-1] == f"{WORK.workflow_id}:pacs:1"
+
+
+def test_a_report_that_joins_an_old_study_lets_no_late_results_out(world: World) -> None:
+    """The node was out of order for three days; then the PACS forwards the radiologist's report."""
+    world.hold_after_seconds = 3600.0
+    admission = world.admission()
+    world.receive(0)
+    admission.settle(STUDY)
+    world.time.forward(3 * 86400.0)
+    report = replace(row(7), sop_class_uid="1.2.840.10008.5.1.4.1.1.88.22", received_at=world.time.now())
+    world.ledger.record_instances([report])
+    world.advance(to=WorkState.READY)
+    admission.settle(STUDY)
+    assert (world.work().state, world.work().reason) == (WorkState.HELD, "result-late")
