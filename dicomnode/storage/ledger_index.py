@@ -154,7 +154,7 @@ class InstanceRows(Database):
         until
             Time after which what came stays; None: all goes.
         now
-            What came later than that came while the clock was ahead: it goes as well.
+            What came later than that came while the clock was ahead: it goes as well. None: nobody knows what time it is.
         """
         found: list[InstanceRow] = []
         from_states = {InstanceState.CURRENT, InstanceState.EXPIRED} - {state}
@@ -179,17 +179,21 @@ class InstanceRows(Database):
         instance_keys: Collection[str],
         after: datetime,
         *,
-        now: datetime,
+        now: datetime | None,
         connection: Connection | None = None,
     ) -> None:
-        """Of instances that were taken out, let the first whole duplicate count that came after a time, and not later than now."""
+        """Of instances that were taken out, let the first whole duplicate count that came after a time, and not later than now.
+
+        Where nobody knows what time it is (None), however late.
+        """
         query = select(_T).where(
             _T.c.study_key == study_key,
             _T.c.state == InstanceState.DUPLICATE.value,
             _T.c.received_at > after,
-            _T.c.received_at <= now,
             ~DAMAGED,
         )
+        if now is not None:
+            query = query.where(_T.c.received_at <= now)
         with self._writing(connection) as writing:
             first: dict[str, InstanceRow] = {}
             for batch in batches(sorted(set(instance_keys))):

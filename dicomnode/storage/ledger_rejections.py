@@ -50,6 +50,23 @@ class RejectionRows(Database):
                 writing.execute(later.values(received_at=note.received_at))
             return int(writing.execute(count).scalar_one() - before)
 
+    def is_entered(
+        self,
+        study_key: str,
+        instance_keys: Collection[str],
+        kind: Rejected,
+        at: datetime,
+        *,
+        connection: Connection | None = None,
+    ) -> bool:
+        """Whether a note that came at a time, or a later one of its kind, was judged that names all of these instances."""
+        wanted = sorted(set(instance_keys))
+        here = _R.c.study_key == study_key, _R.c.kind == kind.value, _R.c.received_at >= at
+        query = select(func.count()).select_from(_R).where(*here)
+        with self._reading(connection) as reading:
+            found = (reading.execute(query.where(_R.c.instance_key.in_(one))).scalar_one() for one in batches(wanted))
+            return sum(found) == len(wanted)
+
     def notes(self, study_key: str, *, connection: Connection | None = None) -> frozenset[str]:
         """Instance keys of the rejection notes that came in a study."""
         query = select(_R.c.note_key).where(_R.c.note_study_key == study_key).distinct()

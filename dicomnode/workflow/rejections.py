@@ -7,6 +7,7 @@ study is worked on anew by whoever opens revisions; who gets a note of ours is d
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from dicomnode.encoded import Limits, read_dataset
@@ -35,6 +36,8 @@ from dicomnode.workflow.routing import classes_of
 
 #: The code under which what was made of rejected images ends.
 CODE: Final = "instances-rejected"
+#: By how much a clock may be behind what came before without being wrong.
+_ADJUSTED: Final = timedelta(minutes=1)
 _STAGES: Final = frozenset({WorkState.QUEUED, WorkState.PREPARING, WorkState.INFERRING, WorkState.ENCODING})
 _FINISHED: Final = frozenset({WorkState.READY, WorkState.HELD})
 #: What ended, and of which a destination may have something, also of what was superseded: a try may have been under way.
@@ -106,14 +109,15 @@ class Rejections:
         told: dict[str, tuple[int, int]] = {}
         with ledger.transaction() as connection:
             for study_key, keys in named.items():
+                now = self._now(connection, study_key, keys, note.kind, row)
                 new = ledger.enter_rejections(study_key, keys, note.kind, note=row, connection=connection)
                 lasting = note.kind in LASTING
                 state = InstanceState.REJECTED if lasting else InstanceState.EXPIRED
                 until = None if lasting else row.received_at
-                gone = ledger.take_out(study_key, keys, state, until=until, now=self._clock(), connection=connection)
+                gone = ledger.take_out(study_key, keys, state, until=until, now=now, connection=connection)
                 if until is not None:  # the same again that came after the note is no duplicate any more
                     names = [one.instance_key for one in gone]
-                    ledger.bring_back(study_key, names, until, now=self._clock(), connection=connection)
+                    ledger.bring_back(study_key, names, until, now=now, connection=connection)
                 self._end_works(connection, study_key, gone, note.kind, used[study_key])
                 if gone and study_key != row.study_key:
                     ledger.reopen(study_key, connection=connection)
@@ -123,6 +127,17 @@ class Rejections:
                 self._emit("study.rejected", level="warning", study=study_key, kind=note.kind.value, named=new, objects=count)  # fmt: skip
             if count and study_key != row.study_key:
                 self._remember(study_key)
+
+    def _now(
+        self, connection: Any, study_key: str, keys: Sequence[str], kind: Rejected, row: InstanceRow
+    ) -> datetime | None:
+        """What time it is, to tell what came with the clock ahead; None where that would hit what came after the note.
+
+        So it is where the note was judged before, and with a clock that is far behind it: it was set back, or is not set yet.
+        """
+        now = self._clock()
+        judged = self._rooms.ledger.is_entered(study_key, keys, kind, row.received_at, connection=connection)
+        return None if judged or now < row.received_at - _ADJUSTED else now
 
     def _series(self, study_key: str) -> dict[WorkKey, str]:
         """Series that each work of a study was made of, where that is known; raises where it is not to be known for now."""

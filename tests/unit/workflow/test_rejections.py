@@ -650,3 +650,22 @@ def test_what_had_expired_and_is_rejected_after_all_is_withdrawn(
     desk.note("113037", images, at=2.0)
     assert set(desk.states(images)) == {OUT}
     assert bench.work().facts[WITHDRAWAL] == "open"
+
+
+@pytest.mark.parametrize("behind", [86400.0, 8.5], ids=["a day", "less than since the note"])
+def test_a_start_before_the_clock_is_right_takes_nothing_out_of_a_study(
+    bench: Bench, images: list[Dataset], behind: float
+) -> None:
+    """A note of what expired, the images sent again, the node killed; it starts with a clock that is not set yet."""
+    desk = Desk(bench)
+    bench.time.forward(10.0)
+    for image in images:
+        desk.receive(image)
+    note_row = desk.note("113039", images, at=1.0)
+    for image in images:
+        assert desk.receive(image, at=2.0).state is InstanceState.CURRENT
+    bench.time.forward(-behind)
+    desk.judge.settle(note_row)
+    bench.time.forward(2 * behind)
+    desk.judge.settle(note_row)
+    assert desk.states(images).count(InstanceState.CURRENT) == len(images)
