@@ -155,7 +155,7 @@ class EvidenceBook:
         )
 
     def _hold(self, connection: Any, study_keys: list[str]) -> dict[str, int]:
-        """Hold what is on its way; how many works of each study destinations have something of already."""
+        """Hold what is on its way; how many works of each study destinations have, or may have, something of."""
         delivered = {}
         for study_key in study_keys:
             study = self._ledger.study(study_key, connection=connection)
@@ -165,7 +165,7 @@ class EvidenceBook:
                     self._ledger.set_work_state(
                         work.key, WorkState.HELD, at=self._clock(), reason=WRONG_ENTRY, connection=connection
                     )
-            delivered[study_key] = sum(work.is_delivered for work in works)
+            delivered[study_key] = sum(work.may_be_delivered for work in works)
         return delivered
 
     def _look_for(self, study_key: str) -> None:
