@@ -42,6 +42,7 @@ from dicomnode.study import (
 from dicomnode.workflow.ahead import Ahead
 from dicomnode.workflow.analysis import Analysis, Analyst, Issue
 from dicomnode.workflow.downgrade import facts_of, tell
+from dicomnode.workflow.generations import fresh
 from dicomnode.workflow.handover import Handover, Rooms, name
 from dicomnode.workflow.leftovers import Leftovers
 from dicomnode.workflow.meanwhile import ready
@@ -99,17 +100,19 @@ class Encoding:
         plans = self._plans(key, analyst)
         variants, predecessor = _wanted(plans, analyst), self._predecessors.report(key)
         issue = self._issue(key)
-        results = self._ahead.of(key, (variants, predecessor)) or _made(analyst, analysis, variants, issue, predecessor)
+        source = self._source(key, analyst, analysis, issue, predecessor)
+        results = self._ahead.of(key, (variants, predecessor, source))
+        results = results or _made(analyst, analysis, variants, issue, predecessor, source=source)
         missing = {one.name: missed(wishes_of(one, analyst.package.manifest), plans[one.name]) for one in self._to(key)}
-        source = analyst.source_of(analysis.findings.algorithm, issue.input_digest, predecessor)
         made_of = {SOURCE: source, REPLACES: self._name(predecessor)}
         self._enter(key, results, plans, missing=missing, identity=issue.identity, facts=made_of)
 
     def begin(self, key: WorkKey, analyst: Analyst, analysis: Analysis, issue: Issue) -> None:
         """Begin with the results of an analysis while it is sealed, for `encode` to take if the same are wanted then."""
         variants, predecessor = _wanted(self._plans(key, analyst), analyst), self._predecessors.report(key)
-        make = partial(_made, analyst, analysis, variants, issue, predecessor)
-        self._ahead.begin(key, (variants, predecessor), make)
+        source = self._source(key, analyst, analysis, issue, predecessor)
+        make = partial(_made, analyst, analysis, variants, issue, predecessor, source=source)
+        self._ahead.begin(key, (variants, predecessor, source), make)
 
     def forget(self, key: WorkKey) -> None:
         """Nobody asks any more for the results that were begun."""
@@ -130,7 +133,7 @@ class Encoding:
         if analyst is None or work is None:
             return {}
         if any(variant.role is ResultRole.OUTCOME for variant in variants):
-            results = self._outcome_again(key, work, analyst, variants)
+            results = self._outcome_again(key, work, analyst, variants, str(work.facts.get(SOURCE, "")))
         else:
             analysis = self.recall(key, analyst)
             source, predecessor = str(work.facts.get(SOURCE, "")), self._replaced(work)
@@ -175,9 +178,9 @@ class Encoding:
             for one in wanted
         }
         variants = tuple(dict.fromkeys(variant for plan in plans.values() for variant in plan))
-        results = self._outcome_again(key, work, analyst, variants)
         digest, predecessor = f"{work.input_digest} {error.code}", self._replaced(work)
-        source = analyst.source_of(analyst.algorithm(), digest, predecessor)
+        source = fresh(self._rooms.ledger, key, analyst.source_of(analyst.algorithm(), digest, predecessor))
+        results = self._outcome_again(key, work, analyst, variants, source)
         facts: dict[str, int | float | str] = {"outcome": error.code, SOURCE: source, REPLACES: self._name(predecessor)}
         missing = {
             one.name: missed(wishes_of(one, analyst.package.manifest), plans[one.name], outcome=True) for one in wanted
@@ -207,8 +210,14 @@ class Encoding:
     def _issue(self, key: WorkKey) -> Issue:
         return Issue(identity=self.identity(key), input_digest=self._handover.plan(key)["digest"])
 
+    def _source(
+        self, key: WorkKey, analyst: Analyst, analysis: Analysis, issue: Issue, predecessor: Predecessor | None
+    ) -> str:
+        source = analyst.source_of(analysis.findings.algorithm, issue.input_digest, predecessor)
+        return fresh(self._rooms.ledger, key, source)
+
     def _outcome_again(
-        self, key: WorkKey, work: WorkRow, analyst: Analyst, variants: Sequence[Variant]
+        self, key: WorkKey, work: WorkRow, analyst: Analyst, variants: Sequence[Variant], source: str
     ) -> tuple[EncodedResult, ...]:
         plan = json.loads(self._handover.get(key, World.IDENTITY, name(key, "outcome"), Purpose.VAULT))
         return analyst.encode_outcome(
@@ -218,7 +227,7 @@ class Encoding:
             input_digest=work.input_digest,
             variants=variants,
             predecessor=self._replaced(work),
-            source=str(work.facts.get(SOURCE, "")),
+            source=source,
         )
 
     def _replaced(self, work: WorkRow) -> Predecessor | None:
@@ -258,7 +267,7 @@ class Encoding:
         with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="keep") as executor:
             rows = {(row.role, row.form): row for row in executor.map(partial(self.keep, key), results)}
         named, left = self._predecessors.arrived(key), self._leftovers.of(key)
-        notes = self._rejections(key, plans, identity)
+        notes = self._rejections(key, plans, identity, results)
         now, ledger, to = self._clock(), self._rooms.ledger, self._to(key)
         over: list[tuple[str, str]] = []
         with ledger.transaction() as connection:
@@ -295,15 +304,23 @@ class Encoding:
         self._emit("result.quarantined", level="error", work=key.workflow_id, model=key.model, reason=code, **facts)
 
     def _rejections(
-        self, key: WorkKey, plans: Mapping[str, Sequence[Variant]], identity: SourceIdentity
+        self,
+        key: WorkKey,
+        plans: Mapping[str, Sequence[Variant]],
+        identity: SourceIdentity,
+        results: Sequence[EncodedResult],
     ) -> dict[str, ResultRow]:
-        """A note for each destination that wants them and holds results that these replace."""
+        """A note for each destination that wants them and holds results that these replace.
+
+        It never names what it goes with: results of before there were generations may bear the same UIDs.
+        """
+        own = {result.sop_instance_uid for result in results}
         analyst = self._rooms.analysts[key.model]
         notes = {}
         for one in self._to(key):
             replaced = self._predecessors.delivered(key, one.name) if one.rejection_notes and one.name in plans else ()
-            if replaced:
-                note = analyst.encode_rejection(replaced, identity, destination=one.name, work=key.workflow_id)
+            if named := [header for header in replaced if header.SOPInstanceUID not in own]:
+                note = analyst.encode_rejection(named, identity, destination=one.name, work=key.workflow_id)
                 notes[one.name] = self.keep(key, note)
         return notes
 
