@@ -287,6 +287,7 @@ def _revision(row: Row[Any]) -> RevisionRow:
         input_digest=row.input_digest,
         opened_at=row.opened_at,
         settled_at=row.settled_at,
+        records=row.records or 0,
     )
 
 

@@ -16,6 +16,8 @@ class RevisionRow:
     ----------
     settled_at
         When evidence or the quiet time said that the set is whole; None until then.
+    records
+        How many records of the study there were then, of whatever kind; 0 where its inputs changed since by themselves.
     """
 
     study_key: str
@@ -23,6 +25,7 @@ class RevisionRow:
     input_digest: str
     opened_at: datetime
     settled_at: datetime | None = None
+    records: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,7 +30,7 @@ from dicomnode.study import (
 from dicomnode.workflow.absent import shares_of_lost
 from dicomnode.workflow.damage import lost
 from dicomnode.workflow.evidence import WRONG_ENTRY
-from dicomnode.workflow.inputs import has_only_expired, inputs
+from dicomnode.workflow.inputs import has_come_again, has_only_expired, inputs
 from dicomnode.workflow.inquiry import facts_of_release
 from dicomnode.workflow.openings import Opened, RoutingPort, tell
 from dicomnode.workflow.ports import Clocks, Queue
@@ -378,13 +378,21 @@ class Admission:
             self._queue.enqueue_work(connection, key, priority=urgency)
 
     def _is_to_be_tried_again(self, connection: Any, study_key: str) -> bool:
-        """Whether the latest revision was whole and failed by a fault: then the same input, sent again, is a new try."""
+        """Whether the latest revision was whole and failed by a fault before it had results: then the same input, sent again, is a new try.
+
+        Only where something of it was sent again since: our own results, which the PACS forwards, order nothing.
+        """
         latest = self._ledger.latest_revision(study_key, connection=connection)
         study = self._ledger.study(study_key, connection=connection)
         if latest is None or latest.settled_at is None or study is None:
             return False
-        states = {work.state for work in study.works if work.key.revision == latest.revision}
-        return WorkState.FAILED in states and states <= {WorkState.FAILED, WorkState.REFUSED}
+        works = [work for work in study.works if work.key.revision == latest.revision]
+        states = {work.state for work in works}
+        if WorkState.FAILED not in states or not states <= {WorkState.FAILED, WorkState.REFUSED}:
+            return False
+        if any(work.deliveries for work in works):  # `dicomnode retry` delivers, `reprocess` makes others
+            return False
+        return has_come_again(self._ledger, latest, self._sop_classes, connection)
 
     def _supersede(self, connection: Any, work: WorkRow) -> None:
         if work.state not in _UNTOUCHABLE:

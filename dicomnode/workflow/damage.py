@@ -150,4 +150,5 @@ def _has_expired(ledger: Ledger, row: InstanceRow) -> bool:
 def _has_failed(ledger: Ledger, study_key: str, connection: Any) -> bool:
     study = ledger.study(study_key, connection=connection)
     works = () if study is None else study.works
-    return any(work.state is WorkState.FAILED for work in works if study and work.key.revision == study.revision)
+    latest = [work for work in works if study and work.key.revision == study.revision]
+    return any(work.state is WorkState.FAILED and not work.deliveries for work in latest)

@@ -1,6 +1,7 @@
 """What a study is worked on with: what came and counts, less what rejection notes took out.
 
-May live here: which instances these are, and whether what is gone was wrong or has only expired. Opens and changes nothing.
+May live here: which instances these are, whether any came again, and whether what is gone was wrong or has only expired.
+Opens and changes nothing.
 """
 
 from __future__ import annotations
@@ -44,3 +45,13 @@ def has_only_expired(
     if not expired or study is None or input_digest(list(whole.items())) != latest.input_digest:
         return False
     return all(work.state in _FINISHED for work in study.works if work.key.revision == latest.revision)
+
+
+def has_come_again(ledger: Ledger, latest: RevisionRow, sop_classes: Collection[str], connection: Any = None) -> bool:
+    """Whether anything of a study's input came since a revision was settled, were it the same again.
+
+    Counted in records, as in `Ledger.open_studies`: where a clock was set back, it may be taken to have come, once.
+    """
+    rows = ledger.instances(latest.study_key, None, connection=connection)
+    taken = {row.address for row in relevant(rows, sop_classes)}
+    return any(row.address in taken for row in rows[latest.records :])

@@ -182,7 +182,9 @@ def test_revisions(ledger: Ledger) -> None:
     assert [found.revision for found in ledger.unsettled()] == [1, 2, 3]
     ledger.settle(STUDY, 3, at(5))
     ledger.settle(STUDY, 3, at(6))
-    expected = RevisionRow(study_key=STUDY, revision=3, input_digest="one", opened_at=at(4), settled_at=at(5))
+    expected = RevisionRow(
+        study_key=STUDY, revision=3, input_digest="one", opened_at=at(4), settled_at=at(5), records=1
+    )
     assert ledger.latest_revision(STUDY) == expected
     assert [found.revision for found in ledger.unsettled()] == [1, 2]
     with pytest.raises(NodeError):

@@ -99,6 +99,13 @@ class World:
     def receive(self, *numbers: int) -> None:
         self.ledger.record_instances([row(number) for number in numbers])
 
+    def receive_again(self, number: int, turn: int = 1) -> None:
+        """The same object, in a record of its own."""
+        first = row(number)
+        address = replace(first.address, segment_id=f"{turn:016x}")
+        (again,) = self.ledger.record_instances([replace(first, address=address, received_at=self.time.now())])
+        assert again.state is InstanceState.DUPLICATE
+
     def advance(self, key: WorkKey = WORK, *, to: WorkState) -> None:
         for state in (WorkState.PREPARING, WorkState.INFERRING, WorkState.ENCODING, WorkState.READY):
             self.ledger.set_work_state(key, state, at=self.time.now())
@@ -386,8 +393,64 @@ def test_a_whole_study_that_a_fault_ended_is_tried_again_when_it_is_sent_again(w
     admission.settle(STUDY)
     world.ledger.set_work_state(WORK, end, at=world.time.now(), reason="storage-full")
     admission.settle(STUDY)
+    assert world.queued == [WORK.workflow_id], "nothing was sent"
+    world.receive_again(0)
+    for _ in range(2):
+        admission.settle(STUDY)
     again = [] if end is WorkState.REFUSED else [second().workflow_id]
     assert world.queued == [WORK.workflow_id, *again]
+
+
+@pytest.mark.parametrize("joins", ["1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.88.22"])
+def test_what_joins_a_study_that_failed_is_no_new_try(world: World, joins: str) -> None:
+    world.receive(0, 1)
+    admission = world.admission()
+    admission.settle(STUDY)
+    world.ledger.set_work_state(WORK, WorkState.FAILED, at=world.time.now(), reason="storage-full")
+    for turn in range(3):
+        world.ledger.record_instances([replace(row(100 + turn), sop_class_uid=joins)])
+        admission.settle(STUDY)
+    assert world.queued == [WORK.workflow_id]
+    world.time.forward(300.0)
+    world.receive_again(1)
+    admission.settle(STUDY)
+    assert world.queued == [WORK.workflow_id, second().workflow_id]
+
+
+def test_a_study_without_an_image_for_any_model_is_tried_again_when_any_of_it_is_sent_again(world: World) -> None:
+    for turn in range(2):
+        magnetic = replace(row(0), sop_class_uid="1.2.840.10008.5.1.4.1.1.4")
+        world.ledger.record_instances([replace(magnetic, address=replace(magnetic.address, number=turn))])
+        world.admission().settle(STUDY)
+        world.ledger.set_work_state(second(turn + 1), WorkState.FAILED, at=world.time.now(), reason="timeout")
+    assert world.queued == [WORK.workflow_id, second().workflow_id]
+
+
+def test_own_results_that_a_pacs_forwards_back_start_nothing(world: World) -> None:
+    """It takes the segmentation, refuses the report for good, and routes whatever joins a study to the node."""
+    admission = world.admission()
+    world.receive(0, 1, 2)
+    admission.settle(STUDY)
+    roles = (ResultRole.SEGMENTATION, ResultRole.REPORT)
+    rows = [ResultRow(result_id=role.value * 4, role=role, sop_class_uid="1.2", digest="d", length=1) for role in roles]
+    world.ledger.record_results(WORK, rows, ["pacs"], world.time.now())
+    world.advance(to=WorkState.READY)
+    admission.release(STUDY)
+    for made, state in zip(rows, (DeliveryState.CONFIRMED, DeliveryState.REFUSED), strict=True):
+        world.ledger.record_delivery(
+            made.result_id, "pacs", state=state, status=0, reason="peer-refused-object", at=world.time.now()
+        )
+    world.ledger.set_work_state(WORK, WorkState.FAILED, at=world.time.now(), reason="peer-refused-object")
+    for turn in range(3):
+        forwarded = replace(row(100 + turn), sop_class_uid="1.2.840.10008.5.1.4.1.1.66.4")
+        world.ledger.record_instances([forwarded])
+        world.time.forward(60.0)
+        admission.settle(STUDY)
+    world.receive_again(0)  # nor the PACS's copy of the images: results are there, `dicomnode retry` delivers them
+    admission.settle(STUDY)
+    latest = world.ledger.latest_revision(STUDY)
+    assert latest is not None
+    assert latest.revision == 1
 
 
 def test_a_fault_before_the_study_is_whole_is_not_tried_again_at_once(world: World) -> None:
@@ -479,6 +542,7 @@ def test_a_work_that_fails_while_its_study_is_looked_at_is_tried_again_at_the_ne
     world.receive(0)
     admission = world.admission()
     admission.settle(STUDY)
+    world.receive_again(0)
     plan = admission._plan(STUDY)
     world.ledger.set_work_state(WORK, WorkState.FAILED, at=world.time.now(), reason="timeout")
     with pytest.raises(StorageError, match="index-behind"), world.ledger.transaction() as connection:
@@ -829,6 +893,7 @@ def test_a_cancelled_study_that_failed_is_not_tried_again_when_it_is_sent_again(
     admission.settle(STUDY)
     world.ledger.set_work_state(WORK, WorkState.FAILED, at=world.time.now(), reason="timeout")
     world.ledger.put_mark(STUDY, Mark.CANCELLED, 1, world.time.now())
+    world.receive_again(0)
     for _ in range(2):
         admission.settle(STUDY)
     assert world.queued == [WORK.workflow_id]
@@ -844,6 +909,7 @@ def test_a_study_of_which_one_model_is_done_is_not_worked_on_anew_because_anothe
     for state in (WorkState.DELIVERING, WorkState.DONE):
         admission.settle(STUDY)
         world.ledger.set_work_state(done, state, at=world.time.now())
+    world.receive_again(0)
     admission.settle(STUDY)
     assert world.work(done).state is WorkState.DONE
     assert [name for name in world.queued if ":" not in name] == [done.workflow_id, failed.workflow_id]
