@@ -12,7 +12,7 @@ from itertools import count
 from typing import Final
 
 from dicomnode.storage.ledger import Ledger
-from dicomnode.study import SOURCE, DeliveryState, WorkKey, WorkRow
+from dicomnode.study import SOURCE, WorkKey, WorkRow
 
 #: The stage that ends when the results of a work are let go, or held; none that was superseded before has it.
 _LET_GO: Final = "wait"
@@ -41,8 +41,7 @@ def fresh(ledger: Ledger, key: WorkKey, source: str) -> str:
 
 def _was_let_go(work: WorkRow) -> bool:
     """Whether a destination may have, or get, results of a work: a try may be under way that the ledger does not know of."""
-    sent = any(one.is_result and (one.attempts or one.state is DeliveryState.CONFIRMED) for one in work.deliveries)
-    return sent or (_LET_GO in work.stages and any(one.is_result for one in work.deliveries))
+    return work.may_be_delivered or (_LET_GO in work.stages and any(one.is_result for one in work.deliveries))
 
 
 def _of(source: str, generation: int) -> str:
