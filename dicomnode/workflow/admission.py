@@ -388,9 +388,8 @@ class Admission:
             return False
         works = [work for work in study.works if work.key.revision == latest.revision]
         states = {work.state for work in works}
-        if WorkState.FAILED not in states or not states <= {WorkState.FAILED, WorkState.REFUSED}:
-            return False
-        if any(work.deliveries for work in works):  # `dicomnode retry` delivers, `reprocess` makes others
+        had_results = any(work.deliveries for work in works)  # `dicomnode retry` delivers, `reprocess` makes others
+        if WorkState.FAILED not in states or had_results or not states <= {WorkState.FAILED, WorkState.REFUSED}:
             return False
         return has_come_again(self._ledger, latest, self._sop_classes, connection)
 
