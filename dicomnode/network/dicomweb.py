@@ -92,13 +92,17 @@ class WebRequestor:
     def store(self, objects: Sequence[OutgoingObject]) -> tuple[StoreOutcome, ...]:
         """STOW-RS (PS3.18 10.5): send objects, in order; one outcome each, whatever happens."""
         outcomes: list[StoreOutcome] = []
+        begun = -1
         try:
             with self._connected() as connection:
                 for one in objects:
+                    begun = len(outcomes)
                     outcomes.append(self._store_one(connection, one))
         except PeerError as error:
-            left = objects[len(outcomes) :]
-            outcomes += [StoreOutcome(result_id=one.result_id, status=None, error=error) for one in left]
+            outcomes += [
+                StoreOutcome(result_id=one.result_id, status=None, error=error, went_out=number == begun)
+                for number, one in list(enumerate(objects))[len(outcomes) :]
+            ]
         return tuple(outcomes)
 
     def echo(self) -> None:

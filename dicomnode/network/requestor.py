@@ -75,6 +75,7 @@ class StoreOutcome:
     result_id: str
     status: int | None
     error: PeerError | None
+    went_out: bool = True  # wholly or in part: without an answer, nobody knows whether the peer has it
 
 
 class Requestor:
@@ -196,17 +197,20 @@ class Requestor:
 
     def _store_batch(self, batch: Sequence[OutgoingObject]) -> Iterator[StoreOutcome]:
         contexts = [build_context(*pair) for pair in dict.fromkeys(pair for one in batch for pair in one.contexts)]
-        done = 0
+        done, begun = 0, -1
         try:
             with self._association(contexts) as association:
                 accepted = _accepted(association)
                 for message_id, one in enumerate(batch, 1):
+                    if not association.is_established:
+                        raise broken(association)
+                    begun = done
                     outcome = _store_one(association, accepted, one, message_id % 0xFFFF)
                     yield outcome
                     done += 1
         except PeerError as error:
-            for one in batch[done:]:
-                yield StoreOutcome(result_id=one.result_id, status=None, error=error)
+            for number, one in enumerate(batch[done:], done):
+                yield StoreOutcome(result_id=one.result_id, status=None, error=error, went_out=number == begun)
 
     @contextmanager
     def _association(self, contexts: list[PresentationContext], *, items: Sequence[Any] = ()) -> Iterator[Association]:
@@ -311,8 +315,6 @@ def _store_one(
     request.AffectedSOPClassUID = one.sop_class_uid
     request.AffectedSOPInstanceUID = one.sop_instance_uid
     request.DataSet = data_set
-    if not association.is_established:
-        raise broken(association)
     response = exchange(association, request, accepted[context])
     if response is None:
         raise broken(association)

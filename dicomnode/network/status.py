@@ -63,6 +63,11 @@ STATUSES: Final = MappingProxyType(
 #: Ranges of statuses (PS3.4 Table B.2-1; PS3.7 Annex C for 0xFE00): mask, value under it, kind. The first that fits counts.
 RANGES: Final = (
     (0xF000, 0xB000, StatusKind.WARNING),  # coercion, elements discarded, does not match the SOP class
+    (
+        0xFFF0,
+        0xA770,
+        StatusKind.PERMANENT,
+    ),  # dcm4chee-arc: rejected before, or a rejection note that names what it lacks
     (0xFF00, 0xA700, StatusKind.TRANSIENT),  # refused: out of resources
     (0xFF00, 0xA900, StatusKind.PERMANENT),  # data set does not match the SOP class
     (0xF000, 0xC000, StatusKind.PERMANENT),  # cannot understand

@@ -42,6 +42,8 @@ from dicomnode.workflow.verdicts import DUPLICATE, verdict, verdict_of_duplicate
 
 #: Numbers of tries to deliver a retraction begin here: those of the results are below.
 RETRACTION_ATTEMPT: Final = 1_000_000
+#: Why a note is made of results that came behind newer ones; with a number, it ends the form of that note.
+LATE: Final = "late"
 #: Facts of a work that say since when its deliveries are under way, where that is not since it was made.
 BEGUN_ANEW: Final = ("retracted_at", "retried_at", RELEASED)
 #: Why results were cancelled that nobody is ever to get.
@@ -203,9 +205,9 @@ class Delivery:
         if any(row.is_result for row in open_rows):  # a note takes away what these replace: not before they are there
             waiting = [row for row in waiting if row.is_result]
         elif waiting and (reason := self._is_in_vain(key, destination)):
-            for row in waiting:
+            for row in [row for row in waiting if not _is_late(row)]:
                 self._give_up(key, row, reason)
-            return []
+            waiting = [row for row in waiting if _is_late(row)]  # what replaces these are results of a newer work
         first = [row for row in waiting if row.role is ResultRole.SEGMENTATION and row.form]
         classes = [Variant.of(row.role, row.form).sop_class_uid for row in first]
         return first if first and not self._downgrade.is_proven(destination, classes) else waiting
@@ -268,7 +270,7 @@ class Delivery:
                 status=outcome.status,
                 reason=reason,
                 at=self._clock(),
-                asked=asked,
+                asked=asked or not outcome.went_out,
                 connection=connection,
             )
             if may_be_there and self._ledger.is_overtaken(outcome.result_id, connection=connection):
@@ -355,6 +357,10 @@ def is_uncommitted(rows: Sequence[DeliveryRow], committing: Collection[str]) -> 
         row.state is DeliveryState.CONFIRMED and row.destination in committing and row.commitment in open_states
         for row in rows
     )
+
+
+def _is_late(row: DeliveryRow) -> bool:
+    return row.form.rpartition(".")[2].startswith(LATE)
 
 
 def outgoing(result_id: str, part10: bytes) -> OutgoingObject:

@@ -6,6 +6,7 @@ proof fails. A result that does not prove true is quarantined with its reason, a
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -48,7 +49,7 @@ from dicomnode.workflow.leftovers import Leftovers
 from dicomnode.workflow.meanwhile import ready
 from dicomnode.workflow.picture import picture_of
 from dicomnode.workflow.ports import Clock
-from dicomnode.workflow.predecessors import Predecessors
+from dicomnode.workflow.predecessors import UNSURE, Predecessors
 from dicomnode.workflow.routing import destinations_of
 from dicomnode.workflow.wishes import default_wishes, is_told, wishes_of
 
@@ -271,11 +272,12 @@ class Encoding:
         now, ledger, to = self._clock(), self._rooms.ledger, self._to(key)
         over: list[tuple[str, str]] = []
         with ledger.transaction() as connection:
-            ledger.record_results(key, [*rows.values(), *notes.values()], [], now, connection=connection)
+            made = [*rows.values(), *itertools.chain(*notes.values())]
+            ledger.record_results(key, made, [], now, connection=connection)
             for one in to:
                 places = [(variant.role, variant.name) for variant in plans.get(one.name, ())]
                 wanted = [rows[place] for place in places if place in rows]
-                wanted += [notes[one.name]] if one.name in notes else []
+                wanted += notes.get(one.name, ())
                 ledger.add_deliveries(one.name, [row.result_id for row in wanted], now, connection=connection)
                 over += [(one.name, row.result_id) for row in _over_budget(one, wanted)]
             for destination, result_id in over:
@@ -309,19 +311,20 @@ class Encoding:
         plans: Mapping[str, Sequence[Variant]],
         identity: SourceIdentity,
         results: Sequence[EncodedResult],
-    ) -> dict[str, ResultRow]:
-        """A note for each destination that wants them and holds results that these replace.
+    ) -> dict[str, tuple[ResultRow, ...]]:
+        """Notes for each destination that wants them and has, or may have, results that these replace.
 
-        It never names what it goes with: results of before there were generations may bear the same UIDs.
+        They never name what they go with: results of before there were generations may bear the same UIDs.
         """
         own = {result.sop_instance_uid for result in results}
         analyst = self._rooms.analysts[key.model]
-        notes = {}
-        for one in self._to(key):
-            replaced = self._predecessors.delivered(key, one.name) if one.rejection_notes and one.name in plans else ()
+        notes: dict[str, tuple[ResultRow, ...]] = {}
+        takers = [one.name for one in self._to(key) if one.rejection_notes and one.name in plans]
+        for taker, (why, sure) in itertools.product(takers, (("", True), (UNSURE, False))):
+            replaced = self._predecessors.delivered(key, taker, sure=sure)
             if named := [header for header in replaced if header.SOPInstanceUID not in own]:
-                note = analyst.encode_rejection(named, identity, destination=one.name, work=key.workflow_id)
-                notes[one.name] = self.keep(key, note)
+                note = analyst.encode_rejection(named, identity, destination=taker, work=key.workflow_id, why=why)
+                notes[taker] = (*notes.get(taker, ()), self.keep(key, note))
         return notes
 
     def keep(self, key: WorkKey, result: EncodedResult) -> ResultRow:

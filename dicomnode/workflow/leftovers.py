@@ -69,6 +69,6 @@ class Leftovers:
             self._emit("result.standing", level="warning", work=key.workflow_id, destination=name, reason=CODE)
 
     def _stands(self, key: WorkKey, destination: str) -> bool:
-        if self._predecessors.delivered(key, destination, own=True):
+        if any(self._predecessors.delivered(key, destination, own=True, sure=sure) for sure in (True, False)):
             return True
         return bool(self._predecessors.gone(key, destination))

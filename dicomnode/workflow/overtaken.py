@@ -14,6 +14,7 @@ from dicomnode.events import Emit
 from dicomnode.sections import Destination
 from dicomnode.storage.ledger import Ledger
 from dicomnode.study import FINAL_STATES, NOTED, OVERTAKEN, DeliveryState, WorkKey, WorkRow, WorkState
+from dicomnode.workflow.delivery import LATE
 from dicomnode.workflow.ports import Queue
 from dicomnode.workflow.retraction import Retraction, holders
 
@@ -114,5 +115,5 @@ def _noted(work: WorkRow) -> set[str]:
 
 def _why(work: WorkRow) -> str:
     """What tells the next note from those that went: each names other results."""
-    notes = {row.form for row in work.deliveries if not row.is_result and ".late" in row.form}
-    return f"late{len(notes) or ''}"
+    notes = {row.form for row in work.deliveries if not row.is_result and f".{LATE}" in row.form}
+    return f"{LATE}{len(notes) or ''}"

@@ -23,6 +23,8 @@ from dicomnode.workflow.notes import note_of
 _DOCUMENTS: Final = frozenset(
     SOP_CLASSES[form] for form in (Form.COMPREHENSIVE, Form.COMPREHENSIVE_3D, Form.BASIC_TEXT)
 )
+#: Marks a note that names what a destination may have and never confirmed.
+UNSURE: Final = "unsure"
 _REPORTS: Final = (ResultRole.REPORT, ResultRole.OUTCOME)
 
 
@@ -55,10 +57,11 @@ class Predecessors:
                         sop_class_uid=row.sop_class_uid,
                     )
 
-    def delivered(self, key: WorkKey, destination: str, *, own: bool = False) -> tuple[Dataset, ...]:
+    def delivered(self, key: WorkKey, destination: str, *, own: bool = False, sure: bool = True) -> tuple[Dataset, ...]:
         """Objects of earlier revisions that a destination may have and that no rejection note that it has names.
 
-        With `own`, those of this revision alone.
+        With `own`, those of this revision alone; without `sure`, those that it may have and did not confirm: some archives refuse
+        a note as a whole where it names one object that they lack.
 
         Raises
         ------
@@ -67,7 +70,8 @@ class Predecessors:
         """
         found: list[Dataset] = []
         for earlier in [key] if own else self._earlier(key):
-            there = {row.result_id for row in self._there(earlier, destination)}
+            rows = self._there(earlier, destination)
+            there = {row.result_id for row in rows if (row.state is DeliveryState.CONFIRMED) is sure}
             for row in self._rooms.ledger.results(earlier):
                 if row.result_id in there:
                     header = self._header(earlier, row)

@@ -185,7 +185,7 @@ class Rejections:
         A note of ours that waits with them goes neither: it would wait for ever, and the next one names what it names. Of a
         work that is held a try may be under way, at another destination than the one that it is held for.
         """
-        self._cancel(connection, work, notes=True)
+        self._cancel(connection, work, notes=RETRACTION not in work.facts)
         state = WorkState.SUPERSEDED if left and not work.may_be_delivered else WorkState.CANCELLED
         self._put(connection, work, state, kind, withdrawn=work.state is WorkState.HELD)
 

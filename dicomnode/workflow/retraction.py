@@ -34,7 +34,7 @@ from dicomnode.workflow.delivery import RETRACTION_ATTEMPT
 from dicomnode.workflow.encoding import Encoding
 from dicomnode.workflow.handover import Rooms
 from dicomnode.workflow.ports import Clock, Queue
-from dicomnode.workflow.predecessors import Predecessors
+from dicomnode.workflow.predecessors import UNSURE, Predecessors
 
 #: The code under which everything ends that was still to go of results that were found wrong.
 CODE: Final = "results-retracted"
@@ -86,7 +86,7 @@ def _is_open(work: WorkRow) -> bool:
     if fact != SENT:
         return fact != WISHED
     notes = sorted(filter(_retracts, work.deliveries), key=lambda one: one.updated_at)
-    return any(one.state in _DEAD for one in {row.destination: row for row in notes}.values())
+    return any(one.state in _DEAD for one in {(row.destination, UNSURE in row.form): row for row in notes}.values())
 
 
 def _retracts(row: DeliveryRow) -> bool:
@@ -204,23 +204,26 @@ class Retraction:
             if name not in told:
                 self._emit("result.standing", level="warning", work=work.key.workflow_id, destination=name, reason=CODE)
 
-    def _send(self, key: WorkKey, notes: Mapping[str, ResultRow]) -> None:
+    def _send(self, key: WorkKey, notes: Mapping[str, Sequence[ResultRow]]) -> None:
         with self._rooms.ledger.transaction() as connection:
             self.enter(connection, key, notes, {RETRACTION: SENT})
         for destination in notes:  # where a note was tried before, the queue knows the first try already
             self._queue.revive_delivery(key, destination, priority=0)
         self._emit("work.retracted", level="warning", work=key.workflow_id, destinations=len(notes))
 
-    def enter(self, connection: Any, key: WorkKey, notes: Mapping[str, ResultRow], facts: Mapping[str, Fact]) -> None:
+    def enter(
+        self, connection: Any, key: WorkKey, notes: Mapping[str, Sequence[ResultRow]], facts: Mapping[str, Fact]
+    ) -> None:
         """Enter notes of a work, and queue that they go; one that was refused or cancelled is made again."""
         now, ledger = self._clock(), self._rooms.ledger
         said: dict[str, Fact] = {**facts, "retracted_at": int(now.timestamp())}
-        ledger.record_results(key, list(notes.values()), [], now, connection=connection)
+        ledger.record_results(key, list(itertools.chain(*notes.values())), [], now, connection=connection)
         ledger.set_work_state(key, WorkState.DELIVERING, at=now, facts=said, connection=connection)
-        for destination, note in notes.items():
-            ledger.add_deliveries(destination, [note.result_id], now, connection=connection)
+        for destination, made in notes.items():
+            names = [note.result_id for note in made]
+            ledger.add_deliveries(destination, names, now, connection=connection)
             rows = ledger.deliveries(key, connection=connection)
-            dead = [row for row in rows if row.result_id == note.result_id and row.state in _DEAD]
+            dead = [row for row in rows if row.result_id in names and row.state in _DEAD]
             ledger.put_deliveries(dead, DeliveryState.WAITING, now, connection=connection)
             self._queue.enqueue_delivery(connection, key, destination, RETRACTION_ATTEMPT, 0.0, priority=0)
 
@@ -230,8 +233,12 @@ class Retraction:
         held = holders([work])
         return any(name in held and not self._predecessors.gone(work.key, name) for name in takers)
 
-    def notes(self, key: WorkKey, destinations: Sequence[Destination], why: str = WRONG) -> dict[str, ResultRow]:
-        """A note for each destination that takes them and may have something of this work that no note names; sealed.
+    def notes(
+        self, key: WorkKey, destinations: Sequence[Destination], why: str = WRONG
+    ) -> dict[str, tuple[ResultRow, ...]]:
+        """A note for each destination that takes them and has something of this work that no note names; sealed.
+
+        What it may have, and never confirmed, stands in another one.
 
         Parameters
         ----------
@@ -241,14 +248,17 @@ class Retraction:
         analyst = self._rooms.analysts.get(key.model)
         if analyst is None:
             raise NodeError("model-not-found")
-        notes = {}
+        notes: dict[str, tuple[ResultRow, ...]] = {}
         for one in destinations:
-            held = self._predecessors.delivered(key, one.name, own=True) if one.rejection_notes else ()
             if one.rejection_notes and (gone := self._predecessors.gone(key, one.name)):
                 facts: dict[str, Fact] = {"work": key.workflow_id, "destination": one.name, "objects": gone}
                 self._emit("retraction.partial", level="error", **facts)
-            if held:
-                notes[one.name] = self._note(analyst, key, held, one.name, why)
+            held = {
+                name: self._predecessors.delivered(key, one.name, own=True, sure=sure) if one.rejection_notes else ()
+                for name, sure in ((why, True), (f"{why}-{UNSURE}", False))
+            }
+            made = [self._note(analyst, key, found, one.name, name) for name, found in held.items() if found]
+            notes |= {one.name: tuple(made)} if made else {}
         return notes
 
     def _note(self, analyst: Analyst, key: WorkKey, held: Sequence[Dataset], destination: str, why: str) -> ResultRow:

@@ -154,7 +154,7 @@ def test_results_at_a_pacs_that_takes_no_notes_are_named(tmp_path: Path) -> None
             send(node, [write_note(tmp_path / "bad.dcm", "113037", paths)])
             node.wait_for_event("study.rejected", kind="safety", objects=len(paths))
             node.wait_for_event("result.standing", destination="pacs")
-            assert "takes no rejection notes" in node.command("studies").stdout
+            assert "where no rejection note goes" in node.command("studies").stdout
         assert recorder.digests() == before
 
 

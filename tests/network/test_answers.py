@@ -162,3 +162,22 @@ def test_the_report_that_is_waited_for_comes_back() -> None:
     report, status = ask(OURS, [Asked(OURS)], 5)
     assert report is not None
     assert (report.transaction_uid, status) == (OURS, 0)
+
+
+def test_of_what_had_no_answer_the_object_on_the_wire_alone_may_be_there() -> None:
+    def script(peer: Stalling) -> None:
+        peer.accept()
+        whole_request(peer)
+        peer.send(stored(1, 0, "1.2.3.1"))
+        whole_request(peer)
+        peer.socket.close()
+
+    with destination(script) as port:
+        outcomes = requestor(port, SECONDS).store([outgoing(number, 100) for number in (1, 2, 3)])
+    assert [(one.status, one.went_out) for one in outcomes] == [(0, True), (None, True), (None, False)]
+
+
+def test_nothing_went_out_where_there_was_no_association() -> None:
+    with destination(lambda peer: peer.socket.close()) as port:
+        outcomes = requestor(port, SECONDS).store([outgoing(1, 100), outgoing(2, 100)])
+    assert [(one.status, one.went_out) for one in outcomes] == [(None, False)] * 2

@@ -223,12 +223,17 @@ BOTH_CONFIRMED = [DeliveryState.CONFIRMED] * 2
 NOTE = "00" * 16
 
 
-def add_note(bench: Bench) -> None:
+def add_note(bench: Bench, form: str = "") -> None:
     """A note that takes away what the work's results replace."""
     data = encode_part10(tiny_series()[7], transfer_syntax_uid=EXPLICIT)
     bench.objects.put(STUDY, World.IDENTITY, NOTE, Purpose.RESULT, data)
     note = ResultRow(
-        result_id=NOTE, role=ResultRole.REJECTION, sop_class_uid="1.2", digest=digest_of(data), length=len(data)
+        result_id=NOTE,
+        role=ResultRole.REJECTION,
+        sop_class_uid="1.2",
+        digest=digest_of(data),
+        length=len(data),
+        form=form,
     )
     bench.ledger.record_results(WORK, [note], ["pacs"], bench.time.now())
 
@@ -266,6 +271,29 @@ def test_a_note_goes_where_something_that_replaces_was_taken(bench: Bench, taken
     bench.peers["pacs"].answers[taken] = 0x0000
     bench.queue.run_due()
     assert [one.result_id for one in bench.peers["pacs"].got] == [*RESULTS, NOTE]
+
+
+def test_a_late_note_goes_though_nothing_of_its_own_work_was_taken(bench: Bench) -> None:
+    """What replaces what it names are results of a newer work."""
+    bench.prepare("pacs")
+    add_note(bench, "key-objects.pacs.late1")
+    bench.peers["pacs"].answers = [0xC000, 0xC000]
+    bench.queue.run_due()
+    assert [one.result_id for one in bench.peers["pacs"].got] == [*RESULTS, NOTE]
+
+
+def test_what_never_went_out_is_not_there_for_all_that_is_known(bench: Bench) -> None:
+    """The association broke while the first of two was sent."""
+    bench.prepare("pacs")
+    error = PeerError("peer-aborted")
+    one, other = RESULTS
+    outcomes = (
+        StoreOutcome(result_id=one, status=None, error=error),
+        StoreOutcome(result_id=other, status=None, error=error, went_out=False),
+    )
+    bench.peers["pacs"].store = lambda _: outcomes  # type: ignore[method-assign]
+    bench.queue.run_due()
+    assert {row.result_id: row.may_be_there for row in bench.rows()} == {one: True, other: False}
 
 
 def test_a_note_that_retracts_goes_whatever_became_of_the_results(bench: Bench) -> None:

@@ -12,6 +12,7 @@ from dicomnode.forms import Form, Variant
 from dicomnode.study import SOURCE, WORK_STAGES, DeliveryState, ResultRole, WorkKey, WorkState
 from dicomnode.workflow.generations import fresh
 from tests.unit.workflow.test_encoding import PACS, blank, confirm, opened, run, stages_for
+from tests.unit.workflow.test_may_be_there import notes
 from tests.unit.workflow.test_rejections import Desk
 from tests.unit.workflow.test_stages import Bench, bench, images
 
@@ -63,7 +64,7 @@ def test_no_note_of_ours_names_what_it_goes_with(bench: Bench, images: list[Data
             )
     second = anew(bench, first)
     assert run(stages, second) == [True] * 3
-    named = named_by(opened(bench, ResultRole.REJECTION, second))
+    named = frozenset().union(*notes(bench, second))
     assert named
     assert named <= uids(bench, first)
     assert not uids(bench, second) & uids(bench, first)

@@ -8,9 +8,11 @@ import pytest
 from pydicom import Dataset
 
 from dicomnode.config import DeliverySection
-from dicomnode.study import RETRACTION, WISHED, DeliveryState, ResultRole, WorkState
+from dicomnode.encoded import Limits, read_part10
+from dicomnode.study import RETRACTION, WISHED, DeliveryState, Purpose, ResultRole, WorkKey, WorkState, World
 from dicomnode.workflow.admission import Admission
-from dicomnode.workflow.predecessors import Predecessors
+from dicomnode.workflow.notes import note_of
+from dicomnode.workflow.predecessors import UNSURE, Predecessors
 from dicomnode.workflow.stages import Stages
 from tests.unit.workflow.test_encoding import opened, run, stages_for
 from tests.unit.workflow.test_rejections import Desk as Judge
@@ -68,12 +70,13 @@ def test_they_can_be_retracted_and_are_all_named(bench: Bench, images: list[Data
         note.result_id, "pacs", state=DeliveryState.WAITING, status=None, reason="timeout", at=at
     )
     predecessors = Predecessors(bench.rooms)
-    assert len(predecessors.delivered(bench.key, "pacs", own=True)) == len(ROLES)
+    assert len(predecessors.delivered(bench.key, "pacs", own=True, sure=False)) == len(ROLES)
     bench.ledger.record_delivery(note.result_id, "pacs", state=DeliveryState.CONFIRMED, status=0, reason=None, at=at)
-    assert predecessors.delivered(bench.key, "pacs", own=True) == ()
+    assert predecessors.delivered(bench.key, "pacs", own=True, sure=False) == ()
 
 
 def test_a_retraction_names_them_beside_what_was_confirmed(bench: Bench, images: list[Dataset]) -> None:
+    """In another note: some archives refuse one as a whole that names anything that they lack."""
     desk = Desk(bench, unanswered(bench, images), TAKES)
     for one in bench.ledger.deliveries(bench.key):
         if one.role is ResultRole.SEGMENTATION:
@@ -83,7 +86,42 @@ def test_a_retraction_names_them_beside_what_was_confirmed(bench: Bench, images:
             )
     assert desk.wish() == (bench.key,)
     desk.retraction.sweep()
-    assert named(bench) == {opened(bench, role).SOPInstanceUID for role in ROLES}
+    segmentation = {opened(bench, ResultRole.SEGMENTATION).SOPInstanceUID}
+    others = {opened(bench, role).SOPInstanceUID for role in ROLES} - segmentation
+    assert sorted(notes(bench), key=len) == [segmentation, others]
+    assert {row.state for row in bench.work().deliveries if not row.is_result} == {DeliveryState.WAITING}
+
+
+def test_what_a_refused_note_of_the_unsure_names_leaves_the_others_retracted(
+    bench: Bench, images: list[Dataset]
+) -> None:
+    test_a_retraction_names_them_beside_what_was_confirmed(bench, images)
+    for row in bench.work().deliveries:
+        if not row.is_result:
+            sure = UNSURE not in row.form
+            bench.ledger.record_delivery(
+                row.result_id,
+                "pacs",
+                state=DeliveryState.CONFIRMED if sure else DeliveryState.REFUSED,
+                status=0 if sure else 0xA772,
+                reason=None if sure else "peer-refused-object",
+                at=bench.time.now(),
+            )
+    predecessors = Predecessors(bench.rooms)
+    left = [predecessors.delivered(bench.key, "pacs", own=True, sure=sure) for sure in (True, False)]
+    assert [len(one) for one in left] == [0, len(ROLES) - 1]
+
+
+def notes(bench: Bench, key: WorkKey | None = None) -> list[set[str]]:
+    """SOP Instance UIDs in each rejection note of a work, of the bench's own if nothing is said."""
+    found = []
+    for row in bench.ledger.results(key or bench.key):
+        if row.role is ResultRole.REJECTION:
+            data = bench.rooms.objects.get(bench.key.study_key, World.IDENTITY, row.result_id, Purpose.RESULT)
+            note = note_of(read_part10(data, Limits()))
+            assert note is not None
+            found.append({str(uid) for uids in note.named.values() for uid in uids})
+    return found
 
 
 @pytest.mark.parametrize("title", ["113037", "113001"])
