@@ -93,10 +93,10 @@ class Activity(ActivityTable):
         super().__init__()
         self._tell = tell
 
-    def received(self, study_key: str, association_id: str, now: float, content: str | None = None) -> None:
-        """An instance of the study was made durable; whether it is new is for the node to say, which hears of all senders."""
+    def received(self, study_key: str, association_id: str, now: float) -> None:
+        """An instance of the study was made durable."""
         super().received(study_key, association_id, now)
-        self._tell("received", study_key, association_id, content)
+        self._tell("received", study_key, association_id)
 
     def ended(self, association_id: str, now: float) -> tuple[str, ...]:
         """An association ended; here, a study is known while an association that carried it is open."""

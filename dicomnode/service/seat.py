@@ -19,7 +19,7 @@ from dicomnode.service.channel import Channel
 from dicomnode.service.messages import call_of_plain, plain_reply, row_of_plain
 from dicomnode.storage.datakeys import DataKey
 from dicomnode.study import InstanceRow
-from dicomnode.workflow.activity import NOBODY, ActivityTable, content_of
+from dicomnode.workflow.activity import NOBODY, ActivityTable
 from dicomnode.workflow.allowances import Allowances, Allowed
 from dicomnode.workflow.ports import Monotonic
 from dicomnode.workflow.reception import RowsPort
@@ -174,7 +174,7 @@ class Seat:
         rows = list(house.take_up(studies, self.mark))  # all or none: each is counted once
         for row in rows:
             self._durable(row)
-            house.activity.received(row.study_key, self.mark, house.monotonic(), content_of(row))
+            house.activity.received(row.study_key, self.mark, house.monotonic())
         for allowed in self._allowed.values():
             allowed.close()
         house.activity.ended(self.mark, house.monotonic())
@@ -207,8 +207,8 @@ class Seat:
         if numbers:
             self._allowed[numbers.pop()].keep()
 
-    def _received(self, study_key: str, association_id: str, content: str | None = None) -> None:
-        self._house.activity.received(study_key, association_id, self._house.monotonic(), content)
+    def _received(self, study_key: str, association_id: str) -> None:
+        self._house.activity.received(study_key, association_id, self._house.monotonic())
 
     def _ended(self, association_id: str) -> None:
         self.associations.pop(association_id, None)

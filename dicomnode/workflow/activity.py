@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
-from dicomnode.study import PRIORITIES, InstanceRow
+from dicomnode.study import PRIORITIES
 
 #: Beyond all priorities.
 NOBODY: Final = len(PRIORITIES)
@@ -25,7 +25,7 @@ class Activity:
     Attributes
     ----------
     first_received, last_received
-        Monotonic seconds of its first and of its last instance since it was settled; what is there already does not count.
+        Monotonic seconds of its first and of its last instance since it was settled, new or sent again.
     last_released
         Monotonic seconds at which the last association that carried it ended; None while none has.
     open_associations
@@ -47,13 +47,7 @@ class _Study:
     first_received: float
     last_received: float
     last_released: float | None = None
-    associations: dict[str, bool] = field(default_factory=dict)  # whether it brought anything new
-    contents: set[str] = field(default_factory=set)
-
-
-def content_of(row: InstanceRow) -> str:
-    """What an instance is, in few letters: the same where the same content comes under the same UID again."""
-    return row.instance_key[:16] + row.digest[:16]
+    associations: set[str] = field(default_factory=set)
 
 
 class ActivityTable:
@@ -114,19 +108,14 @@ class ActivityTable:
                     del self._closed[study_key]
                     self._opened.notify_all()
 
-    def received(self, study_key: str, association_id: str, now: float, content: str | None = None) -> None:
-        """An instance of the study was made durable; where its content came already, its sender is open and no more."""
+    def received(self, study_key: str, association_id: str, now: float) -> None:
+        """An instance of the study was made durable."""
         with self._lock:
             study = self._studies.get(study_key)
             if study is None:
                 study = self._studies[study_key] = _Study(now, now)
-            elif content is not None and content in study.contents:
-                study.associations.setdefault(association_id, False)
-                return
-            if content is not None:
-                study.contents.add(content)
             study.last_received = max(study.last_received, now)
-            study.associations[association_id] = True
+            study.associations.add(association_id)
 
     def remembered(self, study_key: str, last_received: float) -> None:
         """A study is known from before this process began."""
@@ -149,8 +138,8 @@ class ActivityTable:
             carried = [key for key, study in self._studies.items() if association_id in study.associations]
             for key in carried:
                 study = self._studies[key]
-                if study.associations.pop(association_id):
-                    study.last_released = now
+                study.associations.discard(association_id)
+                study.last_released = now
             return tuple(carried)
 
     def forget(self, study_key: str, last_received: float, *, is_late: bool = False) -> None:

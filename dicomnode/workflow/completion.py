@@ -22,9 +22,9 @@ from dicomnode.workflow.evidence import Evidence
 EARLY_START_SECONDS = 1.0
 _AFTER_A_FAULT_SECONDS = 1.0
 _AGAIN_SECONDS = 1.0
+_LATE = "study-endless"
 #: A look goes through all studies that arrive, and every association that ends asks for one: after each, at least so many
 #: times as long is waited, at most so many seconds.
-_LATE = "study-endless"
 _REST = 9
 _LONGEST_REST_SECONDS = 0.25
 

@@ -15,7 +15,7 @@ from dicomnode.events import Emit
 from dicomnode.network.intake import Peer, ReceivedObject
 from dicomnode.network_sections import PeerRule
 from dicomnode.study import PRIORITIES, InstanceRow, RecordAddress, RecordMetadata, blind_key
-from dicomnode.workflow.activity import ActivityTable, content_of
+from dicomnode.workflow.activity import ActivityTable
 from dicomnode.workflow.indexing import row_of
 from dicomnode.workflow.ports import Clock, Monotonic
 
@@ -242,9 +242,8 @@ class Reception:
         address = arriving.arrival.finish(describe)
         assert metadata is not None
         series_key = self._series_keys(received.study_instance_uid, received.series_instance_uid)
-        row = row_of(self._key, study_key, address, metadata, series_key)
-        self._indexer.add(row)
-        self.activity.received(study_key, received.peer.association_id, self._monotonic(), content_of(row))
+        self._indexer.add(row_of(self._key, study_key, address, metadata, series_key))
+        self.activity.received(study_key, received.peer.association_id, self._monotonic())
 
 
 class Arriving:

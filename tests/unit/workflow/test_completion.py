@@ -364,29 +364,13 @@ def test_a_study_that_lacks_nothing_is_not_sought(time: Time, events: Events) ->
 
 
 @pytest.mark.parametrize("in_one_association", [True, False])
-def test_a_sender_that_repeats_one_image_holds_no_study(time: Time, events: Events, in_one_association: bool) -> None:
-    """A router whose time-out is too short sends one image again every twenty seconds."""
-    world = World(time, events)
-    for number in range(18):
-        association = "a" if in_one_association else f"a{number}"
-        world.table.received("s", association, time.monotonic(), "the image")
-        if not in_one_association:
-            world.table.ended(association, time.monotonic())
-        world.completion.look()
-        time.forward(20.0)
-        world.completion.look()
-    assert ("settle", "s") in world.acts
-    assert events.facts("study.incomplete") == []
-
-
-@pytest.mark.parametrize("in_one_association", [True, False])
 def test_a_study_that_does_not_end_is_settled_all_the_same(
     time: Time, events: Events, in_one_association: bool
 ) -> None:
     world = World(time, events, arrival_seconds=600)
     for number in range(30):
         association = "a" if in_one_association else f"a{number}"
-        world.table.received("s", association, time.monotonic(), str(number))
+        world.table.received("s", association, time.monotonic())
         if not in_one_association:
             world.table.ended(association, time.monotonic())
         world.completion.look()
@@ -395,14 +379,14 @@ def test_a_study_that_does_not_end_is_settled_all_the_same(
         time.forward(10.0)
     assert [act for act in world.acts if act[0] == "settle"] == []
     assert ("start", "s") in world.acts or in_one_association
-    world.table.received("s", "b", time.monotonic(), "one more")
+    world.table.received("s", "b", time.monotonic())
     world.completion.look()
     assert world.acts[-1] == ("settle", "s")
     assert events.facts("study.incomplete") == [{"study": "s", "missing": 0, "steps": 0, "reason": "study-endless"}]
     assert world.table.snapshot() == ()
     world.acts.clear()
     for number in range(3):  # it goes on: nothing starts early, which would stop the work on what was settled
-        world.table.received("s", f"c{number}", time.monotonic(), f"later {number}")
+        world.table.received("s", f"c{number}", time.monotonic())
         world.table.ended(f"c{number}", time.monotonic())
         assert not world.table.is_awaited("s")
         assert world.table.is_open("s")
@@ -414,23 +398,6 @@ def test_a_study_that_does_not_end_is_settled_all_the_same(
     assert world.acts == [("settle", "s")]
     world.table.received("s", "d", time.monotonic())
     assert world.table.is_awaited("s")
-
-
-def test_a_study_that_is_sent_again_after_an_abort_is_not_settled_before_its_rest_has_come(
-    time: Time, events: Events
-) -> None:
-    """The first images of the second try are here already, and take longer than the quiet time."""
-    world = World(time, events)
-    world.table.received("s", "a", time.monotonic(), "0")
-    world.table.ended("a", time.monotonic())
-    for _ in range(4):
-        world.table.received("s", "b", time.monotonic(), "0")
-        time.forward(20.0)
-        world.completion.look()
-    assert ("settle", "s") not in world.acts
-    world.table.ended("b", time.monotonic())
-    world.completion.look()
-    assert world.acts[-1] == ("settle", "s")
 
 
 def test_an_instance_that_comes_while_an_endless_study_settles_begins_its_time_anew(time: Time) -> None:

@@ -11,8 +11,10 @@ import pytest
 from dicomnode.errors import LimitError, StorageError
 from dicomnode.network.intake import Peer, ReceivedObject
 from dicomnode.network_sections import PeerRule
+from dicomnode.sections import CompletionSection
 from dicomnode.study import InstanceRow, RecordAddress, RecordMetadata, blind_key
 from dicomnode.workflow.activity import ActivityTable
+from dicomnode.workflow.completion import Completion
 from dicomnode.workflow.reception import Arriving, DigestPort, Reception
 from tests.unit.workflow.samples import KEY, Events, Time
 
@@ -99,26 +101,28 @@ class World:
         self.woken += 1
 
 
-def received() -> ReceivedObject:
+def received(number: int = 4, peer: Peer = PEER) -> ReceivedObject:
     return ReceivedObject(
         sop_class_uid="1.2.840.10008.5.1.4.1.1.2",
-        sop_instance_uid="1.2.3.4",
+        sop_instance_uid=f"1.2.3.{number}",
         study_instance_uid="1.2.3",
         series_instance_uid="1.2.3.1",
         transfer_syntax_uid="1.2.840.10008.1.2.1",
         modality="CT",
-        peer=PEER,
+        peer=peer,
     )
 
 
-def store(world: World, data: bytes = b"data set", *, whole: bool = True) -> Arriving:
+def store(
+    world: World, data: bytes = b"data set", *, whole: bool = True, what: ReceivedObject | None = None
+) -> Arriving:
     """An object comes as the intake lets it come."""
     with contextlib.closing(world.reception.sink()) as sink:
         for start in range(0, len(data), 3):
             piece = data[start : start + 3]
             sink.window()[: len(piece)] = piece
             sink.advance(len(piece))
-        sink.begin(received())
+        sink.begin(what or received())
         if whole:
             sink.finish()
     return sink
@@ -215,3 +219,60 @@ def test_what_was_asked_for_comes_whatever_waits(world: World) -> None:
     world.activity.refused_from = 0
     world.reception._is_asked = True
     world.reception.admit(PEER)
+
+
+class Sender:
+    """A sender that opens an association for each image, and a completion that looks on."""
+
+    def __init__(self, world: World, time: Time, events: Events) -> None:
+        self.world, self.time, self.opened = world, time, 0
+        self.settled: list[float] = []
+        self.completion = Completion(
+            world.activity,
+            start=lambda _: None,
+            settle=lambda _: self.settled.append(time.monotonic()),
+            settings=CompletionSection(quiet_seconds=30, arrival_seconds=600),
+            monotonic=time.monotonic,
+            emit=events,
+        )
+
+    def send(self, number: int) -> None:
+        self.opened += 1
+        peer = replace(PEER, association_id=f"{self.opened:016x}")
+        store(self.world, b"image %d" % number, what=received(number, peer))
+        self.world.reception.closed(peer, aborted=False)
+        self.completion.look()
+
+    def wait(self, seconds: int) -> None:
+        for _ in range(seconds):
+            self.time.forward(1.0)
+            self.completion.look()
+
+
+def test_a_sender_that_begins_again_is_at_work_though_what_it_sends_is_here(
+    world: World, time: Time, events: Events
+) -> None:
+    """Half of a study came, its sender broke off and sends it from the start: the first half takes a minute again."""
+    sender = Sender(world, time, events)
+    for number in range(12):
+        sender.send(number)
+        sender.wait(5)
+    sender.wait(15)
+    for number in range(24):
+        sender.send(number)
+        sender.wait(5)
+    assert sender.settled == []
+    assert len({row.instance_key for row in world.rows}) == 24
+    sender.wait(30)
+    assert len(sender.settled) == 1
+
+
+def test_a_sender_that_repeats_one_image_holds_no_study_for_ever(world: World, time: Time, events: Events) -> None:
+    """A router whose time-out is too short sends one image again every twenty seconds."""
+    sender, begun = Sender(world, time, events), time.monotonic()
+    for _ in range(31):
+        sender.send(1)
+        sender.wait(20)
+    assert sender.settled == [begun + 600]
+    (told,) = events.facts("study.incomplete")
+    assert told["reason"] == "study-endless"
