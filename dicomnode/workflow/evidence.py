@@ -14,7 +14,7 @@ from typing import Any, Final
 from dicomnode.events import Emit
 from dicomnode.network.procedures import Step, StepState
 from dicomnode.storage.ledger import Ledger
-from dicomnode.study import WorkState, blind_key
+from dicomnode.study import DeliveryState, WorkRow, WorkState, blind_key
 from dicomnode.workflow.ports import Clock
 
 _RECENT: Final = timedelta(days=1)
@@ -155,13 +155,13 @@ class EvidenceBook:
         )
 
     def _hold(self, connection: Any, study_keys: list[str]) -> dict[str, int]:
-        """Hold what is on its way; how many works of each study destinations have, or may have, something of."""
+        """Hold results that are on their way; how many works of each study destinations have, or may have, something of."""
         delivered = {}
         for study_key in study_keys:
             study = self._ledger.study(study_key, connection=connection)
             works = () if study is None else study.works
             for work in works:
-                if work.state is WorkState.DELIVERING:
+                if _is_to_be_held(work):
                     self._ledger.set_work_state(
                         work.key, WorkState.HELD, at=self._clock(), reason=WRONG_ENTRY, connection=connection
                     )
@@ -185,3 +185,9 @@ class EvidenceBook:
             self._emit("study.announced", study=study_key, state=state.value, instances=len(step.instances or ()))
             self._look_for(study_key)
         self._wake()
+
+
+def _is_to_be_held(work: WorkRow) -> bool:
+    """Whether results of a work wait to be sent that nobody takes back: a note that does goes on, and so does what is asked of the rest."""
+    waits = any(one.is_result and one.state is DeliveryState.WAITING for one in work.deliveries)
+    return work.state is WorkState.DELIVERING and waits and not work.is_wrong

@@ -21,7 +21,8 @@ from dicomnode.network.procedures import INSTANCE_AVAILABILITY, PROCEDURE_STEP, 
 from dicomnode.network.session import Call
 from dicomnode.network.transport import Entity
 from dicomnode.storage.ledger import Ledger
-from dicomnode.study import WorkKey, WorkState, blind_key
+from dicomnode.storage.rows import ResultRow
+from dicomnode.study import RETRACTION, WISHED, DeliveryState, ResultRole, WorkKey, WorkState, blind_key
 from dicomnode.workflow.evidence import Evidence, EvidenceBook
 from tests.network.nodes import Node, node
 from tests.unit.network.samples import EXPLICIT_LITTLE
@@ -56,6 +57,23 @@ class World:
             row(number, study_key=STUDY, instance=blind_key(KEY, "instance", uid)) for number, uid in enumerate(uids)
         ]
         self.ledger.record_instances(rows)
+
+    def deliver(self, results: dict[str, ResultRole], facts: dict[str, str] | None = None) -> None:
+        """Results of a work, which is called as they are, are on their way."""
+        now, key = Time().now(), WorkKey(study_key=STUDY, revision=1, model="".join(results))
+        self.arrive("1.1")
+        self.ledger.open_revision(STUDY, "digest", now)
+        self.ledger.create_work(key, "digest", now)
+        made = [
+            ResultRow(result_id=name, role=role, sop_class_uid="1.2", digest="d", length=1)
+            for name, role in results.items()
+        ]
+        self.ledger.record_results(key, made, ["pacs"], now)
+        for state in ("preparing", "inferring", "encoding", "ready", "delivering"):
+            self.ledger.set_work_state(key, WorkState(state), at=now, facts=facts)
+
+    def confirm(self, name: str) -> None:
+        self.ledger.record_delivery(name, "pacs", state=DeliveryState.CONFIRMED, status=0, reason=None, at=Time().now())
 
 
 @pytest.fixture
@@ -103,6 +121,17 @@ def end(status: str, images: tuple[str, ...], others: tuple[str, ...] = ()) -> D
     return data
 
 
+def break_off(world: World, code: tuple[str, str]) -> None:
+    """A step of one image is discontinued for a reason."""
+    reason = Dataset()
+    reason.CodeValue, reason.CodingSchemeDesignator = code
+    change = end("DISCONTINUED", ("1.1",))
+    change.PerformedProcedureStepDiscontinuationReasonCodeSequence = [reason]
+    with modality(world) as (association, _):
+        assert status(association.send_n_create(step(), PROCEDURE_STEP, STEP_UID)) == 0
+        assert status(association.send_n_set(change, PROCEDURE_STEP, STEP_UID)) == 0
+
+
 def reference(uid: str, availability: str | None = None) -> Dataset:
     item = Dataset()
     item.ReferencedSOPClassUID = UID("1.2.840.10008.5.1.4.1.1.2")
@@ -146,21 +175,9 @@ def test_a_step_that_was_begun_for_another_patient_holds_what_was_made(
     world: World, code: tuple[str, str], is_doubted: bool
 ) -> None:
     """Incorrect Worklist Entry Selected (PS3.16 CID 9300)."""
-    world.arrive("1.1")
-    now = Time().now()
-    world.ledger.open_revision(STUDY, "digest", now)
-    works = [WorkKey(study_key=STUDY, revision=1, model=name) for name in "ab"]
-    for key in works:
-        world.ledger.create_work(key, "digest", now)
-    for state in ("preparing", "inferring", "encoding", "ready", "delivering"):
-        world.ledger.set_work_state(works[0], WorkState(state), at=now)
-    reason = Dataset()
-    reason.CodeValue, reason.CodingSchemeDesignator = code
-    change = end("DISCONTINUED", ("1.1",))
-    change.PerformedProcedureStepDiscontinuationReasonCodeSequence = [reason]
-    with modality(world) as (association, _):
-        assert status(association.send_n_create(step(), PROCEDURE_STEP, STEP_UID)) == 0
-        assert status(association.send_n_set(change, PROCEDURE_STEP, STEP_UID)) == 0
+    world.deliver({"a": ResultRole.REPORT})
+    world.ledger.create_work(WorkKey(study_key=STUDY, revision=1, model="b"), "digest", Time().now())
+    break_off(world, code)
     assert world.book.of(STUDY) == Evidence(under_way=0, announced=1, missing=0, broken_off=1)
     assert world.ledger.is_of_wrong_entry(STUDY) == is_doubted
     found = [(one.state.value, one.reason) for one in world.ledger.works()]
@@ -168,6 +185,21 @@ def test_a_step_that_was_begun_for_another_patient_holds_what_was_made(
     assert sorted(found, key=str) == sorted([held, ("queued", None)], key=str)
     said = [{"study": STUDY, "reason": "worklist-entry-wrong", "works": 0}] if is_doubted else []
     assert world.events.facts("study.doubted") == said
+
+
+def test_what_takes_results_back_or_was_sent_already_is_not_held_for_the_wrong_entry(world: World) -> None:
+    """A work that was retracted, of which the note waits still; one whose results were sent, and are to be committed."""
+    world.deliver({"a": ResultRole.REPORT, "b": ResultRole.REJECTION}, facts={RETRACTION: WISHED})
+    world.deliver({"c": ResultRole.REPORT})
+    world.confirm("c")
+    world.deliver({"d": ResultRole.REPORT, "e": ResultRole.REPORT})
+    world.confirm("d")
+    world.deliver({"f": ResultRole.REPORT, "g": ResultRole.REJECTION})
+    world.confirm("f")
+    break_off(world, ("110514", "DCM"))
+    states = {one.key.model: one.state.value for one in world.ledger.works()}
+    assert states == {"ab": "delivering", "c": "delivering", "de": "held", "fg": "delivering"}
+    assert world.events.facts("study.doubted") == [{"study": STUDY, "reason": "worklist-entry-wrong", "works": 3}]
 
 
 def test_what_is_wrong_has_its_own_status(world: World) -> None:
