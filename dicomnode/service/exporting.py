@@ -121,7 +121,7 @@ class Exports:
     settings
         How long is waited between two tries, and when an order is given up.
     ready
-        Whether nothing of a study is on its way in, and all that came stands in the ledger.
+        Whether nothing of a study is waited for, and all that came stands in the ledger.
     ended
         Whether the node stops.
     report

@@ -313,7 +313,7 @@ class Node:
         return self._indexer.catch_up(study_key)
 
     def _is_all_here(self, study_key: str) -> bool:
-        return not self._activity.is_open(study_key) and self._flush(study_key)
+        return not self._activity.is_awaited(study_key) and self._flush(study_key)
 
     def _overdue(self) -> Sequence[WorkKey]:
         """Works that are past their deadline: what hangs keeps its thread, and with it the place of other work, until a new start."""

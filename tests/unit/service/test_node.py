@@ -75,6 +75,18 @@ def test_a_node_takes_a_study_all_the_way_and_ends(tree_of: MakeTree, tmp_path: 
     assert "Phantom" not in repr(log.seen)
 
 
+def test_exports_of_a_study_that_never_ends_do_not_wait_for_its_end(tree_of: MakeTree) -> None:
+    node = Node(tree_of(), {}, Log())
+    try:
+        node._activity.received("ab" * 16, "a", 0.0)
+        assert not node._is_all_here("ab" * 16)
+        node._activity.forget("ab" * 16, 0.0, is_late=True)
+        node._activity.received("ab" * 16, "b", 1.0)
+        assert node._is_all_here("ab" * 16)
+    finally:
+        node.close()
+
+
 @pytest.mark.parametrize("receivers", [0, 1])
 def test_a_node_ends_while_its_ledger_refuses_and_its_index_is_full(
     tree_of: MakeTree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, receivers: int
