@@ -241,7 +241,6 @@ class Node:
             derivation_key=derivation_key,
             flush=partial(self._indexer.catch_up, timeout=_EVIDENCE_SECONDS),
             wake=self._wake,
-            remember=lambda study_key: self._activity.remembered(study_key, time.monotonic()),
             clock=rooms.now,
             emit=self._emit,
         )

@@ -133,13 +133,10 @@ class ServiceRows(Database):
                 for row in reading.execute(query)
             )
 
-    def studies_with_procedures(
-        self, *, since: datetime | None = None, connection: Connection | None = None
-    ) -> tuple[str, ...]:
-        """Studies of which a step says something; of which one said it since a time."""
-        query = select(_P.c.study_key).distinct()
+    def studies_with_procedures(self, *, connection: Connection | None = None) -> tuple[str, ...]:
+        """Studies of which a step says something."""
         with self._reading(connection) as reading:
-            return tuple(reading.execute(query if since is None else query.where(_P.c.updated_at >= since)).scalars())
+            return tuple(reading.execute(select(_P.c.study_key).distinct()).scalars())
 
     def evidence(self, study_key: str, *, connection: Connection | None = None) -> tuple[int, int, int, int, int]:
         """Steps of a study, those of them that are under way; instances announced, missing of those, and come unnamed."""

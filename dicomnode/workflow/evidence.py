@@ -8,7 +8,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any, Final
 
 from dicomnode.events import Emit
@@ -17,7 +16,6 @@ from dicomnode.storage.ledger import Ledger
 from dicomnode.study import DeliveryState, WorkRow, WorkState, blind_key
 from dicomnode.workflow.ports import Clock
 
-_RECENT: Final = timedelta(days=1)
 #: Why results of a study are held of which a step was begun for another patient or procedure.
 WRONG_ENTRY: Final = "worklist-entry-wrong"
 
@@ -73,9 +71,6 @@ class EvidenceBook:
         Waits a little until the index has what came of a study: what it lacks would pass for missing.
     wake
         Called when something was said of a study.
-    remember
-        Told of a study whose images were announced and did not all come, though it may be settled, or none of it came; also
-        at a start, of what was announced within a day: what was told before is told once more then.
     clock, emit
         Wall clock in UTC; where events go.
     """
@@ -87,7 +82,6 @@ class EvidenceBook:
         derivation_key: bytes,
         flush: Callable[[str], object] = lambda _: None,
         wake: Callable[[], None],
-        remember: Callable[[str], None] = lambda _: None,
         clock: Clock,
         emit: Emit,
     ) -> None:
@@ -95,13 +89,10 @@ class EvidenceBook:
         self._key = derivation_key
         self._flush = flush
         self._wake = wake
-        self._remember = remember
         self._clock = clock
         self._emit = emit
         self._lock = threading.Lock()
         self._studies = set(ledger.studies_with_procedures())
-        for study_key in ledger.studies_with_procedures(since=clock() - _RECENT):
-            self._look_for(study_key)
 
     def begin(self, step: Step) -> bool:
         """Enter a step; False where it is known. Durable on return."""
@@ -168,12 +159,6 @@ class EvidenceBook:
             delivered[study_key] = sum(work.may_be_delivered for work in works)
         return delivered
 
-    def _look_for(self, study_key: str) -> None:
-        """Have a study looked at that lacks images and is none of those that arrive; the index may lag behind them."""
-        _, under_way, _, missing, _ = self._ledger.evidence(study_key)
-        if missing and not under_way:
-            self._remember(study_key)
-
     def _name(self, step: Step) -> str:
         return blind_key(self._key, "procedure", step.sop_instance_uid)
 
@@ -183,7 +168,6 @@ class EvidenceBook:
     def _tell(self, studies: list[str], state: StepState, step: Step) -> None:
         for study_key in studies:
             self._emit("study.announced", study=study_key, state=state.value, instances=len(step.instances or ()))
-            self._look_for(study_key)
         self._wake()
 
 

@@ -15,6 +15,7 @@ from dicomnode.encoded import encode_part10
 from dicomnode.errors import ConfigError, StorageError
 from dicomnode.events import Fact, admit
 from dicomnode.network.archive import Archive
+from dicomnode.network.procedures import Step, StepState
 from dicomnode.network.requestor import Requestor
 from dicomnode.sections import Destination
 from dicomnode.service import foreground
@@ -85,6 +86,18 @@ def test_exports_of_a_study_that_never_ends_do_not_wait_for_its_end(tree_of: Mak
         assert node._is_all_here("ab" * 16)
     finally:
         node.close()
+
+
+def test_what_is_announced_of_a_settled_study_holds_no_results_of_it(tree_of: MakeTree) -> None:
+    """The PACS announces what we sent it, and what never comes here; then the node starts again."""
+    step = Step(sop_instance_uid="1.9", study_instance_uids=("1.2",), state=StepState.COMPLETED, instances=("1.2.3",))
+    for is_first in (True, False):
+        node = Node(tree_of(), {}, Log())
+        try:
+            assert node._evidence.begin(step) == is_first
+            assert node._activity.snapshot() == ()
+        finally:
+            node.close()
 
 
 @pytest.mark.parametrize("receivers", [0, 1])
