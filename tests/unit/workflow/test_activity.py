@@ -117,3 +117,12 @@ def test_a_study_that_two_keep_closed_stays_so_until_the_last_of_them_is_done() 
         assert not arrived.wait(0.1)
     assert arrived.wait(20)
     thread.join(20)
+
+
+def test_an_instance_that_comes_while_an_endless_study_settles_begins_its_time_anew() -> None:
+    table = ActivityTable()
+    table.received("s", "a", 1.0)
+    table.received("s", "a", 5.0)
+    table.forget("s", 1.0, is_late=True)
+    (left,) = table.snapshot()
+    assert (left.first_received, left.last_received, left.is_late) == (5.0, 5.0, True)

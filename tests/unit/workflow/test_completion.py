@@ -398,12 +398,3 @@ def test_a_study_that_does_not_end_is_settled_all_the_same(
     assert world.acts == [("settle", "s")]
     world.table.received("s", "d", time.monotonic())
     assert world.table.is_awaited("s")
-
-
-def test_an_instance_that_comes_while_an_endless_study_settles_begins_its_time_anew(time: Time) -> None:
-    table = ActivityTable()
-    table.received("s", "a", 1.0)
-    table.received("s", "a", 5.0)
-    table.forget("s", 1.0, is_late=True)
-    (left,) = table.snapshot()
-    assert (left.first_received, left.last_received, left.is_late) == (5.0, 5.0, True)
