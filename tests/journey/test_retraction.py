@@ -19,7 +19,7 @@ from tests.journey.inside import Inside, send
 from tests.journey.recorder import Recorder
 from tests.journey.running_node import RunningNode, destination
 from tests.journey.studies import write_study
-from tests.neighbours import Orthanc, dcmsend, run
+from tests.neighbours import Orthanc, dcmsend, run, wait_for
 
 RESULTS = {"SEG", "SR", "OT", "KO"}
 
@@ -150,6 +150,7 @@ def test_what_a_pacs_takes_behind_newer_results_is_retracted_too(tmp_path: Path)
             pacs.go_on.set()
             node.wait_for_event("work.retracted", work=first)
             node.wait_for_event("work.ended", work=newer, state="done", reason=None)
+            wait_for(lambda: len(pacs.objects) >= 2 * len(RESULTS) + 2, 60, what="both sets of results and two notes")
             node.wait_for_event("work.ended", work=first)
     notes = [one for one in pacs.objects if code_of(one) == "113001"]
     results = [str(one.SOPInstanceUID) for one in pacs.objects if one not in notes]
