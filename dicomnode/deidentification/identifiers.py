@@ -100,7 +100,7 @@ class Identifiers:
         folded = fold(text).strip()
         if folded in self.short or any(holds(folded, code) for code in self.codes):
             return True
-        if any(date in folded for date in self.dates) or self.spellings.stand_in(folded):
+        if any(date in folded for date in self.dates) or self.spellings.stand_in(text):
             return True
         return any(self._names(word) for word in split_words(text) if not is_technical(word))
 

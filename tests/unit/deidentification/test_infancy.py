@@ -22,7 +22,9 @@ def left(policy: Policy, text: str, born: str, age: str = "", sex: str = "F") ->
     ds.PatientBirthDate, ds.PatientAge, ds.PatientSex, ds.StudyDate = born, age, sex, "20200301"
     for keyword in TEXTS:
         setattr(ds, keyword, text)
-    output = Deidentifier(policy, PSEUDONYMS).deidentify(ds).dataset
+    done = Deidentifier(policy, PSEUDONYMS).deidentify(ds)
+    assert done.leaks == ()  # else a minimal copy keeps nothing
+    output = done.dataset
     return [keyword for keyword in TEXTS if text.casefold() in str(output.get(keyword, "")).casefold()]
 
 
