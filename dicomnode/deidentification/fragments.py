@@ -27,6 +27,8 @@ _ORDINAL: Final = re.compile(r"\d+(?:st|nd|rd|th)")
 #: What may stand between the parts of a fragment, and between age and sex.
 _GAP: Final = re.compile(r"[\W_]{0,3}")
 _APART: Final = re.compile(r"[ _\-/(),:=.]{0,2}")
+#: A year of birth with a mark that b-values have, and their last figure.
+_B_VALUE: Final = re.compile(r"b[ =]{1,2}[1-9]\d*[05]")
 _APART_LETTERS: Final = re.compile(r"(?<![^\W_])([^\W\d_])(?=[ _.\-/&+]{1,2}([^\W\d_])(?![^\W_]))")
 _PAIR: Final = 2
 #: Sides, axes: any two of them tell a direction.
@@ -300,6 +302,8 @@ def _stands_alone(known: Fragments, text: str, atoms: list[re.Match[str]], piece
     if not (piece in known.apart or piece in known.tight) or sum(atom[0].isdigit() for atom in atoms) != 1:
         return False
     start, end = atoms[0].start(), atoms[-1].end()
+    if _B_VALUE.fullmatch(text, start, end):
+        return False
     if start and text[start - 1] == "v" and piece == "".join(atom[0] for atom in atoms):
         start -= 1  # as of a version
     if _is_joined(text[max(start - 2, 0) : start][::-1]) or _is_joined(text[end : end + 2]):

@@ -50,6 +50,22 @@ def test_what_is_none_stays(text: str, born: str, age: str, sex: str) -> None:
     assert "SeriesDescription" in left(AI, text, born, age, sex) or "SoftwareVersions" in left(AI, text, born, age, sex)
 
 
+@BOTH
+@pytest.mark.parametrize(
+    ("text", "born"), [("b=75", "1975"), ("b 75", "1975"), ("b= 75", "1975"), ("b=15", "2015"), ("b 25", "1925")]
+)
+def test_b_values_stay(policy: Policy, text: str, born: str) -> None:
+    assert {"SeriesDescription", "SequenceName"} <= set(left(policy, text, f"{born}0203"))
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("text", "born"), [("b.75", "1975"), ("b=76", "1976"), ("b 05", "2005"), ("b-75", "1975"), ("b75", "1975")]
+)
+def test_years_of_birth_beside_b_go(policy: Policy, text: str, born: str) -> None:
+    assert left(policy, text, f"{born}0203") == []
+
+
 def test_last_figures_of_an_accession_number() -> None:
     ds = planted.slice_of_ct()
     ds.AccessionNumber, ds.StationName, ds.DeviceSerialNumber = "A77021897", "21897", "CT021897"
