@@ -16,9 +16,10 @@ _WORD: Final = re.compile(r"[^\W\d_]+(?:[-.][^\W\d_]+)*")
 _NUMBER: Final = re.compile(r"(?<![\d.,])\d{1,4}(?:[.,]\d{1,2})?%?(?!\d)")
 _MARKS: Final = re.compile(r"[ ,;:/()+&%<>=.\-]*")
 _MOST_NUMBERS: Final = 4
-#: Numbers with marks alone between them: one of six figures and more is a telephone's or somebody's.
+#: Numbers with marks alone between them: seven figures, or six with a zero before a number, are a telephone's or somebody's.
 _GROUPS: Final = re.compile(r"\d+(?:[ /()+\-]+\d+)+")
-_FEWEST_FIGURES: Final = 6
+_FIGURES: Final = 7
+_LED: Final = re.compile(r"(?<!\d)0\d")
 
 
 def is_characteristic(value: str, also: frozenset[str] = frozenset()) -> bool:
@@ -34,11 +35,16 @@ def is_characteristic(value: str, also: frozenset[str] = frozenset()) -> bool:
     numbers = _NUMBER.findall(rest)
     if not words or len(numbers) > _MOST_NUMBERS or not _MARKS.fullmatch(_NUMBER.sub(" ", rest)):
         return False
-    if any(sum(map(str.isdigit, group)) >= _FEWEST_FIGURES for group in _GROUPS.findall(value)):
+    if any(map(_is_somebodys, _GROUPS.findall(value))):
         return False
     if not all(_is_known(word) or word in also for word in words):
         return False
     return not any(traces(value)) and not any(initials(value))
+
+
+def _is_somebodys(group: str) -> bool:
+    """Whether numbers side by side are no strengths of a combination (875/125): too many figures, or a zero before one."""
+    return sum(map(str.isdigit, group)) >= (_FIGURES - 1 if _LED.search(group) else _FIGURES)
 
 
 def _is_known(word: str) -> bool:

@@ -64,6 +64,11 @@ def test_a_telephone_number_is_no_alert(number: str) -> None:
     assert not is_characteristic(f"CT {number}")
 
 
+@pytest.mark.parametrize("text", ["amoxicillin 875/125", "trimethoprim 160/800", "prednisone 50/50/50"])
+def test_strengths_of_a_combination_are(text: str) -> None:
+    assert is_characteristic(text)
+
+
 def test_doses_are() -> None:
     assert is_characteristic("aspirin 100, 1.5, 20")
     assert is_characteristic("prednisone 50 mg 13, 7, 1 hours before")
