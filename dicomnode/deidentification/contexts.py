@@ -38,6 +38,9 @@ _DECISIVE: Final = frozenset(
         0x00080064,
         0x0020000D,
         0x00204000,
+        # ages with a sex
+        0x00100040,
+        0x00101010,
         *TEXTS_OF_HEADS,
         # what the full way writes whatever the source says
         0x00120062,

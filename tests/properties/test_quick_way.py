@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -9,7 +11,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
 from dicomnode.deidentification.apply import Deidentifier
-from dicomnode.deidentification.policy import AI, EXPORT, Policy
+from dicomnode.deidentification.policy import AI, EXPORT, Policy, SiteAction
 from dicomnode.deidentification.pseudonyms import Pseudonyms
 from dicomnode.deidentification.quick import FileDeidentifier, split
 from dicomnode.encoded import Limits, encode_part10, read_part10
@@ -20,7 +22,7 @@ from tests.unit.deidentification.kinds_planted import ct, mr, pet
 PSEUDONYMS = Pseudonyms(bytes(range(32)), "project")
 ALTER = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 
-WORDS = st.sampled_from(["Thorax", "Doe", "JANE", "Wolkenstein", "AXIAL", "7", "4471", "M_SE", "20200301", ""])
+WORDS = st.sampled_from(["Thorax", "Doe", "JANE", "Wolkenstein", "AXIAL", "7", "4471", "69 F", "M_SE", "20200301", ""])
 NUMBERS = st.sampled_from(
     ["1", "17", "+3", " 40", "0.70", "1e3", "-12.5", "00123", "99817", "20200301", ".5", "1.", "x"]
 )
@@ -29,7 +31,7 @@ CHANGES = st.dictionaries(
         "InstanceNumber", "SliceLocation", "ContentTime", "AcquisitionTime", "ContentDate", "SOPInstanceUID", "WindowCenter", "SeriesDescription",
         "ImageType", "PatientName", "PatientID", "AccessionNumber", "ConvolutionKernel", "ProtocolName", "XRayTubeCurrent", "AcquisitionDateTime",
         "ImageComments", "SeriesInstanceUID", "AcquisitionNumber", "ScanOptions", "BodyPartExamined", "private", "sequence", "pixels",
-        "StationName", "FrameOfReferenceUID", "PatientAge", "bits",
+        "StationName", "FrameOfReferenceUID", "PatientAge", "PatientSex", "SoftwareVersions", "bits",
     ]),
     st.integers(0, 9), max_size=5,
 )  # fmt: skip
@@ -57,8 +59,8 @@ def changed(ds: Dataset, changes: dict[str, int], words: list[str], numbers: lis
             setattr(ds, keyword, f"202003{pick + 1:02}" + ("101112.5" if keyword.endswith("Time") else ""))
         elif keyword.endswith("Time"):
             setattr(ds, keyword, f"10111{pick}" + (".25" if pick % 2 else ""))
-        elif keyword == "PatientAge":
-            ds.PatientAge = f"{pick * 11:03}Y"
+        elif keyword in ("PatientAge", "PatientSex"):
+            setattr(ds, keyword, f"{pick * 11:03}Y" if keyword == "PatientAge" else ("", "F", "M")[pick % 3])
         elif keyword in ("InstanceNumber", "SliceLocation", "WindowCenter", "XRayTubeCurrent", "AcquisitionNumber"):
             ds[keyword]._value = number
         elif keyword in ("ImageType", "ScanOptions", "BodyPartExamined"):
@@ -112,6 +114,19 @@ def test_planted_objects_go_the_same_way_twice(make: object, policy: Policy) -> 
         one = make()  # type: ignore[operator]
         one.dataset.SOPInstanceUID, one.dataset.InstanceNumber = f"1.2.3.4.{number}", str(number)
         both(files, policy, planted.encoded(one.dataset))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("keyword", "values"), [("PatientSex", ("", "F")), ("PatientAge", ("050Y", "069Y"))])
+def test_sex_and_age_decide_what_goes(keyword: str, values: tuple[str, str]) -> None:
+    policy = replace(AI, site={"PatientAge": SiteAction.REMOVE})  # else another age goes the full way
+    files = FileDeidentifier(Deidentifier(policy, PSEUDONYMS), Limits())
+    for value in values:
+        ds = planted.slice_of_ct(16, 16)
+        ds.PatientBirthDate, ds.PatientSex, ds.PatientAge = "19510203" if keyword == "PatientSex" else "", "F", ""
+        ds.SoftwareVersions = "CT 69 F"
+        setattr(ds, keyword, value)
+        both(files, policy, planted.encoded(ds))
 
 
 def test_slices_of_a_series_go_the_quick_way() -> None:
