@@ -16,6 +16,7 @@ from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_for_tag
 from pydicom.dataset import Dataset
 
 from dicomnode.deidentification import infancy, profile
+from dicomnode.deidentification.forms import is_technical_form
 from dicomnode.deidentification.fragments import Fragments, ages_between, fragments_of
 from dicomnode.deidentification.names import STOP, initials, is_nobodys, transliterated, user_names
 from dicomnode.deidentification.nesting import Node, datasets
@@ -131,10 +132,10 @@ class Identifiers:
         return named or (not is_technical(text) and self.hit(text))
 
     def _are_numbered_initials(self, part: str) -> bool:
-        """Whether a part of a text is somebody's initials with a number (JB1); an abbreviation's may be a kernel's."""
+        """Whether a part of a text is somebody's initials with a number (JB1); an abbreviation's, and what has a kernel's form, are none."""
         match = _NUMBERED.fullmatch(part)
         letters = match and (match[1] or match[2])
-        return bool(letters) and letters in self.initials and not is_used(str(letters))
+        return bool(letters) and letters in self.initials and not (is_used(str(letters)) or is_technical_form(part))
 
     def initials_in(self, text: str) -> bool:
         """Whether letters that stand by themselves in a text, or beside figures alone, are somebody's initials."""

@@ -71,12 +71,15 @@ STOP: Final = frozenset(
 _SHORT_NAME: Final = 3
 _FEWEST_INITIALS: Final = 2
 _MOST_INITIALS: Final = 4
-#: Two letters that stay whoever has them for initials: modalities, planes and directions, parts of sequences, units, kernels,
-#: makers, small words. Others, though they are known abbreviations, go where they are the source's own.
+#: Two letters that stay whoever has them for initials: modalities, planes and directions, parts of sequences and of the
+#: heart, contrast, corrections, units, kernels, makers and their versions, small words. Others, though they are known
+#: abbreviations, go where they are the source's own.
 _NOBODYS: Final = frozenset(
     ["ct", "mr", "pt", "nm", "us", "cr", "dx", "mg", "xa", "xr", "rf", "ot", "sr", "rt",
      "ap", "pa", "ll", "rl", "lr", "hf", "fh", "si", "is", "lt", "re", "ax", "sa", "lm", "cc",
      "in", "op", "ip", "fs", "fl", "se", "gr", "ep", "ir", "te", "tr", "ti", "fa", "bh", "pd", "tb", "fp", "sw",
+     "gd", "ce", "nc", "ac", "hd", "hr", "lv", "rv", "ra", "pv", "wb", "ff", "fb", "pc", "gm", "wm", "vr",
+     "lx", "mx", "px", "rx", "dv",
      "iv", "kv", "ms", "mm", "cm", "ml", "mg", "hu", "hz", "gy", "id", "no", "nr",
      "ya", "yb", "yc", "yd", "ye", "ua", "ub", "uc", "ud", "xb", "xc", "xd", "eb", "ec", "ia", "ib",
      "ge", "ag", "of", "on", "or", "to", "up", "by", "wo", "de", "la", "le", "el", "et", "en", "am", "im", "os"]

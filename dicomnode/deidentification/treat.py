@@ -65,6 +65,8 @@ _SUSPICIOUS: Final = re.compile(
     r"@|://|\^|=|\d{7}|\b(19|20)\d\d[-/.]\d|\b(dr|mr|mrs|ms|prof|patient|name|mrn|dob)\b", re.IGNORECASE
 )
 _SUSPICIOUS_FOR_DEVICES: Final = re.compile(r"@|://|\^|\d{7}|(?<!\d)(19|20)\d\d[\W_]+\d|\d[\W_]+(19|20)\d\d(?!\d)")
+#: Kernels and names of sequences mean something as a whole: a part of one is another one.
+_ONE_TOKEN: Final = frozenset({0x00181210, 0x00180024, 0x00189005})
 _WAVEFORM_DATA: Final = 0x54001010
 #: Channel Minimum and Maximum Value, Waveform Padding Value: one sample each (PS3.3 C.10.9).
 _SAMPLES: Final = frozenset({0x54000110, 0x54000112, 0x5400100A})
@@ -263,6 +265,8 @@ class Treater:
         also = self._policy.words
         own = known.fragments.spans
         left = filtered(value, lambda token: is_plain(token, also) and not known.names_somebody(token), also, own)
+        if int(tag) in _ONE_TOKEN and left != " ".join(value.split()):
+            return None
         return left if left and (not known.hit(left) or is_technical(left)) else None
 
     def _characteristic(self, value: str) -> str | None:

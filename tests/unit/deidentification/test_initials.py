@@ -51,5 +51,38 @@ def test_what_says_something_else_stays(policy: Policy, name: str, keyword: str,
     assert Deidentifier(policy, PSEUDONYMS).deidentify(ds).dataset[keyword].value == text
 
 
+@BOTH
+@pytest.mark.parametrize(
+    ("name", "keyword", "text"),
+    [("Green^Dana", "SeriesDescription", "T1 GD"), ("Hill^Dan", "ConvolutionKernel", "HD LUNG"), ("Cole^Ed", "SeriesDescription", "Abdomen CE"),
+     ("Lee^Vic", "SeriesDescription", "LV SA cine"), ("Wolf^Ben", "ProtocolName", "WB PET AC"), ("Ace^Cy", "ProtocolName", "WB PET AC"),
+     ("Bauer^Lena", "ConvolutionKernel", "Bl57"), ("Hahn^Vera", "ConvolutionKernel", "Hv40"), ("Quast^Rolf", "ConvolutionKernel", "Qr40"),
+     ("Moss^Xi", "SoftwareVersions", "MX_MR_VE11C"), ("Long^Xi", "SoftwareVersions", "LX 12"), ("Park^Xi", "SoftwareVersions", "PX26")],
+)  # fmt: skip
+def test_no_other_valid_value_is_left(policy: Policy, name: str, keyword: str, text: str) -> None:
+    ds = planted.slice_of_ct()
+    ds.PatientName = name
+    setattr(ds, keyword, text)
+    assert Deidentifier(policy, PSEUDONYMS).deidentify(ds).dataset[keyword].value == text
+
+
+@BOTH
+@pytest.mark.parametrize("keyword", ["ConvolutionKernel", "SequenceName"])
+@pytest.mark.parametrize("text", ["KM LUNG", "B30f KM", "fl3d KM"])
+def test_what_is_one_token_goes_whole(policy: Policy, keyword: str, text: str) -> None:
+    ds = planted.slice_of_ct()
+    ds.PatientName = "Krause^Maria"
+    setattr(ds, keyword, text)
+    assert not Deidentifier(policy, PSEUDONYMS).deidentify(ds).dataset.get(keyword)
+
+
+@BOTH
+@pytest.mark.parametrize(("born", "text"), [("19570203", "Bl57"), ("19800203", "BL40")])
+def test_initials_with_age_or_year_go_whatever_form_they_have(policy: Policy, born: str, text: str) -> None:
+    ds = planted.slice_of_ct()
+    ds.PatientName, ds.PatientBirthDate, ds.StudyDate, ds.ConvolutionKernel = "Bauer^Lena", born, "20200301", text
+    assert not Deidentifier(policy, PSEUDONYMS).deidentify(ds).dataset.get("ConvolutionKernel")
+
+
 def test_two_letters_are_somebodys_unless_they_are_listed() -> None:
     assert [letters for letters in ("ct", "km", "adc", "jmd") if is_nobodys(letters)] == ["ct", "adc"]

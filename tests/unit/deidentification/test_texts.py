@@ -247,7 +247,7 @@ def test_a_kernel_that_is_longer_than_its_vr_allows_stays_as_it_came(policy: obj
     engine = Deidentifier(policy, PSEUDONYMS)  # type: ignore[arg-type]
     assert engine.deidentify(read_part10(data, Limits())).dataset.ConvolutionKernel == "IMR1,Body Routine"
     data = data.replace(b"IMR1,Body Routine ", b"Huber,Body Routine")
-    assert engine.deidentify(read_part10(data, Limits())).dataset.ConvolutionKernel == "Body Routine"
+    assert not engine.deidentify(read_part10(data, Limits())).dataset.get("ConvolutionKernel")  # no other kernel
 
 
 @pytest.mark.parametrize("mark", ["_", ",", ":", "&", "=", "(", ";", "+", "--", "\u2013", " / "])
