@@ -23,6 +23,7 @@ _BYTES: Final = re.compile(r"(?:(?:%|\\x|0x|&#x)?[0-9a-f]{2}[;:, ]?){4,}[0-9a-f]
 _PREFIXES: Final = re.compile(r"%|\\x|0x|&#x|[;:, ]")
 #: Base64 (RFC 4648) of four bytes and more, in either of its alphabets.
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/_\-]{6,}")
+_QUANTUM: Final = 4  # signs that are decoded together
 _OTHER_ALPHABET: Final = str.maketrans("-_", "+/")
 
 
@@ -51,12 +52,10 @@ def undisguised(text: str) -> Iterator[str]:
 def decoded(text: str) -> Iterator[str]:
     """Casefolded texts that stand in a text, letter case and all, as base64."""
     for match in _BASE64.finditer(text):
-        digits = match[0].translate(_OTHER_ALPHABET)
-        yield (
-            base64.b64decode(digits[: len(digits) - (len(digits) % 4 == 1)] + "==")
-            .decode("utf-8", "replace")
-            .casefold()
-        )
+        run = match[0].translate(_OTHER_ALPHABET)
+        for digits in (run[begin:] for begin in range(_QUANTUM)):  # something else may be joined before it
+            data = base64.b64decode(digits[: len(digits) - (len(digits) % _QUANTUM == 1)] + "==")
+            yield data.decode("utf-8", "replace").casefold()
 
 
 def stand_in(text: str, words: frozenset[str], figured: frozenset[str]) -> bool:

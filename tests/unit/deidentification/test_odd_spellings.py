@@ -46,6 +46,12 @@ def test_base64_of_a_name(policy: Policy, name: str) -> None:
 
 
 @BOTH
+@pytest.mark.parametrize("before", ["x", "CT", "v1_", "MR_T"])
+def test_base64_of_a_name_behind_something_else(policy: Policy, before: str) -> None:
+    assert left(policy, before + base64.b64encode(b"Smith").decode()) == []
+
+
+@BOTH
 @pytest.mark.parametrize(
     "text", ["12 High", "LIVING AT 12 HIGH", "12, High St", "High 12", "Gasse 4b", "at 4B Gasse", "80331 Oxford"]
 )
