@@ -48,6 +48,7 @@ def apart(age: Age) -> Iterator[str]:
     """What may stand with a mark between number and word, casefolded."""
     number, unit = age
     yield f"{number:03}{unit}"
+    yield from tight(age)
     for word in _WORDS[unit]:
         yield from (f"{number}{word}", f"{word}{number}")
 
