@@ -174,6 +174,24 @@ def test_nothing_settles_before_the_index_has_caught_up(world: World) -> None:
     assert world.closed == []
 
 
+def test_nothing_settles_where_something_came_while_it_was_counted(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What came then may be a note that nobody has judged."""
+    world.receive(0)
+    counted = Ledger.records
+
+    def behind(ledger: Ledger, study_key: str) -> int:
+        world.caught_up = False
+        return counted(ledger, study_key)
+
+    monkeypatch.setattr(Ledger, "records", behind)
+    with pytest.raises(StorageError, match="index-behind"):
+        world.admission().settle(STUDY)
+    assert world.ledger.latest_revision(STUDY) is None
+    assert world.closed == []
+
+
 def test_a_study_without_instances_is_none(world: World) -> None:
     world.admission().start(STUDY)
     world.admission().settle(STUDY)
