@@ -22,10 +22,7 @@ def left(policy: Policy, text: str, born: str, age: str = "", sex: str = "F") ->
     ds.PatientBirthDate, ds.PatientAge, ds.PatientSex, ds.StudyDate = born, age, sex, "20200301"
     for keyword in TEXTS:
         setattr(ds, keyword, text)
-    done = Deidentifier(policy, PSEUDONYMS).deidentify(ds)
-    assert done.leaks == ()  # else a minimal copy keeps nothing
-    output = done.dataset
-    return [keyword for keyword in TEXTS if text.casefold() in str(output.get(keyword, "")).casefold()]
+    return planted.where_left(policy, ds, TEXTS, text)
 
 
 @BOTH

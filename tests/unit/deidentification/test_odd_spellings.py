@@ -25,10 +25,7 @@ def left(policy: Policy, text: str) -> list[str]:
     ds.PatientName, ds.PatientAddress = "Smith^Jane", "12 High Street, 80331 Oxford; Neue Gasse 4b"
     for keyword in TEXTS:
         setattr(ds, keyword, text)
-    done = Deidentifier(policy, PSEUDONYMS).deidentify(ds)
-    assert done.leaks == ()  # else a minimal copy keeps nothing
-    output = done.dataset
-    return [keyword for keyword in TEXTS if text.casefold() in str(output.get(keyword, "")).casefold()]
+    return planted.where_left(policy, ds, TEXTS, text)
 
 
 @BOTH
