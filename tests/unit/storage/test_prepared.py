@@ -16,6 +16,7 @@ from dicomnode.storage import prepared, writer
 from dicomnode.storage.memory import MemoryKeys
 from dicomnode.storage.prepared import Prepared
 from dicomnode.storage.spool import Spool
+from tests.descriptors import descriptors
 from tests.unit.storage.samples import OTHER_STUDY, STUDY, disk_folder, encoded, intake, metadata
 
 MEBI = 1 << 20
@@ -38,10 +39,6 @@ def wait_until(true: Callable[[], object], seconds: float = 20) -> None:
         time.sleep(0.01)
 
 
-def descriptors() -> set[str]:
-    return {path.name for path in Path("/proc/self/fd").iterdir()}
-
-
 def test_files_are_made_once_one_is_asked_for_and_leave_nothing_behind(disk: Path) -> None:
     before = descriptors()
     stock = made(disk)
@@ -52,7 +49,7 @@ def test_files_are_made_once_one_is_asked_for_and_leave_nothing_behind(disk: Pat
     assert list(disk.iterdir()) == []
     stock.end()
     assert not stock
-    assert descriptors() == before
+    assert descriptors() <= before
 
 
 def test_a_file_is_full_of_zeros_and_gets_its_name_from_the_taker(disk: Path) -> None:
@@ -135,7 +132,7 @@ def test_an_end_does_not_wait_for_quiet_and_lets_go_of_what_is_half_full(
     began = time.monotonic()
     stock.end()
     assert time.monotonic() - began < 5
-    assert descriptors() == before
+    assert descriptors() <= before
     assert stock.take() is None  # and nothing is begun again
     assert stock._thread is not None
     assert not stock._thread.is_alive()
@@ -170,7 +167,7 @@ def test_a_disk_that_fails_costs_nobody_anything(disk: Path, monkeypatch: pytest
         before = descriptors()
         stock.take()
         wait_until(lambda: failed)
-        wait_until(lambda: descriptors() == before)
+        wait_until(lambda: descriptors() <= before)
     stock.take()
     wait_until(lambda: stock)  # the next time it goes well
     stock.end()
