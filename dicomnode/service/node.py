@@ -135,6 +135,7 @@ class Node:
             run_stage=self._stages.run,
             run_delivery=self._deliver,
             destinations=tuple(outbound.requestors),
+            urgency=self._ledger.priority,
             fetches=priors.are_wanted,
             run_fetch=priors.fetch,
             concurrency=max(analyst.places for analyst in self._analysts.values()),

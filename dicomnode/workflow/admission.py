@@ -304,15 +304,9 @@ class Admission:
         digest = input_digest([(row.instance_key, row.digest) for row in rows])
         latest = self._ledger.latest_revision(study_key)
         known = latest is not None and latest.input_digest == digest
-        if (
-            latest is not None
-            and not known
-            and not anew
-            and has_only_expired(self._ledger, latest, rows, self._sop_classes)
-        ):
+        if not (latest is None or known or anew) and has_only_expired(self._ledger, latest, rows, self._sop_classes):
             return None
-        known = known and not anew and not self._is_to_be_tried_again(None, study_key)
-        if known:
+        if known and not anew and not self._is_to_be_tried_again(None, study_key):
             return _Plan(digest, None)
         return _Plan(digest, self._with_lost(study_key, rows, latest, self._routing.route(study_key, rows)))
 
@@ -328,7 +322,13 @@ class Admission:
         return replace(route, shares=shares_of_lost(route.shares, before, gone))
 
     def _open(self, connection: Any, study_key: str, plan: _Plan | None, *, ordered: bool = False) -> Opened | None:
-        """Open a revision and queue its works; None where the input has one."""
+        """Open a revision and queue its works, None where the input has one; what is queued is as urgent as the study is now."""
+        opened = self._enter(connection, study_key, plan, ordered=ordered)
+        urgency = self._ledger.priority(study_key, connection=connection)
+        self._queue.bring_forward(connection, study_key, priority=urgency)
+        return opened
+
+    def _enter(self, connection: Any, study_key: str, plan: _Plan | None, *, ordered: bool) -> Opened | None:
         rows = () if plan is None else inputs(self._ledger, study_key, self._sop_classes, connection)
         if not rows or plan is None:
             return None

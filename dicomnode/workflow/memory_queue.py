@@ -10,7 +10,7 @@ from typing import Any
 
 from dicomnode.storage.database import when_committed
 from dicomnode.study import WORK_STAGES, WorkKey
-from dicomnode.workflow.ports import DeliveryRunner, Monotonic, Revival, StageRunner
+from dicomnode.workflow.ports import STAT, DeliveryRunner, Monotonic, Revival, StageRunner
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +102,19 @@ class MemoryQueue:
             Entry(name=name, key=key, destination=destination, attempt=attempt, due=0.0, priority=priority)
         )
         return True
+
+    def bring_forward(self, connection: Any, study_key: str, *, priority: int) -> None:
+        """Let what is queued of a study be as urgent as this, at least, once the caller's transaction is committed."""
+
+        def forward(entry: Entry) -> Entry:
+            if entry.key.study_key != study_key or entry.priority <= priority:
+                return entry
+            return replace(entry, priority=priority, due=0.0 if priority == STAT else entry.due)
+
+        def bring() -> None:
+            self._waiting = [forward(entry) for entry in self._waiting]
+
+        when_committed(connection, bring)
 
     def deliveries(self) -> frozenset[tuple[str, str]]:
         """Works and destinations of all tries that are queued."""

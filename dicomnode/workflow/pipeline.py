@@ -20,7 +20,7 @@ from dbos._serialization import Serializer
 from dicomnode.storage.database import Database, DatabaseEngine, after_commit, database_errors, taken_after_commit
 from dicomnode.study import WORK_STAGES, WorkKey
 from dicomnode.workflow.doorbell import Doorbell
-from dicomnode.workflow.ports import DeliveryRunner, Revival, StageRunner
+from dicomnode.workflow.ports import STAT, DeliveryRunner, Revival, StageRunner
 
 #: Raised only when steps change so that a half-done workflow of the old kind could not go on.
 WORKFLOW_SCHEMA: Final = "1"
@@ -89,6 +89,8 @@ class DurableQueue:
         Runs one stage of a work and returns whether the next may follow; never raises.
     run_delivery
         Makes one try to deliver; never raises.
+    urgency
+        How urgent a study is now, by its key.
     fetches, run_fetch
         Whether a model's work begins with fetching what the study lacks, beside all other work; does it: it raises when the node ends, and is then
         done again by `revive_work`.
@@ -106,6 +108,7 @@ class DurableQueue:
         run_stage: StageRunner,
         run_delivery: DeliveryRunner,
         destinations: tuple[str, ...],
+        urgency: Callable[[str], int],
         fetches: Callable[[str], bool] = lambda _: False,
         run_fetch: Callable[[WorkKey], None] = lambda _: None,
         concurrency: int = 1,
@@ -113,6 +116,7 @@ class DurableQueue:
     ) -> None:
         self._engine = engine
         self._destinations = destinations
+        self._urgency = urgency
         self._fetches = fetches
         self._concurrency = concurrency
         self._poll = poll_seconds
@@ -168,6 +172,7 @@ class DurableQueue:
             key = WorkKey(study_key=study_key, revision=revision, model=model)
             with self._transaction() as connection:
                 self._enqueue_stages(connection, key, key.workflow_id, priority)
+                self.bring_forward(connection, study_key, priority=self._urgency(study_key))
 
         @DBOS.workflow(name=_FETCH, max_recovery_attempts=10)
         def fetch(study_key: str, revision: int, model: str, priority: int) -> None:
@@ -261,6 +266,20 @@ class DurableQueue:
         with self._transaction() as connection:
             self.enqueue_delivery(connection, key, destination, number, 0.0, priority=priority)
         return True
+
+    def bring_forward(self, connection: Any, study_key: str, *, priority: int) -> None:
+        """Let what is queued of a study be as urgent as this, at least, in the caller's transaction; what is STAT then waits for no time of day.
+
+        DBOS offers nothing for it: its own row is changed, as the contract of queues has it. What runs is changed, too:
+        a stop puts it back into its queue.
+        """
+        system = self._launched()._sys_db
+        rows = system.tables.workflow_status
+        its = rows.c.workflow_uuid.between(f"{study_key}-", f"{study_key}-z")  # a number follows, in any collation
+        lesser = rows.c.status.in_(sorted(_UNDER_WAY)), rows.c.priority > priority + 1
+        values = {"priority": priority + 1, **({"delay_until_epoch_ms": 0} if priority == STAT else {})}
+        options = system.engine.get_execution_options()  # they name the schema
+        connection.execute(rows.update().where(its, *lesser).values(values), execution_options=options)
 
     def deliveries(self) -> frozenset[tuple[str, str]]:
         """Works (by their workflow's identifier) and destinations of all tries that are queued or under way."""

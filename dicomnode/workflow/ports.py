@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from dicomnode.network.requestor import OutgoingObject, StoreOutcome
 from dicomnode.study import WorkKey
 
+#: The most urgent of priorities.
+STAT: Final = 0
 Clock = Callable[[], datetime]
 Monotonic = Callable[[], float]
 #: Runs one stage of a work and returns whether the next may follow; never raises.
@@ -71,6 +73,13 @@ class Queue(Protocol):
 
     def revive_delivery(self, key: WorkKey, destination: str, *, priority: int = 1) -> bool:
         """Queue one more try to deliver, unless one is queued or under way; whether it did. One that waits runs at once."""
+        ...
+
+    def bring_forward(self, connection: Any, study_key: str, *, priority: int) -> None:
+        """A study became as urgent as this: so does what of it is queued; what is more urgent stays so.
+
+        A try to deliver that becomes STAT waits for nothing any more: it waited for hours, maybe, which STAT does not.
+        """
         ...
 
     def deliveries(self) -> frozenset[tuple[str, str]]:

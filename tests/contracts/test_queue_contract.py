@@ -83,6 +83,7 @@ class DurableWorld:
             run_stage=self.runs.stage,
             run_delivery=self.runs.delivery,
             destinations=("pacs", "archive", "archive-pacs"),
+            urgency=ledger.priority,
             poll_seconds=0.02,
         )
         self.queue.launch()
@@ -177,6 +178,56 @@ def test_works_that_wait_go_by_their_priority_and_equal_ones_in_their_order(worl
     assert world.until(*(last_stage(key) for key in keys))
     begun = [what[0] for what, _ in world.runs.ran if what[0] in keys and what[1] == WORK_STAGES[0]]
     assert begun == [keys[3], keys[1], keys[2], keys[0]]
+
+
+def test_a_study_that_is_brought_forward_passes_what_was_queued_before_and_nothing_is_set_back(world: World) -> None:
+    """Of DBOS: a row's column `priority` says which goes first, the lowest, and a row may change for as long as it is queued."""
+    studies = [f"{next(_numbers):032x}" for _ in range(4)]
+    keys = [WorkKey(study_key=study, revision=number, model="ct-lung") for study in studies for number in (1, 2)]
+    with world.ledger.transaction() as connection:
+        for key in keys:
+            priority = 0 if key == keys[7] else 1
+            world.queue.enqueue_work(connection, key, priority=priority)
+            world.queue.enqueue_delivery(connection, key, "pacs", 1, 0.0, priority=priority)
+        world.queue.bring_forward(connection, studies[2], priority=0)
+        world.queue.bring_forward(connection, studies[0], priority=2)
+        world.queue.bring_forward(connection, studies[3], priority=1)
+    assert world.until(*(last_stage(key) for key in keys), *((key, "pacs", 1) for key in keys))
+    order = [keys[4], keys[5], keys[7], *keys[:4], keys[6]]
+    assert [what[0] for what, _ in world.runs.ran if what[0] in keys and what[1] == WORK_STAGES[0]] == order
+    assert [what[0] for what, _ in world.runs.ran if what[0] in keys and what[1] == "pacs"] == order
+
+
+def test_a_delivery_that_becomes_stat_waits_no_longer_and_another_does(world: World, key: WorkKey) -> None:
+    other = WorkKey(study_key=f"{next(_numbers):032x}", revision=1, model="ct-lung")
+    queued = world.monotonic()
+    with world.ledger.transaction() as connection:
+        world.queue.enqueue_delivery(connection, key, "pacs", 1, 600.0, priority=1)
+        world.queue.enqueue_delivery(connection, other, "pacs", 1, 1.5, priority=2)
+        world.queue.enqueue_delivery(connection, other, "archive", 1, 1.5, priority=0)
+    with world.ledger.transaction() as connection:
+        world.queue.bring_forward(connection, key.study_key, priority=0)
+        world.queue.bring_forward(connection, other.study_key, priority=1)
+        world.queue.bring_forward(connection, other.study_key, priority=1)
+    assert world.until((key, "pacs", 1), (other, "pacs", 1), (other, "archive", 1))
+    assert min(world.runs.moment(other, name, 1) for name in ("pacs", "archive")) - queued >= 1.0
+    assert world.runs.of(key) == [("pacs", 1)]
+
+
+def test_a_transaction_that_is_rolled_back_brings_nothing_forward(world: World, key: WorkKey) -> None:
+    queued = world.monotonic()
+    with world.ledger.transaction() as connection:
+        world.queue.enqueue_delivery(connection, key, "pacs", 1, 1.5)
+
+    def rolled_back() -> None:
+        with world.ledger.transaction() as connection:
+            world.queue.bring_forward(connection, key.study_key, priority=0)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        rolled_back()
+    assert world.until((key, "pacs", 1))
+    assert world.runs.moment(key, "pacs", 1) - queued >= 1.0
 
 
 def test_a_transaction_that_is_rolled_back_queues_nothing(world: World, key: WorkKey) -> None:

@@ -576,6 +576,35 @@ def test_the_sender_s_own_priority_stands_where_no_rule_says_another(world: Worl
     assert [entry.priority for entry in world.queue.waiting] == [2]
 
 
+@pytest.mark.parametrize(("rule", "expected"), [(None, 0), ("research", 2)])
+def test_a_work_that_is_queued_becomes_as_urgent_as_whoever_sends_its_study_again(
+    world: World, rule: str | None, expected: int
+) -> None:
+    world.receive(0)
+    world.ledger.rank_study(STUDY, "ct1", "routine")
+    admission = world.admission(route=replace(every((MODEL,)), priority=rule))  # type: ignore[arg-type]
+    admission.settle(STUDY)
+    world.ledger.rank_study(STUDY, "emergency", "stat")
+    world.receive_again(0)
+    assert [key for key, _ in world.ledger.open_studies()] == [STUDY], (
+        "a kill here leaves it to be looked at after the start"
+    )
+    admission.start(STUDY)
+    assert [(entry.name, entry.priority) for entry in world.queue.waiting] == [(WORK.workflow_id, expected)]
+
+
+def test_results_that_are_on_their_way_become_as_urgent_as_a_rule_says_of_the_newer_revision(world: World) -> None:
+    world.receive(0)
+    world.admission().settle(STUDY)
+    world.queue.run_due()
+    world.advance(to=WorkState.READY)
+    world.admission().release(STUDY)
+    world.receive(1)
+    world.admission(route=replace(every((MODEL,)), priority="stat")).settle(STUDY)
+    waiting = {entry.name: entry.priority for entry in world.queue.waiting}
+    assert waiting == {f"{WORK.workflow_id}:pacs:1": 0, second().workflow_id: 0}
+
+
 def test_results_that_come_too_late_are_held_and_said_to_be(world: World) -> None:
     world.hold_after_seconds = 600.0
     world.receive(0)

@@ -48,6 +48,7 @@ def open_queue(
         run_stage=stage,
         run_delivery=delivery,
         destinations=destinations,
+        urgency=ledger.priority,
         fetches=lambda model: fetch is not None and model == WORK.model,
         run_fetch=fetch or (lambda key: None),
         poll_seconds=poll_seconds,
