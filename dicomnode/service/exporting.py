@@ -56,7 +56,10 @@ class Shelf(Protocol):
     def write(
         self, study_instance_uid: str, sop_instance_uid: str, data: bytes, *, same: Callable[[bytes, bytes], bool]
     ) -> bool:
-        """Put an object there; StudyError where another content has its name."""
+        """Put an object there; StudyError where another content has its name.
+
+        PeerError ``peer-refused-object`` where it is not taken, and others may be.
+        """
         ...
 
 
@@ -291,10 +294,12 @@ class Exports:
         write = partial(write_exported, place) if isinstance(place, Path) else place.write
         try:
             write(*uids, one.data, same=self._is_same)
-        except StudyError as error:
+        except (StudyError, PeerError) as error:
+            if isinstance(error, PeerError) and error.code != "peer-refused-object":
+                raise
             tally.refused[error.code] += 1
-            return
-        tally.sent += 1
+        else:
+            tally.sent += 1
 
     def _is_same(self, one: bytes, other: bytes) -> bool:
         """Whether two files are one object: an envelope for recipients is never encrypted twice alike."""

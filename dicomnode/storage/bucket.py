@@ -25,6 +25,10 @@ _RENEW: Final = timedelta(minutes=5)
 _LEAST_RATE: Final = 64 * 1024  # bytes a second of a part
 _PROBE: Final = "dicomnode-check"
 _STATUS: Final = re.compile(r"non-2xx status code: ([1-5][0-9]{2})\b")
+_CODE: Final = re.compile(r"<Code>([A-Za-z]{1,64})</Code>")
+#: What only an object can be: too large (RFC 9110 15.5.14), or of too long a name (15.5.15), by status or by the word of S3.
+_OF_ONE: Final = frozenset({413, 414})
+_OF_ONE_BY_CODE: Final = frozenset({"EntityTooLarge", "KeyTooLongError", "MetadataTooLarge"})
 _LATER: Final = frozenset({408, 409, 425, 429})  # Request Timeout, Conflict, Too Early, Too Many Requests
 
 
@@ -114,7 +118,8 @@ class BucketShelf:
         StudyError
             ``same-uid-other-content`` where another content is there; it stays. ``object-without-uids``.
         PeerError
-            Where the server is not there, or refuses.
+            Where the server is not there, or refuses: ``peer-refused-object`` where that is about this object alone, and
+            the next one may be taken.
         """
         prove_uids(study_instance_uid, sop_instance_uid)
         name = "/".join(filter(None, (self._place.prefix, study_instance_uid, f"{sop_instance_uid}.dcm")))
@@ -209,9 +214,17 @@ class BucketShelf:
 
 
 def _failure_of(error: Exception) -> PeerError:
-    """The library has one class for all of these; its words differ."""
+    """The library has one class for all of these; its words differ.
+
+    A 400 is about the bucket unless it says what is wrong with the object: so is one for a token that is too old.
+    """
     said = str(error)
     answered = _STATUS.search(said)
+    code = _CODE.search(said)
+    if answered is not None and (
+        int(answered[1]) in _OF_ONE or (answered[1] == "400" and code is not None and code[1] in _OF_ONE_BY_CODE)
+    ):
+        return PeerRefusal("peer-refused-object", status=int(answered[1]))
     if answered is not None and int(answered[1]) < 500 and int(answered[1]) not in _LATER:
         return PeerRefusal("peer-rejected", status=int(answered[1]))
     if answered is not None:

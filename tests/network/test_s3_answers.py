@@ -24,6 +24,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.status: int | None = None
+        self.said = b""
         self.ways: set[str] = set()
         self.kept: dict[str, bytes] = {}
         self.asked: list[tuple[str, str]] = []
@@ -55,7 +56,7 @@ class Handler(BaseHTTPRequestHandler):
         if "silent" in server.ways:
             server.released.wait(30)
         elif server.status is not None:
-            self._answer(server.status)
+            self._answer(server.status, server.said)
         elif self.path in server.kept and self.headers["If-None-Match"] and "no-conditions" not in server.ways:
             self._answer(412)
         else:
@@ -102,6 +103,27 @@ def test_what_will_not_change_is_a_refusal(server: Server, status: int) -> None:
         write(shelf(server.server_port))
     assert not caught.value.retryable
     assert SECRET not in repr(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "code"),
+    [
+        (413, b"", "peer-refused-object"),
+        (414, b"<html>", "peer-refused-object"),
+        (400, b"<Error><Code>EntityTooLarge</Code></Error>", "peer-refused-object"),
+        (400, b"<Error><Code>KeyTooLongError</Code></Error>", "peer-refused-object"),
+        (400, b"<Error><Code>ExpiredToken</Code></Error>", "peer-rejected"),
+        (403, b"<Error><Code>EntityTooLarge</Code></Error>", "peer-rejected"),
+        (404, b"<Error><Code>NoSuchBucket</Code></Error>", "peer-rejected"),
+    ],
+)
+def test_what_is_wrong_with_one_object_is_told_from_what_is_wrong_with_the_bucket(
+    server: Server, status: int, said: bytes, code: str
+) -> None:
+    server.status, server.said = status, said
+    with pytest.raises(PeerRefusal, match=code) as caught:
+        write(shelf(server.server_port))
+    assert not caught.value.retryable
 
 
 @pytest.mark.parametrize("status", [409, 429, 500, 503])

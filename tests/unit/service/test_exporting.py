@@ -358,6 +358,35 @@ SHUT = [PeerRefusal("peer-rejected"), PeerError("tls-failed")]
 LONGEST = 600
 
 
+class Shelf:
+    """A place by names that refuses as it is told."""
+
+    def __init__(self) -> None:
+        self.took: list[str] = []
+        self.refuses: dict[str, PeerError] = {}
+
+    def write(self, _: str, sop_instance_uid: str, data: bytes, *, same: Callable[[bytes, bytes], bool]) -> bool:
+        if sop_instance_uid in self.refuses:
+            raise self.refuses[sop_instance_uid]
+        self.took.append(sop_instance_uid)
+        return True
+
+
+def test_an_object_that_a_bucket_refuses_costs_itself_alone(sending: Bench, peer: Peer) -> None:
+    shelf = Shelf()
+    sending.exports._ways = {"trial": Way(to=shelf, deidentify=sending._deidentify)}
+    shelf.refuses["1.2.3.1"] = PeerRefusal("peer-refused-object", status=413)
+    sending.sweep()
+    assert shelf.took == ["1.2.3.2"]
+    assert sending.ledger.orders() == ()
+    (done,) = sending.events.facts("export.done")
+    assert (done["sent"], done["refused"]) == (1, 1)
+    assert [one["reason"] for one in sending.events.facts("export.refused")] == ["peer-refused-object"]
+    shelf.refuses["1.2.3.2"] = PeerRefusal("peer-rejected", status=403)
+    sending.sweep()
+    assert [one.destination for one in sending.ledger.orders()] == ["trial"], "people are to let us in"
+
+
 @pytest.fixture
 def night(sending: Bench) -> list[str]:
     """Five studies that rules ordered to an export, and which of them were tried."""
