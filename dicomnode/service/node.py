@@ -328,6 +328,7 @@ class Node:
         self._recovery.rebuild_index()
         self._indexer.begin()
         self._sourcing.begin()  # before what waits for it goes on
+        self._recovery.end_tries()
         self._queue.launch()
         self._recovery.resume()
         self._circuits.begin()

@@ -109,6 +109,7 @@ class ResultRows(Database):
         reason: str | None,
         at: datetime,
         asked: bool = False,
+        ends_try: bool = False,
         connection: Connection | None = None,
     ) -> bool:
         """Enter the outcome of one try; counts it. Whether the peer may have the object by it.
@@ -122,6 +123,8 @@ class ResultRows(Database):
             DIMSE status of the peer; None where no answer came.
         asked
             Whether the peer was only asked something: the object did not go out.
+        ends_try
+            Whether it is the outcome of what `begin_try` said of this object.
 
         Raises
         ------
@@ -134,7 +137,7 @@ class ResultRows(Database):
             values = {name: case((ended, _D.c[name]), else_=value) for name, value in values.items()}
         unanswered = status is None and not asked and reason in _UNANSWERED
         sent = state is DeliveryState.CONFIRMED or status == _DUPLICATE or unanswered
-        values |= {"sent": True} if sent else {}
+        values |= ({"sent": True} if sent else {}) | ({"under_way": False} if ends_try else {})
         statement = (
             update(_D)
             .where(_D.c.result_id == result_id, _D.c.destination == destination)
@@ -144,6 +147,32 @@ class ResultRows(Database):
             if not changed_rows(writing, statement):
                 raise NodeError("internal", deliveries=0)
         return sent
+
+    def begin_try(self, result_ids: Sequence[str], destination: str, *, connection: Connection | None = None) -> bool:
+        """Enter, before the first byte goes, that objects are being sent; whether of any that was never ended: it may be there.
+
+        Not yet of those of this try: while it lasts, nothing is known of what it adds.
+        """
+        here = _D.c.destination == destination, _D.c.result_id.in_(result_ids)
+        with self._writing(connection) as writing:
+            left = changed_rows(writing, update(_D).where(*here, _D.c.under_way.is_(True)).values(sent=True))
+            writing.execute(update(_D).where(*here).values(under_way=True))
+        return bool(left)
+
+    def end_try(self, result_ids: Sequence[str], destination: str) -> None:
+        """Enter of objects that the destination did not take that they are not being sent any more."""
+        with self._writing(None) as writing:
+            here = _D.c.destination == destination, _D.c.result_id.in_(result_ids)
+            writing.execute(update(_D).where(*here).values(under_way=False))
+
+    def end_tries(self, *, connection: Connection | None = None) -> tuple[str, ...]:
+        """Before any try begins: what one that was killed was sending may be there; which results."""
+        with self._writing(connection) as writing:
+            found = writing.execute(select(_D.c.result_id).where(_D.c.under_way.is_(True))).scalars().all()
+            if found:
+                ended = {"sent": True, "under_way": False}
+                writing.execute(update(_D).where(_D.c.under_way.is_(True)).values(**ended))
+        return tuple(dict.fromkeys(found))
 
     def sent_since(
         self, moment: datetime, *, connection: Connection | None = None

@@ -44,6 +44,7 @@ REVISIONS: Final = (
     "0012",
     "0013",
     "0014",
+    "0015",
 )
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -183,6 +184,7 @@ deliveries = Table(
     Column("updated_at", UtcTime, nullable=False),
     Column("commitment", String(16)),
     Column("sent", Boolean, nullable=False, server_default=false()),
+    Column("under_way", Boolean, nullable=False, server_default=false()),
 )
 
 pledges = Table(

@@ -182,12 +182,14 @@ class Delivery:
         while batch := self._next_batch(key, destination, tried):
             tried |= {row.result_id for row in batch}
             objects = {one.result_id: one for one in self._load_all(key, destination, batch)}
+            self._begin(key, destination, list(objects))
             outcomes = peer.store(list(objects.values()))
             for outcome in outcomes:
                 sent = objects[outcome.result_id]
                 if is_not_supported(outcome.status, outcome.error) and self._downgrade.not_supported(
                     key, destination, sent.sop_class_uid
                 ):
+                    self._ledger.end_try([outcome.result_id], destination)
                     continue
                 state, reason = verdict_of_duplicate(peer, sent) if outcome.status == DUPLICATE else verdict(outcome)
                 self._record(key, destination, outcome, state, reason)
@@ -197,6 +199,13 @@ class Delivery:
             self._paces.sent(destination, list(objects.values()))
             if self._circuits.is_open(destination):
                 return
+
+    def _begin(self, key: WorkKey, destination: str, result_ids: Sequence[str]) -> None:
+        """Enter what is about to go, in one commit: what a try that is killed was sending may be there."""
+        with self._ledger.transaction() as connection:
+            left = self._ledger.begin_try(result_ids, destination, connection=connection)
+            if left and self._ledger.is_overtaken(result_ids[0], connection=connection):
+                self._ledger.add_facts(key, {OVERTAKEN: OPEN, NOTED: ""}, connection=connection)
 
     def _next_batch(self, key: WorkKey, destination: str, tried: set[str]) -> list[DeliveryRow]:
         """What is sent next: the segmentation by itself where nobody knows yet whether it is taken, else all; notes last."""
@@ -271,6 +280,7 @@ class Delivery:
                 reason=reason,
                 at=self._clock(),
                 asked=asked or not outcome.went_out,
+                ends_try=not asked,
                 connection=connection,
             )
             if may_be_there and self._ledger.is_overtaken(outcome.result_id, connection=connection):

@@ -9,7 +9,7 @@ from dicomnode.events import Emit
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.segment_reader import Damage
 from dicomnode.storage.spool import Spool
-from dicomnode.study import InstanceRow, InstanceState, RecordAddress, WorkState
+from dicomnode.study import NOTED, OPEN, OVERTAKEN, InstanceRow, InstanceState, RecordAddress, WorkState
 from dicomnode.workflow.activity import ActivityTable
 from dicomnode.workflow.indexing import is_to_be_judged, row_of
 from dicomnode.workflow.notes import may_be_note
@@ -87,6 +87,17 @@ class Recovery:
         )
         for study_key, address, metadata in records:
             yield row_of(self._key, study_key, address, metadata)
+
+    def end_tries(self) -> None:
+        """What a try that was killed was sending may be there; before the queue begins others.
+
+        Where newer results were made since, no note of theirs names it: it is seen to as what a try adds that goes on.
+        """
+        with self._ledger.transaction() as connection:
+            for result_id in self._ledger.end_tries(connection=connection):
+                key = self._ledger.work_of_result(result_id, connection=connection)
+                if key is not None and self._ledger.is_overtaken(result_id, connection=connection):
+                    self._ledger.add_facts(key, {OVERTAKEN: OPEN, NOTED: ""}, connection=connection)
 
     def resume(self) -> None:
         """Enter studies that are not settled into the activity table, and queue works that a crash left unqueued."""

@@ -66,6 +66,7 @@ def test_a_report_whose_whole_chain_is_refused_one_after_the_other_fails_the_wor
     assert forms.ended() == (WorkState.FAILED, "peer-refused-object")
     assert [told["reason"] for told in forms.events.facts("delivery.refused")] == ["peer-refused-object"]
     assert forms.events.names.count("work.ended") == 1
+    assert forms.ledger.end_tries() == (), "what was not taken is not there"
 
 
 @pytest.mark.parametrize("made", [(), (ResultRole.KEY_IMAGE,)], ids=["nothing", "the-key-image"])

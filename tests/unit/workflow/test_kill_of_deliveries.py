@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dicomnode.errors import PeerError
+from dicomnode.errors import PeerError, StorageError
 from dicomnode.network.requestor import OutgoingObject, StoreOutcome
 from dicomnode.storage.datakeys import DataKeys
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.objects import Objects
-from dicomnode.storage.rows import OrderRow
-from dicomnode.study import DeliveryState, WorkState
+from dicomnode.storage.rows import OrderRow, ResultRow
+from dicomnode.study import OPEN, OVERTAKEN, DeliveryState, ResultRole, WorkKey, WorkState
 from dicomnode.workflow.orders import Overseer, Verb
 from tests.unit.workflow.samples import STUDY, WORK, Events, Time, ring
-from tests.unit.workflow.test_delivery import BOTH_CONFIRMED, Peer
+from tests.unit.workflow.test_delivery import BOTH_CONFIRMED, RESULTS, Peer
 from tests.unit.workflow.test_orders import Ward
 
 
@@ -173,3 +173,73 @@ def test_killed_at_every_step_of_a_delivery_with_an_outage_and_a_retry(tmp_path:
         if not killed_at(folder, number):
             break
     assert number > 40, f"{WORK.workflow_id} has fewer steps than it should"
+
+
+class Storing(Peer):
+    """Tells what the ledger says while it is sent to; killed there, or not reached at all."""
+
+    def __init__(self, ward: Ward, *, killing: bool) -> None:
+        super().__init__()
+        self.ward, self.killing = ward, killing
+        self.meanwhile: list[bool] = []
+
+    def store(self, objects: Sequence[OutgoingObject]) -> tuple[StoreOutcome, ...]:
+        self.meanwhile += [one.may_be_there for one in self.ward.rows()]
+        if self.killing:
+            raise Killed
+        self.answers = [PeerError("peer-unreachable") for _ in objects]
+        return super().store(objects)
+
+
+@pytest.fixture
+def ward(ledger: Ledger, objects: Objects, time: Time, events: Events) -> Killable:
+    made = Killable(ledger, objects, time, events)
+    made.prepare("pacs")
+    return made
+
+
+def storing(ward: Ward, *, killing: bool) -> Storing:
+    ward.peers["pacs"] = peer = Storing(ward, killing=killing)
+    return peer
+
+
+def test_what_was_being_sent_when_the_node_was_killed_may_be_there(ward: Killable) -> None:
+    """Whatever became of the next try: the destination may have stored it and nobody wrote it down."""
+    peer = storing(ward, killing=True)
+    with pytest.raises(Killed):
+        ward.run()
+    assert sorted(ward.ledger.end_tries()) == sorted(RESULTS)
+    peer.killing = False
+    restarted(ward)
+    ward.run()
+    assert [one.may_be_there for one in ward.rows()] == [True] * 2
+    assert peer.meanwhile == [False] * 2 + [True] * 2, "while a try lasts nothing is known of it"
+
+
+def test_a_destination_that_is_not_reached_has_nothing(ward: Killable) -> None:
+    storing(ward, killing=False)
+    ward.run()
+    assert [one.attempts for one in ward.rows()] == [1, 1]
+    assert ward.ledger.end_tries() == ()
+    assert not any(one.may_be_there for one in ward.rows())
+
+
+def test_what_could_not_be_written_down_may_be_there(ward: Killable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ledger refused when an answer came; the next try reaches nobody. Newer results were made: no note of theirs names it."""
+
+    def refuses(*_: Any, **__: Any) -> None:
+        raise StorageError("storage-full")
+
+    with monkeypatch.context() as full:
+        full.setattr(ward.ledger, "record_delivery", refuses)
+        ward.run()
+    assert not any(one.may_be_there for one in ward.rows())
+    newer = WorkKey(study_key=STUDY, revision=2, model=WORK.model)
+    ward.ledger.open_revision(STUDY, "other", ward.time.now())
+    ward.ledger.create_work(newer, "other", ward.time.now())
+    made = ResultRow(result_id="c3" * 16, role=ResultRole.REPORT, sop_class_uid="1.2", digest="d", length=1)
+    ward.ledger.record_results(newer, [made], [], ward.time.now())
+    storing(ward, killing=False)
+    ward.later(3600)
+    assert [one.may_be_there for one in ward.rows()] == [True] * 2
+    assert ward.work.facts[OVERTAKEN] == OPEN

@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from dicomnode.errors import NodeError, StorageError
 from dicomnode.storage.ledger import Ledger
+from dicomnode.storage.rows import ResultRow
 from dicomnode.storage.segment_reader import Damage
 from dicomnode.storage.spool import Spool
-from dicomnode.study import InstanceRow, InstanceState, WorkState
+from dicomnode.study import OPEN, OVERTAKEN, InstanceRow, InstanceState, ResultRole, WorkState
 from dicomnode.workflow.activity import ActivityTable
 from dicomnode.workflow.memory_queue import MemoryQueue
 from dicomnode.workflow.notes import KEY_OBJECT_SELECTION
@@ -76,6 +78,28 @@ def test_the_index_is_brought_up_to_the_spool(world: World, events: Events, monk
     assert world.recovery.rebuild_index() == 0
     assert events.facts("index.rebuilt") == [{"records": 5}]
     assert world.conflicts == []
+
+
+@pytest.mark.parametrize("newer", [True, False])
+def test_what_a_try_that_was_killed_was_sending_may_be_there(world: World, *, newer: bool) -> None:
+    """Where newer results were made meanwhile, no note of theirs names it: one of its own is to."""
+    ledger, at = world.ledger, datetime(2026, 1, 1, tzinfo=UTC)
+    ledger.record_instances([row(0)])
+    works = [replace(WORK, revision=number) for number in (1, 2)]
+    for key in works if newer else works[:1]:
+        ledger.open_revision(STUDY, f"digest{key.revision}", at)
+        ledger.create_work(key, f"digest{key.revision}", at)
+        name = f"r{key.revision}"
+        result = ResultRow(result_id=name, role=ResultRole.REPORT, sop_class_uid="1.2", digest="d", length=1)
+        ledger.record_results(key, [result], ["pacs", "archive"], at)
+    assert not ledger.begin_try(["r1"], "pacs")
+    world.recovery.end_tries()
+    first = ledger.work(works[0])
+    assert first is not None
+    assert [(one.destination, one.may_be_there) for one in first.deliveries] == [("archive", False), ("pacs", True)]
+    assert first.facts.get(OVERTAKEN) == (OPEN if newer else None)
+    world.recovery.end_tries()
+    assert ledger.work(works[0]) == first
 
 
 def test_an_instance_that_came_twice_with_other_bytes_is_asked_about(world: World) -> None:
