@@ -15,6 +15,7 @@ from dicomnode.storage.keys import KeyRing, adopt_following, make_following
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.lock import StateLock
 from dicomnode.study import World
+from dicomnode.workflow.generations import remember
 
 _DESTROYING: Final = "study-destroying"
 
@@ -142,7 +143,10 @@ def destroy_study(tree: Config, study_key: str) -> None:
                 for folder in (layout.spool, layout.objects):
                     files.remove_study(folder, study_key)
             forget_works(ledger, study_key)
-            ledger.purge_study(study_key)
+            with ledger.transaction() as connection:
+                if (study := ledger.study(study_key, connection=connection)) is not None:
+                    remember(connection, ledger, study, rooms.now())
+                ledger.purge_study(study_key, connection=connection)
             audit.append(layout.state, "study-destroyed", rooms.now(), study_key=study_key)
         finally:
             ledger.close()

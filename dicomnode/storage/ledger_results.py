@@ -69,6 +69,12 @@ class ResultRows(Database):
             issued_at: datetime = writing.execute(query).scalar_one()
             return issued_at
 
+    def is_issued(self, result_key: str) -> bool:
+        """Whether `issue_time` was ever called for a key."""
+        query = select(schema.issued.c.result_key).where(schema.issued.c.result_key == result_key)
+        with self._reading(None) as reading:
+            return reading.execute(query).first() is not None
+
     def results(self, key: WorkKey, *, connection: Connection | None = None) -> tuple[ResultRow, ...]:
         """Results of a work, in the order of their roles."""
         query = select(_T).where(_T.c.study_key == key.study_key, _T.c.revision == key.revision)

@@ -17,7 +17,6 @@ from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.rows import RevisionRow
 from dicomnode.study import (
     FINAL_STATES,
-    WORK_STAGES,
     DeliveryRow,
     DeliveryState,
     InstanceRow,
@@ -30,6 +29,7 @@ from dicomnode.study import (
 from dicomnode.workflow.absent import shares_of_lost
 from dicomnode.workflow.damage import lost
 from dicomnode.workflow.evidence import WRONG_ENTRY
+from dicomnode.workflow.generations import record_wait
 from dicomnode.workflow.inputs import has_come_again, has_only_expired, inputs
 from dicomnode.workflow.inquiry import facts_of_release
 from dicomnode.workflow.openings import Opened, RoutingPort, tell
@@ -236,7 +236,7 @@ class Admission:
     def _hold(self, connection: Any, work: WorkRow, reason: str) -> None:
         """Keep results until somebody lets them go."""
         now = self._clock()
-        self._record_wait(connection, work, now)
+        record_wait(connection, self._ledger, work, now)
         self._ledger.set_work_state(work.key, WorkState.HELD, at=now, reason=reason, connection=connection)
 
     def _deliver(self, connection: Any, work: WorkRow) -> int:
@@ -246,7 +246,7 @@ class Admission:
         revision still waits for one of these destinations does not go there any more: this is what it would hide.
         """
         now, key = self._clock(), work.key
-        self._record_wait(connection, work, now)
+        record_wait(connection, self._ledger, work, now)
         self._ledger.set_work_state(key, WorkState.DELIVERING, at=now, connection=connection)
         wanted = destinations_of(work.facts)
         chosen = [name for name in self._destinations if wanted is None or name in wanted]
@@ -289,12 +289,6 @@ class Admission:
     def _waiting(self, connection: Any, key: WorkKey) -> list[DeliveryRow]:
         rows = self._ledger.deliveries(key, connection=connection)
         return [row for row in rows if row.state is DeliveryState.WAITING]
-
-    def _record_wait(self, connection: Any, work: WorkRow, now: datetime) -> None:
-        """Seconds for which finished results waited until the study was surely whole."""
-        busy = sum(seconds for name, seconds in work.stages.items() if name in WORK_STAGES)
-        waited = max((now - work.created_at).total_seconds() - busy, 0.0)
-        self._ledger.record_stage(work.key, "wait", waited, connection=connection)
 
     def _plan(self, study_key: str, *, anew: bool = False) -> _Plan | None:
         """Where the input goes, read without holding the ledger; None where there is none."""

@@ -17,6 +17,7 @@ from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.rows import OrderRow
 from dicomnode.study import FINAL_STATES, DeliveryRow, DeliveryState, Mark, StudyRow, WorkKey, WorkRow, WorkState
 from dicomnode.workflow.delivery import end_of, is_uncommitted
+from dicomnode.workflow.generations import record_retry
 from dicomnode.workflow.ports import Clock, Queue, Revival
 
 #: The verb of orders that are about originals, not about works: `service.exporting` carries them out.
@@ -239,6 +240,7 @@ class Orders:
         rows = to_retry(work, destination)
         self._ledger.put_deliveries(rows, DeliveryState.WAITING, now, connection=connection)
         facts: dict[str, Fact] = {"retried_at": int(now.timestamp())}
+        record_retry(connection, self._ledger, work, now)
         self._ledger.set_work_state(work.key, WorkState.DELIVERING, at=now, facts=facts, connection=connection)
 
     def _cancel(self, connection: Any, work: WorkRow, destination: str) -> None:

@@ -33,6 +33,7 @@ from dicomnode.study import (
     WorkState,
 )
 from dicomnode.workflow.deadlines import kept_until
+from dicomnode.workflow.generations import remember
 from dicomnode.workflow.ports import Clock
 
 #: Why a work ended whose results nobody let go.
@@ -167,6 +168,7 @@ class Retention:
                 wishes = [
                     one for one in self._ledger.wished_back(connection=connection) if one.key.study_key == study_key
                 ]
+                remember(connection, self._ledger, study, self._sure())
                 self._ledger.purge_study(study_key, connection=connection)
                 for order in late:  # given meanwhile: whoever carries it out tells that the study is gone
                     self._ledger.give_order(order, connection=connection)

@@ -9,8 +9,10 @@ import pytest
 from pydicom import Dataset
 
 from dicomnode.forms import Form, Variant
-from dicomnode.study import SOURCE, WORK_STAGES, DeliveryState, ResultRole, WorkKey, WorkState
-from dicomnode.workflow.generations import fresh
+from dicomnode.storage.rows import OrderRow
+from dicomnode.study import RETRACTION, SOURCE, WORK_STAGES, DeliveryState, ResultRole, WorkKey, WorkState
+from dicomnode.workflow.generations import fresh, remember
+from dicomnode.workflow.orders import Orders, Verb
 from tests.unit.workflow.test_encoding import PACS, blank, confirm, opened, run, stages_for
 from tests.unit.workflow.test_may_be_there import notes
 from tests.unit.workflow.test_rejections import Desk
@@ -214,3 +216,75 @@ def test_a_note_names_no_uid_of_its_own_work_where_an_older_node_gave_both_the_s
     assert uids(bench, second) == uids(bench, first)
     assert ResultRole.REJECTION not in {one.role for one in bench.ledger.results(second)}
     assert PACS["name"] in {one.destination for one in bench.ledger.deliveries(second)}
+
+
+@pytest.mark.parametrize("wrong", [True, False])
+def test_what_we_had_rejected_comes_under_other_uids_also_after_the_study_was_shredded(
+    bench: Bench, images: list[Dataset], *, wrong: bool
+) -> None:
+    """Sent again, it would be refused, or hidden; what stands at the destination is the same bytes again."""
+    first = bench.receive(images)
+    assert run(stages_for(bench, NO_REPORT), first) == [True] * 3
+    confirm(bench, first)
+    before, source = uids(bench, first), str(bench.work(first).facts[SOURCE])
+    if wrong:
+        bench.ledger.add_facts(first, {RETRACTION: "sent"})
+    study = bench.ledger.study(first.study_key)
+    assert study is not None
+    with bench.ledger.transaction() as connection:
+        remember(connection, bench.ledger, study, bench.time.now())
+        bench.ledger.purge_study(first.study_key, connection=connection)
+    again = bench.receive(images)
+    assert fresh(bench.ledger, again, source) == fresh(bench.ledger, again, source)
+    assert run(stages_for(bench, NO_REPORT), again) == [True] * 3
+    assert (uids(bench, again) == before) is not wrong
+
+
+@pytest.mark.parametrize("noted", [True, False])
+def test_what_a_note_of_newer_results_named_is_remembered_and_these_are_not(
+    bench: Bench, images: list[Dataset], *, noted: bool
+) -> None:
+    settings = NO_REPORT if noted else {"report": "none"}
+    first = bench.receive(images[:-1])
+    assert run(stages_for(bench, settings), first) == [True] * 3
+    confirm(bench, first)
+    second = bench.receive(images[-1:], revision=2)
+    assert run(stages_for(bench, settings), second) == [True] * 3
+    confirm(bench, second)
+    study = bench.ledger.study(first.study_key)
+    assert study is not None
+    sources = [str(bench.work(key).facts[SOURCE]) for key in (first, second)]
+    with bench.ledger.transaction() as connection:
+        remember(connection, bench.ledger, study, bench.time.now())
+        bench.ledger.purge_study(first.study_key, connection=connection)
+    assert [fresh(bench.ledger, first, one) == one for one in sources] == [not noted, True]
+
+
+@pytest.mark.parametrize("tried", [True, False])
+def test_what_was_given_up_before_it_was_let_go_and_then_tried_may_be_there(
+    bench: Bench, images: list[Dataset], *, tried: bool
+) -> None:
+    """A try may be under way: what is made meanwhile of the same input is not to bear its UIDs."""
+    first = bench.receive(images)
+    assert run(stages_for(bench, NO_REPORT), first) == [True] * 3
+    rows = bench.ledger.deliveries(first)
+    bench.ledger.put_deliveries(rows, DeliveryState.REFUSED, bench.time.now(), reason="held-too-long")
+    for state in (WorkState.HELD, WorkState.FAILED):
+        bench.ledger.set_work_state(first, state, at=bench.time.now(), reason="held-too-long")
+    if tried:
+        queue = Desk(bench).queue
+        orders = Orders(
+            bench.ledger,
+            queue,
+            admission=None,
+            hurry=lambda _: None,
+            clock=bench.time.now,
+            emit=bench.events,  # type: ignore[arg-type]
+        )
+        order = OrderRow(verb=Verb.RETRY, study_key=first.study_key, at=bench.time.now())
+        bench.ledger.give_order(order)
+        orders.sweep()
+        assert bench.work(first).state is WorkState.DELIVERING
+    second = anew(bench, first)
+    assert run(stages_for(bench, NO_REPORT), second) == [True] * 3
+    assert (uids(bench, second) == uids(bench, first)) is not tried
