@@ -88,6 +88,26 @@ def test_exports_of_a_study_that_never_ends_do_not_wait_for_its_end(tree_of: Mak
         node.close()
 
 
+def test_what_was_being_sent_is_entered_before_the_queue_sends_on(
+    tree_of: MakeTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A try that the queue takes up again would enter its own outcome over it."""
+    node, begun = Node(tree_of(), {}, Log()), []
+
+    def launched() -> None:
+        assert begun == ["end_tries"]
+        raise InterruptedError
+
+    try:
+        monkeypatch.setattr(node._indexer, "begin", lambda: None)
+        monkeypatch.setattr(node._recovery, "end_tries", lambda: begun.append("end_tries"))
+        monkeypatch.setattr(node._queue, "launch", launched)
+        with pytest.raises(InterruptedError):
+            node.start()
+    finally:
+        node.close()
+
+
 def test_what_is_announced_of_a_settled_study_holds_no_results_of_it(tree_of: MakeTree) -> None:
     """The PACS announces what we sent it, and what never comes here; then the node starts again."""
     step = Step(sop_instance_uid="1.9", study_instance_uids=("1.2",), state=StepState.COMPLETED, instances=("1.2.3",))
