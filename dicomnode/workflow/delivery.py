@@ -38,7 +38,7 @@ from dicomnode.workflow.downgrade import Downgrade
 from dicomnode.workflow.inquiry import Inquiry
 from dicomnode.workflow.paces import Paces
 from dicomnode.workflow.ports import Clocks, Destination, Queue
-from dicomnode.workflow.verdicts import DUPLICATE, verdict, verdict_of_duplicate
+from dicomnode.workflow.verdicts import DUPLICATE, replaced_notes, verdict, verdict_of_duplicate
 
 #: Numbers of tries to deliver a retraction begin here: those of the results are below.
 RETRACTION_ATTEMPT: Final = 1_000_000
@@ -329,6 +329,8 @@ class Delivery:
         work = self._ledger.work(key, connection=connection)
         if work is None or work.state is not WorkState.DELIVERING:
             return None
+        for row in replaced_notes(rows):
+            self._ledger.put_deliveries([row], DeliveryState.DOWNGRADED, now, reason=row.reason, connection=connection)
         open_rows = [row for row in rows if row.state is DeliveryState.WAITING]
         waiting = {row.destination for row in open_rows}
         since = max(work.created_at.timestamp(), *(float(work.facts.get(fact, 0)) for fact in BEGUN_ANEW))

@@ -43,6 +43,8 @@ SENT: Final = "sent"
 WRONG: Final = "wrong"
 _NOTHING: Final = "nothing-delivered"
 _DEAD: Final = frozenset({DeliveryState.REFUSED, DeliveryState.CANCELLED})
+#: Of notes that are to go: also those that one replaced that the destination did not keep.
+_AGAIN: Final = _DEAD | {DeliveryState.DOWNGRADED}
 _STOPPED: Final = frozenset({WorkState.DELIVERING, WorkState.HELD})
 
 
@@ -73,6 +75,16 @@ def standing(work: WorkRow, destinations: Sequence[Destination]) -> tuple[str, .
     """Names of those that may have results of a work and take no note: people must reject them there by hand."""
     takers = {one.name for one in destinations if one.rejection_notes}
     return tuple(sorted(holders([work]) - takers))
+
+
+def note_standing(work: WorkRow, names: Collection[str]) -> tuple[dict[str, Fact], list[str]]:
+    """What is to stand with a work of destinations that keep its results, and those that nobody was told of yet.
+
+    Whoever enters it tells afterwards: killed in between, nobody is told, but it stands with the work for all to see.
+    """
+    known = {name for name in str(work.facts.get(STANDING, "")).split(",") if name}
+    fresh = sorted(set(names) - known)
+    return ({STANDING: ",".join(sorted({*known, *names}))} if fresh else {}), fresh
 
 
 def holders(works: Iterable[WorkRow]) -> frozenset[str]:
@@ -196,13 +208,12 @@ class Retraction:
             self._emit("retraction.empty", level="warning", work=key.workflow_id)
 
     def _name_standing(self, work: WorkRow) -> None:
-        """Tell of each destination that keeps the results, unless `Withdrawal` did."""
-        told = str(work.facts.get(STANDING, "")).split(",")
-        if left := standing(work, self._destinations):
-            self._rooms.ledger.add_facts(work.key, {STANDING: ",".join(left)})
-        for name in left:
-            if name not in told:
-                self._emit("result.standing", level="warning", work=work.key.workflow_id, destination=name, reason=CODE)
+        """Tell of each destination that keeps the results, unless `Withdrawal` or `Leftovers` did."""
+        facts, fresh = note_standing(work, standing(work, self._destinations))
+        if fresh:
+            self._rooms.ledger.add_facts(work.key, facts)
+        for name in fresh:
+            self._emit("result.standing", level="warning", work=work.key.workflow_id, destination=name, reason=CODE)
 
     def _send(self, key: WorkKey, notes: Mapping[str, Sequence[ResultRow]]) -> None:
         with self._rooms.ledger.transaction() as connection:
@@ -223,7 +234,7 @@ class Retraction:
             names = [note.result_id for note in made]
             ledger.add_deliveries(destination, names, now, connection=connection)
             rows = ledger.deliveries(key, connection=connection)
-            dead = [row for row in rows if row.result_id in names and row.state in _DEAD]
+            dead = [row for row in rows if row.result_id in names and row.state in _AGAIN]
             ledger.put_deliveries(dead, DeliveryState.WAITING, now, connection=connection)
             self._queue.enqueue_delivery(connection, key, destination, RETRACTION_ATTEMPT, 0.0, priority=0)
 

@@ -1,17 +1,19 @@
 """What an answer of a destination, or none, means for an object that was sent to it.
 
-Decides by the answer alone, and by C-FIND where a destination calls something a duplicate; what follows is `delivery`'s.
+Decides by the answer alone, and by C-FIND where a destination calls something a duplicate; what follows is `delivery`'s. Which
+notes of ours an answer makes needless stands here, too.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from dicomnode.encoded import Limits, scan_header
 from dicomnode.errors import NodeError, PeerError
 from dicomnode.network.requestor import OutgoingObject, StoreOutcome
 from dicomnode.network.status import StatusKind, classify
-from dicomnode.study import DeliveryState
+from dicomnode.study import DeliveryRow, DeliveryState
 from dicomnode.workflow.circuits import MENDED_BY_PEOPLE
 from dicomnode.workflow.ports import Destination, Finder
 
@@ -52,3 +54,27 @@ def verdict(outcome: StoreOutcome) -> tuple[DeliveryState, str | None]:
     if error is None or error.retryable or error.code in MENDED_BY_PEOPLE:
         return DeliveryState.WAITING, "peer-aborted" if error is None else error.code
     return DeliveryState.REFUSED, error.code
+
+
+def replaced_notes(rows: Sequence[DeliveryRow]) -> list[DeliveryRow]:
+    """Notes of ours that were refused and made anew: one that was confirmed names all that they named.
+
+    It names what no confirmed note did when it was made. Not one that may have been confirmed then, and was not committed to.
+    """
+    done = {
+        (row.destination, *_kind(row)) for row in rows if row.state is DeliveryState.CONFIRMED and not row.is_result
+    }
+    return [
+        row
+        for row in rows
+        if row.state is DeliveryState.REFUSED and not row.is_result and not row.sent
+        for kind, number in [_kind(row)]
+        if kind and any(one[:2] == (row.destination, kind) and one[2] > number for one in done)
+    ]
+
+
+def _kind(row: DeliveryRow) -> tuple[str, int]:
+    """What a note of ours was made for, and the how manieth of its kind it is."""
+    why = row.form.removeprefix(f"key-objects.{row.destination}")
+    kind = why.rstrip("0123456789")
+    return kind, int(why[len(kind) :] or 0)

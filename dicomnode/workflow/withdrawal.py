@@ -15,7 +15,6 @@ from dicomnode.events import Emit
 from dicomnode.storage.ledger import Ledger
 from dicomnode.study import (
     RETRACTION,
-    STANDING,
     WISHED,
     WITHDRAWAL,
     DeliveryRow,
@@ -25,7 +24,7 @@ from dicomnode.study import (
 )
 from dicomnode.workflow.ports import Clock, Queue
 from dicomnode.workflow.rejections import CODE
-from dicomnode.workflow.retraction import SENT, hasten_tries, holders
+from dicomnode.workflow.retraction import SENT, hasten_tries, holders, note_standing
 
 _DONE: Final = "done"
 #: States in which what waits will go, unless a destination is down; what is held may wait for a week, and then not go.
@@ -68,12 +67,10 @@ class Withdrawal:
             if tries or again is None or again.state is WorkState.DELIVERING:
                 return
             held = holders([again])
-            left = sorted(held - self._takers)
-            told = again.facts.get(STANDING) == ",".join(left)
-            facts: dict[str, Fact] = {STANDING: ",".join(left)} if left else {}
+            facts, fresh = note_standing(again, held - self._takers)
             facts |= self._wish(held & self._takers, self._later_notes(connection, again))
             self._ledger.add_facts(again.key, facts, connection=connection)
-        for name in () if told else left:
+        for name in fresh:
             self._emit("result.standing", level="warning", work=again.key.workflow_id, destination=name, reason=CODE)
 
     def _wish(self, held: AbstractSet[str], notes: Collection[DeliveryRow]) -> dict[str, Fact]:

@@ -40,7 +40,7 @@ from dicomnode.workflow.memory_queue import MemoryQueue
 from dicomnode.workflow.orders import to_retry
 from dicomnode.workflow.paces import Paces
 from dicomnode.workflow.timekeeping import Timekeeper
-from dicomnode.workflow.verdicts import verdict
+from dicomnode.workflow.verdicts import replaced_notes, verdict
 from tests.unit.workflow.samples import EXPLICIT, STUDY, WORK, Events, Time, row, tiny_series
 
 RESULTS = ("a1" * 16, "b2" * 16)
@@ -223,12 +223,12 @@ BOTH_CONFIRMED = [DeliveryState.CONFIRMED] * 2
 NOTE = "00" * 16
 
 
-def add_note(bench: Bench, form: str = "") -> None:
+def add_note(bench: Bench, form: str = "", name: str = NOTE) -> None:
     """A note that takes away what the work's results replace."""
     data = encode_part10(tiny_series()[7], transfer_syntax_uid=EXPLICIT)
-    bench.objects.put(STUDY, World.IDENTITY, NOTE, Purpose.RESULT, data)
+    bench.objects.put(STUDY, World.IDENTITY, name, Purpose.RESULT, data)
     note = ResultRow(
-        result_id=NOTE,
+        result_id=name,
         role=ResultRole.REJECTION,
         sop_class_uid="1.2",
         digest=digest_of(data),
@@ -280,6 +280,47 @@ def test_a_late_note_goes_though_nothing_of_its_own_work_was_taken(bench: Bench)
     bench.peers["pacs"].answers = [0xC000, 0xC000]
     bench.queue.run_due()
     assert [one.result_id for one in bench.peers["pacs"].got] == [*RESULTS, NOTE]
+
+
+@pytest.mark.parametrize("answer", [0x0000, 0xC000])
+def test_a_refused_note_is_no_dead_letter_once_the_one_that_was_made_anew_is_there(bench: Bench, answer: int) -> None:
+    """It names all that the refused one named, without what made the destination refuse it."""
+    bench.prepare("pacs")
+    bench.queue.run_due()
+    add_note(bench, "key-objects.pacs.wrong")
+    rows = [one for one in bench.rows() if not one.is_result]
+    bench.ledger.put_deliveries(rows, DeliveryState.REFUSED, bench.time.now(), reason="peer-refused-object")
+    add_note(bench, "key-objects.pacs.wrong1", "11" * 16)
+    bench.ledger.set_work_state(WORK, WorkState.DELIVERING, at=bench.time.now(), facts={RETRACTION: "sent"})
+    bench.peers["pacs"].answers = [answer]
+    with bench.ledger.transaction() as connection:
+        bench.queue.enqueue_delivery(connection, WORK, "pacs", 7, 0.0)
+    bench.queue.run_due()
+    there = answer == 0x0000
+    assert [row.result_id for _, row in bench.ledger.dead_letters(9)] == ([] if there else [NOTE, "11" * 16])
+    assert bench.ended() == ((WorkState.DONE, None) if there else (WorkState.FAILED, "peer-refused-object"))
+    assert [one.reason for one in bench.rows() if one.result_id == NOTE] == ["peer-refused-object"]
+
+
+def test_which_notes_another_one_replaces() -> None:
+    def note(form: str, state: DeliveryState, *, sent: bool = False, destination: str = "pacs2") -> DeliveryRow:
+        return DeliveryRow(
+            result_id=form, role=ResultRole.REJECTION, form=f"key-objects.pacs2{form}", destination=destination,
+            state=state, status=None, reason=None, attempts=1, updated_at=Time().now(), sent=sent,
+        )  # fmt: skip
+
+    done, refused = DeliveryState.CONFIRMED, DeliveryState.REFUSED
+    assert replaced_notes([note(".wrong2", done), dead := note(".wrong", refused)]) == [dead]
+    for form, other in (
+        (".wrong", note(".wrong1", refused)),  # the later one names what the first did not
+        (".wrong1", note(".wrong-unsure", refused)),
+        (".wrong1", note(".late", refused)),
+        (".wrong1", note(".wrong", refused, sent=True)),  # it may have been confirmed when the other one was made
+        (".wrong1", note(".wrong", refused, destination="archive")),
+        (".wrong1", note(".wrong", DeliveryState.WAITING)),
+        ("", note("", refused)),
+    ):
+        assert replaced_notes([note(form, done), other]) == [], (form, other)
 
 
 def test_what_never_went_out_is_not_there_for_all_that_is_known(bench: Bench) -> None:

@@ -580,6 +580,10 @@ def test_who_keeps_results_is_named_while_a_newer_note_waits(bench: Bench, desk:
     first = bench.work()
     assert (first.facts[WITHDRAWAL], first.facts[STANDING]) == ("open", "viewer")
     assert [one["destination"] for one in bench.events.facts("result.standing")] == ["viewer"]
+    bench.ledger.add_facts(first.key, {STANDING: "gone,viewer"})  # as `Leftovers` does, and tells of it
+    desk.withdraw("pacs")
+    assert bench.work().facts[STANDING] == "gone,viewer"
+    assert [one["destination"] for one in bench.events.facts("result.standing")] == ["viewer"], "once"
 
 
 def test_images_of_retracted_results_are_settled_though_a_note_waits(

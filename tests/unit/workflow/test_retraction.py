@@ -104,10 +104,11 @@ def test_each_destination_that_takes_notes_gets_one_and_others_nothing(bench: Be
 def test_a_destination_that_was_named_already_is_not_named_twice(bench: Bench, images: list[Dataset]) -> None:
     """Of results of rejected images `Withdrawal` names it, and wishes for the note."""
     desk = done(bench, images, TAKES, ARCHIVE)
-    bench.ledger.add_facts(bench.key, {STANDING: "archive"})
+    bench.ledger.add_facts(bench.key, {STANDING: "archive,gone"})
     desk.wish()
     desk.retraction.sweep()
     assert bench.work().facts[RETRACTION] == "sent"
+    assert bench.work().facts[STANDING] == "archive,gone"
     assert bench.events.facts("result.standing") == []
 
 
