@@ -18,6 +18,7 @@ from dicomnode.storage.spool import Spool
 from dicomnode.study import (
     OPEN,
     RETRACTION,
+    SOURCE,
     WISHED,
     WITHDRAWAL,
     DeliveryState,
@@ -28,6 +29,7 @@ from dicomnode.study import (
     World,
 )
 from dicomnode.workflow.activity import ActivityTable
+from dicomnode.workflow.generations import fresh
 from dicomnode.workflow.indexing import row_of
 from dicomnode.workflow.retention import Retention, outlives
 from dicomnode.workflow.timekeeping import GRACE_SECONDS, Timekeeper
@@ -91,6 +93,20 @@ def test_a_finished_study_is_shredded_when_its_time_has_come(bench: Bench, event
     assert events.facts("study.shredded") == [{"study": key}]
     assert bench.forgotten == [key]
     assert bench.retention.sweep() == 0
+
+
+@pytest.mark.parametrize("rejected", [True, False])
+def test_which_results_we_had_rejected_outlives_their_study(bench: Bench, *, rejected: bool) -> None:
+    key = bench.study("one")
+    work = WorkKey(study_key=key, revision=1, model=MODEL)
+    result = ResultRow(result_id="r", role=ResultRole.REPORT, sop_class_uid="1.2", digest="d", length=1)
+    bench.ledger.record_results(work, [result], ["pacs"], bench.time.now())
+    bench.ledger.record_delivery("r", "pacs", state=DeliveryState.CONFIRMED, status=0, reason=None, at=bench.time.now())
+    facts = {SOURCE: "5e" * 32, **({RETRACTION: "sent"} if rejected else {})}
+    bench.ledger.set_work_state(work, WorkState.REFUSED, at=bench.time.now(), facts=facts)
+    bench.time.forward(31 * DAY)
+    assert bench.retention.sweep() == 1
+    assert (fresh(bench.ledger, work, "5e" * 32) == "5e" * 32) is not rejected
 
 
 def test_a_reader_of_the_ledger_puts_shredding_off(

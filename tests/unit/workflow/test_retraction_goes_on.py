@@ -6,7 +6,7 @@ import pytest
 from pydicom import Dataset
 
 from dicomnode.storage.rows import OrderRow
-from dicomnode.study import RETRACTION, DeliveryRow, DeliveryState, ResultRole, WorkKey, WorkState
+from dicomnode.study import RETRACTION, WISHED, DeliveryRow, DeliveryState, ResultRole, WorkKey, WorkState
 from dicomnode.workflow.orders import Orders, is_of_any_use
 from tests.unit.workflow.test_encoding import confirm, opened, run, stages_for, waiting
 from tests.unit.workflow.test_may_be_there import admission
@@ -155,3 +155,19 @@ def test_what_a_note_did_not_name_yet_gets_one_under_another_name(bench: Bench, 
     (last,) = [row for row in bench.ledger.results(bench.key) if row.form.endswith("wrong1")]
     assert len(bench.ledger.deliveries(bench.key)) == len(ROLES) + 2
     assert last.role is ResultRole.REJECTION
+
+
+def test_a_note_that_another_one_replaced_goes_again_where_nothing_else_names_the_results(
+    bench: Bench, images: list[Dataset]
+) -> None:
+    """The destination did not keep the other one: the first names the same, and is made under the same name."""
+    desk = done(bench, images, TAKES)
+    desk.wish()
+    desk.retraction.sweep()
+    (note,) = rows_of_notes(bench)
+    bench.ledger.put_deliveries([note], DeliveryState.DOWNGRADED, bench.time.now(), reason="peer-refused-object")
+    bench.ledger.add_facts(bench.key, {RETRACTION: WISHED})
+    for entry in desk.queue.waiting:
+        desk.queue._waiting.remove(entry)
+    desk.retraction.sweep()
+    assert [(one.result_id, one.state) for one in rows_of_notes(bench)] == [(note.result_id, DeliveryState.WAITING)]
