@@ -67,8 +67,9 @@ class Recorder(BaseHTTPRequestHandler):
     def do_PUT(self) -> None:
         self.heads.append({name.lower(): value for name, value in self.headers.items()})
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        self._answer(412 if self.path in self.sizes else 200)
-        self.sizes[self.path] = len(body)
+        is_there = self.path in self.sizes
+        self.sizes[self.path] = len(body)  # before the answer: its size is asked for over another connection
+        self._answer(412 if is_there else 200)
 
     def do_HEAD(self) -> None:
         self._answer(200 if self.path in self.sizes else 404)
