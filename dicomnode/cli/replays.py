@@ -51,22 +51,24 @@ def replay(
     tree = read_config(config_file, state)
     names = [one.name for one in tree.destinations]
     found: list[Replay] = []
-    gone = 0
+    gone = partial = 0
     with Looking(tree, os.environ) as looking:
         explainer = looking.explainer(tree)
         keys = looking.since(begin)
         for key in keys:
             try:
-                found += compare(looking.study(key), explainer.explain(key), names)
+                row = looking.study(key)
+                found += compare(row, explainer.explain(key), names)
+                partial += bool(row.quarantined or row.rejected)
             except (ConfigError, KeyStoreError) as error:
                 if error.code not in ("study-not-found", "key-missing"):
                     raise
                 gone += 1  # shredded meanwhile
     if json_output:
-        record = {"since": begin.isoformat(timespec="seconds"), "studies": len(keys), "gone": gone}
+        record = {"since": begin.isoformat(timespec="seconds"), "studies": len(keys), "gone": gone, "partial": partial}
         _out.out(json.dumps({**record, "models": [_json(one) for one in found]}, indent=2), highlight=False)
         return
-    for line in _lines(found, len(keys), begin, gone):
+    for line in _lines(found, len(keys), begin, gone=gone, partial=partial):
         _out.print(line, soft_wrap=True)
 
 
@@ -101,7 +103,7 @@ def _json(one: Replay) -> dict[str, Any]:
     }
 
 
-def _lines(found: Sequence[Replay], studies: int, begin: datetime, gone: int) -> Iterator[str]:
+def _lines(found: Sequence[Replay], studies: int, begin: datetime, *, gone: int, partial: int) -> Iterator[str]:
     differing = [one for one in found if one.differs]
     for one in differing:
         yield f"[bold]{one.study_key[:16]}[/]  {one.model}: {_fate(one.then)} [yellow]→[/] {_fate(one.now)}"
@@ -111,6 +113,9 @@ def _lines(found: Sequence[Replay], studies: int, begin: datetime, gone: int) ->
         f"{said} since {begin.astimezone().strftime('%Y-%m-%d %H:%M')}: {studies - len(others) - gone} as it was, {len(others)} otherwise"
         + (f", {gone} shredded since" if gone else "")
     )
+    if partial:
+        yield f"[yellow]{partial} judged by what is left[/]: objects of {'it' if partial == 1 else 'them'} are rejected or in quarantine"
+    yield "studies that were shredded before are not here and were not judged"
 
 
 def _fate(fate: Fate) -> str:

@@ -139,6 +139,8 @@ def _lines(row: StudyRow, found: StudyExplained | None, priority: str) -> Iterat
     yield f"[bold]{row.study_key[:16]}[/]  {row.instances} objects{quarantined}, {priority}"
     if row.mark is not None and row.stopped_by is not None:
         yield f"[yellow]{STOPPED[row.stopped_by]}[/] (since {row.mark.at.astimezone().isoformat(timespec='seconds')})"
+    if left_out := row.quarantined + row.rejected:
+        yield f"[yellow]not judged[/]: {left_out} objects in quarantine or rejected; what was made before may be of them, too"
     if found is None:
         yield "  nothing of it can be worked on"
         return

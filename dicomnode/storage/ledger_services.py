@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, func, or_, select, update
+from sqlalchemy import Connection, Select, delete, func, or_, select, update
 
 from dicomnode.storage import schema
 from dicomnode.storage.database import Database, changed_rows, insert_or_ignore, inserted_rows
@@ -138,10 +138,18 @@ class ServiceRows(Database):
         with self._reading(connection) as reading:
             return tuple(reading.execute(select(_P.c.study_key).distinct()).scalars())
 
-    def evidence(self, study_key: str, *, connection: Connection | None = None) -> tuple[int, int, int, int, int]:
-        """Steps of a study, those of them that are under way; instances announced, missing of those, and come unnamed."""
-        names = select(_A.c.instance_key).where(_A.c.study_key == study_key).distinct()
-        here = select(_I.c.instance_key).where(_I.c.study_key == study_key)
+    def evidence(
+        self, study_key: str, *, besides: Collection[str] = (), connection: Connection | None = None
+    ) -> tuple[int, int, int, int, int]:
+        """Steps of a study, those of them that are under way; instances announced, missing of those, and come unnamed.
+
+        Parameters
+        ----------
+        besides
+            Keys of instances that do not count, named or come.
+        """
+        names = _announced(study_key, besides)
+        here = select(_I.c.instance_key).where(_I.c.study_key == study_key, _I.c.instance_key.not_in(besides))
         with self._reading(connection) as reading:
             states = list(reading.execute(select(_P.c.state).where(_P.c.study_key == study_key)).scalars())
             if not states:
@@ -165,12 +173,14 @@ class ServiceRows(Database):
         with self._reading(connection) as reading:
             return reading.execute(select(_P.c.study_key).where(*here)).first() is not None
 
-    def missing_instances(self, study_key: str, *, connection: Connection | None = None) -> tuple[str, ...]:
-        """Keys of a study's instances that were announced and have not come."""
+    def missing_instances(
+        self, study_key: str, *, besides: Collection[str] = (), connection: Connection | None = None
+    ) -> tuple[str, ...]:
+        """Keys of a study's instances that were announced and have not come; `besides` as of `evidence`."""
         here = select(_I.c.instance_key).where(_I.c.study_key == study_key)
-        query = select(_A.c.instance_key).where(_A.c.study_key == study_key).distinct()
+        query = _announced(study_key, besides).where(_A.c.instance_key.not_in(here))
         with self._reading(connection) as reading:
-            return tuple(reading.execute(query.where(_A.c.instance_key.not_in(here))).scalars())
+            return tuple(reading.execute(query).scalars())
 
     def forget_procedures(self, before: datetime, *, connection: Connection | None = None) -> None:
         """Delete steps that nothing was heard of since a time."""
@@ -222,3 +232,9 @@ class ServiceRows(Database):
         """Delete a transaction."""
         with self._writing(connection) as writing:
             writing.execute(delete(_C).where(_C.c.transaction_key == transaction_key))
+
+
+def _announced(study_key: str, besides: Collection[str]) -> Select[tuple[str]]:
+    """Keys of what was announced of a study."""
+    here = _A.c.study_key == study_key, _A.c.instance_key.not_in(besides)
+    return select(_A.c.instance_key).where(*here).distinct()

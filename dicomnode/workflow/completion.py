@@ -23,6 +23,9 @@ EARLY_START_SECONDS = 1.0
 _AFTER_A_FAULT_SECONDS = 1.0
 _AGAIN_SECONDS = 1.0
 _LATE = "study-endless"
+#: Seconds after which it is told that the index keeps a study from being judged: it is behind for a moment often.
+BEHIND_SECONDS = 60.0
+_BEHIND = "index-behind"
 #: A look goes through all studies that arrive, and every association that ends asks for one: after each, at least so many
 #: times as long is waited, at most so many seconds.
 _REST = 9
@@ -162,6 +165,7 @@ class Completion:
         self._monotonic = monotonic
         self._emit = emit
         self._started: dict[str, float] = {}
+        self._behind: dict[str, float] = {}  # since when the index keeps studies from being judged
         self._wake = threading.Event()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="completion", daemon=True)
@@ -184,11 +188,16 @@ class Completion:
     def look(self) -> float:
         """Apply the rule once to every study; returns the seconds until the next look is due."""
         again = self._settings.quiet_seconds
+        behind, self._behind = self._behind, {}
         for activity in self._activity.snapshot():
             try:
                 again = min(again, self._apply(activity))
             except NodeError as error:
-                level = "debug" if error.code == "index-behind" else "error"
+                level = "error"
+                if error.code == _BEHIND:
+                    now = self._monotonic()
+                    since = self._behind[activity.study_key] = behind.get(activity.study_key, now)
+                    level = "debug" if now - since < BEHIND_SECONDS else "warning"
                 self._emit("completion.failed", level=level, study=activity.study_key, reason=error.code)
                 again = min(again, _AFTER_A_FAULT_SECONDS)
             except Exception as error:  # noqa: BLE001 - the border: the thread must outlive whatever happens

@@ -13,7 +13,7 @@ from typing import Any, Final
 from dicomnode.events import Emit
 from dicomnode.network.procedures import Step, StepState
 from dicomnode.storage.ledger import Ledger
-from dicomnode.study import DeliveryState, WorkRow, WorkState, blind_key
+from dicomnode.study import SOURCE, DeliveryState, WorkRow, WorkState, blind_key, mint_uid
 from dicomnode.workflow.ports import Clock
 
 #: Why results of a study are held of which a step was begun for another patient or procedure.
@@ -135,7 +135,8 @@ class EvidenceBook:
             if study_key not in self._studies:
                 return None
         self._flush(study_key)
-        steps, under_way, announced, missing, unnamed = self._ledger.evidence(study_key)
+        own = own_results(self._ledger, self._key, study_key)
+        steps, under_way, announced, missing, unnamed = self._ledger.evidence(study_key, besides=own)
         if not steps:  # shredded meanwhile
             with self._lock:
                 self._studies.discard(study_key)
@@ -169,6 +170,24 @@ class EvidenceBook:
         for study_key in studies:
             self._emit("study.announced", study=study_key, state=state.value, instances=len(step.instances or ()))
         self._wake()
+
+
+def own_results(ledger: Ledger, derivation_key: bytes, study_key: str) -> frozenset[str]:
+    """Blind keys of results of ours that a PACS may have of a study, and name: they need not come, and are no images.
+
+    Their UIDs are minted of facts of their works (`results.context.ResultContext.object_uid`). Our rejection notes are not
+    among them.
+    """
+    study = ledger.study(study_key)
+    return frozenset(
+        blind_key(
+            derivation_key, "instance", mint_uid(derivation_key, "result:object", source, row.role.value, row.form)
+        )
+        for work in (() if study is None else study.works)
+        if (source := str(work.facts.get(SOURCE, "")))
+        for row in work.deliveries
+        if row.is_result
+    )
 
 
 def _is_to_be_held(work: WorkRow) -> bool:

@@ -26,6 +26,7 @@ from dicomnode.source_sections import RetrievalSection, Source
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.spool import Spool
 from dicomnode.study import blind_key
+from dicomnode.workflow.evidence import own_results
 from dicomnode.workflow.ports import Monotonic
 from dicomnode.workflow.prior_choice import uid_of
 from dicomnode.workflow.records import study_instance_uid
@@ -186,7 +187,8 @@ class MissingImages:
 
     def _fetch(self, study_key: str) -> None:
         """Ask one source after the other for what is still missing, and say what came."""
-        missing = frozenset(self._ledger.missing_instances(study_key))
+        own = own_results(self._ledger, self._key, study_key)
+        missing = frozenset(self._ledger.missing_instances(study_key, besides=own))
         uid = study_instance_uid(self._spool, self._ledger.instances(study_key))
         if not missing or uid is None:
             self._emit("study.unfound", study=study_key, objects=0)

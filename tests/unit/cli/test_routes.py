@@ -18,7 +18,7 @@ from dicomnode.storage.datakeys import DataKeys
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.spool import Spool
 from dicomnode.storage.writer import WriteMode
-from dicomnode.study import Mark, WorkKey, WorkState, blind_key
+from dicomnode.study import InstanceState, Mark, WorkKey, WorkState, blind_key
 from dicomnode.workflow.indexing import row_of
 from tests.unit.workflow.samples import START, encoded, metadata, tiny_series
 
@@ -129,6 +129,28 @@ def test_a_study_that_was_cancelled_says_so_and_since_when(received: Received) -
         assert json.loads(received.run("explain", received.key, "--json"))["mark"]["mark"] == "cancelled"
         ledger.put_mark(received.key, Mark.RELEASED, 1, START)
         assert "cancelled" not in received.run("explain", received.key)
+
+
+def test_what_does_not_count_any_more_is_said_not_to_be_judged(tmp_path: Path) -> None:
+    received = Received(tmp_path)
+    assert "not judged:" not in received.run("explain", received.key)
+    told = received.run("replay", "--since", "36500d")
+    assert "judged by what is left" not in told
+    assert "studies that were shredded before are not here and were not judged" in told
+    with Ledger.open(tmp_path / "state" / "ledger.sqlite") as ledger:
+        for row, becomes in zip(
+            ledger.instances(received.key),
+            (InstanceState.REJECTED, InstanceState.EXPIRED, InstanceState.QUARANTINED),
+            strict=False,
+        ):
+            ledger.set_instance_state(received.key, row.address, becomes)
+    text = received.run("explain", received.key)
+    assert "13 objects, 1 in quarantine, 2 rejected by a rejection note" in text
+    assert "not judged: 3 objects in quarantine or rejected; what was made before may be of them, too" in text
+    assert "1 judged by what is left: objects of it are rejected or in quarantine" in received.run(
+        "replay", "--since", "36500d"
+    )
+    assert json.loads(received.run("replay", "--since", "36500d", "--json"))["partial"] == 1
 
 
 def test_a_study_that_is_not_there_is_a_mistake(received: Received) -> None:

@@ -238,6 +238,27 @@ def test_a_fault_of_the_ledger_hurts_one_study_alone_and_is_tried_again(time: Ti
     assert world.acts == [("settle", "good"), ("settle", "bad")]
 
 
+def test_an_index_that_stays_behind_is_told(time: Time, events: Events) -> None:
+    """A sender that never ends, say, and an index that is never done with what it sends: nothing is settled."""
+    world = World(time, events, arrival_seconds=600)
+    world.failing, world.error = {"bad"}, StorageError("index-behind")
+    world.table.remembered("bad", time.monotonic())
+    time.forward(600)
+    for _ in range(3):
+        world.table.received("bad", "a", time.monotonic())
+        world.completion.look()
+        time.forward(completion.BEHIND_SECONDS / 2)
+    levels = [level for name, level, _ in events.seen if name == "completion.failed"]
+    assert levels == ["debug", "debug", "warning"]
+    world.failing = set()
+    world.completion.look()
+    assert world.acts == [("settle", "bad")]
+    world.failing = {"bad"}
+    world.table.remembered("bad", time.monotonic() - 30)
+    world.completion.look()
+    assert [level for name, level, _ in events.seen if name == "completion.failed"][3:] == ["debug"], "it caught up"
+
+
 def test_the_thread_outlives_what_nobody_foresaw_and_tells_its_type_alone(time: Time, events: Events) -> None:
     world = World(time, events)
     world.failing, world.error = {"bad"}, ValueError("Mueller^Juergen")

@@ -18,7 +18,10 @@ from dicomnode.network.retrieval import Taking
 from dicomnode.source_sections import RetrievalSection, Source
 from dicomnode.storage.digest import ContentDigests
 from dicomnode.storage.ledger import Ledger
+from dicomnode.storage.rows import ResultRow
 from dicomnode.storage.spool import Spool
+from dicomnode.study import SOURCE as MADE_OF
+from dicomnode.study import ResultRole, WorkKey, mint_uid
 from dicomnode.workflow.activity import ActivityTable
 from dicomnode.workflow.evidence import EvidenceBook
 from dicomnode.workflow.indexing import row_of
@@ -77,13 +80,13 @@ class Bench:
             about = metadata(image, data)
             self.add(row_of(KEY, self.study_key, self.spool.append(self.study_key, about, data), about))
 
-    def announce(self) -> None:
+    def announce(self, *images: Dataset) -> None:
         self.book.begin(
             Step(
-                sop_instance_uid="1.9",
+                sop_instance_uid=f"1.9.{len(images)}",
                 study_instance_uids=(str(self.images[0].StudyInstanceUID),),
                 state=StepState.COMPLETED,
-                instances=tuple(str(one.SOPInstanceUID) for one in self.images),
+                instances=tuple(str(one.SOPInstanceUID) for one in images or self.images),
             )
         )
 
@@ -147,6 +150,25 @@ def test_what_is_missing_comes_and_nothing_else(bench: Bench, says_class: bool) 
     assert bench.activity.is_open(bench.study_key)  # completion looks at it as at everything that comes
     row = bench.ledger.instances(bench.study_key)[-1]
     assert bench.spool.read(bench.study_key, row.address)[0].calling_ae_title == "PACS"
+
+
+def test_results_of_ours_are_not_sought(bench: Bench) -> None:
+    """The PACS has them, and would send them."""
+    study, made_of = bench.study_key, {MADE_OF: "5" * 64}
+    key = WorkKey(study_key=study, revision=1, model="m")
+    result = ResultRow(result_id="r", role=ResultRole.REPORT, form="f", sop_class_uid="1.2", digest="d", length=1)
+    bench.ledger.open_revision(study, "d", bench.time.now())
+    bench.ledger.create_work(key, "d", bench.time.now(), facts=made_of)
+    bench.ledger.record_results(key, [result], ["pacs"], bench.time.now())
+    ours = copy.deepcopy(bench.images[0])
+    ours.SOPInstanceUID = mint_uid(KEY, "result:object", made_of[MADE_OF], "report", "f")
+    bench.announce(ours)
+    source = FakeSource([*bench.images, ours])
+    missing = bench.missing(source)
+    bench.sought(missing)
+    missing.end()
+    assert source.wanted == [tuple(sorted(str(one.SOPInstanceUID) for one in bench.images[-3:]))]
+    assert bench.events.facts("study.completed") == [{"study": study, "objects": 3}]
 
 
 def test_it_waits_for_an_answer_and_then_longer_and_longer(bench: Bench) -> None:
