@@ -66,8 +66,8 @@ _ENDS: Final = frozenset({WorkState.REFUSED, WorkState.FAILED, WorkState.SUPERSE
 TRANSITIONS: Final = MappingProxyType(
     {
         WorkState.QUEUED: frozenset({WorkState.PREPARING}) | _ENDS,
-        # From the first two a work may be ready at once: with the document that says why there are no results.
-        WorkState.PREPARING: frozenset({WorkState.INFERRING, WorkState.READY}) | _ENDS,
+        # From the first two a work may be ready at once, with the document that says why there are no results; or done.
+        WorkState.PREPARING: frozenset({WorkState.INFERRING, WorkState.READY, WorkState.DONE}) | _ENDS,
         WorkState.INFERRING: frozenset({WorkState.ENCODING, WorkState.READY}) | _ENDS,
         WorkState.ENCODING: frozenset({WorkState.READY}) | _ENDS,
         WorkState.READY: frozenset({WorkState.HELD, WorkState.DELIVERING, WorkState.SUPERSEDED, WorkState.CANCELLED}),

@@ -30,6 +30,7 @@ from dicomnode.study import (
     WorkRow,
 )
 from dicomnode.workflow.routing import CLASSES, SERIES
+from dicomnode.workflow.unchanged import BASIS, SAME_AS
 
 _RETRACTIONS = {
     "wished": "asked for; the node takes it up when it runs",
@@ -96,7 +97,9 @@ def _work_json(work: WorkRow) -> dict[str, Any]:
         "revision": work.key.revision,
         "state": work.state.value,
         "reason": work.reason,
-        "facts": {name: fact for name, fact in work.facts.items() if name not in (CLASSES, SERIES, SOURCE, REPLACES)},
+        "facts": {
+            name: fact for name, fact in work.facts.items() if name not in (BASIS, CLASSES, SERIES, SOURCE, REPLACES)
+        },
         "created_at": _time(work.created_at),
         "settled_at": _time(work.settled_at),
         "stages": {name: round(seconds, 3) for name, seconds in stages_in_order(work.stages).items()},
@@ -156,6 +159,8 @@ def _deliveries(work: WorkRow) -> str:
         lines += [f"{name}: {line}" for line in _downgrades(work, name, rows)]
     if outcome := work.facts.get("outcome"):
         lines.append(f"told why there are no results: {outcome}")
+    if same := work.facts.get(SAME_AS):
+        lines.append(f"nothing new for the model: its results are those of revision {same}")
     if rejected := work.facts.get(REJECTED):
         lines.append(f"images that it was made of were rejected: {rejected}")
     if standing := work.facts.get(STANDING):

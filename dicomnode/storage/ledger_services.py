@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection, Select, delete, func, or_, select, update
 
@@ -234,7 +235,7 @@ class ServiceRows(Database):
             writing.execute(delete(_C).where(_C.c.transaction_key == transaction_key))
 
 
-def _announced(study_key: str, besides: Collection[str]) -> Select[tuple[str]]:
+def _announced(study_key: str, besides: Collection[str]) -> Select[Any]:
     """Keys of what was announced of a study."""
     here = _A.c.study_key == study_key, _A.c.instance_key.not_in(besides)
     return select(_A.c.instance_key).where(*here).distinct()

@@ -51,6 +51,7 @@ from dicomnode.workflow.picture import picture_of
 from dicomnode.workflow.ports import Clock
 from dicomnode.workflow.predecessors import UNSURE, Predecessors
 from dicomnode.workflow.routing import destinations_of
+from dicomnode.workflow.unchanged import BASIS
 from dicomnode.workflow.wishes import default_wishes, is_told, wishes_of
 
 _OVER_BUDGET: Final = "result-over-budget"
@@ -98,19 +99,20 @@ class Encoding:
 
     def encode(self, key: WorkKey, analyst: Analyst, analysis: Analysis) -> None:
         """Make what the destinations take, seal it, and enter who is to get it; the work is then ready."""
-        plans = self._plans(key, analyst)
+        plans = self.plans(key, analyst)
         variants, predecessor = _wanted(plans, analyst), self._predecessors.report(key)
         issue = self._issue(key)
         source = self._source(key, analyst, analysis, issue, predecessor)
         results = self._ahead.of(key, (variants, predecessor, source))
         results = results or _made(analyst, analysis, variants, issue, predecessor, source=source)
         missing = {one.name: missed(wishes_of(one, analyst.package.manifest), plans[one.name]) for one in self._to(key)}
-        made_of = {SOURCE: source, REPLACES: self._name(predecessor)}
+        basis = analyst.source_of(analysis.findings.algorithm, issue.input_digest, None)
+        made_of = {SOURCE: source, BASIS: basis, REPLACES: self._name(predecessor)}
         self._enter(key, results, plans, missing=missing, identity=issue.identity, facts=made_of)
 
     def begin(self, key: WorkKey, analyst: Analyst, analysis: Analysis, issue: Issue) -> None:
         """Begin with the results of an analysis while it is sealed, for `encode` to take if the same are wanted then."""
-        variants, predecessor = _wanted(self._plans(key, analyst), analyst), self._predecessors.report(key)
+        variants, predecessor = _wanted(self.plans(key, analyst), analyst), self._predecessors.report(key)
         source = self._source(key, analyst, analysis, issue, predecessor)
         make = partial(_made, analyst, analysis, variants, issue, predecessor, source=source)
         self._ahead.begin(key, (variants, predecessor, source), make)
@@ -119,7 +121,7 @@ class Encoding:
         """Nobody asks any more for the results that were begun."""
         self._ahead.forget(key)
 
-    def _plans(self, key: WorkKey, analyst: Analyst) -> dict[str, tuple[Variant, ...]]:
+    def plans(self, key: WorkKey, analyst: Analyst) -> dict[str, tuple[Variant, ...]]:
         """Who is to get which forms."""
         manifest = analyst.package.manifest
         return {one.name: choose(wishes_of(one, manifest), self._refused(one.name)) for one in self._to(key)}

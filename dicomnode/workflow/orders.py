@@ -19,6 +19,7 @@ from dicomnode.study import FINAL_STATES, DeliveryRow, DeliveryState, Mark, Stud
 from dicomnode.workflow.delivery import end_of, is_uncommitted
 from dicomnode.workflow.generations import record_retry
 from dicomnode.workflow.ports import Clock, Queue, Revival
+from dicomnode.workflow.unchanged import ORDERED
 
 #: The verb of orders that are about originals, not about works: `service.exporting` carries them out.
 EXPORT: Final = "export"
@@ -212,7 +213,7 @@ class Orders:
             works = concerned(study, order)
             freed = frees(study, order)
             if freed or (works and order.verb == Verb.REPROCESS):
-                self._admission.reprocess(connection, order.study_key)
+                self._reprocess(connection, order.study_key)
             else:
                 for work in works:
                     self._act(connection, work, order)
@@ -223,6 +224,14 @@ class Orders:
         for one in ended:
             self._emit("export.cancelled", level="warning", study=one.study_key, destination=one.destination)
         return tuple(work.key for work in works)
+
+    def _reprocess(self, connection: Any, study_key: str) -> None:
+        """Have a study worked on anew: its works make results although there may be the same already."""
+        revision = self._admission.reprocess(connection, study_key)
+        study = self._ledger.study(study_key, connection=connection)
+        for work in () if study is None else study.works:
+            if work.key.revision == revision:
+                self._ledger.add_facts(work.key, {ORDERED: 1}, connection=connection)
 
     def _act(self, connection: Any, work: WorkRow, order: OrderRow) -> None:
         act = {Verb.RETRY: self._retry, Verb.CANCEL: self._cancel, Verb.RELEASE: self._release}

@@ -56,6 +56,9 @@ class Preparing:
         Told of a work whose images are in memory: it can begin, and they are to be sealed when there is time.
     priors
         Has what was fetched for models that want priors; None: no source is configured.
+    unchanged
+        Ends a work, of an input of this digest, whose results are where they belong already; whether it did. Before that it
+        has the plan kept.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class Preparing:
         begin: Begin,
         seal: SealLater,
         priors: Priors | None,
+        unchanged: Callable[[WorkKey, Analyst, str, Callable[[], object]], bool],
         clock: Clock,
         emit: Emit,
     ) -> None:
@@ -79,6 +83,7 @@ class Preparing:
         self._early, self._used = early, used
         self._begin, self._seal = begin, seal
         self._priors = priors
+        self._unchanged = unchanged
         self._clock = clock
         self._emit = emit
 
@@ -116,6 +121,9 @@ class Preparing:
         }
         if self._priors is not None and self._priors.are_wanted(key.model):
             self._add_priors(key, plan, self._priors)
+        if self._unchanged(key, analyst, plan["digest"], partial(self._handover.put_plan, key, plan)):
+            self._used(key.study_key)
+            return False
         self._handover.put_identity(key, chosen.summary.series_key, self._put_copies(key, plan, members, early))
         self._handover.put_plan(key, plan)
         return True

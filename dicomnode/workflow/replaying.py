@@ -8,6 +8,7 @@ from typing import Final
 
 from dicomnode.study import Mark, StudyRow, WorkRow, WorkState
 from dicomnode.workflow.explaining import StudyExplained
+from dicomnode.workflow.unchanged import results_of
 
 #: What became of a study at a model; else the code of why the model had nothing to work on.
 WORKED_ON, NOT_ROUTED, UNDER_WAY = "worked-on", "not-routed", "under-way"
@@ -79,7 +80,7 @@ def replay(row: StudyRow, found: StudyExplained | None, destinations: Collection
     destinations
         Those of the other configuration.
     """
-    then = {work.key.model: _fate_of(work) for work in row.works if work.key.revision == row.revision}
+    then = {work.key.model: _fate_of(results_of(row, work)) for work in row.works if work.key.revision == row.revision}
     now: dict[str, Fate] = {}
     shares, outcomes = ({}, {}) if found is None else (found.route.shares, found.outcomes)
     released = row.mark is not None and row.mark.mark is Mark.RELEASED

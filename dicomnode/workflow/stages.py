@@ -44,6 +44,7 @@ from dicomnode.workflow.reading import Coming, limits_of
 from dicomnode.workflow.records import Records
 from dicomnode.workflow.sealing import Sealing
 from dicomnode.workflow.selection import relevant, without_pixels
+from dicomnode.workflow.unchanged import Unchanged
 
 __all__ = ["Rooms", "Stages"]
 
@@ -132,9 +133,11 @@ class Stages:
             begin=self._begin,
             seal=self.sealing.begin,
             priors=priors,
+            unchanged=self._is_unchanged,
             clock=clock,
             emit=emit,
         )
+        self._unchanged = Unchanged(rooms.ledger, clock=clock, emit=emit)
         self._clock = clock
         self._monotonic = monotonic
         self._emit = emit
@@ -258,6 +261,10 @@ class Stages:
 
     def _prepare(self, key: WorkKey, work: WorkRow) -> bool:
         return self._preparing.prepare(key, work, self._analyst(key))
+
+    def _is_unchanged(self, key: WorkKey, analyst: Analyst, input_digest: str, keep: Callable[[], object]) -> bool:
+        basis = analyst.source_of(analyst.algorithm(), input_digest, None)
+        return self._unchanged.ends(key, basis, self.encoding.plans(key, analyst), keep)
 
     def _begin(self, key: WorkKey, plan: Mapping[str, Any], identity: bytes, images: deque[Dataset]) -> None:
         copies = Coming(let_go(images), len(images))

@@ -94,6 +94,13 @@ def test_lines_are_for_people(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "pacs: 1 of 2 confirmed (peer-out-of-resources)" in text
 
 
+def test_a_work_that_made_nothing_new_names_the_revision_of_its_results(monkeypatch: pytest.MonkeyPatch) -> None:
+    work = replace(WORK, facts={"same_as": 1}, deliveries=())
+    text = printed(monkeypatch, replace(STUDY, works=(work,)))
+    assert "nothing new for the model: its results are those of revision 1" in text
+    assert "no destination configured" not in text
+
+
 def test_a_warning_is_shown_with_its_meaning(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = (
         delivery(ResultRole.SEGMENTATION, DeliveryState.CONFIRMED, status=0xB000),

@@ -11,10 +11,11 @@ from dicomnode.network.requestor import OutgoingObject, StoreOutcome
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.objects import Objects
 from dicomnode.storage.rows import OrderRow, ResultRow
-from dicomnode.study import REJECTED, RETRACTION, DeliveryState, Mark, ResultRole, WorkRow, WorkState
+from dicomnode.study import REJECTED, RETRACTION, DeliveryState, Mark, ResultRole, WorkKey, WorkRow, WorkState
 from dicomnode.workflow.memory_queue import MemoryQueue
 from dicomnode.workflow.orders import EXPORT, Orders, Overseer, Verb, is_of_any_use
 from dicomnode.workflow.ports import Revival
+from dicomnode.workflow.unchanged import ORDERED
 from tests.unit.workflow.samples import MODEL, STUDY, WORK, Events, Time, row
 from tests.unit.workflow.test_delivery import BOTH_CONFIRMED, RESULTS, Bench
 
@@ -310,6 +311,24 @@ def test_release_and_reprocess_are_asked_for_once(ward: Ward) -> None:
     ward.carry_out(Verb.REPROCESS, study="ee" * 16)
     ward.orders.sweep()
     assert ward.asked == [("release", work), ("reprocess", STUDY)]
+
+
+def test_works_that_somebody_ordered_make_results_whatever_is_there(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ward.prepare("pacs")
+    ordered = WorkKey(study_key=STUDY, revision=2, model=MODEL)
+
+    def opened(connection: Any, study_key: str) -> int:
+        ward.ledger.open_revision(study_key, "other", ward.time.now(), connection=connection)
+        ward.ledger.create_work(ordered, "other", ward.time.now(), connection=connection)
+        return 2
+
+    monkeypatch.setattr(ward, "reprocess", opened)
+    ward.carry_out(Verb.REPROCESS)
+    study = ward.ledger.study(STUDY)
+    assert study is not None
+    assert {work.key: ORDERED in work.facts for work in study.works} == {WORK: False, ordered: True}
 
 
 def test_a_crash_in_the_middle_of_an_order_leaves_the_order(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,6 +66,13 @@ def only(row: StudyRow, found: StudyExplained | None) -> Replay:
 DONE = work(WorkState.DONE, to=("pacs", "trial"))
 
 
+def test_a_work_that_made_nothing_new_went_where_the_results_went_that_are_its_own() -> None:
+    first = replace(DONE, key=replace(DONE.key, revision=1))
+    found = only(study(first, work(WorkState.DONE, same_as=1)), decided())
+    assert found.then == Fate(outcome=WORKED_ON, destinations=frozenset({"pacs", "trial"}))
+    assert not found.differs
+
+
 def test_what_would_be_the_same_does_not_differ() -> None:
     one = only(study(DONE), decided())
     assert one.then == one.now == Fate(outcome=WORKED_ON, destinations=frozenset({"pacs", "trial"}))
