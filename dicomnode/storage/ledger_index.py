@@ -21,10 +21,10 @@ _S = schema.studies
 _BETWEEN = select(_T).where(
     _T.c.segment_id == bindparam("segment"), _T.c.number.between(bindparam("first"), bindparam("last"))
 )
-_DIGESTS = select(_T.c.instance_key, _T.c.digest).where(
+_DIGESTS = select(_T.c.instance_key, _T.c.digest, _T.c.state).where(
     _T.c.study_key == bindparam("study"),
     _T.c.instance_key.in_(bindparam("instances", expanding=True)),
-    _T.c.state == InstanceState.CURRENT.value,
+    _T.c.state.in_([InstanceState.CURRENT.value, InstanceState.REPLACED.value]),
 )
 _COUNTS = (
     select(_T.c.study_key, _T.c.state, func.count(), func.min(_T.c.received_at), func.max(_T.c.received_at))
@@ -51,6 +51,12 @@ DAMAGED = (
     .correlate(_T)
     .exists()
 )
+_LOST = select(_T.c.instance_key).where(
+    _T.c.study_key == bindparam("study"),
+    _T.c.instance_key.in_(bindparam("instances", expanding=True)),
+    _T.c.state == InstanceState.QUARANTINED.value,
+    DAMAGED,
+)
 _STATE = (
     update(_T)
     .where(_T.c.segment_id == bindparam("segment"), _T.c.number == bindparam("place"))
@@ -58,14 +64,15 @@ _STATE = (
 )
 
 
-def resolve(row: InstanceRow, current_digests: Collection[str]) -> InstanceState:
+def resolve(row: InstanceRow, current_digests: Collection[str], *, is_correction_lost: bool = False) -> InstanceState:
     """What a received instance is, given the digests of the current instances of its key.
 
     The first is current; the same content again a duplicate; other content under the same UID is set aside, until
-    somebody who can read it says whether only its header differs.
+    somebody who can read it says whether only its header differs. So is whatever comes where a correction is damaged: it
+    may be what that replaced.
     """
     if not current_digests:
-        return InstanceState.CURRENT
+        return InstanceState.QUARANTINED if is_correction_lost else InstanceState.CURRENT
     return InstanceState.DUPLICATE if row.digest in current_digests else InstanceState.QUARANTINED
 
 
@@ -94,15 +101,16 @@ class InstanceRows(Database):
         """
         with self._writing(connection) as writing:
             stored = _stored(writing, rows)
-            current = _current_digests(writing, rows)
+            current, lost = _current_digests(writing, rows)
             rejected = standing(writing, {row.study_key for row in rows})
             done = []
             for row in rows:
                 known = stored.get(_place(row))
                 if known is None:
-                    digests = current.setdefault((row.study_key, row.instance_key), set())
-                    state = resolve(row, digests)
-                    if (row.study_key, row.instance_key) in rejected:
+                    key = row.study_key, row.instance_key
+                    digests = current.setdefault(key, set())
+                    state = resolve(row, digests, is_correction_lost=key in lost)
+                    if key in rejected:
                         state = InstanceState.REJECTED
                     known = row if state is row.state else replace(row, state=state)
                     if known.state is InstanceState.CURRENT:
@@ -249,16 +257,29 @@ def _stored(connection: Connection, rows: Sequence[InstanceRow]) -> dict[tuple[s
     return found
 
 
-def _current_digests(connection: Connection, rows: Sequence[InstanceRow]) -> dict[tuple[str, str], set[str]]:
+def _current_digests(
+    connection: Connection, rows: Sequence[InstanceRow]
+) -> tuple[dict[tuple[str, str], set[str]], set[tuple[str, str]]]:
+    """Digests of what counts, by study and instance; and of which instances a correction counted that is damaged."""
     keys: dict[str, set[str]] = {}
     for row in rows:
         keys.setdefault(row.study_key, set()).add(row.instance_key)
     found: dict[tuple[str, str], set[str]] = {}
+    lost: set[tuple[str, str]] = set()
     for study_key, of_study in keys.items():
+        replaced: set[str] = set()
         for batch in batches(sorted(of_study)):
-            for instance_key, digest in connection.execute(_DIGESTS, {"study": study_key, "instances": list(batch)}):
-                found.setdefault((study_key, instance_key), set()).add(digest)
-    return found
+            for instance_key, digest, state in connection.execute(
+                _DIGESTS, {"study": study_key, "instances": list(batch)}
+            ):
+                if state == InstanceState.CURRENT.value:
+                    found.setdefault((study_key, instance_key), set()).add(digest)
+                else:
+                    replaced.add(instance_key)
+        for batch in batches(sorted(replaced)):
+            damaged = connection.execute(_LOST, {"study": study_key, "instances": list(batch)})
+            lost |= {(study_key, instance_key) for instance_key in damaged.scalars()}
+    return found, lost
 
 
 def _ensure_studies(connection: Connection, rows: Sequence[InstanceRow]) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from itertools import chain
 from typing import Final
@@ -25,7 +26,7 @@ from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.spool import Spool
 from dicomnode.study import InstanceRow, InstanceState
 from dicomnode.workflow.damage import heirs, lost
-from dicomnode.workflow.notes import may_be_note
+from dicomnode.workflow.notes import ADJUSTED, may_be_note
 from dicomnode.workflow.ports import Clock
 from dicomnode.workflow.records import differ
 from dicomnode.workflow.sameness import Sameness, compare
@@ -107,16 +108,14 @@ class Conflicts:
         rows = [one for one in self._ledger.instances(row.study_key, None) if one.instance_key == row.instance_key]
         rivals = [one for one in rows if one.state is InstanceState.CURRENT and one.address != row.address]
         if not rivals:
-            return self._succeed(row)
+            return self._succeed(row, rows)
         again = self._read(row)
         first = self._whole(rivals[0], rows)
         sameness = Sameness.OTHER_PIXELS if first is None else compare(first, again, self._decoder.pixels)
-        if sameness is Sameness.OTHER_HEADER and self._was_replaced(row, again, rows):
-            self._emit("object.outdated", level="warning", study=row.study_key)
-            sameness = Sameness.SAME
+        if (sameness is Sameness.OTHER_HEADER or first is None) and self._was_replaced(row, again, rows):
+            return self._outdate(row)
         if sameness is Sameness.SAME:
-            self._ledger.set_instance_state(row.study_key, row.address, InstanceState.DUPLICATE)
-            return replace(row, state=InstanceState.DUPLICATE)
+            return self._repeat(row)
         if sameness is Sameness.OTHER_HEADER or self._mends(first, again):
             with self._ledger.transaction() as connection:
                 for state, one in ((InstanceState.REPLACED, rivals[0]), (InstanceState.CURRENT, row)):
@@ -126,6 +125,14 @@ class Conflicts:
         self._alert(row, "same-uid-other-content")
         return row
 
+    def _outdate(self, row: InstanceRow) -> InstanceRow:
+        self._emit("object.outdated", level="warning", study=row.study_key)
+        return self._repeat(row)
+
+    def _repeat(self, row: InstanceRow) -> InstanceRow:
+        self._ledger.set_instance_state(row.study_key, row.address, InstanceState.DUPLICATE)
+        return replace(row, state=InstanceState.DUPLICATE)
+
     def _was_replaced(self, row: InstanceRow, again: Dataset, rows: Sequence[InstanceRow]) -> bool:
         """Whether what came again is what a correction replaced: who sent it does not know of that, or tries once more."""
         replaced = [one for one in rows if one.state is InstanceState.REPLACED]
@@ -134,21 +141,25 @@ class Conflicts:
         found = (self._whole(one, ()) for one in replaced)
         return any(one and compare(one, again, self._decoder.pixels) is Sameness.SAME for one in found)
 
-    def _succeed(self, row: InstanceRow) -> InstanceRow:
+    def _succeed(self, row: InstanceRow, rows: Sequence[InstanceRow]) -> InstanceRow:
         """The row after what stood in its way was rejected, or damaged and set aside, meanwhile: this counts, if it can be read.
 
-        Unless it was rejected too (RAD TF-2 4.66): of what expired, only what had come by then.
+        Unless it was rejected too (RAD TF-2 4.66): of what expired, only what had come by then. Nor where it is what a
+        correction replaced that is damaged: as lost as that is, it is no older one.
         """
-        self._read(row)
+        again = self._read(row)
         was_lost = row.instance_key in {one.instance_key for one in lost(self._ledger, row.study_key)}
+        if was_lost and self._was_replaced(row, again, rows):
+            return self._outdate(row)
         with self._ledger.transaction() as connection:
             rows = self._ledger.instances(row.study_key, None, connection=connection)
             same = [one for one in rows if one.instance_key == row.instance_key]
             if any(one.state is InstanceState.CURRENT and one.address != row.address for one in same):
                 raise StorageError("index-behind")  # it came again while this was read: they are compared
             expired_at = self._ledger.expired_at(row.study_key, row.instance_key, connection=connection)
-            gone = expired_at is not None and (row.received_at <= expired_at or row.received_at > self._clock())
-            if gone or all(one.address != row.address or one.state is not InstanceState.QUARANTINED for one in same):
+            if self._has_expired(row, expired_at) or all(
+                one.address != row.address or one.state is not InstanceState.QUARANTINED for one in same
+            ):
                 return row
             address, state = row.address, InstanceState.CURRENT
             self._ledger.set_instance_state(row.study_key, address, state, connection=connection)
@@ -156,6 +167,15 @@ class Conflicts:
         if counts and was_lost:
             self._emit("object.replaced", study=row.study_key)
         return replace(row, state=state) if counts else row  # what is rejected for good does not
+
+    def _has_expired(self, row: InstanceRow, at: datetime | None) -> bool:
+        """Whether a note of some time holds for what came: what came before it, or seems to come from a clock that was ahead.
+
+        Where the clock is behind the note itself, it is that one which is wrong.
+        """
+        if at is None:
+            return False
+        return row.received_at <= at or at - ADJUSTED <= self._clock() < row.received_at - ADJUSTED
 
     def _whole(self, row: InstanceRow, rows: Sequence[InstanceRow]) -> Dataset | None:
         """What came first, or came as its duplicate; None where nobody can read it, as it came or as it lies on the disk now."""

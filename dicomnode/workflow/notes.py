@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from types import MappingProxyType
 from typing import Final
 
@@ -25,6 +26,8 @@ TITLES: Final = MappingProxyType(
         "113039": Rejected.EXPIRED,
     }
 )
+#: By how much a clock may be behind what came before without being wrong.
+ADJUSTED: Final = timedelta(minutes=1)
 
 
 def may_be_note(row: InstanceRow) -> bool:

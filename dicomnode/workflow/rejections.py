@@ -7,7 +7,7 @@ study is worked on anew by whoever opens revisions; who gets a note of ours is d
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
 from dicomnode.encoded import Limits, read_dataset
@@ -30,14 +30,12 @@ from dicomnode.study import (
     blind_key,
 )
 from dicomnode.workflow.handover import Handover, Rooms
-from dicomnode.workflow.notes import RejectionNote, note_of
+from dicomnode.workflow.notes import ADJUSTED, RejectionNote, note_of
 from dicomnode.workflow.ports import Clock
 from dicomnode.workflow.routing import classes_of
 
 #: The code under which what was made of rejected images ends.
 CODE: Final = "instances-rejected"
-#: By how much a clock may be behind what came before without being wrong.
-_ADJUSTED: Final = timedelta(minutes=1)
 _STAGES: Final = frozenset({WorkState.QUEUED, WorkState.PREPARING, WorkState.INFERRING, WorkState.ENCODING})
 _FINISHED: Final = frozenset({WorkState.READY, WorkState.HELD})
 #: What ended, and of which a destination may have something, also of what was superseded: a try may have been under way.
@@ -137,7 +135,7 @@ class Rejections:
         """
         now = self._clock()
         judged = self._rooms.ledger.is_entered(study_key, keys, kind, row.received_at, connection=connection)
-        return None if judged or now < row.received_at - _ADJUSTED else now
+        return None if judged or now < row.received_at - ADJUSTED else now
 
     def _series(self, study_key: str) -> dict[WorkKey, str]:
         """Series that each work of a study was made of, where that is known; raises where it is not to be known for now."""

@@ -405,6 +405,63 @@ def test_a_duplicate_of_what_an_update_replaced_does_not_bring_the_older_header_
     assert [one.address for one in lost(bench.ledger, update.study_key)] == [update.address]
 
 
+@pytest.mark.parametrize("syntax", [EXPLICIT, IMPLICIT])
+@pytest.mark.parametrize("is_known", [False, True])
+def test_what_a_damaged_update_replaced_does_not_come_back_by_being_sent_again(
+    bench: Bench, images: list[Dataset], tmp_path: Path, syntax: str, is_known: bool
+) -> None:
+    """The study stays without it, whether somebody met the damage by then or not; the update itself mends it."""
+    old, new = images[2], updated(images[2])
+    bench.receive(images)
+    (update,) = heard(bench, (new, EXPLICIT, 1.0))
+    bench.rooms.spool.close_study(bench.key.study_key)
+    damage(tmp_path, update)
+    if is_known:
+        verify(bench, tmp_path)
+    heard(bench, (old, syntax, 2.0))
+    if not is_known:
+        verify(bench, tmp_path)
+    assert states(bench, update) == [REPLACED, QUARANTINED, DUPLICATE]
+    assert bench.events.names.count("object.outdated") == 1
+    assert [one.address for one in lost(bench.ledger, update.study_key)] == [update.address]
+    heard(bench, (new, syntax, 3.0))
+    assert states(bench, update) == [REPLACED, QUARANTINED, DUPLICATE, CURRENT]
+    assert lost(bench.ledger, update.study_key) == ()
+    heard(bench, (old, syntax, 4.0), (new, syntax, 5.0))
+    assert states(bench, update)[3:] == [CURRENT, DUPLICATE, DUPLICATE]
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+def test_a_second_update_takes_the_place_of_a_damaged_one(
+    bench: Bench, images: list[Dataset], tmp_path: Path, is_known: bool
+) -> None:
+    newer = updated(images[2])
+    newer.AccessionNumber = "NEWER"
+    bench.receive(images)
+    (update,) = heard(bench, (updated(images[2]), EXPLICIT, 1.0))
+    bench.rooms.spool.close_study(bench.key.study_key)
+    damage(tmp_path, update)
+    if is_known:
+        verify(bench, tmp_path)
+    heard(bench, (newer, EXPLICIT, 2.0))
+    assert states(bench, update) == [REPLACED, QUARANTINED if is_known else REPLACED, CURRENT]
+    assert "object.outdated" not in bench.events.names
+
+
+def test_what_a_damaged_update_replaced_comes_back_where_that_has_expired(
+    bench: Bench, images: list[Dataset], tmp_path: Path
+) -> None:
+    """The way out where nobody has the update any more."""
+    bench.receive(images)
+    (update,) = heard(bench, (updated(images[2]), EXPLICIT, 1.0))
+    bench.rooms.spool.close_study(bench.key.study_key)
+    damage(tmp_path, update)
+    verify(bench, tmp_path)
+    bench.ledger.take_out(update.study_key, [update.instance_key], InstanceState.EXPIRED)
+    heard(bench, (images[2], EXPLICIT, 2.0))
+    assert states(bench, update) == [REPLACED, InstanceState.EXPIRED, CURRENT]
+
+
 def test_nor_does_one_that_came_between_two_of_the_same_bytes(
     bench: Bench, images: list[Dataset], tmp_path: Path
 ) -> None:
@@ -414,10 +471,10 @@ def test_nor_does_one_that_came_between_two_of_the_same_bytes(
     damage(tmp_path, first)
     verify(bench, tmp_path)
     between = heard(bench, (old, EXPLICIT, 2.0), (old, IMPLICIT, 3.0), (new, EXPLICIT, 4.0))
-    assert states(bench, first) == [REPLACED, QUARANTINED, REPLACED, DUPLICATE, CURRENT]
+    assert states(bench, first) == [REPLACED, QUARANTINED, DUPLICATE, DUPLICATE, CURRENT]
     damage(tmp_path, between[-1])
     verify(bench, tmp_path)
-    assert states(bench, first) == [REPLACED, QUARANTINED, REPLACED, DUPLICATE, QUARANTINED]
+    assert states(bench, first) == [REPLACED, QUARANTINED, DUPLICATE, DUPLICATE, QUARANTINED]
 
 
 @pytest.mark.parametrize("is_lost", [False, True])

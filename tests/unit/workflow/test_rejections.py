@@ -287,6 +287,33 @@ def test_what_came_again_before_a_note_of_what_expired_has_expired_with_it(desk:
     assert desk.states(images).count(CURRENT) == len(images) - 2
 
 
+@pytest.mark.parametrize("behind", [1.0, 1e8])
+def test_what_came_after_a_note_of_what_expired_counts_though_the_clock_is_behind_by_then(
+    desk: Desk, images: list[Dataset], behind: float
+) -> None:
+    """A start before the clock is set, or a clock that was set back a little: nobody would look at it again."""
+    desk.bench.time.forward(2.0)
+    desk.receive(images[0])
+    again = deepcopy(images[0])
+    again.SeriesDescription = "another header"
+    waits = desk.receive(again, at=2.0)
+    desk.note("113039", images[:1], at=1.0)
+    desk.bench.time.forward(-behind)
+    desk.judge.settle(waits)
+    assert desk.states(images) == [InstanceState.EXPIRED, CURRENT]
+
+
+def test_what_came_while_the_clock_was_ahead_and_waited_has_expired_with_it(desk: Desk, images: list[Dataset]) -> None:
+    desk.receive(images[0])
+    again = deepcopy(images[0])
+    again.SeriesDescription = "another header"
+    waits = desk.receive(again, at=3600.0)
+    desk.bench.time.forward(1.0)
+    desk.note("113039", images[:1], at=1.0)
+    desk.judge.settle(waits)
+    assert desk.states(images) == [InstanceState.EXPIRED, InstanceState.QUARANTINED]
+
+
 def test_what_was_set_aside_and_its_first_is_rejected_for_good_is_rejected_too(
     desk: Desk, images: list[Dataset]
 ) -> None:
