@@ -186,11 +186,11 @@ REASONS: Final = MappingProxyType(
             "the spool holds as many bytes as intake.maximum_spool_bytes allows",
             "raise the limit, or let retention.days end studies sooner; senders send again what was refused",
         ),
-        "peer-limit": Reason(
-            "more studies or requests of a peer come at a time than its rule under [[peers]] allows",
-            "raise maximum_open_studies or maximum_associations if that is legitimate",
-        ),
         "storage-failed": Reason("the disk refused a read or a write", "look at the disk and the system log"),
+        "spool-missing": Reason(
+            "the folder of the spool is empty, or not the one that the ledger knows: its disk may not be mounted",
+            "mount it, and start again; where it is lost for good: `dicomnode verify --lost-spool`, then start",
+        ),
         "storage-not-durable": Reason(
             "the state folder can neither write directly nor flush", "put the state on a local disk"
         ),

@@ -11,6 +11,10 @@ from typing import Final
 
 SOURCE_REASONS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     {
+        "peer-limit": (
+            "more studies or requests of a peer come at a time than its rule under [[peers]] allows",
+            "raise maximum_open_studies or maximum_associations if that is legitimate",
+        ),
         "study-limit": (
             "a peer sends more of one study than its rule under [[peers]] allows",
             "raise maximum_study_instances or maximum_study_bytes if that is legitimate, and have it sent again",

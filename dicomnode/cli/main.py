@@ -260,6 +260,10 @@ def retract(
 
 @app.command()
 def verify(
+    lost_spool: Annotated[
+        bool,
+        typer.Option("--lost-spool", help="the disk of the spool is lost: go on with the folder that is there now"),
+    ] = False,
     json_output: Annotated[bool, typer.Option("--json", help="machine-readable")] = False,
     config_file: ConfigOption = None,
     state: StateOption = None,
@@ -268,7 +272,7 @@ def verify(
     from dicomnode.cli.verifying import verify_received
 
     tree = read_config(config_file, state)
-    if not verify_received(tree, os.environ, as_json=json_output, console=_out):
+    if not verify_received(tree, os.environ, spool_is_lost=lost_spool, as_json=json_output, console=_out):
         raise typer.Exit(1)
 
 

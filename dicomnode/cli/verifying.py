@@ -14,9 +14,11 @@ from dicomnode.study import RecordAddress
 from dicomnode.workflow.verification import Verified
 
 
-def verify_received(tree: Config, environment: Mapping[str, str], *, as_json: bool, console: Console) -> bool:
+def verify_received(
+    tree: Config, environment: Mapping[str, str], *, spool_is_lost: bool, as_json: bool, console: Console
+) -> bool:
     """Verify and print; whether everything is whole."""
-    found = verify(tree, environment)
+    found = verify(tree, environment, spool_is_lost=spool_is_lost)
     line = damaged_line(tree)
     if as_json:
         console.out(json.dumps({**verified_json(found), "audit_line": line}, indent=2), highlight=False)

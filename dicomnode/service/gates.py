@@ -127,6 +127,7 @@ def open_gate(
             limits=limits,
             spool=Layout.of(tree).spool,
             write_mode=spool.write_mode,
+            identity=spool.identity,
             derivation_key=derivation_key,
             house=house,
         )

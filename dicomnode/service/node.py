@@ -33,7 +33,6 @@ from dicomnode.storage.keys import KeyRing
 from dicomnode.storage.lock import StateLock
 from dicomnode.storage.medium import IN_MEMORY, is_volatile
 from dicomnode.storage.objects import Objects
-from dicomnode.storage.spool import Spool
 from dicomnode.study import WorkKey
 from dicomnode.workflow.activity import ActivityTable
 from dicomnode.workflow.admission import Admission
@@ -90,11 +89,11 @@ class Node:
             emit("storage.volatile", level="warning", text=IN_MEMORY)
         try:
             ring, self._ledger = rooms.open_ledger(tree, layout, environment, create=True)
+            self._keys = DataKeys(self._ledger, ring)
+            self._spool = rooms.open_spool(tree, layout, self._ledger, self._keys)
         except BaseException:
             self._lock.release()
             raise
-        self._keys = DataKeys(self._ledger, ring)
-        self._spool = Spool(layout.spool, tree.intake, self._keys)
         self._objects = Objects(layout.objects, self._keys)
         self._analysts = rooms.open_analysts(tree, ring, self._ledger, emit=emit, gpu=True)
         self._activity = ActivityTable()

@@ -267,6 +267,7 @@ class Receiver:
             tally=places,
             mark=plain["mark"],
             write_mode=WriteMode(*plain["write_mode"]),
+            identity=plain["identity"],
         )
         reception = Announcing(
             self._channel.tell,

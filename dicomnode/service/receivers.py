@@ -70,6 +70,8 @@ class Receivers:
         Folder of the spool.
     write_mode
         How the trial showed that it is written durably: a receiver makes none of its own, since the disk may be full.
+    identity
+        Name of the spool; a receiver that finds another one there does not start.
     derivation_key
         Key of the blind keys and of digests.
     house
@@ -86,6 +88,7 @@ class Receivers:
         limits: Limits,
         spool: Path,
         write_mode: WriteMode,
+        identity: str = "",
         derivation_key: bytes,
         house: House,
         command: Sequence[str] = (sys.executable, "-P", "-m", "dicomnode.service.receiver"),
@@ -100,6 +103,7 @@ class Receivers:
             "spool": str(spool),
             "services": [list(one) for one in house.services],
             "write_mode": [write_mode.name, write_mode.alignment],
+            "identity": identity,
         }
         self._listeners: Listeners = (None, None)
         self._web: socket.socket | None = None

@@ -24,11 +24,15 @@ from dicomnode.inference.package import Package, load_all, shipped_models_folder
 from dicomnode.service.engines import gpu_kind, gpu_settings, open_engine
 from dicomnode.site_rules import PolicySection
 from dicomnode.storage.belonging import prove_derivation, prove_wrapping
+from dicomnode.storage.datakeys import DataKeys
 from dicomnode.storage.keyhook import open_command
 from dicomnode.storage.keys import KEY_NAMES, KeyRing, has_credentials, open_credentials, open_keys, ring_of
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.recipients import certificates
 from dicomnode.storage.sealed import KEY_BYTES
+from dicomnode.storage.spool import Spool
+from dicomnode.storage.spool_identity import prove_spool
+from dicomnode.study import World
 from dicomnode.workflow.analysis import Analyst
 
 #: Why no folder can be made at a path, that another path would mend.
@@ -112,7 +116,7 @@ def require_state(layout: Layout) -> None:
 
 def ledger_is_missing(layout: Layout) -> bool:
     """Whether studies were received whose ledger is gone: a new one would pass for theirs."""
-    return not layout.ledger.exists() and layout.spool.is_dir() and any(layout.spool.iterdir())
+    return not layout.ledger.exists() and any(layout.spool.glob("??"))
 
 
 def passing_key_ring() -> KeyRing:
@@ -181,6 +185,28 @@ def open_ledger(
         ledger.close()
         raise
     return ring, ledger
+
+
+def open_spool(tree: Config, layout: Layout, ledger: Ledger, keys: DataKeys, *, accept: bool = False) -> Spool:
+    """Spool of a state folder whose lock is held; it belongs to the ledger, or nothing is written, and that is closed.
+
+    Parameters
+    ----------
+    accept
+        As of `prove_spool`.
+
+    Raises
+    ------
+    StorageError
+        ``spool-missing``; as `Spool`.
+    """
+    try:
+        is_used = any(world is World.IDENTITY for world, _ in ledger.count_wrapped_keys())
+        identity = prove_spool(layout.state, layout.spool, is_used=is_used, accept=accept)
+        return Spool(layout.spool, tree.intake, keys, identity=identity)
+    except BaseException:
+        ledger.close()
+        raise
 
 
 def load_packages(tree: Config) -> tuple[Package, ...]:

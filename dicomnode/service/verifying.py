@@ -11,7 +11,6 @@ from dicomnode.service.rooms import Layout
 from dicomnode.storage import audit
 from dicomnode.storage.datakeys import DataKeys
 from dicomnode.storage.lock import StateLock
-from dicomnode.storage.spool import Spool
 from dicomnode.workflow.reading import limits_of
 from dicomnode.workflow.verification import Verification, Verified
 
@@ -33,8 +32,13 @@ def damaged_line(tree: Config) -> int | None:
     return None
 
 
-def verify(tree: Config, environment: Mapping[str, str]) -> Verified:
+def verify(tree: Config, environment: Mapping[str, str], *, spool_is_lost: bool = False) -> Verified:
     """Read every received record again; what is damaged or lost is set aside.
+
+    Parameters
+    ----------
+    spool_is_lost
+        Whether the spool's folder counts as it is, though it is not the one that the ledger knows; audited.
 
     Raises
     ------
@@ -43,14 +47,16 @@ def verify(tree: Config, environment: Mapping[str, str]) -> Verified:
     KeyStoreError
         ``key-missing`` where the node's keys are not there; ``key-wrong`` where they are others.
     StorageError
-        ``ledger-missing``; if disk or ledger refuse.
+        ``ledger-missing``, ``spool-missing``; if disk or ledger refuse.
     """
     layout = Layout.of(tree)
     rooms.require_state(layout)
     with StateLock(layout.state):
         ring, ledger = rooms.open_ledger(tree, layout, environment, create=False)
         try:
-            spool = Spool(layout.spool, tree.intake, DataKeys(ledger, ring))
+            if spool_is_lost:
+                audit.append(layout.state, "spool-accepted", rooms.now())
+            spool = rooms.open_spool(tree, layout, ledger, DataKeys(ledger, ring), accept=spool_is_lost)
             try:
                 return Verification(ledger, spool, limits_of(tree), rooms.now).run()
             finally:

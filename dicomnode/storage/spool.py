@@ -27,6 +27,7 @@ from dicomnode.storage.prepared import Prepared
 from dicomnode.storage.quota import FreeSpace, Quota, Tally
 from dicomnode.storage.sealed import Buffer
 from dicomnode.storage.segment_reader import Damage, Found, Scan, SegmentReader, is_blank
+from dicomnode.storage.spool_identity import identity_of
 from dicomnode.storage.writer import Extender, WriteMode, try_modes
 from dicomnode.study import RecordAddress, RecordMetadata, World
 
@@ -52,6 +53,9 @@ class Spool:
         What the identifiers of this process's segments begin with, in hex.
     write_mode
         What another process's trial of this folder found; none: one is made, which a full disk fails.
+    identity
+        Name that lies in the folder (`spool_identity`): where it does not, the disk is not mounted any more, and nothing
+        is written or judged. Empty: nobody asks.
 
     Raises
     ------
@@ -70,13 +74,16 @@ class Spool:
         tally: Tally | None = None,
         mark: str = "",
         write_mode: WriteMode | None = None,
+        identity: str = "",
     ) -> None:
         self._folder = folder
+        self.identity = identity
         self._intake = intake
         self._keys = keys
         self._free = FreeSpace(free_bytes or (lambda: shutil.disk_usage(folder).free), intake.minimum_free_bytes)
         with files.disk_errors():
             files.make_folder(folder)
+            self._require_own()
             self.write_mode: WriteMode = write_mode or try_modes(folder, intake.write_mode)
         self._quota = Quota(folder, intake.maximum_spool_bytes, tally=tally)
         self._mark = mark
@@ -174,7 +181,7 @@ class Spool:
         ------
         StorageError
             ``sealed-damaged`` if it is not what was appended there, or its segment is gone; ``storage-failed`` where
-            the disk refuses, or nothing at all is in the spool any more: it may not be mounted.
+            the disk refuses, or the spool is empty or another one by now: it may not be mounted.
         KeyStoreError
             ``key-missing`` if the study's key was shredded.
         """
@@ -267,6 +274,7 @@ class Spool:
         key = self._keys.get_or_create(study_key, World.IDENTITY).key
         folder = files.study_folder(self._folder, study_key)
         with files.disk_errors():
+            self._require_own()
             self._make_folder(folder)
             open_segment = OpenSegment(
                 folder,
@@ -332,9 +340,15 @@ class Spool:
         for suffix in (OPEN_SUFFIX, CLOSED_SUFFIX, OPEN_SUFFIX):
             with contextlib.suppress(FileNotFoundError):
                 return SegmentReader(base.with_suffix(suffix), study_key)
+        self._require_own()
         if next(self._folder.iterdir(), None) is None:
             raise StorageError("storage-failed")
         raise StorageError("sealed-damaged", missing=1)
+
+    def _require_own(self) -> None:
+        """Raise ``storage-failed`` where the folder is not the one that it was: its disk was unmounted."""
+        if self.identity and identity_of(self._folder) != self.identity:
+            raise StorageError("storage-failed")
 
 
 def _started(count: int) -> ThreadPoolExecutor:

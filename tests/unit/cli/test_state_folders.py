@@ -9,7 +9,9 @@ import pytest
 from pydicom import Dataset
 
 from dicomnode.cli import main as cli
+from dicomnode.config import parse
 from dicomnode.encoded import encode_part10
+from dicomnode.service.rooms import Layout, ledger_is_missing
 from dicomnode.storage.keys import open_keys
 from tests.unit.workflow.samples import EXPLICIT, tiny_series
 
@@ -117,3 +119,13 @@ def test_a_ledger_that_is_gone_is_said_and_no_other_takes_its_place(
     assert "ledger-missing" in capsys.readouterr().err
     assert not (state / "ledger.sqlite").exists()
     assert {path: path.read_bytes() for path in (state / "keys").iterdir()} == kept
+
+
+def test_a_disk_that_was_never_used_is_no_spool_whose_ledger_is_gone(source: Path) -> None:
+    state = source.parent / "state"
+    (state / "spool" / "lost+found").mkdir(parents=True)
+    (state / "spool" / "spool.id").write_text("ab" * 16)
+    layout = Layout.of(parse({"node": {"state": str(state)}}))
+    assert not ledger_is_missing(layout)
+    (state / "spool" / "ab").mkdir()
+    assert ledger_is_missing(layout)

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from dicomnode.cli.main import app
-from dicomnode.errors import ConfigError
+from dicomnode.errors import ConfigError, StorageError
 from dicomnode.storage import audit
 from dicomnode.storage.datakeys import DataKeys
 from dicomnode.storage.keys import open_keys
@@ -42,8 +42,8 @@ def received(tmp_path: Path) -> dict[str, list[RecordAddress]]:
     return addresses
 
 
-def verify(state: Path, status: int) -> dict[str, Any]:
-    result = CliRunner().invoke(app, ["verify", "--json", "--state", str(state)], catch_exceptions=False)
+def verify(state: Path, status: int, *more: str) -> dict[str, Any]:
+    result = CliRunner().invoke(app, ["verify", "--json", "--state", str(state), *more], catch_exceptions=False)
     assert result.exit_code == status, result.output
     found: dict[str, Any] = json.loads(result.output)
     return found
@@ -133,6 +133,21 @@ def test_a_segment_that_is_gone_is_named_record_by_record(
     assert [one["record"] for one in found["faults"]] == list(range(COUNT))
     assert found["whole"] == {OTHER_STUDY: COUNT}
     assert [number for number, _ in quarantined(tmp_path, STUDY)] == list(range(COUNT))
+
+
+def test_a_spool_that_is_not_mounted_is_not_judged_unless_it_is_said_to_be_lost(
+    tmp_path: Path, received: dict[str, list[RecordAddress]]
+) -> None:
+    verify(tmp_path, 0)
+    (tmp_path / "spool").rename(tmp_path / "disk")
+    with pytest.raises(StorageError, match="spool-missing"):
+        verify(tmp_path, 1)
+    assert quarantined(tmp_path, STUDY) == []
+    found = verify(tmp_path, 1, "--lost-spool")
+    assert len(found["faults"]) == 2 * COUNT
+    assert len(quarantined(tmp_path, STUDY)) == COUNT
+    assert len(verify(tmp_path, 1)["faults"]) == 2 * COUNT
+    assert '"spool-accepted"' in (tmp_path / "audit.jsonl").read_text()
 
 
 def test_a_study_whose_key_is_gone_is_told_once(tmp_path: Path, received: dict[str, list[RecordAddress]]) -> None:

@@ -205,3 +205,25 @@ def test_what_the_disk_does_not_give_for_a_moment_at_a_start_is_decided_all_the_
     assert states == expected[what]
     assert "object.quarantined" not in log.names
     assert {facts["reason"] for facts in log.facts("index.failed")} == {"storage-failed"}
+
+
+def test_a_start_without_the_disk_of_the_spool_is_refused_and_takes_nothing_for_lost(
+    tree_of: MakeTree, tmp_path: Path
+) -> None:
+    tree, images = tree_of(), tiny_series()[:2]
+    layout = Layout.of(tree)
+    study_key = received(tree, images, indexed=2)
+    layout.spool.rename(tmp_path / "disk")
+    layout.spool.mkdir()
+    for _ in range(2):
+        with pytest.raises(StorageError, match="spool-missing"):
+            Node(tree, {}, Events())
+    assert list(layout.spool.iterdir()) == []
+    layout.spool.rmdir()
+    (tmp_path / "disk").rename(layout.spool)
+    node = Node(tree, {}, Events())
+    try:
+        assert len([node._spool.read(study_key, one.address) for one in node._ledger.instances(study_key)]) == 2
+        assert node._ledger.quarantined() == ()
+    finally:
+        node.close()

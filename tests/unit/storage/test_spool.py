@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -550,6 +551,30 @@ def test_a_purge_while_a_segment_is_begun_is_waited_out(bench: Bench, monkeypatc
     with pytest.raises(StorageError) as caught:
         bench.append(spool, 1)
     assert caught.value.code == "storage-failed"
+
+
+def test_a_disk_that_is_unmounted_is_no_damage_and_nothing_is_written_in_its_place(bench: Bench) -> None:
+    bench.folder.mkdir()
+    (bench.folder / "spool.id").write_text("ab" * 16)
+    spool = Spool(bench.folder, intake("append"), bench.keys, identity="ab" * 16)
+    bench.opened.append(spool)
+    (address,) = bench.append(spool, 1)
+    spool.close_study(STUDY)
+    bench.folder.rename(bench.folder.with_name("disk"))
+    (bench.folder / "ef").mkdir(parents=True)
+    with pytest.raises(StorageError, match="storage-failed"):
+        spool.read(STUDY, address)
+    with pytest.raises(StorageError, match="storage-failed"):
+        bench.append(spool, 1, OTHER_STUDY)
+    with pytest.raises(StorageError, match="storage-failed"):
+        Spool(
+            bench.folder, intake("append"), bench.keys, identity="ab" * 16
+        )  # a receiver that takes another one's place
+    assert bench.files() == []
+    shutil.rmtree(bench.folder)
+    bench.folder.with_name("disk").rename(bench.folder)
+    assert spool.read(STUDY, address)[1] == encoded(0)
+    assert len(bench.append(spool, 1, OTHER_STUDY)) == 1
 
 
 def test_an_empty_segment_is_not_kept(bench: Bench) -> None:
