@@ -67,6 +67,7 @@ class Node:
             "limits": asdict(Limits()),
             "spool": str(folder / "spool"),
             "write_mode": ["append", 4096],
+            "identity": "",
             "services": [],
             "number": 1,
             "mark": MARK,
