@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Final
 
 Span = tuple[int, int]
@@ -23,6 +24,12 @@ _PAIR: Final = re.compile(
 #: A month and a year.
 _MONTH: Final = re.compile(
     rf"{_START}(?:(\d\d?)[/.\-_ ]{{1,2}}((?:19|20)\d\d)|((?:19|20)\d\d)[/.\-_ ]{{1,2}}(\d\d?))(?![\-/]\d){_END}"
+)
+#: A month and a year of two digits: a month with its zero; any behind a word that says that a date comes.
+_SHORT: Final = re.compile(
+    rf"{_START}(?:(0\d)[/\-](\d\d)|(\d\d)[/\-](0\d)|"
+    r"(?:dated?|exam|since|until|prior|seit|vom|bis)[\W_]{1,2}(\d\d?)[/.\-](\d\d))"
+    rf"(?![\-/]\d){_END}"
 )
 _FOUR: Final = re.compile(r"(?<![^\W_])(?<!\d[.,])\d{4}(?![^\W_]|[.,]\d)")
 _DIGITS: Final = 8
@@ -77,19 +84,35 @@ class Days:
             one, two = (int(part) for part in match.groups() if part is not None)
             if (one, two) in self.months or (two, one) in self.months:
                 yield match.span()
+        for match in _SHORT.finditer(text):
+            numbers = [group for group in range(1, 7) if match[group]]
+            one, two = (int(match[group]) for group in numbers)
+            if not self.months.isdisjoint({(2000 + one, two), (2000 + two, one)}):
+                yield match.start(numbers[0]), match.end()
         for match in _FOUR.finditer(text):
             if (int(match[0][:2]), int(match[0][2:])) in self.pairs:
                 yield match.span()
 
 
-def unmarked(date: str) -> Iterator[str]:
-    """Spellings of a date YYYYMMDD without marks, that hardly anything else has: six figures, the name of its month."""
-    year, month, day = date[:4], date[4:6], date[6:8]
+def unmarked(written: str) -> Iterator[str]:
+    """Spellings of a date YYYYMMDD without marks, that hardly anything else has: six figures, the name of its month, the day of the year."""
+    year, month, day = written[:4], written[4:6], written[6:8]
     if not "01" <= month <= "12":
         return
     yield from (year + month, month + year)
+    if of_year := _day_of_year(written):
+        yield from (year + of_year, of_year + year, year[2:] + of_year)
+        if of_year < "100":  # 100/20 is something else
+            yield of_year + year[2:]
     for one in (day + month, month + day):
         yield from (one + year[2:], year[2:] + one, one + year)
     for name in _NAMES[int(month) - 1]:
         for number in {day, str(int(day)), year[2:], year}:
             yield from (name + number, number + name)
+
+
+def _day_of_year(written: str) -> str:
+    try:
+        return f"{date(int(written[:4]), int(written[4:6]), int(written[6:8])).timetuple().tm_yday:03}"
+    except ValueError:
+        return ""

@@ -1,4 +1,4 @@
-"""Words of a source in disguise: letters apart, figures for letters, bytes of its letters in hexadecimal or base64. Pure.
+"""Words of a source in disguise: letters apart, figures for letters, bytes in hexadecimal or base64, escapes. Pure.
 
 For words of four letters and more: fewer are met by chance.
 """
@@ -6,6 +6,7 @@ For words of four letters and more: fewer are met by chance.
 from __future__ import annotations
 
 import base64
+import html
 import re
 from collections.abc import Iterator
 from typing import Final
@@ -25,6 +26,9 @@ _PREFIXES: Final = re.compile(r"%|\\x|0x|&#x|[;:, ]")
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/_\-]{6,}")
 _QUANTUM: Final = 4  # signs that are decoded together
 _OTHER_ALPHABET: Final = str.maketrans("-_", "+/")
+_WIDE: Final = ("utf-16-le", "utf-16-be")
+#: A letter that is escaped within a word: in URLs, in mail, in programs; HTML has its own.
+_ESCAPE: Final = re.compile(r"(?:[%=]|\\x|[%\\]u00)([0-9a-f]{2})")
 
 
 def leet(word: str) -> str:
@@ -38,15 +42,24 @@ def is_leet(token: str) -> bool:
 
 
 def undisguised(text: str) -> Iterator[str]:
-    """Casefolded texts that stand in a casefolded one, letters apart or bytes in hexadecimal."""
+    """Casefolded texts that stand in a casefolded one, letters apart, escaped, or bytes in hexadecimal."""
     for match in _APART.finditer(text):
         yield "".join(_TOKEN.findall(match[0]))
     for match in _BYTES.finditer(text):
         digits = _PREFIXES.sub("", match[0])
         for begin in (0, 1):
             even = digits[begin:][: (len(digits) - begin) // 2 * 2]
-            data = bytes.fromhex(even)
-            yield from (data.decode(encoding, "replace").casefold() for encoding in ("utf-8", "utf-16-le"))
+            yield from _read(bytes.fromhex(even))
+    plain = html.unescape(_ESCAPE.sub(lambda match: chr(int(match[1], 16)), text))
+    if plain != text:
+        yield from (plain.casefold(), plain.encode("iso8859", "ignore").decode("utf-8", "replace").casefold())
+
+
+def _read(data: bytes) -> Iterator[str]:
+    """Bytes as text, casefolded: of one byte a letter and, where there are enough, of two, which something else may be joined to."""
+    yield data.decode("utf-8", "replace").casefold()
+    if len(data) >= 2 * SHORTEST:
+        yield from (data[begin:].decode(encoding, "replace").casefold() for encoding in _WIDE for begin in (0, 1))
 
 
 def decoded(text: str) -> Iterator[str]:
@@ -54,8 +67,7 @@ def decoded(text: str) -> Iterator[str]:
     for match in _BASE64.finditer(text):
         run = match[0].translate(_OTHER_ALPHABET)
         for digits in (run[begin:] for begin in range(_QUANTUM)):  # something else may be joined before it
-            data = base64.b64decode(digits[: len(digits) - (len(digits) % _QUANTUM == 1)] + "==")
-            yield data.decode("utf-8", "replace").casefold()
+            yield from _read(base64.b64decode(digits[: len(digits) - (len(digits) % _QUANTUM == 1)] + "=="))
 
 
 def stand_in(text: str, words: frozenset[str], figured: frozenset[str]) -> bool:

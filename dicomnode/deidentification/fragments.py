@@ -29,8 +29,11 @@ _GAP: Final = re.compile(r"[\W_]{0,3}")
 _APART: Final = re.compile(r"[ _\-/(),:=.]{0,2}")
 #: A year of birth with a mark that b-values have, and their last figure.
 _B_VALUE: Final = re.compile(r"b[ =]{1,2}[1-9]\d*[05]")
-_APART_LETTERS: Final = re.compile(r"(?<![^\W_])([^\W\d_])(?=[ _.\-/&+]{1,2}([^\W\d_])(?![^\W_]))")
+#: Letters that stand by themselves, with marks between them.
+_APART_LETTERS: Final = re.compile(r"(?<![^\W_])[^\W\d_](?:[\W_]{1,3}[^\W\d_](?![^\W_]))+")
+_LETTER: Final = re.compile(r"[^\W\d_]")
 _PAIR: Final = 2
+_MOST_LETTERS: Final = 4
 #: Sides, axes: any two of them tell a direction.
 _DIRECTIONS: Final = (frozenset("aplrhfsi"), frozenset("xyz"))
 _SHORTEST: Final = 4
@@ -157,16 +160,19 @@ def fragments_of(
         tight=frozenset(tight),
         days=Days.of(dates, births),
         letters=frozenset(
-            pair for pair in initials if len(pair) == _PAIR and not any(some.issuperset(pair) for some in _DIRECTIONS)
+            some for some in initials if len(some) >= _PAIR and not any(axes.issuperset(some) for axes in _DIRECTIONS)
         ),
     )
 
 
 def _letters_apart(known: frozenset[str], text: str) -> Iterator[Span]:
-    """Where a text has two letters that are initials with a mark between them."""
-    for match in _APART_LETTERS.finditer(text):
-        if (match[1] + match[2]).casefold() in known:
-            yield match.start(1), match.end(2)
+    """Where a text has letters that are initials with marks between them, whatever marks."""
+    for run in _APART_LETTERS.finditer(text):
+        letters = list(_LETTER.finditer(text, *run.span()))
+        for first in range(len(letters) - 1):
+            for some in (letters[first:last] for last in range(first + _PAIR, first + _MOST_LETTERS + 1)):
+                if "".join(letter[0] for letter in some).casefold() in known:
+                    yield some[0].start(), some[-1].end()
 
 
 def _of_birth(day: str) -> Iterator[str]:

@@ -24,6 +24,7 @@ _FILES: Final = "dcm|dicom|ima|nii|nrrd|txt|pdf|docx?|xlsx?|csv|jpe?g|png|tiff?|
 _ADDRESSES: Final = (
     r"[^\s@]{0,80}@[^\s@]*",
     r"(?:%[0-9a-f]{2}){2,}",
+    r"(?<![\d_])[^\W\d_]*(?<!\d )%[4-7][0-9a-f](?=[^\W\d_])[^\W_]*",  # a letter that is escaped within a word
     r"(?<!\w)\w{1,20}://\S*",
     r"www\.\S*",
     r"(?<!\w)[a-z]:[\\/]\S*",
@@ -178,7 +179,7 @@ _IN_FIGURES: Final = re.compile("|".join((*_FIGURES, *_PLACES)), re.IGNORECASE)
 _GROUP: Final = re.compile("|".join(_WRITTEN))
 #: No trace is there without one of these.
 _MAY_BE_ADDRESS: Final = re.compile(
-    r"%[0-9A-Fa-f]{2}%|-[0-9A-Fa-f]{4}-|[@\\:]|//|(?<!\S)/|\.[^\W\d]|(?:\.\d+){3}|(?:-[0-9A-Fa-f]{2}){5}"
+    r"%[0-9A-Fa-f]{2}%|%[4-7][0-9A-Fa-f][^\W\d_]|-[0-9A-Fa-f]{4}-|[@\\:]|//|(?<!\S)/|\.[^\W\d]|(?:\.\d+){3}|(?:-[0-9A-Fa-f]{2}){5}"
 )
 _MAY_BE_FIGURES: Final = re.compile(
     r"[mfwMFW], ?\d|['’]\d|\d ?/ ?[mfMF]|\d[\W_]+\d|\d[A-Za-z]?,? [^\W\d_]|[ ,;][EWOewo]\d|19\d\d|[*°#+(]|\d[NSns]\b|\d[./ ]{1,2}[IVXivx]|[Bb][. ]{0,2}\d{4}|\d [JYjy]\."

@@ -24,7 +24,8 @@ DAYS = Days.of(frozenset(["20240304"]))
 @pytest.mark.parametrize(
     "day",
     ["4.3.24", "4.3.2024", "3/4/24", "04.03.", "4.3.", "03/04", "04-03", "4/3", "3/4", "0304", "03.2024", "2024-03", "2024/03", "202403",
-     "032024", "240304", "040324", "030424", "04032024", "Mar4", "MAR04", "4Mar", "Mar24", "2024Mar", "Mrz 24", "04 03 24", "24_03_04"],
+     "032024", "240304", "040324", "030424", "04032024", "Mar4", "MAR04", "4Mar", "Mar24", "2024Mar", "Mrz 24", "04 03 24", "24_03_04",
+     "2024064", "24-064", "24064", "2024.064", "24_064", "064/24", "064.2024", "03/24", "03-24", "24/03", "24-03"],
 )  # fmt: skip
 @pytest.mark.parametrize("around", ["{}", "T1 {} mm", "scan_{}"])
 def test_no_text_keeps_the_day_of_a_study(policy: Policy, day: str, around: str) -> None:
@@ -42,15 +43,27 @@ def test_no_text_keeps_the_day_of_a_study(policy: Policy, day: str, around: str)
 @pytest.mark.parametrize(
     "text",
     ["1.4.3.24", "4.3.24.1", "V4.3.24", "3.4", "4.3 mm", "13/4", "3/41", "2024", "VB30 2024A", "10.3.24", "1304", "03045", "3.04.5",
-     "2024.3.5", "MAR", "mar5", "3/4/5/6", "T10-12", "0.3 4", "304", "12-03-2024-1"],
+     "2024.3.5", "MAR", "mar5", "3/4/5/6", "T10-12", "0.3 4", "304", "12-03-2024-1",
+     "3/24", "24/3", "03.24", "24.03", "64/24", "64", "064", "24-063", "24-65", "03/24/1", "03/241"],
 )  # fmt: skip
 def test_what_is_no_day_of_it_stays(text: str) -> None:
     assert list(DAYS.spans(text)) == []
     assert not any(piece == text.casefold() for piece in unmarked("20240304"))
 
 
+@pytest.mark.parametrize("text", ["since 3/24", "exam 3.24", "dated: 03.24", "vom 3-24"])
+def test_a_month_goes_where_a_word_says_that_it_is_one(text: str) -> None:
+    assert [text[start:end] for start, end in DAYS.spans(text)] == [text.split()[-1]]
+
+
+def test_a_late_day_of_the_year_is_written_behind_its_year() -> None:
+    assert {"20100", "2020100", "1002020"} <= set(unmarked("20200409"))
+    assert "10020" not in set(unmarked("20200409"))
+
+
 def test_a_date_that_there_is_not_has_no_spellings() -> None:
     assert list(unmarked("20241399")) == []
+    assert not any(len(piece) == 5 and piece.isdigit() for piece in unmarked("20240231"))
     assert list(Days().spans("4.3.24")) == []
 
 

@@ -30,6 +30,8 @@ pytestmark = pytest.mark.filterwarnings("ignore")
     "text",
     ["F e r r a r o", "o-d-u-y-a", "O.D.U.Y.A", "CT o_d_u_y_a 3", "F3rrar0", "0duya", "V1 F3rraro",
      "6665727261726f", "%6F%64%75%79%61", "0x6f 0x64 0x75 0x79 0x61", "\\x6f\\x64\\x75\\x79\\x61", "a6f64757961", "6f006400750079006100",
+     "006f00640075007900 61", "%4Fduya", "od%75ya", "Fe=72raro", "o\\u0064uya", "odu&#121;a", "Odu&#x79;a", "V1 %46errar%6F", "TwBkAHUAeQBhAA==",
+     "AE8AZAB1AHkAYQ==", "eABPAGQAdQB5AGEA", "AHgATwBkAHUAeQBh", "VCAxTwBkAHUAeQBhAA==",
      "406 17", "4-0617", "71.204", "V71.204", "X 38", "x-38", "40617", "\uff2f d u y a"],
 )  # fmt: skip
 def test_what_is_found(text: str) -> None:
@@ -39,7 +41,7 @@ def test_what_is_found(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     ["L e e", "A P R L", "B31s", "T2 3D", "3 8", "X 39", "38", "syngo CT 2007A", "4055", "406", "0d", "deadbeef", "7", "71.2", "Ferrara 3",
-     "0DUY4711", "12 34 56"],
+     "0DUY4711", "12 34 56", "50%DLP", "TE=80 od=7", "A&B", "AEsAcgBhAHUAcwBl"],
 )  # fmt: skip
 def test_what_is_not(text: str) -> None:
     assert not SPELLINGS.stand_in(text)
@@ -49,7 +51,8 @@ def test_what_is_not(text: str) -> None:
 @pytest.mark.parametrize("policy", [AI, EXPORT], ids=["ai", "export"])
 @pytest.mark.parametrize(
     "text",
-    ["F e r r a r o", "O-d-u-y-a", "F3rrar0", "0duya", "6665727261726f", "406 17", "4-0617", "71.204", "X 38", "X-38"],
+    ["F e r r a r o", "O-d-u-y-a", "F3rrar0", "0duya", "6665727261726f", "406 17", "4-0617", "71.204", "X 38", "X-38", "%4Fduya", "%46errar%6F",
+     "AHgATwBkAHUAeQBh"],
 )
 def test_no_text_keeps_them(text: str, policy: Policy) -> None:
     ds = planted.slice_of_ct()
@@ -70,7 +73,7 @@ def test_a_word_that_somebody_spelt_is_a_name(text: str, spelt: bool) -> None:
 
 
 @pytest.mark.parametrize("policy", [AI, EXPORT], ids=["ai", "export"])
-@pytest.mark.parametrize("text", ["J0HN", "CT Sm1th", "5m1th V2", "'51", "71y", "CT 71y", "%4A%6F"])
+@pytest.mark.parametrize("text", ["J0HN", "CT Sm1th", "5m1th V2", "'51", "71y", "CT 71y", "%4A%6F", "%53mith", "CT Sm%69th"])
 def test_of_others_too(text: str, policy: Policy) -> None:
     ds = planted.slice_of_ct()
     for keyword in PLACES:
@@ -80,7 +83,7 @@ def test_of_others_too(text: str, policy: Policy) -> None:
     assert [keyword for keyword in PLACES if told in str(output.get(keyword, ""))] == []
 
 
-@pytest.mark.parametrize("text", ["B31s", "VB20A", "syngo CT 2007A", "H30f", "5.2", "Sensation 64"])
+@pytest.mark.parametrize("text", ["B31s", "VB20A", "syngo CT 2007A", "H30f", "5.2", "Sensation 64", "CT 50%FOV"])
 def test_makers_figures_stay(text: str) -> None:
     ds = planted.slice_of_ct()
     ds.SoftwareVersions = text

@@ -21,7 +21,8 @@ TEXTS = ("SeriesDescription", "StudyDescription", "ProtocolName", "SequenceName"
 @pytest.mark.parametrize(
     ("name", "letters"),
     [("Krause^Maria", "KM"), ("Krause^Maria", "MK"), ("Stone^Karl", "SK"), ("Roe^Will", "WR"), ("Ford^Mae", "M F"), ("Ford^Mae", "F.M."),
-     ("Joy^Ben", "B-J"), ("Joy^Ben", "J_B"), ("Moss^Jack", "J/M"), ("Tran^An", "ta"), ("Hall^Xi", "X H"), ("Joy^Ben", "JB1"), ("Joy^Ben", "1BJ")],
+     ("Joy^Ben", "B-J"), ("Joy^Ben", "J_B"), ("Moss^Jack", "J/M"), ("Tran^An", "ta"), ("Hall^Xi", "X H"), ("Joy^Ben", "JB1"), ("Joy^Ben", "1BJ"), ("Joy^Ben", "J,B"), ("Joy^Ben", "B;J"),
+     ("Joy^Ben", "J|B"), ("Joy^Ben", "j*b"), ("Joy^Ben", "B - J"), ("Joy^Ben^Max", "B,M,J")],
 )  # fmt: skip
 @pytest.mark.parametrize("around", ["{}", "CT {}", "{} T1", "head_{}", "({})"])
 def test_no_text_keeps_them(policy: Policy, name: str, letters: str, around: str) -> None:
@@ -39,6 +40,7 @@ def test_no_text_keeps_them(policy: Policy, name: str, letters: str, around: str
     [("Thomas^Carl", "SeriesDescription", "CT Head"), ("Peters^Anna", "SeriesDescription", "Chest A-P"), ("Peters^Anna", "ProtocolName", "Chest AP"),
      ("Carter^Frank", "ConvolutionKernel", "FC13"), ("Yamada^Aki", "ConvolutionKernel", "YA"), ("Evans^Tom", "SeriesDescription", "T1 TE 15"),
      ("Krause^Maria", "ScanOptions", "FS"), ("Stone^Karl", "SequenceVariant", "SK"), ("Young^Zoe", "ProtocolName", "plane Y Z"),
+     ("Peters^Anna", "ProtocolName", "Chest A, P"), ("Joy^Ben", "SoftwareVersions", "B 5, J"), ("Joy^Ben", "SoftwareVersions", "X, B"),
      ("Roe^Will", "SeriesDescription", "CT Thorax KM")],
 )  # fmt: skip
 def test_what_says_something_else_stays(policy: Policy, name: str, keyword: str, text: str) -> None:
