@@ -180,7 +180,7 @@ def _written(value: Any, known: Identifiers) -> Iterator[str]:
         return
     if isinstance(value, np.float32):
         yield from (number for number in known.spellings.telling if np.float32(number) == abs(value))
-    elif float(value).is_integer():
+    if float(value).is_integer():
         yield str(abs(int(value)))
 
 

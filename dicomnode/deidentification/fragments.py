@@ -248,13 +248,15 @@ def _of_digits(digits: str) -> Iterator[str]:
         if len(digits.lstrip("0")) >= _SHORTEST:
             yield digits.lstrip("0")
     if len(digits) >= _CUT:
-        yield from (
-            one
-            for one in (digits[1:], digits[:-1], *(digits[-n:] for n in range(_SHORTEST, _CUT + 1)))
-            if len(one.lstrip("0")) >= _SHORTEST
-        )
+        yield from (one for one in (digits[1:], digits[:-1], *_ends(digits)) if len(one.lstrip("0")) >= _SHORTEST)
     if digits.isascii() and len(digits) in _HEXADECIMAL:
         yield from _in_hexadecimal(int(digits))
+
+
+def _ends(digits: str) -> Iterator[str]:
+    """Last figures of an identifier, as of a telephone number; first ones from six on: fewer are those of all in a house."""
+    yield from (digits[-count:] for count in range(_SHORTEST, len(digits)))
+    yield from (digits[:count] for count in range(_CUT, len(digits)))
 
 
 def _has_digit(word: str) -> bool:

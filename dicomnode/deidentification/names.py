@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from typing import Final
 
@@ -84,6 +85,8 @@ _NOBODYS: Final = frozenset(
      "ya", "yb", "yc", "yd", "ye", "ua", "ub", "uc", "ud", "xb", "xc", "xd", "eb", "ec", "ia", "ib",
      "ge", "ag", "of", "on", "or", "to", "up", "by", "wo", "de", "la", "le", "el", "et", "en", "am", "im", "os"]
 )  # fmt: skip
+#: Where the second of two given names begins that are written as one: XiaoDong.
+_SECOND: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _ALONE: Final = str.maketrans({"ß": "ss", "æ": "ae", "ø": "o", "ł": "l", "đ": "d", "ı": "i"})
 _SPELT: Final = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "å": "aa", "ø": "oe", "ß": "ss", "æ": "ae"})
 
@@ -113,9 +116,10 @@ def is_nobodys(letters: str) -> bool:
 
 def initials(group: str) -> set[str]:
     """First letters of family and given names in the orders that people write them: JD, DJ, JMD, DJM."""
+    components = group.split("^")[:3]
     family, *others = (
         [part for word in split_words(component) for part in split_parts(word) if part not in STOP and part.isalpha()]
-        for component in group.split("^")[:3]
+        for component in (components[0], *(_SECOND.sub(" ", given) for given in components[1:]))
     )
     names = [name for component in others for name in component]
     if not names:

@@ -312,8 +312,8 @@ class Treater:
 
     def _stack(self, value: str) -> str:
         """Numbers of stacks stay; what else names one is linked by a token."""
-        plain = _STACK.fullmatch(value) and not self._identifiers.hit(value)
-        return value if plain else self._pseudonyms.token("stack", value)
+        named = self._identifiers.hit(value) or self._identifiers.fragments.spans(value)
+        return value if _STACK.fullmatch(value) and not named else self._pseudonyms.token("stack", value)
 
     def _class_uid(self, value: str) -> str:
         """A UID that says what something is stays; one that is not registered must not end in the source's own number."""

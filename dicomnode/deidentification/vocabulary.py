@@ -183,8 +183,10 @@ def _modalities() -> frozenset[str]:
 _SHORT_TERMS: Final = MappingProxyType(
     {
         0x00080008: re.compile(r"[01]{4}|TTE"),  # values of ultrasound (C.8.5.6.1.1)
-        0x0040DB00: re.compile(r"[1-9]\d{2,4}"),  # templates
-        0x00189100: re.compile(r"\d{1,3}[A-Z][A-Z]?"),  # nuclei
+        0x0040DB00: re.compile(r"[1-9]\d{2,3}|1[0-2]\d{3}"),  # templates
+        0x00189100: re.compile(  # nuclei: no age with its letter
+            r"[12]H|3HE|[67]LI|11B|13C|1[45]N|17O|19F|23NA|25MG|29SI|31P|33S|3[57]CL|39K|43CA|87RB|129XE|131XE|133CS"
+        ),
         0x00282114: re.compile(r"ISO_\d{5}_\d{1,2}"),  # lossy methods
         0x00541001: re.compile(r"1?CM2ML|1CM"),  # units of PET (C.8.9.1.1.3)
         0x00187050: re.compile(r"SILVER|RHENIUM"),

@@ -340,13 +340,14 @@ def test_graphic_layers_stay_apart_and_annotations_find_theirs(names: tuple[str,
     assert texts == ["1 mm", "2 mm"]
 
 
-def test_a_stack_that_is_named_by_the_patients_number_is_not() -> None:
+@pytest.mark.parametrize("number", ["4711", "90244711"])
+def test_a_stack_that_is_named_by_the_patients_number_is_not(number: str) -> None:
     content = Dataset()
     content.StackID, content.InStackPositionNumber = "4711", 1
     group = Dataset()
     group.FrameContentSequence = Sequence([content])
     ds = planted.slice_of_ct()
-    ds.PatientID, ds.PerFrameFunctionalGroupsSequence = "4711", Sequence([group])
+    ds.PatientID, ds.PerFrameFunctionalGroupsSequence = number, Sequence([group])
     kept = deidentified(ds, AI).PerFrameFunctionalGroupsSequence[0].FrameContentSequence[0]
     assert kept.StackID.startswith("ID")
     assert kept.InStackPositionNumber == 1

@@ -148,7 +148,7 @@ def test_decimals_are_no_words() -> None:
         (0x00189461, "FL", b"Fuchsberger\nA\0\0\0"), (0x00189306, "FD", b"FUCHSBER"), (0x00189306, "FD", struct.pack("<d", 778812.0)),
         (0x00189461, "FL", struct.pack("<f", 778812.0)), (0x00186060, "FL", struct.pack("<f", 778812.0)), (0x00189306, "FD", struct.pack("<d", 19510203.0)),
         (0x00186030, "UL", struct.pack("<L", 778812)), (0x00186020, "SL", struct.pack("<l", 778812)),
-        (0x00189461, "FL", struct.pack("<2f", 512.0, 778812.0)), (0x00189461, "FL", struct.pack("<8f", *range(7), 778812.0)),
+        (0x00189461, "FL", struct.pack("<2f", 512.0, 778812.0)), (0x00189461, "FL", struct.pack("<8f", *range(7), 778812.0)), (0x00189461, "FL", struct.pack("<f", 510203.0)),
         (0x00189461, "LO", b"FUCHSBERGER "), (0x00189306, "SH", b"SOMEBODY"),
         (0x00181060, "OB", b"FUCHSBERGER "), (0x0018602C, "UC", b"SOMEBODY"),
     ],

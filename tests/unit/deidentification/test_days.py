@@ -53,7 +53,7 @@ def test_what_is_no_day_of_it_stays(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["since 3/24", "exam 3.24", "dated: 03.24", "vom 3-24"])
 def test_a_month_goes_where_a_word_says_that_it_is_one(text: str) -> None:
-    assert [text[start:end] for start, end in DAYS.spans(text)] == [text.split()[-1]]
+    assert [text[start:end] for start, end in DAYS.spans(text)] == [text.rsplit(maxsplit=1)[-1]]
 
 
 def test_a_late_day_of_the_year_is_written_behind_its_year() -> None:

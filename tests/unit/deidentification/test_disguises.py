@@ -51,8 +51,21 @@ def test_what_is_not(text: str) -> None:
 @pytest.mark.parametrize("policy", [AI, EXPORT], ids=["ai", "export"])
 @pytest.mark.parametrize(
     "text",
-    ["F e r r a r o", "O-d-u-y-a", "F3rrar0", "0duya", "6665727261726f", "406 17", "4-0617", "71.204", "X 38", "X-38", "%4Fduya", "%46errar%6F",
-     "AHgATwBkAHUAeQBh"],
+    [
+        "F e r r a r o",
+        "O-d-u-y-a",
+        "F3rrar0",
+        "0duya",
+        "6665727261726f",
+        "406 17",
+        "4-0617",
+        "71.204",
+        "X 38",
+        "X-38",
+        "%4Fduya",
+        "%46errar%6F",
+        "AHgATwBkAHUAeQBh",
+    ],
 )
 def test_no_text_keeps_them(text: str, policy: Policy) -> None:
     ds = planted.slice_of_ct()
@@ -73,7 +86,9 @@ def test_a_word_that_somebody_spelt_is_a_name(text: str, spelt: bool) -> None:
 
 
 @pytest.mark.parametrize("policy", [AI, EXPORT], ids=["ai", "export"])
-@pytest.mark.parametrize("text", ["J0HN", "CT Sm1th", "5m1th V2", "'51", "71y", "CT 71y", "%4A%6F", "%53mith", "CT Sm%69th"])
+@pytest.mark.parametrize(
+    "text", ["J0HN", "CT Sm1th", "5m1th V2", "'51", "71y", "CT 71y", "%4A%6F", "%53mith", "CT Sm%69th"]
+)
 def test_of_others_too(text: str, policy: Policy) -> None:
     ds = planted.slice_of_ct()
     for keyword in PLACES:

@@ -91,6 +91,21 @@ def test_no_text_keeps_them(policy: Policy, text: str) -> None:
 
 
 @BOTH
+@pytest.mark.parametrize("number", ["445551234", "5551234", "414455"])
+def test_a_telephone_number_without_its_first_figures_is_no_number_of_a_series(policy: Policy, number: str) -> None:
+    ds = planted.slice_of_ct()
+    ds.PatientTelephoneNumbers, ds.SeriesNumber = "+41 44 555 12 34", number
+    assert str(Deidentifier(policy, PSEUDONYMS).deidentify(ds).dataset.get("SeriesNumber")) != number
+
+
+@BOTH
+def test_first_figures_that_all_of_a_house_have_are_nobodys(policy: Policy) -> None:
+    ds = planted.slice_of_ct()
+    ds.PatientID, ds.SeriesDescription = "10004821", "DWI b1000"
+    assert Deidentifier(policy, PSEUDONYMS).deidentify(ds).dataset.SeriesDescription == "DWI b1000"
+
+
+@BOTH
 def test_a_long_one_in_an_output_is_a_leak(policy: Policy) -> None:
     ds = planted.slice_of_ct()
     output = Deidentifier(policy, PSEUDONYMS).deidentify(ds).dataset

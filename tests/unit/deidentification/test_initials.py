@@ -22,7 +22,7 @@ TEXTS = ("SeriesDescription", "StudyDescription", "ProtocolName", "SequenceName"
     ("name", "letters"),
     [("Krause^Maria", "KM"), ("Krause^Maria", "MK"), ("Stone^Karl", "SK"), ("Roe^Will", "WR"), ("Ford^Mae", "M F"), ("Ford^Mae", "F.M."),
      ("Joy^Ben", "B-J"), ("Joy^Ben", "J_B"), ("Moss^Jack", "J/M"), ("Tran^An", "ta"), ("Hall^Xi", "X H"), ("Joy^Ben", "JB1"), ("Joy^Ben", "1BJ"), ("Joy^Ben", "J,B"), ("Joy^Ben", "B;J"),
-     ("Joy^Ben", "J|B"), ("Joy^Ben", "j*b"), ("Joy^Ben", "B - J"), ("Joy^Ben^Max", "B,M,J")],
+     ("Joy^Ben", "J|B"), ("Joy^Ben", "j*b"), ("Joy^Ben", "B - J"), ("Joy^Ben^Max", "B,M,J"), ("Wang^XiaoDong", "wxd1")],
 )  # fmt: skip
 @pytest.mark.parametrize("around", ["{}", "CT {}", "{} T1", "head_{}", "({})"])
 def test_no_text_keeps_them(policy: Policy, name: str, letters: str, around: str) -> None:

@@ -51,6 +51,24 @@ def test_words_of_scanners_stay(value: str, engine: Deidentifier) -> None:
     assert engine.deidentify(ds).dataset.ImageType[2] == value
 
 
+@pytest.mark.parametrize("engine", ENGINES, ids=("ai", "export"))
+@pytest.mark.parametrize(
+    ("value", "stays"), [("1H", True), ("129XE", True), ("19F", True), ("69F", False), ("069Y", False), ("51F", False)]
+)
+def test_an_age_is_no_nucleus(value: str, stays: bool, engine: Deidentifier) -> None:
+    ds = planted.slice_of_ct()
+    ds.ResonantNucleus = value
+    assert (engine.deidentify(ds).dataset.get("ResonantNucleus") == value) is stays
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=("ai", "export"))
+@pytest.mark.parametrize(("value", "stays"), [("1500", True), ("300", True), ("12000", True), ("78812", False)])
+def test_a_number_of_somebody_is_no_template(value: str, stays: bool, engine: Deidentifier) -> None:
+    ds = planted.slice_of_ct()
+    ds.TemplateIdentifier = value
+    assert (engine.deidentify(ds).dataset.get("TemplateIdentifier") == value) is stays
+
+
 @pytest.mark.filterwarnings("ignore")  # 7-7-7 is no Code String
 def test_an_own_number_with_zeros_before_it_and_an_own_short_code_go() -> None:
     for engine in ENGINES:
