@@ -16,6 +16,7 @@ from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.lock import StateLock
 from dicomnode.study import World
 from dicomnode.workflow.generations import remember
+from dicomnode.workflow.recovery import end_tries
 
 _DESTROYING: Final = "study-destroying"
 
@@ -143,6 +144,7 @@ def destroy_study(tree: Config, study_key: str) -> None:
                 for folder in (layout.spool, layout.objects):
                     files.remove_study(folder, study_key)
             forget_works(ledger, study_key)
+            end_tries(ledger)  # of a node that was killed
             with ledger.transaction() as connection:
                 if (study := ledger.study(study_key, connection=connection)) is not None:
                     remember(connection, ledger, study, rooms.now())

@@ -44,7 +44,7 @@ from dicomnode.workflow.indexing import Indexer
 from dicomnode.workflow.pipeline import DurableQueue
 from dicomnode.workflow.priors import Priors
 from dicomnode.workflow.reading import limits_of
-from dicomnode.workflow.recovery import Recovery
+from dicomnode.workflow.recovery import Recovery, end_tries
 from dicomnode.workflow.stages import Rooms, Stages
 from dicomnode.workflow.timekeeping import Timekeeper
 
@@ -324,10 +324,10 @@ class Node:
 
     def start(self) -> tuple[str, int]:
         """Take up what was interrupted, then listen; returns the bound address."""
+        end_tries(self._ledger)
         self._recovery.rebuild_index()
         self._indexer.begin()
         self._sourcing.begin()  # before what waits for it goes on
-        self._recovery.end_tries()
         self._queue.launch()
         self._recovery.resume()
         self._circuits.begin()

@@ -184,12 +184,12 @@ class Delivery:
             objects = {one.result_id: one for one in self._load_all(key, destination, batch)}
             self._begin(key, destination, list(objects))
             outcomes = peer.store(list(objects.values()))
+            self._end(destination, outcomes)
             for outcome in outcomes:
                 sent = objects[outcome.result_id]
                 if is_not_supported(outcome.status, outcome.error) and self._downgrade.not_supported(
                     key, destination, sent.sop_class_uid
                 ):
-                    self._ledger.end_try([outcome.result_id], destination)
                     continue
                 state, reason = verdict_of_duplicate(peer, sent) if outcome.status == DUPLICATE else verdict(outcome)
                 self._record(key, destination, outcome, state, reason)
@@ -206,6 +206,11 @@ class Delivery:
             left = self._ledger.begin_try(result_ids, destination, connection=connection)
             if left and self._ledger.is_overtaken(result_ids[0], connection=connection):
                 self._ledger.add_facts(key, {OVERTAKEN: OPEN, NOTED: ""}, connection=connection)
+
+    def _end(self, destination: str, outcomes: Sequence[StoreOutcome]) -> None:
+        """Enter of what the destination surely has not, before anything else is done that may fail, that it is not under way."""
+        if back := [one.result_id for one in outcomes if not one.went_out or is_not_supported(one.status, one.error)]:
+            self._ledger.end_try(back, destination)
 
     def _next_batch(self, key: WorkKey, destination: str, tried: set[str]) -> list[DeliveryRow]:
         """What is sent next: the segmentation by itself where nobody knows yet whether it is taken, else all; notes last."""

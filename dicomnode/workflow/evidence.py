@@ -178,7 +178,7 @@ def own_results(ledger: Ledger, derivation_key: bytes, study_key: str) -> frozen
     Their UIDs are minted of facts of their works (`results.context.ResultContext.object_uid`). Our rejection notes are not
     among them.
     """
-    study = ledger.study(study_key)
+    study = ledger.study(study_key) if ledger.latest_revision(study_key) else None  # most have no work yet: one query
     return frozenset(
         blind_key(
             derivation_key, "instance", mint_uid(derivation_key, "result:object", source, row.role.value, row.form)

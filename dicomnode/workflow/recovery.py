@@ -88,17 +88,6 @@ class Recovery:
         for study_key, address, metadata in records:
             yield row_of(self._key, study_key, address, metadata)
 
-    def end_tries(self) -> None:
-        """What a try that was killed was sending may be there; before the queue begins others.
-
-        Where newer results were made since, no note of theirs names it: it is seen to as what a try adds that goes on.
-        """
-        with self._ledger.transaction() as connection:
-            for result_id in self._ledger.end_tries(connection=connection):
-                key = self._ledger.work_of_result(result_id, connection=connection)
-                if key is not None and self._ledger.is_overtaken(result_id, connection=connection):
-                    self._ledger.add_facts(key, {OVERTAKEN: OPEN, NOTED: ""}, connection=connection)
-
     def resume(self) -> None:
         """Enter studies that are not settled into the activity table, and queue works that a crash left unqueued."""
         now = self._monotonic()
@@ -156,3 +145,15 @@ class Recovery:
                 if is_to_be_judged(row):
                     self._decide(row)
         return len(rows)
+
+
+def end_tries(ledger: Ledger) -> None:
+    """What a try that was killed was sending may be there; before anybody looks, or others begin.
+
+    Where newer results were made since, no note of theirs names it: it is seen to as what a try adds that goes on.
+    """
+    with ledger.transaction() as connection:
+        for result_id in ledger.end_tries(connection=connection):
+            key = ledger.work_of_result(result_id, connection=connection)
+            if key is not None and ledger.is_overtaken(result_id, connection=connection):
+                ledger.add_facts(key, {OVERTAKEN: OPEN, NOTED: ""}, connection=connection)

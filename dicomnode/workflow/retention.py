@@ -168,7 +168,8 @@ class Retention:
                 wishes = [
                     one for one in self._ledger.wished_back(connection=connection) if one.key.study_key == study_key
                 ]
-                remember(connection, self._ledger, study, self._sure())
+                last = self._ledger.study(study_key, connection=connection)  # a try may have ended since
+                remember(connection, self._ledger, last or study, self._sure())
                 self._ledger.purge_study(study_key, connection=connection)
                 for order in late:  # given meanwhile: whoever carries it out tells that the study is gone
                     self._ledger.give_order(order, connection=connection)

@@ -263,6 +263,8 @@ class Stages:
         return self._preparing.prepare(key, work, self._analyst(key))
 
     def _is_unchanged(self, key: WorkKey, analyst: Analyst, input_digest: str, keep: Callable[[], object]) -> bool:
+        if key.revision == 1:  # there is nothing before it, and most studies have no other
+            return False
         basis = analyst.source_of(analyst.algorithm(), input_digest, None)
         return self._unchanged.ends(key, basis, self.encoding.plans(key, analyst), keep)
 

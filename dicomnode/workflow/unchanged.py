@@ -77,14 +77,15 @@ def standing(study: StudyRow, key: WorkKey, basis: str, wanted: Wanted) -> WorkR
     """The work whose results are those of another one, and are where they belong; None where it has to make them.
 
     It is the newest one of the model that was to deliver anything: what is older was replaced. Nothing of it was found wrong, each of its
-    results is confirmed, and each destination has just the forms that it would get.
+    results is confirmed, and each destination has just the forms that it would get. Nothing was ordered since: an order holds until
+    results were made, by whatever work.
     """
-    works = [work for work in study.works if work.key.model == key.model]
-    if any(ORDERED in work.facts for work in works if work.key == key):
-        return None
-    made = [work for work in works if work.key.revision < key.revision and work.deliveries]
+    works = [work for work in study.works if work.key.model == key.model and work.key.revision <= key.revision]
+    made = [work for work in works if work.key != key and work.deliveries]
     newest = max(made, key=lambda work: work.key.revision, default=None)
     if newest is None or newest.is_wrong or newest.state not in _STANDING or newest.facts.get(BASIS) != basis:
+        return None
+    if any(ORDERED in work.facts for work in works if work.key.revision > newest.key.revision):
         return None
     rows = [row for row in newest.deliveries if row.is_result and row.state is not DeliveryState.DOWNGRADED]
     there = {(row.destination, row.role, row.form) for row in rows}

@@ -6,6 +6,7 @@ notes of ours an answer makes needless stands here, too.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -19,6 +20,8 @@ from dicomnode.workflow.ports import Destination, Finder
 
 #: PS3.7 C.5.3: duplicate SOP instance.
 DUPLICATE: Final = 0x0111
+#: Why a note was made, in the name of its form: the how manieth so, of what is or may be there, and the how manieth of these.
+_WHY: Final = re.compile(r"\.(wrong|late)(\d*)(-unsure)?(\d*)")
 
 
 def verdict_of_duplicate(peer: Destination, sent: OutgoingObject) -> tuple[DeliveryState, str | None]:
@@ -73,8 +76,9 @@ def replaced_notes(rows: Sequence[DeliveryRow]) -> list[DeliveryRow]:
     ]
 
 
-def _kind(row: DeliveryRow) -> tuple[str, int]:
-    """What a note of ours was made for, and the how manieth of its kind it is."""
-    why = row.form.removeprefix(f"key-objects.{row.destination}")
-    kind = why.rstrip("0123456789")
-    return kind, int(why[len(kind) :] or 0)
+def _kind(row: DeliveryRow) -> tuple[str, tuple[int, int]]:
+    """What a note of ours was made for, and the how manieth of its kind it is; no kind: that of newer results."""
+    found = _WHY.fullmatch(row.form.removeprefix(f"key-objects.{row.destination}"))
+    if found is None:
+        return "", (0, 0)
+    return found[1] + (found[3] or ""), (int(found[2] or 0), int(found[4] or 0))

@@ -100,7 +100,7 @@ def test_what_was_being_sent_is_entered_before_the_queue_sends_on(
 
     try:
         monkeypatch.setattr(node._indexer, "begin", lambda: None)
-        monkeypatch.setattr(node._recovery, "end_tries", lambda: begun.append("end_tries"))
+        monkeypatch.setattr(service, "end_tries", lambda _: begun.append("end_tries"))
         monkeypatch.setattr(node._queue, "launch", launched)
         with pytest.raises(InterruptedError):
             node.start()

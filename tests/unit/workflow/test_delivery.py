@@ -310,11 +310,14 @@ def test_which_notes_another_one_replaces() -> None:
         )  # fmt: skip
 
     done, refused = DeliveryState.CONFIRMED, DeliveryState.REFUSED
-    assert replaced_notes([note(".wrong2", done), dead := note(".wrong", refused)]) == [dead]
+    for form, older in ((".wrong2", ".wrong"), (".late1-unsure", ".late-unsure"), (".wrong-unsure1", ".wrong-unsure")):
+        assert replaced_notes([note(form, done), dead := note(older, refused)]) == [dead]
     for form, other in (
         (".wrong", note(".wrong1", refused)),  # the later one names what the first did not
         (".wrong1", note(".wrong-unsure", refused)),
         (".wrong1", note(".late", refused)),
+        (".late1", note(".late-unsure", refused)),
+        (".late-unsure", note(".late1-unsure", refused)),
         (".wrong1", note(".wrong", refused, sent=True)),  # it may have been confirmed when the other one was made
         (".wrong1", note(".wrong", refused, destination="archive")),
         (".wrong1", note(".wrong", DeliveryState.WAITING)),

@@ -8,7 +8,7 @@ import pytest
 
 from dicomnode.config import DeliverySection
 from dicomnode.encoded import encode_part10
-from dicomnode.errors import PeerRefusal
+from dicomnode.errors import PeerRefusal, StorageError
 from dicomnode.forms import SOP_CLASSES, Form, Variant, Wishes
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.objects import Objects
@@ -67,6 +67,22 @@ def test_a_report_whose_whole_chain_is_refused_one_after_the_other_fails_the_wor
     assert [told["reason"] for told in forms.events.facts("delivery.refused")] == ["peer-refused-object"]
     assert forms.events.names.count("work.ended") == 1
     assert forms.ledger.end_tries() == (), "what was not taken is not there"
+
+
+def test_what_was_refused_is_not_there_though_nothing_can_be_made_in_its_place(
+    forms: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full, say, or the node is killed at that moment."""
+
+    def fail(key: WorkKey, variants: Sequence[Variant]) -> Mapping[Variant, str]:
+        raise StorageError("storage-full")
+
+    monkeypatch.setattr(forms, "remake", fail)
+    forms.prepare("pacs")
+    forms.peers["pacs"].answers = [PeerRefusal("peer-context-refused")]
+    forms.queue.run_due()
+    assert forms.ledger.end_tries() == ()
+    assert not any(row.may_be_there for row in forms.rows())
 
 
 @pytest.mark.parametrize("made", [(), (ResultRole.KEY_IMAGE,)], ids=["nothing", "the-key-image"])

@@ -15,7 +15,7 @@ from dicomnode.study import OPEN, OVERTAKEN, InstanceRow, InstanceState, ResultR
 from dicomnode.workflow.activity import ActivityTable
 from dicomnode.workflow.memory_queue import MemoryQueue
 from dicomnode.workflow.notes import KEY_OBJECT_SELECTION
-from dicomnode.workflow.recovery import Recovery
+from dicomnode.workflow.recovery import Recovery, end_tries
 from tests.unit.workflow.samples import (
     KEY,
     OTHER_STUDY,
@@ -93,12 +93,12 @@ def test_what_a_try_that_was_killed_was_sending_may_be_there(world: World, *, ne
         result = ResultRow(result_id=name, role=ResultRole.REPORT, sop_class_uid="1.2", digest="d", length=1)
         ledger.record_results(key, [result], ["pacs", "archive"], at)
     assert not ledger.begin_try(["r1"], "pacs")
-    world.recovery.end_tries()
+    end_tries(world.ledger)
     first = ledger.work(works[0])
     assert first is not None
     assert [(one.destination, one.may_be_there) for one in first.deliveries] == [("archive", False), ("pacs", True)]
     assert first.facts.get(OVERTAKEN) == (OPEN if newer else None)
-    world.recovery.end_tries()
+    end_tries(world.ledger)
     assert ledger.work(works[0]) == first
 
 

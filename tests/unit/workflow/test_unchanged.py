@@ -80,6 +80,24 @@ def test_a_late_localizer_makes_no_second_results(bench: Bench, images: list[Dat
     assert not uids(bench, fourth) & uids(bench, first)
 
 
+def test_an_order_holds_until_results_were_made(bench: Bench, images: list[Dataset]) -> None:
+    """Its own work was replaced, by a late localizer, before it had made any."""
+    first = delivered(bench, images, SETTINGS)
+    bench.receive(scout(), revision=2, facts={ORDERED: 1})
+    third = bench.receive(scout(6), revision=3)
+    assert run(stages_for(bench, SETTINGS), third) == [True] * 3
+    assert uids(bench, third)
+    assert not uids(bench, third) & uids(bench, first)
+    # From then on it is carried out.
+    bench.ledger.record_stage(third, "wait", 30.0)
+    bench.ledger.set_work_state(third, WorkState.DELIVERING, at=bench.time.now())
+    confirm(bench, third)
+    bench.ledger.set_work_state(third, WorkState.DONE, at=bench.time.now())
+    fourth = bench.receive(scout(7), revision=4)
+    assert run(stages_for(bench, SETTINGS), fourth)[0] is False
+    assert bench.work(fourth).facts[SAME_AS] == 3
+
+
 def test_an_image_of_the_series_makes_others(bench: Bench, images: list[Dataset]) -> None:
     delivered(bench, images[:-1], SETTINGS)
     second = bench.receive(images[-1:], revision=2)
