@@ -8,10 +8,12 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
 from dicomnode.cli.main import app
-from dicomnode.config import default_state_folder
+from dicomnode.config import Config, default_state_folder
 from dicomnode.service.node import DRAIN_SECONDS
+from dicomnode.service.rooms import Layout
 from dicomnode.storage.keys import KEY_NAMES, has_credentials, open_credentials
 from tests import tools
 
@@ -138,7 +140,8 @@ def test_state_is_the_folder_that_the_node_takes(unit: Unit) -> None:
     folder = f"/var/lib/{name}"
     assert default_state_folder({"STATE_DIRECTORY": folder, "HOME": "/root"}) == Path(folder)
     assert unit["WorkingDirectory"] == [folder]
-    assert unit["RequiresMountsFor"] == [folder]
+    layout = Layout.of(Config.model_validate({"node": {"state": folder}}))
+    assert unit["RequiresMountsFor"] == [f"{layout.spool} {layout.objects}"], "and of all above them"
 
 
 def test_instance_differs_in_its_places_alone() -> None:
@@ -171,6 +174,53 @@ def test_command_line_of_root_runs_as_the_service_does() -> None:
         assert f"-p {name}={unit[name][0]} " in script
     for line in unit["LoadCredential"]:
         assert f'-p "LoadCredential={line.replace("/etc/dicomnode/keys", "$keys")}"' in script
+
+
+def commands() -> dict[str, bool]:
+    """Every command, and whether it works on a state that is there."""
+    found = {}
+    for name, one in get_command(app).commands.items():  # type: ignore[attr-defined]
+        found |= {f"{name} {sub}": it for sub, it in getattr(one, "commands", {}).items()} | {name: one}
+    return {
+        words: any("--config" in option.opts for option in command.params)
+        and words not in ("serve", "send", "reidentify")
+        for words, command in found.items()
+    }
+
+
+@pytest.mark.parametrize(("words", "on_the_state"), commands().items())
+def test_every_command_of_root_on_the_state_runs_as_the_service_does(
+    words: str, on_the_state: bool, tmp_path: Path
+) -> None:
+    """With a program in the place of systemd-run, and one that says that root calls."""
+    for name, says in (
+        ("systemd-run", 'printf "%s\\n" service "$@"'),
+        ("id", "echo 0"),
+        ("dicomnode", 'printf "%s\\n" itself "$@"'),
+    ):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{says}\n")
+        (tmp_path / name).chmod(0o755)
+    script = (REPOSITORY / "deploy" / "dicomnode-as-service.sh").read_text("utf-8")
+    program, keys = str(tmp_path / "dicomnode"), tmp_path / "keys"
+    script = script.replace("/opt/dicomnode/bin/dicomnode", program).replace("/etc/dicomnode/keys", str(keys))
+
+    def said() -> list[str]:
+        done = subprocess.run(
+            ["sh", "-c", script, "dicomnode", *words.split(), "--days", "7 d"],
+            check=True, capture_output=True, text=True, timeout=60, env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
+        )  # fmt: skip
+        return done.stdout.splitlines()
+
+    if not on_the_state:
+        assert said() == ["itself", *words.split(), "--days", "7 d"]
+        return
+    first, *rest = said()
+    assert first == "service"
+    tail = [program, *words.split(), "--config", "/etc/dicomnode/dicomnode.toml", "--days", "7 d"]
+    assert rest[-len(tail) :] == tail
+    keys.mkdir()
+    (keys / "identity.next.key").touch()
+    assert set(said()) - {first, *rest} == {f"LoadCredential=dicomnode.identity.next:{keys}/identity.next.key"}
 
 
 @pytest.mark.parametrize(
