@@ -28,10 +28,12 @@ _MONTH: Final = re.compile(
 #: A month and a year of two digits: a month with its zero; any behind a word that says that a date comes.
 _SHORT: Final = re.compile(
     rf"{_START}(?:(0\d)[/\-](\d\d)|(\d\d)[/\-](0\d)|"
-    r"(?:dated?|exam|since|until|prior|seit|vom|bis)[\W_]{1,2}(\d\d?)[/.\-](\d\d))"
+    r"(?:dated?|exam|since|until|prior|seit|vom|bis)[\W_]{1,2}(\d\d?)[/.\-](\d\d)(?! ?(?:mm|cm|ms)(?![^\W\d_])))"
     rf"(?![\-/]\d){_END}"
 )
-_FOUR: Final = re.compile(r"(?<![^\W_])(?<!\d[.,])\d{4}(?![^\W_]|[.,]\d)")
+_FOUR: Final = re.compile(r"(?<![^\W_])(?<!\d[.,])(\d\d)(\d\d)(?![^\W_]|[.,]\d)")
+#: A year of two digits and a day of it from 100 on, without another mark: 25/100 is something else.
+_OF_YEAR: Final = re.compile(rf"{_START}(\d\d)-?([1-3]\d\d){_END}")
 _DIGITS: Final = 8
 _NAMES: Final = (
     ("jan",), ("feb",), ("mar", "mrz", "mär"), ("apr",), ("may", "mai"), ("jun",), ("jul",), ("aug",), ("sep",), ("oct", "okt"),
@@ -51,11 +53,14 @@ class Days:
         Year and month.
     pairs
         Month and day, either first; month and year of a birth.
+    of_year
+        Year of two digits, and day of it.
     """
 
     whole: frozenset[tuple[int, int, int]] = field(default=frozenset(), repr=False)
     months: frozenset[tuple[int, int]] = field(default=frozenset(), repr=False)
     pairs: frozenset[tuple[int, int]] = field(default=frozenset(), repr=False)
+    of_year: frozenset[tuple[int, int]] = field(default=frozenset(), repr=False)
 
     @staticmethod
     def of(dates: frozenset[str], births: frozenset[str] = frozenset()) -> Days:
@@ -66,7 +71,10 @@ class Days:
         pairs |= born | {(year, month) for month, year in born}
         months = frozenset((year, month) for year, month, _ in whole)
         short = {(year % 100, month, day) for year, month, day in whole}
-        return Days(whole=frozenset(whole | short), months=months, pairs=frozenset(pairs))
+        of_year = frozenset(
+            (int(one[2:4]), int(_day_of_year(one) or 0)) for one in dates | births if len(one) == _DIGITS
+        )
+        return Days(whole=frozenset(whole | short), months=months, pairs=frozenset(pairs), of_year=of_year)
 
     def spans(self, text: str) -> Iterator[Span]:
         """Where a text has one of them in figures with marks between, or a month and a day of four figures."""
@@ -89,9 +97,8 @@ class Days:
             one, two = (int(match[group]) for group in numbers)
             if not self.months.isdisjoint({(2000 + one, two), (2000 + two, one)}):
                 yield match.start(numbers[0]), match.end()
-        for match in _FOUR.finditer(text):
-            if (int(match[0][:2]), int(match[0][2:])) in self.pairs:
-                yield match.span()
+        for pattern, known in ((_OF_YEAR, self.of_year), (_FOUR, self.pairs)):
+            yield from (match.span() for match in pattern.finditer(text) if (int(match[1]), int(match[2])) in known)
 
 
 def unmarked(written: str) -> Iterator[str]:
@@ -101,9 +108,9 @@ def unmarked(written: str) -> Iterator[str]:
         return
     yield from (year + month, month + year)
     if of_year := _day_of_year(written):
-        yield from (year + of_year, of_year + year, year[2:] + of_year)
-        if of_year < "100":  # 100/20 is something else
-            yield of_year + year[2:]
+        yield from (year + of_year, of_year + year)
+        if of_year < "100":  # 25/100 and 100/20 are something else
+            yield from (year[2:] + of_year, of_year + year[2:])
     for one in (day + month, month + day):
         yield from (one + year[2:], year[2:] + one, one + year)
     for name in _NAMES[int(month) - 1]:

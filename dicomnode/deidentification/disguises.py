@@ -29,6 +29,8 @@ _OTHER_ALPHABET: Final = str.maketrans("-_", "+/")
 _WIDE: Final = ("utf-16-le", "utf-16-be")
 #: A letter that is escaped within a word: in URLs, in mail, in programs; HTML has its own.
 _ESCAPE: Final = re.compile(r"(?:[%=]|\\x|[%\\]u00)([0-9a-f]{2})")
+#: A number that is none of a letter, and may be longer than Python reads.
+_NO_LETTER: Final = re.compile(r"&#[0-9]{8,}")
 
 
 def leet(word: str) -> str:
@@ -50,7 +52,7 @@ def undisguised(text: str) -> Iterator[str]:
         for begin in (0, 1):
             even = digits[begin:][: (len(digits) - begin) // 2 * 2]
             yield from _read(bytes.fromhex(even))
-    plain = html.unescape(_ESCAPE.sub(lambda match: chr(int(match[1], 16)), text))
+    plain = html.unescape(_NO_LETTER.sub("", _ESCAPE.sub(lambda match: chr(int(match[1], 16)), text)))
     if plain != text:
         yield from (plain.casefold(), plain.encode("iso8859", "ignore").decode("utf-8", "replace").casefold())
 

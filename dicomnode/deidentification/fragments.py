@@ -30,7 +30,7 @@ _APART: Final = re.compile(r"[ _\-/(),:=.]{0,2}")
 #: A year of birth with a mark that b-values have, and their last figure.
 _B_VALUE: Final = re.compile(r"b[ =]{1,2}[1-9]\d*[05]")
 #: Letters that stand by themselves, with marks between them.
-_APART_LETTERS: Final = re.compile(r"(?<![^\W_])[^\W\d_](?:[\W_]{1,3}[^\W\d_](?![^\W_]))+")
+_APART_LETTERS: Final = re.compile(r"(?<![^\W_])[^\W\d_](?:[\W_]{1,9}[^\W\d_](?![^\W_]))+")
 _LETTER: Final = re.compile(r"[^\W\d_]")
 _PAIR: Final = 2
 _MOST_LETTERS: Final = 4
@@ -166,13 +166,15 @@ def fragments_of(
 
 
 def _letters_apart(known: frozenset[str], text: str) -> Iterator[Span]:
-    """Where a text has letters that are initials with marks between them, whatever marks."""
+    """Where a text has letters that are initials with marks between them, whatever marks: all of a few, since a part would say something else."""
     for run in _APART_LETTERS.finditer(text):
         letters = list(_LETTER.finditer(text, *run.span()))
+        found = []
         for first in range(len(letters) - 1):
             for some in (letters[first:last] for last in range(first + _PAIR, first + _MOST_LETTERS + 1)):
                 if "".join(letter[0] for letter in some).casefold() in known:
-                    yield some[0].start(), some[-1].end()
+                    found.append((some[0].start(), some[-1].end()))
+        yield from [run.span()] if found and len(letters) <= _MOST_LETTERS else found
 
 
 def _of_birth(day: str) -> Iterator[str]:

@@ -116,10 +116,14 @@ def is_nobodys(letters: str) -> bool:
 
 def initials(group: str) -> set[str]:
     """First letters of family and given names in the orders that people write them: JD, DJ, JMD, DJM."""
-    components = group.split("^")[:3]
+    family, *given = group.split("^")[:3]
+    return _initials([family, *given]) | _initials([family, *(_SECOND.sub(" ", one) for one in given)])
+
+
+def _initials(components: list[str]) -> set[str]:
     family, *others = (
         [part for word in split_words(component) for part in split_parts(word) if part not in STOP and part.isalpha()]
-        for component in (components[0], *(_SECOND.sub(" ", given) for given in components[1:]))
+        for component in components
     )
     names = [name for component in others for name in component]
     if not names:

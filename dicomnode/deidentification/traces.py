@@ -24,7 +24,7 @@ _FILES: Final = "dcm|dicom|ima|nii|nrrd|txt|pdf|docx?|xlsx?|csv|jpe?g|png|tiff?|
 _ADDRESSES: Final = (
     r"[^\s@]{0,80}@[^\s@]*",
     r"(?:%[0-9a-f]{2}){2,}",
-    r"(?<![\d_])[^\W\d_]*(?<!\d )%[4-7][0-9a-f](?=[^\W\d_])[^\W_]*",  # a letter that is escaped within a word
+    r"(?<![\d_])[^\W\d_]{0,20}(?<!\d )%[4-7][0-9a-f](?=[^\W\d_])[^\W_]*",  # a letter that is escaped within a word
     r"(?<!\w)\w{1,20}://\S*",
     r"www\.\S*",
     r"(?<!\w)[a-z]:[\\/]\S*",
@@ -182,7 +182,7 @@ _MAY_BE_ADDRESS: Final = re.compile(
     r"%[0-9A-Fa-f]{2}%|%[4-7][0-9A-Fa-f][^\W\d_]|-[0-9A-Fa-f]{4}-|[@\\:]|//|(?<!\S)/|\.[^\W\d]|(?:\.\d+){3}|(?:-[0-9A-Fa-f]{2}){5}"
 )
 _MAY_BE_FIGURES: Final = re.compile(
-    r"[mfwMFW], ?\d|['’]\d|\d ?/ ?[mfMF]|\d[\W_]+\d|\d[A-Za-z]?,? [^\W\d_]|[ ,;][EWOewo]\d|19\d\d|[*°#+(]|\d[NSns]\b|\d[./ ]{1,2}[IVXivx]|[Bb][. ]{0,2}\d{4}|\d [JYjy]\."
+    r"[mfwMFW], ?\d|['’]\d|\d ?/ ?[mfMF]|\d[\W_]+\d|\d[A-Za-z]?,? [^\W\d_]|[ ,;][EWOewo]\d|19\d\d|[*°#+(]|\d[NSns]\b|\d[./ ]{1,2}[IVXivx]|[Bb][. ]{0,2}\d{4}|\d [JYjy]\.|\d-?[Ww]\d"
 )
 _MAY_BE_GROUP: Final = re.compile(
     r"Rm|[A-Z]\d[A-Z]\d|\d[A-Z]?[ \-./][A-Z\d]|Pt[ .:]|[A-Z]-\d{4}|(?:[A-Z]{1,2}\d{1,3}){3}"

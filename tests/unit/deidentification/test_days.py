@@ -57,8 +57,19 @@ def test_a_month_goes_where_a_word_says_that_it_is_one(text: str) -> None:
 
 
 def test_a_late_day_of_the_year_is_written_behind_its_year() -> None:
-    assert {"20100", "2020100", "1002020"} <= set(unmarked("20200409"))
-    assert "10020" not in set(unmarked("20200409"))
+    days, texts = (
+        Days.of(frozenset(["20200409"])),
+        ("20100", "20-100", "CT 20100", "20/100", "TE 20 100", "20x100", "20101", "100/20"),
+    )
+    assert [any(days.spans(text)) for text in texts] == [True, True, True, False, False, False, False, False]
+    assert {"2020100", "1002020"} <= set(unmarked("20200409"))
+    assert {"10020", "20100"}.isdisjoint(unmarked("20200409"))
+
+
+def test_a_thickness_behind_a_word_is_no_month() -> None:
+    days = Days.of(frozenset(["20250110"]))
+    texts = "exam 1.25", "exam 1.25 mm", "vom 1.25mm", "bis 1.25 cm", "exam 1/25"
+    assert [any(days.spans(text)) for text in texts] == [True, False, False, False, True]
 
 
 def test_a_date_that_there_is_not_has_no_spellings() -> None:
