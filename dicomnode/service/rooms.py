@@ -116,7 +116,11 @@ def require_state(layout: Layout) -> None:
 
 def ledger_is_missing(layout: Layout) -> bool:
     """Whether studies were received whose ledger is gone: a new one would pass for theirs."""
-    return not layout.ledger.exists() and any(layout.spool.glob("??"))
+    return (
+        not layout.ledger.exists()
+        and layout.spool.is_dir()
+        and any(len(one.name) == 2 for one in layout.spool.iterdir())
+    )
 
 
 def passing_key_ring() -> KeyRing:

@@ -11,6 +11,7 @@ from dicomnode.service.rooms import Layout
 from dicomnode.storage import audit
 from dicomnode.storage.datakeys import DataKeys
 from dicomnode.storage.lock import StateLock
+from dicomnode.storage.spool_identity import is_own
 from dicomnode.workflow.reading import limits_of
 from dicomnode.workflow.verification import Verification, Verified
 
@@ -54,7 +55,7 @@ def verify(tree: Config, environment: Mapping[str, str], *, spool_is_lost: bool 
     with StateLock(layout.state):
         ring, ledger = rooms.open_ledger(tree, layout, environment, create=False)
         try:
-            if spool_is_lost:
+            if spool_is_lost and not is_own(layout.state, layout.spool):
                 audit.append(layout.state, "spool-accepted", rooms.now())
             spool = rooms.open_spool(tree, layout, ledger, DataKeys(ledger, ring), accept=spool_is_lost)
             try:

@@ -240,6 +240,7 @@ class Spool:
             ``storage-failed`` if the disk refuses.
         """
         with files.disk_errors():
+            self._require_own()
             self.abandon(study_key)
             files.remove_study(self._folder, study_key)
 

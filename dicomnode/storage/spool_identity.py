@@ -5,6 +5,7 @@ A random name lies in the folder, and beside the ledger. It is made when a node 
 
 from __future__ import annotations
 
+import os
 import secrets
 from pathlib import Path
 from typing import Final
@@ -29,6 +30,11 @@ def identity_of(folder: Path) -> str:
         return ""
 
 
+def is_own(state: Path, spool: Path) -> bool:
+    """Whether a spool bears the name that a state knows; errors as `identity_of`."""
+    return bool(known := identity_of(state)) and identity_of(spool) == known
+
+
 def prove_spool(state: Path, spool: Path, *, is_used: bool, accept: bool = False) -> str:
     """Prove that a spool belongs to a state, before anything is written there or judged; its name.
 
@@ -46,17 +52,22 @@ def prove_spool(state: Path, spool: Path, *, is_used: bool, accept: bool = False
     Raises
     ------
     StorageError
-        ``spool-missing`` where the spool is another, or empty though it is used; ``storage-full``, ``storage-failed``.
+        ``spool-missing`` where the spool is another that holds studies, or is another or empty though it is used; ``storage-full``, ``storage-failed``.
     """
     with files.disk_errors():
         known, found = identity_of(state), identity_of(spool)
-        if known and known == found:
+        if is_own(state, spool):
             return known
-        is_missing = bool(known) or not (found or any(spool.glob("??")))
-        if is_used and is_missing and not accept:
+        is_filled = any(spool.glob("??"))
+        is_others = bool(known and found and is_filled)
+        is_missing = bool(known) or not (found or is_filled)
+        if (is_others or (is_used and is_missing)) and not accept:
             raise StorageError("spool-missing")
         name = found or secrets.token_hex(16)
         for folder in (spool, state):
             files.make_folder(folder)
             files.replace_file(folder / _NAME, (name.encode(), b"\n"))
+            owner = folder.stat()
+            if os.geteuid() == 0:  # a chore of root's: the node is to read it
+                os.chown(folder / _NAME, owner.st_uid, owner.st_gid)
         return name

@@ -567,6 +567,8 @@ def test_a_disk_that_is_unmounted_is_no_damage_and_nothing_is_written_in_its_pla
     with pytest.raises(StorageError, match="storage-failed"):
         bench.append(spool, 1, OTHER_STUDY)
     with pytest.raises(StorageError, match="storage-failed"):
+        spool.purge(STUDY)  # its keys would be shredded next, and its segments are still on the disk
+    with pytest.raises(StorageError, match="storage-failed"):
         Spool(
             bench.folder, intake("append"), bench.keys, identity="ab" * 16
         )  # a receiver that takes another one's place

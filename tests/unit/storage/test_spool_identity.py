@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -103,3 +104,23 @@ def test_what_the_disk_does_not_give_is_told_as_that(state: Path) -> None:
     (state / "spool").write_bytes(b"")
     with pytest.raises(StorageError, match="storage-failed"):
         prove(state, is_used=False)
+
+
+def test_a_spool_of_another_node_is_refused_though_nothing_is_known(state: Path) -> None:
+    """Disks were changed over, or a ledger of an empty day was restored."""
+    lay(state, FIRST)
+    lay(state / "spool", OTHER)
+    (state / "spool" / "ab").mkdir()
+    with pytest.raises(StorageError, match="spool-missing"):
+        prove(state, is_used=False)
+    assert (identity_of(state), identity_of(state / "spool")) == (FIRST, OTHER)
+    assert prove(state, is_used=False, accept=True) == OTHER
+
+
+def test_what_root_names_belongs_to_whom_the_folder_does(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[tuple[Path, int, int]] = []
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "chown", lambda path, user, group: given.append((path, user, group)))
+    prove(state, is_used=False)
+    owner = state.stat().st_uid, state.stat().st_gid
+    assert given == [(folder / "spool.id", *owner) for folder in (state / "spool", state)]
