@@ -52,7 +52,10 @@ def explain(
     config_file: ConfigOption = None,
     state: StateOption = None,
 ) -> None:
-    """Tell for every series of a study which rule takes it, which model works on it, and why not; also beside a running node."""
+    """Tell for every series of a study which rule takes it, which model works on it, and why not; also beside a running node.
+
+    Series of kinds that no model takes are not seen, by rules and here, unless the study has nothing else.
+    """
     from dicomnode.service.explaining import Looking
 
     tree = read_config(config_file, state)

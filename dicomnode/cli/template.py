@@ -20,7 +20,7 @@ _HEAD = """\
 # `dicomnode check --config <this file>` tells every error at once; `dicomnode serve --config <this file>` runs it.
 """
 #: Sections of which there may be any number.
-_BLOCKS: Final[Mapping[str, type[BaseModel]]] = {
+BLOCKS: Final[Mapping[str, type[BaseModel]]] = {
     "peers": PeerRule,
     "folders": FolderSection,
     "rules": RoutingRule,
@@ -34,7 +34,7 @@ def render() -> str:
     """Text of a configuration in which everything is a comment but the section headings."""
     parts = [_HEAD]
     for name, field in Config.model_fields.items():
-        if name in _BLOCKS:
+        if name in BLOCKS:
             parts.append(_block(name))
             continue
         section = field.annotation
@@ -62,7 +62,7 @@ def _lines(section: type[BaseModel]) -> list[str]:
 
 
 def _block(name: str) -> str:
-    model = _BLOCKS[name]
+    model = BLOCKS[name]
     doc = (model.__doc__ or "").strip().rstrip(".")
     body = "".join(f"#{line}" if not line.startswith("#") else line for line in _lines(model))
     return f"# {doc}: one block for each, as many as there are.\n#[[{name}]]\n{body}"
