@@ -43,7 +43,11 @@ def replay(
     json_output: Annotated[bool, typer.Option("--json", help="machine-readable")] = False,
     state: StateOption = None,
 ) -> None:
-    """Tell what another configuration would have done with past studies; also beside a running node, and nothing is done."""
+    """Tell what another configuration would have done with past studies; also beside a running node, and nothing is done.
+
+    Compared are rules, models, destinations and the age of studies (flood_guard.maximum_age_days). Not compared: exports,
+    priorities, the brake on bursts of old studies, and studies that are shredded.
+    """
     from dicomnode.service.explaining import Looking
     from dicomnode.service.rooms import now
 

@@ -26,3 +26,8 @@ def test_every_chore_of_keys_is_named() -> None:
     line = next(line for line in README.splitlines() if "dicomnode keys" in line)
     chores = set(getattr(getattr(get_command(app), "commands")["keys"], "commands"))  # noqa: B009
     assert sorted(chore for chore in chores if chore not in line) == []
+
+
+def test_help_of_a_replay_says_what_it_leaves_out() -> None:
+    said = " ".join(str(getattr(get_command(app), "commands")["replay"].help).split())  # noqa: B009
+    assert re.search(r"Not compared: exports, priorities, .*, and studies that are shredded", said)
