@@ -137,7 +137,7 @@ class PeerRule(Section):
     modality: bool = Field(
         False,
         description="sends straight from a modality: its studies are shredded only when the PACS "
-        "(`retention.archive`) shows that it holds every object of them",
+        "(`retention.archive`) shows that it holds every object of them; false: after `retention.days`, and nobody is asked",
     )
     report_host: Host | None = Field(
         None, description="where it takes reports of storage commitment; without it: where it asked"

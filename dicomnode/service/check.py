@@ -26,6 +26,7 @@ from dicomnode.service.delivering import Requesting, requestor_of
 from dicomnode.service.engines import open_engine
 from dicomnode.service.exports import outlet_of
 from dicomnode.service.models import examine_gpu
+from dicomnode.service.originals import kept, notes_of_retention
 from dicomnode.service.rooms import Layout
 from dicomnode.service.routes import describe_rule, prove_rules
 from dicomnode.service.services import committing_destination
@@ -35,7 +36,6 @@ from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.medium import IN_MEMORY, is_kernels, is_volatile
 from dicomnode.storage.recipients import certificates
 from dicomnode.storage.writer import try_modes
-from dicomnode.workflow.retention import outlives
 from dicomnode.workflow.wishes import wishes_of
 
 _SOON_DAYS = 30
@@ -217,7 +217,8 @@ class _Examiner:
                     f"{where}: never reached, since {hiding[0]} before it fits whenever it does"
                 )
             who = (rule.ae_title or "any AE title") if rule.by_dimse else f"by STOW-RS, as {rule.web_title}"
-            self.report.lines.append(f"peer {rule.name}: {who}, {rule.priority}")
+            self.report.lines.append(f"peer {rule.name}: {who}, {rule.priority}{kept(tree, rule)}")
+        self.report.warnings += notes_of_retention(tree)
 
     def folders(self) -> None:
         """Watched folders: files are taken out of them, so they must be writable, and none of the node's own."""
@@ -295,8 +296,6 @@ class _Examiner:
                 self.report.lines.append(f"storage commitment is answered with what {pacs.ae_title} commits")
         if not self._tree.destinations:
             self.report.warnings.append("destinations: none; results stay sealed in the state folder")
-        elif known := outlives(self._tree.retention.days, self._tree.delivery.give_up_seconds):
-            self.report.warnings.append(known)
         for destination in self._tree.destinations:
             self._destination(destination)
 
