@@ -153,6 +153,12 @@ class RunningNode:
         assert event is not None, f"no event {name} {facts}; the log says:\n{self.log()}"
         return event
 
+    def wait_until(self, reached: Callable[[list[dict[str, Any]]], bool], seconds: float = _WAIT_SECONDS) -> bool:
+        """Whether what it said since its start is so, which is waited for."""
+        with self._changed:
+            self._changed.wait_for(lambda: reached(self.events) or self._gone(), seconds)
+            return reached(self.events)
+
     def studies(self) -> tuple[StudyRow, ...]:
         """What the ledger says, read beside the node."""
         return read_studies(self.tree, 1000)
