@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from statistics import median
 
@@ -12,6 +13,40 @@ from tests.benchmarks.comparison import Interval
 _RESAMPLES = 400
 _LEAST = 4
 _MOST = 60
+#: Studies behind a slope from which on its upper end says more than its noise: an hour of a node, not a minute.
+ENOUGH = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """What a quantity may grow by.
+
+    Attributes
+    ----------
+    what
+        The quantity and its unit.
+    a_study
+        For each study, where there are enough.
+    at_first
+        While a node warms up, from rest to rest.
+    """
+
+    what: str
+    a_study: float
+    at_first: float
+
+
+def judge(limit: Limit, growth: Interval, at_rest: tuple[float, float], studies: int) -> tuple[bool, str]:
+    """Whether a quantity is flat, and by which bound: with `ENOUGH` studies the *upper* end of its slope is held, too."""
+    grown = at_rest[1] - at_rest[0]
+    if studies < ENOUGH:
+        good, bound = grown <= limit.at_first, f"a short run: from rest to rest at most {limit.at_first:g}"
+    else:
+        most = limit.at_first + limit.a_study * studies
+        good = growth.high <= limit.a_study and grown <= most
+        bound = f"a long run: upper end of a study at most {limit.a_study:g}, from rest to rest at most {most:g}"
+    seen = f"a study {growth.middle:.3f} [{growth.low:.3f}, {growth.high:.3f}], at rest {at_rest[0]:.0f} to {at_rest[1]:.0f}"
+    return good, f"{limit.what}: {seen}; {bound}: {'held' if good else 'BROKEN'}"
 
 
 def slope(done: Sequence[float], values: Sequence[float]) -> Interval:

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from tests.benchmarks.drift import percentiles, slope
+from tests.benchmarks.drift import ENOUGH, Limit, judge, percentiles, slope
 
 
 def noisy(count: int, growth: float) -> list[float]:
@@ -39,3 +39,37 @@ def test_too_few_values_are_refused() -> None:
 def test_percentiles_are_values_that_were_there() -> None:
     assert percentiles(list(range(1, 101))) == {"p50": 50, "p90": 90, "p99": 99, "p100": 100}
     assert percentiles([3.0]) == {"p50": 3.0, "p90": 3.0, "p99": 3.0, "p100": 3.0}
+
+
+MEMORY = Limit(what="memory, MiB", a_study=0.1, at_first=64)
+
+
+@pytest.mark.parametrize(("growth", "good"), [(0.0, True), (0.15, False), (1.0, False)])
+def test_a_long_run_is_held_by_the_upper_end(growth: float, good: bool) -> None:
+    values = noisy(ENOUGH, growth)
+    found, told = judge(MEMORY, slope(list(range(ENOUGH)), values), (200, 200), ENOUGH)
+    assert found is good
+    assert "a long run: upper end of a study at most 0.1, from rest to rest at most 114" in told
+    assert told.endswith("held" if good else "BROKEN")
+
+
+def test_a_slope_that_nobody_can_tell_is_not_held() -> None:
+    """Noise hides it: what might be a leak is none that was ruled out."""
+    chance = random.Random(5)
+    half = [chance.uniform(0, 2000) for _ in range(ENOUGH // 2)]
+    wild = half + half[::-1]
+    assert not judge(MEMORY, slope(list(range(ENOUGH)), wild), (200, 200), ENOUGH)[0]
+
+
+def test_a_jump_that_no_slope_shows_is_seen_from_rest_to_rest() -> None:
+    flat = slope(list(range(ENOUGH)), [200.0] * ENOUGH)
+    assert judge(MEMORY, flat, (200, 314), ENOUGH)[0]
+    assert not judge(MEMORY, flat, (200, 315), ENOUGH)[0]
+
+
+def test_a_short_run_is_held_from_rest_to_rest() -> None:
+    few = slope(list(range(12)), noisy(12, 3.0))
+    found, told = judge(MEMORY, few, (200, 264), 12)
+    assert found
+    assert "a short run: from rest to rest at most 64: held" in told
+    assert not judge(MEMORY, few, (200, 265), 12)[0]
