@@ -12,22 +12,27 @@ import random
 import socket
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from dicomnode.study import DeliveryState, WorkState
+from dicomnode.imaging.phantom_series import PhantomPatient
+from dicomnode.study import DeliveryState, WorkRow, WorkState
 from tests.journey.inside import Inside, data_of, send
 from tests.journey.recorder import Recorder
 from tests.journey.running_node import RunningNode, destination
 from tests.journey.studies import write_study
+from tests.neighbours import wait_for
 
 STUDIES = int(os.environ.get("DICOMNODE_MIXED_STUDIES", "3"))
 SEED = int(os.environ.get("DICOMNODE_KILL_SEED", "0"))
 ASSOCIATIONS = 8
+#: Studies that begin to come at the same time.
+WAVE = max(2, STUDIES // 6)
 #: Moments of each kind; all of them in `make prove-workflow`.
 MOST = 3 if "DICOMNODE_WORKFLOW_KILLS" in os.environ else 1
 #: One SEG, one SR, one key image and its selection.
@@ -160,45 +165,101 @@ def test_a_ledger_that_is_locked_for_a_while_costs_no_study(tmp_path: Path, mome
     assert_one_set(pacs)
 
 
+@dataclass(frozen=True)
+class Mixed:
+    """A study, and those of its images that are kept back until it is settled."""
+
+    who: PhantomPatient
+    paths: list[Path]
+    late: list[Path]
+
+    @property
+    def first(self) -> list[Path]:
+        """Images that come first."""
+        return self.paths[: len(self.paths) - len(self.late)]
+
+    @property
+    def uid(self) -> str:
+        """Study Instance UID."""
+        return self.who.uid("study")
+
+
+def mixed_studies(folder: Path) -> list[list[Mixed]]:
+    """Wave by wave; every third study has late images, if a wave comes after its own."""
+    found = []
+    for number in range(STUDIES):
+        paths, who = write_study(folder / f"s{number}", f"mixed-{SEED}-{number}", patient_id=f"M-{number}")
+        has_late = number % 3 == 0 and number // WAVE < (STUDIES - 1) // WAVE
+        found.append(Mixed(who, paths, paths[-4:] if has_late else []))
+    return [found[at : at + WAVE] for at in range(0, STUDIES, WAVE)]
+
+
+def parts_of(chance: random.Random, new: list[Mixed], before: list[Mixed]) -> list[list[Path]]:
+    """What each association carries, in its order: new images, late ones of the wave before, and a tenth twice, shuffled.
+
+    The same image comes again at any time: after its study was worked on, or while another association brings it.
+    """
+    images = [path for one in new for path in one.first] + [path for one in before for path in one.late]
+    again = images + [path for one in before for path in one.first]
+    images += chance.sample(again, len(again) // 10) + [one.late[0] for one in before if one.late]
+    chance.shuffle(images)
+    return [images[number::ASSOCIATIONS] for number in range(ASSOCIATIONS)]
+
+
+def send_in_waves(node: RunningNode, waves: list[list[Mixed]]) -> None:
+    """Each wave over eight associations at once, as soon as every study that has late images in it is settled."""
+    chance, before, inside = random.Random(SEED), list[Mixed](), Inside(node.tree)
+    with ThreadPoolExecutor(ASSOCIATIONS) as pool:
+        for new in waves:
+            for one in before:
+                if one.late:
+                    node.wait_for_event("study.settled", 60 * WAVE, study=inside.study_key(one.uid))
+            sent = pool.map(lambda part: send(node, part), parts_of(chance, new, before))
+            assert {one.status for outcomes in sent for one in outcomes} == {0}
+            before = new
+
+
+def latest_of(works: Sequence[WorkRow]) -> WorkRow:
+    """That of the newest revision."""
+    return max(works, key=lambda work: work.key.revision)
+
+
+def are_done(node: RunningNode, late: set[str]) -> bool:
+    """Whether every study's newest work is, and is of a later revision where images came late."""
+    latest = [latest_of(row.works) for row in node.studies() if row.works]
+    done = [one for one in latest if one.state is WorkState.DONE]
+    return len(done) == STUDIES and all(one.key.revision > 1 for one in done if one.key.study_key in late)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 def test_studies_mixed_over_eight_associations(tmp_path: Path) -> None:
-    """Duplicates change nothing; images that come late make a second revision of their study alone."""
-    chance = random.Random(SEED)
-    studies = [
-        write_study(tmp_path / f"s{one}", f"mixed-{SEED}-{one}", patient_id=f"M-{one}") for one in range(STUDIES)
-    ]
-    late = {who.uid("study"): paths[-4:] for paths, who in studies[::3]}
-    first = [path for paths, who in studies for path in paths if path not in late.get(who.uid("study"), [])]
-    first += chance.sample(first, len(first) // 10)
-    chance.shuffle(first)
-    with Recorder() as pacs, RunningNode(tmp_path / "node", destination("pacs", "RECORDER", pacs.port)) as node:
-        with ThreadPoolExecutor(ASSOCIATIONS) as pool:
-            parts = [first[number::ASSOCIATIONS] for number in range(ASSOCIATIONS)]
-            assert {one.status for outcomes in pool.map(lambda part: send(node, part), parts) for one in outcomes} == {
-                0
-            }
-        node.wait_for_work(60 * STUDIES, count=STUDIES)
-        assert {one.status for one in send(node, [path for paths in late.values() for path in paths])} == {0}
-        works = node.wait_for_work(60 * STUDIES, count=STUDIES + len(late))
-        assert {work.state for work in works} == {WorkState.DONE}
-        inside = Inside(node.tree)
-        revisions = {
-            who.uid("study"): max(
-                one.key.revision for one in works if one.key.study_key == inside.study_key(who.uid("study"))
-            )
-            for _, who in studies
-        }
-        assert node.terminate() == 0
+    """Duplicates change nothing; images that come late, among those of others, make a second revision of their study alone."""
+    waves = mixed_studies(tmp_path)
+    studies = [one for new in waves for one in new]
+    with Recorder() as pacs:
+        settings = destination("pacs", "RECORDER", pacs.port) + "[completion]\nquiet_seconds = 2\n"
+        with RunningNode(tmp_path / "node", settings) as node:
+            inside = Inside(node.tree)
+            late = {inside.study_key(one.uid) for one in studies if one.late}
+            send_in_waves(node, waves)
+            node.wait_for_work(60 * STUDIES, ended=lambda one: one.state is WorkState.DONE, count=STUDIES)
+            wait_for(lambda: are_done(node, late), 60 * STUDIES, what="the latest revision of every study")
+            assert node.terminate() == 0
+            works = {row.study_key: row.works for row in node.studies()}
         sealed = inside.originals()
-        for paths, who in studies:
-            assert len(inside.instances(who.uid("study"))) == len(paths)
-        sent = sorted(data_of(path) for paths, _ in studies for path in paths)
-        assert sorted({data for found in sealed.values() for data in found}) == sent
-    assert {study: revision > 1 for study, revision in revisions.items()} == {
-        who.uid("study"): who.uid("study") in late for _, who in studies
-    }
-    assert {len(set(digests)) for digests in pacs.digests().values()} == {1}
-    assert {study: pacs.studies.count(study) for study in revisions if study not in late} == {
-        who.uid("study"): OBJECTS for _, who in studies if who.uid("study") not in late
-    }
+    assert late
+    received = pacs.digests()
+    assert {len(set(digests)) for digests in received.values()} == {1}
+    for one in studies:
+        assert len(inside.instances(one.uid)) == len(one.paths)
+        key = inside.study_key(one.uid)
+        latest = latest_of(works[key])
+        assert {work.state for work in works[key]} <= {WorkState.DONE, WorkState.SUPERSEDED}
+        assert (latest.state, latest.key.revision > 1) == (WorkState.DONE, bool(one.late)), works[key]
+        results = set(inside.result_digests(latest.key).values())
+        assert len(results) == OBJECTS
+        assert results <= {digest for digests in received.values() for digest in digests}
+        assert one.late or pacs.studies.count(one.uid) == OBJECTS
+    sent = sorted(data_of(path) for one in studies for path in one.paths)
+    assert sorted({data for found in sealed.values() for data in found}) == sent
