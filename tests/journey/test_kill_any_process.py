@@ -128,15 +128,21 @@ def aims(node: RunningNode, chance: random.Random, tally: Tally, most: int) -> l
     """States in which the node was killed least, in the order of the way, of those that a study comes through."""
     never = LATE if "start_early = true" in (node.folder / "dicomnode.toml").read_text() else EARLY
     ahead = [state for state in STATES[1:] if state not in never]
-    least = sorted(ahead, key=lambda state: (tally.at(state), chance.random()))[:most]
+    least = sorted(ahead, key=lambda state: (tally.at(state) + tally.tried[state], chance.random()))[:most]
+    tally.tried.update(least)
     return sorted(least, key=STATES.index)
 
 
 def kill_in_one_study(ward: Ward, chance: random.Random, tally: Tally, way: Way) -> None:
     """One process of any kind at any moment; then the node, where it was killed least."""
+    chosen = aims(ward.node, chance, tally, chance.choice((1, 2)))
+    if chosen[0] == "receiving":  # soon over
+        threading.Event().wait(chance.uniform(0.1, 1.0))
+        kill_node(ward, chance, tally, way)
+        chosen = chosen[1:]
     threading.Event().wait(chance.uniform(0.0, 3.0))
     kill_one(ward, chance, tally, way)
-    for aim in aims(ward.node, chance, tally, chance.choice((1, 2))):
+    for aim in chosen:
         if tally.total() < KILLS:
             way.reach(aim)
             threading.Event().wait(chance.choice((0.0, chance.uniform(0.0, 0.5))))

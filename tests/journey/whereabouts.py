@@ -89,6 +89,7 @@ class Tally:
 
     def __init__(self) -> None:
         self._fell: Counter[tuple[str, str]] = Counter()
+        self.tried: Counter[str] = Counter()  # a state that is soon over is missed at times, and takes no other's turn
 
     def add(self, kind: str, state: str) -> None:
         """One more."""
