@@ -16,6 +16,7 @@ from dicomnode.errors import REASONS
 from dicomnode.network.status import WARNINGS, StatusKind, classify
 from dicomnode.service import status
 from dicomnode.study import (
+    INCOMPLETE,
     NOTED,
     REJECTED,
     REPLACES,
@@ -137,6 +138,8 @@ def _lines(row: StudyRow) -> Iterator[str]:
         colour = _COLOURS.get(work.state.value, "cyan")
         reason = f" ({work.reason})" if work.reason else ""
         yield f"  {work.key.model}, revision {work.key.revision}: [{colour}]{work.state.value}[/]{reason}"
+        if lacking := work.facts.get(INCOMPLETE):
+            yield f"    [yellow]incomplete[/]: {lacking}"
         stages = stages_in_order(work.stages).items()
         if stages:
             yield "    " + " · ".join(f"{name} {seconds:.1f} s" for name, seconds in stages)

@@ -15,7 +15,7 @@ from rich.markup import escape
 from dicomnode.cli.listing import STOPPED
 from dicomnode.cli.options import ConfigOption, StateOption, read_config
 from dicomnode.errors import REASONS
-from dicomnode.study import StudyRow, WorkRow
+from dicomnode.study import INCOMPLETE, StudyRow, WorkRow
 from dicomnode.workflow.explaining import CHOSEN, NOT_GIVEN, SECOND, SeriesExplained, StudyExplained
 from dicomnode.workflow.routing import DESTINATIONS, RULES, Judgement
 
@@ -78,6 +78,7 @@ def explained_json(row: StudyRow, found: StudyExplained | None) -> dict[str, Any
             "revision": work.key.revision,
             "state": work.state.value,
             "reason": work.reason,
+            "incomplete": work.facts.get(INCOMPLETE),
             "rules": _split(work, RULES),
             "destinations": _split(work, DESTINATIONS),
         }
@@ -164,6 +165,8 @@ def _lines(row: StudyRow, found: StudyExplained | None, priority: str) -> Iterat
         reason = f" ({work.reason})" if work.reason else ""
         rules = f", then by {', '.join(_split(work, RULES) or [])}" if RULES in work.facts else ""
         yield f"was worked on: {work.key.model}, revision {work.key.revision}{rules}: {work.state.value}{reason}"
+        if lacking := work.facts.get(INCOMPLETE):
+            yield f"  [yellow]incomplete[/]: {lacking}"
 
 
 def _series_lines(one: SeriesExplained) -> Iterator[str]:

@@ -287,8 +287,8 @@ class Node:
     def _wake(self) -> None:
         self._completion.wake()
 
-    def _settle(self, study_key: str) -> None:
-        self._admission.settle(study_key)
+    def _settle(self, study_key: str, lacking: str) -> None:
+        self._admission.settle(study_key, lacking)
         self._beforehand.settled(study_key)
 
     def closed(self, study_key: str) -> AbstractContextManager[bool]:

@@ -17,6 +17,7 @@ from dicomnode.storage.rows import RevisionRow
 from dicomnode.study import (
     FINAL_STATES,
     HELD_AT,
+    INCOMPLETE,
     OPEN,
     OVERTAKEN,
     PRIORITIES,
@@ -77,15 +78,19 @@ class WorkRows(Database):
         at: datetime,
         *,
         records: int | None = None,
+        lacking: str | None = None,
         connection: Connection | None = None,
     ) -> None:
-        """Say that an input set is whole; the first time stands.
+        """Say that an input set is whole, or all that came; the first time stands.
 
         Parameters
         ----------
         records
             How many of the study's records were looked at: with more the study is open. None: as many as at its last
             settlement, or all where this is the first.
+        lacking
+            What the study lacks ("" nothing), kept with the works of the revision; the last time stands. None: as with those
+            of the revision before it.
 
         Raises
         ------
@@ -103,6 +108,10 @@ class WorkRows(Database):
                 records = self.records(study_key, connection=writing)
             writing.execute(update(_R).where(*here).values(records=records))
             writing.execute(update(_R).where(*here, _R.c.settled_at.is_(None)).values(settled_at=at))
+            if lacking is None:
+                before = select(_W.c.facts).where(_W.c.study_key == study_key, _W.c.revision == revision - 1)
+                lacking = next((_lacking(facts) for facts in writing.execute(before).scalars()), "")
+            _keep_lacking(writing, study_key, revision, lacking)
 
     def unsettled(self, *, connection: Connection | None = None) -> tuple[RevisionRow, ...]:
         """Revisions that wait for evidence or the quiet time, oldest first."""
@@ -268,6 +277,21 @@ def work_rows(connection: Connection, query: Select[Any]) -> tuple[WorkRow, ...]
         stages.setdefault(_key(row), {})[row.stage] = row.seconds
     deliveries = delivery_rows(connection, wanted)
     return tuple(_work(row, stages.get(_key(row), {}), deliveries.get(_key(row), ())) for row in found)
+
+
+def _lacking(facts: str) -> str:
+    return str(json.loads(facts).get(INCOMPLETE, ""))
+
+
+def _keep_lacking(connection: Connection, study_key: str, revision: int, lacking: str) -> None:
+    its = select(_W.c.model, _W.c.facts).where(_W.c.study_key == study_key, _W.c.revision == revision)
+    for row in connection.execute(its).all():
+        if _lacking(row.facts) == lacking:
+            continue
+        facts = {name: fact for name, fact in json.loads(row.facts).items() if name != INCOMPLETE}
+        facts |= {INCOMPLETE: lacking} if lacking else {}
+        key = WorkKey(study_key=study_key, revision=revision, model=row.model)
+        connection.execute(update(_W).where(*_here(key)).values(facts=json.dumps(facts, sort_keys=True)))
 
 
 def _received(study_key: str) -> Select[Any]:

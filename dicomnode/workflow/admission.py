@@ -127,8 +127,8 @@ class Admission:
             opened = self._open(connection, study_key, plan)
         tell(self._emit, study_key, opened)
 
-    def settle(self, study_key: str) -> None:
-        """The study is whole: as `start`; its results may go out as soon as they are ready.
+    def settle(self, study_key: str, lacking: str = "") -> None:
+        """The study is whole, or lacks what is said: as `start`; its results may go out as soon as they are ready.
 
         Raises
         ------
@@ -142,7 +142,8 @@ class Admission:
             latest = self._ledger.latest_revision(study_key, connection=connection)
             if latest is None:
                 return
-            self._ledger.settle(study_key, latest.revision, now, records=judged, connection=connection)
+            revision = latest.revision
+            self._ledger.settle(study_key, revision, now, records=judged, lacking=lacking, connection=connection)
         anew = latest.settled_at is None
         tell(self._emit, study_key, opened)
         if anew:

@@ -15,7 +15,7 @@ from dicomnode.errors import NodeError
 from dicomnode.events import Emit
 from dicomnode.sections import CompletionSection
 from dicomnode.workflow.activity import Activity, ActivityTable
-from dicomnode.workflow.evidence import Evidence
+from dicomnode.workflow.evidence import Evidence, shortfall
 
 #: Seconds of silence after a release before work starts early: senders that open one association per image would
 #: else start it anew with every image.
@@ -131,7 +131,7 @@ class Completion:
     start
         Called with a study key: opens a revision for what has come and queues its work.
     settle
-        Called with a study key: as `start`, and lets the results go out.
+        Called with a study key, and what the study lacks ("": nothing): as `start`, keeps that, and lets the results go out.
     evidence
         Gives what was announced of a study, by its key; None where nothing was.
     seek
@@ -149,7 +149,7 @@ class Completion:
         activity: ActivityTable,
         *,
         start: Callable[[str], None],
-        settle: Callable[[str], None],
+        settle: Callable[[str, str], None],
         evidence: Callable[[str], Evidence | None] = lambda _: None,
         seek: Callable[[str], bool] = lambda _: False,
         settings: CompletionSection,
@@ -220,7 +220,7 @@ class Completion:
             self._start(key)
             self._started[key] = activity.last_received
         elif decision.move is Move.SETTLE:
-            self._settle(key)
+            self._settle(key, shortfall(evidence, is_endless=decision.is_late))
             self._tell(key, evidence, is_late=decision.is_late)
             self._started.pop(key, None)
             self._activity.forget(key, activity.last_received, is_late=decision.is_late)

@@ -58,6 +58,18 @@ class Evidence:
         return self.under_way > 0 or self.missing > 0
 
 
+def shortfall(evidence: Evidence | None, *, is_endless: bool) -> str:
+    """What a study lacks that is settled now, in words and numbers; "" where nothing is known to be missing."""
+    said = []
+    if evidence is not None and evidence.missing:
+        said.append(f"{evidence.missing} of {evidence.announced} announced images did not come")
+    if evidence is not None and evidence.under_way:
+        said.append(f"procedure steps that did not end: {evidence.under_way}")
+    if is_endless:
+        said.append("images came without an end (study-endless)")
+    return "; ".join(said)
+
+
 class EvidenceBook:
     """Implements what `network.procedures` expects of whoever keeps steps.
 

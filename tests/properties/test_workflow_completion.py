@@ -75,7 +75,7 @@ def test_every_history_ends_settled_and_nothing_came_unseen(
     time, table = Time(), ActivityTable()
     arrivals, seen, acts = 0, 0, []
 
-    def settle(key: str) -> None:
+    def settle(key: str, _: str) -> None:
         nonlocal seen
         assert not table.snapshot()[0].open_associations
         seen = arrivals

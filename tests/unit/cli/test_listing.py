@@ -186,3 +186,11 @@ def test_what_was_made_of_rejected_images_says_so(monkeypatch: pytest.MonkeyPatc
     assert "its results are still at archive, where no rejection note goes" in text
     assert json.loads(printed(monkeypatch, replace(STUDY, rejected=3), as_json=True))[0]["rejected"] == 3
     assert "nothing is left to work on" in printed(monkeypatch, replace(STUDY, rejected=3, revision=0, works=()))
+
+
+def test_a_study_that_was_settled_as_incomplete_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    facts: dict[str, Any] = {"incomplete": "12 of 300 announced images did not come"}
+    row = replace(STUDY, works=(replace(WORK, facts=facts),))
+    assert "    incomplete: 12 of 300 announced images did not come\n" in printed(monkeypatch, row)
+    assert json.loads(printed(monkeypatch, row, as_json=True))[0]["works"][0]["facts"] == facts
+    assert "incomplete" not in printed(monkeypatch, STUDY)

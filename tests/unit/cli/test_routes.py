@@ -120,6 +120,16 @@ def test_programs_get_the_same_as_json(received: Received) -> None:
     assert found["works"][0]["destinations"] == ["pacs"]
 
 
+def test_a_study_that_was_settled_as_incomplete_says_so(tmp_path: Path) -> None:
+    received, lacking = Received(tmp_path), "12 of 300 announced images did not come"
+    assert "incomplete" not in received.run("explain", received.key)
+    assert json.loads(received.run("explain", received.key, "--json"))["works"][0]["incomplete"] is None
+    with Ledger.open(tmp_path / "state" / "ledger.sqlite") as ledger:
+        ledger.settle(received.key, 1, START, lacking=lacking)
+    assert f"refused (geometry-gap)\n  incomplete: {lacking}\n" in received.run("explain", received.key)
+    assert json.loads(received.run("explain", received.key, "--json"))["works"][0]["incomplete"] == lacking
+
+
 def test_a_study_that_was_cancelled_says_so_and_since_when(received: Received) -> None:
     with Ledger.open(received.folder / "state" / "ledger.sqlite") as ledger:
         assert json.loads(received.run("explain", received.key, "--json"))["mark"] is None

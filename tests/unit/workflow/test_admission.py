@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from dicomnode.routing_rules import FloodGuardSection
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.rows import OrderRow, ResultRow
 from dicomnode.study import (
+    INCOMPLETE,
     DeliveryState,
     InstanceRow,
     InstanceState,
@@ -684,6 +686,59 @@ def test_a_study_is_worked_on_anew_and_as_whole_as_it_was(world: World) -> None:
     world.advance(second(3), to=WorkState.READY)
     admission.release(STUDY)
     assert world.work(second(3)).state is WorkState.DELIVERING
+
+
+LACKING = "12 of 300 announced images did not come"
+
+
+def lacking(world: World) -> list[object]:
+    """What each work of the study says that it lacked, revision by revision; None where it says nothing."""
+    study = world.ledger.study(STUDY)
+    assert study is not None
+    return [work.facts.get(INCOMPLETE) for work in study.works]
+
+
+def test_what_a_study_lacked_when_it_was_settled_stays_with_its_works(world: World) -> None:
+    world.receive(0)
+    admission = world.admission(models=(MODEL, "other"))
+    admission.start(STUDY)
+    world.advance(to=WorkState.READY)
+    assert lacking(world) == [None, None]
+    admission.settle(STUDY, LACKING)
+    assert lacking(world) == [LACKING, LACKING]
+    assert world.work().state is WorkState.DELIVERING
+    with Ledger.open_read_only(Path(str(world.ledger.engine.url.database))) as again:  # whoever looks after a kill
+        found = again.work(WORK)
+    assert found is not None
+    assert found.facts == world.work().facts
+    admission.settle(STUDY, LACKING)
+    world.receive_again(0)
+    assert lacking(world) == [LACKING, LACKING]
+    admission.settle(STUDY)  # what was missing came, and is nothing that a model looks at
+    assert lacking(world) == [None, None]
+
+
+def test_a_newer_revision_says_for_itself_what_it_lacks(world: World) -> None:
+    world.receive(0)
+    admission = world.admission()
+    admission.settle(STUDY, LACKING)
+    world.receive(1)
+    admission.start(STUDY)
+    assert lacking(world) == [LACKING, None]
+    admission.settle(STUDY)
+    assert lacking(world) == [LACKING, None]
+
+
+def test_what_is_worked_on_anew_lacks_what_it_lacked(world: World) -> None:
+    world.receive(0)
+    admission = world.admission()
+    admission.settle(STUDY, LACKING)
+    with world.ledger.transaction() as connection:
+        admission.reprocess(connection, STUDY)
+    assert lacking(world) == [LACKING, LACKING]
+    with world.ledger.transaction() as connection:
+        admission.reprocess(connection, STUDY)
+    assert lacking(world) == [LACKING] * 3
 
 
 def test_what_is_held_goes_out_when_it_is_let_go(world: World) -> None:

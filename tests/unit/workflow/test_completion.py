@@ -106,20 +106,30 @@ def test_a_study_of_which_nothing_was_announced_is_settled_in_silence(time: Time
 
 
 @pytest.mark.parametrize(
-    ("evidence", "name", "facts"),
+    ("evidence", "told", "lacking"),
     [
-        (MISSING, "study.incomplete", {"study": "s", "missing": 1, "steps": 0}),
-        (WHOLE, "study.whole", {"study": "s", "instances": 3}),
+        (
+            MISSING,
+            ("study.incomplete", {"study": "s", "missing": 1, "steps": 0}),
+            "1 of 3 announced images did not come",
+        ),
+        (
+            Evidence(under_way=2, announced=300, missing=12),
+            ("study.incomplete", {"study": "s", "missing": 12, "steps": 2}),
+            "12 of 300 announced images did not come; procedure steps that did not end: 2",
+        ),
+        (WHOLE, ("study.whole", {"study": "s", "instances": 3}), ""),
     ],
 )
-def test_what_a_study_was_settled_by_is_told(
-    time: Time, events: Events, evidence: Evidence, name: str, facts: dict[str, object]
+def test_what_a_study_was_settled_by_is_told_and_handed_on_to_be_kept(
+    time: Time, events: Events, evidence: Evidence, told: tuple[str, dict[str, object]], lacking: str
 ) -> None:
     world = World(time, events, evidence=lambda _: evidence)
     world.table.remembered("s", time.monotonic() - 1e5)
     world.completion.look()
     assert world.acts == [("settle", "s")]
-    assert events.facts(name) == [facts]
+    assert events.facts(told[0]) == [told[1]]
+    assert world.lacking == [lacking]
 
 
 def test_no_early_start_where_it_is_switched_off() -> None:
@@ -145,6 +155,7 @@ class World:
         **settings: object,
     ) -> None:
         self.acts: list[tuple[str, str]] = []
+        self.lacking: list[str] = []
         self.table = ActivityTable()
         self.failing: set[str] = set()
         self.error: Exception = StorageError("ledger-failed")
@@ -152,13 +163,17 @@ class World:
         self.completion = Completion(
             self.table,
             start=lambda key: self._act("start", key),
-            settle=lambda key: self._act("settle", key),
+            settle=self._settle,
             evidence=evidence,
             seek=seek,
             settings=CompletionSection.model_validate({"quiet_seconds": 30, **settings}),
             monotonic=time.monotonic,
             emit=events,
         )
+
+    def _settle(self, key: str, lacking: str) -> None:
+        self._act("settle", key)
+        self.lacking.append(lacking)
 
     def _act(self, what: str, key: str) -> None:
         if key in self.failing:
@@ -404,6 +419,7 @@ def test_a_study_that_does_not_end_is_settled_all_the_same(
     world.completion.look()
     assert world.acts[-1] == ("settle", "s")
     assert events.facts("study.incomplete") == [{"study": "s", "missing": 0, "steps": 0, "reason": "study-endless"}]
+    assert world.lacking == ["images came without an end (study-endless)"]
     assert world.table.snapshot() == ()
     world.acts.clear()
     for number in range(3):  # it goes on: nothing starts early, which would stop the work on what was settled

@@ -230,7 +230,7 @@ class Sender:
         self.completion = Completion(
             world.activity,
             start=lambda _: None,
-            settle=lambda _: self.settled.append(time.monotonic()),
+            settle=lambda _, __: self.settled.append(time.monotonic()),
             settings=CompletionSection(quiet_seconds=30, arrival_seconds=600),
             monotonic=time.monotonic,
             emit=events,
