@@ -105,8 +105,7 @@ REJECTED, WITHDRAWAL, STANDING = "rejected", "withdrawal", "standing"
 OPEN: Final = "open"
 #: Facts of a work: `OPEN` where a destination took results of it behind newer ones, whose notes do not name them; where noted.
 OVERTAKEN, NOTED = "overtaken", "overtaken_noted"
-#: Fact of a work: what its study lacked when that was last settled; there is none where nothing is known to be missing.
-INCOMPLETE: Final = "incomplete"
+INCOMPLETE: Final = "incomplete"  # what its study lacked when that was last settled
 #: Facts of a work: since when it is held, or was, and when somebody let it go; in seconds since 1970.
 HELD_AT, RELEASED = "held_at", "released_at"
 

@@ -19,6 +19,7 @@ from dicomnode.sections import Destination
 from dicomnode.source_sections import Source
 from dicomnode.storage.rows import CircuitRow
 from dicomnode.study import STOPPING, CircuitState, DeliveryState, Mark, WorkRow
+from dicomnode.workflow.lateness import Late, late
 from dicomnode.workflow.paces import seconds_until
 from dicomnode.workflow.sources import circuit_of
 
@@ -72,7 +73,8 @@ def status(
 def wants_somebody(told: dict[str, Any]) -> bool:
     """Whether something stays as it is until a person sees to it; studies past an age that the site set are as it wishes."""
     left_alone = any(one["circuit"] == CircuitState.OPEN for one in told["destinations"])
-    return bool(left_alone or told["dead_letters"] or told["held"] or told["failed"] or told["stopped"][Mark.FLOOD])
+    wanting = any(told[name] for name in ("late", "dead_letters", "held", "failed"))
+    return bool(left_alone or wanting or told["stopped"][Mark.FLOOD])
 
 
 def traffic_json(tree: Config, traffic: Any) -> dict[str, Any]:
@@ -81,6 +83,7 @@ def traffic_json(tree: Config, traffic: Any) -> dict[str, Any]:
     names = dict.fromkeys([*known, *(row.destination for row in traffic.backlog)])
     return {
         "destinations": [_destination(name, known.get(name), traffic) for name in names],
+        "late": [_late(one) for one in _late_works(tree, traffic)],
         "dead_letters": [
             {
                 "study": key.study_key,
@@ -101,6 +104,30 @@ def traffic_json(tree: Config, traffic: Any) -> dict[str, Any]:
         "stopped_since": {mark.value: _time(times[0]) for mark, times in traffic.marked.items() if times},
         "sources": [_source(one, traffic) for one in tree.sources],
         "orders": [{"verb": one.verb, "study": one.study_key, "at": _time(one.at)} for one in traffic.orders],
+    }
+
+
+def _late_works(tree: Config, traffic: Any) -> Iterator[Late]:
+    taken = {row.destination: row.changed for row in traffic.backlog if row.state is DeliveryState.CONFIRMED}
+    return late(
+        traffic.delivering,
+        {one.name: one for one in tree.destinations},
+        circuits=traffic.circuits,
+        taken=taken,
+        settings=tree.delivery,
+        now=datetime.now().astimezone(),
+    )
+
+
+def _late(one: Late) -> dict[str, Any]:
+    return {
+        "study": one.key.study_key,
+        "model": one.key.model,
+        "revision": one.key.revision,
+        "destination": one.destination,
+        "objects": one.objects,
+        "reason": one.reason,
+        "since": _time(one.since),
     }
 
 
@@ -168,6 +195,7 @@ def _lines(told: dict[str, Any]) -> Iterator[str]:
         about = f": {one['reason']}; asked again {one['asked_at']}" if one["asked_at"] else ""
         colour = _COLOURS[CircuitState(one["circuit"])]
         yield f"source [bold]{one['name']}[/] ({escape(one['peer'])}): circuit [{colour}]{one['circuit']}[/]{about}"
+    yield from map(_late_line, told["late"])
     for one in told["dead_letters"]:
         answer = f", the peer said {one['status']}" if one["status"] else ""
         yield (
@@ -181,11 +209,19 @@ def _lines(told: dict[str, Any]) -> Iterator[str]:
     for mark, count in told["stopped"].items():
         if count:
             yield f"[yellow]{count} studies[/] since {told['stopped_since'][mark]}: {_STOPPED[Mark(mark)]}"
-    wanting = (*told["dead_letters"], *told["held"], *told["failed"])
+    wanting = (*told["late"], *told["dead_letters"], *told["held"], *told["failed"])
     for code in sorted({one["reason"] for one in wanting if one["reason"] in REASONS}):
         yield f"[bold]{code}[/]: {what_and_what_to_do(code)}"
     for one in told["orders"]:
         yield f"[cyan]ordered[/] {one['verb']} of {one['study'][:16]}; the node does so when it runs"
+
+
+def _late_line(one: dict[str, Any]) -> str:
+    why = f": {one['reason']}" if one["reason"] else ""
+    return (
+        f"[red]late[/] {one['study'][:16]} {one['model']}, revision {one['revision']}: {one['objects']} objects wait "
+        f"for {one['destination']} since {one['since']}, which is not left alone{why}"
+    )
 
 
 def retry(

@@ -72,18 +72,6 @@ def explain(
 
 def explained_json(row: StudyRow, found: StudyExplained | None) -> dict[str, Any]:
     """A study as plain values."""
-    works = [
-        {
-            "model": work.key.model,
-            "revision": work.key.revision,
-            "state": work.state.value,
-            "reason": work.reason,
-            "incomplete": work.facts.get(INCOMPLETE),
-            "rules": _split(work, RULES),
-            "destinations": _split(work, DESTINATIONS),
-        }
-        for work in row.works
-    ]
     mark = (
         None if row.mark is None else {"mark": row.mark.mark.value, "since": row.mark.at.isoformat(timespec="seconds")}
     )
@@ -93,7 +81,7 @@ def explained_json(row: StudyRow, found: StudyExplained | None) -> dict[str, Any
         "quarantined": row.quarantined,
         "rejected": row.rejected,
         "mark": mark,
-        "works": works,
+        "works": [_work_json(work) for work in row.works],
     }
     if found is None:
         return {**base, "series": [], "models": {}, "exports": {}, "priority": None}
@@ -112,6 +100,18 @@ def explained_json(row: StudyRow, found: StudyExplained | None) -> dict[str, Any
         },
         "exports": {export: list(rules) for export, rules in found.route.exports.items()},
         "series": [_series_json(one) for one in found.series],
+    }
+
+
+def _work_json(work: WorkRow) -> dict[str, Any]:
+    return {
+        "model": work.key.model,
+        "revision": work.key.revision,
+        "state": work.state.value,
+        "reason": work.reason,
+        "incomplete": work.facts.get(INCOMPLETE),
+        "rules": _split(work, RULES),
+        "destinations": _split(work, DESTINATIONS),
     }
 
 
@@ -162,11 +162,15 @@ def _lines(row: StudyRow, found: StudyExplained | None, priority: str) -> Iterat
     if not found.route.shares:
         yield "[yellow]no rule[/] gives it to a model"
     for work in row.works:
-        reason = f" ({work.reason})" if work.reason else ""
-        rules = f", then by {', '.join(_split(work, RULES) or [])}" if RULES in work.facts else ""
-        yield f"was worked on: {work.key.model}, revision {work.key.revision}{rules}: {work.state.value}{reason}"
-        if lacking := work.facts.get(INCOMPLETE):
-            yield f"  [yellow]incomplete[/]: {lacking}"
+        yield from _work_lines(work)
+
+
+def _work_lines(work: WorkRow) -> Iterator[str]:
+    reason = f" ({work.reason})" if work.reason else ""
+    rules = f", then by {', '.join(_split(work, RULES) or [])}" if RULES in work.facts else ""
+    yield f"was worked on: {work.key.model}, revision {work.key.revision}{rules}: {work.state.value}{reason}"
+    if lacking := work.facts.get(INCOMPLETE):
+        yield f"  [yellow]incomplete[/]: {lacking}"
 
 
 def _series_lines(one: SeriesExplained) -> Iterator[str]:

@@ -63,6 +63,8 @@ class Traffic:
         Works whose results wait for a person, the oldest first.
     failed
         Works of newest revisions that failed and made nothing, the oldest first; not those of cancelled studies.
+    delivering
+        Works whose results are on their way, the oldest first.
     marked
         When each study was stopped of which nothing is made, by its mark, the oldest first.
     """
@@ -73,6 +75,7 @@ class Traffic:
     orders: tuple[OrderRow, ...]
     held: tuple[WorkRow, ...] = ()
     failed: tuple[WorkRow, ...] = ()
+    delivering: tuple[WorkRow, ...] = ()
     marked: Mapping[Mark, tuple[datetime, ...]] = field(default_factory=dict)
 
 
@@ -98,6 +101,7 @@ def read_traffic(tree: Config, limit: int) -> Traffic:
             orders=ledger.orders(),
             held=ledger.works((WorkState.HELD,)),
             failed=_failed(ledger),
+            delivering=ledger.works((WorkState.DELIVERING,)),
             marked={mark: tuple(at for _, at in ledger.marked((mark,))) for mark in sorted(STOPPING)},
         )
 

@@ -99,7 +99,15 @@ class CapabilityRows(Database):
         is_held = case((and_(waits, held), 1), else_=0).label("is_held")
         same_work = [schema.works.c[name] == _R.c[name] for name in ("study_key", "revision", "model")]
         query = (
-            select(_D.c.destination, _D.c.state, func.count(), func.count(work), func.min(_R.c.created_at), is_held)
+            select(
+                _D.c.destination,
+                _D.c.state,
+                func.count(),
+                func.count(work),
+                func.min(_R.c.created_at),
+                is_held,
+                func.max(_D.c.updated_at),
+            )
             .join(_R, _R.c.result_id == _D.c.result_id)
             .join(schema.works, and_(*same_work))
             .where(not_(and_(waits, schema.works.c.state == WorkState.SUPERSEDED.value)))
@@ -115,6 +123,7 @@ class CapabilityRows(Database):
                     works=row[3],
                     oldest=row[4],
                     is_held=bool(row[5]),
+                    changed=row[6],
                 )
                 for row in reading.execute(query)
             )

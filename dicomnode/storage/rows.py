@@ -125,6 +125,8 @@ class BacklogRow:
     ----------
     is_held
         Whether they wait for a person, and not for the destination.
+    changed
+        When the last of them came to this state, or was tried.
     """
 
     destination: str
@@ -132,6 +134,7 @@ class BacklogRow:
     objects: int
     works: int
     oldest: datetime
+    changed: datetime
     is_held: bool = False
 
 

@@ -31,6 +31,15 @@ def seconds_until(hours: Iterable[str], local: datetime) -> float:
     return min(waits, default=0)
 
 
+def seconds_within(hours: Iterable[str], local: datetime) -> float:
+    """Seconds since the hours began in which it is now; 0 outside of all."""
+    now = local.hour * 3600 + local.minute * 60 + local.second
+    spans = [tuple(_second_of(time) for time in one.split("-")) for one in hours]
+    within = [(now - begin) % _DAY_SECONDS for begin, end in spans]
+    lengths = [(end - begin) % _DAY_SECONDS for begin, end in spans]
+    return max((passed for passed, length in zip(within, lengths, strict=True) if passed < length), default=0)
+
+
 def _second_of(time: str) -> int:
     hour, minute = time.split(":")
     return int(hour) * 3600 + int(minute) * 60

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import threading
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -262,6 +263,28 @@ def test_what_is_held_is_told_apart_from_what_waits_and_wants_somebody(quiet: li
     with ledger_of(quiet) as ledger:
         ledger.set_work_state(WORK, WorkState.CANCELLED, at=now(), reason="cancelled")
     assert run("status", *quiet)[0] == 0
+
+
+def test_what_waits_for_too_long_while_its_circuit_is_closed_wants_somebody(quiet: list[str]) -> None:
+    with ledger_of(quiet) as ledger:
+        ledger.set_work_state(WORK, WorkState.DELIVERING, at=now())
+        assert run("status", *quiet)[0] == 0
+        other, since = WorkKey(study_key=STUDY, revision=1, model="other"), now() - timedelta(hours=1)
+        result = ResultRow(result_id="f" * 32, role=ResultRole.REPORT, sop_class_uid="1.2", digest="e" * 64, length=9)
+        ledger.create_work(other, "d", since)
+        ledger.record_results(other, [result], ["pacs"], since)
+        for step in (WorkState.PREPARING, WorkState.READY, WorkState.DELIVERING):
+            ledger.set_work_state(other, step, at=since)
+        code, text = run("status", *quiet)
+        assert code == 1
+        assert f"late {STUDY[:16]} other, revision 1: 1 objects wait for pacs since 20" in text
+        (late,) = json.loads(run("status", "--json", *quiet)[1])["late"]
+        assert (late["study"], late["destination"], late["objects"], late["reason"]) == (STUDY, "pacs", 1, None)
+        told = {"state": DeliveryState.WAITING, "status": 0xA700, "reason": "peer-out-of-resources", "at": now()}
+        ledger.record_delivery("f" * 32, "pacs", **told)
+        assert "which is not left alone: peer-out-of-resources" in run("status", *quiet)[1]
+        ledger.record_delivery("f" * 32, "pacs", state=DeliveryState.CONFIRMED, status=0, at=now(), reason=None)
+        assert run("status", *quiet)[0] == 0
 
 
 def test_a_work_that_failed_wants_somebody_until_it_is_made_anew_or_cancelled(quiet: list[str]) -> None:

@@ -183,8 +183,8 @@ def test_what_the_disk_does_not_give_for_a_moment_at_a_start_is_decided_all_the_
 
     settle = Admission.settle
 
-    def noted(admission: Admission, key: str) -> None:
-        settle(admission, key)
+    def noted(admission: Admission, key: str, lacking: str) -> None:
+        settle(admission, key, lacking)
         settled.set()
 
     monkeypatch.setattr(Spool, "read", fails)

@@ -112,7 +112,12 @@ def test_what_is_told(ward: Ward) -> None:
     assert opened == {"destination": "pacs", "reason": "peer-unreachable", "openings": 1, "seconds": 5.0}
     (waiting,) = ward.ledger.backlog()
     assert waiting == BacklogRow(
-        destination="pacs", state=DeliveryState.WAITING, objects=2, works=1, oldest=waiting.oldest
+        destination="pacs",
+        state=DeliveryState.WAITING,
+        objects=2,
+        works=1,
+        oldest=waiting.oldest,
+        changed=waiting.changed,
     )
     assert ward.circuits.ask("pacs") is None
     assert ward.events.facts("circuit.half-opened") == [{"destination": "pacs", "deliveries": 1}]

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from dicomnode.config import DeliverySection
+from dicomnode.sections import Destination
+from dicomnode.storage.rows import CircuitRow
+from dicomnode.study import CircuitState, DeliveryRow, DeliveryState, ResultRole, WorkKey, WorkRow, WorkState
+from dicomnode.workflow.lateness import Late, late, longest_wait, waits_since
+from dicomnode.workflow.paces import seconds_within
+
+START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+KEY = WorkKey(study_key="ab" * 16, revision=1, model="ct-lung")
+SETTINGS = DeliverySection(circuit_failures=5, longest_retry_seconds=600)
+PACS = Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=104)
+
+
+def row(state: DeliveryState = DeliveryState.WAITING, **values: Any) -> DeliveryRow:
+    given = {"status": None, "reason": None, "attempts": 0, "updated_at": START, "destination": "pacs", **values}
+    return DeliveryRow(result_id="r", role=ResultRole.REPORT, state=state, **given)
+
+
+WORK = WorkRow(
+    key=KEY,
+    state=WorkState.DELIVERING,
+    reason=None,
+    input_digest="d",
+    created_at=START,
+    settled_at=None,
+    stages={"receive": 900.0, "prepare": 10.0, "infer": 20.0, "encode": 30.0, "wait": 40.0, "deliver": 7.0},
+    deliveries=(row(), row(), row(DeliveryState.CONFIRMED)),
+)
+#: They may go out since then, and wait for too long after that.
+FINISHED, LONGEST = START + timedelta(seconds=100), timedelta(seconds=3000)
+
+
+def found(
+    after: timedelta,
+    work: WorkRow = WORK,
+    destination: Destination | None = PACS,
+    circuit: CircuitRow | None = None,
+    taken: datetime | None = None,
+) -> list[Late]:
+    return list(
+        late(
+            [work],
+            {destination.name: destination} if destination else {},
+            circuits={"pacs": circuit} if circuit else {},
+            taken={"pacs": taken} if taken else {},
+            settings=SETTINGS,
+            now=FINISHED + after,
+        )
+    )
+
+
+MOMENT = timedelta(seconds=1)
+
+
+def test_results_wait_no_longer_than_as_many_tries_as_open_a_circuit() -> None:
+    assert longest_wait(SETTINGS) == LONGEST
+    assert longest_wait(DeliverySection(circuit_failures=1000, give_up_seconds=3600)) == timedelta(hours=1)
+    assert found(LONGEST) == []
+    assert found(LONGEST + MOMENT) == [Late(key=KEY, destination="pacs", since=FINISHED, objects=2, reason=None)]
+    assert len(found(LONGEST + MOMENT, destination=None)) == 1  # it is not configured any more: a try is to end that
+
+
+@pytest.mark.parametrize("state", [one for one in WorkState if one is not WorkState.DELIVERING])
+def test_what_is_not_on_its_way_is_not_late(state: WorkState) -> None:
+    assert found(timedelta(days=5), replace(WORK, state=state)) == []
+
+
+def test_what_waits_for_nothing_is_not_late() -> None:
+    assert found(timedelta(days=5), replace(WORK, deliveries=(row(DeliveryState.CONFIRMED),))) == []
+
+
+@pytest.mark.parametrize("fact", ["retracted_at", "retried_at", "released_at"])
+def test_what_was_ordered_anew_waits_since_then(fact: str) -> None:
+    ordered = FINISHED + timedelta(days=2)
+    work = replace(WORK, facts={fact: int(ordered.timestamp())})
+    assert waits_since(work) == ordered
+    assert found(timedelta(days=2) + LONGEST, work) == []
+    assert len(found(timedelta(days=2) + LONGEST + MOMENT, work)) == 1
+
+
+@pytest.mark.parametrize("state", list(CircuitState))
+def test_an_open_circuit_is_told_already_and_a_closed_one_has_begun_anew(state: CircuitState) -> None:
+    since = FINISHED + timedelta(days=1)
+    circuit = CircuitRow(destination="pacs", state=state, since=since)
+    assert found(timedelta(days=1) + LONGEST, circuit=circuit) == []
+    assert len(found(timedelta(days=1) + LONGEST + MOMENT, circuit=circuit)) == (state is not CircuitState.OPEN)
+
+
+def test_a_long_queue_that_goes_on_is_not_late_but_what_fails_in_it_is() -> None:
+    day = timedelta(days=1)
+    assert found(day, taken=FINISHED + day - LONGEST) == []
+    assert len(found(day, taken=FINISHED + day - LONGEST - MOMENT)) == 1
+    failing = replace(WORK, deliveries=(row(attempts=3, reason="peer-out-of-resources"),))
+    (one,) = found(day, failing, taken=FINISHED + day)
+    assert (one.objects, one.reason) == (1, "peer-out-of-resources")
+
+
+def test_nothing_is_late_out_of_hours_nor_when_they_have_just_begun() -> None:
+    night = PACS.model_copy(update={"hours": ("19:00-06:30",)})
+    noon, evening = (datetime(2026, 3, 3, hour, 0, tzinfo=UTC) for hour in (12, 19))
+    assert found(noon - FINISHED, destination=night) == []
+    assert found(evening + LONGEST - FINISHED, destination=night) == []
+    assert len(found(evening + LONGEST + MOMENT - FINISHED, destination=night)) == 1
+
+
+@pytest.mark.parametrize(
+    ("hours", "seconds"),
+    [((), 0), (("13:00-14:00",), 0), (("11:00-13:00",), 5400), (("11:00-13:00", "22:00-13:00"), 52_200)],
+)
+def test_since_when_hours_have_been_going_on(hours: tuple[str, ...], seconds: float) -> None:
+    local = datetime(2026, 3, 3, 12, 30, tzinfo=timezone(timedelta(hours=5)))
+    assert seconds_within(hours, local) == seconds
