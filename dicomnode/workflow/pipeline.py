@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Final
@@ -22,7 +22,7 @@ from dicomnode.study import WORK_STAGES, WorkKey
 from dicomnode.workflow.doorbell import Doorbell
 from dicomnode.workflow.ports import STAT, DeliveryRunner, Revival, StageRunner
 
-#: Raised only when steps change so that a half-done workflow of the old kind could not go on.
+#: Raised only when steps change so that a half-done workflow of the old kind could not go on: those are begun anew.
 WORKFLOW_SCHEMA: Final = "1"
 _NAME: Final = "dicomnode"
 _WORK: Final = "work"
@@ -218,7 +218,7 @@ class DurableQueue:
         found = self._workflows(key.workflow_id)
         fetches = [one for one in found if one.workflow_id.startswith(before)]
         tries = [one for one in found if one.workflow_id == key.workflow_id or one.workflow_id.startswith(again)]
-        if any(one.status in _UNDER_WAY for one in (*fetches, *tries)):
+        if self._is_under_way((*fetches, *tries)):
             return Revival.UNDER_WAY
         if any(one.status == _GIVEN_UP for one in (*fetches, *tries)):
             return Revival.GIVEN_UP
@@ -230,6 +230,14 @@ class DurableQueue:
             else:
                 self._enqueue_fetch(connection, key, f"{before}{len(fetches) or ''}", priority)
         return Revival.QUEUED
+
+    def _is_under_way(self, found: Sequence[WorkflowStatus]) -> bool:
+        """Whether any is queued or under way. What is so under another schema nobody takes up here: it is ended, or it would run beside its successor if that version came back."""
+        left = [one for one in found if one.status in _UNDER_WAY]
+        strange = [one.workflow_id for one in left if one.app_version != WORKFLOW_SCHEMA]
+        if strange:
+            self._launched().cancel_workflows(strange)
+        return len(strange) < len(left)
 
     def forget(self, study_key: str) -> None:
         """Delete all that DBOS keeps of a study's works and deliveries."""
@@ -260,7 +268,7 @@ class DurableQueue:
         for one in found:
             if one.status == _DELAYED:
                 self._launched().set_workflow_delay(one.workflow_id, delay_until_epoch_ms=0)
-        if any(one.status in _UNDER_WAY for one in found):
+        if self._is_under_way(found):
             return False
         number = 1 + max((int(one.workflow_id.removeprefix(prefix)) for one in found), default=0)
         with self._transaction() as connection:
@@ -284,7 +292,7 @@ class DurableQueue:
     def deliveries(self) -> frozenset[tuple[str, str]]:
         """Works (by their workflow's identifier) and destinations of all tries that are queued or under way."""
         found = self._launched().list_workflows(
-            status=sorted(_UNDER_WAY), name=_DELIVERY, load_input=False, load_output=False
+            status=sorted(_UNDER_WAY), name=_DELIVERY, app_version=WORKFLOW_SCHEMA, load_input=False, load_output=False
         )
         names = [one.workflow_id.split(":") for one in found]
         return frozenset((parts[0], parts[1]) for parts in names if len(parts) > 1)

@@ -15,6 +15,7 @@ from sqlalchemy import text
 from dicomnode.errors import NodeError
 from dicomnode.storage.ledger import Ledger
 from dicomnode.study import WORK_STAGES, WorkKey
+from dicomnode.workflow import pipeline
 from dicomnode.workflow.doorbell import Doorbell
 from dicomnode.workflow.pipeline import DurableQueue, JsonSerializer
 from dicomnode.workflow.ports import Revival
@@ -369,6 +370,38 @@ def test_a_work_that_too_many_starts_took_up_is_given_up(ledger: Ledger, queues:
         assert time.monotonic() < until
     assert found is Revival.GIVEN_UP
     assert not prepared.acquire(timeout=1)
+
+
+@pytest.mark.parametrize("status", ["ENQUEUED", "PENDING"])
+def test_what_an_older_schema_left_is_queued_again_and_runs_once(
+    ledger: Ledger, queues: list[DurableQueue], monkeypatch: pytest.MonkeyPatch, status: str
+) -> None:
+    """DBOS takes up and takes out of a queue what is of its own version alone."""
+    prepared, sent = threading.Semaphore(0), threading.Semaphore(0)
+
+    def stage(name: str, key: WorkKey) -> bool:
+        prepared.release()
+        return False
+
+    queue = open_queue(ledger, queues, stage=stage, delivery=lambda *_: sent.release())
+    queue.launch()
+    with monkeypatch.context() as older, ledger.transaction() as connection:
+        older.setattr(pipeline, "WORKFLOW_SCHEMA", "0")
+        queue.enqueue_work(connection, WORK)
+        queue.enqueue_delivery(connection, WORK, "pacs", 1, 0.0)
+    with ledger.engine.begin() as connection:
+        assert connection.execute(text("update workflow_status set status = :status"), {"status": status}).rowcount == 2
+    assert not prepared.acquire(timeout=0.5)
+    assert queue.deliveries() == frozenset()  # nobody takes it any further: so it is revived
+    assert queue.revive_work(WORK) is Revival.QUEUED
+    assert queue.revive_delivery(WORK, "pacs")
+    assert prepared.acquire(timeout=30)
+    assert sent.acquire(timeout=30)
+    with ledger.engine.begin() as connection:  # also where the older version runs again
+        left = "select count(*) from workflow_status where application_version = '0' and status != 'CANCELLED'"
+        assert connection.execute(text(left)).scalar() == 0
+    assert not prepared.acquire(timeout=0.5)
+    assert not sent.acquire(timeout=0.5)
 
 
 def test_of_what_waits_for_a_destination_the_most_urgent_goes_first(ledger: Ledger, queues: list[DurableQueue]) -> None:
