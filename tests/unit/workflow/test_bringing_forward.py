@@ -133,7 +133,7 @@ def test_a_study_that_is_sent_again_as_stat_passes_those_that_were_queued_before
     for study in STUDIES:
         node.receive(study)
         node.admission.settle(study)
-    assert node.entered.wait(30), "one place: the others wait behind the first"
+        assert node.entered.wait(30), "one place: the others wait behind the first"
     node.receive(STUDIES[3], peer="emergency", priority="stat", turn=1)
     (node.admission.start if early else node.admission.settle)(STUDIES[3])
     latest = node.ledger.latest_revision(STUDIES[3])
@@ -173,10 +173,12 @@ def test_deliveries_of_a_study_that_becomes_stat_pass_others_and_wait_for_no_hou
         node.receive(study)
         node.admission.settle(study)
     with node.ledger.transaction() as connection:
-        for study in STUDIES[:3]:
+        node.queue.enqueue_delivery(connection, work(STUDIES[0]), "pacs", 1, 0.0)
+    assert node.wait_for(node.delivered, 1)
+    with node.ledger.transaction() as connection:
+        for study in STUDIES[1:3]:
             node.queue.enqueue_delivery(connection, work(study), "pacs", 1, 0.0)
         node.queue.enqueue_delivery(connection, work(STUDIES[3]), "pacs", 1, 600.0)
-    assert node.wait_for(node.delivered, 1)
     for study in (STUDIES[2], STUDIES[3]):
         node.receive(study, peer="emergency", priority="stat", turn=1)
         node.admission.settle(study)
