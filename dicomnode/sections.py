@@ -275,7 +275,7 @@ class CompletionSection(Section):
         1800, description="silence that is borne while a step is in progress or announced instances are missing"
     )
     open_seconds: Seconds = Field(
-        300, description="silence of a study that is borne while an association that carried it stays open"
+        300, description="silence of a study that is borne while an association that carried it stays open for it"
     )
     arrival_seconds: Age = Field(
         4 * 3600, description="time after its first image at which a study is settled though more of it comes"

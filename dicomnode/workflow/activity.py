@@ -30,6 +30,8 @@ class Activity:
         Monotonic seconds at which the last association that carried it ended; None while none has.
     open_associations
         Associations that carried it and are still open.
+    has_moved_on
+        Whether each of these has brought an instance of another study since.
     is_late
         Whether it was settled last since it would not end.
     """
@@ -39,6 +41,7 @@ class Activity:
     last_received: float
     last_released: float | None
     open_associations: int
+    has_moved_on: bool = False
     is_late: bool = False
 
 
@@ -65,6 +68,7 @@ class ActivityTable:
         self._lock = threading.Lock()
         self._opened = threading.Condition(self._lock)
         self._studies: dict[str, _Study] = {}
+        self._brings: dict[str, str] = {}  # study of the last instance of each open association
         self._late: set[str] = set()
         self._arriving: dict[str, int] = {}
         self._closed: Counter[str] = Counter()
@@ -116,6 +120,7 @@ class ActivityTable:
                 study = self._studies[study_key] = _Study(now, now)
             study.last_received = max(study.last_received, now)
             study.associations.add(association_id)
+            self._brings[association_id] = study_key
 
     def remembered(self, study_key: str, last_received: float) -> None:
         """A study is known from before this process began."""
@@ -135,6 +140,7 @@ class ActivityTable:
     def ended(self, association_id: str, now: float) -> tuple[str, ...]:
         """An association was released or aborted; returns the studies that it carried."""
         with self._lock:
+            self._brings.pop(association_id, None)
             carried = [key for key, study in self._studies.items() if association_id in study.associations]
             for key in carried:
                 study = self._studies[key]
@@ -178,6 +184,8 @@ class ActivityTable:
                     last_received=study.last_received,
                     last_released=study.last_released,
                     open_associations=len(study.associations),
+                    has_moved_on=bool(study.associations)
+                    and all(self._brings.get(one) != key for one in study.associations),
                     is_late=key in self._late,
                 )
                 for key, study in self._studies.items()

@@ -20,6 +20,8 @@ from dicomnode.workflow.evidence import Evidence, shortfall
 #: Seconds of silence after a release before work starts early: senders that open one association per image would
 #: else start it anew with every image.
 EARLY_START_SECONDS = 1.0
+#: As long, where each open association goes on with other studies: senders that take turns come back sooner.
+TURN_SECONDS = 5.0
 _AFTER_A_FAULT_SECONDS = 1.0
 _AGAIN_SECONDS = 1.0
 _LATE = "study-endless"
@@ -79,7 +81,8 @@ def decide(
         more than that came, since each late image in an association of its own would else open a revision; else after
         the quiet time, which is longer while more is to be expected. START after a release when early starts are on.
         With one open, which some senders keep all day and for other patients: after the quiet time where just what was
-        announced has come, else after a longer silence. SETTLE whatever still comes, `arrival_seconds` after the first
+        announced has come, or where each has brought another study since, else after a longer silence; START after a
+        shorter one, since nothing is delivered before. SETTLE whatever still comes, `arrival_seconds` after the first
         instance; what comes after that starts nothing early, since it would stop the work on what came before.
     """
     decision = _by_silence(activity, started=started, settings=settings, now=now, evidence=evidence)
@@ -95,14 +98,9 @@ def _by_silence(
     activity: Activity, *, started: bool, settings: CompletionSection, now: float, evidence: Evidence | None
 ) -> Decision:
     quiet_since = silent_since(activity)
+    started = started or not settings.start_early or activity.is_late
     if activity.open_associations:
-        bearable = [settings.quiet_seconds]
-        if evidence is None or not evidence.is_exact:
-            bearable.append(settings.open_seconds)
-        if evidence is not None and evidence.is_lacking:
-            bearable.append(settings.evidence_seconds)
-        left = quiet_since + max(bearable) - now
-        return Decision(Move.SETTLE, 0.0) if left <= 0 else Decision(Move.WAIT, min(left, settings.quiet_seconds))
+        return _beside_open_ones(activity, started=started, settings=settings, now=now, evidence=evidence)
     soon = quiet_since + min(EARLY_START_SECONDS, settings.quiet_seconds) - now
     quiet_left = quiet_since + settings.quiet_seconds - now
     if evidence is not None and evidence.is_exact:
@@ -115,10 +113,29 @@ def _by_silence(
         return Decision(Move.SETTLE, 0.0)
     if evidence is not None and evidence.missing:  # the index may be a little behind what came
         quiet_left = min(quiet_left, _AGAIN_SECONDS)
-    started = started or not settings.start_early or activity.is_late
     if not started and activity.last_released is not None:
         return Decision(Move.START, quiet_left) if soon <= 0 else Decision(Move.WAIT, soon)
     return Decision(Move.WAIT, quiet_left)
+
+
+def _beside_open_ones(
+    activity: Activity, *, started: bool, settings: CompletionSection, now: float, evidence: Evidence | None
+) -> Decision:
+    quiet_since = silent_since(activity)
+    bearable = [settings.quiet_seconds]
+    if not activity.has_moved_on and (evidence is None or not evidence.is_exact):
+        bearable.append(settings.open_seconds)
+    if evidence is not None and evidence.is_lacking:
+        bearable.append(settings.evidence_seconds)
+    left = quiet_since + max(bearable) - now
+    if left <= 0:
+        return Decision(Move.SETTLE, 0.0)
+    again = min(left, settings.quiet_seconds)
+    if started:
+        return Decision(Move.WAIT, again)
+    silence = min(TURN_SECONDS, settings.quiet_seconds) if activity.has_moved_on else settings.quiet_seconds
+    soon = quiet_since + silence - now
+    return Decision(Move.START, again) if soon <= 0 else Decision(Move.WAIT, min(again, soon))
 
 
 class Completion:

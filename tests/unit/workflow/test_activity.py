@@ -35,6 +35,20 @@ def test_an_association_tells_every_study_that_it_carried() -> None:
     assert table.ended("never seen", 2.0) == ()
 
 
+def test_an_association_has_moved_on_with_another_study_until_it_comes_back() -> None:
+    table = ActivityTable()
+    table.received("s", "a", 1.0)
+    table.received("s", "b", 1.0)
+    table.received("t", "a", 2.0)
+    assert not table.snapshot()[0].has_moved_on, "one of them may bring more"
+    table.ended("b", 3.0)
+    assert [one.has_moved_on for one in table.snapshot()] == [True, False]
+    table.received("s", "a", 4.0)
+    assert [one.has_moved_on for one in table.snapshot()] == [False, True]
+    table.ended("a", 5.0)
+    assert [one.has_moved_on for one in table.snapshot()] == [False, False], "nothing is open"
+
+
 def test_times_never_run_backwards_when_threads_overtake_each_other() -> None:
     table = ActivityTable()
     table.received("s", "a", 5.0)

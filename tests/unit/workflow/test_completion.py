@@ -16,21 +16,30 @@ from tests.unit.workflow.samples import Events, Time
 SETTINGS = CompletionSection(quiet_seconds=30)
 
 
-def activity(received: float, released: float | None, open_associations: int = 0) -> Activity:
+def activity(
+    received: float, released: float | None, open_associations: int = 0, *, has_moved_on: bool = False
+) -> Activity:
     return Activity(
         study_key="s",
         first_received=received,
         last_received=received,
         last_released=released,
         open_associations=open_associations,
+        has_moved_on=has_moved_on,
     )
 
 
 @pytest.mark.parametrize(
     ("what", "started", "now", "decision"),
     [
-        (activity(0, None, 1), False, 100.0, Decision(Move.WAIT, 30.0)),
-        (activity(0, None, 1), False, 295.0, Decision(Move.WAIT, 5.0)),
+        (activity(0, None, 1), False, 29.0, Decision(Move.WAIT, 1.0)),
+        (activity(0, None, 1), False, 30.0, Decision(Move.START, 30.0)),
+        (activity(0, None, 1), True, 100.0, Decision(Move.WAIT, 30.0)),
+        (activity(0, None, 1), True, 295.0, Decision(Move.WAIT, 5.0)),
+        (activity(0, None, 1, has_moved_on=True), False, 4.0, Decision(Move.WAIT, 1.0)),
+        (activity(0, None, 1, has_moved_on=True), False, 5.0, Decision(Move.START, 25.0)),
+        (activity(0, None, 1, has_moved_on=True), True, 29.0, Decision(Move.WAIT, 1.0)),
+        (activity(0, None, 1, has_moved_on=True), True, 30.0, Decision(Move.SETTLE, 0.0)),
         (activity(0, None, 1), False, 300.0, Decision(Move.SETTLE, 0.0)),
         (activity(0, 5, 1), True, 300.0, Decision(Move.WAIT, 5.0)),
         (activity(0, 5, 1), True, 305.0, Decision(Move.SETTLE, 0.0)),
@@ -63,6 +72,8 @@ SILENT = Evidence(under_way=0, announced=0, missing=0)
         (EXACT, activity(0, 5, 1), 6.0, Decision(Move.WAIT, 29.0)),
         (EXACT, activity(0, 5, 1), 35.0, Decision(Move.SETTLE, 0.0)),
         (MISSING, activity(0, 5, 1), 305.0, Decision(Move.SETTLE, 0.0)),
+        (MISSING, activity(0, 5, 1, has_moved_on=True), 104.0, Decision(Move.WAIT, 1.0)),
+        (MISSING, activity(0, 5, 1, has_moved_on=True), 105.0, Decision(Move.SETTLE, 0.0)),
         (WHOLE, activity(0, 5, 1), 304.0, Decision(Move.WAIT, 1.0)),
         (EXACT, activity(0, 5), 5.0, Decision(Move.SETTLE, 0.0)),
         (WHOLE, activity(0, 5, 1), 6.0, Decision(Move.WAIT, 30.0)),
@@ -205,11 +216,30 @@ def test_a_study_of_an_association_that_stays_open_settles_once(time: Time, even
     for _ in range(11):
         time.forward(30)
         world.completion.look()
-    assert world.acts == [("settle", "s")]
+    assert world.acts == [("start", "s"), ("settle", "s")]
     world.table.received("s", "a", time.monotonic())
     time.forward(300)
     world.completion.look()
-    assert world.acts == [("settle", "s")] * 2
+    assert world.acts == [("start", "s"), ("settle", "s"), ("settle", "s")]
+
+
+def test_an_association_that_goes_on_with_the_next_study_ends_the_one_before(time: Time, events: Events) -> None:
+    world = World(time, events)
+    world.table.received("s", "a", time.monotonic())
+    for number in range(31):
+        time.forward(1)
+        world.table.received("next" if number < 25 else "third", "a", time.monotonic())
+        world.completion.look()
+    assert world.acts == [("start", "s"), ("settle", "s"), ("start", "next")]
+
+
+def test_studies_that_take_turns_in_one_association_are_not_begun_for_each_turn(time: Time, events: Events) -> None:
+    world = World(time, events)
+    for number in range(60):
+        time.forward(1)
+        world.table.received(f"study {number % 3}", "a", time.monotonic())
+        world.completion.look()
+    assert world.acts == []
 
 
 def test_evidence_is_not_asked_for_while_images_come(time: Time, events: Events) -> None:
