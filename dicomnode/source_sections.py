@@ -28,6 +28,10 @@ class Source(Place):
     )
     priors: bool = Field(True, description="ask it for earlier studies, where a model wants them")
     missing: bool = Field(True, description="ask it for images that were announced and did not come")
+    listing: bool = Field(
+        False,
+        description="ask it which images a study has: whether all came, before the quiet time is over, and what is missing",
+    )
     hours: tuple[Hours, ...] = Field(
         (), description='local times of day in which it is asked, such as "19:00-06:30", STAT at any time; empty: all'
     )

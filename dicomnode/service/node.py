@@ -26,7 +26,7 @@ from dicomnode.service.intakes import open_intake
 from dicomnode.service.rooms import Layout
 from dicomnode.service.routes import open_routing
 from dicomnode.service.services import Askers, committing_destination, services
-from dicomnode.service.sourcing import open_missing, open_priors, open_sources
+from dicomnode.service.sourcing import open_priors, open_search, open_sources
 from dicomnode.service.telemetry import report_fault
 from dicomnode.storage.datakeys import DataKeys
 from dicomnode.storage.keys import KeyRing
@@ -265,11 +265,12 @@ class Node:
         )
 
     def _build_completion(self, derivation_key: bytes) -> Completion:
-        self._missing = open_missing(
+        self._search = open_search(
             self._tree,
             self._storage_rooms(derivation_key),
             self._sourcing,
             self._asked_for,
+            self._evidence,
             wake=self._wake,
             emit=self._emit,
         )
@@ -277,8 +278,8 @@ class Node:
             self._activity,
             start=self._admission.start,
             settle=self._settle,
-            evidence=self._evidence.of,
-            seek=self._missing.seek,
+            evidence=self._search.of,
+            seek=self._search.seek,
             settings=self._tree.completion,
             monotonic=time.monotonic,
             emit=self._emit,
@@ -370,7 +371,7 @@ class Node:
         self._exports.end(_LEAST_SECONDS)
         self._circuits.end(_LEAST_SECONDS)
         self._sourcing.end(_LEAST_SECONDS)
-        self._missing.end()
+        self._search.end()
         if self._pledges is not None:
             self._pledges.end(_LEAST_SECONDS)
         self._completion.end()

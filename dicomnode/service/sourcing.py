@@ -22,7 +22,9 @@ from dicomnode.service.telemetry import report_fault
 from dicomnode.source_sections import Source
 from dicomnode.storage.ledger import Ledger
 from dicomnode.workflow.circuits import Circuits
+from dicomnode.workflow.evidence import Evidence, EvidenceBook
 from dicomnode.workflow.handover import Rooms
+from dicomnode.workflow.listing import Listings
 from dicomnode.workflow.missing import MissingImages
 from dicomnode.workflow.paces import Paces
 from dicomnode.workflow.priors import Priors
@@ -122,11 +124,52 @@ def open_priors(tree: Config, storage: Rooms, sourcing: Sourcing, *, ending: thr
     )
 
 
-def open_missing(
-    tree: Config, storage: Rooms, sourcing: Sourcing, intake: Intake, *, wake: Callable[[], None], emit: Emit
-) -> MissingImages:
-    """What seeks images that were announced and did not come; `intake` takes them."""
-    return MissingImages(
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What is known of what studies lack, and what seeks it."""
+
+    listings: Listings
+    missing: MissingImages
+
+    def of(self, study_key: str) -> Evidence | None:
+        """As of `Listings`."""
+        return self.listings.of(study_key)
+
+    def seek(self, study_key: str) -> bool:
+        """As of `MissingImages`."""
+        return self.missing.seek(study_key, self.listings.missing(study_key))
+
+    def end(self) -> None:
+        """Ask no more."""
+        self.listings.end()
+        self.missing.end()
+
+
+def open_search(
+    tree: Config,
+    storage: Rooms,
+    sourcing: Sourcing,
+    intake: Intake,
+    book: EvidenceBook,
+    *,
+    wake: Callable[[], None],
+    emit: Emit,
+) -> Search:
+    """What asks which images studies have, and seeks those that did not come; `intake` takes them."""
+    listings = Listings(
+        storage.ledger,
+        storage.spool,
+        sourcing.sources,
+        book,
+        is_asked=any(one.listing for one in tree.sources),
+        derivation_key=storage.derivation_key,
+        settings=tree.retrieval,
+        quiet_seconds=tree.completion.quiet_seconds,
+        wake=wake,
+        monotonic=time.monotonic,
+        emit=emit,
+    )
+    missing = MissingImages(
         storage.ledger,
         storage.spool,
         sourcing.sources,
@@ -140,3 +183,4 @@ def open_missing(
         monotonic=time.monotonic,
         emit=emit,
     )
+    return Search(listings, missing)

@@ -13,7 +13,7 @@ from typing import Any, Final
 from dicomnode.events import Emit
 from dicomnode.network.procedures import Step, StepState
 from dicomnode.storage.ledger import Ledger
-from dicomnode.study import SOURCE, DeliveryState, WorkRow, WorkState, blind_key, mint_uid
+from dicomnode.study import SOURCE, DeliveryState, InstanceRow, WorkRow, WorkState, blind_key, mint_uid
 from dicomnode.workflow.ports import Clock
 
 #: Why results of a study are held of which a step was begun for another patient or procedure.
@@ -56,6 +56,19 @@ class Evidence:
     def is_lacking(self) -> bool:
         """Whether more is to be expected."""
         return self.under_way > 0 or self.missing > 0
+
+
+def joined(one: Evidence | None, other: Evidence | None) -> Evidence | None:
+    """What two know of a study: whatever one of them misses is missing, and what one of them names is named."""
+    if one is None or other is None:
+        return one or other
+    return Evidence(
+        under_way=max(one.under_way, other.under_way),
+        announced=max(one.announced, other.announced),
+        missing=max(one.missing, other.missing),
+        unnamed=min(one.unnamed, other.unnamed),
+        broken_off=max(one.broken_off, other.broken_off),
+    )
 
 
 def shortfall(evidence: Evidence | None, *, is_endless: bool) -> str:
@@ -157,6 +170,11 @@ class EvidenceBook:
         return Evidence(
             under_way=under_way, announced=announced, missing=missing, unnamed=unnamed, broken_off=broken_off
         )
+
+    def came(self, study_key: str) -> tuple[InstanceRow, ...]:
+        """All that came of a study, whatever became of it, once the index has it; raises NodeError ``index-behind``."""
+        self._flush(study_key)
+        return self._ledger.instances(study_key, None)
 
     def _hold(self, connection: Any, study_keys: list[str]) -> dict[str, int]:
         """Hold results that are on their way; how many works of each study destinations have, or may have, something of."""

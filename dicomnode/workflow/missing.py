@@ -49,6 +49,7 @@ class _Search:
     due: float = 0.0
     waits: bool = False
     goes_on: bool = False
+    listed: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -121,10 +122,11 @@ class MissingImages:
         self._numbers = count()
         self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="missing")
 
-    def seek(self, study_key: str) -> bool:
+    def seek(self, study_key: str, listed: frozenset[str] = frozenset()) -> bool:
         """Ask for what a study lacks, unless that was just done; whether the answer is still to come. Waits for nothing.
 
         The most urgent study is asked about first; one whose turn does not come in `missing_seconds` is not waited for.
+        `listed` are blind keys of what is missing beside what was announced.
         """
         if not self._sections:
             return False
@@ -143,6 +145,7 @@ class MissingImages:
             search.asked, search.waits = now, True
             search.due = now + _AGAIN_SECONDS * 2 ** min(search.tries, 16)
             search.tries += 1
+            search.listed = listed
             heappush(self._waiting, (priority, next(self._numbers), study_key))
             return True
 
@@ -155,7 +158,7 @@ class MissingImages:
             search = self._searches[study_key]
             search.waits, search.goes_on = False, True
         try:
-            self._search(study_key)
+            self._search(study_key, search.listed)
         finally:
             with self._lock:
                 search.goes_on = False
@@ -176,19 +179,19 @@ class MissingImages:
                 if one.waits or one.goes_on or now < 2 * one.due + _AGAIN_SECONDS - one.asked
             }
 
-    def _search(self, study_key: str) -> None:
+    def _search(self, study_key: str, listed: frozenset[str]) -> None:
         try:
-            self._fetch(study_key)
+            self._fetch(study_key, listed)
         except NodeError as error:
             self._emit("study.unfound", level="warning", study=study_key, objects=0, reason=error.code)
         except Exception as error:  # noqa: BLE001 - the border: nobody waits for this thread's exception
             kind = type(error).__name__
             self._emit("study.unfound", level="error", study=study_key, objects=0, reason="internal", kind=kind)
 
-    def _fetch(self, study_key: str) -> None:
+    def _fetch(self, study_key: str, listed: frozenset[str]) -> None:
         """Ask one source after the other for what is still missing, and say what came."""
         own = own_results(self._ledger, self._key, study_key)
-        missing = frozenset(self._ledger.missing_instances(study_key, besides=own))
+        missing = listed | frozenset(self._ledger.missing_instances(study_key, besides=own))
         uid = study_instance_uid(self._spool, self._ledger.instances(study_key))
         if not missing or uid is None:
             self._emit("study.unfound", study=study_key, objects=0)

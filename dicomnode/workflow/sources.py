@@ -23,7 +23,7 @@ _REST_SECONDS: Final = 10.0
 #: Whoever says nothing at all for so long is down, however short our own time was.
 _SILENCE_SECONDS: Final = 10.0
 
-Purpose = Literal["priors", "missing"]
+Purpose = Literal["priors", "missing", "listing"]
 _Found = TypeVar("_Found")
 
 

@@ -21,7 +21,7 @@ from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.rows import ResultRow
 from dicomnode.storage.spool import Spool
 from dicomnode.study import SOURCE as MADE_OF
-from dicomnode.study import ResultRole, WorkKey, mint_uid
+from dicomnode.study import ResultRole, WorkKey, blind_key, mint_uid
 from dicomnode.workflow.activity import ActivityTable
 from dicomnode.workflow.evidence import EvidenceBook
 from dicomnode.workflow.indexing import row_of
@@ -211,7 +211,7 @@ def test_the_most_urgent_study_is_asked_about_first_and_none_waits_long_for_its_
     missing, gate, begun = bench.missing(FakeSource([])), threading.Event(), threading.Semaphore(0)
     order: list[str] = []
 
-    def search(study_key: str) -> None:
+    def search(study_key: str, _: frozenset[str]) -> None:
         order.append(study_key)
         begun.release()
         gate.wait(30)
@@ -317,3 +317,17 @@ def test_a_disk_that_refuses_for_now_is_said_and_nothing_is_called_complete(
     (facts,) = bench.events.facts("study.unfound")
     assert facts["reason"] == "storage-failed"
     missing.end()
+
+
+def test_what_a_source_lists_and_nobody_announced_is_sought_too(
+    ledger: Ledger, spool: Spool, time: Time, events: Events
+) -> None:
+    bench = Bench(ledger, spool, time, events)
+    bench.receive(*bench.images[:-1])
+    fake = FakeSource(bench.images)
+    missing = bench.missing(fake)
+    lost = str(bench.images[-1].SOPInstanceUID)
+    assert missing.seek(bench.study_key, frozenset({blind_key(KEY, "instance", lost)}))
+    assert bench.woken.acquire(timeout=30)
+    assert fake.wanted == [(lost,)]
+    assert events.facts("study.completed") == [{"study": bench.study_key, "objects": 1}]
