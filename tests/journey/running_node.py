@@ -203,6 +203,13 @@ class RunningNode:
             self._changed.notify_all()
 
 
+def altered(folder: Path, program: str) -> dict[str, str]:
+    """Environment of a node of which `program` alters something before it begins."""
+    folder.mkdir(parents=True)
+    (folder / "sitecustomize.py").write_text(program)
+    return {"PYTHONPATH": os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))}
+
+
 def destination(name: str, ae_title: str, port: int) -> str:
     """TOML of a destination on loopback."""
     return (

@@ -132,7 +132,7 @@ def test_what_waits_for_a_pacs_that_is_busy_does_not_go_any_more(tmp_path: Path)
         with RunningNode(tmp_path / "node", rarely + destination("pacs", "RECORDER", recorder.port)) as node:
             send(node, paths)
             node.wait_for_event("delivery.waiting")
-            send(node, [write_note(tmp_path / "bad.dcm", "113037", paths)])
+            send(node, [write_note(tmp_path / "bad.dcm", "113001", paths)])
             node.wait_for_event("study.rejected", objects=len(paths))
             recorder.status = 0x0000
             wait_for(lambda: works(node)[1].facts.get("withdrawal") == "done", what="the withdrawal")
