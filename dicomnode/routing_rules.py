@@ -123,7 +123,7 @@ class RoutingRule(Section):
     export: Name | None = Field(
         None,
         description="export of `[[exports]]` to which whole studies go of which a series is taken, once nothing more comes; "
-        "with models = [] to no model. Series of kinds that no model takes are seen by rules only in studies of nothing else",
+        "with models = [] to no model. Every series is judged, whether a model looks at its kind or not",
     )
     priority: Priority | None = Field(
         None, description="stat goes before all else, research after it; default: that of the sender in [[peers]]"

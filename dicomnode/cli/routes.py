@@ -16,8 +16,8 @@ from dicomnode.cli.listing import STOPPED
 from dicomnode.cli.options import ConfigOption, StateOption, read_config
 from dicomnode.errors import REASONS
 from dicomnode.study import INCOMPLETE, StudyRow, WorkRow
-from dicomnode.workflow.explaining import CHOSEN, NOT_GIVEN, SECOND, SeriesExplained, StudyExplained
-from dicomnode.workflow.routing import DESTINATIONS, RULES, Judgement
+from dicomnode.workflow.explaining import CHOSEN, NOT_GIVEN, NOTE, OTHER_KIND, SECOND, SeriesExplained, StudyExplained
+from dicomnode.workflow.routing import DESTINATIONS, OWN, RULES, Judgement
 
 _out = Console(highlight=False)
 _ANSWERS: Final[Mapping[str, str]] = MappingProxyType(
@@ -25,8 +25,11 @@ _ANSWERS: Final[Mapping[str, str]] = MappingProxyType(
         CHOSEN: "works on it",
         SECOND: "would work on it, but another series is better",
         NOT_GIVEN: "does not get it: no rule gives it to it",
+        OTHER_KIND: "does not get it: it looks at no series of this kind",
     }
 )
+#: What became of what is not judged, where its state does not say it.
+_LEFT_OUT: Final[Mapping[str, str]] = MappingProxyType({"quarantined": "in quarantine", NOTE: "rejection notes"})
 #: What stands in the way of a rule, by its setting.
 _MISSED: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -38,6 +41,7 @@ _MISSED: Final[Mapping[str, str]] = MappingProxyType(
         "weekdays": "on another day",
         "sample_percent": "not in the sample",
         "ignored": "an earlier rule ignores it",
+        OWN: "it is a result of this node or another dicomnode",
         "unreadable": "none of its first objects can be read",
     }
 )
@@ -54,7 +58,7 @@ def explain(
 ) -> None:
     """Tell for every series of a study which rule takes it, which model works on it, and why not; also beside a running node.
 
-    Series of kinds that no model takes are not seen, by rules and here, unless the study has nothing else.
+    Series of kinds that no model takes (a report, a PET beside the CT of a CT model) are judged by rules alone.
     """
     from dicomnode.service.explaining import Looking
 
@@ -84,7 +88,7 @@ def explained_json(row: StudyRow, found: StudyExplained | None) -> dict[str, Any
         "works": [_work_json(work) for work in row.works],
     }
     if found is None:
-        return {**base, "series": [], "models": {}, "exports": {}, "priority": None}
+        return {**base, "series": [], "left_out": {}, "models": {}, "exports": {}, "priority": None}
     return {
         **base,
         "began_at": found.began_at.isoformat(timespec="milliseconds"),
@@ -100,6 +104,7 @@ def explained_json(row: StudyRow, found: StudyExplained | None) -> dict[str, Any
         },
         "exports": {export: list(rules) for export, rules in found.route.exports.items()},
         "series": [_series_json(one) for one in found.series],
+        "left_out": {series: dict(states) for series, states in found.left_out.items()},
     }
 
 
@@ -128,6 +133,7 @@ def _series_json(one: SeriesExplained) -> dict[str, Any]:
         "extent_mm": one.extent_mm,
         "rules": {item.rule: {"taken": item.missed is None, "because": item.missed} for item in one.judgements},
         "models": dict(one.models),
+        "input": one.is_input,
     }
 
 
@@ -150,6 +156,9 @@ def _lines(row: StudyRow, found: StudyExplained | None, priority: str) -> Iterat
         return
     for one in found.series:
         yield from _series_lines(one)
+    for series, states in found.left_out.items():
+        what = ", ".join(f"{count} {_LEFT_OUT.get(state, state)}" for state, count in states.items())
+        yield f"series {series[:8]}  [yellow]not judged[/]: {what}"
     for model, share in found.route.shares.items():
         code = found.outcomes[model]
         to = "all destinations" if share.destinations is None else ", ".join(share.destinations) or "no destination"
@@ -174,7 +183,7 @@ def _work_lines(work: WorkRow) -> Iterator[str]:
 
 
 def _series_lines(one: SeriesExplained) -> Iterator[str]:
-    facts = [f"{one.images} images"]
+    facts = [f"{one.images} images" if one.is_input else f"{one.images} objects"]
     facts += [f"{one.unreadable} objects that cannot be read"] if one.unreadable else []
     facts += [f"{one.slice_spacing_mm:.2g} mm apart"] if one.slice_spacing_mm else []
     facts += [f"{one.extent_mm:.0f} mm long"] if one.extent_mm else []

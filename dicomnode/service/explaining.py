@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import datetime
 from types import TracebackType
 from typing import Final, Self
@@ -17,10 +19,10 @@ from dicomnode.storage.datakeys import DataKeys
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.spool import Spool
 from dicomnode.storage.writer import WriteMode
-from dicomnode.study import InstanceRow, StudyRow, World, blind_key
-from dicomnode.workflow.explaining import Explainer, StudyExplained, without_waiting
+from dicomnode.study import InstanceRow, InstanceState, StudyRow, World, blind_key
+from dicomnode.workflow.explaining import NOTE, Explainer, StudyExplained, without_waiting
+from dicomnode.workflow.inputs import beside, inputs
 from dicomnode.workflow.provenance import guard_of
-from dicomnode.workflow.selection import relevant
 
 #: Nothing is written, so no trial is made of how.
 _UNWRITTEN: Final = WriteMode("append", 4096)
@@ -125,17 +127,27 @@ class StudyExplainer:
     """Explains studies by one configuration."""
 
     def __init__(self, tree: Config, spool: Spool, ledger: Ledger, key: bytes) -> None:
-        inputs = {package.manifest.name: package.manifest.input for package in rooms.load_packages(tree)}
-        self._sop_classes = frozenset[str]().union(*(rule.sop_classes for rule in inputs.values()))
+        takes = {package.manifest.name: package.manifest.input for package in rooms.load_packages(tree)}
+        self._sop_classes = frozenset[str]().union(*(rule.sop_classes for rule in takes.values()))
         read = without_waiting(reader(tree, spool))
-        router = open_router(tree, spool, ledger, tuple(inputs), read=read)
-        self._explainer = Explainer(router, inputs, guard=guard_of(tree, key), read=read)
+        router = open_router(tree, spool, ledger, tuple(takes), key, read=read)
+        self._explainer = Explainer(router, takes, guard=guard_of(tree, key), read=read)
         self._ledger = ledger
 
     def explain(self, study_key: str) -> StudyExplained | None:
-        """One study; None where nothing of it can be an input."""
-        rows = self._rows(study_key)
-        return self._explainer.explain(study_key, rows) if rows else None
+        """One study; None where nothing of it counts."""
+        rows = inputs(self._ledger, study_key, self._sop_classes)
+        others = beside(self._ledger, study_key, rows)
+        if not (rows or others):
+            return None
+        return replace(
+            self._explainer.explain(study_key, rows, others), left_out=self._left_out(study_key, (*rows, *others))
+        )
 
-    def _rows(self, study_key: str) -> Sequence[InstanceRow]:
-        return relevant(self._ledger.instances(study_key), self._sop_classes)
+    def _left_out(self, study_key: str, judged: Sequence[InstanceRow]) -> dict[str, dict[str, int]]:
+        """Series of which nothing is judged, with what became of their instances."""
+        here, found = {row.series_key for row in judged}, defaultdict[str, Counter[str]](Counter)
+        for row in self._ledger.instances(study_key, None):
+            if row.series_key not in here:
+                found[row.series_key][NOTE if row.state is InstanceState.CURRENT else row.state.value] += 1
+        return {series: dict(sorted(states.items())) for series, states in sorted(found.items())}

@@ -158,7 +158,7 @@ class Node:
         return Admission(
             self._ledger,
             self._queue,
-            routing=open_routing(self._tree, self._spool, self._ledger, tuple(self._analysts)),
+            routing=open_routing(self._tree, self._spool, self._ledger, tuple(self._analysts), storage.derivation_key),
             sop_classes=storage.sop_classes,
             destinations=destinations,
             overdue=self._overdue,

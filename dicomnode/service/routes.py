@@ -20,8 +20,10 @@ from dicomnode.storage.spool import Spool
 from dicomnode.study import InstanceRow, RecordMetadata
 from dicomnode.workflow.damage import lost
 from dicomnode.workflow.orders import EXPORT
+from dicomnode.workflow.provenance import guard_of
 from dicomnode.workflow.reading import limits_of
 from dicomnode.workflow.router import Read, Router
+from dicomnode.workflow.routing import OWN
 from dicomnode.workflow.standing import Standing
 
 
@@ -59,8 +61,8 @@ class Routing:
         self._ledger.give_order(order, connection=connection)
 
 
-def open_routing(tree: Config, spool: Spool, ledger: Ledger, models: tuple[str, ...]) -> Routing:
-    """The rules of a node.
+def open_routing(tree: Config, spool: Spool, ledger: Ledger, models: tuple[str, ...], key: bytes) -> Routing:
+    """The rules of a node with this derivation key.
 
     Raises
     ------
@@ -68,7 +70,7 @@ def open_routing(tree: Config, spool: Spool, ledger: Ledger, models: tuple[str, 
         Where a rule names a model that is not enabled.
     """
     standing = Standing(ledger, tree.flood_guard, clock=rooms.now)
-    router = open_router(tree, spool, ledger, models, is_watched=standing.is_watched)
+    router = open_router(tree, spool, ledger, models, key, is_watched=standing.is_watched)
     return Routing(router, standing, Layout.of(tree).state, ledger)
 
 
@@ -77,6 +79,7 @@ def open_router(
     spool: Spool,
     ledger: Ledger,
     models: tuple[str, ...],
+    key: bytes,
     *,
     is_watched: Callable[[str], bool] = lambda _: False,
     read: Read | None = None,
@@ -89,7 +92,7 @@ def open_router(
         Where a rule names a model that is not enabled.
     """
     prove_rules(tree, models)
-    limit = tree.flood_guard.maximum_age_days
+    limit, guard = tree.flood_guard.maximum_age_days, guard_of(tree, key)
     return Router(
         tree.rules,
         models,
@@ -98,6 +101,7 @@ def open_router(
         is_watched=is_watched,
         came=lambda study_key: ledger.instances(study_key, None),
         lost=lambda study_key: lost(ledger, study_key),
+        is_own=lambda header: guard.refusal(header) == OWN,
     )
 
 

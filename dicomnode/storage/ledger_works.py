@@ -49,16 +49,20 @@ class WorkRows(Database):
         at: datetime,
         *,
         anew: bool = False,
+        records: int | None = None,
         connection: Connection | None = None,
     ) -> tuple[int, bool]:
-        """Revision of an input set: the latest if its digest is equal, else (or with `anew`) a new one (True)."""
+        """Revision of an input set: the latest if its digest is equal, else (or with `anew`) a new one (True).
+
+        `records`: how many of the study's records were looked at for it.
+        """
         with self._writing(connection) as writing:
             latest = _latest(writing, study_key)
             if latest is not None and latest.input_digest == input_digest and not anew:
                 return latest.revision, False
             revision = 1 if latest is None else latest.revision + 1
             row = {"study_key": study_key, "revision": revision, "input_digest": input_digest, "opened_at": at}
-            writing.execute(_R.insert(), row)
+            writing.execute(_R.insert(), {**row, "records": records})
             return revision, True
 
     def latest_revision(self, study_key: str, *, connection: Connection | None = None) -> RevisionRow | None:

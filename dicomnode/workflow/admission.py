@@ -30,9 +30,10 @@ from dicomnode.workflow.absent import shares_of_lost
 from dicomnode.workflow.damage import lost
 from dicomnode.workflow.evidence import WRONG_ENTRY
 from dicomnode.workflow.generations import record_wait
-from dicomnode.workflow.inputs import has_come_again, has_only_expired, inputs
+from dicomnode.workflow.inputs import beside, has_only_expired, inputs, is_to_be_tried_again
 from dicomnode.workflow.inquiry import facts_of_release
-from dicomnode.workflow.openings import Opened, RoutingPort, tell
+from dicomnode.workflow.latecomers import look_beside, order_late
+from dicomnode.workflow.openings import Opened, RoutingPort, tell, tell_exports
 from dicomnode.workflow.ports import Clocks, Queue
 from dicomnode.workflow.routing import CLASSES, Route, Share, destinations_of
 
@@ -46,10 +47,11 @@ _STAGES = frozenset({WorkState.QUEUED, WorkState.PREPARING, WorkState.INFERRING,
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """Where an input goes; no route where it has a revision already."""
+    """Where an input goes, and how many records of its study were looked at; no route where it has a revision already."""
 
     digest: str
     route: Route | None
+    records: int
 
 
 class Admission:
@@ -137,8 +139,13 @@ class Admission:
         """
         judged = self._judged(study_key)
         now, plan = self._clock(), self._plan(study_key)
+        route = None if plan is None else plan.route
+        late = look_beside(self._ledger, self._routing, study_key, self._sop_classes, route=route, judged=judged)
         with self._ledger.transaction() as connection:
+            if late is not None:
+                self._ledger.set_priority(study_key, late.route.priority, connection=connection)
             opened = self._open(connection, study_key, plan)
+            exports = {} if opened is not None else order_late(connection, self._ledger, self._routing, study_key, late)
             latest = self._ledger.latest_revision(study_key, connection=connection)
             if latest is None:
                 return
@@ -146,6 +153,7 @@ class Admission:
             self._ledger.settle(study_key, revision, now, records=judged, lacking=lacking, connection=connection)
         anew = latest.settled_at is None
         tell(self._emit, study_key, opened)
+        tell_exports(self._emit, study_key, exports)
         if anew:
             self._close_segments(study_key)
             self._emit("study.settled", study=study_key, revision=latest.revision)
@@ -209,7 +217,8 @@ class Admission:
         if opened is None:
             return None
         if latest is not None and latest.settled_at is not None:
-            self._ledger.settle(study_key, opened.revision, self._clock(), connection=connection)
+            now, records = self._clock(), latest.records  # what came since is looked at when it settles
+            self._ledger.settle(study_key, opened.revision, now, records=records, connection=connection)
         return opened.revision
 
     def let_go(self, connection: Any, work: WorkRow) -> None:
@@ -293,6 +302,7 @@ class Admission:
 
     def _plan(self, study_key: str, *, anew: bool = False) -> _Plan | None:
         """Where the input goes, read without holding the ledger; None where there is none."""
+        records = self._ledger.records(study_key)  # before the rest: of what comes meanwhile nothing is missed
         rows = inputs(self._ledger, study_key, self._sop_classes)
         if not rows:
             return None
@@ -301,9 +311,10 @@ class Admission:
         known = latest is not None and latest.input_digest == digest
         if not (latest is None or known or anew) and has_only_expired(self._ledger, latest, rows, self._sop_classes):
             return None
-        if known and not anew and not self._is_to_be_tried_again(None, study_key):
-            return _Plan(digest, None)
-        return _Plan(digest, self._with_lost(study_key, rows, latest, self._routing.route(study_key, rows)))
+        if known and not anew and not is_to_be_tried_again(self._ledger, study_key, self._sop_classes):
+            return _Plan(digest, None, records)
+        route = self._routing.route(study_key, rows, beside(self._ledger, study_key, rows))
+        return _Plan(digest, self._with_lost(study_key, rows, latest, route), records)
 
     def _with_lost(
         self, study_key: str, rows: Sequence[InstanceRow], latest: RevisionRow | None, route: Route
@@ -330,8 +341,13 @@ class Admission:
         digest = input_digest([(row.instance_key, row.digest) for row in rows])
         now = self._clock()
         before = self._ledger.latest_revision(study_key, connection=connection)
-        anew = ordered or self._is_to_be_tried_again(connection, study_key)
-        revision, new = self._ledger.open_revision(study_key, digest, now, anew=anew, connection=connection)
+        anew = ordered or is_to_be_tried_again(self._ledger, study_key, self._sop_classes, connection)
+        is_other, looked_at = True, plan.records
+        if before is not None and before.input_digest == digest:
+            is_other, looked_at = False, before.records
+        revision, new = self._ledger.open_revision(
+            study_key, digest, now, anew=anew, records=looked_at, connection=connection
+        )
         if not new:
             return None
         if digest != plan.digest or plan.route is None:  # more came meanwhile: it is looked at again
@@ -346,7 +362,7 @@ class Admission:
         )
         if ruling.stopped_by is None:
             # Worked on anew, it is exported no second time; one that was stopped was not exported yet.
-            if before is None or before.input_digest != digest or (ruling.was_stopped and not earlier):
+            if is_other or (ruling.was_stopped and not earlier):
                 for export, rules in plan.route.exports.items():
                     self._routing.order_export(connection, study_key, export, rules)
             self._create_works(connection, study_key, revision, digest=digest, shares=plan.route.shares, rows=rows)
@@ -371,22 +387,6 @@ class Admission:
             self._ledger.create_work(key, digest, now, facts={**share.facts(), **classes}, connection=connection)
             self._ledger.record_stage(key, "receive", received.total_seconds(), connection=connection)
             self._queue.enqueue_work(connection, key, priority=urgency)
-
-    def _is_to_be_tried_again(self, connection: Any, study_key: str) -> bool:
-        """Whether the latest revision was whole and failed by a fault before it had results: then the same input, sent again, is a new try.
-
-        Only where something of it was sent again since: our own results, which the PACS forwards, order nothing.
-        """
-        latest = self._ledger.latest_revision(study_key, connection=connection)
-        study = self._ledger.study(study_key, connection=connection)
-        if latest is None or latest.settled_at is None or study is None:
-            return False
-        works = [work for work in study.works if work.key.revision == latest.revision]
-        states = {work.state for work in works}
-        had_results = any(work.deliveries for work in works)  # `dicomnode retry` delivers, `reprocess` makes others
-        if WorkState.FAILED not in states or had_results or not states <= {WorkState.FAILED, WorkState.REFUSED}:
-            return False
-        return has_come_again(self._ledger, latest, self._sop_classes, connection)
 
     def _supersede(self, connection: Any, work: WorkRow) -> None:
         if work.state not in _UNTOUCHABLE:

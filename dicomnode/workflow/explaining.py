@@ -5,8 +5,9 @@ Decides nothing: it asks those who do. No value of an attribute leaves here but 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from pydicom import Dataset
@@ -20,8 +21,10 @@ from dicomnode.workflow.routing import Judgement, Route, StudyFacts
 from dicomnode.workflow.selection import Header, SurveyedSeries, choose, patient_of, survey, without_pixels
 from dicomnode.workflow.whose import count_patients
 
-#: What a model says of a series that it takes: it works on it, or on a better one.
-CHOSEN, SECOND, NOT_GIVEN = "chosen", "not-the-best", "not-given"
+#: What a model says of a series that it takes: it works on it, or on a better one. It looks at no series of some kinds.
+CHOSEN, SECOND, NOT_GIVEN, OTHER_KIND = "chosen", "not-the-best", "not-given", "other-kind"
+#: What an instance is that counts and is not judged: it says what else does not count.
+NOTE = "rejection-note"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +38,10 @@ class SeriesExplained:
     lost
         Segments, by their names, that storage does not give whole, and the code of why.
     models
-        By model `CHOSEN`, `SECOND`, `NOT_GIVEN` (no rule gives it the series), or the code of why it is refused.
+        By model `CHOSEN`, `SECOND`, `NOT_GIVEN` (no rule gives it the series), `OTHER_KIND` (none could), or the code of why
+        it is refused.
+    is_input
+        Whether models look at it; else `images` counts objects, whatever they are.
     """
 
     series_key: str
@@ -49,6 +55,7 @@ class SeriesExplained:
     extent_mm: float | None
     judgements: tuple[Judgement, ...]
     models: Mapping[str, str]
+    is_input: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +66,8 @@ class StudyExplained:
     ----------
     outcomes
         By model that gets any series: None where it works on one, else the code of why it works on none.
+    left_out
+        Series of which nothing is judged, each with how many of its instances became what.
     """
 
     study_key: str
@@ -66,6 +75,7 @@ class StudyExplained:
     route: Route
     series: tuple[SeriesExplained, ...]
     outcomes: Mapping[str, str | None]
+    left_out: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 class Explainer:
@@ -89,15 +99,24 @@ class Explainer:
         self._inputs = inputs
         self._read = read
 
-    def explain(self, study_key: str, rows: Sequence[InstanceRow]) -> StudyExplained:
+    def explain(
+        self, study_key: str, rows: Sequence[InstanceRow], beside: Sequence[InstanceRow] = ()
+    ) -> StudyExplained:
         """Ask rules and models about a study of these instances, of which there are some.
+
+        Parameters
+        ----------
+        rows
+            What models look at.
+        beside
+            What else there is of it: only rules are asked.
 
         Raises
         ------
         StorageError
             Where disk or ledger refuse for now.
         """
-        facts = self._router.facts(study_key, rows)
+        facts = self._router.facts(study_key, rows, beside)
         route = self._router.decide(facts)
         headers, unreadable, lost = self._headers(rows)
         said: dict[str, dict[str, str]] = {}
@@ -110,11 +129,12 @@ class Explainer:
             if several:
                 said[model], outcomes[model] = dict.fromkeys(said[model], "patient-mismatch"), "patient-mismatch"
         looks = next(iter(surveyed.values()), ())
+        others = Counter(row.series_key for row in beside)
         return StudyExplained(
             study_key=study_key,
             began_at=facts.began_at,
             route=route,
-            series=tuple(_series(facts, route, said, looks, unreadable=unreadable, lost=lost)),
+            series=tuple(_series(facts, route, said, looks, unreadable=unreadable, lost=lost, others=others)),
             outcomes=outcomes,
         )
 
@@ -183,6 +203,7 @@ def _series(
     *,
     unreadable: Mapping[str, int],
     lost: Mapping[str, Mapping[str, str]],
+    others: Mapping[str, int],
 ) -> list[SeriesExplained]:
     seen = {one.summary.series_key: one.summary for one in looks}
     found = []
@@ -193,14 +214,22 @@ def _series(
                 series_key=one.series_key,
                 calling_ae_title=one.calling_ae_title.strip(),
                 called_ae_title=one.called_ae_title.strip(),
-                modality=summary.modality if summary else "",
-                images=summary.slices if summary else 0,
+                modality=summary.modality if summary else _modality(one.header),
+                images=summary.slices if summary else others.get(one.series_key, 0),
                 unreadable=unreadable.get(one.series_key, 0),
                 lost=lost.get(one.series_key, {}),
                 slice_spacing_mm=summary.slice_spacing_mm if summary else None,
                 extent_mm=summary.extent_mm if summary else None,
                 judgements=tuple(item for item in route.judgements if item.series_key == one.series_key),
-                models={model: answers.get(one.series_key, NOT_GIVEN) for model, answers in said.items()},
+                models={
+                    model: answers.get(one.series_key, NOT_GIVEN) if one.is_input else OTHER_KIND
+                    for model, answers in said.items()
+                },
+                is_input=one.is_input,
             )
         )
     return found
+
+
+def _modality(header: Dataset | None) -> str:
+    return "" if header is None else str(header.get("Modality") or "")

@@ -1,7 +1,7 @@
-"""What a study is worked on with: what came and counts, less what rejection notes took out.
+"""What a study is worked on with: what came and counts, less what rejection notes took out; and what lies beside that.
 
-May live here: which instances these are, whether any came again, and whether what is gone was wrong or has only expired.
-Opens and changes nothing.
+May live here: which instances these are, whether any came again, whether that is a new try, and whether what is gone was
+wrong or has only expired. Opens and changes nothing.
 """
 
 from __future__ import annotations
@@ -35,6 +35,14 @@ def inputs(
     return () if all(row.instance_key in notes for row in rows) else rows
 
 
+def beside(ledger: Ledger, study_key: str, rows: Sequence[InstanceRow]) -> tuple[InstanceRow, ...]:
+    """What else of a study counts than its input (`rows`), rejection notes aside: no model looks at it, but rules do."""
+    taken = {row.address for row in rows}
+    notes = ledger.notes(study_key)
+    current = ledger.instances(study_key)
+    return tuple(row for row in current if row.address not in taken and row.instance_key not in notes)
+
+
 def has_only_expired(
     ledger: Ledger, latest: RevisionRow, rows: Sequence[InstanceRow], sop_classes: Collection[str]
 ) -> bool:
@@ -55,3 +63,20 @@ def has_come_again(ledger: Ledger, latest: RevisionRow, sop_classes: Collection[
     rows = ledger.instances(latest.study_key, None, connection=connection)
     taken = {row.address for row in relevant(rows, sop_classes)}
     return any(row.address in taken for row in rows[latest.records :])
+
+
+def is_to_be_tried_again(ledger: Ledger, study_key: str, sop_classes: Collection[str], connection: Any = None) -> bool:
+    """Whether the latest revision was whole and failed by a fault before it had results: then the same input, sent again, is a new try.
+
+    Only where something of it was sent again since: our own results, which the PACS forwards, order nothing.
+    """
+    latest = ledger.latest_revision(study_key, connection=connection)
+    study = ledger.study(study_key, connection=connection)
+    if latest is None or latest.settled_at is None or study is None:
+        return False
+    works = [work for work in study.works if work.key.revision == latest.revision]
+    states = {work.state for work in works}
+    had_results = any(work.deliveries for work in works)  # `dicomnode retry` delivers, `reprocess` makes others
+    if WorkState.FAILED not in states or had_results or not states <= {WorkState.FAILED, WorkState.REFUSED}:
+        return False
+    return has_come_again(ledger, latest, sop_classes, connection)

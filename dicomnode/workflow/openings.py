@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -27,8 +27,8 @@ class RoutingPort(Protocol):
     """The rules of routing."""
 
     @property
-    def route(self) -> Callable[[str, Sequence[InstanceRow]], Route]:
-        """Where a study of these instances goes."""
+    def route(self) -> Callable[[str, Sequence[InstanceRow], Sequence[InstanceRow]], Route]:
+        """Where a study goes whose input these instances are, and which has others beside them."""
         ...
 
     @property
@@ -61,11 +61,16 @@ def tell(emit: Emit, study_key: str, opened: Opened | None) -> None:
     emit("study.started", study=study_key, revision=opened.revision)
     if rules := sorted({name for share in route.shares.values() for name in share.rules}):
         emit("study.routed", study=study_key, models=len(route.shares), rules=",".join(rules))
-    for export, by in route.exports.items():
-        emit("study.export", study=study_key, destination=export, rules=",".join(by))
+    tell_exports(emit, study_key, route.exports)
     if not route.shares and not route.exports:
         ignored = ",".join(sorted(set(route.ignored.values())))
         emit("study.not-routed", study=study_key, **({"rules": ignored} if ignored else {}))
+
+
+def tell_exports(emit: Emit, study_key: str, exports: Mapping[str, Sequence[str]]) -> None:
+    """Say which rules ordered which exports of a study."""
+    for export, by in exports.items():
+        emit("study.export", study=study_key, destination=export, rules=",".join(by))
 
 
 def _tell_stopped(emit: Emit, study_key: str, opened: Opened) -> None:

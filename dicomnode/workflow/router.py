@@ -48,6 +48,8 @@ class Router:
         other hour.
     lost
         What came of a study and is lost: of another hour it is not for that.
+    is_own
+        Whether a dicomnode made what has this header.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Router:
         is_watched: Callable[[str], bool] = lambda _: False,
         came: Callable[[str], Sequence[InstanceRow]] = lambda _: (),
         lost: Callable[[str], Sequence[InstanceRow]] = lambda _: (),
+        is_own: Callable[[Dataset], bool] = lambda _: False,
     ) -> None:
         self._maximum_age_days = maximum_age_days
         self._is_watched = is_watched
@@ -70,9 +73,17 @@ class Router:
         self._zone = zone
         self._came = came
         self._lost = lost
+        self._is_own = is_own
 
-    def route(self, study_key: str, rows: Sequence[InstanceRow]) -> Route:
-        """Where a study of these instances, of which there are some, goes.
+    def route(self, study_key: str, rows: Sequence[InstanceRow], beside: Sequence[InstanceRow] = ()) -> Route:
+        """Where a study of these instances goes, of which there are some in all.
+
+        Parameters
+        ----------
+        rows
+            What models look at.
+        beside
+            What else there is of it, for rules alone.
 
         Raises
         ------
@@ -81,7 +92,7 @@ class Router:
         """
         if not self.rules and not self._maximum_age_days and not self._is_watched(study_key):
             return every(self.models)
-        return self.decide(self.facts(study_key, rows))
+        return self.decide(self.facts(study_key, rows, beside if self.rules else ()))
 
     def decide(self, facts: StudyFacts) -> Route:
         """Where a study goes, of which this is known."""
@@ -89,17 +100,23 @@ class Router:
         age, most = age_of(facts, zone=self._zone), self._maximum_age_days
         return replace(decided, age_days=age, old_days=age if most and age is not None and age > most else None)
 
-    def facts(self, study_key: str, rows: Sequence[InstanceRow]) -> StudyFacts:
-        """What the rules may ask of a study; the same for the same instances, in whatever order they came."""
+    def facts(self, study_key: str, rows: Sequence[InstanceRow], beside: Sequence[InstanceRow] = ()) -> StudyFacts:
+        """What the rules may ask of a study; the same for the same instances, in whatever order they came.
+
+        A series of which models look at some is judged by these.
+        """
+        inputs = {row.series_key for row in rows}
+        others = [row for row in beside if row.series_key not in inputs]
         groups: dict[str, list[InstanceRow]] = defaultdict(list)
-        for row in sorted(rows, key=lambda one: one.instance_key):
+        for row in sorted((*rows, *others), key=lambda one: one.instance_key):
             groups[row.series_key].append(row)
         came = [row for row in self._came(study_key) if row.state in _TAKEN]
         before: dict[str, list[InstanceRow]] = defaultdict(list)
         for row in came:
             before[row.series_key].append(row)
-        series = tuple(self._series(key, members, before[key]) for key, members in sorted(groups.items()))
-        began_at = min(row.received_at for row in (*rows, *came, *self._lost(study_key)))
+        judged = (self._series(key, members, before[key]) for key, members in sorted(groups.items()))
+        series = tuple(one if one.series_key in inputs else self._beside(one) for one in judged)
+        began_at = min(row.received_at for row in (*rows, *others, *came, *self._lost(study_key)))
         return StudyFacts(study_key=study_key, began_at=began_at, series=series)
 
     def _series(self, series_key: str, rows: Sequence[InstanceRow], before: Sequence[InstanceRow]) -> SeriesFacts:
@@ -118,6 +135,11 @@ class Router:
             address=sent.peer_address,
             header=without_pixels(found[2]),
         )
+
+    def _beside(self, series: SeriesFacts) -> SeriesFacts:
+        """One that no model looks at."""
+        is_own = series.header is not None and self._is_own(series.header)
+        return replace(series, is_input=False, is_own=is_own)
 
     def _first(self, rows: Sequence[InstanceRow]) -> tuple[InstanceRow, RecordMetadata, Dataset] | None:
         """The first that can be read; None where none of some can be."""

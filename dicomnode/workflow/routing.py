@@ -26,6 +26,8 @@ _YEARS: Final = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
 _BUCKETS: Final = 1_000_000
 #: Different values of an attribute that a condition looks at: more than any attribute has that says what an image is.
 _MOST_VALUES: Final = 16
+#: What stands in the way of every rule where a dicomnode made a series that is of no kind that models look at.
+OWN: Final = "own-output"
 #: Facts of a work in which its share of a decision is kept.
 RULES, DESTINATIONS, SERIES = "rules", "destinations", "series"
 #: SOP Classes with which the input of a work was closed: other models may look at others by the time it runs.
@@ -42,6 +44,10 @@ class SeriesFacts:
         How the first of its instances came.
     header
         Of one of its instances, without pixels; None where none can be read.
+    is_input
+        Whether models look at it; of any other kind it goes to exports alone.
+    is_own
+        Whether it is of no such kind and a dicomnode made it: results that come back order nothing.
     """
 
     series_key: str
@@ -49,6 +55,8 @@ class SeriesFacts:
     called_ae_title: str
     address: str = field(repr=False)
     header: Dataset | None = field(repr=False)
+    is_input: bool = True
+    is_own: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +66,11 @@ class StudyFacts:
     study_key: str
     began_at: datetime
     series: tuple[SeriesFacts, ...]
+
+    @property
+    def inputs(self) -> frozenset[str]:
+        """Series that models look at."""
+        return frozenset(one.series_key for one in self.series if one.is_input)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,14 +137,23 @@ class Route:
     old_days: int | None = None
     age_days: int | None = None
 
+    def exports_of(self, series: Collection[str]) -> dict[str, tuple[str, ...]]:
+        """Exports that are ordered by a rule that takes any of these series, each with the rules that do."""
+        takers = {one.rule for one in self.judgements if one.missed is None and one.series_key in series}
+        named = {export: tuple(rule for rule in rules if rule in takers) for export, rules in self.exports.items()}
+        return {export: rules for export, rules in named.items() if rules}
+
 
 def age_of(study: StudyFacts, *, zone: tzinfo | None) -> int | None:
-    """Days between the newest date of a study's images and the day on which it began to come; None where no image says one."""
+    """Days between the newest date of a study's images and the day on which it began to come; None where no image says one.
+
+    Of what models look at alone: a report of today makes no images young.
+    """
     keywords = ("StudyDate", "SeriesDate", "AcquisitionDate")
     dates = [
         text[:8]
         for series in study.series
-        if series.header is not None
+        if series.header is not None and series.is_input
         for keyword in keywords
         for text in _texts(series.header, keyword)
     ]
@@ -209,7 +231,9 @@ def route(study: StudyFacts, rules: Sequence[RoutingRule], models: Sequence[str]
 
 
 def _share(model: str, taken: Sequence[tuple[RoutingRule, frozenset[str]]], study: StudyFacts) -> Share | None:
-    mine = [(rule, keys) for rule, keys in taken if rule.models is None or model in rule.models]
+    inputs = study.inputs
+    mine = [(rule, keys & inputs) for rule, keys in taken if rule.models is None or model in rule.models]
+    mine = [(rule, keys) for rule, keys in mine if keys]
     if not mine:
         return None
     series = frozenset[str]().union(*(keys for _, keys in mine))
@@ -217,7 +241,7 @@ def _share(model: str, taken: Sequence[tuple[RoutingRule, frozenset[str]]], stud
     everywhere = any(one is None for one in named)
     return Share(
         rules=tuple(rule.name for rule, _ in mine),
-        series=None if series == {one.series_key for one in study.series} else series,
+        series=None if series == inputs else series,
         destinations=None if everywhere else tuple(dict.fromkeys(name for one in named for name in one or ())),
     )
 
@@ -226,9 +250,12 @@ def judge(
     rule: RoutingRule, study: StudyFacts, series: SeriesFacts, ignored: Mapping[str, str], *, zone: tzinfo | None
 ) -> Judgement:
     """Whether a rule takes a series, and what stands in its way; a series that an earlier rule ignores no rule takes."""
-    missed = (
-        "ignored" if series.series_key in ignored else _missed(rule, study, series, study.began_at.astimezone(zone))
-    )
+    if series.is_own:
+        missed: str | None = OWN
+    elif series.series_key in ignored:
+        missed = "ignored"
+    else:
+        missed = _missed(rule, study, series, study.began_at.astimezone(zone))
     return Judgement(rule=rule.name, series_key=series.series_key, missed=missed)
 
 

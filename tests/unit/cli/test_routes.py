@@ -12,13 +12,14 @@ from dicomnode.cli.main import app
 from dicomnode.cli.replays import beginning
 from dicomnode.config import ConfigErrors, parse
 from dicomnode.errors import ConfigError, KeyStoreError
+from dicomnode.results.context import MANUFACTURER, MODEL_NAME
 from dicomnode.service import rooms
 from dicomnode.service.rooms import Layout
 from dicomnode.storage.datakeys import DataKeys
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.spool import Spool
 from dicomnode.storage.writer import WriteMode
-from dicomnode.study import InstanceState, Mark, WorkKey, WorkState, blind_key
+from dicomnode.study import InstanceState, Mark, Rejected, WorkKey, WorkState, blind_key
 from dicomnode.workflow.indexing import row_of
 from tests.unit.workflow.samples import START, encoded, metadata, tiny_series
 
@@ -265,3 +266,50 @@ def test_what_storage_does_not_give_is_named_and_the_rest_explained(
     (series,) = json.loads(received.run("explain", "--json", received.key))["series"]
     assert (series["unreadable"], series["lost"]) == (16, {segment: code})
     assert json.loads(received.run("replay", "--json", "--since", "2026-01-01"))["studies"] == 1
+
+
+def test_every_series_is_named_also_what_no_model_looks_at_and_what_is_not_judged(tmp_path: Path) -> None:
+    """A PET beside the CT, a result of this node that came back, a series that was rejected, and a rejection note."""
+    received = Received(tmp_path)
+    tree = parse({"node": {"state": tmp_path / "state"}})
+    layout = Layout.of(tree)
+    ring = rooms.open_key_ring(tree, layout, {}, create=False)
+    image = tiny_series(seed="explained", patient_id="P-4711", name="Secret^Name")[0]
+    mode = WriteMode("append", 4096)
+    with (
+        Ledger.open(layout.ledger) as ledger,
+        Spool(layout.spool, tree.intake, DataKeys(ledger, ring), write_mode=mode) as spool,
+    ):
+        for number, modality in enumerate(("PT", "SR", "KO", "XC")):
+            image.Modality, image.SOPClassUID = modality, f"1.2.840.10008.5.1.4.1.1.128.{number}"
+            image.SeriesInstanceUID, image.SOPInstanceUID = f"2.25.{number + 1}", f"2.25.{number + 10}"
+            if modality == "SR":
+                image.Manufacturer, image.ManufacturerModelName = MANUFACTURER, MODEL_NAME
+            data = encoded(image)
+            about = metadata(image, data)
+            row = row_of(ring.derivation, received.key, spool.append(received.key, about, data), about)
+            ledger.record_instances([row])
+            if modality == "KO":
+                ledger.enter_rejections(received.key, ["no-such"], Rejected.QUALITY, note=row)
+            elif modality == "XC":
+                ledger.take_out(received.key, [row.instance_key], InstanceState.REJECTED)
+    rules = '[[exports]]\nname = "trial"\nproject = "p"\ninto = "/x"\n[[rules]]\nname = "all"\nexport = "trial"\n'
+    text = received.run("explain", received.key, rules=rules)
+    assert "CT, 16 images, 20 mm apart" in text
+    pet, own = (next(part for part in text.split("\nseries ") if f"  {one}, 1 objects" in part) for one in ("PT", "SR"))
+    assert "rule all: takes it" in pet
+    assert "model stand-in: does not get it: it looks at no series of this kind" in pet
+    assert "rule all: no: it is a result of this node or another dicomnode" in own
+    assert "not judged: 1 rejection notes" in text
+    assert "not judged: 1 rejected" in text
+    assert "export trial, by all: the whole study" in text
+    found = json.loads(received.run("explain", received.key, "--json", rules=rules))
+    assert sorted((one["modality"], one["input"]) for one in found["series"]) == [
+        ("CT", True),
+        ("PT", False),
+        ("SR", False),
+    ]
+    assert sorted(map(tuple, (one.items() for one in found["left_out"].values()))) == [
+        (("rejected", 1),),
+        (("rejection-note", 1),),
+    ]

@@ -37,7 +37,7 @@ from tests.unit.workflow.samples import MODEL, START, STUDY, WORK, Events, Time,
 class Decided:
     """Rules that say what a test wants."""
 
-    route: Callable[[str, Sequence[InstanceRow]], Route]
+    route: Callable[[str, Sequence[InstanceRow], Sequence[InstanceRow]], Route]
     judge: Judge
     order_export: Callable[[Any, str, str, Sequence[str]], None]
 
@@ -69,7 +69,7 @@ class World:
         destinations: tuple[str, ...] = ("pacs",),
         route: Route | None = None,
     ) -> Admission:
-        def decide(study_key: str, rows: Sequence[InstanceRow]) -> Route:
+        def decide(study_key: str, rows: Sequence[InstanceRow], beside: Sequence[InstanceRow]) -> Route:
             self.routed += 1
             meanwhile, self.meanwhile = self.meanwhile, lambda: None
             meanwhile()

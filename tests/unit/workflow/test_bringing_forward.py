@@ -31,7 +31,7 @@ class Routing:
     def __init__(self, ledger: Ledger, time: Time) -> None:
         self.judge = Standing(ledger, FloodGuardSection(), clock=time.now).judge
 
-    def route(self, study_key: str, rows: object) -> object:
+    def route(self, study_key: str, rows: object, beside: object) -> object:
         return every((MODEL,))
 
 

@@ -11,7 +11,7 @@ from dicomnode.errors import StorageError, StudyError
 from dicomnode.inference import standin
 from dicomnode.routing_rules import RoutingRule
 from dicomnode.study import InstanceRow, RecordMetadata
-from dicomnode.workflow.explaining import CHOSEN, NOT_GIVEN, SECOND, Explainer, StudyExplained
+from dicomnode.workflow.explaining import CHOSEN, NOT_GIVEN, OTHER_KIND, SECOND, Explainer, StudyExplained
 from dicomnode.workflow.provenance import Guard
 from dicomnode.workflow.router import Router
 from tests.unit.workflow.samples import STUDY, metadata, row
@@ -40,10 +40,12 @@ class Study:
             raise found
         return metadata(found, b""), found
 
-    def explain(self, *rules: dict[str, Any]) -> StudyExplained:
+    def explain(self, *rules: dict[str, Any], beside: str = "") -> StudyExplained:
         made = [RoutingRule.model_validate(one) for one in rules]
         router = Router(made, [MODEL], read=self.read, zone=UTC)
-        return Explainer(router, INPUTS, guard=Guard(device_uid="2.25.9"), read=self.read).explain(STUDY, self.rows)
+        explainer = Explainer(router, INPUTS, guard=Guard(device_uid="2.25.9"), read=self.read)
+        others = [one for one in self.rows if one.series_key == beside]
+        return explainer.explain(STUDY, [one for one in self.rows if one not in others], others)
 
 
 def test_the_best_series_wins_and_every_other_is_told_why_not() -> None:
@@ -123,3 +125,16 @@ def test_what_an_ai_made_is_told() -> None:
     found = study.explain()
     assert found.series[0].models == {MODEL: "ai-output"}
     assert found.outcomes == {MODEL: "ai-output"}
+
+
+def test_a_series_that_no_model_looks_at_is_named_with_what_rules_say_of_it() -> None:
+    """Another patient's report makes no other study of the images."""
+    study = Study().add("b", CHEST).add("p", CHEST[:2], Modality="PT", PatientID="2").add("s", [1.0])
+    study.headers["s-0"] = StudyError("object-malformed")
+    found = study.explain({"name": "pet", "modalities": ["PT"]}, {"name": "all"}, beside="p")
+    assert found.outcomes == {MODEL: None}
+    (pet,) = [one for one in found.series if one.series_key == "p"]
+    assert (pet.modality, pet.images, pet.is_input, pet.models) == ("PT", 2, False, {MODEL: OTHER_KIND})
+    assert [item.missed for item in pet.judgements] == [None, None]
+    (odd,) = [one for one in study.explain(beside="s").series if one.series_key == "s"]
+    assert (odd.modality, odd.images, odd.models) == ("", 1, {MODEL: OTHER_KIND})

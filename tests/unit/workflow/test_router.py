@@ -43,6 +43,24 @@ def test_without_rules_nothing_is_read() -> None:
     assert not originals.read_rows
 
 
+def test_what_no_model_looks_at_is_judged_beside_the_rest_and_read_for_rules_alone() -> None:
+    pet, with_images = replace(row(7), series_key="9e" * 16), row(8)
+    originals = Originals()
+    made = Router([RoutingRule(name="ct")], ["lung"], read=originals, is_own=lambda header: header.Modality == "CT")
+    facts = made.facts(STUDY, [row(0)], [with_images, pet])
+    assert originals.read_rows == [row(0), pet], "a series of which models look at some is judged by these"
+    assert [(one.series_key, one.is_input, one.is_own) for one in facts.series] == [
+        ("5e" * 16, True, False),
+        ("9e" * 16, False, True),
+    ]
+    assert Router([RoutingRule(name="ct")], ["lung"], read=originals).route(STUDY, (), [pet]).shares == {}
+    broken = Originals(*[StudyError("object-malformed")] * 3)
+    assert not Router((), (), read=broken, is_own=lambda _: True).facts(STUDY, (), [pet]).series[0].is_own
+    unread = Originals()
+    Router((), ("lung",), read=unread, maximum_age_days=30).route(STUDY, [row(0)], [pet])
+    assert unread.read_rows == [row(0)]
+
+
 def test_one_instance_of_each_series_is_read_the_same_one_in_whatever_order_they_came() -> None:
     rows = [row(2), row(0), replace(row(1), series_key="0a" * 16)]
     first, second = Originals(), Originals()

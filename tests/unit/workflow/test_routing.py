@@ -276,3 +276,33 @@ def test_how_much_a_condition_costs_is_not_the_senders_choice(monkeypatch: pytes
     header.ImageType = [f"VALUE{number % 100}" for number in range(10_000)]
     assert not holds(Condition(attribute="ImageType", matches="a.*b"), header)
     assert asked == [f"VALUE{number}" for number in range(16)]
+
+
+def test_a_series_that_no_model_looks_at_goes_to_exports_and_to_no_model() -> None:
+    pet = series("p", header=header(Modality="PT"), is_input=False)
+    mine = rule("pet", modalities=["PT"], export="trial", priority="stat")
+    found = decide(study(series("a"), pet), mine, rule("ct", modalities=["CT"]))
+    assert found.shares == {model: Share(rules=("ct",)) for model in MODELS}, "all that they look at"
+    assert (found.exports, found.priority) == ({"trial": ("pet",)}, "stat")
+    assert decide(study(series("a"), pet), rule("all")).shares == {model: Share(rules=("all",)) for model in MODELS}
+
+
+def test_what_is_ordered_of_some_series_is_ordered_by_the_rules_that_take_them() -> None:
+    what = study(series("a"), series("p", header=header(Modality="PT"), is_input=False))
+    all_, pet = rule("all", export="trial"), rule("pet", modalities=["PT"], export="trial")
+    found = decide(what, all_, pet, rule("ct", modalities=["CT"], export="other"))
+    assert found.exports_of({"p"}) == {"trial": ("all", "pet")}
+    assert found.exports_of({"a"}) == {"trial": ("all",), "other": ("ct",)}
+    assert found.exports_of({"gone"}) == {}
+
+
+def test_results_that_come_back_are_taken_by_no_rule() -> None:
+    own = series("s", is_input=False, is_own=True)
+    found = decide(study(series("a"), own), rule("all", export="trial"))
+    assert {one.series_key: one.missed for one in found.judgements} == {"a": None, "s": "own-output"}
+    assert found.exports_of({"s"}) == {}
+
+
+def test_a_series_that_no_model_looks_at_makes_no_study_young() -> None:
+    report = series("s", header=header(StudyDate="20260301"), is_input=False)
+    assert routing.age_of(study(series(header=header(StudyDate="20250301")), report), zone=UTC) == 365
