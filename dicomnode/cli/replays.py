@@ -17,7 +17,17 @@ from rich.console import Console
 from dicomnode import config
 from dicomnode.cli.options import StateOption, read_config
 from dicomnode.errors import ConfigError, KeyStoreError
-from dicomnode.workflow.replaying import NOT_ROUTED, TOO_OLD, UNDER_WAY, WORKED_ON, Fate, Replay
+from dicomnode.workflow.replaying import (
+    NOT_ROUTED,
+    TOO_OLD,
+    UNDER_WAY,
+    WORKED_ON,
+    Fate,
+    Orders,
+    Replay,
+    ReplayedOrders,
+    replay_orders,
+)
 from dicomnode.workflow.replaying import replay as compare
 
 _out = Console(highlight=False)
@@ -45,8 +55,9 @@ def replay(
 ) -> None:
     """Tell what another configuration would have done with past studies; also beside a running node, and nothing is done.
 
-    Compared are rules, models, destinations and the age of studies (flood_guard.maximum_age_days). Not compared: exports,
-    priorities, the brake on bursts of old studies, and studies that are shredded.
+    Compared are rules, models, destinations, exports and priorities that rules order, and the age of studies
+    (flood_guard.maximum_age_days). Not compared: priorities of senders ([[peers]]), what people ordered, where an export
+    leads, the brake on bursts of old studies, and studies that are shredded.
     """
     from dicomnode.service.explaining import Looking
     from dicomnode.service.rooms import now
@@ -55,14 +66,19 @@ def replay(
     tree = read_config(config_file, state)
     names = [one.name for one in tree.destinations]
     found: list[Replay] = []
+    orders: list[ReplayedOrders] = []
     gone = partial = 0
     with Looking(tree, os.environ) as looking:
         explainer = looking.explainer(tree)
-        keys = looking.since(begin)
+        keys, exports = looking.since(begin), looking.exports_by_rules()
         for key in keys:
             try:
                 row = looking.study(key)
-                found += compare(row, explainer.explain(key), names)
+                explained = explainer.explain(key)
+                found += compare(row, explained, names)
+                to = frozenset(export for at, export in exports.get(key, ()) if at >= row.first_received_at)
+                then = Orders(exports=to, priority=looking.rank(key))
+                orders.append(replay_orders(row, explained, then, sent_as=looking.sent_as(key)))
                 partial += bool(row.quarantined or row.rejected)
             except (ConfigError, KeyStoreError) as error:
                 if error.code not in ("study-not-found", "key-missing"):
@@ -70,9 +86,15 @@ def replay(
                 gone += 1  # shredded meanwhile
     if json_output:
         record = {"since": begin.isoformat(timespec="seconds"), "studies": len(keys), "gone": gone, "partial": partial}
-        _out.out(json.dumps({**record, "models": [_json(one) for one in found]}, indent=2), highlight=False)
+        _out.out(
+            json.dumps(
+                {**record, "models": [_json(one) for one in found], "orders": [_orders_json(one) for one in orders]},
+                indent=2,
+            ),
+            highlight=False,
+        )
         return
-    for line in _lines(found, len(keys), begin, gone=gone, partial=partial):
+    for line in _lines(found, orders, len(keys), begin, gone=gone, partial=partial):
         _out.print(line, soft_wrap=True)
 
 
@@ -107,12 +129,32 @@ def _json(one: Replay) -> dict[str, Any]:
     }
 
 
-def _lines(found: Sequence[Replay], studies: int, begin: datetime, *, gone: int, partial: int) -> Iterator[str]:
+def _orders_json(one: ReplayedOrders) -> dict[str, Any]:
+    sides = {"then": one.then, "now": one.now}
+    said = {name: {"exports": sorted(side.exports), "priority": side.priority} for name, side in sides.items()}
+    return {"study": one.study_key, "differs": one.differs, **said}
+
+
+def _lines(
+    found: Sequence[Replay],
+    orders: Sequence[ReplayedOrders],
+    studies: int,
+    begin: datetime,
+    *,
+    gone: int,
+    partial: int,
+) -> Iterator[str]:
     differing = [one for one in found if one.differs]
     for one in differing:
         yield f"[bold]{one.study_key[:16]}[/]  {one.model}: {_fate(one.then)} [yellow]→[/] {_fate(one.now)}"
+    for order in orders:
+        then, now = order.then, order.now
+        if then.exports != now.exports:
+            yield f"[bold]{order.study_key[:16]}[/]  exports: {_exports(then)} [yellow]→[/] {_exports(now)}"
+        if then.priority != now.priority:
+            yield f"[bold]{order.study_key[:16]}[/]  priority: {then.priority} [yellow]→[/] {now.priority}"
     said = "1 study" if studies == 1 else f"{studies} studies"
-    others = {one.study_key for one in differing}
+    others = {one.study_key for one in differing} | {one.study_key for one in orders if one.differs}
     yield (
         f"{said} since {begin.astimezone().strftime('%Y-%m-%d %H:%M')}: {studies - len(others) - gone} as it was, {len(others)} otherwise"
         + (f", {gone} shredded since" if gone else "")
@@ -120,6 +162,11 @@ def _lines(found: Sequence[Replay], studies: int, begin: datetime, *, gone: int,
     if partial:
         yield f"[yellow]{partial} judged by what is left[/]: objects of {'it' if partial == 1 else 'them'} are rejected or in quarantine"
     yield "studies that were shredded before are not here and were not judged"
+    yield "priorities of senders are those that they had; what people ordered is left out"
+
+
+def _exports(orders: Orders) -> str:
+    return ", ".join(sorted(orders.exports)) or "none"
 
 
 def _fate(fate: Fate) -> str:

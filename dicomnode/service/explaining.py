@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import datetime
 from types import TracebackType
@@ -15,6 +15,7 @@ from dicomnode.errors import ConfigError
 from dicomnode.service import rooms
 from dicomnode.service.rooms import Layout
 from dicomnode.service.routes import open_router, reader
+from dicomnode.storage import audit
 from dicomnode.storage.datakeys import DataKeys
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.spool import Spool
@@ -22,6 +23,7 @@ from dicomnode.storage.writer import WriteMode
 from dicomnode.study import InstanceRow, InstanceState, StudyRow, World, blind_key
 from dicomnode.workflow.explaining import NOTE, Explainer, StudyExplained, without_waiting
 from dicomnode.workflow.inputs import beside, inputs
+from dicomnode.workflow.orders import EXPORT
 from dicomnode.workflow.provenance import guard_of
 
 #: Nothing is written, so no trial is made of how.
@@ -50,6 +52,7 @@ class Looking:
 
     def __init__(self, tree: Config, environment: Mapping[str, str]) -> None:
         layout = Layout.of(tree)
+        self._state = layout.state
         rooms.require_state(layout)
         if not layout.ledger.exists():
             raise ConfigError("study-not-found", studies=0)
@@ -109,6 +112,26 @@ class Looking:
         """How urgent a study is by now."""
         found = self._ledger.rank_of_study(study_key)
         return "routine" if found is None else found[1]
+
+    def sent_as(self, study_key: str) -> str:
+        """How urgent the senders of a study are, whatever rules say."""
+        return self._ledger.sent_as(study_key)
+
+    def exports_by_rules(self) -> dict[str, list[tuple[datetime, str]]]:
+        """By study, the exports that rules ordered, each with its time, as far as the audit trail can be read.
+
+        Raises
+        ------
+        StorageError
+            ``storage-failed`` where the disk refuses.
+        """
+        found: dict[str, list[tuple[datetime, str]]] = defaultdict(list)
+        for entry in audit.events(self._state, f"order-{EXPORT}"):
+            with suppress(KeyError, ValueError):  # a line that somebody changed
+                if "rules" in entry:  # a person's order has none
+                    at = datetime.fromisoformat(str(entry["at"])).astimezone()
+                    found[str(entry["study_key"])].append((at, str(entry["destination"])))
+        return found
 
     def explainer(self, tree: Config) -> StudyExplainer:
         """Who explains studies by a configuration, this one or another.

@@ -86,6 +86,19 @@ def last_event(folder: Path, study_key: str) -> str | None:
     return told
 
 
+def events(folder: Path, event: str) -> Iterator[dict[str, str | int]]:
+    """What the trail says of each event of a kind, the oldest first, as far as it can be read."""
+    for line in _lines(folder):
+        if event.encode() not in line:
+            continue
+        try:
+            entry = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(entry, dict) and entry.get("event") == event:
+            yield entry
+
+
 def _lines(folder: Path) -> Iterator[bytes]:
     """Whole lines; what has no end was never reported: a crash cut it."""
     with files.disk_errors(), contextlib.suppress(FileNotFoundError), (folder / _NAME).open("rb") as file:

@@ -57,6 +57,12 @@ class ServiceRows(Database):
             row = reading.execute(select(_O).where(_O.c.study_key == study_key)).one_or_none()
         return None if row is None else (row.peer, row.priority)
 
+    def sent_as(self, study_key: str) -> str:
+        """How urgent the senders of a study are, whatever rules say."""
+        with self._reading(None) as reading:
+            row = reading.execute(select(_O.c.sent_as, _O.c.priority).where(_O.c.study_key == study_key)).one_or_none()
+        return "routine" if row is None else row.sent_as or row.priority
+
     def set_priority(self, study_key: str, priority: str | None, *, connection: Connection | None = None) -> None:
         """Say by a rule how urgent a study is, whoever sends more of it; None: no rule says it (any more)."""
         this = _O.c.study_key == study_key

@@ -70,6 +70,51 @@ class Replay:
         return self.then != self.now
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Orders:
+    """What rules order for a study as a whole: to which exports it goes, and how urgent it is."""
+
+    exports: frozenset[str]
+    priority: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayedOrders:
+    """Orders for one study: then, and by the other configuration."""
+
+    study_key: str
+    then: Orders
+    now: Orders
+
+    @property
+    def differs(self) -> bool:
+        """Whether anything else would be ordered."""
+        return self.then != self.now
+
+
+def replay_orders(row: StudyRow, found: StudyExplained | None, then: Orders, *, sent_as: str) -> ReplayedOrders:
+    """What rules order for a study, beside what they ordered.
+
+    Parameters
+    ----------
+    found
+        What the other configuration says of it; None where nothing of it counts.
+    sent_as
+        How urgent its senders are, where no rule says it.
+    """
+    route = None if found is None else found.route
+    exports = frozenset[str]() if route is None or _is_old(row, found) else frozenset(route.exports)
+    now = Orders(exports=exports, priority=(route and route.priority) or sent_as)
+    by_chance = row.revision == 0 or str(row.stopped_by) in _CHANCE
+    return ReplayedOrders(study_key=row.study_key, then=then, now=then if by_chance else now)
+
+
+def _is_old(row: StudyRow, found: StudyExplained | None) -> bool:
+    """Whether the other configuration would hold a study for its age; nobody released it."""
+    released = row.mark is not None and row.mark.mark is Mark.RELEASED
+    return found is not None and found.route.old_days is not None and not released
+
+
 def replay(row: StudyRow, found: StudyExplained | None, destinations: Collection[str]) -> tuple[Replay, ...]:
     """Every model that has to do with a study, then or now.
 
@@ -83,8 +128,7 @@ def replay(row: StudyRow, found: StudyExplained | None, destinations: Collection
     then = {work.key.model: _fate_of(results_of(row, work)) for work in row.works if work.key.revision == row.revision}
     now: dict[str, Fate] = {}
     shares, outcomes = ({}, {}) if found is None else (found.route.shares, found.outcomes)
-    released = row.mark is not None and row.mark.mark is Mark.RELEASED
-    old = found is not None and found.route.old_days is not None and not released
+    old = _is_old(row, found)
     for model, share in shares.items():
         code = TOO_OLD if old else outcomes[model]
         to = destinations if share.destinations is None else set(share.destinations) & set(destinations)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from dicomnode.errors import ConfigError, KeyStoreError
 from dicomnode.results.context import MANUFACTURER, MODEL_NAME
 from dicomnode.service import rooms
 from dicomnode.service.rooms import Layout
+from dicomnode.storage import audit
 from dicomnode.storage.datakeys import DataKeys
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.spool import Spool
@@ -190,6 +192,38 @@ def test_a_replay_tells_what_another_configuration_would_have_done(received: Rec
     assert "stand-in: geometry-gap → in no rule" in same
     later = received.run("replay", "--since", "2026-03-02T00:00:00+00:00")
     assert "0 studies since" in later
+
+
+def test_a_replay_tells_what_rules_would_have_ordered(tmp_path: Path) -> None:
+    """What somebody ordered is no rule's; a line that was changed says nothing; nor does what was before the study came again."""
+    received, state = Received(tmp_path), tmp_path / "state"
+    for at, facts in (
+        (START, {"destination": "archive", "rules": "all"}),
+        (START, {"destination": "by-hand", "uid": 0}),
+        (START - timedelta(days=1), {"destination": "before", "rules": "all"}),
+        (START, {"rules": "all"}),
+    ):
+        audit.append(state, "order-export", at, study_key=received.key, **facts)  # type: ignore[arg-type]
+    with (state / "audit.jsonl").open("a") as file:
+        file.write('{"event": "order-export", \n["order-export"]\n')
+    exports = '[[exports]]\nname = "trial"\nproject = "p"\ninto = "/x"\n'
+    rules = f'{exports}[[rules]]\nname = "all"\nexport = "trial"\npriority = "stat"\n'
+    text = received.run("replay", "--since", "36500d", rules=rules)
+    assert f"{received.key[:16]}  exports: archive → trial" in text
+    assert f"{received.key[:16]}  priority: routine → stat" in text
+    assert "0 as it was, 1 otherwise" in text
+    assert "exports: archive → none" in received.run("replay", "--since", "36500d")
+    (found,) = json.loads(received.run("replay", "--since", "36500d", "--json", rules=rules))["orders"]
+    assert found == {
+        "study": received.key,
+        "differs": True,
+        "then": {"exports": ["archive"], "priority": "routine"},
+        "now": {"exports": ["trial"], "priority": "stat"},
+    }
+    with Ledger.open(state / "ledger.sqlite") as ledger:
+        ledger.rank_study(received.key, "er", "stat")
+        ledger.set_priority(received.key, "research")
+    assert "priority: research → stat" in received.run("replay", "--since", "36500d"), "its sender's, by no rule"
 
 
 def test_a_replay_for_programs(received: Received) -> None:

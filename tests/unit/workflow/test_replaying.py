@@ -8,7 +8,18 @@ import pytest
 
 from dicomnode.study import DeliveryRow, DeliveryState, Mark, MarkRow, ResultRole, StudyRow, WorkKey, WorkRow, WorkState
 from dicomnode.workflow.explaining import StudyExplained
-from dicomnode.workflow.replaying import NOT_ROUTED, TOO_OLD, UNDER_WAY, WORKED_ON, Fate, Replay, replay
+from dicomnode.workflow.replaying import (
+    NOT_ROUTED,
+    TOO_OLD,
+    UNDER_WAY,
+    WORKED_ON,
+    Fate,
+    Orders,
+    Replay,
+    ReplayedOrders,
+    replay,
+    replay_orders,
+)
 from dicomnode.workflow.routing import Route, Share
 from tests.unit.workflow.samples import MODEL, START, STUDY
 
@@ -142,3 +153,29 @@ def test_no_configuration_foresees_floods_and_orders(mark: Mark) -> None:
     one = only(marked(study(), mark), old(None))
     assert one.then == Fate(outcome=str(mark))
     assert not one.differs
+
+
+TRIAL = Orders(exports=frozenset({"trial"}), priority="stat")
+
+
+def ordered(row: StudyRow, found: StudyExplained | None, then: Orders = TRIAL) -> ReplayedOrders:
+    return replay_orders(row, found, then, sent_as="research")
+
+
+def test_what_rules_order_of_a_study_is_told_beside_what_they_ordered() -> None:
+    found = decided()
+    same = replace(found, route=replace(found.route, exports={"trial": ("ct",)}, priority="stat"))
+    assert not ordered(study(DONE), same).differs
+    assert ordered(study(DONE), found).now == Orders(exports=frozenset(), priority="research"), "as its senders"
+    assert ordered(study(DONE), found).differs
+    assert ordered(study(DONE), None).now == Orders(exports=frozenset(), priority="research")
+    older = replace(same, route=replace(same.route, old_days=400))
+    assert ordered(study(DONE), older).now == Orders(exports=frozenset(), priority="stat"), "held, and not exported"
+    assert not ordered(marked(study(DONE), Mark.RELEASED), older).differs
+
+
+@pytest.mark.parametrize("mark", [Mark.FLOOD, Mark.CANCELLED, None])
+def test_orders_for_what_no_configuration_foresees_are_no_difference(mark: Mark | None) -> None:
+    """Studies that are stopped by chance or by somebody, and one of which nothing was decided yet."""
+    row = study(revision=0) if mark is None else marked(study(), mark)
+    assert ordered(row, decided()).now == TRIAL
