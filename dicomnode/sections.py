@@ -82,6 +82,14 @@ class Place(Section):
     timeout_seconds: Seconds = Field(
         30, description="silence after which it is given up: connecting, in a message, for an answer"
     )
+    hours: tuple[Hours, ...] = Field(
+        (),
+        description='local times of day in which it is sent anything, such as "19:00-06:30", STAT at any time; empty: all',
+    )
+    objects_per_minute: int = Field(
+        0, ge=0, le=1_000_000, description="mean number of objects that are sent at most; 0: any"
+    )
+    bytes_per_second: int = Field(0, ge=0, le=100 * GIBI, description="mean of bytes that are sent at most; 0: any")
 
     @model_validator(mode="before")
     @classmethod
@@ -155,14 +163,6 @@ class Destination(Place):
     identity_source: Name | None = Field(
         None, description="one of [[sources]] that is asked in its place, such as the PACS behind a router"
     )
-    hours: tuple[Hours, ...] = Field(
-        (),
-        description='local times of day in which results are sent, such as "19:00-06:30", STAT at any time; empty: all',
-    )
-    objects_per_minute: int = Field(
-        0, ge=0, le=1_000_000, description="mean number of objects that are sent at most; 0: any"
-    )
-    bytes_per_second: int = Field(0, ge=0, le=100 * GIBI, description="mean of bytes that are sent at most; 0: any")
 
     @model_validator(mode="after")
     def _commitment_is_of_dimse(self) -> Self:

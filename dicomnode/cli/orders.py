@@ -15,11 +15,12 @@ from dicomnode.cli.options import ConfigOption, StateOption, read_config
 from dicomnode.cli.reasons import what_and_what_to_do
 from dicomnode.config import Config
 from dicomnode.errors import REASONS
-from dicomnode.sections import Destination
+from dicomnode.sections import Destination, Export
 from dicomnode.source_sections import Source
-from dicomnode.storage.rows import CircuitRow
+from dicomnode.storage.rows import CircuitRow, OrderRow
 from dicomnode.study import STOPPING, CircuitState, DeliveryState, Mark, WorkRow
 from dicomnode.workflow.lateness import Late, late
+from dicomnode.workflow.orders import EXPORT
 from dicomnode.workflow.paces import seconds_until
 from dicomnode.workflow.sources import circuit_of
 
@@ -80,6 +81,7 @@ def wants_somebody(told: dict[str, Any]) -> bool:
 def traffic_json(tree: Config, traffic: Any) -> dict[str, Any]:
     """How deliveries stand as plain values."""
     known = {one.name: one for one in tree.destinations}
+    exports = {one.name: one for one in tree.exports}
     names = dict.fromkeys([*known, *(row.destination for row in traffic.backlog)])
     return {
         "destinations": [_destination(name, known.get(name), traffic) for name in names],
@@ -103,7 +105,7 @@ def traffic_json(tree: Config, traffic: Any) -> dict[str, Any]:
         "stopped": {mark.value: len(traffic.marked.get(mark, ())) for mark in sorted(STOPPING)},
         "stopped_since": {mark.value: _time(times[0]) for mark, times in traffic.marked.items() if times},
         "sources": [_source(one, traffic) for one in tree.sources],
-        "orders": [{"verb": one.verb, "study": one.study_key, "at": _time(one.at)} for one in traffic.orders],
+        "orders": [_given(one, exports.get(one.destination)) for one in traffic.orders],
     }
 
 
@@ -152,6 +154,18 @@ def _destination(name: str, known: Destination | None, traffic: Any) -> dict[str
             state.value: counts[state].objects if state in counts else 0
             for state in (DeliveryState.CONFIRMED, DeliveryState.REFUSED, DeliveryState.CANCELLED)
         },
+    }
+
+
+def _given(order: OrderRow, export: Export | None) -> dict[str, Any]:
+    """An order that is not carried out yet; one to export waits for the hours of its export, too."""
+    hours = export.hours if export is not None and order.verb == EXPORT else ()
+    return {
+        "verb": order.verb,
+        "study": order.study_key,
+        "destination": order.destination or None,
+        "at": _time(order.at),
+        "sent_in_seconds": seconds_until(hours, datetime.now().astimezone()),
     }
 
 
@@ -212,8 +226,15 @@ def _lines(told: dict[str, Any]) -> Iterator[str]:
     wanting = (*told["late"], *told["dead_letters"], *told["held"], *told["failed"])
     for code in sorted({one["reason"] for one in wanting if one["reason"] in REASONS}):
         yield f"[bold]{code}[/]: {what_and_what_to_do(code)}"
-    for one in told["orders"]:
-        yield f"[cyan]ordered[/] {one['verb']} of {one['study'][:16]}; the node does so when it runs"
+    yield from map(_order_line, told["orders"])
+
+
+def _order_line(one: dict[str, Any]) -> str:
+    to = f" to {one['destination']}" if one["destination"] else ""
+    shut = (
+        f", outside its hours, in {one['sent_in_seconds'] / 3600:.1f} h unless STAT" if one["sent_in_seconds"] else ""
+    )
+    return f"[cyan]ordered[/] {one['verb']} of {one['study'][:16]}{to}; the node does so when it runs{shut}"
 
 
 def _late_line(one: dict[str, Any]) -> str:

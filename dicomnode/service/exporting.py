@@ -71,10 +71,16 @@ class Way:
     ----------
     to
         Another system, a folder, or a bucket.
+    wait
+        Seconds until a study of a priority may leave; what is on its way then goes on.
+    sent
+        Told of objects that were sent.
     """
 
     to: Outlet | Path | Shelf
     deidentify: Deidentify
+    wait: Callable[[int], float] = lambda _: 0
+    sent: Callable[[Sequence[OutgoingObject]], None] = lambda _: None
 
 
 @dataclass(slots=True)
@@ -183,8 +189,10 @@ class Exports:
         given = [one for one in self._ledger.orders() if (one.verb, one.destination) == (EXPORT, destination)]
         lane.keep(given)
         due = lane.ready([one for one in given if one not in seen], now, old=self._sure() - self._longest)
-        if len(due) > 1:
-            due.sort(key=lambda one: (self._ledger.priority(one.study_key), one.at))
+        ranks = {one: self._ledger.priority(one.study_key) for one in due}
+        way = self._ways.get(destination)
+        due = [one for one in due if way is None or way.wait(ranks[one]) <= 0]
+        due.sort(key=lambda one: (ranks[one], one.at))
         if lane.silent:
             due.sort(key=lane.due)
         return due[0] if due and not self._ended() else None
@@ -198,7 +206,7 @@ class Exports:
             return False
         except NodeError as error:
             silent = isinstance(error, PeerError) and (error.retryable or error.code in MENDED_BY_PEOPLE)
-            lane.silent = lane.silent or silent
+            lane.silent, lane.silences = lane.silent or silent, lane.silences + silent
             self._fail(order, tally, error)
             return not silent
         except Exception as fault:  # noqa: BLE001 - whatever an object does to its export, the others go on
@@ -222,7 +230,7 @@ class Exports:
         for batch in self._batches(way.deidentify(rows), tally):
             if not self._goes_on(order, rows, tally):
                 return
-            self._put(way.to, batch, tally)
+            self._put(way, batch, tally)
         self._end("export", order, tally, rows)
 
     def _goes_on(self, order: OrderRow, rows: Sequence[InstanceRow], tally: Tally) -> bool:
@@ -271,13 +279,17 @@ class Exports:
         )
         return _Leaving(data=one.data, study_instance_uid=header.study_instance_uid, outgoing=outgoing)
 
-    def _put(self, to: Outlet | Path | Shelf, batch: Sequence[_Leaving], tally: Tally) -> None:
+    def _put(self, way: Way, batch: Sequence[_Leaving], tally: Tally) -> None:
+        to = way.to
         if isinstance(to, Path) or not hasattr(to, "store"):
             for one in batch:
                 self._write(to, one, tally)
+                way.sent([one.outgoing])
             return
-        fault = None
-        for outcome in to.store([one.outgoing for one in batch]):
+        outcomes, fault = to.store([one.outgoing for one in batch]), None
+        answered = {outcome.result_id for outcome in outcomes if outcome.status is not None}
+        way.sent([one.outgoing for one in batch if one.outgoing.result_id in answered])
+        for outcome in outcomes:
             if outcome.status == DUPLICATE_INSTANCE:
                 tally.already_there += 1
             elif outcome.error is None:
@@ -324,6 +336,8 @@ class Exports:
             lane.shut_until(until, order=order, now=now, at=self._clock())
         else:
             lane.put_off(order, now + wait_before(tries + 1, self._settings))
+            if isinstance(error, PeerError) and error.retryable:
+                lane.rest(now + wait_before(lane.silences + 1, self._settings), at=self._clock())
         if not again:
             self._end("export-failed", order, tally, reason=error.code)
             lane.failed.pop(order)

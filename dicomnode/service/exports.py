@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
 from typing import Final
@@ -28,6 +29,7 @@ from dicomnode.storage.bucket import BucketShelf
 from dicomnode.storage.keys import KeyRing
 from dicomnode.storage.ledger import Ledger
 from dicomnode.study import InstanceRow
+from dicomnode.workflow.paces import Paces
 from dicomnode.workflow.ports import Clocks
 from dicomnode.workflow.provenance import Guard, guard_of
 from dicomnode.workflow.reading import limits_of
@@ -55,9 +57,10 @@ def open_exports(
     ConfigError
         ``tls-failed`` if the TLS files of one cannot be used.
     """
+    paces = Paces({one.name: one for one in tree.exports}, clock=rooms.now, monotonic=time.monotonic)
     exports = Exports(
         ledger,
-        ways={one.name: way_of(tree, ring, records, one, environment) for one in tree.exports},
+        ways={one.name: way_of(tree, ring, records, one, environment, paces=paces) for one in tree.exports},
         state=Layout.of(tree).state,
         limits=limits_of(tree),
         settings=tree.delivery,
@@ -79,11 +82,20 @@ def threads_of(exports: Exports, names: Iterable[str], *, emit: Emit) -> Househo
 
 
 def way_of(
-    tree: Config, ring: KeyRing, records: Records, export: Export, environment: Mapping[str, str] = MappingProxyType({})
+    tree: Config,
+    ring: KeyRing,
+    records: Records,
+    export: Export,
+    environment: Mapping[str, str] = MappingProxyType({}),
+    *,
+    paces: Paces | None = None,
 ) -> Way:
-    """One export: how its objects are made, and where they go."""
+    """One export: how its objects are made, where they go, and when and how fast."""
     to = export.into or outlet_of(tree, export, environment)
-    return Way(to=to, deidentify=partial(_deidentify, tree, ring, records, export))
+    way = Way(to=to, deidentify=partial(_deidentify, tree, ring, records, export))
+    if paces is None:
+        return way
+    return replace(way, wait=partial(paces.wait, export.name), sent=partial(paces.sent, export.name))
 
 
 def outlet_of(

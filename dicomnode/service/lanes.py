@@ -23,13 +23,16 @@ class Lane:
         Tries that failed of each order, and when the next is due.
     silent
         Whether the last try came to nothing for want of an answer.
+    silences
+        Tries that came to that one after the other.
     shut
-        Until when nobody is let in, as far as is known, and which orders that concerns: those given until then. None:
-        somebody is.
+        Until when it is left alone, since nobody is let in or none answers, and which orders that concerns: those given
+        until then. None: it is not.
     """
 
     failed: dict[OrderRow, tuple[int, float]] = field(default_factory=dict)
     silent: bool = False
+    silences: int = 0
     shut: tuple[float, datetime] | None = None
 
     def keep(self, given: Collection[OrderRow]) -> None:
@@ -47,7 +50,7 @@ class Lane:
     def ready(self, given: Sequence[OrderRow], now: float, *, old: datetime) -> list[OrderRow]:
         """Orders that may be tried now.
 
-        Where nobody is let in, none is before its time, but for what was ordered since: somebody may have mended it. What was
+        Where it is left alone, none is before its time, but for what was ordered since: somebody may have mended it. What was
         given before `old` is tried all the same: it is given up if that fails.
         """
         return [one for one in given if self.due(one) <= now and (one.at <= old or not self._is_shut_to(one, now))]
@@ -62,10 +65,14 @@ class Lane:
         self.shut = until, at
         self.silent = True
 
+    def rest(self, until: float, *, at: datetime) -> None:
+        """None answers: those given until `at` wait together, or each would be made ready for it in vain."""
+        self.shut = until if self.shut is None else max(until, self.shut[0]), at
+
     def opened(self, order: OrderRow) -> None:
         """A try of an order went well."""
         self.failed.pop(order, None)
-        self.silent, self.shut = False, None
+        self.silent, self.silences, self.shut = False, 0, None
 
     def _is_shut_to(self, order: OrderRow, now: float) -> bool:
         return self.shut is not None and now < self.shut[0] and order.at <= self.shut[1]

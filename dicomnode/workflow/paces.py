@@ -1,4 +1,4 @@
-"""When and how fast a destination may be sent to, or a source asked: hours, and means of objects and bytes. No clock of its own."""
+"""When and how fast a destination or an export may be sent to, or a source asked: hours, and means of objects and bytes. No clock of its own."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from datetime import datetime
 from typing import Final
 
 from dicomnode.network.requestor import OutgoingObject
-from dicomnode.sections import Destination
-from dicomnode.source_sections import Source
+from dicomnode.sections import Place
 from dicomnode.workflow.ports import Clock, Monotonic
 
 _STAT: Final = 0
@@ -58,9 +57,7 @@ class Paces:
         Wall clock; seconds that nobody sets.
     """
 
-    def __init__(
-        self, destinations: Mapping[str, Destination] | Mapping[str, Source], *, clock: Clock, monotonic: Monotonic
-    ) -> None:
+    def __init__(self, destinations: Mapping[str, Place], *, clock: Clock, monotonic: Monotonic) -> None:
         self._destinations = destinations
         self._clock = clock
         self._monotonic = monotonic

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -213,7 +214,15 @@ def test_an_export_is_ordered_once_and_audited_each_time(place: list[str]) -> No
     assert (order.verb, order.study_key, order.destination) == ("export", STUDY, "trial")
     lines = [json.loads(line) for line in (state / "audit.jsonl").read_text().splitlines()]
     assert [(one["event"], one["destination"]) for one in lines] == [("order-export", "trial")] * 2
-    assert "export of" in run("status", *place)[1]
+    assert f"ordered export of {STUDY[:16]} to trial; the node does so when it runs\n" in run("status", *place)[1]
+    hour = (datetime.now().astimezone() + timedelta(hours=3)).hour
+    with config.open("a") as file:
+        file.write(f'hours = ["{hour:02}:00-{hour:02}:30"]\n')
+    text = run("status", *place)[1]
+    assert re.search(r"to trial; .*, outside its hours, in (2\.[0-9]|3\.0) h unless STAT", text), text
+    (told,) = json.loads(run("status", "--json", *place)[1])["orders"]
+    assert (told["verb"], told["destination"]) == ("export", "trial")
+    assert 7000 < told["sent_in_seconds"] <= 3 * 3600
 
 
 @pytest.mark.parametrize(

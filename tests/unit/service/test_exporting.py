@@ -7,7 +7,8 @@ import threading
 import time as time_of_day
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.rows import OrderRow
 from dicomnode.storage.spool import Spool
 from dicomnode.study import InstanceRow, InstanceState
+from dicomnode.workflow.paces import Paces
 from dicomnode.workflow.records import Records
 from tests.head_phantom import Scan
 from tests.unit.workflow.conftest import empty_ledger, events, keys, ledger, spool, time
@@ -280,6 +282,88 @@ def test_a_silent_destination_costs_one_timeout_a_round_and_is_asked_for_each_st
     silent.store = Peer().store  # type: ignore[method-assign]
     sending.exports.sweep("silent")
     assert sending.ledger.orders() == (), "it answers: all that waits goes in one round"
+
+
+def test_what_waits_for_a_peer_that_is_away_waits_together(sending: Bench, night: list[str]) -> None:
+    """Each try de-identifies a batch first: five studies are tried no oftener than one, and a new order is a question of its own."""
+    sending.to.answers["1.2.3.1"] = (None, PeerError("timeout"))
+    for _ in range(400):
+        sending.exports.sweep("nightly")
+        sending.time.forward(3)
+    assert len(night) <= 9, "5, 10, 20 ... 320 seconds, then the longest wait"
+    assert len(set(night)) == 5, "each in its turn"
+    before = len(night)
+    sending.order(study_key=night[0], destination="nightly")
+    sending.exports.sweep("nightly")
+    assert night[before:] == [night[0]]
+    sending.to.answers.clear()
+    sending.time.forward(LONGEST)
+    sending.exports.sweep("nightly")
+    assert sending.ledger.orders() == (), "it answers: all that waits goes in one round"
+    sending.order(study_key=night[0], destination="nightly")
+    sending.to.answers["1.2.3.1"] = (None, PeerError("timeout"))
+    sending.exports.sweep("nightly")
+    sending.time.forward(5)
+    sending.exports.sweep("nightly")
+    assert len(night) == before + 1 + 5 + 2, "the waits begin anew"
+
+
+def test_who_lets_nobody_in_and_then_is_silent_is_not_asked_the_sooner(sending: Bench, night: list[str]) -> None:
+    sending.to.answers["1.2.3.1"] = (None, SHUT[0])
+    sending.exports.sweep("nightly")
+    sending.to.answers["1.2.3.1"] = (None, PeerError("timeout"))
+    sending.time.forward(1)
+    sending.order(study_key=night[0], destination="nightly")
+    sending.exports.sweep("nightly")
+    assert len(night) == 2
+    sending.time.forward(LONGEST - 2)
+    sending.exports.sweep("nightly")
+    assert len(night) == 2
+    sending.time.forward(1)
+    sending.exports.sweep("nightly")
+    assert len(night) == 3
+
+
+def test_an_export_has_hours_for_which_stat_does_not_wait(sending: Bench, night: list[str]) -> None:
+    is_night = False
+    way = sending.exports._ways["nightly"]
+    hours = replace(way, wait=lambda priority: 0.0 if is_night or priority == 0 else 60.0)
+    sending.exports._ways = {"nightly": hours}
+    sending.exports.sweep("nightly")
+    assert night == []
+    urgent = sending.ledger.orders()[3].study_key
+    sending.ledger.set_priority(urgent, "stat")
+    sending.exports.sweep("nightly")
+    assert night == [urgent]
+    is_night = True
+    sending.exports.sweep("nightly")
+    assert sending.ledger.orders() == ()
+    assert "export.failed" not in sending.events.names, "waiting is no try"
+
+
+def test_an_export_has_a_rate_of_what_was_sent(sending: Bench, night: list[str]) -> None:
+    place = parse({"exports": [{"name": "nightly", "project": "p", "into": "/x", "objects_per_minute": 6}]}).exports[0]
+    paces = Paces({"nightly": place}, clock=sending.time.now, monotonic=sending.time.monotonic)
+    paced = {"wait": partial(paces.wait, "nightly"), "sent": partial(paces.sent, "nightly")}
+    sending.exports._ways = {"nightly": replace(sending.exports._ways["nightly"], **paced)}  # type: ignore[arg-type]
+    for count in range(1, 4):
+        sending.exports.sweep("nightly")
+        assert (len(night), paces.wait("nightly", 0)) == (count, 10), "STAT waits for it, too"
+        sending.time.forward(10)
+
+
+def test_what_got_no_answer_counts_for_no_rate(sending: Bench, writing: Bench) -> None:
+    sent: list[str] = []
+    for bench in (sending, writing):
+        way = bench.exports._ways["trial"]
+        told = replace(way, sent=lambda objects: sent.extend(one.sop_instance_uid for one in objects))
+        bench.exports._ways = {"trial": told}
+    sending.to = sending.exports._ways["trial"].to  # type: ignore[assignment]
+    sending.to.answers["1.2.3.1"] = (None, PeerError("timeout"))
+    sending.sweep()
+    assert sent == ["1.2.3.2"]
+    writing.sweep()
+    assert sent[1:] == ["1.2.3.1", "1.2.3.2"]
 
 
 def test_a_slow_destination_keeps_no_other_waiting(sending: Bench, peer: Peer) -> None:
@@ -638,6 +722,20 @@ def test_kinds_of_places(spool: Spool, tmp_path: Path) -> None:
     kinds = [type(way_of(tree, ring(), spool, one).to).__name__ for one in tree.exports]
     assert kinds[:2] == ["Requestor", "WebRequestor"]
     assert way_of(tree, ring(), records_of(spool), tree.exports[2]).to == tmp_path
+
+
+def test_a_way_has_the_pace_of_its_export(spool: Spool, tmp_path: Path, time: Time) -> None:
+    nights = {"name": "a", "project": "p", "into": str(tmp_path), "hours": ["20:00-06:00"], "bytes_per_second": 1000}
+    export = parse({"node": {"state": str(tmp_path)}, "exports": [nights]}).exports[0]
+    noon = datetime(2026, 3, 1, 12).astimezone()
+    paces = Paces({"a": export}, clock=lambda: noon, monotonic=time.monotonic)
+    way = way_of(parse({}), ring(), records_of(spool), export, paces=paces)
+    assert (way.wait(1), way.wait(0)) == (8 * 3600, 0)
+    sent = OutgoingObject(
+        result_id="", sop_class_uid="", sop_instance_uid="", transfer_syntax_uid="", encoded=bytes(2000)
+    )
+    way.sent([sent])
+    assert way.wait(0) == 2
 
 
 @pytest.mark.parametrize(
