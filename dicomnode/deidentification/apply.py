@@ -24,6 +24,7 @@ from dicomnode.deidentification import pixels
 from dicomnode.deidentification.ages import limit_ages
 from dicomnode.deidentification.children import DecodingLimits
 from dicomnode.deidentification.encrypted import enclose
+from dicomnode.deidentification.flags import declare_burned_in, declare_recognizable
 from dicomnode.deidentification.frames import EXPLICIT_LITTLE
 from dicomnode.deidentification.heads import Head, look, shows_a_head
 from dicomnode.deidentification.identifiers import collect
@@ -188,9 +189,11 @@ class Deidentifier:
         if self._policy.highest_age is not None:
             limit_ages(walked.dataset, self._policy.highest_age)
         seeds = identifiers.names | identifiers.codes | identifiers.dates
-        anew = pixels.carry_out(plan, dataset, walked.dataset, seeds, self._looking)
+        done = pixels.carry_out(plan, dataset, walked.dataset, seeds, self._looking)
         flag = _flag_of_face(self._policy.faces, seen, dataset)
-        self._finish(dataset, walked.dataset, plan, anew=anew, flag=flag)
+        declare_burned_in(walked.dataset, sop_class, plan, done)
+        declare_recognizable(walked.dataset, sop_class, flag, looked=seen is not Seen.UNKNOWN)
+        self._finish(dataset, walked.dataset, plan, anew=done.anew, flag=flag)
         known = Source(
             identifiers=identifiers, uids=frozenset(walked.uids.values()), produced=frozenset(walked.produced)
         )
@@ -249,7 +252,6 @@ class Deidentifier:
         target.DeidentificationMethod = f"dicomnode {self._policy.name}"
         target.DeidentificationMethodCodeSequence = Sequence([_code_item(concept) for concept in concepts])
         target.LongitudinalTemporalInformationModified = self._policy.temporal_information
-        _declare_pixels(target, plan, flag)
         _declare_character_set(source, target)
         meta = FileMetaDataset()
         meta.MediaStorageSOPClassUID = target.SOPClassUID
@@ -312,16 +314,6 @@ def _flag_of_face(faces: Faces, seen: Seen, source: Dataset) -> str:
     if seen is Seen.TAKEN_OFF:
         return "NO"
     return "YES" if faces is Faces.FLAG and shows_a_head(source) else ""
-
-
-def _declare_pixels(target: Dataset, plan: pixels.Plan, flag: str) -> None:
-    """Burned In Annotation NO where text was looked for and blanked; a face is told of; nothing that is not known."""
-    if plan.read:
-        target.BurnedInAnnotation = "NO"
-    elif plan.blanks and "BurnedInAnnotation" in target:
-        del target.BurnedInAnnotation
-    if flag:
-        target.RecognizableVisualFeatures = flag
 
 
 def _declare_character_set(source: Dataset, target: Dataset) -> None:

@@ -6,7 +6,7 @@ Pure but for the reader. Which objects are looked at is decided elsewhere (pixel
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,13 @@ _MOST_WINDOWS: Final = 2
 _SMALLEST: Final = 8  # rows and columns below which nobody can write
 
 
+class Blanked(NamedTuple):
+    """How many boxes were blanked, and whether something is left of which nobody knows that it is no text."""
+
+    boxes: int
+    doubtful: bool
+
+
 def keep_regions(frames: Frames, regions: Iterable[Box]) -> None:
     """Blank what lies outside of all regions, on every frame."""
     outside = np.ones(frames.values.shape[1:3], bool)
@@ -41,7 +48,7 @@ def keep_regions(frames: Frames, regions: Iterable[Box]) -> None:
 
 def blank_text(
     frames: Frames, dataset: Dataset, reader: Reader, seeds: frozenset[str], *, sure_alone: bool = False
-) -> int:
+) -> Blanked:
     """Find text and blank it on every frame, until none is found.
 
     Parameters
@@ -53,18 +60,13 @@ def blank_text(
     sure_alone
         Blank what is text for certain or says a seed, and leave doubtful boxes (speckle of ultrasound) as they are.
 
-    Returns
-    -------
-    int
-        How many boxes were blanked.
-
     Raises
     ------
     StudyError
         ``withheld-pixels`` where text stays readable.
     """
     if min(frames.values.shape[1:3]) < _SMALLEST:
-        return 0
+        return Blanked(0, doubtful=False)
     blanked = 0
     for _ in range(_ROUNDS):
         shown = pictures(frames, dataset)
@@ -73,13 +75,13 @@ def blank_text(
         boxes += [box for picture in shown for box in barcodes(picture)]
         boxes += letter_boxes(frames, dataset)
         if not boxes:
-            return blanked
+            return Blanked(blanked, doubtful=bool(found))
         _blank(frames, boxes)
         blanked += len(boxes)
     left = [text for picture in pictures(frames, dataset) for text in reader.read(picture)]
     if any(_matters(text, seeds) for text in left):
         raise StudyError("withheld-pixels", because="text")
-    return blanked
+    return Blanked(blanked, doubtful=True)  # found each time, and not looked for in every way since
 
 
 def _is_line(text: Text, frames: Frames) -> bool:

@@ -29,6 +29,7 @@ from dicomnode.errors import KeyStoreError, StudyError
 
 EXPLICIT_LITTLE: Final = "1.2.840.10008.1.2.1"
 _CHARACTER_SET: Final = 0x00080005
+_BURNED_IN: Final = 0x00280301
 _MARK_GROUP: Final = 0x0401
 _MARK_CREATOR: Final = "DICOMNODE ENCLOSED"
 _PIXELS: Final = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
@@ -66,7 +67,7 @@ def enclose(source: Dataset, output: Dataset, recipients: tuple[x509.Certificate
     originals = Dataset()
     for tag in source.keys():  # noqa: SIM118 - a Data Set iterates over parsed elements
         same = tag in output and output[tag] == source[tag] and keyword_for_tag(tag) not in _FLAGS
-        kept = int(tag) in _PIXELS or int(tag) in _OF_PIXELS or same
+        kept = int(tag) in _PIXELS or (int(tag) in _OF_PIXELS and (tag in output or int(tag) != _BURNED_IN)) or same
         if tag.group > 2 and (int(tag) == _CHARACTER_SET or not kept):
             originals[tag] = source[tag]
     content = Dataset()

@@ -14,6 +14,7 @@ from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag
 
 from dicomnode.deidentification import codes, private, profile
+from dicomnode.deidentification.flags import FLAGS
 from dicomnode.deidentification.nesting import Node, items_of, own_encodings
 from dicomnode.deidentification.policy import Option, Policy
 from dicomnode.deidentification.rules import Rules
@@ -80,6 +81,8 @@ def _decision(node: Node, tag: BaseTag, rules: Rules, sequence: str, creators: d
         return "code: meaning of its scheme", "canonical"
     if int(tag) == _CHARACTER_SET:
         return "always", "set of the text that is kept"
+    if int(tag) in FLAGS and not node.depth:
+        return "always", "what was seen here"
     rule = rules.rule(sequence, int(tag))
     row = profile.attributes().get(int(tag))
     decided = rule.origin

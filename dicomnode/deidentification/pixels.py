@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Final, cast
+from typing import Final, NamedTuple, cast
 
 import numpy as np
 from pydicom.dataelem import DataElement
@@ -87,15 +87,33 @@ class Plan:
         Rectangles (x0, y0, x1, y1), inclusive, that stay; all else is blanked. None: all stays.
     read
         Why text is looked for; empty: it is not.
+    searched
+        Whether an image without any flag was searched for what looks written on, and showed nothing.
     """
 
     regions: tuple[tuple[int, int, int, int], ...] | None = None
     read: str = ""
+    searched: bool = False
 
     @property
     def blanks(self) -> bool:
         """Whether something is blanked."""
         return self.regions is not None or bool(self.read)
+
+
+class Done(NamedTuple):
+    """What became of the pixels.
+
+    Attributes
+    ----------
+    anew
+        Whether they were written anew, as Explicit VR Little Endian.
+    clean
+        Whether they were read, all text was blanked, and nothing is left that may be some.
+    """
+
+    anew: bool = False
+    clean: bool = False
 
 
 def plan(dataset: Dataset, sop_class_uid: str, looking: Looking | None = None) -> Plan:
@@ -126,7 +144,7 @@ def plan(dataset: Dataset, sop_class_uid: str, looking: Looking | None = None) -
         because = unflagged.suspicion(dataset, sop_class_uid, looking.decoding, reads=looking.reader is not None)
     if because and (looking.reader is None or PIXEL_DATA not in dataset):
         raise StudyError("withheld-pixels", because=because)
-    return Plan(read=because)
+    return Plan(read=because, searched=looking.every_image and not because)
 
 
 def _shows_label(dataset: Dataset) -> bool:
@@ -160,18 +178,13 @@ def _ultrasound(dataset: Dataset, sop_class_uid: str, looking: Looking) -> Plan:
 
 def carry_out(
     what: Plan, source: Dataset, target: Dataset, seeds: frozenset[str] = frozenset(), looking: Looking | None = None
-) -> bool:
+) -> Done:
     """Put the pixels of the source into the target: blanked, masked to their bits, cut to their length, scrubbed.
 
     Parameters
     ----------
     seeds
         The header's own values, to be recognised in text that is read.
-
-    Returns
-    -------
-    bool
-        Whether the pixels were written anew, as Explicit VR Little Endian.
 
     Raises
     ------
@@ -183,7 +196,7 @@ def carry_out(
     if floats := [tag for tag in FLOATS if tag in target]:
         _floats(source, target, floats)
     if PIXEL_DATA not in target:
-        return False
+        return Done()
     element = cast("Element", source.get_item(PIXEL_DATA))
     value = element.value
     if not isinstance(value, bytes):
@@ -198,14 +211,14 @@ def carry_out(
         if _says(new, seeds):
             raise StudyError("withheld-pixels", because="stream")
         if may_hide(new, syntax, _picture(source), checked_bits_of(source)) and _is_unhidden(source, target, looking):
-            return True
+            return Done(anew=True)
     if new is value:
-        return False
+        return Done()
     vr = element.VR or ("OB" if number_of(source, 0x00280100) <= 8 and syntax != "1.2.840.10008.1.2" else "OW")
     pixel_data = DataElement(PIXEL_DATA, vr, new)
     pixel_data.is_undefined_length = syntax not in NATIVE
     target[PIXEL_DATA] = pixel_data
-    return False
+    return Done()
 
 
 def _says(stream: bytes, seeds: frozenset[str]) -> bool:
@@ -230,23 +243,24 @@ def _is_unhidden(source: Dataset, target: Dataset, looking: Looking) -> bool:
     return frames.hid
 
 
-def _looked_at(what: Plan, source: Dataset, target: Dataset, seeds: frozenset[str], looking: Looking) -> bool:
+def _looked_at(what: Plan, source: Dataset, target: Dataset, seeds: frozenset[str], looking: Looking) -> Done:
     """Decode, blank what lies outside of the regions, read and blank text; native pixels where anything changed."""
     frames = frames_of(source, looking.decoding)
     if what.regions is not None:
         burned.keep_regions(frames, what.regions)
-    blanked = 0
+    blanked = burned.Blanked(0, doubtful=True)
     if what.read and looking.reader is not None:
         doubtful = what.read in ("ultrasound", "projection", "strokes")
         blanked = burned.blank_text(frames, source, looking.reader, seeds, sure_alone=doubtful)
-    if blanked and not looking.blanks_text:
+    if blanked.boxes and not looking.blanks_text:
         raise StudyError("withheld-pixels", because="text")
     if what.read == "strokes" and unflagged.is_mask(source) and unflagged.has_writing(frames.values[..., 0], source):
         raise StudyError("withheld-pixels", because="strokes")
-    if not blanked and what.regions is None:
-        return carry_out(Plan(), source, target, seeds, looking)
+    clean = not blanked.doubtful
+    if not blanked.boxes and what.regions is None:
+        return carry_out(Plan(), source, target, seeds, looking)._replace(clean=clean)
     frames.write(target)
-    return True
+    return Done(anew=True, clean=clean)
 
 
 def _floats(source: Dataset, target: Dataset, tags: list[int]) -> None:

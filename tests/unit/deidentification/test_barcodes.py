@@ -129,7 +129,7 @@ class Blind:
 
 def test_codes_are_blanked_on_every_frame() -> None:
     frames = Frames(values=np.stack([code_39("*778812A*")] * 3)[..., :1], photometric_interpretation="MONOCHROME2")
-    assert burned.blank_text(frames, Dataset(), Blind(), frozenset(), sure_alone=True) > 0
+    assert burned.blank_text(frames, Dataset(), Blind(), frozenset(), sure_alone=True).boxes > 0
     assert np.ptp(frames.values[:, 72:128, 22:300]) == 0
 
 
@@ -189,5 +189,5 @@ def test_letters_aslant_are_blanked() -> None:
     assert reader is not None
     values = np.asarray(picture)[None, ..., None]
     frames = Frames(values=values, photometric_interpretation="MONOCHROME2")
-    assert burned.blank_text(frames, Dataset(), reader, frozenset()) > 0
+    assert burned.blank_text(frames, Dataset(), reader, frozenset()).boxes > 0
     assert (frames.values > 150).sum() < 0.02 * (values > 150).sum()

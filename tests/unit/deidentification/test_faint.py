@@ -104,7 +104,7 @@ def test_letters_as_bright_as_what_is_behind_them_are_blanked() -> None:
     ink = np.asarray(pen) > 127
     picture[ink] = (190, 30, 110)
     frames = Frames(values=picture[None].copy(), photometric_interpretation="RGB")
-    assert burned.blank_text(frames, Dataset(), Silent(), frozenset()) > 0
+    assert burned.blank_text(frames, Dataset(), Silent(), frozenset()).boxes > 0
     assert (frames.values[0][ink] == (190, 30, 110)).all(axis=1).mean() < 0.02
     shown = burned.pictures(Frames(values=picture[None], photometric_interpretation="RGB"), Dataset())
     assert max(abs(float(one[ink].mean()) - float(one[:30].mean())) for one in shown) > 150
@@ -116,4 +116,4 @@ def test_dim_and_dark_letters_in_captures_are_blanked_though_the_reader_is_silen
         word = written_by_hand("KOSTAS ROMANO", 12, angle=30, smooth=True)
         put(image, word, 900 + 3 * contrast, (40, 40))
         frames = Frames(values=image.astype(np.uint16)[None, ..., None], photometric_interpretation="MONOCHROME2")
-        assert burned.blank_text(frames, Dataset(), Silent(), frozenset()) > 0
+        assert burned.blank_text(frames, Dataset(), Silent(), frozenset()).boxes > 0
