@@ -64,6 +64,7 @@ TAIL = """
 
 - **Default-deny**: any element that can carry text and stands in no table survives only on an allow-list; Code Strings only where they are terms or made of the standard's own words; unknown, private and retired group 50xx and 60xx elements, icons, and bytes behind the Data Set are dropped. Preamble and File Meta Information are written anew.
 - **Private attributes**: those of Table E.3.10-1 with their creator, group and place, except opaque bytes (OB, OW).
+- **Structured reports**: by concept (Table E.3.4-1), in trees and wherever else content items stand: text and names one by one; dates, numbers (no measured value), codes (Unknown) and containers (empty) that no option retains say nothing; UIDs and references become pseudonyms and resolve. No item is taken out of its place, which others refer to.
 - **Codes**: a code's meaning is its scheme's, or another of the standard's in technical words alone; codes of unknown schemes become tokens. Versions of context groups, which are dates, go with the context groups that need them.
 - **Pseudonyms**: UIDs (2.25), Patient ID and name, tokens and date shifts are HMAC-SHA256 under a key of the identity world and the project's name: the same over instances, series, studies and years. Dates move back by 1 to `maximum_date_shift_days` whole days, the same for all of a patient; times, intervals and decay times stay.
 - **Character sets**: ISO_IR and ISO 2022 sets, GB18030, GBK and UTF-8 are decoded; text that stays is written in the source's set, else in UTF-8.

@@ -15,7 +15,7 @@ from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
 
-from dicomnode.deidentification import codes, profile
+from dicomnode.deidentification import codes, content
 from dicomnode.deidentification.binary import (
     format_of_wave,
     holds_text,
@@ -31,7 +31,7 @@ from dicomnode.deidentification.descriptors import cleaned
 from dicomnode.deidentification.icc import rebuilt
 from dicomnode.deidentification.identifiers import Identifiers
 from dicomnode.deidentification.labels import filtered, is_makers_own, is_plain, looks_like_a_device
-from dicomnode.deidentification.nesting import Node, items_of
+from dicomnode.deidentification.nesting import Node
 from dicomnode.deidentification.policy import Option, Policy
 from dicomnode.deidentification.pseudonyms import (
     WELL_KNOWN,
@@ -48,9 +48,6 @@ from dicomnode.deidentification.values import ASCII, SYNTAX, Element, dummy, is_
 from dicomnode.deidentification.vocabulary import fold, is_official, is_technical, is_term
 from dicomnode.errors import StudyError
 
-_CONCEPT_NAME: Final = 0x0040A043
-_VALUE_TYPES: Final = MappingProxyType({0x0040A160: "TEXT", 0x0040A123: "PNAME"})
-_DATED_CONTENT: Final = MappingProxyType({0x0040A120: "DATETIME", 0x0040A121: "DATE", 0x0040A122: "TIME"})
 _TRACKING_IDENTIFIER: Final = ("DCM", "112039")
 _PATIENT_ID: Final = 0x00100020
 _ISSUER: Final = 0x00100021
@@ -125,6 +122,10 @@ class Treater:
             value = next(date for date in _OTHER_DUMMIES if date not in self._identifiers.dates)
         return DataElement(tag, plain, value)
 
+    def takes_out(self, node: Node, tag: int) -> bool:
+        """Whether a value of a content item goes for its concept (PS3.15 Table E.3.4-1)."""
+        return content.is_dropped(node, tag, self._letters)
+
     def treat(self, rule: Rule, tag: BaseTag, element: Element, node: Node) -> Element | None:
         """The element that takes this one's place; None where the rule's fallback does.
 
@@ -146,7 +147,7 @@ class Treater:
         values = texts(element, rule.vr, node.encodings)
         if not values:
             return DataElement(tag, rule.vr, None)
-        if int(tag) in _DATED_CONTENT and self._is_dropped(node, _DATED_CONTENT[int(tag)]):
+        if content.is_dropped_date(node, int(tag)):
             return self.dummy(tag, rule.vr)
         if treatment in (Treatment.TERM, Treatment.PLAIN):
             by_tag = self._term if treatment is Treatment.TERM else self._plain
@@ -317,8 +318,9 @@ class Treater:
 
     def _class_uid(self, value: str) -> str:
         """A UID that says what something is stays; one that is not registered must not end in the source's own number."""
-        leaf = value.rsplit(".", maxsplit=1)[-1]
-        registered = value in WELL_KNOWN or (is_class_uid(value) and not self._identifiers.hit(leaf))
+        *_, before, leaf = ["", *value.split(".")]
+        own = self._identifiers.hit(leaf) or self._identifiers.hit(before + leaf)
+        registered = value in WELL_KNOWN or (is_class_uid(value) and not own)
         return value if registered else self.uid(value)
 
     def _layer(self, value: str) -> str:
@@ -376,8 +378,7 @@ class Treater:
     def _content(self, tag: BaseTag, vr: str, element: Element, node: Node) -> DataElement:
         """Text or person name of a content item, by its concept (PS3.15 Table E.3.4-1)."""
         value = " ".join(texts(element, vr, node.encodings))
-        concept = self._concept(node)
-        row = profile.content().get((concept.scheme, concept.value, _VALUE_TYPES[int(tag)]))
+        concept, row = content.concept(node), content.row(node, content.TEXTS[int(tag)])
         new: str | None = None
         if (concept.scheme, concept.value) == _TRACKING_IDENTIFIER:
             new = self._pseudonyms.token("identifier", value)
@@ -388,13 +389,3 @@ class Treater:
         elif vr != "PN" and (row is None or "e" in row.options) and Option.CLEAN_DESCRIPTORS in self._letters:
             new = self._clean(value)
         return DataElement(tag, vr, new) if new else self.dummy(tag, vr)
-
-    def _is_dropped(self, node: Node, value_type: str) -> bool:
-        """Whether a date of a content item is no temporal information that may be shifted, such as a date of birth."""
-        concept = self._concept(node)
-        row = profile.content().get((concept.scheme, concept.value, value_type))
-        return row is not None and "m" not in row.options
-
-    def _concept(self, node: Node) -> codes.Code:
-        items = items_of(node.dataset, _CONCEPT_NAME) if _CONCEPT_NAME in node.dataset else None
-        return codes.read(items[0], node.encodings) if items else codes.Code("", "", "")

@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
 
-from dicomnode.deidentification import codes, private
+from dicomnode.deidentification import codes, content, private
 from dicomnode.deidentification.nesting import Node, items_of, items_within, own_encodings
 from dicomnode.deidentification.rules import Rule, Rules, Treatment
 from dicomnode.deidentification.treat import PIXELS, Treater
@@ -92,6 +92,10 @@ def _standard(visit: _Visit, tag: BaseTag, rule: Rule, treater: Treater, pending
         return
     element: Element | None = visit.source.dataset.get_item(tag)
     if element is None:  # pragma: no cover - the tag came from the same Data Set
+        return
+    if treater.takes_out(visit.source, int(tag)):
+        if (instead := content.nothing(tag)) is not None:
+            visit.target[tag] = instead
         return
     if rule.treatment is Treatment.SEQUENCE:
         _sequence(visit, tag, rule, pending, treater)

@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from pydicom import config
+from pydicom._uid_dict import UID_dictionary
 from pydicom.datadict import dictionary_has_tag, dictionary_VM
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
@@ -27,6 +28,7 @@ from pydicom.valuerep import PersonName, validate_value
 from dicomnode.encoded import Buffer, Limits, check_budget
 from dicomnode.encoded.quiet import hushed
 from dicomnode.errors import StudyError
+from dicomnode.forms import SOP_CLASSES
 from dicomnode.identity import IDENTITY_KEYWORDS
 from dicomnode.results.definitions import IN_SPACE, TYPE_1, TYPE_2
 from dicomnode.results.identity import DOCUMENTS, request_item
@@ -47,8 +49,8 @@ _REFERENCED_SEGMENT: Final = "121191"
 _TEXTS: Final = MappingProxyType(
     dict.fromkeys(("AE", "CS", "LO", "PN", "SH", "UC"), "") | dict.fromkeys(("LT", "ST", "UT"), "\t\n\f\r")
 )
-#: Root of every UID that the standard assigns (PS3.6 Annex A): SOP Classes, Transfer Syntaxes, context groups.
-_STANDARD: Final = "1.2.840.10008."
+#: UIDs that the standard assigns (PS3.6 Annex A), retired ones too, and classes of ours that came later than the dictionary.
+_STANDARD: Final = frozenset(UID_dictionary) | frozenset(SOP_CLASSES.values())
 #: Elements that carry the source's own values, faults and all: equality is asked of them, not validity.
 _COPIED: Final = frozenset(
     Tag(keyword) for keyword in (*IDENTITY_KEYWORDS, "ReferencedRequestSequence") if keyword != "StudyInstanceUID"
@@ -182,7 +184,7 @@ def prove_references(result: Dataset, known: AbstractSet[str]) -> None:
     for element in _all_elements(result, skip=_COPIED):
         if element.VR == "UI":
             for uid in map(str, _values(element)):
-                if uid not in known and not uid.startswith(_STANDARD):
+                if uid not in known and uid not in _STANDARD:
                     raise StudyError("result-reference-dangling", attribute=element.keyword or "private")
 
 

@@ -56,7 +56,7 @@ __all__ = [
 ]
 
 _TRANSFER_SYNTAX: Final = str(ExplicitVRLittleEndian)
-_SOURCE_UIDS: Final = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID")
+_SOURCE_UIDS: Final = ("SOPClassUID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

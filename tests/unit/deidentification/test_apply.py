@@ -387,8 +387,9 @@ def test_a_class_that_nobody_registered_does_not_end_in_the_patients_number(poli
     ds.PatientID = "4711"
     item = Dataset()
     item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = "T-D3000", "SRT", "Chest"
-    item.ContextUID = "1.2.840.10008.6.1.4711"
     ds.AnatomicRegionSequence = Sequence([item])
-    assert b"4711" not in encode_part10(deidentified(ds, policy), transfer_syntax_uid=planted.EXPLICIT)
+    for number in ("4711", "47.11", "4.711"):
+        item.ContextUID = f"1.2.840.10008.6.1.{number}"
+        assert number.encode() not in encode_part10(deidentified(ds, policy), transfer_syntax_uid=planted.EXPLICIT)
     item.ContextUID = "1.2.840.10008.6.1.4712"
     assert deidentified(ds, policy).AnatomicRegionSequence[0].get("ContextUID") in (None, "1.2.840.10008.6.1.4712")

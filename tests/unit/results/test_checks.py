@@ -163,6 +163,28 @@ def test_a_dangling_reference_is_caught(segmentation: Dataset, report: Dataset, 
         checks.prove_references(dataset, known() - {gone})
 
 
+@pytest.mark.parametrize(
+    ("uid", "passes"),
+    [
+        ("1.2.840.10008.5.1.4.1.1.2", True),
+        ("1.2.840.10008.1.4.1.1", True),  # Talairach Brain Atlas
+        ("1.2.840.10008.1.2.2", True),  # retired
+        ("1.2.840.10008.5.1.4.1.1.66.7", True),  # ours, later than the dictionary
+        ("1.2.840.10008.5.1.4.1.1.2.4417882", False),
+        ("1.2.840.10008.4417882", False),
+        ("1.2.840.10008.", False),
+    ],
+)
+def test_the_standards_own_uids_are_those_that_it_lists(uid: str, *, passes: bool) -> None:
+    dataset = Dataset()
+    dataset.add(DataElement(0x00081155, "UI", uid, validation_mode=config.IGNORE))
+    if passes:
+        checks.prove_references(dataset, set())
+        return
+    with pytest.raises(StudyError, match="result-reference-dangling"):
+        checks.prove_references(dataset, set())
+
+
 def spoil_type_1(dataset: Dataset) -> None:
     dataset.ContentLabel = ""
 

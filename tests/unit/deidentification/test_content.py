@@ -1,0 +1,139 @@
+"""Structured reports by concept: each row of PS3.15 Table E.3.4-1, whatever its Value Type, in a tree and in an image."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+
+from dicomnode.deidentification import profile
+from dicomnode.deidentification.apply import Deidentifier
+from dicomnode.deidentification.policy import AI, EXPORT, Option, Policy
+from dicomnode.deidentification.pseudonyms import Pseudonyms
+from dicomnode.encoded import Limits, encode_part10, read_part10
+from tests.unit.deidentification import planted
+
+PSEUDONYMS = Pseudonyms(bytes(range(32)), "project")
+COMPREHENSIVE = "1.2.840.10008.5.1.4.1.1.88.33"
+BARE = replace(AI, name="bare", options=frozenset({Option.CLEAN_STRUCTURED_CONTENT}))
+UID = "1.2.392.200036.4711.1"
+
+
+def code(value: str, scheme: str = "DCM", meaning: str = "Meaning") -> Sequence:
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, scheme, meaning
+    return Sequence([item])
+
+
+def items(**values: Any) -> Sequence:
+    item = Dataset()
+    for keyword, value in values.items():
+        setattr(item, keyword, value)
+    return Sequence([item])
+
+
+def reference() -> Sequence:
+    return items(ReferencedSOPClassUID=planted.CT, ReferencedSOPInstanceUID=UID)
+
+
+def values() -> dict[str, dict[str, Any]]:
+    """A value of each Value Type, that can be told from whatever stands for it."""
+    number = {
+        "NumericValue": "37.5",
+        "FloatingPointValue": 37.5,
+        "MeasurementUnitsCodeSequence": code("a", "UCUM", "a"),
+    }
+    return {
+        "TEXT": {"TextValue": "WOLKENSTEIN"},
+        "PNAME": {"PersonName": "WOLKENSTEIN^OSWALD"},
+        "NUM": {"MeasuredValueSequence": items(**number)},
+        "CODE": {"ConceptCodeSequence": code("M", "DCM", "Male")},
+        "DATE": {"Date": "19510203"},
+        "TIME": {"Time": "101112"},
+        "DATETIME": {"DateTime": "19510203101112"},
+        "UIDREF": {"UID": UID},
+        **{key: {"ReferencedSOPSequence": reference()} for key in ("IMAGE", "COMPOSITE", "WAVEFORM")},
+        "CONTAINER": {"ContinuityOfContent": "SEPARATE", "ContentSequence": items(RelationshipType="CONTAINS", ValueType="NUM",
+            ConceptNameCodeSequence=code("113830"), MeasuredValueSequence=items(**number))},
+    }  # fmt: skip
+
+
+LEFT = [b"37.5", b"WOLKENSTEIN", b"19510203", UID.encode(), b"Male", bytes.fromhex("0000000000c04240")]
+
+
+def report(*content: Dataset) -> Dataset:
+    ds = planted.slice_of_ct()
+    del ds.PixelData
+    ds.SOPClassUID, ds.Modality, ds.ValueType = COMPREHENSIVE, "SR", "CONTAINER"
+    ds.ConceptNameCodeSequence, ds.ContentSequence = code("126000"), Sequence(content)
+    return ds
+
+
+def content_item(value_type: str, name: Sequence, **more: Any) -> Dataset:
+    return items(RelationshipType="CONTAINS", ValueType=value_type, ConceptNameCodeSequence=name, **more)[0]
+
+
+def done(ds: Dataset, policy: Policy) -> Dataset:
+    return Deidentifier(policy, PSEUDONYMS).deidentify(read_part10(planted.encoded(ds), Limits())).dataset
+
+
+def of(ds: Dataset, policy: Policy) -> tuple[Dataset, bytes]:
+    output = done(ds, policy)
+    data = encode_part10(output, transfer_syntax_uid=planted.EXPLICIT)
+    return output.ContentSequence[0], data
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("value_type", sorted({key[2] for key in profile.content()}))
+def test_without_an_option_no_row_keeps_its_value(value_type: str) -> None:
+    rows = [key for key in profile.content() if key[2] == value_type]
+    assert rows
+    ds = report(*(content_item(value_type, code(value, scheme), **values()[value_type]) for scheme, value, _ in rows))
+    output = done(ds, BARE)
+    data = encode_part10(output, transfer_syntax_uid=planted.EXPLICIT)
+    assert [value for value in LEFT if value in data] == []
+    assert len(output.ContentSequence) == len(rows), "other items refer to one by its place"
+
+
+@pytest.mark.parametrize(
+    ("value_type", "name", "kept"),
+    [
+        ("CODE", code("121032"), {"ai", "export"}),
+        ("NUM", code("121033"), {"ai", "export"}),
+        ("NUM", code("C54627", "NCIt"), set()),
+        ("CONTAINER", code("121000"), {"ai"}),
+        ("NUM", code("113830"), {"ai", "export", "bare"}),
+        ("CODE", code("363698007", "SCT"), {"ai", "export", "bare"}),
+        ("CONTAINER", code("121111"), {"ai", "export", "bare"}),
+    ],
+    ids=lambda one: str(one[0].CodeValue) if isinstance(one, Sequence) else "",
+)
+@pytest.mark.parametrize("policy", [AI, EXPORT, BARE], ids=["ai", "export", "bare"])
+def test_what_an_option_retains_or_no_row_names_stays(
+    value_type: str, name: Sequence, kept: set[str], policy: Policy
+) -> None:
+    value = values()[value_type]
+    item, data = of(report(content_item(value_type, name, **value)), policy)
+    stays = policy.name in kept
+    assert (any(one in data for one in (b"37.5", b"Male"))) is stays
+    if value_type == "NUM":
+        assert len(item.MeasuredValueSequence) == stays
+    elif value_type == "CODE":
+        assert item.ConceptCodeSequence[0].CodeValue == ("M" if stays else "261665006")
+    else:
+        assert ("ContentSequence" in item) is stays
+
+
+def test_content_items_of_images_have_their_number_beside_their_concept() -> None:
+    """Content Item Macro (PS3.3 10.2), as in Acquisition Context."""
+    for name, kept in (("113830", True), ("121033", False)):
+        ds = planted.slice_of_ct()
+        ds.AcquisitionContextSequence = items(
+            ValueType="NUM", ConceptNameCodeSequence=code(name), NumericValue="37.5", FloatingPointValue=37.5,
+            MeasurementUnitsCodeSequence=code("a", "UCUM", "a"),
+        )  # fmt: skip
+        item = done(ds, replace(AI, options=BARE.options | {Option.CLEAN_DESCRIPTORS})).AcquisitionContextSequence
+        assert ["NumericValue" in one for one in item] == [kept] * len(item)
