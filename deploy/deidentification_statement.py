@@ -62,7 +62,7 @@ policies with these options (CID 7050). Each object says so in (0012,0062), (001
 TAIL = """
 ### Beyond the table
 
-- **Default-deny**: any element that can carry text and stands in no table survives only on an allow-list; Code Strings only where they are terms or made of the standard's own words; unknown, private and retired group 50xx and 60xx elements, icons, and bytes behind the Data Set are dropped. Preamble and File Meta Information are written anew.
+- **Default-deny**: any element that can carry text and stands in no table survives only on an allow-list; Code Strings only where they are terms or made of the standard's own words (numbers of two figures and more beside such a word alone, none of a place); unknown, private and retired group 50xx and 60xx elements, icons, and bytes behind the Data Set are dropped. Preamble and File Meta Information are written anew.
 - **Private attributes**: those of Table E.3.10-1 with their creator, group and place, except opaque bytes (OB, OW).
 - **Structured reports**: by concept (Table E.3.4-1), in trees and wherever else content items stand: text and names one by one; dates, numbers (no measured value), codes (Unknown) and containers (empty) that no option retains say nothing; UIDs and references become pseudonyms and resolve. No item is taken out of its place, which others refer to.
 - **Codes**: a code's meaning is its scheme's, or another of the standard's in technical words alone; codes of unknown schemes become tokens. Versions of context groups, which are dates, go with the context groups that need them.

@@ -21,6 +21,14 @@ _WORD: Final = re.compile(r"[^\W_]+(?:[-'][^\W_]+)*")
 _PART: Final = re.compile(r"[^\W_]+")
 _TERM_TOKEN: Final = re.compile(r"[A-Z]{1,2}|\d{1,3}|\d{1,2}[A-Z]|[A-Z]{1,3}\d{1,2}")
 _TERM_DIGITS: Final = 4
+#: A number of more figures is a bed, a room or a part of somebody's number, unless a word beside it says what it counts.
+_DIGITS_ALONE: Final = 1
+_SHORTEST_WORD: Final = 3
+#: Vertebrae have numbers by themselves.
+_VERTEBRA: Final = re.compile(r"C[1-7]|T([1-9]|1[0-2])|L[1-5]|S[1-5]")
+#: What has a number of a place, whatever stands beside.
+_PLACES: Final = frozenset(["bay", "bed", "ccu", "clinic", "desk", "floor", "hall", "icu", "nicu", "picu", "rm", "room", "station",
+                            "suite", "unit", "ward", "wing"])  # fmt: skip
 _LOWER: Final = re.compile(r"(?<=[ (/-])[a-z]{3,}")
 
 #: Words of descriptors that people are called.
@@ -154,7 +162,21 @@ def is_term(value: str) -> bool:
     parts = [part for part in re.split(r"[ _\-/.]+", value.upper()) if part]
     if not all(part in _term_words() or part in _language() or _TERM_TOKEN.fullmatch(part) for part in parts):
         return False
-    return not (any(map(_is_initials, parts)) or _is_somebody([part.casefold() for part in parts]))
+    if any(map(_is_initials, parts)) or _is_somebody([part.casefold() for part in parts]):
+        return False
+    return not _is_numbered(parts)
+
+
+def _is_numbered(parts: list[str]) -> bool:
+    """Whether parts of a term have a number that no word beside it explains (102, 12B), or that of a place (ICU 2)."""
+    known = _term_words() | _language()
+    numbers = [part for part in parts if part.isdigit() or not (part in known or _VERTEBRA.fullmatch(part))]
+    digits = sum(char.isdigit() for part in numbers for char in part)
+    letters = {part.strip("0123456789").casefold() for part in parts}
+    if digits and not letters.isdisjoint(_PLACES):
+        return True
+    words = (part for part in parts if part in known and part.isalpha() and len(part) >= _SHORTEST_WORD)
+    return digits > _DIGITS_ALONE and next(words, None) is None
 
 
 def _is_initials(part: str) -> bool:
@@ -187,6 +209,7 @@ _SHORT_TERMS: Final = MappingProxyType(
         0x00189100: re.compile(  # nuclei: no age with its letter
             r"[12]H|3HE|[67]LI|11B|13C|1[45]N|17O|19F|23NA|25MG|29SI|31P|33S|3[57]CL|39K|43CA|87RB|129XE|131XE|133CS"
         ),
+        0x00282110: re.compile(r"0[01]"),  # lossy or not
         0x00282114: re.compile(r"ISO_\d{5}_\d{1,2}"),  # lossy methods
         0x00541001: re.compile(r"1?CM2ML|1CM"),  # units of PET (C.8.9.1.1.3)
         0x00187050: re.compile(r"SILVER|RHENIUM"),

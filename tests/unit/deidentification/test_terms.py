@@ -51,6 +51,37 @@ def test_words_of_scanners_stay(value: str, engine: Deidentifier) -> None:
     assert engine.deidentify(ds).dataset.ImageType[2] == value
 
 
+@pytest.mark.filterwarnings("ignore")  # no Code Strings
+@pytest.mark.parametrize(
+    "value",
+    ["102", "12", "12B", "E12", "ICU12", "BED 5", "RM 12", "BED12", "UNIT 7 CHEST", "12 34", "1 2 3", "US12", "OR12", "2.5", "CT01", "AX 12",
+     "ICU2"],
+)  # fmt: skip
+def test_a_number_alone_or_of_a_place_is_no_term(value: str) -> None:
+    for engine in ENGINES:
+        ds = planted.slice_of_ct()
+        ds.ImageType, ds.BodyPartExamined, ds.ContentLabel = ["ORIGINAL", "PRIMARY", value], value, value
+        done = engine.deidentify(ds).dataset
+        assert (done.ImageType[2], done.get("BodyPartExamined"), done.get("ContentLabel")) == ("OTHER", None, None)
+
+
+@pytest.mark.filterwarnings("ignore")  # no Code Strings
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [
+        ("ImageType", "PHASE_75"), ("ImageType", "T2 T1"), ("ImageType", "CT_SOM7 SPI DUAL"), ("ImageType", "CT_SOM15 SPI"), ("ImageType", "DIS2D"),
+        ("ImageType", "MPR_3"), ("ImageType", "BONE 2.5"), ("ImageType", "2D"), ("ImageType", "B1"), ("BodyPartExamined", "C7-T1"),
+        ("BodyPartExamined", "T12"), ("BodyPartExamined", "L5-S1"), ("LossyImageCompression", "00"), ("LossyImageCompression", "01"), ("ScanOptions", "SAT2"),
+        ("ImageType", "ECHO_12"), ("ImageType", "3"),
+    ],
+)  # fmt: skip
+def test_numbers_that_count_something_stay(keyword: str, value: str) -> None:
+    for engine in ENGINES:
+        ds = planted.slice_of_ct()
+        setattr(ds, keyword, ["ORIGINAL", "PRIMARY", value] if keyword == "ImageType" else value)
+        assert value in engine.deidentify(ds).dataset[keyword].value
+
+
 @pytest.mark.parametrize("engine", ENGINES, ids=("ai", "export"))
 @pytest.mark.parametrize(
     ("value", "stays"), [("1H", True), ("129XE", True), ("19F", True), ("69F", False), ("069Y", False), ("51F", False)]
