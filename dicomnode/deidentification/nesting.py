@@ -15,6 +15,7 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_sequence
 from pydicom.sequence import Sequence
+from pydicom.tag import BaseTag
 
 from dicomnode.deidentification.values import ASCII, encodings_of, texts
 from dicomnode.errors import StudyError
@@ -99,8 +100,10 @@ def datasets(source: Dataset) -> Iterator[Node]:
                 pending += [node.item(item) for item in _items_if_any(node.dataset, tag)]
 
 
-def _items_if_any(dataset: Dataset, tag: int) -> list[Dataset]:
+def _items_if_any(dataset: Dataset, tag: BaseTag) -> list[Dataset]:
     element = dataset.get_item(tag)
+    if tag.is_private and element.VR != "SQ":
+        return items_within(dataset, tag) or []
     if element.VR != "SQ" and not (dictionary_has_tag(tag) and dictionary_VR(tag) == "SQ"):
         return []
     return items_of(dataset, tag) or []

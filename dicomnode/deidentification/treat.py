@@ -29,7 +29,7 @@ from dicomnode.deidentification.binary import (
 from dicomnode.deidentification.characteristics import is_characteristic
 from dicomnode.deidentification.descriptors import cleaned
 from dicomnode.deidentification.icc import rebuilt
-from dicomnode.deidentification.identifiers import Identifiers
+from dicomnode.deidentification.identifiers import Identifiers, is_counter
 from dicomnode.deidentification.labels import filtered, is_makers_own, is_plain, looks_like_a_device
 from dicomnode.deidentification.nesting import Node
 from dicomnode.deidentification.policy import Option, Policy
@@ -69,6 +69,7 @@ _WAVEFORM_DATA: Final = 0x54001010
 _SAMPLES: Final = frozenset({0x54000110, 0x54000112, 0x5400100A})
 _LONGEST_SAMPLE: Final = 4
 _LIMITS: Final = MappingProxyType({"SH": 16, "LO": 64, "CS": 16, "AE": 16, "ST": 1024, "LT": 10240})
+_COUNTED: Final = re.compile(r" *[+-]?0*\d{0,8}(?:\.\d*)? *")
 _MEASURED: Final = 8  # more values than an identifier has
 PIXELS: Final = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})  # `pixels` looks after them
 _IMAGE_GROUP: Final = 0x0028
@@ -208,12 +209,17 @@ class Treater:
         if isinstance(element.value, MultiValue) and len(element.value) > _MEASURED:
             hits = self._identifiers.codes.intersection(value.strip() for value in texts(element, vr, ASCII))
             return any(map(self._identifiers.spellings.tells, hits))  # what the leak check finds in bytes
-        return any(self._identifiers.is_number(value, tag) for value in texts(element, vr, ASCII))
+        return any(self._is_somebodys(value, tag) for value in texts(element, vr, ASCII))
+
+    def _is_somebodys(self, value: str, tag: int) -> bool:
+        """Whether a number is an identifier of the source, or has as many digits as nobody counts to, but accession numbers have."""
+        counted = _COUNTED.fullmatch(value) is None and is_counter(tag)
+        return counted or self._identifiers.is_number(value, tag)
 
     def keeps_numbers(self, tag: int, vr: str, value: bytes) -> bool:
         """Whether `treat` leaves a DS or IS of numbers as it is, by the bytes of its value."""
         numbers = numbers_in(value, vr)
-        return numbers is not None and not any(self._identifiers.is_number(number, tag) for number in numbers)
+        return numbers is not None and not any(self._is_somebodys(number, tag) for number in numbers)
 
     def uid(self, old: str) -> str:
         """Pseudonym of a UID, remembered for the way back."""

@@ -57,7 +57,8 @@ _DELIMITERS: Final = frozenset(map(ord, "\n\r\t\f\\^="))
 SYNTAX: Final = MappingProxyType(
     {
         "DS": re.compile(r" *[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)? *"),
-        "IS": re.compile(r" *[+-]?\d{1,12}(\.\d{0,6})? *"),  # some makers write decimals
+        # Of 32 bits and twelve characters (PS3.5 6.2), or hardly more; some makers write decimals.
+        "IS": re.compile(r" *[+-]?0{0,3}(\d{1,9}|1\d{9}|2[01]\d{8})(\.\d{0,6})? *"),
         "AS": re.compile(r"\d{1,3}[DWMYdwmy]"),
         "TM": re.compile(r"([01]\d|2[0-3])(:?[0-5]\d(:?([0-5]\d|60)(\.\d{1,9})?)?)? *"),
     }

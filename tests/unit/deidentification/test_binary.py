@@ -387,3 +387,38 @@ def test_full_dates_of_a_file_stay() -> None:
 def _unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(config.settings, "_writing_validation_mode", config.IGNORE)
     monkeypatch.setattr(config.settings, "reading_validation_mode", config.IGNORE)
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value", "kept"),
+    [
+        ("SeriesNumber", "71100000", True),
+        ("SeriesNumber", "0000000012", True),
+        ("SeriesNumber", "12345678.0", True),
+        ("SeriesNumber", "202403011", False),
+        ("InstanceNumber", "1709294400", False),
+        ("CountsAccumulated", "359645212", True),
+        ("CountsAccumulated", "2147483647", True),
+        ("CountsAccumulated", "6175550123", False),
+        ("CountsAccumulated", "202403015551", False),
+        ("CountsAccumulated", "000000000001", True),
+    ],
+)
+def test_numbers_as_long_as_accession_numbers_are_none_of_things(keyword: str, value: str, *, kept: bool) -> None:
+    """Also where the header names no such identifier; an Integer String has 32 bits (PS3.5 6.2)."""
+    ds = planted.slice_of_ct()
+    raw(ds, Tag(keyword), "IS", value.encode())
+    for policy in (AI, EXPORT):
+        assert bool(out_of(ds, policy).get(keyword)) is kept
+
+
+@pytest.mark.parametrize("syntax", [planted.EXPLICIT, planted.IMPLICIT])
+def test_identifiers_of_private_sequences_are_known(syntax: str) -> None:
+    """Also of such that came as UN, or without a VR, and go as a whole: what they name must not stand elsewhere."""
+    inner = b"\x10\0\x20\0\x08\0\0\x0048151623"  # Patient ID
+    ds = planted.slice_of_ct()
+    ds.SeriesNumber = "48151623"
+    ds.add_new(0x00990010, "LO", "ACME 1.0")
+    ds.add_new(0x00991001, "UN", b"\xfe\xff\0\xe0" + len(inner).to_bytes(4, "little") + inner)
+    done = Deidentifier(EXPORT, PSEUDONYMS).deidentify(read_part10(planted.encoded(ds, syntax), Limits()))
+    assert not done.dataset.SeriesNumber
