@@ -5,8 +5,9 @@ Floor 1, below `config`. What a rule does to an attribute stands in `deidentific
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 from pydicom.datadict import dictionary_VR, tag_for_keyword
@@ -42,12 +43,36 @@ _LEFT_OUT = frozenset(
     }
 )  # fmt: skip
 _FIRST_GROUP = 0x0008
+_LAST_GROUP = 0xFFFF  # none of private attributes (PS3.5 7.8.1)
+_PRIVATE = re.compile(r'\(([0-9a-f]{4}),"([^"\\]{1,64})",([0-9a-f]{2})(?:,([A-Z]{2}))?\)', re.IGNORECASE)
+#: VRs of private attributes that a rule can keep: nobody can look into opaque bytes, and names of people never stay.
+_OF_PRIVATE = frozenset({"LO", "SH", "ST", "LT", "UT", "UC", "CS", "DS", "IS", "AS", "DA", "DT", "TM", "UI", "SQ", "FL", "FD", "US", "UL",
+                         "SS", "SL", "AT"})  # fmt: skip
 _BULK = frozenset({"OB", "OW", "OB or OW", "NONE"})
 OptionName = Literal[
     "retain-safe-private", "retain-uids", "retain-device-identity", "retain-institution-identity",
     "retain-patient-characteristics", "retain-full-dates", "retain-modified-dates", "clean-descriptors",
     "clean-structured-content", "clean-graphics",
 ]  # fmt: skip
+
+
+class PrivateAttribute(NamedTuple):
+    """A private attribute of a site's rule; the VR where none comes with it, empty where the rule has none."""
+
+    creator: str
+    group: int
+    element: int
+    vr: str
+
+
+def private_attribute(text: str) -> PrivateAttribute | None:
+    """Private attribute as PS3.15 Table E.3.10-1 writes one, with or without its VR; None where a text is none."""
+    match = _PRIVATE.fullmatch(text)
+    if match is None:
+        return None
+    found = PrivateAttribute(match[2].strip(), int(match[1], 16), int(match[3], 16), (match[4] or "").upper())
+    sound = found.group % 2 and _FIRST_GROUP < found.group < _LAST_GROUP and found.vr in _OF_PRIVATE | {""}
+    return found if sound and found.creator else None
 
 
 class PolicySection(Section):
@@ -58,11 +83,13 @@ class PolicySection(Section):
     )
     keep: tuple[str, ...] = Field(
         (),
-        description="keywords of attributes that stay as they came, identifiers too: the leak check does not look for them",
+        description='keywords of attributes, or private ones as (0019,"ACME 1.0",10,DS), that stay as they came, identifiers too: the leak check does not look for them',
     )
-    clean: tuple[str, ...] = Field((), description="keywords of attributes of which only technical words stay")
+    clean: tuple[str, ...] = Field(
+        (), description="keywords, or private attributes, of which only technical words stay"
+    )
     empty: tuple[str, ...] = Field((), description="keywords of attributes that are emptied")
-    remove: tuple[str, ...] = Field((), description="keywords of attributes that are removed")
+    remove: tuple[str, ...] = Field((), description="keywords, or private attributes, that are removed")
     faces: Literal["pass", "flag", "withhold", "deface"] | None = Field(
         None,
         description="heads, in scans, photographs and surface scans: pass (ai's own), flag in (0028,0302) (export's own), withhold, or deface: "
@@ -71,12 +98,26 @@ class PolicySection(Section):
 
     @model_validator(mode="after")
     def _rules_are_sound(self) -> Self:
-        faults = [*_faults_of_rules(self)]
+        faults = [*_faults_of_rules(self), *_faults_of_private(self)]
         if self.options is not None and {"retain-full-dates", "retain-modified-dates"} <= set(self.options):
             faults.append("dates are retained full or modified, not both")
         if faults:
             raise ValueError("; ".join(faults))
         return self
+
+
+def _faults_of_private(section: PolicySection) -> Iterator[str]:
+    """What is wrong with its rules for private attributes."""
+    seen: dict[tuple[str, int, int], str] = {}
+    for action in ("keep", "clean", "empty", "remove"):
+        for text in getattr(section, action):
+            if (private := private_attribute(text)) is None:
+                continue
+            if action == "empty":
+                yield f"empty: no object needs the private {text}: remove it"
+            elif private[:3] in seen:
+                yield f"{text} stands in {seen[private[:3]]} and in {action}"
+            seen.setdefault(private[:3], action)
 
 
 def _faults_of_rules(section: PolicySection) -> Iterator[str]:
@@ -85,8 +126,10 @@ def _faults_of_rules(section: PolicySection) -> Iterator[str]:
     for action in ("keep", "clean", "empty", "remove"):
         for keyword in getattr(section, action):
             tag = tag_for_keyword(keyword)
+            if private_attribute(keyword) is not None:
+                continue
             if tag is None:
-                yield f"{action}: {keyword} is no keyword of an attribute"
+                yield f"{action}: {keyword} is no keyword of an attribute, and no private one with its creator"
             elif keyword in seen:
                 yield f"{keyword} stands in {seen[keyword]} and in {action}"
             elif (tag >> 16) < _FIRST_GROUP:

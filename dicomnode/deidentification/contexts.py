@@ -90,18 +90,17 @@ class Context:
         """Rule by which an element is treated here; None where this way does not know."""
         key = element.tag, element.vr
         if key not in self.ways:
-            rule = self.rule(element.tag)
+            rule = self.rule(element.tag, element.vr)
             same = element.vr in _KNOWN and rule.treatment in _TREATED and rule.vr.encode() == element.vr
             self.ways[key] = rule if same or rule.treatment is Treatment.REMOVE else None
         return self.ways[key]
 
-    def rule(self, tag: int) -> Rule:
+    def rule(self, tag: int, vr: bytes) -> Rule:
         """Rule of an attribute of the top level, private ones included."""
         if not (tag >> 16) % 2:
             return self.rules.rule("", tag)
-        treatment, vr = private.treatment(BaseTag(tag), self.creators.get(private.creator_tag(BaseTag(tag))))
-        kept = treatment if self.treater.keeps_private else Treatment.REMOVE
-        return Rule(kept, Treatment.REMOVE, vr, "table")
+        creator = self.creators.get(private.creator_tag(BaseTag(tag)))
+        return private.rule_of(BaseTag(tag), creator, vr.decode(), self.rules, safe=self.treater.keeps_private)
 
 
 def _is_plain(value: bytes, vr: bytes) -> bool:

@@ -75,7 +75,13 @@ def explain(source: Dataset, output: Dataset, policy: Policy, sop_class_uid: str
 
 def _decision(node: Node, tag: BaseTag, rules: Rules, sequence: str, creators: dict[int, str]) -> tuple[str, str]:
     if tag.is_private:
-        treatment, _ = private.treatment(tag, creators.get(private.creator_tag(tag)))
+        creator = creators.get(private.creator_tag(tag))
+        own = rules.private(
+            profile.SafePrivate(creator or "", tag.group, tag.element & 0xFF), node.dataset.get_item(tag).VR
+        )
+        if own is not None:
+            return "site", own.treatment.name.lower()
+        treatment, _ = private.treatment(tag, creator)
         return "private: Table E.3.10-1" if treatment.name != "REMOVE" else "private: not safe", treatment.name.lower()
     if codes.is_code(node.dataset) and tag in codes.PARTS:
         return "code: meaning of its scheme", "canonical"

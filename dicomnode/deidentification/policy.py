@@ -111,7 +111,7 @@ class Policy:
     withhold_recognizable
         Whether objects flagged with Recognizable Visual Features (0028,0302) stay in the house.
     site
-        The site's own rules: keyword → action; they go before the tables, never before the leak check.
+        The site's own rules: keyword, or private attribute as (0019,"ACME 1.0",10) → action; they go before the tables, never before the leak check.
     words
         Casefolded words of makers that the site knows besides ours.
     look_at_every_image

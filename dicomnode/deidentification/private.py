@@ -11,7 +11,7 @@ from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag
 
 from dicomnode.deidentification import profile
-from dicomnode.deidentification.rules import Treatment
+from dicomnode.deidentification.rules import Rule, Rules, Treatment
 from dicomnode.deidentification.values import Element, texts
 
 #: Treatments by VR: opaque bytes, which nobody can look into, stay out even where the table calls them safe.
@@ -29,6 +29,7 @@ _TREATMENTS: Final = {
 }
 _NUMBERS: Final = frozenset({"FL", "FD", "US", "UL", "SS", "SL", "DS", "IS"})
 _TEXTS: Final = frozenset({"LO", "SH", "ST", "LT"})
+_REMOVED: Final = Rule(Treatment.REMOVE, Treatment.REMOVE, "", "default")
 _SIZES: Final = {"FL": 4, "FD": 8, "US": 2, "UL": 4, "SS": 2, "SL": 4, "AT": 4}
 
 
@@ -47,6 +48,28 @@ def creators(dataset: Dataset, encodings: tuple[str, ...]) -> dict[int, str]:
 def creator_tag(tag: BaseTag) -> int:
     """Tag of the creator of a private element."""
     return (int(tag) >> 16 << 16) | (int(tag) >> 8 & 0xFF)
+
+
+def rule_of(tag: BaseTag, creator: str | None, on_wire: str | None, rules: Rules, *, safe: bool) -> Rule:
+    """Rule for a private attribute: the site's own, else the table's.
+
+    Parameters
+    ----------
+    on_wire
+        VR that it came with; None or UN where that is not known.
+    safe
+        Whether safe ones are retained at all.
+    """
+    if creator is None:
+        return _REMOVED
+    site = rules.private(profile.SafePrivate(creator, tag.group, tag.element & 0xFF), on_wire)
+    if site is not None:
+        return site
+    found, vr = treatment(tag, creator)
+    if not safe or found is Treatment.REMOVE:
+        return _REMOVED
+    found, vr = treatment_on_wire(on_wire, vr)
+    return Rule(found, Treatment.REMOVE, vr, "table")
 
 
 def treatment(tag: BaseTag, creator: str | None) -> tuple[Treatment, str]:

@@ -15,6 +15,7 @@ from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_for_tag,
 from dicomnode.deidentification import profile
 from dicomnode.deidentification.policy import Option, Policy, SiteAction
 from dicomnode.deidentification.values import BINARY_VRS, BULK_VRS, TEXT_VRS
+from dicomnode.site_rules import private_attribute
 
 
 class Treatment(Enum):
@@ -185,6 +186,8 @@ class Rules:
         self._letters = frozenset(policy.options)
         self._known: dict[tuple[str, int], Rule] = {}
         self._site = {tag_for_keyword(keyword): action for keyword, action in policy.site.items()}
+        private = ((private_attribute(name), action) for name, action in policy.site.items())
+        self._private = {profile.SafePrivate(*one[:3]): (one.vr, action) for one, action in private if one}
 
     @cached_property
     def kept(self) -> frozenset[int]:
@@ -204,6 +207,21 @@ class Rules:
         if found is None:
             found = self._known[key] = self._decide(sequence, tag)
         return found
+
+    def private(self, place: profile.SafePrivate, on_wire: str | None) -> Rule | None:
+        """A site's rule for a private attribute; None where it has none.
+
+        Parameters
+        ----------
+        on_wire
+            VR that it came with; None or UN where that is not known.
+        """
+        if place not in self._private:
+            return None
+        vr, action = self._private[place]
+        vr = vr if on_wire in (None, "UN") else str(on_wire)
+        known = vr in _BY_VR or (vr in TEXT_VRS and vr not in ("PN", "UN"))
+        return Rule(self._by_site(action, vr) if known else _T.REMOVE, _T.REMOVE, vr, "site")
 
     def _decide(self, sequence: str, tag: int) -> Rule:
         group, element = tag >> 16, tag & 0xFFFF

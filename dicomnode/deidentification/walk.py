@@ -70,7 +70,12 @@ def walk(source: Dataset, rules: Rules, treater: Treater) -> Walked:
         creators = private.creators(visit.source.dataset, visit.source.encodings)
         for tag in sorted(visit.source.dataset.keys()):
             if tag.is_private:
-                _private(visit, tag, creators, treater, pending)
+                creator = creators.get(block := private.creator_tag(tag))
+                on_wire = visit.source.dataset.get_item(tag).VR
+                rule = private.rule_of(tag, creator, on_wire, rules, safe=treater.keeps_private)
+                _private(visit, tag, rule, treater, pending)
+                if tag in visit.target:
+                    visit.target[block] = DataElement(block, "LO", creator)
             elif int(tag) not in written:
                 _standard(visit, tag, rules.rule(visit.sequence, int(tag)), treater, pending)
     walked.uids, walked.produced = treater.uids, treater.produced
@@ -153,25 +158,11 @@ def _sequence(visit: _Visit, tag: BaseTag, rule: Rule, pending: list[_Visit], tr
     ]
 
 
-def _private(visit: _Visit, tag: BaseTag, creators: dict[int, str], treater: Treater, pending: list[_Visit]) -> None:
-    if tag.is_private_creator or not treater.keeps_private:
-        return
-    creator = creators.get(private.creator_tag(tag))
-    treatment, vr = private.treatment(tag, creator)
+def _private(visit: _Visit, tag: BaseTag, rule: Rule, treater: Treater, pending: list[_Visit]) -> None:
     element: Element | None = visit.source.dataset.get_item(tag)
-    if treatment is Treatment.REMOVE or creator is None or element is None:
-        return
-    treatment, vr = private.treatment_on_wire(element.VR, vr)
-    rule = Rule(treatment, Treatment.REMOVE, vr, "table")
-    if treatment is Treatment.SEQUENCE:
+    if rule.treatment is Treatment.SEQUENCE:
         _sequence(visit, tag, rule, pending, treater)
-    elif treatment is not Treatment.REMOVE and private.is_sound(element, vr):
+    elif rule.treatment is not Treatment.REMOVE and element is not None and private.is_sound(element, rule.vr):
         new = treater.treat(rule, tag, element, visit.source)
-        if new is None:
-            return
-        visit.target[tag] = new
-    else:
-        return
-    if tag in visit.target:
-        block = private.creator_tag(tag)
-        visit.target[block] = DataElement(block, "LO", creator)
+        if new is not None:
+            visit.target[tag] = new

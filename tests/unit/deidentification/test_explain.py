@@ -96,6 +96,22 @@ def test_a_site_changes_a_policy() -> None:
         ({"keep": ["OriginalAttributesSequence"]}, "is always left out"),
         ({"empty": ["IconImageSequence"]}, "is always left out"),
         ({"keep": ["MoveOriginatorApplicationEntityTitle"]}, "no attribute of an object's Data Set"),
+        *(
+            ({"keep": [text]}, "no private one with its creator")
+            for text in (
+                '(0018,"ACME 1.0",10)',
+                '(0007,"ACME 1.0",10)',
+                '(ffff,"ACME 1.0",10)',
+                '(0019,"",10)',
+                '(0019," ",10)',
+                "(0019,ACME,10)",
+                '(0019,"ACME 1.0",1010)',
+                '(0019,"ACME 1.0",10,PN)',
+                '(0019,"ACME 1.0",10,OB)',
+            )
+        ),
+        ({"empty": ['(0019,"ACME 1.0",10)']}, "remove it"),
+        ({"keep": ['(0019,"ACME 1.0",1a)'], "remove": ['(0019,"ACME 1.0",1A,DS)']}, "stands in keep and in remove"),
         ({"options": ["retain-full-dates", "retain-modified-dates"]}, "full or modified, not both"),
         ({"options": ["retain-everything"]}, "retain-safe-private"),
     ],

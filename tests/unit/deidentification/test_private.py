@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
 from dicomnode.deidentification import profile
 from dicomnode.deidentification.apply import Deidentifier
-from dicomnode.deidentification.policy import AI, EXPORT, Policy
+from dicomnode.deidentification.explain import explain
+from dicomnode.deidentification.policy import AI, EXPORT, Option, Policy, SiteAction
 from dicomnode.deidentification.private import creators, treatment_on_wire
 from dicomnode.deidentification.pseudonyms import Pseudonyms
 from dicomnode.deidentification.quick import FileDeidentifier
@@ -173,3 +176,94 @@ def test_a_creator_stays_if_something_of_its_block_does(series: list[bytes], pol
     for data in series * 2:
         done = engine.deidentify(read_part10(data, Limits())).dataset
         assert files.deidentify(data).data == encode_part10(done, transfer_syntax_uid=planted.EXPLICIT)
+
+
+def of_acme(number: int, *, weight: str = "1.5", note: str = "Chest") -> Dataset:
+    ds = planted.slice_of_ct()
+    ds.SOPInstanceUID, ds.InstanceNumber = f"1.2.3.{number}", str(number)
+    ds.add_new(0x00190010, "LO", "ACME 1.0")
+    for byte, (vr, value) in enumerate(
+        [
+            ("DS", weight),
+            ("LO", note),
+            ("SQ", sequence()),
+            ("UI", "1.2.3.4.77"),
+            ("OB", b"\0\1"),
+            ("PN", "Roe^Tim"),
+            ("DA", "20200301"),
+            ("CS", "YES"),
+        ]
+    ):
+        ds.add_new(0x00191010 + byte, vr, value)
+    return ds
+
+
+ACME = [f'(0019,"ACME 1.0",{byte})' for byte in ("10,DS", "11,LO", "12,SQ", "13,UI", "14", "15", "16,DA", "17,CS")]
+
+
+@pytest.mark.filterwarnings("ignore")
+@POLICIES
+@SYNTAXES
+@pytest.mark.parametrize("safe", [True, False])
+def test_a_site_keeps_private_attributes(policy: Policy, syntax: str, *, safe: bool) -> None:
+    """With their creator, by the kind of their VR; not what nobody can look into, and no name of a person."""
+    options = policy.options if safe else policy.options - {Option.SAFE_PRIVATE}
+    site = replace(policy, options=options, site=dict.fromkeys(ACME, SiteAction.KEEP))
+    done = out_of(of_acme(1), site, syntax)
+    kept = [tag & 0xFF for tag in done.keys() if tag >> 16 == 0x0019]  # noqa: SIM118
+    assert kept == [0x10, 0x10, 0x11, 0x12, 0x13, 0x16, 0x17]
+    data = planted.encoded(done, syntax)
+    assert not [secret for secret in (b"Doe", b"Wolkenstein", b"1.2.3.4.77", b"20200301", b"Roe") if secret in data]
+    assert not [tag for tag in out_of(of_acme(1), policy, syntax).keys() if tag >> 16 == 0x0019]  # noqa: SIM118
+
+
+@POLICIES
+@pytest.mark.parametrize("creator", ["ACME 2.0", "ACME"])
+def test_a_sites_rule_is_of_one_creator(policy: Policy, creator: str) -> None:
+    ds = of_acme(1)
+    ds[0x00190010].value = creator
+    done = out_of(ds, replace(policy, site=dict.fromkeys(ACME, SiteAction.KEEP)))
+    assert not [tag for tag in done.keys() if tag >> 16 == 0x0019]  # noqa: SIM118
+
+
+@POLICIES
+def test_a_site_cleans_and_removes_private_attributes(policy: Policy) -> None:
+    ds = of_acme(1, note="Chest Wolkenstein")
+    ds.add_new(0x20010010, "LO", "Philips Imaging DD 001")
+    ds.add_new(0x20011003, "FL", 1000.0)
+    ds.add_new(0x20011006, "CS", "N")
+    rules = {ACME[1]: SiteAction.CLEAN, '(2001,"Philips Imaging DD 001",03)': SiteAction.REMOVE}
+    done = out_of(ds, replace(policy, site=rules))
+    assert done[0x00191011].value == "Chest"
+    assert 0x20011003 not in done
+    assert done[0x20011006].value == "N"
+
+
+@pytest.mark.filterwarnings("ignore")
+@POLICIES
+def test_both_ways_obey_a_sites_private_rules(policy: Policy) -> None:
+    engine = Deidentifier(replace(policy, site=dict.fromkeys(ACME[:2], SiteAction.KEEP)), PSEUDONYMS)
+    files = FileDeidentifier(engine, Limits())
+    series = [
+        of_acme(1),
+        of_acme(2, weight="2.5"),
+        of_acme(3, note="Abdomen"),
+        of_acme(4, weight="48151623"),
+        of_acme(5, note="Roe"),
+    ]
+    quick = []
+    for data in map(planted.encoded, series * 2):
+        done = engine.deidentify(read_part10(data, Limits())).dataset
+        again = files.deidentify(data)
+        assert again.data == encode_part10(done, transfer_syntax_uid=planted.EXPLICIT)
+        quick.append(again.quick)
+    assert any(quick)
+
+
+def test_the_explanation_names_the_site() -> None:
+    policy = replace(AI, site={ACME[0]: SiteAction.KEEP})
+    ds = of_acme(1)
+    output = Deidentifier(policy, PSEUDONYMS).deidentify(ds).dataset
+    told = {one.where: one for one in explain(ds, output, policy, planted.CT)}
+    assert (told["(0019,1010)"].decided, told["(0019,1010)"].outcome) == ("site", "kept")
+    assert told["(0019,1011)"].decided == "private: not safe"
