@@ -32,6 +32,7 @@ ALLOWED: Final[Mapping[str, re.Pattern[str]]] = MappingProxyType(
         "segment": _BLIND,
         "model": _WORD,
         "stage": _WORD,
+        "thread": _WORD,
         "state": _WORD,
         "reason": _WORD,
         "destination": _WORD,

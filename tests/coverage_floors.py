@@ -29,6 +29,7 @@ PURE = (
     "identity",
     "manifest",
     "patterns",
+    "pulses",
     "routing_rules",
     "site_rules",
     "source_reasons",

@@ -57,7 +57,7 @@ def status(
     config_file: ConfigOption = None,
     state: StateOption = None,
 ) -> None:
-    """Show for each destination whether results are sent, what waits, what is held, failed or could not be delivered (exit status 1 if anything wants somebody)."""
+    """Show for each destination whether results are sent, what waits, what hangs, is held, failed or could not be delivered (exit status 1 if anything wants somebody)."""
     from dicomnode.service.status import read_traffic
 
     tree = read_config(config_file, state)
@@ -74,7 +74,7 @@ def status(
 def wants_somebody(told: dict[str, Any]) -> bool:
     """Whether something stays as it is until a person sees to it; studies past an age that the site set are as it wishes."""
     left_alone = any(one["circuit"] == CircuitState.OPEN for one in told["destinations"])
-    wanting = any(told[name] for name in ("late", "dead_letters", "held", "failed"))
+    wanting = any(told[name] for name in ("stalled", "late", "dead_letters", "held", "failed"))
     return bool(left_alone or wanting or told["stopped"][Mark.FLOOD])
 
 
@@ -85,6 +85,7 @@ def traffic_json(tree: Config, traffic: Any) -> dict[str, Any]:
     names = dict.fromkeys([*known, *(row.destination for row in traffic.backlog)])
     return {
         "destinations": [_destination(name, known.get(name), traffic) for name in names],
+        "stalled": [dict(one) for one in traffic.stalled],
         "late": [_late(one) for one in _late_works(tree, traffic)],
         "dead_letters": [
             {
@@ -209,6 +210,9 @@ def _lines(told: dict[str, Any]) -> Iterator[str]:
         about = f": {one['reason']}; asked again {one['asked_at']}" if one["asked_at"] else ""
         colour = _COLOURS[CircuitState(one["circuit"])]
         yield f"source [bold]{one['name']}[/] ({escape(one['peer'])}): circuit [{colour}]{one['circuit']}[/]{about}"
+    for one in told["stalled"]:
+        whose = "".join(f", {name} {fact}" for name, fact in one.items() if name not in ("thread", "since"))
+        yield f"[red]stalled[/] thread {escape(one['thread'] + whose)} has hung since {one['since']}"
     yield from map(_late_line, told["late"])
     for one in told["dead_letters"]:
         answer = f", the peer said {one['status']}" if one["status"] else ""
@@ -224,7 +228,8 @@ def _lines(told: dict[str, Any]) -> Iterator[str]:
         if count:
             yield f"[yellow]{count} studies[/] since {told['stopped_since'][mark]}: {_STOPPED[Mark(mark)]}"
     wanting = (*told["late"], *told["dead_letters"], *told["held"], *told["failed"])
-    for code in sorted({one["reason"] for one in wanting if one["reason"] in REASONS}):
+    codes = {one["reason"] for one in wanting if one["reason"] in REASONS} | {"thread-stalled" for _ in told["stalled"]}
+    for code in sorted(codes):
         yield f"[bold]{code}[/]: {what_and_what_to_do(code)}"
     yield from map(_order_line, told["orders"])
 

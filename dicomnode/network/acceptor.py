@@ -43,6 +43,7 @@ from dicomnode.network.status import (
 from dicomnode.network.tls import Certificates
 from dicomnode.network.wire import Wire
 from dicomnode.network_sections import ListenSection, PeerRule
+from dicomnode.pulses import Pulse
 
 _JOIN_SECONDS: Final = 5.0
 #: Listening sockets, without TLS and with it.
@@ -174,6 +175,11 @@ class Acceptor:
         self._server.begin()
         self.addresses = tuple(door.address for door in doors)
         return self.addresses[0]
+
+    @property
+    def pulses(self) -> tuple[Pulse, ...]:
+        """Of the thread that accepts, while there is one."""
+        return () if self._server is None or self._draining.is_set() else (self._server.pulse,)
 
     @property
     def accepting(self) -> bool:

@@ -16,6 +16,7 @@ from dicomnode.network.intake import Reception
 from dicomnode.network.places import Places
 from dicomnode.network.session import Service
 from dicomnode.network.stow_acceptor import StowAcceptor
+from dicomnode.pulses import Pulse
 
 
 class Inlets(Acceptor):
@@ -79,6 +80,11 @@ class Inlets(Acceptor):
                 raise
             self.web_address = address_of(web)
         return super().start(listeners)
+
+    @property
+    def pulses(self) -> tuple[Pulse, ...]:
+        """Of the threads that accept."""
+        return (*super().pulses, *(() if self._web is None else self._web.pulses))
 
     @property
     def accepting(self) -> bool:

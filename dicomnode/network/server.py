@@ -19,6 +19,7 @@ from dicomnode.heap import give_back
 from dicomnode.network.places import Place, Places
 from dicomnode.network.tls import failure_kind
 from dicomnode.network.wire import Wire
+from dicomnode.pulses import NEAR_HARD_SECONDS, NEAR_SECONDS, Pulse
 
 _BACKLOG: Final = 128
 _POLL_SECONDS: Final = 0.1
@@ -97,6 +98,7 @@ class Server:
         self._entered: set[Connection] = set()
         self._ending, self._told = os.pipe2(os.O_CLOEXEC)
         self._thread = threading.Thread(target=self._accept, name="acceptor", daemon=True)
+        self.pulse = Pulse("acceptor", NEAR_SECONDS, NEAR_HARD_SECONDS)
 
     def begin(self) -> None:
         """Start to accept."""
@@ -149,7 +151,9 @@ class Server:
             poller.register(descriptor, select.POLLIN)
         disturbed = False
         while True:
+            self.pulse.rest()
             ready = {descriptor for descriptor, _ in poller.poll(_REST_SECONDS * 1000 if disturbed else None)}
+            self.pulse.work()
             if self._ending in ready:
                 return
             if not ready:

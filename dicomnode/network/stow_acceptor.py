@@ -28,6 +28,7 @@ from dicomnode.network.stow_session import Manners, StowSession
 from dicomnode.network.tls import Certificates
 from dicomnode.network.wire import Wire
 from dicomnode.network_sections import ListenSection, PeerRule, StowSection
+from dicomnode.pulses import Pulse
 
 _JOIN_SECONDS: Final = 5.0
 
@@ -114,6 +115,11 @@ class StowAcceptor:
             emit=self._emit,
         )
         self._server.begin()
+
+    @property
+    def pulses(self) -> tuple[Pulse, ...]:
+        """Of the thread that accepts, while there is one."""
+        return () if self._server is None or self.draining else (self._server.pulse,)
 
     @property
     def accepting(self) -> bool:

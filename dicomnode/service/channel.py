@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from dicomnode import errors
 from dicomnode.errors import NodeError, StorageError
+from dicomnode.pulses import FAR_SECONDS, Pulse
 
 #: A Data Set of one MiB, the largest that is sent along, in base64, with room for what stands around it.
 _LONGEST_BYTES: Final = 4 * 1024 * 1024
@@ -67,6 +68,7 @@ class Channel:
         self._quick = frozenset(quick)
         self._patience = patience
         self._heard = float("-inf")  # when the last question or answer came
+        self.pulse = Pulse("receiver", FAR_SECONDS)  # at work while it does what the other end said
         self.reads = 0  # times that anything was read
         self.reading = False  # whether `run` waits for the other end to say anything, and is not busy with what it said
         self._sending = threading.Lock()
@@ -127,7 +129,8 @@ class Channel:
             while data := self._read():
                 self.reads += 1
                 came += data
-                self._take(came)
+                with self.pulse:
+                    self._take(came)
                 if self._patience and time.monotonic() - self._heard > _RECENT_SECONDS:
                     time.sleep(self._patience)
         finally:

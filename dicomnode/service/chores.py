@@ -10,6 +10,7 @@ from typing import Final
 from dicomnode.config import Config
 from dicomnode.errors import StorageError
 from dicomnode.events import Emit
+from dicomnode.pulses import FAR_SECONDS, Pulse
 from dicomnode.service import rooms
 from dicomnode.service.delivering import Outbound, committing
 from dicomnode.service.housekeeping import Chore, Households, Housekeeping
@@ -38,6 +39,8 @@ _CLOCK_SECONDS: Final = 300.0
 _ORDER_SECONDS: Final = 3.0
 _AUDIT_SECONDS: Final = 86_400.0
 _OVERSIGHT_SECONDS: Final = 300.0
+#: Until the node is given up for a chore that does not end, or a study that is not shredded.
+_HARD_SECONDS: Final = 7200.0
 
 
 def housekeeping(
@@ -65,7 +68,8 @@ def housekeeping(
     takers = frozenset(one.name for one in tree.destinations if one.rejection_notes)
     withdrawal = Withdrawal(storage.ledger, queue, takers=takers, clock=rooms.now, emit=emit)
     overtaken = Overtaken(storage.ledger, queue, retraction, destinations=tree.destinations, emit=emit)
-    keeping = partial(_retention, tree, storage, queue, outbound, holds=stages.sealing.holds)
+    pulses = Pulse("housekeeping", FAR_SECONDS, _HARD_SECONDS), Pulse("errands", FAR_SECONDS)
+    keeping = partial(_retention, tree, storage, queue, outbound, holds=stages.sealing.holds, pulses=pulses)
     retention, originals = keeping(activity=activity, sure=timekeeper.sure, emit=emit)
     orders = _orders(tree, storage, queue, outbound, admission=admission, emit=emit)
     overseer = Overseer(storage.ledger, queue, clock=rooms.now, emit=emit, committing=committing(tree))
@@ -90,8 +94,8 @@ def housekeeping(
         Chore(name="audit", act=lambda: _prove_trail(tree, emit), every_seconds=_AUDIT_SECONDS),
     )
     return Households(
-        Housekeeping(chores, monotonic=time.monotonic, emit=emit),
-        Housekeeping(errands, monotonic=time.monotonic, emit=emit, name="errands"),
+        Housekeeping(chores, monotonic=time.monotonic, emit=emit, pulse=pulses[0]),
+        Housekeeping(errands, monotonic=time.monotonic, emit=emit, name="errands", pulse=pulses[1]),
     )
 
 
@@ -126,8 +130,10 @@ def _retention(
     holds: Callable[[str], bool],
     activity: Closing,
     sure: Clock,
+    pulses: tuple[Pulse, Pulse],
     emit: Emit,
 ) -> tuple[Retention, Originals]:
+    keeps, asks = pulses
     originals = Originals(
         storage.ledger,
         storage.spool,
@@ -135,7 +141,13 @@ def _retention(
         derivation_key=storage.derivation_key,
         monotonic=time.monotonic,
         emit=emit,
+        beat=asks.beat,
     )
+
+    def may_go(study_key: str) -> bool:
+        keeps.beat()
+        return not holds(study_key) and originals.may_go(study_key)
+
     retention = Retention(
         storage.ledger,
         storage.spool,
@@ -143,7 +155,7 @@ def _retention(
         storage.keys,
         activity=activity,
         forget=queue.forget,
-        may_go=lambda study_key: not holds(study_key) and originals.may_go(study_key),
+        may_go=may_go,
         answered=originals.answered,
         settings=tree.retention,
         sure=sure,

@@ -17,6 +17,7 @@ from dicomnode.events import Emit
 from dicomnode.imaging.decode import Decoder
 from dicomnode.network.dicomweb import WebRequestor
 from dicomnode.network.requestor import Requestor
+from dicomnode.pulses import FAR_SECONDS, Pulse
 from dicomnode.sections import Export
 from dicomnode.service import rooms
 from dicomnode.service.buckets import open_bucket
@@ -36,6 +37,8 @@ from dicomnode.workflow.reading import limits_of
 from dicomnode.workflow.records import Records
 
 _SECONDS: Final = 3.0
+#: For one batch of objects, as `pipeline` gives a try to deliver.
+_BATCH_SECONDS: Final = 4 * FAR_SECONDS
 
 
 def open_exports(
@@ -58,9 +61,11 @@ def open_exports(
         ``tls-failed`` if the TLS files of one cannot be used.
     """
     paces = Paces({one.name: one for one in tree.exports}, clock=rooms.now, monotonic=time.monotonic)
+    pulses = {one.name: Pulse("exports", _BATCH_SECONDS, destination=one.name) for one in tree.exports}
+    ways = {one.name: way_of(tree, ring, records, one, environment, paces=paces) for one in tree.exports}
     exports = Exports(
         ledger,
-        ways={one.name: way_of(tree, ring, records, one, environment, paces=paces) for one in tree.exports},
+        ways={name: beating(way, pulses[name]) for name, way in ways.items()},
         state=Layout.of(tree).state,
         limits=limits_of(tree),
         settings=tree.delivery,
@@ -71,14 +76,28 @@ def open_exports(
         monotonic=time.monotonic,
         emit=emit,
     )
-    return threads_of(exports, [one.name for one in tree.exports], emit=emit)
+    return threads_of(exports, pulses, emit=emit, pulses=pulses)
 
 
-def threads_of(exports: Exports, names: Iterable[str], *, emit: Emit) -> Households:
+def threads_of(
+    exports: Exports, names: Iterable[str], *, emit: Emit, pulses: Mapping[str, Pulse] = MappingProxyType({})
+) -> Households:
     """A thread for each export of the configuration, so that none waits for another one's peer, and one for all others."""
-    acts: list[Callable[[], object]] = [exports.sweep_others, *(partial(exports.sweep, name) for name in names)]
-    chores = [Chore(name="exports", act=act, every_seconds=_SECONDS) for act in acts]
-    return Households(*(Housekeeping((one,), monotonic=time.monotonic, emit=emit, name="exports") for one in chores))
+    keep = partial(Housekeeping, monotonic=time.monotonic, emit=emit, name="exports")
+    chore = partial(Chore, name="exports", every_seconds=_SECONDS)
+    several = [keep((chore(act=partial(exports.sweep, name)),), pulse=pulses.get(name)) for name in names]
+    return Households(keep((chore(act=exports.sweep_others),)), *several)
+
+
+def beating(way: Way, pulse: Pulse) -> Way:
+    """The same way, each object of which is a step."""
+
+    def deidentify(rows: Sequence[InstanceRow]) -> Iterator[Deidentified | StudyError]:
+        for one in way.deidentify(rows):
+            pulse.beat()
+            yield one
+
+    return replace(way, deidentify=deidentify)
 
 
 def way_of(

@@ -40,6 +40,7 @@ OURS: Final = frozenset(
             "pulse",
             "receiver",
             "seal",
+            "stalls",
             "unread",
             "watch",
         ),

@@ -35,6 +35,7 @@ class Folders:
     ) -> None:
         self._report = report
         self._ended = threading.Event()
+        self.pulses = tuple(folder.pulse for folder, _ in folders)
         self._threads = [
             threading.Thread(target=self._run, args=one, name=f"folder-{number}", daemon=True)
             for number, one in enumerate(folders)
@@ -45,22 +46,24 @@ class Folders:
         for thread in self._threads:
             thread.start()
 
-    def end(self) -> None:
-        """Stop after the files that are being taken."""
+    def end(self, timeout: float) -> None:
+        """Stop after the file that is being taken, and wait up to `timeout` seconds for all: a share may not answer."""
         self._ended.set()
+        until = time.monotonic() + timeout
         for thread in self._threads:
             if thread.is_alive():
-                thread.join()
+                thread.join(max(until - time.monotonic(), 0))
 
     def _run(self, folder: FolderIntake, settle_seconds: float) -> None:
         pause = min(max(settle_seconds / 4, _LEAST_SECONDS), _MOST_SECONDS)
         rest = 0.0
         while not self._ended.wait(max(pause, rest)):
             begun = time.monotonic()
-            try:
-                folder.look()
-            except Exception as error:  # noqa: BLE001 - the border: the thread must outlive whatever happens
-                self._report("folder", error)
+            with folder.pulse:
+                try:
+                    folder.look()
+                except Exception as error:  # noqa: BLE001 - the border: the thread must outlive whatever happens
+                    self._report("folder", error)
             rest = _REST * (time.monotonic() - begun)
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import signal
+import threading
+import time
 from collections.abc import Mapping
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -13,14 +16,19 @@ from typing import Final
 from dicomnode.config import Config
 from dicomnode.events import Emit
 from dicomnode.heap import stay
+from dicomnode.pulses import LOOK_SECONDS
+from dicomnode.service import rooms
 from dicomnode.service.faults import caught
 from dicomnode.service.node import DRAIN_SECONDS, Node
 from dicomnode.service.notify import Notifier
+from dicomnode.service.stalls import Stalls
 from dicomnode.service.telemetry import configure, report_fault
 
-#: Beside the numbers of signals: a stage of the node does not end.
+#: Beside the numbers of signals: a stage of the node does not end, or a thread that it cannot work without.
 _HUNG: Final = 0
 _HANGING_SECONDS: Final = 10.0
+#: After which a node is gone that drains because something hangs: what hangs may hold up its end as well.
+_LAST_SECONDS: Final = 120.0
 
 
 def run(tree: Config, environment: Mapping[str, str]) -> int:
@@ -53,13 +61,23 @@ def _serve(tree: Config, environment: Mapping[str, str], emit: Emit) -> int:
     host, port = node.start()
     stay()
     notifier.ready(f"{tree.node.ae_title} listens on {host} port {port}")
-    while (said := _next(told, notifier.watchdog_seconds)) in (None, signal.SIGHUP):
+    stalls = Stalls(rooms.Layout.of(tree).stalls, clock=rooms.now, monotonic=time.monotonic, emit=emit)
+    while (said := _next(told, min(notifier.watchdog_seconds or LOOK_SECONDS, LOOK_SECONDS))) in (None, signal.SIGHUP):
         notifier.alive()
         if said is not None:
             node.reload()
+        if stalls.look(node.pulses):
+            told.put(_HUNG)
     notifier.stopping()
     emit("node.draining")
+    last = threading.Timer(_LAST_SECONDS, os._exit, (1,))
+    last.daemon, last.name = True, "deadline"
+    if said == _HUNG:
+        last.start()
     node.stop(_HANGING_SECONDS if said == _HUNG else DRAIN_SECONDS)  # what hangs is not waited for
+    last.cancel()
+    if said != _HUNG:
+        stalls.end()
     return said
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Protocol
@@ -16,6 +16,7 @@ from dicomnode.events import Emit
 from dicomnode.network.asking import Event
 from dicomnode.network.inlets import Inlets
 from dicomnode.network.session import Service
+from dicomnode.pulses import Pulse
 from dicomnode.service.intakes import open_reception
 from dicomnode.service.receivers import Receivers
 from dicomnode.service.rooms import Layout
@@ -38,6 +39,11 @@ class Gate(Protocol):
 
     def start(self) -> tuple[str, int]:
         """Listen; address and port."""
+        ...
+
+    @property
+    def pulses(self) -> Sequence[Pulse]:
+        """Of its threads in this process."""
         ...
 
     @property
@@ -79,6 +85,12 @@ class OwnGate(Inlets):
         super().__init__(tree, limits, reception, **more)  # type: ignore[arg-type]
         self._spool = spool
         self._activity = reception.activity
+        self._writing = reception.writing
+
+    @property
+    def pulses(self) -> tuple[Pulse, ...]:
+        """Of the threads that accept, and of what is being made durable."""
+        return (*super().pulses, *self._writing.pulses)
 
     def close_study(self, study_key: str) -> None:
         """Close the segments of a study."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from dicomnode.errors import NodeError
 from dicomnode.events import Emit
+from dicomnode.pulses import FAR_SECONDS, Pulse
 from dicomnode.service.telemetry import report_fault
 
 
@@ -26,6 +27,11 @@ class Households:
 
     def __init__(self, *several: Housekeeping) -> None:
         self._several = several
+
+    @property
+    def pulses(self) -> Iterator[Pulse]:
+        """Of the threads."""
+        return (one.pulse for one in self._several)
 
     def begin(self) -> None:
         """Start the threads."""
@@ -54,11 +60,20 @@ class Housekeeping:
         Where events go.
     name
         Of the thread.
+    pulse
+        Of the thread; None: one that each chore is a step for.
     """
 
     def __init__(
-        self, chores: Sequence[Chore], *, monotonic: Callable[[], float], emit: Emit, name: str = "housekeeping"
+        self,
+        chores: Sequence[Chore],
+        *,
+        monotonic: Callable[[], float],
+        emit: Emit,
+        name: str = "housekeeping",
+        pulse: Pulse | None = None,
     ) -> None:
+        self.pulse = pulse or Pulse(name, FAR_SECONDS)
         self._chores = tuple(chores)
         self._monotonic = monotonic
         self._emit = emit
@@ -80,7 +95,8 @@ class Housekeeping:
         """Do what is due; returns the seconds until something is again."""
         for chore in self._chores:
             if not self._ended.is_set() and self._monotonic() >= self._due[chore.name]:
-                self._do(chore)
+                with self.pulse:
+                    self._do(chore)
                 self._due[chore.name] = self._monotonic() + chore.every_seconds
         return max(min(self._due.values()) - self._monotonic(), 0.0)
 

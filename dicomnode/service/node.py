@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 
@@ -13,6 +13,7 @@ from dicomnode.config import Config
 from dicomnode.events import Emit
 from dicomnode.network.asking import Event
 from dicomnode.network.committing import CommitmentRequestor
+from dicomnode.pulses import Pulse
 from dicomnode.service import rooms
 from dicomnode.service.beforehand import open_beforehand
 from dicomnode.service.chores import housekeeping
@@ -138,6 +139,7 @@ class Node:
             fetches=priors.are_wanted,
             run_fetch=priors.fetch,
             concurrency=max(analyst.places for analyst in self._analysts.values()),
+            fetch_seconds=tree.retrieval.priors_seconds,
         )
         self._pledges = pledges(tree, storage, self._queue, outbound, clocks=self._timekeeper, emit=emit)
         self._admission = self._build_admission(storage, tuple(outbound.requestors))
@@ -355,6 +357,13 @@ class Node:
         )
         return host, port
 
+    @property
+    def pulses(self) -> Iterator[Pulse]:
+        """Of all its threads; waits for none of them."""
+        rooms = (self._completion, self._indexer, self._housekeeping, self._queue, self._gate, self._folders, self._desk,
+            self._exports, self._circuits, self._sourcing, self._search, self._pledges, self._beforehand, self._stages.sealing)  # fmt: skip
+        return (pulse for room in rooms if room is not None for pulse in room.pulses)
+
     def reload(self) -> None:
         """Take up certificates that were changed; associations that are open go on."""
         self._gate.reload_certificates()
@@ -365,15 +374,12 @@ class Node:
         deadline = time.monotonic() + seconds
         self._ending.set()
         self._indexer.yield_way()
-        self._folders.end()
+        self._folders.end(seconds)
         self._gate.drain(seconds)
-        self._housekeeping.end(_LEAST_SECONDS)
-        self._exports.end(_LEAST_SECONDS)
-        self._circuits.end(_LEAST_SECONDS)
-        self._sourcing.end(_LEAST_SECONDS)
+        for one in (self._housekeeping, self._exports, self._circuits, self._sourcing, self._pledges):
+            if one is not None:
+                one.end(_LEAST_SECONDS)
         self._search.end()
-        if self._pledges is not None:
-            self._pledges.end(_LEAST_SECONDS)
         self._completion.end()
         self._beforehand.end()
         if self._desk is not None:

@@ -30,10 +30,12 @@ from dicomnode.network.intake import Peer
 from dicomnode.network.places import Places
 from dicomnode.network.session import Call, Reply, Service
 from dicomnode.network_sections import PeerRule
+from dicomnode.pulses import Judge, Pulse
 from dicomnode.service.channel import Channel
 from dicomnode.service.faults import caught
 from dicomnode.service.messages import PULSE_SECONDS, bytes_of_plain, plain_call, plain_row, reply_of_plain
 from dicomnode.service.promptness import take_short_turns
+from dicomnode.service.stalls import tell
 from dicomnode.storage.datakeys import DataKey
 from dicomnode.storage.digest import ContentDigests
 from dicomnode.storage.spool import Spool
@@ -237,6 +239,8 @@ class Receiver:
         self._acceptor: Inlets | None = None
         self._drained = False
         self._ended = threading.Event()
+        self._judge = Judge(time.monotonic())
+        self._writing: Callable[[], Collection[Pulse]] = tuple
 
     def run(self) -> bool:
         """Receive until the node is gone, or has it drained; whether it was drained."""
@@ -253,8 +257,14 @@ class Receiver:
         """Say that this process lives, as long as it does what it is there for."""
         with suppress(StorageError):  # the node is gone
             while not self._ended.wait(PULSE_SECONDS):
-                if self._acceptor is None or self._acceptor.accepting:
+                if self._acceptor is None or (self._acceptor.accepting and not self._hangs(self._acceptor)):
                     self._channel.tell("alive")
+
+    def _hangs(self, acceptor: Inlets) -> bool:
+        """Whether nobody is let in: another process takes this one's seat. Where a disk holds it up, that is told."""
+        verdict = self._judge.look((*acceptor.pulses, *self._writing()), time.monotonic())
+        tell(verdict, self._emit)
+        return any(pulse in acceptor.pulses for pulse, _ in verdict.hanging)
 
     def _start(self, plain: dict[str, Any]) -> None:
         tree = parse(plain["tree"])
@@ -282,6 +292,7 @@ class Receiver:
             monotonic=time.monotonic,
             emit=self._emit,
         )
+        self._writing = lambda: reception.writing.pulses
         self._acceptor = self._build_acceptor(tree, Limits(**plain["limits"]), reception, places, plain["services"])
         plain_listener, tls_listener, web_listener = (_listener(one) for one in plain["listeners"])
         self._acceptor.start((plain_listener, tls_listener), web_listener)

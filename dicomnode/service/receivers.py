@@ -29,6 +29,7 @@ from dicomnode.network.association import service_context
 from dicomnode.network.inlets import address_of, open_web_listener
 from dicomnode.network.places import Places, open_table
 from dicomnode.network.tls import Certificates
+from dicomnode.pulses import Pulse
 from dicomnode.service.messages import plain_bytes
 from dicomnode.service.seat import House, Seat
 from dicomnode.service.watch import Watch
@@ -150,6 +151,11 @@ class Receivers:
             raise StorageError("receiver-failed", listening=len(self._listening))
         name = next(one for one in self._listeners if one is not None).getsockname()
         return str(name[0]), int(name[1])
+
+    @property
+    def pulses(self) -> tuple[Pulse, ...]:
+        """Of the watch, and of the threads that do what the receivers ask for."""
+        return (self._watch.pulse, *(seat.channel.pulse for seat in self._live()))
 
     @property
     def web_address(self) -> tuple[str, int] | None:
@@ -288,6 +294,7 @@ class Receivers:
             kind = type(error).__name__
             self._house.emit("receiver.fault", level="error", receiver=seat.number, kind=kind, reason="internal")
             seat.process.kill()
+        seat.channel.pulse.work()  # until nobody is in this seat
         if self._ending.is_set():
             self._wait_for(seat)
         seat.process.kill()  # before its segments are read

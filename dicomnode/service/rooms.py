@@ -52,6 +52,7 @@ class Layout:
     spool: Path
     objects: Path
     clock: Path
+    stalls: Path
     key_names: Path
 
     @classmethod
@@ -67,6 +68,7 @@ class Layout:
             spool=state / "spool",
             objects=state / "objects",
             clock=state / "clock.json",
+            stalls=state / "stalls.json",
             key_names=state / "key-names.json",
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,6 +17,7 @@ from dicomnode.network.retrieval import Retriever
 from dicomnode.network.retrieving import GetRetriever, MoveRetriever
 from dicomnode.network.wado import WebRetriever
 from dicomnode.network_sections import ListenSection, tls_of_moves
+from dicomnode.pulses import Pulse
 from dicomnode.service import rooms
 from dicomnode.service.telemetry import report_fault
 from dicomnode.source_sections import Source
@@ -39,6 +40,11 @@ class Sourcing:
     sources: Sources
     circuits: Circuits
     door: MoveDoor | None
+
+    @property
+    def pulses(self) -> Sequence[Pulse]:
+        """Of the threads that ask whether sources are back."""
+        return self.circuits.pulses
 
     def begin(self) -> None:
         """Listen for what C-MOVE sends, if anything may; raises ConfigError ``port-unavailable``."""
@@ -130,6 +136,11 @@ class Search:
 
     listings: Listings
     missing: MissingImages
+
+    @property
+    def pulses(self) -> tuple[Pulse, ...]:
+        """Of what is asked and sought now."""
+        return (*self.listings.pulses, *self.missing.pulses)
 
     def of(self, study_key: str) -> Evidence | None:
         """As of `Listings`."""

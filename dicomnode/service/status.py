@@ -9,6 +9,7 @@ from datetime import datetime
 from dicomnode.config import Config
 from dicomnode.errors import ConfigError
 from dicomnode.service.rooms import Layout, now, require_state
+from dicomnode.service.stalls import read_stalls
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.rows import BacklogRow, CircuitRow, OrderRow
 from dicomnode.study import STOPPING, DeliveryRow, Mark, StudyRow, WorkKey, WorkRow, WorkState
@@ -65,6 +66,8 @@ class Traffic:
         Works of newest revisions that failed and made nothing, the oldest first; not those of cancelled studies.
     delivering
         Works whose results are on their way, the oldest first.
+    stalled
+        Threads of the node that hang, or hung when it was ended by force: whose each is, and since when.
     marked
         When each study was stopped of which nothing is made, by its mark, the oldest first.
     """
@@ -77,6 +80,7 @@ class Traffic:
     failed: tuple[WorkRow, ...] = ()
     delivering: tuple[WorkRow, ...] = ()
     marked: Mapping[Mark, tuple[datetime, ...]] = field(default_factory=dict)
+    stalled: tuple[Mapping[str, str], ...] = ()
 
 
 def read_traffic(tree: Config, limit: int) -> Traffic:
@@ -103,6 +107,7 @@ def read_traffic(tree: Config, limit: int) -> Traffic:
             failed=_failed(ledger),
             delivering=ledger.works((WorkState.DELIVERING,)),
             marked={mark: tuple(at for _, at in ledger.marked((mark,))) for mark in sorted(STOPPING)},
+            stalled=read_stalls(layout.stalls),
         )
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from dicomnode.events import Emit
+from dicomnode.pulses import NEAR_SECONDS, Pulse
 from dicomnode.service.seat import Seat
 from dicomnode.workflow.ports import Monotonic
 
@@ -62,11 +63,13 @@ class Watch:
         self._emit = emit
         self._silent_seconds = SILENT_SECONDS if silent_seconds is None else silent_seconds
         self._heard: dict[Seat, _Heard] = {}
+        self.pulse = Pulse("watch", NEAR_SECONDS)
 
     def run(self, ending: threading.Event) -> None:
         """Look until the end."""
         while not ending.wait(self._silent_seconds / _LOOKS):
-            self.look()
+            with self.pulse:
+                self.look()
 
     def look(self) -> None:
         """Kill every receiver that has been silent for too long."""

@@ -21,6 +21,7 @@ from dicomnode.encoded import Limits, SeriesReader, wrap_part10
 from dicomnode.errors import NodeError
 from dicomnode.events import Emit
 from dicomnode.heap import give_back
+from dicomnode.pulses import FAR_SECONDS, Pulse
 from dicomnode.study import InstanceRow, InstanceState, RecordAddress, RecordMetadata
 from dicomnode.workflow.copying import Copied, Copier
 from dicomnode.workflow.selection import without_pixels
@@ -143,6 +144,8 @@ class Beforehand:
         self._studies: dict[str, _Study] = {}
         self._ended = False
         self._thread = threading.Thread(target=self._run, name="beforehand", daemon=True)
+        self._pulse = Pulse("beforehand", FAR_SECONDS)
+        self.pulses = (self._pulse,)
 
     @property
     def held_bytes(self) -> int:
@@ -254,7 +257,7 @@ class Beforehand:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._ended or any(one.waiting for one in self._studies.values()))
-            with self._turn() as free:
+            with self._pulse, self._turn() as free:
                 if free:
                     self.step()
             with self._changed:

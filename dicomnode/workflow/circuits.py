@@ -20,6 +20,7 @@ from dicomnode.config import DeliverySection
 from dicomnode.errors import NodeError, PeerError
 from dicomnode.events import Emit
 from dicomnode.network.requestor import StoreOutcome
+from dicomnode.pulses import FAR_SECONDS, Pulse
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.rows import CircuitRow
 from dicomnode.study import CircuitState
@@ -58,6 +59,7 @@ def fault_of(outcomes: Sequence[StoreOutcome]) -> PeerError | None:
 @dataclass(slots=True)
 class _Circuit:
     row: CircuitRow
+    pulse: Pulse
     thread: threading.Thread | None = None
     wake: threading.Event = field(default_factory=threading.Event)
 
@@ -105,6 +107,8 @@ class Circuits:
         self._ended = threading.Event()
         self._asking = False
         self._circuits: dict[str, _Circuit] = {}
+        #: Of the threads that ask, also of those that asked once.
+        self.pulses: list[Pulse] = []
 
     def begin(self) -> None:
         """After a start: every circuit is closed, and what waits is tried; what is down is soon known to be again."""
@@ -233,12 +237,14 @@ class Circuits:
 
     def _run(self, destination: str, seconds: float) -> None:
         with self._lock:
-            wake = self._of(destination).wake
+            circuit = self._of(destination)
+            wake = circuit.wake
         while not self._ended.is_set():
             wake.wait(seconds)
             wake.clear()
             if self._ended.is_set():
                 return
+            circuit.pulse.work()
             try:
                 wait = self.ask(destination)
             except NodeError as error:
@@ -247,6 +253,7 @@ class Circuits:
             except Exception as error:  # noqa: BLE001 - the border: without this thread nobody asks any more
                 self._emit("circuit.failed", level="error", destination=destination, kind=type(error).__name__)
                 wait = self._settings.first_retry_seconds
+            circuit.pulse.rest()
             with self._lock:
                 if wait is None and self._of(destination).row.state is not CircuitState.OPEN:
                     self._circuits[destination].thread = None
@@ -254,7 +261,10 @@ class Circuits:
             seconds = self._settings.first_retry_seconds if wait is None else wait  # None: it failed again meanwhile
 
     def _of(self, destination: str) -> _Circuit:
-        return self._circuits.setdefault(destination, _Circuit(self._fresh(destination)))
+        if (found := self._circuits.get(destination)) is None:
+            self.pulses.append(Pulse("circuit", FAR_SECONDS, destination=destination))
+            found = self._circuits[destination] = _Circuit(self._fresh(destination), self.pulses[-1])
+        return found
 
     def _fresh(self, destination: str) -> CircuitRow:
         return CircuitRow(destination=destination, state=CircuitState.CLOSED, since=self._clock())

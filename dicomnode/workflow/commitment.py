@@ -29,6 +29,7 @@ from dicomnode.network.commitment import (
 )
 from dicomnode.network.session import Call
 from dicomnode.network_sections import ServicesSection
+from dicomnode.pulses import FAR_SECONDS, Pulse
 from dicomnode.storage.datakeys import DataKeys
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.objects import Objects
@@ -127,6 +128,8 @@ class CommitmentDesk:
         self._wake = threading.Event()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="commitment", daemon=True)
+        self._pulse = Pulse("commitment", FAR_SECONDS)
+        self.pulses = (self._pulse,)
 
     def begin(self) -> None:
         """Start the thread."""
@@ -181,6 +184,7 @@ class CommitmentDesk:
         now, nap = self._clock(), _LONGEST_NAP_SECONDS
         longest = max(self._retries.longest_retry_seconds, _AFTER_A_FAULT.total_seconds())
         for row in self._ledger.commitments():
+            self._pulse.beat()
             left = (row.due_at - now).total_seconds()
             if 0 < left <= longest:
                 nap = max(min(nap, left), 0.01)
@@ -304,7 +308,8 @@ class CommitmentDesk:
     def _run(self) -> None:
         while not self._ended.is_set():
             try:
-                nap = self.look()
+                with self._pulse:
+                    nap = self.look()
             except NodeError as error:
                 self._emit("commitment.failed", level="error", reason=error.code)
                 nap = _AFTER_A_FAULT.total_seconds()

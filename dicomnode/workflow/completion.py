@@ -13,6 +13,7 @@ from enum import Enum
 
 from dicomnode.errors import NodeError
 from dicomnode.events import Emit
+from dicomnode.pulses import NEAR_HARD_SECONDS, NEAR_SECONDS, Pulse
 from dicomnode.sections import CompletionSection
 from dicomnode.workflow.activity import Activity, ActivityTable
 from dicomnode.workflow.evidence import Evidence, shortfall
@@ -186,6 +187,8 @@ class Completion:
         self._wake = threading.Event()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="completion", daemon=True)
+        self._pulse = Pulse("completion", NEAR_SECONDS, NEAR_HARD_SECONDS)
+        self.pulses = (self._pulse,)
 
     def begin(self) -> None:
         """Start the thread."""
@@ -207,6 +210,7 @@ class Completion:
         again = self._settings.quiet_seconds
         behind, self._behind = self._behind, {}
         for activity in self._activity.snapshot():
+            self._pulse.beat()
             try:
                 again = min(again, self._apply(activity))
             except NodeError as error:
@@ -263,7 +267,8 @@ class Completion:
         while not self._ended.is_set():
             try:
                 begun = self._monotonic()
-                again = self.look()
+                with self._pulse:
+                    again = self.look()
                 self._ended.wait(min(_REST * (self._monotonic() - begun), _LONGEST_REST_SECONDS))
                 self._wake.wait(again)
             except Exception as error:  # noqa: BLE001 - the border: without this thread no study is ever settled

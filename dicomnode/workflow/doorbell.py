@@ -14,6 +14,8 @@ from typing import Any, Final
 
 from dbos import _dbos
 
+from dicomnode.pulses import NEAR_HARD_SECONDS, NEAR_SECONDS, Pulse
+
 _STARTER: Final = "queue_thread"
 #: What the library calls the thread of a queue begins so.
 _WORKER: Final = "queue-worker-"
@@ -29,6 +31,9 @@ class Doorbell:
     def __init__(self) -> None:
         self._bells: dict[str, threading.Event] = {}
         self._awake: dict[str, float] = {}
+        self._pulses: dict[str, Pulse] = {}
+        #: Of the queues' threads: each rests while it waits for its bell.
+        self.pulses: list[Pulse] = []
 
     def ring(self, queue: str) -> None:
         """Something was queued, and is committed; or something ended, and gives room to what waits."""
@@ -39,6 +44,7 @@ class Doorbell:
     def wait(self, thread: str, timeout: float) -> None:
         """Wait for the bell of a queue's thread, or until the next look is due."""
         bell = self._bell(thread)
+        self.pulse(thread).rest()
         if bell.wait(self.patience(thread, timeout)):
             bell.clear()
 
@@ -63,6 +69,13 @@ class Doorbell:
         finally:
             setattr(_dbos, _STARTER, start)
 
+    def pulse(self, thread: str) -> Pulse:
+        """Of a queue's thread."""
+        if (found := self._pulses.get(thread)) is None:
+            found = self._pulses[thread] = Pulse(thread, NEAR_SECONDS, NEAR_HARD_SECONDS)
+            self.pulses.append(found)
+        return found
+
     def _bell(self, thread: str) -> threading.Event:
         return self._bells.setdefault(thread, threading.Event())
 
@@ -76,7 +89,10 @@ class _Stop(threading.Event):
         self._doorbell = doorbell
 
     def is_set(self) -> bool:
-        """Whether the threads are to end."""
+        """Whether the threads are to end; each asks before it looks at its queue."""
+        name = threading.current_thread().name
+        if name.startswith(_WORKER):
+            self._doorbell.pulse(name).work()
         return self._stop.is_set()
 
     def wait(self, timeout: float | None = None) -> bool:

@@ -19,6 +19,7 @@ from dicomnode.events import Emit
 from dicomnode.network.association import storage_classes
 from dicomnode.network.intake import Intake, Peer, StoreRequest
 from dicomnode.network.status import SUCCESS, StatusKind, classify
+from dicomnode.pulses import FAR_SECONDS, Pulse
 from dicomnode.sections import FolderSection
 from dicomnode.workflow.folder_files import REFUSED, TAKEN, FolderFile, Stamp, list_files, open_file
 from dicomnode.workflow.ports import Monotonic
@@ -111,6 +112,7 @@ class FolderIntake:
         self._done: dict[Path, _Done] = {}  # what is sealed, or refused, and could not be put away
         self._told: frozenset[str] = frozenset()
         self._listed: Mapping[Path, Stamp] = {}
+        self.pulse = Pulse("folder", FAR_SECONDS, folder=folder.name)
 
     def look(self) -> int:
         """Take what is settled, as one association; how many objects were sealed. Never raises for what the folder is like."""
@@ -160,6 +162,7 @@ class FolderIntake:
 
     def _trying(self, path: Path, act: Callable[[], None]) -> None:
         """What goes wrong with a file costs itself alone: it waits, for longer each time."""
+        self.pulse.beat()
         try:
             act()
         except FileNotFoundError:  # gone meanwhile

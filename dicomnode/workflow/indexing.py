@@ -12,6 +12,7 @@ from typing import Protocol
 
 from dicomnode.errors import NodeError
 from dicomnode.events import Emit
+from dicomnode.pulses import NEAR_HARD_SECONDS, NEAR_SECONDS, Pulse
 from dicomnode.study import InstanceRow, InstanceState, RecordAddress, RecordMetadata, blind_key
 from dicomnode.workflow.judging import Judging
 from dicomnode.workflow.notes import may_be_note
@@ -97,6 +98,8 @@ class Indexer:
         self._closes, self._stood_at = 0, -1  # times that rows were closed; of these, at the last wait in vain
         self._ended = threading.Event()
         self._conflicts = Judging(conflict, unreadable, closed=self._close, ended=self._ended, emit=emit)
+        self._pulse = Pulse("indexer", NEAR_SECONDS, NEAR_HARD_SECONDS)
+        self.pulses = (self._pulse, self._conflicts.pulse)
         self._threads = (
             threading.Thread(target=self._run, name="indexer", daemon=True),
             threading.Thread(target=self._conflicts.run, name="conflicts", daemon=True),
@@ -180,7 +183,8 @@ class Indexer:
 
     def _run(self) -> None:
         while batch := self._batch():
-            self._write(batch)
+            with self._pulse:
+                self._write(batch)
         self._conflicts.put(None)
 
     def _batch(self) -> list[InstanceRow]:
@@ -199,6 +203,7 @@ class Indexer:
 
     def _write(self, batch: list[InstanceRow]) -> None:
         while batch:
+            self._pulse.beat()
             recorded = self._try(batch)
             if recorded is not None:
                 conflicting = [row for row in recorded if is_to_be_judged(row)]

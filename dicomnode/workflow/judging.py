@@ -16,6 +16,7 @@ from typing import Final
 
 from dicomnode.errors import NodeError
 from dicomnode.events import Emit
+from dicomnode.pulses import FAR_SECONDS, Pulse
 from dicomnode.study import InstanceRow
 
 _FIRST_SECONDS: Final = 1.0
@@ -69,6 +70,7 @@ class Judging:
         self._emit = emit
         self._rows: queue.Queue[InstanceRow | None] = queue.Queue()
         self._held: dict[str, _Held] = {}
+        self.pulse = Pulse("conflicts", FAR_SECONDS)
 
     def put(self, row: InstanceRow | None) -> None:
         """Hand over a row; None: no more will come."""
@@ -91,7 +93,8 @@ class Judging:
                     break
                 self._add(row)
             for study_key in [key for key, held in self._held.items() if time.monotonic() >= held.due]:
-                self._go_on(study_key)
+                with self.pulse:
+                    self._go_on(study_key)
         for held in self._held.values():
             self._closed(held.rows)
 
@@ -119,6 +122,7 @@ class Judging:
 
     def _settle(self, row: InstanceRow, tries: int) -> bool:
         """Decide on one; False where disk or ledger stand in the way for now."""
+        self.pulse.beat()
         try:
             self._decide(row)
         except NodeError as error:

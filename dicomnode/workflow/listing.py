@@ -15,6 +15,7 @@ from typing import Final
 from dicomnode.errors import NodeError
 from dicomnode.events import Emit
 from dicomnode.network.retrieval import Allowance, Retriever
+from dicomnode.pulses import FAR_SECONDS, Pulse, Tries
 from dicomnode.source_sections import RetrievalSection
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.spool import Spool
@@ -100,7 +101,13 @@ class Listings:
         self._ended = threading.Event()
         self._lock = threading.Lock()
         self._studies: dict[str, _Study] = {}
+        self._tries = Tries("listing", settings.missing_seconds + FAR_SECONDS)
         self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="listing")
+
+    @property
+    def pulses(self) -> tuple[Pulse, ...]:
+        """Of the questions that are under way."""
+        return self._tries.pulses
 
     def of(self, study_key: str) -> Evidence | None:
         """What is known of a study, announced and listed; where nothing is listed yet, sources are asked meanwhile.
@@ -162,11 +169,11 @@ class Listings:
     def _look(self, study_key: str, study: _Study) -> None:
         answer: _Answer | None = None
         try:
-            first = self._ask(study_key)
-            if first is not None and not self._ended.wait(self._between_seconds) and self._ask(study_key) == first:
-                answer = first
-                missing = len(first.listed - first.came)
-                self._emit("study.listed", study=study_key, instances=len(first.listed), missing=missing)
+            with self._tries.one(study=study_key):
+                answer = self._agreed(study_key)
+            if answer is not None:
+                missing = len(answer.listed - answer.came)
+                self._emit("study.listed", study=study_key, instances=len(answer.listed), missing=missing)
         except NodeError as error:
             self._emit("study.unlisted", study=study_key, reason=error.code)
         except Exception as error:  # noqa: BLE001 - the border: nobody waits for this thread's exception
@@ -176,6 +183,12 @@ class Listings:
             with self._lock:
                 study.goes_on, study.answer = False, answer
             self._wake()
+
+    def _agreed(self, study_key: str) -> _Answer | None:
+        """What two answers agree on."""
+        first = self._ask(study_key)
+        is_same = first is not None and not self._ended.wait(self._between_seconds) and self._ask(study_key) == first
+        return first if is_same else None
 
     def _ask(self, study_key: str) -> _Answer | None:
         """What came, and what the first source lists that knows of all of it; None where none does."""

@@ -22,6 +22,7 @@ from dicomnode.network.association import storage_classes
 from dicomnode.network.intake import Intake, Peer, StoreRequest
 from dicomnode.network.retrieval import Allowance, Fetched, Retriever, Taking, Wanted
 from dicomnode.network.status import SUCCESS
+from dicomnode.pulses import FAR_SECONDS, Pulse, Tries
 from dicomnode.source_sections import RetrievalSection, Source
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.spool import Spool
@@ -120,7 +121,13 @@ class MissingImages:
         self._searches: dict[str, _Search] = {}
         self._waiting: list[tuple[int, int, str]] = []  # a heap: priority, number, study
         self._numbers = count()
+        self._tries = Tries("missing", settings.missing_seconds + FAR_SECONDS)
         self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="missing")
+
+    @property
+    def pulses(self) -> tuple[Pulse, ...]:
+        """Of the searches that are under way."""
+        return self._tries.pulses
 
     def seek(self, study_key: str, listed: frozenset[str] = frozenset()) -> bool:
         """Ask for what a study lacks, unless that was just done; whether the answer is still to come. Waits for nothing.
@@ -158,7 +165,8 @@ class MissingImages:
             search = self._searches[study_key]
             search.waits, search.goes_on = False, True
         try:
-            self._search(study_key, search.listed)
+            with self._tries.one(study=study_key):
+                self._search(study_key, search.listed)
         finally:
             with self._lock:
                 search.goes_on = False

@@ -8,6 +8,7 @@ silent for as long as it likes, and is asked by a thread of its own.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Final
 
 from dicomnode.errors import Fact, PeerError, StorageError
@@ -36,6 +37,8 @@ class Originals:
         Key of blind keys.
     monotonic
         Clock: a study that is not there is asked for after an hour, then after twice as long, once a day at least.
+    beat
+        Told before each study that is asked about.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class Originals:
         derivation_key: bytes,
         monotonic: Monotonic,
         emit: Emit,
+        beat: Callable[[], None] = lambda: None,
     ) -> None:
         self._ledger = ledger
         self._spool = spool
@@ -54,6 +58,7 @@ class Originals:
         self._key = derivation_key
         self._monotonic = monotonic
         self._emit = emit
+        self._beat = beat
         self._later: dict[str, tuple[float, float]] = {}
         self._lock = threading.Lock()
         self._questions: set[str] = set()
@@ -84,6 +89,7 @@ class Originals:
         with self._lock:
             questions, self._questions = sorted(self._questions), set()
         for study_key in questions:
+            self._beat()
             if self._monotonic() >= self._later.get(study_key, (0.0, 0.0))[0] and not self._ask(study_key):
                 return
 

@@ -17,6 +17,7 @@ from typing import Any, Final
 from dbos import DBOS, DBOSClient, EnqueueOptions, WorkflowStatus
 from dbos._serialization import Serializer
 
+from dicomnode.pulses import FAR_SECONDS, Pulse, Tries
 from dicomnode.storage.database import Database, DatabaseEngine, after_commit, database_errors, taken_after_commit
 from dicomnode.study import WORK_STAGES, WorkKey
 from dicomnode.workflow.doorbell import Doorbell
@@ -31,6 +32,8 @@ _FETCH: Final = "fetch"
 #: Works whose priors are fetched at a time: they wait for other systems, not for this one.
 _FETCHES: Final = 4
 _EXECUTOR: Final = "node"
+#: Seconds for one try to deliver: each object has time-outs of its own, and some are large while lines are slow.
+_TRY_SECONDS: Final = 4 * FAR_SECONDS
 #: Tries of a step whose ledger fails, within a minute; what is left then, the reconciler queues anew.
 _ATTEMPTS: Final = 8
 _AGAIN: Final = "-again-"
@@ -96,6 +99,8 @@ class DurableQueue:
         done again by `revive_work`.
     concurrency
         Works at a time.
+    fetch_seconds
+        What a fetch gives itself.
     poll_seconds
         How often the queues are looked at; more seldom when they are at rest (`doorbell`).
     """
@@ -112,6 +117,7 @@ class DurableQueue:
         fetches: Callable[[str], bool] = lambda _: False,
         run_fetch: Callable[[WorkKey], None] = lambda _: None,
         concurrency: int = 1,
+        fetch_seconds: float = 0.0,
         poll_seconds: float = 0.1,
     ) -> None:
         self._engine = engine
@@ -121,6 +127,8 @@ class DurableQueue:
         self._concurrency = concurrency
         self._poll = poll_seconds
         self._doorbell = Doorbell()
+        self._tries = Tries("delivery", _TRY_SECONDS)
+        self._retrievals = Tries("priors", fetch_seconds + FAR_SECONDS)
         logging.getLogger("dbos").setLevel(logging.CRITICAL)  # it would log exceptions with their text
         DBOS(
             config={
@@ -147,7 +155,9 @@ class DurableQueue:
 
         @DBOS.step(name="attempt", retries_allowed=True, interval_seconds=1.0, backoff_rate=1.5, max_attempts=_ATTEMPTS)
         def attempt(study_key: str, revision: int, model: str, destination: str, number: int) -> None:
-            run_delivery(WorkKey(study_key=study_key, revision=revision, model=model), destination, number)
+            key = WorkKey(study_key=study_key, revision=revision, model=model)
+            with self._tries.one(work=key.workflow_id, destination=destination):
+                run_delivery(key, destination, number)
 
         @DBOS.workflow(name=_WORK, max_recovery_attempts=10)
         def work(study_key: str, revision: int, model: str) -> bool:
@@ -165,7 +175,9 @@ class DurableQueue:
     def _register_fetch(self, run_fetch: Callable[[WorkKey], None]) -> None:
         @DBOS.step(name="retrieve")
         def retrieve(study_key: str, revision: int, model: str) -> None:
-            run_fetch(WorkKey(study_key=study_key, revision=revision, model=model))
+            key = WorkKey(study_key=study_key, revision=revision, model=model)
+            with self._retrievals.one(work=key.workflow_id):
+                run_fetch(key)
 
         @DBOS.step(name="hand-on", retries_allowed=True, interval_seconds=1.0, backoff_rate=1.5, max_attempts=_ATTEMPTS)
         def hand_on(study_key: str, revision: int, model: str, priority: int) -> None:
@@ -192,6 +204,11 @@ class DurableQueue:
         DBOS.register_queue(_FETCH, worker_concurrency=_FETCHES, polling_interval_sec=self._poll)
         for destination in self._destinations:
             DBOS.register_queue(f"{_DELIVERY}-{destination}", worker_concurrency=1, polling_interval_sec=self._poll)
+
+    @property
+    def pulses(self) -> Sequence[Pulse]:
+        """Of the queues' threads, and of what waits for other systems."""
+        return (*self._doorbell.pulses, *self._tries.pulses, *self._retrievals.pulses)
 
     def close(self, timeout: float) -> None:
         """Take up nothing new, wait up to `timeout` seconds for steps that run, and let go of the database."""

@@ -19,6 +19,7 @@ from dicomnode.encoded import Limits, scan_header, split_part10
 from dicomnode.errors import NodeError, PeerError
 from dicomnode.events import Emit
 from dicomnode.network.commitment import CommitmentReport, CommitmentRequest, Reference, Reported
+from dicomnode.pulses import FAR_SECONDS, Pulse
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.objects import Objects
 from dicomnode.storage.rows import PledgeRow
@@ -101,6 +102,9 @@ class Pledges:
         self._report_elsewhere: set[str] = set()
         self._conclusions = threading.Lock()  # of a report and of this thread: one at a time
         self._ended = threading.Event()
+        others = {None: Pulse("pledges", FAR_SECONDS)}
+        self._pulses = others | {name: Pulse("pledges", FAR_SECONDS, destination=name) for name in destinations}
+        self.pulses = tuple(self._pulses.values())
         self._threads = [
             threading.Thread(target=self._run, args=(name,), name="pledges", daemon=True)
             for name in (None, *destinations)
@@ -144,9 +148,11 @@ class Pledges:
         """A destination that does not answer costs one time-out: its other pledges stay due."""
         if destination in self._destinations:
             for key, _ in self._ledger.uncommitted([destination]):
+                self._beat(destination)
                 self._begin_pledge(key, destination)
         answers = True
         for row in self._ledger.pledges():
+            self._beat(destination)
             left = (row.due_at - self._clocks.now()).total_seconds()
             if self._ended.is_set() or row.destination != destination:
                 continue
@@ -160,6 +166,9 @@ class Pledges:
             except NodeError as error:
                 self._emit("pledge.failed", level="error", work=row.key.workflow_id, reason=error.code)
                 self._later(row)
+
+    def _beat(self, destination: str) -> None:
+        self._pulses.get(destination, self._pulses[None]).beat()
 
     def _look_at_others(self) -> None:
         """Destinations that are not asked any more."""
@@ -360,7 +369,8 @@ class Pledges:
         """See to one destination, or (None) to those that are not asked any more."""
         while not self._ended.wait(_LOOK_SECONDS):
             try:
-                self._look_at_others() if destination is None else self.look(destination)
+                with self._pulses[destination]:
+                    self._look_at_others() if destination is None else self.look(destination)
             except NodeError as error:
                 self._emit("pledge.failed", level="error", reason=error.code)
             except Exception as error:  # noqa: BLE001 - the border: the thread must outlive whatever happens

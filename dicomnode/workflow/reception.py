@@ -14,6 +14,7 @@ from dicomnode.errors import LimitError, NodeError, StudyError
 from dicomnode.events import Emit
 from dicomnode.network.intake import Peer, ReceivedObject
 from dicomnode.network_sections import PeerRule
+from dicomnode.pulses import NEAR_SECONDS, Tries
 from dicomnode.study import PRIORITIES, InstanceRow, RecordAddress, RecordMetadata, blind_key
 from dicomnode.workflow.activity import ActivityTable
 from dicomnode.workflow.indexing import row_of
@@ -172,6 +173,8 @@ class Reception:
         self._clock = clock
         self._monotonic = monotonic
         self._emit = emit
+        #: Objects that are being made durable now.
+        self.writing = Tries("writing", NEAR_SECONDS)
 
     def admit(self, peer: Peer) -> None:
         """Let an association in.
@@ -292,7 +295,8 @@ class Arriving:
             if self.digest.hexdigest() not in self._stored:
                 raise copy(self._beyond)
             return
-        self._reception.seal(self, self._received, self._study_key)
+        with self._reception.writing.one(study=self._study_key):
+            self._reception.seal(self, self._received, self._study_key)
         if self._allowed is not None:
             self._allowed.keep()
 

@@ -15,6 +15,7 @@ from typing import Final
 from dicomnode.errors import NodeError
 from dicomnode.events import Emit
 from dicomnode.heap import give_back
+from dicomnode.pulses import FAR_SECONDS, Pulse, Tries
 from dicomnode.study import WorkKey
 from dicomnode.workflow.ports import Monotonic
 
@@ -60,6 +61,7 @@ class Sealing:
         self._emit = emit
         self._changed = Condition()
         self._held: dict[WorkKey, _One] = {}
+        self._tries = Tries("seal", FAR_SECONDS)
 
     def begin(self, key: WorkKey, copies: deque[bytes]) -> None:
         """Take the copies of a work over; those of works before it are sealed first where there is no room for more.
@@ -99,6 +101,11 @@ class Sealing:
                 self._changed.wait_for(lambda: self._held.get(key) is not one, seconds)
 
     @property
+    def pulses(self) -> tuple[Pulse, ...]:
+        """Of the threads that seal, each copy of which is a step."""
+        return self._tries.pulses
+
+    @property
     def held_bytes(self) -> int:
         """Bytes of the copies of works that are not sealed yet."""
         with self._changed:
@@ -123,8 +130,9 @@ class Sealing:
 
     def _run(self, one: _One) -> None:
         try:
-            self._wait(one)
-            self._put(one.key, self._paced(one))
+            with self._tries.one(work=one.key.workflow_id) as pulse:
+                self._wait(one)
+                self._put(one.key, self._paced(one, pulse))
         except NodeError as error:
             self._emit("copies.unsealed", level="warning", work=one.key.workflow_id, reason=error.code)
         except Exception as error:  # noqa: BLE001 - the border: whoever waits for the end must not wait for ever
@@ -136,9 +144,10 @@ class Sealing:
                 self._changed.notify_all()
             give_back()
 
-    def _paced(self, one: _One) -> Iterator[bytes]:
+    def _paced(self, one: _One, pulse: Pulse) -> Iterator[bytes]:
         while one.copies:
             self._wait(one)
+            pulse.beat()
             yield one.copies.popleft()
 
     def _wait(self, one: _One) -> None:

@@ -296,6 +296,19 @@ def test_what_waits_for_too_long_while_its_circuit_is_closed_wants_somebody(quie
         assert run("status", *quiet)[0] == 0
 
 
+def test_a_thread_that_hangs_wants_somebody(quiet: list[str]) -> None:
+    file = Path(quiet[1]) / "stalls.json"
+    file.write_text('[{"thread": "pledges", "destination": "pacs", "since": "2027-01-15T08:00:00+00:00"}]')
+    code, text = run("status", *quiet)
+    assert code == 1
+    assert "stalled thread pledges, destination pacs has hung since 2027-01-15T08:00:00+00:00" in text
+    assert "thread-stalled: a thread of the node hangs" in text
+    (stalled,) = json.loads(run("status", "--json", *quiet)[1])["stalled"]
+    assert stalled == {"thread": "pledges", "destination": "pacs", "since": "2027-01-15T08:00:00+00:00"}
+    file.unlink()
+    assert run("status", *quiet)[0] == 0
+
+
 def test_a_work_that_failed_wants_somebody_until_it_is_made_anew_or_cancelled(quiet: list[str]) -> None:
     other = WorkKey(study_key=STUDY, revision=1, model="other")
     with ledger_of(quiet) as ledger:

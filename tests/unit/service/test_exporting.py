@@ -19,10 +19,11 @@ from dicomnode.config import Config, ConfigErrors, parse
 from dicomnode.encoded import Limits, encode_dataset, encode_part10
 from dicomnode.errors import PeerError, PeerRefusal, StorageError, StudyError
 from dicomnode.network.requestor import OutgoingObject, StoreOutcome
+from dicomnode.pulses import Pulse
 from dicomnode.results.context import MANUFACTURER, MODEL_NAME
 from dicomnode.service.deidentifying_series import Deidentified
 from dicomnode.service.exporting import Exports, Outlet, Way
-from dicomnode.service.exports import threads_of, way_of
+from dicomnode.service.exports import beating, threads_of, way_of
 from dicomnode.storage import audit
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.rows import OrderRow
@@ -390,6 +391,30 @@ def test_a_slow_destination_keeps_no_other_waiting(sending: Bench, peer: Peer) -
     released.set()
     threads.end(60)
     assert slow.took == ["1.2.3.1", "1.2.3.2"]
+
+
+def test_the_thread_of_an_export_is_at_work_while_its_peer_is_and_each_object_is_a_step(sending: Bench) -> None:
+    entered, released, pulse = threading.Event(), threading.Event(), Pulse("exports", 60.0, destination="trial")
+
+    class Slow(Peer):
+        def store(self, objects: Sequence[OutgoingObject]) -> tuple[StoreOutcome, ...]:
+            entered.set()
+            released.wait(60)
+            return super().store(objects)
+
+    sending.exports._ways = {"trial": beating(Way(to=Slow(), deidentify=sending._deidentify), pulse)}
+    sending.order()
+    threads = threads_of(sending.exports, ["trial"], emit=sending.events, pulses={"trial": pulse})
+    assert [one.name for one in threads.pulses] == ["exports", "exports"]
+    threads.begin()
+    assert entered.wait(60)
+    assert (pulse.is_at_work, pulse.steps) == (True, 4), "it began, and three objects were looked at"
+    released.set()
+    until = time_of_day.monotonic() + 60
+    while pulse.is_at_work and time_of_day.monotonic() < until:
+        time_of_day.sleep(0.01)
+    threads.end(60)
+    assert not pulse.is_at_work
 
 
 def test_the_most_urgent_study_goes_first_also_where_it_comes_while_another_leaves(sending: Bench) -> None:

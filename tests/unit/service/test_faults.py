@@ -71,8 +71,8 @@ def test_the_names_are_those_that_the_house_gives() -> None:
     sources = "\n".join(path.read_text("utf-8") for path in PACKAGE.rglob("*.py"))
     given = set(re.findall(r'Thread\([^\n]*name="([a-z]+)"', sources))
     given |= set(re.findall(r'timer\.name = True, "([a-z]+)"', sources))
-    given |= set(re.findall(r'emit: Emit, name: str = "([a-z]+)"', sources))  # of whoever does chores
-    given |= set(re.findall(r'Housekeeping\([^\n]*name="([a-z]+)"', sources))
+    given |= set(re.findall(r'emit: Emit,\s+name: str = "([a-z]+)"', sources))  # of whoever does chores
+    given |= set(re.findall(r'Housekeeping[(,][^\n]*name="([a-z]+)"', sources))
     assert given == set(OURS)
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,11 @@ from dicomnode.events import Fact, admit
 from dicomnode.network.archive import Archive
 from dicomnode.network.procedures import Step, StepState
 from dicomnode.network.requestor import Requestor
+from dicomnode.pulses import Pulse
 from dicomnode.sections import Destination
 from dicomnode.service import foreground
 from dicomnode.service import node as service
+from dicomnode.service.faults import OURS
 from dicomnode.service.node import Node
 from dicomnode.service.status import read_studies
 from dicomnode.study import WorkState
@@ -153,6 +157,7 @@ class FakeNode:
     calls: list[str]
 
     hangs = False
+    pulses: tuple[Pulse, ...] = ()
 
     def __init__(self, tree: Config, environment: Any, emit: Any, *, hung: Callable[[], None]) -> None:
         self.calls.append("made")
@@ -227,6 +232,80 @@ def test_a_node_in_which_something_hangs_ends_so_that_it_is_started_again(
     monkeypatch.setattr(signal, "signal", FakeNotifier.handlers.__setitem__)
     assert foreground.run(tree_of(), {}) == 1
     assert FakeNode.calls[-2:] == ["stopping", "stop within 10 s"]
+
+
+def test_a_node_of_which_a_thread_hangs_ends_so_that_it_is_started_again(
+    tree_of: MakeTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    FakeNode.calls, FakeNotifier.handlers, log = [], {}, Events()
+    pulse = Pulse("completion", 0.01, 0.02)
+    pulse.work()
+    monkeypatch.setattr(FakeNode, "pulses", (pulse,))
+    monkeypatch.setattr(FakeNotifier, "alive", lambda _: FakeNode.calls.append("alive"))
+    monkeypatch.setattr(foreground, "Node", FakeNode)
+    monkeypatch.setattr(foreground, "Notifier", FakeNotifier)
+    monkeypatch.setattr(foreground, "configure", lambda settings, **_: log)
+    monkeypatch.setattr(signal, "signal", FakeNotifier.handlers.__setitem__)
+    assert foreground.run(tree_of(), {}) == 1
+    assert FakeNode.calls[-2:] == ["stopping", "stop within 10 s"]
+    assert log.names == ["thread.stalled", "node.hung", "node.draining"]
+    for thread in threading.enumerate():
+        if thread.name == "deadline":  # else it would end this process, too
+            thread.join(30)
+            assert not thread.is_alive(), "it ended in time"
+
+
+#: Threads that are not judged, and why.
+_UNJUDGED = {
+    "ahead": "of one stage, which has a deadline",
+    "association": "each read and write has a deadline; what is made durable has a pulse",
+    "deadline": "waits for its time alone",
+    "drain": "of a process that ends",
+    "extender": "nobody waits for it: who writes extends by itself",
+    "log": "sums up what is repeated",
+    "posting": "of a receiver; where it hangs, that one is silent, and is killed",
+    "preparing": "nobody waits for what it makes ready",
+    "pulse": "of a receiver, as posting",
+    "stalls": "waits for a disk so that the judge need not",
+    "unread": "told by index.failed; what holds it up holds up the thread of a receiver, too",
+}
+
+
+def test_every_thread_of_the_house_has_a_pulse_or_a_reason_for_none(tree_of: MakeTree, tmp_path: Path) -> None:
+    """Threads that are begun, and tries while they are under way; those of receivers that are processes, and circuits, by name."""
+    place = {"ae_title": "PACS", "host": "127.0.0.1", "port": 11112}
+    tree = tree_of(
+        destinations=[{"name": "pacs", "storage_commitment": True, **place}],
+        exports=[{"name": "trial", "project": "trial", **place}],
+        folders=[{"name": "inbox", "path": str(tmp_path / "inbox")}],
+        services={"storage_commitment": True},
+        listen={"port": 0},
+    )
+    (tmp_path / "inbox").mkdir()
+    node = Node(tree, {}, Log())
+    try:
+        node._circuits.is_open("pacs")
+        node.start()
+        until, names = time.monotonic() + 30, set[str]()
+        while "queue-worker-work" not in names and time.monotonic() < until:
+            names = {pulse.name for pulse in node.pulses}
+            time.sleep(0.01)
+        assert "queue-worker-work" in names
+        judged = {"receiver", "watch", "seal"} | names  # of processes, and of works that are under way
+        assert OURS - judged == set(_UNJUDGED)
+        assert not judged & set(_UNJUDGED)
+        several = (
+            node._queue._tries,
+            node._queue._retrievals,
+            node._search.missing._tries,
+            node._search.listings._tries,
+        )
+        with ExitStack() as under_way:
+            for tries in several:
+                under_way.enter_context(tries.one())
+            assert {"delivery", "listing", "missing", "priors"} <= {pulse.name for pulse in node.pulses} - names
+    finally:
+        node.stop(5)
 
 
 @pytest.mark.parametrize("volatile", [True, False])

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from dicomnode.errors import LimitError, StorageError
 from dicomnode.network import pdu
 from dicomnode.network.places import open_table
 from dicomnode.network.server import Server, listen
+from dicomnode.pulses import Pulse
 from dicomnode.service import receiver as module
 from dicomnode.service.channel import Channel
 from dicomnode.service.messages import PULSE_SECONDS, row_of_plain
@@ -309,6 +311,26 @@ def test_it_says_that_it_lives_as_long_as_it_accepts(node: Node, monkeypatch: py
     while node.alive.acquire(blocking=False):  # what was said before
         pass
     assert not node.alive.acquire(timeout=3 * PULSE_SECONDS)
+
+
+def test_it_is_silent_while_nobody_is_let_in_and_tells_of_a_disk_that_does_not_answer(tmp_path: Path) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        receiver, door, disk = module.Receiver(ours), Pulse("acceptor", 0.0), Pulse("writing", 0.0, study="ab" * 16)
+        told: list[str] = []
+        receiver._emit = lambda name, **facts: told.append(f"{name} {facts['thread']}")  # type: ignore[method-assign, assignment]
+        receiver._writing = lambda: (disk,)
+        acceptor: Any = SimpleNamespace(pulses=(door,))
+        assert not receiver._hangs(acceptor)
+        disk.work()
+        assert not receiver._hangs(acceptor), "another process would fare no better"
+        door.work()
+        assert receiver._hangs(acceptor)
+        door.rest()
+        disk.rest()
+        assert not receiver._hangs(acceptor)
+        assert told[:2] == ["thread.stalled writing", "thread.stalled acceptor"]
+        assert sorted(told[2:]) == ["thread.again acceptor", "thread.again writing"]
 
 
 def test_whose_studies_wait_for_too_long_is_refused_until_that_is_over(node: Node) -> None:

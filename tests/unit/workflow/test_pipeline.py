@@ -110,6 +110,33 @@ def test_a_queue_at_rest_is_looked_at_less_often(monkeypatch: pytest.MonkeyPatch
     assert bell.patience("queue-worker-work", 0.1) == 0.5
 
 
+def test_the_thread_of_a_queue_rests_while_it_waits_and_a_try_is_under_way_while_it_lasts(
+    ledger: Ledger, queues: list[DurableQueue]
+) -> None:
+    begun, answers = threading.Event(), threading.Event()
+
+    def deliver(key: WorkKey, destination: str, number: int) -> None:
+        begun.set()
+        answers.wait(30)
+
+    queue = open_queue(ledger, queues, delivery=deliver)
+    queue.launch()
+    with ledger.transaction() as connection:
+        queue.enqueue_delivery(connection, WORK, "pacs", 1, 0.0)
+    assert begun.wait(30)
+    (attempt,) = [pulse for pulse in queue.pulses if pulse.name == "delivery"]
+    assert attempt.about == {"work": WORK.workflow_id, "destination": "pacs"}
+    until, seen = time.monotonic() + 30, set[bool]()
+    while seen != {True, False} and time.monotonic() < until:  # its thread looks again and again, and rests in between
+        (worker,) = [pulse for pulse in queue.pulses if pulse.name == "queue-worker-delivery-pacs"]
+        seen.add(worker.is_at_work)
+    assert seen == {True, False}
+    answers.set()
+    while any(pulse.name == "delivery" for pulse in queue.pulses) and time.monotonic() < until:
+        time.sleep(0.01)
+    assert not [pulse for pulse in queue.pulses if pulse.name == "delivery"]
+
+
 def test_the_bell_rings_for_what_is_queued_and_for_what_makes_room(
     ledger: Ledger, queues: list[DurableQueue], monkeypatch: pytest.MonkeyPatch
 ) -> None:
