@@ -11,7 +11,7 @@ WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(os.cpu_count() or 1, 8))')
 
 KERNELS ?= dicomnode/inference/kernels
 
-.PHONY: help setup demo run test test-viewer check format coverage lock licences statement kernels install train bench-results bench-deidentify bench-slice bench-way bench-inference bench-receive bench-receive-alone bench-turnaround prove-slice prove-workflow prove-fuzz prove-intake prove-scale prove-systemd soak clean
+.PHONY: help setup demo run test test-viewer check format coverage lock licences statement kernels install train bench-results bench-deidentify bench-slice bench-way bench-inference bench-receive bench-receive-alone bench-turnaround prove-slice prove-workflow prove-fuzz prove-intake prove-scale prove-cases prove-systemd soak clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -159,6 +159,9 @@ prove-intake: $(BIN)/.dev ## kill -9 under load 200 times, power cuts and flippe
 
 prove-scale: $(BIN)/.dev ## more receivers on more cores, over two network namespaces (root); BENCH="--receivers 1,2"
 	@$(BIN)/python -m tests.benchmarks.scale $(BENCH)
+
+prove-cases: $(BIN)/.dev ## every case of the tables of which the suite runs a few
+	@DICOMNODE_EVERY_CASE=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --timeout 1800 $$(grep -rlE 'pace\.(cases|rounds)\(' tests)
 
 prove-systemd: $(BIN)/.dev ## the unit under a real systemd, in a container of its own
 	@DICOMNODE_SYSTEMD_PROOF=1 $(BIN)/python -m pytest tests/journey/test_systemd.py

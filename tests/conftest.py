@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -50,3 +50,16 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 def shared_data() -> Callable[[str], Path]:
     """Function that gives the folder of a set of real files, or skips."""
     return tools.shared_data_set
+
+
+@pytest.fixture(scope="session")
+def empty_ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the ledger is that new ones are copies of, once it was needed."""
+    return tmp_path_factory.mktemp("empty") / "ledger.sqlite"
+
+
+@pytest.fixture(autouse=True)
+def ledgers(empty_ledger: Path) -> Iterator[None]:
+    """New ledgers are copied, not made."""
+    with pace.copied_ledgers(empty_ledger):
+        yield

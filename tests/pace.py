@@ -1,8 +1,10 @@
-"""How the suite keeps its pace: in which tests coverage is counted, and what workers begin with.
+"""How the suite keeps its pace: in which tests coverage is counted, what workers begin with, and which dear cases wait.
 
 Coverage slows Python down by half and more, and each process that is measured besides writes what it found. Where whole
 nodes run, or a property tries a rule of one room on hundreds of inputs, that buys nothing: what they run is held by the
 tests of each room, and only those count for the floors. A node that ends by kill -9 writes no measurements anyway.
+
+A table of many dear cases has a few of them run each time, and all under `make prove-cases`.
 """
 
 from __future__ import annotations
@@ -10,10 +12,12 @@ from __future__ import annotations
 import importlib
 import os
 import pkgutil
+import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, Final, TypeVar
 
 import pytest
 
@@ -29,6 +33,20 @@ UNCOUNTED: Final = (
 )
 #: Folders whose files take long: begun first, so that no worker has a long one left when the others are done.
 FIRST: Final = ("journey", "properties", "security", "conformance", "contracts")
+
+_T = TypeVar("_T")
+#: Whether every case of a dear table is run.
+_EVERY_CASE: Final = os.environ.get("DICOMNODE_EVERY_CASE") == "1"
+
+
+def cases(few: Iterable[_T], others: Iterable[_T]) -> list[_T]:
+    """Cases of a dear table: a few, each of which is there for something of its own, and the others where all are run."""
+    return [*few, *others] if _EVERY_CASE else list(few)
+
+
+def rounds(few: int, many: int) -> int:
+    """How often something dear is tried: many times where every case is run."""
+    return many if _EVERY_CASE else few
 
 
 def file_of(item: pytest.Item) -> str:
@@ -78,3 +96,30 @@ def uncounted(config: pytest.Config) -> Iterator[None]:
     finally:
         controller.resume()
         os.environ.update(told)
+
+
+@contextmanager
+def copied_ledgers(empty: Path) -> Iterator[None]:
+    """New ledgers on SQLite are copies of one that all revisions made: a hundredth of what making each one costs."""
+    database: Any = sys.modules.get("dicomnode.storage.database")
+    if database is None:
+        yield
+        return
+    upgrade = database.upgrade
+
+    def copied(new: Any) -> None:
+        path = Path(new.engine.url.database)
+        if new.engine.dialect.name == "sqlite" and path.stat().st_size == 0:
+            if not empty.exists():
+                made = database.Database(database.open_sqlite(empty))
+                upgrade(made)
+                made.close()
+            assert [one.name for one in empty.parent.iterdir()] == [empty.name], "all of it is in that file"
+            shutil.copyfile(empty, path)
+        upgrade(new)
+
+    database.upgrade = copied
+    try:
+        yield
+    finally:
+        database.upgrade = upgrade

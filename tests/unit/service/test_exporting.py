@@ -32,10 +32,10 @@ from dicomnode.study import InstanceRow, InstanceState
 from dicomnode.workflow.paces import Paces
 from dicomnode.workflow.records import Records
 from tests.head_phantom import Scan
-from tests.unit.workflow.conftest import empty_ledger, events, keys, ledger, spool, time
+from tests.unit.workflow.conftest import events, keys, ledger, spool, time
 from tests.unit.workflow.samples import EXPLICIT, STUDY, Events, Time, metadata, ring, row
 
-__all__ = ["empty_ledger", "events", "keys", "ledger", "spool", "time"]
+__all__ = ["events", "keys", "ledger", "spool", "time"]
 
 ORDER = {"verb": "export", "study_key": STUDY, "destination": "trial"}
 

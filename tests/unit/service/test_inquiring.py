@@ -16,14 +16,14 @@ from dicomnode.service.conflicts import open_conflicts
 from dicomnode.service.delivering import requestor_of
 from dicomnode.service.inquiring import open_inquiry
 from dicomnode.study import InstanceState
-from tests.unit.workflow.conftest import empty_ledger, events, keys, ledger, objects, spool, time
+from tests.unit.workflow.conftest import events, keys, ledger, objects, spool, time
 from tests.unit.workflow.notes import note
 from tests.unit.workflow.samples import tiny_series
 from tests.unit.workflow.test_encoding import stages_for
 from tests.unit.workflow.test_rejections import Desk
 from tests.unit.workflow.test_stages import Bench, bench
 
-__all__ = ["bench", "empty_ledger", "events", "keys", "ledger", "objects", "spool", "time"]
+__all__ = ["bench", "events", "keys", "ledger", "objects", "spool", "time"]
 
 DIMSE = {"ae_title": "PACS", "host": "127.0.0.1", "port": 104}
 

@@ -16,6 +16,11 @@ def disk() -> Iterator[Path]:
         yield folder
 
 
+@pytest.fixture(autouse=True)
+def ledgers() -> None:
+    """New ledgers are made here, by all revisions."""
+
+
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[Ledger]:
     """New ledger."""

@@ -3,7 +3,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from shutil import copyfile
 
 import pytest
 
@@ -27,19 +26,10 @@ def events() -> Events:
     return Events()
 
 
-@pytest.fixture(scope="session")
-def empty_ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """File of a ledger that nothing was entered in: a copy costs a hundredth of making one."""
-    path = tmp_path_factory.mktemp("empty") / "ledger.sqlite"
-    Ledger.open(path).close()
-    assert [one.name for one in path.parent.iterdir()] == [path.name], "all of it is in that file"
-    return path
-
-
 @pytest.fixture
-def ledger(tmp_path: Path, empty_ledger: Path) -> Iterator[Ledger]:
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
     """New ledger."""
-    with Ledger.open(copyfile(empty_ledger, tmp_path / "ledger.sqlite")) as opened:
+    with Ledger.open(tmp_path / "ledger.sqlite") as opened:
         yield opened
 
 
