@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 from pydicom.dataset import Dataset
@@ -46,10 +48,15 @@ SOURCES: dict[str, Callable[[], list[Dataset]]] = {
 }
 #: Those that a grid with one step in each direction describes.
 EVEN = ("axial", "oblique", "enhanced-mr", "enhanced-mr-brain", "legacy-enhanced-ct")
+#: Goes with the process.
+_FOLDER = tempfile.TemporaryDirectory(prefix="dicomnode-conformance-")
 
 
-def everything(kind: str, folder: Path) -> Written:
-    """Every kind of object of a kind of source."""
+@cache
+def everything(kind: str) -> Written:
+    """Every kind of object of a kind of source: made once, to be read by all and changed by none."""
+    folder = Path(_FOLDER.name, kind)
+    folder.mkdir()
     originals = SOURCES[kind]()
     shape = len(originals), int(originals[0].Rows), int(originals[0].Columns)
     labels = results_material.ellipsoids(*shape) if shape[0] > 1 else material.labels_for()[3:4]

@@ -32,14 +32,20 @@ def in_space(
     labels: NDArray[np.uint8], rows_first: list[tuple[NDArray[np.float64], Dataset]]
 ) -> dict[tuple[float, ...], int]:
     """Patient coordinates (0.01 mm) of every labelled voxel → label."""
-    found = {}
+    found: dict[tuple[float, ...], int] = {}
     for plane, (position, source) in zip(labels, rows_first, strict=True):
         orientation = np.array([float(v) for v in source.ImageOrientationPatient])
         spacing = [float(v) for v in source.PixelSpacing]
-        for row, column in np.argwhere(plane):
-            point = position + orientation[:3] * column * spacing[1] + orientation[3:] * row * spacing[0]
-            found[tuple(np.round(point, 2) + 0.0)] = int(plane[row, column])
+        rows, columns = np.nonzero(plane)
+        across = orientation[:3] * columns[:, None] * spacing[1]
+        points = position + across + orientation[3:] * rows[:, None] * spacing[0]
+        found |= zip(rounded(points), plane[rows, columns].tolist(), strict=True)
     return found
+
+
+def rounded(points: NDArray[np.float64]) -> list[tuple[float, ...]]:
+    """Coordinates, (points, 3), to 0.01 mm and without a negative zero."""
+    return [tuple(point) for point in (np.round(points, 2) + 0.0).tolist()]
 
 
 def points_of(path: Path) -> dict[tuple[float, ...], int]:
@@ -90,8 +96,8 @@ def test_a_real_chest_round_trips(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", [kind for kind in SOURCES if kind != "flat"])
-def test_every_form_gives_every_voxel_back_on_the_planes_of_every_source(kind: str, tmp_path: Path) -> None:
-    written = everything(kind, tmp_path)
+def test_every_form_gives_every_voxel_back_on_the_planes_of_every_source(kind: str) -> None:
+    written = everything(kind)
     positions = [(np.array([float(v) for v in o.ImagePositionPatient]), o) for o in written.originals]
     expected = in_space(written.labels, positions)
     assert len(expected) > 50
@@ -102,8 +108,8 @@ def test_every_form_gives_every_voxel_back_on_the_planes_of_every_source(kind: s
 
 
 @pytest.mark.parametrize("kind", [kind for kind in SOURCES if "enhanced" in kind])
-def test_frames_of_a_multi_frame_image_are_named(kind: str, tmp_path: Path) -> None:
-    written = everything(kind, tmp_path)
+def test_frames_of_a_multi_frame_image_are_named(kind: str) -> None:
+    written = everything(kind)
     segmentation = pydicom.dcmread(written.files[ResultRole.SEGMENTATION])
     by_place = {tuple(map(float, one.ImagePositionPatient)): one for one in written.originals}
     for group in segmentation.PerFrameFunctionalGroupsSequence:
@@ -119,8 +125,8 @@ def test_frames_of_a_multi_frame_image_are_named(kind: str, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("kind", ["axial", "oblique", "gantry-tilt", "irregular", "enhanced-mr"])
-def test_contours_of_a_structure_set_enclose_the_mask(kind: str, tmp_path: Path) -> None:
-    written = everything(kind, tmp_path)
+def test_contours_of_a_structure_set_enclose_the_mask(kind: str) -> None:
+    written = everything(kind)
     structures = pydicom.dcmread(written.kinds[RTSTRUCT])
     assert structures.ApprovalStatus == "UNAPPROVED"
     assert structures.StructureSetLabel == "AI UNAPPROVED"

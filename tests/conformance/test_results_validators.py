@@ -41,8 +41,8 @@ OF_PATIENT_AND_STUDY = {
 
 
 @pytest.fixture(scope="module", params=list(SOURCES))
-def written(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Written:
-    return everything(request.param, tmp_path_factory.mktemp(request.param))
+def written(request: pytest.FixtureRequest) -> Written:
+    return everything(request.param)
 
 
 @pytest.fixture(scope="module")

@@ -29,8 +29,8 @@ UNKNOWN = SOP_CLASSES[Form.LABELMAP]
 
 
 @pytest.fixture(scope="module", params=["axial", "oblique"])
-def written(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Written:
-    return everything(request.param, tmp_path_factory.mktemp("written"))
+def written(request: pytest.FixtureRequest) -> Written:
+    return everything(request.param)
 
 
 @pytest.fixture
