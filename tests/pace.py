@@ -99,27 +99,37 @@ def uncounted(config: pytest.Config) -> Iterator[None]:
 
 
 @contextmanager
-def copied_ledgers(empty: Path) -> Iterator[None]:
-    """New ledgers on SQLite are copies of one that all revisions made: a hundredth of what making each one costs."""
+def cheap_ledgers(empty: Path) -> Iterator[None]:
+    """New ledgers on SQLite are copies of one that all revisions made, and none in this process waits for its disk.
+
+    Making one costs a hundred times as much as copying it. What a loss of power does, no test of this process can tell.
+    """
     database: Any = sys.modules.get("dicomnode.storage.database")
     if database is None:
         yield
         return
-    upgrade = database.upgrade
+    upgrade, open_sqlite = database.upgrade, database.open_sqlite
+
+    def opened(path: Path) -> Any:
+        engine = open_sqlite(path)
+        database.event.listen(
+            engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF").close()
+        )
+        return engine
 
     def copied(new: Any) -> None:
         path = Path(new.engine.url.database)
         if new.engine.dialect.name == "sqlite" and path.stat().st_size == 0:
             if not empty.exists():
-                made = database.Database(database.open_sqlite(empty))
+                made = database.Database(open_sqlite(empty))
                 upgrade(made)
                 made.close()
             assert [one.name for one in empty.parent.iterdir()] == [empty.name], "all of it is in that file"
             shutil.copyfile(empty, path)
         upgrade(new)
 
-    database.upgrade = copied
+    database.upgrade, database.open_sqlite = copied, opened
     try:
         yield
     finally:
-        database.upgrade = upgrade
+        database.upgrade, database.open_sqlite = upgrade, open_sqlite

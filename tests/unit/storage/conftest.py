@@ -18,7 +18,7 @@ def disk() -> Iterator[Path]:
 
 @pytest.fixture(autouse=True)
 def ledgers() -> None:
-    """New ledgers are made here, by all revisions."""
+    """Here they are made by all revisions, and wait for their disk."""
 
 
 @pytest.fixture
