@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -17,12 +17,11 @@ from dicomnode.config import Config
 from dicomnode.errors import REASONS
 from dicomnode.sections import Destination, Export
 from dicomnode.source_sections import Source
-from dicomnode.storage.rows import CircuitRow, OrderRow
 from dicomnode.study import STOPPING, CircuitState, DeliveryState, Mark, WorkRow
-from dicomnode.workflow.lateness import Late, late
-from dicomnode.workflow.orders import EXPORT
-from dicomnode.workflow.paces import seconds_until
-from dicomnode.workflow.sources import circuit_of
+
+if TYPE_CHECKING:
+    from dicomnode.storage.rows import CircuitRow, OrderRow
+    from dicomnode.workflow.lateness import Late
 
 _out = Console(highlight=False)
 #: Why nothing is made of studies, and what ends that.
@@ -111,6 +110,8 @@ def traffic_json(tree: Config, traffic: Any) -> dict[str, Any]:
 
 
 def _late_works(tree: Config, traffic: Any) -> Iterator[Late]:
+    from dicomnode.workflow.lateness import late
+
     taken = {row.destination: row.changed for row in traffic.backlog if row.state is DeliveryState.CONFIRMED}
     return late(
         traffic.delivering,
@@ -135,6 +136,8 @@ def _late(one: Late) -> dict[str, Any]:
 
 
 def _destination(name: str, known: Destination | None, traffic: Any) -> dict[str, Any]:
+    from dicomnode.workflow.paces import seconds_until
+
     circuit: CircuitRow | None = traffic.circuits.get(name)
     rows = [row for row in traffic.backlog if row.destination == name]
     counts = {row.state: row for row in rows if not row.is_held}
@@ -160,6 +163,9 @@ def _destination(name: str, known: Destination | None, traffic: Any) -> dict[str
 
 def _given(order: OrderRow, export: Export | None) -> dict[str, Any]:
     """An order that is not carried out yet; one to export waits for the hours of its export, too."""
+    from dicomnode.workflow.orders import EXPORT
+    from dicomnode.workflow.paces import seconds_until
+
     hours = export.hours if export is not None and order.verb == EXPORT else ()
     return {
         "verb": order.verb,
@@ -182,6 +188,8 @@ def _work(work: WorkRow) -> dict[str, Any]:
 
 def _source(source: Source, traffic: Any) -> dict[str, Any]:
     """How a source that is asked for priors and missing images fares."""
+    from dicomnode.workflow.sources import circuit_of
+
     circuit: CircuitRow | None = traffic.circuits.get(circuit_of(source.name))
     return {
         "name": source.name,

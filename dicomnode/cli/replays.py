@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from rich.console import Console
@@ -17,18 +17,9 @@ from rich.console import Console
 from dicomnode import config
 from dicomnode.cli.options import StateOption, read_config
 from dicomnode.errors import ConfigError, KeyStoreError
-from dicomnode.workflow.replaying import (
-    NOT_ROUTED,
-    TOO_OLD,
-    UNDER_WAY,
-    WORKED_ON,
-    Fate,
-    Orders,
-    Replay,
-    ReplayedOrders,
-    replay_orders,
-)
-from dicomnode.workflow.replaying import replay as compare
+
+if TYPE_CHECKING:
+    from dicomnode.workflow.replaying import Fate, Orders, Replay, ReplayedOrders
 
 _out = Console(highlight=False)
 _UNITS: Final[Mapping[str, timedelta]] = MappingProxyType(
@@ -40,9 +31,6 @@ _UNITS: Final[Mapping[str, timedelta]] = MappingProxyType(
     }
 )
 _MOST_DAYS: Final = 36_500
-_SAID: Final[Mapping[str, str]] = MappingProxyType(
-    {NOT_ROUTED: "in no rule", UNDER_WAY: "not done yet", TOO_OLD: "too old, held"}
-)
 
 
 def replay(
@@ -61,6 +49,8 @@ def replay(
     """
     from dicomnode.service.explaining import Looking
     from dicomnode.service.rooms import now
+    from dicomnode.workflow.replaying import Orders, replay_orders
+    from dicomnode.workflow.replaying import replay as compare
 
     begin = beginning(since, now())
     tree = read_config(config_file, state)
@@ -170,6 +160,9 @@ def _exports(orders: Orders) -> str:
 
 
 def _fate(fate: Fate) -> str:
+    from dicomnode.workflow.replaying import NOT_ROUTED, TOO_OLD, UNDER_WAY, WORKED_ON
+
     if fate.outcome == WORKED_ON:
         return f"results to {', '.join(sorted(fate.destinations)) or 'no destination'}"
-    return _SAID.get(fate.outcome, fate.outcome)
+    said = {NOT_ROUTED: "in no rule", UNDER_WAY: "not done yet", TOO_OLD: "too old, held"}
+    return said.get(fate.outcome, fate.outcome)

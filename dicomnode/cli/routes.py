@@ -6,30 +6,21 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
-from dicomnode.cli.listing import STOPPED
 from dicomnode.cli.options import ConfigOption, StateOption, read_config
 from dicomnode.errors import REASONS
 from dicomnode.study import INCOMPLETE, StudyRow, WorkRow
-from dicomnode.workflow.explaining import CHOSEN, NOT_GIVEN, NOTE, OTHER_KIND, SECOND, SeriesExplained, StudyExplained
 from dicomnode.workflow.routing import DESTINATIONS, OWN, RULES, Judgement
 
+if TYPE_CHECKING:
+    from dicomnode.workflow.explaining import SeriesExplained, StudyExplained
+
 _out = Console(highlight=False)
-_ANSWERS: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        CHOSEN: "works on it",
-        SECOND: "would work on it, but another series is better",
-        NOT_GIVEN: "does not get it: no rule gives it to it",
-        OTHER_KIND: "does not get it: it looks at no series of this kind",
-    }
-)
-#: What became of what is not judged, where its state does not say it.
-_LEFT_OUT: Final[Mapping[str, str]] = MappingProxyType({"quarantined": "in quarantine", NOTE: "rejection notes"})
 #: What stands in the way of a rule, by its setting.
 _MISSED: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -144,6 +135,10 @@ def _split(work: WorkRow, fact: str) -> list[str] | None:
 
 def _lines(row: StudyRow, found: StudyExplained | None, priority: str) -> Iterator[str]:
     """A study for people."""
+    from dicomnode.cli.listing import STOPPED
+    from dicomnode.workflow.explaining import NOTE
+
+    left = {"quarantined": "in quarantine", NOTE: "rejection notes"}  # where its state does not say what became of it
     quarantined = f", {row.quarantined} in quarantine" if row.quarantined else ""
     quarantined += f", [yellow]{row.rejected} rejected by a rejection note[/]" if row.rejected else ""
     yield f"[bold]{row.study_key[:16]}[/]  {row.instances} objects{quarantined}, {priority}"
@@ -157,7 +152,7 @@ def _lines(row: StudyRow, found: StudyExplained | None, priority: str) -> Iterat
     for one in found.series:
         yield from _series_lines(one)
     for series, states in found.left_out.items():
-        what = ", ".join(f"{count} {_LEFT_OUT.get(state, state)}" for state, count in states.items())
+        what = ", ".join(f"{count} {left.get(state, state)}" for state, count in states.items())
         yield f"series {series[:8]}  [yellow]not judged[/]: {what}"
     for model, share in found.route.shares.items():
         code = found.outcomes[model]
@@ -183,6 +178,14 @@ def _work_lines(work: WorkRow) -> Iterator[str]:
 
 
 def _series_lines(one: SeriesExplained) -> Iterator[str]:
+    from dicomnode.workflow.explaining import CHOSEN, NOT_GIVEN, OTHER_KIND, SECOND
+
+    answers = {
+        CHOSEN: "works on it",
+        SECOND: "would work on it, but another series is better",
+        NOT_GIVEN: "does not get it: no rule gives it to it",
+        OTHER_KIND: "does not get it: it looks at no series of this kind",
+    }
     facts = [f"{one.images} images" if one.is_input else f"{one.images} objects"]
     facts += [f"{one.unreadable} objects that cannot be read"] if one.unreadable else []
     facts += [f"{one.slice_spacing_mm:.2g} mm apart"] if one.slice_spacing_mm else []
@@ -194,7 +197,7 @@ def _series_lines(one: SeriesExplained) -> Iterator[str]:
     for item in one.judgements:
         yield f"  rule {item.rule}: {'[green]takes it[/]' if item.missed is None else _missed(item)}"
     for model, answer in one.models.items():
-        said = _ANSWERS.get(answer) or f"{answer}: {_text(answer)}"
+        said = answers.get(answer) or f"{answer}: {_text(answer)}"
         yield f"  model {model}: " + (f"[green]{said}[/]" if answer == CHOSEN else said)
 
 

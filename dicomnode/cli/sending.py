@@ -8,23 +8,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
 
-from dicomnode.cli.offline import find_files
 from dicomnode.cli.options import ConfigOption, read_config, written_destination
 from dicomnode.cli.reasons import what_and_what_to_do
 from dicomnode.config import Config
 from dicomnode.encoded import Limits, split_part10
 from dicomnode.errors import ConfigError, NodeError
-from dicomnode.network.requestor import Requestor, StoreOutcome
-from dicomnode.network.status import StatusKind, classify
 from dicomnode.sections import Destination
-from dicomnode.workflow.folder import prove_whole
+
+if TYPE_CHECKING:
+    from dicomnode.network.requestor import StoreOutcome
 
 _out = Console(highlight=False)
 #: What one association carries at most: files are read before they are sent.
@@ -56,6 +55,9 @@ def send(
     config_file: ConfigOption = None,
 ) -> None:
     """Send files to a DICOM node by C-STORE, as they are, and no file that is cut off; the same again does no harm (exit status 1 unless all were taken)."""
+    from dicomnode.cli.offline import find_files
+    from dicomnode.network.requestor import Requestor
+
     tree = read_config(config_file)
     peer = peer_of(tree, to, calling)
     hidden: list[Path] = []
@@ -115,6 +117,8 @@ def chunks(paths: Sequence[Path]) -> Iterator[list[Path]]:
 
 def fault_of(path: Path, limits: Limits) -> str | None:
     """Why a file is no whole DICOM object; None where it is one. What is cut off, no peer can tell from its header."""
+    from dicomnode.workflow.folder import prove_whole
+
     try:
         transfer_syntax_uid, encoded = split_part10(path.read_bytes())
         prove_whole(memoryview(encoded), transfer_syntax_uid, limits)
@@ -129,6 +133,8 @@ def judged(
     paths: Sequence[Path], outcomes: Sequence[StoreOutcome], faults: Mapping[Path, str] = MappingProxyType({})
 ) -> Iterator[Verdict]:
     """Verdict on every file; one without an outcome is no DICOM object, for the reason that `faults` knows."""
+    from dicomnode.network.status import StatusKind, classify
+
     known = {outcome.result_id: outcome for outcome in outcomes}
     for path in paths:
         outcome = known.get(str(path))
