@@ -24,6 +24,7 @@ from dicomnode.deidentification.apply import Deidentifier
 from dicomnode.deidentification.policy import AI, EXPORT, Option, Policy
 from dicomnode.deidentification.pseudonyms import Pseudonyms
 from dicomnode.encoded import Limits, encode_part10, read_part10
+from tests import pace
 from tests.unit.deidentification import planted
 
 PSEUDONYMS: Final = Pseudonyms(bytes(range(32)), "project")
@@ -115,7 +116,7 @@ def texts(dataset: Dataset) -> Iterator[str]:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: policy.name)
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=pace.rounds(50, 150), deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     random=st.randoms(use_true_random=False),
     count=st.integers(1, 12),

@@ -28,10 +28,11 @@ from dicomnode.workflow.analysis import Analyst
 from dicomnode.workflow.copying import Copier
 from dicomnode.workflow.picture import picture_of
 from dicomnode.workflow.selection import Header, without_pixels
+from tests import pace
 from tests.unit.workflow.samples import EXPLICIT, KEY, tiny_series
 
 PSEUDONYMS = Pseudonyms(KEY, project="tests", default_issuer="", maximum_date_shift_days=3650)
-FEW = settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+FEW = settings(max_examples=pace.rounds(5, 12), deadline=None, suppress_health_check=list(HealthCheck))
 LETTERS = st.text(st.sampled_from("abzAZ09 .-äßéŁж山田太郎ﾔﾏ홍길"), min_size=1, max_size=12).map(str.strip).filter(bool)
 IDENTITY = st.fixed_dictionaries(
     {},

@@ -16,11 +16,12 @@ from dicomnode.deidentification.pseudonyms import Pseudonyms
 from dicomnode.deidentification.quick import FileDeidentifier, split
 from dicomnode.encoded import Limits, encode_part10, read_part10
 from dicomnode.errors import StudyError
+from tests import pace
 from tests.unit.deidentification import planted
 from tests.unit.deidentification.kinds_planted import ct, mr, pet
 
 PSEUDONYMS = Pseudonyms(bytes(range(32)), "project")
-ALTER = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+ALTER = settings(max_examples=pace.rounds(20, 60), deadline=None, suppress_health_check=list(HealthCheck))
 
 WORDS = st.sampled_from(["Thorax", "Doe", "JANE", "Wolkenstein", "AXIAL", "7", "4471", "69 F", "M_SE", "20200301", ""])
 NUMBERS = st.sampled_from(

@@ -18,6 +18,7 @@ from dicomnode.encoded import Limits, SeriesReader, encode_part10, read_part10, 
 from dicomnode.encoded.quiet import hushed
 from dicomnode.errors import StudyError
 from dicomnode.imaging.phantom_series import ct_series
+from tests import pace
 
 EXPLICIT, IMPLICIT, BIG = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2", "1.2.840.10008.1.2.2"
 LIMITS = Limits()
@@ -162,7 +163,7 @@ def test_a_value_that_cannot_be_converted_at_all_is_one_coded_error(monkeypatch:
         reader.read(two)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=pace.rounds(100, 300), deadline=None)
 @given(st.data())
 def test_damage_has_the_same_end_as_alone(data: st.DataObject) -> None:
     """A few bytes of the second file are others, or it is cut off; perhaps others were read that differ elsewhere."""
