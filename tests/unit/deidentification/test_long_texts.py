@@ -24,14 +24,10 @@ def fragments(text: str) -> Iterator[object]:
 
 
 def seconds(look: Callable[[str], Iterator[object]], text: str) -> float:
-    """The least of some tries."""
-    tries = []
-    for _ in range(3):
-        began = time.thread_time()
-        for _found in look(text):
-            pass
-        tries.append(time.thread_time() - began)
-    return min(tries)
+    began = time.thread_time()
+    for _found in look(text):
+        pass
+    return time.thread_time() - began
 
 
 @pytest.mark.parametrize("unit", UNITS)
@@ -39,4 +35,5 @@ def seconds(look: Callable[[str], Iterator[object]], text: str) -> float:
 @pytest.mark.parametrize("look", [traces, undisguised, decoded, fragments])
 def test_the_cost_grows_with_the_length(look: Callable[[str], Iterator[object]], before: str, unit: str) -> None:
     short, long = (before + unit * (length // len(unit)) for length in (SHORT, LONG))
-    assert seconds(look, long) < 8 * seconds(look, short) + 0.02
+    tries = ((seconds(look, long), seconds(look, short)) for _ in range(3))
+    assert any(of_long < 8 * of_short + 0.02 for of_long, of_short in tries)  # the first, where nothing disturbs it
