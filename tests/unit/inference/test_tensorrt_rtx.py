@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import pytest
 
 from dicomnode.inference import package, precision
+from tests import pace
 from tests.unit.inference.rtx_program import QUANTISED, network
 
 pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX has no wheel for this machine", exc_type=ImportError)
@@ -26,8 +28,13 @@ def test_there_are_models() -> None:
     assert SHIPPED
 
 
-@pytest.mark.parametrize("wish", ["fp32", "tf32", "fp16", "bf16"])
-@pytest.mark.parametrize("name", [*SHIPPED, "unet"])
+@pytest.mark.parametrize(
+    ("name", "wish"),
+    pace.cases(
+        [*product(SHIPPED, ("fp32", "fp16")), ("unet", "tf32"), ("unet", "bf16")],
+        [*product(SHIPPED, ("tf32", "bf16")), ("unet", "fp32"), ("unet", "fp16")],
+    ),
+)
 def test_networks_are_parsed_and_built_in_every_precision(name: str, wish: str) -> None:
     size, timing = map(int, built(name, wish).split())
     weights = len(network(name)[0])
