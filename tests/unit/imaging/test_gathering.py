@@ -21,7 +21,7 @@ from tests.unit.imaging.slices import slice_of
 from tests.unit.imaging.test_decode import MEMORY, compressed
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def decoder() -> Iterator[DecodingAhead]:
     with DecodingAhead(children=2, timeout_seconds=60, memory_bytes=MEMORY) as it:
         yield it
