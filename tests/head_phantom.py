@@ -8,18 +8,24 @@ must not be what it is made of.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID
 from scipy import ndimage
 
+from dicomnode.deidentification import faces
 from dicomnode.deidentification.faces import SeriesOfHead
 from dicomnode.deidentification.heads import Head
+from dicomnode.imaging.balloon import Grid
+from dicomnode.imaging.brain import Brain, find_brain
 from dicomnode.imaging.decode import Decoder
 
 Array = npt.NDArray[Any]
@@ -295,6 +301,23 @@ class Scan:
                 setattr(ds, keyword, value)
             found.append(ds)
         return found
+
+
+@contextmanager
+def remembered_brains() -> Iterator[None]:
+    """What was found in a volume is not looked for again in the same volume: tests of formats give it time and again."""
+    found: dict[bytes, Brain] = {}
+
+    def find(grid: Grid, *, is_ct: bool) -> Brain:
+        said = repr((grid.values.shape, grid.values.dtype, grid.affine.dtype, grid.beyond, is_ct)).encode()
+        key = sha256(b"".join((said, grid.affine.tobytes(), grid.values.tobytes()))).digest()
+        if key not in found:
+            found[key] = find_brain(grid, is_ct=is_ct)
+        return found[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(faces, "find_brain", find)
+        yield
 
 
 def _sampled(array: Array, points: Array, order: int, outside: float = 0.0) -> Array:

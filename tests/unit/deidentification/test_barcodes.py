@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,6 +14,7 @@ from dicomnode.deidentification import burned
 from dicomnode.deidentification.barcodes import barcodes
 from dicomnode.deidentification.frames import Frames
 from dicomnode.deidentification.reader import Box, Picture, RapidReader, Text, installed_reader
+from tests import pace
 
 #: Code 39 (ISO/IEC 16388): wide and narrow bars and spaces.
 _CODE_39 = {"*": "nwnnwnwnn", "1": "wnnwnnnnw", "2": "nnwwnnnnw", "7": "nnnwnnwnw", "8": "wnnwnnwnn", "A": "wnnnnwnnw"}
@@ -61,9 +63,16 @@ def data_matrix(rows: int, columns: int, module: int, *, margin: int = 1) -> Pic
     return np.repeat(picture[..., None], 3, axis=2)
 
 
-@pytest.mark.parametrize("module", [2, 3, 5])
-@pytest.mark.parametrize(("rows", "columns"), [(10, 10), (14, 14), (24, 24), (48, 48), (8, 18), (12, 36)])
-@pytest.mark.parametrize("margin", [1, 4])
+SIZES = [(10, 10), (14, 14), (24, 24), (48, 48), (8, 18), (12, 36)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "module", "margin"),
+    pace.cases(
+        [(10, 10, 2, 4), (14, 14, 5, 1), (24, 24, 3, 4), (48, 48, 2, 1), (8, 18, 3, 1), (12, 36, 5, 4)],
+        [(*size, module, margin) for size, module, margin in product(SIZES, (2, 3, 5), (1, 4))],
+    ),
+)
 def test_data_matrix_codes_any_way_round(rows: int, columns: int, module: int, margin: int) -> None:
     picture = data_matrix(rows, columns, module, margin=margin)
     top, left = 60 + margin * module, 80 + margin * module

@@ -16,6 +16,7 @@ from dicomnode.deidentification.policy import AI, EXPORT
 from dicomnode.deidentification.pseudonyms import Pseudonyms
 from dicomnode.deidentification.reader import Picture, Text
 from dicomnode.encoded import Limits, read_part10
+from tests import pace
 from tests.unit.deidentification import planted
 from tests.unit.deidentification.pictures import capture
 
@@ -68,8 +69,10 @@ def written(frame: NDArray[np.uint8], fill: int, size: int) -> NDArray[np.uint8]
 
 
 @pytest.mark.parametrize("make", [flash, noise, waves, speckle, anatomy, bars], ids=lambda make: make.__name__)
-@pytest.mark.parametrize("place", [3, 31, 58])
-@pytest.mark.parametrize(("fill", "size"), [(255, 24), (200, 18)])
+@pytest.mark.parametrize(
+    ("place", "fill", "size"),
+    pace.cases([(3, 255, 24), (58, 200, 18)], [(58, 255, 24), (3, 200, 18), (31, 255, 24), (31, 200, 18)]),
+)
 def test_the_frame_with_text_is_named(make: object, place: int, fill: int, size: int) -> None:
     frames = make()  # type: ignore[operator]
     frames[place] = written(frames[0], fill, size)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -21,13 +22,19 @@ from dicomnode.deidentification.pseudonyms import Pseudonyms
 from dicomnode.encoded import Limits, encode_part10, read_part10
 from dicomnode.errors import StudyError
 from dicomnode.imaging.decode import Decoder
-from tests.head_phantom import Scan, stored, taken_off
+from tests.head_phantom import Scan, remembered_brains, stored, taken_off
 
 PSEUDONYMS = Pseudonyms(bytes(range(32)), "project")
 
 
 def policy_with(faces: Faces) -> Policy:
     return replace(EXPORT, faces=faces)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def brains() -> Iterator[None]:
+    with remembered_brains():
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from dicomnode.errors import StudyError
 from dicomnode.imaging.balloon import Grid, middle_and_spread, normals, sphere, volume_ml
 from dicomnode.imaging.brain import find_brain, has_no_skull
 from dicomnode.imaging.phantom import abdomen_phantom, chest_phantom, legs_phantom
+from tests import pace
 from tests.head_phantom import GREY, WHITE, Pose, Scan, defaced, face_surface, taken_off
 
 SAGITTAL = {"view": "sagittal", "size": (150, 132), "low": -105.0, "high": 105.0}
@@ -38,19 +39,23 @@ def measured(scan: Scan) -> tuple[int, float]:
 
 @pytest.mark.parametrize(
     ("contrast", "how"),
-    [
-        ("ct", {"pose": Pose(nod=20)}),
-        ("ct", {"pose": Pose(tilt=20, turn=-15), "beside": ("hand",)}),
-        ("ct", {"low": -50.0, "beside": ("arms",)}),
-        ("ct", {**CORONAL, "noise": 0.05, "beside": ("headrest",)}),
-        ("t1", {"pose": Pose(nod=-20), "beside": ("headrest",)}),
-        ("t1", {**SAGITTAL, "pose": Pose(turn=20, nod=10), "step": 5.0}),
-        ("t1", OBLIQUE),
-        ("ct", {"drift": 0.25, "size": (160, 120), "low": -110.0}),
-        ("t2", {"pose": Pose(tilt=-20), "noise": 0.05}),
-        ("t2", SAGITTAL),
-        ("flair", {**CORONAL, "pose": Pose(nod=10, tilt=10, turn=-10)}),
-    ],
+    pace.cases(
+        [  # each contrast, plane and tilt, and what lies beside
+            ("ct", {"pose": Pose(tilt=20, turn=-15), "beside": ("hand",)}),
+            ("t1", {**SAGITTAL, "pose": Pose(turn=20, nod=10), "step": 5.0}),
+            ("ct", {"drift": 0.25, "size": (160, 120), "low": -110.0}),
+            ("t2", {"pose": Pose(tilt=-20), "noise": 0.05}),
+            ("flair", {**CORONAL, "pose": Pose(nod=10, tilt=10, turn=-10)}),
+        ],
+        [
+            ("ct", {"pose": Pose(nod=20)}),
+            ("ct", {"low": -50.0, "beside": ("arms",)}),
+            ("ct", {**CORONAL, "noise": 0.05, "beside": ("headrest",)}),
+            ("t1", {"pose": Pose(nod=-20), "beside": ("headrest",)}),
+            ("t1", OBLIQUE),
+            ("t2", SAGITTAL),
+        ],
+    ),
 )
 def test_a_face_goes_and_the_brain_stays(contrast: str, how: dict[str, Any]) -> None:
     changed, moved = measured(Scan(contrast=contrast, **how))
@@ -63,15 +68,19 @@ def test_a_face_goes_and_the_brain_stays(contrast: str, how: dict[str, Any]) -> 
 
 @pytest.mark.parametrize(
     ("how", "because"),
-    [
-        ({"low": 30.0}, "withheld-face-not-found"),  # the vertex alone
-        ({"high": -40.0}, "withheld-face-not-found"),  # the face without its brain
-        ({"high": 35.0}, "withheld-face-not-found"),  # without its vault
-        ({"low": -30.0, "high": 12.0}, "withheld-face-geometry"),  # eleven slices
-        ({"high": 80.0}, "withheld-face-not-found"),  # without its vertex
-        ({"step": 12.0}, "withheld-face-geometry"),
-        ({"noise": 1.5}, "withheld-face-not-found"),
-    ],
+    pace.cases(
+        [
+            ({"low": 30.0}, "withheld-face-not-found"),  # the vertex alone
+            ({"low": -30.0, "high": 12.0}, "withheld-face-geometry"),  # eleven slices
+            ({"high": 80.0}, "withheld-face-not-found"),  # without its vertex
+            ({"step": 12.0}, "withheld-face-geometry"),
+            ({"noise": 1.5}, "withheld-face-not-found"),
+        ],
+        [
+            ({"high": -40.0}, "withheld-face-not-found"),  # the face without its brain
+            ({"high": 35.0}, "withheld-face-not-found"),  # without its vault
+        ],
+    ),
 )
 @pytest.mark.parametrize("contrast", ["ct"])
 def test_what_is_no_whole_head_is_refused(contrast: str, how: dict[str, Any], because: str) -> None:
@@ -82,14 +91,14 @@ def test_what_is_no_whole_head_is_refused(contrast: str, how: dict[str, Any], be
 
 @pytest.mark.parametrize(
     ("contrast", "orientation"),
-    [("ct", ("-1", "0", "0", "0", "-1", "0")), ("t1", ("1", "0", "0", "0", "-1", "0"))],
+    pace.cases([("ct", ("-1", "0", "0", "0", "-1", "0"))], [("t1", ("1", "0", "0", "0", "-1", "0"))]),
 )
 def test_a_head_that_says_it_looks_backward_is_refused(contrast: str, orientation: tuple[str, ...]) -> None:
     with pytest.raises(StudyError, match="withheld-face-not-found"):
         defaced(Scan(contrast=contrast, low=-110.0), ImageOrientationPatient=list(orientation))
 
 
-@pytest.mark.parametrize("contrast", ["ct", "t1"])
+@pytest.mark.parametrize("contrast", pace.cases(["t1"], ["ct"]))
 def test_a_head_that_says_it_stands_on_its_top_is_refused(contrast: str) -> None:
     series = Scan(contrast=contrast).series()
     for ds in series:
@@ -99,7 +108,7 @@ def test_a_head_that_says_it_stands_on_its_top_is_refused(contrast: str) -> None
         taken_off(series)
 
 
-@pytest.mark.parametrize("make", [chest_phantom, abdomen_phantom, legs_phantom])
+@pytest.mark.parametrize("make", pace.cases([chest_phantom, legs_phantom], [abdomen_phantom]))
 def test_other_bodies_have_no_skull_and_no_brain(make: Any) -> None:
     body = make(np.random.default_rng(3), shape=(60, 96, 96), spacing=(5.0, 4.0, 4.0))
     affine = np.zeros((4, 4))
