@@ -95,6 +95,32 @@ class PolicySection(Section):
         description="heads, in scans, photographs and surface scans: pass (ai's own), flag in (0028,0302) (export's own), withhold, or deface: "
         "of whole volumes of CT and MR the face goes for good, all else that may show one is withheld",
     )
+    text_in_pixels: Literal["blank", "withhold"] | None = Field(
+        None, description="what is done where text is read in pixels; default: deidentification.text_in_pixels"
+    )
+    look_at_every_image: bool | None = Field(
+        None,
+        description="look for written text in images without any flag, too (export's own); ai's own: only where a flag, a kind of "
+        "object or a description speaks of text",
+    )
+    images_without_pixels: Literal["withhold", "pass"] | None = Field(
+        None,
+        description="what is done with the header of an image alone; default: deidentification.images_without_pixels",
+    )
+    withhold_recognizable: bool | None = Field(
+        None,
+        description="withhold what came with Recognizable Visual Features (0028,0302) YES (export's own); ai's own: it passes",
+    )
+    on_leak: Literal["withhold", "minimal"] | None = Field(
+        None,
+        description="where the leak check finds something: withhold (export's own), or an allow-listed copy, checked again, in its place (ai's own)",
+    )
+    highest_age: int | None = Field(
+        None,
+        ge=0,
+        le=129,
+        description="years above which an age is written as one more than this (export's own: 89); 0: ages stay (ai's own)",
+    )
 
     @model_validator(mode="after")
     def _rules_are_sound(self) -> Self:

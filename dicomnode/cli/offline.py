@@ -19,6 +19,7 @@ from dicomnode.config import Config
 from dicomnode.errors import ConfigError, KeyStoreError, NodeError, StudyError
 from dicomnode.service.deidentifying import FileDeidentification, deidentify_file, explain_file, reidentify_file
 from dicomnode.service.offline import Files, Outcome, Workbench
+from dicomnode.service.policies import policy_of
 
 _RESERVED = ("_withheld.json", "_outcome.json")
 _HIDDEN = "path-unreadable"
@@ -253,7 +254,7 @@ def reidentify_folder(
 
 
 def explain(tree: Config, source: Path, *, policy: str, console: Console) -> None:
-    """Print, attribute by attribute, which rule decided and what came of it; no values.
+    """Print what a policy's settings are, then, attribute by attribute, which rule decided and what came of it; no values.
 
     Raises
     ------
@@ -263,6 +264,8 @@ def explain(tree: Config, source: Path, *, policy: str, console: Console) -> Non
     if not source.is_file():
         raise ConfigError("source-not-found")
     lines, withheld = explain_file(tree, policy, source)
+    for name, value in policy_of(tree, policy).settings.items():
+        console.print(escape(f"deidentification.{policy}.{name} = {json.dumps(value)}"), soft_wrap=True)
     width = max(len(line.where) for line in lines)
     for line in lines:
         console.print(

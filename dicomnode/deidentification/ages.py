@@ -1,6 +1,6 @@
-"""Ages of structured reports above the highest that a policy lets stand by itself (as of PatientAge, PS3.15 E.3.6).
+"""Ages above the highest that a policy lets stand by itself (PS3.15 E.3.6), in attributes and in structured reports.
 
-Pure; it acts on what the walk made: numeric content items (TID 1007, PS3.3 10.2) whose concept is an age.
+Pure. Of reports it acts on what the walk made: numeric content items (TID 1007, PS3.3 10.2) whose concept is an age.
 """
 
 from __future__ import annotations
@@ -27,6 +27,15 @@ _AGES: Final = frozenset(
 )  # fmt: skip
 #: UCUM: how many make a year.
 _A_YEAR: Final = MappingProxyType({"a": 1, "a_j": 1, "a_g": 1, "a_t": 1, "mo": 12, "wk": 52, "d": 365, "h": 8766})
+#: Of Age Strings (PS3.5 6.2, AS): how many make a year.
+_UNITS_OF_A_YEAR: Final = MappingProxyType({"Y": 1, "M": 12, "W": 52, "D": 365})
+
+
+def limited(age: str, highest: int | None) -> str:
+    """An Age String as it is or, where it is above the highest (None: none is), one year more than that."""
+    if highest is not None and int(age[:-1]) >= (highest + 1) * _UNITS_OF_A_YEAR[age[-1].upper()]:
+        return f"{highest + 1:03}Y"
+    return age
 
 
 def limit_ages(dataset: Dataset, highest: int) -> None:

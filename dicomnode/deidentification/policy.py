@@ -157,6 +157,20 @@ class Policy:
             return "UNMODIFIED"
         return "MODIFIED" if Option.MODIFIED_DATES in self.options else "REMOVED"
 
+    @property
+    def settings(self) -> dict[str, str | bool | int | list[str]]:
+        """What decides besides the tables and a site's own rules, by the names that a configuration has for it."""
+        return {
+            "options": [name for name, option in OPTION_NAMES.items() if option in self.options],
+            "faces": self.faces.value,
+            "text_in_pixels": "blank" if self.blank_text else "withhold",
+            "look_at_every_image": self.look_at_every_image,
+            "images_without_pixels": "pass" if self.headers_alone else "withhold",
+            "withhold_recognizable": self.withhold_recognizable,
+            "on_leak": self.on_leak.value,
+            "highest_age": self.highest_age or 0,
+        }
+
 
 _CLEAN: Final = frozenset(
     {

@@ -16,6 +16,7 @@ from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
 
 from dicomnode.deidentification import codes, content
+from dicomnode.deidentification.ages import limited
 from dicomnode.deidentification.binary import (
     format_of_wave,
     holds_text,
@@ -237,10 +238,7 @@ class Treater:
     def _age(self, value: str) -> str | None:
         if not SYNTAX["AS"].fullmatch(value):
             return None
-        highest = self._policy.highest_age
-        if highest is not None and value.endswith(("Y", "y")) and int(value[:-1]) > highest:
-            return f"{highest + 1:03}Y"
-        return value
+        return limited(value, self._policy.highest_age)
 
     def _term(self, value: str, tag: int) -> str | None:
         if (

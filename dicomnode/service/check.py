@@ -27,6 +27,7 @@ from dicomnode.service.engines import open_engine
 from dicomnode.service.exports import outlet_of
 from dicomnode.service.models import examine_gpu
 from dicomnode.service.originals import kept, notes_of_retention
+from dicomnode.service.policies import notes_of_policies
 from dicomnode.service.rooms import Layout
 from dicomnode.service.routes import describe_rule, prove_rules
 from dicomnode.service.services import committing_destination
@@ -56,7 +57,7 @@ def examine(tree: Config, environment: Mapping[str, str]) -> Report:
     for look in (
         examiner.state,
         examiner.keys,
-        examiner.recipients,
+        examiner.deidentification,
         examiner.models,
         examiner.listen,
         examiner.stow,
@@ -128,8 +129,9 @@ class _Examiner:
                 ledger.close()
         self.report.lines.append("keys are there, belong to this state, and only this user can read them")
 
-    def recipients(self) -> None:
-        """For whom exports enclose original attributes: who cannot open them keeps every export from being made."""
+    def deidentification(self) -> None:
+        """Policies, and for whom exports enclose original attributes: who cannot open them keeps every export from being made."""
+        self.report.warnings += notes_of_policies(self._tree)
         setting, paths = "deidentification.recipients", self._tree.deidentification.recipients
         if self._usable(setting, partial(certificates, paths)):
             found = certificates(paths)

@@ -20,6 +20,7 @@ from dicomnode.imaging.decode import Decoder
 from dicomnode.service import rooms
 from dicomnode.service.deidentifying_series import Deidentified, SeriesDeidentification
 from dicomnode.service.offline import bytes_of, write_file
+from dicomnode.service.policies import policy_of
 from dicomnode.service.rooms import Layout
 from dicomnode.storage.recipients import certificates, private_key
 from dicomnode.workflow.reading import limits_of
@@ -100,7 +101,7 @@ def deidentify_file(tree: Config, environment: Mapping[str, str], policy: str) -
     ConfigError
         ``config-invalid`` when there is no such policy.
     """
-    rooms.policy_of(tree, policy)
+    policy_of(tree, policy)
     layout = Layout.of(tree)
     rooms.make_state_folder(layout)
     ring = rooms.open_key_ring(tree, layout, environment, create=True)
@@ -115,7 +116,7 @@ def explain_file(tree: Config, policy: str, path: Path) -> tuple[list[Explanatio
     Where it is withheld for its pixels or for a face, its attributes are explained all the same: of a series that is
     defaced as a whole, one file is withheld. Nothing is made or changed.
     """
-    chosen = rooms.policy_of(tree, policy)
+    chosen = policy_of(tree, policy)
     engine = rooms.open_deidentifier(tree, rooms.passing_key_ring(), policy)  # no pseudonym is told
     dataset = read_file(path, limits_of(tree))
     withheld = None

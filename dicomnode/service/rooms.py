@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import errno
-import re
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -14,7 +13,6 @@ from typing import Final
 from dicomnode.config import Config
 from dicomnode.deidentification.apply import Deidentifier
 from dicomnode.deidentification.children import DecodingLimits
-from dicomnode.deidentification.policy import OPTION_NAMES, POLICIES, Faces, Policy, SiteAction
 from dicomnode.deidentification.pseudonyms import Pseudonyms
 from dicomnode.deidentification.reader import installed_reader
 from dicomnode.errors import ConfigError, ModelError, StorageError
@@ -22,7 +20,7 @@ from dicomnode.events import Emit
 from dicomnode.inference import standin
 from dicomnode.inference.package import Package, load_all, shipped_models_folder
 from dicomnode.service.engines import gpu_kind, gpu_settings, open_engine
-from dicomnode.site_rules import PolicySection
+from dicomnode.service.policies import policy_of
 from dicomnode.storage.belonging import prove_derivation, prove_wrapping
 from dicomnode.storage.datakeys import DataKeys
 from dicomnode.storage.keyhook import open_command
@@ -36,7 +34,6 @@ from dicomnode.study import World
 from dicomnode.workflow.analysis import Analyst
 
 #: Why no folder can be made at a path, that another path would mend.
-_WORD: Final = re.compile(r"[^\W_]+")
 _NO_PLACE: Final = frozenset(
     {errno.EEXIST, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ELOOP, errno.ENAMETOOLONG}
 )
@@ -236,32 +233,6 @@ def open_pseudonyms(tree: Config, ring: KeyRing, project: str | None = None) -> 
         project=settings.project if project is None else project,
         default_issuer=settings.default_issuer,
         maximum_date_shift_days=settings.maximum_date_shift_days,
-    )
-
-
-def policy_of(tree: Config, name: str) -> Policy:
-    """Policy of a name with the site's own changes.
-
-    Raises
-    ------
-    ConfigError
-        ``config-invalid`` when there is none of that name.
-    """
-    base = POLICIES.get(name)
-    if base is None:
-        raise ConfigError("config-invalid", policies=len(POLICIES))
-    settings = tree.deidentification
-    changes: PolicySection = getattr(settings, name)
-    actions = ((SiteAction(action), getattr(changes, action)) for action in ("keep", "clean", "empty", "remove"))
-    options = base.options if changes.options is None else frozenset(OPTION_NAMES[name] for name in changes.options)
-    return replace(
-        base,
-        options=options,
-        site={keyword: action for action, keywords in actions for keyword in keywords},
-        words=frozenset(word for known in settings.known_words for word in _WORD.findall(known.casefold())),
-        blank_text=settings.text_in_pixels == "blank",
-        headers_alone=settings.images_without_pixels == "pass",
-        faces=base.faces if changes.faces is None else Faces(changes.faces),
     )
 
 

@@ -5,6 +5,7 @@ So do the other papers' examples; and every row of a table has as many cells as 
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -17,7 +18,8 @@ import pytest
 from pydantic import BaseModel
 
 from dicomnode.cli.template import BLOCKS
-from dicomnode.config import Config, parse
+from dicomnode.config import Config, DeidentificationSection, parse
+from dicomnode.deidentification.policy import POLICIES
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "deploy" / "docs"
@@ -25,6 +27,8 @@ PAGE = (DOCS / "settings.md").read_text("utf-8")
 PAPERS = sorted({*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *ROOT.glob("models/*/*.md"), *ROOT.glob("systemd/*.md")})
 #: Sections of which the page names every setting.
 WHOLE = {"[completion]", "[retrieval]", "[delivery]", "[retention]", "[loop_guard]", "[flood_guard]"}
+#: The table whose defaults are those of the two policies.
+POLICY_TABLE = "of `[deidentification.ai]` and `[deidentification.export]`"
 UNITS: Final[Mapping[str, int]] = MappingProxyType(
     {"minute": 60, "hour": 3600, "day": 86_400, "MiB": 1 << 20, "GiB": 1 << 30}
 )
@@ -57,6 +61,8 @@ def rows() -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     for table in tables(PAGE):
         head = cells(table[0])[0].strip("`")
+        if head == POLICY_TABLE.strip("`"):
+            continue
         found.setdefault(head, {}).update({cells(row)[0].strip("`"): cells(row)[1] for row in table[2:]})
     return found
 
@@ -78,6 +84,17 @@ def test_no_setting_of_these_sections_is_left_out() -> None:
     assert set(rows()) >= WHOLE
     for head in WHOLE:
         assert set(rows()[head]) == set(section(head).model_fields), head
+
+
+def test_the_settings_of_policies_are_those_of_the_code() -> None:
+    (table,) = (one for one in tables(PAGE) if cells(one[0])[0] == POLICY_TABLE)
+    names = [name.strip("`") for name in cells(table[0])[1:3]]
+    said = {
+        name: {cells(row)[0].strip("`"): json.loads(cells(row)[column].strip("`")) for row in table[2:]}
+        for column, name in enumerate(names, 1)
+    }
+    assert said == {name: policy.settings for name, policy in POLICIES.items()}
+    assert set(rows()["[deidentification]"]) | set(names) == set(DeidentificationSection.model_fields)
 
 
 @pytest.mark.parametrize("name", ["settings.md", "install.md"])

@@ -42,6 +42,24 @@ def test_every_attribute_has_its_rule_and_no_value(tree: Config, tmp_path: Path,
     assert "changed" in text.splitlines()[-1]
 
 
+def test_the_settings_of_the_policy_are_told_first(tree: Config, tmp_path: Path) -> None:
+    path = tmp_path / "image.dcm"
+    path.write_bytes(encode_part10(next(iter(tiny_series())), transfer_syntax_uid=EXPLICIT))
+    site = Config.model_validate(
+        {**tree.model_dump(), "deidentification": {"export": {"options": [], "highest_age": 80}}}
+    )
+    assert explained(site, path, "export").splitlines()[:8] == [
+        "deidentification.export.options = []",
+        'deidentification.export.faces = "flag"',
+        'deidentification.export.text_in_pixels = "blank"',
+        "deidentification.export.look_at_every_image = true",
+        'deidentification.export.images_without_pixels = "withhold"',
+        "deidentification.export.withhold_recognizable = true",
+        'deidentification.export.on_leak = "withhold"',
+        "deidentification.export.highest_age = 80",
+    ]
+
+
 def test_what_is_withheld_for_its_pixels_is_explained_all_the_same(tree: Config, tmp_path: Path) -> None:
     shot = small_object()
     shot.ConversionType = "SD"  # scanned paper

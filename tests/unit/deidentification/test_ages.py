@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
@@ -68,3 +70,17 @@ def test_an_age_beside_its_concept_and_one_without_a_value() -> None:
     assert out(item, EXPORT).NumericValue == 90
     item.MeasuredValueSequence = Sequence([inner])
     assert "NumericValue" not in out(item, EXPORT).MeasuredValueSequence[0]
+
+
+@pytest.mark.parametrize(
+    ("age", "highest", "out"),
+    [
+        ("089Y", 89, "089Y"), ("090Y", 89, "090Y"), ("091Y", 89, "090Y"), ("101Y", None, "101Y"), ("999M", 89, "999M"),
+        ("900M", 70, "071Y"), ("851M", 70, "851M"), ("852M", 70, "071Y"), ("999W", 18, "019Y"), ("800D", 1, "002Y"), ("729D", 1, "729D"),
+    ],
+)  # fmt: skip
+def test_an_age_in_any_unit_is_limited(age: str, highest: int | None, out: str) -> None:
+    ds = planted.slice_of_ct()
+    ds.PatientAge = age
+    policy = replace(EXPORT, highest_age=highest)
+    assert Deidentifier(policy, PSEUDONYMS).deidentify(ds).dataset.PatientAge == out

@@ -12,11 +12,11 @@ from pydicom.dataelem import DataElement
 from dicomnode.config import ConfigErrors, parse
 from dicomnode.deidentification.apply import Deidentifier
 from dicomnode.deidentification.explain import explain
-from dicomnode.deidentification.policy import AI, EXPORT, OPTION_NAMES, Faces, SiteAction
+from dicomnode.deidentification.policy import AI, EXPORT, OPTION_NAMES, POLICIES, Faces, SiteAction
 from dicomnode.deidentification.pseudonyms import Pseudonyms
 from dicomnode.deidentification.rules import Rules, Treatment
 from dicomnode.encoded import Limits, read_part10
-from dicomnode.service.rooms import policy_of
+from dicomnode.service.policies import notes_of_policies, policy_of
 from dicomnode.site_rules import PolicySection
 from tests.unit.deidentification import planted
 from tests.unit.deidentification.kinds_planted import mr, report
@@ -76,9 +76,90 @@ def test_a_site_changes_a_policy() -> None:
     assert "BodyPartExamined" not in output
 
 
+#: Every setting of a policy beside its options, and what neither policy has of its own.
+CHANGED = {
+    "ai": {"faces": "withhold", "text_in_pixels": "withhold", "look_at_every_image": True, "images_without_pixels": "pass",
+           "withhold_recognizable": True, "on_leak": "withhold", "highest_age": 89},
+    "export": {"faces": "pass", "text_in_pixels": "withhold", "look_at_every_image": False, "images_without_pixels": "pass",
+               "withhold_recognizable": False, "on_leak": "minimal", "highest_age": 0},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CHANGED)
+def test_each_setting_changes_its_policy_alone(name: str) -> None:
+    """And without a word of the site a policy is what it is without a configuration, or what both of them have."""
+    plain = parse({})
+    assert {one: policy_of(plain, one) for one in POLICIES} == POLICIES
+    (other,) = set(CHANGED) - {name}
+    for setting, value in CHANGED[name].items():
+        tree = parse({"deidentification": {name: {setting: value}}})
+        assert policy_of(tree, name).settings == {**POLICIES[name].settings, setting: value}
+        assert policy_of(tree, other) == POLICIES[other]
+    both = parse(
+        {
+            "deidentification": {
+                "text_in_pixels": "withhold",
+                "images_without_pixels": "pass",
+                name: {"text_in_pixels": "blank"},
+            }
+        }
+    )
+    assert [policy_of(both, one).blank_text for one in (name, other)] == [True, False]
+    assert policy_of(both, name).headers_alone
+    assert set(CHANGED[name]) | {"options"} == set(POLICIES[name].settings)
+    assert set(PolicySection.model_fields) - set(SiteAction) == set(POLICIES[name].settings)
+
+
+@pytest.mark.parametrize("name", CHANGED)
+def test_what_a_setting_costs_is_told_where_a_site_chose_it(name: str) -> None:
+    assert list(notes_of_policies(parse({}))) == []
+    for setting, value in CHANGED[name].items():
+        notes = list(notes_of_policies(parse({"deidentification": {name: {setting: value}}})))
+        harmless = setting in ("text_in_pixels", "images_without_pixels") or (name, setting) == ("ai", "highest_age")
+        assert [note.split(":")[0] for note in notes] == ([] if harmless else [f"deidentification.{name}.{setting}"])
+    safe = {
+        "faces": "deface",
+        "look_at_every_image": True,
+        "withhold_recognizable": True,
+        "on_leak": "withhold",
+        "highest_age": 80,
+    }
+    assert list(notes_of_policies(parse({"deidentification": {"export": safe}}))) == []
+
+
+def test_what_identifies_somebody_in_exports_is_told() -> None:
+    def told(**section: object) -> list[str]:
+        return list(notes_of_policies(parse({"deidentification": {"export": section}})))
+
+    assert "retain-full-dates" in told(options=["retain-full-dates"])[0]
+    assert "retain-uids" in told(options=["retain-uids"])[0]
+    assert "InstitutionName leave as they came" in told(keep=["InstitutionName"], remove=["BodyPartExamined"])[0]
+    assert told(options=["clean-descriptors"], remove=["BodyPartExamined"]) == []
+
+
+@pytest.mark.parametrize("reads", [True, False])
+def test_what_networks_see_of_images_that_look_written_on(reads: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dicomnode.service.policies.installed_reader", lambda: object() if reads else None)
+    for text, expected in (
+        ("blank", "markers of sides" if reads else "gets no result"),
+        ("withhold", "gets no result"),
+    ):
+        section = {"look_at_every_image": True, "text_in_pixels": text}
+        (told,) = notes_of_policies(parse({"deidentification": {"ai": section}}))
+        assert expected in told
+
+
 @pytest.mark.parametrize(
     ("section", "problem"),
     [
+        ({"highest_age": -1}, "highest_age: at least 0"),
+        ({"highest_age": 130}, "highest_age: at most 129"),
+        ({"highest_age": 89.5}, "highest_age: a whole number"),
+        ({"on_leak": "pass"}, "on_leak: 'withhold' or 'minimal'"),
+        ({"text_in_pixels": "keep"}, "text_in_pixels: 'blank' or 'withhold'"),
+        ({"look_at_every_image": "perhaps"}, "look_at_every_image: true or false"),
+        ({"withhold_recognizable": 7}, "withhold_recognizable: true or false"),
+        ({"images_without_pixels": "blank"}, "images_without_pixels: 'withhold' or 'pass'"),
         ({"keep": ["NoSuchThing"]}, "keep: NoSuchThing is no keyword of an attribute"),
         ({"keep": ["PatientName"]}, "is always replaced"),
         ({"clean": ["StudyInstanceUID"]}, "is always replaced"),
@@ -116,7 +197,7 @@ def test_a_site_changes_a_policy() -> None:
         ({"options": ["retain-everything"]}, "retain-safe-private"),
     ],
 )
-def test_rules_that_make_no_sense_are_told(section: dict[str, list[str]], problem: str) -> None:
+def test_rules_that_make_no_sense_are_told(section: dict[str, object], problem: str) -> None:
     with pytest.raises(ConfigErrors) as caught:
         parse({"deidentification": {"export": section}})
     assert any(problem in line and "deidentification.export" in line for line in caught.value.problems)

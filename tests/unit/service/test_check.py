@@ -156,6 +156,16 @@ def test_keys_of_another_state_are_an_error(tree_of: MakeTree, name: str) -> Non
     assert error.startswith("key-wrong")
 
 
+def test_what_a_policy_lets_out_is_a_note(tree_of: MakeTree) -> None:
+    tree = tree_of(destinations=[DESTINATION], deidentification={"export": {"look_at_every_image": False}})
+    settled(tree)
+    report = examine(tree, {})
+    assert report.errors == []
+    assert report.warnings == [
+        "deidentification.export.look_at_every_image: text that no flag announces leaves with its image"
+    ]
+
+
 def test_a_recipient_that_no_export_can_enclose_for_is_an_error(tree_of: MakeTree, tmp_path: Path) -> None:
     recipients.public_certificate(tmp_path)
     good, none = tmp_path / "reidentify.pem", tmp_path / "none.pem"

@@ -18,7 +18,7 @@ from rich.console import Console
 from dicomnode.cli import offline
 from dicomnode.config import Config, ConfigErrors, parse
 from dicomnode.encoded import encode_part10
-from dicomnode.service.rooms import policy_of
+from dicomnode.service.policies import policy_of
 from tests.head_phantom import Scan
 from tests.unit.workflow.samples import EXPLICIT
 
