@@ -11,7 +11,7 @@ WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(os.cpu_count() or 1, 8))')
 
 KERNELS ?= dicomnode/inference/kernels
 
-.PHONY: help setup demo run test test-viewer check format coverage lock licences statement kernels install train bench-results bench-deidentify bench-slice bench-way bench-inference bench-receive bench-receive-alone bench-turnaround prove-slice prove-workflow prove-fuzz prove-intake prove-scale prove-cases prove-systemd soak clean
+.PHONY: help setup demo run test test-viewer check format coverage lock licences statement kernels install train bench-results bench-deidentify bench-slice bench-way bench-inference bench-receive bench-receive-alone bench-turnaround prove-deidentify prove-slice prove-workflow prove-fuzz prove-intake prove-scale prove-cases prove-systemd soak clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -136,6 +136,9 @@ bench-turnaround: $(BIN)/.dev ## last C-STORE to results at the PACS, beside the
 bench-deidentify: .venv-bench/.ready ## de-identification beside dicom-anonymizer, deid, dicognito and gdcmanon, in one run
 	@sh deploy/setup-system.sh bench
 	@.venv-bench/bin/python -m tests.benchmarks.deidentify
+
+prove-deidentify: $(BIN)/.dev ## tens of thousands of planted identifiers, each looked for in what comes out; SEED=<number>, ROUNDS=<number>
+	@DICOMNODE_PLANT_SEED=$${SEED:-1} DICOMNODE_PLANT_ROUNDS=$${ROUNDS:-14} $(BIN)/python -m pytest -s --timeout 7200 tests/properties/test_planted_identifiers.py
 
 prove-slice: $(BIN)/.dev ## kill -9 in every stage, many rounds
 	@DICOMNODE_KILL_ROUNDS=$${ROUNDS:-20} $(BIN)/python -m pytest tests/journey/test_kill.py

@@ -17,6 +17,7 @@ from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
 from dicomnode.deidentification.identifiers import Identifiers
+from dicomnode.deidentification.needles import hold_foreign
 from dicomnode.deidentification.values import Element
 
 _RUN: Final = re.compile(rb"[A-Za-z0-9 ^,.'_/\\\\:=\r\n\-]{5,}")
@@ -147,7 +148,9 @@ def holds_text(element: Element, vr: str) -> bool:
 
 
 def is_identifier(element: Element, vr: str, tag: int, known: Identifiers) -> bool:
-    """Whether one of few binary numbers of an attribute is an identifier of the source."""
+    """Whether one of few binary numbers of an attribute is an identifier of the source, or bytes are a name of other letters."""
+    if isinstance(element.value, bytes) and hold_foreign(element.value, known.names):
+        return True
     numbers = _array(element, vr)
     if numbers is None or numbers.size > _FEW:
         return False

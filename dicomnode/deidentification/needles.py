@@ -111,6 +111,16 @@ class _Words:
         )
 
 
+def hold_foreign(data: bytes, names: frozenset[str]) -> bool:
+    """Whether bytes hold a name that is not ASCII, in any character set."""
+    return any(pattern in data for pattern in _foreign(names))
+
+
+@lru_cache(64)
+def _foreign(names: frozenset[str]) -> tuple[bytes, ...]:
+    return tuple(pattern for name in sorted(names) if not name.isascii() for pattern in sorted(_patterns(name)))
+
+
 @lru_cache(64)
 def forms_of(dates: frozenset[str]) -> str:
     """Pattern of dates YYYYMMDD as DICOM and as people write them; it matches nothing where there are none.

@@ -377,6 +377,16 @@ def test_born_on_the_day_of_the_dummy(policy: Policy) -> None:
     assert (result.leaks, result.dataset.ContentSequence[0].Date) == ((), "19010101")
 
 
+@POLICIES
+@pytest.mark.parametrize("codec", ["iso8859_6", "utf-8", "utf-16-le"])
+def test_a_name_of_other_letters_in_bytes_goes_and_holds_nothing_back(codec: str, policy: Policy) -> None:
+    ds = planted.slice_of_ct()
+    ds.SpecificCharacterSet, ds.PatientName = "ISO_IR 127", "قباني^لنزار"
+    raw(ds, 0x00142210, "OB", "قباني ".encode(codec))
+    result = Deidentifier(policy, PSEUDONYMS).deidentify(read_part10(planted.encoded(ds), Limits()))
+    assert (result.leaks, 0x00142210 in result.dataset) == ((), False)
+
+
 def test_full_dates_of_a_file_stay() -> None:
     full = Policy(name="full", options=frozenset({Option.FULL_DATES}))
     done = out_of(planted.slice_of_ct(), full)

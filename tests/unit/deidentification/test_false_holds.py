@@ -59,6 +59,18 @@ def test_short_and_ordinary_identities_hold_nothing_back(make: object, policy: P
     assert held == []
 
 
+@pytest.mark.parametrize("name", ["Phantom^64", "Smith 1.5mm", "12 64", "MR 1.5T"])
+@pytest.mark.parametrize("policy", [AI, EXPORT], ids=lambda policy: policy.name)
+def test_numbers_and_measures_beside_a_name_are_nobodys(policy: Policy, name: str) -> None:
+    ds = planted.slice_of_ct()
+    ds.PatientName, ds.SeriesDescription, ds.SoftwareVersions = name, "t1 1.5mm 1.5T #12", "VB12 1.5T"
+    result = Deidentifier(policy, PSEUDONYMS).deidentify(ds)
+    kept = [
+        result.dataset.get(keyword) for keyword in ("ManufacturerModelName", "SeriesDescription", "SoftwareVersions")
+    ]
+    assert (result.leaks, kept) == ((), ["Sensation 64", "t1 1.5mm 1.5T #12", "VB12 1.5T"])
+
+
 @pytest.mark.parametrize("short", ["7-4", "32+4", "7;4", "A:1"])
 @pytest.mark.parametrize("policy", [AI, EXPORT], ids=lambda policy: policy.name)
 def test_a_short_id_as_a_description_goes_and_holds_nothing_back(policy: Policy, short: str) -> None:
