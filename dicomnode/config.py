@@ -272,9 +272,13 @@ class DeidentificationSection(Section):
     export: PolicySection = Field(PolicySection(), description="the same for what leaves the house")
 
     @model_validator(mode="after")
-    def _networks_see_faces(self) -> Self:
+    def _policies_differ(self) -> Self:
         if self.ai.faces == "deface":
             raise ValueError("ai.faces is not deface: a network sees the pixels that the scanner made")
+        if self.export.on_leak == "minimal":
+            raise ValueError(
+                "export.on_leak is not minimal: what that leaves of an object is enough for networks alone"
+            )
         return self
 
 

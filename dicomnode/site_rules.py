@@ -113,7 +113,7 @@ class PolicySection(Section):
     )
     on_leak: Literal["withhold", "minimal"] | None = Field(
         None,
-        description="where the leak check finds something: withhold (export's own), or an allow-listed copy, checked again, in its place (ai's own)",
+        description="where the leak check finds something: withhold (export's own), or of ai alone minimal (its own): an allow-listed copy, checked again",
     )
     highest_age: int | None = Field(
         None,

@@ -5,12 +5,17 @@ Pure: an allow-list, applied to a copy that was de-identified already, and to th
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Final
 
-from pydicom.datadict import tag_for_keyword
+from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
+from pydicom.tag import BaseTag
+
+from dicomnode.deidentification import codes
+from dicomnode.deidentification.nesting import items_of
 
 _KEYWORDS: Final = [
     "SOPClassUID",
@@ -141,7 +146,46 @@ _KEYWORDS: Final = [
     "StudyID",
     "ReferringPhysicianName",
     "PatientBirthDate",
+    # Terms and numbers without which an image of CT, MR, PET, NM, XA, DX or MG is none (types 1 and 2 of PS3.3 C.8).
+    "BodyPartExamined",
+    "Laterality",
+    "ImageLaterality",
+    "PatientOrientation",
+    "ScanningSequence",
+    "SequenceVariant",
+    "ScanOptions",
+    "MRAcquisitionType",
+    "CountsSource",
+    "FrameIncrementPointer",
+    "FrameTime",
+    "FrameTimeVector",
+    "EnergyWindowInformationSequence",
+    "EnergyWindowRangeSequence",
+    "EnergyWindowLowerLimit",
+    "EnergyWindowUpperLimit",
+    "EnergyWindowVector",
+    "DetectorInformationSequence",
+    "DetectorVector",
+    "CollimatorType",
+    "FieldOfViewShape",
+    "RotationInformationSequence",
+    "StartAngle",
+    "AngularStep",
+    "RotationDirection",
+    "NumberOfFramesInRotation",
+    "RadialPosition",
+    "RadiationSetting",
+    "PositionerPrimaryAngle",
+    "PositionerSecondaryAngle",
+    "PositionerMotion",
+    "PresentationIntentType",
+    "ImagerPixelSpacing",
+    "DetectorType",
 ]
+#: What is emptied where it is: of type 2, and it may say anything.
+_EMPTIED: Final = frozenset({tag_for_keyword("Manufacturer"), tag_for_keyword("AcquisitionContextSequence")})
+#: Of whose items the concepts stay that the tables vouch for.
+_CODED: Final = frozenset({tag_for_keyword("AnatomicRegionSequence"), tag_for_keyword("RadionuclideCodeSequence")})
 _ALLOWED: Final = frozenset(tag for keyword in _KEYWORDS if (tag := tag_for_keyword(keyword)) is not None)
 #: Written by us: its codes are our own.
 _WHOLE: Final = frozenset({tag_for_keyword("DeidentificationMethodCodeSequence")})
@@ -157,6 +201,10 @@ def minimal(dataset: Dataset) -> Dataset:
 def _of(dataset: Dataset) -> Dataset:
     least = Dataset()
     for tag in dataset.keys():  # noqa: SIM118 - a Data Set iterates over parsed elements
+        if int(tag) in _EMPTIED:
+            least[tag] = DataElement(tag, dictionary_VR(tag), None)
+        if int(tag) in _CODED:
+            least[tag] = DataElement(tag, "SQ", Sequence(_concepts(items_of(dataset, tag) or [])))
         if int(tag) not in _ALLOWED:
             continue
         element = dataset.get_item(tag)
@@ -167,3 +215,11 @@ def _of(dataset: Dataset) -> Dataset:
     if implicit is not None:
         least.set_original_encoding(implicit, little, "iso8859")
     return least
+
+
+def _concepts(items: Iterable[Dataset]) -> Iterator[Dataset]:
+    for item in items:
+        if codes.is_standard(codes.read(item, ("utf-8",))):
+            concept = Dataset()
+            concept.update({tag: item.get_item(tag) for tag in map(BaseTag, codes.CONCEPT) if tag in item})
+            yield concept

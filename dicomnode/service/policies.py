@@ -69,8 +69,6 @@ def _of_exports(policy: Policy) -> Iterator[tuple[str, str]]:
         yield "look_at_every_image", "text that no flag announces leaves with its image"
     if not policy.withhold_recognizable:
         yield "withhold_recognizable", "what says of itself that it shows a face leaves"
-    if policy.on_leak is OnLeak.MINIMAL:
-        yield "on_leak", "where the leak check finds something, a copy leaves that holds less, in place of nothing"
     if policy.highest_age is None or policy.highest_age > _SAFE_AGE:
         yield (
             "highest_age",

@@ -372,6 +372,19 @@ def test_the_least_keeps_what_stored_values_mean() -> None:
     assert "InstitutionName" not in least
 
 
+def test_of_codes_the_least_keeps_what_the_tables_vouch_for() -> None:
+    known, own = Dataset(), Dataset()
+    known.CodeValue, known.CodingSchemeDesignator, known.CodeMeaning = "T-D3000", "SRT", "Chest"
+    own.CodeValue, own.CodingSchemeDesignator, own.CodeMeaning = "DOE", "99SITE", "JANE"
+    known.ContextUID = "1.2.840.10008.6.1.4712"
+    ds = planted.slice_of_ct()
+    ds.AnatomicRegionSequence, ds.Manufacturer = Sequence([known, own]), "DOE"
+    least = minimal(ds)
+    (left,) = least.AnatomicRegionSequence
+    assert [element.value for element in left] == ["T-D3000", "SRT", "Chest"]
+    assert least["Manufacturer"].is_empty
+
+
 @pytest.mark.parametrize("group", [0x5000, 0x5002, 0x501E, 0x50FE, 0x6000, 0x6002, 0x601E, 0x60FE])
 @pytest.mark.parametrize("policy", [AI, EXPORT])
 def test_curves_and_overlays_of_every_group_go(group: int, policy: Policy) -> None:
