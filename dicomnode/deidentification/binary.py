@@ -28,6 +28,9 @@ _WIDE: Final = re.compile(rb"(?:[ -~]\0){5,}|(?:\0[ -~]){5,}")
 _LEAST: Final = ((64, 5), (1024, 8), (65536, 9))
 _LEAST_OF_MANY: Final = 12
 _LEAST_OF_FLOATS: Final = 8
+_PRINTABLE: Final = bytes(range(0x20, 0x7F))
+_CONTROLS: Final = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_FEW_OTHERS: Final = 4
 _FLOATS: Final = frozenset({"FL", "FD", "OF", "OD"})
 _NAME: Final = re.compile(rb"[A-Z]?[a-z]+|[A-Z]+")
 _TRIPLED: Final = re.compile(rb"([A-Za-z])\1\1")  # no word has that, and many floats
@@ -143,8 +146,15 @@ def holds_text(element: Element, vr: str) -> bool:
     if numbers is not None and numbers.dtype.kind == "f" and _implausible(numbers):
         return True
     if isinstance(value, bytes) and (numbers is None or vr[:1] == "O"):
-        return is_text(value, vr)
+        return is_text(value, vr) or (vr == "OB" and _is_nearly_ascii(value))
     return numbers is not None and any(is_text(one.tobytes(), vr) for one in (numbers, numbers.byteswap()))
+
+
+def _is_nearly_ascii(data: bytes) -> bool:
+    """Whether bytes are a text with letters of another alphabet among those of ASCII: no control characters, few other bytes."""
+    plain = data.rstrip(b"\0 ")
+    others = len(plain.translate(None, _PRINTABLE))
+    return len(plain) >= _SHORTEST_TEXT and others * _FEW_OTHERS <= len(plain) and not _CONTROLS.search(plain)
 
 
 def is_identifier(element: Element, vr: str, tag: int, known: Identifiers) -> bool:

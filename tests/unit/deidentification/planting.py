@@ -1,6 +1,7 @@
 """Writes spellings of a person into objects: texts, sequences, private blocks, codes, contents, and what has another VR.
 
-Nothing of the engine is used here, its leak check neither: what came out is searched as bytes and as pydicom reads it.
+Nothing of the engine is used here but the standard's list of private places, its leak check neither: what came out is searched as bytes
+and as pydicom reads it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
+from dicomnode.deidentification.profile import SafePrivate, safe_private
 from tests.unit.deidentification.identities import Person, Spelling, squashed
 from tests.unit.deidentification.kinds_planted import Object, code, forms
 
@@ -62,7 +64,25 @@ _AROUND: Final = (
     "({})",
     "lung {} B31s",
 )
+_PLACES: Final = (
+    "text",
+    "text",
+    "text",
+    "nested",
+    "nested",
+    "deep",
+    "private",
+    "safe private",
+    "private sequence",
+    "UN",
+    "code",
+    "content",
+    "other VR",
+)
+#: Private places of Table E.3.10-1 that hold words.
+_SAFE: Final = [(row, vr) for row, vr in safe_private().items() if vr in LONGEST]
 _BY_CHANCE: Final = 7
+_LONG_NAME: Final = 6
 #: What the engine makes itself, of which any letters and figures may be a part.
 _OURS: Final = re.compile(r"DN-[A-Z2-7]{16}|ID[0-9A-F]{10}|2\.25\.[0-9]+")
 _CONTENT: Final = 0x0040A730
@@ -117,22 +137,7 @@ class Planting:
         """Plant one spelling somewhere."""
         top, random = self.one.dataset, self.random
         text = random.choice(_AROUND).format(spelling.text)
-        kind = random.choice(
-            (
-                "text",
-                "text",
-                "text",
-                "nested",
-                "nested",
-                "deep",
-                "private",
-                "private sequence",
-                "UN",
-                "code",
-                "content",
-                "other VR",
-            )
-        )
+        kind = random.choice(_PLACES)
         path: tuple[int, ...] = ()
         if kind in ("nested", "deep", "code", "content", "private sequence"):
             path = self._item(top, kind)
@@ -153,6 +158,10 @@ class Planting:
             return 0x0040A160
         if kind in ("private", "private sequence"):
             return self._private(target, self.random.choice(_PRIVATE_VRS[:-1]), text)
+        if kind == "safe private":
+            row, vr = self.random.choice(_SAFE)
+            fits = len(text) <= LONGEST[vr] and (text.isascii() or vr not in _ASCII)
+            return self._block(target, row, vr if fits else "UN", text)
         if kind == "other VR" and (done := self._other(target, spelling)):
             return done
         tag, vr = self._free(
@@ -184,10 +193,16 @@ class Planting:
         return 0
 
     def _private(self, target: Dataset, vr: str, text: str) -> int:
-        group = self.random.choice((0x0009, 0x0019, 0x0029, 0x0043, 0x7053))
-        block = next(place for place in range(0x20, 0x100) if group << 16 | place not in target)
-        target.add_new(group << 16 | block, "LO", self.random.choice(_CREATORS))
-        tag = group << 16 | block << 8 | self.random.randint(0, 255)
+        random = self.random
+        group = random.choice((0x0009, 0x0019, 0x0029, 0x0043, 0x7053))
+        return self._block(target, SafePrivate(random.choice(_CREATORS), group, random.randint(0, 255)), vr, text)
+
+    def _block(self, target: Dataset, place: SafePrivate, vr: str, text: str) -> int:
+        """Write into a private block of its own; gives the tag."""
+        group = place.group << 16
+        block = next(number for number in range(0x20, 0x100) if group | number not in target)
+        target.add_new(group | block, "LO", place.creator)
+        tag = group | block << 8 | place.element
         value = Sequence([Dataset()]) if vr == "SQ" else self._bytes(text) if vr in ("UN", "OB") else text
         target[tag] = DataElement(tag, vr, value, validation_mode=config.IGNORE)
         return tag
@@ -239,9 +254,7 @@ def left(planting: Planting, data: bytes, output: Dataset) -> Iterator[tuple[Pla
             yield plant, "as it was"
         for needle in plant.spelling.needles:
             wanted, letters = needle.casefold(), squashed(needle)
-            alone = (
-                re.compile(rf"(?<!\d){wanted}(?!\d)") if wanted.isdecimal() else None
-            )  # 11310 in 113100 is by chance
+            alone = _alone(wanted)
             for where, text in values:
                 stands = alone.search(text) is not None if alone else wanted in text
                 if stands or (len(letters) >= _BY_CHANCE and letters in squashed(text)):
@@ -249,6 +262,13 @@ def left(planting: Planting, data: bytes, output: Dataset) -> Iterator[tuple[Pla
                     break
             if len(letters) >= _BY_CHANCE and any(form in raw for form in forms(needle)):
                 yield plant, "in the bytes"
+
+
+def _alone(needle: str) -> re.Pattern[str] | None:
+    """Pattern of a number, or of a short name, by itself: 11310 in 113100 is chance, and so is king in tracking."""
+    if needle.isdecimal():
+        return re.compile(rf"(?<!\d){needle}(?!\d)")
+    return re.compile(rf"(?<![^\W\d_]){needle}(?![^\W\d_])") if needle.isalpha() and len(needle) < _LONG_NAME else None
 
 
 def _values(dataset: Dataset, path: tuple[int, ...] = ()) -> Iterator[tuple[tuple[int, ...], str]]:
@@ -260,6 +280,8 @@ def _values(dataset: Dataset, path: tuple[int, ...] = ()) -> Iterator[tuple[tupl
                 yield from _values(item, (*here, number))
         elif isinstance(element.value, bytes):
             yield here, "" if element.tag == _PIXEL_DATA else element.value.decode("latin-1")
+        elif element.value in _CONCEPTS:
+            continue  # 121106 is a concept, not the sixth of November 2012
         elif element.VR in LONGEST or element.VR in ("UI", "IS", "DS"):
             yield here, "\\".join(map(str, element.value)) if element.VM > 1 else str(element.value)
         elif element.VR in ("DA", "DT"):

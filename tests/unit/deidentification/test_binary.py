@@ -387,6 +387,20 @@ def test_a_name_of_other_letters_in_bytes_goes_and_holds_nothing_back(codec: str
     assert (result.leaks, 0x00142210 in result.dataset) == ((), False)
 
 
+@POLICIES
+@pytest.mark.parametrize(
+    ("data", "stays"),
+    [
+        ("B-j-ö-r-n-s-s-o-n ".encode("latin-1"), False), ("B-j-ö-r-n-s-s-o-n".encode(), False),
+        (bytes(31 * number % 256 for number in range(36)), True), (bytes(range(200, 236)), True), (b"\xf6A\xf6\0", True),
+    ],
+)  # fmt: skip
+def test_a_text_with_few_other_letters_in_bytes_goes(data: bytes, stays: bool, policy: Policy) -> None:
+    ds = planted.slice_of_ct()
+    raw(ds, 0x00142210, "OB", data)
+    assert (0x00142210 in out_of(ds, policy)) is stays
+
+
 def test_full_dates_of_a_file_stay() -> None:
     full = Policy(name="full", options=frozenset({Option.FULL_DATES}))
     done = out_of(planted.slice_of_ct(), full)
