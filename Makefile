@@ -68,6 +68,8 @@ lock: $(BIN)/.dev ## write the lock files anew
 	@$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -q -o requirements.lock
 	@$(BIN)/uv pip compile pyproject.toml --extra dev -c requirements.lock --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -q -o requirements-dev.lock
 	@mkdir -p build
+	@$(BIN)/uv pip compile pyproject.toml --extra ocr -c requirements-dev.lock --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -q -o build/ocr.lock
+	@awk 'NR == FNR {if (/^[a-z]/) base[$$1]; next} /^[a-z]/ {kept = !($$1 in base)} kept' requirements.lock build/ocr.lock > requirements-ocr.lock
 	@$(BIN)/uv pip compile pyproject.toml --extra train -c requirements.lock --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -q -o build/train.lock
 	@awk '/^[a-z]/ {kept = !/^(torch==|triton==|nvidia-|cuda-)/} kept' build/train.lock > requirements-train.lock
 

@@ -13,7 +13,7 @@ mkdir -p "$work/$name/wheels"
 pip() { "$python" -m pip --disable-pip-version-check --no-input -q "$@"; }
 pip download --require-hashes --no-deps --only-binary :all: -r "$here/requirements.lock" -d "$work/$name/wheels"
 pip wheel --no-deps -w "$work/$name/wheels" "$here"
-cp -R "$here/requirements.lock" "$here/LICENSE" "$here/systemd" "$here/deploy" "$work/$name/"
+cp -R "$here/requirements.lock" "$here/requirements-ocr.lock" "$here/LICENSE" "$here/systemd" "$here/deploy" "$work/$name/"
 mkdir "$work/$name/certs"
 cp "$here/certs/README.md" "$here/certs/make-development-ca.sh" "$work/$name/certs/"
 printf '%s\n' "$version" >"$work/$name/VERSION"

@@ -254,7 +254,7 @@ def _looked_at(what: Plan, source: Dataset, target: Dataset, seeds: frozenset[st
         blanked = burned.blank_text(frames, source, looking.reader, seeds, sure_alone=doubtful)
     if blanked.boxes and not looking.blanks_text:
         raise StudyError("withheld-pixels", because="text")
-    if what.read == "strokes" and unflagged.is_mask(source) and unflagged.has_writing(frames.values[..., 0], source):
+    if what.read == "strokes" and unflagged.stays_written(frames.values[..., 0], source):
         raise StudyError("withheld-pixels", because="strokes")
     clean = not blanked.doubtful
     if not blanked.boxes and what.regions is None:

@@ -22,6 +22,7 @@ from dicomnode.deidentification import private
 from dicomnode.deidentification.alike import Mould, form_of
 from dicomnode.deidentification.apply import Deidentifier
 from dicomnode.deidentification.contexts import Context, Made, context_key, treated
+from dicomnode.deidentification.inks import has_ink
 from dicomnode.deidentification.kinds import lacks_description
 from dicomnode.deidentification.leakcheck import words_of_ours
 from dicomnode.deidentification.nesting import Node, own_encodings
@@ -191,7 +192,7 @@ class FileDeidentifier:
         maxima = maxima_of(image)
         if stored < 16 and (signed or int(maxima.max()) >> stored):
             return False
-        return not (self._full_way.looks_at_every_image and has_strokes(image, maxima))
+        return not (self._full_way.looks_at_every_image and (has_strokes(image, maxima) or has_ink(image)))
 
 
 def _creators_fit(elements: list[Element], made: list[Made]) -> bool:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 _BAND: Final = 32  # rows
 _FEWEST: Final = 4  # pixels of the brightest value
 _FEWEST_HARD: Final = 24
-_WIDEST: Final = 6
+WIDEST: Final = 6
 _FEWEST_RUNS: Final = 24
 _FEWEST_ROWS: Final = 5
 _EDGE: Final = 0.35  # of the range of the image: how far beside a stroke the values fall
@@ -35,15 +35,16 @@ _GAP: Final = 2  # rows without strokes within a line
 _LONG: Final = 2  # times as high
 
 
-class _Runs(NamedTuple):
+class Runs(NamedTuple):
     """Runs of bright pixels: their rows, where they start and where they have ended."""
 
     rows: NDArray[np.intp]
     starts: NDArray[np.intp]
     ends: NDArray[np.intp]
 
-    def those(self, which: NDArray[np.bool_]) -> _Runs:
-        return _Runs(self.rows[which], self.starts[which], self.ends[which])
+    def those(self, which: NDArray[np.bool_]) -> Runs:
+        """Some of them."""
+        return Runs(self.rows[which], self.starts[which], self.ends[which])
 
 
 def maxima_of(image: NDArray[Any]) -> NDArray[Any]:
@@ -86,17 +87,18 @@ def _whole(least: float, values: NDArray[Any]) -> float:
     return least if values.dtype.kind == "f" else math.ceil(least)
 
 
-def _runs(mask: NDArray[np.bool_]) -> _Runs:
+def runs_of(mask: NDArray[np.bool_]) -> Runs:
+    """Runs of a mask, shape (rows, columns)."""
     padded = np.pad(mask, ((0, 0), (1, 1)))
     edges = np.flatnonzero(padded[:, 1:].ravel() != padded[:, :-1].ravel())
     rows, columns = np.divmod(edges, padded.shape[1] - 1)
-    return _Runs(rows[::2], columns[::2], columns[1::2])
+    return Runs(rows[::2], columns[::2], columns[1::2])
 
 
 def _written_hard(values: NDArray[Any], mask: NDArray[np.bool_], below: float) -> bool:
-    runs = _runs(mask)
+    runs = runs_of(mask)
     runs = runs.those((runs.starts > 0) & (runs.ends < values.shape[1]))
-    narrow = runs.ends - runs.starts <= _WIDEST
+    narrow = runs.ends - runs.starts <= WIDEST
     if np.count_nonzero(narrow) < _FEWEST_RUNS:
         return False
     sharp = (values[runs.rows, runs.starts - 1] < below) & (values[runs.rows, runs.ends] < below)
@@ -120,7 +122,7 @@ def _lines(values: NDArray[Any], full: NDArray[np.bool_], highest: float, span: 
     before = np.concatenate(([0], np.cumsum(full.ravel(), dtype=np.int32)))
     width = values.shape[1]
     for end in ends:
-        runs = _runs(values >= _whole(highest - end * span, values))
+        runs = runs_of(values >= _whole(highest - end * span, values))
         runs = runs.those(before[runs.rows * width + runs.ends] > before[runs.rows * width + runs.starts])
         left, right = np.maximum(runs.starts - 2, 0), np.minimum(runs.ends + 1, width - 1)
         below = highest - (end + _BESIDE) * span
@@ -129,12 +131,12 @@ def _lines(values: NDArray[Any], full: NDArray[np.bool_], highest: float, span: 
         if np.count_nonzero(good) < max(_FEWEST_SMOOTH, _SHARP_SMOOTH * len(good)):
             continue
         letters = runs.those(good)
-        if _stand_in_line(_Runs(places[letters.rows], letters.starts, letters.ends)):
+        if stand_in_line(Runs(places[letters.rows], letters.starts, letters.ends)):
             return True
     return False
 
 
-def _stand_in_line(runs: _Runs) -> bool:
+def stand_in_line(runs: Runs) -> bool:
     """Whether enough of the runs stand beside one another in rows that follow one another, farther than these are high."""
     rows = np.flatnonzero(np.bincount(runs.rows) > 1)
     for line in np.split(rows, np.flatnonzero(np.diff(rows) > _GAP) + 1):

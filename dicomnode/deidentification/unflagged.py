@@ -16,6 +16,7 @@ from dicomnode.deidentification.changes import chosen
 from dicomnode.deidentification.children import DecodingLimits
 from dicomnode.deidentification.faint import faint_lines
 from dicomnode.deidentification.frames import frames_of
+from dicomnode.deidentification.inks import has_ink
 from dicomnode.deidentification.kinds import MASKS, PROJECTED, PROJECTIONS, SLICES, Kind, kind_of
 from dicomnode.deidentification.letters import has_letters
 from dicomnode.deidentification.stored import (
@@ -62,9 +63,25 @@ def suspicion(dataset: Dataset, sop_class_uid: str, limits: DecodingLimits, *, r
     inverted = word_of(dataset, 0x00280004) == "MONOCHROME1"
     images = list(_images(dataset, limits))
     found = any(has_strokes(_inverted(image) if inverted else image) for image in images)
-    if not found and images and not is_ordinary(dataset, sop_class_uid):
-        found = any(next(faint_lines(images[number]), None) is not None for number in _closely(images))
+    if not found and images:
+        found = _is_searched(images, ordinary=is_ordinary(dataset, sop_class_uid))
     return "strokes" if found else ""
+
+
+def _is_searched(images: list[NDArray[Any]], *, ordinary: bool) -> bool:
+    """Whether letters are found that are not the brightest: in ordinary slices those of one value; elsewhere faint ones, too."""
+    if ordinary:
+        return _are_inked(images)
+    return any(next(faint_lines(images[number]), None) is not None for number in _closely(images))
+
+
+def stays_written(images: NDArray[Any], dataset: Dataset) -> bool:
+    """Whether frames that were read and blanked, shape (frames, rows, columns), still show letters for certain."""
+    return has_writing(images, dataset) if is_mask(dataset) else _are_inked(images)
+
+
+def _are_inked(images: Iterable[NDArray[Any]]) -> bool:
+    return any(has_ink(image.astype(image.dtype.newbyteorder("="))) for image in images if image.dtype.itemsize == 2)
 
 
 def _closely(images: list[NDArray[Any]]) -> list[int]:
@@ -77,11 +94,12 @@ def _closely(images: list[NDArray[Any]]) -> list[int]:
 def is_ordinary(dataset: Dataset, sop_class_uid: str) -> bool:
     """Whether an image is a slice as a scanner made it, of which there are hundreds; or tissue of a slide.
 
-    Their strokes alone are looked for. Whatever else is searched for faint letters, too.
+    Their strokes are looked for, and letters of one value. Whatever else is searched for faint letters, too.
     """
     if kind_of(sop_class_uid) is Kind.SLIDE:
         return True
-    original = words_of(dataset, 0x00080008)[:2] == ["ORIGINAL", "PRIMARY"]
+    words = words_of(dataset, 0x00080008)
+    original = words[:2] == ["ORIGINAL", "PRIMARY"] and "LOCALIZER" not in words
     plain = number_of(dataset, 0x00280008, 1) <= 1 and number_of(dataset, 0x00280100, 16) == 16
     return original and plain and sop_class_uid in SLICES
 
