@@ -20,7 +20,7 @@ _USUAL: Final = 3.0  # times what neighbours usually differ by: the least edge
 _LEAST_EDGE: Final = 0.02  # of the range of most pixels
 _FEW: Final = 64  # pixels, of which one may be far off
 _SAMPLE: Final = 8192  # pixels that tell what is usual
-_SPARSE: Final = 31  # pixels, of which one tells the mean and the range
+_SPARSE: Final = 127  # pixels, of which one tells the mean and the range
 _WORD: Final = 1 << 15
 #: Strokes of one value within so many of these rows, or within so many columns where text is turned; and how many.
 _CLOSE: Final = (2, 24)
@@ -37,35 +37,6 @@ class _Ink(NamedTuple):
     value: int
     bright: bool
     turned: bool
-
-
-class _Strokes(NamedTuple):
-    """Narrow strokes of one value each, in some rows: where they start and have ended, and whether they are brighter than what is beside them."""
-
-    flat: NDArray[Any]
-    columns: int
-    starts: _Places
-    ends: _Places
-    bright: NDArray[np.bool_]
-
-    def inks(self, more: int) -> Iterator[_Ink]:
-        """Values of which enough stand close together, so many more than usual."""
-        apart = len(self.flat) + _CLOSE[1]
-        kinds = (self.flat[self.starts] * np.int64(2) + self.bright) * apart
-        for turned, places in enumerate(np.divmod(self.starts, self.columns)):
-            last = _FEWEST[turned] + more - 1
-            keys = np.sort(kinds + places)
-            close = keys[last:] - keys[: max(len(keys) - last, 0)] <= _CLOSE[turned]
-            if close.any():
-                kinds_found = np.unique(keys[last:][close] // apart).tolist()
-                yield from (_Ink(kind >> 1, bool(kind & 1), bool(turned)) for kind in kinds_found)
-
-    def within(self, mean: float, value: int) -> _Strokes:
-        """Dark ones of a value that have something brighter than the mean on both sides."""
-        mine = np.flatnonzero((self.flat[self.starts] == value) & ~self.bright)
-        starts, ends = self.starts[mine], self.ends[mine]
-        around = (self.flat[starts - 2] > mean) & (self.flat.take(ends + 1, mode="clip") > mean)
-        return _Strokes(self.flat, self.columns, starts[around], ends[around], self.bright[mine[around]])
 
 
 def has_ink(image: NDArray[Any]) -> bool:
@@ -85,25 +56,38 @@ def has_ink(image: NDArray[Any]) -> bool:
     greys = np.sort(flat[::_SPARSE])
     most = int(greys[-1 - len(greys) // _FEW]) - int(greys[len(greys) // _FEW])
     edge = min(math.ceil(max(_USUAL * int(some.sum()) / len(some), _LEAST_EDGE * most, 2)), _WORD - 1)
-    strokes = _strokes(flat, steps, np.flatnonzero(sizes > edge), seen.shape[1])
-    return any(_is_ink(image, strokes, ink, edge) for ink in strokes.inks(_COARSE // edge))
+    mean = float(greys.mean())
+    starts, bright = _strokes(flat, steps, np.flatnonzero(sizes > edge), mean)
+    return any(
+        _is_written(image, ink, ink.value - edge if ink.bright else max(ink.value + edge, mean))
+        for ink in _inks(flat, starts, bright, seen.shape[1], _COARSE // edge)
+    )
 
 
-def _strokes(flat: NDArray[Any], steps: NDArray[Any], places: _Places, columns: int) -> _Strokes:
+def _strokes(
+    flat: NDArray[Any], steps: NDArray[Any], places: _Places, mean: float
+) -> tuple[_Places, NDArray[np.bool_]]:
+    """Where narrow strokes of one value each start, and whether they are brighter than what is beside them."""
     up = steps[places] > 0
     narrow = np.flatnonzero((places[1:] - places[:-1] <= WIDEST) & (up[1:] != up[:-1]))
-    starts, ends = places[narrow] + 1, places[narrow + 1] + 1
-    even = np.flatnonzero(flat[starts] == flat[ends - 1])
-    return _Strokes(flat, columns, starts[even], ends[even], up[narrow[even]])
+    before, last, bright = places[narrow], places[narrow + 1], up[narrow]
+    around = np.minimum(flat[before - 1], flat.take(last + 2, mode="clip")) > mean
+    good = np.flatnonzero((flat[before + 1] == flat[last]) & (bright | around))
+    return before[good] + 1, bright[good]
 
 
-def _is_ink(image: NDArray[Any], strokes: _Strokes, ink: _Ink, edge: int) -> bool:
-    if ink.bright:
-        return _is_written(image, ink, ink.value - edge)
-    mean = float(strokes.flat[::_SPARSE].mean())
-    if ink not in strokes.within(mean, ink.value).inks(_COARSE // edge + _DARK):
-        return False
-    return _is_written(image, ink, max(ink.value + edge, mean))
+def _inks(flat: NDArray[Any], starts: _Places, bright: NDArray[np.bool_], columns: int, more: int) -> Iterator[_Ink]:
+    """Values of which enough strokes stand close together, so many more than usual."""
+    apart = len(flat) + _CLOSE[1]
+    kinds = (flat[starts] * np.int64(2) + bright) * apart
+    for turned, places in enumerate(np.divmod(starts, columns)):
+        keys = np.sort(kinds + places)
+        for of, fewest in ((1, _FEWEST[turned]), (0, _FEWEST[turned] + _DARK)):
+            last = fewest + more - 1
+            close = keys[last:] - keys[: max(len(keys) - last, 0)] <= _CLOSE[turned]
+            if close.any():
+                found = np.unique(keys[last:][close] // apart).tolist()
+                yield from (_Ink(kind >> 1, bool(of), bool(turned)) for kind in found if kind & 1 == of)
 
 
 def _is_written(image: NDArray[Any], ink: _Ink, beyond: float) -> bool:
