@@ -44,7 +44,7 @@ def replay(
     """Tell what another configuration would have done with past studies; also beside a running node, and nothing is done.
 
     Compared are rules, models, destinations, exports and priorities that rules order, and the age of studies
-    (flood_guard.maximum_age_days). Not compared: priorities of senders ([[peers]]), what people ordered, where an export
+    (flood_guard.maximum_age_days). Not compared: priorities of senders (`peers`), what people ordered, where an export
     leads, the brake on bursts of old studies, and studies that are shredded.
     """
     from dicomnode.service.explaining import Looking

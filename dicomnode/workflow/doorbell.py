@@ -32,6 +32,7 @@ class Doorbell:
         self._bells: dict[str, threading.Event] = {}
         self._awake: dict[str, float] = {}
         self._pulses: dict[str, Pulse] = {}
+        self._stops: list[threading.Event] = []
         #: Of the queues' threads: each rests while it waits for its bell.
         self.pulses: list[Pulse] = []
 
@@ -40,6 +41,13 @@ class Doorbell:
         thread = f"{_WORKER}{queue}"
         self._awake[thread] = time.monotonic() + _AWAKE_SECONDS
         self._bell(thread).set()
+
+    def end(self) -> None:
+        """The library is about to end its threads: those that wait for their bell need not wait for their next look."""
+        for stop in self._stops:
+            stop.set()
+        for bell in list(self._bells.values()):
+            bell.set()
 
     def wait(self, thread: str, timeout: float) -> None:
         """Wait for the bell of a queue's thread, or until the next look is due."""
@@ -61,6 +69,7 @@ class Doorbell:
             return
 
         def heard(stop: threading.Event, *rest: Any) -> None:
+            self._stops.append(stop)
             start(_Stop(stop, self), *rest)
 
         setattr(_dbos, _STARTER, heard)

@@ -212,6 +212,7 @@ class DurableQueue:
 
     def close(self, timeout: float) -> None:
         """Take up nothing new, wait up to `timeout` seconds for steps that run, and let go of the database."""
+        self._doorbell.end()
         DBOS.destroy(workflow_completion_timeout_sec=int(timeout), destroy_registry=True)
         self._client = None
 

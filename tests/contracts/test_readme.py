@@ -30,4 +30,4 @@ def test_every_chore_of_keys_is_named() -> None:
 
 def test_help_of_a_replay_says_what_it_leaves_out() -> None:
     said = " ".join(str(getattr(get_command(app), "commands")["replay"].help).split())  # noqa: B009
-    assert re.search(r"Not compared: exports, priorities, .*, and studies that are shredded", said)
+    assert re.search(r"Not compared: priorities of senders .*, and studies that are shredded", said)

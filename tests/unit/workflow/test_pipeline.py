@@ -110,6 +110,30 @@ def test_a_queue_at_rest_is_looked_at_less_often(monkeypatch: pytest.MonkeyPatch
     assert bell.patience("queue-worker-work", 0.1) == 0.5
 
 
+def test_a_thread_that_waits_for_its_next_look_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[threading.Thread] = []
+    waits = threading.Event()
+
+    def start(stop: threading.Event) -> None:
+        def work() -> None:
+            while not stop.is_set():
+                waits.set()
+                stop.wait(3600)
+
+        threads.append(threading.Thread(target=work, name="queue-worker-work", daemon=True))
+        threads[0].start()
+
+    monkeypatch.setattr(_dbos, "queue_thread", start)
+    bell = Doorbell()
+    with bell.listening():
+        _dbos.queue_thread(threading.Event())  # type: ignore[arg-type,call-arg]
+    assert waits.wait(30)
+    time.sleep(0.1)
+    bell.end()
+    threads[0].join(30)
+    assert not threads[0].is_alive()
+
+
 def test_the_thread_of_a_queue_rests_while_it_waits_and_a_try_is_under_way_while_it_lasts(
     ledger: Ledger, queues: list[DurableQueue]
 ) -> None:
