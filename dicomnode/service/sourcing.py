@@ -172,7 +172,7 @@ def open_search(
         storage.spool,
         sourcing.sources,
         book,
-        is_asked=any(one.listing for one in tree.sources),
+        sop_classes=storage.sop_classes if any(one.listing for one in tree.sources) else frozenset(),
         derivation_key=storage.derivation_key,
         settings=tree.retrieval,
         quiet_seconds=tree.completion.quiet_seconds,

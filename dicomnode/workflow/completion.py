@@ -231,8 +231,7 @@ class Completion:
         key = activity.study_key
         started = self._started.get(key) == activity.last_received
         now = self._monotonic()
-        busy = activity.open_associations and now - silent_since(activity) < self._settings.quiet_seconds
-        evidence = None if busy else self._evidence(key)
+        evidence = None if self._is_busy(activity, now) else self._evidence(key)
         decision = decide(activity, started=started, settings=self._settings, now=now, evidence=evidence)
         is_ending = decision.move is not Move.START and not decision.is_late
         if is_ending and self._is_lacked(activity, evidence, now) and self._seek(key):
@@ -248,9 +247,15 @@ class Completion:
             return self._settings.quiet_seconds
         return decision.again_seconds
 
+    def _is_busy(self, activity: Activity, now: float) -> bool:
+        """Whether images seem to come just now, so that nobody is asked what else there is."""
+        quiet = self._settings.quiet_seconds
+        silence = min(TURN_SECONDS, quiet) if activity.has_moved_on else quiet
+        return activity.open_associations > 0 and now - silent_since(activity) < silence
+
     def _is_lacked(self, activity: Activity, evidence: Evidence | None, now: float) -> bool:
         """Whether images are missing that should have come by themselves."""
-        if evidence is None or not evidence.missing or activity.open_associations:
+        if evidence is None or not evidence.missing:
             return False
         return now - silent_since(activity) >= self._settings.quiet_seconds
 

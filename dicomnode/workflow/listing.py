@@ -1,7 +1,8 @@
 """What a source lists of a study: evidence that all of it has come, or of what did not.
 
-Two equal answers, some seconds apart, while nothing comes of it (design section 4). What counts are images of series and SOP
-Classes of which something came: derived objects, and series that nobody sends here, are not waited for.
+Two equal answers, some seconds apart, while nothing comes of it (design section 4). What may be missing are images of series
+and SOP Classes of which something came: derived objects, and series that nobody sends here, are not waited for. But where
+other series are listed that models could look at, nobody says that all came: they may still come.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from dicomnode.workflow.sources import Asked, Sources
 
 #: Seconds between two answers that are compared; less where the quiet time would be over before.
 BETWEEN_SECONDS: Final = 5.0
-#: Seconds until a study is asked about again of which the answers said nothing; doubled each time.
+#: Seconds until a study is asked about again of which the answers said nothing; doubled each time, up to half the quiet time:
+#: what ends to come is asked about before it is settled.
 _AGAIN_SECONDS: Final = 10.0
 #: Studies that are asked about at a time: each waits between its answers.
 _AT_ONCE: Final = 4
@@ -62,8 +64,8 @@ class Listings:
     ----------
     book
         What others announced of studies, which is joined to what is listed.
-    is_asked
-        Whether any source may be asked at all.
+    sop_classes
+        Those that models take; empty where no source may be asked.
     derivation_key
         Key of the blind keys.
     quiet_seconds
@@ -79,7 +81,7 @@ class Listings:
         sources: Sources,
         book: EvidenceBook,
         *,
-        is_asked: bool,
+        sop_classes: frozenset[str],
         derivation_key: bytes,
         settings: RetrievalSection,
         quiet_seconds: float,
@@ -91,10 +93,11 @@ class Listings:
         self._spool = spool
         self._sources = sources
         self._book = book
-        self._is_asked = is_asked
+        self._sop_classes = sop_classes
         self._key = derivation_key
         self._settings = settings
         self._between_seconds = min(BETWEEN_SECONDS, quiet_seconds / 4)
+        self._longest_seconds = max(_AGAIN_SECONDS, quiet_seconds / 2)
         self._wake = wake
         self._monotonic = monotonic
         self._emit = emit
@@ -118,7 +121,7 @@ class Listings:
             ``index-behind``: it is not known yet what came.
         """
         said = self._book.of(study_key)
-        if not self._is_asked:
+        if not self._sop_classes:
             return said
         answer = self._answer(study_key)
         if answer is None:
@@ -153,7 +156,8 @@ class Listings:
                 self._pool.submit(self._look, study_key, study)
             except RuntimeError:  # the node ends
                 return None
-            study.goes_on, study.due = True, now + _AGAIN_SECONDS * 2 ** min(study.tries, 16)
+            study.goes_on = True
+            study.due = now + min(_AGAIN_SECONDS * 2 ** min(study.tries, 16), self._longest_seconds)
             study.tries += 1
             self._tidy(now)
         return None
@@ -213,23 +217,27 @@ class Listings:
     def _listed(
         self, source: Retriever, uid: str, rows: tuple[InstanceRow, ...], asked: Asked
     ) -> frozenset[str] | None:
-        """Blind keys of what a source lists in the series that came; None where it does not list all that came."""
-        wanted: dict[str, set[str]] = {}
+        """Blind keys of what a source lists in the series that came.
+
+        None where it does not list all that came, or just that and series beside it which models could look at.
+        """
+        came, wanted, has_others = _keys(rows), dict[str, set[str]](), False
         for row in rows:
             wanted.setdefault(row.series_key, {_UNKNOWN}).add(row.sop_class_uid)
         listed: set[str] = set()
         found = source.find("SERIES", {"StudyInstanceUID": uid, "SeriesInstanceUID": ""}, asked.seconds)
         for series in dict.fromkeys(uid_of(one, "SeriesInstanceUID") for one in found):
-            classes = wanted.get(blind_key(self._key, "series", uid, series)) if series else None
-            if classes is None:
+            if not series:
                 continue
             query = {"StudyInstanceUID": uid, "SeriesInstanceUID": series, "SOPInstanceUID": "", "SOPClassUID": ""}
-            listed |= {
-                blind_key(self._key, "instance", instance)
-                for one in source.find("IMAGE", query, asked.seconds)
-                if one.get("SOPClassUID", "").strip() in classes and (instance := uid_of(one, "SOPInstanceUID"))
-            }
-        return frozenset(listed) if _keys(rows) <= listed else None
+            shown = [(uid_of(one, "SOPInstanceUID"), one) for one in source.find("IMAGE", query, asked.seconds)]
+            kinds = {instance: one.get("SOPClassUID", "").strip() for instance, one in shown if instance}
+            classes = wanted.get(blind_key(self._key, "series", uid, series))
+            if classes is None:
+                has_others |= not ({_UNKNOWN} | self._sop_classes).isdisjoint(kinds.values())
+            else:
+                listed |= {blind_key(self._key, "instance", one) for one, kind in kinds.items() if kind in classes}
+        return None if not came <= listed or (has_others and listed == came) else frozenset(listed)
 
 
 def _keys(rows: tuple[InstanceRow, ...]) -> frozenset[str]:

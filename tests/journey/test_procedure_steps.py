@@ -32,22 +32,24 @@ def discontinue(node: RunningNode, code: str) -> None:
 def test_results_wait_for_the_end_of_the_step_and_go_at_once_when_it_ends(tmp_path: Path) -> None:
     uids: list[str] = []
     paths, who = write_study(tmp_path / "study", "step", change=lambda _, image: uids.append(str(image.SOPInstanceUID)))
-    with (
-        Recorder() as pacs,
-        RunningNode(tmp_path / "node", destination("pacs", "RECORDER", pacs.port)) as node,
-    ):
-        begin(node, who.uid("study"))
-        send(node, paths[:20])
-        node.wait_for_work(ended=lambda one: one.state is WorkState.READY)
-        node.kill()  # the step is known after it, too: half a scan is no study, however long it is silent
-        node.start()
-        assert not node.wait_until(lambda events: any(one["event"] == "study.settled" for one in events), 6)
-        assert pacs.digests() == {}
-        send(node, paths[20:])
-        complete(node, uids)
-        assert node.wait_for_event("study.whole")["instances"] == len(paths)
-        (work,) = node.wait_for_work(ended=lambda one: one.state is WorkState.DONE)
-        assert "study.incomplete" not in node.log()
+    with Recorder() as pacs:
+        settings = destination("pacs", "RECORDER", pacs.port)
+        with RunningNode(tmp_path / "node", settings) as node:
+            begin(node, who.uid("study"))
+            send(node, paths[:20])
+            node.wait_for_work(ended=lambda one: one.state is WorkState.READY)
+            node.kill()  # the step is known after it, too: half a scan is no study, however long it is silent
+            node.start()
+            assert not node.wait_until(lambda events: any(one["event"] == "study.settled" for one in events), 6)
+            assert pacs.digests() == {}
+            node.kill()
+        patient = "[completion]\nquiet_seconds = 600\n"
+        with RunningNode(tmp_path / "node", settings + patient) as node:
+            send(node, paths[20:])
+            complete(node, uids)
+            assert node.wait_for_event("study.whole")["instances"] == len(paths)
+            (work,) = node.wait_for_work(ended=lambda one: one.state is WorkState.DONE)
+            assert "study.incomplete" not in node.log()
     assert work.facts.get("incomplete") is None
     assert len(pacs.digests()) == len(work.deliveries)
 

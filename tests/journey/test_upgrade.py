@@ -6,7 +6,10 @@ import socket
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
+from dicomnode.service.rooms import Layout
+from dicomnode.storage.ledger import Ledger
 from dicomnode.study import WorkState
 from tests.journey.inside import Inside, send
 from tests.journey.recorder import Recorder
@@ -34,6 +37,9 @@ def test_what_an_older_version_left_is_finished_once(tmp_path: Path) -> None:
         )
         send(older, studies[2][0])  # acknowledged, and nothing more
         older.kill()
+    with Ledger.open_read_only(Layout.of(older.tree).ledger) as ledger, ledger.engine.connect() as connection:
+        versions = connection.execute(text("select distinct application_version from workflow_status")).scalars().all()
+    assert versions == ["0"]
     with Recorder(port) as pacs, RunningNode(tmp_path / "node", settings) as newer:
         works = newer.wait_for_work(120, count=3)
         assert newer.command("status").returncode == 0

@@ -258,6 +258,36 @@ def test_evidence_is_not_asked_for_while_images_come(time: Time, events: Events)
     assert asked == ["s"]
 
 
+def test_evidence_is_asked_for_soon_where_the_association_goes_on_with_another_study(
+    time: Time, events: Events
+) -> None:
+    asked: list[str] = []
+
+    def evidence(key: str) -> Evidence | None:
+        asked.append(key)
+        return MISSING if key == "s" else None
+
+    world = World(time, events, evidence=evidence, seek=lambda _: False, evidence_seconds=100)
+    world.table.received("s", "a", time.monotonic())
+    for _ in range(40):
+        time.forward(1)
+        world.table.received("next", "a", time.monotonic())
+        world.completion.look()
+        assert bool(asked) == (time.monotonic() - world.table.snapshot()[0].last_received >= 5)
+    assert set(asked) == {"s"}
+    assert ("settle", "s") not in world.acts, "some of it is missing"
+
+
+def test_what_is_missing_is_sought_though_an_association_stays_open(time: Time, events: Events) -> None:
+    sought: list[str] = []
+    world = World(time, events, evidence=lambda _: MISSING, seek=lambda key: bool(sought.append(key)))
+    world.table.received("s", "a", time.monotonic())
+    for seconds, count in ((29, 0), (1, 0), (1, 1)):  # work begins, then it is sought
+        time.forward(seconds)
+        world.completion.look()
+        assert len(sought) == count
+
+
 def test_a_late_instance_starts_the_study_anew(time: Time, events: Events) -> None:
     world = World(time, events)
     for _ in range(2):
