@@ -30,6 +30,7 @@ _NUMBERED: Final = re.compile(r"([^\W\d_]{2,4})\d+|\d+([^\W\d_]{2,4})")
 _FOUR_DIGITS: Final = re.compile(r"(?<!\d)\d{4,}(?!\d)")
 _YEAR: Final = re.compile(r"(?:19|20)\d\d")
 _SHORT_NAME: Final = 3
+_MEASURE: Final = re.compile(r"\d{1,2}[a-z]{2,}")
 _COUNT: Final = 2  # figures of a model or of a sequence, whoever is called Phantom 64
 _LONG_NAME: Final = 5
 _LONG_CODE: Final = 8
@@ -324,7 +325,7 @@ class _Found:
 
     def _add_name(self, word: str) -> None:
         if (len(word) < 2 and word.isascii()) or (
-            word[0].isdigit() and (len(word) <= _COUNT or is_technical_form(word))
+            word[0].isdigit() and (len(word) <= _COUNT or (_MEASURE.fullmatch(word) and is_technical_form(word)))
         ):
             return  # nobody is called 64, or 1.5mm
         parts = (part for part in (word, *split_parts(word)) if len(part) > 1 and part not in STOP)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -26,6 +27,7 @@ _WORD: Final = 1 << 15
 _CLOSE: Final = (2, 24)
 _FEWEST: Final = (4, 6)
 _DARK: Final = 5  # more of dark ones, since air is cut off at a value, too, and bronchi are narrow
+_MOST: Final = 32  # values that are asked about: each costs a pass over all pixels, and no tissue has so many
 _COARSE: Final = 64  # so many more for each value of an edge: of few greys some are alike by chance
 
 _Places = NDArray[np.intp]
@@ -40,7 +42,7 @@ class _Ink(NamedTuple):
 
 
 def has_ink(image: NDArray[Any]) -> bool:
-    """Whether a slice of 16 bits, shape (rows, columns), holds a line of letters that are all of one value.
+    """Whether a slice of 16 bits, shape (rows, columns), holds a line of letters that are all of one value, or may hold many.
 
     Those of dark letters have something brighter than the mean around.
     """
@@ -58,9 +60,9 @@ def has_ink(image: NDArray[Any]) -> bool:
     edge = min(math.ceil(max(_USUAL * int(some.sum()) / len(some), _LEAST_EDGE * most, 2)), _WORD - 1)
     mean = float(greys.mean())
     starts, bright = _strokes(flat, steps, np.flatnonzero(sizes > edge), mean)
-    return any(
-        _is_written(image, ink, ink.value - edge if ink.bright else max(ink.value + edge, mean))
-        for ink in _inks(flat, starts, bright, seen.shape[1], _COARSE // edge)
+    inks = list(islice(_inks(flat, starts, bright, seen.shape[1], _COARSE // edge), _MOST + 1))
+    return len(inks) > _MOST or any(
+        _is_written(image, ink, ink.value - edge if ink.bright else max(ink.value + edge, mean)) for ink in inks
     )
 
 

@@ -86,6 +86,8 @@ _KEYWORDS: Final = [
     "LossyImageCompressionRatio",
     "LossyImageCompressionMethod",
     "PositionReferenceIndicator",
+    "BurnedInAnnotation",
+    "RecognizableVisualFeatures",
     "PatientIdentityRemoved",
     "DeidentificationMethod",
     "DeidentificationMethodCodeSequence",

@@ -15,9 +15,11 @@ from pydicom._uid_dict import UID_dictionary
 
 from dicomnode.study import blind_key, mint_uid
 
-#: Color palettes, frames of reference, coding schemes, classes, syntaxes: every UID that PS3.6 Annex A registers.
-WELL_KNOWN: Final = frozenset(UID_dictionary)
 _CLASSES: Final = "1.2.840.10008."
+#: Label maps, which the standard gained after the dictionary.
+_NEWER: Final = frozenset({f"{_CLASSES}5.1.4.1.1.66.7", f"{_CLASSES}5.1.4.1.1.66.8"})
+#: Color palettes, frames of reference, coding schemes, classes, syntaxes: every UID that PS3.6 Annex A registers.
+WELL_KNOWN: Final = frozenset(UID_dictionary) | _NEWER
 _REMEMBERED: Final = 100_000
 _DATE: Final = re.compile(r"(\d{4})[-./]?(\d{2})[-./]?(\d{2})")  # some write them with marks
 _DATETIME: Final = re.compile(r"(\d{4})(\d{2})?(\d{2})?(\d{0,6}(?:\.\d{1,9})?)([+-]\d{4})?")

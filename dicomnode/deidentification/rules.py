@@ -219,7 +219,7 @@ class Rules:
         if place not in self._private:
             return None
         vr, action = self._private[place]
-        vr = vr if on_wire in (None, "UN") else str(on_wire)
+        vr = (vr or profile.safe_private().get(place, "")) if on_wire in (None, "UN") else str(on_wire)
         known = vr in _BY_VR or (vr in TEXT_VRS and vr not in ("PN", "UN"))
         return Rule(self._by_site(action, vr) if known else _T.REMOVE, _T.REMOVE, vr, "site")
 

@@ -45,7 +45,7 @@ def split(data: bytes) -> list[Element] | None:
 def is_original(elements: list[Element]) -> bool:
     """Whether a slice is as the scanner made it: nobody and no program drew on it since (PS3.3 C.7.6.1.1.2); and no localizer."""
     said = next((element.whole[8:] for element in elements if element.tag == IMAGE_TYPE), b"")
-    words = [word.strip() for word in said.split(b"\\")]
+    words = [word.strip(b" \0") for word in said.split(b"\\")]
     return words[:2] == [b"ORIGINAL", b"PRIMARY"] and b"LOCALIZER" not in words
 
 

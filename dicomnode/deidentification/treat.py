@@ -30,7 +30,7 @@ from dicomnode.deidentification.binary import (
 from dicomnode.deidentification.characteristics import is_characteristic
 from dicomnode.deidentification.descriptors import cleaned
 from dicomnode.deidentification.icc import rebuilt
-from dicomnode.deidentification.identifiers import Identifiers, is_counter
+from dicomnode.deidentification.identifiers import Identifiers
 from dicomnode.deidentification.labels import filtered, is_makers_own, is_plain, looks_like_a_device
 from dicomnode.deidentification.nesting import Node
 from dicomnode.deidentification.policy import Option, Policy
@@ -70,6 +70,8 @@ _WAVEFORM_DATA: Final = 0x54001010
 _SAMPLES: Final = frozenset({0x54000110, 0x54000112, 0x5400100A})
 _LONGEST_SAMPLE: Final = 4
 _LIMITS: Final = MappingProxyType({"SH": 16, "LO": 64, "CS": 16, "AE": 16, "ST": 1024, "LT": 10240})
+#: Series, Acquisition and Instance Number. Other numbers (of ROIs, beams) tell things within an object apart.
+_COUNTERS: Final = frozenset({0x00200011, 0x00200012, 0x00200013})
 _COUNTED: Final = re.compile(r" *[+-]?0*\d{0,8}(?:\.\d*)? *")
 _MEASURED: Final = 8  # more values than an identifier has
 PIXELS: Final = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})  # `pixels` looks after them
@@ -214,8 +216,7 @@ class Treater:
 
     def _is_somebodys(self, value: str, tag: int) -> bool:
         """Whether a number is an identifier of the source, or has as many digits as nobody counts to, but accession numbers have."""
-        counted = _COUNTED.fullmatch(value) is None and is_counter(tag)
-        return counted or self._identifiers.is_number(value, tag)
+        return (tag in _COUNTERS and _COUNTED.fullmatch(value) is None) or self._identifiers.is_number(value, tag)
 
     def keeps_numbers(self, tag: int, vr: str, value: bytes) -> bool:
         """Whether `treat` leaves a DS or IS of numbers as it is, by the bytes of its value."""

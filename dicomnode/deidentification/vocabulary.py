@@ -27,8 +27,9 @@ _SHORTEST_WORD: Final = 3
 #: Vertebrae have numbers by themselves.
 _VERTEBRA: Final = re.compile(r"C[1-7]|T([1-9]|1[0-2])|L[1-5]|S[1-5]")
 #: What has a number of a place, whatever stands beside.
-_PLACES: Final = frozenset(["bay", "bed", "ccu", "clinic", "desk", "floor", "hall", "icu", "nicu", "picu", "rm", "room", "station",
-                            "suite", "unit", "ward", "wing"])  # fmt: skip
+_PLACES: Final = frozenset(["bay", "bed", "bett", "block", "building", "cath", "ccu", "clinic", "department", "dept", "desk",
+                            "floor", "hall", "icu", "lab", "nicu", "office", "picu", "pod", "raum", "rm", "room", "saal",
+                            "station", "suite", "theater", "theatre", "unit", "ward", "wing", "zimmer"])  # fmt: skip
 _LOWER: Final = re.compile(r"(?<=[ (/-])[a-z]{3,}")
 
 #: Words of descriptors that people are called.
@@ -200,15 +201,20 @@ def _modalities() -> frozenset[str]:
     return frozenset(value for values in entries for value in values if value.isalpha() and value.isupper())
 
 
+#: Nuclei: no age with its letter.
+_NUCLEI: Final = re.compile(
+    r"[12]H|3HE|[67]LI|11B|13C|1[45]N|17O|19F|23NA|25MG|29SI|31P|33S|3[57]CL|39K|43CA|87RB|129XE|131XE|133CS"
+)
 #: Defined terms that are as short as names, by attribute: Scanning Sequence, Sequence Variant, Scan Options (PS3.3
 #: C.8.3.1), View Position (C.8.1.1), Patient Orientation (C.7.6.1.1.1), lateralities.
 _SHORT_TERMS: Final = MappingProxyType(
     {
-        0x00080008: re.compile(r"[01]{4}|TTE"),  # values of ultrasound (C.8.5.6.1.1)
+        0x00080008: re.compile(r"0[0-7][0-7][0-9A-F]|[01]{4}|TTE"),  # values of ultrasound (C.8.5.6.1.1)
         0x0040DB00: re.compile(r"[1-9]\d{2,3}|1[0-2]\d{3}"),  # templates
-        0x00189100: re.compile(  # nuclei: no age with its letter
-            r"[12]H|3HE|[67]LI|11B|13C|1[45]N|17O|19F|23NA|25MG|29SI|31P|33S|3[57]CL|39K|43CA|87RB|129XE|131XE|133CS"
-        ),
+        0x00189060: _NUCLEI,
+        0x00189100: _NUCLEI,
+        0x00181403: re.compile(r"\d{1,2}(?:CM|IN)X\d{1,2}(?:CM|IN)"),  # sizes of cassettes
+        0x300A00B8: re.compile(r"MLC[XY]\d?"),  # two layers of leaves
         0x00282110: re.compile(r"0[01]"),  # lossy or not
         0x00282114: re.compile(r"ISO_\d{5}_\d{1,2}"),  # lossy methods
         0x00541001: re.compile(r"1?CM2ML|1CM"),  # units of PET (C.8.9.1.1.3)

@@ -550,6 +550,7 @@ def digital_x_ray() -> Object:
         }
     )
     ds.LossyImageCompression, ds.RelativeXRayExposure, ds.DetectorTemperature = "00", "400", "31.5"
+    ds.BurnedInAnnotation = "NO"  # required here
     one.need("PresentationIntentType", "ImageLaterality", "ViewPosition", "ImagerPixelSpacing", "DistanceSourceToDetector", "ExposureInuAs",
              "DetectorType", "Grid", "LossyImageCompression", "RelativeXRayExposure", "DetectorTemperature", "PatientOrientation",
              "AnatomicRegionSequence.0.CodeMeaning", "ViewCodeSequence.0.CodeValue", "DetectorManufacturerName")  # fmt: skip

@@ -395,6 +395,33 @@ def test_curves_and_overlays_of_every_group_go(group: int, policy: Policy) -> No
 
 
 @pytest.mark.parametrize("policy", [AI, EXPORT])
+def test_a_label_map_stays_one_whatever_the_patients_number(policy: Policy) -> None:
+    ds = planted.slice_of_ct()
+    ds.StudyID, item = "667", Dataset()
+    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = "1.2.840.10008.5.1.4.1.1.66.7", "1.2.3.4"
+    ds.ReferencedImageSequence = Sequence([item])
+    assert deidentified(ds, policy).ReferencedImageSequence[0].ReferencedSOPClassUID == item.ReferencedSOPClassUID
+
+
+@pytest.mark.parametrize("policy", [AI, EXPORT])
+def test_numbers_of_contours_stay_apart(policy: Policy) -> None:
+    ds = planted.slice_of_ct()
+    ds.StructureSetROISequence = Sequence([Dataset(), Dataset()])
+    for roi, number in zip(ds.StructureSetROISequence, ("805306369", "805306370"), strict=True):
+        roi.ROINumber = number
+    assert [int(roi.ROINumber) for roi in deidentified(ds, policy).StructureSetROISequence] == [805306369, 805306370]
+
+
+@pytest.mark.parametrize("policy", [AI, EXPORT])
+@pytest.mark.parametrize("name", ["4711T^Proband", "0815H", "012W^X", "1042CH"])
+def test_somebody_whose_name_begins_with_figures(name: str, policy: Policy) -> None:
+    ds = planted.slice_of_ct()
+    ds.PatientName, ds.PatientID, word = name, "X-9", name.split("^", maxsplit=1)[0]
+    ds.SeriesDescription = f"CHEST {word}"
+    assert word.encode() not in encode_part10(deidentified(ds, policy), transfer_syntax_uid=planted.EXPLICIT)
+
+
+@pytest.mark.parametrize("policy", [AI, EXPORT])
 def test_a_class_that_nobody_registered_does_not_end_in_the_patients_number(policy: Policy) -> None:
     ds = planted.slice_of_ct()
     ds.PatientID = "4711"

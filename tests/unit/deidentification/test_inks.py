@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from pydicom.dataset import Dataset
 
-from dicomnode.deidentification import burned
+from dicomnode.deidentification import burned, inks
 from dicomnode.deidentification.apply import Deidentifier
 from dicomnode.deidentification.inks import has_ink
 from dicomnode.deidentification.policy import AI, EXPORT
@@ -92,6 +92,20 @@ def test_cut_off_air_beside_bronchi_and_metal_are_no_letters() -> None:
     stripes = tissue(8)
     stripes[:, 40:216:11] = 1400  # a ruler of wires: strokes beside one another that no line ends
     assert not any(map(has_ink, (lungs, metal, stripes)))
+
+
+def test_a_slice_of_a_thousand_values_is_not_asked_about_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Strokes close together, each group of a value of its own: every question costs a pass over all pixels."""
+    image = np.zeros((512, 512), np.uint16)
+    image[256:] = 60000
+    for row in range(0, 252, 18):
+        for column in range(8, 480, 32):
+            for stroke in (column, column + 8):
+                image[row : row + 18, stroke : stroke + 2] = 30000 + 64 * row + column
+    asked: list[object] = []
+    monkeypatch.setattr(inks, "_is_written", lambda *some: bool(asked.append(some)))
+    assert has_ink(image)
+    assert len(asked) <= 32
 
 
 def slice_of(image: Slice) -> Dataset:

@@ -239,6 +239,19 @@ def test_a_site_cleans_and_removes_private_attributes(policy: Policy) -> None:
     assert done[0x20011006].value == "N"
 
 
+@POLICIES
+@SYNTAXES
+@pytest.mark.parametrize("action", [SiteAction.KEEP, SiteAction.CLEAN])
+def test_a_sites_rule_takes_away_no_safe_attribute_whose_vr_nobody_tells(
+    policy: Policy, syntax: str, action: SiteAction
+) -> None:
+    ds = planted.slice_of_ct()
+    ds.add_new(0x20010010, "LO", "Philips Imaging DD 001")
+    ds.add_new(0x20011003, "FL", 1000.0)
+    site = replace(policy, site={'(2001,"Philips Imaging DD 001",03)': action})
+    assert 0x20011003 in out_of(ds, site, syntax)
+
+
 @pytest.mark.filterwarnings("ignore")
 @POLICIES
 def test_both_ways_obey_a_sites_private_rules(policy: Policy) -> None:

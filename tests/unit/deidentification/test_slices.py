@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from dicomnode.deidentification.slices import split
+from dicomnode.deidentification.slices import Element, is_original, split
 from dicomnode.encoded import encode_part10
 from tests.unit.workflow.samples import EXPLICIT, IMPLICIT, tiny_series
 
@@ -37,6 +37,19 @@ def test_an_ordinary_slice_is_cut_into_all_its_elements() -> None:
     whole = b"".join(bytes(one.whole) for one in elements)
     assert PLAIN.endswith(whole)
     assert whole.startswith(b"\x08\x00")
+
+
+@pytest.mark.parametrize(
+    ("said", "original"),
+    [
+        (b"ORIGINAL\\PRIMARY\\AXIAL", True),
+        (b"ORIGINAL\\PRIMARY\\MIP4\\LOCALIZER\0", False),
+        (b"DERIVED\\PRIMARY", False),
+    ],
+)
+def test_a_localizer_is_no_ordinary_slice_however_it_is_padded(said: bytes, original: bool) -> None:
+    data = element(0x0008, 0x0008, b"CS", said)
+    assert is_original([Element(0x00080008, b"CS", 8, len(data), data)]) is original
 
 
 def test_a_sequence_of_undefined_length_is_taken_whole() -> None:

@@ -55,7 +55,7 @@ def test_words_of_scanners_stay(value: str, engine: Deidentifier) -> None:
 @pytest.mark.parametrize(
     "value",
     ["102", "12", "12B", "E12", "ICU12", "BED 5", "RM 12", "BED12", "UNIT 7 CHEST", "12 34", "1 2 3", "US12", "OR12", "2.5", "CT01", "AX 12",
-     "ICU2"],
+     "ICU2", "LAB 12", "OFFICE 12", "DEPARTMENT 12", "CATH 12"],
 )  # fmt: skip
 def test_a_number_alone_or_of_a_place_is_no_term(value: str) -> None:
     for engine in ENGINES:
@@ -72,7 +72,9 @@ def test_a_number_alone_or_of_a_place_is_no_term(value: str) -> None:
         ("ImageType", "PHASE_75"), ("ImageType", "T2 T1"), ("ImageType", "CT_SOM7 SPI DUAL"), ("ImageType", "CT_SOM15 SPI"), ("ImageType", "DIS2D"),
         ("ImageType", "MPR_3"), ("ImageType", "BONE 2.5"), ("ImageType", "2D"), ("ImageType", "B1"), ("BodyPartExamined", "C7-T1"),
         ("BodyPartExamined", "T12"), ("BodyPartExamined", "L5-S1"), ("LossyImageCompression", "00"), ("LossyImageCompression", "01"), ("ScanOptions", "SAT2"),
-        ("ImageType", "ECHO_12"), ("ImageType", "3"),
+        ("ImageType", "ECHO_12"), ("ImageType", "3"), ("ImageType", "0002"), ("ImageType", "0040"), ("ImageType", "0200"),
+        ("CassetteSize", "18CMX24CM"), ("CassetteSize", "14INX17IN"), ("RTBeamLimitingDeviceType", "MLCX1"), ("RTBeamLimitingDeviceType", "MLCX2"),
+        ("DecoupledNucleus", "31P"), ("DecoupledNucleus", "23NA"), ("DecoupledNucleus", "129XE"),
     ],
 )  # fmt: skip
 def test_numbers_that_count_something_stay(keyword: str, value: str) -> None:
