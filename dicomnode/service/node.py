@@ -374,9 +374,9 @@ class Node:
         deadline = time.monotonic() + seconds
         self._ending.set()
         self._indexer.yield_way()
-        self._folders.end(seconds)
+        self._folders.end(0)
         self._gate.drain(seconds)
-        for one in (self._housekeeping, self._exports, self._circuits, self._sourcing, self._pledges):
+        for one in (self._folders, self._housekeeping, self._exports, self._circuits, self._sourcing, self._pledges):
             if one is not None:
                 one.end(_LEAST_SECONDS)
         self._search.end()

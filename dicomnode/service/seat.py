@@ -148,7 +148,7 @@ class Seat:
         for study_key in self._untold():
             if not house.activity.is_open(study_key):
                 self._woken.add(study_key)
-            house.activity.received(study_key, self.mark, self._held_at)
+            house.activity.held(study_key, self.mark, self._held_at)
         left = list(self.associations.items())
         for association_id, address in left:
             carried = house.activity.ended(association_id, house.monotonic())
@@ -174,7 +174,7 @@ class Seat:
         rows = list(house.take_up(studies, self.mark))  # all or none: each is counted once
         for row in rows:
             self._durable(row)
-            house.activity.received(row.study_key, self.mark, house.monotonic())
+            house.activity.held(row.study_key, self.mark, house.monotonic())
         for allowed in self._allowed.values():
             allowed.close()
         house.activity.ended(self.mark, house.monotonic())

@@ -115,12 +115,20 @@ class ActivityTable:
     def received(self, study_key: str, association_id: str, now: float) -> None:
         """An instance of the study was made durable."""
         with self._lock:
-            study = self._studies.get(study_key)
-            if study is None:
-                study = self._studies[study_key] = _Study(now, now)
-            study.last_received = max(study.last_received, now)
-            study.associations.add(association_id)
+            self._received(study_key, association_id, now)
             self._brings[association_id] = study_key
+
+    def held(self, study_key: str, mark: str, now: float) -> None:
+        """Of the study something may be durable that nobody told: it arrives as over an association, until this has `ended`."""
+        with self._lock:
+            self._received(study_key, mark, now)
+
+    def _received(self, study_key: str, association_id: str, now: float) -> None:
+        study = self._studies.get(study_key)
+        if study is None:
+            study = self._studies[study_key] = _Study(now, now)
+        study.last_received = max(study.last_received, now)
+        study.associations.add(association_id)
 
     def remembered(self, study_key: str, last_received: float) -> None:
         """A study is known from before this process began."""
@@ -185,7 +193,7 @@ class ActivityTable:
                     last_released=study.last_released,
                     open_associations=len(study.associations),
                     has_moved_on=bool(study.associations)
-                    and all(self._brings.get(one) != key for one in study.associations),
+                    and all(self._brings.get(one, key) != key for one in study.associations),
                     is_late=key in self._late,
                 )
                 for key, study in self._studies.items()

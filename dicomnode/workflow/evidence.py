@@ -176,6 +176,11 @@ class EvidenceBook:
         self._flush(study_key)
         return self._ledger.instances(study_key, None)
 
+    def records(self, study_key: str) -> int:
+        """How many records these are; raises as `came`."""
+        self._flush(study_key)
+        return self._ledger.records(study_key)
+
     def _hold(self, connection: Any, study_keys: list[str]) -> dict[str, int]:
         """Hold results that are on their way; how many works of each study destinations have, or may have, something of."""
         delivered = {}

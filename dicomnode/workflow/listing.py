@@ -41,10 +41,11 @@ _UNKNOWN: Final = ""
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """Blind keys of what had come when a source was asked, and of what it lists."""
+    """What a source lists: of how many records of the study, how many images, and blind keys of those that did not come."""
 
-    came: frozenset[str]
-    listed: frozenset[str]
+    records: int
+    instances: int
+    missing: frozenset[str]
 
 
 @dataclass(slots=True)
@@ -126,15 +127,14 @@ class Listings:
         answer = self._answer(study_key)
         if answer is None:
             return said
-        missing = len(answer.listed - answer.came)
-        return joined(said, Evidence(under_way=0, announced=len(answer.listed), missing=missing))
+        return joined(said, Evidence(under_way=0, announced=answer.instances, missing=len(answer.missing)))
 
     def missing(self, study_key: str) -> frozenset[str]:
         """Blind keys of images of a study that are listed and did not come."""
         with self._lock:
             study = self._studies.get(study_key)
             answer = None if study is None else study.answer
-        return frozenset() if answer is None else answer.listed - answer.came
+        return frozenset() if answer is None else answer.missing
 
     def end(self) -> None:
         """Ask no more; what is being asked ends by its own limits."""
@@ -146,7 +146,7 @@ class Listings:
         with self._lock:
             study = self._studies.setdefault(study_key, _Study())
             answer = study.answer
-        if answer is not None and answer.came == _keys(self._book.came(study_key)):
+        if answer is not None and answer.records == self._book.records(study_key):
             return answer
         with self._lock:
             study.answer, now = None, self._monotonic()
@@ -176,8 +176,8 @@ class Listings:
             with self._tries.one(study=study_key):
                 answer = self._agreed(study_key)
             if answer is not None:
-                missing = len(answer.listed - answer.came)
-                self._emit("study.listed", study=study_key, instances=len(answer.listed), missing=missing)
+                study.tries, missing = 0, len(answer.missing)
+                self._emit("study.listed", study=study_key, instances=answer.instances, missing=missing)
         except NodeError as error:
             self._emit("study.unlisted", study=study_key, reason=error.code)
         except Exception as error:  # noqa: BLE001 - the border: nobody waits for this thread's exception
@@ -212,7 +212,7 @@ class Listings:
             pause=self._ended.wait,
         )
         listed = self._sources.ask(asked, lambda _, source: self._listed(source, uid, rows, asked))
-        return _Answer(came=_keys(rows), listed=listed)
+        return _Answer(records=len(rows), instances=len(listed), missing=listed - _keys(rows))
 
     def _listed(
         self, source: Retriever, uid: str, rows: tuple[InstanceRow, ...], asked: Asked

@@ -49,6 +49,14 @@ def test_an_association_has_moved_on_with_another_study_until_it_comes_back() ->
     assert [one.has_moved_on for one in table.snapshot()] == [False, False], "nothing is open"
 
 
+def test_what_a_dead_receiver_left_untold_has_not_moved_on() -> None:
+    table = ActivityTable()
+    for study in ("s", "t", "u"):
+        table.held(study, "mark", 1.0)
+    assert [(one.open_associations, one.has_moved_on) for one in table.snapshot()] == [(1, False)] * 3
+    assert table.ended("mark", 2.0) == ("s", "t", "u")
+
+
 def test_times_never_run_backwards_when_threads_overtake_each_other() -> None:
     table = ActivityTable()
     table.received("s", "a", 5.0)
