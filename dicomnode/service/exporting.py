@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -31,7 +30,7 @@ from dicomnode.study import InstanceRow
 from dicomnode.workflow.circuits import MENDED_BY_PEOPLE, wait_before
 from dicomnode.workflow.damage import lost
 from dicomnode.workflow.orders import EXPORT
-from dicomnode.workflow.ports import Clocks, Monotonic
+from dicomnode.workflow.ports import STAT, Clocks, Monotonic
 
 _BATCH_OBJECTS: Final = 64
 _BATCH_BYTES: Final = 64 << 20
@@ -72,7 +71,7 @@ class Way:
     to
         Another system, a folder, or a bucket.
     wait
-        Seconds until a study of a priority may leave; what is on its way then goes on.
+        Seconds until a study of a priority may leave, the fewest for STAT; what is on its way then goes on.
     sent
         Told of objects that were sent.
     """
@@ -157,11 +156,10 @@ class Exports:
         self._state = state
         self._limits = limits
         self._settings = settings
-        self._longest = timedelta(seconds=settings.give_up_seconds)
         self._ready = ready
         self._ended = ended
         self._report = report
-        self._clock, self._sure = clocks.now, clocks.sure
+        self._clock = clocks.now
         self._monotonic = monotonic
         self._emit = emit
         self._lanes: defaultdict[str, Lane] = defaultdict(Lane)
@@ -185,13 +183,14 @@ class Exports:
                 self.sweep(order.destination)
 
     def _next(self, destination: str, seen: Collection[OrderRow]) -> OrderRow | None:
-        lane, now = self._lanes[destination], self._monotonic()
-        given = [one for one in self._ledger.orders() if (one.verb, one.destination) == (EXPORT, destination)]
-        lane.keep(given)
-        due = lane.ready([one for one in given if one not in seen], now, old=self._sure() - self._longest)
-        ranks = {one: self._ledger.priority(one.study_key) for one in due}
-        way = self._ways.get(destination)
-        due = [one for one in due if way is None or way.wait(ranks[one]) <= 0]
+        lane, way = self._lanes[destination], self._ways.get(destination)
+        if way is not None and way.wait(STAT) > 0:
+            return None
+        ranks = dict(self._ledger.ranked_orders(EXPORT, destination))
+        lane.keep(ranks)
+        may = {rank for rank in set(ranks.values()) if way is None or way.wait(rank) <= 0}
+        left = [one for one, rank in ranks.items() if rank in may and one not in seen]
+        due = lane.ready(left, self._monotonic(), old=self._settings.give_up_seconds)
         due.sort(key=lambda one: (ranks[one], one.at))
         if lane.silent:
             due.sort(key=lane.due)
@@ -213,7 +212,8 @@ class Exports:
             self._report("export", fault)
             self._fail(order, tally, NodeError("internal", kind=type(fault).__name__))
         else:
-            lane.opened(order)
+            if tally.sent or tally.already_there or tally.refused:  # else nobody was asked
+                lane.opened(order)
         return True
 
     def _carry_out(self, order: OrderRow, tally: Tally) -> None:
@@ -326,18 +326,17 @@ class Exports:
         """Tell it; until the order is too old it waits for its next try, where people are to let us in with all others."""
         lane, now = self._lanes[order.destination], self._monotonic()
         shut = isinstance(error, PeerError) and error.code in MENDED_BY_PEOPLE
-        young = self._sure() - order.at < self._longest  # a clock that jumps gives nothing up
+        young = lane.age(order, now) < self._settings.give_up_seconds
         again = young and (shut or error.retryable)
         tries = lane.tries(order) + 1
         facts: dict[str, Fact] = {"reason": error.code, "attempts": tries, "given_up": not again}
         self._emit("export.failed", level="error", **facts, **_about(order))
         if shut:
-            until = now + self._settings.longest_retry_seconds
-            lane.shut_until(until, order=order, now=now, at=self._clock())
+            lane.shut_until(now + self._settings.longest_retry_seconds, order=order, now=now)
         else:
-            lane.put_off(order, now + wait_before(tries + 1, self._settings))
+            lane.put_off(order, now + wait_before(tries + 1, self._settings), now=now)
             if isinstance(error, PeerError) and error.retryable:
-                lane.rest(now + wait_before(lane.silences + 1, self._settings), at=self._clock())
+                lane.rest(now + wait_before(lane.silences + 1, self._settings))
         if not again:
             self._end("export-failed", order, tally, reason=error.code)
             lane.failed.pop(order)

@@ -1,16 +1,24 @@
 """When the orders to one export are tried: after a wait of their own, or, where nobody is let in, all of them after one.
 
-Pure: times are told. May live here: how tries fared, and which order is due. What a try does, and when an order is given up,
-is `exporting`'s.
+Pure: times are told, by a clock that nobody sets. May live here: how tries fared, and which order is due. What a try does,
+and when an order is given up, is `exporting`'s.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from typing import NamedTuple
 
 from dicomnode.storage.rows import OrderRow
+
+
+class Failed(NamedTuple):
+    """Tries of an order that failed: how many, when the next is due, and when the first was."""
+
+    tries: int
+    due: float
+    since: float
 
 
 @dataclass(slots=True)
@@ -19,55 +27,65 @@ class Lane:
 
     Attributes
     ----------
+    given
+        Orders that there were at the last look.
     failed
-        Tries that failed of each order, and when the next is due.
+        Tries that failed, by order.
     silent
         Whether the last try came to nothing for want of an answer.
     silences
         Tries that came to that one after the other.
     shut
-        Until when it is left alone, since nobody is let in or none answers, and which orders that concerns: those given
-        until then. None: it is not.
+        Until when it is left alone, since nobody is let in or none answers, and which orders that concerns: those that
+        there were. None: it is not.
     """
 
-    failed: dict[OrderRow, tuple[int, float]] = field(default_factory=dict)
+    given: Collection[OrderRow] = ()
+    failed: dict[OrderRow, Failed] = field(default_factory=dict)
     silent: bool = False
     silences: int = 0
-    shut: tuple[float, datetime] | None = None
+    shut: tuple[float, frozenset[OrderRow]] | None = None
 
     def keep(self, given: Collection[OrderRow]) -> None:
         """Forget orders that there are no more."""
+        self.given = given
         self.failed = {one: self.failed[one] for one in given if one in self.failed}
 
     def tries(self, order: OrderRow) -> int:
         """Tries of an order that failed."""
-        return self.failed.get(order, (0, 0.0))[0]
+        return self.failed[order].tries if order in self.failed else 0
+
+    def age(self, order: OrderRow, now: float) -> float:
+        """Seconds since the first try of an order failed; 0 where none did, however long it waited for its turn."""
+        return now - self.failed[order].since if order in self.failed else 0
 
     def due(self, order: OrderRow) -> float:
         """When an order is due; the time before all times where it was not tried."""
-        return self.failed.get(order, (0, float("-inf")))[1]
+        return self.failed[order].due if order in self.failed else float("-inf")
 
-    def ready(self, given: Sequence[OrderRow], now: float, *, old: datetime) -> list[OrderRow]:
+    def ready(self, given: Sequence[OrderRow], now: float, *, old: float) -> list[OrderRow]:
         """Orders that may be tried now.
 
-        Where it is left alone, none is before its time, but for what was ordered since: somebody may have mended it. What was
-        given before `old` is tried all the same: it is given up if that fails.
+        Where it is left alone, none is before its time, but for what was ordered since: somebody may have mended it. What is of
+        the age `old` is tried all the same: it is given up if that fails.
         """
-        return [one for one in given if self.due(one) <= now and (one.at <= old or not self._is_shut_to(one, now))]
+        due = [one for one in given if self.due(one) <= now]
+        return [one for one in due if self.age(one, now) >= old or not self._is_shut_to(one, now)]
 
-    def put_off(self, order: OrderRow, until: float) -> None:
+    def put_off(self, order: OrderRow, until: float, *, now: float) -> None:
         """A try of an order failed."""
-        self.failed[order] = self.tries(order) + 1, until
+        since = self.failed[order].since if order in self.failed else now
+        self.failed[order] = Failed(self.tries(order) + 1, until, since)
 
-    def shut_until(self, until: float, *, order: OrderRow, now: float, at: datetime) -> None:
-        """A try of an order failed because nobody is let in: those given until `at` wait with it."""
-        self.put_off(order, now)  # due as soon as somebody is let in
-        self.shut = until, at
+    def shut_until(self, until: float, *, order: OrderRow, now: float) -> None:
+        """A try of an order failed because nobody is let in: all that there are wait with it."""
+        self.put_off(order, now, now=now)  # due as soon as somebody is let in
+        self.shut = until, frozenset(self.given)
         self.silent = True
 
-    def rest(self, until: float, *, at: datetime) -> None:
-        """None answers: those given until `at` wait together, or each would be made ready for it in vain."""
-        self.shut = until if self.shut is None else max(until, self.shut[0]), at
+    def rest(self, until: float) -> None:
+        """None answers: all orders that there are wait together, or each would be made ready for it in vain."""
+        self.shut = until if self.shut is None else max(until, self.shut[0]), frozenset(self.given)
 
     def opened(self, order: OrderRow) -> None:
         """A try of an order went well."""
@@ -75,4 +93,4 @@ class Lane:
         self.silent, self.silences, self.shut = False, 0, None
 
     def _is_shut_to(self, order: OrderRow, now: float) -> bool:
-        return self.shut is not None and now < self.shut[0] and order.at <= self.shut[1]
+        return self.shut is not None and now < self.shut[0] and order in self.shut[1]

@@ -12,8 +12,10 @@ from sqlalchemy import Connection, delete, select, update
 from dicomnode.storage import schema
 from dicomnode.storage.database import Database, changed_rows, insert_or_ignore
 from dicomnode.storage.rows import OrderRow
+from dicomnode.study import PRIORITIES
 
 _O = schema.orders
+_S = schema.origins
 
 
 class OrderRows(Database):
@@ -29,17 +31,29 @@ class OrderRows(Database):
         """Orders that are not carried out, oldest first."""
         query = select(_O).order_by(_O.c.at, _O.c.study_key, _O.c.verb, _O.c.model, _O.c.destination)
         with self._reading(connection) as reading:
-            return tuple(
-                OrderRow(
-                    verb=row.verb, study_key=row.study_key, model=row.model, destination=row.destination, at=row.at
-                )
-                for row in reading.execute(query)
-            )
+            return tuple(map(_row, reading.execute(query)))
+
+    def ranked_orders(
+        self, verb: str, destination: str, *, connection: Connection | None = None
+    ) -> tuple[tuple[OrderRow, int], ...]:
+        """Those of a verb to a destination, oldest first, each with its study's priority (0 STAT, 1 routine, 2 research)."""
+        query = (
+            select(_O, _S.c.priority)
+            .outerjoin(_S, _S.c.study_key == _O.c.study_key)
+            .where(_O.c.verb == verb, _O.c.destination == destination)
+            .order_by(_O.c.at, _O.c.study_key, _O.c.model)
+        )
+        with self._reading(connection) as reading:
+            return tuple((_row(row), PRIORITIES.index(row.priority or "routine")) for row in reading.execute(query))
 
     def end_order(self, row: OrderRow, *, connection: Connection | None = None) -> bool:
         """Take an order away, unless it was given anew since; whether it was there."""
         with self._writing(connection) as writing:
             return bool(changed_rows(writing, delete(_O).where(*_here(row), _O.c.at == row.at)))
+
+
+def _row(row: Any) -> OrderRow:
+    return OrderRow(verb=row.verb, study_key=row.study_key, model=row.model, destination=row.destination, at=row.at)
 
 
 def _names(row: OrderRow) -> dict[str, Any]:

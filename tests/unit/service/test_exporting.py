@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from pydicom import Dataset, dcmread
+from sqlalchemy.event import listen
 
 from dicomnode.config import Config, ConfigErrors, parse
 from dicomnode.encoded import Limits, encode_dataset, encode_part10
@@ -237,9 +238,9 @@ def test_a_peer_that_is_away_is_tried_again_and_given_up_at_last(sending: Bench,
         (1, False),
         (2, False),
     ]
-    sending.time.forward(100)
+    sending.time.forward(56)
     sending.exports.sweep("trial")
-    assert sending.events.facts("export.failed")[-1]["given_up"] is True
+    assert sending.events.facts("export.failed")[-1]["given_up"] is True, "a minute since the first that failed"
     assert sending.ledger.orders() == ()
     assert (
         sending.trail()[0] | {"event": "export-failed", "reason": "peer-unreachable", "sent": 1} == sending.trail()[0]
@@ -508,7 +509,6 @@ def night(sending: Bench) -> list[str]:
 
     sending.exports._ways = {"nightly": Way(to=to, deidentify=leaving)}
     sending.exports._settings = parse({"delivery": {"longest_retry_seconds": LONGEST}}).delivery
-    sending.exports._longest = timedelta(days=7)
     sending.to = to
     studies = [f"{number:032x}" for number in range(1, 6)]
     sending.studies(*studies)
@@ -551,13 +551,93 @@ def test_what_is_ordered_anew_is_a_sign_that_somebody_mended_it(sending: Bench, 
 
 def test_what_nobody_mended_in_time_is_given_up_at_once_and_told(sending: Bench, night: list[str]) -> None:
     sending.to.answers["1.2.3.1"] = (None, SHUT[0])
-    sending.exports.sweep("nightly")
+    for _ in range(5):
+        sending.exports.sweep("nightly")
+        sending.time.forward(LONGEST)
     sending.time.forward(7 * 86400)
     for _ in range(5):
         sending.exports.sweep("nightly")
     assert sending.ledger.orders() == ()
     assert [one["event"] for one in sending.trail()] == ["export-failed"] * 5
-    assert [one["given_up"] for one in sending.events.facts("export.failed")] == [False] + [True] * 5
+    assert [one["given_up"] for one in sending.events.facts("export.failed")] == [False] * 5 + [True] * 5
+
+
+@pytest.mark.parametrize(("error", "tried"), [(PeerError("peer-unreachable"), 1), (StorageError("storage-full"), 5)])
+def test_what_waited_for_its_turn_is_not_given_up_at_its_first_failure(
+    sending: Bench, night: list[str], error: PeerError | StorageError, tried: int
+) -> None:
+    """A thousand studies at a slow rate wait for longer than anything is tried: a reboot of the peer ends none of them."""
+    sending.to.store = partial(failing, error)  # type: ignore[method-assign]
+    sending.time.forward(8 * 86400)
+    for _ in range(2):
+        sending.exports.sweep("nightly")
+        sending.time.forward(3)
+    assert len(night) == tried
+    assert not any(one["given_up"] for one in sending.events.facts("export.failed"))
+    assert len(sending.ledger.orders()) == 5
+
+
+def failing(error: Exception, _: Sequence[OutgoingObject]) -> tuple[StoreOutcome, ...]:
+    raise error
+
+
+def test_a_clock_that_is_set_back_keeps_what_waits_together(
+    sending: Bench, night: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = sending.time.now() - timedelta(days=1)
+    monkeypatch.setattr(sending.exports, "_clock", lambda: before)
+    sending.to.answers["1.2.3.1"] = (None, PeerError("timeout"))
+    for _ in range(5):
+        sending.exports.sweep("nightly")
+    assert len(night) == 1
+    sending.ledger.give_order(replace(sending.ledger.orders()[0], at=before))
+    sending.exports.sweep("nightly")
+    assert len(night) == 2, "one that is given since is tried at once"
+
+
+@pytest.mark.parametrize(
+    ("first", "opened"),
+    [("withheld", False), ("cancelled", False), ("refused", True), ("already there", True)],
+)
+def test_a_try_says_that_a_peer_is_back_only_where_that_took_or_refused_something(
+    sending: Bench, night: list[str], first: str, *, opened: bool
+) -> None:
+    status = {"refused": 0xA900, "already there": 0x0111}.get(first, 0)
+    silent = {"1.2.3.1": (None, PeerError("timeout"))}
+    sending.to.answers = silent | {"1.2.3.2": (status, PeerRefusal("peer-refused-object"))}
+    sending.exports.sweep("nightly")
+    ordinary = sending.exports._ways["nightly"].deidentify
+
+    def leaving(rows: Sequence[InstanceRow]) -> Iterator[Deidentified | StudyError]:
+        if rows[0].study_key != STUDY:
+            yield from ordinary(rows)
+        elif first == "withheld":
+            yield StudyError("withheld-pixels")
+        else:
+            if first == "cancelled":
+                sending.ledger.end_order(next(one for one in sending.ledger.orders() if one.study_key == STUDY))
+            yield Deidentified(original=b"", data=file_of(2), sop_instance_uid="")
+
+    sending.exports._ways = {"nightly": replace(sending.exports._ways["nightly"], deidentify=leaving)}
+    sending.time.forward(1)
+    sending.order(destination="nightly")
+    for _ in range(2):
+        sending.exports.sweep("nightly")
+    assert STUDY not in [one.study_key for one in sending.ledger.orders()]
+    assert len(night) == 1 + opened
+
+
+def test_whether_an_export_is_open_costs_no_question_for_each_order(sending: Bench, night: list[str]) -> None:
+    """A backlog of thousands is looked at every three seconds, and after each study."""
+    asked: list[str] = []
+    listen(sending.ledger.engine, "before_cursor_execute", lambda *given: asked.append(given[2]))
+    way = sending.exports._ways["nightly"]
+    for wait, questions in ((lambda _: 60.0, 0), (lambda priority: 60.0 if priority else 0.0, 1)):
+        sending.exports._ways = {"nightly": replace(way, wait=wait)}
+        asked.clear()
+        sending.exports.sweep("nightly")
+        assert len([one for one in asked if one.startswith("SELECT")]) == questions
+    assert night == []
 
 
 def test_a_place_of_another_name_is_not_waited_with(sending: Bench, night: list[str], peer: Peer) -> None:
@@ -878,10 +958,13 @@ def test_an_order_given_while_the_last_try_of_one_fails_has_tries_of_its_own(sen
         sending.order()
         peer.answers["1.2.3.100"] = (None, PeerError("peer-unreachable"))
 
+    peer.answers["1.2.3.1"] = (None, PeerError("peer-unreachable"))
+    sending.sweep()
+    sending.time.forward(100)
+    peer.answers = {}
     growing = Growing(sending, peer, again)
-    sending.order()
     sending.exports.sweep("trial")
-    assert [one["given_up"] for one in sending.events.facts("export.failed")] == [True]
+    assert [one["given_up"] for one in sending.events.facts("export.failed")] == [False, True]
     assert len(sending.ledger.orders()) == 1, "the later one"
     peer.answers = {}
     growing.carry_out()
