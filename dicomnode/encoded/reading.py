@@ -43,6 +43,7 @@ EXPLICIT_LITTLE: Final = "1.2.840.10008.1.2.1"
 EXPLICIT_BIG: Final = "1.2.840.10008.1.2.2"
 _UID: Final = re.compile(rb"[0-9]+(?:\.[0-9]+)*")  # PS3.5 9.1; leading zeros are wrong but met
 _ENDLESS: Final = 1 << 62
+_PIXELS: Final = 0x7FE00000  # from here on nothing but pixels, and what pads or signs them
 _META_START: Final = 144  # PS3.10 7.1: preamble, prefix, and the element that says how long the rest of the meta is
 _LONGEST_META: Final = 64 * 1024
 _NAMED_IN_META: Final = (0x00020002, 0x00020003, 0x00020010)
@@ -157,6 +158,22 @@ def read_dataset(encoded: Buffer, transfer_syntax_uid: str, limits: Limits) -> D
         ``object-too-complex`` or ``object-malformed``; nothing else, and no warning.
     """
     return _read(encoded, transfer_syntax_uid, limits, converted=True)
+
+
+def read_head(head: Buffer, transfer_syntax_uid: str, limits: Limits) -> Dataset:
+    """As `read_dataset`, of the first bytes of a longer Data Set: the elements before its pixels that lie whole in them.
+
+    What ends with these bytes, or behind them, is absent. Of a deflated one, as many inflated bytes are looked at, or as many as `scan_header` does.
+    """
+    layout = layout_of(transfer_syntax_uid)
+    if layout.deflated:
+        head, _ = inflate(head, max(len(head), limits.header_scan_bytes))
+    walk = Walk(head, layout, limits, total=_ENDLESS)
+    for element in walk.elements():
+        if element.tag >= _PIXELS:
+            break
+    syntax = EXPLICIT_LITTLE if layout.deflated else transfer_syntax_uid
+    return _read(memoryview(head)[: walk.begun].tobytes(), syntax, limits, converted=True)
 
 
 def _read(encoded: Buffer, transfer_syntax_uid: str, limits: Limits, *, converted: bool) -> Dataset:

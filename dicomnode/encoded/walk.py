@@ -203,12 +203,18 @@ class Walk:
         end = self._size if total is None else total
         self._stack: list[_Frame] = [_Frame("dataset", end, False, self._implicit, False, 0)]
         self._position = 0
+        self._begun = 0
         self._count = 0
 
     @property
     def implicit(self) -> bool:
         """Whether the top level has no VRs, as found."""
         return self._implicit
+
+    @property
+    def begun(self) -> int:
+        """Where the top-level element begins that was met last; everything before it was walked whole."""
+        return self._begun
 
     @property
     def rest(self) -> bytes:
@@ -294,6 +300,8 @@ class Walk:
             self._stack.pop()
             return None
         vr, length, start = self._header(frame)
+        if frame.depth == 0:
+            self._begun = self._position
         self._position = start
         known = length != UNDEFINED
         kind = self._kind(tag, vr, start, length)

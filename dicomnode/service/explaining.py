@@ -14,7 +14,7 @@ from dicomnode.config import Config
 from dicomnode.errors import ConfigError
 from dicomnode.service import rooms
 from dicomnode.service.rooms import Layout
-from dicomnode.service.routes import open_router, reader
+from dicomnode.service.routes import open_router, reader, reader_of_heads
 from dicomnode.storage import audit
 from dicomnode.storage.datakeys import DataKeys
 from dicomnode.storage.ledger import Ledger
@@ -153,7 +153,8 @@ class StudyExplainer:
         takes = {package.manifest.name: package.manifest.input for package in rooms.load_packages(tree)}
         self._sop_classes = frozenset[str]().union(*(rule.sop_classes for rule in takes.values()))
         read = without_waiting(reader(tree, spool))
-        router = open_router(tree, spool, ledger, tuple(takes), key, read=read)
+        heads = without_waiting(reader_of_heads(tree, spool))
+        router = open_router(tree, spool, ledger, tuple(takes), key, read=heads)
         self._explainer = Explainer(router, takes, guard=guard_of(tree, key), read=read)
         self._ledger = ledger
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydicom import Dataset
 
 from dicomnode.config import Config, ConfigErrors
-from dicomnode.encoded import read_dataset
+from dicomnode.encoded import read_dataset, read_head
 from dicomnode.routing_rules import RoutingRule, faults_of_rules
 from dicomnode.service import rooms
 from dicomnode.service.rooms import Layout
@@ -25,6 +25,9 @@ from dicomnode.workflow.reading import limits_of
 from dicomnode.workflow.router import Read, Router
 from dicomnode.workflow.routing import OWN
 from dicomnode.workflow.standing import Standing
+
+#: Bytes of an instance in which rules look for attributes: what may be of any length is not read whole to be routed.
+HEAD_BYTES: Final = 4 * 1024 * 1024
 
 
 class Routing:
@@ -42,6 +45,7 @@ class Routing:
 
     def __init__(self, router: Router, standing: Standing, state: Path, ledger: Ledger) -> None:
         self.route = router.route
+        self.looks_beside = router.looks_beside
         self.judge = standing.judge
         self._state = state
         self._ledger = ledger
@@ -84,7 +88,7 @@ def open_router(
     is_watched: Callable[[str], bool] = lambda _: False,
     read: Read | None = None,
 ) -> Router:
-    """Router over what was received; `read` opens it, if in another way than the node does.
+    """Router over what was received; `read` opens it, if in another way than the node does (`reader_of_heads`).
 
     Raises
     ------
@@ -96,7 +100,7 @@ def open_router(
     return Router(
         tree.rules,
         models,
-        read=read or reader(tree, spool),
+        read=read or reader_of_heads(tree, spool),
         maximum_age_days=limit,
         is_watched=is_watched,
         came=lambda study_key: ledger.instances(study_key, None),
@@ -112,6 +116,18 @@ def reader(tree: Config, spool: Spool) -> Read:
     def read(row: InstanceRow) -> tuple[RecordMetadata, Dataset]:
         metadata, encoded = spool.read(row.study_key, row.address)
         return metadata, read_dataset(encoded, metadata.transfer_syntax_uid, limits)
+
+    return read
+
+
+def reader_of_heads(tree: Config, spool: Spool) -> Read:
+    """As `reader`, in bounded memory: of what is longer than `HEAD_BYTES`, what stands whole in these and before the pixels."""
+    limits = limits_of(tree)
+
+    def read(row: InstanceRow) -> tuple[RecordMetadata, Dataset]:
+        metadata, head = spool.head(row.study_key, row.address, HEAD_BYTES)
+        decode = read_dataset if len(head) == metadata.length else read_head
+        return metadata, decode(head, metadata.transfer_syntax_uid, limits)
 
     return read
 

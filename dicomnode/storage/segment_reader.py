@@ -12,7 +12,7 @@ from typing import Final, Literal, Self
 from dicomnode.errors import StorageError
 from dicomnode.storage import segment
 from dicomnode.storage.open_segment import CLOSED_SUFFIX
-from dicomnode.storage.sealed import HEADER_BYTES, TAG_BYTES, open_stream
+from dicomnode.storage.sealed import HEADER_BYTES, TAG_BYTES, Opener, SealContext, open_stream
 from dicomnode.study import RecordAddress, RecordMetadata
 
 _READ_BYTES: Final = 1024 * 1024
@@ -118,9 +118,24 @@ class SegmentReader:
 
     def plaintext(self, key: bytes, prefix: segment.Prefix, offset: int) -> Iterator[bytes]:
         """Authentic chunks of the record at a place; errors as `sealed.open_stream`."""
-        header = self.header
-        context = segment.context(header.study_key, header.segment_id, prefix.number, closing=prefix.closing)
-        return open_stream(key, self._sealed(prefix, offset), context=context)
+        return open_stream(key, self._sealed(prefix, offset), context=self._context(prefix))
+
+    def ends(self, key: bytes, prefix: segment.Prefix, offset: int, most_bytes: int) -> tuple[bytes, bytes, int]:
+        """At least so many first bytes of a record's plaintext, its tail of metadata, and its length.
+
+        All of it is authentic, the length too; of a long record, what stands between is neither read nor proven.
+        """
+        place, sealed = offset + segment.PREFIX_BYTES, prefix.sealed_bytes - HEADER_BYTES
+        opener = Opener(key, os.pread(self._descriptor, HEADER_BYTES, place), context=self._context(prefix))
+        chunk = opener.frame_bytes - TAG_BYTES
+        last = -(-sealed // opener.frame_bytes) - 1
+        until = min(-(-most_bytes // chunk), last)
+        behind = max(last - -(-segment.METADATA_TAIL // chunk), until)
+        first = self._frames(opener, place + HEADER_BYTES, sealed, 0, until)
+        tail = self._frames(opener, place + HEADER_BYTES, sealed, behind, last + 1)
+        if behind == until:
+            first = tail = first + tail
+        return first, tail, sealed - (last + 1) * TAG_BYTES
 
     def metadata(self, key: bytes, prefix: segment.Prefix, offset: int) -> RecordMetadata:
         """Verify a record whole, in bounded memory; its metadata."""
@@ -154,6 +169,20 @@ class SegmentReader:
         except StorageError:
             return False
         return True
+
+    def _context(self, prefix: segment.Prefix) -> SealContext:
+        return segment.context(self.header.study_key, self.header.segment_id, prefix.number, closing=prefix.closing)
+
+    def _frames(self, opener: Opener, place: int, sealed: int, first: int, until: int) -> bytes:
+        """Plaintext of the frames from one to another, of a record whose frames begin at a place of the file."""
+        size = opener.frame_bytes
+        begin, end = first * size, min(until * size, sealed)
+        block = memoryview(os.pread(self._descriptor, end - begin, place + begin))
+        opener.skip_to(first)
+        return b"".join(
+            opener.open_frame(block[at : at + size], last=begin + at + size >= sealed)
+            for at in range(0, end - begin, size)
+        )
 
     def _sealed(self, prefix: segment.Prefix, offset: int) -> Iterator[bytes]:
         start = offset + segment.PREFIX_BYTES

@@ -187,12 +187,20 @@ class Spool:
         """
         key = self._keys.get(study_key, World.IDENTITY).key
         with files.disk_errors(), self._reader(study_key, address.segment_id) as reader:
-            prefix = reader.prefix(address.offset)
-            if prefix is None or prefix.number != address.number or prefix.closing:
-                raise StorageError("sealed-damaged", number=address.number)
-            plaintext = b"".join(reader.plaintext(key, prefix, address.offset))
+            plaintext = b"".join(reader.plaintext(key, _prefix_at(reader, address), address.offset))
         metadata = segment.parse_metadata(plaintext[-segment.METADATA_TAIL :], len(plaintext))
         return metadata, plaintext[: metadata.length]
+
+    def head(self, study_key: str, address: RecordAddress, most_bytes: int) -> tuple[RecordMetadata, bytes]:
+        """Metadata and at most so many first bytes of a record's Data Set, in memory and time that do not grow with it.
+
+        Both are authentic; what stands between is neither read nor proven. Errors as `read`.
+        """
+        key = self._keys.get(study_key, World.IDENTITY).key
+        with files.disk_errors(), self._reader(study_key, address.segment_id) as reader:
+            first, tail, total = reader.ends(key, _prefix_at(reader, address), address.offset, most_bytes)
+        metadata = segment.parse_metadata(tail[-segment.METADATA_TAIL :], total)
+        return metadata, first[: min(most_bytes, metadata.length)]
 
     def recover(
         self,
@@ -350,6 +358,13 @@ class Spool:
         """Raise ``storage-failed`` where the folder is not the one that it was: its disk was unmounted."""
         if self.identity and identity_of(self._folder) != self.identity:
             raise StorageError("storage-failed")
+
+
+def _prefix_at(reader: SegmentReader, address: RecordAddress) -> segment.Prefix:
+    prefix = reader.prefix(address.offset)
+    if prefix is None or prefix.number != address.number or prefix.closing:
+        raise StorageError("sealed-damaged", number=address.number)
+    return prefix
 
 
 def _started(count: int) -> ThreadPoolExecutor:

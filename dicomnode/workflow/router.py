@@ -69,6 +69,8 @@ class Router:
         self._is_watched = is_watched
         self.rules = tuple(rules)
         self.models = tuple(models)
+        #: Whether anything depends on what no model looks at: what rules say of whole studies.
+        self.looks_beside = any(rule.export is not None or rule.priority is not None for rule in self.rules)
         self._read = read
         self._zone = zone
         self._came = came
@@ -92,7 +94,7 @@ class Router:
         """
         if not self.rules and not self._maximum_age_days and not self._is_watched(study_key):
             return every(self.models)
-        return self.decide(self.facts(study_key, rows, beside if self.rules else ()))
+        return self.decide(self.facts(study_key, rows, beside if self.looks_beside else ()))
 
     def decide(self, facts: StudyFacts) -> Route:
         """Where a study goes, of which this is known."""

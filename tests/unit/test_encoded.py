@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 import struct
 import warnings
 import zlib
@@ -29,6 +30,7 @@ from dicomnode.encoded import (
     file_head,
     read_dataset,
     read_file,
+    read_head,
     read_part10,
     scan_header,
     split_part10,
@@ -71,6 +73,29 @@ def sample() -> Dataset:
     dataset.BitsAllocated = 16
     dataset.add_new(0x7FE00010, "OW", b"\x01\x02\x03\x04")
     return dataset
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES)
+def test_of_a_beginning_the_elements_that_lie_whole_in_it_are_read(syntax: str) -> None:
+    dataset = sample()
+    dataset.PixelData = random.Random(1).randbytes(100_000)
+    encoded = encode_dataset(dataset, syntax)
+    whole, found = read_dataset(encoded, syntax, LIMITS), read_head(encoded[: len(encoded) // 2], syntax, LIMITS)
+    del whole.PixelData
+    assert found == whole
+    assert found.file_meta.TransferSyntaxUID == whole.file_meta.TransferSyntaxUID
+
+
+def test_a_beginning_may_end_anywhere() -> None:
+    encoded = encode_dataset(sample(), EXPLICIT)
+    whole = read_dataset(encoded, EXPLICIT, LIMITS)
+    counts = []
+    for end in range(len(encoded)):
+        found = read_head(encoded[:end], EXPLICIT, LIMITS)
+        assert all(whole[element.tag] == element for element in found)
+        counts.append(len(found))
+    assert counts == sorted(counts)
+    assert counts[-1] == len(whole) - 1
 
 
 def explicit(tag: int, vr: str, value: bytes, length: int | None = None) -> bytes:

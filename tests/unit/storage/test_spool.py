@@ -74,6 +74,36 @@ def test_a_segment_belongs_to_one_study_and_goes_on(bench: Bench) -> None:
     assert all(address.offset % 4096 == 0 for address in ours)
 
 
+@pytest.mark.parametrize("size", [0, 1, 3000, 4096, 8192, 20_000, 70_000, 90_000, 400_000])
+@pytest.mark.parametrize("most", [0, 100, 4096, 9000, 100_000])
+def test_the_head_of_a_record_is_its_beginning(bench: Bench, size: int, most: int) -> None:
+    spool = bench.spool()
+    _, address = bench.append(spool, 2, size=size)
+    assert spool.head(STUDY, address, most) == (metadata(encoded(1, size), 1), encoded(1, size)[:most])
+
+
+def test_of_a_head_what_is_read_is_proven_and_nothing_else(bench: Bench) -> None:
+    spool = bench.spool()
+    (address,) = bench.append(spool, 1, size=400_000)
+    (path,) = bench.files()
+    before = path.read_bytes()
+    flip(path, address.offset + 200_000)
+    assert spool.head(STUDY, address, 5000)[1] == encoded(0, 5000)
+    with pytest.raises(StorageError, match="sealed-damaged"):
+        spool.read(STUDY, address)
+    for place in (address.offset + 3000, address.offset + 390_000):
+        path.write_bytes(before)
+        flip(path, place)
+        with pytest.raises(StorageError, match="sealed-damaged"):
+            spool.head(STUDY, address, 5000)
+    path.write_bytes(before[:300_000])
+    with pytest.raises(StorageError, match="sealed-damaged"):
+        spool.head(STUDY, address, 5000)
+    path.write_bytes(before)
+    with pytest.raises(StorageError, match="sealed-damaged"):
+        spool.head(STUDY, replace(address, number=1), 5000)
+
+
 def test_names_and_bytes_say_nothing(bench: Bench) -> None:
     spool = bench.spool()
     data = b"DOE^JANE" * 100

@@ -53,12 +53,14 @@ def test_what_no_model_looks_at_is_judged_beside_the_rest_and_read_for_rules_alo
         ("5e" * 16, True, False),
         ("9e" * 16, False, True),
     ]
-    assert Router([RoutingRule(name="ct")], ["lung"], read=originals).route(STUDY, (), [pet]).shares == {}
+    whole = RoutingRule(name="ct", priority="stat")
+    assert Router([whole], ["lung"], read=originals).route(STUDY, (), [pet]).shares == {}
     broken = Originals(*[StudyError("object-malformed")] * 3)
     assert not Router((), (), read=broken, is_own=lambda _: True).facts(STUDY, (), [pet]).series[0].is_own
     unread = Originals()
     Router((), ("lung",), read=unread, maximum_age_days=30).route(STUDY, [row(0)], [pet])
-    assert unread.read_rows == [row(0)]
+    Router([RoutingRule(name="ct")], ("lung",), read=unread).route(STUDY, [row(0)], [pet])
+    assert unread.read_rows == [row(0)] * 2, "nothing is said of whole studies"
 
 
 def test_one_instance_of_each_series_is_read_the_same_one_in_whatever_order_they_came() -> None:
