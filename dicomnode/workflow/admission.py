@@ -122,9 +122,7 @@ class Admission:
         StorageError
             ``index-behind``, as `settle`: to be called again, or the work would begin when the study settles only.
         """
-        if not self._flush(study_key):
-            raise StorageError("index-behind")
-        plan = self._plan(study_key)
+        plan = self._plan(study_key, self._judged(study_key))
         with self._ledger.transaction() as connection:
             opened = self._open(connection, study_key, plan)
         tell(self._emit, study_key, opened)
@@ -138,14 +136,15 @@ class Admission:
             ``index-behind`` when the index has not caught up: what it lacks would never be worked on.
         """
         judged = self._judged(study_key)
-        now, plan = self._clock(), self._plan(study_key)
+        now, plan = self._clock(), self._plan(study_key, judged)
         route = None if plan is None else plan.route
         late = look_beside(self._ledger, self._routing, study_key, self._sop_classes, route=route, judged=judged)
         with self._ledger.transaction() as connection:
             if late is not None:
                 self._ledger.set_priority(study_key, late.route.priority, connection=connection)
             opened = self._open(connection, study_key, plan)
-            exports = {} if opened is not None else order_late(connection, self._ledger, self._routing, study_key, late)
+            ordered = opened is not None and opened.exports  # of all of it
+            exports = {} if ordered else order_late(connection, self._ledger, self._routing, study_key, late)
             latest = self._ledger.latest_revision(study_key, connection=connection)
             if latest is None:
                 return
@@ -213,7 +212,8 @@ class Admission:
         Its results name those before as their predecessors; none is made where no instance is there that a model looks at.
         """
         latest = self._ledger.latest_revision(study_key, connection=connection)
-        opened = self._open(connection, study_key, self._plan(study_key, anew=True), ordered=True)
+        plan = self._plan(study_key, self._ledger.records(study_key), anew=True)
+        opened = self._open(connection, study_key, plan, ordered=True)
         if opened is None:
             return None
         if latest is not None and latest.settled_at is not None:
@@ -228,12 +228,13 @@ class Admission:
         self._ledger.set_work_state(work.key, WorkState.DELIVERING, at=now, facts=facts, connection=connection)
         self._deliver(connection, work)
 
-    def reconcile(self) -> None:
+    def reconcile(self, beat: Callable[[], None] = lambda: None) -> None:
         """Release what is ready (a crash may have come between its end and its release); end what is past its time.
 
         And let tries to deliver go on that wait for a time of day far ahead: the clock was set back.
         """
         for work in self._ledger.works((WorkState.READY,)):
+            beat()
             self.release(work.key.study_key)
         for key in self._overdue():
             late = self._ledger.work(key)
@@ -300,9 +301,11 @@ class Admission:
         rows = self._ledger.deliveries(key, connection=connection)
         return [row for row in rows if row.state is DeliveryState.WAITING]
 
-    def _plan(self, study_key: str, *, anew: bool = False) -> _Plan | None:
-        """Where the input goes, read without holding the ledger; None where there is none."""
-        records = self._ledger.records(study_key)  # before the rest: of what comes meanwhile nothing is missed
+    def _plan(self, study_key: str, records: int, *, anew: bool = False) -> _Plan | None:
+        """Where the input goes, read without holding the ledger; None where there is none.
+
+        The records were counted before: of what comes meanwhile nothing is missed.
+        """
         rows = inputs(self._ledger, study_key, self._sop_classes)
         if not rows:
             return None
@@ -360,13 +363,15 @@ class Admission:
         ruling = self._routing.judge(
             connection, study_key, plan.route, revision=revision, begun=bool(earlier), ordered=ordered
         )
+        exports: Mapping[str, Sequence[str]] = {}
         if ruling.stopped_by is None:
             # Worked on anew, it is exported no second time; one that was stopped was not exported yet.
             if is_other or (ruling.was_stopped and not earlier):
-                for export, rules in plan.route.exports.items():
+                exports = plan.route.exports
+                for export, rules in exports.items():
                     self._routing.order_export(connection, study_key, export, rules)
             self._create_works(connection, study_key, revision, digest=digest, shares=plan.route.shares, rows=rows)
-        return Opened(revision, plan.route, ruling)
+        return Opened(revision, plan.route, ruling, exports)
 
     def _create_works(
         self,

@@ -34,14 +34,14 @@ def look_beside(
     route: Route | None,
     judged: int,
 ) -> Latecomers | None:
-    """What came beside an input that has a revision, of the first `judged` records; None: nothing.
+    """What came beside an input that has a revision, of the first `judged` records; None: nothing, or no matter.
 
     Parameters
     ----------
     route
         Where the study goes, if that was decided already.
     """
-    latest = ledger.latest_revision(study_key)
+    latest = ledger.latest_revision(study_key) if routing.looks_beside else None
     if latest is None or latest.records >= judged:
         return None
     rows = inputs(ledger, study_key, sop_classes)
@@ -57,7 +57,7 @@ def look_beside(
 def order_late(
     connection: Any, ledger: Ledger, routing: RoutingPort, study_key: str, late: Latecomers | None
 ) -> Mapping[str, Sequence[str]]:
-    """Order what latecomers order of a study of which no revision is opened, unless it is stopped; which exports."""
+    """Order what latecomers order of a study, unless it is stopped, where no revision is opened that orders exports of all; which exports."""
     mark = ledger.mark(study_key, connection=connection)
     if late is None or (mark is not None and mark.mark in STOPPING):
         return {}

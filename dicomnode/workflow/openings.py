@@ -32,6 +32,11 @@ class RoutingPort(Protocol):
         ...
 
     @property
+    def looks_beside(self) -> bool:
+        """Whether those others make any difference."""
+        ...
+
+    @property
     def judge(self) -> Judge:
         """Whether anything is made of a new revision."""
         ...
@@ -43,11 +48,12 @@ class RoutingPort(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A new revision, where it goes, and whether anything is made of it."""
+    """A new revision, where it goes, whether anything is made of it, and the exports that were ordered with it."""
 
     revision: int
     route: Route
     ruling: Ruling
+    exports: Mapping[str, Sequence[str]]
 
 
 def tell(emit: Emit, study_key: str, opened: Opened | None) -> None:
@@ -61,7 +67,7 @@ def tell(emit: Emit, study_key: str, opened: Opened | None) -> None:
     emit("study.started", study=study_key, revision=opened.revision)
     if rules := sorted({name for share in route.shares.values() for name in share.rules}):
         emit("study.routed", study=study_key, models=len(route.shares), rules=",".join(rules))
-    tell_exports(emit, study_key, route.exports)
+    tell_exports(emit, study_key, opened.exports)
     if not route.shares and not route.exports:
         ignored = ",".join(sorted(set(route.ignored.values())))
         emit("study.not-routed", study=study_key, **({"rules": ignored} if ignored else {}))

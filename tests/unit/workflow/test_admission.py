@@ -40,6 +40,7 @@ class Decided:
     route: Callable[[str, Sequence[InstanceRow], Sequence[InstanceRow]], Route]
     judge: Judge
     order_export: Callable[[Any, str, str, Sequence[str]], None]
+    looks_beside: bool = True
 
 
 class World:
@@ -563,7 +564,7 @@ def test_a_work_that_fails_while_its_study_is_looked_at_is_tried_again_at_the_ne
     admission = world.admission()
     admission.settle(STUDY)
     world.receive_again(0)
-    plan = admission._plan(STUDY)
+    plan = admission._plan(STUDY, 1)
     world.ledger.set_work_state(WORK, WorkState.FAILED, at=world.time.now(), reason="timeout")
     with pytest.raises(StorageError, match="index-behind"), world.ledger.transaction() as connection:
         admission._open(connection, STUDY, plan)

@@ -28,6 +28,8 @@ STUDIES = tuple(letter * 32 for letter in "abcd")
 class Routing:
     """Every model gets everything."""
 
+    looks_beside = False
+
     def __init__(self, ledger: Ledger, time: Time) -> None:
         self.judge = Standing(ledger, FloodGuardSection(), clock=time.now).judge
 

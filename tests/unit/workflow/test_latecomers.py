@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -36,6 +36,9 @@ class Site:
     time: Time
     events: Events
     fails: bool = False
+    looks_beside: bool = True
+    routed: int = 0
+    flush: Callable[[str], bool] = lambda _: True
     ordered: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -48,7 +51,7 @@ class Site:
             sop_classes=(CT,),
             destinations=(),
             overdue=lambda: (),
-            flush=lambda _: True,
+            flush=self._flush,
             close_segments=lambda _: None,
             arriving=lambda _: False,
             settings=DeliverySection(),
@@ -57,6 +60,7 @@ class Site:
         )
 
     def route(self, study_key: str, rows: Sequence[InstanceRow], beside: Sequence[InstanceRow]) -> Route:
+        self.routed += 1
         series = {one.series_key for one in (*rows, *beside)}
         is_pet = PET_SERIES in series
         return Route(
@@ -75,6 +79,9 @@ class Site:
         self.ordered.append((export, tuple(rules)))
         order = OrderRow(verb="export", study_key=study_key, destination=export, at=self.time.now())
         self.ledger.give_order(order, connection=connection)
+
+    def _flush(self, study_key: str) -> bool:
+        return self.flush(study_key)
 
     def receive(self, *rows: InstanceRow) -> None:
         self.ledger.record_instances(rows)
@@ -119,6 +126,67 @@ def test_what_comes_late_is_ordered_each_time_and_makes_no_work(site: Site) -> N
     assert [entry.priority for entry in site.queue.waiting] == [0], "the rule says that it is urgent, too"
     site.receive(row(3))
     assert site.settle() == 3, "another input, as ever"
+
+
+@pytest.mark.parametrize("looks_beside", [True, False])
+def test_where_no_rule_is_about_whole_studies_what_comes_late_is_not_read(site: Site, looks_beside: bool) -> None:
+    site.looks_beside = looks_beside
+    site.receive(row(0))
+    site.settle()
+    site.receive(pet(1))
+    site.settle()
+    assert site.routed == 1 + looks_beside
+    assert site.ledger.open_studies() == ()
+
+
+def test_what_comes_with_the_same_input_that_is_tried_again_is_ordered(site: Site) -> None:
+    site.receive(row(0))
+    site.settle()
+    site.ledger.set_work_state(WORK, WorkState.FAILED, at=site.time.now(), reason="internal")
+    site.time.forward(100)
+    first = row(0)
+    again = replace(first, address=replace(first.address, segment_id="00" * 8), received_at=site.time.now())
+    site.receive(again, pet(1))
+    assert site.settle() == site.settle() == 1
+    study = site.ledger.study(STUDY)
+    assert study is not None
+    assert study.revision == 2
+    assert [one["destination"] for one in site.events.facts("study.export")] == ["trial"]
+
+
+def test_the_same_input_that_is_tried_again_tells_of_no_export_that_it_does_not_order(site: Site) -> None:
+    site.receive(row(0), pet(1))
+    site.settle()
+    site.ledger.set_work_state(WORK, WorkState.FAILED, at=site.time.now(), reason="internal")
+    site.time.forward(100)
+    first = row(0)
+    again = replace(first, address=replace(first.address, segment_id="00" * 8), received_at=site.time.now())
+    site.receive(again)
+    assert site.settle() == 1
+    assert len(site.events.facts("study.export")) == 1
+
+
+def test_what_is_not_judged_yet_when_work_begins_was_not_looked_at(site: Site) -> None:
+    coming: list[InstanceRow] = []
+
+    def judge() -> None:
+        for one in coming:
+            site.ledger.set_instance_state(STUDY, one.address, InstanceState.CURRENT)
+
+    def flush(_: str) -> bool:
+        judge()
+        coming.append(pet(len(coming) + 1))
+        site.receive(coming[-1])
+        site.ledger.set_instance_state(STUDY, coming[-1].address, InstanceState.QUARANTINED)
+        return True
+
+    site.receive(row(0))
+    site.flush = flush
+    site.admission.start(STUDY)
+    judge()
+    site.flush = lambda _: True
+    before = len(site.ordered)
+    assert site.settle() == before + 1
 
 
 def test_the_same_again_and_a_rejection_note_order_nothing(site: Site) -> None:
