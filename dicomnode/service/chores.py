@@ -57,22 +57,18 @@ def housekeeping(
     emit: Emit,
 ) -> Households:
     """Threads that do them, to be begun."""
+    pulses = Pulse("housekeeping", FAR_SECONDS, _HARD_SECONDS), Pulse("errands", FAR_SECONDS)
+    beat = pulses[0].beat
     retraction = Retraction(
-        storage,
-        queue,
-        destinations=tree.destinations,
-        encoding=stages.encoding,
-        clock=rooms.now,
-        emit=emit,
+        storage, queue, destinations=tree.destinations, encoding=stages.encoding, clock=rooms.now, emit=emit, beat=beat
     )
     takers = frozenset(one.name for one in tree.destinations if one.rejection_notes)
-    withdrawal = Withdrawal(storage.ledger, queue, takers=takers, clock=rooms.now, emit=emit)
-    overtaken = Overtaken(storage.ledger, queue, retraction, destinations=tree.destinations, emit=emit)
-    pulses = Pulse("housekeeping", FAR_SECONDS, _HARD_SECONDS), Pulse("errands", FAR_SECONDS)
+    withdrawal = Withdrawal(storage.ledger, queue, takers=takers, clock=rooms.now, emit=emit, beat=beat)
+    overtaken = Overtaken(storage.ledger, queue, retraction, destinations=tree.destinations, emit=emit, beat=beat)
     keeping = partial(_retention, tree, storage, queue, outbound, holds=stages.sealing.holds, pulses=pulses)
     retention, originals = keeping(activity=activity, sure=timekeeper.sure, emit=emit)
-    orders = _orders(tree, storage, queue, outbound, admission=admission, emit=emit)
-    overseer = Overseer(storage.ledger, queue, clock=rooms.now, emit=emit, committing=committing(tree))
+    orders = _orders(tree, storage, queue, outbound, admission=admission, emit=emit, beat=beat)
+    overseer = Overseer(storage.ledger, queue, clock=rooms.now, emit=emit, committing=committing(tree), beat=beat)
     longest, sure = tree.intake.maximum_queue_seconds, timekeeper.sure
     congestion = Congestion(storage.ledger, arriving, longest, sure=sure, emit=emit)
     reminder = Reminder(storage.ledger, tree.retention, sure=sure, emit=emit)
@@ -83,7 +79,7 @@ def housekeeping(
         Chore(name="retraction", act=retraction.sweep, every_seconds=_RETRACTION_SECONDS),
         Chore(name="orders", act=orders.sweep, every_seconds=_ORDER_SECONDS),
         Chore(name="oversight", act=overseer.sweep, every_seconds=_OVERSIGHT_SECONDS),
-        Chore(name="reconcile", act=admission.reconcile, every_seconds=_RECONCILE_SECONDS),
+        Chore(name="reconcile", act=partial(admission.reconcile, beat), every_seconds=_RECONCILE_SECONDS),
         Chore(name="queue", act=congestion.sweep, every_seconds=_RECONCILE_SECONDS),
         Chore(name="retention", act=retention.sweep, every_seconds=_SWEEP_SECONDS),
         Chore(name="answered", act=retention.sweep_answered, every_seconds=_RECONCILE_SECONDS),
@@ -108,7 +104,14 @@ def _prove_trail(tree: Config, emit: Emit) -> None:
 
 
 def _orders(
-    tree: Config, storage: Rooms, queue: DurableQueue, outbound: Outbound, *, admission: Admission, emit: Emit
+    tree: Config,
+    storage: Rooms,
+    queue: DurableQueue,
+    outbound: Outbound,
+    *,
+    admission: Admission,
+    emit: Emit,
+    beat: Callable[[], None],
 ) -> Orders:
     return Orders(
         storage.ledger,
@@ -118,6 +121,7 @@ def _orders(
         clock=rooms.now,
         emit=emit,
         committing=committing(tree),
+        beat=beat,
     )
 
 

@@ -160,6 +160,8 @@ class Orders:
         Has a destination asked at once whether it is there.
     committing
         Destinations that are asked to commit.
+    beat
+        Told before each order.
     """
 
     def __init__(
@@ -172,7 +174,9 @@ class Orders:
         clock: Clock,
         emit: Emit,
         committing: Collection[str] = (),
+        beat: Callable[[], None] = lambda: None,
     ) -> None:
+        self._beat = beat
         self._committing = frozenset(committing)
         self._ledger = ledger
         self._queue = queue
@@ -184,6 +188,7 @@ class Orders:
     def sweep(self) -> None:
         """Carry out what is ordered; an order that cannot be carried out is told, and hinders no other."""
         for order in self._ledger.orders():
+            self._beat()
             if order.verb == EXPORT:
                 continue
             facts: dict[str, Fact] = {"study": order.study_key, "kind": order.verb}
@@ -283,8 +288,16 @@ class Overseer:
     """Finds works on their way that nobody takes any further, and sets them going again: with an alert, since it is a fault."""
 
     def __init__(
-        self, ledger: Ledger, queue: Queue, *, clock: Clock, emit: Emit, committing: Collection[str] = ()
+        self,
+        ledger: Ledger,
+        queue: Queue,
+        *,
+        clock: Clock,
+        emit: Emit,
+        committing: Collection[str] = (),
+        beat: Callable[[], None] = lambda: None,
     ) -> None:
+        self._beat = beat
         self._committing = frozenset(committing)
         self._ledger = ledger
         self._queue = queue
@@ -299,6 +312,7 @@ class Overseer:
         """Works whose stages are not done; one that too many starts of the node took up ends with that."""
         revived = 0
         for work in self._ledger.works(_STAGES):
+            self._beat()
             key, again = work.key, self._ledger.work(work.key)
             if again is None or again.state not in _STAGES:
                 continue
@@ -316,6 +330,7 @@ class Overseer:
         queued = self._queue.deliveries()
         revived = 0
         for work in works:
+            self._beat()
             waiting = {row.destination for row in work.deliveries if row.state is DeliveryState.WAITING}
             if not waiting and is_uncommitted(work.deliveries, self._committing):
                 continue  # `pledges` sees to it

@@ -6,7 +6,7 @@ May live here: where such results are surely replaced, and that notes of their o
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 from dicomnode.errors import Fact, NodeError
@@ -34,11 +34,21 @@ class Overtaken:
         Of results.
     emit
         Where events go.
+    beat
+        Told before each work.
     """
 
     def __init__(
-        self, ledger: Ledger, queue: Queue, retraction: Retraction, *, destinations: Sequence[Destination], emit: Emit
+        self,
+        ledger: Ledger,
+        queue: Queue,
+        retraction: Retraction,
+        *,
+        destinations: Sequence[Destination],
+        emit: Emit,
+        beat: Callable[[], None] = lambda: None,
     ) -> None:
+        self._beat = beat
         self._ledger = ledger
         self._queue = queue
         self._retraction = retraction
@@ -48,6 +58,7 @@ class Overtaken:
     def sweep(self) -> None:
         """Send notes where newer results arrived; where none did yet, it is looked at again."""
         for work in self._ledger.overtaken():
+            self._beat()
             try:
                 self._look(work.key)
             except NodeError as error:

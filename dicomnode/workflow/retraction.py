@@ -7,7 +7,7 @@ here: which works are wished back, their notes, and that these are sent. Nothing
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -155,6 +155,8 @@ class Retraction:
         Of results.
     encoding
         Seals notes.
+    beat
+        Told before each work.
     """
 
     def __init__(
@@ -166,7 +168,9 @@ class Retraction:
         encoding: Encoding,
         clock: Clock,
         emit: Emit,
+        beat: Callable[[], None] = lambda: None,
     ) -> None:
+        self._beat = beat
         self._rooms = rooms
         self._queue = queue
         self._destinations = tuple(destinations)
@@ -178,6 +182,7 @@ class Retraction:
     def sweep(self) -> None:
         """Retract what is wished; a work that cannot be retracted says why, and the others go on."""
         for work in self._rooms.ledger.wished_back():
+            self._beat()
             try:
                 self._retract(work.key)
             except NodeError as error:

@@ -6,7 +6,7 @@ May live here: when it is sure which destination has what of a work, and what is
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
@@ -40,9 +40,21 @@ class Withdrawal:
         Tells which tries to deliver are under way.
     takers
         Destinations that take rejection notes.
+    beat
+        Told before each work.
     """
 
-    def __init__(self, ledger: Ledger, queue: Queue, *, takers: Collection[str], clock: Clock, emit: Emit) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        queue: Queue,
+        *,
+        takers: Collection[str],
+        clock: Clock,
+        emit: Emit,
+        beat: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._beat = beat
         self._ledger = ledger
         self._queue = queue
         self._takers = frozenset(takers)
@@ -52,6 +64,7 @@ class Withdrawal:
     def sweep(self) -> None:
         """Withdraw what no try can add to any more; the others are hastened, and looked at again."""
         for work in self._ledger.to_withdraw():
+            self._beat()
             try:
                 self._look(work)
             except NodeError as error:

@@ -28,6 +28,7 @@ class Ward(Bench):
     def __init__(self, ledger: Ledger, objects: Objects, time: Time, events: Events) -> None:
         super().__init__(ledger, objects, time, events)
         self.hurried: list[str] = []
+        self.beats: list[int] = []
         self.asked: list[tuple[str, object]] = []
 
     def reprocess(self, connection: Any, study_key: str) -> int | None:
@@ -52,6 +53,7 @@ class Ward(Bench):
             clock=self.time.now,
             emit=self.events,
             committing=self.committing,
+            beat=lambda: self.beats.append(len(self.asked)),
         )
 
     def carry_out(self, verb: Verb, **about: str) -> None:
@@ -63,6 +65,15 @@ class Ward(Bench):
 @pytest.fixture
 def ward(ledger: Ledger, objects: Objects, time: Time, events: Events) -> Ward:
     return Ward(ledger, objects, time, events)
+
+
+def test_each_order_is_a_step(ward: Ward) -> None:
+    ward.prepare("pacs")
+    for model in ("", MODEL, "no-such"):
+        ward.order(Verb.REPROCESS, model=model)
+    ward.orders.sweep()
+    assert len(ward.beats) == 3
+    assert ward.beats[:2] == [0, 1]
 
 
 def test_a_dead_letter_is_delivered_after_its_cause_was_mended(ward: Ward) -> None:

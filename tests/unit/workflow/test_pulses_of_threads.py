@@ -16,10 +16,15 @@ from dicomnode.pulses import Pulse
 from dicomnode.sections import FolderSection
 from dicomnode.storage.ledger import Ledger
 from dicomnode.study import InstanceState
+from dicomnode.workflow.admission import Admission
 from dicomnode.workflow.circuits import Circuits
 from dicomnode.workflow.folder import FolderIntake
 from dicomnode.workflow.indexing import Indexer
+from dicomnode.workflow.orders import Overseer
+from dicomnode.workflow.overtaken import Overtaken
 from dicomnode.workflow.reception import Arriving, Reception
+from dicomnode.workflow.retraction import Retraction
+from dicomnode.workflow.withdrawal import Withdrawal
 from tests.unit.workflow import test_completion
 from tests.unit.workflow.samples import Events, Time, row
 from tests.unit.workflow.test_delivery import SETTINGS
@@ -172,3 +177,49 @@ def test_of_an_object_that_is_being_made_durable(blocked: Blocked, time: Time, e
     blocked.free.set()
     thread.join(30)
     assert reception.writing.pulses == ()
+
+
+def works(count: int) -> Any:
+    """A ledger in which so many works wait for every chore."""
+    key = SimpleNamespace(workflow_id="w", study_key="s")
+    rows = [SimpleNamespace(key=key, deliveries=())] * count
+    return SimpleNamespace(
+        to_withdraw=lambda: rows,
+        overtaken=lambda: rows,
+        wished_back=lambda: rows,
+        works=lambda _: rows,
+        work=lambda _: None,
+    )
+
+
+def test_chores_take_a_step_for_each_work(events: Events, time: Time) -> None:
+    pulse, ledger = Pulse("housekeeping", 1.0), works(3)
+    more: dict[str, Any] = {"emit": events, "beat": pulse.beat}
+    queue: Any = SimpleNamespace(deliveries=tuple)
+    rooms: Any = SimpleNamespace(ledger=ledger)
+    nobody: Any = None
+    chores: list[Any] = [
+        Withdrawal(ledger, queue, takers=(), clock=time.now, **more),
+        Overtaken(ledger, queue, nobody, destinations=(), **more),
+        Retraction(rooms, queue, destinations=(), encoding=nobody, clock=time.now, **more),
+        Overseer(ledger, queue, clock=time.now, **more),
+    ]
+    steps = []
+    for chore in chores:
+        before = pulse.steps
+        for name in ("_look", "_retract"):
+            setattr(chore, name, lambda _: None)
+        chore.sweep()
+        steps.append(pulse.steps - before)
+    assert steps == [3, 3, 3, 6]
+    Admission.reconcile(
+        SimpleNamespace(  # type: ignore[arg-type]
+            _ledger=ledger,
+            release=lambda _: None,
+            _overdue=tuple,
+            _queue=SimpleNamespace(hasten=lambda _: 0),
+            _longest_retry_seconds=1.0,
+        ),
+        pulse.beat,
+    )
+    assert pulse.steps == 18
