@@ -33,9 +33,9 @@ def treated(policy: Policy, **changes: object) -> Dataset:
 
 @POLICIES
 def test_a_term_that_is_an_identifier_with_a_mark_goes(policy: Policy) -> None:
-    assert treated(policy, ScanOptions="A1_B2").ScanOptions == "A1_B2"
-    assert "ScanOptions" not in treated(policy, ScanOptions="A1_B2", PatientID="A1B2")
-    assert treated(policy, ScanOptions=["HELIX", "A1_B2"], PatientID="A1B2").ScanOptions == ["HELIX", "OTHER"]
+    assert treated(policy, ScanOptions="ECHO_12").ScanOptions == "ECHO_12"
+    assert "ScanOptions" not in treated(policy, ScanOptions="ECHO_12", PatientID="ECHO12")
+    assert treated(policy, ScanOptions=["HELIX", "ECHO_12"], PatientID="ECHO12").ScanOptions == ["HELIX", "OTHER"]
 
 
 @POLICIES
