@@ -292,7 +292,7 @@ REASONS: Final = MappingProxyType(
         "output-failed": Reason("a file of the output cannot be written", "free space, and name a new folder"),
         "map-unwritable": Reason("the file that --map names cannot be written", "name another one; nothing was done"),
         "map-in-output": Reason("the file that --map names is in the output", "name another one; nothing was done"),
-        "thread-stalled": Reason("a thread of the node hangs", "thread.stalled in the runbook says what to do"),
+        "thread-stalled": Reason("a thread of the node hangs", "see `dicomnode status`, and this code in the runbook"),
         "timeout": Reason("it did not end in time", "see `dicomnode studies` and the log"),
         "internal": Reason("a fault of the node", "report it with the log; the data is safe"),
     }
