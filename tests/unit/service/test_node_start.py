@@ -79,8 +79,8 @@ def test_a_node_keeps_house_on_a_thread_of_its_own_from_its_start_to_its_end(
 ) -> None:
     done = {"reconcile": threading.Event(), "sweep": threading.Event()}
 
-    def noted(what: str) -> Callable[[Any], None]:
-        def act(_self: Any) -> None:
+    def noted(what: str) -> Callable[..., None]:
+        def act(*_: Any, **__: Any) -> None:
             if threading.current_thread() is not threading.main_thread():
                 done[what].set()
 
