@@ -190,9 +190,10 @@ class FileDeidentifier:
         values = words.view("<i2") if signed else words
         image = values.reshape(rows, -1)
         maxima = maxima_of(image)
-        if stored < 16 and (signed or int(maxima.max()) >> stored):
+        highest = int(maxima.max())
+        if stored < 16 and (signed or highest >> stored):
             return False
-        return not (self._full_way.looks_at_every_image and (has_strokes(image, maxima) or has_ink(image)))
+        return not (self._full_way.looks_at_every_image and (has_strokes(image, maxima) or has_ink(image, highest)))
 
 
 def _creators_fit(elements: list[Element], made: list[Made]) -> bool:

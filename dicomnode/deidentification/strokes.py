@@ -136,11 +136,14 @@ def _lines(values: NDArray[Any], full: NDArray[np.bool_], highest: float, span: 
     return False
 
 
-def stand_in_line(runs: Runs) -> bool:
-    """Whether enough of the runs stand beside one another in rows that follow one another, farther than these are high."""
+def stand_in_line(runs: Runs, highest: float = math.inf) -> bool:
+    """Whether enough of the runs stand beside one another in rows that follow one another, farther than these are high.
+
+    What is higher than ``highest`` rows is no line.
+    """
     rows = np.flatnonzero(np.bincount(runs.rows) > 1)
     for line in np.split(rows, np.flatnonzero(np.diff(rows) > _GAP) + 1):
-        if len(line) < _FEWEST_ROWS:
+        if not _FEWEST_ROWS <= len(line) <= highest:
             continue
         those = runs.those((runs.rows >= line[0]) & (runs.rows <= line[-1]))
         high = int(line[-1] - line[0] + 1)

@@ -78,7 +78,8 @@ def test_tissue_noise_and_few_greys_are_no_letters(divided: int) -> None:
     grounds.append(np.random.default_rng(7).normal(1000, 200, (SIZE, SIZE)).clip(0, 4095).astype(np.uint16))
     assert not any(has_ink(ground // divided) for ground in grounds)
     assert not has_ink(np.full((8, 8), 3, np.uint16))
-    assert not has_ink(np.arange(2, dtype=np.uint16).reshape(1, 2))
+    for shape in ((1, 2), (2, 1), (40, 1), (1, 40), (5, 5)):
+        assert not has_ink(np.arange(shape[0] * shape[1], dtype=np.uint16).reshape(shape))
 
 
 def test_cut_off_air_beside_bronchi_and_metal_are_no_letters() -> None:
