@@ -267,11 +267,15 @@ def verify(
     json_output: Annotated[bool, typer.Option("--json", help="machine-readable")] = False,
     config_file: ConfigOption = None,
     state: StateOption = None,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask whether the spool is lost")] = False,
 ) -> None:
     """Read all that was received again, on a node that stands still; what is damaged or lost is named and set aside (exit status 1)."""
-    from dicomnode.cli.verifying import verify_received
+    from dicomnode.cli.verifying import lost_question, verify_received
 
     tree = read_config(config_file, state)
+    if lost_spool and not yes:
+        typer.confirm(lost_question(tree), abort=True, err=True)
     if not verify_received(tree, os.environ, spool_is_lost=lost_spool, as_json=json_output, console=_out):
         raise typer.Exit(1)
 

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from dicomnode.cli.reasons import what_and_what_to_do
 from dicomnode.config import Config
+from dicomnode.service.rooms import Layout
 from dicomnode.service.verifying import damaged_line, verify
 from dicomnode.study import RecordAddress
 from dicomnode.workflow.verification import Verified
@@ -38,6 +39,14 @@ def verify_received(
     for code in sorted({fault.reason for fault in found.faults}):
         console.print(f"[bold]{code}[/]: {what_and_what_to_do(code)}", soft_wrap=True)
     return not found.faults and line is None
+
+
+def lost_question(tree: Config) -> str:
+    """What is asked before a spool counts as lost: its disk may only not be mounted, and what is set aside stays so."""
+    return (
+        f"Give up all that was received and is not in {Layout.of(tree).spool} now? It is set aside as lost for good, also "
+        "where its disk is found: it would have to be sent again"
+    )
 
 
 def verified_json(found: Verified) -> dict[str, object]:

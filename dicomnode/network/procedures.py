@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator, MutableSequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, Final, Protocol
@@ -18,6 +18,7 @@ from dicomnode.encoded import Limits, read_dataset
 from dicomnode.encoded.quiet import hushed
 from dicomnode.errors import NodeError
 from dicomnode.network import dimse
+from dicomnode.network.intake import Peer
 from dicomnode.network.session import Call, Reply, Service
 from dicomnode.network.status import (
     DUPLICATE_INSTANCE,
@@ -64,12 +65,15 @@ class Step:
     ----------
     instances
         SOP Instance UIDs that it names; None where it says nothing of them.
+    undeclared
+        AE title of who sent it, where that is a modality by its own word and the configuration does not say what it is.
     """
 
     sop_instance_uid: str
     study_instance_uids: tuple[str, ...]
     state: StepState | None
     instances: tuple[str, ...] | None
+    undeclared: str = ""
 
 
 class ProcedureBook(Protocol):
@@ -95,7 +99,7 @@ def procedure_services(book: ProcedureBook, limits: Limits) -> dict[tuple[str, i
             return Reply(MISSING_ATTRIBUTE)
         if state is not StepState.IN_PROGRESS:  # PS3.4 F.7.2.1.2
             return Reply(INVALID_VALUE)
-        new = book.begin(_step(uid, studies, state, data))
+        new = book.begin(replace(_step(uid, studies, state, data), undeclared=_undeclared(call.peer, data)))
         return Reply(SUCCESS if new else DUPLICATE_INSTANCE, sop_instance_uid=uid)
 
     def change(call: Call, data: Dataset) -> Reply:
@@ -160,6 +164,16 @@ def _reasons(data: Dataset) -> set[tuple[str, str]]:
         (str(one.get("CodeValue") or "").strip(), str(one.get("CodingSchemeDesignator") or "").strip())
         for one in items(data, "PerformedProcedureStepDiscontinuationReasonCodeSequence")
     }
+
+
+def _undeclared(peer: Peer, data: Dataset) -> str:
+    """AE title of a caller that performs the step itself (PS3.3 C.4.13), unless somebody said whether it is a modality.
+
+    Whoever passes the steps of others on names another station than himself.
+    """
+    title = peer.calling_ae_title.strip()
+    is_said = peer.rule is not None and "modality" in peer.rule.model_fields_set
+    return title if not is_said and str(data.get("PerformedStationAETitle", "")).strip() == title else ""
 
 
 def _step(uid: str, studies: tuple[str, ...], state: StepState | None, data: Dataset) -> Step:

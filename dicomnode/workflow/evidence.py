@@ -18,6 +18,8 @@ from dicomnode.workflow.ports import Clock
 
 #: Why results of a study are held of which a step was begun for another patient or procedure.
 WRONG_ENTRY: Final = "worklist-entry-wrong"
+#: Of so many modalities it is told that the configuration does not know them: who calls may call himself anything.
+_MOST_TOLD: Final = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +120,7 @@ class EvidenceBook:
         self._emit = emit
         self._lock = threading.Lock()
         self._studies = set(ledger.studies_with_procedures())
+        self._undeclared: set[str] = set()
 
     def begin(self, step: Step) -> bool:
         """Enter a step; False where it is known. Durable on return."""
@@ -131,6 +134,7 @@ class EvidenceBook:
             with self._lock:
                 self._studies.update(studies)
             self._tell(studies, state, step)
+            self._tell_undeclared(step.undeclared)
         return new
 
     def update(self, step: Step) -> StepState | None:
@@ -200,6 +204,14 @@ class EvidenceBook:
 
     def _named(self, step: Step) -> list[str]:
         return [blind_key(self._key, "instance", uid) for uid in step.instances or ()]
+
+    def _tell_undeclared(self, ae_title: str) -> None:
+        """Say once that the originals of a modality are shredded like a PACS's: nobody said what it is."""
+        with self._lock:
+            known = not ae_title or ae_title in self._undeclared or len(self._undeclared) >= _MOST_TOLD
+            self._undeclared.update(() if known else (ae_title,))
+        if not known:
+            self._emit("modality.undeclared", level="warning", calling_ae_title=ae_title)
 
     def _tell(self, studies: list[str], state: StepState, step: Step) -> None:
         for study_key in studies:

@@ -21,6 +21,7 @@ from dicomnode.pulses import FAR_SECONDS, Pulse, Tries
 from dicomnode.storage.database import Database, DatabaseEngine, after_commit, database_errors, taken_after_commit
 from dicomnode.study import WORK_STAGES, WorkKey
 from dicomnode.workflow.doorbell import Doorbell
+from dicomnode.workflow.outlasting import outlast
 from dicomnode.workflow.ports import STAT, DeliveryRunner, Revival, StageRunner
 
 #: Raised only when steps change so that a half-done workflow of the old kind could not go on: those are begun anew.
@@ -195,6 +196,7 @@ class DurableQueue:
 
     def launch(self) -> None:
         """Create what tables are missing, take up what a crash interrupted, and begin to work."""
+        outlast()
         with self._doorbell.listening():
             DBOS.launch()
         self._client = DBOSClient(
@@ -230,6 +232,7 @@ class DurableQueue:
     def _enqueue_stages(self, connection: Any, key: WorkKey, name: str, priority: int) -> None:
         self._enqueue(connection, _WORK, _WORK, name, (key.study_key, key.revision, key.model), priority=priority)
 
+    @database_errors()
     def revive_work(self, key: WorkKey, *, priority: int = 1) -> Revival:
         """Queue a work again that a stop of the node ended half-way; nothing happens while it is queued or under way."""
         again, before = f"{key.workflow_id}{_AGAIN}", f"{key.workflow_id}{_BEFORE}"
@@ -257,6 +260,7 @@ class DurableQueue:
             self._launched().cancel_workflows(strange)
         return len(strange) < len(left)
 
+    @database_errors()
     def forget(self, study_key: str) -> None:
         """Delete all that DBOS keeps of a study's works and deliveries."""
         if names := [one.workflow_id for one in self._workflows(study_key)]:
@@ -279,6 +283,7 @@ class DurableQueue:
         queue = f"{_DELIVERY}-{destination}"
         self._enqueue(connection, _DELIVERY, queue, name, arguments, delay=delay, priority=priority)
 
+    @database_errors()
     def revive_delivery(self, key: WorkKey, destination: str, *, priority: int = 1) -> bool:
         """Queue one more try to deliver, unless one is queued or under way; whether it did. One that waits runs at once."""
         prefix = _deliveries(key, destination)
@@ -307,6 +312,7 @@ class DurableQueue:
         options = system.engine.get_execution_options()  # they name the schema
         connection.execute(rows.update().where(its, *lesser).values(values), execution_options=options)
 
+    @database_errors()
     def deliveries(self) -> frozenset[tuple[str, str]]:
         """Works (by their workflow's identifier) and destinations of all tries that are queued or under way."""
         found = self._launched().list_workflows(
@@ -315,6 +321,7 @@ class DurableQueue:
         names = [one.workflow_id.split(":") for one in found]
         return frozenset((parts[0], parts[1]) for parts in names if len(parts) > 1)
 
+    @database_errors()
     def hasten(self, longest: float, destination: str | None = None) -> int:
         """Let tries that wait for more than `longest` seconds from now run at once; how many there were.
 

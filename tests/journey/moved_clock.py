@@ -6,10 +6,9 @@ The monotonic clock stays as it is, as it does when somebody sets the clock of a
 from __future__ import annotations
 
 import struct
-import subprocess
 from pathlib import Path
 
-from tests import tools
+from tests.journey.preloaded import built
 
 _SOURCE = r"""
 #define _GNU_SOURCE
@@ -64,13 +63,7 @@ class MovedClock:
     """The clock of processes that are started with `environment`; skips the test where there is no compiler."""
 
     def __init__(self, folder: Path) -> None:
-        compiler = tools.require("g++")
-        folder.mkdir(parents=True, exist_ok=True)
-        source, library, self._file = folder / "clock.c", folder / "clock.so", folder / "ahead"
-        source.write_text(_SOURCE)
-        subprocess.run(
-            [compiler, "-x", "c", "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True, timeout=60
-        )
+        library, self._file = built(folder, "clock", _SOURCE), folder / "ahead"
         self.set(0)
         self.environment = {"LD_PRELOAD": str(library), "DICOMNODE_TEST_CLOCK": str(self._file)}
 

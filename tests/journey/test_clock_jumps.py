@@ -12,16 +12,16 @@ import pytest
 from dicomnode.study import WorkRow, WorkState
 from tests.journey.inside import Inside, send
 from tests.journey.moved_clock import MovedClock
+from tests.journey.preloaded import house
 from tests.journey.recorder import Recorder
 from tests.journey.running_node import RunningNode, destination
 from tests.journey.studies import write_study
 
 HOUR = 3600
-#: Every age here is shorter than a jump: whoever believed the clock would give up, hold and shred. The node receives by
-#: itself: receivers, which inherit nothing, would have another clock than it, as no machine has.
+#: Every age here is shorter than a jump: whoever believed the clock would give up, hold and shred.
 SETTINGS = """
 [intake]
-receivers = 0
+receivers = 1
 
 [delivery]
 give_up_seconds = 7200
@@ -60,7 +60,9 @@ def test_jumps_in_every_stage_of_studies_in_flight(tmp_path: Path) -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     node = RunningNode(
-        tmp_path / "node", destination("pacs", "RECORDER", port) + SETTINGS, environment=clock.environment
+        tmp_path / "node",
+        destination("pacs", "RECORDER", port) + SETTINGS,
+        environment=house(tmp_path / "house", clock.environment),
     )
     with node:
         for number, ahead in enumerate((0, 5, -9)):
@@ -77,13 +79,15 @@ def test_jumps_in_every_stage_of_studies_in_flight(tmp_path: Path) -> None:
             send(node, studies[3][0])
             after = node.wait_for_work(60, count=4)
             log = node.log()
-            inside = [len(Inside(node.tree).instances(who.uid("study"))) for _, who in studies]
+            inside = [Inside(node.tree).instances(who.uid("study")) for _, who in studies]
             node.terminate()
     assert [work.state for work in works] == [WorkState.DONE] * 3
     assert [work.state for work in after] == [WorkState.DONE] * 4
     assert len({work.key.study_key for work in after}) == 4
     assert {work.key.revision for work in after} == {1}
-    assert inside == [len(paths) for paths, _ in studies]
+    assert [len(rows) for rows in inside] == [len(paths) for paths, _ in studies]
+    came = [rows[0].received_at for rows in inside]
+    assert (came[2] - came[1]).total_seconds() > 4 * HOUR, "receivers have the node's clock"
     assert "study.shredded" not in log
     assert {len(set(digests)) for digests in pacs.digests().values()} == {1}
     assert sum(len(digests) for digests in pacs.digests().values()) == sum(len(work.deliveries) for work in after)

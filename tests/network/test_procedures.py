@@ -17,9 +17,10 @@ from dicomnode.encoded import Limits, encode_dataset
 from dicomnode.network import dimse
 from dicomnode.network.intake import Peer
 from dicomnode.network.negotiation import Agreed
-from dicomnode.network.procedures import INSTANCE_AVAILABILITY, PROCEDURE_STEP, procedure_services
+from dicomnode.network.procedures import INSTANCE_AVAILABILITY, PROCEDURE_STEP, Step, procedure_services
 from dicomnode.network.session import Call
 from dicomnode.network.transport import Entity
+from dicomnode.network_sections import PeerRule
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.rows import ResultRow
 from dicomnode.study import RETRACTION, WISHED, DeliveryState, ResultRole, WorkKey, WorkState, blind_key
@@ -214,6 +215,50 @@ def test_what_is_wrong_has_its_own_status(world: World) -> None:
         assert status(association.send_n_set(end("COMPLETED", ("1.1",)), PROCEDURE_STEP, STEP_UID)) == 0
         assert status(association.send_n_set(end("COMPLETED", ("9.9",)), PROCEDURE_STEP, STEP_UID)) == 0x0110
     assert world.book.of(STUDY) == Evidence(under_way=0, announced=1, missing=1)
+
+
+@pytest.mark.parametrize(
+    ("rule", "station", "is_told"),
+    [
+        (None, "CT1", True),
+        ({}, " CT1 ", True),
+        ({"modality": True}, "CT1", False),
+        ({"modality": False}, "CT1", False),
+        (None, "CT2", False),  # a PPS Manager passes on what others perform
+        (None, "", False),
+    ],
+)
+def test_a_modality_that_nobody_declared_is_told_once(
+    world: World, rule: dict[str, bool] | None, station: str, is_told: bool
+) -> None:
+    """What it is by its own word: it changes nothing of what is kept (decision 34), but somebody has to say it."""
+    said = PeerRule.model_validate({"name": "ct1", **rule}) if rule is not None else None
+    service = procedure_services(world.book, Limits())[PROCEDURE_STEP, dimse.N_CREATE_RQ]
+    data = step()
+    data.PerformedStationAETitle = station
+    for number in range(2):
+        peer = Peer(
+            calling_ae_title="CT1", called_ae_title="NODE", address="10.0.0.1", association_id="ab" * 8, rule=said
+        )
+        command = dimse.Command(command_field=dimse.N_CREATE_RQ, affected_sop_instance_uid=f"{STEP_UID}.{number}")
+        context = Agreed(abstract_syntax=PROCEDURE_STEP, transfer_syntax=EXPLICIT_LITTLE)
+        call = Call(command, context, encode_dataset(data, EXPLICIT_LITTLE), peer)
+        assert [reply.status for reply in service(call)] == [0]
+    assert world.events.facts("modality.undeclared") == [{"calling_ae_title": "CT1"}] * is_told
+
+
+def test_modalities_that_nobody_declared_are_told_up_to_a_number(world: World) -> None:
+    for number in range(150):
+        world.book.begin(
+            Step(
+                sop_instance_uid=f"1.2.{number}",
+                study_instance_uids=(STUDY_UID,),
+                state=None,
+                instances=None,
+                undeclared=f"CT{number}",
+            )
+        )
+    assert len(world.events.facts("modality.undeclared")) == 100
 
 
 def test_a_step_without_a_uid_is_given_one(world: World) -> None:

@@ -143,14 +143,29 @@ def test_a_spool_that_is_not_mounted_is_not_judged_unless_it_is_said_to_be_lost(
     with pytest.raises(StorageError, match="spool-missing"):
         verify(tmp_path, 1)
     assert quarantined(tmp_path, STUDY) == []
-    found = verify(tmp_path, 1, "--lost-spool")
+    found = verify(tmp_path, 1, "--lost-spool", "--yes")
     assert len(found["faults"]) == 2 * COUNT
     assert len(quarantined(tmp_path, STUDY)) == COUNT
     assert len(verify(tmp_path, 1)["faults"]) == 2 * COUNT
     audit = tmp_path / "audit.jsonl"
     assert audit.read_text().count('"spool-accepted"') == 1
-    verify(tmp_path, 1, "--lost-spool")
+    verify(tmp_path, 1, "--lost-spool", "--yes")
     assert audit.read_text().count('"spool-accepted"') == 1, "it has its name already"
+
+
+def test_before_a_spool_is_given_up_somebody_is_asked(tmp_path: Path, received: dict[str, list[RecordAddress]]) -> None:
+    """Also where nobody can answer: nothing is judged. The question is no part of what is printed for machines."""
+    (tmp_path / "spool").rename(tmp_path / "disk")
+    words = ["verify", "--json", "--lost-spool", "--state", str(tmp_path)]
+    for answer in ("", "n\n", "\n"):
+        asked = CliRunner().invoke(app, words, input=answer)
+        assert asked.exit_code == 1
+        assert f"is not in {tmp_path / 'spool'} now?" in asked.stderr
+        assert "spool" not in asked.stdout
+    assert quarantined(tmp_path, STUDY) == []
+    assert not (tmp_path / "audit.jsonl").exists()
+    agreed = CliRunner().invoke(app, words, input="y\n")
+    assert len(json.loads(agreed.stdout.partition("\n")[2])["faults"]) == 2 * COUNT
 
 
 def test_a_study_whose_key_is_gone_is_told_once(tmp_path: Path, received: dict[str, list[RecordAddress]]) -> None:

@@ -1,0 +1,158 @@
+"""A ledger whose disk is full, under DBOS really: workflows wait until they can write down what they did, and nobody else does."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+from dbos import _sys_db
+from sqlalchemy import event
+
+from dicomnode.errors import StorageError
+from dicomnode.storage.ledger import Ledger
+from dicomnode.study import WORK_STAGES, WorkKey
+from dicomnode.workflow import outlasting
+from dicomnode.workflow.pipeline import DurableQueue
+from dicomnode.workflow.ports import Revival
+from tests.unit.workflow.samples import WORK
+from tests.unit.workflow.test_pipeline import open_queue, queues
+
+__all__ = ["queues"]
+FULL = "database or disk is full"
+
+
+class Disk:
+    """Under a ledger: while it is full, nothing can be written."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.full = threading.Event()
+        self.refused = threading.Semaphore(0)  # workflows, so often
+        event.listen(ledger.engine, "do_execute", self._execute)
+
+    def _execute(self, _cursor: object, statement: str, *_: object) -> None:
+        if self.full.is_set() and statement.split(maxsplit=1)[0].upper() not in ("SELECT", "PRAGMA", "BEGIN"):
+            if threading.current_thread().name.startswith("dbos-executor-"):
+                self.refused.release()
+            raise said(FULL, sqlite3.SQLITE_FULL)
+
+
+def said(text: str, code: int) -> sqlite3.OperationalError:
+    """What SQLite says."""
+    error = sqlite3.OperationalError(text)
+    error.sqlite_errorcode = code
+    return error
+
+
+@pytest.fixture
+def disk(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Disk:
+    nap = time.sleep
+    monkeypatch.setattr(time, "sleep", lambda seconds: nap(min(seconds, 0.02)))
+    return Disk(ledger)
+
+
+def test_what_a_work_did_is_written_down_when_there_is_space_again(
+    ledger: Ledger, queues: list[DurableQueue], disk: Disk
+) -> None:
+    ran, done = list[str](), threading.Event()
+
+    def stage(name: str, key: WorkKey) -> bool:
+        ran.append(name)
+        if name == WORK_STAGES[0]:
+            disk.full.set()
+        if name == WORK_STAGES[-1]:
+            done.set()
+        return True
+
+    queue = open_queue(ledger, queues, stage=stage)
+    queue.launch()
+    with ledger.transaction() as connection:
+        queue.enqueue_work(connection, WORK)
+    for _ in range(5):
+        assert disk.refused.acquire(timeout=10), "it gave up: until the next start nobody goes on with the work"
+    assert queue.revive_work(WORK) is Revival.UNDER_WAY
+    disk.full.clear()
+    assert done.wait(30)
+    assert ran == list(WORK_STAGES)
+
+
+def test_a_try_that_the_ledger_failed_leaves_its_destination_free(
+    ledger: Ledger, queues: list[DurableQueue], disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Longer than the queue tries it again: what follows is another try, of whoever looks for what nobody takes further."""
+    monkeypatch.setattr("dicomnode.workflow.pipeline._ATTEMPTS", 2)
+    ran, done = list[int](), threading.Event()
+
+    def deliver(key: WorkKey, destination: str, number: int) -> None:
+        ran.append(number)
+        if number == 2:
+            done.set()
+            return
+        disk.full.set()
+        raise StorageError("ledger-failed")
+
+    queue = open_queue(ledger, queues, delivery=deliver)
+    queue.launch()
+    with ledger.transaction() as connection:
+        queue.enqueue_delivery(connection, WORK, "pacs", 1, 0.0)
+    for _ in range(5):
+        assert disk.refused.acquire(timeout=10), "it gave up: until the next start nothing is tried"
+    assert not queue.revive_delivery(WORK, "pacs"), "its end is not written down yet"
+    disk.full.clear()
+    until = time.monotonic() + 30
+    while not queue.revive_delivery(WORK, "pacs"):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    assert done.wait(30)
+    assert ran == [1, 1, 2]
+
+
+def test_whoever_is_no_workflow_is_told(ledger: Ledger, queues: list[DurableQueue], disk: Disk) -> None:
+    queue = open_queue(ledger, queues)
+    queue.launch()
+    with ledger.transaction() as connection:
+        queue.enqueue_delivery(connection, WORK, "pacs", 1, 3600.0)
+    acts: tuple[Callable[[], object], ...] = (
+        lambda: queue.revive_work(WORK),
+        lambda: queue.revive_delivery(WORK, "pacs"),
+        lambda: queue.hasten(0.0),
+        lambda: queue.forget(WORK.study_key),
+    )
+    disk.full.set()
+    for act in acts:
+        with pytest.raises(StorageError, match="ledger-failed"):
+            act()
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "is_waited_for"),
+    [
+        (FULL, sqlite3.SQLITE_FULL, True),
+        ("disk I/O error", sqlite3.SQLITE_IOERR | 19 << 8, True),
+        ("database is locked", sqlite3.SQLITE_BUSY, True),  # by everybody: that is the library's own
+        ("no such table", sqlite3.SQLITE_ERROR, False),
+    ],
+)
+def test_what_passes_is_waited_for(text: str, code: int, is_waited_for: bool) -> None:
+    found = list[bool]()
+    outlasting.outlast()
+
+    class Told(Exception):
+        orig = said(text, code)
+
+    judge = _sys_db.retriable_sqlite_exception
+    thread = threading.Thread(target=lambda: found.append(judge(Told())), name="dbos-executor-_0")
+    thread.start()
+    thread.join(30)
+    assert found == [is_waited_for]
+    assert judge(Told()) == (code == sqlite3.SQLITE_BUSY)
+    assert not judge(ValueError(FULL))
+
+
+def test_a_library_that_judges_otherwise_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outlasting, "_OF_THE_LIBRARY", None)
+    monkeypatch.delattr(_sys_db, "retriable_sqlite_exception")
+    outlasting.outlast()
+    assert not hasattr(_sys_db, "retriable_sqlite_exception")
