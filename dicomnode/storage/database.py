@@ -37,6 +37,8 @@ DatabaseEngine = Engine
 _AFTER: Final = "dicomnode-after-commit"
 _BUSY_MILLISECONDS: Final = 30_000
 _POOL: Final = 16
+#: Of the primary codes of SQLite: what people mend, or passes.
+_OF_THE_DISK: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN})
 _IN_LIMIT: Final = 500  # values of one IN list: SQLite's least limit of variables is 999
 
 
@@ -58,6 +60,12 @@ def database_errors() -> Iterator[None]:
         yield
     except (SQLAlchemyError, sqlite3.Error):
         raise StorageError("ledger-failed") from None
+
+
+def is_of_the_disk(error: Exception) -> bool:
+    """Whether an error is what SQLite says of a disk that is full or fails."""
+    code = getattr(getattr(error, "orig", None), "sqlite_errorcode", None)
+    return isinstance(code, int) and code & 0xFF in _OF_THE_DISK
 
 
 @contextlib.contextmanager

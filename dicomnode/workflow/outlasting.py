@@ -7,18 +7,17 @@ for. It knows no other way; a version that is built otherwise goes on as it did.
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 from typing import Final
 
 from dbos import _sys_db
 
+from dicomnode.storage.database import is_of_the_disk
+
 _JUDGE: Final = "retriable_sqlite_exception"
 _OF_THE_LIBRARY: Final = getattr(_sys_db, _JUDGE, None)
 #: What the library calls the threads that run workflows begins so. All others look again by themselves, and tell.
 _WORKFLOW: Final = "dbos-executor-"
-#: Of the primary codes of SQLite: what people mend, or passes.
-_PASSING: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN})
 
 
 def outlast() -> None:
@@ -28,7 +27,6 @@ def outlast() -> None:
 
 
 def _is_waited_for(error: Exception) -> bool:
-    code = getattr(getattr(error, "orig", None), "sqlite_errorcode", None)
-    if isinstance(code, int) and code & 0xFF in _PASSING and threading.current_thread().name.startswith(_WORKFLOW):
+    if is_of_the_disk(error) and threading.current_thread().name.startswith(_WORKFLOW):
         return True
     return bool(_OF_THE_LIBRARY is not None and _OF_THE_LIBRARY(error))
