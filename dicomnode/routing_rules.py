@@ -6,7 +6,7 @@ Floor 1, below `config`. What a rule makes of a study stands in `workflow.routin
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import Annotated, Final, Literal, Self
@@ -15,12 +15,15 @@ from pydantic import AfterValidator, Field, model_validator
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
 from dicomnode.bounds import AETitle, Name, Network, Seconds
-from dicomnode.patterns import bounded_pattern
+from dicomnode.patterns import bounded_pattern, found
 from dicomnode.sections import Section
 
 #: Value representations that a condition may ask for (PS3.5 6.2): texts, and those that are numbers, too.
 _TEXTS: Final = frozenset({"CS", "LO", "SH", "ST", "LT", "UC", "UT", "UI", "AE", "DT", "TM", "PN"})
 _NUMBERS: Final = frozenset({"DS", "IS", "US", "SS", "UL", "SL", "FL", "FD", "AS", "DA"})
+_YEARS: Final = MappingProxyType({"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25})
+#: Different values of an attribute that a condition looks at: more than any attribute has that says what an image is.
+_MOST_VALUES: Final = 16
 _SPECIAL: Final = re.compile(r"[\[?]")
 Pattern = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(bounded_pattern)]
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
@@ -88,6 +91,38 @@ class Condition(Section):
         if self.at_least is not None and self.at_most is not None and self.at_least > self.at_most:
             raise ValueError("at_least is more than at_most")
         return self
+
+
+def meets(condition: Condition, values: Iterable[str]) -> bool:
+    """Whether any of an attribute's values, without spaces at their ends, is as a condition says, `unless` aside; none is not."""
+    wanted = {one.strip().casefold() for one in condition.one_of}
+    vr = dictionary_VR(condition.attribute)
+    texts = list(dict.fromkeys(values))[:_MOST_VALUES]  # how many there are is the sender's choice
+    return any(_is_so(condition, text, wanted, vr) for text in texts)
+
+
+def _is_so(condition: Condition, text: str, wanted: set[str], vr: str) -> bool:
+    if wanted and text.casefold() not in wanted:
+        return False
+    if condition.matches is not None and not found(condition.matches, text):
+        return False
+    if condition.at_least is None and condition.at_most is None:
+        return True
+    number = _number(text, vr)
+    if number is None:
+        return False
+    least, most = condition.at_least, condition.at_most
+    return (least is None or number >= least) and (most is None or number <= most)
+
+
+def _number(text: str, vr: str) -> float | None:
+    """Number of a value; an age in years (AS of PS3.5 6.2), a date as 20260301."""
+    try:
+        if vr == "AS":
+            return float(text[:-1]) * _YEARS[text[-1:].upper()]
+        return float(text)
+    except (ValueError, KeyError):
+        return None
 
 
 class RoutingRule(Section):

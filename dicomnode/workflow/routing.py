@@ -13,19 +13,14 @@ from datetime import date, datetime, tzinfo
 from typing import Final
 
 from pydicom import Dataset
-from pydicom.datadict import dictionary_VR
 from pydicom.multival import MultiValue
 
 from dicomnode.errors import Fact
-from dicomnode.patterns import found
-from dicomnode.routing_rules import Condition, Priority, RoutingRule, minutes_of, title_matches
+from dicomnode.routing_rules import Condition, Priority, RoutingRule, meets, minutes_of, title_matches
 from dicomnode.study import PRIORITIES
 
 _DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-_YEARS: Final = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
 _BUCKETS: Final = 1_000_000
-#: Different values of an attribute that a condition looks at: more than any attribute has that says what an image is.
-_MOST_VALUES: Final = 16
 #: What stands in the way of every rule where a dicomnode made a series that is of no kind that models look at.
 OWN: Final = "own-output"
 #: Facts of a work in which its share of a decision is kept.
@@ -292,35 +287,7 @@ def in_sample(rule: RoutingRule, study_key: str) -> bool:
 
 def holds(condition: Condition, header: Dataset) -> bool:
     """Whether any value of an attribute is as a condition says, `unless` aside; an absent one is not."""
-    texts = _texts(header, condition.attribute)
-    wanted = {one.strip().casefold() for one in condition.one_of}
-    vr = dictionary_VR(condition.attribute)
-    texts = list(dict.fromkeys(texts))[:_MOST_VALUES]  # how many there are is the sender's choice
-    return any(_is_so(condition, text, wanted, vr) for text in texts)
-
-
-def _is_so(condition: Condition, text: str, wanted: set[str], vr: str) -> bool:
-    if wanted and text.casefold() not in wanted:
-        return False
-    if condition.matches is not None and not found(condition.matches, text):
-        return False
-    if condition.at_least is None and condition.at_most is None:
-        return True
-    number = _number(text, vr)
-    if number is None:
-        return False
-    least, most = condition.at_least, condition.at_most
-    return (least is None or number >= least) and (most is None or number <= most)
-
-
-def _number(text: str, vr: str) -> float | None:
-    """Number of a value; an age in years (AS of PS3.5 6.2), a date as 20260301."""
-    try:
-        if vr == "AS":
-            return float(text[:-1]) * _YEARS[text[-1:].upper()]
-        return float(text)
-    except (ValueError, KeyError):
-        return None
+    return meets(condition, _texts(header, condition.attribute))
 
 
 def _texts(header: Dataset, keyword: str) -> list[str]:

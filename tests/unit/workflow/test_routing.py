@@ -9,13 +9,14 @@ import pytest
 from pydicom import DataElement, Dataset
 from pydicom.datadict import tag_for_keyword
 
+from dicomnode import routing_rules
 from dicomnode.routing_rules import Condition, RoutingRule
-from dicomnode.workflow import routing
 from dicomnode.workflow.routing import (
     Route,
     SeriesFacts,
     Share,
     StudyFacts,
+    age_of,
     destinations_of,
     holds,
     in_sample,
@@ -271,7 +272,7 @@ def test_what_a_rule_ignores_is_no_reason_to_export() -> None:
 
 def test_how_much_a_condition_costs_is_not_the_senders_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    monkeypatch.setattr(routing, "found", lambda pattern, text: asked.append(text))
+    monkeypatch.setattr(routing_rules, "found", lambda pattern, text: asked.append(text))
     header = Dataset()
     header.ImageType = [f"VALUE{number % 100}" for number in range(10_000)]
     assert not holds(Condition(attribute="ImageType", matches="a.*b"), header)
@@ -305,4 +306,4 @@ def test_results_that_come_back_are_taken_by_no_rule() -> None:
 
 def test_a_series_that_no_model_looks_at_makes_no_study_young() -> None:
     report = series("s", header=header(StudyDate="20260301"), is_input=False)
-    assert routing.age_of(study(series(header=header(StudyDate="20250301")), report), zone=UTC) == 365
+    assert age_of(study(series(header=header(StudyDate="20250301")), report), zone=UTC) == 365
