@@ -54,7 +54,7 @@ from dicomnode.sections import (
     Section,
     faults_of_folders,
 )
-from dicomnode.site_rules import PolicySection
+from dicomnode.site_rules import DeviceRules, PolicySection
 from dicomnode.source_sections import RetrievalSection, Source
 
 #: Sections of which there may be any number, each with a name of its own.
@@ -270,6 +270,7 @@ class DeidentificationSection(Section):
         PolicySection(), description="changes to what the network sees, by options and by keywords of attributes"
     )
     export: PolicySection = Field(PolicySection(), description="the same for what leaves the house")
+    devices: DeviceRules = Field((), description="what the site knows of devices that write into images, each a block")
 
     @model_validator(mode="after")
     def _policies_differ(self) -> Self:

@@ -1,17 +1,19 @@
-"""What a site may change of a policy of de-identification: a section of the configuration, and what is wrong with one.
+"""What a site may change of a policy of de-identification, and what it says of devices: sections of the configuration, and what is wrong with one.
 
-Floor 1, below `config`. What a rule does to an attribute stands in `deidentification`.
+Floor 1, below `config`. What a rule does to an attribute, or to pixels, stands in `deidentification`.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Literal, NamedTuple, Self
+from typing import Annotated, Literal, NamedTuple, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
+from dicomnode.bounds import Name
+from dicomnode.routing_rules import Condition
 from dicomnode.sections import Section
 
 _NEEDED = frozenset(
@@ -49,6 +51,12 @@ _PRIVATE = re.compile(r'\(([0-9a-f]{4}),"([^"\\]{1,64})",([0-9a-f]{2})(?:,([A-Z]
 _OF_PRIVATE = frozenset({"LO", "SH", "ST", "LT", "UT", "UC", "CS", "DS", "IS", "AS", "DA", "DT", "TM", "UI", "SQ", "FL", "FD", "US", "UL",
                          "SS", "SL", "AT"})  # fmt: skip
 _BULK = frozenset({"OB", "OW", "OB or OW", "NONE"})
+#: Of whom a site may vouch for what is written into images: attributes that name the device, and such as name a kind of its images.
+_DEVICES = frozenset({"ManufacturerModelName", "DeviceSerialNumber", "StationName"})
+_KINDS = frozenset({"SOPClassUID", "ImageType"})
+_Place = Annotated[int, Field(ge=0, le=65534)]
+_Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+_Size = Annotated[int, Field(ge=1, le=65535)]
 OptionName = Literal[
     "retain-safe-private", "retain-uids", "retain-device-identity", "retain-institution-identity",
     "retain-patient-characteristics", "retain-full-dates", "retain-modified-dates", "clean-descriptors",
@@ -173,3 +181,100 @@ def _faults_of_rules(section: PolicySection) -> Iterator[str]:
             elif action in ("keep", "clean") and dictionary_VR(tag) in _BULK:
                 yield f"{action}: {keyword} is bulk data; what of it is needed stays without a rule"
             seen.setdefault(keyword, action)
+
+
+class DeviceRule(Section):
+    """What a site knows of the images of a device, and what is done to their pixels; every rule that takes an image counts."""
+
+    name: Name = Field(description="name in messages and in `dicomnode deidentify --explain`")
+    policies: Annotated[tuple[Literal["ai", "export"], ...], Field(min_length=1)] = Field(
+        ("ai", "export"), description="policies for which it counts"
+    )
+    where: Annotated[tuple[Condition, ...], Field(min_length=1, max_length=16)] = Field(
+        description="conditions on attributes of the object itself, all of which it meets, written as in [[rules]]: "
+        '{attribute = "ManufacturerModelName", one_of = ["Rhapsode 7"]}',
+    )
+    rows: _Size | None = Field(None, description="Rows of the images that it takes; none: any")
+    columns: _Size | None = Field(None, description="Columns of the images that it takes; none: any")
+    blank: Annotated[tuple[tuple[_Place, _Place, _Place, _Place], ...], Field(max_length=64)] = Field(
+        (),
+        description="rectangles that are blanked on every frame, each [x0, y0, x1, y1]: first and last column and row, from 0; "
+        "they lie within rows and columns, which are then needed",
+    )
+    blank_fractions: Annotated[tuple[tuple[_Share, _Share, _Share, _Share], ...], Field(max_length=64)] = Field(
+        (), description="the same for frames of any size: [x0, y0, x1, y1] from 0 to 1, of their columns and rows"
+    )
+    rest_is_clean: bool = Field(
+        False,
+        description="the site vouches that nothing is written outside of these rectangles: without the extra `ocr` such images pass, "
+        "too, if a search for letters finds none",
+    )
+    withhold: bool = Field(False, description="such images are withheld")
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if faults := [*_faults_of_claims(self), *_faults_of_rectangles(self)]:
+            raise ValueError("; ".join(faults))
+        return self
+
+
+def _faults_of_claims(rule: DeviceRule) -> Iterator[str]:
+    """What is wrong with what a rule says of its images."""
+    blanks = bool(rule.blank or rule.blank_fractions)
+    if rule.withhold and (blanks or rule.rest_is_clean):
+        yield "withhold stands alone: what is withheld is neither blanked nor vouched for"
+    if not (blanks or rule.rest_is_clean or rule.withhold):
+        yield "it says nothing: set blank, blank_fractions, rest_is_clean or withhold"
+    if not rule.rest_is_clean:
+        return
+    named = {one.attribute for one in rule.where if not one.unless}
+    if not named & _DEVICES:
+        yield f"rest_is_clean is said of one device: where needs a condition on {_either(_DEVICES)}"
+    if not named & _KINDS:
+        yield (
+            f"rest_is_clean is said of one kind of image: where needs a condition on {_either(_KINDS)}; "
+            "the same device saves screens and reports"
+        )
+
+
+def _either(names: frozenset[str]) -> str:
+    return " or ".join(sorted(names))
+
+
+def _faults_of_rectangles(rule: DeviceRule) -> Iterator[str]:
+    """What is wrong with the places that a rule blanks: none is cut to the frame, since it was measured on another one."""
+    if rule.blank and (rule.rows is None or rule.columns is None):
+        yield "blank is measured on frames of one size: set rows and columns, or use blank_fractions"
+    for x0, y0, x1, y1 in rule.blank:
+        where = f"blank: [{x0}, {y0}, {x1}, {y1}]"
+        if x0 > x1 or y0 > y1:
+            yield f"{where} is the wrong way round: first column and row, then last column and row"
+        elif x1 >= (rule.columns or x1 + 1) or y1 >= (rule.rows or y1 + 1):
+            yield f"{where} is not within columns and rows, which count from 0"
+    for shares in rule.blank_fractions:
+        if shares[0] >= shares[2] or shares[1] >= shares[3]:
+            yield f"blank_fractions: {list(shares)} is the wrong way round or empty: left, top, right, bottom"
+
+
+def _apart(rules: tuple[DeviceRule, ...]) -> tuple[DeviceRule, ...]:
+    """Rules that neither have the same name nor say several things of the same images.
+
+    Raises
+    ------
+    ValueError
+        Where they do.
+    """
+    for number, rule in enumerate(rules):
+        for other in rules[:number]:
+            if rule.name == other.name:
+                raise ValueError(f"two have the name {rule.name}")
+            if _takes(rule) == _takes(other) and set(rule.policies) & set(other.policies):
+                raise ValueError(f"{other.name} and {rule.name} take the same images: make one of them")
+    return rules
+
+
+def _takes(rule: DeviceRule) -> tuple[frozenset[Condition], int | None, int | None]:
+    return frozenset(rule.where), rule.rows, rule.columns
+
+
+DeviceRules = Annotated[tuple[DeviceRule, ...], Field(max_length=256), AfterValidator(_apart)]

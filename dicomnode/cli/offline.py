@@ -17,7 +17,13 @@ from rich.progress import Progress, TaskID
 from dicomnode.cli.reasons import what, what_and_what_to_do
 from dicomnode.config import Config
 from dicomnode.errors import ConfigError, KeyStoreError, NodeError, StudyError
-from dicomnode.service.deidentifying import FileDeidentification, deidentify_file, explain_file, reidentify_file
+from dicomnode.service.deidentifying import (
+    FileDeidentification,
+    deidentify_file,
+    explain_devices,
+    explain_file,
+    reidentify_file,
+)
 from dicomnode.service.offline import Files, Outcome, Workbench
 from dicomnode.service.policies import policy_of
 
@@ -254,7 +260,7 @@ def reidentify_folder(
 
 
 def explain(tree: Config, source: Path, *, policy: str, console: Console) -> None:
-    """Print what a policy's settings are, then, attribute by attribute, which rule decided and what came of it; no values.
+    """Print what a policy's settings are and what a site's rules for devices make of the file, then, attribute by attribute, which rule decided and what came of it; no values.
 
     Raises
     ------
@@ -266,6 +272,8 @@ def explain(tree: Config, source: Path, *, policy: str, console: Console) -> Non
     lines, withheld = explain_file(tree, policy, source)
     for name, value in policy_of(tree, policy).settings.items():
         console.print(escape(f"deidentification.{policy}.{name} = {json.dumps(value)}"), soft_wrap=True)
+    for said in explain_devices(tree, policy, source):
+        console.print(escape(said), soft_wrap=True)
     width = max(len(line.where) for line in lines)
     for line in lines:
         console.print(

@@ -92,7 +92,7 @@ class Mould:
             if data.startswith(whole, end - len(whole)):
                 continue
             now = Element(tag, vr, start, end, data[end - len(whole) : end])
-            if tag in _DECISIVE or vr in _NESTED or not feeds_alike(now, before):
+            if tag in _DECISIVE or tag in self.context.asked or vr in _NESTED or not feeds_alike(now, before):
                 return None
             found.append((index, now))
         return found

@@ -20,7 +20,7 @@ from pydicom.sequence import Sequence
 from pydicom.uid import UID
 
 from dicomnode.coding import CodedConcept, dcm
-from dicomnode.deidentification import pixels
+from dicomnode.deidentification import devices, pixels
 from dicomnode.deidentification.ages import limit_ages
 from dicomnode.deidentification.children import DecodingLimits
 from dicomnode.deidentification.encrypted import enclose
@@ -91,7 +91,7 @@ class Means:
     known
         What must not come out.
     looked
-        Whether its pixels were looked at one by one, blanked or read: what another image shows, nobody knows.
+        Whether its pixels were looked at one by one, blanked, read or vouched for: what another image shows, nobody knows.
     """
 
     rules: Rules
@@ -180,7 +180,7 @@ class Deidentifier:
         _refuse(kind_of(sop_class))
         if self._policy.faces.lets_no_face_out and seen is Seen.UNKNOWN:
             refuse_heads(look(dataset))
-        plan = pixels.plan(dataset, sop_class, self._looking)
+        source, (dataset, plan, cleaned) = dataset, self._planned(dataset, sop_class)
         rules = self._rules_of(sop_class)
         identifiers = collect(dataset, rules.kept, dates=Option.FULL_DATES not in self._policy.options)
         subject = self._subject(dataset)
@@ -193,11 +193,26 @@ class Deidentifier:
         flag = _flag_of_face(self._policy.faces, seen, dataset)
         declare_burned_in(walked.dataset, sop_class, plan, done)
         declare_recognizable(walked.dataset, sop_class, flag, looked=seen is not Seen.UNKNOWN)
-        self._finish(dataset, walked.dataset, plan, anew=done.anew, flag=flag)
+        self._finish(dataset, walked.dataset, cleaned=cleaned, anew=done.anew, flag=flag)
         known = Source(
             identifiers=identifiers, uids=frozenset(walked.uids.values()), produced=frozenset(walked.produced)
         )
-        return self._checked(known, walked), Means(rules=rules, treater=treater, known=known, looked=plan.blanks)
+        looked = plan.blanks or plan.vouched or dataset is not source
+        return self._checked(known, walked), Means(rules=rules, treater=treater, known=known, looked=looked)
+
+    def _planned(self, dataset: Dataset, sop_class_uid: str) -> tuple[Dataset, pixels.Plan, bool]:
+        """The object without what the site's rules for its device blank, what is done to the rest, and whether its pixels are cleaned."""
+        reads = self._looking.reader is not None
+        known = devices.known(self._policy.devices, dataset)
+        left = devices.without(known, dataset, self._looking.decoding, reads=reads)
+        plan = pixels.plan(left, sop_class_uid, self._looking, vouched=known.vouched)
+        looked = known.vouched or self._looking.every_image
+        return left, plan, plan.blanks or (left is not dataset and looked)
+
+    @property
+    def asked_of_devices(self) -> frozenset[int]:
+        """Attributes that the site's rules for devices ask about."""
+        return devices.asked(self._policy.devices)
 
     @property
     def looks_at_every_image(self) -> bool:
@@ -242,11 +257,11 @@ class Deidentifier:
                 self._rules.popitem(last=False)
         return rules
 
-    def _finish(self, source: Dataset, target: Dataset, plan: pixels.Plan, *, anew: bool, flag: str) -> None:
+    def _finish(self, source: Dataset, target: Dataset, *, cleaned: bool, anew: bool, flag: str) -> None:
         concepts = list(self._policy.concepts)
         if flag == "NO":
             concepts.insert(1, _CLEAN_FACE)
-        if plan.blanks:
+        if cleaned:
             concepts.insert(1, _CLEAN_PIXEL_DATA)
         target.PatientIdentityRemoved = "YES"
         target.DeidentificationMethod = f"dicomnode {self._policy.name}"

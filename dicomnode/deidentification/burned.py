@@ -46,6 +46,20 @@ def keep_regions(frames: Frames, regions: Iterable[Box]) -> None:
     _writable(frames)[:, outside] = _fill(frames)
 
 
+def blank_boxes(frames: Frames, boxes: Iterable[Box]) -> None:
+    """Blank rectangles as they are, on every frame."""
+    values, fill = _writable(frames), _fill(frames)
+    for x0, y0, x1, y1 in boxes:
+        values[:, y0 : y1 + 1, x0 : x1 + 1] = fill
+
+
+def has_letters(frames: Frames, dataset: Dataset) -> bool:
+    """Whether lines of letters or codes are found without a reader."""
+    if min(frames.values.shape[1:3]) < _SMALLEST:
+        return False
+    return bool(letter_boxes(frames, dataset)) or any(barcodes(one) for one in pictures(frames, dataset))
+
+
 def blank_text(
     frames: Frames, dataset: Dataset, reader: Reader, seeds: frozenset[str], *, sure_alone: bool = False
 ) -> Blanked:

@@ -37,6 +37,11 @@ def chosen(values: NDArray[Any]) -> set[int]:
     return spread.union(differing(values, _FRAMES_DIFFERING))
 
 
+def looks_at_all(count: int) -> bool:
+    """Whether of so many frames each is looked at closely, whatever they show."""
+    return count <= _FRAMES_SPREAD
+
+
 def differing(values: NDArray[Any], most: int) -> list[int]:
     """Numbers of the frames that may show text of their own, the most conspicuous first.
 

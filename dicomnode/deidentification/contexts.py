@@ -71,7 +71,13 @@ class Made:
 
 @dataclass(slots=True, kw_only=True)
 class Context:
-    """What objects of one context share."""
+    """What objects of one context share.
+
+    Attributes
+    ----------
+    asked
+        Attributes that decide over their pixels, too: a site's rules for devices ask about them.
+    """
 
     rules: Rules
     treater: Treater
@@ -80,6 +86,7 @@ class Context:
     creators: dict[int, str]
     made: dict[bytes, Made]
     added: list[tuple[int, bytes]]
+    asked: frozenset[int] = frozenset()
     ways: dict[tuple[int, bytes], Rule | None] = field(default_factory=dict)
 
     def leaks(self, new: list[bytes]) -> bool:
@@ -112,11 +119,11 @@ def _is_plain(value: bytes, vr: bytes) -> bool:
     )
 
 
-def context_key(elements: list[Element]) -> tuple[bytes, ...]:
-    """Everything that the treatment of an element may depend on besides its own bytes."""
+def context_key(elements: list[Element], asked: frozenset[int] = frozenset()) -> tuple[bytes, ...]:
+    """Everything that the treatment of an element may depend on besides its own bytes; and all of what is `asked` of devices."""
     parts = []
     for element in elements[:-1]:
-        how = _feeds(element.tag, element.vr)
+        how = _WHOLE if element.tag in asked else _feeds(element.tag, element.vr)
         if how == _DAY:
             parts.append(element.whole[:16])
         elif how == _WHOLE or (element.vr == b"UN" and element.whole[12:16] == _ITEM):

@@ -13,11 +13,12 @@ from pydicom.datadict import dictionary_has_tag, keyword_for_tag
 from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag
 
-from dicomnode.deidentification import codes, private, profile
+from dicomnode.deidentification import codes, devices, private, profile
 from dicomnode.deidentification.flags import FLAGS
 from dicomnode.deidentification.nesting import Node, items_of, own_encodings
 from dicomnode.deidentification.policy import Option, Policy
 from dicomnode.deidentification.rules import Rules
+from dicomnode.deidentification.treat import PIXELS
 
 _OPTIONS: Final = {option.value: option.name.lower().replace("_", " ") for option in Option}
 _CHARACTER_SET: Final = 0x00080005
@@ -32,7 +33,8 @@ class Explanation:
     where
         Tags and item numbers from the top, such as ``(0040,0275)[1](0040,1001)``.
     decided
-        Who: ``table``, ``site``, ``default``, ``code``, ``private``; with the row of the table where there is one.
+        Who: ``table``, ``site``, ``default``, ``code``, ``private``; with the row of the table, or the site's rules for devices,
+        where there is one.
     treatment
         What the rule says.
     outcome
@@ -49,6 +51,7 @@ class Explanation:
 def explain(source: Dataset, output: Dataset, policy: Policy, sop_class_uid: str) -> Iterator[Explanation]:
     """Every attribute of a source that was de-identified, in its order; then what was added."""
     rules = Rules(policy, sop_class_uid)
+    taking = ", ".join(rule.name for rule in policy.devices if not devices.missed(rule, source))
     pending = [(Node(source, own_encodings(source)), output, "", "")]
     while pending:
         node, target, sequence, where = pending.pop()
@@ -57,6 +60,8 @@ def explain(source: Dataset, output: Dataset, policy: Policy, sop_class_uid: str
         for tag in sorted(node.dataset.keys()):
             place = f"{where}{tag}".replace(" ", "")
             decided, treatment = _decision(node, tag, rules, sequence, creators)
+            if taking and int(tag) in PIXELS and not node.depth:
+                decided = f"site: devices {taking}"
             outcome = _outcome(node.dataset, target, tag)
             yield Explanation(
                 where=place, keyword=_name(tag, creators), decided=decided, treatment=treatment, outcome=outcome

@@ -17,8 +17,11 @@ FLAGS: Final = frozenset({0x00280301, 0x00280302})
 
 
 def declare_burned_in(target: Dataset, sop_class_uid: str, plan: Plan, done: Done) -> None:
-    """NO where text was looked for, blanked, and nothing doubtful stays; a YES stays where nobody looked."""
-    keeps = "" if plan.read else "NO" if plan.searched else "YES"
+    """NO where text was looked for on every frame, blanked, and nothing doubtful stays; a YES stays where nobody looked.
+
+    Of many frames some are looked at closely, and who knows some does not know all. That a site vouches for an image is hearsay, too.
+    """
+    keeps = "" if plan.read or (plan.vouched and not plan.searched) else "NO" if plan.searched else "YES"
     _declare(target, sop_class_uid, "BurnedInAnnotation", "NO" if done.clean else "", keeps)
 
 

@@ -16,11 +16,11 @@ from pydicom.dataset import Dataset
 
 from dicomnode.deidentification import burned, unflagged
 from dicomnode.deidentification.bits import Bits, bits_of, checked_bits_of
+from dicomnode.deidentification.changes import looks_at_all
 from dicomnode.deidentification.children import DecodingLimits
 from dicomnode.deidentification.compressed import VIDEO, Picture, may_hide, scrub
 from dicomnode.deidentification.frames import frames_of
 from dicomnode.deidentification.kinds import PHOTOGRAPHS, Kind, kind_of
-from dicomnode.deidentification.nesting import items_of
 from dicomnode.deidentification.reader import Reader
 from dicomnode.deidentification.stored import (
     BIG_ENDIAN,
@@ -32,12 +32,11 @@ from dicomnode.deidentification.stored import (
     word_of,
     words_of,
 )
-from dicomnode.deidentification.ultrasound import regions_of
+from dicomnode.deidentification.ultrasound import own_regions
 from dicomnode.deidentification.values import Element
 from dicomnode.errors import StudyError
 from dicomnode.imaging.stored import LOSSY
 
-_REGIONS: Final = 0x00186011
 #: Values of Image Type (0008,0008) of screens, reports and labels.
 _SCREENS: Final = re.compile(r"SCREEN|DOSE.?(REPORT|INFO|PAGE)|REPORT|PATIENT.?PROTOCOL|CAPTURE|SNAPSHOT|DOCUMENT")
 _DESCRIBED: Final = re.compile(
@@ -88,12 +87,15 @@ class Plan:
     read
         Why text is looked for; empty: it is not.
     searched
-        Whether an image without any flag was searched for what looks written on, and showed nothing.
+        Whether every frame of an image that nobody reads was searched for what looks written on, and showed nothing.
+    vouched
+        Whether it passes because the site vouches for it: something says that it may show text, and nobody reads.
     """
 
     regions: tuple[tuple[int, int, int, int], ...] | None = None
     read: str = ""
     searched: bool = False
+    vouched: bool = False
 
     @property
     def blanks(self) -> bool:
@@ -116,8 +118,13 @@ class Done(NamedTuple):
     clean: bool = False
 
 
-def plan(dataset: Dataset, sop_class_uid: str, looking: Looking | None = None) -> Plan:
+def plan(dataset: Dataset, sop_class_uid: str, looking: Looking | None = None, *, vouched: bool = False) -> Plan:
     """Decide on the pixels of an object.
+
+    Parameters
+    ----------
+    vouched
+        Whether the site vouches that nothing is written there (`devices`): without a reader a search for letters is enough.
 
     Raises
     ------
@@ -136,15 +143,28 @@ def plan(dataset: Dataset, sop_class_uid: str, looking: Looking | None = None) -
         raise StudyError("withheld-pixels", because="slide-label")
     if _PAPER & set(words_of(dataset, 0x00080064)) or word_of(dataset, 0x00080060) == "DOC":
         raise StudyError("withheld-pixels", because="paper")
-    if kind is Kind.ULTRASOUND:
+    vouched = vouched and looking.reader is None
+    if kind is Kind.ULTRASOUND and not vouched:
         return _ultrasound(dataset, sop_class_uid, looking)
-    prone = kind is Kind.TEXT_PRONE or (kind is Kind.SLIDE and _TISSUE not in words_of(dataset, 0x00080008))
+    prone = kind in (Kind.TEXT_PRONE, Kind.ULTRASOUND)
+    prone = prone or (kind is Kind.SLIDE and _TISSUE not in words_of(dataset, 0x00080008))
     because = "kind" if prone else _suspicion(dataset, sop_class_uid)
+    if because and vouched and PIXEL_DATA in dataset:
+        return _vouched(dataset, sop_class_uid, looking)
     if not because and looking.every_image:
         because = unflagged.suspicion(dataset, sop_class_uid, looking.decoding, reads=looking.reader is not None)
     if because and (looking.reader is None or PIXEL_DATA not in dataset):
         raise StudyError("withheld-pixels", because=because)
-    return Plan(read=because, searched=looking.every_image and not because)
+    every = looks_at_all(number_of(dataset, 0x00280008, 1))
+    return Plan(read=because, searched=looking.every_image and not because and every)
+
+
+def _vouched(dataset: Dataset, sop_class_uid: str, looking: Looking) -> Plan:
+    """Nobody reads an image that the site vouches for: it is searched in every way that needs no reader."""
+    written = unflagged.suspicion(dataset, sop_class_uid, looking.decoding, reads=False)
+    if written or burned.has_letters(frames_of(dataset, looking.decoding), dataset):
+        raise StudyError("withheld-pixels", because="strokes")
+    return Plan(searched=looks_at_all(number_of(dataset, 0x00280008, 1)), vouched=True)
 
 
 def _shows_label(dataset: Dataset) -> bool:
@@ -172,8 +192,7 @@ def _ultrasound(dataset: Dataset, sop_class_uid: str, looking: Looking) -> Plan:
     because = _suspicion(dataset, sop_class_uid) or "ultrasound"
     if looking.reader is None:
         raise StudyError("withheld-pixels", because=because)
-    items = items_of(dataset, _REGIONS) if _REGIONS in dataset else None
-    return Plan(regions=regions_of(dataset, items) if items else None, read=because)
+    return Plan(regions=own_regions(dataset), read=because)
 
 
 def carry_out(
@@ -256,7 +275,7 @@ def _looked_at(what: Plan, source: Dataset, target: Dataset, seeds: frozenset[st
         raise StudyError("withheld-pixels", because="text")
     if what.read == "strokes" and unflagged.stays_written(frames.values[..., 0], source):
         raise StudyError("withheld-pixels", because="strokes")
-    clean = not blanked.doubtful
+    clean = not blanked.doubtful and looks_at_all(len(frames.values))
     if not blanked.boxes and what.regions is None:
         return carry_out(Plan(), source, target, seeds, looking)._replace(clean=clean)
     frames.write(target)

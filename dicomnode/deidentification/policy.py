@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Final
 
 from dicomnode.coding import CodedConcept, dcm
+from dicomnode.site_rules import DeviceRule
 
 
 class Option(StrEnum):
@@ -122,6 +123,8 @@ class Policy:
         Whether a file of an image that has no pixels may pass: it may have been cut before them.
     faces
         What is done with heads: nothing, Recognizable Visual Features (0028,0302), withheld, or without their faces.
+    devices
+        What the site knows of devices that write into images.
 
     Raises
     ------
@@ -140,6 +143,7 @@ class Policy:
     blank_text: bool = True
     headers_alone: bool = False
     faces: Faces = Faces.PASS
+    devices: tuple[DeviceRule, ...] = ()
 
     def __post_init__(self) -> None:
         if {Option.FULL_DATES, Option.MODIFIED_DATES} <= self.options:

@@ -69,6 +69,7 @@ class FileDeidentifier:
     def __init__(self, deidentifier: Deidentifier, limits: Limits) -> None:
         self._full_way = deidentifier
         self._limits = limits
+        self._asked = deidentifier.asked_of_devices
         self._contexts: OrderedDict[tuple[bytes, ...], Context] = OrderedDict()
         self._moulds: OrderedDict[int, Mould] = OrderedDict()  # by the size of the files
 
@@ -88,7 +89,7 @@ class FileDeidentifier:
             return self._full(data)
         if self._full_way.looks_at_every_image and not is_original(elements):
             return self._full(data)  # looked at closely
-        key = context_key(elements)
+        key = context_key(elements, self._asked)
         context = self._contexts.get(key)
         if context is None:
             return self._learn(data, elements, key)
@@ -132,6 +133,7 @@ class FileDeidentifier:
             needles=known.needles(words_of_ours(done.dataset)),
             creators=private.creators(dataset, own_encodings(dataset)),
             made=made,
+            asked=self._asked,
             added=[(tag, whole) for tag, whole in outputs.items() if tag not in sources],
         )
         if len(self._contexts) > _CONTEXTS:

@@ -11,12 +11,20 @@ from typing import Final
 
 from pydicom.dataset import Dataset
 
+from dicomnode.deidentification.nesting import items_of
 from dicomnode.deidentification.reader import Box
 from dicomnode.deidentification.stored import number_of
 from dicomnode.errors import StudyError
 
+_REGIONS: Final = 0x00186011
 #: Region Location Min X0, Min Y0, Max X1, Max Y1 (PS3.3 C.8.5.5).
 _CORNERS: Final = (0x00186018, 0x0018601A, 0x0018601C, 0x0018601E)
+
+
+def own_regions(dataset: Dataset) -> tuple[Box, ...] | None:
+    """Regions that an image has, as `regions_of`; None where it says nothing of them."""
+    items = items_of(dataset, _REGIONS) if _REGIONS in dataset else None
+    return regions_of(dataset, items) if items else None
 
 
 def regions_of(dataset: Dataset, items: Iterable[Dataset]) -> tuple[Box, ...]:

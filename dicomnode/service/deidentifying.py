@@ -12,6 +12,7 @@ from typing import Final
 
 from dicomnode.config import Config
 from dicomnode.deidentification.apply import Deidentifier, Seen
+from dicomnode.deidentification.devices import told
 from dicomnode.deidentification.encrypted import restore
 from dicomnode.deidentification.explain import Explanation, explain
 from dicomnode.encoded import Limits, encode_part10, read_file, read_part10, split_part10
@@ -129,6 +130,13 @@ def explain_file(tree: Config, policy: str, path: Path) -> tuple[list[Explanatio
         withheld = error.code
         output = engine.deidentify(without_pixels(dataset), Seen.NO_HEAD).dataset
     return list(explain(dataset, output, chosen, str(dataset.SOPClassUID))), withheld
+
+
+def explain_devices(tree: Config, policy: str, path: Path) -> list[str]:
+    """What each of the site's rules for devices makes of a file, a line each; no value of the file is told."""
+    dataset = read_file(path, limits_of(tree))
+    rules = policy_of(tree, policy).devices
+    return [f"deidentification.devices.{rule.name}: {told(rule, dataset)}" for rule in rules]
 
 
 def reidentify_file(tree: Config, key: Path | None, certificate: Path | None) -> Callable[[Path, Path], Path]:

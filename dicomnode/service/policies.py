@@ -42,6 +42,7 @@ def policy_of(tree: Config, name: str) -> Policy:
         headers_alone=(changes.images_without_pixels or settings.images_without_pixels) == "pass",
         faces=base.faces if changes.faces is None else Faces(changes.faces),
         on_leak=base.on_leak if changes.on_leak is None else OnLeak(changes.on_leak),
+        devices=tuple(rule for rule in settings.devices if name in rule.policies),
     )
     if changes.highest_age is not None:
         policy = replace(policy, highest_age=changes.highest_age or None)
@@ -60,6 +61,12 @@ def notes_of_policies(tree: Config) -> Iterator[str]:
         for setting, note in notes(policy):
             if setting in told.model_fields_set:
                 yield f"deidentification.{name}.{setting}: {note}"
+    for rule in tree.deidentification.devices:
+        where = f"deidentification.devices.{rule.name}"
+        if rule.rest_is_clean and installed_reader() is None:
+            yield f"{where}.rest_is_clean: nobody reads these images; what a search for letters misses passes at the site's word"
+        if rule.withhold and "ai" in rule.policies:
+            yield f"{where}.withhold: a study of such images gets no result (withheld-pixels)"
 
 
 def _of_exports(policy: Policy) -> Iterator[tuple[str, str]]:

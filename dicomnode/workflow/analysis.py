@@ -363,6 +363,7 @@ class Analyst:
         settings = self._tree.results.model_dump(mode="json") | self._tree.node.model_dump(
             mode="json", include={"station_name", "institution_name"}
         )
+        settings |= self._tree.deidentification.model_dump(mode="json", include={"devices"}, exclude_defaults=True)
         replaced = "" if predecessor is None else predecessor.sop_instance_uid
         parts = [input_digest, algorithm.digest, algorithm.engine_fingerprint, __version__, _GENERATION, settings]
         changing = json.dumps([*parts, replaced], sort_keys=True)

@@ -20,6 +20,7 @@ from pydantic import BaseModel
 from dicomnode.cli.template import BLOCKS
 from dicomnode.config import Config, DeidentificationSection, parse
 from dicomnode.deidentification.policy import POLICIES
+from dicomnode.site_rules import DeviceRule
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "deploy" / "docs"
@@ -50,7 +51,8 @@ def tables(text: str) -> Iterator[list[str]]:
 def section(head: str) -> type[BaseModel]:
     """The model of a section that is named as in a configuration."""
     name = head.strip("[]")
-    model = BLOCKS[name] if head.startswith("[[") else Config.model_fields[name].annotation
+    blocks = {**BLOCKS, "deidentification.devices": DeviceRule}
+    model = blocks[name] if head.startswith("[[") else Config.model_fields[name].annotation
     assert isinstance(model, type)
     assert issubclass(model, BaseModel)
     return model

@@ -16,11 +16,25 @@ from dicomnode.deidentification.pseudonyms import Pseudonyms
 from dicomnode.deidentification.quick import FileDeidentifier, split
 from dicomnode.encoded import Limits, encode_part10, read_part10
 from dicomnode.errors import StudyError
+from dicomnode.site_rules import DeviceRule
 from tests import pace
 from tests.unit.deidentification import planted
 from tests.unit.deidentification.kinds_planted import ct, mr, pet
 
 PSEUDONYMS = Pseudonyms(bytes(range(32)), "project")
+#: A site's rules for devices, which ask for what changes from slice to slice.
+ON_DEVICES = replace(
+    EXPORT,
+    name="devices",
+    devices=tuple(
+        DeviceRule.model_validate({"name": f"rule-{number}", "where": [condition], "rows": 16, "columns": 16, "blank": [[0, number, 15, number]]})
+        for number, condition in enumerate((
+            {"attribute": "InstanceNumber", "at_least": 17}, {"attribute": "SliceLocation", "one_of": ["0.70"]},
+            {"attribute": "ScanOptions", "one_of": ["AXIAL"]}, {"attribute": "SoftwareVersions", "matches": "7"},
+            {"attribute": "ContentTime", "matches": "1011[13]", "unless": True},
+        ))
+    ),
+)  # fmt: skip
 ALTER = settings(max_examples=pace.rounds(20, 60), deadline=None, suppress_health_check=list(HealthCheck))
 
 WORDS = st.sampled_from(["Thorax", "Doe", "JANE", "Wolkenstein", "AXIAL", "7", "4471", "69 F", "M_SE", "20200301", ""])
@@ -90,7 +104,7 @@ def both(files: FileDeidentifier, policy: Policy, data: bytes) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("policy", [AI, EXPORT], ids=lambda policy: policy.name)
+@pytest.mark.parametrize("policy", [AI, EXPORT, ON_DEVICES], ids=lambda policy: policy.name)
 @ALTER
 @given(
     series=st.lists(CHANGES, min_size=2, max_size=5),

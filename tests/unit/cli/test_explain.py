@@ -85,3 +85,26 @@ def test_a_header_alone_is_told_to_be_withheld(tree: Config, tmp_path: Path) -> 
 def test_a_folder_is_not_explained(tree: Config, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="source-not-found"):
         explained(tree, tmp_path, "ai")
+
+
+def test_what_rules_for_devices_make_of_a_file_is_told(tree: Config, tmp_path: Path) -> None:
+    image = next(iter(tiny_series()))
+    image.ManufacturerModelName = "Rhapsode 7"
+    path = tmp_path / "image.dcm"
+    path.write_bytes(encode_part10(image, transfer_syntax_uid=EXPLICIT))
+    rules = [
+        {
+            "name": "banner",
+            "where": [{"attribute": "ManufacturerModelName", "matches": "^rhaps"}],
+            "blank_fractions": [[0, 0, 1, 0.1]],
+        },
+        {"name": "other", "where": [{"attribute": "StationName", "one_of": ["X"]}], "withhold": True},
+    ]
+    site = Config.model_validate({**tree.model_dump(), "deidentification": {"devices": rules}})
+    lines = explained(site, path, "ai").splitlines()
+    assert lines[8:10] == [
+        "deidentification.devices.banner: takes it: blanks 1 rectangle, the rest is looked at as ever",
+        "deidentification.devices.other: does not take it (StationName)",
+    ]
+    assert any("changed" in line and "PixelData: site: devices banner" in line for line in lines)
+    assert "Rhapsode" not in "\n".join(lines)

@@ -13,7 +13,7 @@ from dicomnode.deidentification.policy import AI, EXPORT, Faces, Policy
 from dicomnode.deidentification.pseudonyms import Pseudonyms
 from dicomnode.deidentification.reader import Picture, Reader, Text
 from tests.unit.deidentification import planted
-from tests.unit.deidentification.pictures import capture, drawn
+from tests.unit.deidentification.pictures import Silent, capture, drawn
 
 PSEUDONYMS = Pseudonyms(bytes(range(32)), "project")
 ENHANCED, BREAST, ULTRASOUND = (f"1.2.840.10008.5.1.4.1.1.{last}" for last in ("2.1", "1.2", "3.1"))
@@ -90,6 +90,16 @@ def test_what_was_read_is_not_clean_while_doubtful_boxes_stay(reader: Doubtful, 
     ds = capture([drawn("")])
     ds.BurnedInAnnotation = said
     assert flags(ds, EXPORT, reader=reader) == (None, None)
+
+
+@pytest.mark.parametrize(("frames", "flag"), [(12, "NO"), (13, None)])
+def test_of_many_frames_of_which_some_are_read_nobody_says_that_all_are_clean(frames: int, flag: str | None) -> None:
+    ds = capture([drawn("")[:64, :64]] * frames)
+    ds.BurnedInAnnotation = "NO"
+    assert flags(ds, EXPORT, reader=Silent()) == (flag, None)
+    ds.SOPClassUID, ds.Modality, ds.ImageType = planted.CT, "CT", ["DERIVED", "SECONDARY"]  # searched, not read
+    del ds.ConversionType
+    assert flags(ds, EXPORT) == (flag, None)
 
 
 def test_what_looks_like_a_line_is_blanked_until_nobody_looks_again() -> None:

@@ -1,0 +1,335 @@
+"""A site's rules for devices: what they blank on every frame, what they vouch for, and that all other checks go on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+
+from dicomnode.deidentification import devices
+from dicomnode.deidentification.apply import Deidentifier
+from dicomnode.deidentification.explain import explain
+from dicomnode.deidentification.policy import AI, EXPORT, Policy
+from dicomnode.deidentification.pseudonyms import Pseudonyms
+from dicomnode.deidentification.quick import FileDeidentifier
+from dicomnode.deidentification.reader import Picture, Reader, Text
+from dicomnode.encoded import Limits, encode_part10, read_part10
+from dicomnode.errors import StudyError
+from dicomnode.site_rules import DeviceRule
+from tests.unit.deidentification import planted
+from tests.unit.deidentification.pictures import JPEG_BASELINE, JPEG_LS, RLE, SIZE, Silent, capture, compressed, drawn
+
+PSEUDONYMS = Pseudonyms(bytes(range(32)), "project")
+ULTRASOUND = "1.2.840.10008.5.1.4.1.1.3.1"
+BANNER = [0, 0, 255, 45]
+MODEL = {"attribute": "ManufacturerModelName", "one_of": ["Rhapsode 7"]}
+KIND = {"attribute": "ImageType", "one_of": ["PRIMARY"]}
+FORMATS = [
+    ("MONOCHROME2", 8, planted.EXPLICIT, 1), ("MONOCHROME1", 8, planted.IMPLICIT, 2), ("MONOCHROME2", 1, planted.EXPLICIT, 3),
+    ("RGB", 8, planted.EXPLICIT, 1), ("YBR_FULL", 8, planted.EXPLICIT, 2), ("YBR_FULL_422", 8, planted.EXPLICIT, 1),
+    ("PALETTE COLOR", 8, planted.EXPLICIT, 1), ("PALETTE COLOR", 8, RLE, 2), ("MONOCHROME2", 16, RLE, 3), ("RGB", 8, JPEG_LS, 2),
+    ("MONOCHROME2", 16, JPEG_LS, 3), ("RGB", 8, JPEG_BASELINE, 2),
+]  # fmt: skip
+
+
+class Finding:
+    """A reader that finds one text in every picture, once."""
+
+    def __init__(self) -> None:
+        self.left = 1
+
+    def read(self, picture: Picture) -> list[Text]:
+        self.left -= 1
+        return [Text(box=(20, 200, 60, 220), says="DOE JANE", score=0.9)] if self.left == 0 else []
+
+
+def rule(name: str = "banner", **said: Any) -> DeviceRule:
+    whole = {"name": name, "where": [MODEL, KIND], "rows": SIZE, "columns": SIZE, **said}
+    return DeviceRule.model_validate(whole)
+
+
+VOUCHED = rule(blank=[BANNER], rest_is_clean=True)
+
+
+def of_device(ds: Dataset, syntax: str = planted.EXPLICIT) -> Dataset:
+    ds.ManufacturerModelName, ds.ImageType = "Rhapsode 7", ["ORIGINAL", "PRIMARY"]
+    ds.file_meta.TransferSyntaxUID = syntax
+    return read_part10(planted.encoded(ds, syntax), Limits())
+
+
+def slice_with(values: NDArray[np.generic]) -> Dataset:
+    ds = planted.slice_of_ct(*values.shape)
+    ds.PixelData = values.astype("<u2").tobytes()
+    ds["PixelData"].VR = "OW"
+    return ds
+
+
+def tissue_with_text() -> NDArray[np.generic]:
+    rng = np.random.default_rng(7)
+    tissue = rng.normal(1000, 60, (SIZE, SIZE)).astype(int).clip(0, 4095)
+    return np.where(drawn() == 255, tissue.max(), tissue)
+
+
+def result(ds: Dataset, *rules: DeviceRule, policy: Policy = EXPORT, reader: Reader | None = None) -> Dataset:
+    engine = Deidentifier(replace(policy, devices=rules), PSEUDONYMS, reader=reader)
+    done = engine.deidentify(ds).dataset
+    return read_part10(encode_part10(done, transfer_syntax_uid=str(done.file_meta.TransferSyntaxUID)), Limits())
+
+
+def reason(ds: Dataset, *rules: DeviceRule, policy: Policy = EXPORT, reader: Reader | None = None) -> object:
+    with pytest.raises(StudyError, match="withheld-pixels") as caught:
+        result(ds, *rules, policy=policy, reader=reader)
+    return caught.value.facts["because"]
+
+
+def methods(ds: Dataset) -> list[str]:
+    return [item.CodeValue for item in ds.DeidentificationMethodCodeSequence]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("photometric", "bits", "syntax", "count"), FORMATS)
+def test_a_banner_is_blanked_on_every_frame(photometric: str, bits: int, syntax: str, count: int) -> None:
+    shown = [drawn(f"DOE^JANE {number}") for number in range(count)]
+    source = of_device(compressed(capture(shown, photometric, bits), syntax), syntax)
+    before = source.PixelData
+    output = result(source, VOUCHED, policy=AI if bits == 8 else EXPORT)
+    values = output.pixel_array.reshape(count, SIZE, SIZE, -1)
+    assert (values[:, :46] == values[0, 0, 0]).all()
+    clean = of_device(compressed(capture(shown, photometric, bits), syntax), syntax)
+    if photometric not in ("YBR_FULL", "YBR_FULL_422") and syntax != JPEG_BASELINE:
+        assert np.array_equal(values[:, 46:], clean.pixel_array.reshape(values.shape)[:, 46:])
+    assert bits == 1 or len(np.unique(values[:, 46:])) > 20
+    assert output.file_meta.TransferSyntaxUID == (syntax if syntax == planted.IMPLICIT else planted.EXPLICIT)
+    assert "113101" in methods(output)
+    assert "BurnedInAnnotation" not in output
+    assert source.PixelData == before
+
+
+@pytest.mark.parametrize("policy", [AI, EXPORT], ids=lambda policy: policy.name)
+def test_what_no_rule_takes_is_what_it_was(policy: Policy) -> None:
+    shot = of_device(capture([drawn()]))
+    for other in (
+        rule(blank=[BANNER], rest_is_clean=True, where=[{**MODEL, "one_of": ["Rhapsode 8"]}, KIND]),
+        rule(
+            blank=[BANNER], rest_is_clean=True, where=[MODEL, KIND, {"attribute": "SoftwareVersions", "matches": "^2"}]
+        ),
+        rule(blank=[BANNER], rest_is_clean=True, columns=512),
+        rule(blank_fractions=[[0, 0, 1, 1]], rest_is_clean=True, rows=512),
+    ):
+        assert devices.missed(other, shot)
+        assert reason(shot, other, policy=policy) == "kind"
+    plain = of_device(slice_with(np.arange(SIZE * SIZE).reshape(SIZE, SIZE) % 977))
+    assert result(plain, rule(blank=[BANNER], rows=512, columns=512), policy=policy).PixelData == plain.PixelData
+
+
+@pytest.mark.parametrize("policy", [AI, EXPORT], ids=lambda policy: policy.name)
+def test_rectangles_alone_prove_nothing_of_the_rest(policy: Policy) -> None:
+    shot = of_device(capture([drawn()]))
+    assert reason(shot, rule(blank=[BANNER]), policy=policy) == "kind"
+    output = result(shot, rule(blank=[BANNER]), policy=policy, reader=Silent())
+    assert (output.pixel_array[:46] == output.pixel_array[0, 0]).all()
+    assert output.BurnedInAnnotation == "NO"
+
+
+def test_the_word_of_a_site_is_not_believed_where_letters_are_seen() -> None:
+    assert reason(of_device(capture([drawn("SMITH ADAM 1951", place=(12, 150))])), VOUCHED) == "strokes"
+
+
+def test_who_reads_reads_what_the_site_vouches_for() -> None:
+    reader = Finding()
+    output = result(of_device(capture([drawn()])), VOUCHED, reader=reader)
+    assert reader.left < 0
+    assert (output.pixel_array[200:221, 20:61] == output.pixel_array[0, 0]).all()
+
+
+@pytest.mark.parametrize(("said", "left"), [("YES", None), ("NO", "NO")])
+def test_nobody_who_has_not_read_says_that_it_is_clean(said: str, left: str | None) -> None:
+    ds = capture([drawn()])
+    ds.BurnedInAnnotation = said
+    assert result(of_device(ds), VOUCHED, policy=AI).get("BurnedInAnnotation") == left
+
+
+def test_what_says_itself_that_it_is_written_on_needs_rectangles() -> None:
+    ds = capture([drawn("")])
+    nothing = rule(rest_is_clean=True)
+    assert result(of_device(ds), nothing).PixelData == ds.PixelData
+    assert "113101" not in methods(result(of_device(ds), nothing))
+    ds.BurnedInAnnotation = "YES"
+    assert reason(of_device(ds), nothing) == "kind"
+
+
+def test_of_very_many_frames_a_no_is_not_handed_on() -> None:
+    ds = capture([drawn("")] * 13)
+    ds.BurnedInAnnotation = "NO"
+    assert "BurnedInAnnotation" not in result(of_device(ds), rule(rest_is_clean=True))
+
+
+@pytest.mark.parametrize("keyword", ["ConversionType", "Modality"])
+def test_paper_stays_paper(keyword: str) -> None:
+    ds = capture([drawn()])
+    setattr(ds, keyword, "SD" if keyword == "ConversionType" else "DOC")
+    assert reason(of_device(ds), VOUCHED) == "paper"
+
+
+def test_of_rules_that_contradict_the_stricter_counts() -> None:
+    shot = of_device(capture([drawn()]))
+    also = rule("also", blank=[[0, 240, 255, 255]], where=[KIND])
+    assert reason(shot, VOUCHED, rule("none", withhold=True, where=[KIND])) == "device"
+    assert reason(shot, VOUCHED, also) == "kind"  # not both vouch for the rest
+    values = result(shot, VOUCHED, also, reader=Silent()).pixel_array
+    assert (values[:46] == values[0, 0]).all()
+    assert (values[240:] == values[0, 0]).all()
+    assert len(np.unique(values[46:240])) > 20
+
+
+def test_images_without_any_flag_are_searched_without_what_is_blanked() -> None:
+    written = of_device(slice_with(tissue_with_text()))
+    assert reason(written) == "strokes"
+    output = result(written, rule(blank=[BANNER]))
+    assert (output.pixel_array[:46] == output.pixel_array[0, 0]).all()
+    assert "113101" in methods(output)
+    seen = result(written, rule(blank=[BANNER]), policy=AI)
+    assert seen.PixelData == output.PixelData
+    assert "113101" not in methods(seen)  # of the rest nobody knows
+
+
+def test_fractions_are_of_frames_of_any_size() -> None:
+    small = of_device(slice_with(np.arange(70).reshape(7, 10) + 1))
+    wide = rule(rows=None, columns=None, blank_fractions=[[0, 0, 0.31, 0.5], [0.9, 0.99, 1, 1]])
+    assert devices.boxes_of(wide, small) == ((0, 0, 3, 3), (9, 6, 9, 6))
+    values = result(small, wide, policy=AI).pixel_array
+    expected = np.arange(70).reshape(7, 10) + 1
+    expected[:4, :4] = expected[6, 9] = 1
+    assert np.array_equal(values, expected)
+
+
+def test_pixels_that_no_rectangle_can_be_blanked_in_are_withheld() -> None:
+    ds = slice_with(np.ones((SIZE, SIZE), int))
+    ds.SOPClassUID = "1.2.840.10008.5.1.4.1.1.30"
+    del ds.PixelData, ds.PixelRepresentation
+    ds.BitsAllocated, ds.FloatPixelData = 32, np.ones((SIZE, SIZE), "<f4").tobytes()
+    assert reason(of_device(ds), VOUCHED) == "device"
+    assert "FloatPixelData" in result(of_device(ds), rule(rest_is_clean=True))
+
+
+def test_a_header_alone_has_nothing_to_blank() -> None:
+    ds = capture([drawn()])
+    del ds.PixelData
+    source = of_device(ds)
+    assert devices.missed(rule(withhold=True), source) == "PixelData"
+    assert "PixelData" not in result(source, VOUCHED, rule("none", withhold=True, where=[KIND]))
+
+
+def scan(text: str, place: tuple[int, int]) -> Dataset:
+    ds = capture([drawn(text, place=place)] * 2, "RGB")
+    ds.SOPClassUID, ds.Modality = ULTRASOUND, "US"
+    del ds.ConversionType
+    region = Dataset()
+    region.RegionLocationMinX0, region.RegionLocationMinY0 = 0, 100
+    region.RegionLocationMaxX1, region.RegionLocationMaxY1 = 255, 255
+    ds.SequenceOfUltrasoundRegions = Sequence([region])
+    return of_device(compressed(ds, RLE), RLE)
+
+
+@pytest.mark.parametrize("policy", [AI, EXPORT], ids=lambda policy: policy.name)
+def test_ultrasound_that_the_site_vouches_for_keeps_its_regions_alone(policy: Policy) -> None:
+    output = result(scan("DOE JANE", (12, 60)), VOUCHED, policy=policy)
+    values = output.pixel_array
+    assert values.shape == (2, SIZE, SIZE, 3)
+    assert not values[:, :100].any()
+    assert len(np.unique(values[:, 100:])) > 20
+    assert "113101" in methods(output)
+    assert reason(scan("DOE JANE", (12, 150)), VOUCHED, policy=policy) == "strokes"
+    assert reason(scan("DOE JANE", (12, 60)), rule(blank=[BANNER]), policy=policy) == "ultrasound"
+    read = result(scan("DOE JANE", (12, 60)), VOUCHED, policy=policy, reader=Silent())
+    assert np.array_equal(read.pixel_array, values)
+    assert read.BurnedInAnnotation == "NO"
+
+
+def test_ultrasound_that_the_site_vouches_for_without_rectangles_keeps_its_regions_alone() -> None:
+    values = result(scan("DOE JANE", (12, 60)), rule(rest_is_clean=True)).pixel_array
+    assert not values[:, :100].any()
+
+
+@pytest.mark.parametrize(
+    ("condition", "takes"),
+    [
+        ({"attribute": "SoftwareVersions", "one_of": ["va20"]}, True),
+        ({"attribute": "SoftwareVersions", "matches": "^vb"}, True),
+        ({"attribute": "SoftwareVersions", "matches": "^vc"}, False),
+        ({"attribute": "Rows", "at_least": 200, "at_most": 300}, True),
+        ({"attribute": "Columns", "at_least": 300}, False),
+        ({"attribute": "BurnedInAnnotation", "one_of": ["NO"], "unless": True}, True),
+        ({"attribute": "BurnedInAnnotation", "one_of": ["NO"]}, False),
+        ({"attribute": "StationName", "one_of": ["Röntgen 2"]}, True),
+        ({"attribute": "KVP", "at_most": 120.5}, True),
+        ({"attribute": "Manufacturer", "matches": "."}, False),
+    ],
+)
+def test_conditions_are_those_of_routing(condition: dict[str, object], takes: bool) -> None:
+    ds = slice_with(np.zeros((SIZE, SIZE)))
+    ds.SoftwareVersions, ds.StationName, ds.Manufacturer, ds.KVP = ["VA20", "VB10"], "Röntgen 2", "", "120"
+    source = of_device(ds)
+    missed = devices.missed(rule(where=[condition], withhold=True), source)
+    assert missed == ("" if takes else condition["attribute"])
+
+
+def test_other_slices_of_a_series_go_the_quick_way_as_before() -> None:
+    """A rule asks for what the quick way would take for a number like any other."""
+    takes = rule(
+        rows=16, columns=16, blank=[[0, 0, 15, 3]], where=[{"attribute": "InstanceNumber", "one_of": ["3", "4"]}]
+    )
+    policy = replace(AI, devices=(takes,))
+    files = FileDeidentifier(Deidentifier(policy, PSEUDONYMS), Limits())
+    ways = []
+    for number in ("1", "2", "3", "1", "4", "2", "1"):
+        ds = planted.slice_of_ct(16, 16)
+        ds.SOPInstanceUID, ds.InstanceNumber, ds.SliceLocation = f"1.2.3.4.{len(ways)}", number, str(1.5 * len(ways))
+        ds.PixelData = (np.arange(256) + 1).astype("<u2").tobytes()
+        data = planted.encoded(ds)
+        done = files.deidentify(data)
+        full = Deidentifier(policy, PSEUDONYMS).deidentify(read_part10(data, Limits())).dataset
+        assert done.data == encode_part10(full, transfer_syntax_uid=planted.EXPLICIT)
+        assert (read_part10(done.data, Limits()).PixelData == ds.PixelData) is (number in "12")
+        ways.append(done.quick)
+    assert ways == [False, False, False, True, False, True, True]
+
+
+def test_what_is_vouched_for_is_searched_slice_by_slice() -> None:
+    policy = replace(AI, devices=(rule(rest_is_clean=True, blank=[BANNER]),))
+    files = FileDeidentifier(Deidentifier(policy, PSEUDONYMS), Limits())
+    for number, shown in enumerate((np.where(drawn("") > 0, 900, 0), tissue_with_text(), tissue_with_text()[::-1])):
+        ds = slice_with(shown)
+        ds.SOPInstanceUID, ds.BurnedInAnnotation = f"1.2.3.4.{number}", "YES"
+        data = planted.encoded(of_device(ds))
+        if number < 2:
+            assert not files.deidentify(data).quick
+        else:
+            with pytest.raises(StudyError, match="withheld-pixels"):
+                files.deidentify(data)
+
+
+def test_explanations_name_the_rules_that_take_an_image() -> None:
+    source = of_device(slice_with(tissue_with_text()))
+    rules = (
+        VOUCHED,
+        rule("two", blank=[BANNER], blank_fractions=[[0, 0, 1, 0.1]], where=[KIND]),
+        rule("none", withhold=True, rows=512),
+        rule("paper", withhold=True, where=[MODEL]),
+    )
+    assert [devices.told(one, source) for one in rules] == [
+        "takes it: blanks 1 rectangle, vouches for the rest",
+        "takes it: blanks 2 rectangles, the rest is looked at as ever",
+        "does not take it (Rows)",
+        "withholds it",
+    ]
+    policy = replace(EXPORT, devices=rules[:3])
+    output = Deidentifier(policy, PSEUDONYMS).deidentify(source).dataset
+    told = {line.keyword: line for line in explain(source, output, policy, planted.CT)}
+    assert (told["PixelData"].decided, told["PixelData"].outcome) == ("site: devices banner, two", "changed")
+    assert not told["Rows"].decided.startswith("site")
