@@ -381,6 +381,13 @@ def test_another_software_mints_other_uids(
     [
         {"node": {"station_name": "OTHER"}},
         {"node": {"institution_name": "Other"}},
+        {"deidentification": {"text_in_pixels": "withhold"}},
+        {"deidentification": {"ai": {"look_at_every_image": True}}},
+        {
+            "deidentification": {
+                "devices": [{"name": "us", "where": [{"attribute": "Modality", "one_of": ["US"]}], "withhold": True}]
+            }
+        },
         *({"results": {name: "de" if name == "language" else 8000}} for name in ResultsSection.model_fields),
     ],
     ids=str,
@@ -397,7 +404,9 @@ def test_a_setting_that_changes_no_result_mints_the_same_uids(
     analysis: Analysis, copied: Copied, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = minted(analysis, copied, monkeypatch, analyst(), "d" * 64)
-    tree = Config.model_validate({"listen": {"port": 11113}, "completion": {"quiet_seconds": 7}})
+    tree = Config.model_validate(
+        {"listen": {"port": 11113}, "completion": {"quiet_seconds": 7}, "deidentification": {"ai": {}}}
+    )
     assert minted(analysis, copied, monkeypatch, analyst(tree), "d" * 64) == first
 
 
