@@ -104,7 +104,7 @@ def test_pictures_that_are_looked_at_have_no_hidden_bits_either(monkeypatch: pyt
     """Where something is blanked, and where nothing is."""
     for regions in (((0, 0, 63, 40),), None):
         ds = compressed(PICTURE | WRITING, RLELossless, signed=signed)
-        monkeypatch.setattr(pixels, "plan", lambda *_, regions=regions: pixels.Plan(regions=regions, read="kind"))
+        monkeypatch.setattr(pixels, "plan", lambda *_, regions=regions, **__: pixels.Plan(regions=regions, read="kind"))
         monkeypatch.setattr(pixels.burned, "blank_text", lambda *_, **__: pixels.burned.Blanked(0, doubtful=False))
         engine = Deidentifier(AI, PSEUDONYMS, reader=object())  # type: ignore[arg-type]
         words = words_of(engine.deidentify(ds).dataset)
