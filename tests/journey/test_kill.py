@@ -153,9 +153,9 @@ def test_killed_at_a_boundary(ward: Ward, tmp_path: Path, boundary: str) -> None
     prove(ward, who, paths, tmp_path / "twin")
 
 
-def open_association(ward: Ward) -> Association:
+def open_association(ward: Ward, transfer_syntax_uid: str = EXPLICIT) -> Association:
     entity = Entity("SENDER")
-    entity.add_requested_context(CTImageStorage, EXPLICIT)
+    entity.add_requested_context(CTImageStorage, transfer_syntax_uid)
     association = entity.associate("127.0.0.1", ward.node.port, ae_title="DICOMNODE")
     assert association.is_established
     return association

@@ -75,8 +75,13 @@ def family(pid: int) -> dict[int, str]:
         except OSError:  # it has ended
             continue
         if words != [""]:
-            found[name] = "node" if name == pid else next((word for word in words if "dicomnode." in word), "other")
+            found[name] = "node" if name == pid else _module(words)
     return found
+
+
+def _module(words: list[str]) -> str:
+    """What a child of a node is: each of them is a module of its own."""
+    return words[words.index("-m") + 1] if "-m" in words else "other"
 
 
 def _children(pid: int) -> Iterator[int]:
