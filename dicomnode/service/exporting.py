@@ -159,7 +159,7 @@ class Exports:
         self._ready = ready
         self._ended = ended
         self._report = report
-        self._clock = clocks.now
+        self._clock, self._sure = clocks.now, clocks.sure
         self._monotonic = monotonic
         self._emit = emit
         self._lanes: defaultdict[str, Lane] = defaultdict(Lane)
@@ -190,7 +190,7 @@ class Exports:
         lane.keep(ranks)
         may = {rank for rank in set(ranks.values()) if way is None or way.wait(rank) <= 0}
         left = [one for one, rank in ranks.items() if rank in may and one not in seen]
-        due = lane.ready(left, self._monotonic(), old=self._settings.give_up_seconds)
+        due = lane.ready(left, self._monotonic(), is_old=self._is_old)
         due.sort(key=lambda one: (ranks[one], one.at))
         if lane.silent:
             due.sort(key=lane.due)
@@ -214,7 +214,14 @@ class Exports:
         else:
             if tally.sent or tally.already_there or tally.refused:  # else nobody was asked
                 lane.opened(order)
+                if order.failed_at is not None:  # it stays where its instances changed meanwhile
+                    self._ledger.mark_order(order, None)
         return True
+
+    def _is_old(self, order: OrderRow) -> bool:
+        """Whether an order is given up when its next try fails, however long it waited for its first."""
+        since = order.failed_at
+        return since is not None and (self._sure() - since).total_seconds() >= self._settings.give_up_seconds
 
     def _carry_out(self, order: OrderRow, tally: Tally) -> None:
         way = self._ways.get(order.destination)
@@ -326,20 +333,21 @@ class Exports:
         """Tell it; until the order is too old it waits for its next try, where people are to let us in with all others."""
         lane, now = self._lanes[order.destination], self._monotonic()
         shut = isinstance(error, PeerError) and error.code in MENDED_BY_PEOPLE
-        young = lane.age(order, now) < self._settings.give_up_seconds
-        again = young and (shut or error.retryable)
+        again = (shut or error.retryable) and not self._is_old(order)
         tries = lane.tries(order) + 1
         facts: dict[str, Fact] = {"reason": error.code, "attempts": tries, "given_up": not again}
         self._emit("export.failed", level="error", **facts, **_about(order))
         if shut:
             lane.shut_until(now + self._settings.longest_retry_seconds, order=order, now=now)
         else:
-            lane.put_off(order, now + wait_before(tries + 1, self._settings), now=now)
+            lane.put_off(order, now + wait_before(tries + 1, self._settings))
             if isinstance(error, PeerError) and error.retryable:
                 lane.rest(now + wait_before(lane.silences + 1, self._settings))
         if not again:
             self._end("export-failed", order, tally, reason=error.code)
             lane.failed.pop(order)
+        elif order.failed_at is None or order.failed_at > self._sure():  # by a clock that was set back since
+            self._ledger.mark_order(order, self._sure())
 
     def _end(self, event: str, order: OrderRow, tally: Tally, rows: Sequence[InstanceRow] = (), **reason: str) -> None:
         """Audited before the order goes: cut off in between, it is carried out and told once more."""

@@ -6,7 +6,7 @@ and when an order is given up, is `exporting`'s.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -14,11 +14,10 @@ from dicomnode.storage.rows import OrderRow
 
 
 class Failed(NamedTuple):
-    """Tries of an order that failed: how many, when the next is due, and when the first was."""
+    """Tries of an order that failed: how many, and when the next is due."""
 
     tries: int
     due: float
-    since: float
 
 
 @dataclass(slots=True)
@@ -55,31 +54,26 @@ class Lane:
         """Tries of an order that failed."""
         return self.failed[order].tries if order in self.failed else 0
 
-    def age(self, order: OrderRow, now: float) -> float:
-        """Seconds since the first try of an order failed; 0 where none did, however long it waited for its turn."""
-        return now - self.failed[order].since if order in self.failed else 0
-
     def due(self, order: OrderRow) -> float:
         """When an order is due; the time before all times where it was not tried."""
         return self.failed[order].due if order in self.failed else float("-inf")
 
-    def ready(self, given: Sequence[OrderRow], now: float, *, old: float) -> list[OrderRow]:
+    def ready(self, given: Sequence[OrderRow], now: float, *, is_old: Callable[[OrderRow], bool]) -> list[OrderRow]:
         """Orders that may be tried now.
 
-        Where it is left alone, none is before its time, but for what was ordered since: somebody may have mended it. What is of
-        the age `old` is tried all the same: it is given up if that fails.
+        Where it is left alone, none is before its time, but for what was ordered since: somebody may have mended it. What
+        `is_old` is tried all the same: it is given up if that fails.
         """
         due = [one for one in given if self.due(one) <= now]
-        return [one for one in due if self.age(one, now) >= old or not self._is_shut_to(one, now)]
+        return [one for one in due if is_old(one) or not self._is_shut_to(one, now)]
 
-    def put_off(self, order: OrderRow, until: float, *, now: float) -> None:
+    def put_off(self, order: OrderRow, until: float) -> None:
         """A try of an order failed."""
-        since = self.failed[order].since if order in self.failed else now
-        self.failed[order] = Failed(self.tries(order) + 1, until, since)
+        self.failed[order] = Failed(self.tries(order) + 1, until)
 
     def shut_until(self, until: float, *, order: OrderRow, now: float) -> None:
         """A try of an order failed because nobody is let in: all that there are wait with it."""
-        self.put_off(order, now, now=now)  # due as soon as somebody is let in
+        self.put_off(order, now)  # due as soon as somebody is let in
         self.shut = until, frozenset(self.given)
         self.silent = True
 

@@ -5,6 +5,7 @@ One that is given again is of the time when it was given last: whoever carries i
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, delete, select, update
@@ -24,7 +25,7 @@ class OrderRows(Database):
     def give_order(self, row: OrderRow, *, connection: Connection | None = None) -> None:
         """Enter an order; one that is there and not carried out is given anew."""
         with self._writing(connection) as writing:
-            if not changed_rows(writing, update(_O).where(*_here(row)).values(at=row.at)):
+            if not changed_rows(writing, update(_O).where(*_here(row)).values(at=row.at, failed_at=None)):
                 insert_or_ignore(writing, _O, [{**_names(row), "at": row.at}])
 
     def orders(self, *, connection: Connection | None = None) -> tuple[OrderRow, ...]:
@@ -46,6 +47,11 @@ class OrderRows(Database):
         with self._reading(connection) as reading:
             return tuple((_row(row), PRIORITIES.index(row.priority or "routine")) for row in reading.execute(query))
 
+    def mark_order(self, row: OrderRow, failed_at: datetime | None) -> None:
+        """Enter when the first try of an order failed, or that none did; not of one that was given anew since."""
+        with self.transaction() as writing:
+            writing.execute(update(_O).where(*_here(row), _O.c.at == row.at).values(failed_at=failed_at))
+
     def end_order(self, row: OrderRow, *, connection: Connection | None = None) -> bool:
         """Take an order away, unless it was given anew since; whether it was there."""
         with self._writing(connection) as writing:
@@ -53,7 +59,14 @@ class OrderRows(Database):
 
 
 def _row(row: Any) -> OrderRow:
-    return OrderRow(verb=row.verb, study_key=row.study_key, model=row.model, destination=row.destination, at=row.at)
+    return OrderRow(
+        verb=row.verb,
+        study_key=row.study_key,
+        model=row.model,
+        destination=row.destination,
+        at=row.at,
+        failed_at=row.failed_at,
+    )
 
 
 def _names(row: OrderRow) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from dicomnode.study import CircuitState, DeliveryState, RecordAddress, ResultRole, WorkKey
@@ -150,6 +150,8 @@ class OrderRow:
         Empty: whichever.
     at
         When it was given, last if more than once.
+    failed_at
+        Of an export: when the first of its tries failed; says nothing of which order it is.
     """
 
     verb: str
@@ -157,6 +159,7 @@ class OrderRow:
     model: str = ""
     destination: str = ""
     at: datetime
+    failed_at: datetime | None = field(default=None, compare=False)
 
     def is_as(self, other: OrderRow) -> bool:
         """Whether it orders the same, whenever it was given."""

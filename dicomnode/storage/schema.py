@@ -45,6 +45,7 @@ REVISIONS: Final = (
     "0013",
     "0014",
     "0015",
+    "0016",
 )
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -232,6 +233,7 @@ orders = Table(
     Column("model", String(64), primary_key=True),
     Column("destination", String(64), primary_key=True),
     Column("at", UtcTime, nullable=False),
+    Column("failed_at", UtcTime),
 )
 
 marks = Table(

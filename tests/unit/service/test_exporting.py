@@ -84,20 +84,25 @@ class Bench:
         self.content: list[bytes | Exception] = [file_of(1), StudyError("withheld-pixels"), file_of(2)]
         self.here, self.ended, self.to = True, False, Peer()
         self.faults: list[tuple[str, type[BaseException]]] = []
+        self.way = Way(to=to, deidentify=self._deidentify)
+        self.start()
+        ledger.record_instances([row(0)])
+
+    def start(self) -> None:
+        """A node that begins: what it keeps in memory begins anew."""
         self.exports = Exports(
-            ledger,
-            ways={"trial": Way(to=to, deidentify=self._deidentify)},
-            state=folder,
+            self.ledger,
+            ways={"trial": self.way},
+            state=self.folder,
             limits=Limits(),
             settings=parse({"delivery": {"first_retry_seconds": 5, "give_up_seconds": 60}}).delivery,
             ready=lambda _: self.here,
             ended=lambda: self.ended,
             report=lambda stage, fault: self.faults.append((stage, type(fault))),
-            clocks=time,
-            monotonic=time.monotonic,
-            emit=events,
+            clocks=self.time,
+            monotonic=self.time.monotonic,
+            emit=self.events,
         )
-        ledger.record_instances([row(0)])
 
     def _deidentify(self, rows: Sequence[InstanceRow]) -> Iterator[Deidentified | StudyError]:
         assert [one.study_key for one in rows] == [STUDY]
@@ -437,6 +442,49 @@ def test_the_most_urgent_study_goes_first_also_where_it_comes_while_another_leav
     sending.order(study_key=urgent)
     sending.exports.sweep("trial")
     assert asked == [urgent, late, STUDY]
+
+
+@pytest.mark.parametrize("error", [PeerError("peer-unreachable"), PeerRefusal("peer-rejected")], ids=repr)
+def test_the_age_at_which_an_order_is_given_up_outlives_the_node(sending: Bench, peer: Peer, error: PeerError) -> None:
+    peer.answers["1.2.3.2"] = (None, error)
+    sending.sweep()
+    for seconds in (29, 29, 2):
+        sending.time.forward(seconds)
+        sending.start()
+        sending.exports.sweep("trial")
+    assert [one["given_up"] for one in sending.events.facts("export.failed")] == [False, False, False, True]
+    assert sending.ledger.orders() == ()
+
+
+def test_that_age_begins_anew_with_a_new_order_and_where_the_peer_took_something(sending: Bench, peer: Peer) -> None:
+    peer.answers["1.2.3.2"] = (None, PeerError("peer-unreachable"))
+    sending.sweep()
+    (first,) = sending.ledger.orders()
+    assert first.failed_at == sending.time.now()
+    sending.time.forward(10)
+    sending.exports.sweep("trial")
+    assert sending.ledger.orders()[0].failed_at == first.failed_at, "the first that failed"
+    sending.order()
+    sending.ledger.mark_order(first, sending.time.now())
+    assert sending.ledger.orders()[0].failed_at is None, "that is another order"
+    sending.exports.sweep("trial")
+    assert sending.ledger.orders()[0].failed_at == sending.time.now()
+    peer.answers.clear()
+    sending.exports._changes = lambda *_: (1, 0)  # type: ignore[method-assign]
+    sending.time.forward(100)
+    sending.exports.sweep("trial")
+    assert [one.failed_at for one in sending.ledger.orders()] == [None], "more came: it is carried out once more"
+
+
+def test_a_first_failure_by_a_clock_that_was_ahead_counts_from_the_next(sending: Bench, peer: Peer) -> None:
+    peer.answers["1.2.3.2"] = (None, PeerError("peer-unreachable"))
+    sending.order()
+    (order,) = sending.ledger.orders()
+    sending.ledger.mark_order(order, sending.time.now() + timedelta(days=3000))
+    sending.exports.sweep("trial")
+    sending.time.forward(61)
+    sending.exports.sweep("trial")
+    assert [one["given_up"] for one in sending.events.facts("export.failed")] == [False, True]
 
 
 def test_a_clock_that_jumps_gives_no_export_up(sending: Bench, peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ from dicomnode.storage import database, schema
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.rows import PledgeRow, ResultRow
 from dicomnode.study import DeliveryState, ResultRole, WorkKey, WorkState
+from tests.older_ledger import take_back
 from tests.unit.storage.samples import STUDY, at, row
 
 
@@ -88,11 +89,7 @@ def test_what_an_older_ledger_left_of_rounds_and_of_works_that_ended(
         )
         ledger.put_pledge(replace(pledge, resends=resends))
         with ledger.transaction() as connection:
-            connection.execute(text("ALTER TABLE node_pledge DROP COLUMN earlier"))
-            connection.execute(text("ALTER TABLE node_origin DROP COLUMN sent_as"))
-            connection.execute(text("ALTER TABLE node_delivery DROP COLUMN sent"))
-            connection.execute(text("ALTER TABLE node_delivery DROP COLUMN under_way"))
-            connection.execute(text(f"UPDATE {schema.VERSION_TABLE} SET version_num = '0011'"))
+            take_back(connection, "0011")
     with Ledger.open(path) as ledger:
         assert [one.state.value for one in ledger.deliveries(works["ended"])] == ["cancelled"]
         assert [one.state.value for one in ledger.deliveries(works["open"])] == ["waiting"]
@@ -126,9 +123,7 @@ def test_what_an_older_ledger_says_of_tries_is_what_may_be_there(tmp_path: Path)
                     ),
                     {"a": state, "b": status, "c": reason, "d": attempts, "e": name},
                 )
-            connection.execute(text("ALTER TABLE node_delivery DROP COLUMN sent"))
-            connection.execute(text("ALTER TABLE node_delivery DROP COLUMN under_way"))
-            connection.execute(text(f"UPDATE {schema.VERSION_TABLE} SET version_num = '0013'"))
+            take_back(connection, "0013")
     with Ledger.open(path) as ledger:
         there = {one.result_id for one in ledger.deliveries(key) if one.may_be_there}
     assert there == {"taken", "warned", "unanswered", "cancelled"}
