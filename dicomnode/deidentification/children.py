@@ -93,7 +93,7 @@ class Children:
             if self._timer is not None:
                 self._timer.cancel()
             self._timer = threading.Timer(self._idle_seconds, self.end)
-            self._timer.daemon = True
+            self._timer.daemon, self._timer.name = True, "idle"
             self._timer.start()
         if not kept:
             end(child)

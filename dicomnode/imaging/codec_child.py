@@ -95,6 +95,7 @@ def asked(child: subprocess.Popen[bytes], seconds: float) -> Iterator[tuple[IO[b
         child.kill()
 
     timer = threading.Timer(seconds, stop)
+    timer.name = "deadline"
     timer.start()
     try:
         yield _pipes(child)

@@ -32,6 +32,7 @@ OURS: Final = frozenset(
             "errands",
             "exports",
             "housekeeping",
+            "idle",
             "indexer",
             "log",
             "pledges",

@@ -136,6 +136,7 @@ def test_a_node_ends_while_its_ledger_refuses_and_its_index_is_full(
 
     node._indexer._capacity = 1
     _, own = node.start()
+    assert (_OF_RECEIVERS if receivers else {"acceptor"}) <= {pulse.name for pulse in node.pulses}
     monkeypatch.setattr(node._ledger, "record_instances", refuses)
     paths = []
     for index, image in enumerate(tiny_series()):
@@ -255,12 +256,15 @@ def test_a_node_of_which_a_thread_hangs_ends_so_that_it_is_started_again(
             assert not thread.is_alive(), "it ended in time"
 
 
+#: Threads beside receivers that are processes.
+_OF_RECEIVERS = {"receiver", "watch"}
 #: Threads that are not judged, and why.
 _UNJUDGED = {
     "ahead": "of one stage, which has a deadline",
     "association": "each read and write has a deadline; what is made durable has a pulse",
     "deadline": "waits for its time alone",
     "drain": "of a process that ends",
+    "idle": "waits for its time, and ends children that nobody asks any more",
     "extender": "nobody waits for it: who writes extends by itself",
     "log": "sums up what is repeated",
     "posting": "of a receiver; where it hangs, that one is silent, and is killed",
@@ -272,7 +276,7 @@ _UNJUDGED = {
 
 
 def test_every_thread_of_the_house_has_a_pulse_or_a_reason_for_none(tree_of: MakeTree, tmp_path: Path) -> None:
-    """Threads that are begun, and tries while they are under way; those of receivers that are processes, and circuits, by name."""
+    """Threads that are begun, and tries while they are under way; of receivers that are processes a node above shows them."""
     place = {"ae_title": "PACS", "host": "127.0.0.1", "port": 11112}
     tree = tree_of(
         destinations=[{"name": "pacs", "storage_commitment": True, **place}],
@@ -291,10 +295,8 @@ def test_every_thread_of_the_house_has_a_pulse_or_a_reason_for_none(tree_of: Mak
             names = {pulse.name for pulse in node.pulses}
             time.sleep(0.01)
         assert "queue-worker-work" in names
-        judged = {"receiver", "watch", "seal"} | names  # of processes, and of works that are under way
-        assert OURS - judged == set(_UNJUDGED)
-        assert not judged & set(_UNJUDGED)
         several = (
+            node._stages.sealing._tries,
             node._queue._tries,
             node._queue._retrievals,
             node._search.missing._tries,
@@ -303,7 +305,11 @@ def test_every_thread_of_the_house_has_a_pulse_or_a_reason_for_none(tree_of: Mak
         with ExitStack() as under_way:
             for tries in several:
                 under_way.enter_context(tries.one())
-            assert {"delivery", "listing", "missing", "priors"} <= {pulse.name for pulse in node.pulses} - names
+            judged = {pulse.name for pulse in node.pulses}
+        assert {"delivery", "listing", "missing", "priors", "seal"} <= judged - names
+        judged |= _OF_RECEIVERS
+        assert OURS - judged == set(_UNJUDGED)
+        assert not judged & set(_UNJUDGED)
     finally:
         node.stop(5)
 
