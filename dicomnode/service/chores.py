@@ -80,6 +80,7 @@ def housekeeping(
         Chore(name="orders", act=orders.sweep, every_seconds=_ORDER_SECONDS),
         Chore(name="oversight", act=overseer.sweep, every_seconds=_OVERSIGHT_SECONDS),
         Chore(name="reconcile", act=partial(admission.reconcile, beat), every_seconds=_RECONCILE_SECONDS),
+        Chore(name="standstill", act=queue.look, every_seconds=_RECONCILE_SECONDS),
         Chore(name="queue", act=congestion.sweep, every_seconds=_RECONCILE_SECONDS),
         Chore(name="retention", act=retention.sweep, every_seconds=_SWEEP_SECONDS),
         Chore(name="answered", act=retention.sweep_answered, every_seconds=_RECONCILE_SECONDS),

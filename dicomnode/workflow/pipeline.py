@@ -23,6 +23,7 @@ from dicomnode.study import WORK_STAGES, WorkKey
 from dicomnode.workflow.doorbell import Doorbell
 from dicomnode.workflow.outlasting import outlast
 from dicomnode.workflow.ports import STAT, DeliveryRunner, Revival, StageRunner
+from dicomnode.workflow.standstill import Standstill
 
 #: Raised only when steps change so that a half-done workflow of the old kind could not go on: those are begun anew.
 WORKFLOW_SCHEMA: Final = "1"
@@ -41,9 +42,10 @@ _AGAIN: Final = "-again-"
 #: End of the identifier of a fetch: no name holds a colon, so no other work's begins or ends so.
 _BEFORE: Final = "::fetch"
 _DELAYED: Final = "DELAYED"
+_READY: Final = "ENQUEUED"
 _SUCCESS: Final = "SUCCESS"
 _GIVEN_UP: Final = "MAX_RECOVERY_ATTEMPTS_EXCEEDED"
-_UNDER_WAY: Final = frozenset({"PENDING", "ENQUEUED", _DELAYED})
+_UNDER_WAY: Final = frozenset({"PENDING", _READY, _DELAYED})
 
 
 class JsonSerializer(Serializer):
@@ -128,6 +130,7 @@ class DurableQueue:
         self._concurrency = concurrency
         self._poll = poll_seconds
         self._doorbell = Doorbell()
+        self._standstill = Standstill({_WORK: concurrency, _FETCH: _FETCHES})
         self._tries = Tries("delivery", _TRY_SECONDS)
         self._retrievals = Tries("priors", fetch_seconds + FAR_SECONDS)
         logging.getLogger("dbos").setLevel(logging.CRITICAL)  # it would log exceptions with their text
@@ -162,13 +165,15 @@ class DurableQueue:
 
         @DBOS.workflow(name=_WORK, max_recovery_attempts=10)
         def work(study_key: str, revision: int, model: str) -> bool:
-            is_done = all(stage(name, study_key, revision, model) for name in WORK_STAGES)
+            with self._standstill.one(_WORK):
+                is_done = all(stage(name, study_key, revision, model) for name in WORK_STAGES)
             self._doorbell.ring(_WORK)
             return is_done
 
         @DBOS.workflow(name=_DELIVERY, max_recovery_attempts=1000)
         def delivery(study_key: str, revision: int, model: str, destination: str, number: int) -> None:
-            attempt(study_key, revision, model, destination, number)
+            with self._standstill.one(f"{_DELIVERY}-{destination}"):
+                attempt(study_key, revision, model, destination, number)
             self._doorbell.ring(f"{_DELIVERY}-{destination}")
 
         self._registered = (work, delivery)
@@ -189,8 +194,9 @@ class DurableQueue:
 
         @DBOS.workflow(name=_FETCH, max_recovery_attempts=10)
         def fetch(study_key: str, revision: int, model: str, priority: int) -> None:
-            retrieve(study_key, revision, model)
-            hand_on(study_key, revision, model, priority)
+            with self._standstill.one(_FETCH):
+                retrieve(study_key, revision, model)
+                hand_on(study_key, revision, model, priority)
 
         self._registered_fetch = fetch
 
@@ -209,8 +215,27 @@ class DurableQueue:
 
     @property
     def pulses(self) -> Sequence[Pulse]:
-        """Of the queues' threads, and of what waits for other systems."""
-        return (*self._doorbell.pulses, *self._tries.pulses, *self._retrievals.pulses)
+        """Of the queues' threads, of what these are to bring about, and of what waits for other systems."""
+        ours = self._doorbell.pulses, self._standstill.pulses, self._tries.pulses, self._retrievals.pulses
+        return tuple(pulse for several in ours for pulse in several)
+
+    def look(self) -> None:
+        """See whether what is due becomes ready, and what is ready begins: to be called again and again.
+
+        Raises
+        ------
+        StorageError
+            ``ledger-failed``.
+        """
+        system = self._launched()._sys_db
+        rows, options = system.tables.workflow_status, system.engine.get_execution_options()
+        at, ours = rows.c.delay_until_epoch_ms, rows.select().where(rows.c.application_version == WORKFLOW_SCHEMA)
+        late = ours.where(rows.c.status == _DELAYED, at <= time.time() * 1000).with_only_columns(at).order_by(at)
+        ready = ours.where(rows.c.status == _READY).with_only_columns(rows.c.queue_name).distinct()
+        with database_errors(), self._engine.connect() as connection:
+            due = connection.execute(late.limit(1), execution_options=options).scalar()
+            queues = connection.execute(ready, execution_options=options).scalars().all()
+        self._standstill.look(due, queues)
 
     def close(self, timeout: float) -> None:
         """Take up nothing new, wait up to `timeout` seconds for steps that run, and let go of the database."""
