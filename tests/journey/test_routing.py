@@ -130,16 +130,17 @@ def test_results_that_come_too_late_stay_here(tmp_path: Path) -> None:
             assert work.deliveries
             node.kill()
             node.start()
-            node.wait_for_event("node.ready")
             node.terminate()
             (after,) = [one for study in node.studies() for one in study.works]
             assert after.state is WorkState.HELD
             assert not pacs.digests()
             node.start()
-            assert "release" not in node.log()
             assert node.command("release", work.key.study_key[:12]).returncode == 0
+            node.wait_for_event("order.done", kind="release", works=1)
             (done,) = node.wait_for_work()
             assert done.state is WorkState.DONE
+            node.terminate()
+            assert "work.released" not in [event["event"] for event in node.events], "the order alone let it go"
     assert len(pacs.digests()) == len(done.deliveries)
 
 

@@ -1,4 +1,4 @@
-"""A node is replaced by a newer version, whose queue is of another schema, while studies are in flight: it finishes them, once."""
+"""A node is replaced by a newer version, whose queue and ledger are of other schemas, while studies are in flight: it finishes them, once."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from sqlalchemy import text
 
 from dicomnode.service.rooms import Layout
 from dicomnode.storage.ledger import Ledger
+from dicomnode.storage.schema import REVISIONS
 from dicomnode.study import WorkState
 from tests.journey.inside import Inside, send
 from tests.journey.recorder import Recorder
 from tests.journey.running_node import RunningNode, altered, destination
 from tests.journey.studies import write_study
+from tests.older_ledger import take_back
 
 #: The version before: its workflows say so, and nobody of this one takes them up.
 OLDER = "from dicomnode.workflow import pipeline\npipeline.WORKFLOW_SCHEMA = '0'\n"
@@ -40,6 +42,10 @@ def test_what_an_older_version_left_is_finished_once(tmp_path: Path) -> None:
     with Ledger.open_read_only(Layout.of(older.tree).ledger) as ledger, ledger.engine.connect() as connection:
         versions = connection.execute(text("select distinct application_version from workflow_status")).scalars().all()
     assert versions == ["0"]
+    with Ledger.open(Layout.of(older.tree).ledger) as ledger:
+        assert [work.state for study in ledger.studies() for work in study.works].count(WorkState.DELIVERING) >= 1
+        with ledger.transaction() as connection:
+            take_back(connection, REVISIONS[0])
     with Recorder(port) as pacs, RunningNode(tmp_path / "node", settings) as newer:
         works = newer.wait_for_work(120, count=3)
         assert newer.command("status").returncode == 0
