@@ -230,7 +230,7 @@ class DurableQueue:
         system = self._launched()._sys_db
         rows, options = system.tables.workflow_status, system.engine.get_execution_options()
         at, ours = rows.c.delay_until_epoch_ms, rows.select().where(rows.c.application_version == WORKFLOW_SCHEMA)
-        late = ours.where(rows.c.status == _DELAYED, at <= time.time() * 1000).with_only_columns(at).order_by(at)
+        late = ours.where(rows.c.status == _DELAYED, at <= int(time.time() * 1000)).with_only_columns(at).order_by(at)
         ready = ours.where(rows.c.status == _READY).with_only_columns(rows.c.queue_name).distinct()
         with database_errors(), self._engine.connect() as connection:
             due = connection.execute(late.limit(1), execution_options=options).scalar()
