@@ -220,13 +220,7 @@ class DurableQueue:
         return tuple(pulse for several in ours for pulse in several)
 
     def look(self) -> None:
-        """See whether what is due becomes ready, and what is ready begins: to be called again and again.
-
-        Raises
-        ------
-        StorageError
-            ``ledger-failed``.
-        """
+        """See whether what is due becomes ready, and what is ready begins: to be called again and again. Raises StorageError."""
         system = self._launched()._sys_db
         rows, options = system.tables.workflow_status, system.engine.get_execution_options()
         at, ours = rows.c.delay_until_epoch_ms, rows.select().where(rows.c.application_version == WORKFLOW_SCHEMA)
