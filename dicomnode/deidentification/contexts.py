@@ -20,7 +20,7 @@ from pydicom.tag import BaseTag, Tag
 
 from dicomnode.deidentification import codes, private
 from dicomnode.deidentification.heads import TEXTS as TEXTS_OF_HEADS
-from dicomnode.deidentification.identifiers import is_identifying
+from dicomnode.deidentification.identifiers import is_counter, is_identifying
 from dicomnode.deidentification.needles import Needles
 from dicomnode.deidentification.nesting import Node
 from dicomnode.deidentification.rules import Rule, Rules, Treatment
@@ -56,6 +56,13 @@ _TREATED: Final = _AS_THEY_ARE | {Treatment.UID, Treatment.TIME, Treatment.DATE,
 #: Treatments of new bytes that this way knows; and their VRs, which the writer leaves as they came.
 _BINARY: Final = MappingProxyType({b"US": 2, b"SS": 2, b"UL": 4, b"SL": 4, b"FL": 4, b"FD": 8})
 _NUMBERS: Final = frozenset({b"DS", b"IS"})
+#: Numbers as most writers write them: few figures, nothing that another writer would leave out. Each is a number of its VR.
+_USUAL: Final = MappingProxyType(
+    {
+        b"DS": re.compile(rb"-?\d{1,6}(?:\.\d{1,7})?(?:\\-?\d{1,6}(?:\.\d{1,7})?)* ?"),
+        b"IS": re.compile(rb"-?\d{1,9}(?:\\-?\d{1,9})* ?"),
+    }
+)
 _KNOWN: Final = frozenset(_BINARY) | _NUMBERS | {b"UI", b"TM", b"DA", b"DT", b"CS"}
 _NO, _WHOLE, _DAY = range(3)
 _ITEM: Final = b"\xfe\xff\x00\xe0"
@@ -88,6 +95,7 @@ class Context:
     added: list[tuple[int, bytes]]
     asked: frozenset[int] = frozenset()
     ways: dict[tuple[int, bytes], Rule | None] = field(default_factory=dict)
+    numbers: dict[tuple[int, bytes], bool] = field(default_factory=dict)
 
     def leaks(self, new: list[bytes]) -> bool:
         """Whether elements that were made anew hold what must not come out."""
@@ -101,6 +109,19 @@ class Context:
             same = element.vr in _KNOWN and rule.treatment in _TREATED and rule.vr.encode() == element.vr
             self.ways[key] = rule if same or rule.treatment is Treatment.REMOVE else None
         return self.ways[key]
+
+    def keeps_usual(self, tag: int, value: bytes) -> bool:
+        """Whether usual numbers stay as they are; what was found of each is remembered."""
+        kind = tag if is_counter(tag) else 0  # what is measured is judged alike
+        for part in value.rstrip(b" ").split(b"\\"):
+            known = self.numbers.get((kind, part))
+            if known is None:
+                if len(self.numbers) >= _REMEMBERED:
+                    self.numbers.clear()
+                known = self.numbers[kind, part] = not self.treater.is_somebodys(part.decode(), tag)
+            if not known:
+                return False
+        return True
 
     def rule(self, tag: int, vr: bytes) -> Rule:
         """Rule of an attribute of the top level, private ones included."""
@@ -165,6 +186,8 @@ def treated(element: Element, context: Context) -> Made | None:
     if rule.treatment is Treatment.REMOVE:
         return Made(data=None, uids={})
     value = element.whole[8:]
+    if rule.treatment is Treatment.NUMBER and len(value) % 2 == 0 and _USUAL[element.vr].fullmatch(value):
+        return Made(data=element.whole, uids={}) if context.keeps_usual(element.tag, value) else None
     size = _BINARY.get(element.vr)
     if not value or (len(value) % size if size else not _is_plain(value, element.vr)):
         return None

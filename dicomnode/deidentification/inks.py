@@ -61,11 +61,14 @@ def has_ink(image: NDArray[Any], highest: int | None = None) -> bool:
     steps = levels[1:] - levels[:-1]
     sizes = np.abs(steps)
     some = sizes[len(sizes) // 3 :][:_SAMPLE]
-    greys = np.sort(flat[::_SPARSE])
+    greys = flat[::_SPARSE].copy()
+    greys.sort()
     most = int(greys[-1 - len(greys) // _FEW]) - int(greys[len(greys) // _FEW])
     edge = min(math.ceil(max(_USUAL * int(some.sum()) / len(some), _LEAST_EDGE * most, 2)), _WORD - 1)
-    places = np.flatnonzero((sizes > edge) & _go_on(flat, below))
-    mean = sum(greys.tolist()) / len(greys)
+    places = ((sizes > edge) & _go_on(flat, below)).nonzero()[0]
+    if len(places) <= _FEWEST[0]:
+        return False
+    mean = float(greys.mean())
     starts, bright = _strokes(flat, steps, places, mean)
     kinds = flat[starts] * np.int64(2) + bright
     inks = list(islice(_inks(kinds, starts, image.shape[1], _COARSE // edge, high), _MOST + 1))
@@ -92,7 +95,7 @@ def _strokes(
 ) -> tuple[_Places, NDArray[np.bool_]]:
     """Where narrow strokes of one value each start, and whether they are brighter than what is beside them."""
     before, last = places[:-1], places[1:]
-    good = np.flatnonzero((last - before <= WIDEST) & (flat[before + 1] == flat[last]))
+    good = ((last - before <= WIDEST) & (flat[before + 1] == flat[last])).nonzero()[0]
     if len(good) < min(_FEWEST):
         return good[:0], np.zeros(0, np.bool_)
     before, last = before[good], last[good]

@@ -212,16 +212,16 @@ class Treater:
         if isinstance(element.value, MultiValue) and len(element.value) > _MEASURED:
             hits = self._identifiers.codes.intersection(value.strip() for value in texts(element, vr, ASCII))
             return any(map(self._identifiers.spellings.tells, hits))  # what the leak check finds in bytes
-        return any(self._is_somebodys(value, tag) for value in texts(element, vr, ASCII))
+        return any(self.is_somebodys(value, tag) for value in texts(element, vr, ASCII))
 
-    def _is_somebodys(self, value: str, tag: int) -> bool:
+    def is_somebodys(self, value: str, tag: int) -> bool:
         """Whether a number is an identifier of the source, or has as many digits as nobody counts to, but accession numbers have."""
         return (tag in _COUNTERS and _COUNTED.fullmatch(value) is None) or self._identifiers.is_number(value, tag)
 
     def keeps_numbers(self, tag: int, vr: str, value: bytes) -> bool:
         """Whether `treat` leaves a DS or IS of numbers as it is, by the bytes of its value."""
         numbers = numbers_in(value, vr)
-        return numbers is not None and not any(self._is_somebodys(number, tag) for number in numbers)
+        return numbers is not None and not any(self.is_somebodys(number, tag) for number in numbers)
 
     def uid(self, old: str) -> str:
         """Pseudonym of a UID, remembered for the way back."""

@@ -10,7 +10,7 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from dicomnode.deidentification import quick
+from dicomnode.deidentification import contexts, quick
 from dicomnode.deidentification.apply import Deidentifier
 from dicomnode.deidentification.policy import AI, EXPORT, Policy
 from dicomnode.deidentification.pseudonyms import Pseudonyms
@@ -59,6 +59,22 @@ def test_such_a_slice_is_not_read_element_by_element(policy: Policy, monkeypatch
         done = files.deidentify(data)
         assert (done.data, done.uids) == the_full_way(policy, data)
         assert done.quick
+
+
+@pytest.mark.parametrize("remembered", [1, 4096])
+def test_a_number_is_judged_once_for_what_it_is(remembered: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was found of a number is remembered, for a while; one that is somebody's goes whenever it comes."""
+    monkeypatch.setattr(contexts, "_REMEMBERED", remembered)
+    files = FileDeidentifier(Deidentifier(EXPORT, PSEUDONYMS), Limits())
+    for number in (11, 12, 47110815, 12, 47110815, 13):
+        ds = slice_of(number)
+        ds.AccessionNumber, ds.SliceLocation, ds.AcquisitionNumber = "47110815", "7.5", str(number % 1000)
+        ds.ImagePositionPatient, ds.InstanceNumber = ["-150", "-150", "7.5"], f"0{number}"  # no word of the leak check
+        data = planted.encoded(ds)
+        done = files.deidentify(data)
+        assert done.data == the_full_way(EXPORT, data)[0]
+        assert b"47110815" not in done.data
+        assert done.quick is (number in (12, 13))
 
 
 def rows(ds: Dataset) -> None:
