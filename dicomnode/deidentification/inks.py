@@ -1,7 +1,7 @@
 """Inks: whether somebody wrote into a slice in one value, whichever it is: bright, dim, or dark on tissue. Pure, fast, reads no text.
 
 A machine that writes in one value leaves narrow strokes of exactly that value, side by side; tissue has noise, and what is
-cut off at a value stands in no line. Every sixth row tells, with the next one, where some value may be an ink. Only there all
+cut off at a value stands in no line. Every fifth row tells, with the next one, where some value may be an ink. Only there all
 rows are asked.
 """
 
@@ -15,9 +15,9 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dicomnode.deidentification.strokes import WIDEST, runs_of, stand_in_line
+from dicomnode.deidentification.strokes import WIDEST, Runs, runs_of, stand_in_line
 
-_STEP: Final = 6  # rows, of which one is asked first
+_STEP: Final = 5  # rows, of which one is asked first, and the next: two are in any letter of six
 _USUAL: Final = 3.0  # times what neighbours usually differ by: the least edge
 _LEAST_EDGE: Final = 0.02  # of the range of most pixels
 _FEW: Final = 64  # pixels, of which one may be far off
@@ -28,11 +28,11 @@ _WORD: Final = 1 << 15
 #: Strokes of one value within so many of these rows, or within so many columns where text is turned; and how many.
 _CLOSE: Final = (2, 24)
 _FEWEST: Final = (3, 4)
-_CUT: Final = (
-    5  # more of dark ones and of the highest value: air, metal and bone are cut off at a value, and bronchi are narrow
-)
+#: More of dark ones and of the highest value, where metal and bone are cut off; yet more of the lowest: bronchi are narrow.
+_DARK: Final = 5
+_AIR: Final = (6, 8)
 _MOST: Final = 32  # places that are asked about: each costs a look at all around, and no tissue has so many
-_HIGHEST: Final = 36  # rows on both sides of a place; what fills all of one side is no line
+_AROUND: Final = 36  # rows on both sides of a place; what fills all of one side is no line
 _COARSE: Final = 64  # so many more for each value of an edge: of few greys some are alike by chance
 
 _Places = NDArray[np.intp]
@@ -71,7 +71,7 @@ def has_ink(image: NDArray[Any], highest: int | None = None) -> bool:
     mean = float(greys.mean())
     starts, bright = _strokes(flat, steps, places, mean)
     kinds = flat[starts] * np.int64(2) + bright
-    inks = list(islice(_inks(kinds, starts, image.shape[1], _COARSE // edge, high), _MOST + 1))
+    inks = list(islice(_inks(kinds, starts, image.shape[1], _COARSE // edge, (int(greys[0]), high)), _MOST + 1))
     return len(inks) > _MOST or any(
         _is_written(image, ink, ink.value - edge if ink.bright else max(ink.value + edge, mean)) for ink in inks
     )
@@ -105,22 +105,22 @@ def _strokes(
     return before[good] + 1, bright[good]
 
 
-def _inks(kinds: NDArray[np.int64], starts: _Places, columns: int, more: int, cut: int) -> Iterator[_Ink]:
-    """Values of which enough strokes stand close together, so many more than usual; of dark ones and of the value ``cut`` yet more.
+def _inks(kinds: NDArray[np.int64], starts: _Places, columns: int, more: int, cut: tuple[int, int]) -> Iterator[_Ink]:
+    """Values of which enough strokes stand close together, so many more than usual; of dark ones and where values are ``cut`` off, low and high, yet more.
 
     A kind is twice a value, and one more for bright ones.
     """
     if len(starts) < min(_FEWEST):
         return
-    apart = int(starts[-1]) + _HIGHEST + 1
+    apart = int(starts[-1]) + _AROUND + 1
     for turned, places in enumerate(np.divmod(starts, columns)):
         keys = np.sort(kinds * apart + places)
         least = _FEWEST[turned] + more
         found: list[list[int]] = []
         for first in np.flatnonzero(keys[least - 1 :] - keys[: 1 - least] <= _CLOSE[turned]).tolist():
-            last = first + least - 1 + (0 if keys[first] // apart % 2 and keys[first] // apart >> 1 != cut else _CUT)
+            last = first + least - 1 + _extra(int(keys[first] // apart), *cut, turned)
             if last < len(keys) and keys[last] - keys[first] <= _CLOSE[turned]:
-                if found and keys[first] - found[-1][1] <= (_HIGHEST if turned else _HIGHEST // _STEP):
+                if found and keys[first] - found[-1][1] <= (_AROUND if turned else _AROUND // _STEP):
                     found[-1][1] = keys[last]
                 else:
                     found.append([keys[first], keys[last]])
@@ -130,15 +130,29 @@ def _inks(kinds: NDArray[np.int64], starts: _Places, columns: int, more: int, cu
             )
 
 
+def _extra(kind: int, low: int, high: int, turned: int) -> int:
+    """How many more strokes of a kind than usual make an ink."""
+    if kind % 2:
+        return _DARK if kind >> 1 == high else 0
+    return _AIR[turned] if kind >> 1 == low else _DARK
+
+
 def _is_written(image: NDArray[Any], ink: _Ink, beyond: float) -> bool:
-    """Whether narrow strokes of a value stand in a line where it was found, and on both sides within two pixels is what lies beyond."""
+    """Whether strokes of a value stand in a line where it was found; what is as high as that place, as a ruler is, is asked as a whole."""
     step = 1 if ink.turned else _STEP
     lines = image.T if ink.turned else image
-    shown = np.ascontiguousarray(lines[max(ink.first * step - _HIGHEST, 0) : ink.last * step + _HIGHEST])
+    runs = _sharp(lines[max(ink.first * step - _AROUND, 0) : ink.last * step + _AROUND], ink, beyond)
+    if not len(runs.rows) or not stand_in_line(runs):
+        return False
+    return stand_in_line(runs, _AROUND - 1) or stand_in_line(_sharp(lines, ink, beyond))
+
+
+def _sharp(lines: NDArray[Any], ink: _Ink, beyond: float) -> Runs:
+    """Narrow strokes of a value, where within two pixels of both sides of each is what lies beyond."""
+    shown = np.ascontiguousarray(lines)
     runs = runs_of(shown == ink.value)
     runs = runs.those((runs.starts > 1) & (runs.ends < shown.shape[1] - 1) & (runs.ends - runs.starts <= WIDEST))
     way = -1 if ink.bright else 1
     sides = ((runs.starts - 1, runs.starts - 2), (runs.ends, runs.ends + 1))
     beside = [np.maximum(*(way * shown[runs.rows, column].astype(np.int64) for column in side)) for side in sides]
-    sharp = np.minimum(*beside) > way * beyond
-    return bool(sharp.any()) and stand_in_line(runs.those(sharp), _HIGHEST - 1)
+    return runs.those(np.minimum(*beside) > way * beyond)

@@ -69,10 +69,10 @@ def suspicion(dataset: Dataset, sop_class_uid: str, limits: DecodingLimits, *, r
 
 
 def _is_searched(images: list[NDArray[Any]], *, ordinary: bool) -> bool:
-    """Whether letters are found that are not the brightest: in ordinary slices those of one value; elsewhere faint ones, too."""
-    if ordinary:
-        return _are_inked(images)
-    return any(next(faint_lines(images[number]), None) is not None for number in _closely(images))
+    """Whether letters are found that are not the brightest: those of one value; faint ones, too, but in ordinary slices."""
+    if _are_inked(images):
+        return True
+    return not ordinary and any(next(faint_lines(images[number]), None) is not None for number in _closely(images))
 
 
 def stays_written(images: NDArray[Any], dataset: Dataset) -> bool:

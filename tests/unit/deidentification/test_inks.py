@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from pydicom.dataset import Dataset
 
-from dicomnode.deidentification import burned, inks
+from dicomnode.deidentification import burned, inks, unflagged
 from dicomnode.deidentification.apply import Deidentifier
 from dicomnode.deidentification.inks import has_ink
 from dicomnode.deidentification.policy import AI, EXPORT
@@ -56,6 +56,20 @@ def test_letters_of_any_one_value_are_found(value: int, size: int, turned: bool)
     image = written(value, size=size, turned=turned)
     assert not has_strokes(image)  # they are not the brightest
     assert has_ink(image)
+
+
+@pytest.mark.parametrize("phase", range(6))
+def test_small_letters_are_found_in_any_row_and_in_blocks(phase: int) -> None:
+    """Letters of six rows and lines a row apart, which few of the rows that are asked first meet."""
+    font = ImageFont.load_default_imagefont()
+    for lines in (1, 6, 7):
+        picture = Image.new("1", (SIZE, SIZE))
+        for number in range(lines):
+            ImageDraw.Draw(picture).text((50, 90 + phase + 7 * number), "DOE JANE ID 4471 1951", fill=1, font=font)
+        ink = np.asarray(picture)
+        assert np.flatnonzero(ink.any(axis=1)).tolist()[-1] - 90 - phase <= 7 * lines + 2
+        assert has_ink(np.where(ink, 1400, tissue()).astype(np.uint16))
+        assert has_ink(np.where(ink.T, 1400, tissue()).astype(np.uint16))
 
 
 @pytest.mark.parametrize(("value", "size"), [(1500, 14), (1300, 18), (0, 18)])
@@ -131,6 +145,15 @@ def test_such_a_slice_is_held_behind_others_that_went_the_quick_way(value: int) 
     assert reason(slice_of(written(value)), within) is False  # in the house the patient's result goes first
 
 
+def test_a_derived_slice_is_searched_no_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unflagged, "faint_lines", lambda image: iter(()))
+    files = FileDeidentifier(Deidentifier(EXPORT, Pseudonyms(bytes(range(32)), "project")), Limits())
+    for image, expected in ((tissue(2), False), (written(1400), "strokes")):
+        ds = slice_of(image)
+        ds.ImageType = ["DERIVED", "PRIMARY", "AXIAL"]
+        assert reason(ds, files) == expected
+
+
 def test_big_endian_slices_are_looked_at_alike() -> None:
     engine = Deidentifier(EXPORT, Pseudonyms(bytes(range(32)), "project"))
     files = FileDeidentifier(engine, Limits())
@@ -155,7 +178,7 @@ def test_what_a_reader_leaves_is_withheld(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_localizers_are_searched_for_faint_letters_on_both_ways() -> None:
-    faint = written(1110, smooth=True)
+    faint = written(1100, smooth=True)
     files = FileDeidentifier(Deidentifier(EXPORT, Pseudonyms(bytes(range(32)), "project")), Limits())
     ordinary = slice_of(faint)
     assert not has_ink(faint)
