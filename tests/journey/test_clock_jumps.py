@@ -34,6 +34,7 @@ days = 0.2
 
 [completion]
 deadline_seconds = 7200
+quiet_seconds = 4
 """
 
 
