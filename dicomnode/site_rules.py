@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field, model_validator
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
 from dicomnode.bounds import Name
+from dicomnode.patterns import found
 from dicomnode.routing_rules import Condition
 from dicomnode.sections import Section
 
@@ -54,6 +55,7 @@ _BULK = frozenset({"OB", "OW", "OB or OW", "NONE"})
 #: Of whom a site may vouch for what is written into images: attributes that name the device, and such as name a kind of its images.
 _DEVICES = frozenset({"ManufacturerModelName", "DeviceSerialNumber", "StationName"})
 _KINDS = frozenset({"SOPClassUID", "ImageType"})
+_ANYTHING = ("", *map(chr, range(0x20, 0x7F)))  # texts that name nothing
 _Place = Annotated[int, Field(ge=0, le=65534)]
 _Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 _Size = Annotated[int, Field(ge=1, le=65535)]
@@ -213,9 +215,18 @@ class DeviceRule(Section):
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
-        if faults := [*_faults_of_claims(self), *_faults_of_rectangles(self)]:
+        if faults := [*_faults_of_conditions(self), *_faults_of_claims(self), *_faults_of_rectangles(self)]:
             raise ValueError("; ".join(faults))
         return self
+
+
+def _faults_of_conditions(rule: DeviceRule) -> Iterator[str]:
+    """What is wrong with conditions that no object can meet: with one of them a rule would be silent for ever."""
+    for one in rule.where:
+        if (tag_for_keyword(one.attribute) or 0) >> 16 < _FIRST_GROUP:
+            yield f"where: {one.attribute} is no attribute of an object's Data Set: ask for another one, such as SOPClassUID"
+        if not all(map(str.strip, one.one_of)):
+            yield f"where: {one.attribute}: one_of holds an empty text, which no value is: leave it out"
 
 
 def _faults_of_claims(rule: DeviceRule) -> Iterator[str]:
@@ -227,14 +238,20 @@ def _faults_of_claims(rule: DeviceRule) -> Iterator[str]:
         yield "it says nothing: set blank, blank_fractions, rest_is_clean or withhold"
     if not rule.rest_is_clean:
         return
-    named = {one.attribute for one in rule.where if not one.unless}
+    named = {one.attribute for one in rule.where if not one.unless and _is_choosy(one)}
+    how = ", with one_of or a pattern that a single character does not meet"
     if not named & _DEVICES:
-        yield f"rest_is_clean is said of one device: where needs a condition on {_either(_DEVICES)}"
+        yield f"rest_is_clean is said of one device: where needs a condition on {_either(_DEVICES)}{how}"
     if not named & _KINDS:
         yield (
             f"rest_is_clean is said of one kind of image: where needs a condition on {_either(_KINDS)}; "
-            "the same device saves screens and reports"
+            f"the same device saves screens and reports{how}"
         )
+
+
+def _is_choosy(condition: Condition) -> bool:
+    """Whether a condition names something: a pattern that anything meets, or nothing at all, does not."""
+    return bool(condition.one_of) or not any(found(condition.matches or "", one) for one in _ANYTHING)
 
 
 def _either(names: frozenset[str]) -> str:

@@ -47,6 +47,30 @@ def problems(*rules: dict[str, Any]) -> str:
         ({"rest_is_clean": True, "where": [KIND]}, "DeviceSerialNumber or ManufacturerModelName or StationName"),
         ({"rest_is_clean": True, "where": [KIND, {**MODEL, "unless": True}]}, "said of one device"),
         ({"rest_is_clean": True, "where": [MODEL]}, "ImageType or SOPClassUID; the same device saves screens"),
+        *(
+            (
+                {"rest_is_clean": True, "where": [{"attribute": "StationName", "matches": pattern}, KIND]},
+                "is said of one device",
+            )
+            for pattern in (".", "", "x*", r"\d?", r"\w", "^", "x|ACME 1", "(?i).")
+            if pattern
+        ),
+        (
+            {"rest_is_clean": True, "where": [MODEL, {"attribute": "ImageType", "matches": "."}]},
+            "is said of one kind of image",
+        ),
+        (
+            {"where": [{**MODEL, "one_of": ["Rhapsode 7", " "]}]},
+            "ManufacturerModelName: one_of holds an empty text, which no value is: leave it out",
+        ),
+        ({"where": [{**MODEL, "one_of": [""], "unless": True}]}, "one_of holds an empty text"),
+        *(
+            (
+                {"where": [{"attribute": keyword, "one_of": ["1.2"]}]},
+                f"{keyword} is no attribute of an object's Data Set",
+            )
+            for keyword in ("TransferSyntaxUID", "MediaStorageSOPClassUID", "AffectedSOPClassUID", "FileSetID")
+        ),
         ({"policies": []}, "devices.0.policies: a list of 1 or more"),
         ({"policies": ["research"]}, "'ai' or 'export'"),
         ({"name": "Banner!"}, "devices.0.name"),
@@ -58,6 +82,12 @@ def test_a_rule_that_makes_no_sense_is_told(changes: dict[str, Any], problem: st
     said = problems({**SOUND, **changes})
     assert problem in said
     assert said.startswith("deidentification.devices.0")
+
+
+@pytest.mark.parametrize("pattern", ["^Rhapsode [78]$", "us-", "ACME .*"])
+def test_a_pattern_that_asks_for_something_names_a_device(pattern: str) -> None:
+    where = [{"attribute": "StationName", "matches": pattern}, KIND]
+    parse({"deidentification": {"devices": [{**SOUND, "rest_is_clean": True, "where": where}]}})
 
 
 def test_rules_beside_one_another() -> None:
