@@ -215,6 +215,11 @@ class Deidentifier:
         return devices.asked(self._policy.devices)
 
     @property
+    def changes(self) -> dict[str, object]:
+        """What of its policy is not the usual for networks (`Policy.changes`)."""
+        return self._policy.changes(reads=self._looking.reader is not None)
+
+    @property
     def looks_at_every_image(self) -> bool:
         """Whether images without any flag are searched for text too."""
         return self._policy.look_at_every_image

@@ -5,11 +5,12 @@ Pure data; no rule of an attribute stands here (they are in the tables), but a s
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from dicomnode.coding import CodedConcept, dcm
 from dicomnode.site_rules import DeviceRule
@@ -161,6 +162,27 @@ class Policy:
             return "UNMODIFIED"
         return "MODIFIED" if Option.MODIFIED_DATES in self.options else "REMOVED"
 
+    def changes(self, *, reads: bool) -> dict[str, Any]:
+        """What of it is not as in the policy `ai` by itself, and decides what networks see: for digests of results.
+
+        How a site writes it down does not count: names and the order of rules, defaults, rules for other policies.
+
+        Parameters
+        ----------
+        reads
+            Whether text in pixels is read: text that it finds is blanked where the site vouches that there is none.
+        """
+        own = AI.settings
+        seen: dict[str, Any] = {name: value for name, value in self.settings.items() if value != own[name]}
+        seen.pop("images_without_pixels", None)  # no network sees a header alone
+        if self.site:
+            seen["site"] = dict(self.site)
+        if self.devices:
+            seen["devices"] = sorted(map(_taken_and_done, self.devices))
+        if any(rule.rest_is_clean for rule in self.devices):
+            seen["reads"] = reads
+        return seen
+
     @property
     def settings(self) -> dict[str, str | bool | int | list[str]]:
         """What decides besides the tables and a site's own rules, by the names that a configuration has for it."""
@@ -174,6 +196,13 @@ class Policy:
             "on_leak": self.on_leak.value,
             "highest_age": self.highest_age or 0,
         }
+
+
+def _taken_and_done(rule: DeviceRule) -> str:
+    """What a rule takes and does, whatever it is called; neither conditions nor rectangles have an order."""
+    said = rule.model_dump(mode="json", exclude_defaults=True, exclude={"name", "policies"})
+    ordered = {key: sorted(one, key=json.dumps) if isinstance(one, list) else one for key, one in said.items()}
+    return json.dumps(ordered, sort_keys=True)
 
 
 _CLEAN: Final = frozenset(

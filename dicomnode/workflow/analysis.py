@@ -362,8 +362,7 @@ class Analyst:
         """Digest of everything that can change a result: it goes into its UIDs (design section 2)."""
         settings = self._tree.results.model_dump(mode="json")
         settings |= self._tree.node.model_dump(mode="json", include={"station_name", "institution_name"})
-        seen = {"ai", "devices", "text_in_pixels"}
-        settings |= self._tree.deidentification.model_dump(mode="json", include=seen, exclude_defaults=True)
+        settings |= self.deidentifier.changes
         replaced = "" if predecessor is None else predecessor.sop_instance_uid
         parts = [input_digest, algorithm.digest, algorithm.engine_fingerprint, __version__, _GENERATION, settings]
         changing = json.dumps([*parts, replaced], sort_keys=True)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -10,10 +12,11 @@ import numpy as np
 import pytest
 from pydicom import Dataset
 
+from dicomnode import __version__
 from dicomnode.config import Config
 from dicomnode.deidentification.apply import Deidentifier
-from dicomnode.deidentification.policy import AI
 from dicomnode.deidentification.pseudonyms import Pseudonyms
+from dicomnode.deidentification.reader import Reader
 from dicomnode.encoded import Limits, encode_part10, read_part10
 from dicomnode.errors import ModelError, StudyError
 from dicomnode.findings import Findings
@@ -27,6 +30,7 @@ from dicomnode.results import checks
 from dicomnode.results.context import ResultContext
 from dicomnode.results.encode import KeyImage, ResultInput
 from dicomnode.sections import ResultsSection
+from dicomnode.service.policies import policy_of
 from dicomnode.study import ResultRole
 from dicomnode.texts import Words
 from dicomnode.workflow import analysis as module
@@ -39,21 +43,27 @@ from dicomnode.workflow.analysis import (
 from dicomnode.workflow.copying import Copier
 from dicomnode.workflow.packed import pack_labels, pack_voxels, unpack_labels
 from dicomnode.workflow.picture import picture_of, texts_of
+from tests.unit.deidentification.pictures import Silent
 from tests.unit.workflow.samples import EXPLICIT, KEY, tiny_series
 
 ISSUED = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
 
-def deidentifier() -> Deidentifier:
-    return Deidentifier(AI, Pseudonyms(KEY, project="tests", default_issuer="", maximum_date_shift_days=3650))
+def deidentifier(tree: Config | None = None, reader: Reader | None = None) -> Deidentifier:
+    pseudonyms = Pseudonyms(KEY, project="tests", default_issuer="", maximum_date_shift_days=3650)
+    return Deidentifier(policy_of(tree or Config(), "ai"), pseudonyms, reader=reader)
 
 
-def analyst(tree: Config | None = None, engine: type[standin.StandInEngine] = standin.StandInEngine) -> Analyst:
+def analyst(
+    tree: Config | None = None,
+    engine: type[standin.StandInEngine] = standin.StandInEngine,
+    reader: Reader | None = None,
+) -> Analyst:
     package = standin.package()
     return Analyst(
         package,
         engine(package.manifest),
-        deidentifier(),
+        deidentifier(tree, reader),
         tree=tree or Config(),
         derivation_key=KEY,
         issued_at=lambda key: ISSUED,
@@ -408,6 +418,67 @@ def test_a_setting_that_changes_no_result_mints_the_same_uids(
         {"listen": {"port": 11113}, "completion": {"quiet_seconds": 7}, "deidentification": {"ai": {}}}
     )
     assert minted(analysis, copied, monkeypatch, analyst(tree), "d" * 64) == first
+
+
+def basis(deidentification: dict[str, Any], reader: Reader | None = None) -> str:
+    """What UIDs of results are minted of, under settings of de-identification."""
+    one = analyst(Config.model_validate({"deidentification": deidentification}), reader=reader)
+    return one.source_of(one.algorithm(), "d" * 64, None)
+
+
+def device(name: str = "us", **said: Any) -> dict[str, Any]:
+    where = [{"attribute": "StationName", "one_of": ["US 7"]}, {"attribute": "ImageType", "one_of": ["PRIMARY"]}]
+    return {"name": name, "where": where, **({} if said else {"withhold": True}), **said}
+
+
+BANNER = {"rows": 64, "columns": 64, "blank": [[0, 0, 63, 9], [0, 60, 63, 63]]}
+
+
+def test_the_usual_settings_mint_the_uids_that_they_ever_minted() -> None:
+    one = analyst()
+    algorithm, tree = one.algorithm(), Config()
+    settings = tree.results.model_dump(mode="json")
+    settings |= tree.node.model_dump(mode="json", include={"station_name", "institution_name"})
+    parts = ["d" * 64, algorithm.digest, algorithm.engine_fingerprint, __version__, "5", settings, ""]
+    usual = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    assert basis({}) == basis({}, Silent()) == usual
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({}, {"devices": [device(policies=["export"], withhold=True)]}),
+        ({}, {"ai": {"look_at_every_image": False, "text_in_pixels": "blank", "faces": "pass", "highest_age": 0}}),
+        ({}, {"export": {"faces": "withhold"}, "images_without_pixels": "pass"}),
+        ({"text_in_pixels": "withhold"}, {"ai": {"text_in_pixels": "withhold"}}),
+        ({"ai": {"keep": ["StationName", "StudyID"]}}, {"ai": {"keep": ["StudyID", "StationName"]}}),
+        ({"devices": [device()]}, {"devices": [device("other", withhold=True, policies=["ai"], rest_is_clean=False)]}),
+        ({"devices": [device(), device("b", **BANNER)]}, {"devices": [device("c", **BANNER), device()]}),
+        (
+            {"devices": [device(**BANNER)]},
+            {"devices": [device(**{**BANNER, "blank": BANNER["blank"][::-1]}, where=device()["where"][::-1])]},
+        ),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_how_settings_are_written_mints_no_other_uids(first: dict[str, Any], second: dict[str, Any]) -> None:
+    assert basis(first) == basis(second)
+    assert basis(first, Silent()) == basis(second, Silent())
+
+
+def test_who_reads_where_the_site_vouches_for_images_decides_what_a_network_sees() -> None:
+    vouched = {"devices": [device(**BANNER, rest_is_clean=True)]}
+    some = [
+        basis({}),
+        basis(vouched),
+        basis(vouched, Silent()),
+        basis({"devices": [device(**BANNER)]}),
+        basis({"devices": [device(**{**BANNER, "blank": [[0, 0, 9, 63], [0, 60, 63, 63]]})]}),
+        basis({"ai": {"keep": ["StationName"]}}),
+        basis({"ai": {"clean": ["StationName"]}}),
+    ]
+    assert len(set(some)) == len(some)
+    assert basis({"devices": [device(**BANNER)]}, Silent()) == some[3]
 
 
 def outlines_of(report: Dataset) -> list[tuple[str, list[float]]]:
