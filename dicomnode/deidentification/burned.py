@@ -28,7 +28,8 @@ _CERTAIN: Final = 0.65  # of a detector
 _PERCENTILES: Final = (1, 75, 99)
 _FEW_GREYS: Final = 0.25  # of the whole range
 _MOST_WINDOWS: Final = 2
-_SMALLEST: Final = 8  # rows and columns below which nobody can write
+_LOWEST: Final = 5  # rows and columns below which nobody can write
+_SMALLEST: Final = 8  # below which nobody can read
 
 
 class Blanked(NamedTuple):
@@ -54,8 +55,14 @@ def blank_boxes(frames: Frames, boxes: Iterable[Box]) -> None:
 
 
 def has_letters(frames: Frames, dataset: Dataset) -> bool:
-    """Whether lines of letters or codes are found without a reader."""
-    if min(frames.values.shape[1:3]) < _SMALLEST:
+    """Whether lines of letters or codes are found without a reader.
+
+    Raises
+    ------
+    StudyError
+        ``withheld-pixels`` where frames are too small for that, and large enough to be written on.
+    """
+    if _holds_none(frames):
         return False
     return bool(letter_boxes(frames, dataset)) or any(barcodes(one) for one in pictures(frames, dataset))
 
@@ -77,9 +84,9 @@ def blank_text(
     Raises
     ------
     StudyError
-        ``withheld-pixels`` where text stays readable.
+        ``withheld-pixels`` where text stays readable, or as `has_letters`.
     """
-    if min(frames.values.shape[1:3]) < _SMALLEST:
+    if _holds_none(frames):
         return Blanked(0, doubtful=False)
     blanked = 0
     for _ in range(_ROUNDS):
@@ -96,6 +103,14 @@ def blank_text(
     if any(_matters(text, seeds) for text in left):
         raise StudyError("withheld-pixels", because="text")
     return Blanked(blanked, doubtful=True)  # found each time, and not looked for in every way since
+
+
+def _holds_none(frames: Frames) -> bool:
+    """Whether frames are too small for any text."""
+    size = min(frames.values.shape[1:3])
+    if _LOWEST <= size < _SMALLEST:
+        raise StudyError("withheld-pixels", because="small")
+    return bool(size < _LOWEST)
 
 
 def _is_line(text: Text, frames: Frames) -> bool:

@@ -21,7 +21,7 @@ def declare_burned_in(target: Dataset, sop_class_uid: str, plan: Plan, done: Don
 
     Of many frames some are looked at closely, and who knows some does not know all. That a site vouches for an image is hearsay, too.
     """
-    keeps = "" if plan.read or (plan.vouched and not plan.searched) else "NO" if plan.searched else "YES"
+    keeps = "" if plan.read or plan.vouched else "NO" if plan.searched else "YES"
     _declare(target, sop_class_uid, "BurnedInAnnotation", "NO" if done.clean else "", keeps)
 
 

@@ -325,6 +325,31 @@ def test_a_palette_is_colour_in_whatever_class(sop_class: str) -> None:
         assert caught.value.facts["because"] == "colour"
 
 
+#: Letters of five rows.
+TINY = (
+    "0110 1110 1111 01 0010",
+    "1001 1001 1000 01 0110",
+    "1111 1001 1110 01 0010",
+    "1001 1001 1000 00 0010",
+    "1001 1110 1000 01 0111",
+)
+
+
+@pytest.mark.parametrize("reader", [Scripted(), None], ids=["read", "unread"])
+@pytest.mark.parametrize("turned", [False, True], ids=["upright", "turned"])
+def test_what_is_too_small_to_be_read_but_not_to_write_on_is_withheld(turned: bool, reader: Reader | None) -> None:
+    letters = np.array([[255 * (one == "1") for one in row] for row in TINY], np.uint8)
+    for margin in (0, 2):
+        picture = np.pad(letters, ((margin, 0), (0, 0)))
+        ds = capture([picture.T if turned else picture])
+        ds.BurnedInAnnotation = "YES"
+        with pytest.raises(StudyError) as caught:
+            result(ds, reader, AI)
+        assert caught.value.facts["because"] == ("small" if reader else "kind")
+    output, _ = result(capture([letters[:4]]), Scripted())  # nobody writes in so few rows
+    assert output.BurnedInAnnotation == "NO"
+
+
 def test_an_image_without_its_pixels_was_cut() -> None:
     ds = image_of("CT", np.zeros((SIZE, SIZE), int))
     data = planted.encoded(ds)

@@ -153,11 +153,12 @@ def test_who_reads_reads_what_the_site_vouches_for() -> None:
     assert (output.pixel_array[90:111, 20:61] == output.pixel_array[0, 0]).all()
 
 
-@pytest.mark.parametrize(("said", "left"), [("YES", None), ("NO", "NO")])
-def test_nobody_who_has_not_read_says_that_it_is_clean(said: str, left: str | None) -> None:
+@pytest.mark.parametrize("said", ["YES", "NO"])
+@pytest.mark.parametrize("policy", [AI, EXPORT], ids=lambda policy: policy.name)
+def test_nobody_who_has_not_read_says_that_it_is_clean(policy: Policy, said: str) -> None:
     ds = capture([picture()])
     ds.BurnedInAnnotation = said
-    assert result(of_device(ds), VOUCHED, policy=AI).get("BurnedInAnnotation") == left
+    assert "BurnedInAnnotation" not in result(of_device(ds), VOUCHED, policy=policy)
 
 
 def test_what_says_itself_that_it_is_written_on_needs_rectangles() -> None:
@@ -169,10 +170,11 @@ def test_what_says_itself_that_it_is_written_on_needs_rectangles() -> None:
     assert reason(of_device(ds), nothing) == "kind"
 
 
-def test_of_very_many_frames_a_no_is_not_handed_on() -> None:
-    ds = capture([picture("")[:64, :64]] * 13)
-    ds.BurnedInAnnotation = "NO"
-    assert "BurnedInAnnotation" not in result(of_device(ds), rule(rest_is_clean=True, rows=64, columns=64))
+@pytest.mark.parametrize("shape", [(5, 40), (7, 64), (40, 7)])
+def test_too_small_to_be_read_and_large_enough_to_write_on_is_not_vouched_for(shape: tuple[int, int]) -> None:
+    ds = of_device(capture([np.arange(shape[0] * shape[1], dtype=np.uint8).reshape(shape)]))
+    nothing = rule(rest_is_clean=True, rows=None, columns=None)
+    assert reason(ds, nothing, policy=AI) == "small"
 
 
 @pytest.mark.parametrize("keyword", ["ConversionType", "Modality"])
