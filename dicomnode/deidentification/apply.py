@@ -36,6 +36,7 @@ from dicomnode.deidentification.policy import Faces, OnLeak, Option, Policy
 from dicomnode.deidentification.pseudonyms import Pseudonyms, Subject
 from dicomnode.deidentification.reader import Reader
 from dicomnode.deidentification.rules import Rules
+from dicomnode.deidentification.stored import BIG_ENDIAN, swap_words, syntax_of
 from dicomnode.deidentification.treat import PIXELS, Treater
 from dicomnode.deidentification.values import ASCII, STRING_VRS, defined_terms, texts
 from dicomnode.deidentification.walk import Walked, walk
@@ -194,6 +195,8 @@ class Deidentifier:
         declare_burned_in(walked.dataset, sop_class, plan, done)
         declare_recognizable(walked.dataset, sop_class, flag, looked=seen is not Seen.UNKNOWN)
         self._finish(dataset, walked.dataset, cleaned=cleaned, anew=done.anew, flag=flag)
+        if syntax_of(source) == BIG_ENDIAN != syntax_of(walked.dataset):
+            swap_words(walked.dataset, leaving=PIXELS)
         known = Source(
             identifiers=identifiers, uids=frozenset(walked.uids.values()), produced=frozenset(walked.produced)
         )

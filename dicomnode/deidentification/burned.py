@@ -11,14 +11,13 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.pixels.processing import apply_color_lut
 
 from dicomnode.deidentification.barcodes import barcodes
 from dicomnode.deidentification.changes import chosen
 from dicomnode.deidentification.frames import Frames
 from dicomnode.deidentification.reader import Box, Picture, Reader, Text, says_seed
 from dicomnode.deidentification.values import ASCII, texts
-from dicomnode.deidentification.written import as_picture, colours_of, letter_boxes
+from dicomnode.deidentification.written import as_picture, colours_of, in_colours, letter_boxes
 from dicomnode.errors import StudyError
 
 _ROUNDS: Final = 3
@@ -145,8 +144,8 @@ def _rendered(frame: NDArray[Any], frames: Frames, dataset: Dataset) -> list[Pic
         return [_eight_bits(frame, frame.min(), frame.max()), *map(as_picture, colours_of(frame))]
     flat = frame[..., 0]
     if frames.photometric_interpretation == "PALETTE COLOR":
-        colours = np.asarray(apply_color_lut(flat, dataset))
-        return [_eight_bits(colours[..., :3], colours.min(), colours.max())]
+        colours = in_colours(flat, dataset)
+        return [_eight_bits(colours, colours.min(), colours.max())]
     ranges = [(flat.min(), flat.max()), *_windows(flat, dataset)]
     return [_as_colour(_eight_bits(flat, low, high)) for low, high in dict.fromkeys(ranges)]
 

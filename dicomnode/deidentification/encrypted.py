@@ -11,6 +11,7 @@ envelope of another writer has none and is believed as it is. Who encloses is no
 from __future__ import annotations
 
 import hashlib
+from copy import deepcopy
 from datetime import UTC, datetime
 from typing import Final
 
@@ -24,6 +25,7 @@ from pydicom.datadict import keyword_for_tag
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
+from dicomnode.deidentification.stored import BIG_ENDIAN, swap_words, syntax_of
 from dicomnode.encoded import Limits, encode_dataset, read_dataset
 from dicomnode.errors import KeyStoreError, StudyError
 
@@ -70,6 +72,8 @@ def enclose(source: Dataset, output: Dataset, recipients: tuple[x509.Certificate
         kept = int(tag) in _PIXELS or (int(tag) in _OF_PIXELS and (tag in output or int(tag) != _BURNED_IN)) or same
         if tag.group > 2 and (int(tag) == _CHARACTER_SET or not kept):
             originals[tag] = source[tag]
+    if syntax_of(source) == BIG_ENDIAN:
+        swap_words(originals := deepcopy(originals))
     content = Dataset()
     content.ModifiedAttributesSequence = Sequence([originals])
     encoded = bytes(encode_dataset(content, EXPLICIT_LITTLE))
@@ -123,6 +127,8 @@ def restore(dataset: Dataset, certificate: x509.Certificate, key: RSAPrivateKey,
     modified = content.get("ModifiedAttributesSequence")
     if not modified:
         raise StudyError("object-not-reidentifiable")
+    if syntax_of(dataset) == BIG_ENDIAN:
+        swap_words(modified[0])
     restored = Dataset()
     restored.update(dataset)
     for keyword in _FLAGS:

@@ -11,17 +11,22 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.dataset import Dataset
+from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.pixels.processing import apply_color_lut
+from pydicom.tag import Tag
+from pydicom.uid import ExplicitVRLittleEndian
 
 from dicomnode.deidentification.changes import chosen
 from dicomnode.deidentification.faint import faint_lines
 from dicomnode.deidentification.frames import Frames
 from dicomnode.deidentification.letters import lines_of_few
 from dicomnode.deidentification.reader import Box, Picture
+from dicomnode.deidentification.stored import swap_words
 
 _COLOURED: Final = 6.0  # of 255: standard deviation from which on colours are looked at beside the brightness
 _SAMPLED: Final = 3
+#: Descriptors, tables and segmented tables of red, green and blue (PS3.3 C.7.6.3.1.5, C.7.6.3.1.6, C.7.9.2).
+_PALETTES: Final = tuple(first + colour for first in (0x00281101, 0x00281201, 0x00281221) for colour in range(3))
 
 
 def letter_boxes(frames: Frames, dataset: Dataset) -> list[Box]:
@@ -31,8 +36,19 @@ def letter_boxes(frames: Frames, dataset: Dataset) -> list[Box]:
     if len(values) > 1:
         shown += [values.max(axis=0), values.min(axis=0)]
     if frames.photometric_interpretation == "PALETTE COLOR":
-        shown = [np.asarray(apply_color_lut(frame[..., 0], dataset))[..., :3] for frame in shown]
+        shown = [in_colours(frame[..., 0], dataset) for frame in shown]
     return list(dict.fromkeys(box for frame in shown for plane in _planes(frame) for box in _boxes(plane)))
+
+
+def in_colours(flat: NDArray[Any], dataset: Dataset) -> NDArray[Any]:
+    """Stored values of PALETTE COLOR, shape (rows, columns), as red, green and blue; pydicom takes words as little endian."""
+    if dataset.original_encoding[1] is False:
+        palette = Dataset({Tag(tag): dataset[tag] for tag in _PALETTES if tag in dataset})
+        palette.file_meta = FileMetaDataset()
+        palette.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        swap_words(palette)
+        dataset = palette
+    return np.asarray(apply_color_lut(flat, dataset))[..., :3]
 
 
 def _boxes(plane: NDArray[Any]) -> Iterator[Box]:

@@ -18,6 +18,8 @@ from dicomnode.deidentification.policy import AI, EXPORT, Policy
 from dicomnode.deidentification.pseudonyms import Pseudonyms
 from dicomnode.deidentification.quick import FileDeidentifier
 from dicomnode.deidentification.reader import Picture, Reader, Text
+from dicomnode.deidentification.stored import BIG_ENDIAN
+from dicomnode.deidentification.written import in_colours
 from dicomnode.encoded import Limits, encode_part10, read_part10
 from dicomnode.errors import StudyError
 from dicomnode.site_rules import DeviceRule
@@ -59,6 +61,8 @@ def rule(name: str = "banner", **said: Any) -> DeviceRule:
     return DeviceRule.model_validate(whole)
 
 
+#: Of a palette: both bytes of a word say something.
+RAMP = np.arange(256, dtype=np.uint16) * 251
 VOUCHED = rule(blank=[BANNER], rest_is_clean=True)
 
 
@@ -340,3 +344,46 @@ def test_explanations_name_the_rules_that_take_an_image() -> None:
     told = {line.keyword: line for line in explain(source, output, policy, planted.CT)}
     assert (told["PixelData"].decided, told["PixelData"].outcome) == ("site: devices banner, two", "changed")
     assert not told["Rows"].decided.startswith("site")
+
+
+def of_big_endian(ds: Dataset) -> Dataset:
+    """The same as a machine of another byte order writes it: samples of 8 bits, tables of words."""
+    for colour in ("Red", "Green", "Blue"):
+        ds.add_new(f"{colour}PaletteColorLookupTableData", "OW", RAMP.astype(">u2").tobytes())
+    ds.ModalityLUTSequence = Sequence([Dataset()])
+    item = ds.ModalityLUTSequence[0]
+    item.LUTDescriptor, item.ModalityLUTType = [256, 0, 16], "US"
+    item.add_new("LUTData", "OW", RAMP.astype(">u2").tobytes())
+    return read_part10(encode_part10(of_device(ds), transfer_syntax_uid=BIG_ENDIAN), Limits())
+
+
+def tables(ds: Dataset) -> list[bytes]:
+    palettes = [ds[f"{colour}PaletteColorLookupTableData"].value for colour in ("Red", "Green", "Blue")]
+    return [*palettes, ds.ModalityLUTSequence[0]["LUTData"].value]
+
+
+def test_tables_of_big_endian_images_are_written_in_the_order_of_the_output() -> None:
+    source = of_big_endian(capture([picture()], "PALETTE COLOR"))
+    output = result(source, VOUCHED)
+    assert output.file_meta.TransferSyntaxUID == planted.EXPLICIT
+    assert output.RedPaletteColorLookupTableDescriptor == [256, 0, 16]
+    assert tables(output) == [RAMP.astype("<u2").tobytes()] * 4
+    assert np.array_equal(output.pixel_array[40:], picture()[40:])
+    read = result(source, rule(blank=[BANNER]), reader=Finding())  # blanked twice
+    assert tables(read) == tables(output)
+    assert tables(source) == [RAMP.astype(">u2").tobytes()] * 4
+
+
+def test_tables_of_big_endian_images_stay_where_the_pixels_do() -> None:
+    source = of_big_endian(capture([np.full((16, 16), 7, np.uint8)], "PALETTE COLOR"))
+    output = result(source, reader=Silent())
+    assert output.file_meta.TransferSyntaxUID == BIG_ENDIAN
+    assert tables(output) == tables(source)
+
+
+def test_palettes_are_read_in_their_own_order() -> None:
+    ds = capture([picture()], "PALETTE COLOR")
+    indices = picture("")
+    source = of_big_endian(ds)
+    assert np.array_equal(in_colours(indices, source), np.repeat(RAMP[indices][..., None], 3, axis=2))
+    assert np.array_equal(in_colours(indices, devices._copy(source)), in_colours(indices, source))

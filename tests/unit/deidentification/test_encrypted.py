@@ -24,6 +24,7 @@ from dicomnode.deidentification.encrypted import restore
 from dicomnode.deidentification.policy import EXPORT
 from dicomnode.deidentification.pseudonyms import Pseudonyms
 from dicomnode.deidentification.reader import Reader
+from dicomnode.deidentification.stored import BIG_ENDIAN
 from dicomnode.encoded import Limits, encode_part10, read_dataset, read_part10
 from dicomnode.errors import KeyStoreError, StudyError
 from dicomnode.storage import recipients
@@ -103,6 +104,22 @@ def test_pixels_that_were_written_anew_are_described_as_they_are(folder: Path) -
         assert restored[keyword] == output[keyword]
     whole = read_part10(encode_part10(restored, transfer_syntax_uid=planted.EXPLICIT), LIMITS)
     assert np.array_equal(whole.pixel_array, output.pixel_array)
+
+
+def test_words_come_back_in_the_order_of_the_object(folder: Path) -> None:
+    """An envelope is little endian whatever encloses it (PS3.5 7.3)."""
+    ds = planted.slice_of_ct()
+    ds.add_new(0x60003000, "OW", b"\1\2\3\4\5\6\7\x08")
+    ds.PixelData = ds.PixelData[::-1]
+    source = read_part10(encode_part10(ds, transfer_syntax_uid=BIG_ENDIAN), LIMITS)
+    certificate = recipients.certificates((folder / "reidentify.pem",))[0]
+    key = recipients.private_key(folder / "reidentify.key")
+    output = read_part10(exported(source, folder), LIMITS)
+    restored = restore(output, certificate, key, LIMITS)
+    assert restored.file_meta.TransferSyntaxUID == BIG_ENDIAN
+    assert restored[0x60003000].value == source[0x60003000].value == ds[0x60003000].value
+    output.file_meta.TransferSyntaxUID = planted.EXPLICIT  # as one that was written anew
+    assert restore(output, certificate, key, LIMITS)[0x60003000].value == b"\2\1\4\3\6\5\x08\7"
 
 
 def test_flags_that_the_source_had_already_come_back(folder: Path) -> None:
