@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from dicomnode.deidentification import devices
+from dicomnode.deidentification import burned, devices, unflagged
 from dicomnode.deidentification.apply import Deidentifier
 from dicomnode.deidentification.explain import explain
 from dicomnode.deidentification.policy import AI, EXPORT, Policy
@@ -148,6 +148,22 @@ def test_rectangles_alone_prove_nothing_of_the_rest(policy: Policy) -> None:
 
 def test_the_word_of_a_site_is_not_believed_where_letters_are_seen() -> None:
     assert reason(of_device(capture([picture("SMITH ADAM", (6, 90))])), VOUCHED) == "strokes"
+
+
+def test_letters_of_one_value_in_a_derived_image_are_seen_whoever_vouches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unflagged, "faint_lines", lambda image: iter(()))
+    monkeypatch.setattr(burned, "has_letters", lambda *_: False)
+    tissue = np.random.default_rng(7).normal(1000, 30, (SIZE, SIZE)).astype(int)
+    tissue[110:120, 60:70] = 2600  # metal
+    for text in ("", "DOE JANE"):
+        ds = slice_with(np.where(picture(text, (6, 60)) == 255, 1400, tissue))
+        ds.BurnedInAnnotation = "YES"
+        source = of_device(ds)
+        source.ImageType = ["DERIVED", "PRIMARY"]
+        if text:
+            assert reason(source, VOUCHED) == "strokes"
+        else:
+            result(source, VOUCHED)
 
 
 def test_who_reads_reads_what_the_site_vouches_for() -> None:
