@@ -39,6 +39,7 @@ _CLOCK_SECONDS: Final = 300.0
 _ORDER_SECONDS: Final = 3.0
 _AUDIT_SECONDS: Final = 86_400.0
 _OVERSIGHT_SECONDS: Final = 300.0
+_CLAIMS_SECONDS: Final = 60.0
 #: Until the node is given up for a chore that does not end, or a study that is not shredded.
 _HARD_SECONDS: Final = 7200.0
 
@@ -80,6 +81,7 @@ def housekeeping(
         Chore(name="orders", act=orders.sweep, every_seconds=_ORDER_SECONDS),
         Chore(name="oversight", act=overseer.sweep, every_seconds=_OVERSIGHT_SECONDS),
         Chore(name="reconcile", act=partial(admission.reconcile, beat), every_seconds=_RECONCILE_SECONDS),
+        Chore(name="claims", act=lambda: _take_up(queue, emit), every_seconds=_CLAIMS_SECONDS),
         Chore(name="standstill", act=queue.look, every_seconds=_RECONCILE_SECONDS),
         Chore(name="queue", act=congestion.sweep, every_seconds=_RECONCILE_SECONDS),
         Chore(name="retention", act=retention.sweep, every_seconds=_SWEEP_SECONDS),
@@ -94,6 +96,15 @@ def housekeeping(
         Housekeeping(chores, monotonic=time.monotonic, emit=emit, pulse=pulses[0]),
         Housekeeping(errands, monotonic=time.monotonic, emit=emit, name="errands", pulse=pulses[1]),
     )
+
+
+def _take_up(queue: DurableQueue, emit: Emit) -> None:
+    """Have run again what was taken out of a queue and is run by nobody; each is told, as what the overseer revives."""
+    for work, destination in queue.take_up():
+        if destination is None:
+            emit("work.revived", level="warning", work=work)
+        else:
+            emit("delivery.revived", level="warning", work=work, destination=destination)
 
 
 def _prove_trail(tree: Config, emit: Emit) -> None:

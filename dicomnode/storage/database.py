@@ -21,6 +21,7 @@ from sqlalchemy import (
     create_engine,
     event,
     inspect,
+    literal_column,
     text,
 )
 from sqlalchemy.dialects import postgresql, sqlite
@@ -40,6 +41,11 @@ _POOL: Final = 16
 #: Of the primary codes of SQLite: what people mend, or passes.
 _OF_THE_DISK: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN})
 _IN_LIMIT: Final = 500  # values of one IN list: SQLite's least limit of variables is 999
+
+
+def spelled(value: str) -> Any:
+    """A value that stands in a statement as it is, so that SQLite sees which partial index it may take; only for what code says."""
+    return literal_column(f"'{value}'")
 
 
 def after_commit(connection: Connection, act: Callable[[], None]) -> None:
@@ -64,8 +70,17 @@ def database_errors() -> Iterator[None]:
 
 def is_of_the_disk(error: Exception) -> bool:
     """Whether an error is what SQLite says of a disk that is full or fails."""
+    return _primary_code(error) in _OF_THE_DISK
+
+
+def is_of_space(error: Exception) -> bool:
+    """Whether an error is what SQLite says of a disk that is full."""
+    return _primary_code(error) == sqlite3.SQLITE_FULL
+
+
+def _primary_code(error: Exception) -> int | None:
     code = getattr(getattr(error, "orig", None), "sqlite_errorcode", None)
-    return isinstance(code, int) and code & 0xFF in _OF_THE_DISK
+    return code & 0xFF if isinstance(code, int) else None
 
 
 @contextlib.contextmanager

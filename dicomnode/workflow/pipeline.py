@@ -6,8 +6,8 @@ would be stored, and a text can hold a name. What a crash interrupts goes on at 
 
 from __future__ import annotations
 
-import json
 import logging
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,14 +15,16 @@ from functools import partial
 from typing import Any, Final
 
 from dbos import DBOS, DBOSClient, EnqueueOptions, WorkflowStatus
-from dbos._serialization import Serializer
 
 from dicomnode.pulses import FAR_SECONDS, Pulse, Tries
 from dicomnode.storage.database import Database, DatabaseEngine, after_commit, database_errors, taken_after_commit
 from dicomnode.study import WORK_STAGES, WorkKey
+from dicomnode.workflow.claims import Claims, run_by
 from dicomnode.workflow.doorbell import Doorbell
-from dicomnode.workflow.outlasting import outlast
+from dicomnode.workflow.outlasting import Outlasting
+from dicomnode.workflow.plain_json import JsonSerializer
 from dicomnode.workflow.ports import STAT, DeliveryRunner, Revival, StageRunner
+from dicomnode.workflow.queue_rows import DELAYED, UNDER_WAY, QueueRows
 from dicomnode.workflow.standstill import Standstill
 
 #: Raised only when steps change so that a half-done workflow of the old kind could not go on: those are begun anew.
@@ -41,28 +43,8 @@ _ATTEMPTS: Final = 8
 _AGAIN: Final = "-again-"
 #: End of the identifier of a fetch: no name holds a colon, so no other work's begins or ends so.
 _BEFORE: Final = "::fetch"
-_DELAYED: Final = "DELAYED"
-_READY: Final = "ENQUEUED"
 _SUCCESS: Final = "SUCCESS"
 _GIVEN_UP: Final = "MAX_RECOVERY_ATTEMPTS_EXCEEDED"
-_UNDER_WAY: Final = frozenset({"PENDING", _READY, _DELAYED})
-
-
-class JsonSerializer(Serializer):
-    """Plain JSON; an exception is reduced to the name of its type."""
-
-    def serialize(self, data: Any) -> str:
-        """Text of a value."""
-        return json.dumps(data, default=lambda value: {"error": type(value).__name__})
-
-    def deserialize(self, serialized_data: str) -> Any:
-        """Value of a text; an exception comes back as a bare one of the same name."""
-        value = json.loads(serialized_data)
-        return RuntimeError(value["error"]) if isinstance(value, dict) and set(value) == {"error"} else value
-
-    def name(self) -> str:
-        """Name under which rows say how they were written."""
-        return "dicomnode_json"
 
 
 def forget_works(database: Database, study_key: str) -> None:
@@ -130,11 +112,13 @@ class DurableQueue:
         self._concurrency = concurrency
         self._poll = poll_seconds
         self._doorbell = Doorbell()
+        self._claims = Claims()
+        self._outlasting = Outlasting()
         self._standstill = Standstill({_WORK: concurrency, _FETCH: _FETCHES})
         self._tries = Tries("delivery", _TRY_SECONDS)
         self._retrievals = Tries("priors", fetch_seconds + FAR_SECONDS)
         logging.getLogger("dbos").setLevel(logging.CRITICAL)  # it would log exceptions with their text
-        DBOS(
+        self._library = DBOS(
             config={
                 "name": _NAME,
                 "system_database_engine": engine,
@@ -202,7 +186,8 @@ class DurableQueue:
 
     def launch(self) -> None:
         """Create what tables are missing, take up what a crash interrupted, and begin to work."""
-        outlast()
+        self._outlasting.begin()
+        self._claims.hear()
         with self._doorbell.listening():
             DBOS.launch()
         self._client = DBOSClient(
@@ -216,20 +201,36 @@ class DurableQueue:
     @property
     def pulses(self) -> Sequence[Pulse]:
         """Of the queues' threads, of what these are to bring about, and of what waits for other systems."""
-        ours = self._doorbell.pulses, self._standstill.pulses, self._tries.pulses, self._retrievals.pulses
-        return tuple(pulse for several in ours for pulse in several)
+        ours = self._doorbell, self._standstill, self._outlasting, self._tries, self._retrievals
+        return tuple(pulse for one in ours for pulse in one.pulses)
 
     def look(self) -> None:
         """See whether what is due becomes ready, and what is ready begins: to be called again and again. Raises StorageError."""
-        system = self._launched()._sys_db
-        rows, options = system.tables.workflow_status, system.engine.get_execution_options()
-        at, ours = rows.c.delay_until_epoch_ms, rows.select().where(rows.c.application_version == WORKFLOW_SCHEMA)
-        late = ours.where(rows.c.status == _DELAYED, at <= int(time.time() * 1000)).with_only_columns(at).order_by(at)
-        ready = ours.where(rows.c.status == _READY).with_only_columns(rows.c.queue_name).distinct()
+        rows = self._rows()
         with database_errors(), self._engine.connect() as connection:
-            due = connection.execute(late.limit(1), execution_options=options).scalar()
-            queues = connection.execute(ready, execution_options=options).scalars().all()
+            due, queues = rows.due(connection), rows.ready(connection)
         self._standstill.look(due, queues)
+
+    def take_up(self) -> list[tuple[str, str | None]]:
+        """Put back what was taken out of a queue and is run by nobody: to be called once a minute. Raises StorageError.
+
+        Returns
+        -------
+        Works (by the workflow's identifier), and the destination of what is a try to deliver.
+        """
+        rows, ours = self._rows(), self._claims.ours
+        with database_errors(), self._engine.connect() as connection:
+            claimed = rows.claimed(connection)
+        if (run := run_by(self._library)) is None:
+            return []
+        back = list[str]()
+        for name, token in self._claims.look(ours, claimed, run):
+            with database_errors(), self._engine.begin() as connection:
+                back += [name] * rows.put_back(connection, name, token)
+        return [_work_and_destination(name) for name in back]
+
+    def _rows(self) -> QueueRows:
+        return QueueRows(self._launched()._sys_db, WORKFLOW_SCHEMA)
 
     def close(self, timeout: float) -> None:
         """Take up nothing new, wait up to `timeout` seconds for steps that run, and let go of the database."""
@@ -273,7 +274,7 @@ class DurableQueue:
 
     def _is_under_way(self, found: Sequence[WorkflowStatus]) -> bool:
         """Whether any is queued or under way. What is so under another schema nobody takes up here: it is ended, or it would run beside its successor if that version came back."""
-        left = [one for one in found if one.status in _UNDER_WAY]
+        left = [one for one in found if one.status in UNDER_WAY]
         strange = [one.workflow_id for one in left if one.app_version != WORKFLOW_SCHEMA]
         if strange:
             self._launched().cancel_workflows(strange)
@@ -308,7 +309,7 @@ class DurableQueue:
         prefix = _deliveries(key, destination)
         found = self._workflows(prefix)
         for one in found:
-            if one.status == _DELAYED:
+            if one.status == DELAYED:
                 self._launched().set_workflow_delay(one.workflow_id, delay_until_epoch_ms=0)
         if self._is_under_way(found):
             return False
@@ -323,19 +324,13 @@ class DurableQueue:
         DBOS offers nothing for it: its own row is changed, as the contract of queues has it. What runs is changed, too:
         a stop puts it back into its queue.
         """
-        system = self._launched()._sys_db
-        rows = system.tables.workflow_status
-        its = rows.c.workflow_uuid.between(f"{study_key}-", f"{study_key}-z")  # a number follows, in any collation
-        lesser = rows.c.status.in_(sorted(_UNDER_WAY)), rows.c.priority > priority + 1
-        values = {"priority": priority + 1, **({"delay_until_epoch_ms": 0} if priority == STAT else {})}
-        options = system.engine.get_execution_options()  # they name the schema
-        connection.execute(rows.update().where(its, *lesser).values(values), execution_options=options)
+        self._rows().bring_forward(connection, study_key, priority=priority + 1, waits=priority != STAT)
 
     @database_errors()
     def deliveries(self) -> frozenset[tuple[str, str]]:
         """Works (by their workflow's identifier) and destinations of all tries that are queued or under way."""
         found = self._launched().list_workflows(
-            status=sorted(_UNDER_WAY), name=_DELIVERY, app_version=WORKFLOW_SCHEMA, load_input=False, load_output=False
+            status=sorted(UNDER_WAY), name=_DELIVERY, app_version=WORKFLOW_SCHEMA, load_input=False, load_output=False
         )
         names = [one.workflow_id.split(":") for one in found]
         return frozenset((parts[0], parts[1]) for parts in names if len(parts) > 1)
@@ -350,7 +345,7 @@ class DurableQueue:
         client, latest = self._launched(), (time.time() + longest) * 1000
         queue = None if destination is None else f"{_DELIVERY}-{destination}"
         waiting = client.list_workflows(
-            status=_DELAYED, name=_DELIVERY, queue_name=queue, load_input=False, load_output=False
+            status=DELAYED, name=_DELIVERY, queue_name=queue, load_input=False, load_output=False
         )
         late = [one for one in waiting if (one.delay_until_epoch_ms or 0) > latest]
         for one in sorted(late, key=lambda one: (one.priority or 0, one.created_at or 0)):
@@ -395,3 +390,9 @@ class DurableQueue:
 def _deliveries(key: WorkKey, destination: str) -> str:
     """Beginning of the identifiers of all tries; no other work and destination share it: no name holds a colon."""
     return f"{key.workflow_id}:{destination}:"
+
+
+def _work_and_destination(name: str) -> tuple[str, str | None]:
+    """Of a workflow's identifier; None of the stages of a work and of what is fetched for it."""
+    work, destination, *_ = [*name.split(":"), ""]
+    return re.sub(rf"{_AGAIN}\d+$", "", work), destination or None

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from dbos import _sys_db
 from sqlalchemy import event
 
 from dicomnode.errors import StorageError
+from dicomnode.pulses import NEAR_SECONDS, Judge
 from dicomnode.storage.ledger import Ledger
 from dicomnode.study import WORK_STAGES, WorkKey
 from dicomnode.workflow import outlasting
@@ -126,6 +130,97 @@ def test_whoever_is_no_workflow_is_told(ledger: Ledger, queues: list[DurableQueu
             act()
 
 
+class Refusing:
+    """Under a ledger: a page of one work's rows that cannot be written."""
+
+    def __init__(self, ledger: Ledger, code: int) -> None:
+        self.code = code
+        self.refused = threading.Semaphore(0)
+        event.listen(ledger.engine, "do_execute", self._execute)
+
+    def _execute(self, _cursor: object, statement: str, parameters: object, *_: object) -> None:
+        if "INTO" in statement and "operation_outputs" in statement and f"'{WORK.workflow_id}'" in repr(parameters):
+            self.refused.release()
+            raise said("disk I/O error", self.code)
+
+
+@pytest.mark.parametrize("code", [sqlite3.SQLITE_IOERR | 3 << 8, sqlite3.SQLITE_CANTOPEN])
+def test_a_disk_that_fails_for_one_work_holds_up_the_others_for_minutes_at_most_and_is_told(
+    ledger: Ledger, queues: list[DurableQueue], monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    nap, now = time.sleep, [1000.0]
+    monkeypatch.setattr(time, "sleep", lambda seconds: nap(min(seconds, 0.02)))
+    monkeypatch.setattr(outlasting, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    page, other, done = Refusing(ledger, code), replace(WORK, model="another"), threading.Event()
+
+    def stage(name: str, key: WorkKey) -> bool:
+        if key == other and name == WORK_STAGES[-1]:
+            done.set()
+        return True
+
+    queue = open_queue(ledger, queues, stage=stage)
+    queue.launch()
+    with ledger.transaction() as connection:
+        queue.enqueue_work(connection, WORK)
+        queue.enqueue_work(connection, other)
+    waits = lambda: [pulse for pulse in queue.pulses if pulse.name == outlasting.LEDGER]  # noqa: E731
+    for _ in range(5):
+        assert page.refused.acquire(timeout=20)
+    judge, (pulse,) = Judge(0.0), waits()
+    told = [judge.look(queue.pulses, seconds).stalled for seconds in range(0, int(NEAR_SECONDS) + 20, 5)]
+    assert [(pulse, NEAR_SECONDS)] in [[one for one in several if one[0].name == outlasting.LEDGER] for several in told]
+    assert not done.is_set()
+    now[0] += NEAR_SECONDS
+    assert done.wait(20), "one bad page stops the whole queue"
+    assert waits() == []
+    assert queue.revive_work(WORK) is Revival.QUEUED
+
+
+def test_a_disk_that_is_full_is_waited_for_without_end_and_told(
+    ledger: Ledger, queues: list[DurableQueue], disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(outlasting, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    ran, done = threading.Event(), threading.Event()
+
+    def stage(name: str, key: WorkKey) -> bool:
+        if not ran.is_set():
+            disk.full.set()
+            ran.set()
+        if name == WORK_STAGES[-1]:
+            done.set()
+        return True
+
+    queue = open_queue(ledger, queues, stage=stage)
+    queue.launch()
+    with ledger.transaction() as connection:
+        queue.enqueue_work(connection, WORK)
+    for _ in range(4):
+        now[0] += 10 * NEAR_SECONDS
+        assert disk.refused.acquire(timeout=20)
+    assert [pulse.is_at_work for pulse in queue.pulses if pulse.name == outlasting.LEDGER] == [True]
+    disk.full.clear()
+    assert done.wait(20)
+    until = time.monotonic() + 20
+    while outlasting.LEDGER in [pulse.name for pulse in queue.pulses]:
+        assert time.monotonic() < until
+
+
+def test_a_disk_that_was_full_has_minutes_of_its_own_where_it_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(outlasting, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    waits, frame = outlasting.Outlasting(), sys._getframe()
+    assert waits._waits_on(frame, has_space=True)
+    now[0] += NEAR_SECONDS - 1
+    assert waits._waits_on(frame, has_space=True)
+    assert waits._waits_on(frame, has_space=False)
+    now[0] += NEAR_SECONDS
+    assert waits._waits_on(frame, has_space=True), "since it is no more full"
+    now[0] += NEAR_SECONDS
+    assert not waits._waits_on(frame, has_space=True)
+    assert waits._waits_on(sys._getframe(1), has_space=True), "another wait"
+
+
 @pytest.mark.parametrize(
     ("text", "code", "is_waited_for"),
     [
@@ -137,7 +232,7 @@ def test_whoever_is_no_workflow_is_told(ledger: Ledger, queues: list[DurableQueu
 )
 def test_what_passes_is_waited_for(text: str, code: int, is_waited_for: bool) -> None:
     found = list[bool]()
-    outlasting.outlast()
+    outlasting.Outlasting().begin()
 
     class Told(Exception):
         orig = said(text, code)
@@ -154,5 +249,5 @@ def test_what_passes_is_waited_for(text: str, code: int, is_waited_for: bool) ->
 def test_a_library_that_judges_otherwise_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outlasting, "_OF_THE_LIBRARY", None)
     monkeypatch.delattr(_sys_db, "retriable_sqlite_exception")
-    outlasting.outlast()
+    outlasting.Outlasting().begin()
     assert not hasattr(_sys_db, "retriable_sqlite_exception")

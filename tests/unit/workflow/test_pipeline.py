@@ -17,7 +17,8 @@ from dicomnode.storage.ledger import Ledger
 from dicomnode.study import WORK_STAGES, WorkKey
 from dicomnode.workflow import pipeline
 from dicomnode.workflow.doorbell import Doorbell
-from dicomnode.workflow.pipeline import DurableQueue, JsonSerializer
+from dicomnode.workflow.pipeline import DurableQueue
+from dicomnode.workflow.plain_json import JsonSerializer
 from dicomnode.workflow.ports import Revival
 from tests.unit.workflow.samples import WORK
 
