@@ -1,7 +1,7 @@
 """Rows of the library's table of workflows that are read or changed directly, where it offers nothing for it.
 
-States stand in statements as they are, and not as parameters: else SQLite takes no partial index, and reads all workflows
-that ever were. May live here: those statements.
+Where the library has an index of some states alone, a statement holds its very condition, spelled: else SQLite reads all
+workflows that ever were. May live here: those statements.
 """
 
 from __future__ import annotations
