@@ -27,8 +27,9 @@ from dicomnode.service.telemetry import configure, report_fault
 #: Beside the numbers of signals: a stage of the node does not end, or a thread that it cannot work without.
 _HUNG: Final = 0
 _HANGING_SECONDS: Final = 10.0
-#: After which a node is gone that drains because something hangs: what hangs may hold up its end as well.
-_LAST_SECONDS: Final = 120.0
+#: After which a node is gone that drains, beside the seconds for that: what hangs may hold up its end as well, and a part of
+#: the end goes by the wall clock, which may be set back. systemd waits for longer.
+REST_SECONDS: Final = 100.0
 
 
 def run(tree: Config, environment: Mapping[str, str]) -> int:
@@ -70,11 +71,11 @@ def _serve(tree: Config, environment: Mapping[str, str], emit: Emit) -> int:
             told.put(_HUNG)
     notifier.stopping()
     emit("node.draining")
-    last = threading.Timer(_LAST_SECONDS, os._exit, (1,))
+    seconds = _HANGING_SECONDS if said == _HUNG else DRAIN_SECONDS  # what hangs is not waited for
+    last = threading.Timer(seconds + REST_SECONDS, os._exit, (1,))
     last.daemon, last.name = True, "deadline"
-    if said == _HUNG:
-        last.start()
-    node.stop(_HANGING_SECONDS if said == _HUNG else DRAIN_SECONDS)  # what hangs is not waited for
+    last.start()
+    node.stop(seconds)
     last.cancel()
     if said != _HUNG:
         stalls.end()

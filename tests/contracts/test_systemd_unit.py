@@ -12,6 +12,7 @@ from typer.main import get_command
 
 from dicomnode.cli.main import app
 from dicomnode.config import Config, default_state_folder
+from dicomnode.service.foreground import REST_SECONDS
 from dicomnode.service.node import DRAIN_SECONDS
 from dicomnode.service.rooms import Layout
 from dicomnode.storage.keys import KEY_NAMES, has_credentials, open_credentials
@@ -87,6 +88,7 @@ def test_has_time_to_drain(unit: Unit) -> None:
     assert unit["KillMode"] == ["mixed"]  # the decoding child ends with its parent, not before
     stop = seconds(unit["TimeoutStopSec"][0])
     assert stop >= 2 * DRAIN_SECONDS + 30
+    assert stop > DRAIN_SECONDS + REST_SECONDS  # what does not end ends itself
     assert seconds(unit["WatchdogSec"][0]) > stop
 
 

@@ -256,6 +256,25 @@ def test_a_node_of_which_a_thread_hangs_ends_so_that_it_is_started_again(
             assert not thread.is_alive(), "it ended in time"
 
 
+def test_an_end_that_does_not_end_is_ended(tree_of: MakeTree, monkeypatch: pytest.MonkeyPatch) -> None:
+    FakeNode.calls, FakeNotifier.handlers, ended, statuses = [], {}, threading.Event(), []
+
+    def end(status: int) -> None:
+        statuses.append(status)
+        ended.set()
+
+    monkeypatch.setattr(FakeNode, "stop", lambda *_: ended.wait(10))  # by a clock that was set back
+    monkeypatch.setattr(foreground, "DRAIN_SECONDS", 0.0)
+    monkeypatch.setattr(foreground, "REST_SECONDS", 0.01)
+    monkeypatch.setattr(foreground.os, "_exit", end)
+    monkeypatch.setattr(foreground, "Node", FakeNode)
+    monkeypatch.setattr(foreground, "Notifier", FakeNotifier)
+    monkeypatch.setattr(foreground, "configure", lambda settings, **_: Events())
+    monkeypatch.setattr(signal, "signal", FakeNotifier.handlers.__setitem__)
+    assert foreground.run(tree_of(), {}) == 0
+    assert statuses == [1]
+
+
 #: Threads beside receivers that are processes.
 _OF_RECEIVERS = {"receiver", "watch"}
 #: Threads that are not judged, and why.
