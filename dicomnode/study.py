@@ -86,7 +86,7 @@ TRANSITIONS: Final = MappingProxyType(
     }
 )
 FINAL_STATES: Final = _ENDS | {WorkState.DONE}
-
+IN_STAGES: Final = (WorkState.PREPARING, WorkState.INFERRING, WorkState.ENCODING)
 
 #: Stages of a work that compute, and all stages, in their order.
 WORK_STAGES: Final = ("prepare", "infer", "encode")
@@ -106,8 +106,8 @@ OPEN: Final = "open"
 #: Facts of a work: `OPEN` where a destination took results of it behind newer ones, whose notes do not name them; where noted.
 OVERTAKEN, NOTED = "overtaken", "overtaken_noted"
 INCOMPLETE: Final = "incomplete"  # what its study lacked when that was last settled
-#: Facts of a work: since when it is held, or was, and when somebody let it go; in seconds since 1970.
-HELD_AT, RELEASED = "held_at", "released_at"
+#: Facts of a work: since when it is held, or was; when it was let go; when its stage began (anew). Seconds since 1970.
+HELD_AT, RELEASED, STAGE_AT = "held_at", "released_at", "stage_at"
 
 
 def check_transition(old: WorkState, new: WorkState) -> None:

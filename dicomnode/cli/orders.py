@@ -17,7 +17,7 @@ from dicomnode.config import Config
 from dicomnode.errors import REASONS
 from dicomnode.sections import Destination, Export
 from dicomnode.source_sections import Source
-from dicomnode.study import STOPPING, CircuitState, DeliveryState, Mark, WorkRow
+from dicomnode.study import STOPPING, CircuitState, DeliveryState, Mark, WorkRow, WorkState
 
 if TYPE_CHECKING:
     from dicomnode.storage.rows import CircuitRow, OrderRow
@@ -85,7 +85,7 @@ def traffic_json(tree: Config, traffic: Any) -> dict[str, Any]:
     return {
         "destinations": [_destination(name, known.get(name), traffic) for name in names],
         "stalled": [dict(one) for one in traffic.stalled],
-        "late": [_late(one) for one in _late_works(tree, traffic)],
+        "late": [_late(one) for one in (*traffic.still, *_late_works(tree, traffic))],
         "dead_letters": [
             {
                 "study": key.study_key,
@@ -128,6 +128,7 @@ def _late(one: Late) -> dict[str, Any]:
         "study": one.key.study_key,
         "model": one.key.model,
         "revision": one.key.revision,
+        "state": one.state.value,
         "destination": one.destination,
         "objects": one.objects,
         "reason": one.reason,
@@ -221,7 +222,7 @@ def _lines(told: dict[str, Any]) -> Iterator[str]:
     for one in told["stalled"]:
         whose = "".join(f", {name} {fact}" for name, fact in one.items() if name not in ("thread", "since"))
         yield f"[red]stalled[/] thread {escape(one['thread'] + whose)} has hung since {one['since']}"
-    yield from map(_late_line, told["late"])
+    yield from _late_lines(told["late"])
     for one in told["dead_letters"]:
         answer = f", the peer said {one['status']}" if one["status"] else ""
         yield (
@@ -250,12 +251,19 @@ def _order_line(one: dict[str, Any]) -> str:
     return f"[cyan]ordered[/] {one['verb']} of {one['study'][:16]}{to}; the node does so when it runs{shut}"
 
 
-def _late_line(one: dict[str, Any]) -> str:
-    why = f": {one['reason']}" if one["reason"] else ""
-    return (
-        f"[red]late[/] {one['study'][:16]} {one['model']}, revision {one['revision']}: {one['objects']} objects wait "
-        f"for {one['destination']} since {one['since']}, which is not left alone{why}"
-    )
+def _late_lines(late: list[dict[str, Any]]) -> Iterator[str]:
+    """Each work that is late; those that wait for their turn are many, and told as one."""
+    queued = [one["since"] for one in late if one["state"] == WorkState.QUEUED]
+    if queued:
+        yield f"[red]late[/] {len(queued)} works wait for their turn, the first since {queued[0]}"
+    for one in late:
+        about = f"[red]late[/] {one['study'][:16]} {one['model']}, revision {one['revision']}"
+        why = f": {one['reason']}" if one["reason"] else ""
+        if one["destination"] is not None:
+            objects = f"{one['objects']} objects wait for {one['destination']}"
+            yield f"{about}: {objects} since {one['since']}, which is not left alone{why}"
+        elif one["state"] != WorkState.QUEUED:
+            yield f"{about}: {one['state']} since {one['since']}, longer than any stage lasts"
 
 
 def retry(

@@ -20,6 +20,8 @@ from dicomnode.workflow.activity import ActivityTable
 from dicomnode.workflow.admission import Admission
 from dicomnode.workflow.congestion import Congestion
 from dicomnode.workflow.handover import Rooms
+from dicomnode.workflow.lateness import longest_stage
+from dicomnode.workflow.lingering import Lingering
 from dicomnode.workflow.orders import Orders, Overseer
 from dicomnode.workflow.originals import Originals
 from dicomnode.workflow.overtaken import Overtaken
@@ -73,6 +75,7 @@ def housekeeping(
     longest, sure = tree.intake.maximum_queue_seconds, timekeeper.sure
     congestion = Congestion(storage.ledger, arriving, longest, sure=sure, emit=emit)
     reminder = Reminder(storage.ledger, tree.retention, sure=sure, emit=emit)
+    lingering = Lingering(storage.ledger, longest_stage(tree.completion, longest), monotonic=time.monotonic, emit=emit)
     chores = (
         Chore(name="clock", act=timekeeper.keep, every_seconds=_CLOCK_SECONDS),
         Chore(name="withdrawal", act=withdrawal.sweep, every_seconds=_RETRACTION_SECONDS),
@@ -80,6 +83,7 @@ def housekeeping(
         Chore(name="retraction", act=retraction.sweep, every_seconds=_RETRACTION_SECONDS),
         Chore(name="orders", act=orders.sweep, every_seconds=_ORDER_SECONDS),
         Chore(name="oversight", act=overseer.sweep, every_seconds=_OVERSIGHT_SECONDS),
+        Chore(name="lingering", act=lingering.sweep, every_seconds=_OVERSIGHT_SECONDS),
         Chore(name="reconcile", act=partial(admission.reconcile, beat), every_seconds=_RECONCILE_SECONDS),
         Chore(name="claims", act=lambda: _take_up(queue, emit), every_seconds=_CLAIMS_SECONDS),
         Chore(name="standstill", act=queue.look, every_seconds=_RECONCILE_SECONDS),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -12,8 +13,11 @@ from dicomnode.service.rooms import Layout, now, require_state
 from dicomnode.service.stalls import read_stalls
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.rows import BacklogRow, CircuitRow, OrderRow
-from dicomnode.study import STOPPING, DeliveryRow, Mark, StudyRow, WorkKey, WorkRow, WorkState
+from dicomnode.study import IN_STAGES, STOPPING, DeliveryRow, Mark, StudyRow, WorkKey, WorkRow, WorkState
+from dicomnode.workflow.lateness import Late, longest_stage
+from dicomnode.workflow.lateness import standing as standing_still
 from dicomnode.workflow.retraction import standing, wish
+from dicomnode.workflow.timekeeping import Timekeeper
 
 
 def read_studies(tree: Config, limit: int) -> tuple[StudyRow, ...]:
@@ -66,6 +70,8 @@ class Traffic:
         Works of newest revisions that failed and made nothing, the oldest first; not those of cancelled studies.
     delivering
         Works whose results are on their way, the oldest first.
+    still
+        Works that wait for their turn, or are in a stage, for too long, the oldest first.
     stalled
         Threads of the node that hang, or hung when it was ended by force: whose each is, and since when.
     marked
@@ -79,6 +85,7 @@ class Traffic:
     held: tuple[WorkRow, ...] = ()
     failed: tuple[WorkRow, ...] = ()
     delivering: tuple[WorkRow, ...] = ()
+    still: tuple[Late, ...] = ()
     marked: Mapping[Mark, tuple[datetime, ...]] = field(default_factory=dict)
     stalled: tuple[Mapping[str, str], ...] = ()
 
@@ -106,6 +113,7 @@ def read_traffic(tree: Config, limit: int) -> Traffic:
             held=ledger.works((WorkState.HELD,)),
             failed=_failed(ledger),
             delivering=ledger.works((WorkState.DELIVERING,)),
+            still=_still(tree, layout, ledger),
             marked={mark: tuple(at for _, at in ledger.marked((mark,))) for mark in sorted(STOPPING)},
             stalled=read_stalls(layout.stalls),
         )
@@ -119,6 +127,19 @@ def _failed(ledger: Ledger) -> tuple[WorkRow, ...]:
             continue
         if not work.deliveries:  # else they are dead letters, or settled
             found.append(work)
+    return tuple(found)
+
+
+def _still(tree: Config, layout: Layout, ledger: Ledger) -> tuple[Late, ...]:
+    """By the clock that the node believes: a wall clock that jumped makes nothing late, a stop of the node does."""
+    clock = Timekeeper(layout.clock, clock=now, monotonic=time.monotonic, emit=lambda *_, **__: None)
+    longest = tree.intake.maximum_queue_seconds
+    found = standing_still(
+        ledger.works((WorkState.QUEUED, *IN_STAGES)),
+        queued_seconds=longest,
+        stage_seconds=longest_stage(tree.completion, longest),
+        now=clock.late(),
+    )
     return tuple(found)
 
 

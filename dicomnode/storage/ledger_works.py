@@ -17,11 +17,13 @@ from dicomnode.storage.rows import RevisionRow
 from dicomnode.study import (
     FINAL_STATES,
     HELD_AT,
+    IN_STAGES,
     INCOMPLETE,
     OPEN,
     OVERTAKEN,
     PRIORITIES,
     RETRACTION,
+    STAGE_AT,
     WISHED,
     WITHDRAWAL,
     DeliveryRow,
@@ -233,7 +235,8 @@ class WorkRows(Database):
             ``transition-forbidden``; ``internal`` if there is no such work.
         """
         with self._writing(connection) as writing:
-            row = writing.execute(select(_W.c.state, _W.c.reason, _W.c.facts).where(*_here(key))).one_or_none()
+            found = select(_W.c.state, _W.c.reason, _W.c.facts).where(*_here(key)).with_for_update()
+            row = writing.execute(found).one_or_none()
             if row is None:
                 raise NodeError("internal", works=0)
             old = WorkState(row.state)
@@ -245,8 +248,12 @@ class WorkRows(Database):
                 values["settled_at"] = at if state in FINAL_STATES else None
                 if state is WorkState.HELD:
                     facts = {**(facts or {}), HELD_AT: int(at.timestamp())}
-            if facts is not None:
-                values["facts"] = json.dumps({**json.loads(row.facts), **facts}, sort_keys=True)
+            stands = json.loads(row.facts)
+            kept = {name: fact for name, fact in stands.items() if name != STAGE_AT} | dict(facts or {})
+            if state in IN_STAGES:
+                kept[STAGE_AT] = int(at.timestamp())
+            if kept != stands:
+                values["facts"] = json.dumps(kept, sort_keys=True)
             writing.execute(update(_W).where(*_here(key)).values(**values))
 
     def add_facts(self, key: WorkKey, facts: Mapping[str, Fact], *, connection: Connection | None = None) -> None:

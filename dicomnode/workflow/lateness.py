@@ -1,4 +1,4 @@
-"""Results that wait for too long though their destination is not left alone: a queue that stands still, or a work that fails again and again.
+"""Results that wait for too long though their destination is not left alone, and works that stand still: a queue that does not move, a work that fails again and again, a stage that nobody runs.
 
 Pure: no clock, no ledger. Where a circuit is open, that is told already.
 """
@@ -8,24 +8,40 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from dicomnode.config import DeliverySection
-from dicomnode.sections import Destination
+from dicomnode.sections import CompletionSection, Destination
 from dicomnode.storage.rows import CircuitRow
-from dicomnode.study import WORK_STAGES, CircuitState, DeliveryRow, DeliveryState, WorkKey, WorkRow, WorkState
+from dicomnode.study import (
+    STAGE_AT,
+    WORK_STAGES,
+    CircuitState,
+    DeliveryRow,
+    DeliveryState,
+    WorkKey,
+    WorkRow,
+    WorkState,
+)
 from dicomnode.workflow.delivery import BEGUN_ANEW
 from dicomnode.workflow.paces import seconds_until, seconds_within
+
+#: For which a stage that storage fails is tried again, at most.
+AGAIN_SECONDS: Final = 1800.0
+#: For which a work waits for its turn again, at most, where it may wait for any time.
+TURN_SECONDS: Final = 86_400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Late:
-    """Objects of a work that one destination is still to get, since when, and why they were not taken, if they were tried."""
+    """Objects of a work that one destination is still to get, since when, and why they were not taken, if they were tried; or a work that goes no further, for no destination."""
 
     key: WorkKey
-    destination: str
+    state: WorkState = WorkState.DELIVERING
+    destination: str | None = None
     since: datetime
-    objects: int
-    reason: str | None
+    objects: int = 0
+    reason: str | None = None
 
 
 def longest_wait(settings: DeliverySection) -> timedelta:
@@ -75,7 +91,41 @@ def late(
             if not tried and name in taken:
                 begun.append(taken[name])
             if now - max(begun) > longest:
-                yield Late(key=work.key, destination=name, since=since, objects=len(rows), reason=_reason(rows))
+                why = _reason(rows)
+                yield Late(key=work.key, state=work.state, destination=name, since=since, objects=len(rows), reason=why)
+
+
+def longest_stage(settings: CompletionSection, queued_seconds: float) -> float:
+    """Seconds for which a work is in a stage at most since that was begun or tried again: one that runs ends by then.
+
+    One that a start of the node took up, or that was queued again, keeps its state while it waits for its turn once more.
+    """
+    return settings.deadline_seconds + AGAIN_SECONDS + (queued_seconds or TURN_SECONDS)
+
+
+def stands_since(work: WorkRow) -> datetime:
+    """Since when a work is in its stage, or waits for its turn."""
+    begun = work.facts.get(STAGE_AT)
+    return work.created_at if begun is None else datetime.fromtimestamp(float(begun), UTC)
+
+
+def standing(
+    works: Collection[WorkRow], *, queued_seconds: float, stage_seconds: float, now: datetime
+) -> Iterator[Late]:
+    """Works that wait for their turn, or are in a stage, for too long.
+
+    Parameters
+    ----------
+    works
+        In states before their results are ready. Those of a study that is not settled wait in none of these.
+    queued_seconds
+        For which a work may wait for its turn; 0: for any time.
+    """
+    for work in works:
+        longest = queued_seconds if work.state is WorkState.QUEUED else stage_seconds
+        since = stands_since(work)
+        if longest and (now - since).total_seconds() > longest:
+            yield Late(key=work.key, state=work.state, since=since)
 
 
 def _is_left_alone(destination: Destination | None, circuit: CircuitRow | None, now: datetime) -> bool:

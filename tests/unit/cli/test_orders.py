@@ -296,6 +296,30 @@ def test_what_waits_for_too_long_while_its_circuit_is_closed_wants_somebody(quie
         assert run("status", *quiet)[0] == 0
 
 
+@pytest.mark.parametrize("state", [WorkState.QUEUED, WorkState.PREPARING])
+def test_a_work_that_goes_no_further_wants_somebody(quiet: list[str], state: WorkState) -> None:
+    other, since = WorkKey(study_key=STUDY, revision=1, model="other"), now() - timedelta(hours=14)
+    with ledger_of(quiet) as ledger:
+        ledger.set_work_state(WORK, WorkState.DELIVERING, at=now())
+        assert run("status", *quiet)[0] == 0
+        ledger.create_work(other, "d", since)
+        ledger.set_work_state(WORK, WorkState.CANCELLED, at=now())
+        if state is not WorkState.QUEUED:
+            ledger.set_work_state(other, state, at=since)
+        code, text = run("status", *quiet)
+        assert code == 1
+        (late,) = json.loads(run("status", "--json", *quiet)[1])["late"]
+        assert (late["study"], late["model"], late["state"], late["destination"]) == (STUDY, "other", state, None)
+        said = "1 works wait for their turn, the first" if state is WorkState.QUEUED else f"other, revision 1: {state}"
+        assert f"{said} since {late['since']}" in text
+        clock = Path(quiet[1]) / "clock.json"  # of a node whose wall clock jumped ahead, and that has not believed it
+        clock.write_text(json.dumps({"seen": now().timestamp(), "jumps": [[86_400.0, 60.0, False]]}))
+        assert run("status", *quiet)[0] == 0
+        clock.unlink()
+        ledger.set_work_state(other, WorkState.PREPARING, at=now())  # it goes on, or is tried again
+        assert run("status", *quiet)[0] == 0
+
+
 def test_a_thread_that_hangs_wants_somebody(quiet: list[str]) -> None:
     file = Path(quiet[1]) / "stalls.json"
     file.write_text('[{"thread": "pledges", "destination": "pacs", "since": "2027-01-15T08:00:00+00:00"}]')

@@ -7,10 +7,30 @@ from typing import Any
 import pytest
 
 from dicomnode.config import DeliverySection
-from dicomnode.sections import Destination
+from dicomnode.sections import CompletionSection, Destination
 from dicomnode.storage.rows import CircuitRow
-from dicomnode.study import CircuitState, DeliveryRow, DeliveryState, ResultRole, WorkKey, WorkRow, WorkState
-from dicomnode.workflow.lateness import Late, late, longest_wait, waits_since
+from dicomnode.study import (
+    IN_STAGES,
+    STAGE_AT,
+    CircuitState,
+    DeliveryRow,
+    DeliveryState,
+    ResultRole,
+    WorkKey,
+    WorkRow,
+    WorkState,
+)
+from dicomnode.workflow import stages
+from dicomnode.workflow.lateness import (
+    AGAIN_SECONDS,
+    TURN_SECONDS,
+    Late,
+    late,
+    longest_stage,
+    longest_wait,
+    standing,
+    waits_since,
+)
 from dicomnode.workflow.paces import seconds_within
 
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -118,3 +138,37 @@ def test_nothing_is_late_out_of_hours_nor_when_they_have_just_begun() -> None:
 def test_since_when_hours_have_been_going_on(hours: tuple[str, ...], seconds: float) -> None:
     local = datetime(2026, 3, 3, 12, 30, tzinfo=timezone(timedelta(hours=5)))
     assert seconds_within(hours, local) == seconds
+
+
+@pytest.mark.parametrize("state", [WorkState.QUEUED, *IN_STAGES])
+def test_a_work_that_goes_no_further_is_late(state: WorkState) -> None:
+    limits = {"queued_seconds": 600.0, "stage_seconds": 300.0}
+    longest = timedelta(seconds=600 if state is WorkState.QUEUED else 300)
+    begun = START if state is WorkState.QUEUED else START + timedelta(hours=7)
+    facts = {} if state is WorkState.QUEUED else {STAGE_AT: int(begun.timestamp())}
+    work = replace(WORK, state=state, facts=facts, deliveries=())
+    assert list(standing([work], **limits, now=begun + longest)) == []
+    found = list(standing([work], **limits, now=begun + longest + MOMENT))
+    assert found == [Late(key=KEY, state=state, since=begun)]
+
+
+def test_a_work_of_an_older_version_is_late_since_it_was_made() -> None:
+    work = replace(WORK, state=WorkState.INFERRING)
+    (found,) = standing([work], queued_seconds=600, stage_seconds=300, now=START + timedelta(seconds=301))
+    assert found.since == START
+
+
+def test_where_a_work_may_wait_for_any_time_it_is_not_late() -> None:
+    work = replace(WORK, state=WorkState.QUEUED)
+    assert list(standing([work], queued_seconds=0, stage_seconds=300, now=START + timedelta(days=9))) == []
+
+
+def test_no_stage_lasts_longer_than_it_is_given_though_storage_fails_it_all_the_time() -> None:
+    pauses = (min(stages._PAUSE_SECONDS * tried, stages._LONGEST_PAUSE_SECONDS) for tried in range(1, 64))
+    assert max(stages._TRIES.values()) == 64
+    assert sum(pauses) < AGAIN_SECONDS
+
+
+@pytest.mark.parametrize(("queued", "turn"), [(3600.0, 3600.0), (0.0, TURN_SECONDS)])
+def test_a_work_that_is_taken_up_again_may_wait_for_its_turn_once_more(queued: float, turn: float) -> None:
+    assert longest_stage(CompletionSection(deadline_seconds=600), queued) == 600 + AGAIN_SECONDS + turn
