@@ -1,13 +1,14 @@
 """The disk of a node is full for a while, with studies in flight: all goes on by itself when there is space again.
 
-Under results while they are sealed, under the ledger, under everything, and under a node that is killed meanwhile. `make
-prove-workflow` fills a real disk (`proof_full_disk.py`).
+Under results while they are sealed, under the ledger, under everything, and under a node that is killed meanwhile. The node
+stands still at a gate until its disk is full. `make prove-workflow` fills a real disk (`proof_full_disk.py`).
 """
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from tests.journey.preloaded import house
 from tests.journey.recorder import Recorder
 from tests.journey.running_node import RunningNode, destination
 from tests.journey.studies import write_study
+from tests.journey.test_kill_children import Gates
 from tests.journey.test_misbehaving_pacs import OBJECTS
 
 SETTINGS = """
@@ -35,6 +37,23 @@ from dicomnode.service import chores
 from dicomnode.workflow import pipeline
 chores._OVERSIGHT_SECONDS = 1.0
 pipeline._ATTEMPTS = 2
+"""
+#: The node stands still where a study's first stage begins, until the disk is full.
+GATE = "stage.begun prepare"
+STANDING = """
+import sys
+from pathlib import Path
+from dicomnode.service import foreground
+serve = foreground._serve
+def standing(tree, environment, emit):
+    sys.path.append({root!r})
+    from tests.journey.gates import stand_still
+    def told(name, /, *, level="info", **facts):
+        emit(name, level=level, **facts)
+        stand_still(Path({folder!r}), f"{{name}} {{facts.get('stage')}}")
+    told.end = emit.end
+    return serve(tree, environment, told)
+foreground._serve = standing
 """
 #: Parts of paths.
 RESULTS, LEDGER, EVERYTHING = "/state/objects/", "/state/ledger.sqlite", "/state/"
@@ -54,6 +73,20 @@ def wait_for(node: RunningNode, count: int, name: str, **facts: str) -> None:
     assert node.wait_until(is_said), f"not {count} times {name} {facts}; the log says:\n{node.log()}"
 
 
+def standing(folder: Path) -> str:
+    """Program of a node that stands still at the gates of a folder."""
+    return STANDING.format(root=str(Path(__file__).parents[2]), folder=str(folder))
+
+
+@contextmanager
+def full_in_stage(disk: FullDisk, part: str, gates: Gates) -> Iterator[None]:
+    """The disk is full from before a stage writes anything, however late this process gets its turn."""
+    gates.wait_at(GATE)
+    with disk.full(part):
+        gates.open(GATE)
+        yield
+
+
 @pytest.mark.slow
 def test_a_disk_that_is_full_for_a_while_costs_nothing(tmp_path: Path) -> None:
     disk = FullDisk(tmp_path / "disk")
@@ -64,15 +97,16 @@ def test_a_disk_that_is_full_for_a_while_costs_nothing(tmp_path: Path) -> None:
     one, two, three, four = (paths for paths, _ in studies)
     silent = socket.create_server(("127.0.0.1", 0))  # a PACS that does not answer: a try to deliver is under way
     port = silent.getsockname()[1]
+    gates = Gates(tmp_path / "gates")
     node = RunningNode(
         tmp_path / "node",
         destination("pacs", "RECORDER", port) + SETTINGS,
-        environment=house(tmp_path / "house", disk.environment, HASTE),
+        environment=house(tmp_path / "house", disk.environment, HASTE + standing(tmp_path / "gates")),
     )
     with silent, node:
+        gates.shut([GATE])
         assert taken(node, one) == len(one)
-        node.wait_for_event("stage.begun", stage="prepare")
-        with disk.full(RESULTS):
+        with full_in_stage(disk, RESULTS, gates):
             node.wait_for_event("stage.again", reason="storage-full")
         node.wait_for_event("delivery.begun")
         assert taken(node, two[:20]) == 20
@@ -85,10 +119,10 @@ def test_a_disk_that_is_full_for_a_while_costs_nothing(tmp_path: Path) -> None:
             node.wait_until(lambda _: False, 1)  # the queue gives the try up, and can write that down nowhere
         with Recorder(port) as pacs:
             node.wait_for_work(count=2)
+            gates.shut([GATE])
             assert taken(node, three) == len(three)
             work = f"{Inside(node.tree).study_key(studies[2][1].uid('study'))}-1-stand-in"
-            node.wait_for_event("stage.begun", work=work)
-            with disk.full(EVERYTHING):
+            with full_in_stage(disk, EVERYTHING, gates):
                 assert taken(node, four) == 0
                 node.wait_for_event("stage.again", work=work)
             node.wait_for_work(count=3)
