@@ -53,7 +53,7 @@ def test_a_node_takes_a_study_all_the_way_and_ends(tree_of: MakeTree, tmp_path: 
     archive, log = Archive(tmp_path / "archive"), Log()
     host, port = archive.start()
     tree = tree_of(
-        completion={"quiet_seconds": 0.2},
+        completion={"quiet_seconds": 2},
         destinations=[{"name": "archive", "ae_title": "ARCHIVE", "host": host, "port": port}],
     )
     node = Node(tree, {}, log)
