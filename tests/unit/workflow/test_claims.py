@@ -19,7 +19,7 @@ from dicomnode.workflow.claims import LOOKS, Claims
 from dicomnode.workflow.pipeline import DurableQueue
 from dicomnode.workflow.ports import Revival
 from tests.unit.workflow.samples import WORK, Events
-from tests.unit.workflow.test_outlasting import Disk, disk, said
+from tests.unit.workflow.test_outlasting import Course, Disk, disk, said
 from tests.unit.workflow.test_pipeline import open_queue, queues
 
 __all__ = ["disk", "queues"]
@@ -170,17 +170,8 @@ def test_a_try_to_deliver_that_nobody_makes_is_made(ward: Ward) -> None:
 
 
 def test_what_waits_for_its_ledger_is_run(ledger: Ledger, queues: list[DurableQueue], disk: Disk) -> None:
-    ran, done = list[str](), threading.Event()
-
-    def stage(name: str, key: WorkKey) -> bool:
-        ran.append(name)
-        if name == WORK_STAGES[0]:
-            disk.full.set()
-        if name == WORK_STAGES[-1]:
-            done.set()
-        return True
-
-    queue = open_queue(ledger, queues, stage=stage)
+    course = Course(disk)
+    queue = open_queue(ledger, queues, stage=course.stage)
     queue.launch()
     with ledger.transaction() as connection:
         queue.enqueue_work(connection, WORK)
@@ -188,8 +179,8 @@ def test_what_waits_for_its_ledger_is_run(ledger: Ledger, queues: list[DurableQu
     for _ in range(LOOKS + 1):
         assert queue.take_up() == []
     disk.full.clear()
-    assert done.wait(20)
-    assert ran == list(WORK_STAGES)
+    assert course.done.wait(20)
+    assert course.ran == list(WORK_STAGES)
 
 
 def test_what_began_anew_meanwhile_and_what_another_host_took_stay(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:

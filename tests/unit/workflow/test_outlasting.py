@@ -57,20 +57,28 @@ def disk(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Disk:
     return Disk(ledger)
 
 
+class Course:
+    """Stages of a work, in the first of which its disk fills up."""
+
+    def __init__(self, disk: Disk) -> None:
+        self._disk = disk
+        self.ran: list[str] = []
+        self.done = threading.Event()
+
+    def stage(self, name: str, key: WorkKey) -> bool:
+        self.ran.append(name)
+        if name == WORK_STAGES[0]:
+            self._disk.full.set()
+        if name == WORK_STAGES[-1]:
+            self.done.set()
+        return True
+
+
 def test_what_a_work_did_is_written_down_when_there_is_space_again(
     ledger: Ledger, queues: list[DurableQueue], disk: Disk
 ) -> None:
-    ran, done = list[str](), threading.Event()
-
-    def stage(name: str, key: WorkKey) -> bool:
-        ran.append(name)
-        if name == WORK_STAGES[0]:
-            disk.full.set()
-        if name == WORK_STAGES[-1]:
-            done.set()
-        return True
-
-    queue = open_queue(ledger, queues, stage=stage)
+    course = Course(disk)
+    queue = open_queue(ledger, queues, stage=course.stage)
     queue.launch()
     with ledger.transaction() as connection:
         queue.enqueue_work(connection, WORK)
@@ -78,8 +86,8 @@ def test_what_a_work_did_is_written_down_when_there_is_space_again(
         assert disk.refused.acquire(timeout=10), "it gave up: until the next start nobody goes on with the work"
     assert queue.revive_work(WORK) is Revival.UNDER_WAY
     disk.full.clear()
-    assert done.wait(30)
-    assert ran == list(WORK_STAGES)
+    assert course.done.wait(30)
+    assert course.ran == list(WORK_STAGES)
 
 
 def test_a_try_that_the_ledger_failed_leaves_its_destination_free(
@@ -181,17 +189,8 @@ def test_a_disk_that_is_full_is_waited_for_without_end_and_told(
 ) -> None:
     now = [1000.0]
     monkeypatch.setattr(outlasting, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    ran, done = threading.Event(), threading.Event()
-
-    def stage(name: str, key: WorkKey) -> bool:
-        if not ran.is_set():
-            disk.full.set()
-            ran.set()
-        if name == WORK_STAGES[-1]:
-            done.set()
-        return True
-
-    queue = open_queue(ledger, queues, stage=stage)
+    course = Course(disk)
+    queue = open_queue(ledger, queues, stage=course.stage)
     queue.launch()
     with ledger.transaction() as connection:
         queue.enqueue_work(connection, WORK)
@@ -200,7 +199,7 @@ def test_a_disk_that_is_full_is_waited_for_without_end_and_told(
         assert disk.refused.acquire(timeout=20)
     assert [pulse.is_at_work for pulse in queue.pulses if pulse.name == outlasting.LEDGER] == [True]
     disk.full.clear()
-    assert done.wait(20)
+    assert course.done.wait(20)
     until = time.monotonic() + 20
     while outlasting.LEDGER in [pulse.name for pulse in queue.pulses]:
         assert time.monotonic() < until
