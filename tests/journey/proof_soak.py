@@ -3,14 +3,15 @@
 Each sender sends a study, and the next when the results of the last are at the PACS; in between come others that no model
 takes, from 30 KB to 8 MB. After each study the node and its processes are looked at, and at rest: after the first study of
 each sender, and in the end. `DICOMNODE_SOAK_SECONDS` says how long (`make soak`). A run of hours is held by what a study may
-grow by at most, a run of a minute by what may be more at rest; the output says which. No time is asserted: latencies are
-printed.
+grow by at most, a run of a minute by what may be more at rest; the output says which. Connections to the ledger, which its
+pool keeps, are held to the pool's bound. No time is asserted: latencies are printed.
 """
 
 from __future__ import annotations
 
 import os
 import random
+import re
 import threading
 import time
 from collections import Counter
@@ -25,6 +26,7 @@ from pydicom import Dataset
 from dicomnode.encoded import encode_part10
 from dicomnode.network.requestor import Requestor
 from dicomnode.sections import Destination
+from dicomnode.storage.database import _POOL
 from dicomnode.study import WorkState
 from tests.benchmarks.drift import Limit, judge, percentiles, slope
 from tests.journey.inside import Inside
@@ -44,6 +46,8 @@ WARM_STUDIES = 40
 #: A day of 1000 studies: 100 MiB and 20 descriptors at most, where there are enough studies to tell.
 MEMORY = Limit(what="memory, MiB", a_study=0.1, at_first=96)  # measured at rest in short runs: -4, 2 and 51
 DESCRIPTORS = Limit(what="descriptors", a_study=0.02, at_first=3)
+#: The node's connections to its ledger: its pool keeps as many as were ever asked for at once, up to a bound of its own.
+LEDGER = "node: ledger.sqlite"
 #: At rest the least of some looks counts: what a study left to be done is done meanwhile.
 REST_LOOKS, REST_SECONDS = 6, 3.0
 
@@ -59,6 +63,7 @@ class Watch:
         self.by_kind: list[Counter[str]] = []
         self.descriptors: list[float] = []
         self.at_rest: list[tuple[float, float]] = []
+        self.open_at_rest: list[Counter[str]] = []
 
     def look(self) -> None:
         """Note them after one more study."""
@@ -67,7 +72,7 @@ class Watch:
             self.done.append(len(self.done) + 1.0)
             self.mebibytes.append(sum(bytes_of.values()) / MEBI)
             self.by_kind.append(bytes_of)
-            self.descriptors.append(float(descriptors))
+            self.descriptors.append(float(_without_the_ledger(descriptors).total()))
 
     def rest(self) -> None:
         """Note them while nobody sends."""
@@ -75,7 +80,10 @@ class Watch:
         for _ in range(REST_LOOKS):
             threading.Event().wait(REST_SECONDS / REST_LOOKS)
             looks.append(self._seen())
-        self.at_rest.append((min(one.total() for one, _ in looks) / MEBI, min(float(opened) for _, opened in looks)))
+        fewest = min((opened for _, opened in looks), key=Counter.total)
+        opened = float(_without_the_ledger(fewest).total())
+        self.at_rest.append((min(one.total() for one, _ in looks) / MEBI, opened))
+        self.open_at_rest.append(fewest)
 
     def judge(self) -> list[tuple[bool, str]]:
         """Of memory and of descriptors: whether they are flat, and by which bound."""
@@ -84,29 +92,52 @@ class Watch:
         series = zip(
             (MEMORY, DESCRIPTORS), (self.mebibytes, self.descriptors), zip(*self.at_rest, strict=True), strict=True
         )
-        return [judge(limit, slope(done, values[first:]), rest, len(done)) for limit, values, rest in series]
+        judged = [judge(limit, slope(done, values[first:]), rest, len(done)) for limit, values, rest in series]
+        pooled = [opened[LEDGER] for opened in self.open_at_rest]
+        held = max(pooled) <= _POOL
+        told = f"connections to the ledger at rest: {pooled}; at most {_POOL}, which its pool keeps: {'held' if held else 'BROKEN'}"
+        return [*judged, (held, told)]
 
-    def _seen(self) -> tuple[Counter[str], int]:
+    def came(self) -> str:
+        """What is open at rest in the end that was not at first, and the other way round."""
+        first, last = self.open_at_rest[0], self.open_at_rest[-1]
+        return f"open at rest, new: {dict(last - first)}, gone: {dict(first - last)}"
+
+    def _seen(self) -> tuple[Counter[str], Counter[str]]:
         kinds = {pid: kind for pid, kind in family(self._node.pid).items() if kind != "dicomnode.imaging.decode"}
-        bytes_of, descriptors = Counter[str](), 0
+        bytes_of, descriptors = Counter[str](), Counter[str]()
         for pid, kind in kinds.items():
             held, opened = _held(pid)
             bytes_of[kind] += held
-            descriptors += opened
+            descriptors.update(f"{kind}: {one}" for one in opened)
         return bytes_of, descriptors
 
 
-def _held(pid: int) -> tuple[int, int]:
-    """Bytes of a process's own, its share of what it has in common with others included, and its open files.
+def _held(pid: int) -> tuple[int, list[str]]:
+    """Bytes of a process's own, its share of what it has in common with others included, and the names of what it has open.
 
     One that has ended since it was listed (a child of a moment, not yet named by what it runs) holds nothing.
     """
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text("ascii").splitlines()
-        opened = len(list(Path(f"/proc/{pid}/fd").iterdir()))
+        opened = [_name(one) for one in Path(f"/proc/{pid}/fd").iterdir()]
     except (FileNotFoundError, ProcessLookupError):
-        return 0, 0
+        return 0, []
     return next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0) * 1024, opened
+
+
+def _without_the_ledger(opened: Counter[str]) -> Counter[str]:
+    """What is open but for the ledger and its log, which are held to the pool's bound."""
+    return Counter({name: count for name, count in opened.items() if not name.startswith(LEDGER)})
+
+
+def _name(descriptor: Path) -> str:
+    """The last part of what a descriptor leads to, numbers aside: `ledger.sqlite-wal`, `socket`."""
+    try:
+        target = str(descriptor.readlink())
+    except FileNotFoundError:  # closed since it was listed
+        return "closed"
+    return re.sub(r"[0-9]+", "N", target.rsplit("/", 1)[-1].split(":", 1)[0])
 
 
 def other(kind: str, seed: str) -> Dataset:
@@ -215,6 +246,7 @@ def report(senders: list[Sender], watch: Watch, judged: list[str]) -> None:
     lines = [
         f"{SECONDS:.0f} s, {SENDERS} senders, sent {dict(sent)}; {len(watch.done)} studies done",
         *judged,
+        watch.came(),
         "MiB after studies, by process:",
         *(
             f"  {kind}: "
