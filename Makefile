@@ -59,9 +59,10 @@ format: $(BIN)/.dev ## format the code
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-coverage: $(BIN)/.dev ## branch coverage, held against the floors of the house
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --cov --cov-report=json:build/coverage.json --cov-report= --ignore=tests/viewer
-	@$(BIN)/python tests/coverage_floors.py build/coverage.json
+coverage: $(BIN)/.dev ## the tests, and what they ran of lines and branches held against the floors of the house
+	@rm -rf build/measured
+	@DICOMNODE_MEASURED=$(CURDIR)/build/measured PYTHONPATH=$(CURDIR)/tests/measured $(MAKE) --no-print-directory test
+	@$(BIN)/python tests/coverage_floors.py build/measured
 
 lock: $(BIN)/.dev ## write the lock files anew
 	@$(BIN)/python -m pip install -q uv
@@ -172,4 +173,4 @@ prove-systemd: $(BIN)/.dev ## the unit under a real systemd, in a container of i
 	@DICOMNODE_SYSTEMD_PROOF=1 $(BIN)/python -m pytest tests/journey/test_systemd.py
 
 clean: ## remove what was built, never a node's state
-	@rm -rf build demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .coverage*
+	@rm -rf build demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -13,28 +14,16 @@ from tests import pace, tools
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # also where a test imports the library by itself
 
 
-#: Whether the test before was counted, or there was none before.
-_counting = [True]
-
-
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Workers begin with what takes longest."""
     if hasattr(config, "workerinput"):
         items.sort(key=pace.rank)
-    if config.pluginmanager.has_plugin("_cov"):
-        pace.import_everything()
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Whole nodes and long properties are not measured."""
-    if pace.is_counted(item):
-        if not _counting:
-            pace.forget_tables()
-            _counting.append(True)
-        return (yield)
-    _counting.clear()
-    with pace.uncounted(item.config):
+    """Processes of whole nodes are not measured."""
+    with nullcontext() if pace.is_counted(item) else pace.uncounted():
         return (yield)
 
 

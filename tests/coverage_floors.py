@@ -1,6 +1,6 @@
-"""Holds a coverage report (`coverage json`, branches on) against the floors of the house; exits 1 with what is missing.
+"""Holds what the tests ran, lines and branches, against the floors of the house; exits 1 with what is missing.
 
-`make coverage` calls it: ``python tests/coverage_floors.py build/coverage.json``.
+`make coverage` calls it: ``python tests/coverage_floors.py build/measured``, the folder that `tests/measured` wrote into.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
+
+from slipcover import Slipcover
 
 PACKAGE = "dicomnode"
 #: Percent of statements and branches together that every module has, unless it stands below.
@@ -76,6 +78,8 @@ LOWERED: dict[str, tuple[float, str]] = {
         "Alembic alone asks which tables are ours, when a developer lets it compare schemas",
     ),
 }
+#: Lines that no test need run, with what hangs on them: patterns.
+EXCLUDED = ("if TYPE_CHECKING:", r"\.\.\.$", "raise AssertionError")
 #: Reviewed: modules that no floor holds, and why.
 LEFT_OUT: dict[str, str] = {
     "__main__": "one call; every test that starts a node in its own process runs it",
@@ -84,11 +88,8 @@ LEFT_OUT: dict[str, str] = {
 
 def main(arguments: list[str]) -> int:
     """Print a table of rooms, then every module below its floor; returns the exit status."""
-    report = json.loads(Path(arguments[0]).read_text("utf-8"))
-    if not report["meta"]["branch_coverage"]:
-        sys.stderr.write("the report holds no branches: run with --cov-branch\n")
-        return 1
-    files = {module_of(path): entry for path, entry in report["files"].items() if module_of(path) not in LEFT_OUT}
+    report = added_up(Path(arguments[0]), Path(__file__).parents[1] / PACKAGE)
+    files = {module_of(path): entry for path, entry in report.items() if module_of(path) not in LEFT_OUT}
     for room, modules in sorted(rooms_of(files).items()):
         summaries = [files[module]["summary"] for module in modules]
         least = min(percent(files[module]["summary"]) for module in modules)
@@ -96,10 +97,40 @@ def main(arguments: list[str]) -> int:
     sys.stdout.write(
         f"{'all':<20}{len(files):>3} modules {share([one['summary'] for one in files.values()]):>6.1f} %\n"
     )
-    faults = [*below(files), *stale(report["files"])]
+    faults = [*below(files), *stale(report)]
     for fault in faults:
         sys.stderr.write(f"{fault}\n")
     return 1 if faults else 0
+
+
+def added_up(folder: Path, package: Path) -> dict[str, Any]:
+    """Of every module of the package, by its path: what processes ran, and what none of them did."""
+    every = Slipcover(branch=True, source=[str(package)], exclude_lines=list(EXCLUDED))
+    files = {str(Path(path).resolve()): one for path, one in every.get_coverage()["files"].items()}
+    ran: dict[str, tuple[set[int], set[tuple[int, int]]]] = {path: (set(), set()) for path in files}
+    for part in folder.glob("*.json"):
+        for path, (lines, branches) in json.loads(part.read_text("utf-8")).items():
+            ran[path][0].update(lines)
+            ran[path][1].update((one, other) for one, other in branches)
+    return {path: entry_of(one["missing_lines"], one["missing_branches"], *ran[path]) for path, one in files.items()}
+
+
+def entry_of(
+    lines: list[int], branches: list[tuple[int, int]], ran: set[int], taken: set[tuple[int, int]]
+) -> dict[str, Any]:
+    """What of a module's lines and branches ran, in numbers, and which did not."""
+    missing_lines = [one for one in lines if one not in ran]
+    missing_branches = [one for one in branches if one not in taken]
+    return {
+        "missing_lines": missing_lines,
+        "missing_branches": missing_branches,
+        "summary": {
+            "num_statements": len(lines),
+            "covered_lines": len(lines) - len(missing_lines),
+            "num_branches": len(branches),
+            "covered_branches": len(branches) - len(missing_branches),
+        },
+    }
 
 
 def module_of(path: str) -> str:

@@ -55,7 +55,7 @@ class KilledAtSteps:
 
     def __init__(self, program: str) -> None:
         # Not measured: what is killed writes no measurements.
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+        environment = {name: value for name, value in os.environ.items() if name != "DICOMNODE_MEASURED"}
         self._process = subprocess.Popen(
             [sys.executable, "-c", _PREAMBLE + program],
             stdin=subprocess.PIPE,

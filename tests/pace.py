@@ -1,8 +1,8 @@
-"""How the suite keeps its pace: in which tests coverage is counted, what workers begin with, and which dear cases wait.
+"""How the suite keeps its pace: of which tests the children are measured, what workers begin with, and which dear cases wait.
 
-Coverage slows Python down by half and more, and each process that is measured besides writes what it found. Where whole
-nodes run, or a property tries a rule of one room on hundreds of inputs, that buys nothing: what they run is held by the
-tests of each room, and only those count for the floors. A node that ends by kill -9 writes no measurements anyway.
+What runs in the tests' own processes is measured for next to nothing, but each process more compiles with probes what others
+read compiled: seconds for a node. Where whole nodes run that buys nothing: what they run is held by the tests of each room,
+and a node that ends by kill -9 writes no measurements anyway.
 
 A table of many dear cases has a few of them run each time, and all under `make prove-cases`.
 """
@@ -23,7 +23,7 @@ import pytest
 
 import dicomnode
 
-#: Folders and files of `tests` that are not counted.
+#: Folders and files of `tests` whose children are not measured.
 UNCOUNTED: Final = (
     "journey/",
     "viewer/",
@@ -55,7 +55,7 @@ def file_of(item: pytest.Item) -> str:
 
 
 def is_counted(item: pytest.Item) -> bool:
-    """Whether what a test runs counts for coverage."""
+    """Whether what a test's children run is measured."""
     return not file_of(item).startswith(UNCOUNTED)
 
 
@@ -66,36 +66,21 @@ def rank(item: pytest.Item) -> int:
 
 
 def import_everything() -> None:
-    """All modules of the package, before any test: what an uncounted test imports first would seem never to have run."""
+    """All modules of the package: for a process that others are forked from."""
     for module in pkgutil.walk_packages(dicomnode.__path__, "dicomnode."):
         if not module.name.endswith("__main__") and ".migrations." not in module.name:
             importlib.import_module(module.name)
 
 
-def forget_tables() -> None:
-    """Have what is read once be read again: where an uncounted test was the first to ask, it would seem never to have run."""
-    for name, module in list(sys.modules.items()):
-        if name.startswith("dicomnode.deidentification."):
-            for value in list(vars(module).values()):
-                if hasattr(value, "cache_clear"):
-                    value.cache_clear()
-
-
 @contextmanager
-def uncounted(config: pytest.Config) -> Iterator[None]:
-    """Measure nothing meanwhile, in this process and in those that it starts."""
-    plugin: Any = config.pluginmanager.get_plugin("_cov")
-    controller = getattr(plugin, "cov_controller", None)
-    if controller is None:
-        yield
-        return
-    told = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("COVERAGE_")}
-    controller.pause()
+def uncounted() -> Iterator[None]:
+    """Have processes that are started meanwhile not measured."""
+    told = os.environ.pop("DICOMNODE_MEASURED", None)
     try:
         yield
     finally:
-        controller.resume()
-        os.environ.update(told)
+        if told is not None:
+            os.environ["DICOMNODE_MEASURED"] = told
 
 
 @contextmanager

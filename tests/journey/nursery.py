@@ -96,7 +96,7 @@ class Nursery:
                 pass_fds=[theirs.fileno()],
                 stdin=self._nothing,
                 stdout=self._nothing,
-                env={name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")},
+                env={name: value for name, value in os.environ.items() if name != "DICOMNODE_MEASURED"},
                 cwd=ROOT,
             )
         atexit.register(self._end)

@@ -49,7 +49,7 @@ class RunningNode:
     ) -> None:
         self.folder = folder
         self._environment = dict(environment or {})
-        self._by_itself = by_itself or bool(self._environment) or "COVERAGE_PROCESS_CONFIG" in os.environ
+        self._by_itself = by_itself or bool(self._environment) or "DICOMNODE_MEASURED" in os.environ
         folder.mkdir(parents=True, exist_ok=True)
         self.state = folder / "state"
         base = '[models]\nengine = "stand-in"\n[completion]\nquiet_seconds = 1.5\n[listen]\nport = 0\n'
