@@ -61,7 +61,7 @@ format: $(BIN)/.dev ## format the code
 
 coverage: $(BIN)/.dev ## the tests, and what they ran of lines and branches held against the floors of the house
 	@rm -rf build/measured
-	@DICOMNODE_MEASURED=$(CURDIR)/build/measured PYTHONPATH=$(CURDIR)/tests/measured $(MAKE) --no-print-directory test
+	@DICOMNODE_MEASURED=$(CURDIR)/build/measured PYTHONPATH=$(CURDIR)/tests/measured$${PYTHONPATH:+:$$PYTHONPATH} $(MAKE) --no-print-directory test
 	@$(BIN)/python tests/coverage_floors.py build/measured
 
 lock: $(BIN)/.dev ## write the lock files anew
