@@ -5,7 +5,7 @@ that; it swallows what fails in between. A thread that could not write down the 
 that says until the next start that it is under way. So a claim counts as lost that this process made, and that no thread of
 its runs at several looks in a row, a minute apart: the moment between claim and start is no such thing, and a workflow
 that waits for its ledger is run. It is put back under its token alone, as after a crash: what had a second start meanwhile
-stays, and a start that comes late after all finds its token gone and writes nothing.
+stays, and a start that comes late after all finds its token gone and writes nothing. What waits for a thread is not lost.
 
 May live here: how the library's claims are known. It offers no way; a version that is built otherwise goes on as it did.
 """
@@ -52,7 +52,9 @@ class Claims:
         with self._lock:
             return frozenset(self._ours)
 
-    def look(self, ours: Collection[str], claimed: Mapping[str, str], run: Collection[str]) -> list[tuple[str, str]]:
+    def look(
+        self, ours: Collection[str], claimed: Mapping[str, str], run: Collection[str] | None
+    ) -> list[tuple[str, str]]:
         """Compare with the looks before; what is lost, by its identifier and its token.
 
         Parameters
@@ -62,16 +64,24 @@ class Claims:
         claimed
             Identifiers of what the rows say is under way, and their tokens.
         run
-            Identifiers of what threads of this process run, asked for after that.
+            Identifiers of what threads of this process run, asked for after that; None: nobody knows, and the row of looks ends.
         """
         mine = {(name, token) for name, token in claimed.items() if token in ours}
         with self._lock:
             self._ours -= set(ours) - {token for _, token in mine}
-            self._seen = {one: self._seen.get(one, 0) + 1 for one in mine if one[0] not in run}
+            left = set() if run is None else {one for one in mine if one[0] not in run}
+            self._seen = {one: self._seen.get(one, 0) + 1 for one in left}
             return sorted(one for one, looks in self._seen.items() if looks >= LOOKS)
 
 
 def run_by(library: Any) -> frozenset[str] | None:
-    """Identifiers of what threads of this process run; None where the library does not say."""
+    """Identifiers of what threads of this process run; None where the library does not say, or something waits for a thread.
+
+    The library hands it over before it begins a thread, and where none can be begun it waits for one that ends: it was not
+    lost, it would be run a second time, and behind what it waits for itself.
+    """
     running = getattr(library, "_active_workflows_set", None)
-    return None if running is None else frozenset(running.activeList())
+    handed_over = getattr(getattr(library, "_executor_field", None), "_work_queue", None)
+    if running is None or handed_over is None or handed_over.qsize():
+        return None
+    return frozenset(running.activeList())

@@ -221,10 +221,8 @@ class DurableQueue:
         rows, ours = self._rows(), self._claims.ours
         with database_errors(), self._engine.connect() as connection:
             claimed = rows.claimed(connection)
-        if (run := run_by(self._library)) is None:
-            return []
         back = list[str]()
-        for name, token in self._claims.look(ours, claimed, run):
+        for name, token in self._claims.look(ours, claimed, run_by(self._library)):
             with database_errors(), self._engine.begin() as connection:
                 back += [name] * rows.put_back(connection, name, token)
         return [_work_and_destination(name) for name in back]

@@ -183,6 +183,47 @@ def test_what_waits_for_its_ledger_is_run(ledger: Ledger, queues: list[DurableQu
     assert course.ran == list(WORK_STAGES)
 
 
+def test_what_waits_for_a_thread_is_run_once(
+    ledger: Ledger, queues: list[DurableQueue], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No thread can be begun while a network runs: what was handed over is run by the thread of that, when it is free."""
+    busy, free, refused, tries = threading.Event(), threading.Event(), threading.Event(), list[int]()
+
+    def stage(name: str, _key: WorkKey) -> bool:
+        busy.set()
+        return free.wait(30) and name != WORK_STAGES[0]
+
+    def start(thread: threading.Thread) -> None:
+        if thread.name.startswith("dbos-executor-"):
+            refused.set()
+            raise RuntimeError("can't start new thread")
+        begin(thread)
+
+    queue, begin = open_queue(ledger, queues, stage=stage, delivery=lambda *_: tries.append(1)), threading.Thread.start
+    queue.launch()
+    with ledger.transaction() as connection:
+        queue.enqueue_work(connection, WORK)
+    assert busy.wait(20)
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with ledger.transaction() as connection:
+        queue.enqueue_delivery(connection, WORK, "pacs", 1, 0.0)
+    assert refused.wait(20)
+    assert [queue.take_up() for _ in range(2 * LOOKS)] == [[]] * 2 * LOOKS
+    free.set()
+    until = time.monotonic() + 20
+    while queue.deliveries():
+        assert time.monotonic() < until, "it waits behind itself"
+        time.sleep(0.01)
+    assert tries == [1]
+
+
+def test_a_row_of_looks_ends_where_nobody_knows_what_is_run() -> None:
+    looked = Claims()
+    for run in (frozenset[str](), frozenset[str](), None, frozenset[str](), frozenset[str]()):
+        assert looked.look(OURS, {"a": "t1"}, run) == []
+    assert looked.look(OURS, {"a": "t1"}, ()) == [("a", "t1")]
+
+
 def test_what_began_anew_meanwhile_and_what_another_host_took_stay(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
     ward.queue.launch()
     ward.refuse(2, before_its_start)
