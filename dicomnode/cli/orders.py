@@ -118,8 +118,9 @@ def _late_works(tree: Config, traffic: Any) -> Iterator[Late]:
         {one.name: one for one in tree.destinations},
         circuits=traffic.circuits,
         taken=taken,
+        stat=traffic.stat,
         settings=tree.delivery,
-        now=datetime.now().astimezone(),
+        now=traffic.believed.astimezone(),
     )
 
 

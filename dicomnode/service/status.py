@@ -16,6 +16,7 @@ from dicomnode.storage.rows import BacklogRow, CircuitRow, OrderRow
 from dicomnode.study import IN_STAGES, STOPPING, DeliveryRow, Mark, StudyRow, WorkKey, WorkRow, WorkState
 from dicomnode.workflow.lateness import Late, longest_stage
 from dicomnode.workflow.lateness import standing as standing_still
+from dicomnode.workflow.ports import STAT
 from dicomnode.workflow.retraction import standing, wish
 from dicomnode.workflow.timekeeping import Timekeeper
 
@@ -70,6 +71,10 @@ class Traffic:
         Works of newest revisions that failed and made nothing, the oldest first; not those of cancelled studies.
     delivering
         Works whose results are on their way, the oldest first.
+    stat
+        Keys of the studies of those that are STAT.
+    believed
+        What time it is for `late`: a wall clock that jumped makes nothing late, a stop of the node does.
     still
         Works that wait for their turn, or are in a stage, for too long, the oldest first.
     stalled
@@ -85,6 +90,8 @@ class Traffic:
     held: tuple[WorkRow, ...] = ()
     failed: tuple[WorkRow, ...] = ()
     delivering: tuple[WorkRow, ...] = ()
+    stat: frozenset[str] = frozenset()
+    believed: datetime = field(default_factory=now)
     still: tuple[Late, ...] = ()
     marked: Mapping[Mark, tuple[datetime, ...]] = field(default_factory=dict)
     stalled: tuple[Mapping[str, str], ...] = ()
@@ -105,6 +112,8 @@ def read_traffic(tree: Config, limit: int) -> Traffic:
     if not layout.ledger.exists():
         return Traffic(circuits={}, backlog=(), dead=(), orders=())
     with Ledger.open_read_only(layout.ledger) as ledger:
+        clock = Timekeeper(layout.clock, clock=now, monotonic=time.monotonic, emit=lambda *_, **__: None)
+        delivering, believed = ledger.works((WorkState.DELIVERING,)), clock.late()
         return Traffic(
             circuits=ledger.circuits(),
             backlog=ledger.backlog(),
@@ -112,8 +121,10 @@ def read_traffic(tree: Config, limit: int) -> Traffic:
             orders=ledger.orders(),
             held=ledger.works((WorkState.HELD,)),
             failed=_failed(ledger),
-            delivering=ledger.works((WorkState.DELIVERING,)),
-            still=_still(tree, layout, ledger),
+            delivering=delivering,
+            stat=frozenset(key for key in {work.key.study_key for work in delivering} if ledger.priority(key) == STAT),
+            believed=believed,
+            still=_still(tree, ledger, believed),
             marked={mark: tuple(at for _, at in ledger.marked((mark,))) for mark in sorted(STOPPING)},
             stalled=read_stalls(layout.stalls),
         )
@@ -130,15 +141,13 @@ def _failed(ledger: Ledger) -> tuple[WorkRow, ...]:
     return tuple(found)
 
 
-def _still(tree: Config, layout: Layout, ledger: Ledger) -> tuple[Late, ...]:
-    """By the clock that the node believes: a wall clock that jumped makes nothing late, a stop of the node does."""
-    clock = Timekeeper(layout.clock, clock=now, monotonic=time.monotonic, emit=lambda *_, **__: None)
+def _still(tree: Config, ledger: Ledger, believed: datetime) -> tuple[Late, ...]:
     longest = tree.intake.maximum_queue_seconds
     found = standing_still(
         ledger.works((WorkState.QUEUED, *IN_STAGES)),
         queued_seconds=longest,
         stage_seconds=longest_stage(tree.completion, longest),
-        now=clock.late(),
+        now=believed,
     )
     return tuple(found)
 

@@ -24,7 +24,7 @@ from dicomnode.study import (
     WorkState,
 )
 from dicomnode.workflow.delivery import BEGUN_ANEW
-from dicomnode.workflow.paces import seconds_until, seconds_within
+from dicomnode.workflow.paces import seconds_open
 
 #: For which a stage that storage fails is tried again, at most.
 AGAIN_SECONDS: Final = 1800.0
@@ -44,9 +44,9 @@ class Late:
     reason: str | None = None
 
 
-def longest_wait(settings: DeliverySection) -> timedelta:
-    """How long results wait at most where all is well: until so many tries failed, a circuit is open, which tells it."""
-    return timedelta(seconds=min(settings.circuit_failures * settings.longest_retry_seconds, settings.give_up_seconds))
+def longest_wait(settings: DeliverySection) -> float:
+    """Seconds for which results wait at most where all is well: until so many tries failed, a circuit is open, which tells it."""
+    return min(settings.circuit_failures * settings.longest_retry_seconds, settings.give_up_seconds)
 
 
 def waits_since(work: WorkRow) -> datetime:
@@ -62,6 +62,7 @@ def late(
     *,
     circuits: Mapping[str, CircuitRow],
     taken: Mapping[str, datetime],
+    stat: Collection[str],
     settings: DeliverySection,
     now: datetime,
 ) -> Iterator[Late]:
@@ -73,6 +74,8 @@ def late(
         Those that are configured, by name; a try ends what waits for others.
     taken
         When each destination took something last: what was not tried yet waits in a queue that goes on.
+    stat
+        Studies (by key) that wait for no hours; of what others wait only what lies within the hours of the destination counts.
     now
         Aware time; its zone is that of the destinations' hours.
     """
@@ -83,14 +86,15 @@ def late(
         for name in dict.fromkeys(row.destination for row in work.deliveries):
             rows = [one for one in work.deliveries if one.destination == name and one.state is DeliveryState.WAITING]
             circuit, known = circuits.get(name), destinations.get(name)
-            if not rows or _is_left_alone(known, circuit, now):
+            if not rows or (circuit is not None and circuit.state is CircuitState.OPEN):
                 continue
             since = waits_since(work)
-            begun = [since, *([circuit.since] if circuit else []), *_hours_began(known, now)]
+            begun = [since, *([circuit.since] if circuit else [])]
             tried = any(row.attempts for row in rows)
             if not tried and name in taken:
                 begun.append(taken[name])
-            if now - max(begun) > longest:
+            hours = () if known is None or work.key.study_key in stat else known.hours
+            if seconds_open(hours, max(begun), now) > longest:
                 why = _reason(rows)
                 yield Late(key=work.key, state=work.state, destination=name, since=since, objects=len(rows), reason=why)
 
@@ -126,18 +130,6 @@ def standing(
         since = stands_since(work)
         if longest and (now - since).total_seconds() > longest:
             yield Late(key=work.key, state=work.state, since=since)
-
-
-def _is_left_alone(destination: Destination | None, circuit: CircuitRow | None, now: datetime) -> bool:
-    is_shut = destination is not None and seconds_until(destination.hours, now) > 0
-    return is_shut or (circuit is not None and circuit.state is CircuitState.OPEN)
-
-
-def _hours_began(destination: Destination | None, now: datetime) -> list[datetime]:
-    """When the hours began in which it is now; none where it is sent to at any time."""
-    if destination is None or not destination.hours:
-        return []
-    return [now - timedelta(seconds=seconds_within(destination.hours, now))]
 
 
 def _reason(rows: Collection[DeliveryRow]) -> str | None:

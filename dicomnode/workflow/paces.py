@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from dicomnode.network.requestor import OutgoingObject
@@ -30,13 +30,24 @@ def seconds_until(hours: Iterable[str], local: datetime) -> float:
     return min(waits, default=0)
 
 
-def seconds_within(hours: Iterable[str], local: datetime) -> float:
-    """Seconds since the hours began in which it is now; 0 outside of all."""
-    now = local.hour * 3600 + local.minute * 60 + local.second
+def seconds_open(hours: Iterable[str], since: datetime, local: datetime) -> float:
+    """Seconds from one time to another that lie within any of the hours; all of them where there are none."""
     spans = [tuple(_second_of(time) for time in one.split("-")) for one in hours]
-    within = [(now - begin) % _DAY_SECONDS for begin, end in spans]
-    lengths = [(end - begin) % _DAY_SECONDS for begin, end in spans]
-    return max((passed for passed, length in zip(within, lengths, strict=True) if passed < length), default=0)
+    if not spans or since >= local:
+        return max((local - since).total_seconds(), 0.0)
+    since = since.astimezone(local.tzinfo)
+    midnight = since.replace(hour=0, minute=0, second=0, microsecond=0)
+    within = [
+        (max(start, since), min(start + timedelta(seconds=(end - begin) % _DAY_SECONDS), local))
+        for day in range(-1, (local - midnight).days + 1)
+        for begin, end in spans
+        for start in [midnight + timedelta(days=day, seconds=begin)]
+    ]
+    total, counted = timedelta(0), since
+    for start, end in sorted(within):
+        total += max(end - max(start, counted), timedelta(0))
+        counted = max(counted, end)
+    return total.total_seconds()
 
 
 def _second_of(time: str) -> int:

@@ -289,6 +289,17 @@ def test_what_waits_for_too_long_while_its_circuit_is_closed_wants_somebody(quie
         assert f"late {STUDY[:16]} other, revision 1: 1 objects wait for pacs since 20" in text
         (late,) = json.loads(run("status", "--json", *quiet)[1])["late"]
         assert (late["study"], late["destination"], late["objects"], late["reason"]) == (STUDY, "pacs", 1, None)
+        clock = Path(quiet[1]) / "clock.json"  # of a node whose wall clock jumped ahead, and that has not believed it
+        clock.write_text(json.dumps({"seen": now().timestamp(), "jumps": [[86_400.0, 60.0, False]]}))
+        assert run("status", *quiet)[0] == 0
+        clock.unlink()
+        shut = [f"{now().astimezone() + timedelta(hours=later):%H:%M}" for later in (10, 11)]
+        Path(quiet[3]).write_text(f'{TOML}hours = ["{shut[0]}-{shut[1]}"]')
+        ledger.rank_study(STUDY, "ct", "routine")
+        assert run("status", *quiet)[0] == 0
+        ledger.rank_study(STUDY, "emergency", "stat")
+        assert run("status", *quiet)[0] == 1, "it waits for no hours"
+        Path(quiet[3]).write_text(TOML)
         told = {"state": DeliveryState.WAITING, "status": 0xA700, "reason": "peer-out-of-resources", "at": now()}
         ledger.record_delivery("f" * 32, "pacs", **told)
         assert "which is not left alone: peer-out-of-resources" in run("status", *quiet)[1]

@@ -31,7 +31,7 @@ from dicomnode.workflow.lateness import (
     standing,
     waits_since,
 )
-from dicomnode.workflow.paces import seconds_within
+from dicomnode.workflow.paces import seconds_open
 
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 KEY = WorkKey(study_key="ab" * 16, revision=1, model="ct-lung")
@@ -64,6 +64,8 @@ def found(
     destination: Destination | None = PACS,
     circuit: CircuitRow | None = None,
     taken: datetime | None = None,
+    *,
+    stat: tuple[str, ...] = (),
 ) -> list[Late]:
     return list(
         late(
@@ -71,6 +73,7 @@ def found(
             {destination.name: destination} if destination else {},
             circuits={"pacs": circuit} if circuit else {},
             taken={"pacs": taken} if taken else {},
+            stat=stat,
             settings=SETTINGS,
             now=FINISHED + after,
         )
@@ -81,8 +84,8 @@ MOMENT = timedelta(seconds=1)
 
 
 def test_results_wait_no_longer_than_as_many_tries_as_open_a_circuit() -> None:
-    assert longest_wait(SETTINGS) == LONGEST
-    assert longest_wait(DeliverySection(circuit_failures=1000, give_up_seconds=3600)) == timedelta(hours=1)
+    assert longest_wait(SETTINGS) == LONGEST.total_seconds()
+    assert longest_wait(DeliverySection(circuit_failures=1000, give_up_seconds=3600)) == 3600
     assert found(LONGEST) == []
     assert found(LONGEST + MOMENT) == [Late(key=KEY, destination="pacs", since=FINISHED, objects=2, reason=None)]
     assert len(found(LONGEST + MOMENT, destination=None)) == 1  # it is not configured any more: a try is to end that
@@ -123,21 +126,44 @@ def test_a_long_queue_that_goes_on_is_not_late_but_what_fails_in_it_is() -> None
     assert (one.objects, one.reason) == (1, "peer-out-of-resources")
 
 
-def test_nothing_is_late_out_of_hours_nor_when_they_have_just_begun() -> None:
+def test_hours_in_which_a_destination_gets_nothing_do_not_count() -> None:
     night = PACS.model_copy(update={"hours": ("19:00-06:30",)})
-    noon, evening = (datetime(2026, 3, 3, hour, 0, tzinfo=UTC) for hour in (12, 19))
-    assert found(noon - FINISHED, destination=night) == []
+    evening, next_noon = (datetime(2026, 3, *at, tzinfo=UTC) for at in ((1, 19), (2, 12)))
     assert found(evening + LONGEST - FINISHED, destination=night) == []
     assert len(found(evening + LONGEST + MOMENT - FINISHED, destination=night)) == 1
+    assert len(found(next_noon - FINISHED, destination=night)) == 1, "by day somebody looks"
+    taken = datetime(2026, 3, 2, 6, 0, tzinfo=UTC)
+    assert found(next_noon - FINISHED, destination=night, taken=taken) == [], "the queue goes on in the evening"
+
+
+def test_hours_that_are_short_hide_nothing() -> None:
+    short = PACS.model_copy(update={"hours": ("02:00-02:40",)})
+    second = datetime(2026, 3, 3, 2, 10, tzinfo=UTC) - FINISHED
+    assert found(second, destination=short) == []
+    assert len(found(second + MOMENT, destination=short)) == 1
+
+
+def test_stat_waits_for_no_hours() -> None:
+    night = PACS.model_copy(update={"hours": ("19:00-06:30",)})
+    assert found(LONGEST + MOMENT, destination=night) == []
+    assert len(found(LONGEST + MOMENT, destination=night, stat=(KEY.study_key,))) == 1
 
 
 @pytest.mark.parametrize(
-    ("hours", "seconds"),
-    [((), 0), (("13:00-14:00",), 0), (("11:00-13:00",), 5400), (("11:00-13:00", "22:00-13:00"), 52_200)],
+    ("hours", "days", "seconds"),
+    [
+        ((), 2, 2 * 86_400),
+        (("13:00-14:00",), 2, 7200),
+        (("11:00-13:00",), 2, 4 * 3600),
+        (("11:00-13:00", "22:00-13:00"), 1, 15 * 3600),
+        (("22:00-06:00", "06:00-08:00"), 1, 10 * 3600),
+        (("12:00-13:00",), 0, 0),
+        (("22:00-06:00",), -1, 0),
+    ],
 )
-def test_since_when_hours_have_been_going_on(hours: tuple[str, ...], seconds: float) -> None:
+def test_how_much_of_a_time_lies_within_hours(hours: tuple[str, ...], days: int, seconds: float) -> None:
     local = datetime(2026, 3, 3, 12, 30, tzinfo=timezone(timedelta(hours=5)))
-    assert seconds_within(hours, local) == seconds
+    assert seconds_open(hours, (local - timedelta(days=days)).astimezone(UTC), local) == seconds
 
 
 @pytest.mark.parametrize("state", [WorkState.QUEUED, *IN_STAGES])
