@@ -189,3 +189,14 @@ def test_deliveries_of_a_study_that_becomes_stat_pass_others_and_wait_for_no_hou
     assert node.delivered[0] == (STUDIES[0], 1)
     assert node.delivered.index((STUDIES[2], 1)) < node.delivered.index((STUDIES[1], 1))
     assert (STUDIES[3], 1) in node.delivered
+
+
+def test_what_runs_is_as_urgent_as_its_study_where_a_stop_puts_it_back(node: Node) -> None:
+    node.receive(STUDIES[0])
+    node.admission.settle(STUDIES[0])
+    assert node.entered.wait(30)
+    with node.ledger.transaction() as connection:
+        node.queue.bring_forward(connection, STUDIES[0], priority=0)
+    with node.ledger.engine.connect() as connection:
+        found = connection.execute(text("select status, priority from workflow_status")).all()
+    assert found == [("PENDING", 1)]

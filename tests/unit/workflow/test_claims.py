@@ -158,6 +158,22 @@ def test_a_work_that_nobody_runs_any_more_is_run(
     assert ward.taken_up() == [], "it ended"
 
 
+def test_what_is_put_back_has_no_token_any_more(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start that comes late after all would write down what it did beside the one that took its place."""
+    ward.queue.launch()
+    ward.refuse(2, before_its_start)
+    with ward.ledger.transaction() as connection:
+        ward.queue.enqueue_work(connection, WORK)
+    ward.nobody_runs_it()
+    for _ in range(LOOKS - 1):
+        ward.queue.take_up()
+    monkeypatch.setattr(_sys_db.SystemDatabase, "start_queued_workflows", lambda *_, **__: 1 / 0)
+    assert ward.queue.take_up() == [(WORK.workflow_id, None)]
+    with ward.ledger.engine.connect() as connection:
+        columns = "select status, owner_xid, started_at_epoch_ms from workflow_status"
+        assert connection.execute(text(columns)).all() == [("ENQUEUED", None, None)]
+
+
 def test_a_try_to_deliver_that_nobody_makes_is_made(ward: Ward) -> None:
     ward.queue.launch()
     ward.refuse(2, before_its_start)

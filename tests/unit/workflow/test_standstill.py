@@ -162,3 +162,25 @@ def test_what_runs_or_waits_for_its_time_or_its_turn_is_no_standstill(
             assert at_work(queue._standstill) == []
     finally:
         answers.set()
+
+
+def test_what_another_version_left_is_no_standstill_and_what_waits_for_longest_is_looked_at(
+    queue: DurableQueue, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_dbos._get_dbos_instance()._sys_db, "transition_delayed_workflows", lambda: None)
+    with ledger.transaction() as connection:
+        for number, delay in enumerate((500.0, 600.0, 400.0), 1):
+            queue.enqueue_delivery(connection, WORK, "pacs", number, delay)
+        late = "update workflow_status set delay_until_epoch_ms = delay_until_epoch_ms - 1000000"
+        connection.exec_driver_sql(late)
+        column = "select min(delay_until_epoch_ms) from workflow_status"
+        first = connection.exec_driver_sql(column).scalar()
+    rows = queue._rows()
+    with ledger.transaction() as connection:
+        assert rows.due(connection) == first
+        connection.exec_driver_sql("update workflow_status set application_version = '0'")
+        assert rows.due(connection) is None
+        connection.exec_driver_sql("update workflow_status set status = 'ENQUEUED'")
+        assert rows.ready(connection) == []
+        connection.exec_driver_sql("update workflow_status set status = 'PENDING', owner_xid = 't'")
+        assert rows.claimed(connection) == {}
