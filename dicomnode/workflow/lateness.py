@@ -28,7 +28,7 @@ from dicomnode.workflow.paces import seconds_open
 
 #: For which a stage that storage fails is tried again, at most.
 AGAIN_SECONDS: Final = 1800.0
-#: For which a work waits for its turn again, at most, where it may wait for any time.
+#: For which a work waits for its turn again, at most, where it may wait for any time; and for which results do behind others.
 TURN_SECONDS: Final = 86_400.0
 
 
@@ -73,7 +73,8 @@ def late(
     destinations
         Those that are configured, by name; a try ends what waits for others.
     taken
-        When each destination took something last: what was not tried yet waits in a queue that goes on.
+        When each destination took something last: what was not tried yet waits in a queue that goes on, or, after a day, may
+        stand in none.
     stat
         Studies (by key) that wait for no hours; of what others wait only what lies within the hours of the destination counts.
     now
@@ -92,7 +93,7 @@ def late(
             begun = [since, *([circuit.since] if circuit else [])]
             tried = any(row.attempts for row in rows)
             if not tried and name in taken:
-                begun.append(taken[name])
+                begun.append(min(taken[name], max(begun) + timedelta(seconds=TURN_SECONDS)))
             hours = () if known is None or work.key.study_key in stat else known.hours
             if seconds_open(hours, max(begun), now) > longest:
                 why = _reason(rows)

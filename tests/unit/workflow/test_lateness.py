@@ -121,6 +121,8 @@ def test_a_long_queue_that_goes_on_is_not_late_but_what_fails_in_it_is() -> None
     day = timedelta(days=1)
     assert found(day, taken=FINISHED + day - LONGEST) == []
     assert len(found(day, taken=FINISHED + day - LONGEST - MOMENT)) == 1
+    assert found(day + LONGEST, taken=FINISHED + day + LONGEST) == []
+    assert len(found(day + LONGEST + MOMENT, taken=FINISHED + day + LONGEST)) == 1, "it may stand in no queue any more"
     failing = replace(WORK, deliveries=(row(attempts=3, reason="peer-out-of-resources"),))
     (one,) = found(day, failing, taken=FINISHED + day)
     assert (one.objects, one.reason) == (1, "peer-out-of-resources")
