@@ -53,19 +53,24 @@ def main() -> None:
     try:
         with caught(lambda _where, error: _tell_fault(error)):
             app()
-    except config.ConfigErrors as error:
-        for problem in error.problems:
-            _err.print(f"[red]error[/] {escape(problem)}", soft_wrap=True)
-        sys.exit(2)
-    except NodeError as error:
-        _err.print(f"[red]error[/] {escape(str(error))}", soft_wrap=True)
-        _err.print(f"      {error.reason.advice}", soft_wrap=True)
-        sys.exit(2 if isinstance(error, ConfigError) else 1)
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:  # noqa: BLE001 - the border: a traceback holds values, and helps nobody who reads it
+        sys.exit(_told(error))
+
+
+def _told(error: Exception) -> int:
+    """Tell an error; the exit status."""
+    if isinstance(error, config.ConfigErrors):
+        for problem in error.problems:
+            _err.print(f"[red]error[/] {escape(problem)}", soft_wrap=True)
+        return 2
+    if not isinstance(error, NodeError):
         _tell_fault(error)
-        sys.exit(_EX_SOFTWARE)
+        return _EX_SOFTWARE
+    _err.print(f"[red]error[/] {escape(str(error))}", soft_wrap=True)
+    _err.print(f"      {error.reason.advice}", soft_wrap=True)
+    return 2 if isinstance(error, ConfigError) else 1
 
 
 def _tell_fault(error: BaseException) -> None:
@@ -95,11 +100,15 @@ def serve(
 
     keep_little()
     tree = with_options(read_config(config_file, state), port, quiet_seconds, deliver_to or [])
-    leave(run(tree, os.environ))
+    try:
+        status = run(tree, os.environ)
+    except Exception as error:  # noqa: BLE001 - the border; what a start began may run for long, or wait for its disk
+        status = _told(error)
+    leave(status)
 
 
 def leave(status: int) -> NoReturn:
-    """End the process now: the node has stopped, and a library's thread that still waits for a peer must not hold it."""
+    """End the process now: the node has stopped, or could not start, and a thread that still waits for a peer or a disk must not hold it."""
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     os._exit(status)

@@ -15,6 +15,7 @@ from dicomnode.errors import ConfigError, NodeError, StorageError
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     """Exit status of the command line."""
     monkeypatch.setattr(sys, "argv", ["dicomnode", *arguments])
+    monkeypatch.setattr(cli, "leave", sys.exit)
     with pytest.raises(SystemExit) as caught:
         cli.main()
     return int(caught.value.code or 0)
@@ -105,7 +106,6 @@ def test_a_state_folder_that_no_disk_can_hold_is_told(
 def test_serve_lays_its_options_over_the_configuration(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     ran: list[Config] = []
     monkeypatch.setattr("dicomnode.service.foreground.run", lambda tree, environment: ran.append(tree) or 0)
-    monkeypatch.setattr(cli, "leave", sys.exit)
     options = ["--port", "4711", "--quiet-seconds", "3", "--deliver-to", "ORTHANC@127.0.0.1:4242"]
     assert call(monkeypatch, "serve", "--state", str(tmp_path), *options) == 0
     (tree,) = ran

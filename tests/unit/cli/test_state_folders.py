@@ -48,6 +48,7 @@ def call(monkeypatch: pytest.MonkeyPatch, source: Path, words: tuple[str, ...], 
     places = {"SOURCE": str(source), "OUTPUT": str(source.parent / "output")}
     arguments = ["dicomnode", *(places.get(word, word) for word in words), "--state", str(state)]
     monkeypatch.setattr(sys, "argv", arguments)
+    monkeypatch.setattr(cli, "leave", sys.exit)
     with pytest.raises(SystemExit) as caught:
         cli.main()
     return int(caught.value.code or 0)

@@ -144,9 +144,13 @@ SERVE = """
 import sys, threading, time
 import dicomnode.service.foreground
 from dicomnode.cli.main import main
+failing = sys.argv[2:]
 def run(tree, environment):
     threading.Thread(target=time.sleep, args=(60,)).start()
-    print("stopped")
+    print("stopped", flush=True)
+    if failing:
+        from dicomnode.errors import StorageError
+        raise StorageError("storage-full")
     return 0
 dicomnode.service.foreground.run = run
 sys.argv = ["dicomnode", "serve", "--state", sys.argv[1]]
@@ -158,6 +162,14 @@ def test_a_library_s_thread_does_not_hold_the_process_up(tmp_path: Path) -> None
     command = [sys.executable, "-c", SERVE, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert (done.returncode, done.stdout) == (0, "stopped\n")
+
+
+def test_a_start_that_fails_waits_for_nothing_that_it_began(tmp_path: Path) -> None:
+    """A workflow that was taken up may wait for space on its disk, or run for half an hour."""
+    command = [sys.executable, "-c", SERVE, str(tmp_path), "fails"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error storage-full: ")
 
 
 CHECK = """
