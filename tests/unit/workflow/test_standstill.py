@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time as time_of_day
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 from dbos import _dbos
@@ -184,3 +185,48 @@ def test_what_another_version_left_is_no_standstill_and_what_waits_for_longest_i
         assert rows.ready(connection) == []
         connection.exec_driver_sql("update workflow_status set status = 'PENDING', owner_xid = 't'")
         assert rows.claimed(connection) == {}
+
+
+@pytest.fixture
+def occupied(ledger: Ledger, queues: list[DurableQueue]) -> Iterator[tuple[DurableQueue, threading.Semaphore]]:
+    """A queue in which works, fetches and tries last until the end, and what says that one began."""
+    begun, answers = threading.Semaphore(0), threading.Event()
+
+    def runs(*_: object) -> bool:
+        begun.release()
+        return answers.wait(30)
+
+    queue = open_queue(ledger, queues, stage=runs, fetch=runs)  # type: ignore[arg-type]
+    queue.launch()
+    yield queue, begun
+    answers.set()
+
+
+def test_works_and_fetches_that_wait_for_a_place_are_no_standstill(
+    occupied: tuple[DurableQueue, threading.Semaphore], ledger: Ledger
+) -> None:
+    queue, begun = occupied
+    with ledger.transaction() as connection:
+        for revision in range(1, 6):
+            queue.enqueue_work(connection, replace(WORK, revision=revision))
+        for revision in (1, 2):
+            queue.enqueue_work(connection, replace(WORK, revision=revision, model="without"))
+    for _ in range(5):
+        assert begun.acquire(timeout=20)
+    assert [pulse.name for pulse in queue.pulses if pulse.is_at_work and pulse.name == "priors"] == ["priors"] * 4
+    for _ in range(3):
+        queue.look()
+        assert at_work(queue._standstill) == []
+
+
+def test_a_fetch_that_does_not_begin_beside_another_is_seen(
+    occupied: tuple[DurableQueue, threading.Semaphore], ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue, begun = occupied
+    with ledger.transaction() as connection:
+        queue.enqueue_work(connection, WORK)
+    assert begun.acquire(timeout=20)
+    monkeypatch.setattr(_dbos._get_dbos_instance()._sys_db, "start_queued_workflows", lambda *_, **__: 1 / 0)
+    with ledger.transaction() as connection:
+        queue.enqueue_work(connection, replace(WORK, revision=2))
+    assert looks_until(queue, ["queue-starts-fetch"])
