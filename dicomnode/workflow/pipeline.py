@@ -184,8 +184,9 @@ class DurableQueue:
 
         self._registered_fetch = fetch
 
+    @database_errors()
     def launch(self) -> None:
-        """Create what tables are missing, take up what a crash interrupted, and begin to work."""
+        """Create what tables are missing, take up what a crash interrupted, and begin to work. Raises StorageError."""
         self._outlasting.begin()
         self._claims.hear()
         with self._doorbell.listening():

@@ -138,6 +138,16 @@ def test_whoever_is_no_workflow_is_told(ledger: Ledger, queues: list[DurableQueu
             act()
 
 
+def test_a_start_on_a_disk_that_is_full_says_so(ledger: Ledger, queues: list[DurableQueue], disk: Disk) -> None:
+    queue = open_queue(ledger, queues)
+    queue.launch()
+    queue.close(0)
+    disk.full.set()
+    with pytest.raises(StorageError, match="ledger-failed"):
+        open_queue(ledger, queues).launch()
+    disk.full.clear()
+
+
 class Refusing:
     """Under a ledger: a page of one work's rows that cannot be written."""
 
