@@ -13,12 +13,15 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
+from pydicom.tag import BaseTag
 
 from dicomnode.deidentification.identifiers import Identifiers
 from dicomnode.deidentification.needles import hold_foreign
-from dicomnode.deidentification.values import Element
+from dicomnode.deidentification.values import BINARY_VRS, BULK_VRS, Element
+from dicomnode.errors import StudyError
 
 _RUN: Final = re.compile(rb"[A-Za-z0-9 ^,.'_/\\\\:=\r\n\-]{5,}")
 #: Words in one way of capitals and digits, with a mark between them.
@@ -38,6 +41,7 @@ _PAIRS: Final = 8  # bytes from which on chance makes no pairs that only rise
 _SHORTEST_TEXT: Final = 4
 _TWICE: Final = 0.9  # of the bytes: then a table of 8 bits is written as one of 16
 _FEW: Final = 8  # more values than an identifier has
+_TABLES: Final = frozenset({"US", "SS", "OW", "US or OW"})
 _DTYPES: Final = MappingProxyType(
     {"AT": "u4", "US": "u2", "SS": "i2", "UL": "u4", "SL": "i4", "UV": "u8", "SV": "i8", "FL": "f4", "FD": "f8", "OL": "u4", "OV": "u8", "OF": "f4", "OD": "f8", "OW": "u2"}
 )  # fmt: skip
@@ -222,6 +226,38 @@ def is_unused_palette(dataset: Dataset, tag: int) -> bool:
         return False
     presented = str(dataset.get("PixelPresentation", ""))
     return str(dataset.get("PhotometricInterpretation", "")) != "PALETTE COLOR" and presented not in ("COLOR", "MIXED")
+
+
+def written_as(element: Element, vr: str) -> str:
+    """VR that the value of an element was written with: the one that it came with, `vr` of the dictionary where none is said.
+
+    By the dictionary's are judged bulk data, of whatever kind it came as, and floats where it has whole numbers: their
+    bytes may be letters by chance, those of whole numbers are none.
+    """
+    wire = str(element.VR)
+    misplaced = wire in _FLOATS and vr in BINARY_VRS and vr not in _FLOATS
+    return vr if element.VR in (None, "UN") or vr in BULK_VRS or misplaced else wire
+
+
+def table_of(element: Element, vr: str, tag: BaseTag, dataset: Dataset) -> Element | None:
+    """A lookup table without what stands behind its last entry; None where no pixel goes through it, or it is none.
+
+    Raises
+    ------
+    StudyError
+        ``withheld-pixels`` where one that is needed holds text: without it the pixels say something else.
+    """
+    if is_unused_palette(dataset, int(tag)):
+        return None
+    value, length = element.value, length_of_table(dataset, int(tag))
+    size = length if isinstance(value, bytes) else length // 2
+    if isinstance(value, bytes | MultiValue | list) and size and len(value) > size:
+        element = DataElement(tag, str(element.VR or "OW"), value[:size])
+    if vr in _TABLES and not holds_text(element, vr):
+        return element
+    if is_needed_table(dataset, int(tag)):
+        raise StudyError("withheld-pixels", because="lookup-table")
+    return None
 
 
 def is_needed_table(dataset: Dataset, tag: int) -> bool:

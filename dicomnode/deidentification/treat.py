@@ -21,11 +21,9 @@ from dicomnode.deidentification.binary import (
     format_of_wave,
     holds_text,
     is_identifier,
-    is_needed_table,
-    is_text,
     is_text_in_signal,
-    is_unused_palette,
-    length_of_table,
+    table_of,
+    written_as,
 )
 from dicomnode.deidentification.characteristics import is_characteristic
 from dicomnode.deidentification.descriptors import cleaned
@@ -45,9 +43,8 @@ from dicomnode.deidentification.pseudonyms import (
 )
 from dicomnode.deidentification.rules import Rule, Treatment
 from dicomnode.deidentification.traces import initials, traces
-from dicomnode.deidentification.values import ASCII, SYNTAX, Element, dummy, is_number, numbers_in, texts
+from dicomnode.deidentification.values import ASCII, STRING_VRS, SYNTAX, Element, dummy, is_number, numbers_in, texts
 from dicomnode.deidentification.vocabulary import fold, is_official, is_technical, is_term
-from dicomnode.errors import StudyError
 
 _TRACKING_IDENTIFIER: Final = ("DCM", "112039")
 _PATIENT_ID: Final = 0x00100020
@@ -80,6 +77,8 @@ _IMAGE_GROUP: Final = 0x0028
 _OTHER_DUMMIES: Final = tuple(f"{year}0101" for year in range(1901, 2100))
 _LATEST: Final = 10  # seconds
 _UID: Final = re.compile(r"[0-9.]{1,64}")
+_NUMERIC: Final = frozenset({Treatment.KEEP, Treatment.TABLE, Treatment.PROFILE, Treatment.NUMBER})
+_IN_LETTERS: Final = frozenset({"DS", "IS"})  # numbers, that is
 #: What stands for one of several values that does not survive: the others keep their places.
 _SEVERAL: Final = MappingProxyType(
     {Treatment.TERM: "OTHER", Treatment.VERBATIM: "", Treatment.PLAIN: "", Treatment.CLEAN: ""}
@@ -136,12 +135,8 @@ class Treater:
         An empty element stays empty: it says nothing and may be required (Type 2).
         """
         treatment = rule.treatment
-        if treatment in (Treatment.KEEP, Treatment.TABLE, Treatment.PROFILE):
-            return element if int(tag) in PIXELS else self._binary(rule, tag, element, node)
-        if treatment is Treatment.NUMBER:
-            return (
-                element if is_number(element, rule.vr) and not self._is_identifier(element, rule.vr, int(tag)) else None
-            )
+        if treatment in _NUMERIC:
+            return element if int(tag) in PIXELS else self._numeric(rule, tag, element, node)
         if treatment is Treatment.CONTENT:
             return self._content(tag, rule.vr, element, node)
         if treatment in (Treatment.EMPTY, Treatment.DUMMY):
@@ -165,30 +160,26 @@ class Treater:
         kept = [str(value) for value in treated]
         return self._element(tag, rule.vr, kept, values)
 
-    def _binary(self, rule: Rule, tag: BaseTag, element: Element, node: Node) -> Element | None:
-        """Numbers and bulk data: none that is text, no identifier as a number; tables cut to their length, profiles anew.
+    def _numeric(self, rule: Rule, tag: BaseTag, element: Element, node: Node) -> Element | None:
+        """Numbers and bulk data, judged by what they are written as, which need not be what the dictionary has."""
+        vr = written_as(element, rule.vr)
+        in_letters = vr in STRING_VRS
+        if rule.treatment is Treatment.NUMBER and in_letters:
+            vr = rule.vr
+        elif not in_letters:
+            return self._binary(rule._replace(vr=vr), tag, element, node)
+        elif rule.treatment is not Treatment.KEEP or vr not in _IN_LETTERS:
+            return None
+        return element if is_number(element, vr) and not self._is_identifier(element, vr, int(tag)) else None
 
-        Raises
-        ------
-        StudyError
-            ``withheld-pixels`` where a lookup table holds text: without it the pixels say something else.
-        """
+    def _binary(self, rule: Rule, tag: BaseTag, element: Element, node: Node) -> Element | None:
+        """Numbers and bulk data: none that is text, no identifier as a number; tables cut to their length, profiles anew."""
         value = element.value
         if rule.treatment is Treatment.PROFILE:
             new = rebuilt(value) if isinstance(value, bytes) else None
             return None if new is None else DataElement(tag, "OB", new)
         if rule.treatment is Treatment.TABLE:
-            if is_unused_palette(node.dataset, int(tag)):
-                return None
-            length = length_of_table(node.dataset, int(tag))
-            if isinstance(value, bytes) and length and len(value) > length:
-                value = value[:length]
-                element = DataElement(tag, str(element.VR or "OW"), value)
-            if not isinstance(value, bytes) or not is_text(value):
-                return element
-            if is_needed_table(node.dataset, int(tag)):
-                raise StudyError("withheld-pixels", because="lookup-table")
-            return None
+            return table_of(element, rule.vr, tag, node.dataset)
         if int(tag) in _SAMPLES and isinstance(value, bytes) and len(value) > _LONGEST_SAMPLE:
             return None
         if int(tag) == _WAVEFORM_DATA and isinstance(value, bytes):

@@ -180,7 +180,7 @@ def is_number(element: Element, vr: str) -> bool:
     if isinstance(value, bytes) and not _NUMBERS.fullmatch(value):
         return False
     if isinstance(value, MultiValue) and all(isinstance(item, int | float) for item in value):
-        return True
+        return _NUMBERS.fullmatch("".join(map(_text, value)).encode()) is not None  # Python reads nan and 1_9 as well
     parts = texts(element, vr, ASCII)
     return all(SYNTAX[vr].fullmatch(part) for part in parts if part)
 

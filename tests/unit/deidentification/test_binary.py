@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 from pydicom import config
+from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
@@ -446,3 +447,45 @@ def test_identifiers_of_private_sequences_are_known(syntax: str) -> None:
     ds.add_new(0x00991001, "UN", b"\xfe\xff\0\xe0" + len(inner).to_bytes(4, "little") + inner)
     done = Deidentifier(EXPORT, PSEUDONYMS).deidentify(read_part10(planted.encoded(ds, syntax), Limits()))
     assert not done.dataset.SeriesNumber
+
+
+@POLICIES
+@pytest.mark.parametrize(
+    ("keyword", "vr", "value"),
+    [
+        ("AcquisitionDuration", "DS", b"MUELLER^HANS"),  # of floats
+        ("RegionLocationMinX0", "IS", b"MUELLER^HANS"),  # of whole numbers
+        ("LargestImagePixelValue", "DS", b"QZX "),  # of either
+        ("ReconstructionDiameter", "AT", b"MUELLER^HANS"),  # of numbers in letters
+        ("ReconstructionDiameter", "US", b"MUELLER^HANS"),
+        ("ReconstructionDiameter", "FD", b"MUELLER^HANS1234"),
+        ("AcquisitionDuration", "AT", b"MUELLER^HANS"),
+        ("RegionLocationMinX0", "FL", b"3/2/1951"),  # no float of a usual size where none belongs
+        ("LUTData", "US", b"MUELLER^HANS"),
+        ("LUTData", "DS", b"MUELLER^HANS"),
+        ("LUTData", "UL", b"MUELLER^HANS"),
+        ("PixelSpacing", "DS", b"1_9_5_1.02_03\\1"),  # numbers for Python
+        ("PixelSpacing", "DS", b"nan\\infinity"),
+    ],
+)
+def test_no_words_stand_for_numbers_whatever_vr_they_come_with(
+    keyword: str, vr: str, value: bytes, policy: Policy
+) -> None:
+    ds = planted.slice_of_ct()
+    raw(ds, tag_for_keyword(keyword) or 0, vr, value)
+    data = FileDeidentifier(Deidentifier(policy, PSEUDONYMS), Limits()).deidentify(planted.encoded(ds)).data
+    assert value.strip() not in data
+    assert read_part10(data, Limits()).Rows == 8
+
+
+@POLICIES
+def test_numbers_that_come_with_another_vr_stay(policy: Policy) -> None:
+    ds = planted.slice_of_ct()
+    raw(ds, 0x00189073, "DS", b"12.5")
+    raw(ds, 0x00181100, "FD", struct.pack("<d", 350.5))
+    raw(ds, 0x00281054, "LO", b"HU")
+    raw(ds, 0x00283002, "US", struct.pack("<3H", 256, 0, 16))
+    raw(ds, 0x00283006, "US", struct.pack("<300H", *range(0, 600, 2)))
+    output = out_of(ds, policy)
+    assert (output.AcquisitionDuration, output.ReconstructionDiameter) == (12.5, 350.5)
+    assert list(output.LUTData) == list(range(0, 512, 2))  # to the length that it has
