@@ -350,7 +350,7 @@ def make_output(output: Path, *, anew: bool) -> None:
 
 
 def check_map(map_file: Path, output: Path) -> None:
-    """Look whether the map can be written when all work is done, outside of the output.
+    """Look whether the map can be written when all work is done, outside of the output, in the place of nothing but a map.
 
     Raises
     ------
@@ -362,11 +362,20 @@ def check_map(map_file: Path, output: Path) -> None:
         if map_file.resolve().is_relative_to(output.resolve()):
             raise ConfigError("map-in-output")
         target = map_file if map_file.exists() else folder
-        good = folder.is_dir() and not map_file.is_dir() and os.access(target, os.W_OK)
+        good = folder.is_dir() and not map_file.is_dir() and os.access(target, os.W_OK) and _may_be_a_map(map_file)
+        good = good and map_file.resolve() != _list_of_withheld(output)
     except OSError:  # a name that no file can have
         good = False
     if not good:
         raise ConfigError("map-unwritable")
+
+
+def _may_be_a_map(path: Path) -> bool:
+    """Whether nothing is lost where a map is written: none is there, or a JSON object, or an empty file."""
+    if not path.is_file():
+        return True
+    with path.open("rb") as file:
+        return file.read(1) in (b"", b"{")
 
 
 def write_json(path: Path, data: object) -> None:

@@ -29,6 +29,7 @@ _NONCE_BYTES: Final = 12
 _WRAP_LABEL: Final = "dicomnode data key v1"
 _LARGEST_FILE: Final = 256
 _LETTERS: Final = frozenset(range(0x20, 0x7F)) | frozenset(b"\t\n\r")
+_LEAST_KINDS: Final = 8  # of bytes: fewer are in 32 random ones once in 10^31
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -288,17 +289,18 @@ def _read(path: Path, forbidden: int) -> bytes:
 def parse_key(data: bytes) -> bytes:
     """Key out of 32 raw bytes or 64 hexadecimal digits; `KeyStoreError` ``key-wrong``.
 
-    32 letters are no key: random bytes are never all of them, and a message or half a key is.
+    32 letters are no key: random bytes are never all of them, and a message or half a key is. Nor are zeros, which a
+    crash leaves of a file, and other bytes that repeat.
     """
-    if len(data) == KEY_BYTES:
-        if _LETTERS.issuperset(data):
-            raise KeyStoreError("key-wrong", bytes=KEY_BYTES)
-        return data
-    try:
-        key = bytes.fromhex(data.decode("ascii"))
-    except ValueError:
-        raise KeyStoreError("key-wrong") from None
-    if len(key) != KEY_BYTES:
+    key = data
+    if len(data) != KEY_BYTES:
+        try:
+            key = bytes.fromhex(data.decode("ascii"))
+        except ValueError:
+            raise KeyStoreError("key-wrong") from None
+    elif _LETTERS.issuperset(data):
+        raise KeyStoreError("key-wrong", bytes=KEY_BYTES)
+    if len(key) != KEY_BYTES or len(set(key)) < _LEAST_KINDS:
         raise KeyStoreError("key-wrong", bytes=len(key))
     return key
 

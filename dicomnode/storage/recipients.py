@@ -35,19 +35,25 @@ def public_certificate(folder: Path) -> str:
     Raises
     ------
     KeyStoreError
-        ``key-wrong`` or ``key-permissions``.
+        ``key-permissions``; ``key-missing`` where the certificate is there and its private key is not: what was enclosed
+        for it needs that one; ``key-wrong`` also where they are no pair, since nobody could open what is enclosed.
     """
     with files.disk_errors():
         if not (folder / _PRIVATE).exists():
+            if (folder / _CERTIFICATE).exists():
+                raise KeyStoreError("key-missing", missing=1)
             key = generate_private_key(65537, _BITS)
             data = key.private_bytes(
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
             )
             files.replace_file(folder / _PRIVATE, (data,), mode=0o400)
+        private = private_key(folder / _PRIVATE)
         if not (folder / _CERTIFICATE).exists():
-            pem = _certificate(private_key(folder / _PRIVATE)).public_bytes(serialization.Encoding.PEM)
-            files.replace_file(folder / _CERTIFICATE, (pem,))
-        return (folder / _CERTIFICATE).read_text("ascii")
+            files.replace_file(folder / _CERTIFICATE, (_certificate(private).public_bytes(serialization.Encoding.PEM),))
+        pem = (folder / _CERTIFICATE).read_bytes()
+        if certificates((folder / _CERTIFICATE,))[0].public_key() != private.public_key():
+            raise KeyStoreError("key-wrong")
+        return pem.decode("ascii")
 
 
 def private_key(path: Path) -> RSAPrivateKey:

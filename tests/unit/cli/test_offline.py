@@ -633,6 +633,21 @@ def test_a_map_that_cannot_be_written_is_said_before_any_work(
     assert not (tmp_path / "state").exists()
 
 
+@pytest.mark.parametrize("name", ["source/{first}", "key", "out.withheld.json"])
+def test_a_map_takes_the_place_of_no_other_file(
+    tree: Config, source: Path, tmp_path: Path, stream: io.StringIO, name: str
+) -> None:
+    (tmp_path / "key").write_text("ab" * 32)
+    name = name.format(first="images/00.dcm")
+    there = tmp_path / name
+    before = there.read_bytes() if there.exists() else None
+    with pytest.raises(ConfigError) as caught:
+        offline.deidentify_folder(tree, source, tmp_path / "out", policy="ai", map_file=there, console=console(stream))
+    assert caught.value.code == "map-unwritable"
+    assert (there.read_bytes() if there.exists() else None) == before
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_map_without_the_right_to_write_it_is_said_before_any_work(
     tree: Config, source: Path, tmp_path: Path, stream: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -648,7 +663,7 @@ def test_a_map_may_take_the_place_of_an_older_one(
     tree: Config, source: Path, tmp_path: Path, stream: io.StringIO
 ) -> None:
     older = tmp_path / "map.json"
-    older.write_text("old")
+    older.write_text('{"old.dcm": "1.2.dcm"}')
     offline.deidentify_folder(tree, source, tmp_path / "out", policy="ai", map_file=older, console=console(stream))
     assert json.loads(older.read_text("utf-8"))
 

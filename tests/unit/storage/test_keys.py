@@ -146,6 +146,18 @@ def test_letters_are_no_key(content: bytes) -> None:
     assert keys.parse_key(bytes(range(32))) == bytes(range(32))
 
 
+@pytest.mark.parametrize("content", [bytes(32), b"0" * 64 + b"\n", b"ab" * 32, b"\xff\0" * 16, b"deadbeef" * 8])
+def test_zeros_and_what_repeats_are_no_key(content: bytes, tmp_path: Path) -> None:
+    """A crash leaves zeros of a file, a template has a pattern: whoever guesses it opens everything."""
+    assert code_of(lambda: keys.parse_key(content)) == "key-wrong"
+    keys.open_keys(tmp_path / "keys", create=True)
+    file = tmp_path / "keys" / "derivation.key"
+    file.unlink()
+    file.write_bytes(content)
+    file.chmod(0o400)
+    assert code_of(lambda: keys.open_keys(tmp_path / "keys")) == "key-wrong"
+
+
 def test_a_place_where_no_folder_can_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert code_of(lambda: keys.open_keys(tmp_path / "file" / "keys", create=True)) == "storage-failed"
@@ -160,11 +172,11 @@ def test_credentials_of_systemd(tmp_path: Path) -> None:
     assert not keys.has_credentials(tmp_path)
     for number, name in enumerate(KEY_NAMES):
         path = tmp_path / f"dicomnode.{name}"
-        key = bytes([number] * 32)
+        key = bytes(range(number, number + 32))
         path.write_bytes(key if number else key.hex().encode() + b"\n")
         path.chmod(0o440)  # what the mask of systemd's ACL shows
     assert keys.has_credentials(tmp_path)
-    assert keys.open_credentials(tmp_path).derivation == bytes([2] * 32)
+    assert keys.open_credentials(tmp_path).derivation == bytes(range(2, 34))
     (tmp_path / "dicomnode.identity").chmod(0o444)
     assert code_of(lambda: keys.open_credentials(tmp_path)) == "key-permissions"
     (tmp_path / "dicomnode.identity").unlink()
@@ -173,7 +185,7 @@ def test_credentials_of_systemd(tmp_path: Path) -> None:
 
 def test_equal_credentials_are_refused(tmp_path: Path) -> None:
     for name in KEY_NAMES:
-        (tmp_path / f"dicomnode.{name}").write_bytes(bytes(32))
+        (tmp_path / f"dicomnode.{name}").write_bytes(bytes(range(32)))
         (tmp_path / f"dicomnode.{name}").chmod(0o400)
     assert code_of(lambda: keys.open_credentials(tmp_path)) == "key-wrong"
 
@@ -267,7 +279,7 @@ def test_keys_and_a_folder_of_another_owner_are_refused(
 def test_credentials_of_another_owner_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number, name in enumerate(KEY_NAMES):
         path = tmp_path / f"dicomnode.{name}"
-        path.write_bytes(bytes([number + 1] * 32))
+        path.write_bytes(bytes(range(number, number + 32)))
         path.chmod(0o400)
     assert keys.open_credentials(tmp_path).derivation
     owned_by(monkeypatch, os.geteuid() + 4711, tmp_path / "dicomnode.derivation")

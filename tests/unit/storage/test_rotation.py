@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from dicomnode.cli.options import read_config
 from dicomnode.errors import KeyStoreError, StorageError
@@ -124,7 +125,7 @@ def test_a_rotation_that_is_killed_anywhere_loses_no_key(tmp_path: Path) -> None
 def test_a_rotation_by_anothers_key_changes_nothing(tmp_path: Path) -> None:
     filled(tmp_path, 4)
     (tmp_path / "keys" / "identity.key").unlink()
-    (tmp_path / "keys" / "identity.key").write_text("ab" * 32)
+    (tmp_path / "keys" / "identity.key").write_text(bytes(range(32)).hex())
     (tmp_path / "keys" / "identity.key").chmod(0o400)
     for attempt in (
         lambda: rotate_keys(read_config(None, tmp_path), {}),
@@ -133,7 +134,7 @@ def test_a_rotation_by_anothers_key_changes_nothing(tmp_path: Path) -> None:
         with pytest.raises(KeyStoreError) as caught:
             attempt()
         assert caught.value.code == "key-wrong"
-        assert (tmp_path / "keys" / "identity.key").read_text() == "ab" * 32
+        assert (tmp_path / "keys" / "identity.key").read_text() == bytes(range(32)).hex()
     assert not (tmp_path / "audit.jsonl").exists()
 
 
@@ -198,7 +199,7 @@ def test_a_full_disk_leaves_no_half_made_key_behind(tmp_path: Path, monkeypatch:
 def test_keys_that_follow_as_credentials(tmp_path: Path) -> None:
     for number, name in enumerate(("identity", "pseudonym", "derivation", "identity.next")):
         path = tmp_path / f"dicomnode.{name}"
-        path.write_bytes(bytes([number] * 32))
+        path.write_bytes(bytes(range(number, number + 32)))
         path.chmod(0o400)
     ring = open_credentials(tmp_path)
     assert list(ring.following) == [World.IDENTITY]
@@ -214,9 +215,13 @@ def hook(tmp_path: Path, body: str) -> tuple[str, ...]:
 
 
 def test_keys_of_a_program(tmp_path: Path) -> None:
-    body = 'case "$1" in identity) printf "%064d" 1;; pseudonym) printf "%064d" 2;; derivation) printf "%064d" 3;; *) exit 1;; esac'
+    names = {
+        name: bytes(range(number, number + 32)) for number, name in enumerate(("identity", "pseudonym", "derivation"))
+    }
+    body = " ".join(f"{name}) echo {key.hex()};;" for name, key in names.items())
+    body = f'case "$1" in {body} *) exit 1;; esac'
     ring = open_command(hook(tmp_path, body), timeout_seconds=30)
-    assert ring.derivation == bytes.fromhex("0" * 63 + "3")
+    assert ring.derivation == names["derivation"]
     assert not ring.following
     assert isinstance(ring, KeyRing)
 
@@ -366,3 +371,29 @@ def test_keys_of_credentials_are_not_rotated_in_the_keys_folder(tmp_path: Path, 
     with Ledger.open(state / "ledger.sqlite") as ledger:
         keys = DataKeys(ledger, open_credentials(credentials))
         assert {(study, world): keys.get(study, world).key for study, world in before} == before
+
+
+def test_a_certificate_is_never_another_keys(tmp_path: Path) -> None:
+    """What is enclosed for a certificate without its private key, nobody opens again."""
+    (tmp_path / "one").mkdir()
+    (tmp_path / "other").mkdir()
+    recipients.public_certificate(tmp_path / "one")
+    pem = recipients.public_certificate(tmp_path / "other")
+    private = tmp_path / "other" / "reidentify.key"
+    kept = private.read_bytes()
+    private.unlink()
+    with pytest.raises(KeyStoreError) as caught:
+        recipients.public_certificate(tmp_path / "other")
+    assert caught.value.code == "key-missing"
+    assert not private.exists()
+    shutil.copy(tmp_path / "one" / "reidentify.key", private)
+    with pytest.raises(KeyStoreError) as caught:
+        recipients.public_certificate(tmp_path / "other")
+    assert caught.value.code == "key-wrong"
+    private.unlink()
+    private.write_bytes(kept)
+    private.chmod(0o400)
+    (tmp_path / "other" / "reidentify.pem").unlink()  # killed before it was written
+    again = recipients.public_certificate(tmp_path / "other")
+    public = [x509.load_pem_x509_certificate(one.encode()).public_key() for one in (pem, again)]
+    assert public[0] == public[1]
