@@ -39,22 +39,29 @@ def limited(age: str, highest: int | None) -> str:
 
 
 def limit_ages(dataset: Dataset, highest: int) -> None:
-    """Make every age of a report above the highest one year more than that; an age without a known unit is emptied."""
+    """Make every age of a report above the highest one year more than that; an age without a known unit is emptied.
+
+    What lasts as many years is an age, whatever concept it has: nothing else in a report does.
+    """
     for node in datasets(dataset):
         names = items_of(node.dataset, _CONCEPT_NAME) if _CONCEPT_NAME in node.dataset else None
-        if not names or codes.read(names[0], node.encodings)[1::-1] not in _AGES:
+        if not names:
             continue
-        _limit(node, highest)
+        is_age = codes.read(names[0], node.encodings)[1::-1] in _AGES
+        _limit(node, highest, is_age=is_age)
         for item in items_of(node.dataset, _MEASURED_VALUES) or [] if _MEASURED_VALUES in node.dataset else []:
-            _limit(node.item(item), highest)
+            _limit(node.item(item), highest, is_age=is_age)
 
 
-def _limit(node: Node, highest: int) -> None:
+def _limit(node: Node, highest: int, *, is_age: bool) -> None:
     item = node.dataset
     if _NUMERIC_VALUE not in item:
         return
     units = items_of(item, _UNITS) if _UNITS in item else None
-    in_a_year = _A_YEAR.get(codes.read(units[0], node.encodings).value) if units else None
+    unit = codes.read(units[0], node.encodings) if units else codes.Code("", "", "")
+    in_a_year = _A_YEAR.get(unit.value)
+    if not is_age and (in_a_year is None or unit.scheme != "UCUM"):
+        return
     values = texts(item.get_item(_NUMERIC_VALUE), "DS", ASCII)
     if in_a_year is not None and all(float(value) < (highest + 1) * in_a_year for value in values):
         return

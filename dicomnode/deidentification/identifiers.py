@@ -74,6 +74,8 @@ class Identifiers:
         Numbers and dates of birth, to be found however they are written.
     fragments
         Parts of them, counted, turned round or in other figures, and ages with sexes.
+    births
+        Dates of birth, but such as are days of the study: newborns are examined then.
     """
 
     names: frozenset[str] = field(repr=False)
@@ -87,6 +89,11 @@ class Identifiers:
     runs: frozenset[str] = field(default=frozenset(), repr=False)
     spellings: Spellings = field(default_factory=Spellings, repr=False)
     fragments: Fragments = field(default_factory=Fragments, repr=False)
+    births: frozenset[str] = field(default=frozenset(), repr=False)
+
+    def tell_birth(self, values: Iterable[str]) -> bool:
+        """Whether one of some dates is that of birth."""
+        return not self.births.isdisjoint(_days(values))
 
     @property
     def words(self) -> frozenset[str]:
@@ -368,6 +375,7 @@ class _Found:
             mixed=frozenset(filter(_is_mixed, self.codes | self.short)),
             spellings=Spellings.of(self.codes | self.short, self._births, self.people),
             fragments=self._fragments(),
+            births=frozenset(self._births - self._studied),
         )
 
 

@@ -146,7 +146,9 @@ class Treater:
         values = texts(element, rule.vr, node.encodings)
         if not values:
             return DataElement(tag, rule.vr, None)
-        if content.is_dropped_date(node, int(tag)):
+        if content.is_dropped_date(node, int(tag)) or (
+            int(tag) in content.DATES and self._identifiers.tell_birth(values)
+        ):
             return self.dummy(tag, rule.vr)
         if treatment in (Treatment.TERM, Treatment.PLAIN):
             by_tag = self._term if treatment is Treatment.TERM else self._plain

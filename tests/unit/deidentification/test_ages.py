@@ -53,6 +53,10 @@ def out(item: Dataset, policy: Policy) -> Dataset:
         ("95", "", ("121033", "DCM"), None),
         ("95", "mm", ("121033", "DCM"), None),
         ("95", "mm", ("410668003", "SCT"), "95"),
+        ("95", "a", ("63900-5", "LN"), "90"),  # whatever lasts as long is an age
+        ("95", "a", ("445518008", "SCT"), "90"),
+        ("1140", "mo", ("X1", "99X"), "1080"),
+        ("30.2", "a", ("X1", "99X"), "30.2"),
     ],
 )
 def test_ages_of_reports(value: str, unit: str, concept: tuple[str, str], exported: str | None) -> None:

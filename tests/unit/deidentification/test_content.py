@@ -51,9 +51,9 @@ def values() -> dict[str, dict[str, Any]]:
         "PNAME": {"PersonName": "WOLKENSTEIN^OSWALD"},
         "NUM": {"MeasuredValueSequence": items(**number)},
         "CODE": {"ConceptCodeSequence": code("M", "DCM", "Male")},
-        "DATE": {"Date": "19510203"},
+        "DATE": {"Date": "19530104"},
         "TIME": {"Time": "101112"},
-        "DATETIME": {"DateTime": "19510203101112"},
+        "DATETIME": {"DateTime": "19530104101112"},
         "UIDREF": {"UID": UID},
         **{key: {"ReferencedSOPSequence": reference()} for key in ("IMAGE", "COMPOSITE", "WAVEFORM")},
         "CONTAINER": {"ContinuityOfContent": "SEPARATE", "ContentSequence": items(RelationshipType="CONTAINS", ValueType="NUM",
@@ -61,7 +61,7 @@ def values() -> dict[str, dict[str, Any]]:
     }  # fmt: skip
 
 
-LEFT = [b"37.5", b"WOLKENSTEIN", b"19510203", UID.encode(), b"Male", bytes.fromhex("0000000000c04240")]
+LEFT = [b"37.5", b"WOLKENSTEIN", b"19530104", UID.encode(), b"Male", bytes.fromhex("0000000000c04240")]
 
 
 def report(*content: Dataset) -> Dataset:
@@ -137,3 +137,24 @@ def test_content_items_of_images_have_their_number_beside_their_concept() -> Non
         )  # fmt: skip
         item = done(ds, replace(AI, options=BARE.options | {Option.CLEAN_DESCRIPTORS})).AcquisitionContextSequence
         assert ["NumericValue" in one for one in item] == [kept] * len(item)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("policy", [AI, EXPORT], ids=lambda policy: policy.name)
+@pytest.mark.parametrize("concept", [("21112-8", "LN"), ("184099003", "SCT"), ("X1", "99X")])
+def test_a_date_of_birth_goes_whatever_its_concept(concept: tuple[str, str], policy: Policy) -> None:
+    """Shifted as the study is, it would tell the age to the day, of the oldest too."""
+
+    def out(**changes: str) -> list[str]:
+        given = {"Date": "19510203"}, {"Date": "1951.02.03"}, {"DateTime": "19510203101112"}, {"Date": "19530104"}
+        content = [items(ConceptNameCodeSequence=code(*concept), ValueType="DATE", **value)[0] for value in given]
+        source = report(*content)
+        for keyword, value in changes.items():
+            setattr(source, keyword, value)
+        done = Deidentifier(policy, PSEUDONYMS).deidentify(read_part10(planted.encoded(source), Limits())).dataset
+        return [str(item.get("Date") or item.get("DateTime")) for item in done.ContentSequence]
+
+    *births, other = out()
+    assert births == ["19000101"] * 3
+    assert other != "19000101"
+    assert "19000101" not in out(StudyDate="19510203")  # of a newborn everything is of that day
