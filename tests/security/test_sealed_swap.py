@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from dicomnode.errors import StorageError
+from dicomnode.errors import KeyStoreError, StorageError
+from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.memory import MemoryKeys
 from dicomnode.storage.objects import Objects
 from dicomnode.storage.segment_reader import Damage
 from dicomnode.storage.spool import Spool
-from dicomnode.study import Purpose, World
+from dicomnode.study import Purpose, WorkKey, World
+from dicomnode.workflow.handover import Handover
 from tests.unit.storage.samples import OTHER_STUDY, STUDY, encoded, intake, metadata
+
+WORK = WorkKey(study_key=STUDY, revision=1, model="lungs")
 
 
 def only_file(folder: Path) -> Path:
@@ -60,3 +67,22 @@ def test_a_segment_put_under_another_study_is_not_believed(tmp_path: Path) -> No
             assert damages
             with pytest.raises(StorageError):
                 spool.read(OTHER_STUDY, address)
+
+
+@pytest.mark.parametrize(
+    ("key", "series_key"),
+    [(replace(WORK, study_key=OTHER_STUDY), "5e"), (WORK, "6f"), (replace(WORK, revision=2), "5e")],
+)
+def test_an_identity_put_in_anothers_row_is_nobodys(tmp_path: Path, key: WorkKey, series_key: str) -> None:
+    with Ledger.open(tmp_path / "ledger.sqlite") as ledger:
+        rooms: Any = SimpleNamespace(keys=MemoryKeys(), ledger=ledger)
+        handover = Handover(rooms)
+        handover.put_identity(WORK, "5e", b"theirs")
+        handover.put_identity(key, series_key, b"ours")
+        theirs = ledger.vault(WORK.study_key, "5e", WORK.revision)
+        assert theirs is not None
+        ledger.put_vault(key.study_key, series_key, key.revision, theirs)
+        assert handover.identity(WORK, "5e") == b"theirs"
+        with pytest.raises((StorageError, KeyStoreError)) as caught:
+            handover.identity(key, series_key)
+        assert caught.value.code in ("sealed-damaged", "key-wrong")
