@@ -365,3 +365,21 @@ def test_a_date_of_the_source_within_a_number_is_seen(policy: Policy) -> None:
         return
     assert b"19510203" not in expected
     assert files.deidentify(data).data == expected
+
+
+@POLICIES
+def test_a_name_within_a_private_sequence_of_unknown_vr_is_of_one_slice_alone(policy: Policy) -> None:
+    """What the series has learnt of a descriptor is not true where a word of it is somebody's name."""
+
+    def file(name: bytes) -> bytes:
+        item = struct.pack("<HHLHHL", 0xFFFE, 0xE000, 16, 0x0010, 0x0010, 8) + name
+        ds = slice_of(1)
+        ds.SeriesDescription = "Lung routine"
+        ds.private_block(0x0009, "ACME 1.0", create=True).add_new(0x01, "UN", item)
+        return planted.encoded(ds)
+
+    files = FileDeidentifier(Deidentifier(policy, PSEUDONYMS), Limits())
+    for name in (b"Meyer   ", b"Lung    "):
+        done = files.deidentify(file(name))
+        assert (done.data, done.uids) == the_full_way(policy, file(name))
+    assert read_part10(done.data, Limits()).SeriesDescription == "routine"

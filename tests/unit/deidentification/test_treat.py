@@ -182,3 +182,23 @@ def test_a_stack_has_no_number_of_anybody() -> None:
     ds = planted.slice_of_ct()
     ds.StackID = "5550134"
     assert Deidentifier(AI, Pseudonyms(bytes(32), "p")).deidentify(ds).dataset.StackID != "5550134"
+
+
+@POLICIES
+def test_pixels_within_a_sequence_go(policy: Policy) -> None:
+    """Nobody looks at them, as at those of the object."""
+    item = Dataset()
+    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = planted.CT, "1.2.3"
+    item.Rows, item.Columns, item.BitsAllocated = 1, 16, 8
+    item.PixelData = bytes(range(16))
+    item["PixelData"].VR = "OW"
+    output = treated(policy, SourceImageSequence=Sequence([item]))
+    assert output.SourceImageSequence[0].Rows == 1
+    assert "PixelData" not in output.SourceImageSequence[0]
+
+
+@POLICIES
+def test_a_class_that_ends_in_a_number_of_the_source_is_replaced(policy: Policy) -> None:
+    newer = "1.2.840.10008.5.1.4.1.1.4711"
+    assert treated(policy, RelatedGeneralSOPClassUID=newer).RelatedGeneralSOPClassUID == newer
+    assert treated(policy, RelatedGeneralSOPClassUID=newer, PatientID="4711").RelatedGeneralSOPClassUID != newer
