@@ -1,4 +1,4 @@
-"""Memory that was freed, and memory that stays: what the C library may keep of it, and what Python need not look through.
+"""Memory that was freed, memory that stays, and none that leaves: what the C library may keep of it, what Python need not look through, no core dumps.
 
 glibc keeps what threads have freed for the next time they ask (a hundred megabytes after one study), apart for up to
 eight times as many threads as there are cores; a node beside other services waits for hours between studies.
@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import resource
+from contextlib import suppress
 from typing import Final
 
 _M_ARENA_MAX: Final = -8  # mallopt(3)
 _ARENAS: Final = 2
+#: No file of a core is as small, and the kernel hands none to a program (core_pattern begins with |), which it does at 0: core(5).
+_NO_CORE: Final = 1
 
 
 def keep_little() -> None:
@@ -22,6 +26,13 @@ def keep_little() -> None:
     choose = getattr(ctypes.CDLL(None), "mallopt", None)
     if choose is not None:
         choose(_M_ARENA_MAX, _ARENAS)
+
+
+def leave_no_core() -> None:
+    """From now on this process and those that it starts leave no core dump: memory holds keys, names and images."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    with suppress(ValueError, OSError):  # no more than 0 is allowed here
+        resource.setrlimit(resource.RLIMIT_CORE, (_NO_CORE, _NO_CORE))
 
 
 def give_back() -> None:

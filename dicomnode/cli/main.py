@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -17,6 +16,7 @@ from dicomnode import __version__, config
 from dicomnode.cli import keys, models, orders, replays, routes, sending
 from dicomnode.cli.options import ConfigOption, StateOption, read_config, written_destination
 from dicomnode.errors import REASONS, ConfigError, NodeError
+from dicomnode.heap import keep_little, leave_no_core
 from dicomnode.service.faults import caught
 
 app = typer.Typer(
@@ -49,7 +49,7 @@ class Policies(StrEnum):
 
 def main() -> None:
     """Entry point: runs a command and turns every coded error into one line and an exit status."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # whatever runs here may hold keys and names in its memory
+    leave_no_core()
     try:
         with caught(lambda _where, error: _tell_fault(error)):
             app()
@@ -95,7 +95,6 @@ def serve(
     ] = None,
 ) -> None:
     """Run the node until SIGTERM or Ctrl-C; it then drains: open associations and running work end first."""
-    from dicomnode.heap import keep_little
     from dicomnode.service.foreground import run
 
     keep_little()

@@ -242,7 +242,7 @@ def reidentify_folder(
     """
     hidden: list[Path] = []
     paths = find_files(source, hidden)
-    make_output(output, anew=True)
+    make_output(output, anew=True, mode=0o700)  # what comes names patients
     reidentify = reidentify_file(tree, key, certificate)
     left: Counter[str] = Counter()
     for path in paths:
@@ -333,7 +333,7 @@ def base_of(source: Path) -> Path:
     return source if source.is_dir() else source.parent
 
 
-def make_output(output: Path, *, anew: bool) -> None:
+def make_output(output: Path, *, anew: bool, mode: int = 0o777) -> None:
     """Create the output folder; with `anew` it must be empty: what an earlier run left would pass for this one's.
 
     Raises
@@ -342,7 +342,7 @@ def make_output(output: Path, *, anew: bool) -> None:
         ``output-not-empty`` when it holds anything, or cannot be made.
     """
     try:
-        output.mkdir(parents=True, exist_ok=True)
+        output.mkdir(mode, parents=True, exist_ok=True)
         if anew and any(output.iterdir()):
             raise ConfigError("output-not-empty")
     except OSError:

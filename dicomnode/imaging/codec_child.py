@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Final, Protocol
 
 import dicomnode
+from dicomnode.heap import leave_no_core
 from dicomnode.imaging.stored import Buffer
 
 _LENGTH: Final = struct.Struct("<Q")
@@ -176,7 +177,7 @@ def run(serve: Serve, arguments: list[str]) -> None:  # pragma: no cover - runs 
     """Be the child that `start` started."""
     memory = int(arguments[0])
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    leave_no_core()
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # codecs print on standard output
     serve(sys.stdin.buffer, answers, seconds=2 * float(arguments[1]))

@@ -8,7 +8,6 @@ not live here: what the node does when it fails (`gpu_guard`).
 from __future__ import annotations
 
 import os
-import resource
 import select
 import signal
 import socket
@@ -18,6 +17,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from dicomnode.errors import NodeError
+from dicomnode.heap import leave_no_core
 from dicomnode.imaging.volume import Volume
 from dicomnode.inference.engine import Batch, EngineInfo
 from dicomnode.inference.gpu_wire import Ended, Message, Shared, geometry_of, info_message, receive, send
@@ -117,7 +117,7 @@ def end_with(link: socket.socket) -> None:
 def _main(arguments: list[str]) -> None:  # pragma: no cover - runs in the child
     from dicomnode.inference.gpu_open import open_package
 
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core would hold a study
+    leave_no_core()
     with socket.socket(fileno=int(arguments[0])) as link:
         end_with(link)
         serve(link, open_package)

@@ -23,6 +23,7 @@ from dicomnode.service.deidentifying_series import Deidentified, SeriesDeidentif
 from dicomnode.service.offline import bytes_of, write_file
 from dicomnode.service.policies import policy_of
 from dicomnode.service.rooms import Layout
+from dicomnode.storage import audit
 from dicomnode.storage.recipients import certificates, private_key
 from dicomnode.workflow.reading import limits_of
 from dicomnode.workflow.selection import without_pixels
@@ -140,7 +141,7 @@ def explain_devices(tree: Config, policy: str, path: Path) -> list[str]:
 
 
 def reidentify_file(tree: Config, key: Path | None, certificate: Path | None) -> Callable[[Path, Path], Path]:
-    """Function that gives one file its original attributes back and returns where it wrote.
+    """Function that gives one file its original attributes back and returns where it wrote; audited where the key is the node's own.
 
     The file is named by the original's SOP Instance UID or, where that is none, as the one that was read.
 
@@ -150,6 +151,8 @@ def reidentify_file(tree: Config, key: Path | None, certificate: Path | None) ->
         ``state-not-found`` where no key is named and there is no state folder.
     KeyStoreError
         ``key-missing``, ``key-permissions`` or ``key-wrong``.
+    StorageError
+        What `audit.append` raises.
     """
     layout = Layout.of(tree)
     if key is None:
@@ -160,6 +163,8 @@ def reidentify_file(tree: Config, key: Path | None, certificate: Path | None) ->
     mine = certificates((certificate or named.with_name("reidentify.pem"),))
     if not mine:
         raise KeyStoreError("key-wrong")
+    if key is None:
+        audit.append(layout.state, "reidentify", rooms.now())
 
     def reidentify(path: Path, output: Path) -> Path:
         dataset = read_part10(bytes_of(path), limits_of(tree))

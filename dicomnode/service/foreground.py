@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import threading
 import time
@@ -15,7 +14,7 @@ from typing import Final
 
 from dicomnode.config import Config
 from dicomnode.events import Emit
-from dicomnode.heap import stay
+from dicomnode.heap import leave_no_core, stay
 from dicomnode.pulses import LOOK_SECONDS
 from dicomnode.service import rooms
 from dicomnode.service.faults import caught
@@ -40,7 +39,7 @@ def run(tree: Config, environment: Mapping[str, str]) -> int:
     int
         Exit status: 1 where it ended because something in it hangs, so that systemd starts it again.
     """
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # memory holds keys and images
+    leave_no_core()
     emit = configure(tree.logging, journal="JOURNAL_STREAM" in environment)
     with caught(partial(report_fault, emit)):
         said = _serve(tree, environment, emit)

@@ -66,13 +66,16 @@ def private_key(path: Path) -> RSAPrivateKey:
     """
     try:
         found = path.stat()
-        data = path.read_bytes()
     except OSError:
         raise KeyStoreError("key-missing", missing=1) from None
+    if not stat.S_ISREG(found.st_mode):  # a pipe would keep us waiting for good
+        raise KeyStoreError("key-wrong")
     if stat.S_IMODE(found.st_mode) & 0o077 or found.st_uid not in (0, os.geteuid()):
         raise KeyStoreError("key-permissions", mode=f"o{stat.S_IMODE(found.st_mode):04o}")
     try:
-        key = serialization.load_pem_private_key(data, None)
+        key = serialization.load_pem_private_key(path.read_bytes(), None)
+    except OSError:
+        raise KeyStoreError("key-missing", missing=1) from None
     except (ValueError, TypeError):
         raise KeyStoreError("key-wrong") from None
     if not isinstance(key, RSAPrivateKey):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import pkgutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -44,4 +46,18 @@ def test_no_command_leaves_a_core_dump(words: tuple[str, ...]) -> None:
         "main.main()\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
-    assert done.stdout.strip() == "(0, 0)"
+    assert done.stdout.strip() == "(1, 1)", "at 0 the kernel hands it to a program all the same"
+
+
+def test_a_process_that_dies_leaves_no_core_dump_and_none_is_handed_over(tmp_path: Path) -> None:
+    program = (
+        "import os, resource, signal\n"
+        "from dicomnode.heap import leave_no_core\n"
+        "most = resource.getrlimit(resource.RLIMIT_CORE)[1]\n"
+        "resource.setrlimit(resource.RLIMIT_CORE, (most, most))\n"
+        "leave_no_core()\n"
+        "os.kill(os.getpid(), signal.SIGSEGV)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=False, timeout=60)
+    assert done.returncode == -signal.SIGSEGV
+    assert list(tmp_path.iterdir()) == []

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from dicomnode import heap
 from dicomnode.heap import give_back, keep_little, stay
 
 #: Allocates in twelve threads at once; prints the arenas there are then, in a process that asked for few and in one that did not.
@@ -80,3 +81,17 @@ def test_threads_share_what_was_freed() -> None:
     shared, apart = map(int, counted.split())
     assert shared == 2
     assert apart > 2
+
+
+def test_where_no_more_is_allowed_the_limit_of_a_core_is_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_to: list[tuple[int, int]] = []
+
+    def allow(_: int, limits: tuple[int, int]) -> None:
+        if limits[1] == 1:
+            raise ValueError("not allowed to raise maximum limit")
+        set_to.append(limits)
+
+    monkeypatch.setattr(heap.resource, "setrlimit", allow)
+    monkeypatch.setattr(heap.resource, "getrlimit", lambda _: (0, 0))
+    heap.leave_no_core()
+    assert set_to == [(0, 0)]

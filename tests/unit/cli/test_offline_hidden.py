@@ -12,6 +12,8 @@ from typer.testing import CliRunner
 
 from dicomnode.cli.main import app
 from dicomnode.encoded import encode_part10
+from dicomnode.errors import KeyStoreError
+from dicomnode.storage import audit
 from tests.unit.workflow.samples import EXPLICIT, tiny_series
 
 CODE = "path-unreadable"
@@ -81,6 +83,17 @@ def test_reidentify_tells_what_it_did_not_look_into(config: Path, source: Path, 
     back = run("reidentify", source / "closed", tmp_path / "back", "--config", config)
     assert back.exit_code == 1
     assert back.output.count(CODE) == 1
+    assert [one["event"] for one in audit.events(tmp_path / "state", "reidentify")] == ["reidentify"], (
+        "by the node's own key"
+    )
+    assert (tmp_path / "back").stat().st_mode & 0o077 == 0, "what comes names patients"
+
+
+def test_a_key_that_is_a_pipe_is_none(config: Path, source: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe", 0o400)
+    back = run("reidentify", source / "images", tmp_path / "back", "--config", config, "--key", tmp_path / "pipe")
+    assert isinstance(back.exception, KeyStoreError)
+    assert back.exception.code == "key-wrong"
 
 
 def test_a_folder_of_nothing_else_is_told_too(config: Path, source: Path, tmp_path: Path) -> None:
