@@ -78,8 +78,8 @@ LOWERED: dict[str, tuple[float, str]] = {
         "Alembic alone asks which tables are ours, when a developer lets it compare schemas",
     ),
 }
-#: Lines that no test need run, with what hangs on them: patterns.
-EXCLUDED = ("if TYPE_CHECKING:", r"\.\.\.$", "raise AssertionError")
+#: Lines that no test need run, with what hangs on them, beside what slipcover leaves out (`pragma: no cover`, TYPE_CHECKING).
+EXCLUDED = (r"\.\.\.$", "raise AssertionError")
 #: Reviewed: modules that no floor holds, and why.
 LEFT_OUT: dict[str, str] = {
     "__main__": "one call; every test that starts a node in its own process runs it",
@@ -105,7 +105,7 @@ def main(arguments: list[str]) -> int:
 
 def added_up(folder: Path, package: Path) -> dict[str, Any]:
     """Of every module of the package, by its path: what processes ran, and what none of them did."""
-    every = Slipcover(branch=True, source=[str(package)], exclude_lines=list(EXCLUDED))
+    every = Slipcover(branch=True, source=[str(package)], exclude_also=list(EXCLUDED))
     files = {str(Path(path).resolve()): one for path, one in every.get_coverage()["files"].items()}
     ran: dict[str, tuple[set[int], set[tuple[int, int]]]] = {path: (set(), set()) for path in files}
     for part in folder.glob("*.json"):

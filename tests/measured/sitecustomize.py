@@ -8,23 +8,26 @@ half, code without the probes that have done their duty, is left out: it puts fu
 
 from __future__ import annotations
 
+import ast
 import atexit
 import json
 import os
 import time
 from pathlib import Path
+from types import CodeType
 from typing import Any, NoReturn
 
 
 def measure(folder: Path) -> None:
     """Count from now on, in modules that are imported from now on."""
     from slipcover import FileMatcher, ImportManager, Slipcover
-    from slipcover.importer import wrap_spec_from_file_location
+    from slipcover.importer import SlipcoverLoader, wrap_spec_from_file_location
 
     found = Slipcover(branch=True, d_miss_threshold=1 << 30, exclude_lines=[])
     matcher = FileMatcher(sources=[Path(__file__).parents[2] / "dicomnode"])
     ImportManager(found, matcher).__enter__()
     wrap_spec_from_file_location(found, matcher)  # Alembic's way to its revisions
+    SlipcoverLoader.get_code = code_of  # `python -m` and `runpy` ask for the code, and run it themselves
     end = os._exit
 
     def ended(status: int) -> NoReturn:
@@ -33,6 +36,15 @@ def measure(folder: Path) -> None:
 
     os._exit = ended
     atexit.register(write, found, folder)
+
+
+def code_of(loader: Any, _name: str) -> CodeType:
+    """A module's code with probes."""
+    from slipcover.branch import preinstrument
+
+    code = compile(preinstrument(ast.parse(loader.origin.read_bytes())), str(loader.origin), "exec")
+    probed: CodeType = loader.sci.instrument(code)
+    return probed
 
 
 def write(found: Any, folder: Path) -> None:

@@ -69,8 +69,11 @@ def test_a_module_below_its_floor_is_told_with_what_is_missing() -> None:
 
 
 @pytest.mark.parametrize("end", ["", "import os; os._exit(0)"])
-def test_a_process_writes_what_it_ran_of_the_package(tmp_path: Path, end: str) -> None:
-    program = f"from dicomnode.pulses import Pulse\nPulse('a', 1.0).work()\n{end}"
+@pytest.mark.parametrize(
+    "begin", ["from dicomnode.pulses import Pulse", "Pulse = run_module('dicomnode.pulses', alter_sys=True)['Pulse']"]
+)
+def test_a_process_writes_what_it_ran_of_the_package(tmp_path: Path, begin: str, end: str) -> None:
+    program = f"from runpy import run_module\n{begin}\nPulse('a', 1.0).work()\n{end}"
     environment = os.environ | {
         "DICOMNODE_MEASURED": str(tmp_path),
         "PYTHONPATH": f"{ROOT / 'tests' / 'measured'}{os.pathsep}{ROOT}",
