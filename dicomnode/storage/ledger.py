@@ -107,7 +107,9 @@ class Ledger(
         return found[0] if found else None
 
     def study_keys(self, beginning: str, *, connection: Connection | None = None) -> tuple[str, ...]:
-        """Keys that begin so, in order; at most a few."""
+        """Keys that begin so, in order; at most a few. None of them begins with nothing: who names nothing means no study."""
+        if not beginning:
+            return ()
         query = select(_S.c.study_key).where(_S.c.study_key.startswith(beginning, autoescape=True))
         with self._reading(connection) as reading:
             return tuple(reading.execute(query.order_by(_S.c.study_key).limit(10)).scalars())

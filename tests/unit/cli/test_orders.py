@@ -424,6 +424,16 @@ def test_an_empty_name_is_no_flood(quiet: list[str]) -> None:
         assert ledger.orders() == ()
 
 
+@pytest.mark.parametrize("words", [("retry",), ("cancel", "--yes"), ("reprocess",), ("release",)])
+def test_an_empty_name_is_not_the_only_study(place: list[str], words: tuple[str, ...]) -> None:
+    """As of a script whose variable is not set."""
+    with ledger_of(place) as ledger:
+        assert len(ledger.all_study_keys()) == 1
+    assert run(words[0], "", *words[1:], *place) == (2, "study-not-found")
+    with ledger_of(place) as ledger:
+        assert ledger.orders() == ()
+
+
 def test_a_study_that_still_arrives_can_be_cancelled_once(quiet: list[str]) -> None:
     with ledger_of(quiet) as ledger:
         ledger.record_instances([row(1, study_key="cd" * 16)])
