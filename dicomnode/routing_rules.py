@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
 from dicomnode.bounds import AETitle, Name, Network, Seconds
@@ -26,6 +26,8 @@ _YEARS: Final = MappingProxyType({"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1
 _MOST_VALUES: Final = 16
 _SPECIAL: Final = re.compile(r"[\[?]")
 Pattern = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(bounded_pattern)]
+#: A Code String (PS3.5 6.2): spaces at its ends are none of it.
+Modality = Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^[A-Z0-9_ ]{1,16}$")]
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 Priority = Literal["stat", "routine", "research"]
 
@@ -84,6 +86,8 @@ class Condition(Section):
     @model_validator(mode="after")
     def _asks_for_something(self) -> Self:
         numeric = self.at_least is not None or self.at_most is not None
+        if not all(map(str.strip, self.one_of)):
+            raise ValueError(f"{self.attribute}: one_of holds an empty text, which no value is: leave it out")
         if not (self.one_of or self.matches or numeric):
             raise ValueError("a condition has one_of, matches, at_least or at_most")
         if numeric and dictionary_VR(self.attribute) not in _NUMBERS:
@@ -132,7 +136,7 @@ class RoutingRule(Section):
     calling_ae_titles: tuple[AETitle, ...] = Field((), description="AE titles of senders, * for any part; empty: any")
     called_ae_titles: tuple[AETitle, ...] = Field((), description="AE titles that they called us; empty: any")
     addresses: tuple[Network, ...] = Field((), description="addresses and networks of senders; empty: any")
-    modalities: tuple[Annotated[str, Field(pattern=r"^[A-Z0-9_ ]{1,16}$")], ...] = Field(
+    modalities: tuple[Modality, ...] = Field(
         (), description="modalities of the series, such as CT; empty: any"
     )
     where: Annotated[tuple[Condition, ...], Field(max_length=16)] = Field(

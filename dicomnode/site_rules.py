@@ -225,8 +225,6 @@ def _faults_of_conditions(rule: DeviceRule) -> Iterator[str]:
     for one in rule.where:
         if (tag_for_keyword(one.attribute) or 0) >> 16 < _FIRST_GROUP:
             yield f"where: {one.attribute} is no attribute of an object's Data Set: ask for another one, such as SOPClassUID"
-        if not all(map(str.strip, one.one_of)):
-            yield f"where: {one.attribute}: one_of holds an empty text, which no value is: leave it out"
 
 
 def _faults_of_claims(rule: DeviceRule) -> Iterator[str]:

@@ -38,6 +38,8 @@ def test_without_rules_there_are_none() -> None:
         ({"where": [{"attribute": "BodyPart", "one_of": ["CHEST"]}]}, "keyword of a DICOM attribute"),
         ({"where": [{"attribute": "PixelData", "one_of": ["CHEST"]}]}, "keyword of a DICOM attribute"),
         ({"where": [{"attribute": "ContributingEquipmentSequence", "one_of": ["x"]}]}, "keyword of a DICOM attribute"),
+        ({"where": [{"attribute": "BodyPartExamined", "one_of": ["CHEST", " "]}]}, "one_of holds an empty text"),
+        ({"modalities": [" "]}, "modalities.0"),
         ({"where": [{"attribute": "BodyPartExamined"}]}, "one_of, matches, at_least or at_most"),
         ({"where": [{"attribute": "BodyPartExamined", "at_most": 3}]}, "is a text"),
         ({"where": [{"attribute": "SliceThickness", "at_most": 3, "at_least": 4}]}, "at_least is more than at_most"),

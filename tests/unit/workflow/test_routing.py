@@ -99,6 +99,7 @@ def test_what_is_not_as_a_rule_asks_is_named(settings: dict[str, Any], setting: 
         {"called_ae_titles": ["*NODE"]},
         {"addresses": ["10.9.0.0/16", "10.1.2.3"]},
         {"modalities": ["MR", "CT"]},
+        {"modalities": ["CT "]},
         {"hours": ["12:00-12:01"]},
         {"hours": ["22:00-12:30"]},
         {"weekdays": ["sun"]},
