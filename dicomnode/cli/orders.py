@@ -74,7 +74,8 @@ def wants_somebody(told: dict[str, Any]) -> bool:
     """Whether something stays as it is until a person sees to it; studies past an age that the site set are as it wishes."""
     left_alone = any(one["circuit"] == CircuitState.OPEN for one in told["destinations"])
     wanting = any(told[name] for name in ("stalled", "late", "dead_letters", "held", "failed"))
-    return bool(left_alone or wanting or told["stopped"][Mark.FLOOD])
+    failing = any(one["late"] for one in told["orders"])
+    return bool(left_alone or wanting or failing or told["stopped"][Mark.FLOOD])
 
 
 def traffic_json(tree: Config, traffic: Any) -> dict[str, Any]:
@@ -105,7 +106,7 @@ def traffic_json(tree: Config, traffic: Any) -> dict[str, Any]:
         "stopped": {mark.value: len(traffic.marked.get(mark, ())) for mark in sorted(STOPPING)},
         "stopped_since": {mark.value: _time(times[0]) for mark, times in traffic.marked.items() if times},
         "sources": [_source(one, traffic) for one in tree.sources],
-        "orders": [_given(one, exports.get(one.destination)) for one in traffic.orders],
+        "orders": [_given(one, exports.get(one.destination), tree, traffic.believed) for one in traffic.orders],
     }
 
 
@@ -163,8 +164,9 @@ def _destination(name: str, known: Destination | None, traffic: Any) -> dict[str
     }
 
 
-def _given(order: OrderRow, export: Export | None) -> dict[str, Any]:
-    """An order that is not carried out yet; one to export waits for the hours of its export, too."""
+def _given(order: OrderRow, export: Export | None, tree: Config, now: datetime) -> dict[str, Any]:
+    """An order that is not carried out yet; one to export waits for the hours of its export, too, and is late like results."""
+    from dicomnode.workflow.lateness import longest_wait
     from dicomnode.workflow.orders import EXPORT
     from dicomnode.workflow.paces import seconds_until
 
@@ -174,6 +176,8 @@ def _given(order: OrderRow, export: Export | None) -> dict[str, Any]:
         "study": order.study_key,
         "destination": order.destination or None,
         "at": _time(order.at),
+        "failed_since": _time(order.failed_at),
+        "late": order.failed_at is not None and (now - order.failed_at).total_seconds() > longest_wait(tree.delivery),
         "sent_in_seconds": seconds_until(hours, datetime.now().astimezone()),
     }
 
@@ -249,7 +253,9 @@ def _order_line(one: dict[str, Any]) -> str:
     shut = (
         f", outside its hours, in {one['sent_in_seconds'] / 3600:.1f} h unless STAT" if one["sent_in_seconds"] else ""
     )
-    return f"[cyan]ordered[/] {one['verb']} of {one['study'][:16]}{to}; the node does so when it runs{shut}"
+    since = one["failed_since"]
+    failing = f"; [red]its tries fail[/] since {since}: export.failed in the log says why" if since else ""
+    return f"[cyan]ordered[/] {one['verb']} of {one['study'][:16]}{to}; the node does so when it runs{shut}{failing}"
 
 
 def _late_lines(late: list[dict[str, Any]]) -> Iterator[str]:

@@ -225,6 +225,24 @@ def test_an_export_is_ordered_once_and_audited_each_time(place: list[str]) -> No
     assert 7000 < told["sent_in_seconds"] <= 3 * 3600
 
 
+@pytest.mark.parametrize(("minutes", "status"), [(49, 0), (51, 1)])
+def test_an_export_whose_tries_fail_says_so_and_wants_somebody_in_the_end(
+    quiet: list[str], minutes: int, status: int
+) -> None:
+    """After as long as results are late."""
+    Path(quiet[3]).write_text(TOML + '[[exports]]\nname = "trial"\nproject = "p"\ninto = "/nowhere"\n')
+    moment = now()
+    order = OrderRow(verb="export", study_key=STUDY, destination="trial", at=moment)
+    with ledger_of(quiet) as ledger:
+        ledger.give_order(order)
+        assert "tries fail" not in run("status", *quiet)[1]
+        ledger.mark_order(order, moment - timedelta(minutes=minutes))
+    code, text = run("status", *quiet)
+    assert (code, "to trial; the node does so when it runs; its tries fail since 20" in text) == (status, True)
+    (told,) = json.loads(run("status", "--json", *quiet)[1])["orders"]
+    assert (told["late"], told["failed_since"] is None) == (bool(status), False)
+
+
 @pytest.mark.parametrize(
     ("study", "to", "code"), [(STUDY, "pacs", "destination-not-found"), ("0" * 32, "trial", "study-not-found")]
 )
