@@ -154,9 +154,17 @@ def _receivers(value: object) -> object:
     return value
 
 
+#: Bits before the IPv4 address of one that is mapped into IPv6 (RFC 4291 2.5.5.2).
+_MAPPED_BITS: Final = 96
+
+
 def _network(value: str) -> str:
     try:
-        return str(ipaddress.ip_network(value))
+        network = ipaddress.ip_network(value)
+        mapped = getattr(network.network_address, "ipv4_mapped", None)  # peers by IPv4 are known by that alone
+        if mapped is not None and network.prefixlen >= _MAPPED_BITS:
+            return str(ipaddress.ip_network((mapped, network.prefixlen - _MAPPED_BITS)))
+        return str(network)
     except ValueError:
         raise ValueError(
             "an address or a network, such as 10.1.2.3 or 10.1.0.0/16 (no bits behind its length)"

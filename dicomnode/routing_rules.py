@@ -136,9 +136,7 @@ class RoutingRule(Section):
     calling_ae_titles: tuple[AETitle, ...] = Field((), description="AE titles of senders, * for any part; empty: any")
     called_ae_titles: tuple[AETitle, ...] = Field((), description="AE titles that they called us; empty: any")
     addresses: tuple[Network, ...] = Field((), description="addresses and networks of senders; empty: any")
-    modalities: tuple[Modality, ...] = Field(
-        (), description="modalities of the series, such as CT; empty: any"
-    )
+    modalities: tuple[Modality, ...] = Field((), description="modalities of the series, such as CT; empty: any")
     where: Annotated[tuple[Condition, ...], Field(max_length=16)] = Field(
         (),
         description="conditions on attributes, all of which a series meets: "

@@ -28,6 +28,11 @@ def test_a_rule_needs_nothing_but_a_name_and_then_takes_everything_everywhere() 
     assert (rule.sample_percent, rule.action) == (100, "process")
 
 
+def test_an_address_of_ipv4_that_is_written_as_ipv6_is_that_address() -> None:
+    (rule,) = tree({"name": "all", "addresses": ["::ffff:10.1.0.0/112", "::ffff:10.1.2.3", "2001:db8::/32"]}).rules
+    assert rule.addresses == ("10.1.0.0/16", "10.1.2.3/32", "2001:db8::/32")
+
+
 def test_without_rules_there_are_none() -> None:
     assert Config().rules == ()
 
