@@ -5,10 +5,14 @@ Pure. Of reports it acts on what the walk made: numeric content items (TID 1007,
 
 from __future__ import annotations
 
+from math import inf
 from types import MappingProxyType
 from typing import Final
 
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
+from pydicom.errors import BytesLengthException
+from pydicom.multival import MultiValue
 
 from dicomnode.deidentification import codes
 from dicomnode.deidentification.nesting import Node, datasets, items_of
@@ -18,8 +22,10 @@ _CONCEPT_NAME: Final = 0x0040A043
 _MEASURED_VALUES: Final = 0x0040A300
 _UNITS: Final = 0x004008EA
 _NUMERIC_VALUE: Final = 0x0040A30A
+_NUMERATOR: Final = 0x0040A162
+_DENOMINATOR: Final = 0x0040A163
 #: Floating Point Value, Rational Numerator and Denominator Value say the same again.
-_AGAIN: Final = (0x0040A161, 0x0040A162, 0x0040A163)
+_AGAIN: Final = (0x0040A161, _NUMERATOR, _DENOMINATOR)
 #: Subject Age; and ages of patients in SNOMED CT and LOINC.
 _AGES: Final = frozenset(
     {("DCM", "121033"), ("SCT", "397669002"), ("SCT", "424144002"), ("LN", "30525-0"), ("LN", "21612-7"),
@@ -45,9 +51,7 @@ def limit_ages(dataset: Dataset, highest: int) -> None:
     """
     for node in datasets(dataset):
         names = items_of(node.dataset, _CONCEPT_NAME) if _CONCEPT_NAME in node.dataset else None
-        if not names:
-            continue
-        is_age = codes.read(names[0], node.encodings)[1::-1] in _AGES
+        is_age = codes.read(names[0], node.encodings)[1::-1] in _AGES if names else False
         _limit(node, highest, is_age=is_age)
         for item in items_of(node.dataset, _MEASURED_VALUES) or [] if _MEASURED_VALUES in node.dataset else []:
             _limit(node.item(item), highest, is_age=is_age)
@@ -55,17 +59,33 @@ def limit_ages(dataset: Dataset, highest: int) -> None:
 
 def _limit(node: Node, highest: int, *, is_age: bool) -> None:
     item = node.dataset
-    if _NUMERIC_VALUE not in item:
+    values = _values(item)
+    if not values:
         return
     units = items_of(item, _UNITS) if _UNITS in item else None
     unit = codes.read(units[0], node.encodings) if units else codes.Code("", "", "")
     in_a_year = _A_YEAR.get(unit.value)
     if not is_age and (in_a_year is None or unit.scheme != "UCUM"):
         return
-    values = texts(item.get_item(_NUMERIC_VALUE), "DS", ASCII)
-    if in_a_year is not None and all(float(value) < (highest + 1) * in_a_year for value in values):
+    if in_a_year is not None and all(value < (highest + 1) * in_a_year for value in values):
         return
-    item[_NUMERIC_VALUE].value = None if in_a_year is None else str((highest + 1) * in_a_year)
+    limit = None if in_a_year is None else str((highest + 1) * in_a_year)
+    item[_NUMERIC_VALUE] = DataElement(_NUMERIC_VALUE, "DS", limit)
     for tag in _AGAIN:
         if tag in item:
             del item[tag]
+
+
+def _values(item: Dataset) -> list[float]:
+    """What the value of a numeric item is, by each attribute that says it."""
+    found = list(map(float, texts(item.get_item(_NUMERIC_VALUE), "DS", ASCII))) if _NUMERIC_VALUE in item else []
+    for tag in _AGAIN[:2]:
+        if tag not in item:
+            continue
+        try:
+            values = item[tag].value
+            parts = item[_DENOMINATOR].value if tag == _NUMERATOR and _DENOMINATOR in item else 1
+            found += [float(value) / parts for value in (values if isinstance(values, MultiValue) else [values])]
+        except (TypeError, ValueError, ZeroDivisionError, BytesLengthException):
+            found.append(inf)  # nobody knows
+    return found

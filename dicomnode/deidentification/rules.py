@@ -145,6 +145,8 @@ _CLASS_UIDS: Final = _tags(
     "PertinentSOPClassesInStudy",
     "PertinentSOPClassesInSeries",
 )
+#: Part of the times, though none itself.
+_ZONE: Final = 0x00080201
 _PSEUDONYMS: Final = _tags("PatientName", "PatientID")
 _CONTENT: Final = _tags("TextValue", "PersonName")
 #: Says what a patient is like, though the table has it among descriptors.
@@ -255,6 +257,8 @@ class Rules:
         fallback = _by_type(row, kind)
         if vr in ("DA", "DT", "TM") and {"m", "f"} & self._letters and "m" in row.options:
             return Rule(self._kept(vr), fallback, vr, "table")
+        if tag == _ZONE and "f" in self._letters:
+            return Rule(_T.ZONE, fallback, vr, "table")
         retained = self._letters & {letter.lower() for letter in row.options if letter.isupper()} - {"f"}
         if retained:
             text = _RETAINED.get(Option(*retained), _T.VERBATIM) if len(retained) == 1 else _T.VERBATIM

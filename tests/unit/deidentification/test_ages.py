@@ -70,10 +70,41 @@ def test_an_age_beside_its_concept_and_one_without_a_value() -> None:
     item = numeric("95", "a", ("121033", "DCM"))
     inner = item.MeasuredValueSequence[0]
     item.NumericValue, item.MeasurementUnitsCodeSequence = "95", inner.MeasurementUnitsCodeSequence
-    del inner.NumericValue, item.MeasuredValueSequence
+    del inner.NumericValue, inner.FloatingPointValue, item.MeasuredValueSequence
     assert out(item, EXPORT).NumericValue == 90
     item.MeasuredValueSequence = Sequence([inner])
     assert "NumericValue" not in out(item, EXPORT).MeasuredValueSequence[0]
+
+
+@pytest.mark.parametrize("concept", [("121033", "DCM"), None])
+@pytest.mark.parametrize(
+    "said", [{"FloatingPointValue": 95.0}, {"RationalNumeratorValue": 190, "RationalDenominatorValue": 2}]
+)
+@pytest.mark.parametrize("number", [None, "30"])
+def test_an_age_is_limited_whichever_attributes_say_it(
+    concept: tuple[str, str] | None, said: dict[str, float], number: str | None
+) -> None:
+    item = numeric("30", "a", concept or ("X1", "99X"))
+    measured = item.MeasuredValueSequence[0]
+    del measured.FloatingPointValue
+    if number is None:
+        del measured.NumericValue
+    if concept is None:
+        del item.ConceptNameCodeSequence
+    for keyword, value in said.items():
+        setattr(measured, keyword, value)
+    left = out(item, EXPORT).MeasuredValueSequence[0]
+    assert left.NumericValue == 90
+    assert not any(keyword in left for keyword in said)
+
+
+def test_a_value_of_years_that_cannot_be_read_is_limited() -> None:
+    item = numeric("30", "a", ("X1", "99X"))
+    item.MeasuredValueSequence[0].RationalNumeratorValue, item.MeasuredValueSequence[0].RationalDenominatorValue = 95, 0
+    assert out(item, EXPORT).MeasuredValueSequence[0].NumericValue == 90
+    del item.MeasuredValueSequence[0].RationalNumeratorValue, item.MeasuredValueSequence[0].RationalDenominatorValue
+    kept = out(item, EXPORT).MeasuredValueSequence[0]
+    assert (kept.NumericValue, kept.FloatingPointValue) == (30, 30.0)
 
 
 @pytest.mark.parametrize(

@@ -81,12 +81,14 @@ def test_text_that_is_kept_survives_in_utf_8() -> None:
 
 def test_full_dates_and_no_dates() -> None:
     ds = planted.slice_of_ct()
-    ds.AcquisitionDateTime = "20200301101112"
+    ds.AcquisitionDateTime, ds.TimezoneOffsetFromUTC = "20200301101112", "+0100"
     full = deidentified(ds, Policy(name="full", options=frozenset({Option.FULL_DATES})))
     assert (full.StudyDate, full.AcquisitionDateTime) == ("20200301", "20200301101112")
+    assert full.TimezoneOffsetFromUTC == "+0100"
     none = deidentified(ds, Policy(name="none", options=frozenset()))
     assert not none.StudyDate
     assert "AcquisitionDateTime" not in none
+    assert "TimezoneOffsetFromUTC" not in none
     assert none.LongitudinalTemporalInformationModified == "REMOVED"
 
 
