@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from collections import defaultdict
@@ -119,8 +120,8 @@ def test_runs_as_the_user_that_sysusers_makes(unit: Unit) -> None:
 def test_credentials_are_those_that_the_node_opens(unit: Unit, tmp_path: Path) -> None:
     given = dict(line.split(":", 1) for line in unit["LoadCredential"])
     assert len(given) == len(KEY_NAMES)
-    for number, name in enumerate(given):
-        (tmp_path / name).write_text(f"{number:064x}\n")
+    for name in given:
+        (tmp_path / name).write_text(f"{os.urandom(32).hex()}\n")
         (tmp_path / name).chmod(0o400)
     assert has_credentials(tmp_path)
     open_credentials(tmp_path)
