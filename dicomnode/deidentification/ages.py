@@ -45,35 +45,43 @@ def limited(age: str, highest: int | None) -> str:
 
 
 def limit_ages(dataset: Dataset, highest: int) -> None:
-    """Make every age of a report above the highest one year more than that; an age without a known unit is emptied.
+    """Make every age of a report above the highest one year more than that.
 
-    What lasts as many years is an age, whatever concept it has: nothing else in a report does.
+    An age without a known unit, and what else lasts as many years and may be one, has no measured value any more (PS3.3
+    C.18.1: none is allowed): it is not told as another number.
     """
+    judged: dict[int, Dataset] = {}  # measured values, by what measures them
     for node in datasets(dataset):
+        if id(node.dataset) in judged:
+            continue
         names = items_of(node.dataset, _CONCEPT_NAME) if _CONCEPT_NAME in node.dataset else None
         is_age = codes.read(names[0], node.encodings)[1::-1] in _AGES if names else False
         _limit(node, highest, is_age=is_age)
-        for item in items_of(node.dataset, _MEASURED_VALUES) or [] if _MEASURED_VALUES in node.dataset else []:
-            _limit(node.item(item), highest, is_age=is_age)
+        measured = items_of(node.dataset, _MEASURED_VALUES) or [] if _MEASURED_VALUES in node.dataset else []
+        judged |= {id(item): item for item in measured}
+        if not all(_limit(node.item(item), highest, is_age=is_age) for item in measured):
+            node.dataset[_MEASURED_VALUES] = DataElement(_MEASURED_VALUES, "SQ", [])
 
 
-def _limit(node: Node, highest: int, *, is_age: bool) -> None:
+def _limit(node: Node, highest: int, *, is_age: bool) -> bool:
+    """Whether a value may be told, as it was or as the limit; where not, it is emptied."""
     item = node.dataset
     values = _values(item)
     if not values:
-        return
+        return True
     units = items_of(item, _UNITS) if _UNITS in item else None
     unit = codes.read(units[0], node.encodings) if units else codes.Code("", "", "")
     in_a_year = _A_YEAR.get(unit.value)
     if not is_age and (in_a_year is None or unit.scheme != "UCUM"):
-        return
+        return True
     if in_a_year is not None and all(value < (highest + 1) * in_a_year for value in values):
-        return
-    limit = None if in_a_year is None else str((highest + 1) * in_a_year)
+        return True
+    limit = None if in_a_year is None or not is_age else str((highest + 1) * in_a_year)
     item[_NUMERIC_VALUE] = DataElement(_NUMERIC_VALUE, "DS", limit)
     for tag in _AGAIN:
         if tag in item:
             del item[tag]
+    return limit is not None
 
 
 def _values(item: Dataset) -> list[float]:
