@@ -8,10 +8,14 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests import pace, tools
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # also where a test imports the library by itself
+# No property is a timed test: a crowded machine takes its time for an example, and for making one.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
