@@ -29,7 +29,7 @@ _NONCE_BYTES: Final = 12
 _WRAP_LABEL: Final = "dicomnode data key v1"
 _LARGEST_FILE: Final = 256
 _LETTERS: Final = frozenset(range(0x20, 0x7F)) | frozenset(b"\t\n\r")
-_LEAST_KINDS: Final = 8  # of bytes: fewer are in 32 random ones once in 10^31
+_LEAST_KINDS: Final = 8  # of bytes: 32 random ones have fewer less than once in 10^36
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
