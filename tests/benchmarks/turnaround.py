@@ -1,7 +1,7 @@
 """From the last C-STORE of a study to its results at the PACS: `make bench-turnaround`. Prints how it was run; never a test.
 
-300 slices of 512 × 512 over one association, to a node in a process of its own and back to a recorder; a procedure step has
-named them before they come (evidence of completeness). Beside it, round by round, the network's own time: the same
+300 slices of 512 × 512 over one association, to a node in a process of its own and back to a PACS: Orthanc, or a recorder in
+Python; a procedure step has named them before they come (evidence of completeness). Beside it, round by round, the network's own time: the same
 engine on the same volume with the same threads, its runs alone. What is left is overhead, and the node's events say where.
 """
 
@@ -13,6 +13,8 @@ import os
 import platform
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
@@ -41,6 +43,7 @@ from dicomnode.sections import Destination
 from tests.journey.recorder import Recorder
 from tests.journey.running_node import RunningNode, destination
 from tests.journey.test_kill_any_process import family
+from tests.neighbours import Orthanc
 
 EXPLICIT = "1.2.840.10008.1.2.1"
 SLICES = 300
@@ -170,6 +173,7 @@ def main() -> None:
     options = argparse.ArgumentParser()
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--engine", default="onnxruntime", help="of the node: onnxruntime, openvino, stand-in")
+    options.add_argument("--pacs", default="orthanc", choices=("orthanc", "recorder"), help="whom the results go to")
     options.add_argument("--threads", type=int, default=0, help="0: one per core")
     chosen = options.parse_args()
     rounds, alone = [], []
@@ -177,15 +181,29 @@ def main() -> None:
         f'[models]\nengine = "{chosen.engine}"\nenabled = {[] if chosen.engine == "stand-in" else ["ct-lung"]}\n'
         f"threads = {chosen.threads}\n[completion]\nquiet_seconds = 600\n"
     ).replace("'", '"')
-    with tempfile.TemporaryDirectory() as name, Recorder() as pacs:
+    with tempfile.TemporaryDirectory() as name, archive(chosen.pacs, Path(name) / "pacs") as (title, port):
         folder, hu = Path(name), fine_chest()
-        with RunningNode(folder / "node", settings + destination("pacs", pacs.ae_title, pacs.port)) as node:
+        with RunningNode(folder / "node", settings + destination("pacs", title, port)) as node:
             for number in range(chosen.rounds):
                 who = PhantomPatient(seed=f"turnaround-{number}", patient_id=f"T-{number}")
                 paths = write_files(folder / str(number), hu, who)
                 rounds.append(turn(node, paths, who))
                 alone.append(network_alone(paths, chosen.engine, chosen.threads))
     report(chosen, rounds, alone)
+
+
+@contextmanager
+def archive(kind: str, folder: Path) -> Iterator[tuple[str, int]]:
+    """AE title and port of a PACS that runs meanwhile."""
+    if kind == "recorder":
+        with Recorder() as recorder:
+            yield recorder.ae_title, recorder.port
+        return
+    orthanc = Orthanc(folder).start()
+    try:
+        yield orthanc.ae_title, orthanc.dicom_port
+    finally:
+        orthanc.stop()
 
 
 def report(chosen: argparse.Namespace, rounds: list[dict[str, float]], alone: list[float]) -> None:
@@ -195,7 +213,7 @@ def report(chosen: argparse.Namespace, rounds: list[dict[str, float]], alone: li
         f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}, "
         f"{time.strftime('%Y-%m-%d')}"
     )
-    print(f"{SLICES} slices of 512 x 512, engine {chosen.engine}; wall seconds, medians of {chosen.rounds} rounds")
+    print(f"{SLICES} slices of 512 x 512, engine {chosen.engine}, PACS {chosen.pacs}; wall seconds, medians of {chosen.rounds} rounds")
     for part in [part for part, _, _ in PARTS] + ["all"]:
         print(f"  {part:40} {median(one[part] for one in rounds):7.2f}")
     print(f"  {'CPU seconds of the node':40} {median(one['CPU'] for one in rounds):7.2f}")
