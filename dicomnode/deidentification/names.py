@@ -101,12 +101,13 @@ def transliterated(word: str) -> tuple[str, ...]:
 
 
 def user_names(words: list[str]) -> list[str]:
-    """Family and given name written together, and with initials."""
+    """Family and given name written together, and with initials; figures have none (1000 of ``000 164``)."""
     if len(words) < 2 or not (words[0].isascii() and words[1].isascii()):
         return []
     family, given = words[0], words[1]
     whole = [family + given, given + family]
-    return whole if len(family) < _SHORT_NAME else [*whole, given[0] + family, family + given[0]]
+    figures = family.isdigit() or given.isdigit()
+    return whole if len(family) < _SHORT_NAME or figures else [*whole, given[0] + family, family + given[0]]
 
 
 def is_nobodys(letters: str) -> bool:

@@ -279,3 +279,13 @@ def test_content_that_tells_of_devices(policy: object) -> None:
     source = read_part10(planted.encoded(ds), Limits())
     done = Deidentifier(policy, PSEUDONYMS).deidentify(source).dataset  # type: ignore[arg-type]
     assert "Huber" not in done.ContentSequence[0].TextValue
+
+
+@POLICIES
+def test_figures_where_a_name_belongs_have_no_initials(policy: object) -> None:
+    """An id in groups is nobody's family and given name: ``1000`` is no user of a system."""
+    ds = planted.slice_of_ct()
+    ds.OperatorsName, ds.SequenceName, ds.SeriesDescription = "000 164", "*ep_b1000#12", "Thorax 000164"
+    done = both_ways(ds, policy)
+    assert done.SequenceName == "*ep_b1000#12"
+    assert "164" not in str(done.get("SeriesDescription"))
