@@ -17,6 +17,9 @@ from tests.journey.recorder import Recorder
 from tests.journey.running_node import RunningNode, destination
 from tests.journey.studies import write_study
 
+#: As many as make a sample of none or all of them rarer than anything else that may go wrong.
+STUDIES = 16
+
 RULES = """
 [[rules]]
 name = "phantoms"
@@ -105,18 +108,47 @@ def test_what_a_node_or_another_ai_made_is_kept_and_not_worked_on(tmp_path: Path
     def by_node(_: int, image: Dataset) -> None:
         image.Manufacturer, image.ManufacturerModelName = MANUFACTURER, MODEL_NAME
 
+    def by_many(_: int, image: Dataset) -> None:
+        step, purpose = Dataset(), Dataset()
+        purpose.CodeValue, purpose.CodingSchemeDesignator, purpose.CodeMeaning = "109102", "DCM", "Processing Equipment"
+        step.Manufacturer, step.PurposeOfReferenceCodeSequence = "Somebody", [purpose]
+        image.ContributingEquipmentSequence = [step] * 8
+
     with Recorder() as pacs, RunningNode(tmp_path / "node", destination("pacs", "RECORDER", pacs.port)) as node:
         keys = {}
-        for name, change in (("ai-output", by_ai), ("own-output", by_node)):
+        for name, change in (("ai-output", by_ai), ("own-output", by_node), ("too-many-hops", by_many)):
             paths, who = write_study(tmp_path / name, name, change=change)
             send(node, paths, calling="AI")
             keys[Inside(node.tree).study_key(who.uid("study"))] = name
-        works = node.wait_for_work(count=2)
+        works = node.wait_for_work(count=3)
         assert {work.key.study_key: work.reason for work in works} == keys
         assert {work.state for work in works} == {WorkState.REFUSED}
         assert explain(node, works[0].key.study_key)["models"]["stand-in"]["refused"] == works[0].reason
         node.terminate()
     assert not pacs.digests()
+
+
+def test_of_a_rule_s_studies_the_sampled_ones_alone_are_worked_on(tmp_path: Path) -> None:
+    sampled = '[[rules]]\nname = "some"\nsample_percent = 50\ndestinations = ["pacs"]\n'
+    with (
+        Recorder() as pacs,
+        RunningNode(tmp_path / "node", destination("pacs", "RECORDER", pacs.port) + sampled) as node,
+    ):
+        studies = [write_study(tmp_path / f"study{number}", f"sampled-{number}") for number in range(STUDIES)]
+        send(node, [path for paths, _ in studies for path in paths], calling="CT1")
+        keys = {Inside(node.tree).study_key(who.uid("study")) for _, who in studies}
+        for key in keys:
+            node.wait_for_event("study.settled", study=key)
+        told = [event["study"] for event in node.events if event.get("event") == "study.not-routed"]
+        taken = keys - set(told)
+        assert 0 < len(taken) < STUDIES, f"one in {2 ** (STUDIES - 1)} runs may take all or none"
+        works = node.wait_for_work(count=len(taken))
+        whys = [explain(node, key)["series"][0]["rules"]["some"]["because"] for key in (min(taken), told[0])]
+        node.terminate()
+    assert {work.key.study_key for work in works if work.state is WorkState.DONE} == taken
+    assert len(told) == len(set(told)), "each is told once"
+    assert whys == [None, "sample_percent"]
+    assert len(pacs.studies) == sum(len(work.deliveries) for work in works)
 
 
 def test_results_that_come_too_late_stay_here(tmp_path: Path) -> None:
