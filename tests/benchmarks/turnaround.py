@@ -213,7 +213,9 @@ def report(chosen: argparse.Namespace, rounds: list[dict[str, float]], alone: li
         f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}, "
         f"{time.strftime('%Y-%m-%d')}"
     )
-    print(f"{SLICES} slices of 512 x 512, engine {chosen.engine}, PACS {chosen.pacs}; wall seconds, medians of {chosen.rounds} rounds")
+    print(
+        f"{SLICES} slices of 512 x 512, engine {chosen.engine}, PACS {chosen.pacs}; wall seconds, medians of {chosen.rounds} rounds"
+    )
     for part in [part for part, _, _ in PARTS] + ["all"]:
         print(f"  {part:40} {median(one[part] for one in rounds):7.2f}")
     print(f"  {'CPU seconds of the node':40} {median(one['CPU'] for one in rounds):7.2f}")
