@@ -51,7 +51,8 @@ _PRIVATE = re.compile(r'\(([0-9a-f]{4}),"([^"\\]{1,64})",([0-9a-f]{2})(?:,([A-Z]
 #: VRs of private attributes that a rule can keep: nobody can look into opaque bytes, and names of people never stay.
 _OF_PRIVATE = frozenset({"LO", "SH", "ST", "LT", "UT", "UC", "CS", "DS", "IS", "AS", "DA", "DT", "TM", "UI", "SQ", "FL", "FD", "US", "UL",
                          "SS", "SL", "AT"})  # fmt: skip
-_BULK = frozenset({"OB", "OW", "OB or OW", "NONE"})
+_BULK = frozenset({"OB", "OW", "OB or OW", "UN"})
+_TABLES = frozenset({"LUTData"})  # cut to the length that their descriptor says, or the object is withheld
 #: Of whom a site may vouch for what is written into images: attributes that name the device, and such as name a kind of its images.
 _DEVICES = frozenset({"ManufacturerModelName", "DeviceSerialNumber", "StationName"})
 _KINDS = frozenset({"SOPClassUID", "ImageType"})
@@ -164,8 +165,8 @@ def _faults_of_rules(section: PolicySection) -> Iterator[str]:
             tag = tag_for_keyword(keyword)
             if private_attribute(keyword) is not None:
                 continue
-            if tag is None:
-                yield f"{action}: {keyword} is no keyword of an attribute, and no private one with its creator"
+            if tag is None or not keyword or dictionary_VR(tag) == "NONE":
+                yield f"{action}: {keyword or 'an empty text'} is no keyword of an attribute, and no private one with its creator"
             elif keyword in seen:
                 yield f"{keyword} stands in {seen[keyword]} and in {action}"
             elif (tag >> 16) < _FIRST_GROUP:
@@ -180,7 +181,7 @@ def _faults_of_rules(section: PolicySection) -> Iterator[str]:
                 yield f"{action}: {keyword} is always written anew"
             elif action != "remove" and keyword in _LEFT_OUT:
                 yield f"{action}: {keyword} is always left out"
-            elif action in ("keep", "clean") and dictionary_VR(tag) in _BULK:
+            elif action in ("keep", "clean") and (dictionary_VR(tag) in _BULK or keyword in _TABLES):
                 yield f"{action}: {keyword} is bulk data; what of it is needed stays without a rule"
             seen.setdefault(keyword, action)
 

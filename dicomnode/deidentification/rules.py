@@ -225,6 +225,12 @@ class Rules:
         known = vr in _BY_VR or (vr in TEXT_VRS and vr not in ("PN", "UN"))
         return Rule(self._by_site(action, vr) if known else _T.REMOVE, _T.REMOVE, vr, "site")
 
+    def _asked(self, action: SiteAction, fallback: Treatment, vr: str, kind: int) -> Rule:
+        """A site's rule for a standard attribute: what it wants empty is empty, but where the object would be none then."""
+        if action is SiteAction.EMPTY and not (kind == 1 and fallback is _T.DUMMY):
+            fallback = _T.EMPTY
+        return Rule(self._by_site(action, vr), fallback, vr, "site")
+
     def _decide(self, sequence: str, tag: int) -> Rule:
         group, element = tag >> 16, tag & 0xFFFF
         if group < 8 or element == 0 or 0x5000 <= group <= 0x50FF or 0x6000 <= group <= 0x60FF:
@@ -235,7 +241,7 @@ class Rules:
         kind = profile.type_of(sequence, keyword_for_tag(tag), self._sop_class_uid)
         row = profile.attributes().get(tag)
         if site := self._site.get(tag):
-            return Rule(self._by_site(site, vr), _by_type(row, kind), vr, "site")
+            return self._asked(site, _by_type(row, kind), vr, kind)
         if tag in _PSEUDONYMS:
             return Rule(_T.PSEUDONYM, _T.EMPTY, vr, "table")
         if tag in _CONTENT:
@@ -251,7 +257,8 @@ class Rules:
             return _T.EMPTY
         if action is SiteAction.CLEAN and vr in TEXT_VRS:
             return _T.CLEAN
-        return _T.VERBATIM if vr in TEXT_VRS else self._kept(vr)
+        by_word = vr in TEXT_VRS or (vr == "CS" and action is SiteAction.KEEP)
+        return _T.VERBATIM if by_word else self._kept(vr)
 
     def _by_table(self, tag: int, row: profile.Row, vr: str, kind: int) -> Rule:
         fallback = _by_type(row, kind)

@@ -153,6 +153,8 @@ class Treater:
         if treatment in (Treatment.TERM, Treatment.PLAIN):
             by_tag = self._term if treatment is Treatment.TERM else self._plain
             treated = [by_tag(value, int(tag)) if value else "" for value in values]
+        elif treatment is Treatment.VERBATIM and rule.origin == "site":
+            treated = [self._as_asked(value, rule.vr, int(tag)) if value else "" for value in values]
         else:
             treated = [self._by_treatment[treatment](value) if value else "" for value in values]
         if len(values) > 1 and treatment in _SEVERAL:
@@ -249,10 +251,20 @@ class Treater:
         return None if told else value
 
     def _verbatim(self, value: str) -> str | None:
+        return None if _SUSPICIOUS.search(value) else self._unless_own(value)
+
+    def _unless_own(self, value: str) -> str | None:
+        """A text whole, or nothing of it where it holds an identifier of the source."""
         known = self._identifiers
-        if _SUSPICIOUS.search(value) or known.spellings.stand_in(value) or known.fragments.spans(value):
+        own = known.spellings.stand_in(value) or known.fragments.spans(value)
+        named = known.hit(value) or known.names_in(value)
+        return None if own or (named and not is_technical(value)) else value
+
+    def _as_asked(self, value: str, vr: str, tag: int) -> str | None:
+        """What a site keeps, whatever it looks like; a Code String that is a name goes, though it be a technical word."""
+        if vr == "CS" and self._identifiers.names_in(value) and not is_official(value, tag):
             return None
-        return value if not self._identifiers.hit(value) or is_technical(value) else None
+        return self._unless_own(value)
 
     def _plain(self, value: str, tag: int) -> str | None:
         """A maker's text without any word that is not known to be one, and without the source's own identifiers."""
@@ -367,8 +379,7 @@ class Treater:
 
     def _clock(self, value: str) -> str:
         """A date and time without hours or an offset that there are none of (PS3.5 6.2), and without a number of somebody's."""
-        match = _CLOCK.fullmatch(value.rstrip())
-        if match is None:
+        if (match := _CLOCK.fullmatch(value.rstrip())) is None:
             return "".join(_DAY_ALONE.findall(value)[:1])
         time = match["time"] and self._time(match["time"])
         return match["date"] + (time or "") + (match["zone"] or "")
