@@ -124,13 +124,14 @@ def explain_file(tree: Config, policy: str, path: Path) -> tuple[list[Explanatio
     withheld = None
     try:
         engine.refuse_header(dataset)
-        output = engine.deidentify(dataset).dataset
+        done = engine.deidentify(dataset)
     except StudyError as error:
         if error.code not in _EXPLAINED:
             raise
         withheld = error.code
-        output = engine.deidentify(without_pixels(dataset), Seen.NO_HEAD).dataset
-    return list(explain(dataset, output, chosen, str(dataset.SOPClassUID))), withheld
+        done = engine.deidentify(without_pixels(dataset), Seen.NO_HEAD)
+    told = explain(dataset, done.dataset, chosen, str(dataset.SOPClassUID), minimal=bool(done.leaks))
+    return list(told), withheld
 
 
 def explain_devices(tree: Config, policy: str, path: Path) -> list[str]:
