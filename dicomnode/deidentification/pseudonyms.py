@@ -100,6 +100,7 @@ _BRANCHES: Final = frozenset({"1.2.840.10008.6", "1.2.840.10008.6.1"}) | frozens
 )
 _TIME: Final = re.compile(r"(\d\d)(:?)(\d\d)(:?)(\d\d)((?:\.\d+)?) *")
 _LEAF_DIGITS: Final = 4
+_DAY_SECONDS: Final = 24 * 60 * 60
 
 
 def is_class_uid(uid: str) -> bool:
@@ -144,10 +145,11 @@ def shifted_datetime(value: str, shift: timedelta) -> str | None:
 
 
 def later(value: str, seconds: int) -> str:
-    """TM some seconds later, its fraction and separators as they are; without seconds it stays."""
+    """TM some seconds later, or sooner where midnight is near, its fraction and separators as they are; without seconds it stays."""
     match = _TIME.fullmatch(value)
     if match is None or not seconds:
         return value
-    whole = (int(match[1]) * 60 + int(match[3])) * 60 + int(match[5]) + seconds
-    hours, minutes = divmod(whole // 60 % 1440, 60)
+    whole = (int(match[1]) * 60 + int(match[3])) * 60 + int(match[5])
+    whole += seconds if whole + seconds < _DAY_SECONDS else -seconds  # of the same day
+    hours, minutes = divmod(whole // 60, 60)
     return f"{hours:02}{match[2]}{minutes:02}{match[4]}{whole % 60:02}{match[6]}"

@@ -50,7 +50,7 @@ _TRACKING_IDENTIFIER: Final = ("DCM", "112039")
 _PATIENT_ID: Final = 0x00100020
 _ISSUER: Final = 0x00100021
 _CLOCK: Final = re.compile(
-    r"(?P<date>\d{4}(?:\d\d){0,2})(?P<time>(?:[01]\d|2[0-3])(?:[0-5]\d(?:(?:[0-5]\d|60)(?:\.\d+)?)?)?)?"
+    r"(?P<date>\d{8}|\d{6}(?!\d)|\d{4}(?!\d))(?P<time>(?:[01]\d|2[0-3])(?:[0-5]\d(?:(?:[0-5]\d|60)(?:\.\d+)?)?)?)?"
     r"(?P<zone>[+-](?:0\d|1[0-4])[0-5]\d)?"
 )
 _DAY_ALONE: Final = re.compile(r"\d{0,8}")

@@ -27,6 +27,7 @@ from tests.unit.deidentification import planted
 from tests.unit.deidentification.kinds_planted import report
 
 PSEUDONYMS = Pseudonyms(bytes(range(32)), "project")
+FULL_DATES = Policy(name="full", options=EXPORT.options - {Option.MODIFIED_DATES} | {Option.FULL_DATES})
 POLICIES = pytest.mark.parametrize("policy", [AI, EXPORT], ids=lambda policy: policy.name)
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 RAMP = np.arange(256)
@@ -330,7 +331,9 @@ def test_profiles_of_objects(policy: Policy) -> None:
     ("value", "seconds", "new"),
     [
         ("101010", 1, "101011"),
-        ("235959.5", 2, "000001.5"),
+        ("235959.5", 2, "235957.5"),  # the date beside it stays
+        ("23:59:58", 1, "23:59:59"),
+        ("235960", 1, "235959"),
         ("10:59:59", 1, "11:00:00"),
         ("1010", 1, "1010"),
         ("101010", 0, "101010"),
@@ -350,6 +353,26 @@ def test_an_identifier_like_a_time_of_day_holds_nothing_back(number: str, policy
         later(number, 1) if number not in ("000000", "0101114") else number[-6:] if number == "000000" else "101115"
     )
     assert done.ContentTime == ("101116" if done.ContentTime == "101116" else "101115")
+
+
+@POLICIES
+def test_a_moment_before_midnight_stays_on_its_day(policy: Policy) -> None:
+    """Else what was injected then would be a day older."""
+    ds = planted.slice_of_ct()
+    ds.PatientID, ds.StudyTime, ds.AcquisitionDateTime = "235959", "235959", "20200301235959"
+    done = out_of(ds, policy)
+    assert done.StudyTime == "235958"
+    assert done.AcquisitionDateTime == done.StudyDate + "235958"
+
+
+@pytest.mark.parametrize("policy", [AI, EXPORT, FULL_DATES], ids=["ai", "export", "full"])
+@pytest.mark.parametrize("day", range(1, 29))
+def test_a_number_where_hours_should_be_goes_on_every_day(day: int, policy: Policy) -> None:
+    """A day and figures behind it are no hour and minutes."""
+    ds = planted.slice_of_ct()
+    ds.AccessionNumber, ds.AcquisitionDateTime = "4711", f"202002{day:02}4711"
+    done = out_of(ds, policy)
+    assert len(done.AcquisitionDateTime) == 8
 
 
 @POLICIES
