@@ -6,6 +6,7 @@ Floor 1, below `config`. What a rule makes of a study stands in `workflow.routin
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from types import MappingProxyType
@@ -99,14 +100,19 @@ class Condition(Section):
 
 def meets(condition: Condition, values: Iterable[str]) -> bool:
     """Whether any of an attribute's values, without spaces at their ends, is as a condition says, `unless` aside; none is not."""
-    wanted = {one.strip().casefold() for one in condition.one_of}
+    wanted = {_folded(one.strip()) for one in condition.one_of}
     vr = dictionary_VR(condition.attribute)
     texts = list(dict.fromkeys(values))[:_MOST_VALUES]  # how many there are is the sender's choice
     return any(_is_so(condition, text, wanted, vr) for text in texts)
 
 
+def _folded(text: str) -> str:
+    """A text without case; letters with marks are the same in one sign or in several (NFC)."""
+    return unicodedata.normalize("NFC", text).casefold()
+
+
 def _is_so(condition: Condition, text: str, wanted: set[str], vr: str) -> bool:
-    if wanted and text.casefold() not in wanted:
+    if wanted and _folded(text) not in wanted:
         return False
     if condition.matches is not None and not found(condition.matches, text):
         return False

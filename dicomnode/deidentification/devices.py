@@ -23,7 +23,7 @@ from dicomnode.deidentification.nesting import own_encodings
 from dicomnode.deidentification.reader import Box
 from dicomnode.deidentification.stored import FLOATS, PIXEL_DATA, number_of, syntax_of, word_of
 from dicomnode.deidentification.ultrasound import own_regions
-from dicomnode.deidentification.values import BINARY_VRS, texts
+from dicomnode.deidentification.values import BINARY_VRS, composed, written
 from dicomnode.errors import StudyError
 from dicomnode.routing_rules import meets
 from dicomnode.site_rules import DeviceRule
@@ -138,13 +138,14 @@ def _has_pixels(dataset: Dataset) -> bool:
 
 
 def _values(dataset: Dataset, keyword: str) -> list[str]:
-    """Values of an attribute of the object itself, without padding; none where it is absent or empty."""
+    """Values of an attribute of the object itself, without padding, as written and as words (`composed`); none where it is absent or empty."""
     tag = tag_for_keyword(keyword)
     if tag is None or tag not in dataset:
         return []
     vr = dictionary_VR(tag)
     element = dataset[tag] if vr in BINARY_VRS else dataset.get_item(tag)
-    return [text.strip() for text in texts(element, vr, own_encodings(dataset)) if text.strip()]
+    values = written(element, vr, own_encodings(dataset))
+    return [text for value in values for text in (value.strip(), composed(value).strip()) if text]
 
 
 def _copy(dataset: Dataset) -> Dataset:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -304,6 +305,27 @@ def test_conditions_are_those_of_routing(condition: dict[str, object], takes: bo
     source = of_device(ds)
     missed = devices.missed(rule(where=[condition], withhold=True), source)
     assert missed == ("" if takes else condition["attribute"])
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+@pytest.mark.parametrize(
+    ("model", "also"),
+    [
+        ("\uff21\uff23\uff2d\uff25\u8d85\u97f3\u6ce2", "ACME\u8d85\u97f3\u6ce2"),
+        ("Röntgen", "ro\u0308ntgen"),
+        ("ACME\u00ae \u2161", "acme\u00ae \u2161"),
+        ("AC\u00adME\u200b", "ACME"),
+    ],
+)
+def test_a_condition_is_met_however_its_letters_are_written(model: str, also: str, form: Literal["NFC", "NFD"]) -> None:
+    ds = slice_with(np.zeros((SIZE, SIZE)))
+    source = of_device(ds)
+    source.SpecificCharacterSet, source.ManufacturerModelName = "ISO_IR 192", unicodedata.normalize(form, model)
+    for said in (model, also, unicodedata.normalize("NFD", model)):
+        condition = {"attribute": "ManufacturerModelName", "one_of": [said]}
+        assert devices.missed(rule(where=[condition], withhold=True), source) == "", said
+    condition["matches"] = model
+    assert devices.missed(rule(where=[condition], withhold=True), source) == ""
 
 
 def test_other_slices_of_a_series_go_the_quick_way_as_before() -> None:
