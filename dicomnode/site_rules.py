@@ -36,6 +36,7 @@ _WRITTEN_ANEW = frozenset(
         "PatientIdentityRemoved", "DeidentificationMethod", "DeidentificationMethodCodeSequence", "SpecificCharacterSet",
         "LongitudinalTemporalInformationModified", "CodeValue", "LongCodeValue", "URNCodeValue", "CodeMeaning",
         "CodingSchemeDesignator", "CodingSchemeVersion", "ContextGroupVersion", "ContextIdentifier",
+        "BurnedInAnnotation", "RecognizableVisualFeatures",
     }
 )  # fmt: skip
 #: Left out whatever a site says: copies of what was there before, documents.

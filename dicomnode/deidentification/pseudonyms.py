@@ -13,6 +13,7 @@ from typing import Final
 
 from pydicom._uid_dict import UID_dictionary
 
+from dicomnode.deidentification.values import composed
 from dicomnode.study import blind_key, mint_uid
 
 _CLASSES: Final = "1.2.840.10008."
@@ -55,7 +56,7 @@ class Pseudonyms:
         blind_key(derivation_key, "check")
         self._key = derivation_key
         self._project = project
-        self._default_issuer = default_issuer
+        self._default_issuer = composed(default_issuer).strip()  # as issuers of objects are read
         self._maximum = maximum_date_shift_days
         self._uids: dict[str, str] = {}
 

@@ -10,6 +10,7 @@ from typing import Final
 from dicomnode.config import Config
 from dicomnode.deidentification.policy import OPTION_NAMES, POLICIES, Faces, OnLeak, Option, Policy, SiteAction
 from dicomnode.deidentification.reader import installed_reader
+from dicomnode.deidentification.values import composed
 from dicomnode.errors import ConfigError
 from dicomnode.site_rules import PolicySection
 
@@ -37,7 +38,7 @@ def policy_of(tree: Config, name: str) -> Policy:
         base,
         options=options,
         site={keyword: action for action, keywords in actions for keyword in keywords},
-        words=frozenset(word for known in settings.known_words for word in _WORD.findall(known.casefold())),
+        words=frozenset(word for known in settings.known_words for word in _WORD.findall(composed(known).casefold())),
         blank_text=(changes.text_in_pixels or settings.text_in_pixels) == "blank",
         headers_alone=(changes.images_without_pixels or settings.images_without_pixels) == "pass",
         faces=base.faces if changes.faces is None else Faces(changes.faces),

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 from pydantic import ValidationError
 from pydicom.dataset import Dataset
 
+from dicomnode.config import parse
 from dicomnode.deidentification.apply import Deidentifier
 from dicomnode.deidentification.policy import AI, EXPORT, Policy, SiteAction
 from dicomnode.deidentification.pseudonyms import Pseudonyms
+from dicomnode.service.policies import policy_of
 from dicomnode.site_rules import PolicySection
 from tests.unit.deidentification import planted
 
@@ -101,4 +105,40 @@ def test_what_is_no_attribute_is_refused(action: str, keyword: str) -> None:
 @pytest.mark.parametrize("keyword", ["LUTData", "SelectorUNValue"])
 def test_what_nobody_can_look_into_is_not_kept(action: str, keyword: str) -> None:
     with pytest.raises(ValidationError, match="is bulk data"):
+        PolicySection.model_validate({action: [keyword]})
+
+
+@pytest.mark.parametrize(
+    "issuer",
+    ["HOSP", " HOSP ", "R\u00f6ntgen", unicodedata.normalize("NFD", "R\u00f6ntgen"), "\uff28\uff2f\uff33\uff30"],
+)
+def test_an_id_without_an_issuer_is_the_default_issuer_s_however_that_is_written(issuer: str) -> None:
+    """Else somebody had two pseudonyms and two shifts of dates."""
+    pseudonyms = Pseudonyms(bytes(range(32)), "project", default_issuer=issuer)
+    found = set()
+    for said in ("", issuer):
+        ds = planted.slice_of_ct()
+        ds.SpecificCharacterSet, ds.IssuerOfPatientID = "ISO_IR 192", said
+        done = Deidentifier(EXPORT, pseudonyms).deidentify(ds).dataset
+        found.add((done.PatientID, done.StudyDate))
+    assert len(found) == 1
+
+
+@POLICIES
+@pytest.mark.parametrize("word", ["Rh\u00e4psode", "\uff32\uff28\uff21\uff30\uff33\uff2f\uff24\uff25"])
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_a_word_that_a_site_knows_stays_however_it_is_written(
+    policy: Policy, word: str, form: Literal["NFC", "NFD"]
+) -> None:
+    tree = parse({"deidentification": {"known_words": [unicodedata.normalize(form, word)]}})
+    ds = planted.slice_of_ct()
+    ds.SpecificCharacterSet, ds.ManufacturerModelName = "ISO_IR 192", word
+    done = Deidentifier(policy_of(tree, policy.name), PSEUDONYMS).deidentify(ds).dataset
+    assert done.ManufacturerModelName in (word, "RHAPSODE")
+
+
+@pytest.mark.parametrize("action", ["keep", "clean"])
+@pytest.mark.parametrize("keyword", ["BurnedInAnnotation", "RecognizableVisualFeatures"])
+def test_no_rule_says_what_is_seen_in_pixels(action: str, keyword: str) -> None:
+    with pytest.raises(ValidationError, match="is always written anew"):
         PolicySection.model_validate({action: [keyword]})
