@@ -141,6 +141,31 @@ def _module(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+#: path::function → why what it is asked with comes from no file and no peer: it may remember all of it for good.
+ENDLESS_MEMORIES: dict[str, str] = {
+    "dicomnode/imaging/plane.py::_tag": "keywords of our own code",
+    "dicomnode/imaging/typeface.py::font": "sizes of our own pages",
+    "dicomnode/inference/tensorrt.py::_quiet": "one module",
+    "dicomnode/inference/tensorrt.py::library": "modules that we name",
+    "dicomnode/storage/database.py::_insertion": "tables of the schema",
+    "dicomnode/storage/database.py::_replacement": "tables of the schema",
+}
+
+
+def test_a_memory_of_what_files_say_has_an_end() -> None:
+    """`cache` keeps everything that it was ever asked with: a node runs for years, and values of headers are names, too."""
+    found = {
+        f"{name(path)}::{function.name}"
+        for path in PACKAGE.rglob("*.py")
+        for function in functions(parsed(path))
+        if ast.unparse(function.args) and {"cache", "functools.cache"} & set(map(ast.unparse, function.decorator_list))
+    }
+    assert found == ENDLESS_MEMORIES.keys()
+    assert not [
+        name(path) for path in PACKAGE.rglob("*.py") if re.search(r"maxsize=None|lru_cache\(None", path.read_text())
+    ]
+
+
 def test_the_floors_hold() -> None:
     program = Path(sys.executable).parent / "lint-imports"
     result = subprocess.run([program, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import struct
 from dataclasses import dataclass, field
-from functools import cache
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
@@ -28,6 +28,7 @@ from dicomnode.deidentification.slices import Element
 from dicomnode.deidentification.treat import Treater
 
 _REMEMBERED: Final = 4096
+_TAGS: Final = 16384  # more than the dictionary has: a file may have any
 #: Besides identities, what decides over the whole object: character set, classes, flags of the pixels, descriptors.
 _DECISIVE: Final = frozenset(
     {
@@ -158,7 +159,7 @@ def feeds_alike(one: Element, other: Element) -> bool:
     return how == _NO or (how == _DAY and one.whole[:16] == other.whole[:16])
 
 
-@cache
+@lru_cache(_TAGS)
 def _feeds(tag: int, vr: bytes) -> int:
     """Whether an element belongs to the context: as a whole, by its day, or not."""
     group = tag >> 16

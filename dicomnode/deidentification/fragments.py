@@ -40,6 +40,7 @@ _SHORTEST: Final = 4
 _SHORTEST_MIXED: Final = 3
 _NUMBER: Final = 5
 _CUT: Final = 6  # characters of an identifier that is found without its first or its last one
+_REMEMBERED: Final = 1024
 _LONGEST: Final = 64  # characters of an identifier; what is longer is a remark
 _PROOF: Final = 7
 _MEASURED: Final = 6
@@ -86,13 +87,19 @@ class Fragments:
     tight: frozenset[str] = field(default=frozenset(), repr=False)
     days: Days = field(default_factory=Days, repr=False)
     letters: frozenset[str] = field(default=frozenset(), repr=False)
+    _known: dict[str, tuple[Span, ...]] = field(default_factory=dict, repr=False, compare=False)  # by text
 
     def spans(self, text: str) -> tuple[Span, ...]:
         """Where a text has fragments."""
         found = tuple(_letters_apart(self.letters, text)) if self.letters else ()
         if not (self.joined or self.apart or self.days.whole) or not any(map(str.isdigit, text)):
             return found
-        return found + _spans(self, text)
+        known = self._known.get(text)
+        if known is None:
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            known = self._known[text] = _spans(self, text)
+        return found + known
 
     def prove(self, text: str) -> bool:
         """Whether a text holds a fragment that is too long to be there by chance."""
@@ -269,7 +276,6 @@ def _is_mixed(word: str) -> bool:
     return _has_digit(word) and not word.isdigit()
 
 
-@lru_cache(4096)
 def _spans(known: Fragments, text: str) -> tuple[Span, ...]:
     folded = text.casefold()
     if len(folded) != len(text):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import cache
+from functools import lru_cache
 from itertools import pairwise
 from typing import Final
 
@@ -43,6 +43,7 @@ _SHORT_CODE: Final = 4
 _SHORTEST_POSTCODE: Final = 5
 _HAS_DIGIT: Final = re.compile(r"\d").search
 _MOST_INITIALS: Final = 4
+_TAGS: Final = 16384  # more than the dictionary has: a file may have any
 _DESCRIPTORS: Final = frozenset("esgm")  # options of rows that describe or date, and name nobody
 
 
@@ -191,13 +192,13 @@ def holds(text: str, code: str) -> bool:
     return False
 
 
-@cache
+@lru_cache(_TAGS)
 def is_counter(tag: int) -> bool:
     """Whether an attribute numbers things, rather than measuring them."""
     return dictionary_has_tag(tag) and keyword_for_tag(tag).endswith("Number")
 
 
-@cache
+@lru_cache(_TAGS)
 def is_identifying(tag: int) -> bool:
     """Whether values of an attribute identify somebody."""
     row = profile.attributes().get(tag)

@@ -6,7 +6,7 @@ Pure tables (PS3.4 B.5, PS3.6 A), and what an image says of its pixels.
 from __future__ import annotations
 
 from enum import Enum, auto
-from functools import cache
+from functools import lru_cache
 from typing import Final
 
 from pydicom._uid_dict import UID_dictionary
@@ -94,7 +94,7 @@ SLICES: Final = frozenset(f"{_STORAGE}{last}" for last in ("2", "4", "128"))
 MASKS: Final = frozenset(f"{_STORAGE}{last}" for last in ("66.4", "66.7"))
 
 
-@cache
+@lru_cache(1024)
 def kind_of(sop_class_uid: str) -> Kind:
     """Kind of an object; a SOP Class that PS3.6 does not register as storage is not supported."""
     short = sop_class_uid.removeprefix(_STORAGE)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from types import MappingProxyType
 from typing import Final, cast
@@ -153,7 +153,7 @@ def _language() -> frozenset[str]:
     return frozenset(word.upper() for word in found - _NAMES_ALONE)
 
 
-@cache
+@lru_cache(4096)
 def is_term(value: str) -> bool:
     """Whether a Code String is a term of the standard or made of technical words."""
     if value in terms():

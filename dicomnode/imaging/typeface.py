@@ -6,7 +6,7 @@ May live here: the file and which letters it has. It is made by `deploy/typeface
 from __future__ import annotations
 
 import unicodedata
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,7 +22,7 @@ def font(size: int) -> Any:
     return ImageFont.truetype(str(PATH), size, layout_engine=ImageFont.Layout.BASIC)
 
 
-@cache
+@lru_cache(4096)
 def _has(letter: str) -> bool:
     """Whether there is a glyph: one that is missing is drawn as the same box as every other."""
     return letter == " " or bytes(font(16).getmask(letter)) != _missing()
@@ -33,13 +33,13 @@ def _missing() -> bytes:
     return bytes(font(16).getmask("\ue000"))
 
 
-@cache
+@lru_cache(1024)
 def is_drawable(words: str) -> bool:
     """Whether the typeface has every letter of them."""
     return all(map(_has, unicodedata.normalize("NFC", words)))
 
 
-@cache
+@lru_cache(1024)
 def drawable(words: str) -> str:
     """Words in letters that the typeface has: else without their accents, else a question mark."""
     return "".join(letter if _has(letter) else _nearest(letter) for letter in unicodedata.normalize("NFC", words))

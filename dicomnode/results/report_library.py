@@ -6,7 +6,7 @@ May live here: library entries out of bare source headers.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import cache
+from functools import lru_cache
 from typing import Any, Final
 
 from highdicom.sr import ImageLibraryEntryDescriptors
@@ -75,7 +75,7 @@ def _length(concept: CodedConcept, value: Any) -> Item:
     return content.numeric(concept, value, _MILLIMETRE, _ACQUISITION)
 
 
-@cache
+@lru_cache(256)
 def modality_of(sop_class_uid: str) -> CodedConcept:
     """Acquisition modality of a kind of image (CID 29), by the library's table."""
     image = Dataset()

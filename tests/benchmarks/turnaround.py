@@ -173,7 +173,7 @@ def main() -> None:
     options = argparse.ArgumentParser()
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--engine", default="onnxruntime", help="of the node: onnxruntime, openvino, stand-in")
-    options.add_argument("--pacs", default="orthanc", choices=("orthanc", "recorder"), help="whom the results go to")
+    options.add_argument("--pacs", default="recorder", choices=("orthanc", "recorder"), help="whom the results go to")
     options.add_argument("--threads", type=int, default=0, help="0: one per core")
     chosen = options.parse_args()
     rounds, alone = [], []
