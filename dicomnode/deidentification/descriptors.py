@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import filterfalse, pairwise
 from typing import Final
 
+from dicomnode.deidentification import unspaced
 from dicomnode.deidentification.forms import groups, is_technical_form
 from dicomnode.deidentification.persons import pairs, titled
 from dicomnode.deidentification.tokens import (
@@ -244,6 +245,8 @@ def _kind(token: str, forbidden: frozenset[str], suspect: frozenset[str], also: 
         return Kind.SURE
     if any(_is_compound(some) for some in (by_capital, by_digit) if "".join(some) == token):
         return Kind.SURE
+    if not token.isascii() and (kind := unspaced.kind_of(token, forbidden)):
+        return kind
     return Kind.OUT if any(char.isdigit() for char in token) else Kind.NAME
 
 

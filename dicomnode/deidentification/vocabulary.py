@@ -58,7 +58,9 @@ _LETTERED: Final = frozenset({"SOM", "FH", "HF", "RL", "LR", "PA", "SI", "IS"})
 _LONGEST_ABBREVIATION: Final = 3
 _LONGEST_CODE: Final = 2  # letters of a coil or a kernel, which are somebody's elsewhere
 #: Lists of words that survive in cleaned descriptors alone.
-_CLEANED: Final = ("structures.txt", "radiotherapy.txt", "agents.txt", "series.txt", "meanings.txt")
+_CLEANED: Final = (
+    "structures.txt", "radiotherapy.txt", "agents.txt", "series.txt", "meanings.txt", "languages.txt"
+)  # fmt: skip
 
 
 def _read(name: str) -> list[str]:
