@@ -47,6 +47,12 @@ _DTYPES: Final = MappingProxyType(
 )  # fmt: skip
 _GREATEST: Final = 1e15
 _SMALLEST: Final = 1e-25
+#: Sizes beyond which a float of 32 bits that is printable is seldom a measurement.
+_SELDOM_SMALLER: Final = 1e-5
+_SELDOM_GREATER: Final = 1e6
+_FEW_FLOATS: Final = 16
+_TOGETHER: Final = 2
+_TOGETHER_OF_MANY: Final = 4
 _WINDOW: Final = 8  # samples
 #: Of the variance of samples beside one another: letters come to two, what follows a curve to a few hundredths.
 _ROUGH: Final = 0.7
@@ -81,6 +87,23 @@ def _implausible(numbers: NDArray[Any]) -> bool:
     printable = (((rows >= 0x20) & (rows < 0x7F)) | (rows == 0)).all(axis=1) & rows.any(axis=1)
     found = np.abs(numbers[printable].astype(np.float64))
     return bool(((found > _GREATEST) | (found < _SMALLEST)).any())
+
+
+def _spells(numbers: NDArray[Any]) -> bool:
+    """Whether floats of 32 bits that stand together are printable in all of their bytes, and one of them measures hardly anything.
+
+    Four printable bytes are a number by chance, often a decimal between 2 and 100; so are several that are alike.
+    """
+    if numbers.dtype.itemsize != _SHORTEST_TEXT or not numbers.size:
+        return False
+    rows = np.ascontiguousarray(numbers).view(np.uint8).reshape(-1, _SHORTEST_TEXT)
+    plain = (((rows >= 0x20) & (rows < 0x7F)) | (rows == 0)).all(axis=1) & (rows != 0).any(axis=1)
+    sizes = np.abs(numbers.astype(np.float64))
+    odd = (sizes < _SELDOM_SMALLER) | (sizes > _SELDOM_GREATER)
+    least = _TOGETHER if numbers.size <= _FEW_FLOATS else _TOGETHER_OF_MANY
+    edges = np.flatnonzero(np.diff(np.concatenate(([False], plain, [False])).astype(np.int8)))
+    runs = zip(edges[::2], edges[1::2], strict=True)
+    return any(end - start >= least and odd[start:end].any() for start, end in runs)
 
 
 def _views(data: bytes) -> Iterator[bytes]:
@@ -147,7 +170,7 @@ def holds_text(element: Element, vr: str) -> bool:
     """Whether a binary element, raw or parsed, holds words in the bytes of either order."""
     value = element.value
     numbers = _array(element, vr)
-    if numbers is not None and numbers.dtype.kind == "f" and _implausible(numbers):
+    if numbers is not None and numbers.dtype.kind == "f" and (_implausible(numbers) or _spells(numbers)):
         return True
     if isinstance(value, bytes) and (numbers is None or vr[:1] == "O"):
         return is_text(value, vr) or (vr == "OB" and _is_nearly_ascii(value))

@@ -512,3 +512,19 @@ def test_numbers_that_come_with_another_vr_stay(policy: Policy) -> None:
     output = out_of(ds, policy)
     assert (output.AcquisitionDuration, output.ReconstructionDiameter) == (12.5, 350.5)
     assert list(output.LUTData) == list(range(0, 512, 2))  # to the length that it has
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"GEB. 16-AUG-2014", b"20180825", b"Dr Huber", b"12.05.61", b"MRN 1234", b"Ng^Li\0\0\0", b"\0\0\0\0KIM JOON"],
+)
+def test_text_of_few_letters_in_floats_is_found(text: bytes) -> None:
+    assert holds_text(RawDataElement(Tag(0x00189087), "FL", len(text), text, 0, False, True), "FL")
+
+
+@pytest.mark.parametrize(
+    "values", [[0.7, 0.7, 0.7], [10.2, 2.8], [0.0, 10.45], [1e-7, 1e-6], [120.0, 350.0, 1.5], [10.2] * 40]
+)
+def test_decimals_whose_bytes_are_printable_are_numbers(values: list[float]) -> None:
+    value = np.array(values, "<f4").tobytes()
+    assert not holds_text(RawDataElement(Tag(0x00189087), "FL", len(value), value, 0, False, True), "FL")
