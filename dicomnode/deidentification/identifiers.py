@@ -18,7 +18,7 @@ from pydicom.dataset import Dataset
 from dicomnode.deidentification import infancy, profile
 from dicomnode.deidentification.forms import is_technical_form
 from dicomnode.deidentification.fragments import Fragments, ages_between, fragments_of
-from dicomnode.deidentification.names import STOP, initials, is_nobodys, transliterated, user_names
+from dicomnode.deidentification.names import STOP, initials, is_nobodys, transliterated, user_names, words_of
 from dicomnode.deidentification.nesting import Node, datasets
 from dicomnode.deidentification.spellings import Spellings, canonical
 from dicomnode.deidentification.tokens import occurrences, runs_of
@@ -242,7 +242,7 @@ def _gather(node: Node, tag: int, found: _Found, *, dates: bool) -> None:
     if tag in _ABOUT and not dated:
         return
     if vr == "PN":
-        found.add_names(values)
+        found.add_names(values, of_patient=tag in _OF_PATIENTS)
     elif tag in _DATES_OF_BIRTH:
         found.add_births(values)
     elif dated:
@@ -256,6 +256,8 @@ def _gather(node: Node, tag: int, found: _Found, *, dates: bool) -> None:
 #: Patient's, institutions' and other persons' addresses: a house number beside a word tells where.
 _ADDRESSES: Final = frozenset({0x00080081, 0x00080092, 0x00101040, 0x00401102})
 _DATES_OF_BIRTH: Final = frozenset({0x00100030})
+#: Names of patients: now, at birth, and others.
+_OF_PATIENTS: Final = frozenset({0x00100010, 0x00101001, 0x00101005})
 _SEX: Final = 0x00100040
 _AGE: Final = 0x00101010
 _STUDY_DATE: Final = 0x00080020
@@ -320,14 +322,16 @@ class _Found:
         self.dates |= days
         self._births |= days
 
-    def add_names(self, values: Iterable[str]) -> None:
+    def add_names(self, values: Iterable[str], *, of_patient: bool = False) -> None:
         """Every component of every group of a person name (PS3.5 6.2.1), and what users are called after them."""
         for value in values:
             for group in value.split("="):
                 self._initials |= initials(group)
-                words = [word for word in split_words(group.replace("^", " ")) if word not in STOP]
-                as_it_came = [] if group.isascii() else split_parts(group.casefold())  # bytes hold it in its own width
-                for word in (*words, *user_names(words), *as_it_came):
+                words = words_of(group, of_patient=of_patient)
+                as_it_came = (
+                    [] if group.isascii() else [part for part in split_parts(group.casefold()) if part not in STOP]
+                )
+                for word in (*words, *user_names(words), *as_it_came):  # bytes hold it in its own width
                     for written in {word, *transliterated(word)}:
                         self._add_name(written)
 
@@ -336,7 +340,7 @@ class _Found:
             word[0].isdigit() and (len(word) <= _COUNT or (_MEASURE.fullmatch(word) and is_technical_form(word)))
         ):
             return  # nobody is called 64, or 1.5mm
-        parts = (part for part in (word, *split_parts(word)) if len(part) > 1 and part not in STOP)
+        parts = (part for part in (word, *split_parts(word)) if len(part) > 1 and (part == word or part not in STOP))
         self.people.update(part for part in parts if len(part) > _COUNT or not part.isdigit())
         least = _SHORT_NAME if word.isascii() else _SHORT_IDEOGRAPHIC
         (self.names if len(word) >= least and not word.isdigit() else self.short).add(word)

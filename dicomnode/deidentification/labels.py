@@ -30,7 +30,7 @@ from dicomnode.deidentification.tokens import (
     spread,
 )
 from dicomnode.deidentification.traces import initials, traces
-from dicomnode.deidentification.vocabulary import called, given, is_sure_word, is_technical, known, models, plain
+from dicomnode.deidentification.vocabulary import called, given, is_sure_word, known, models, plain, split_words
 
 _TOKEN: Final = re.compile(r"(?<![\w.])\d{1,4}\.\d{1,6}(?![\w.])|[^\W_]+")
 _DECIMAL: Final = re.compile(r"\d{1,4}\.\d{1,6}")
@@ -56,6 +56,12 @@ _MAKERS: Final = frozenset(
         "ReceiveCoilManufacturerName", "TransmitCoilManufacturerName",
     )
     if (tag := tag_for_keyword(keyword)) is not None
+)  # fmt: skip
+#: Makers that people may be called after, and words of their names. Other words of a model go where the patient is called so.
+_FIRMS: Final = frozenset(
+    ["agfa", "bruker", "canon", "carestream", "elekta", "fuji", "fujifilm", "ge", "healthcare", "healthineers", "hitachi", "hologic",
+     "imaging", "kodak", "konica", "marconi", "medical", "minolta", "neusoft", "philips", "picker", "planmed", "samsung", "shimadzu",
+     "siemens", "systems", "toshiba", "united", "varian", "ag", "co", "corporation", "electronics", "gmbh", "inc", "ltd", "nv"]
 )  # fmt: skip
 #: Rescale Type (0028,1054), Modality LUT Type (0028,3004) and their defined terms (PS3.3 C.11.1.1.2).
 _TYPES: Final = frozenset({0x00281054, 0x00283004})
@@ -201,7 +207,7 @@ def _lonely(tokens: list[Token]) -> None:
 
 def is_makers_own(value: str, tag: int) -> bool:
     """Whether a value stays whoever is called so: a defined term of its attribute, a maker or model in those for it."""
-    return (tag in _TYPES and value in _TYPE_TERMS) or (tag in _MAKERS and is_technical(value))
+    return (tag in _TYPES and value in _TYPE_TERMS) or (tag in _MAKERS and _FIRMS.issuperset(split_words(value)))
 
 
 def is_plain(token: str, also: frozenset[str] = frozenset()) -> bool:

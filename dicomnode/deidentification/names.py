@@ -6,7 +6,7 @@ import re
 import unicodedata
 from typing import Final
 
-from dicomnode.deidentification.vocabulary import is_used, split_parts, split_words
+from dicomnode.deidentification.vocabulary import called, is_used, split_parts, split_words
 
 #: Words of names and addresses that name nobody.
 STOP: Final = frozenset(
@@ -69,6 +69,10 @@ STOP: Final = frozenset(
         "female",
     ]
 )
+#: Of these, what somebody may be called beside another name: Phantom^Laura, while Phantom^64 and Test^Phantom are nobody.
+_CALLED_TOO: Final = frozenset(
+    ["phantom", "test", "male", "female", "center", "centre", "road", "street", "city", "name", "patient", "hospital", "clinic"]
+)  # fmt: skip
 _SHORT_NAME: Final = 3
 _FEWEST_INITIALS: Final = 2
 _MOST_INITIALS: Final = 4
@@ -89,6 +93,20 @@ _NOBODYS: Final = frozenset(
 _SECOND: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _ALONE: Final = str.maketrans({"ß": "ss", "æ": "ae", "ø": "o", "ł": "l", "đ": "d", "ı": "i"})
 _SPELT: Final = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "å": "aa", "ø": "oe", "ß": "ss", "æ": "ae"})
+
+
+def words_of(name: str, *, of_patient: bool) -> list[str]:
+    """Words of one group of a person's name that name somebody, folded.
+
+    Parameters
+    ----------
+    of_patient
+        Whether it is the patient's: beside a word that is no technical one a patient may be called Phantom.
+    """
+    words = split_words(name.replace("^", " "))
+    others = (word for word in words if word not in STOP and word.isalpha() and len(word) > 1)
+    somebody = of_patient and any(not is_used(word) or word in called() for word in others)
+    return [word for word in words if word not in STOP or (somebody and word in _CALLED_TOO)]
 
 
 def transliterated(word: str) -> tuple[str, ...]:

@@ -289,3 +289,29 @@ def test_figures_where_a_name_belongs_have_no_initials(policy: object) -> None:
     done = both_ways(ds, policy)
     assert done.SequenceName == "*ep_b1000#12"
     assert "164" not in str(done.get("SeriesDescription"))
+
+
+@POLICIES
+@pytest.mark.parametrize(
+    ("name", "text", "left"),
+    [
+        ("Phantom^Laura", "T1 AX Phantom", "T1 AX"),
+        ("Test^Zbigniew", "test MR", "MR"),
+        ("Phantom^64", "ACR phantom", "ACR phantom"),
+        ("Phantom^QA", "ACR phantom", "ACR phantom"),
+        ("Test^Patient", "test bolus", "test bolus"),
+    ],
+)
+def test_a_patient_may_be_called_phantom(policy: object, name: str, text: str, left: str) -> None:
+    ds = planted.slice_of_ct()
+    ds.PatientName, ds.SeriesDescription = name, text
+    assert both_ways(ds, policy).SeriesDescription == left
+
+
+@POLICIES
+def test_a_model_is_no_reason_to_keep_the_patient_s_name(policy: object) -> None:
+    ds = planted.slice_of_ct()
+    ds.PatientName, ds.ManufacturerModelName = "Head^Amy", "GTV_Head"
+    ds.SecondaryCaptureDeviceManufacturer = "Siemens Head"
+    done = both_ways(ds, policy)
+    assert "Head" not in f"{done.ManufacturerModelName} {done.get('SecondaryCaptureDeviceManufacturer')}"
