@@ -20,7 +20,7 @@ from pydicom.tag import BaseTag, Tag
 
 from dicomnode.deidentification import codes, private
 from dicomnode.deidentification.heads import TEXTS as TEXTS_OF_HEADS
-from dicomnode.deidentification.identifiers import is_counter, is_identifying
+from dicomnode.deidentification.identifiers import REMEMBERED_TAGS, is_counter, is_identifying
 from dicomnode.deidentification.needles import Needles
 from dicomnode.deidentification.nesting import Node
 from dicomnode.deidentification.rules import Rule, Rules, Treatment
@@ -28,7 +28,6 @@ from dicomnode.deidentification.slices import Element
 from dicomnode.deidentification.treat import Treater
 
 _REMEMBERED: Final = 4096
-_TAGS: Final = 16384  # more than the dictionary has: a file may have any
 #: Besides identities, what decides over the whole object: character set, classes, flags of the pixels, descriptors.
 _DECISIVE: Final = frozenset(
     {
@@ -159,7 +158,7 @@ def feeds_alike(one: Element, other: Element) -> bool:
     return how == _NO or (how == _DAY and one.whole[:16] == other.whole[:16])
 
 
-@lru_cache(_TAGS)
+@lru_cache(REMEMBERED_TAGS)
 def _feeds(tag: int, vr: bytes) -> int:
     """Whether an element belongs to the context: as a whole, by its day, or not."""
     group = tag >> 16

@@ -43,8 +43,9 @@ _SHORT_CODE: Final = 4
 _SHORTEST_POSTCODE: Final = 5
 _HAS_DIGIT: Final = re.compile(r"\d").search
 _MOST_INITIALS: Final = 4
-_TAGS: Final = 16384  # more than the dictionary has: a file may have any
 _DESCRIPTORS: Final = frozenset("esgm")  # options of rows that describe or date, and name nobody
+#: Attributes that something is remembered of: more than the dictionary has, and an end, since a file may have any.
+REMEMBERED_TAGS: Final = 16384
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,13 +193,13 @@ def holds(text: str, code: str) -> bool:
     return False
 
 
-@lru_cache(_TAGS)
+@lru_cache(REMEMBERED_TAGS)
 def is_counter(tag: int) -> bool:
     """Whether an attribute numbers things, rather than measuring them."""
     return dictionary_has_tag(tag) and keyword_for_tag(tag).endswith("Number")
 
 
-@lru_cache(_TAGS)
+@lru_cache(REMEMBERED_TAGS)
 def is_identifying(tag: int) -> bool:
     """Whether values of an attribute identify somebody."""
     row = profile.attributes().get(tag)
