@@ -76,7 +76,8 @@ class IntakeSection(Section):
     """Limits of receiving and of the spool."""
 
     receivers: Receivers = Field(
-        "auto", description="processes that receive; 0: the node's own; auto: half as many as cores, 1 to 4"
+        "auto",
+        description="processes that receive; 0: the node's own; auto: half as many as cores, 2 to 4; 1 where there is one core",
     )
     header_scan_bytes: int = Field(
         MEBI, ge=4096, le=64 * MEBI, description="bytes of a Data Set that are searched for its UIDs"

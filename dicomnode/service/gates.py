@@ -31,7 +31,9 @@ from dicomnode.workflow.indexing import Indexer
 from dicomnode.workflow.reception import Reception
 from dicomnode.workflow.recovery import Recovery
 
+#: Of receivers that nobody counted. One interpreter runs Python on one core: parallel associations gain most by the second.
 _MOST_BY_ITSELF = 4
+_LEAST_BY_ITSELF = 2
 
 
 class Gate(Protocol):
@@ -75,7 +77,7 @@ class Gate(Protocol):
 def count_of(tree: Config, cores: int) -> int:
     """How many processes receive, beside the node's."""
     wanted = tree.intake.receivers
-    return min(max(cores // 2, 1), _MOST_BY_ITSELF) if wanted == "auto" else wanted
+    return min(cores, max(cores // 2, _LEAST_BY_ITSELF), _MOST_BY_ITSELF) if wanted == "auto" else wanted
 
 
 class OwnGate(Inlets):

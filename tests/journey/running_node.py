@@ -53,7 +53,7 @@ class RunningNode:
         folder.mkdir(parents=True, exist_ok=True)
         self.state = folder / "state"
         base = '[models]\nengine = "stand-in"\n[completion]\nquiet_seconds = 1.5\n[listen]\nport = 0\n'
-        base += "[intake]\nprepared_bytes = 33554432\n"  # enough to be used, and soon made
+        base += "[intake]\nreceivers = 1\nprepared_bytes = 33554432\n"  # enough to be used, and soon made
         base += "[flood_guard]\nburst_studies = 0\n"  # phantoms are of one day, which lies ever longer ago
         quick = "[delivery]\nfirst_retry_seconds = 0.3\nlongest_retry_seconds = 1\n"
         merged = _merge(tomllib.loads(base + quick), tomllib.loads(settings))

@@ -22,8 +22,8 @@ def test_what_is_long_ago_is_forgiven() -> None:
     assert pause_after([0.0, 1.0, 2.0, 3.0, 100.0], 100.0) == 0
 
 
-@pytest.mark.parametrize(("cores", "count"), [(1, 1), (2, 1), (4, 2), (8, 4), (64, 4)])
-def test_as_many_as_half_the_cores_unless_told_otherwise(
+@pytest.mark.parametrize(("cores", "count"), [(1, 1), (2, 2), (3, 2), (4, 2), (8, 4), (64, 4)])
+def test_as_many_as_half_the_cores_and_two_at_least_unless_told_otherwise(
     tree_of: Callable[..., Config], cores: int, count: int
 ) -> None:
     assert count_of(tree_of(intake={"receivers": "auto"}), cores) == count
