@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from dicomnode.deidentification.crowds import has_small_letters
 from dicomnode.deidentification.strokes import WIDEST, Runs, runs_of, stand_in_line
 
 _STEP: Final = 5  # rows, of which one is asked first, and the next: two are in any letter of six
@@ -49,7 +50,7 @@ class _Ink(NamedTuple):
 
 
 def has_ink(image: NDArray[Any], highest: int | None = None) -> bool:
-    """Whether a slice of 16 bits, shape (rows, columns), holds a line of letters that are all of one value, or may hold many.
+    """Whether a slice of 16 bits, shape (rows, columns), holds a line of letters that are all of one value, or may hold many; or of small smooth ones.
 
     Those of dark letters have something brighter than the mean around. The highest value may be known.
     """
@@ -65,6 +66,8 @@ def has_ink(image: NDArray[Any], highest: int | None = None) -> bool:
     greys.sort()
     most = int(greys[-1 - len(greys) // _FEW]) - int(greys[len(greys) // _FEW])
     edge = min(math.ceil(max(_USUAL * int(some.sum()) / len(some), _LEAST_EDGE * most, 2)), _WORD - 1)
+    if has_small_letters(image, steps, sizes, most, step=_STEP):
+        return True
     places = ((sizes > edge) & _go_on(flat, below)).nonzero()[0]
     if len(places) <= _FEWEST[0]:
         return False
