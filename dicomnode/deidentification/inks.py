@@ -66,7 +66,7 @@ def has_ink(image: NDArray[Any], highest: int | None = None) -> bool:
     greys.sort()
     most = int(greys[-1 - len(greys) // _FEW]) - int(greys[len(greys) // _FEW])
     edge = min(math.ceil(max(_USUAL * int(some.sum()) / len(some), _LEAST_EDGE * most, 2)), _WORD - 1)
-    if has_small_letters(image, steps, sizes, most, step=_STEP):
+    if has_small_letters(image, steps, sizes, step=_STEP, edge=edge, most=most):
         return True
     places = ((sizes > edge) & _go_on(flat, below)).nonzero()[0]
     if len(places) <= _FEWEST[0]:
