@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from heapq import merge
+from itertools import groupby
 
 from dicomnode.errors import NodeError
 from dicomnode.events import Emit
@@ -66,10 +68,8 @@ class Recovery:
         """Enter every record of the spool that the index lacks; returns how many there were."""
         found = 0
         batch: list[InstanceRow] = []
-        for study_key, address, metadata in self._spool.recover(
-            known=self._ledger.known_records, on_damage=self._set_aside
-        ):
-            batch.append(row_of(self._key, study_key, address, metadata))
+        for row in self._rows():
+            batch.append(row)
             if len(batch) >= _BATCH:
                 found += self._record(batch)
         found += self._record(batch)
@@ -82,11 +82,7 @@ class Recovery:
 
         What the index knows already may be among them.
         """
-        records = self._spool.recover(
-            known=self._ledger.known_records, on_damage=self._set_aside, studies=studies, mark=mark
-        )
-        for study_key, address, metadata in records:
-            yield row_of(self._key, study_key, address, metadata)
+        return self._rows(studies, mark)
 
     def resume(self) -> None:
         """Enter studies that are not settled into the activity table, and queue works that a crash left unqueued."""
@@ -97,6 +93,16 @@ class Recovery:
         waiting = (WorkState.QUEUED, WorkState.PREPARING, WorkState.INFERRING, WorkState.ENCODING)
         for work in self._ledger.works(waiting):
             self._queue.revive_work(work.key, priority=self._ledger.priority(work.key.study_key))
+
+    def _rows(self, studies: Collection[str] | None = None, mark: str = "") -> Iterator[InstanceRow]:
+        """What the index lacks, study by study, each in the order in which it came: which of two counts depends on that."""
+        records = self._spool.recover(
+            known=self._ledger.known_records, on_damage=self._set_aside, studies=studies, mark=mark
+        )
+        for study_key, of_study in groupby(records, key=lambda record: record[0]):
+            yield from as_they_came(
+                row_of(self._key, study_key, address, metadata) for _, address, metadata in of_study
+            )
 
     def _judge(self, study_key: str) -> None:
         """Decide on instances that a crash left between their row and the decision on it."""
@@ -145,6 +151,15 @@ class Recovery:
                 if is_to_be_judged(row):
                     self._decide(row)
         return len(rows)
+
+
+def as_they_came(rows: Iterable[InstanceRow]) -> Iterator[InstanceRow]:
+    """Rows of a study, segment by segment, in the order of their times; those of one segment as they stand there.
+
+    A segment is named by chance, so the order of names says nothing; nor do times alone, where a clock was set back.
+    """
+    segments = [list(of_segment) for _, of_segment in groupby(rows, key=lambda row: row.address.segment_id)]
+    return merge(*segments, key=lambda row: row.received_at)
 
 
 def end_tries(ledger: Ledger) -> None:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -15,10 +15,11 @@ from dicomnode.study import OPEN, OVERTAKEN, InstanceRow, InstanceState, ResultR
 from dicomnode.workflow.activity import ActivityTable
 from dicomnode.workflow.memory_queue import MemoryQueue
 from dicomnode.workflow.notes import KEY_OBJECT_SELECTION
-from dicomnode.workflow.recovery import Recovery, end_tries
+from dicomnode.workflow.recovery import Recovery, as_they_came, end_tries
 from tests.unit.workflow.samples import (
     KEY,
     OTHER_STUDY,
+    START,
     STUDY,
     WORK,
     Events,
@@ -234,3 +235,36 @@ def test_what_nobody_has_judged_leaves_a_study_open_that_is_worked_on_anew(
     with world.ledger.transaction() as connection:
         assert admission.reprocess(connection, STUDY) == 2
     assert [key for key, _ in world.ledger.open_studies()] == [STUDY]
+
+
+@pytest.mark.parametrize("first_named", [True, False])
+def test_an_index_that_is_made_anew_gives_each_record_the_state_that_it_had(
+    world: World, monkeypatch: pytest.MonkeyPatch, *, first_named: bool
+) -> None:
+    """A correction, in a segment of its own, replaces what came before it, whichever of the segments is named first."""
+    names = [["0" * 32, "f" * 32], ["f" * 32, "0" * 32]][first_named]
+    monkeypatch.setattr("dicomnode.storage.open_segment.secrets.token_hex", lambda _: names.pop())
+    image, other = tiny_series()[:2]
+    for minutes, comment in enumerate(("as it was", "as it was", "corrected")):
+        image.ImageComments = comment
+        for one in (image, other):
+            data = encoded(one)
+            about = replace(metadata(one, data), received_at=START + timedelta(minutes=minutes))
+            world.spool.append(study_key_of(one), about, data)
+        if not minutes:
+            world.spool.close_study(study_key_of(image))
+    assert world.recovery.rebuild_index() == 6
+    rows = sorted(
+        world.ledger.instances(study_key_of(image), None), key=lambda row: (row.received_at, row.address.number)
+    )
+    assert [row.state.value for row in rows] == ["current", "current", *["duplicate"] * 2, "quarantined", "duplicate"]
+    assert world.conflicts == [rows[4]]
+
+
+def test_what_stands_in_one_segment_keeps_its_order_whatever_the_clock_did() -> None:
+    first, second, third = (row(number) for number in range(3))
+    set_back = replace(second, received_at=START - timedelta(days=1))
+    elsewhere = replace(
+        third, address=replace(third.address, segment_id="5e" * 8), received_at=START - timedelta(hours=1)
+    )
+    assert list(as_they_came([first, set_back, elsewhere])) == [elsewhere, first, set_back]
