@@ -38,8 +38,13 @@ _ENCODING: Final = frozenset(
         "DerivationDescription",
         "DerivationCodeSequence",
         "LossyImageCompression",
+        "ExtendedOffsetTable",
+        "ExtendedOffsetTableLengths",
+        "EncapsulatedPixelDataValueTotalLength",
     }
 )
+#: Pixels that are no whole numbers (PS3.3 C.7.6.24, C.7.6.25), which no transfer syntax compresses.
+_FLOATS: Final = ("FloatPixelData", "DoubleFloatPixelData")
 #: Photometric Interpretations (PS3.3 C.7.6.3.1.2) that a transcoding makes of each other; those of gray say what values mean.
 _COLOURS: Final = frozenset(
     {"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT"}
@@ -79,15 +84,25 @@ def headers_differ(first: Dataset, second: Dataset) -> bool:
 
 
 def _same_pixels(first: Dataset, second: Dataset, pixels: Callable[[Dataset], Any]) -> bool:
+    here, there = _part(first), _part(second)
+    if not all(_same_floats(here, there, keyword) for keyword in _FLOATS):
+        return False
     have = ["PixelData" in first, "PixelData" in second]
     if not all(have):
         return have[0] == have[1]
-    if bytes(first.PixelData) == bytes(second.PixelData):
+    if here.big_endian == there.big_endian and bytes(first.PixelData) == bytes(second.PixelData):
         return True
     try:
         return bool(np.array_equal(pixels(first), pixels(second)))
     except StudyError:
         return False  # what cannot be decoded cannot be shown to be the same
+
+
+def _same_floats(here: _Part, there: _Part, keyword: str) -> bool:
+    have = [keyword in here.dataset, keyword in there.dataset]
+    if not all(have):
+        return have[0] == have[1]
+    return _little_endian(here.dataset[keyword], here) == _little_endian(there.dataset[keyword], there)
 
 
 @dataclass(frozen=True, slots=True)

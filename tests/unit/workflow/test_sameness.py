@@ -33,8 +33,9 @@ def image() -> Dataset:
 def again(image: Dataset, transfer_syntax_uid: str = EXPLICIT, pixels: str = "<u2") -> Dataset:
     """The image as a receiver reads it in a transfer syntax."""
     copy = deepcopy(image)
-    copy.PixelData = np.frombuffer(image.PixelData, "<u2").astype(pixels).tobytes()
-    copy["PixelData"].VR = "OW"
+    if "PixelData" in image:
+        copy.PixelData = np.frombuffer(image.PixelData, "<u2").astype(pixels).tobytes()
+        copy["PixelData"].VR = "OW"
     return read_dataset(encode_dataset(copy, transfer_syntax_uid), transfer_syntax_uid, Limits())
 
 
@@ -271,3 +272,31 @@ def test_private_text_is_read_in_the_character_set_of_its_object(image: Dataset,
     text = {"ISO_IR 192": "山田 é", "\\ISO 2022 IR 87": "山田", "ISO_IR 13": "ﾔﾏﾀﾞ"}[name]
     first, second = again(unknown(image, "LO", text)), again(unknown(image, "LO", text), IMPLICIT)
     assert compare(first, second, stored) is Sameness.SAME
+
+
+def test_the_same_bytes_in_another_byte_order_are_other_pixels(image: Dataset) -> None:
+    assert compare(again(image), again(image, BIG), stored) is Sameness.OTHER_PIXELS
+
+
+@pytest.mark.parametrize(("keyword", "kind"), [("FloatPixelData", "f4"), ("DoubleFloatPixelData", "f8")])
+def test_pixels_that_are_no_whole_numbers_are_pixels(image: Dataset, keyword: str, kind: str) -> None:
+    del image.PixelData
+
+    def of(value: float, transfer_syntax_uid: str = EXPLICIT, order: str = "<", **attributes: str) -> Dataset:
+        copy = deepcopy(image)
+        setattr(copy, keyword, np.full(16, value, order + kind).tobytes())
+        for name, text in attributes.items():
+            setattr(copy, name, text)
+        return read_dataset(encode_dataset(copy, transfer_syntax_uid), transfer_syntax_uid, Limits())
+
+    assert compare(of(1.5), of(2.5), stored) is Sameness.OTHER_PIXELS
+    assert compare(of(1.5), again(image), stored) is Sameness.OTHER_PIXELS
+    assert compare(of(1.5), of(1.5, ImageComments="corrected"), stored) is Sameness.OTHER_HEADER
+    for syntax, order in ((EXPLICIT, "<"), (IMPLICIT, "<"), (BIG, ">")):
+        assert compare(of(1.5), of(1.5, syntax, order), stored) is Sameness.SAME
+
+
+def test_a_table_of_frames_is_none_of_the_object(image: Dataset) -> None:
+    """Extended Offset Table (PS3.5 A.4): who compresses an object adds it."""
+    table = changed(image, ExtendedOffsetTable=bytes(8), ExtendedOffsetTableLengths=b"\x10" + bytes(7))
+    assert compare(again(image), table, stored) is Sameness.SAME
