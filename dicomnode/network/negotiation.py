@@ -27,7 +27,7 @@ from pynetdicom.presentation import PresentationContext, negotiate_as_acceptor
 from dicomnode.encoded import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicomnode.network.ordinary import Ordinary, read_ordinary, user_items
 from dicomnode.network.pdu import HEADER_BYTES, INVALID_PARAMETER, Buffer, Violation
-from dicomnode.network.proposal import check_structure
+from dicomnode.network.proposal import check_structure, understood
 from dicomnode.network.status import (
     APPLICATION_CONTEXT_NOT_SUPPORTED,
     PROTOCOL_VERSION_NOT_SUPPORTED,
@@ -123,7 +123,7 @@ class Request:
             self.longest_pdu = self._ordinary.longest_pdu
             self._application_context = self._ordinary.application_context
         else:
-            self._decode(data)
+            self._decode(understood(data))
 
     def _decode(self, data: bytes) -> None:
         try:

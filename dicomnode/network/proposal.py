@@ -10,9 +10,10 @@ import re
 import struct
 from collections import Counter
 from collections.abc import Iterator
+from types import MappingProxyType
 from typing import Final
 
-from dicomnode.network.pdu import HEADER_BYTES, INVALID_PARAMETER, Violation
+from dicomnode.network.pdu import A_ASSOCIATE_RQ, HEADER_BYTES, INVALID_PARAMETER, Violation, header
 
 _FIXED_BYTES: Final = HEADER_BYTES + 68  # PS3.8 Table 9-11: up to the variable items
 _TITLES: Final = (slice(HEADER_BYTES + 4, HEADER_BYTES + 20), slice(HEADER_BYTES + 20, HEADER_BYTES + 36))
@@ -23,6 +24,14 @@ _PRESENTATION_CONTEXT: Final = 0x20
 _ABSTRACT_SYNTAX: Final = 0x30
 _TRANSFER_SYNTAX: Final = 0x40
 _USER_INFORMATION: Final = 0x50
+#: Items that are looked at, and what is looked at within each (PS3.8 9.3.2, PS3.7 D.3.3).
+_KNOWN: Final = MappingProxyType(
+    {
+        _APPLICATION_CONTEXT: frozenset[int](),
+        _PRESENTATION_CONTEXT: frozenset({_ABSTRACT_SYNTAX, _TRANSFER_SYNTAX}),
+        _USER_INFORMATION: frozenset(range(0x51, 0x57)),
+    }
+)
 _CONTEXT_HEAD_BYTES: Final = 4  # PS3.8 Table 9-13: id and three reserved
 _MOST_CONTEXTS: Final = 128  # PS3.8 Table 9-13: ids are odd and below 256
 _MOST_ITEMS_OF_CONTEXT: Final = 80  # PS3.6 A knows some sixty transfer syntaxes
@@ -49,6 +58,33 @@ def check_structure(encoded: bytes) -> None:
             _count(encoded, start, end, _MOST_USER_ITEMS)
     if not ids or not {_APPLICATION_CONTEXT, _USER_INFORMATION} <= once:
         raise _violation("request-item-missing")
+
+
+def understood(encoded: bytes) -> bytes:
+    """A request whose structure was checked, without the items that are skipped: what is not known is no fault (PS3.8 9.3, D.2).
+
+    Nor is what nobody looks at here, however it is written: who the user is, and common extended negotiation (PS3.7 D.3.3.6, D.3.3.7).
+    """
+    body = encoded[HEADER_BYTES:_FIXED_BYTES] + b"".join(
+        _item(kind, _understood(kind, encoded[start:end]))
+        for kind, start, end in _items(encoded, _FIXED_BYTES, len(encoded))
+        if kind in _KNOWN
+    )
+    return header(A_ASSOCIATE_RQ, len(body)) + body
+
+
+def _understood(kind: int, value: bytes) -> bytes:
+    known = _KNOWN[kind]
+    start = _CONTEXT_HEAD_BYTES if kind == _PRESENTATION_CONTEXT else 0
+    if not known:
+        return value
+    return value[:start] + b"".join(
+        _item(inner, value[begin:stop]) for inner, begin, stop in _items(value, start, len(value)) if inner in known
+    )
+
+
+def _item(kind: int, value: bytes) -> bytes:
+    return _ITEM.pack(kind, len(value)) + value
 
 
 def _context(encoded: bytes, start: int, end: int, taken: set[int]) -> int:

@@ -25,6 +25,7 @@ from dicomnode.network.association import accepted_contexts, storage_classes
 from dicomnode.network.negotiation import Agreed, Offer, Request
 from dicomnode.network.pdu import Violation
 from dicomnode.network.status import APPLICATION_CONTEXT_NOT_SUPPORTED, PROTOCOL_VERSION_NOT_SUPPORTED
+from tests.network import raw
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 VERIFICATION = "1.2.840.10008.1.1"
@@ -149,3 +150,38 @@ def test_a_damaged_request_is_agreed_on_or_a_violation(data: st.DataObject) -> N
         request = Request(bytes(encoded))
         if request.rejection is None:
             request.agree(Offer(contexts=SUPPORTED, storage=STORAGE, maximum_pdu_bytes=131072))
+
+
+def with_user_items(*items: bytes) -> bytes:
+    """A request with further sub-items of user information."""
+    application = raw.item(0x10, raw.APPLICATION_CONTEXT.encode())
+    return raw.associate_request(application, raw.proposed(1, CT, EXPLICIT), raw.user_information(*items))
+
+
+SKIPPED = {
+    "of a later edition": with_user_items(raw.item(0x5A, b"anything")),
+    "of a maker": with_user_items(raw.item(0xFF, b"")),
+    "an answer": with_user_items(raw.item(0x59, b"\0\0")),
+    "an identity of a later kind": with_user_items(raw.item(0x58, b"\x09\1\0\4user\0\0")),
+    "an identity of nothing": with_user_items(raw.item(0x58, b"")),
+    "half a common extended negotiation": with_user_items(raw.item(0x57, b"\0")),
+    "an item of its own": raw.associate_request(
+        raw.item(0x10, raw.APPLICATION_CONTEXT.encode()),
+        raw.proposed(1, CT, EXPLICIT),
+        raw.user_information(),
+        raw.item(0x60, b"anything"),
+    ),
+    "in a context": raw.associate_request(
+        raw.item(0x10, raw.APPLICATION_CONTEXT.encode()),
+        raw.item(0x20, raw.proposed(1, CT, EXPLICIT)[4:] + raw.item(0x41, b"anything")),
+        raw.user_information(),
+    ),
+}
+
+
+@pytest.mark.parametrize("what", SKIPPED)
+def test_items_that_nobody_knows_are_skipped(what: str) -> None:
+    """PS3.8 9.3: unrecognized types shall be ignored and skipped; D.2: an association is not rejected for them."""
+    association, answer = answered(SKIPPED[what])
+    assert association.contexts == {1: Agreed(abstract_syntax=CT, transfer_syntax=EXPLICIT)}
+    assert len(answer.user_information) == 3
