@@ -61,10 +61,14 @@ _NATIVE: Final = (
     "1.2.840.10008.1.2.2",  # Explicit VR Big Endian, retired
 )
 _LOSSLESS: Final = (
+    "1.2.840.10008.1.2.1.98",  # uncompressed, its frames encapsulated
     "1.2.840.10008.1.2.4.90",  # JPEG 2000 lossless only
     "1.2.840.10008.1.2.4.80",  # JPEG-LS lossless
     "1.2.840.10008.1.2.4.70",  # JPEG lossless SV1
     "1.2.840.10008.1.2.4.57",  # JPEG lossless
+    "1.2.840.10008.1.2.4.58",  # JPEG lossless, process 15, retired
+    "1.2.840.10008.1.2.4.65",  # JPEG lossless, hierarchical, retired
+    "1.2.840.10008.1.2.4.66",  # JPEG lossless, hierarchical, retired
     "1.2.840.10008.1.2.5",  # RLE
     "1.2.840.10008.1.2.4.201",  # HTJ2K lossless
     "1.2.840.10008.1.2.4.202",  # HTJ2K lossless RPCL
@@ -78,8 +82,17 @@ _LOSSY: Final = (
     "1.2.840.10008.1.2.4.81",  # JPEG-LS near-lossless
     "1.2.840.10008.1.2.4.51",  # JPEG extended
     "1.2.840.10008.1.2.4.50",  # JPEG baseline
+    "1.2.840.10008.1.2.4.52",  # JPEG extended, retired
     "1.2.840.10008.1.2.4.53",  # JPEG spectral selection, retired
+    "1.2.840.10008.1.2.4.54",
     "1.2.840.10008.1.2.4.55",  # JPEG full progression, retired
+    "1.2.840.10008.1.2.4.56",
+    "1.2.840.10008.1.2.4.59",  # JPEG hierarchical, retired
+    "1.2.840.10008.1.2.4.60",
+    "1.2.840.10008.1.2.4.61",
+    "1.2.840.10008.1.2.4.62",
+    "1.2.840.10008.1.2.4.63",
+    "1.2.840.10008.1.2.4.64",
     "1.2.840.10008.1.2.4.93",  # JPEG 2000 multi-component
     "1.2.840.10008.1.2.4.203",  # HTJ2K
     "1.2.840.10008.1.2.4.112",  # JPEG XL
@@ -103,6 +116,8 @@ _LOSSY: Final = (
 #: What the node takes, best first. JPIP (.4.94, .4.95, .4.204, .4.205: pixels elsewhere) and SMPTE streams (.7.x) not.
 TRANSFER_SYNTAXES: Final = (*_NATIVE, *_LOSSLESS, *_LOSSY)
 
+#: Services that the node both gives and asks for in associations that others open; of the rest it is the SCP alone.
+_BOTH_ROLES: Final = frozenset({"1.2.840.10008.1.20.1"})  # Storage Commitment, push model (PS3.4 J.3)
 _REJECTED: Final = frozenset({1, 2})  # PS3.8 Table 9-21: permanent, transient
 #: PS3.8 9.3.2.2: context ids are the odd numbers of one byte.
 MAXIMUM_CONTEXTS: Final = 128
@@ -133,9 +148,10 @@ def accepted_contexts(private_sop_classes: Iterable[str] = ()) -> SharedContexts
 
 
 def service_context(sop_class_uid: str) -> PresentationContext:
-    """Context of a service beside C-STORE. The peer may propose either role, or both (PS3.7 D.3.3.4)."""
+    """Context of a service beside C-STORE; of a few the peer may propose either role, or both (PS3.7 D.3.3.4)."""
     context = build_context(sop_class_uid, list(_NATIVE))
-    context.scu_role = context.scp_role = True
+    if sop_class_uid in _BOTH_ROLES:
+        context.scu_role = context.scp_role = True
     return context
 
 

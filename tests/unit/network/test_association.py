@@ -7,6 +7,8 @@ from copy import deepcopy
 from pathlib import Path
 
 import pytest
+from pydicom._uid_dict import UID_dictionary
+from pydicom.uid import UID
 from pynetdicom._globals import ALL_TRANSFER_SYNTAXES
 from pynetdicom.presentation import build_context, negotiate_as_acceptor
 
@@ -16,6 +18,7 @@ from dicomnode.network.association import (
     RETIRED_STORAGE_CLASSES,
     TRANSFER_SYNTAXES,
     accepted_contexts,
+    service_context,
     storage_classes,
 )
 from dicomnode.network.intake import Peer
@@ -37,8 +40,13 @@ REFUSED = {
 }
 
 
+#: Of PS3.6 A, retired: no encodings of Data Sets alone (PS3.10, PS3.18), and one maker's files.
+NO_ENCODINGS = {"1.2.840.10008.1.2.6.1", "1.2.840.10008.1.2.6.2", "1.2.840.10008.1.20"}
+
+
 def test_every_transfer_syntax_is_taken_but_references_and_streams() -> None:
-    assert set(ALL_TRANSFER_SYNTAXES) - set(TRANSFER_SYNTAXES) == REFUSED
+    known = {uid for uid, entry in UID_dictionary.items() if entry[1] == "Transfer Syntax"} | set(ALL_TRANSFER_SYNTAXES)
+    assert known - set(TRANSFER_SYNTAXES) == REFUSED | NO_ENCODINGS
     assert not REFUSED & set(TRANSFER_SYNTAXES)
     assert len(set(TRANSFER_SYNTAXES)) == len(TRANSFER_SYNTAXES)
 
@@ -49,6 +57,15 @@ def test_every_storage_class_is_taken_in_every_syntax() -> None:
     contexts = accepted_contexts(("1.3.12.2.1107.5.9.1",))
     assert [str(context.abstract_syntax) for context in contexts] == ["1.2.840.10008.1.1", *classes]
     assert all(list(context.transfer_syntax) == list(TRANSFER_SYNTAXES) for context in contexts[1:])
+
+
+@pytest.mark.parametrize(("sop_class", "both"), [("1.2.840.10008.1.20.1", True), ("1.2.840.10008.3.1.2.3.3", False)])
+def test_roles_are_agreed_on_where_the_node_has_both(sop_class: str, *, both: bool) -> None:
+    """Of procedure steps it is the SCP alone: who would be that, too, keeps the default roles."""
+    asked = build_context(sop_class, [EXPLICIT])
+    asked.context_id = 1
+    (answer,), roles = negotiate_as_acceptor([asked], [service_context(sop_class)], {UID(sop_class): (True, True)})
+    assert (answer.result, [(one.scu_role, one.scp_role) for one in roles]) == (0, [(True, True)] * both)
 
 
 def test_contexts_are_shared_between_associations() -> None:
