@@ -143,6 +143,7 @@ class PeerRule(Section):
         None, description="where it takes reports of storage commitment; without it: where it asked"
     )
     report_port: Port = Field(104, description="TCP port of `report_host`")
+    report_tls: Tls | None = Field(None, description="reports go with TLS (mutual); without it in the clear")
     priority: Literal["stat", "routine", "research"] = Field(
         "routine", description="how urgent its studies are; kept with each study"
     )

@@ -52,7 +52,7 @@ def _lines(section: type[BaseModel]) -> list[str]:
             lines.append(f"#{name} = {_table(field.default)}\n")
         elif name == "s3":
             lines.append(f"#{name} = {_bucket()}\n")
-        elif name == "tls":
+        elif name in ("tls", "report_tls"):
             lines.append(f"#{name} = {_tls()}\n")
         elif field.is_required() or field.default is None:
             lines.append(f"#{name} = {_example(name)}\n")

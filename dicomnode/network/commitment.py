@@ -122,12 +122,15 @@ def commitment_services(commitments: Commitments, limits: Limits, *others: Repor
 
 
 def read_request(data: Dataset) -> CommitmentRequest | None:
-    """A request (PS3.4 Table J.3-1); None where it lacks its Transaction UID or an instance."""
+    """A request (PS3.4 Table J.3-1); None where it lacks its Transaction UID, an instance, or a UID of one.
+
+    One that is left out would not be among those that failed: its asker would hear that all are committed.
+    """
     transaction_uid = str(data.get("TransactionUID", ""))
-    references = tuple(dict.fromkeys(reference for reference, _ in _references(data, "ReferencedSOPSequence")))
-    if not transaction_uid or not references:
+    named = [reference for reference, _ in _references(data, "ReferencedSOPSequence")]
+    if not transaction_uid or not named or len(named) < len(items(data, "ReferencedSOPSequence")):
         return None
-    return CommitmentRequest(transaction_uid=transaction_uid, references=references)
+    return CommitmentRequest(transaction_uid=transaction_uid, references=tuple(dict.fromkeys(named)))
 
 
 def write_request(request: CommitmentRequest) -> Dataset:

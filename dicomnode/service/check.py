@@ -219,7 +219,8 @@ class _Examiner:
                     f"{where}: never reached, since {hiding[0]} before it fits whenever it does"
                 )
             who = (rule.ae_title or "any AE title") if rule.by_dimse else f"by STOW-RS, as {rule.web_title}"
-            self.report.lines.append(f"peer {rule.name}: {who}, {rule.priority}{kept(tree, rule)}")
+            if rule.report_tls is None or self._usable(f"{where}.report_tls", partial(client_tls, rule.report_tls)):
+                self.report.lines.append(f"peer {rule.name}: {who}, {rule.priority}{kept(tree, rule)}")
         self.report.warnings += notes_of_retention(tree)
 
     def folders(self) -> None:

@@ -31,17 +31,18 @@ def services(
 
 
 def committing_destination(tree: Config) -> Destination | None:
-    """The PACS that is asked to commit; None where there is no destination at all.
+    """The PACS that is asked to commit, which one with a `url` cannot be; None where there is no other destination.
 
     Raises
     ------
     ConfigError
-        ``config-invalid`` if the configuration names one that there is not.
+        ``config-invalid`` if the configuration names one that there is not, or one with a `url`.
     """
     named = tree.services.commitment_destination
+    able = [one for one in tree.destinations if one.url is None]
     if named is None:
-        return tree.destinations[0] if tree.destinations else None
-    for destination in tree.destinations:
+        return able[0] if able else None
+    for destination in able:
         if destination.name == named:
             return destination
     raise ConfigError("config-invalid", setting="services.commitment_destination")
@@ -78,6 +79,7 @@ class Askers:
             host=rule.report_host,
             port=rule.report_port,
             timeout_seconds=self._timeout,
+            tls=rule.report_tls,
         )
         CommitmentRequestor(target, self._own).tell(report)
         return True

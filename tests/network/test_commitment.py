@@ -42,6 +42,7 @@ from dicomnode.storage.datakeys import DataKeys
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.objects import Objects
 from dicomnode.workflow.commitment import Asker, CommitmentDesk
+from tests.network.certificates import make_tls
 from tests.network.foreign import Connection, Server
 from tests.network.nodes import Node, node
 from tests.unit.workflow.samples import KEY, Events, Time, ring
@@ -354,6 +355,8 @@ def test_what_is_wrong_has_its_own_status(tmp_path: Path) -> None:
         assert asks(association, ONE, instance="1.2.3") == 0x0112
         assert asks(association, ONE, uid="") == 0x0120
         assert asks(association) == 0x0120
+        for nameless in (Reference(ONE.sop_class_uid, ""), Reference("", ONE.sop_instance_uid)):
+            assert asks(association, TWO, nameless) == 0x0120, "else it would hear that all are committed"
         assert made.states == []
 
 
@@ -520,3 +523,15 @@ def test_with_the_desk_open_a_report_is_for_others_as_well(tmp_path: Path) -> No
         with scanner.calls(target) as association:
             assert asks(association, ONE) == 0
     assert len(other.heard) == 1
+
+
+def test_a_report_on_an_association_of_its_own_goes_with_tls_where_the_rule_says_so(tmp_path: Path) -> None:
+    tls, heard = make_tls(tmp_path), Asked("1.2.1")
+    asker = Asker(ae_title="CT1", peer="ct1", association_id="")
+    report = CommitmentReport(transaction_uid="1.2.1", committed=(ONE,), failed={}, retrieve_ae_title="PACS")
+    with node(services=report_services((heard,), Limits()), tls=tls) as target:
+        rule = {"name": "ct1", "report_host": target.host, "report_port": target.tls_port}
+        with pytest.raises(PeerError):
+            Askers(parse({"peers": [rule]})).tell(asker, report)
+        assert Askers(parse({"peers": [{**rule, "report_tls": tls.model_dump(mode="json")}]})).tell(asker, report)
+    assert heard.heard == [report]

@@ -277,6 +277,16 @@ def test_rules_that_let_nobody_in_are_told(tree_of: MakeTree) -> None:
     assert "peer c: CT1, stat" in lines(report)
 
 
+def test_files_of_tls_for_reports_are_loaded(tree_of: MakeTree, tmp_path: Path) -> None:
+    good = make_tls(tmp_path).model_dump(mode="json")
+    rule = {"name": "ct1", "ae_title": "CT1", "report_host": "ct1.example.org"}
+    assert examine(tree_of(peers=[{**rule, "report_tls": good}]), {}).errors == []
+    (error,) = examine(
+        tree_of(peers=[{**rule, "report_tls": {**good, "private_key": str(tmp_path / "none")}}]), {}
+    ).errors
+    assert error.startswith("peers.ct1.report_tls: tls-failed")
+
+
 def test_the_disk_is_asked_where_the_state_will_be(tree_of: MakeTree, monkeypatch: pytest.MonkeyPatch) -> None:
     tree = tree_of(intake={"minimum_free_bytes": 1000})
     settled(tree)

@@ -24,6 +24,18 @@ def test_the_first_destination_commits_unless_another_is_named() -> None:
     assert committing_destination(parse({})) is None
 
 
+def test_what_is_reached_by_a_url_is_not_asked() -> None:
+    """DICOMweb has no storage commitment."""
+    web = {"name": "web", "url": "https://127.0.0.1/dicom-web"}
+    both = [web, *tree().model_dump(mode="json", exclude_defaults=True)["destinations"]]
+    first = committing_destination(parse({"destinations": both}))
+    assert first
+    assert first.name == "pacs"
+    assert committing_destination(parse({"destinations": [web]})) is None
+    with pytest.raises(ConfigError):
+        committing_destination(parse({"destinations": both, "services": {"commitment_destination": "web"}}))
+
+
 def test_a_destination_that_there_is_not_is_told() -> None:
     with pytest.raises(ConfigError) as caught:
         committing_destination(tree(commitment_destination="nobody"))
