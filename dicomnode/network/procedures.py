@@ -5,8 +5,10 @@ It is read out of their Data Sets and handed on; nothing else of them is kept.
 
 from __future__ import annotations
 
+import threading
 import uuid
 from collections.abc import Callable, Iterator, MutableSequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from types import MappingProxyType
@@ -29,6 +31,8 @@ from dicomnode.network.status import (
     SUCCESS,
 )
 
+_ORDINARY_BYTES: Final = 64 * 1024  # some six hundred images are named in so many
+_COSTLY: Final = threading.Lock()
 PROCEDURE_STEP: Final = "1.2.840.10008.3.1.2.3.3"
 INSTANCE_AVAILABILITY: Final = "1.2.840.10008.5.1.4.33"
 _UNAVAILABLE: Final = "UNAVAILABLE"  # PS3.3 C.4.23.1.1
@@ -133,16 +137,22 @@ def procedure_services(book: ProcedureBook, limits: Limits) -> dict[tuple[str, i
 
 
 def reading(limits: Limits, act: Callable[[Call, Dataset], Reply]) -> Service:
-    """A service of one reply whose Data Set is read first; one that cannot be is a processing failure."""
+    """A service of one reply whose Data Set is read first; one that cannot be is a processing failure.
+
+    Long ones are read one at a time: each keeps the process that also answers for objects busy for a second or more.
+    """
+
+    def answer(call: Call) -> Reply:
+        try:
+            data = read_dataset(call.data_set, call.context.transfer_syntax, limits)
+        except NodeError:
+            return Reply(PROCESSING_FAILURE)
+        return act(call, data)
 
     def serve(call: Call) -> Iterator[Reply]:
-        with hushed():
-            try:
-                data = read_dataset(call.data_set, call.context.transfer_syntax, limits)
-            except NodeError:
-                yield Reply(PROCESSING_FAILURE)
-                return
-            yield act(call, data)
+        with _COSTLY if len(call.data_set) > _ORDINARY_BYTES else nullcontext(), hushed():
+            reply = answer(call)
+        yield reply
 
     return serve
 

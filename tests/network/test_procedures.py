@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,10 +16,11 @@ from pynetdicom.presentation import build_context
 
 from dicomnode.encoded import Limits, encode_dataset
 from dicomnode.network import dimse
+from dicomnode.network.dimse import Command
 from dicomnode.network.intake import Peer
 from dicomnode.network.negotiation import Agreed
-from dicomnode.network.procedures import INSTANCE_AVAILABILITY, PROCEDURE_STEP, Step, procedure_services
-from dicomnode.network.session import Call
+from dicomnode.network.procedures import INSTANCE_AVAILABILITY, PROCEDURE_STEP, Step, procedure_services, reading
+from dicomnode.network.session import Call, Reply
 from dicomnode.network.transport import Entity
 from dicomnode.network_sections import PeerRule
 from dicomnode.storage.ledger import Ledger
@@ -317,3 +319,38 @@ def test_without_the_service_its_context_is_refused() -> None:
         association = entity.associate(target.host, target.port, [build_context(PROCEDURE_STEP)])
         assert not association.is_established
         assert [one.result for one in association.rejected_contexts] == [3]
+
+
+def test_long_data_sets_are_read_one_at_a_time_and_no_short_one_waits() -> None:
+    """Each keeps busy whoever answers for objects, too: of many at once others would wait for all."""
+    command = Command(command_field=dimse.N_CREATE_RQ, message_id=1, data_set_type=1)
+    context = Agreed(abstract_syntax=PROCEDURE_STEP, transfer_syntax=EXPLICIT_LITTLE)
+    peer = Peer(calling_ae_title="CT1", called_ae_title="NODE", address="127.0.0.1", association_id="a")
+    long = Dataset()
+    long.EncapsulatedDocument = bytes(200_000)
+    begun, ended, together = threading.Semaphore(0), threading.Event(), []
+
+    def act(call: Call, data: Dataset) -> Reply:
+        together.append(len(call.data_set))
+        begun.release()
+        if "EncapsulatedDocument" in data:
+            assert ended.wait(20)
+        return Reply(0)
+
+    service = reading(Limits(), act)
+
+    def ask(data: Dataset) -> list[Reply]:
+        return list(service(Call(command, context, encode_dataset(data, EXPLICIT_LITTLE), peer)))
+
+    threads = [threading.Thread(target=ask, args=(long,)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    assert begun.acquire(timeout=20)
+    assert ask(Dataset()) == [Reply(0)]
+    assert begun.acquire(timeout=20)
+    assert not begun.acquire(timeout=0.2)
+    assert len(together) == 2, "a long one and the short one"
+    ended.set()
+    for thread in threads:
+        thread.join(20)
+    assert len(together) == 3
