@@ -42,7 +42,7 @@ REASONS: Final = MappingProxyType(
             "raise the limits under [reading] if the object is legitimate",
         ),
         "object-too-large": Reason(
-            "the object is larger than intake.maximum_object_bytes", "raise the limit if such objects are expected"
+            "the object is larger than memory or intake.maximum_object_bytes", "raise the limit if that is expected"
         ),
         "same-uid-other-content": Reason(
             "a second object with the same SOP Instance UID has other content",
@@ -283,7 +283,7 @@ REASONS: Final = MappingProxyType(
         "extra-missing": Reason("an extra of the package is not installed", "install dicomnode[s3] for exports to S3"),
         "credentials-missing": Reason("a bucket has no credentials", "see credentials_file of the export's s3"),
         "source-not-found": Reason("the source folder is missing or holds no file", "name a folder with DICOM files"),
-        "path-unreadable": Reason("a file or folder cannot be read", "see who may read it; what it holds was left out"),
+        "path-unreadable": Reason("a path cannot be read, or is a linked folder", "see who may read it, or name it"),
         "source-unreadable": Reason(
             "the source holds no DICOM object that can be read",
             "the lines above tell why; `dicomnode infer` tells it file by file in _outcome.json",

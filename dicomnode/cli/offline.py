@@ -181,7 +181,8 @@ def deidentify_folder(
                 mapping[name] = outcome.relative_to(output).as_posix()
             progress.advance(task)
     console.print(
-        f"{len(mapping)} of {len(paths)} files de-identified by policy {policy} into {output}", soft_wrap=True
+        f"{len(mapping)} of {len(paths)} files de-identified by policy {policy} into {escape(str(output))}",
+        soft_wrap=True,
     )
     _tell_of_outputs(deidentify, policy, console)
     for code, count in Counter(code for code in withheld.values() if code != _HIDDEN).items():
@@ -252,7 +253,8 @@ def reidentify_folder(
             left[error.code] += 1
     if paths and left["key-wrong"] == len(paths):
         raise KeyStoreError("key-wrong", files=len(paths))
-    console.print(f"{len(paths) - left.total()} of {len(paths)} files reidentified into {output}", soft_wrap=True)
+    done = len(paths) - left.total()
+    console.print(f"{done} of {len(paths)} files reidentified into {escape(str(output))}", soft_wrap=True)
     for code, count in left.items():
         console.print(f"[yellow]{count} left out[/] {code}: {what(code)}", soft_wrap=True)
     _tell_of_hidden(hidden, console)
@@ -292,8 +294,8 @@ def find_files(source: Path, unreadable: list[Path]) -> list[Path]:
     Parameters
     ----------
     unreadable
-        Gets what below the folder cannot be looked at: folders, and files of which nobody knows what they are or that
-        may not be read.
+        Gets what below the folder is not looked at: folders that may not be listed or are links (they may lead in a
+        circle), links that lead nowhere, and files of which nobody knows what they are or that may not be read.
 
     Raises
     ------
@@ -305,7 +307,8 @@ def find_files(source: Path, unreadable: list[Path]) -> list[Path]:
     try:
         if source.is_file():
             return [source]
-        for folder, _, names in os.walk(source, onerror=lambda error: hidden.append(Path(error.filename))):
+        for folder, folders, names in os.walk(source, onerror=lambda error: hidden.append(Path(error.filename))):
+            hidden.extend(path for name in folders if (path := Path(folder, name)).is_symlink())
             paths += [path for name in names if name not in _RESERVED and _is_file(path := Path(folder, name), hidden)]
     except OSError:  # a name that no file can have
         hidden = []
@@ -318,10 +321,11 @@ def find_files(source: Path, unreadable: list[Path]) -> list[Path]:
 
 def _is_file(path: Path, hidden: list[Path]) -> bool:
     try:
-        if not path.is_file():
-            return False
-        if os.access(path, os.R_OK):
-            return True
+        if path.is_file():
+            if os.access(path, os.R_OK):
+                return True
+        elif path.exists() or not path.is_symlink():
+            return False  # a pipe, a device
     except OSError:
         pass
     hidden.append(path)

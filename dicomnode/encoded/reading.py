@@ -250,12 +250,15 @@ def read_file(path: Path, limits: Limits) -> Dataset:
     Raises
     ------
     StudyError
-        ``object-malformed`` if it cannot be opened or is no DICOM; ``object-too-complex``.
+        ``object-malformed`` if it cannot be opened or is no DICOM; ``object-too-complex``; ``object-too-large`` where
+        memory does not hold it.
     """
     try:
         data = path.read_bytes()
     except OSError:
         raise StudyError("object-malformed") from None
+    except MemoryError:
+        raise StudyError("object-too-large") from None
     return read_part10(data, limits)
 
 

@@ -120,3 +120,5 @@ def _or_error(work: Callable[[], Deidentified]) -> Deidentified | StudyError:
         return work()
     except StudyError as error:
         return error
+    except MemoryError:  # of this object alone
+        return StudyError("object-too-large")

@@ -341,11 +341,13 @@ def _prove_surveyed(dataset: Dataset, header: Dataset) -> None:
 
 
 def bytes_of(path: Path) -> bytes:
-    """Content of a file; `StudyError` ``object-malformed`` where it cannot be read."""
+    """Content of a file; `StudyError` ``object-malformed`` where it cannot be read, ``object-too-large`` where memory does not hold it."""
     try:
         return path.read_bytes()
     except OSError:
         raise StudyError("object-malformed") from None
+    except MemoryError:
+        raise StudyError("object-too-large") from None
 
 
 def write_file(path: Path, *pieces: Buffer) -> str:

@@ -11,8 +11,9 @@ import pytest
 from typer.testing import CliRunner
 
 from dicomnode.cli.main import app
+from dicomnode.deidentification.quick import FileDeidentifier
 from dicomnode.encoded import encode_part10
-from dicomnode.errors import KeyStoreError
+from dicomnode.errors import KeyStoreError, StudyError
 from dicomnode.storage import audit
 from tests.unit.workflow.samples import EXPLICIT, tiny_series
 
@@ -106,3 +107,62 @@ def test_a_folder_that_can_be_read_leaves_zero(config: Path, source: Path, tmp_p
     done = run("deidentify", source / "images", tmp_path / "out", "--policy", "ai", "--config", config)
     assert done.exit_code == 0
     assert CODE not in done.output
+
+
+def test_links_that_are_not_followed_are_told(config: Path, source: Path, tmp_path: Path) -> None:
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    (linked / "folder").symlink_to(source / "images")
+    (linked / "nothing").symlink_to(tmp_path / "nothing")
+    (linked / "circle").symlink_to(linked / "circle")
+    (linked / "image.dcm").symlink_to(source / "images" / "00.dcm")
+    os.mkfifo(linked / "pipe")
+    done = run("deidentify", linked, tmp_path / "out", "--policy", "ai", "--config", config)
+    assert done.exit_code == 1
+    assert json.loads((tmp_path / "out.withheld.json").read_text("utf-8")) == dict.fromkeys(
+        ("folder", "nothing", "circle"), CODE
+    )
+    assert len(list((tmp_path / "out").iterdir())) == 1
+
+
+def test_a_folder_whose_name_looks_like_markup(config: Path, source: Path, tmp_path: Path) -> None:
+    output = tmp_path / "a[" / "red]x"  # "[/red]" closes what nobody opened
+    done = run("deidentify", source / "images", output, "--policy", "ai", "--config", config)
+    assert done.exit_code == 0
+    assert str(output) in done.output
+    run("keys", "export-public", "--config", config)
+    back = run("reidentify", source / "images", tmp_path / "b[" / "red]x", "--config", config)
+    assert back.exit_code == 0
+    assert str(tmp_path / "b[" / "red]x") in back.output
+
+
+def test_a_file_that_memory_does_not_hold_costs_itself_alone(
+    config: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = Path.read_bytes
+
+    def read_bytes(path: Path) -> bytes:
+        if path.name == "03.dcm":
+            raise MemoryError
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    done = run("deidentify", source / "images", tmp_path / "out", "--policy", "ai", "--config", config)
+    assert done.exit_code == 0
+    assert json.loads((tmp_path / "out.withheld.json").read_text("utf-8")) == {"03.dcm": "object-too-large"}
+    assert len(list((tmp_path / "out").iterdir())) == len(list((source / "images").iterdir())) - 1
+    told = run("deidentify", "--explain", source / "images" / "03.dcm", "--config", config)
+    assert isinstance(told.exception, StudyError)
+    assert told.exception.code == "object-too-large"
+
+
+def test_what_memory_does_not_hold_while_it_is_worked_on(
+    config: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def deidentify(_engine: object, _data: bytes) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(FileDeidentifier, "deidentify", deidentify)
+    done = run("deidentify", source / "images", tmp_path / "out", "--policy", "ai", "--config", config)
+    assert done.exit_code == 0
+    assert set(json.loads((tmp_path / "out.withheld.json").read_text("utf-8")).values()) == {"object-too-large"}
