@@ -98,9 +98,7 @@ class FileDeidentifier:
 
     def _full(self, data: bytes) -> DeidentifiedFile:
         dataset = read_part10(data, self._limits)
-        pixels = any(tag in dataset for tag in PIXELS)
-        if not pixels and (lacks_description(dataset) or is_cut_part10(data, self._limits)):
-            raise StudyError("object-malformed", because="cut")
+        refuse_cut(data, dataset, self._limits)
         self._full_way.refuse_header(dataset)
         done = self._full_way.deidentify(dataset)
         syntax = str(done.dataset.file_meta.TransferSyntaxUID)
@@ -196,6 +194,19 @@ class FileDeidentifier:
         if stored < 16 and (signed or highest >> stored):
             return False
         return not (self._full_way.looks_at_every_image and (has_strokes(image, maxima) or has_ink(image, highest)))
+
+
+def refuse_cut(data: Buffer, dataset: Dataset, limits: Limits) -> None:
+    """Refuse a file that ends before it says which pixels it has, or within an element.
+
+    Raises
+    ------
+    StudyError
+        ``object-malformed``.
+    """
+    pixels = any(tag in dataset for tag in PIXELS)
+    if not pixels and (lacks_description(dataset) or is_cut_part10(data, limits)):
+        raise StudyError("object-malformed", because="cut")
 
 
 def _creators_fit(elements: list[Element], made: list[Made]) -> bool:

@@ -15,6 +15,7 @@ from dicomnode.deidentification.apply import Deidentifier, Seen
 from dicomnode.deidentification.devices import told
 from dicomnode.deidentification.encrypted import restore
 from dicomnode.deidentification.explain import Explanation, explain
+from dicomnode.deidentification.quick import refuse_cut
 from dicomnode.encoded import Limits, encode_part10, read_file, read_part10, split_part10
 from dicomnode.errors import KeyStoreError, StudyError
 from dicomnode.imaging.decode import Decoder
@@ -120,7 +121,10 @@ def explain_file(tree: Config, policy: str, path: Path) -> tuple[list[Explanatio
     """
     chosen = policy_of(tree, policy)
     engine = rooms.open_deidentifier(tree, rooms.passing_key_ring(), policy)  # no pseudonym is told
-    dataset = read_file(path, limits_of(tree))
+    limits = limits_of(tree)
+    data = bytes_of(path)
+    dataset = read_part10(data, limits)
+    refuse_cut(data, dataset, limits)
     withheld = None
     try:
         engine.refuse_header(dataset)

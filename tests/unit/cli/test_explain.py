@@ -11,7 +11,7 @@ from rich.console import Console
 from dicomnode.cli import offline
 from dicomnode.config import Config
 from dicomnode.encoded import encode_part10
-from dicomnode.errors import ConfigError
+from dicomnode.errors import ConfigError, StudyError
 from tests.unit.network.samples import small_object
 from tests.unit.workflow.samples import EXPLICIT, tiny_series
 
@@ -108,3 +108,12 @@ def test_what_rules_for_devices_make_of_a_file_is_told(tree: Config, tmp_path: P
     ]
     assert any("changed" in line and "PixelData: site: devices banner" in line for line in lines)
     assert "Rhapsode" not in "\n".join(lines)
+
+
+def test_a_file_that_was_cut_is_refused_as_it_is_without_an_explanation(tree: Config, tmp_path: Path) -> None:
+    path = tmp_path / "cut.dcm"
+    data = encode_part10(next(iter(tiny_series())), transfer_syntax_uid=EXPLICIT)
+    path.write_bytes(data[: data.index(b"\x28\x00\x02\x00US")])
+    with pytest.raises(StudyError) as caught:
+        explained(tree, path, "ai")
+    assert caught.value.code == "object-malformed"
