@@ -224,6 +224,9 @@ _SHORT_TERMS: Final = MappingProxyType(
         0x00181191: re.compile(r"SILVER|RHENIUM"),
         0x300A00D3: re.compile(r"MOTORIZED"),
         0x30060042: re.compile(r"CLOSEDPLANAR_XOR"),
+        0x00700294: re.compile(r"ARROW"),  # drawn in a presentation state (C.10.5.1.2)
+        0x00700228: re.compile(r"ISO_32000"),  # names of fonts
+        0x54001006: re.compile(r"AB"),  # samples by the A-law (C.10.9.1.5)
         0x300600B2: re.compile(r"MEAN_EXCI_ENERGY"),
         0x00180020: re.compile(r"SE|IR|GR|EP|RM"),
         0x00180021: re.compile(r"SK|MTC|SS|TRSS|SP|MP|OSP|NONE"),

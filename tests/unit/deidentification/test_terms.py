@@ -161,3 +161,20 @@ def test_the_leak_check_reads_code_strings(keyword: str, value: str, kinds: set[
     output.set_original_encoding(False, True, "iso8859")
     setattr(output, keyword, value)
     assert {leak.kind for leak in find_leaks(source, output) if leak.tag} == kinds
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=("ai", "export"))
+@pytest.mark.parametrize(
+    ("keyword", "terms"),
+    [
+        ("CompoundGraphicType", "MULTILINE INFINITELINE CUTLINE RANGELINE RULER AXIS CROSSHAIR ARROW RECTANGLE ELLIPSE"),
+        ("FontNameType", "ISO_32000"),
+        ("WaveformSampleInterpretation", "SB SS UB US MB AB"),
+    ],
+)
+def test_defined_terms_of_drawings_and_samples_stay(keyword: str, terms: str, engine: Deidentifier) -> None:
+    """Without the term a drawing is none, and nobody knows what the samples are (PS3.3 C.10.5.1.2, C.10.9.1.5)."""
+    for term in terms.split():
+        ds = planted.slice_of_ct()
+        setattr(ds, keyword, term)
+        assert engine.deidentify(ds).dataset[keyword].value == term
