@@ -145,7 +145,8 @@ def _rendered(frame: NDArray[Any], frames: Frames, dataset: Dataset) -> list[Pic
     flat = frame[..., 0]
     if frames.photometric_interpretation == "PALETTE COLOR":
         colours = in_colours(flat, dataset)
-        return [_eight_bits(colours, colours.min(), colours.max())]
+        shown = _eight_bits(colours, colours.min(), colours.max())
+        return [shown, _as_colour(_eight_bits(flat, flat.min(), flat.max()))]  # two indices may have one colour
     ranges = [(flat.min(), flat.max()), *_windows(flat, dataset)]
     return [_as_colour(_eight_bits(flat, low, high)) for low, high in dict.fromkeys(ranges)]
 

@@ -325,6 +325,16 @@ def test_a_palette_is_colour_in_whatever_class(sop_class: str) -> None:
         assert caught.value.facts["because"] == "colour"
 
 
+def test_text_whose_colour_is_that_of_what_is_behind_it_is_read_too() -> None:
+    """Another palette shows it."""
+    ds = capture([drawn()], "PALETTE COLOR")
+    for colour in ("Red", "Green", "Blue"):
+        setattr(ds, f"{colour}PaletteColorLookupTableData", bytes(512))
+    output, pixels = result(ds, Scripted())
+    assert len(np.unique(pixels[BOX[1] : BOX[3], BOX[0] : BOX[2]])) == 1
+    assert output.BurnedInAnnotation == "NO"
+
+
 #: Letters of five rows.
 TINY = (
     "0110 1110 1111 01 0010",

@@ -167,7 +167,10 @@ def test_the_leak_check_reads_code_strings(keyword: str, value: str, kinds: set[
 @pytest.mark.parametrize(
     ("keyword", "terms"),
     [
-        ("CompoundGraphicType", "MULTILINE INFINITELINE CUTLINE RANGELINE RULER AXIS CROSSHAIR ARROW RECTANGLE ELLIPSE"),
+        (
+            "CompoundGraphicType",
+            "MULTILINE INFINITELINE CUTLINE RANGELINE RULER AXIS CROSSHAIR ARROW RECTANGLE ELLIPSE",
+        ),
         ("FontNameType", "ISO_32000"),
         ("WaveformSampleInterpretation", "SB SS UB US MB AB"),
     ],
