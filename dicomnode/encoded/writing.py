@@ -61,6 +61,8 @@ def encode_part10(dataset: Dataset, *, transfer_syntax_uid: str) -> bytes:
     sop_class_uid, sop_instance_uid = dataset.get("SOPClassUID"), dataset.get("SOPInstanceUID")
     if not sop_class_uid or not sop_instance_uid:
         raise StudyError("object-without-uids")
+    if not (str(sop_class_uid).isascii() and str(sop_instance_uid).isascii()):
+        raise StudyError("object-malformed")
     return wrap_part10(
         encode_dataset(dataset, transfer_syntax_uid),
         sop_class_uid=str(sop_class_uid),

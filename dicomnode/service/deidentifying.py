@@ -33,7 +33,7 @@ from dicomnode.workflow.selection import without_pixels
 _EXPLAINED: Final = ("withheld-pixels", "withheld-face", "withheld-face-unsaid")
 #: Recognizable Visual Features (0028,0302) YES, as it is encoded with explicit and with implicit VR.
 _RECOGNIZABLE: Final = (b"\x28\x00\x02\x03CS\x04\x00YES ", b"\x28\x00\x02\x03\x04\x00\x00\x00YES ")
-_UID: Final = re.compile(r"[0-9]+(\.[0-9]+)*")
+_UID: Final = re.compile(r"(?=.{1,64}\Z)[0-9]+(\.[0-9]+)*")
 #: Patient ID and Study Instance UID of an output, with explicit and with implicit VR.
 _PATIENT: Final = re.compile(rb"\x10\x00\x20\x00(?:LO.\x00|.\x00{3})(DN-[A-Z2-7]+)", re.DOTALL)
 _STUDY: Final = re.compile(rb"\x20\x00\x0d\x00(?:UI.\x00|.\x00{3})([0-9.]+)", re.DOTALL)

@@ -233,7 +233,7 @@ def test_openssl_opens_it_for_each_of_two_recipients(folder: Path, tmp_path: Pat
     assert originals.PatientName == source.PatientName
 
 
-@pytest.mark.parametrize("uid", ["../../elsewhere", "/{}/elsewhere", "..", "1.2/3"])
+@pytest.mark.parametrize("uid", ["../../elsewhere", "/{}/elsewhere", "..", "1.2/3", "1" * 300])
 def test_an_envelope_names_no_file_outside_the_output(folder: Path, tmp_path: Path, uid: str) -> None:
     """Whoever has the certificate can enclose what he likes."""
     source = read_part10(planted.encoded(planted.slice_of_ct()), LIMITS)
@@ -250,6 +250,23 @@ def test_an_envelope_names_no_file_outside_the_output(folder: Path, tmp_path: Pa
     assert done.exit_code == 0, done.output
     written = [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.dcm")]
     assert sorted(written) == ["a/back/one.dcm", "a/out/one.dcm"]
+
+
+def test_a_class_that_is_no_uid_costs_its_object_alone(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    for number, one in enumerate(two(folder)):
+        if number:
+            source = read_part10(planted.encoded(planted.slice_of_ct()), LIMITS)
+            source[0x00080016] = DataElement(0x00080016, "UI", "1.2\xc4", validation_mode=config.IGNORE)
+            encrypted.enclose(source, one, recipients.certificates((folder / "reidentify.pem",)))
+        data = encode_part10(one, transfer_syntax_uid=str(one.file_meta.TransferSyntaxUID))
+        (tmp_path / "out" / f"{number}.dcm").write_bytes(data)
+    keys = ["--key", str(folder / "reidentify.key"), "--certificate", str(folder / "reidentify.pem")]
+    words = ["reidentify", str(tmp_path / "out"), str(tmp_path / "back"), *keys]
+    done = CliRunner().invoke(app, [*words, "--state", str(tmp_path / "state")])
+    assert done.exit_code == 0, done.output
+    assert "object-malformed" in done.output
+    assert len(list((tmp_path / "back").iterdir())) == 1
 
 
 def test_one_object_that_cannot_be_opened_does_not_keep_the_others(folder: Path, tmp_path: Path) -> None:
