@@ -104,11 +104,12 @@ def test_a_mixed_folder_gives_a_line_for_each(run: Run, tmp_path: Path) -> None:
 
     done = run("infer", folder, tmp_path / "out")
 
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 1, done.stderr  # a link leads nowhere: something was not looked at
     outcome = json.loads((tmp_path / "out" / "_outcome.json").read_text())
     assert sorted(str(study["reason"]) for study in outcome["studies"]) == ["None", "None", "geometry-too-few-slices"]
     assert len(contents(tmp_path / "out")) == 10  # of each of two: SEG, SR, key image, key objects, picture
-    assert set(outcome["unreadable"]) == {"notes.xml", "noise.bin", "empty", "half.dcm"}
+    assert set(outcome["unreadable"]) == {"notes.xml", "noise.bin", "empty", "half.dcm", "pointless"}
+    assert outcome["unreadable"]["pointless"] == "path-unreadable"
     assert set(outcome["unreadable"].values()) <= set(REASONS)
 
 
