@@ -544,3 +544,12 @@ def test_the_bytes_decide_between_native_syntaxes_of_a_head() -> None:
 )
 def test_what_is_no_head_of_a_file(data: bytes) -> None:
     assert code_of(lambda: file_head(data, whole=True)) == "object-malformed"
+
+
+def test_a_file_that_memory_does_not_hold_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_much(path: Path) -> bytes:
+        raise MemoryError
+
+    (tmp_path / "huge.dcm").write_bytes(_file())
+    monkeypatch.setattr(Path, "read_bytes", too_much)
+    assert code_of(lambda: read_file(tmp_path / "huge.dcm", Limits())) == "object-too-large"
