@@ -17,7 +17,7 @@ from dicomnode.deidentification.changes import chosen
 from dicomnode.deidentification.frames import Frames
 from dicomnode.deidentification.reader import Box, Picture, Reader, Text, says_seed
 from dicomnode.deidentification.values import ASCII, texts
-from dicomnode.deidentification.written import as_picture, colours_of, in_colours, letter_boxes
+from dicomnode.deidentification.written import as_picture, colours_of, in_colours, letter_boxes, tells_all
 from dicomnode.errors import StudyError
 
 _ROUNDS: Final = 3
@@ -95,7 +95,7 @@ def blank_text(
         boxes += [box for picture in shown for box in barcodes(picture)]
         boxes += letter_boxes(frames, dataset)
         if not boxes:
-            return Blanked(blanked, doubtful=bool(found))
+            return Blanked(blanked, doubtful=bool(found) or not tells_all(frames, dataset))
         _blank(frames, boxes)
         blanked += len(boxes)
     left = [text for picture in pictures(frames, dataset) for text in reader.read(picture)]

@@ -22,6 +22,7 @@ _ABOVE: Final = 1.2  # times what is usual: below all is noise
 _SAMPLED: Final = 3
 _MOST_COVERED: Final = 0.2
 #: Letters of a line, those of them that are no bars, and the share of what stands there that is theirs.
+_TEXTURE: Final = 0.01  # of a range: what is usual in an image in which letters of three times that stand out
 _LETTERS: Final = (5, 3, 0.8)
 _HALVED: Final = 160  # rows and columns from which on larger letters are looked for in half the size
 _STEPS: Final = (1, 2)
@@ -42,6 +43,14 @@ def faint_lines(image: NDArray[Any]) -> Iterator[Line]:
                     if line.turning >= turning and line.clean >= clean:
                         x0, y0, x1, y1 = (value * step for value in line.box)
                         yield line._replace(box=(x0, y0, x1 + step - 1, y1 + step - 1))
+
+
+def is_even(image: NDArray[Any], span: float) -> bool:
+    """Whether an image, shape (rows, columns), has so little texture that letters of a thirtieth of a range stand out from it."""
+    wide = _scaled(image, 1)
+    narrow = wide - _opened(wide), -wide - _opened(-wide)
+    usual = max(float(np.percentile(one[::_SAMPLED, ::_SAMPLED], _USUAL)) for one in narrow)
+    return usual <= _TEXTURE * span
 
 
 def _scaled(image: NDArray[Any], step: int) -> Wide:

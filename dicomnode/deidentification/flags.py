@@ -17,7 +17,7 @@ FLAGS: Final = frozenset({0x00280301, 0x00280302})
 
 
 def declare_burned_in(target: Dataset, sop_class_uid: str, plan: Plan, done: Done) -> None:
-    """NO where text was looked for on every frame, blanked, and nothing doubtful stays; a YES stays where nobody looked.
+    """NO where text was looked for on every frame, blanked, and nothing doubtful stays nor could stay unseen; a YES stays where nobody looked.
 
     Of many frames some are looked at closely, and who knows some does not know all. That a site vouches for an image is hearsay, too.
     """

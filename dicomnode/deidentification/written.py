@@ -16,8 +16,8 @@ from pydicom.pixels.processing import apply_color_lut
 from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRLittleEndian
 
-from dicomnode.deidentification.changes import chosen
-from dicomnode.deidentification.faint import faint_lines
+from dicomnode.deidentification.changes import chosen, looks_at_all
+from dicomnode.deidentification.faint import faint_lines, is_even
 from dicomnode.deidentification.frames import Frames
 from dicomnode.deidentification.letters import lines_of_few
 from dicomnode.deidentification.reader import Box, Picture
@@ -38,6 +38,35 @@ def letter_boxes(frames: Frames, dataset: Dataset) -> list[Box]:
     if frames.photometric_interpretation == "PALETTE COLOR":
         shown = [in_colours(frame[..., 0], dataset) for frame in shown]
     return list(dict.fromkeys(box for frame in shown for plane in _planes(frame) for box in _boxes(plane)))
+
+
+def tells_all(frames: Frames, dataset: Dataset) -> bool:
+    """Whether letters of a thirtieth of the range would have been found in frames that were read, each of them.
+
+    None has texture that may hide them, and no colour by itself shows any.
+    """
+    if not looks_at_all(len(frames.values)):
+        return False
+    shown = list(frames.values)
+    if frames.photometric_interpretation == "PALETTE COLOR":  # two indices may have one colour
+        shown += [in_colours(frame[..., 0], dataset) for frame in shown]
+    return all(map(_tells_all, shown))
+
+
+def _tells_all(frame: NDArray[Any]) -> bool:
+    wide = frame.astype(np.float64 if frame.dtype.kind == "f" else np.int64)
+    span = float(np.ptp(wide))
+    first, *others = np.moveaxis(wide, 2, 0)
+    planes = [wide.sum(axis=2) / wide.shape[2]]
+    if any(np.ptp(first - other) for other in others):
+        planes += [first, *others, *(first - other for other in others)]
+    return all(is_even(one, span) for one in planes) and not any(map(_has_faintest, planes))
+
+
+def _has_faintest(plane: NDArray[Any]) -> bool:
+    """Whether letters are found in a plane, or in sums of four of its pixels, in which a step of one grey is no edge."""
+    sums = plane[1:, 1:] + plane[:-1, 1:] + plane[1:, :-1] + plane[:-1, :-1]
+    return any(next(faint_lines(one), None) is not None for one in (plane, sums))
 
 
 def in_colours(flat: NDArray[Any], dataset: Dataset) -> NDArray[Any]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from dicomnode.deidentification.apply import Deidentifier, Seen
@@ -106,6 +108,58 @@ def test_what_looks_like_a_line_is_blanked_until_nobody_looks_again() -> None:
     ds = capture([drawn("")])
     ds.BurnedInAnnotation = "YES"
     assert flags(ds, EXPORT, reader=Doubtful(0.7, high=20)) == (None, None)
+
+
+def in_colour(values: NDArray[np.float64]) -> Dataset:
+    """Secondary Capture of red, green and blue, shape (rows, columns, 3)."""
+    ds = capture([np.zeros(values.shape[:2], np.uint8)])
+    ds.SamplesPerPixel, ds.PhotometricInterpretation, ds.PlanarConfiguration = 3, "RGB", 0
+    ds.PixelData = np.rint(values).astype(np.uint8).tobytes()
+    return ds
+
+
+SMOOTH = drawn("").astype(np.float64)
+LETTERS = (drawn() > drawn("")).astype(np.float64)
+NOISE = np.random.default_rng(3).normal(0, 4, SMOOTH.shape)
+
+
+def colours(strength: float, sample: int) -> Dataset:
+    shown = np.stack([SMOOTH] * 3, axis=-1)
+    shown[..., sample] += strength * LETTERS
+    return in_colour(shown)
+
+
+def palette(shown: NDArray[np.float64], brightness: NDArray[np.int64]) -> Dataset:
+    ds = capture([shown.astype(np.uint8)], "PALETTE COLOR")
+    for colour in ("Red", "Green", "Blue"):
+        setattr(ds, f"{colour}PaletteColorLookupTableData", (brightness << 8).astype("<u2").tobytes())
+    return ds
+
+
+@pytest.mark.parametrize(
+    "ds",
+    [
+        capture([(SMOOTH + NOISE + 4 * LETTERS).astype(np.uint8)]),
+        *(colours(3, sample) for sample in range(3)),
+        palette(SMOOTH * 0 + 100 + LETTERS, np.arange(256) // 2 * 2),
+    ],
+    ids=["in noise", "red", "green", "blue", "two indices of one colour"],
+)
+def test_letters_that_a_reader_does_not_see_are_not_said_to_be_none(ds: Dataset) -> None:
+    assert flags(ds, EXPORT, reader=Silent()) == (None, None)
+
+
+@pytest.mark.parametrize(
+    "ds",
+    [
+        capture([SMOOTH.astype(np.uint8)]),
+        in_colour(np.stack([SMOOTH, SMOOTH * 0.8, SMOOTH * 0.4 + 20], axis=-1)),
+        palette(SMOOTH, np.arange(256)),
+    ],
+    ids=["grey", "colours", "palette"],
+)
+def test_what_is_smooth_shows_all(ds: Dataset) -> None:
+    assert flags(ds, EXPORT, reader=Silent()) == ("NO", None)
 
 
 def test_doubts_of_a_required_flag_leave_it_as_it_came() -> None:

@@ -179,7 +179,7 @@ def test_ultrasound_is_blanked_outside_its_regions(samples: int, frames: int, pl
     expected = np.where(inside[:, :, None], by_pixel, black)
     assert np.array_equal(out, expected)
     assert [item.CodeValue for item in result.dataset.DeidentificationMethodCodeSequence][:2] == ["113100", "113101"]
-    assert result.dataset.BurnedInAnnotation == "NO"
+    assert "BurnedInAnnotation" not in result.dataset  # what stays has too much texture to tell
 
 
 @pytest.mark.parametrize(
