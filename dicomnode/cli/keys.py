@@ -37,19 +37,24 @@ def rotate(config_file: ConfigOption = None, state: StateOption = None) -> None:
 
 @app.command()
 def destroy(
-    study: Annotated[str, typer.Argument(metavar="STUDY", help="study key, as `dicomnode studies` lists it")],
+    study: Annotated[
+        str,
+        typer.Argument(metavar="STUDY", help="study key or its beginning, as `dicomnode studies` lists it, or its UID"),
+    ],
     config_file: ConfigOption = None,
     state: StateOption = None,
     *,
     yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
 ) -> None:
     """Destroy a study: its keys, so that nobody can read its originals, copies and identities, then all else. Audited."""
-    from dicomnode.service.keeping import destroy_study
+    from dicomnode.service.keeping import destroy_study, study_to_destroy
 
+    tree = read_config(config_file, state)
+    study_key = study_to_destroy(tree, os.environ, study)
     if not yes:
-        typer.confirm(f"Destroy the keys of study {study}? Nothing brings them back", abort=True)
-    destroy_study(read_config(config_file, state), study)
-    _out.print(f"[green]destroyed[/] study {study}: its keys and all that they sealed", soft_wrap=True)
+        typer.confirm(f"Destroy the keys of study {study_key}? Nothing brings them back", abort=True)
+    destroy_study(tree, study_key)
+    _out.print(f"[green]destroyed[/] study {study_key}: its keys and all that they sealed", soft_wrap=True)
 
 
 @app.command("new-token")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -14,11 +15,13 @@ from dicomnode.storage import audit, files, recipients, rotation
 from dicomnode.storage.keys import KeyRing, adopt_following, make_following
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.lock import StateLock
-from dicomnode.study import World
+from dicomnode.study import World, blind_key
 from dicomnode.workflow.generations import remember
 from dicomnode.workflow.recovery import end_tries
 
 _DESTROYING: Final = "study-destroying"
+#: What names a study to destroy has so many letters at least: `dicomnode studies` shows sixteen.
+_LEAST_LETTERS: Final = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,13 +105,49 @@ def rotate_keys(tree: Config, environment: Mapping[str, str]) -> dict[str, int]:
             counts = {}
             for world in ring.following:
                 counts[world.value] = rotation.rotate(ledger, ring, world)
-                audit.append(layout.state, "key-rotated", rooms.now(), world=world.value, wrapped=counts[world.value],
-                             key_id=ring.wrapping_key_id(world, following=True).hex())  # fmt: skip
+                audit.append(layout.state, "key-rotated", rooms.now(), uid=os.getuid(), world=world.value,
+                             wrapped=counts[world.value], key_id=ring.wrapping_key_id(world, following=True).hex())  # fmt: skip
                 if ours:
                     adopt_following(layout.keys, world)
         finally:
             ledger.close()
     return counts
+
+
+def study_to_destroy(tree: Config, environment: Mapping[str, str], given: str) -> str:
+    """Key of the study that is meant by a key, its beginning or a Study Instance UID; also of one whose end was broken off.
+
+    Keys are opened for a UID alone.
+
+    Raises
+    ------
+    ConfigError
+        ``state-not-found``; ``study-not-found`` where none or several fit, or fewer than eight letters are given.
+    KeyStoreError
+        As `rooms.open_key_ring`, for a UID.
+    """
+    layout = Layout.of(tree)
+    rooms.require_state(layout)
+    if "." in given:
+        given = blind_key(rooms.open_key_ring(tree, layout, environment, create=False).derivation, "study", given)
+    found = set(_keys_beginning(layout, given)) if len(given) >= _LEAST_LETTERS else set()
+    if len(found) != 1:
+        raise ConfigError("study-not-found", studies=len(found))
+    return found.pop()
+
+
+def _keys_beginning(layout: Layout, beginning: str) -> Iterator[str]:
+    """Keys that begin so, of all studies of which anything is there, and of those whose end was begun and not reported."""
+    if layout.ledger.exists():
+        with Ledger.open_read_only(layout.ledger) as ledger:
+            yield from ledger.study_keys(beginning)
+            yield from ledger.keyed_studies(beginning)
+    for folder in (layout.spool, layout.objects):
+        yield from files.studies_in(folder, beginning)
+    begun = {str(told.get("study_key")) for told in audit.events(layout.state, _DESTROYING)}
+    yield from (
+        key for key in begun if key.startswith(beginning) and audit.last_event(layout.state, key) == _DESTROYING
+    )
 
 
 def destroy_study(tree: Config, study_key: str) -> None:
@@ -138,7 +177,7 @@ def destroy_study(tree: Config, study_key: str) -> None:
         try:
             if not _is_kept(layout, ledger, study_key):
                 raise ConfigError("study-not-found")
-            audit.append(layout.state, _DESTROYING, rooms.now(), study_key=study_key)
+            audit.append(layout.state, _DESTROYING, rooms.now(), study_key=study_key, uid=os.getuid())
             ledger.shred_keys(study_key)
             with files.disk_errors():
                 for folder in (layout.spool, layout.objects):

@@ -101,6 +101,20 @@ def remove_study(folder: Path, study_key: str) -> None:
         sync_folder(path.parent)
 
 
+def studies_in(folder: Path, beginning: str) -> list[str]:
+    """Keys of the studies that have a folder and begin so; at least two letters.
+
+    Raises
+    ------
+    StorageError
+        ``storage-failed``.
+    """
+    place = folder / beginning[:2]
+    with disk_errors():
+        names = [path.name for path in place.iterdir()] if _STUDY_KEY.match(beginning) and place.is_dir() else []
+    return [name for name in names if name.startswith(beginning) and _STUDY_KEY.fullmatch(name)]
+
+
 def study_folder(folder: Path, study_key: str) -> Path:
     """Folder of a study's files.
 

@@ -65,6 +65,12 @@ class WrappedKeyRows(Database):
         with self._reading(connection) as reading:
             return {(World(row[0]), bytes(row[1])): int(row[2]) for row in reading.execute(query)}
 
+    def keyed_studies(self, beginning: str, *, connection: Connection | None = None) -> tuple[str, ...]:
+        """Studies that have keys and whose own begins so; at most a few."""
+        query = select(_T.c.study_key).where(_T.c.study_key.startswith(beginning, autoescape=True)).distinct()
+        with self._reading(connection) as reading:
+            return tuple(reading.execute(query.limit(10)).scalars())
+
     def shred_keys(self, study_key: str, *, connection: Connection | None = None) -> None:
         """Delete a study's keys; their bytes are overwritten, and the journal that may hold them is emptied.
 

@@ -16,16 +16,14 @@ import pytest
 from typer.testing import CliRunner
 
 from dicomnode.cli.main import app
-from dicomnode.cli.options import read_config
 from dicomnode.errors import ConfigError, KeyStoreError, StorageError
-from dicomnode.service import keeping
 from dicomnode.storage import audit, database
 from dicomnode.storage.datakeys import DataKeys
 from dicomnode.storage.keys import open_keys
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.lock import StateLock
 from dicomnode.storage.objects import Objects
-from dicomnode.study import Purpose, World
+from dicomnode.study import Purpose, World, blind_key
 from tests.killed_at_steps import KilledAtSteps
 
 STUDY, OTHER = "a" * 64, "b" * 64
@@ -94,6 +92,38 @@ def test_destroy_takes_one_study_away_and_is_audited(state: Path) -> None:
         assert caught.value.code == "study-not-found"
 
 
+def test_destroy_takes_what_the_list_of_studies_shows_of_a_key(state: Path) -> None:
+    """`dicomnode studies` shows sixteen letters; what stands for several studies, or for nearly any, destroys none."""
+    other = STUDY[:16] + "b" * 48
+    with Ledger.open(state / "ledger.sqlite") as ledger:
+        DataKeys(ledger, open_keys(state / "keys")).get_or_create(other, World.IDENTITY)
+    for given in (STUDY[:16], STUDY[:7], "b", "", "../../aaaaaaaa", "%aaaaaaaaaaaa"):
+        with pytest.raises(ConfigError) as caught:
+            run(state, "destroy", given, "--yes")
+        assert caught.value.code == "study-not-found", given
+    assert read(state, STUDY, World.IDENTITY) == b"content"
+    assert f"destroyed study {OTHER}:" in run(state, "destroy", OTHER[:16], "--yes")
+    with pytest.raises(KeyStoreError):
+        read(state, OTHER, World.IDENTITY)
+    lines = [json.loads(line) for line in (state / "audit.jsonl").read_text().splitlines()]
+    assert [(line["event"], line["study_key"]) for line in lines] == [
+        ("study-destroying", OTHER), ("study-destroyed", OTHER)
+    ]  # fmt: skip
+    assert lines[0]["uid"] == os.getuid(), "who"
+
+
+def test_destroy_takes_a_study_instance_uid(state: Path) -> None:
+    """What a person knows who asks for it; the keys are opened for that alone."""
+    uid = "1.2.840.113619.2.55.3"
+    study_key = blind_key(open_keys(state / "keys").derivation, "study", uid)
+    with Ledger.open(state / "ledger.sqlite") as ledger:
+        DataKeys(ledger, open_keys(state / "keys")).get_or_create(study_key, World.IDENTITY)
+    assert f"destroyed study {study_key}:" in run(state, "destroy", uid, "--yes")
+    with pytest.raises(ConfigError) as caught:
+        run(state, "destroy", uid, "--yes")
+    assert caught.value.code == "study-not-found"
+
+
 def test_destroy_needs_no_key(state: Path) -> None:
     for path in (state / "keys").iterdir():
         path.unlink()
@@ -154,7 +184,7 @@ def test_a_destruction_that_is_killed_anywhere_is_gone_on_with(
             assert ended == -signal.SIGKILL
             killed += 1
             with contextlib.suppress(ConfigError):  # its last word was written
-                keeping.destroy_study(read_config(None, folder), STUDY)
+                run(folder, "destroy", STUDY[:16], "--yes")
             events = [json.loads(line)["event"] for line in (folder / "audit.jsonl").read_text().splitlines()]
             assert events[-1] == "study-destroyed", step
             everything = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
