@@ -6,7 +6,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -14,9 +14,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress, TaskID
 
+from dicomnode.cli.outputs import check_map, list_of_withheld, make_output, new_output, write_json, write_map
 from dicomnode.cli.reasons import what, what_and_what_to_do
 from dicomnode.config import Config
-from dicomnode.errors import ConfigError, KeyStoreError, NodeError, StudyError
+from dicomnode.errors import ConfigError, KeyStoreError, StudyError
 from dicomnode.service.deidentifying import (
     FileDeidentification,
     deidentify_file,
@@ -56,7 +57,7 @@ def infer_folder(
     """
     hidden: list[Path] = []
     paths = find_files(source, hidden)
-    make_output(output, anew=False)
+    make_output(output)
     with Workbench(tree, os.environ, model, destination) as bench:
         for reason in sorted({str(one["reason"]) for one in bench.engines.values() if one["reason"]}):
             console.print(f"[yellow]note[/] {reason}: {what_and_what_to_do(reason)}", soft_wrap=True)
@@ -161,17 +162,15 @@ def deidentify_folder(
     paths = find_files(source, hidden)
     if map_file is not None:
         check_map(map_file, output)
-    make_output(output, anew=True)
     base = base_of(source)
     mapping: dict[str, str] = {}
     withheld = _named(source, dict.fromkeys(hidden, _HIDDEN))
-    write_json(_list_of_withheld(output), withheld)  # it must be possible before any work is done
     with (
-        ExitStack() as stack,
+        new_output(output),
+        _told(output, withheld, map_file, mapping),
         deidentify_file(tree, os.environ, policy) as deidentify,
         Progress(console=console, transient=True) as progress,
     ):
-        stack.callback(_tell_files, output, withheld, map_file, mapping)  # also of work that ends before its time
         task = progress.add_task("De-identifying", total=len(paths))
         for path, outcome in deidentify.all(paths, output):
             name = path.relative_to(base).as_posix()
@@ -209,19 +208,19 @@ def _tell_of_outputs(done: FileDeidentification, policy: str, console: Console) 
         )
 
 
-def _tell_files(output: Path, withheld: dict[str, str], map_file: Path | None, mapping: dict[str, str]) -> None:
-    """Write what was withheld and what became of the rest beside the output, not within.
+@contextmanager
+def _told(output: Path, withheld: dict[str, str], map_file: Path | None, mapping: dict[str, str]) -> Iterator[None]:
+    """Write what was withheld and what became of the rest beside the output, not within; also of work that ends before its time.
 
     Names of source files may name patients, and the folder leaves the house.
     """
-    write_json(_list_of_withheld(output), withheld)
-    if map_file is not None:
-        write_json(map_file, mapping)
-
-
-def _list_of_withheld(output: Path) -> Path:
-    beside = output.resolve()
-    return beside.with_name(f"{beside.name}.withheld.json")
+    write_json(list_of_withheld(output), withheld)  # it must be possible before any work is done
+    try:
+        yield
+    finally:
+        write_json(list_of_withheld(output), withheld)
+        if map_file is not None:
+            write_map(map_file, mapping)
 
 
 def reidentify_folder(
@@ -243,14 +242,14 @@ def reidentify_folder(
     """
     hidden: list[Path] = []
     paths = find_files(source, hidden)
-    make_output(output, anew=True, mode=0o700)  # what comes names patients
-    reidentify = reidentify_file(tree, key, certificate)
     left: Counter[str] = Counter()
-    for path in paths:
-        try:
-            reidentify(path, output)
-        except (StudyError, KeyStoreError) as error:
-            left[error.code] += 1
+    with new_output(output, mode=0o700):  # what comes names patients
+        reidentify = reidentify_file(tree, key, certificate)
+        for path in paths:
+            try:
+                reidentify(path, output)
+            except (StudyError, KeyStoreError) as error:
+                left[error.code] += 1
     if paths and left["key-wrong"] == len(paths):
         raise KeyStoreError("key-wrong", files=len(paths))
     done = len(paths) - left.total()
@@ -335,63 +334,3 @@ def _is_file(path: Path, hidden: list[Path]) -> bool:
 def base_of(source: Path) -> Path:
     """Folder to which relative names refer."""
     return source if source.is_dir() else source.parent
-
-
-def make_output(output: Path, *, anew: bool, mode: int = 0o777) -> None:
-    """Create the output folder; with `anew` it must be empty: what an earlier run left would pass for this one's.
-
-    Raises
-    ------
-    ConfigError
-        ``output-not-empty`` when it holds anything, or cannot be made.
-    """
-    try:
-        output.mkdir(mode, parents=True, exist_ok=True)
-        if anew and any(output.iterdir()):
-            raise ConfigError("output-not-empty")
-    except OSError:
-        raise ConfigError("output-not-empty") from None
-
-
-def check_map(map_file: Path, output: Path) -> None:
-    """Look whether the map can be written when all work is done, outside of the output, in the place of nothing but a map.
-
-    Raises
-    ------
-    ConfigError
-        ``map-unwritable``, ``map-in-output``.
-    """
-    folder = map_file.absolute().parent
-    try:
-        if map_file.resolve().is_relative_to(output.resolve()):
-            raise ConfigError("map-in-output")
-        target = map_file if map_file.exists() else folder
-        good = folder.is_dir() and not map_file.is_dir() and os.access(target, os.W_OK) and _may_be_a_map(map_file)
-        good = good and map_file.resolve() != _list_of_withheld(output)
-    except OSError:  # a name that no file can have
-        good = False
-    if not good:
-        raise ConfigError("map-unwritable")
-
-
-def _may_be_a_map(path: Path) -> bool:
-    """Whether nothing is lost where a map is written: none is there, or a JSON object, or an empty file."""
-    if not path.is_file():
-        return True
-    with path.open("rb") as file:
-        return file.read(1) in (b"", b"{")
-
-
-def write_json(path: Path, data: object) -> None:
-    """Write a JSON file.
-
-    Raises
-    ------
-    NodeError
-        ``output-failed`` when it cannot be written.
-    """
-    try:
-        path.touch(mode=0o600)
-        path.write_text(json.dumps(data, indent=2, sort_keys=True) + "\n", "utf-8")
-    except OSError:
-        raise NodeError("output-failed") from None

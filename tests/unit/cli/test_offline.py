@@ -16,7 +16,7 @@ from pydicom import DataElement, Dataset
 from pydicom.tag import Tag
 from rich.console import Console
 
-from dicomnode.cli import offline
+from dicomnode.cli import offline, outputs
 from dicomnode.cli.reasons import what, what_and_what_to_do
 from dicomnode.config import Config
 from dicomnode.encoded import Buffer, Limits, encode_part10, read_file, read_part10_raw
@@ -569,7 +569,8 @@ def test_a_disk_that_is_full_leaves_whole_objects_alone_and_says_which(
 
     with monkeypatch.context() as patch:
         patch.setattr(files, "write_all", until_full)
-        patch.setattr(offline, "write_json", lambda path, data: path.write_text(json.dumps(data)))
+        for name in ("write_json", "write_map"):
+            patch.setattr(offline, name, lambda path, data: path.write_text(json.dumps(data)))
         with pytest.raises(ConfigError) as caught:
             offline.deidentify_folder(tree, source, output, policy="ai", map_file=mapping, console=console(stream))
     assert caught.value.code == "output-failed"
@@ -617,7 +618,7 @@ def test_what_earlier_runs_left_is_no_source(source: Path) -> None:
 
 def test_json_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     with pytest.raises(NodeError, match="output-failed"):
-        offline.write_json(tmp_path / "none" / "x.json", {})
+        outputs.write_json(tmp_path / "none" / "x.json", {})
 
 
 @pytest.mark.parametrize("name", ["missing/map.json", "file/map.json", "", "source", "m" * 300])
@@ -651,7 +652,7 @@ def test_a_map_takes_the_place_of_no_other_file(
 def test_a_map_without_the_right_to_write_it_is_said_before_any_work(
     tree: Config, source: Path, tmp_path: Path, stream: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(offline.os, "access", lambda path, mode: False)
+    monkeypatch.setattr(outputs.os, "access", lambda path, mode: False)
     with pytest.raises(ConfigError, match="map-unwritable"):
         offline.deidentify_folder(
             tree, source, tmp_path / "out", policy="ai", map_file=tmp_path / "map.json", console=console(stream)
