@@ -28,6 +28,7 @@ KEY_NAMES: Final = ("identity", "pseudonym", "derivation")
 _NONCE_BYTES: Final = 12
 _WRAP_LABEL: Final = "dicomnode data key v1"
 _LARGEST_FILE: Final = 256
+_SHOWN: Final = 16  # letters of a study key, as `dicomnode studies` shows it
 _LETTERS: Final = frozenset(range(0x20, 0x7F)) | frozenset(b"\t\n\r")
 _LEAST_KINDS: Final = 8  # of bytes: 32 random ones have fewer less than once in 10^36
 
@@ -127,18 +128,19 @@ class KeyRing:
         Raises
         ------
         KeyStoreError
-            ``key-wrong`` if another key wrapped it, or it belongs to another study or world, or was changed.
+            ``key-wrong`` if another key wrapped it. ``sealed-damaged`` with study and world if it belongs to another
+            study or world, or was changed: this one is lost, and no other.
         """
         wrapping = self._key_of(world)
         if world in self.following and wrapped.wrapping_key_id == self.wrapping_key_id(world, following=True):
             wrapping = self.following[world]
-        if wrapped.wrapping_key_id != key_id(wrapping) or len(wrapped.wrapped) <= _NONCE_BYTES:
+        if wrapped.wrapping_key_id != key_id(wrapping):
             raise KeyStoreError("key-wrong", world=world.value)
         nonce, sealed = wrapped.wrapped[:_NONCE_BYTES], wrapped.wrapped[_NONCE_BYTES:]
         try:
             return AESGCMSIV(wrapping).decrypt(nonce, sealed, _associated_data(world, study_key, wrapped.key_id))
-        except InvalidTag:
-            raise KeyStoreError("key-wrong", world=world.value) from None
+        except (InvalidTag, ValueError):  # ValueError: too short for a nonce
+            raise KeyStoreError("sealed-damaged", study=f"key-{study_key[:_SHOWN]}", world=world.value) from None
 
     def rewrap(self, study_key: str, wrapped: WrappedKey, new: KeyRing) -> WrappedKey:
         """The same data key under the key-encryption key of another ring (rotation); errors as `unwrap`."""

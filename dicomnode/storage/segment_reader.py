@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +17,9 @@ from dicomnode.study import RecordAddress, RecordMetadata
 
 _READ_BYTES: Final = 1024 * 1024
 
-Kind = Literal["torn", "damaged", "not-closed", "unreadable", "no-key"]
+Kind = Literal["torn", "damaged", "not-closed", "unreadable", "no-key", "key-damaged"]
+#: What becomes of a study's segments by what is said of its key; anything else is said of all keys.
+LOST_KEYS: Final[Mapping[str, Kind]] = {"key-missing": "no-key", "sealed-damaged": "key-damaged"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +36,7 @@ class Damage:
         ``torn``: the last record of a segment without close record, or a segment that has not begun; a crash leaves
         that, and nobody was told that the record is safe, unless the index knows it. ``damaged``: a record that was whole once. ``not-closed``: a closed
         segment whose close record is missing or disagrees. ``unreadable``: no segment. ``no-key``: its key is gone.
+        ``key-damaged``: its key was changed in the ledger, or is another study's.
     """
 
     study_key: str

@@ -26,7 +26,7 @@ from dicomnode.storage.open_segments import OpenSegments
 from dicomnode.storage.prepared import Prepared
 from dicomnode.storage.quota import FreeSpace, Quota, Tally
 from dicomnode.storage.sealed import Buffer
-from dicomnode.storage.segment_reader import Damage, Found, Scan, SegmentReader, is_blank
+from dicomnode.storage.segment_reader import LOST_KEYS, Damage, Found, Scan, SegmentReader, is_blank
 from dicomnode.storage.spool_identity import identity_of
 from dicomnode.storage.writer import Extender, WriteMode, try_modes
 from dicomnode.study import RecordAddress, RecordMetadata, World
@@ -326,9 +326,9 @@ class Spool:
         try:
             key = self._keys.get(study_key, World.IDENTITY).key
         except KeyStoreError as error:
-            if error.code != "key-missing":
+            if error.code not in LOST_KEYS:
                 raise
-            yield Damage(study_key=study_key, segment_id=path.stem, number=0, offset=0, kind="no-key")
+            yield replace(whole, kind=LOST_KEYS[error.code])
             return
         try:
             reader = SegmentReader(path, study_key)

@@ -14,7 +14,7 @@ from typing import Final
 
 from dicomnode.encoded import Limits
 from dicomnode.storage.ledger import Ledger
-from dicomnode.storage.segment_reader import Damage
+from dicomnode.storage.segment_reader import LOST_KEYS, Damage
 from dicomnode.storage.spool import Spool
 from dicomnode.study import InstanceRow, RecordAddress
 from dicomnode.workflow.damage import set_aside
@@ -102,7 +102,7 @@ class Verification:
     def _missing(self, found: dict[str, set[int]], faults: list[Damage]) -> list[Damage]:
         """Records that the index knows, and that were neither found whole nor told to be damaged."""
         told = {(fault.segment_id, fault.number) for fault in faults}
-        without_key = {fault.segment_id for fault in faults if fault.kind == "no-key"}
+        without_key = {fault.segment_id for fault in faults if fault.kind in LOST_KEYS.values()}
         return [
             Damage(
                 study_key=study_key,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ from dicomnode.service.deidentifying import deidentify_file
 from dicomnode.service.node import Node
 from dicomnode.service.status import read_studies
 from dicomnode.service.verifying import verify
+from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.lock import StateLock
-from dicomnode.study import WorkState
+from dicomnode.study import WorkState, World
 from tests.unit.service.test_node import Log
 from tests.unit.workflow.samples import EXPLICIT, Events, tiny_series
 
@@ -122,3 +124,32 @@ def test_a_study_that_was_destroyed_comes_again_as_a_new_one(tree_of: MakeTree, 
     assert again.study_key == row.study_key
     assert again.instances == row.instances
     assert [work.state for work in again.works] == [WorkState.DONE]
+
+
+def test_a_study_whose_key_was_damaged_costs_itself_alone(tree_of: MakeTree, study: Path, tmp_path: Path) -> None:
+    """A bit of one wrapped key kept the node from starting, and nothing said whose it was."""
+    other = tmp_path / "other"
+    other.mkdir()
+    for index, image in enumerate(tiny_series(seed="another")):
+        (other / f"{index}.dcm").write_bytes(encode_part10(image, transfer_syntax_uid=EXPLICIT))
+    tree = tree_of(completion={"quiet_seconds": 0.2})
+    run(tree, study, "work.released")
+    (row,) = read_studies(tree, 10)
+    assert tree.node.state is not None
+    with Ledger.open(tree.node.state / "ledger.sqlite") as ledger:
+        wrapped = ledger.wrapped_key(row.study_key, World.IDENTITY)
+        assert wrapped is not None
+        flipped = wrapped.wrapped[:-1] + bytes([wrapped.wrapped[-1] ^ 1])
+        ledger.rewrap_keys([(row.study_key, replace(wrapped, wrapped=flipped))])
+    log = run(tree, other, "work.released")
+    assert {facts["study"] for facts in log.facts("segment.damaged")} == {row.study_key}
+    (fault,) = {(fault.study_key, fault.kind, fault.reason) for fault in verify(tree, {}).faults}
+    assert fault == (row.study_key, "key-damaged", "sealed-damaged")
+    with pytest.raises(KeyStoreError) as caught:
+        keeping.rotate_keys(tree, {})
+    assert caught.value.facts["study"] == f"key-{row.study_key[:16]}"
+    keeping.destroy_study(tree, row.study_key)
+    assert set(keeping.rotate_keys(tree, {})) == {"identity", "pseudonym"}
+    run(tree, study, "work.released")
+    assert verify(tree, {}).faults == ()
+    assert {len(one.works) for one in read_studies(tree, 10)} == {1}

@@ -212,17 +212,19 @@ def test_wrapping(world: World) -> None:
 def test_a_wrapped_key_opens_nowhere_else() -> None:
     wrapped = ring().wrap(World.IDENTITY, STUDY, bytes(32))
     flipped = wrapped.wrapped[:-1] + bytes([wrapped.wrapped[-1] ^ 1])
-    for holder, world, study, given in (
-        (ring(1), World.IDENTITY, STUDY, wrapped),
-        (ring(), World.PSEUDONYM, STUDY, wrapped),
-        (ring(), World.IDENTITY, OTHER_STUDY, wrapped),
-        (ring(), World.IDENTITY, STUDY, replace(wrapped, wrapped=flipped)),
-        (ring(), World.IDENTITY, STUDY, replace(wrapped, wrapped=b"short")),
-        (ring(), World.IDENTITY, STUDY, replace(wrapped, key_id=bytes(8))),
+    for holder, world, study, given, code in (
+        (ring(1), World.IDENTITY, STUDY, wrapped, "key-wrong"),
+        (ring(), World.PSEUDONYM, STUDY, wrapped, "key-wrong"),
+        (ring(), World.IDENTITY, OTHER_STUDY, wrapped, "sealed-damaged"),
+        (ring(), World.IDENTITY, STUDY, replace(wrapped, wrapped=flipped), "sealed-damaged"),
+        (ring(), World.IDENTITY, STUDY, replace(wrapped, wrapped=b"short"), "sealed-damaged"),
+        (ring(), World.IDENTITY, STUDY, replace(wrapped, wrapped=b""), "sealed-damaged"),
+        (ring(), World.IDENTITY, STUDY, replace(wrapped, key_id=bytes(8)), "sealed-damaged"),
     ):
         with pytest.raises(KeyStoreError) as caught:
             holder.unwrap(world, study, given)
-        assert caught.value.code == "key-wrong"
+        assert caught.value.code == code
+        assert caught.value.facts.get("study") == (None if code == "key-wrong" else f"key-{study[:16]}")
 
 
 def test_rewrapping_keeps_the_data_key() -> None:
