@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from dicomnode.errors import KeyStoreError
-from dicomnode.storage.keys import KEY_NAMES, KeyRing, parse_key, ring_of
+from dicomnode.storage.keys import KEY_NAMES, KeyRing, naming, parse_key, ring_of
 from dicomnode.study import World
 
 _LARGEST: Final = 256
@@ -31,14 +31,19 @@ def open_command(command: Sequence[str], *, timeout_seconds: float) -> KeyRing:
         ``key-missing`` where it does not run, takes too long or has not all of them; ``key-wrong`` where it says
         something else, or too much.
     """
-    keys = {name: _ask(command, name, timeout_seconds) for name in KEY_NAMES}
+    keys = {name: _asked(command, name, timeout_seconds) for name in KEY_NAMES}
     if missing := sum(key is None for key in keys.values()):
         raise KeyStoreError("key-missing", missing=missing)
-    following = {world: _ask(command, f"{world.value}.next", timeout_seconds) for world in World}
+    following = {world: _asked(command, f"{world.value}.next", timeout_seconds) for world in World}
     return ring_of(
         {name: key for name, key in keys.items() if key is not None},
         {world: key for world, key in following.items() if key is not None},
     )
+
+
+def _asked(command: Sequence[str], name: str, timeout_seconds: float) -> bytes | None:
+    with naming(name):
+        return _ask(command, name, timeout_seconds)
 
 
 def _ask(command: Sequence[str], name: str, timeout_seconds: float) -> bytes | None:

@@ -6,11 +6,12 @@ Three keys of 32 random bytes: ``identity`` and ``pseudonym`` wrap the data keys
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import secrets
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -179,7 +180,7 @@ def open_keys(folder: Path, *, create: bool = False, sealed_with: Sequence[Path]
         _create(folder)
     elif len(present) < len(KEY_NAMES):
         raise KeyStoreError("key-missing", missing=len(KEY_NAMES) - len(present))
-    with files.disk_errors():
+    with files.disk_errors(), naming("folder"):
         _check_owned(folder.stat(), 0o077)
     keys = {name: _read(_file(folder, name), 0o077) for name in KEY_NAMES}
     following = {world: _file(folder, f"{world.value}.next") for world in World}
@@ -188,7 +189,7 @@ def open_keys(folder: Path, *, create: bool = False, sealed_with: Sequence[Path]
 
 def open_pseudonym_keys(folder: Path) -> KeyRing:
     """Ring of a process of the pseudonym world: ``pseudonym.key`` alone is looked at; errors as `open_keys`."""
-    with files.disk_errors():
+    with files.disk_errors(), naming("folder"):
         _check_owned(folder.stat(), 0o077)
     return ring_of({"pseudonym": _read(_file(folder, "pseudonym"), 0o077)}, {})
 
@@ -271,7 +272,21 @@ def _create(folder: Path) -> None:
         files.sync_folder(folder.parent)
 
 
+@contextlib.contextmanager
+def naming(key: str) -> Iterator[None]:
+    """Say of what goes wrong which key it is; never its value."""
+    try:
+        yield
+    except KeyStoreError as error:
+        raise KeyStoreError(error.code, **{**error.facts, "key": key}) from None
+
+
 def _read(path: Path, forbidden: int) -> bytes:
+    with naming(path.name):
+        return _read_key(path, forbidden)
+
+
+def _read_key(path: Path, forbidden: int) -> bytes:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe would keep us waiting for good
     except FileNotFoundError:
@@ -280,12 +295,15 @@ def _read(path: Path, forbidden: int) -> bytes:
         raise KeyStoreError("key-permissions") from None
     except OSError as error:
         raise StorageError("storage-failed", errno=error.errno or 0) from None
-    with files.disk_errors(), os.fdopen(descriptor, "rb") as file:
+    try:
         found = os.fstat(descriptor)
-        _check_owned(found, forbidden)
-        if not stat.S_ISREG(found.st_mode):
+        if not stat.S_ISREG(found.st_mode):  # a folder, a pipe
             raise KeyStoreError("key-wrong")
-        return parse_key(file.read(_LARGEST_FILE))
+        _check_owned(found, forbidden)
+        with files.disk_errors():
+            return parse_key(os.read(descriptor, _LARGEST_FILE))
+    finally:
+        os.close(descriptor)
 
 
 def parse_key(data: bytes) -> bytes:

@@ -105,11 +105,29 @@ def test_a_file_that_holds_no_key(tmp_path: Path, content: bytes) -> None:
     assert code_of(lambda: keys.open_keys(tmp_path / "keys")) == "key-wrong"
 
 
-def test_a_key_file_that_cannot_be_read(tmp_path: Path) -> None:
+def test_a_folder_in_the_place_of_a_key_is_no_key(tmp_path: Path) -> None:
     keys.open_keys(tmp_path / "keys", create=True)
     (tmp_path / "keys" / "pseudonym.key").unlink()
     (tmp_path / "keys" / "pseudonym.key").mkdir()
-    assert code_of(lambda: keys.open_keys(tmp_path / "keys")) == "storage-failed"
+    assert code_of(lambda: keys.open_keys(tmp_path / "keys")) == "key-wrong"
+
+
+def test_what_is_wrong_says_which_key_it_is(tmp_path: Path) -> None:
+    """Of three files, or six: whoever mends it has to find it."""
+    keys.open_keys(tmp_path / "keys", create=True)
+    path = tmp_path / "keys" / "pseudonym.key"
+    tries: list[tuple[Callable[[], object], str]] = [
+        (lambda: path.chmod(0o440), "pseudonym.key"),
+        (path.unlink, "pseudonym.key"),
+        (lambda: (path.write_text("nonsense"), path.chmod(0o400)), "pseudonym.key"),
+        (lambda: (tmp_path / "keys").chmod(0o755), "folder"),
+    ]
+    for spoil, name in tries:
+        spoil()
+        with pytest.raises(KeyStoreError) as caught:
+            keys.open_pseudonym_keys(tmp_path / "keys")
+        assert caught.value.facts["key"] == name
+        assert "nonsense" not in str(caught.value)
 
 
 def test_a_key_file_that_is_a_pipe_keeps_nobody_waiting(tmp_path: Path) -> None:

@@ -245,6 +245,7 @@ def test_a_program_that_fails(tmp_path: Path, body: str, code: str) -> None:
     with pytest.raises(StorageError) as caught:
         open_command(hook(tmp_path, body), timeout_seconds=30 if "sleep" not in body else 0.2)
     assert caught.value.code == code
+    assert caught.value.facts.get("missing") == 3 or caught.value.facts["key"] == "identity"
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024, "what it says is not kept"
     with pytest.raises(KeyStoreError):
         open_command((str(tmp_path / "nothing"),), timeout_seconds=30)
