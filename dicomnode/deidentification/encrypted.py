@@ -121,7 +121,10 @@ def restore(dataset: Dataset, certificate: x509.Certificate, key: RSAPrivateKey,
     opened = next((plain for content in contents if (plain := _open(content, certificate, key)) is not None), None)
     if opened is None:
         raise KeyStoreError("key-wrong")
-    content = read_dataset(opened, EXPLICIT_LITTLE, limits)
+    try:
+        content = read_dataset(opened, EXPLICIT_LITTLE, limits)
+    except StudyError as error:  # CBC opens what was changed as something else
+        raise (KeyStoreError("key-wrong") if error.code == "object-malformed" else error) from None
     if any(tag.group == _MARK_GROUP for tag in content.keys()):  # noqa: SIM118 - a Data Set iterates over parsed elements
         _prove_mark(opened, str(dataset.get("SOPInstanceUID") or ""))
     modified = content.get("ModifiedAttributesSequence")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -168,8 +169,8 @@ def reidentify_file(tree: Config, key: Path | None, certificate: Path | None) ->
     mine = certificates((certificate or named.with_name("reidentify.pem"),))
     if not mine:
         raise KeyStoreError("key-wrong")
-    if key is None:
-        audit.append(layout.state, "reidentify", rooms.now())
+    if key is None or (folder.is_dir() and named.resolve().parent == folder.resolve()):
+        audit.append(layout.state, "reidentify", rooms.now(), uid=os.getuid())
 
     def reidentify(path: Path, output: Path) -> Path:
         dataset = read_part10(bytes_of(path), limits_of(tree))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,7 +28,7 @@ from dicomnode.deidentification.reader import Reader
 from dicomnode.deidentification.stored import BIG_ENDIAN
 from dicomnode.encoded import Limits, encode_part10, read_dataset, read_part10
 from dicomnode.errors import KeyStoreError, StudyError
-from dicomnode.storage import recipients
+from dicomnode.storage import audit, recipients
 from tests import tools
 from tests.unit.deidentification import planted
 from tests.unit.deidentification.kinds_planted import report, rt_structure_set
@@ -187,16 +188,18 @@ def test_no_flipped_bit_comes_back_as_another_value(folder: Path, pair: tuple[Ce
     good = restore(dataset, *pair, LIMITS)
     item = dataset.EncryptedAttributesSequence[0]
     whole = bytes(item.EncryptedContent)
-    opened = 0
+    opened, codes = 0, set()
     for place in range(0, len(whole), 7):
         item.EncryptedContent = whole[:place] + bytes([whole[place] ^ 1 << place % 8]) + whole[place + 1 :]
         try:
             found = restore(dataset, *pair, LIMITS)
-        except (KeyStoreError, StudyError):
+        except KeyStoreError as error:  # and nothing else: it was changed, the object is well-formed
+            codes.add(error.code)
             continue
         opened += 1
         assert found == good, place
     assert opened < 100, "what is not of the content alone may be changed"
+    assert codes == {"key-wrong"}
 
 
 def test_an_envelope_of_another_writer_is_opened(
@@ -311,3 +314,8 @@ def test_out_and_back_on_the_command_line(tmp_path: Path) -> None:
     back = read_part10(next((tmp_path / "back").iterdir()).read_bytes(), LIMITS)
     assert (back.PatientName, back.SOPInstanceUID) == ("Doe^Jane", planted.slice_of_ct().SOPInstanceUID)
     assert "object-not-reidentifiable" in run("reidentify", str(tmp_path / "plain"), str(tmp_path / "none"))
+    own = ["--key", str(tmp_path / "state" / "keys" / "reidentify.key")]
+    run("reidentify", str(tmp_path / "out"), str(tmp_path / "again"), *own)
+    told = list(audit.events(tmp_path / "state", "reidentify"))
+    assert len(told) == 3, "also where the node's own key is named"
+    assert {line["uid"] for line in told} == {os.getuid()}
