@@ -288,9 +288,7 @@ REASONS: Final = MappingProxyType(
             "the source holds no DICOM object that can be read",
             "the lines above tell why; `dicomnode infer` tells it file by file in _outcome.json",
         ),
-        "output-not-empty": Reason(
-            "the output folder cannot be written, is not empty, or another run writes into it", "name a new folder"
-        ),
+        "output-not-empty": Reason("the output folder is not writable, not empty, or in use", "name a new folder"),
         "output-failed": Reason("a file of the output cannot be written", "free space, and name a new folder"),
         "map-unwritable": Reason("the file that --map names cannot be written", "name another one; nothing was done"),
         "map-in-output": Reason("the file that --map names is in the output", "name another one; nothing was done"),

@@ -7,7 +7,10 @@ other items refer to it by its place (C.17.3.2.5).
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
+from functools import cache
 from types import MappingProxyType
 from typing import Final
 
@@ -33,6 +36,14 @@ _OTHERS: Final = MappingProxyType(
     }
 )
 _CONCEPT_NAME: Final = 0x0040A043
+#: Forms of a value for which a row says the same: what is a name stays one where it is written as a text.
+_FORMS: Final = MappingProxyType({"DATE": ("DATETIME",), "DATETIME": ("DATE",), "TEXT": ("PNAME",)})
+#: Dates of birth that are no Subject Birth Date (DCM 121031), and what other schemes call them.
+_BIRTHS: Final = frozenset({("ln", "21112-8"), ("sct", "184099003"), ("ncit", "c68615"), ("umls", "c0421451")})
+_BIRTH: Final = re.compile(
+    r"birth|\bborn\b|\bdob\b|geburt|geboren|geboorte|naissance|nacimiento|nascita|nascimento|f[öø]d(?:else|t)|рожд|生年|出生|생년",
+    re.IGNORECASE,
+)
 _UNKNOWN: Final = codes.Code("261665006", "SCT", "Unknown")
 
 
@@ -43,15 +54,30 @@ def concept(node: Node) -> codes.Code:
 
 
 def row(node: Node, value_type: str) -> profile.Row | None:
-    """Row of the table for a content item."""
+    """Row of the table for a content item; of a concept that has its value in another form, the row of that form."""
     found = concept(node)
-    return profile.content().get((found.scheme, found.value, value_type))
+    name = found.scheme.casefold(), found.value.casefold()
+    return next(
+        (one for kind in (value_type, *_FORMS.get(value_type, ())) if (one := _rows().get((*name, kind)))), None
+    )
+
+
+@cache
+def _rows() -> Mapping[tuple[str, str, str], profile.Row]:
+    """Rows of the table by concept, however the letters of scheme and code are written, and value type."""
+    return {
+        (scheme.casefold(), value.casefold(), kind): one for (scheme, value, kind), one in profile.content().items()
+    }
 
 
 def is_dropped_date(node: Node, tag: int) -> bool:
     """Whether a date of a content item is no temporal information that may be shifted, such as a date of birth."""
-    found = row(node, DATES[tag]) if tag in DATES else None
-    return found is not None and "m" not in found.options
+    if tag not in DATES:
+        return False
+    if (found := row(node, DATES[tag])) is not None:
+        return "m" not in found.options
+    said = concept(node)
+    return (said.scheme.casefold(), said.value.casefold()) in _BIRTHS or _BIRTH.search(said.meaning) is not None
 
 
 def is_dropped(node: Node, tag: int, letters: AbstractSet[str]) -> bool:

@@ -141,7 +141,7 @@ def test_content_items_of_images_have_their_number_beside_their_concept() -> Non
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("policy", [AI, EXPORT], ids=lambda policy: policy.name)
-@pytest.mark.parametrize("concept", [("21112-8", "LN"), ("184099003", "SCT"), ("X1", "99X")])
+@pytest.mark.parametrize("concept", [("12345-6", "LN"), ("439272007", "SCT"), ("X1", "99X")])
 def test_a_date_of_birth_goes_whatever_its_concept(concept: tuple[str, str], policy: Policy) -> None:
     """Shifted as the study is, it would tell the age to the day, of the oldest too."""
 
@@ -158,3 +158,38 @@ def test_a_date_of_birth_goes_whatever_its_concept(concept: tuple[str, str], pol
     assert births == ["19000101"] * 3
     assert other != "19000101"
     assert "19000101" not in out(StudyDate="19510203")  # of a newborn everything is of that day
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("policy", [AI, EXPORT], ids=lambda policy: policy.name)
+@pytest.mark.parametrize(
+    "concept",
+    [("21112-8", "LN", "Birth date"), ("184099003", "SCT", "Date of birth"), ("121031", "dcm", "x"), ("121031", "DCM", "x"),
+     ("B1", "99X", "Geburtsdatum"), ("B1", "99X", "DOB"), ("B1", "99X", "生年月日"), ("c68615", "NCIT", "x")],
+)  # fmt: skip
+def test_what_is_called_a_date_of_birth_goes_whoever_knows_it(concept: tuple[str, str, str], policy: Policy) -> None:
+    """Where the header has no date of birth, or another one, as of a mother: it came out as old as somebody is, to the day."""
+    given: list[dict[str, str]] = [{"Date": "19530104"}, {"DateTime": "19530104101112"}]
+    content = [items(ConceptNameCodeSequence=code(*concept), ValueType="DATE", **value)[0] for value in given]
+    source = report(*content)
+    source.PatientBirthDate, source.SpecificCharacterSet = "", "ISO_IR 192"
+    done = Deidentifier(policy, PSEUDONYMS).deidentify(read_part10(planted.encoded(source), Limits())).dataset
+    assert [str(item.get("Date") or item.get("DateTime")) for item in done.ContentSequence] == ["19000101"] * 2
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_concept_is_one_however_its_letters_and_its_value_are_written() -> None:
+    """Accession Number by `dcm`; an observer's name as a text that reads like a technique; experience by `NCIT`."""
+    content = [
+        items(ConceptNameCodeSequence=code("121022", "dcm"), ValueType="TEXT", TextValue="chest routine"),
+        items(ConceptNameCodeSequence=code("121008"), ValueType="TEXT", TextValue="chest routine"),
+        items(ConceptNameCodeSequence=code("c54627", "NCIT"), ValueType="NUM", MeasuredValueSequence=items(
+            NumericValue="37", MeasurementUnitsCodeSequence=code("a", "UCUM", "a"))),
+        items(ConceptNameCodeSequence=code("111111", "99X"), ValueType="TEXT", TextValue="chest routine"),
+    ]  # fmt: skip
+    done = Deidentifier(EXPORT, PSEUDONYMS).deidentify(
+        read_part10(planted.encoded(report(*(one[0] for one in content))), Limits())
+    )
+    number, name, experience, other = done.dataset.ContentSequence
+    assert [number.TextValue, name.TextValue, other.TextValue] == ["REMOVED", "REMOVED", "chest routine"]
+    assert not experience.MeasuredValueSequence
