@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import json
 import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
 
 from dicomnode.errors import ConfigError, NodeError
 from dicomnode.storage import files
-
-#: What the system says of a folder that it cannot lock: some shares.
-_NO_LOCK: Final = frozenset({errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP})
 
 
 def make_output(output: Path, *, mode: int = 0o777) -> None:
@@ -43,29 +37,15 @@ def new_output(output: Path, *, mode: int = 0o777) -> Iterator[None]:
         ``output-not-empty`` when it holds anything, cannot be made, or another run writes into it.
     """
     make_output(output, mode=mode)
-    descriptor = None
-    try:
+    with contextlib.ExitStack() as held:
         try:
-            descriptor = os.open(output, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            _lock(descriptor)
+            held.enter_context(files.alone_in(output, wait=False))
             filled = any(output.iterdir())
         except OSError:
             filled = True
         if filled:
             raise ConfigError("output-not-empty")
         yield
-    finally:
-        if descriptor is not None:
-            os.close(descriptor)
-
-
-def _lock(descriptor: int) -> None:
-    """Hold a folder until it is closed; where nothing can be locked, others are not kept away."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno not in _NO_LOCK:
-            raise
 
 
 def list_of_withheld(output: Path) -> Path:

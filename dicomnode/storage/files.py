@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import os
 import re
 import secrets
@@ -16,6 +18,8 @@ from dicomnode.errors import StorageError
 
 FOLDER_MODE: Final = 0o700
 FILE_MODE: Final = 0o600
+#: What the system says of a folder that it cannot lock: some shares.
+_NO_LOCK: Final = frozenset({errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP})
 _STUDY_KEY: Final = re.compile(r"[0-9a-f]{8,64}")
 #: Written at a time.
 _PIECE_BYTES: Final = 1 << 20
@@ -58,6 +62,27 @@ def make_folder(folder: Path) -> None:
         if not folder.is_dir():  # else somebody else was first, and may not have flushed it yet
             raise
     sync_folder(folder.parent)
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path, *, wait: bool) -> Iterator[None]:
+    """Hold a folder against whoever else asks for it so; where folders cannot be locked, others are not kept away.
+
+    Raises
+    ------
+    OSError
+        `BlockingIOError` where another process holds it and we do not wait; what else the disk says.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except OSError as error:
+            if error.errno not in _NO_LOCK:
+                raise
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def write_all(descriptor: int, data: Buffer) -> None:

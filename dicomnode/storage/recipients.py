@@ -38,7 +38,7 @@ def public_certificate(folder: Path) -> str:
         ``key-permissions``; ``key-missing`` where the certificate is there and its private key is not: what was enclosed
         for it needs that one; ``key-wrong`` also where they are no pair, since nobody could open what is enclosed.
     """
-    with files.disk_errors():
+    with files.disk_errors(), files.alone_in(folder, wait=True):  # of two pairs made at once, halves would stay
         if not (folder / _PRIVATE).exists():
             if (folder / _CERTIFICATE).exists():
                 raise KeyStoreError("key-missing", missing=1)

@@ -10,6 +10,7 @@ import signal
 import sqlite3
 import stat
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -311,6 +312,21 @@ def test_a_line_costs_the_same_however_long_the_trail_is_and_continues_it(
     audit.verify(long)
     assert audit.last_event(long, "ab" * 16) is None
     assert audit.last_event(tmp_path, "ab" * 16) == "order-export"
+
+
+def test_two_who_make_the_pair_at_once_get_the_same_one(tmp_path: Path) -> None:
+    """A certificate was handed out whose private key another one had replaced: nobody could ever open what it encloses."""
+    program = "import sys, pathlib; from dicomnode.storage import recipients; sys.stdin.readline(); print(recipients.public_certificate(pathlib.Path(sys.argv[1])), end='')"
+    ready = [
+        subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]  # fmt: skip
+    for one in ready:
+        assert one.stdin is not None
+        one.stdin.write("go\n")
+        one.stdin.flush()
+    said = {one.communicate(timeout=60)[0] for one in ready}
+    assert said == {recipients.public_certificate(tmp_path)}
 
 
 def test_the_pair_of_the_way_back(tmp_path: Path) -> None:
