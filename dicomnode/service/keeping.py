@@ -162,7 +162,7 @@ def destroy_study(tree: Config, study_key: str) -> None:
         ``state-not-found``, ``node-running``: a running node holds keys in its memory. ``study-not-found`` where the
         state has nothing of it.
     StorageError
-        ``ledger-in-use``: nothing opens it any more, but its wrapped keys may still stand on the disk.
+        ``ledger-in-use``: nothing opens it any more, but its wrapped keys, or its rows, may still stand on the disk.
     """
     from dicomnode.workflow.pipeline import (
         forget_works,  # here: with DBOS it takes a second, and other chores need none
@@ -188,6 +188,7 @@ def destroy_study(tree: Config, study_key: str) -> None:
                 if (study := ledger.study(study_key, connection=connection)) is not None:
                     remember(connection, ledger, study, rooms.now())
                 ledger.purge_study(study_key, connection=connection)
+            ledger.empty_journal()
             audit.append(layout.state, "study-destroyed", rooms.now(), study_key=study_key)
         finally:
             ledger.close()

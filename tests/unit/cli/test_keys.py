@@ -152,6 +152,21 @@ def test_destroy_does_not_say_so_while_a_reader_keeps_the_keys_on_the_disk(
     assert not any(key.wrapped in everything for key in wrapped if key)
 
 
+def test_destroy_leaves_no_row_in_the_file_whoever_has_it_open(state: Path) -> None:
+    """The last one who closes it moves what was deleted into the file: with a program that looks on it stayed there."""
+    with Ledger.open(state / "ledger.sqlite") as ledger:
+        ledger.put_vault(STUDY, "series", 1, b"sealed words " * 40)
+        ledger.put_vault(OTHER, "series", 1, b"other words " * 40)
+    onlooker = sqlite3.connect(f"file:{state}/ledger.sqlite?mode=ro", uri=True)
+    onlooker.execute("SELECT count(*) FROM node_vault").fetchall()
+    run(state, "destroy", STUDY, "--yes")
+    everything = b"".join(path.read_bytes() for path in state.glob("ledger.sqlite*"))
+    assert b"other words" in everything
+    assert b"sealed words" not in everything
+    assert STUDY.encode() not in everything
+    onlooker.close()
+
+
 KILLED = """
 import shutil
 from pathlib import Path
