@@ -29,10 +29,16 @@ def list_(config_file: ConfigOption = None, state: StateOption = None) -> None:
 def rotate(config_file: ConfigOption = None, state: StateOption = None) -> None:
     """Make new key-encryption keys and wrap all data keys anew; no data is touched. Goes on where it was broken off."""
     from dicomnode.service.keeping import rotate_keys
+    from dicomnode.service.rooms import keys_are_ours
 
-    for world, count in rotate_keys(read_config(config_file, state), os.environ).items():
+    tree = read_config(config_file, state)
+    for world, count in rotate_keys(tree, os.environ).items():
         _out.print(f"[green]{world}[/] {count} data keys wrapped by a new key", soft_wrap=True)
-    _out.print("Back the keys folder up again: the old backup opens what was sealed no more.", soft_wrap=True)
+    if keys_are_ours(tree, os.environ):
+        told = "Back the keys folder up again: the old backup opens what was sealed no more."
+    else:
+        told = "Now put each new key (identity.next, pseudonym.next) in the place of the old one: until then both are needed."
+    _out.print(told, soft_wrap=True)
 
 
 @app.command()

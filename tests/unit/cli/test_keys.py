@@ -249,7 +249,10 @@ def test_rotation_of_the_keys_of_a_program(state: Path) -> None:
     assert caught.value.code == "key-missing"
     for world in World:
         (kept / f"{world.value}.next.key").write_text(os.urandom(32).hex())
-    assert "identity 2 data keys" in run(state, "rotate", "--config", str(settings))
+    said = run(state, "rotate", "--config", str(settings))
+    assert "identity 2 data keys" in said
+    assert "identity.next" in said, "what is left to do"
+    assert "keys folder" not in said, "there is none"
     assert run(state, "list", "--config", str(settings)).count("following wraps 2 data keys") == 2
     for world in World:
         (kept / f"{world.value}.next.key").replace(kept / f"{world.value}.key")
