@@ -18,7 +18,7 @@ from typing import Final
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from dicomnode.errors import KeyStoreError, StorageError
+from dicomnode.errors import StorageError
 from dicomnode.study import Purpose
 
 Buffer = bytes | bytearray | memoryview
@@ -138,9 +138,7 @@ class Opener:
     Raises
     ------
     StorageError
-        ``sealed-damaged`` if the header is not one.
-    KeyStoreError
-        ``key-wrong`` if the header names another key.
+        ``sealed-damaged`` if the header is not one, or names another key: that given is the study's own.
     """
 
     def __init__(self, key: bytes, header: Buffer, *, context: SealContext) -> None:
@@ -153,7 +151,7 @@ class Opener:
         if not MINIMUM_CHUNK_BYTES <= chunk_bytes <= MAXIMUM_CHUNK_BYTES:
             raise StorageError("sealed-damaged", chunk=chunk_bytes)
         if named != key_id(key):
-            raise KeyStoreError("key-wrong")
+            raise StorageError("sealed-damaged", key=0)
         self.frame_bytes: int = chunk_bytes + TAG_BYTES
         self._cipher = _file_cipher(key, salt, raw)
         self._associated = _associated_data(raw, context)
@@ -214,9 +212,7 @@ def open_sealed(key: bytes, data: Buffer, *, context: SealContext) -> bytes:
     Raises
     ------
     StorageError
-        ``sealed-damaged`` if anything of it, or its context, is not as sealed.
-    KeyStoreError
-        ``key-wrong`` if it was sealed with another key.
+        ``sealed-damaged`` if anything of it, its key or its context, is not as sealed.
     """
     return b"".join(open_stream(key, (data,), context=context))
 

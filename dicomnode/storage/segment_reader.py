@@ -250,7 +250,7 @@ class Scan:
             if prefix.closing:
                 return self._take_close(prefix)
             metadata = reader.metadata(self._key, prefix, offset) if self._number >= self._known else None
-        except StorageError:  # also `KeyStoreError`: what was flipped may be the name of the key
+        except StorageError:
             return None
         address = RecordAddress(segment_id=reader.header.segment_id, number=self._number, offset=offset)
         self._chain.add(prefix.packed(), reader.tag(prefix, offset))

@@ -11,7 +11,7 @@ from functools import partial
 from pydicom import Dataset
 
 from dicomnode.encoded import Limits, read_dataset, wrap_part10
-from dicomnode.errors import StorageError, StudyError
+from dicomnode.errors import KeyStoreError, StorageError, StudyError
 from dicomnode.events import Emit
 from dicomnode.storage.ledger import Ledger
 from dicomnode.storage.spool import Spool
@@ -87,6 +87,8 @@ class Records:
         """
         try:
             return self._spool.read(row.study_key, row.address)
+        except KeyStoreError:  # also of a key that was damaged: no record's fault
+            raise
         except StorageError as error:
             if error.code != "sealed-damaged":
                 raise

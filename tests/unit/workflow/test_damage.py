@@ -13,9 +13,9 @@ from pydicom import Dataset
 
 from dicomnode.config import DeliverySection, ReadingSection
 from dicomnode.encoded import Limits
-from dicomnode.errors import StorageError
+from dicomnode.errors import KeyStoreError, StorageError
 from dicomnode.routing_rules import FloodGuardSection
-from dicomnode.study import InstanceRow, InstanceState, RecordAddress, WorkKey, WorkState
+from dicomnode.study import InstanceRow, InstanceState, RecordAddress, WorkKey, WorkState, World
 from dicomnode.workflow.admission import Admission
 from dicomnode.workflow.conflicts import Conflicts
 from dicomnode.workflow.damage import heirs, lost
@@ -138,13 +138,21 @@ def test_copies_that_are_made_again_are_made_of_what_took_the_place(
     stages._preparing.seal_again(key)
 
 
+@pytest.mark.parametrize("name_of_key", [False, True], ids=["content", "name of its key"])
 def test_what_is_sent_again_mends_a_study_whose_record_was_damaged(
-    bench: Bench, images: list[Dataset], tmp_path: Path
+    bench: Bench, images: list[Dataset], tmp_path: Path, name_of_key: bool
 ) -> None:
+    """Also where what was flipped names a key: it was told as another root key, and mended by nothing that came."""
     key = bench.receive(images)
     first = bench.ledger.instances(key.study_key)[2]
     bench.ledger.settle(key.study_key, 1, bench.time.now())
-    damage(tmp_path, first)
+    if name_of_key:
+        (path,) = (tmp_path / "spool").rglob(f"{first.address.segment_id}.*")
+        content = bytearray(path.read_bytes())
+        content[content.index(bench.rooms.keys.get(key.study_key, World.IDENTITY).key_id, first.address.offset)] ^= 1
+        path.write_bytes(content)
+    else:
+        damage(tmp_path, first)
     assert not bench.stages().run("prepare", key)
     assert bench.ended == (WorkState.FAILED, "sealed-damaged")
     assert states(bench, first) == [QUARANTINED]
@@ -155,6 +163,22 @@ def test_what_is_sent_again_mends_a_study_whose_record_was_damaged(
     anew = WorkKey(study_key=key.study_key, revision=2, model=MODEL)
     assert bench.work(anew).input_digest == bench.work(key).input_digest
     assert bench.stages().run("prepare", anew)
+
+
+def test_a_key_that_was_damaged_is_no_fault_of_a_record(
+    bench: Bench, images: list[Dataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each try set one more record aside, though none of them was changed."""
+    key = bench.receive(images)
+    bench.ledger.settle(key.study_key, 1, bench.time.now())
+
+    def damaged(study_key: str, _: RecordAddress) -> None:
+        raise KeyStoreError("sealed-damaged", study=f"key-{study_key[:16]}", world="identity")
+
+    monkeypatch.setattr(bench.rooms.spool, "read", damaged)
+    assert not bench.stages().run("prepare", key)
+    assert bench.ended == (WorkState.FAILED, "sealed-damaged")
+    assert not bench.ledger.quarantined()
 
 
 def test_the_same_object_in_another_transfer_syntax_is_another_input(
