@@ -20,13 +20,16 @@ _MIXED: Final = re.compile(r"\d[^\W\d_]|[^\W\d_]\d")
 #: Letters and the figures that are written for them; both become one.
 _FIGURES: Final = str.maketrans("oilzeasgqtb6", "011234599789")
 #: Bytes in hexadecimal, with what is written before each of them.
-_BYTES: Final = re.compile(r"(?:(?:%|\\x|0x|&#x)?[0-9a-f]{2}[;:, ]?){4,}[0-9a-f]?")
-_PREFIXES: Final = re.compile(r"%|\\x|0x|&#x|[;:, ]")
+_BYTES: Final = re.compile(r"(?:(?:%|\\x|0x|&#x)?[0-9a-f]{2}[;:, ]?){4,}[0-9a-f]?", re.IGNORECASE)
+_PREFIXES: Final = re.compile(r"%|\\x|0x|&#x|[;:, ]", re.IGNORECASE)
 #: Base64 (RFC 4648) of four bytes and more, in either of its alphabets.
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/_\-]{6,}")
 _QUANTUM: Final = 4  # signs that are decoded together
 _OTHER_ALPHABET: Final = str.maketrans("-_", "+/")
 _WIDE: Final = ("utf-16-le", "utf-16-be")
+#: Text of ASCII among decoded bytes, long enough for a date.
+_TEXT: Final = re.compile(rb"[ -~]{6,}")
+_ENCODED: Final = re.compile(r"[A-Za-z0-9+/]{8,}")
 #: A letter that is escaped within a word: in URLs, in mail, in programs; HTML has its own.
 _ESCAPE: Final = re.compile(r"(?:[%=]|\\x|[%\\]u00)([0-9a-f]{2})")
 #: A number that is none of a letter, and may be longer than Python reads.
@@ -70,6 +73,26 @@ def decoded(text: str) -> Iterator[str]:
         run = match[0].translate(_OTHER_ALPHABET)
         for digits in (run[begin:] for begin in range(_QUANTUM)):  # something else may be joined before it
             yield from _read(base64.b64decode(digits[: len(digits) - (len(digits) % _QUANTUM == 1)] + "=="))
+
+
+def encoded(text: str) -> Iterator[tuple[tuple[int, int], str]]:
+    """Where a text has bytes in base64 or hexadecimal, and the texts of ASCII, casefolded, that they are."""
+    for match in _ENCODED.finditer(text):
+        for begin in range(_QUANTUM):
+            digits = match[0][begin:]
+            data = base64.b64decode(digits[: len(digits) - (len(digits) % _QUANTUM == 1)] + "==")
+            yield from ((match.span(), one) for one in _texts(data))
+    for match in _BYTES.finditer(text):
+        digits = _PREFIXES.sub("", match[0])
+        for begin in (0, 1):
+            data = bytes.fromhex(digits[begin:][: (len(digits) - begin) // 2 * 2])
+            yield from ((match.span(), one) for one in _texts(data))
+
+
+def _texts(data: bytes) -> Iterator[str]:
+    """Texts of ASCII among bytes, of one or two a letter."""
+    for view in (data, data[::2], data[1::2]):
+        yield from (found[0].decode("ascii").casefold() for found in _TEXT.finditer(view))
 
 
 def stand_in(text: str, words: frozenset[str], figured: frozenset[str]) -> bool:

@@ -16,12 +16,16 @@ from typing import Final
 
 from dicomnode.deidentification import infancy
 from dicomnode.deidentification.days import Days, unmarked
+from dicomnode.deidentification.disguises import encoded
 from dicomnode.deidentification.forms import is_technical_form
 
 Span = tuple[int, int]
 
 _ATOM: Final = re.compile(r"\d+|[^\W\d_]+")
 _WORD: Final = re.compile(r"[^\W_]+")
+_JOINT: Final = re.compile(r"(?<=[^\W\d_])(?=\d)|(?<=\d)(?=[^\W\d_])")
+#: A figure, or what may be figures in base64 or hexadecimal.
+_TELLING: Final = re.compile(r"\d|[A-Za-z+/]{8}")
 _YEAR: Final = re.compile(r"(?:19|20)\d\d")
 _ORDINAL: Final = re.compile(r"\d+(?:st|nd|rd|th)")
 #: What may stand between the parts of a fragment, and between age and sex.
@@ -92,7 +96,7 @@ class Fragments:
     def spans(self, text: str) -> tuple[Span, ...]:
         """Where a text has fragments."""
         found = tuple(_letters_apart(self.letters, text)) if self.letters else ()
-        if not (self.joined or self.apart or self.days.whole) or not any(map(str.isdigit, text)):
+        if not (self.joined or self.apart or self.days.whole) or not _TELLING.search(text):
             return found
         known = self._known.get(text)
         if known is None:
@@ -132,6 +136,7 @@ def fragments_of(
 ) -> Fragments:
     """Fragments of identifiers, of dates of birth YYYYMMDD, of ages in years with Patient's Sex, of initials with a year; of other dates, of addresses, of ages that are not in years."""
     joined = {piece for code in codes for piece in _of_code(code)}
+    joined.update(dates)
     joined.update(piece for day in dates | births for piece in unmarked(day))
     joined.update(piece for street in streets for piece in _of_street(street))
     numbers = {f"{age}" for age in ages if age >= _YOUNGEST}
@@ -277,6 +282,15 @@ def _is_mixed(word: str) -> bool:
 
 
 def _spans(known: Fragments, text: str) -> tuple[Span, ...]:
+    hidden = (
+        span
+        for span, plain in encoded(text)
+        if any(map(str.isdigit, plain)) and (_plain_spans(known, plain) or _plain_spans(known, _JOINT.sub(" ", plain)))
+    )
+    return (*_plain_spans(known, text), *hidden)
+
+
+def _plain_spans(known: Fragments, text: str) -> tuple[Span, ...]:
     folded = text.casefold()
     if len(folded) != len(text):
         folded = text.lower() if len(text.lower()) == len(text) else text

@@ -68,6 +68,10 @@ _TYPES: Final = frozenset({0x00281054, 0x00283004})
 _TYPE_TERMS: Final = frozenset({"OD", "HU", "US", "MGML", "Z_EFF", "ED", "EDW", "HU_MOD", "PCT"})
 _SERIAL: Final = re.compile(r"[^\W_]*\d[^\W_]*")
 _LONGEST_PREFIX: Final = 4
+_SHORTEST_JUMBLE: Final = 8
+_RUNS_OF_JUMBLES: Final = 3
+_ASCII: Final = 0x7F
+_HEXADECIMAL: Final = re.compile(r"[0-9a-fA-F]+")
 #: Where these stand a text is a list, such as of coils.
 _LISTED: Final = re.compile(r"[()\[\];,|+\n]")
 #: Abbreviations of techniques that people are called too, where they are not written as a name is.
@@ -225,9 +229,23 @@ def is_plain(token: str, also: frozenset[str] = frozenset()) -> bool:
         return True
     if not (token.isascii() and token.isalnum()):
         return False
+    if is_jumble(token):
+        return False
     if token.isalpha() and len(token) <= _LONGEST_RUN:
         return folded in known() and sum(char.isupper() for char in token) >= _CAPITALS
     return _known_runs(RUN.findall(token)) or _known_runs(LETTERS.findall(token))
+
+
+def is_jumble(token: str) -> bool:
+    """Whether a token is what base64 makes of a text, whoever's, or letters in hexadecimal: short runs of either case that nobody knows."""
+    if len(token) < _SHORTEST_JUMBLE or token.isdigit():
+        return False
+    if _HEXADECIMAL.fullmatch(token) and len(token) % 2 == 0:
+        return all(chr(one).isprintable() and one < _ASCII for one in bytes.fromhex(token))
+    if token.islower() or token.isupper():
+        return False
+    runs = [run for run in RUN.findall(token) if not (run.isdigit() or run.casefold() in plain())]
+    return len(runs) >= _RUNS_OF_JUMBLES and all(len(run) <= _LONGEST_PREFIX for run in runs)
 
 
 def _known_runs(runs: list[str]) -> bool:
@@ -261,6 +279,8 @@ def looks_like_a_device(text: str, also: frozenset[str] = frozenset()) -> bool:
 def _is_serial(token: str) -> bool:
     """Whether a token holds a number, and its letters are few or words that are known."""
     if not token.isascii() or not _SERIAL.fullmatch(token):
+        return False
+    if is_jumble(token):
         return False
     letters = [run for run in LETTERS.findall(token) if run.isalpha()]
     return all(len(run) <= _LONGEST_PREFIX or run.casefold() in plain() for run in letters)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+
 import pytest
 
 from dicomnode.deidentification.apply import Deidentifier
@@ -103,3 +105,43 @@ def test_makers_figures_stay(text: str) -> None:
     ds = planted.slice_of_ct()
     ds.SoftwareVersions = text
     assert Deidentifier(AI, PSEUDONYMS).deidentify(ds).dataset.SoftwareVersions == text
+
+
+#: Of the third of February 1951 and the first of March 2020, of MRN-778812, as people write them.
+WRITTEN = ("19510203", "1951-02-03", "03.02.1951", "02/03/1951", "3.2.51", "x3.2.51", "DOB 19510203", "3 Feb 1951",
+           "20200301", "01.03.2020", "1 Mar 2020", "MRN-778812", "id 778812")  # fmt: skip
+TEXTS = ("SoftwareVersions", "SequenceName", "SeriesDescription", "ConvolutionKernel")
+
+
+@pytest.mark.parametrize("policy", [AI, EXPORT], ids=["ai", "export"])
+@pytest.mark.parametrize("encoding", ["ascii", "utf-16-le"])
+@pytest.mark.parametrize("written", WRITTEN)
+def test_dates_and_numbers_in_base64_or_hexadecimal_go(written: str, encoding: str, policy: Policy) -> None:
+    ds = planted.slice_of_ct()
+    data = written.encode(encoding)
+    for text in (base64.b64encode(data).decode().rstrip("="), data.hex(), data.hex().upper(), data.hex(":")):
+        for keyword in TEXTS:
+            setattr(ds, keyword, text[:64])
+        output = Deidentifier(policy, PSEUDONYMS).deidentify(ds).dataset
+        assert [keyword for keyword in TEXTS if text in str(output.get(keyword, ""))] == [], text
+        output.SoftwareVersions = text
+        assert find_leaks(ds, output), text
+
+
+def test_what_is_encoded_and_says_nothing_of_the_source_stays() -> None:
+    ds = planted.slice_of_ct()
+    for text in ("LightSpeed16", "AquilionONE V10.13SP002", "6d3a7d3", "GEMINI TF TOF 16", "fl3d1_r_t70"):
+        ds.SoftwareVersions = text
+        assert Deidentifier(AI, PSEUDONYMS).deidentify(ds).dataset.SoftwareVersions == text
+
+
+@pytest.mark.parametrize("name", ["Hernandez", "Kowalski", "Andersson", "Jane Doe", "Doe^Jane", "Tanaka"])
+def test_makers_texts_keep_nobody_in_base64_or_hexadecimal(name: str) -> None:
+    """Of whom the header says nothing."""
+    ds = planted.slice_of_ct()
+    for before in ("", "x", "ab"):
+        data = (before + name).encode()
+        for text in (base64.b64encode(data).decode().rstrip("="), data.hex()):
+            ds.SoftwareVersions = ds.SequenceName = text
+            output = Deidentifier(EXPORT, PSEUDONYMS).deidentify(ds).dataset
+            assert text not in (str(output.get("SoftwareVersions", "")), str(output.get("SequenceName", ""))), text
