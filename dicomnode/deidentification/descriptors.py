@@ -140,11 +140,16 @@ _BESIDE: Final = frozenset(
         "dose",
         "intensity",
         "engine",
+        "mod",
+        "e",
         "2pt",
         "3pt",
         "q",
     ]
 )
+#: Small letters before names of sequences: single shot, dynamic, exponential, modified, isotropic, variable, balanced, fast, reference.
+_PREFIXES: Final = frozenset("sdemivbfrcp")
+_SHORTEST_PREFIXED: Final = 3
 _LONGEST_NUMBER: Final = 4
 _WHOSE: Final = frozenset(["for", "by", "per", "von", "für"])
 _MOST_INITIALS: Final = 2
@@ -235,7 +240,7 @@ def _kind(token: str, forbidden: frozenset[str], suspect: frozenset[str], also: 
         return Kind.NAME if folded.isalpha() else Kind.OUT
     if _NUMBER.fullmatch(token):
         return Kind.NUMBER
-    if any(map(is_surname, by_capital)):
+    if any(map(is_surname, by_capital)) and (len(by_capital) == 1 or folded not in known()):
         return Kind.NAME
     if folded in also and folded not in suspect:
         return Kind.SURE
@@ -243,11 +248,19 @@ def _kind(token: str, forbidden: frozenset[str], suspect: frozenset[str], also: 
         return Kind.NAME if folded in suspect else Kind.MAYBE
     if folded in known() or is_technical_form(token):
         return Kind.SURE
-    if any(_is_compound(some) for some in (by_capital, by_digit) if "".join(some) == token):
+    if _is_prefixed(token) or any(_is_compound(some) for some in (by_capital, by_digit) if "".join(some) == token):
         return Kind.SURE
     if not token.isascii() and (kind := unspaced.kind_of(token, forbidden)):
         return kind
     return Kind.OUT if any(char.isdigit() for char in token) else Kind.NAME
+
+
+def _is_prefixed(token: str) -> bool:
+    """Whether a token is a word of technique in capitals with a maker's small letter before it (sBTFE, dSENSE, mFFE)."""
+    rest = token[1:]
+    if not (token[:1] in _PREFIXES and len(rest) >= _SHORTEST_PREFIXED and rest[:2].isupper()):
+        return False
+    return rest.casefold() in known() and rest.casefold() not in called()
 
 
 def _is_compound(runs: list[str]) -> bool:

@@ -17,6 +17,7 @@ _TOKEN: Final = re.compile(
     rf"\d{{1,4}}([.,]\d{{1,3}})?({_UNITS})|"
     r"(sa|[bhijqudst])[rvfslun]?\d{2}[a-z]?|fc\d{2}|t[12]([wfcn]|ce|c?gd|fs|km|gad)?|b\d{1,4}|[a-z]\d{1,2}|te\d{1,3}|t[ir]\d{1,4}|fa\d{1,3}|"
     r"x\d|\d{1,2}x|\d{1,4}(x\d{1,4}){1,2}|[cp]?[tn][0-4][a-d]|[dv]\d{1,3}([.,]\d{1,2})?(cc|c?gy|%)|\d{1,2}i\d{1,2}s|([1-9]|1[0-4])[rl][si]?|"
+    r"ph\d{1,2}|[1-6]v(?:ws?|iews?)?|"
     r"(ptv|ctv|gtv|itv|prv|hrctv|irctv|sib|ring|opt|z|dose|idl|iso|v|d)[pnt]?\d{0,4}([.,]\d{1,2})?(c?gy|%)?"
 )
 _AGE: Final = re.compile(r"0?\d{1,3}(y|yo|yr|yrs|j|jahre|ans|a)|y0?\d{1,3}")
@@ -46,15 +47,29 @@ _TRACERS: Final = (
     r"pbr[\- ]?(?:28|06|111)|dpa[\- ]?71[34]|bay[\- ]?\d{2}[\- ]?\d{4}|cpcr4[.\-]?2|ab[\- ]?5186|nav[\- ]?4694|ly[\- ]?\d{6,7}|lm3|"
     r"fdg[\- ]?6|xe[\- ]?129|he[\- ]?3|h2[\- ]?15o|h215o|15o[\- ]?h2o"
 )
+_MM: Final = r"\d{1,2}(?:[.,]\d{1,3})?"
+#: A thickness and an interval, a slice and a pixel, kilovolts of two tubes, frames a second, a unit with its power or in brackets,
+#: and what makers and houses write with a stroke or an ampersand.
+_PAIRS: Final = (
+    rf"(?:(?:min|c)?mip|mpr|mmpr|avg|avip|vrt|ssd|thick|slab|rad|recon|ax|axial|cor|coronal|sag|sagittal|tra|art|arterial|ven|venous|pv|late|delayed|"
+    rf"lung|lungs|bone|st|std|stnd|stand|soft|brain|head|chest|abd|abdomen|nativ|native|spine|neck|helical|thin)[ _\-]{_MM}/{_MM}(?: ?mm)?|"
+    r"\d{1,2}[.,]\d{1,3} ?x ?\d{1,2}(?:[.,]\d{1,3})?(?: ?x ?\d{1,2}(?:[.,]\d{1,3})?)?(?: ?mm)?|\d{1,2} ?x ?\d{1,2}[.,]\d{1,3}(?: ?mm)?|"
+    r"(?:[789]0|1[0-5]0)(?: ?kv)?/(?:sn ?)?(?:[789]0|1[0-5]0)(?:sn)?(?: ?kvp?)?|\d{1,2}(?:[.,]\d)? ?(?:f|fr|fps|frames)/s(?:ec)?|f/s|"
+    r"(?:10\^?-[369] ?|[x*] ?10\^?-[369] ?)?mm(?:²|\^?2)/s(?:ec)?|10\^-[369]|(?<=\[)(?:s|ms|hu|mm|1/s|sec)(?=\])|"
+    r"average dc|ma mod|md (?:water|iodine|calcium|hap|fat|uric acid)|(?:cc|mlo|ml|lm) id|s&v|[sc]/c|h/n|[12]\. ?eb"
+)
 #: What stands over several tokens: isotopes, tracers, doses in four figures with their unit, stations of lymph nodes.
 _GROUPS: Final = re.compile(
-    rf"(?<![^\W_])(?:{_ISOTOPES}|{_TRACERS}|jpeg[ \-]?(?:2000|ls)|b ?= ?\d{{1,4}}|\d{{4}}[ _]?(?:c?gy|mgy|hu|ms|ml|mbq)|"
+    rf"(?<![^\W_])(?:{_ISOTOPES}|{_TRACERS}|{_PAIRS}|jpeg[ \-]?(?:2000|ls)|b ?= ?\d{{1,4}}|\d{{4}}[ _]?(?:c?gy|mgy|hu|ms|ml|mbq)|"
     r"(?:node|nodes|nodal|lymph|ln|lk|lymphknoten)[ _\-]?station[ _\-]?(?:[1-9]|1[0-4])[rl]?)(?![^\W_])|"
     r"(?:ti|te|tr|td|pld|etl|esp|tsl|venc|nex)[ _=]{1,2}\d{1,4}(?:/\d{1,4}){0,5}|"
     r"^station[ _]?(?:[1-9]|1[0-4])[rl]?$|"
     r"(?<![^\W_])(?:[munkg]?(?:mm2|mm|cm|ml|m|g|gi|mol|l|bq|gy|cgy|1|10\^?-?\d|x10-?\d)/(?:s|sec|min|ml|cc|kg|g|l|h|hr|100g|fx|fr)(?:/(?:100 ?)?(?:g|ml))?)(?![^\W_])",
     re.IGNORECASE,
 )
+
+
+_TELLING: Final = re.compile(r"[\d/&\[]|\b(?:dc|mod|id|md)\b", re.IGNORECASE)
 
 
 def is_technical_form(token: str) -> bool:
@@ -73,5 +88,5 @@ def groups(text: str) -> Iterator[tuple[int, int]]:
     tuple of int
         Start and end.
     """
-    if "/" in text or any(map(str.isdigit, text)):
+    if _TELLING.search(text):
         yield from (match.span() for match in _GROUPS.finditer(text))

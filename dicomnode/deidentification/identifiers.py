@@ -18,10 +18,11 @@ from pydicom.dataset import Dataset
 from dicomnode.deidentification import infancy, profile
 from dicomnode.deidentification.forms import is_technical_form
 from dicomnode.deidentification.fragments import Fragments, ages_between, fragments_of
-from dicomnode.deidentification.names import STOP, initials, is_nobodys, transliterated, user_names, words_of
+from dicomnode.deidentification.names import STOP, initials, is_nobodys, user_names, words_of
 from dicomnode.deidentification.nesting import Node, datasets
 from dicomnode.deidentification.spellings import Spellings, canonical
 from dicomnode.deidentification.tokens import occurrences, runs_of
+from dicomnode.deidentification.transliteration import transliterated
 from dicomnode.deidentification.values import Element, texts
 from dicomnode.deidentification.vocabulary import fold, is_common, is_technical, is_used, split_parts, split_words
 

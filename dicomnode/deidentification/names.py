@@ -1,9 +1,8 @@
-"""How names of persons are written: in letters of ASCII, as names of users, as initials; and words of names that name nobody. Pure."""
+"""How names of persons are written: as names of users, as initials; and words of names that name nobody. Pure."""
 
 from __future__ import annotations
 
 import re
-import unicodedata
 from typing import Final
 
 from dicomnode.deidentification.vocabulary import called, is_used, split_parts, split_words
@@ -91,8 +90,6 @@ _NOBODYS: Final = frozenset(
 )  # fmt: skip
 #: Where the second of two given names begins that are written as one: XiaoDong.
 _SECOND: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
-_ALONE: Final = str.maketrans({"ß": "ss", "æ": "ae", "ø": "o", "ł": "l", "đ": "d", "ı": "i"})
-_SPELT: Final = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "å": "aa", "ø": "oe", "ß": "ss", "æ": "ae"})
 
 
 def words_of(name: str, *, of_patient: bool) -> list[str]:
@@ -107,15 +104,6 @@ def words_of(name: str, *, of_patient: bool) -> list[str]:
     others = (word for word in words if word not in STOP and word.isalpha() and len(word) > 1)
     somebody = of_patient and any(not is_used(word) or word in called() for word in others)
     return [word for word in words if word not in STOP or (somebody and word in _CALLED_TOO)]
-
-
-def transliterated(word: str) -> tuple[str, ...]:
-    """A name in letters of ASCII, as systems write it that have no others: Müller, Mueller, Muller. None where it is so."""
-    if word.isascii():
-        return ()
-    plain = unicodedata.normalize("NFKD", word.translate(_ALONE))
-    forms = (word.translate(_SPELT), "".join(char for char in plain if not unicodedata.combining(char)))
-    return tuple(form for form in dict.fromkeys(forms) if form.isascii() and form)
 
 
 def user_names(words: list[str]) -> list[str]:

@@ -44,7 +44,7 @@ from dicomnode.deidentification.pseudonyms import (
 from dicomnode.deidentification.rules import Rule, Treatment
 from dicomnode.deidentification.traces import initials, traces
 from dicomnode.deidentification.values import ASCII, STRING_VRS, SYNTAX, Element, dummy, is_number, numbers_in, texts
-from dicomnode.deidentification.vocabulary import fold, is_official, is_technical, is_term
+from dicomnode.deidentification.vocabulary import fold, is_official, is_region, is_technical, is_term
 
 _TRACKING_IDENTIFIER: Final = ("DCM", "112039")
 _PATIENT_ID: Final = 0x00100020
@@ -62,6 +62,7 @@ _SUSPICIOUS: Final = re.compile(
 _SUSPICIOUS_FOR_DEVICES: Final = re.compile(r"@|://|\^|\d{7}|(?<!\d)(19|20)\d\d[\W_]+\d|\d[\W_]+(19|20)\d\d(?!\d)")
 #: Kernels and names of sequences mean something as a whole: a part of one is another one.
 _ONE_TOKEN: Final = frozenset({0x00181210, 0x00180024, 0x00189005})
+_BODY_PART: Final = 0x00180015
 _WAVEFORM_DATA: Final = 0x54001010
 #: Channel Minimum and Maximum Value, Waveform Padding Value: one sample each (PS3.3 C.10.9).
 _SAMPLES: Final = frozenset({0x54000110, 0x54000112, 0x5400100A})
@@ -237,13 +238,11 @@ class Treater:
         return limited(value, self._policy.highest_age)
 
     def _term(self, value: str, tag: int) -> str | None:
-        if (
-            len(value) > 16
-            or not (is_term(value) or is_official(value, tag))
-            or self._identifiers.spellings.stand_in(value)
-        ):
-            return None
         known = self._identifiers
+        region = tag == _BODY_PART and len(value) <= _LIMITS["LO"] and is_region(value)
+        term = len(value) <= _LIMITS["CS"] and (is_term(value) or is_official(value, tag))
+        if not (region or term) or known.spellings.stand_in(value):
+            return None
         if is_official(value, tag):
             return value
         named = known.names_in(value) or known.initials_in(value)

@@ -16,6 +16,7 @@ from pydicom._dicom_dict import DicomDictionary
 from pydicom.sr._concepts_dict import concepts
 
 from dicomnode.deidentification.tokens import Kind, Token, occurrences
+from dicomnode.deidentification.transliteration import transliterated
 
 _WORD: Final = re.compile(r"[^\W_]+(?:[-'][^\W_]+)*")
 _PART: Final = re.compile(r"[^\W_]+")
@@ -30,6 +31,9 @@ _VERTEBRA: Final = re.compile(r"C[1-7]|T([1-9]|1[0-2])|L[1-5]|S[1-5]")
 _PLACES: Final = frozenset(["bay", "bed", "bett", "block", "building", "cath", "ccu", "clinic", "department", "dept", "desk",
                             "floor", "hall", "icu", "lab", "nicu", "office", "picu", "pod", "raum", "rm", "room", "saal",
                             "station", "suite", "theater", "theatre", "unit", "ward", "wing", "zimmer"])  # fmt: skip
+_BETWEEN_PARTS: Final = re.compile(r"[ _\-/.,+&()]+")
+#: Titles that are modalities, too.
+_BEFORE_NAMES: Final = frozenset(["dr", "mr", "ms", "sr", "st"])
 _LOWER: Final = re.compile(r"(?<=[ (/-])[a-z]{3,}")
 
 #: Words of descriptors that people are called.
@@ -92,11 +96,12 @@ def makers() -> frozenset[str]:
 
 @cache
 def known() -> frozenset[str]:
-    """Words of cleaned descriptors, casefolded: `words`, structures, findings; the standard's language and makers' but for names."""
+    """Words of cleaned descriptors, casefolded: `words`, structures, findings, in letters of ASCII, too; the standard's language and makers' but for names."""
     language = frozenset(word.casefold() for word in _language())
-    lists = (read_words(name) for name in _CLEANED)
+    lists = frozenset[str]().union(*(read_words(name) for name in _CLEANED))
     of_makers = frozenset(word for word in makers() if len(word) > _LONGEST_CODE)
-    return words().union(*lists) | ((language | of_makers) - called())
+    plain = frozenset(form for word in lists if "+" not in word for form in transliterated(word))
+    return words() | lists | ((language | of_makers | plain) - called())
 
 
 @cache
@@ -115,6 +120,13 @@ def characteristics() -> frozenset[str]:
 def called() -> frozenset[str]:
     """Words of descriptors and of makers that people are called too, casefolded."""
     return read_words("names.txt")
+
+
+@cache
+def regions() -> frozenset[str]:
+    """Regions of the body in several languages, in letters of ASCII, too, casefolded."""
+    words = read_words("regions.txt")
+    return words.union(*map(transliterated, words))
 
 
 @cache
@@ -244,6 +256,16 @@ def is_official(value: str, tag: int = 0) -> bool:
         return True
     short = _SHORT_TERMS.get(tag)
     return (short is not None and short.fullmatch(value) is not None) or (tag in _MODALITIES and value in _modalities())
+
+
+def is_region(value: str) -> bool:
+    """Whether a Body Part Examined is made of regions in any language and of words that nobody is called; and one figure."""
+    parts = [part for part in _BETWEEN_PARTS.split(value.casefold()) if part]
+    good = regions() | (known() - called())
+    figures = sum(map(str.isdigit, value))
+    if not parts or parts[0] in _BEFORE_NAMES or figures > _DIGITS_ALONE or (figures and not _PLACES.isdisjoint(parts)):
+        return False
+    return all(part in good or part.isdigit() for part in parts)
 
 
 def is_common(word: str) -> bool:

@@ -12,10 +12,10 @@ from pydicom.sequence import Sequence
 from dicomnode.deidentification.apply import Deidentifier
 from dicomnode.deidentification.descriptors import cleaned
 from dicomnode.deidentification.labels import filtered, is_plain, looks_like_a_device
-from dicomnode.deidentification.names import transliterated
 from dicomnode.deidentification.policy import AI, EXPORT, Policy
 from dicomnode.deidentification.pseudonyms import Pseudonyms
 from dicomnode.deidentification.quick import FileDeidentifier
+from dicomnode.deidentification.transliteration import transliterated
 from dicomnode.encoded import Limits, encode_part10, read_part10
 from tests.unit.deidentification import planted
 
