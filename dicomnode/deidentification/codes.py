@@ -7,8 +7,9 @@ else becomes a token under a scheme that says so. What has the form of a code ma
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
+from importlib import resources
 from types import MappingProxyType
 from typing import Final, NamedTuple, cast
 
@@ -19,7 +20,7 @@ from pydicom.sr._snomed_dict import mapping as snomed
 
 from dicomnode import coding
 from dicomnode.deidentification.values import Element, texts
-from dicomnode.deidentification.vocabulary import called, is_common, known, split_words
+from dicomnode.deidentification.vocabulary import is_common
 
 CODE_VALUE: Final = 0x00080100
 SCHEME: Final = 0x00080102
@@ -47,7 +48,7 @@ _FORMS: Final = MappingProxyType(
         "SCT": r"\d{6,18}",
         "SRT": r"[A-Z][0-9A-F]?-?[0-9A-F]{3,6}|R-[0-9A-F]{4,5}|[A-Z]-[0-9A-F]{4,6}",
         "SNM3": r"[A-Z][0-9A-F]?-[0-9A-F]{3,6}",
-        "99SDM": r"[A-Z][0-9A-F]?-[0-9A-F]{3,6}",
+        "99SDM": r"[A-Z][0-9A-F]?-[0-9A-F]{3,6}|Y-X\d{4}",
         "DCM": r"\d{6}",
         "LN": r"\d{1,7}-\d",
         "UCUM": r"[A-Za-z0-9%\[\]{}./*'^()+\-_ \":#]{1,24}",
@@ -62,7 +63,8 @@ _FORMS: Final = MappingProxyType(
         "I10": r"[A-Z]\d{2}(\.[0-9A-Z]{1,4})?",
         "I10P": r"(?=(?:[A-Z]*\d){2})[0-9BCDFGHX][0-9A-HJ-NP-Z]{6}",
         "I9C": r"[EV]?\d{2,3}(\.\d{1,2})?",
-        "MDC": r"\d{1,8}",
+        "MDC": r"\d{1,8}|\d{1,3}:\d{1,6}",
+        "SCPECG": r"5\.\d{1,2}(?:\.\d{1,2}){0,2}(?:-\d{1,3}){1,3}",
         "ISO639_1": r"[a-z]{2}",
         "ISO639_2": r"[a-z]{3}",
         "ISO3166_1": r"[A-Z]{2,3}",
@@ -110,15 +112,22 @@ def _meanings() -> MappingProxyType[tuple[str, str], tuple[str, ...]]:
         for scheme in ("SRT", "SNM3", "99SDM"):
             if ("SCT", new) in found:
                 found[scheme, old] = found["SCT", new]
+    found.update(_electrocardiography(found))
     return MappingProxyType({key: tuple(sorted(meanings, key=len)) for key, meanings in found.items()})
 
 
-@cache
-def _nobodys_meanings() -> frozenset[str]:
-    """Meanings of the standard, casefolded, all of whose words are technical and none a name: synonyms of one another."""
-    found = {meaning.casefold() for meanings in _meanings().values() for meaning in meanings}
-    good = known() - called()
-    return frozenset(meaning for meaning in found if all(word in good for word in split_words(meaning)))
+def _electrocardiography(found: Mapping[tuple[str, str], set[str]]) -> dict[tuple[str, str], set[str]]:
+    """Codes of SCP-ECG, which DICOM had for leads and measurements before those of MDC; leads have the same numbers in both."""
+    leads = {
+        ("SCPECG", f"5.6.3-9-{code[2:]}"): meanings
+        for (scheme, code), meanings in found.items()
+        if scheme == "MDC" and code.startswith("2:")
+    }
+    lines = (resources.files(__package__) / "tables" / "scpecg.csv").read_text("utf-8").splitlines()[1:]
+    for value, meaning in (line.split(";") for line in lines):
+        leads.setdefault(("SCPECG", value), set())
+        leads["SCPECG", value] = {meaning, *leads["SCPECG", value]}
+    return leads
 
 
 def is_code(item: Dataset) -> bool:
@@ -143,10 +152,7 @@ def is_standard(code: Code) -> bool:
     if code.scheme == UNKNOWN_SCHEME:
         return code.meaning == WITHHELD_MEANING and _TOKEN.fullmatch(code.value) is not None
     meanings = _meanings().get((code.scheme, code.value))
-    folded = code.meaning.casefold()
-    return meanings is not None and (
-        folded in (meaning[:64].casefold() for meaning in meanings) or folded in _nobodys_meanings()
-    )
+    return meanings is not None and code.meaning.casefold() in (meaning[:64].casefold() for meaning in meanings)
 
 
 def canonical(

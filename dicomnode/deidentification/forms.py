@@ -56,7 +56,8 @@ _PAIRS: Final = (
     r"\d{1,2}[.,]\d{1,3} ?x ?\d{1,2}(?:[.,]\d{1,3})?(?: ?x ?\d{1,2}(?:[.,]\d{1,3})?)?(?: ?mm)?|\d{1,2} ?x ?\d{1,2}[.,]\d{1,3}(?: ?mm)?|"
     r"(?:[789]0|1[0-5]0)(?: ?kv)?/(?:sn ?)?(?:[789]0|1[0-5]0)(?:sn)?(?: ?kvp?)?|\d{1,2}(?:[.,]\d)? ?(?:f|fr|fps|frames)/s(?:ec)?|f/s|"
     r"(?:10\^?-[369] ?|[x*] ?10\^?-[369] ?)?mm(?:²|\^?2)/s(?:ec)?|10\^-[369]|(?<=\[)(?:s|ms|hu|mm|1/s|sec)(?=\])|"
-    r"average dc|ma mod|md (?:water|iodine|calcium|hap|fat|uric acid)|(?:cc|mlo|ml|lm) id|s&v|[sc]/c|h/n|[12]\. ?eb"
+    r"qtc?/qtc[a-z]?(?: interval)?[ :=]{1,2}\d{2,3}/\d{2,3}(?: ?ms(?:ec)?)?|(?:p-r-t|p/qrs/t|p-qrs-t) ax[ei]s[ :=]{1,2}-?\d{1,3}[ /]-?\d{1,3}[ /]-?\d{1,3}|"
+    r"\d{1,2}(?:[.,]\d{1,2})? ?- ?\d{2,3} ?hz|mm/[mµu]?v|average dc|ma mod|md (?:water|iodine|calcium|hap|fat|uric acid)|(?:cc|mlo|ml|lm) id|s&v|[sc]/c|h/n|[12]\. ?eb"
 )
 #: What stands over several tokens: isotopes, tracers, doses in four figures with their unit, stations of lymph nodes.
 _GROUPS: Final = re.compile(

@@ -196,6 +196,10 @@ SUFFIXES: Final = frozenset(
 )
 
 
+#: Titles behind a name that are techniques where nothing before them may be one.
+_TECHNICAL_TOO: Final = frozenset({"MRCP", "MPH", "MD"})
+
+
 def titled(text: str, tokens: list[Token]) -> None:
     """Mark what stands after a title, or before its like, as a name; the title goes too."""
     for place, token in enumerate(tokens):
@@ -207,7 +211,9 @@ def titled(text: str, tokens: list[Token]) -> None:
             token.kind = Kind.OUT
         if title:
             _name_after(tokens, place + 1, surely=title == STRONG or after == ":")
-        elif token.folded in SUFFIXES and (token.text != "MRCP" or _may_be_called(tokens[place - 1 : place])):
+        elif token.folded in SUFFIXES and (
+            token.text not in _TECHNICAL_TOO or _may_be_called(tokens[place - 1 : place])
+        ):
             token.kind = Kind.OUT
             _name_before(tokens[:place])
         elif token.folded in _PARTICLES and after == " " and not token.text.isupper():

@@ -44,7 +44,7 @@ from dicomnode.deidentification.pseudonyms import (
 from dicomnode.deidentification.rules import Rule, Treatment
 from dicomnode.deidentification.traces import initials, traces
 from dicomnode.deidentification.values import ASCII, STRING_VRS, SYNTAX, Element, dummy, is_number, numbers_in, texts
-from dicomnode.deidentification.vocabulary import fold, is_official, is_region, is_technical, is_term
+from dicomnode.deidentification.vocabulary import fold, is_official, is_region, is_technical, is_term, words_in
 
 _TRACKING_IDENTIFIER: Final = ("DCM", "112039")
 _PATIENT_ID: Final = 0x00100020
@@ -62,7 +62,6 @@ _SUSPICIOUS: Final = re.compile(
 _SUSPICIOUS_FOR_DEVICES: Final = re.compile(r"@|://|\^|\d{7}|(?<!\d)(19|20)\d\d[\W_]+\d|\d[\W_]+(19|20)\d\d(?!\d)")
 #: Kernels and names of sequences mean something as a whole: a part of one is another one.
 _ONE_TOKEN: Final = frozenset({0x00181210, 0x00180024, 0x00189005})
-_BODY_PART: Final = 0x00180015
 _WAVEFORM_DATA: Final = 0x54001010
 #: Channel Minimum and Maximum Value, Waveform Padding Value: one sample each (PS3.3 C.10.9).
 _SAMPLES: Final = frozenset({0x54000110, 0x54000112, 0x5400100A})
@@ -100,11 +99,15 @@ class Treater:
         self._shift: timedelta = pseudonyms.shift(subject)
         self._identifiers = identifiers
         self._layers: dict[str, str] = {}
+        self._by_tag: dict[Treatment, Callable[[str, int], str | None]] = {
+            Treatment.TERM: self._term,
+            Treatment.PLAIN: self._plain,
+            Treatment.CLEAN: self._clean,
+        }
         self._by_treatment: dict[Treatment, Callable[[str], str | None]] = {
             Treatment.AGE: self._age,
             Treatment.VERBATIM: self._verbatim,
             Treatment.DEVICE: self._device,
-            Treatment.CLEAN: self._clean,
             Treatment.CHARACTERISTIC: self._characteristic,
             Treatment.TOKEN: lambda value: pseudonyms.token("identifier", value),
             Treatment.STACK: self._stack,
@@ -151,8 +154,7 @@ class Treater:
             int(tag) in content.DATES and self._identifiers.tell_birth(values)
         ):
             return self.dummy(tag, rule.vr)
-        if treatment in (Treatment.TERM, Treatment.PLAIN):
-            by_tag = self._term if treatment is Treatment.TERM else self._plain
+        if by_tag := self._by_tag.get(treatment):
             treated = [by_tag(value, int(tag)) if value else "" for value in values]
         elif treatment is Treatment.VERBATIM and rule.origin == "site":
             treated = [self._as_asked(value, rule.vr, int(tag)) if value else "" for value in values]
@@ -239,7 +241,7 @@ class Treater:
 
     def _term(self, value: str, tag: int) -> str | None:
         known = self._identifiers
-        region = tag == _BODY_PART and len(value) <= _LIMITS["LO"] and is_region(value)
+        region = is_region(value, tag) and len(value) <= _LIMITS["LO"]
         term = len(value) <= _LIMITS["CS"] and (is_term(value) or is_official(value, tag))
         if not (region or term) or known.spellings.stand_in(value):
             return None
@@ -272,8 +274,7 @@ class Treater:
             return None
         if is_makers_own(value, tag):
             return value
-        also = self._policy.words
-        own = known.fragments.spans
+        also, own = self._policy.words | words_in(tag), known.fragments.spans
         left = filtered(value, lambda token: is_plain(token, also) and not known.names_somebody(token), also, own)
         if int(tag) in _ONE_TOKEN and left != " ".join(value.split()):
             return None
@@ -299,10 +300,10 @@ class Treater:
             return value
         return self._pseudonyms.token("device", value)
 
-    def _clean(self, value: str) -> str | None:
-        known = self._identifiers
+    def _clean(self, value: str, tag: int = 0) -> str | None:
+        known, also = self._identifiers, self._policy.words | words_in(tag)
         own = known.fragments.spans
-        clean = partial(cleaned, value, suspect=known.places, also=self._policy.words, own=own, letters=known.initials)
+        clean = partial(cleaned, value, suspect=known.places, also=also, own=own, letters=known.initials)
         left = clean(known.words)
         if left and (parts := known.parts_of_codes_in(left)):
             left = clean(known.words | parts)

@@ -32,6 +32,9 @@ _PLACES: Final = frozenset(["bay", "bed", "bett", "block", "building", "cath", "
                             "floor", "hall", "icu", "lab", "nicu", "office", "picu", "pod", "raum", "rm", "room", "saal",
                             "station", "suite", "theater", "theatre", "unit", "ward", "wing", "zimmer"])  # fmt: skip
 _BETWEEN_PARTS: Final = re.compile(r"[ _\-/.,+&()]+")
+_BODY_PART: Final = 0x00180015
+#: Multiplex Group Label, Channel Label, Unformatted Text Value of an annotation (PS3.3 C.10.9, C.10.10).
+_OF_WAVEFORMS: Final = frozenset({0x003A0020, 0x003A0203, 0x00700006})
 #: Titles that are modalities, too.
 _BEFORE_NAMES: Final = frozenset(["dr", "mr", "ms", "sr", "st"])
 _LOWER: Final = re.compile(r"(?<=[ (/-])[a-z]{3,}")
@@ -120,6 +123,17 @@ def characteristics() -> frozenset[str]:
 def called() -> frozenset[str]:
     """Words of descriptors and of makers that people are called too, casefolded."""
     return read_words("names.txt")
+
+
+@cache
+def waveforms() -> frozenset[str]:
+    """Words of labels and annotations of waveforms, casefolded."""
+    return read_words("waveforms.txt")
+
+
+def words_in(tag: int) -> frozenset[str]:
+    """Words that may stay in an attribute besides those of its kind, casefolded."""
+    return waveforms() if tag in _OF_WAVEFORMS else frozenset()
 
 
 @cache
@@ -258,9 +272,9 @@ def is_official(value: str, tag: int = 0) -> bool:
     return (short is not None and short.fullmatch(value) is not None) or (tag in _MODALITIES and value in _modalities())
 
 
-def is_region(value: str) -> bool:
+def is_region(value: str, tag: int) -> bool:
     """Whether a Body Part Examined is made of regions in any language and of words that nobody is called; and one figure."""
-    parts = [part for part in _BETWEEN_PARTS.split(value.casefold()) if part]
+    parts = [part for part in _BETWEEN_PARTS.split(value.casefold()) if part and tag == _BODY_PART]
     good = regions() | (known() - called())
     figures = sum(map(str.isdigit, value))
     if not parts or parts[0] in _BEFORE_NAMES or figures > _DIGITS_ALONE or (figures and not _PLACES.isdisjoint(parts)):

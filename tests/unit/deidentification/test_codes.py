@@ -165,3 +165,35 @@ def test_a_standard_word_of_one_code_does_not_cover_another() -> None:
         ("name", 0x0008103E),
         ("name", 0),
     }
+
+
+@pytest.mark.parametrize(
+    ("value", "scheme", "meaning", "canonical"),
+    [
+        ("39607008", "SCT", "Liver", "Lung"),
+        ("39607008", "SCT", "Breast", "Lung"),
+        ("10200004", "SCT", "Lung", "Liver"),
+        ("121401", "DCM", "Measurement", "Derivation"),
+        ("mm", "UCUM", "centimeter", "mm"),
+        ("39607008", "SCT", "LUNG", "LUNG"),
+        ("5.13.5-7", "SCPECG", "QT Interval", "PR Interval"),
+        ("5.6.3-9-62", "SCPECG", "Lead II", "aVR, augmented voltage, right"),
+        ("2:1", "MDC", "Lead III", "Lead I"),
+    ],
+)
+def test_a_meaning_is_that_of_its_own_code(value: str, scheme: str, meaning: str, canonical: str) -> None:
+    """A meaning of another code, however technical, says something else than the value."""
+    output = Deidentifier(EXPORT, PSEUDONYMS).deidentify(with_code(value, scheme, meaning)).dataset
+    item = output.AnatomicRegionSequence[0]
+    assert (item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning) == (value, scheme, canonical)
+
+
+@pytest.mark.parametrize(
+    ("value", "scheme", "meaning"),
+    [("5.6.3-9-1", "SCPECG", "Lead I (Einthoven)"), ("5.6.3-9-3", "SCPECG", "Lead V1"), ("5.10.2.5-5", "SCPECG", "QTc Interval"),
+     ("2:7168", "MDC", "PR interval per lead"), ("5.10.2.9-9", "SCPECG", "SCPECG 5.10.2.9-9"), ("2:59999", "MDC", "MDC 2:59999"), ("Y-X1743", "99SDM", "99SDM Y-X1743")],
+)  # fmt: skip
+def test_codes_of_leads_intervals_and_agents_stay(value: str, scheme: str, meaning: str) -> None:
+    item = Deidentifier(EXPORT, PSEUDONYMS).deidentify(with_code(value, scheme, meaning)).dataset
+    assert item.AnatomicRegionSequence[0].CodeValue == value
+    assert item.AnatomicRegionSequence[0].CodeMeaning == meaning
