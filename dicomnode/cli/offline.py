@@ -266,11 +266,12 @@ def explain(tree: Config, source: Path, *, policy: str, console: Console) -> Non
     Raises
     ------
     NodeError
-        When the file cannot be read or would be withheld for another reason than its pixels.
+        When the file cannot be read or would be withheld for another reason than its pixels or the leak check.
     """
     if not source.is_file():
         raise ConfigError("source-not-found")
-    lines, withheld = explain_file(tree, policy, source)
+    explained = explain_file(tree, policy, source)
+    lines = explained.lines
     for name, value in policy_of(tree, policy).settings.items():
         console.print(escape(f"deidentification.{policy}.{name} = {json.dumps(value)}"), soft_wrap=True)
     for said in explain_devices(tree, policy, source):
@@ -283,8 +284,10 @@ def explain(tree: Config, source: Path, *, policy: str, console: Console) -> Non
         )
     counts = Counter(line.outcome for line in lines)
     console.print(", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items())), soft_wrap=True)
-    if withheld is not None:
-        console.print(f"[yellow]withheld[/] {withheld}: {what(withheld)}", soft_wrap=True)
+    for leak in explained.leaks:
+        console.print(escape(f"leak check: {leak}"), soft_wrap=True)
+    if explained.withheld is not None:
+        console.print(f"[yellow]withheld[/] {explained.withheld}: {what(explained.withheld)}", soft_wrap=True)
 
 
 def find_files(source: Path, unreadable: list[Path]) -> list[Path]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from typing import Final
 
@@ -29,7 +29,7 @@ from dicomnode.deidentification.frames import EXPLICIT_LITTLE
 from dicomnode.deidentification.heads import Head, look, shows_a_head
 from dicomnode.deidentification.identifiers import collect
 from dicomnode.deidentification.kinds import Kind, kind_of, lacks_pixels
-from dicomnode.deidentification.leakcheck import Leak, Source, leaks_of
+from dicomnode.deidentification.leakcheck import Leak, Source, leaks_of, located
 from dicomnode.deidentification.minimal import minimal
 from dicomnode.deidentification.nesting import CHARACTER_SET, own_encodings
 from dicomnode.deidentification.policy import Faces, OnLeak, Option, Policy
@@ -74,11 +74,17 @@ class Deidentified:
         New UID → old UID, for the vault.
     leaks
         What the leak check found in the full copy, where the policy answers that with a minimal one; else empty.
+    held
+        Whether it is withheld for them: of `examine` alone.
+    read
+        Why text was looked for in its pixels; empty where it was not.
     """
 
     dataset: Dataset
     uids: dict[str, str] = field(repr=False)
     leaks: tuple[Leak, ...] = ()
+    held: bool = False
+    read: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,7 +180,20 @@ class Deidentifier:
                 enclose(dataset, done.dataset, self.recipients)
             return done
 
-    def _deidentify(self, dataset: Dataset, seen: Seen = Seen.UNKNOWN) -> tuple[Deidentified, Means]:
+    def examine(self, dataset: Dataset, seen: Seen = Seen.UNKNOWN) -> Deidentified:
+        """De-identify one object to explain it: nothing is withheld for what the leak check finds, but where that stands is told.
+
+        Raises
+        ------
+        StudyError
+            As `deidentify`, but never ``withheld-leak``.
+        """
+        with _withholding():
+            return self._deidentify(dataset, seen, examining=True)[0]
+
+    def _deidentify(
+        self, dataset: Dataset, seen: Seen = Seen.UNKNOWN, *, examining: bool = False
+    ) -> tuple[Deidentified, Means]:
         sop_class = _first(dataset, _SOP_CLASS, "UI")
         if not (sop_class and _first(dataset, _SOP_INSTANCE, "UI")):
             raise StudyError("object-without-uids")
@@ -201,7 +220,9 @@ class Deidentifier:
             identifiers=identifiers, uids=frozenset(walked.uids.values()), produced=frozenset(walked.produced)
         )
         looked = plan.blanks or plan.vouched or dataset is not source
-        return self._checked(known, walked), Means(rules=rules, treater=treater, known=known, looked=looked)
+        checked = self._examined(known, walked) if examining else self._checked(known, walked)
+        means = Means(rules=rules, treater=treater, known=known, looked=looked)
+        return replace(checked, read=plan.read), means
 
     def _planned(self, dataset: Dataset, sop_class_uid: str) -> tuple[Dataset, pixels.Plan, bool]:
         """The object without what the site's rules for its device blank, what is done to the rest, and whether its pixels are cleaned."""
@@ -248,6 +269,13 @@ class Deidentifier:
         if left := leaks_of(known, least):
             raise StudyError("withheld-leak", kind=left[0].kind, hits=len(left))
         return Deidentified(dataset=least, uids=walked.uids, leaks=found)
+
+    def _examined(self, known: Source, walked: Walked) -> Deidentified:
+        found = located(known, walked.dataset, leaks_of(known, walked.dataset))
+        least = minimal(walked.dataset) if found and self._policy.on_leak is OnLeak.MINIMAL else None
+        held = bool(found) and (least is None or bool(leaks_of(known, least)))
+        dataset = walked.dataset if least is None or held else least
+        return Deidentified(dataset=dataset, uids=walked.uids, leaks=found, held=held)
 
     def _subject(self, dataset: Dataset) -> Subject:
         encodings = own_encodings(dataset)

@@ -102,18 +102,25 @@ class Code(NamedTuple):
 
 @cache
 def _meanings() -> MappingProxyType[tuple[str, str], tuple[str, ...]]:
-    """Meanings of each code that its scheme or a context group gives, the shortest first."""
+    """Meanings of each code: those that its scheme or a context group gives, the shortest first, then those that it had or has in other words."""
     found: dict[tuple[str, str], set[str]] = {}
     for scheme, keywords in concepts.items():
         for entries in keywords.values():
             for value, (meaning, _) in cast("dict[str, tuple[str, object]]", entries).items():
                 found.setdefault((scheme, value), set()).add(str(meaning))
+    found.update(_electrocardiography(found))
+    known = {key: sorted(meanings, key=lambda meaning: (len(meaning), meaning)) for key, meanings in found.items()}
+    for scheme, value, meaning in _rows("synonyms.csv"):
+        known.setdefault((scheme, value), []).append(meaning)
     for old, new in snomed["SRT"].items():
         for scheme in ("SRT", "SNM3", "99SDM"):
-            if ("SCT", new) in found:
-                found[scheme, old] = found["SCT", new]
-    found.update(_electrocardiography(found))
-    return MappingProxyType({key: tuple(sorted(meanings, key=len)) for key, meanings in found.items()})
+            known.setdefault((scheme, old), []).extend(known.get(("SCT", new), ()))
+    return MappingProxyType({key: tuple(dict.fromkeys(meanings)) for key, meanings in known.items() if meanings})
+
+
+def _rows(name: str) -> list[list[str]]:
+    lines = (resources.files(__package__) / "tables" / name).read_text("utf-8").splitlines()[1:]
+    return [line.split(";") for line in lines]
 
 
 def _electrocardiography(found: Mapping[tuple[str, str], set[str]]) -> dict[tuple[str, str], set[str]]:
@@ -123,10 +130,8 @@ def _electrocardiography(found: Mapping[tuple[str, str], set[str]]) -> dict[tupl
         for (scheme, code), meanings in found.items()
         if scheme == "MDC" and code.startswith("2:")
     }
-    lines = (resources.files(__package__) / "tables" / "scpecg.csv").read_text("utf-8").splitlines()[1:]
-    for value, meaning in (line.split(";") for line in lines):
-        leads.setdefault(("SCPECG", value), set())
-        leads["SCPECG", value] = {meaning, *leads["SCPECG", value]}
+    for value, meaning in _rows("scpecg.csv"):
+        leads["SCPECG", value] = {meaning, *leads.get(("SCPECG", value), ())}
     return leads
 
 

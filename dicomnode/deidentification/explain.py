@@ -15,6 +15,7 @@ from pydicom.tag import BaseTag
 
 from dicomnode.deidentification import codes, content, devices, private, profile
 from dicomnode.deidentification.flags import FLAGS
+from dicomnode.deidentification.leakcheck import Leak
 from dicomnode.deidentification.nesting import Node, items_of, items_within, own_encodings
 from dicomnode.deidentification.policy import Option, Policy
 from dicomnode.deidentification.rules import Rules, Treatment
@@ -36,7 +37,8 @@ class Explanation:
         Tags and item numbers from the top, such as ``(0040,0275)[1](0040,1001)``.
     decided
         Who: ``table``, ``site``, ``default``, ``code``, ``private``, ``always``, ``leak check``; with the row of the table,
-        or the site's rules for devices, where there is one.
+        or the site's rules for devices, where there is one; of pixels why text is read in them; and what the leak check
+        found there.
     treatment
         What the rule says.
     outcome
@@ -51,7 +53,14 @@ class Explanation:
 
 
 def explain(
-    source: Dataset, output: Dataset, policy: Policy, sop_class_uid: str, *, minimal: bool = False
+    source: Dataset,
+    output: Dataset,
+    policy: Policy,
+    sop_class_uid: str,
+    *,
+    minimal: bool = False,
+    leaks: tuple[Leak, ...] = (),
+    pixels: str = "",
 ) -> Iterator[Explanation]:
     """Every attribute of a source that was de-identified, in its order; behind those of a Data Set or item what was added to it.
 
@@ -59,9 +68,14 @@ def explain(
     ----------
     minimal
         Whether the output is the minimal copy that a hit of the leak check leads to.
+    leaks
+        What the leak check found, told of the attributes in which it stands.
+    pixels
+        Why text is looked for in the pixels, or why they are withheld; empty where neither is.
     """
     rules = Rules(policy, sop_class_uid)
     taking = ", ".join(rule.name for rule in policy.devices if not devices.missed(rule, source))
+    told = {tag: sorted({leak.kind for leak in leaks if leak.tag == tag}) for tag in {leak.tag for leak in leaks}}
     pending = [(Node(source, own_encodings(source)), output, "", "")]
     while pending:
         node, target, sequence, where = pending.pop()
@@ -72,11 +86,15 @@ def explain(
             decided, treatment = _decision(node, tag, rules, sequence, policy, kept=tag in target)
             if taking and int(tag) in PIXELS and not node.depth:
                 decided = f"site: devices {taking}"
+            elif pixels and int(tag) in PIXELS and not node.depth:
+                decided = f"pixels: {pixels}"
             outcome = _outcome(node.dataset, target, tag)
             if treatment == "write" and outcome == "walked":
                 outcome = "changed"  # written anew as a whole
             if minimal and outcome == "removed" and treatment != "remove":
                 decided, treatment = "leak check: minimal copy", "remove"
+            if kinds := told.get(int(tag)):
+                decided += f"; leak check: {', '.join(kinds)} stands here"
             yield Explanation(
                 where=place, keyword=_name(tag, creators), decided=decided, treatment=treatment, outcome=outcome
             )

@@ -13,6 +13,7 @@ from typing import Final
 
 from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataset import Dataset
+from pydicom.tag import BaseTag
 from pydicom.uid import ExplicitVRLittleEndian
 
 from dicomnode.deidentification import codes
@@ -88,6 +89,25 @@ def leaks_of(source: Source, output: Dataset) -> tuple[Leak, ...]:
     found = set(_in_values(source, output, ours))
     found.update(Leak(kind=kind, tag=0) for kind in source.needles(ours).kinds(encoded_without_pixels(output)))
     return tuple(sorted(found))
+
+
+def located(source: Source, output: Dataset, found: Collection[Leak]) -> tuple[Leak, ...]:
+    """Leaks with those of the encoded bytes named by the attributes, sequences as a whole, whose bytes they are."""
+    needles = source.needles(words_of_ours(output))
+    places = {leak for leak in found if leak.tag}
+    for kind in {leak.kind for leak in found if not leak.tag} - {leak.kind for leak in places}:
+        tags = [int(tag) for tag in output.keys() if kind in needles.kinds(_encoded_alone(output, tag))]  # noqa: SIM118
+        places.update(Leak(kind=kind, tag=tag) for tag in tags or [0])
+    return tuple(sorted(places))
+
+
+def _encoded_alone(output: Dataset, tag: BaseTag) -> bytes:
+    alone = Dataset()
+    alone[tag] = output.get_item(tag)
+    alone.file_meta = output.file_meta
+    implicit, little = output.original_encoding
+    alone.set_original_encoding(implicit, little, output.original_character_set)
+    return encoded_without_pixels(alone)
 
 
 def _in_values(source: Source, output: Dataset, ours: set[str]) -> Iterator[Leak]:

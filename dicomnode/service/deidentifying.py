@@ -8,15 +8,20 @@ import itertools
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+
+from pydicom.datadict import keyword_for_tag
 
 from dicomnode.config import Config
 from dicomnode.deidentification.apply import Deidentifier, Seen
 from dicomnode.deidentification.devices import told
 from dicomnode.deidentification.encrypted import restore
 from dicomnode.deidentification.explain import Explanation, explain
+from dicomnode.deidentification.leakcheck import Leak
 from dicomnode.deidentification.quick import refuse_cut
+from dicomnode.deidentification.treat import PIXELS
 from dicomnode.encoded import Limits, encode_part10, read_file, read_part10, split_part10
 from dicomnode.errors import KeyStoreError, StudyError
 from dicomnode.imaging.decode import Decoder
@@ -114,11 +119,28 @@ def deidentify_file(tree: Config, environment: Mapping[str, str], policy: str) -
         yield FileDeidentification(rooms.open_deidentifier(tree, ring, policy), limits_of(tree), decoder)
 
 
-def explain_file(tree: Config, policy: str, path: Path) -> tuple[list[Explanation], str | None]:
-    """What is decided for every attribute of a file, and the code of why the file would be withheld, if it would.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explained:
+    """What is decided for a file.
 
-    Where it is withheld for its pixels or for a face, its attributes are explained all the same: of a series that is
-    defaced as a whole, one file is withheld. Nothing is made or changed.
+    Attributes
+    ----------
+    withheld
+        Code of why it would be withheld; None where it would not.
+    leaks
+        What the leak check finds in the full copy: kind and keyword or tag of the attribute.
+    """
+
+    lines: list[Explanation]
+    withheld: str | None = None
+    leaks: list[str] = field(default_factory=list)
+
+
+def explain_file(tree: Config, policy: str, path: Path) -> Explained:
+    """What is decided for every attribute of a file, and why the file would be withheld, if it would.
+
+    Where it is withheld for its pixels, for a face or by the leak check, its attributes are explained all the same: of a
+    series that is defaced as a whole, one file is withheld. Nothing is made or changed.
     """
     chosen = policy_of(tree, policy)
     engine = rooms.open_deidentifier(tree, rooms.passing_key_ring(), policy)  # no pseudonym is told
@@ -126,17 +148,34 @@ def explain_file(tree: Config, policy: str, path: Path) -> tuple[list[Explanatio
     data = bytes_of(path)
     dataset = read_part10(data, limits)
     refuse_cut(data, dataset, limits)
-    withheld = None
+    withheld, because = None, ""
     try:
         engine.refuse_header(dataset)
-        done = engine.deidentify(dataset)
+        done = engine.examine(dataset)
     except StudyError as error:
         if error.code not in _EXPLAINED:
             raise
-        withheld = error.code
-        done = engine.deidentify(without_pixels(dataset), Seen.NO_HEAD)
-    told = explain(dataset, done.dataset, chosen, str(dataset.SOPClassUID), minimal=bool(done.leaks))
-    return list(told), withheld
+        withheld, because = error.code, f"{error.code} {error.facts.get('because', '')}".rstrip()
+        bulk = [dataset.get_item(tag) for tag in PIXELS if tag in dataset]
+        done = engine.examine(without_pixels(dataset), Seen.NO_HEAD)
+        for element in bulk:
+            dataset[element.tag] = element
+    if done.read:
+        because = f"text is read ({done.read})"
+    if done.held:
+        withheld = withheld or "withheld-leak"
+    least = bool(done.leaks) and not done.held
+    told = explain(
+        dataset, done.dataset, chosen, str(dataset.SOPClassUID), minimal=least, leaks=done.leaks, pixels=because
+    )
+    return Explained(lines=list(told), withheld=withheld, leaks=[_place(leak) for leak in done.leaks])
+
+
+def _place(leak: Leak) -> str:
+    if not leak.tag:
+        return f"{leak.kind} in the encoded bytes"
+    name = keyword_for_tag(leak.tag) or "private"
+    return f"{leak.kind} in ({leak.tag >> 16:04X},{leak.tag & 0xFFFF:04X}) {name}"
 
 
 def explain_devices(tree: Config, policy: str, path: Path) -> list[str]:

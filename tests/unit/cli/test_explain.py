@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import io
+import struct
 from pathlib import Path
 
+import pydicom
 import pytest
 from rich.console import Console
 
 from dicomnode.cli import offline
 from dicomnode.config import Config
+from dicomnode.deidentification import apply
+from dicomnode.deidentification.identifiers import Identifiers
+from dicomnode.deidentification.reader import Picture, Text
+from dicomnode.deidentification.treat import Treater
 from dicomnode.encoded import encode_part10
 from dicomnode.errors import ConfigError, StudyError
+from dicomnode.service import rooms
 from tests.unit.network.samples import small_object
 from tests.unit.workflow.samples import EXPLICIT, tiny_series
 
@@ -117,3 +124,74 @@ def test_a_file_that_was_cut_is_refused_as_it_is_without_an_explanation(tree: Co
     with pytest.raises(StudyError) as caught:
         explained(tree, path, "ai")
     assert caught.value.code == "object-malformed"
+
+
+def _leaking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **values: object) -> Path:
+    """A file of a patient whose name the walk does not know, and the leak check does."""
+    unknown = Identifiers(names=frozenset(), codes=frozenset(), short=frozenset(), dates=frozenset())
+    monkeypatch.setattr(apply, "Treater", lambda *known: Treater(*known[:3], unknown))
+    image = next(iter(tiny_series()))
+    image.PatientName, image.PatientID = "Avanto^Anna", "PID-4711"
+    for keyword, value in values.items():
+        setattr(image, keyword, value)
+    path = tmp_path / "image.dcm"
+    path.write_bytes(encode_part10(image, transfer_syntax_uid=EXPLICIT))
+    return path
+
+
+@pytest.mark.parametrize("policy", ["ai", "export"])
+def test_what_the_leak_check_holds_back_is_explained(
+    tree: Config, tmp_path: Path, policy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By attribute and kind, never the value."""
+    path = _leaking(tmp_path, monkeypatch, SoftwareVersions="syngo Avanto")
+    lines = explained(tree, path, policy).splitlines()
+    assert "leak check: name in (0018,1020) SoftwareVersions" in lines
+    told = next(line for line in lines if line.startswith("(0018,1020)"))
+    assert told.endswith("; leak check: name stands here")
+    assert "leak check" not in next(line for line in lines if line.startswith("(0028,0010)"))
+    withheld = lines[-1].startswith("withheld withheld-leak")
+    assert withheld is (policy == "export")
+    assert not any("avanto" in line.casefold() for line in lines)
+
+
+def test_leaks_of_bytes_alone_are_told_by_the_attribute_whose_bytes_they_are(
+    tree: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = Config.model_validate(
+        {**tree.model_dump(), "deidentification": {"export": {"keep": ['(0019,"ACME 1.0",10)']}}}
+    )
+    path = _leaking(tmp_path, monkeypatch)
+    image = pydicom.dcmread(path)
+    image.add_new(0x00190010, "LO", "ACME 1.0")
+    image.add_new(0x00191010, "FD", struct.unpack("<d", b"x avanto")[0])
+    monkeypatch.setattr("dicomnode.deidentification.treat.holds_text", lambda *_: False)
+    path.write_bytes(encode_part10(image, transfer_syntax_uid=EXPLICIT))
+    lines = explained(site, path, "export").splitlines()
+    assert "leak check: name in (0019,1010) private" in lines
+
+
+class Reads:
+    """A reader that finds one text, once."""
+
+    def __init__(self) -> None:
+        self._left = [Text(box=(4, 4, 40, 12), says="DOE 51", score=0.9)]
+
+    def read(self, picture: Picture) -> list[Text]:
+        return [self._left.pop()] if self._left else []
+
+
+def test_who_reads_the_pixels_is_told(tree: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shot = small_object()
+    shot.ConversionType = "WSD"
+    shot.Rows = shot.Columns = 64
+    shot.PixelData = bytes(range(64)) * 64
+    path = tmp_path / "shot.dcm"
+    path.write_bytes(encode_part10(shot, transfer_syntax_uid=EXPLICIT))
+    monkeypatch.setattr(rooms, "installed_reader", Reads)
+    told = next(line for line in explained(tree, path, "export").splitlines() if "PixelData" in line)
+    assert "changed" in told
+    assert told.endswith("PixelData: pixels: text is read (kind)")
+    monkeypatch.setattr(rooms, "installed_reader", lambda: None)
+    told = next(line for line in explained(tree, path, "export").splitlines() if "PixelData" in line)
+    assert told.endswith("PixelData: pixels: withheld-pixels kind")

@@ -191,7 +191,10 @@ def test_a_meaning_is_that_of_its_own_code(value: str, scheme: str, meaning: str
 @pytest.mark.parametrize(
     ("value", "scheme", "meaning"),
     [("5.6.3-9-1", "SCPECG", "Lead I (Einthoven)"), ("5.6.3-9-3", "SCPECG", "Lead V1"), ("5.10.2.5-5", "SCPECG", "QTc Interval"),
-     ("2:7168", "MDC", "PR interval per lead"), ("5.10.2.9-9", "SCPECG", "SCPECG 5.10.2.9-9"), ("2:59999", "MDC", "MDC 2:59999"), ("Y-X1743", "99SDM", "99SDM Y-X1743")],
+     ("2:7168", "MDC", "PR interval per lead"), ("5.10.2.9-9", "SCPECG", "SCPECG 5.10.2.9-9"), ("2:59999", "MDC", "MDC 2:59999"), ("Y-X1743", "99SDM", "FDG -- fluorodeoxyglucose"), ("51185008", "SCT", "Chest"),
+     ("T-D3000", "SRT", "Chest"), ("deg", "UCUM", "degrees"), ("uV", "UCUM", "microvolt"), ("123037004", "SCT", "Anatomical Structure"),
+     ("C-111A1", "99SDM", "18F"), ("en-US", "RFC5646", "English (United States)"), ("5.6.3-9-62", "SCPECG", "Lead aVR"),
+     ("2:64", "MDC", "Lead aVF")],
 )  # fmt: skip
 def test_codes_of_leads_intervals_and_agents_stay(value: str, scheme: str, meaning: str) -> None:
     item = Deidentifier(EXPORT, PSEUDONYMS).deidentify(with_code(value, scheme, meaning)).dataset
