@@ -6,7 +6,7 @@ Pure. What is a date by its form alone, whoever's, is told in `traces`; a date o
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Final
@@ -34,6 +34,8 @@ _SHORT: Final = re.compile(
 _FOUR: Final = re.compile(r"(?<![^\W_])(?<!\d[.,])(\d\d)(\d\d)(?![^\W_]|[.,]\d)")
 #: A year of two digits and a day of it from 100 on, without another mark: 25/100 is something else.
 _OF_YEAR: Final = re.compile(rf"{_START}(\d\d)-?([1-3]\d\d){_END}")
+_DAY: Final = re.compile(r"((?:18|19|20)\d\d)[-./]?(\d\d)[-./]?(\d\d)")
+_PART: Final = re.compile(r"(\d{4}(?:\d\d)?)(?:[+-]\d{4})? *")
 _DIGITS: Final = 8
 _NAMES: Final = (
     ("jan",), ("feb",), ("mar", "mrz", "mär"), ("apr",), ("may", "mai"), ("jun",), ("jul",), ("aug",), ("sep",), ("oct", "okt"),
@@ -99,6 +101,21 @@ class Days:
                 yield match.start(numbers[0]), match.end()
         for pattern, known in ((_OF_YEAR, self.of_year), (_FOUR, self.pairs)):
             yield from (match.span() for match in pattern.finditer(text) if (int(match[1]), int(match[2])) in known)
+
+
+def days_of(values: Iterable[str]) -> set[str]:
+    """Days of DA and DT as YYYYMMDD, also of those with marks between their parts."""
+    return {"".join(match.groups()) for value in values if (match := _DAY.match(value))}
+
+
+def parts_of(values: Iterable[str]) -> set[str]:
+    """Years and months of DT that have no day (PS3.5 6.2)."""
+    return {match[1] for value in values if (match := _PART.fullmatch(value))}
+
+
+def beginnings(days: Iterable[str]) -> set[str]:
+    """Days, their months and their years."""
+    return {day[:count] for day in days for count in (4, 6, 8)}
 
 
 def unmarked(written: str) -> Iterator[str]:

@@ -16,9 +16,10 @@ from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_for_tag
 from pydicom.dataset import Dataset
 
 from dicomnode.deidentification import infancy, profile
+from dicomnode.deidentification.days import beginnings, days_of, parts_of
 from dicomnode.deidentification.forms import is_technical_form
 from dicomnode.deidentification.fragments import Fragments, ages_between, fragments_of
-from dicomnode.deidentification.names import STOP, initials, is_nobodys, user_names, words_of
+from dicomnode.deidentification.names import STOP, initials, is_label, is_nobodys, user_names, words_of
 from dicomnode.deidentification.nesting import Node, datasets
 from dicomnode.deidentification.spellings import Spellings, canonical
 from dicomnode.deidentification.tokens import occurrences, runs_of
@@ -78,7 +79,7 @@ class Identifiers:
     fragments
         Parts of them, counted, turned round or in other figures, and ages with sexes.
     births
-        Dates of birth, but such as are days of the study: newborns are examined then.
+        Dates of birth, their years and months, but such as the study has: newborns are examined then.
     """
 
     names: frozenset[str] = field(repr=False)
@@ -95,8 +96,8 @@ class Identifiers:
     births: frozenset[str] = field(default=frozenset(), repr=False)
 
     def tell_birth(self, values: Iterable[str]) -> bool:
-        """Whether one of some dates is that of birth."""
-        return not self.births.isdisjoint(_days(values))
+        """Whether one of some dates is that of birth, or a part of one, as of a DT (PS3.5 6.2)."""
+        return not self.births.isdisjoint(days_of(values) | parts_of(values))
 
     @property
     def words(self) -> frozenset[str]:
@@ -248,7 +249,7 @@ def _gather(node: Node, tag: int, found: _Found, *, dates: bool) -> None:
     elif tag in _DATES_OF_BIRTH:
         found.add_births(values)
     elif dated:
-        found.dates |= _days(values)
+        found.dates |= days_of(values)
     else:
         found.add_codes(values)
         if tag in _ADDRESSES:
@@ -268,12 +269,6 @@ _ABOUT: Final = frozenset({_SEX, _AGE, _STUDY_DATE})
 _IN_YEARS: Final = re.compile(r"(\d{1,3})[Yy]")
 #: Versions of context groups are dates of the standard's own.
 _VERSIONS: Final = frozenset({0x00080106, 0x00080107})
-_DAY: Final = re.compile(r"((?:18|19|20)\d\d)[-./]?(\d\d)[-./]?(\d\d)")
-
-
-def _days(values: Iterable[str]) -> set[str]:
-    """Days of DA and DT as YYYYMMDD, also of those with marks between their parts."""
-    return {"".join(match.groups()) for value in values if (match := _DAY.match(value))}
 
 
 class _Found:
@@ -302,7 +297,7 @@ class _Found:
             self._ages.update(int(match[1]) for value in values if (match := _IN_YEARS.fullmatch(value)))
             self._infants.update(age for value in values if (age := infancy.age_of(value)))
         else:
-            self._studied |= _days(values)
+            self._studied |= days_of(values)
 
     def _fragments(self) -> Fragments:
         ages = {age for born in self._births for day in self._studied for age in ages_between(born, day)}
@@ -320,7 +315,7 @@ class _Found:
 
     def add_births(self, values: Iterable[str]) -> None:
         """Dates of birth, which people write in many ways."""
-        days = _days(values)
+        days = days_of(values)
         self.dates |= days
         self._births |= days
 
@@ -328,6 +323,9 @@ class _Found:
         """Every component of every group of a person name (PS3.5 6.2.1), and what users are called after them."""
         for value in values:
             for group in value.split("="):
+                if is_label(group):
+                    self.add_codes([group.replace("^", " ")])
+                    continue
                 self._initials |= initials(group)
                 words = words_of(group, of_patient=of_patient)
                 as_it_came = (
@@ -382,7 +380,7 @@ class _Found:
             mixed=frozenset(filter(_is_mixed, self.codes | self.short)),
             spellings=Spellings.of(self.codes | self.short, self._births, self.people),
             fragments=self._fragments(),
-            births=frozenset(self._births - self._studied),
+            births=frozenset(beginnings(self._births) - beginnings(self._studied)),
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from dicomnode.deidentification.vocabulary import called, is_used, split_parts, split_words
+from dicomnode.deidentification.vocabulary import called, is_used, known, split_parts, split_words
 
 #: Words of names and addresses that name nobody.
 STOP: Final = frozenset(
@@ -73,6 +73,7 @@ _CALLED_TOO: Final = frozenset(
     ["phantom", "test", "male", "female", "center", "centre", "road", "street", "city", "name", "patient", "hospital", "clinic"]
 )  # fmt: skip
 _SHORT_NAME: Final = 3
+_LABELLED: Final = 2  # figures of a label
 _FEWEST_INITIALS: Final = 2
 _MOST_INITIALS: Final = 4
 #: Two letters that stay whoever has them for initials: modalities, planes and directions, parts of sequences and of the
@@ -92,6 +93,16 @@ _NOBODYS: Final = frozenset(
 _SECOND: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
+def is_label(name: str) -> bool:
+    """Whether a group of a person's name is a label of a collection, made of words of technique and a number (Breast_MRI_001): all of it is an identifier, none of its words a name."""
+    parts = split_parts(name.casefold())
+    words = [part for part in parts if part.isalpha()]
+    numbers = [part for part in parts if part.isdigit()]
+    if not (words and numbers and len(words) + len(numbers) == len(parts)) or max(map(len, numbers)) < _LABELLED:
+        return False
+    return all(len(word) >= _SHORT_NAME and word in known() and word not in called() for word in words)
+
+
 def words_of(name: str, *, of_patient: bool) -> list[str]:
     """Words of one group of a person's name that name somebody, folded.
 
@@ -103,6 +114,8 @@ def words_of(name: str, *, of_patient: bool) -> list[str]:
     words = split_words(name.replace("^", " "))
     others = (word for word in words if word not in STOP and word.isalpha() and len(word) > 1)
     somebody = of_patient and any(not is_used(word) or word in called() for word in others)
+    if of_patient and "phantom" in words and not somebody:
+        return []  # of lungs
     return [word for word in words if word not in STOP or (somebody and word in _CALLED_TOO)]
 
 

@@ -30,6 +30,7 @@ from dicomnode.deidentification.descriptors import cleaned
 from dicomnode.deidentification.icc import rebuilt
 from dicomnode.deidentification.identifiers import Identifiers
 from dicomnode.deidentification.labels import filtered, is_makers_own, is_plain, looks_like_a_device
+from dicomnode.deidentification.lengths import fitted
 from dicomnode.deidentification.nesting import Node
 from dicomnode.deidentification.policy import Option, Policy
 from dicomnode.deidentification.pseudonyms import (
@@ -44,7 +45,7 @@ from dicomnode.deidentification.pseudonyms import (
 from dicomnode.deidentification.rules import Rule, Treatment
 from dicomnode.deidentification.traces import initials, traces
 from dicomnode.deidentification.values import ASCII, STRING_VRS, SYNTAX, Element, dummy, is_number, numbers_in, texts
-from dicomnode.deidentification.vocabulary import fold, is_official, is_region, is_technical, is_term, words_in
+from dicomnode.deidentification.vocabulary import fold, is_called_too, is_official, is_technical, may_be_term, words_in
 
 _TRACKING_IDENTIFIER: Final = ("DCM", "112039")
 _PATIENT_ID: Final = 0x00100020
@@ -66,7 +67,6 @@ _WAVEFORM_DATA: Final = 0x54001010
 #: Channel Minimum and Maximum Value, Waveform Padding Value: one sample each (PS3.3 C.10.9).
 _SAMPLES: Final = frozenset({0x54000110, 0x54000112, 0x5400100A})
 _LONGEST_SAMPLE: Final = 4
-_LIMITS: Final = MappingProxyType({"SH": 16, "LO": 64, "CS": 16, "AE": 16, "ST": 1024, "LT": 10240})
 #: Series, Acquisition and Instance Number. Other numbers (of ROIs, beams) tell things within an object apart.
 _COUNTERS: Final = frozenset({0x00200011, 0x00200012, 0x00200013})
 _COUNTED: Final = re.compile(r" *[+-]?0*\d{0,8}(?:\.\d*)? *")
@@ -100,7 +100,6 @@ class Treater:
         self._identifiers = identifiers
         self._layers: dict[str, str] = {}
         self._by_tag: dict[Treatment, Callable[[str, int], str | None]] = {
-            Treatment.TERM: self._term,
             Treatment.PLAIN: self._plain,
             Treatment.CLEAN: self._clean,
         }
@@ -150,11 +149,12 @@ class Treater:
         values = texts(element, rule.vr, node.encodings)
         if not values:
             return DataElement(tag, rule.vr, None)
-        if content.is_dropped_date(node, int(tag)) or (
-            int(tag) in content.DATES and self._identifiers.tell_birth(values)
-        ):
-            return self.dummy(tag, rule.vr)
-        if by_tag := self._by_tag.get(treatment):
+        if content.is_dropped_date(node, int(tag)) or self._tells_birth(rule, int(tag), values):
+            return self.dummy(tag, rule.vr) if int(tag) in content.DATES else None
+        if treatment is Treatment.TERM:
+            needed = rule.fallback is Treatment.DUMMY and len(values) == 1
+            treated = [self._term(value, int(tag), needed=needed) if value else "" for value in values]
+        elif by_tag := self._by_tag.get(treatment):
             treated = [by_tag(value, int(tag)) if value else "" for value in values]
         elif treatment is Treatment.VERBATIM and rule.origin == "site":
             treated = [self._as_asked(value, rule.vr, int(tag)) if value else "" for value in values]
@@ -165,7 +165,12 @@ class Treater:
         if any(value is None for value in treated):
             return None
         kept = [str(value) for value in treated]
-        return self._element(tag, rule.vr, kept, values)
+        return fitted(tag, rule.vr, kept, values)
+
+    def _tells_birth(self, rule: Rule, tag: int, values: list[str]) -> bool:
+        """Whether a date is that of birth, wherever it stands, or a year or month of it."""
+        dated = tag in content.DATES or rule.treatment in (Treatment.DATE, Treatment.DATETIME)
+        return dated and self._identifiers.tell_birth(values)
 
     def _numeric(self, rule: Rule, tag: BaseTag, element: Element, node: Node) -> Element | None:
         """Numbers and bulk data, judged by what they are written as, which need not be what the dictionary has."""
@@ -195,15 +200,6 @@ class Treater:
             return None
         described = int(tag) >> 16 == _IMAGE_GROUP  # Rows, bits and palettes: no number of anybody
         return None if not described and is_identifier(element, rule.vr, int(tag), self._identifiers) else element
-
-    @staticmethod
-    def _element(tag: BaseTag, vr: str, values: list[str], before: list[str]) -> DataElement | None:
-        """Values within the length that the VR has; what the source has itself stays as long as it came."""
-        limit = _LIMITS.get(vr)
-        if limit is not None and any(len(value) > limit for value in values):
-            pairs = zip(values, before, strict=True)
-            values = [value if value == old else value[:limit].rstrip() for value, old in pairs]
-        return DataElement(tag, vr, values[0] if len(values) == 1 else values, already_converted=False)
 
     def _is_identifier(self, element: Element, vr: str, tag: int) -> bool:
         """Whether a number is one of the source's identifiers, as where an accession number serves as Series Number."""
@@ -239,14 +235,13 @@ class Treater:
             return None
         return limited(value, self._policy.highest_age)
 
-    def _term(self, value: str, tag: int) -> str | None:
+    def _term(self, value: str, tag: int, *, needed: bool) -> str | None:
+        """A term; one that somebody of the source is called stays where the object is none without it."""
         known = self._identifiers
-        region = is_region(value, tag) and len(value) <= _LIMITS["LO"]
-        term = len(value) <= _LIMITS["CS"] and (is_term(value) or is_official(value, tag))
-        if not (region or term) or known.spellings.stand_in(value):
+        if not may_be_term(value, tag) or known.spellings.stand_in(value):
             return None
         if is_official(value, tag):
-            return value
+            return value if needed or not is_called_too(value, tag, known.names) else None
         named = known.names_in(value) or known.initials_in(value)
         told = named or known.fragments.spans(value) or any(traces(value)) or any(initials(value))
         return None if told else value
@@ -345,8 +340,7 @@ class Treater:
         if Option.MODIFIED_DATES not in self._letters:
             return None
         moved = shifted_date(value, self._shift)
-        if moved is not None:
-            self.produced.add(moved)
+        self.produced.update([moved] if moved else [])
         return moved
 
     def keeps_time(self, value: str) -> bool:
@@ -373,8 +367,7 @@ class Treater:
         if Option.MODIFIED_DATES not in self._letters:
             return None
         moved = shifted_datetime(value, self._shift)
-        if moved is not None:
-            self.produced.add(moved[:8])
+        self.produced.update([moved[:8]] if moved else [])
         return self._clock(moved) if moved is not None else None
 
     def _clock(self, value: str) -> str:

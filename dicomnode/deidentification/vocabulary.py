@@ -15,11 +15,13 @@ from typing import Final, cast
 from pydicom._dicom_dict import DicomDictionary
 from pydicom.sr._concepts_dict import concepts
 
+from dicomnode.deidentification.lengths import LIMITS
 from dicomnode.deidentification.tokens import Kind, Token, occurrences
 from dicomnode.deidentification.transliteration import transliterated
 
 _WORD: Final = re.compile(r"[^\W_]+(?:[-'][^\W_]+)*")
 _PART: Final = re.compile(r"[^\W_]+")
+_LETTERS: Final = re.compile(r"[^\W\d_]+")
 _TERM_TOKEN: Final = re.compile(r"[A-Z]{1,2}|\d{1,3}|\d{1,2}[A-Z]|[A-Z]{1,3}\d{1,2}")
 _TERM_DIGITS: Final = 4
 #: A number of more figures is a bed, a room or a part of somebody's number, unless a word beside it says what it counts.
@@ -280,6 +282,21 @@ def is_region(value: str, tag: int) -> bool:
     if not parts or parts[0] in _BEFORE_NAMES or figures > _DIGITS_ALONE or (figures and not _PLACES.isdisjoint(parts)):
         return False
     return all(part in good or part.isdigit() for part in parts)
+
+
+def may_be_term(value: str, tag: int) -> bool:
+    """Whether a value may stay in a Code String: a term, official or of known words; regions may be as long as a text."""
+    if len(value) <= LIMITS["CS"] and (is_term(value) or is_official(value, tag)):
+        return True
+    return len(value) <= LIMITS["LO"] and is_region(value, tag)
+
+
+def is_called_too(value: str, tag: int, names: frozenset[str]) -> bool:
+    """Whether an official term has one of some names, and is none of those that its attribute alone has, nor as short as a flag."""
+    short = tag in _SHORT_TERMS and _SHORT_TERMS[tag].fullmatch(value)
+    if short or len(value) < _SHORTEST_WORD or tag in _MODALITIES:
+        return False
+    return not names.isdisjoint(run for part in split_parts(fold(value)) for run in (part, *_LETTERS.findall(part)))
 
 
 def is_common(word: str) -> bool:

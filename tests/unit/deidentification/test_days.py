@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
 
 from dicomnode.deidentification.apply import Deidentifier
 from dicomnode.deidentification.days import Days, unmarked
@@ -90,3 +92,47 @@ def test_kept_dates_are_kept_in_texts() -> None:
     ds.StudyDate, ds.SoftwareVersions = "20240304", "syngo 4.3.24"
     kept = replace(AI, options=AI.options - {Option.MODIFIED_DATES} | {Option.FULL_DATES})
     assert Deidentifier(kept, PSEUDONYMS).deidentify(ds).dataset.SoftwareVersions == "syngo 4.3.24"
+
+
+FULL = replace(EXPORT, options=(EXPORT.options - {Option.MODIFIED_DATES}) | {Option.FULL_DATES})
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("policy", [AI, EXPORT, FULL], ids=["ai", "export", "full"])
+@pytest.mark.parametrize(
+    "value", ["1951", "195102", "19510203", "1951+0100", "195102-0500", "19510203101112.5+0100", "1951020310"]
+)
+def test_no_date_and_time_is_that_of_birth_or_a_part_of_it(value: str, policy: Policy) -> None:
+    """Whatever dates are retained: that of birth is none of these (Table E.1-1)."""
+    ds = planted.slice_of_ct()
+    ds.AcquisitionDateTime, ds.DateOfLastCalibration = value, "19510203"
+    item = Dataset()
+    item.ScheduledProcedureStepStartDateTime = value
+    ds.RequestAttributesSequence = Sequence([item])
+    done = Deidentifier(policy, Pseudonyms(bytes(range(32)), "project")).deidentify(ds)
+    assert done.leaks == ()
+    assert "1951" not in str(done.dataset)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_dates_of_a_study_in_the_year_of_birth_stay() -> None:
+    ds = planted.slice_of_ct()
+    ds.PatientBirthDate, ds.AcquisitionDateTime, ds.StudyDate = "20200201", "2020", "20200301"
+    engine = Deidentifier(FULL, Pseudonyms(bytes(range(32)), "project"))
+    assert engine.deidentify(ds).dataset.AcquisitionDateTime == "2020"
+    ds.PatientBirthDate, ds.AcquisitionDateTime = "20200301", "20200301101112"
+    assert engine.deidentify(ds).dataset.AcquisitionDateTime == "20200301101112"
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("policy", [AI, EXPORT, FULL], ids=["ai", "export", "full"])
+def test_time_stamps_in_bytes_go_whatever_dates_stay(policy: Policy) -> None:
+    """Frame Origin Timestamp and Certified Timestamp: nobody can look into them."""
+    ds, item = planted.slice_of_ct(), Dataset()
+    item.add_new(0x00340007, "OB", b"\0\0\x5e\x5b\x12\x34\0\0\0\1")
+    item.add_new(0x04000310, "OB", b"20200301101112Z ")
+    ds.add_new(0x00340007, "OB", b"\0\0\x5e\x5b\x12\x34\0\0\0\1")
+    ds.SourceImageSequence = Sequence([item])
+    output = Deidentifier(policy, Pseudonyms(bytes(range(32)), "project")).deidentify(ds).dataset
+    assert b"\x5e\x5b\x12\x34" not in planted.encoded(output)
+    assert b"20200301101112Z" not in planted.encoded(output)

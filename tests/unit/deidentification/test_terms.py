@@ -7,7 +7,7 @@ from pydicom.dataset import Dataset
 
 from dicomnode.deidentification.apply import Deidentifier
 from dicomnode.deidentification.leakcheck import find_leaks
-from dicomnode.deidentification.policy import AI, EXPORT
+from dicomnode.deidentification.policy import AI, EXPORT, Policy
 from dicomnode.deidentification.pseudonyms import Pseudonyms
 from tests.unit.deidentification import planted
 
@@ -181,3 +181,51 @@ def test_defined_terms_of_drawings_and_samples_stay(keyword: str, terms: str, en
         ds = planted.slice_of_ct()
         setattr(ds, keyword, term)
         assert engine.deidentify(ds).dataset[keyword].value == term
+
+
+@pytest.mark.parametrize("policy", [AI, EXPORT], ids=["ai", "export"])
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["Green^Anna", "Brain^Tom", "Kim^Lung", "Skull", "Xyzzy^Head"])
+def test_an_official_term_goes_where_somebody_is_called_so(name: str, policy: Policy) -> None:
+    """From attributes that the object can do without; of several values it becomes another."""
+    term = next(word for word in ("GREEN", "BRAIN", "LUNG", "SKULL", "HEAD") if word in name.upper())
+    ds = planted.slice_of_ct()
+    ds.ReferringPhysicianName, ds.BodyPartExamined, ds.ScanOptions = name, term, term
+    ds.ImageType = ["DERIVED", "PRIMARY", term]
+    done = Deidentifier(policy, Pseudonyms(bytes(range(32)), "project")).deidentify(ds)
+    assert done.leaks == ()
+    assert term not in str(done.dataset)
+    assert done.dataset.ImageType == ["DERIVED", "PRIMARY", "OTHER"]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["Axial^Linear", "Monochrome2^Xy", "Hfs^Original", "Ct^Mr", "No^Yes", "Identity"])
+def test_what_an_object_cannot_do_without_stays_whoever_is_called_so(name: str) -> None:
+    ds = planted.slice_of_ct()
+    ds.PatientName, ds.BurnedInAnnotation, ds.LossyImageCompression = name, "NO", "00"
+    done = ENGINES[0].deidentify(ds)
+    output = done.dataset
+    assert done.leaks == ()
+    assert (output.PhotometricInterpretation, output.Modality, output.LossyImageCompression) == (
+        "MONOCHROME2",
+        "CT",
+        "00",
+    )
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "name", ["Breast_MRI_001", "Lung^012", "PANCREAS_0001", "Lung^Phantom", "Breast Phantom", "Phantom^64"]
+)
+def test_the_label_of_a_collection_is_an_identifier_and_its_words_are_nobody(name: str) -> None:
+    ds = planted.slice_of_ct()
+    ds.PatientName, ds.BodyPartExamined, ds.SeriesDescription = name, "BREAST", "Lung Breast MRI"
+    ds.ProtocolName, ds.StudyDescription = (
+        name.replace("^", "_"),
+        "Pancreas " + name.replace("^", " ").replace("_", " "),
+    )
+    output = ENGINES[1].deidentify(ds).dataset
+    assert (output.BodyPartExamined, output.SeriesDescription) == ("BREAST", "Lung Breast MRI")
+    if any(char.isdigit() for char in name) and "Phantom" not in name:
+        number = "".join(filter(str.isdigit, name))
+        assert not any(number in str(output.get(keyword, "")) for keyword in ("ProtocolName", "StudyDescription"))
