@@ -68,6 +68,16 @@ _TYPES: Final = frozenset({0x00281054, 0x00283004})
 _TYPE_TERMS: Final = frozenset({"OD", "HU", "US", "MGML", "Z_EFF", "ED", "EDW", "HU_MOD", "PCT"})
 _SERIAL: Final = re.compile(r"[^\W_]*\d[^\W_]*")
 _LONGEST_PREFIX: Final = 4
+#: Attributes that tell one device of a kind from another by a number.
+_SERIAL_NUMBERS: Final = frozenset(
+    tag
+    for keyword in (
+        "DeviceSerialNumber", "DetectorID", "GantryID", "PlateID", "CassetteID", "GeneratorID", "GridID", "XRaySourceID",
+        "SourceSerialNumber", "XRayDetectorID", "LensSerialNumber", "CameraSerialNumber", "TransducerID", "UniqueDeviceIdentifier",
+    )
+    if (tag := tag_for_keyword(keyword)) is not None
+)  # fmt: skip
+_LONG_SERIAL: Final = re.compile(r"(?:[A-Za-z]{1,4}[ \-]?)?\d{5,14}(?:[ \-]?[A-Za-z]{1,4}\d{0,4})?")
 _SHORTEST_JUMBLE: Final = 8
 _RUNS_OF_JUMBLES: Final = 3
 _ASCII: Final = 0x7F
@@ -274,6 +284,11 @@ def looks_like_a_device(text: str, also: frozenset[str] = frozenset()) -> bool:
         return False
     digits = [part for part in re.split(r"[^\W\d_]+", text) if sum(map(str.isdigit, part)) >= _PHONE_DIGITS]
     return not any(len(re.findall(r"\d+", part)) > 1 for part in digits) or "(01)" in text  # telephone numbers; a UDI
+
+
+def is_serial_number(value: str, tag: int) -> bool:
+    """Whether a value has the form of a serial number of any length (000000035402), in an attribute for one."""
+    return tag in _SERIAL_NUMBERS and _LONG_SERIAL.fullmatch(value) is not None
 
 
 def _is_serial(token: str) -> bool:

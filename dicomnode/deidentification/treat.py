@@ -29,7 +29,7 @@ from dicomnode.deidentification.characteristics import is_characteristic
 from dicomnode.deidentification.descriptors import cleaned
 from dicomnode.deidentification.icc import rebuilt
 from dicomnode.deidentification.identifiers import Identifiers
-from dicomnode.deidentification.labels import filtered, is_makers_own, is_plain, looks_like_a_device
+from dicomnode.deidentification.labels import filtered, is_makers_own, is_plain, is_serial_number, looks_like_a_device
 from dicomnode.deidentification.lengths import fitted
 from dicomnode.deidentification.nesting import Node
 from dicomnode.deidentification.policy import Option, Policy
@@ -102,11 +102,11 @@ class Treater:
         self._by_tag: dict[Treatment, Callable[[str, int], str | None]] = {
             Treatment.PLAIN: self._plain,
             Treatment.CLEAN: self._clean,
+            Treatment.DEVICE: self._device,
         }
         self._by_treatment: dict[Treatment, Callable[[str], str | None]] = {
             Treatment.AGE: self._age,
             Treatment.VERBATIM: self._verbatim,
-            Treatment.DEVICE: self._device,
             Treatment.CHARACTERISTIC: self._characteristic,
             Treatment.TOKEN: lambda value: pseudonyms.token("identifier", value),
             Treatment.STACK: self._stack,
@@ -286,10 +286,11 @@ class Treater:
             return None
         return None if known.hit(value) and not is_technical(value) else value
 
-    def _device(self, value: str) -> str:
+    def _device(self, value: str, tag: int = 0) -> str:
         """A device's own name or number where it has the form of one; else what stands for it, the same for the same."""
         known = self._identifiers
         plain = looks_like_a_device(value, self._policy.words) and not _SUSPICIOUS_FOR_DEVICES.search(value)
+        plain = plain or is_serial_number(value, tag)
         named = known.hit(value) or known.names_in(value) or known.names_somebody(value) or known.initials_in(value)
         if plain and not (named or known.fragments.spans(value)):
             return value
