@@ -155,6 +155,9 @@ _AREAS: Final = (  # postcodes of the United Kingdom
 )
 #: Where capitals count: record numbers in groups (but vertebrae), postcodes.
 _WRITTEN: Final = (
+    rf"{_START}\d{{1,5}}[a-zA-Z]?,? (?:[NSEW]\.? )?(?:[A-Z][^\W\d_]*[a-z]\.? ){{1,3}}(?:St|Ave|Rd|Ln|Blvd|Hwy|Pkwy|Sq|Dr|Ct|Cres|Str|Lane|Drive|Way|Court|Close|Crescent|Square){_END}",
+    rf"{_START}\d{{3,5}}[A-Z]?,? (?:[A-Z]{{4,}} ){{1,2}}(?:ST|DR|LN|LANE|DRIVE|COURT|CRES){_END}",
+    rf"{_START}\d{{1,5}}[A-Z]?,? (?:[A-Z]{{3,}} ){{1,2}}(?:AVE|RD|BLVD|HWY|PKWY){_END}",
     rf"{_START}Pt[ .:]{{1,2}}(?P<patient>\d+){_END}",
     rf"{_START}Rm\.? ?\d{{1,4}}[A-Z]?{_END}",
     r"(?<![\w.])\d{2,}-[A-Z]\d{2,}(?!\w)",

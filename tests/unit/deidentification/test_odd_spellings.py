@@ -11,6 +11,7 @@ from dicomnode.deidentification.characteristics import is_characteristic
 from dicomnode.deidentification.leakcheck import find_leaks
 from dicomnode.deidentification.policy import AI, EXPORT, Policy
 from dicomnode.deidentification.pseudonyms import Pseudonyms
+from dicomnode.deidentification.traces import traces
 from tests.unit.deidentification import planted
 
 PSEUDONYMS = Pseudonyms(bytes(range(32)), "project")
@@ -75,3 +76,31 @@ def test_strengths_of_a_combination_are(text: str) -> None:
 def test_doses_are() -> None:
     assert is_characteristic("aspirin 100, 1.5, 20")
     assert is_characteristic("prednisone 50 mg 13, 7, 1 hours before")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "123 Main St",
+        "221b Baker Street",
+        "7 Oak Dr",
+        "1187 N Larkspur Ave",
+        "42 Long Field Ln",
+        "123 MAIN ST",
+        "9 ELM AVE",
+        "1600 HIGH DRIVE",
+    ],
+)
+def test_streets_go_with_their_short_names(text: str) -> None:
+    """From descriptors and makers' texts, whosever they are."""
+    ds = planted.slice_of_ct()
+    ds.SeriesDescription = ds.SoftwareVersions = f"CT {text}"
+    output = Deidentifier(EXPORT, PSEUDONYMS).deidentify(ds).dataset
+    assert (output.SeriesDescription, output.get("SoftwareVersions")) == ("CT", "CT")
+
+
+@pytest.mark.parametrize(
+    "text", ["3 mm ST", "5 Soft Tissue", "120 kV ST", "2 Phase Liver", "1.5 mm Chest ST", "4 Chamber CT"]
+)
+def test_what_only_looks_like_a_street_stays(text: str) -> None:
+    assert not any(traces(text))
