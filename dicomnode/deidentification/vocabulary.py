@@ -258,7 +258,10 @@ _SHORT_TERMS: Final = MappingProxyType(
         0x300600B2: re.compile(r"MEAN_EXCI_ENERGY"),
         0x00180020: re.compile(r"SE|IR|GR|EP|RM"),
         0x00180021: re.compile(r"SK|MTC|SS|TRSS|SP|MP|OSP|NONE"),
-        0x00180022: re.compile(r"PER|RG|CG|PPG|FC|PFF|PFP|SP|FS"),
+        0x00180022: re.compile(
+            r"PER|RG|CG|PPG|FC|PFF|PFP|SP|FS|SFS|SURVIEW|(?:ACC|ARC|ASSET|BSP|CL|EDR|EPI|FAST|FC|FC_FREQ_AX|FC_SLICE_AX|FILTERED|FLEX|FR|"
+            r"HYPERBAND|HYPERSENSE|IFLOW|IRM|IRP|MP|MTC|MULTIPHASE|PCA|PROP|PURE|RAMP_IS|SCIC|SEQ|SS|TRF|VASCTOF)_GEMS"
+        ),
         0x00185101: re.compile(r"AP|PA|LL|RL|RLD|LLD|RLO|LLO|CC|ML|MLO|LM|LMO"),
         0x00200020: re.compile(r"[ALPRHF]{1,3}"),
     }

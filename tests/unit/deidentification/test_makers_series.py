@@ -65,3 +65,18 @@ def test_what_is_no_region_goes(value: str) -> None:
     ds = planted.slice_of_ct()
     ds.BodyPartExamined = value
     assert "BodyPartExamined" not in Deidentifier(EXPORT, PSEUDONYMS).deidentify(ds).dataset
+
+
+@BOTH
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [("ConvolutionKernel", "IMR1,SharpPlus"), ("ConvolutionKernel", "XCA"), ("ConvolutionKernel", "B_VSOFT_B"), ("ConvolutionKernel", "LungSharp"),
+     ("SequenceName", "*qst3d1r"), ("ManufacturerModelName", "SymphonyTim"), ("ManufacturerModelName", "Millennium VG"), ("SoftwareVersions", "VHFO3.5"),
+     ("ReceiveCoilName", "HeadMatrix"), ("ReceiveCoilName", "dS HeadNeckSpine"), ("ReceiveCoilName", "FlexLarge"), ("ReconstructionMethod", "BackProj"),
+     ("LUTExplanation", "VOI LUT"), ("ScanOptions", "SFS"), ("ScanOptions", "SURVIEW"), ("ScanOptions", "IFLOW_GEMS"), ("ScanOptions", "ACC_GEMS")],
+)  # fmt: skip
+def test_kernels_coils_sequences_and_options_stay(keyword: str, value: str, policy: Policy) -> None:
+    ds = planted.slice_of_ct()
+    setattr(ds, keyword, value)
+    assert Deidentifier(policy, PSEUDONYMS).deidentify(ds).dataset.get(keyword) == value
