@@ -78,7 +78,8 @@ def decoded(text: str) -> Iterator[str]:
 def encoded(text: str) -> Iterator[tuple[tuple[int, int], str]]:
     """Where a text has bytes in base64 or hexadecimal, and the texts of ASCII, casefolded, that they are."""
     for match in _ENCODED.finditer(text):
-        for begin in range(_QUANTUM):
+        word = match[0].isalpha() and (match[0].islower() or match[0].isupper() or match[0].istitle())
+        for begin in range(0 if word else _QUANTUM):
             digits = match[0][begin:]
             data = base64.b64decode(digits[: len(digits) - (len(digits) % _QUANTUM == 1)] + "==")
             yield from ((match.span(), one) for one in _texts(data))
@@ -91,7 +92,7 @@ def encoded(text: str) -> Iterator[tuple[tuple[int, int], str]]:
 
 def _texts(data: bytes) -> Iterator[str]:
     """Texts of ASCII among bytes, of one or two a letter."""
-    for view in (data, data[::2], data[1::2]):
+    for view in (data, data[::2], data[1::2]) if b"\0" in data else (data,):
         yield from (found[0].decode("ascii").casefold() for found in _TEXT.finditer(view))
 
 
