@@ -136,8 +136,7 @@ REASONS: Final = MappingProxyType(
         ),
         # De-identification.
         "withheld-leak": Reason(
-            "an identifier of the source was found in the de-identified copy",
-            "report it, with the attributes that `dicomnode deidentify --explain` names; the object was withheld",
+            "an identifier of the source was found in the de-identified copy", "report it; `deidentify --explain` says where"
         ),
         "withheld-pixels": Reason(
             "the pixels may show identifying text", "policy withholds it; install the `ocr` extra to clean pixels"
