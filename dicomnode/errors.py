@@ -136,7 +136,7 @@ REASONS: Final = MappingProxyType(
         ),
         # De-identification.
         "withheld-leak": Reason(
-            "an identifier of the source was found in the de-identified copy", "report it; `--explain` says where it stands"
+            "an identifier of the source was found in the de-identified copy", "report it; `--explain` says where"
         ),
         "withheld-pixels": Reason(
             "the pixels may show identifying text", "policy withholds it; install the `ocr` extra to clean pixels"
