@@ -147,6 +147,12 @@ def _path(value: object) -> object:
     return value
 
 
+def _looks(value: object) -> object:
+    if value not in (True, False, "closely") or not isinstance(value, bool | str):
+        raise ValueError('true or false, or "closely"')
+    return value
+
+
 def _receivers(value: object) -> object:
     whole = isinstance(value, int) and not isinstance(value, bool)
     if value != "auto" and not (whole and value in range(_MOST_RECEIVERS + 1)):
@@ -199,6 +205,7 @@ Seconds = Annotated[float, Field(ge=0.1, le=7 * DAY, allow_inf_nan=False)]
 #: What passes between two looks at a clock.
 Age = Annotated[float, Field(ge=0.1, le=YEAR, allow_inf_nan=False)]
 #: Processes: each has a number of one bit in a table that they share.
+Looks = Annotated[bool | Literal["closely"], BeforeValidator(_looks)]
 Receivers = Annotated[Literal["auto"] | Annotated[int, Field(ge=0, le=_MOST_RECEIVERS)], BeforeValidator(_receivers)]
 Name = Annotated[str, AfterValidator(_name)]
 #: Local times of day from which and until which; over midnight where the second is the earlier one.

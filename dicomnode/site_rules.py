@@ -12,7 +12,7 @@ from typing import Annotated, Literal, NamedTuple, Self
 from pydantic import AfterValidator, Field, model_validator
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
-from dicomnode.bounds import Name
+from dicomnode.bounds import Looks, Name
 from dicomnode.patterns import found
 from dicomnode.routing_rules import Condition
 from dicomnode.sections import Section
@@ -110,10 +110,10 @@ class PolicySection(Section):
     text_in_pixels: Literal["blank", "withhold"] | None = Field(
         None, description="what is done where text is read in pixels; default: deidentification.text_in_pixels"
     )
-    look_at_every_image: bool | None = Field(
+    look_at_every_image: Looks | None = Field(
         None,
-        description="look for written text in images without any flag, too (export's own); ai's own: only where a flag, a kind of "
-        "object or a description speaks of text",
+        description="look for written text in images without any flag, too (true, export's own), and read each, slices included, which takes "
+        'a second for each ("closely"); ai\'s own: only where a flag, a kind of object or a description speaks of text',
     )
     images_without_pixels: Literal["withhold", "pass"] | None = Field(
         None,

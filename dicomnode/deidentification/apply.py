@@ -137,6 +137,7 @@ class Deidentifier:
             reader=reader,
             blanks_text=policy.blank_text,
             every_image=policy.look_at_every_image,
+            closely=policy.closely,
             recognizable=not policy.withhold_recognizable,
             decoding=decoding or DecodingLimits(),
         )
@@ -247,6 +248,11 @@ class Deidentifier:
     def looks_at_every_image(self) -> bool:
         """Whether images without any flag are searched for text too."""
         return self._policy.look_at_every_image
+
+    @property
+    def looks_closely(self) -> bool:
+        """Whether each of these images is read, which no quick way can."""
+        return self._policy.closely
 
     def learn(self, dataset: Dataset) -> tuple[Deidentified, Means]:
         """De-identify one object, and hand out by what: for others with the same identities.

@@ -65,6 +65,8 @@ class Looking:
         Whether text that is found is blanked; else the object is withheld.
     every_image
         Whether images without any flag are looked at too.
+    closely
+        Whether each of these is read, or without a reader searched for faint letters.
     recognizable
         Whether an object that is flagged with recognizable visual features may pass.
     """
@@ -72,6 +74,7 @@ class Looking:
     reader: Reader | None = None
     blanks_text: bool = True
     every_image: bool = False
+    closely: bool = False
     recognizable: bool = True
     decoding: DecodingLimits = field(default_factory=DecodingLimits)
 
@@ -152,7 +155,8 @@ def plan(dataset: Dataset, sop_class_uid: str, looking: Looking | None = None, *
     if because and vouched and PIXEL_DATA in dataset:
         return _vouched(dataset, sop_class_uid, looking)
     if not because and looking.every_image:
-        because = unflagged.suspicion(dataset, sop_class_uid, looking.decoding, reads=looking.reader is not None)
+        reads = looking.reader is not None
+        because = unflagged.suspicion(dataset, sop_class_uid, looking.decoding, reads=reads, closely=looking.closely)
     if because and (looking.reader is None or PIXEL_DATA not in dataset):
         raise StudyError("withheld-pixels", because=because)
     every = looks_at_all(number_of(dataset, 0x00280008, 1))
@@ -269,7 +273,7 @@ def _looked_at(what: Plan, source: Dataset, target: Dataset, seeds: frozenset[st
         burned.keep_regions(frames, what.regions)
     blanked = burned.Blanked(0, doubtful=True)
     if what.read and looking.reader is not None:
-        doubtful = what.read in ("ultrasound", "projection", "strokes")
+        doubtful = what.read in ("ultrasound", "projection", "strokes", "closely")
         blanked = burned.blank_text(frames, source, looking.reader, seeds, sure_alone=doubtful)
     if blanked.boxes and not looking.blanks_text:
         raise StudyError("withheld-pixels", because="text")

@@ -118,6 +118,8 @@ class Policy:
         Casefolded words of makers that the site knows besides ours.
     look_at_every_image
         Whether images without any flag are searched for written text too.
+    closely
+        Whether each of them is read then, slices as scanners make them included.
     blank_text
         Whether text in pixels is blanked where it can be read; else such an object is withheld.
     headers_alone
@@ -141,6 +143,7 @@ class Policy:
     site: Mapping[str, SiteAction] = field(default_factory=dict)
     words: frozenset[str] = frozenset()
     look_at_every_image: bool = False
+    closely: bool = False
     blank_text: bool = True
     headers_alone: bool = False
     faces: Faces = Faces.PASS
@@ -190,7 +193,7 @@ class Policy:
             "options": [name for name, option in OPTION_NAMES.items() if option in self.options],
             "faces": self.faces.value,
             "text_in_pixels": "blank" if self.blank_text else "withhold",
-            "look_at_every_image": self.look_at_every_image,
+            "look_at_every_image": "closely" if self.closely else self.look_at_every_image,
             "images_without_pixels": "pass" if self.headers_alone else "withhold",
             "withhold_recognizable": self.withhold_recognizable,
             "on_leak": self.on_leak.value,

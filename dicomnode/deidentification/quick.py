@@ -81,6 +81,8 @@ class FileDeidentifier:
         StudyError
             As `apply.Deidentifier.deidentify`, and ``object-malformed``.
         """
+        if self._full_way.looks_closely:
+            return self._full(data)
         mould = self._moulds.get(len(data))
         if mould is not None and (done := self._again(data, mould)):
             return done

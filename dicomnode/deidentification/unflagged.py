@@ -38,8 +38,10 @@ _MOST_LOOKED_AT: Final = 28
 _SEGMENTATION_TYPE: Final = 0x00620001
 
 
-def suspicion(dataset: Dataset, sop_class_uid: str, limits: DecodingLimits, *, reads: bool) -> str:
-    """Why an image without any flag is read: it is a projection, on which markers are common; or it shows strokes.
+def suspicion(
+    dataset: Dataset, sop_class_uid: str, limits: DecodingLimits, *, reads: bool, closely: bool = False
+) -> str:
+    """Why an image without any flag is read: it is a projection, on which markers are common; it shows strokes; or each is.
 
     Parameters
     ----------
@@ -47,6 +49,8 @@ def suspicion(dataset: Dataset, sop_class_uid: str, limits: DecodingLimits, *, r
         Of decoding.
     reads
         Whether somebody reads: else projections are judged by strokes alone.
+    closely
+        Whether each image is read but masks; where nobody reads, searched for faint letters.
 
     Raises
     ------
@@ -64,7 +68,9 @@ def suspicion(dataset: Dataset, sop_class_uid: str, limits: DecodingLimits, *, r
     images = list(_images(dataset, limits))
     found = any(has_strokes(_inverted(image) if inverted else image) for image in images)
     if not found and images:
-        found = _is_searched(images, ordinary=is_ordinary(dataset, sop_class_uid))
+        found = _is_searched(images, ordinary=not closely and is_ordinary(dataset, sop_class_uid))
+    if not found and closely and reads and PIXEL_DATA in dataset:
+        return "closely"
     return "strokes" if found else ""
 
 

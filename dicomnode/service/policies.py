@@ -48,7 +48,8 @@ def policy_of(tree: Config, name: str) -> Policy:
     if changes.highest_age is not None:
         policy = replace(policy, highest_age=changes.highest_age or None)
     if changes.look_at_every_image is not None:
-        policy = replace(policy, look_at_every_image=changes.look_at_every_image)
+        closely = changes.look_at_every_image == "closely"
+        policy = replace(policy, look_at_every_image=bool(changes.look_at_every_image), closely=closely)
     if changes.withhold_recognizable is not None:
         policy = replace(policy, withhold_recognizable=changes.withhold_recognizable)
     return policy
@@ -75,6 +76,11 @@ def _of_exports(policy: Policy) -> Iterator[tuple[str, str]]:
         yield "faces", "heads, from which faces can be drawn, leave, and do not say so in (0028,0302)"
     if not policy.look_at_every_image:
         yield "look_at_every_image", "text that no flag announces leaves with its image"
+    if policy.closely and installed_reader() is None:
+        yield (
+            "look_at_every_image",
+            "nobody reads (extra ocr): lines of letters alone are looked for in every image, and held back",
+        )
     if not policy.withhold_recognizable:
         yield "withhold_recognizable", "what says of itself that it shows a face leaves"
     if policy.highest_age is None or policy.highest_age > _SAFE_AGE:
