@@ -67,7 +67,13 @@ def has_letters(frames: Frames, dataset: Dataset) -> bool:
 
 
 def blank_text(
-    frames: Frames, dataset: Dataset, reader: Reader, seeds: frozenset[str], *, sure_alone: bool = False
+    frames: Frames,
+    dataset: Dataset,
+    reader: Reader,
+    seeds: frozenset[str],
+    *,
+    sure_alone: bool = False,
+    anatomy: bool = False,
 ) -> Blanked:
     """Find text and blank it on every frame, until none is found.
 
@@ -79,6 +85,8 @@ def blank_text(
         The header's own values.
     sure_alone
         Blank what is text for certain or says a seed, and leave doubtful boxes (speckle of ultrasound) as they are.
+    anatomy
+        Whether nothing but a wish to look closely says that it may show text: texture is taken for codes, and a body for a letter.
 
     Raises
     ------
@@ -91,15 +99,17 @@ def blank_text(
     for _ in range(_ROUNDS):
         shown = pictures(frames, dataset)
         found = [text for picture in shown for text in reader.read(picture)]
+        if anatomy:
+            found = [text for text in found if _is_flat(text, frames)]
         boxes = [text.box for text in found if _matters(text, seeds) or (not sure_alone and _is_line(text, frames))]
-        boxes += [box for picture in shown for box in barcodes(picture)]
+        boxes += [box for picture in shown for box in barcodes(picture) if not anatomy]
         boxes += letter_boxes(frames, dataset)
         if not boxes:
             return Blanked(blanked, doubtful=bool(found) or not tells_all(frames, dataset))
         _blank(frames, boxes)
         blanked += len(boxes)
     left = [text for picture in pictures(frames, dataset) for text in reader.read(picture)]
-    if any(_matters(text, seeds) for text in left):
+    if any(_matters(text, seeds) and (not anatomy or _is_flat(text, frames)) for text in left):
         raise StudyError("withheld-pixels", because="text")
     return Blanked(blanked, doubtful=True)  # found each time, and not looked for in every way since
 
@@ -117,6 +127,13 @@ def _is_line(text: Text, frames: Frames) -> bool:
     return bool(text.says.strip() or text.certain >= _CERTAIN) and (text.box[3] - text.box[1]) * _LINES <= int(
         frames.values.shape[1]
     )
+
+
+def _is_flat(text: Text, frames: Frames) -> bool:
+    """Whether a box is a line along one side of the picture, not all of it."""
+    high, wide = text.box[3] - text.box[1], text.box[2] - text.box[0]
+    rows, columns = frames.values.shape[1:3]
+    return bool(high * _LINES <= rows or wide * _LINES <= columns)
 
 
 def _matters(text: Text, seeds: frozenset[str]) -> bool:
