@@ -132,7 +132,7 @@ class Deidentifier:
         recipients: tuple[Certificate, ...] = (),
     ) -> None:
         self.recipients = recipients
-        self._policy = policy
+        self.policy = policy
         self._looking = pixels.Looking(
             reader=reader,
             blanks_text=policy.blank_text,
@@ -152,13 +152,13 @@ class Deidentifier:
         StudyError
             ``withheld-pixels`` where policy lets none pass.
         """
-        if not self._policy.headers_alone and lacks_pixels(dataset) and not any(tag in dataset for tag in PIXELS):
+        if not self.policy.headers_alone and lacks_pixels(dataset) and not any(tag in dataset for tag in PIXELS):
             raise StudyError("withheld-pixels", because="missing")
 
     @property
     def faces(self) -> Faces:
         """What is done with heads."""
-        return self._policy.faces
+        return self.policy.faces
 
     def deidentify(self, dataset: Dataset, seen: Seen = Seen.UNKNOWN) -> Deidentified:
         """De-identify one object; the source stays as it is.
@@ -199,19 +199,19 @@ class Deidentifier:
         if not (sop_class and _first(dataset, _SOP_INSTANCE, "UI")):
             raise StudyError("object-without-uids")
         _refuse(kind_of(sop_class))
-        if self._policy.faces.lets_no_face_out and seen is Seen.UNKNOWN:
+        if self.policy.faces.lets_no_face_out and seen is Seen.UNKNOWN:
             refuse_heads(look(dataset))
         source, (dataset, plan, cleaned) = dataset, self._planned(dataset, sop_class)
         rules = self._rules_of(sop_class)
-        identifiers = collect(dataset, rules.kept, dates=Option.FULL_DATES not in self._policy.options)
+        identifiers = collect(dataset, rules.kept, dates=Option.FULL_DATES not in self.policy.options)
         subject = self._subject(dataset)
-        treater = Treater(self._policy, self._pseudonyms, subject, identifiers)
+        treater = Treater(self.policy, self._pseudonyms, subject, identifiers)
         walked = walk(dataset, rules, treater)
-        if self._policy.highest_age is not None:
-            limit_ages(walked.dataset, self._policy.highest_age)
+        if self.policy.highest_age is not None:
+            limit_ages(walked.dataset, self.policy.highest_age)
         seeds = identifiers.names | identifiers.codes | identifiers.dates
         done = pixels.carry_out(plan, dataset, walked.dataset, seeds, self._looking)
-        flag = _flag_of_face(self._policy.faces, seen, dataset)
+        flag = _flag_of_face(self.policy.faces, seen, dataset)
         declare_burned_in(walked.dataset, sop_class, plan, done)
         declare_recognizable(walked.dataset, sop_class, flag, looked=seen is not Seen.UNKNOWN)
         self._finish(dataset, walked.dataset, cleaned=cleaned, anew=done.anew, flag=flag)
@@ -228,7 +228,7 @@ class Deidentifier:
     def _planned(self, dataset: Dataset, sop_class_uid: str) -> tuple[Dataset, pixels.Plan, bool]:
         """The object without what the site's rules for its device blank, what is done to the rest, and whether its pixels are cleaned."""
         reads = self._looking.reader is not None
-        known = devices.known(self._policy.devices, dataset)
+        known = devices.known(self.policy.devices, dataset)
         left = devices.without(known, dataset, self._looking.decoding, reads=reads)
         plan = pixels.plan(left, sop_class_uid, self._looking, vouched=known.vouched)
         looked = known.vouched or self._looking.every_image
@@ -237,22 +237,12 @@ class Deidentifier:
     @property
     def asked_of_devices(self) -> frozenset[int]:
         """Attributes that the site's rules for devices ask about."""
-        return devices.asked(self._policy.devices)
+        return devices.asked(self.policy.devices)
 
     @property
     def changes(self) -> dict[str, object]:
         """What of its policy is not the usual for networks (`Policy.changes`)."""
-        return self._policy.changes(reads=self._looking.reader is not None)
-
-    @property
-    def looks_at_every_image(self) -> bool:
-        """Whether images without any flag are searched for text too."""
-        return self._policy.look_at_every_image
-
-    @property
-    def looks_closely(self) -> bool:
-        """Whether each of these images is read, which no quick way can."""
-        return self._policy.closely
+        return self.policy.changes(reads=self._looking.reader is not None)
 
     def learn(self, dataset: Dataset) -> tuple[Deidentified, Means]:
         """De-identify one object, and hand out by what: for others with the same identities.
@@ -269,7 +259,7 @@ class Deidentifier:
         found = leaks_of(known, walked.dataset)
         if not found:
             return Deidentified(dataset=walked.dataset, uids=walked.uids)
-        if self._policy.on_leak is OnLeak.WITHHOLD:
+        if self.policy.on_leak is OnLeak.WITHHOLD:
             raise StudyError("withheld-leak", kind=found[0].kind, hits=len(found))
         least = minimal(walked.dataset)
         if left := leaks_of(known, least):
@@ -278,7 +268,7 @@ class Deidentifier:
 
     def _examined(self, known: Source, walked: Walked) -> Deidentified:
         found = located(known, walked.dataset, leaks_of(known, walked.dataset))
-        least = minimal(walked.dataset) if found and self._policy.on_leak is OnLeak.MINIMAL else None
+        least = minimal(walked.dataset) if found and self.policy.on_leak is OnLeak.MINIMAL else None
         held = bool(found) and (least is None or bool(leaks_of(known, least)))
         dataset = walked.dataset if least is None or held else least
         return Deidentified(dataset=dataset, uids=walked.uids, leaks=found, held=held)
@@ -294,21 +284,21 @@ class Deidentifier:
     def _rules_of(self, sop_class_uid: str) -> Rules:
         rules = self._rules.get(sop_class_uid)
         if rules is None:
-            rules = self._rules[sop_class_uid] = Rules(self._policy, sop_class_uid)
+            rules = self._rules[sop_class_uid] = Rules(self.policy, sop_class_uid)
             if len(self._rules) > _CLASSES_REMEMBERED:
                 self._rules.popitem(last=False)
         return rules
 
     def _finish(self, source: Dataset, target: Dataset, *, cleaned: bool, anew: bool, flag: str) -> None:
-        concepts = list(self._policy.concepts)
+        concepts = list(self.policy.concepts)
         if flag == "NO":
             concepts.insert(1, _CLEAN_FACE)
         if cleaned:
             concepts.insert(1, _CLEAN_PIXEL_DATA)
         target.PatientIdentityRemoved = "YES"
-        target.DeidentificationMethod = f"dicomnode {self._policy.name}"
+        target.DeidentificationMethod = f"dicomnode {self.policy.name}"
         target.DeidentificationMethodCodeSequence = Sequence([_code_item(concept) for concept in concepts])
-        target.LongitudinalTemporalInformationModified = self._policy.temporal_information
+        target.LongitudinalTemporalInformationModified = self.policy.temporal_information
         _declare_character_set(source, target)
         meta = FileMetaDataset()
         meta.MediaStorageSOPClassUID = target.SOPClassUID

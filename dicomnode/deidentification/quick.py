@@ -81,7 +81,7 @@ class FileDeidentifier:
         StudyError
             As `apply.Deidentifier.deidentify`, and ``object-malformed``.
         """
-        if self._full_way.looks_closely:
+        if self._full_way.policy.closely:
             return self._full(data)
         mould = self._moulds.get(len(data))
         if mould is not None and (done := self._again(data, mould)):
@@ -89,7 +89,7 @@ class FileDeidentifier:
         elements = split(data)
         if elements is None or self._full_way.recipients:
             return self._full(data)
-        if self._full_way.looks_at_every_image and not is_original(elements):
+        if self._full_way.policy.look_at_every_image and not is_original(elements):
             return self._full(data)  # looked at closely
         key = context_key(elements, self._asked)
         context = self._contexts.get(key)
@@ -195,7 +195,9 @@ class FileDeidentifier:
         highest = int(maxima.max())
         if stored < 16 and (signed or highest >> stored):
             return False
-        return not (self._full_way.looks_at_every_image and (has_strokes(image, maxima) or has_ink(image, highest)))
+        return not (
+            self._full_way.policy.look_at_every_image and (has_strokes(image, maxima) or has_ink(image, highest))
+        )
 
 
 def refuse_cut(data: Buffer, dataset: Dataset, limits: Limits) -> None:
