@@ -22,6 +22,9 @@ from dicomnode.errors import StudyError
 
 _ROUNDS: Final = 3
 _LINES: Final = 5
+#: A line of text beside anatomy: how many times as long as high at least, and which part of the picture it is at most.
+_LONG: Final = 2
+_HIGHEST: Final = 3
 _MARGIN: Final = 3
 _CERTAIN: Final = 0.65  # of a detector
 _PERCENTILES: Final = (1, 75, 99)
@@ -133,7 +136,9 @@ def _is_flat(text: Text, frames: Frames) -> bool:
     """Whether a box is a line along one side of the picture, not all of it."""
     high, wide = text.box[3] - text.box[1], text.box[2] - text.box[0]
     rows, columns = frames.values.shape[1:3]
-    return bool(high * _LINES <= rows or wide * _LINES <= columns)
+    shorter, longer = sorted((high, wide))
+    long = _LONG * shorter <= longer and _HIGHEST * shorter <= (rows if high < wide else columns)
+    return bool(long or high * _LINES <= rows or wide * _LINES <= columns)
 
 
 def _matters(text: Text, seeds: frozenset[str]) -> bool:
