@@ -179,9 +179,10 @@ def test_killed_while_receiving(ward: Ward, tmp_path: Path) -> None:
 
     ward.node.kill()
 
-    assert status_of(association, paths[half]) is None
+    # A receiver outlives its node by a moment: it refuses what it cannot hand on (A700), or is gone.
+    assert status_of(association, paths[half]) in (None, 0xA700)
     ward.node.start()
-    # A receiver outlives its node by a moment: the object that nobody acknowledged may be there, too.
+    # The object that nobody acknowledged may be there, too.
     assert len(ward.inside.instances(who.uid("study"))) in (half, half + 1)
     assert {outcome.status for outcome in send(ward.node, paths)} == {0}
     prove(ward, who, paths, tmp_path / "twin")
