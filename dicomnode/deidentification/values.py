@@ -54,6 +54,12 @@ _RUNS: Final = re.compile(rf"[\W_]{{{_LONG_RUN + 1},}}")
 #: Fillers, joiners and selectors that no reader sees and that are no format characters (Unicode category Cf).
 _INVISIBLE: Final = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0") | frozenset(map(chr, range(0xFE00, 0xFE10)))
 _DELIMITERS: Final = frozenset(map(ord, "\n\r\t\f\\^="))
+_DEFAULT: Final = "iso8859"  # the library's name of the default repertoire
+_FRAGMENTS: Final = re.compile(rb"^[^\x1b]+|\x1b[^\x1b]*")
+#: Escapes to sets of two bytes beside ASCII, Chinese and Korean: the library's name of each, and what has more letters.
+_BESIDE_ASCII: Final = MappingProxyType({b"\x1b$)A": ("iso_ir_58", "gb18030"), b"\x1b$)C": ("euc_kr", "cp949")})
+_CHINESE: Final = "\x1b$)A"
+_ESCAPE: Final = 0x1B
 SYNTAX: Final = MappingProxyType(
     {
         "DS": re.compile(r" *[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)? *"),
@@ -99,20 +105,48 @@ def encodings_of(terms: list[str]) -> tuple[str, ...]:
 def decoded(raw: bytes, encodings: tuple[str, ...]) -> str:
     """Text of bytes: the declared character set first, then UTF-8, then one that takes every byte."""
     if b"\x1b" not in raw:
-        if raw.isascii():
-            return raw.decode("ascii")
-        for encoding in (*encodings, "utf-8"):
-            try:
-                return raw.decode(encoding)
-            except UnicodeDecodeError:
-                continue
-        return raw.decode("iso8859")
+        return raw.decode("ascii") if raw.isascii() else _unescaped(raw, encodings)
     try:
         with hushed():
-            text: str = decode_bytes(raw, list(encodings), set(_DELIMITERS))
+            text = "".join(_fragment(one, encodings) for one in _FRAGMENTS.findall(raw))
     except (UnicodeError, LookupError):
         return raw.decode("iso8859")
     return raw.decode("iso8859") if "\ufffd" in text else text
+
+
+def _unescaped(raw: bytes, encodings: tuple[str, ...]) -> str:
+    """Text of bytes without an escape. The default repertoire has none above ASCII: where others may follow, one of them was meant."""
+    first, *others = encodings
+    for encoding in (*(others if first == _DEFAULT else ()), *encodings, "utf-8"):
+        try:
+            return raw.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+    return raw.decode("iso8859")
+
+
+def _fragment(raw: bytes, encodings: tuple[str, ...]) -> str:
+    """Text from an escape to the next one (PS3.5 6.1.2.5.3).
+
+    Sets of two bytes beside ASCII hold until the end where nothing else could: many writers forget to repeat the escape
+    behind a delimiter. The library leaves the Chinese escape in the text.
+    """
+    names = _BESIDE_ASCII.get(raw[:4], ())
+    if not names or names[0] not in encodings:
+        return (
+            str(decode_bytes(raw, list(encodings), set(_DELIMITERS)))
+            if raw[0] == _ESCAPE
+            else _unescaped(raw, encodings)
+        )
+    raw, end = raw[4:], len(raw)
+    if encodings[0] not in (_DEFAULT, names[0]):
+        end = next((place for place, byte in enumerate(raw) if byte in _DELIMITERS), end)
+    for name in names:
+        try:
+            return raw[:end].decode(name) + raw[end:].decode(encodings[0])
+        except UnicodeDecodeError:
+            continue
+    return raw.decode("iso8859")
 
 
 def texts(element: Element, vr: str, encodings: tuple[str, ...]) -> list[str]:
@@ -157,9 +191,8 @@ def _unstyled(char: str) -> str:
 def _text(value: object) -> str:
     if value is None:
         return ""
-    if isinstance(value, PersonName):
-        return str(value)
-    return str(getattr(value, "original_string", None) or value)
+    text = str(value) if isinstance(value, PersonName) else str(getattr(value, "original_string", None) or value)
+    return text.replace(_CHINESE, "")
 
 
 def numbers_in(value: bytes, vr: str) -> list[str] | None:

@@ -6,14 +6,19 @@ The oracle knows nothing of the engine: it searches the output's bytes for the t
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Collection
+from contextlib import suppress
+from copy import deepcopy
 from dataclasses import dataclass, field
 
 import numpy as np
 import pydicom
 from pydicom.datadict import DicomDictionary
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
+from pydicom.valuerep import PersonName
 
 from dicomnode.deidentification.apply import Deidentifier
 from dicomnode.deidentification.policy import Policy
@@ -174,8 +179,39 @@ def everywhere(sop_class_uid: str = CT) -> Planted:
     return planted
 
 
+_CHINESE = "ISO 2022 IR 58"
+_PARTS = re.compile(r"[^\\^=\r\n\f\t]+|[\\^=\r\n\f\t]")
+
+
+def in_chinese(text: str) -> bytes:
+    """Text in ISO 2022 IR 58 as PS3.5 K.3 writes it: an escape before what is not ASCII, again behind each delimiter."""
+    found = b""
+    for part in _PARTS.findall(text):
+        plain = len(part) if part.isascii() else next(place for place, one in enumerate(part) if not one.isascii())
+        found += part[:plain].encode("ascii") + (b"\x1b$)A" + part[plain:].encode("gb2312") if part[plain:] else b"")
+    return found
+
+
+def _escaped(dataset: Dataset, syntax: str) -> Dataset:
+    """A Data Set in ISO 2022 IR 58 with its escapes, which pydicom leaves out: texts become raw elements."""
+    new = deepcopy(dataset)
+    for element in list(new):
+        if element.VR == "SQ":
+            new[element.tag].value = Sequence([_escaped(item, syntax) for item in element.value])
+        elif isinstance(element.value, str | PersonName) and not str(element.value).isascii():
+            with suppress(UnicodeEncodeError):  # what the set lacks is written as pydicom writes it
+                raw = in_chinese(str(element.value))
+                raw += b" " * (len(raw) % 2)
+                new[element.tag] = RawDataElement(element.tag, element.VR, len(raw), raw, 0, False, True)
+    new.set_original_encoding(syntax == IMPLICIT, True, new._character_set)  # so it is written as it is
+    return new
+
+
 def encoded(dataset: Dataset, syntax: str = EXPLICIT) -> bytes:
     """The Data Set as a file, written by pydicom."""
+    if _CHINESE in str(dataset.get("SpecificCharacterSet", "")):
+        meta, dataset = dataset.file_meta, _escaped(dataset, syntax)
+        dataset.file_meta = meta
     stream = io.BytesIO()
     dataset.file_meta.TransferSyntaxUID = syntax
     dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
