@@ -28,10 +28,11 @@ from dicomnode.deidentification.flags import declare_burned_in, declare_recogniz
 from dicomnode.deidentification.frames import EXPLICIT_LITTLE
 from dicomnode.deidentification.heads import Head, look, shows_a_head
 from dicomnode.deidentification.identifiers import collect
+from dicomnode.deidentification.issuers import issuer_of
 from dicomnode.deidentification.kinds import Kind, kind_of, lacks_pixels
 from dicomnode.deidentification.leakcheck import Leak, Source, leaks_of, located
 from dicomnode.deidentification.minimal import minimal
-from dicomnode.deidentification.nesting import CHARACTER_SET, own_encodings
+from dicomnode.deidentification.nesting import CHARACTER_SET, Node, own_encodings
 from dicomnode.deidentification.policy import Faces, OnLeak, Option, Policy
 from dicomnode.deidentification.pseudonyms import Pseudonyms, Subject
 from dicomnode.deidentification.reader import Reader
@@ -50,7 +51,6 @@ _CLASSES_REMEMBERED: Final = 64
 _SOP_CLASS: Final = 0x00080016
 _SOP_INSTANCE: Final = 0x00080018
 _PATIENT_ID: Final = 0x00100020
-_ISSUER: Final = 0x00100021
 _STUDY_INSTANCE: Final = 0x0020000D
 
 
@@ -277,7 +277,7 @@ class Deidentifier:
         encodings = own_encodings(dataset)
         return self._pseudonyms.subject(
             _first(dataset, _PATIENT_ID, "LO", encodings),
-            _first(dataset, _ISSUER, "LO", encodings),
+            issuer_of(Node(dataset, encodings)),
             _first(dataset, _STUDY_INSTANCE, "UI"),
         )
 

@@ -72,7 +72,7 @@ class Pseudonyms:
         return new
 
     def subject(self, patient_id: str, issuer: str, study_instance_uid: str) -> Subject:
-        """Subject of a Data Set, by (0010,0020), (0010,0021) and, where the id is empty, (0020,000D)."""
+        """Subject of a Data Set, by (0010,0020), its issuer (`issuers`) and, where the id is empty, (0020,000D)."""
         if patient := patient_id.strip():
             return Subject(parts=("patient", issuer.strip() or self._default_issuer, patient))
         return Subject(parts=("study", study_instance_uid.strip()))

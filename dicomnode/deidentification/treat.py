@@ -29,6 +29,7 @@ from dicomnode.deidentification.characteristics import is_characteristic
 from dicomnode.deidentification.descriptors import cleaned
 from dicomnode.deidentification.icc import rebuilt
 from dicomnode.deidentification.identifiers import Identifiers
+from dicomnode.deidentification.issuers import issuer_of
 from dicomnode.deidentification.labels import filtered, is_makers_own, is_plain, is_serial_number, looks_like_a_device
 from dicomnode.deidentification.lengths import fitted
 from dicomnode.deidentification.nesting import Node
@@ -49,7 +50,6 @@ from dicomnode.deidentification.vocabulary import fold, is_called_too, is_offici
 
 _TRACKING_IDENTIFIER: Final = ("DCM", "112039")
 _PATIENT_ID: Final = 0x00100020
-_ISSUER: Final = 0x00100021
 _CLOCK: Final = re.compile(
     r"(?P<date>\d{8}|\d{6}(?!\d)|\d{4}(?!\d))(?P<time>(?:[01]\d|2[0-3])(?:[0-5]\d(?:(?:[0-5]\d|60)(?:\.\d+)?)?)?)?"
     r"(?P<zone>[+-](?:0\d|1[0-4])[0-5]\d)?"
@@ -307,15 +307,13 @@ class Treater:
 
     def _subject_of(self, node: Node) -> Subject:
         """Whom an item is about: one of a group of patients has an id of its own (PS3.3 C.7.1.4)."""
-        patient_id, issuer = (
-            next(iter(texts(node.dataset.get_item(tag), "LO", node.encodings)), "") if tag in node.dataset else ""
-            for tag in (_PATIENT_ID, _ISSUER)
-        )
+        item, tag = node.dataset, _PATIENT_ID
+        patient_id = next(iter(texts(item.get_item(tag), "LO", node.encodings)), "") if tag in item else ""
         kind, *known = self._subject.parts
         own = known if kind == "patient" else ["", ""]
         if not node.depth or patient_id.strip() in ("", own[1]):
             return self._subject
-        return self._pseudonyms.subject(patient_id, issuer.strip() or own[0], "")  # those of a house have one issuer
+        return self._pseudonyms.subject(patient_id, issuer_of(node) or own[0], "")  # those of a house have one issuer
 
     def _stack(self, value: str) -> str:
         """Numbers of stacks stay; what else names one is linked by a token."""

@@ -51,13 +51,13 @@ class PriorStudy:
 
 def subject_of(header: Dataset) -> Subject | None:
     """Subject of an image; None where its patient cannot be asked for: no id, one beyond ASCII, or a pattern."""
-    patient_id, issuer = patient_of(header)
+    patient_id, _ = patient_of(header)
     dated = _day(_text(header, "StudyDate"))
     if not patient_id or not patient_id.isascii() or _WILD & set(patient_id) or dated is None:
         return None
     return Subject(
         patient_id=patient_id,
-        issuer=issuer,
+        issuer=_text(header, "IssuerOfPatientID"),  # as answers say it
         birth_date=_text(header, "PatientBirthDate"),
         name=_text(header, "PatientName"),
         sex=_text(header, "PatientSex"),

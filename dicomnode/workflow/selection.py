@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from pydicom import Dataset
 
+from dicomnode.deidentification.issuers import universal_issuer
+from dicomnode.deidentification.nesting import Node, own_encodings
 from dicomnode.errors import StudyError
 from dicomnode.imaging import frames
 from dicomnode.imaging.gathering import planes_of
@@ -158,13 +160,13 @@ def patient_of(dataset: Dataset) -> tuple[str, str]:
     Returns
     -------
     tuple of str
-        Patient ID (0010,0020) and its issuer. Where the id is empty: an empty string, and issuer, name, birth date
-        and sex in one text (empty where there is none of them). With an id the name says nothing: scanners of one
-        hospital spell it differently.
+        Patient ID (0010,0020) and its issuer, or the universal identifier of this. Where the id is empty: an empty
+        string, and issuer, name, birth date and sex in one text (empty where there is none of them). With an id the name
+        says nothing: scanners of one hospital spell it differently.
     """
     patient_id, issuer = (_text(dataset, keyword).strip() for keyword in ("PatientID", "IssuerOfPatientID"))
     if patient_id:
-        return patient_id, issuer
+        return patient_id, issuer or universal_issuer(Node(dataset, own_encodings(dataset)))
     name = _plain_name(str(dataset.get("PatientName") or ""))
     known = (issuer, name, _text(dataset, "PatientBirthDate").strip(), _text(dataset, "PatientSex").strip().upper())
     return "", "\\".join(known) if any(known) else ""

@@ -5,7 +5,7 @@ Pure. What an image does not say is no disagreement, as in `agreement`. Names of
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable
 from itertools import combinations
 from typing import Final
@@ -13,6 +13,7 @@ from typing import Final
 from pydicom import Dataset
 from pydicom.tag import Tag
 
+from dicomnode.deidentification.issuers import is_universal
 from dicomnode.encoded import series_of
 from dicomnode.errors import StudyError
 from dicomnode.workflow.agreement import same_name
@@ -60,10 +61,15 @@ def count_patients(found: Collection[tuple[str, str]]) -> int:
     Parameters
     ----------
     found
-        What its images have of `selection.patient_of`. An id whose issuer is not said is of the issuer that others say.
+        What its images have of `selection.patient_of`. An id whose issuer is not said is of the issuer that others say, and
+        nobody knows whether a text and a universal identifier are one issuer's.
     """
-    said = {one for one in found if one[1] or not one[0]}
-    return len(said) + len({patient_id for patient_id, _ in found} - {patient_id for patient_id, _ in said})
+    said = Counter(
+        (patient_id, bool(patient_id) and is_universal(issuer))
+        for patient_id, issuer in set(found)
+        if issuer or not patient_id
+    )
+    return sum(max(1, said[patient_id, False], said[patient_id, True]) for patient_id in {one[0] for one in found})
 
 
 def _is_one(keyword: str, values: Collection[str]) -> bool:

@@ -512,6 +512,23 @@ def test_a_study_of_several_issuers_is_told_and_one_with_the_default_is_none(
     assert ("1 studies are of several patients" in stream.getvalue()) is told
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_study_of_several_universal_issuers_is_told(
+    *, tree: Config, tmp_path: Path, stream: io.StringIO, count: int
+) -> None:
+    (tmp_path / "in").mkdir()
+    for number, image in enumerate(tiny_series()):
+        item = Dataset()
+        item.UniversalEntityID, item.UniversalEntityIDType = f"1.2.3.{number % count}", "ISO"
+        image.IssuerOfPatientIDQualifiersSequence = [item]
+        write(tmp_path / "in" / f"{number}.dcm", image)
+    output = tmp_path / "out"
+    offline.deidentify_folder(tree, tmp_path / "in", output, policy="ai", map_file=None, console=console(stream))
+    patients = {(str(ds.PatientID), ds.StudyDate) for ds in map(pydicom.dcmread, output.iterdir())}
+    assert len(patients) == count
+    assert ("1 studies are of several patients" in stream.getvalue()) is (count == 2)
+
+
 @pytest.mark.parametrize("change", [other_name, other_pixels])
 def test_no_output_stands_for_two_contents(
     *, tree: Config, source: Path, tmp_path: Path, stream: io.StringIO, change: Callable[[Dataset], None]

@@ -48,6 +48,14 @@ def test_an_image_tells_whose_priors_are_sought() -> None:
     assert found == SUBJECT
 
 
+def test_an_issuer_is_compared_by_what_answers_say_of_it() -> None:
+    item = Dataset()
+    item.UniversalEntityID, item.UniversalEntityIDType = "1.2.3", "ISO"
+    found = subject_of(header(IssuerOfPatientIDQualifiersSequence=[item], PatientBirthDate="19500101"))
+    assert found == replace(SUBJECT, issuer="")
+    assert is_patient(answer("1.2", "20250601", IssuerOfPatientID="HOSPITAL", PatientBirthDate="19500101"), found)
+
+
 @pytest.mark.parametrize(
     "values", [{"PatientID": ""}, {"PatientID": "P*"}, {"PatientID": "P?1"}, {"PatientID": "Pé1"}, {"StudyDate": ""}]
 )

@@ -190,6 +190,15 @@ def test_a_patient_with_an_id_is_told_by_it_alone() -> None:
     assert of_patient(PatientName="Alpha^Anna", PatientBirthDate="19500101", PatientSex="F") != first
 
 
+def test_an_issuer_may_be_told_by_its_universal_identifier_alone() -> None:
+    one, other = Dataset(), Dataset()
+    one.UniversalEntityID, other.UniversalEntityID, other.UniversalEntityIDType = "1.2.3.1", "1.2.3.2", "ISO"
+    first, second = (of_patient(PatientID="1", IssuerOfPatientIDQualifiersSequence=[item]) for item in (one, other))
+    assert (first, second) == (("1", "&1.2.3.1&"), ("1", "&1.2.3.2&ISO"))
+    both = of_patient(PatientID="1", IssuerOfPatientID="X", IssuerOfPatientIDQualifiersSequence=[other])
+    assert both == ("1", "X")
+
+
 @pytest.mark.parametrize(
     ("keyword", "value"),
     [

@@ -385,6 +385,13 @@ def of_two_issuers(images: list[Dataset]) -> None:
     images[0].IssuerOfPatientID, images[1].IssuerOfPatientID = "HOSPITAL", "CLINIC"
 
 
+def of_two_universal_issuers(images: list[Dataset]) -> None:
+    for number, image in enumerate(images):
+        item = Dataset()
+        item.UniversalEntityID, item.UniversalEntityIDType = f"1.2.3.{min(number, 1)}", "ISO"
+        image.IssuerOfPatientIDQualifiersSequence = [item]
+
+
 def mended_mid_scan(images: list[Dataset]) -> None:
     """The technologist corrects the name of the worklist's wrong entry; the Patient ID was right."""
     for image in images[len(images) // 2 :]:
@@ -417,6 +424,7 @@ def test_an_issuer_that_one_source_does_not_say_makes_no_second_patient(
         (without_position, "geometry-attribute-missing"),
         (of_another_patient, "patient-mismatch"),
         (of_two_issuers, "patient-mismatch"),
+        (of_two_universal_issuers, "patient-mismatch"),
         (mended_mid_scan, "patient-mismatch"),
         (not_mended_mid_scan, "patient-mismatch"),
         (of_another_modality, "no-suitable-series"),

@@ -89,6 +89,12 @@ def test_images_read_one_after_the_other_are_told_apart() -> None:
         ({("", "a"), ("", "b")}, 2),
         ({("", ""), ("", "a")}, 2),
         ({("", ""), ("1", "")}, 2),
+        ({("1", "&1.2&ISO"), ("1", "&1.3&ISO")}, 2),
+        ({("1", "&1.2&ISO"), ("1", "")}, 1),
+        ({("1", "&1.2&ISO"), ("1", "HOSPITAL")}, 1),
+        ({("1", "&1.2&ISO"), ("1", "&1.3&ISO"), ("1", "HOSPITAL")}, 2),
+        ({("1", "&1.2&ISO"), ("2", "HOSPITAL")}, 2),
+        ({("", "&1"), ("", "a")}, 2),
     ],
 )
 def test_an_issuer_that_is_not_said_makes_no_second_patient(found: set[tuple[str, str]], patients: int) -> None:
