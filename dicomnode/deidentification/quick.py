@@ -99,7 +99,7 @@ class FileDeidentifier:
         return self._assemble(data, elements, context) or self._full(data)
 
     def _full(self, data: bytes) -> DeidentifiedFile:
-        dataset = read_part10(data, self._limits)
+        dataset = read_part10(data, self._limits, drop_rest=True)
         refuse_cut(data, dataset, self._limits)
         self._full_way.refuse_header(dataset)
         done = self._full_way.deidentify(dataset)

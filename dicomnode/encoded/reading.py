@@ -30,6 +30,7 @@ from dicomnode.encoded.walk import (
     Limits,
     Walk,
     check_budget,
+    end_of,
     inflate,
     inflate_whole,
     is_cut,
@@ -176,12 +177,19 @@ def read_head(head: Buffer, transfer_syntax_uid: str, limits: Limits) -> Dataset
     return _read(memoryview(head)[: walk.begun].tobytes(), syntax, limits, converted=True)
 
 
-def _read(encoded: Buffer, transfer_syntax_uid: str, limits: Limits, *, converted: bool) -> Dataset:
+def _read(
+    encoded: Buffer, transfer_syntax_uid: str, limits: Limits, *, converted: bool, drop_rest: bool = False
+) -> Dataset:
     layout = layout_of(transfer_syntax_uid)
     data = inflate_whole(encoded, limits) if layout.deflated else encoded
     walk = Walk(data, layout, limits)
-    for _ in walk.elements():
-        pass
+    try:
+        for _ in walk.elements():
+            pass
+    except StudyError:
+        if not drop_rest:
+            raise
+        data = memoryview(data)[: end_of(data, layout, limits)]
     try:
         with hushed():
             dataset = pydicom_read_dataset(BytesIO(data), walk.implicit, not layout.big_endian)
@@ -262,10 +270,16 @@ def read_file(path: Path, limits: Limits) -> Dataset:
     return read_part10(data, limits)
 
 
-def read_part10(data: Buffer, limits: Limits) -> Dataset:
-    """A Data Set out of the bytes of a file; as `read_file`."""
+def read_part10(data: Buffer, limits: Limits, *, drop_rest: bool = False) -> Dataset:
+    """A Data Set out of the bytes of a file; as `read_file`.
+
+    Parameters
+    ----------
+    drop_rest
+        Where the file cannot be read to its end, but its pixels are whole, it ends behind them (`walk.end_of`).
+    """
     transfer_syntax_uid, encoded = split_part10(data)
-    dataset = read_dataset(encoded, transfer_syntax_uid, limits)
+    dataset = _read(encoded, transfer_syntax_uid, limits, converted=True, drop_rest=drop_rest)
     if not len(dataset):
         raise StudyError("object-malformed")
     return dataset

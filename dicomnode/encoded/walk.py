@@ -26,6 +26,7 @@ _SEQUENCE_END: Final = 0xFFFEE0DD
 #: PS3.5 7.1.2: VRs whose length has four bytes.
 LONG_VRS: Final = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
 _SEQUENCE_TAGS: Final = frozenset(tag for tag, entry in DicomDictionary.items() if entry[0] == "SQ")
+_PIXELS: Final = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 _BINARY_TAGS: Final = frozenset(tag for tag, entry in DicomDictionary.items() if entry[0] in {"OB", "OW", "OB or OW"})
 
 
@@ -160,6 +161,32 @@ def is_cut(encoded: Buffer, transfer_syntax_uid: str, limits: Limits) -> bool:
     return any(walk.rest)
 
 
+def end_of(data: Buffer, layout: Layout, limits: Limits) -> int:
+    """Where a Data Set ends with bytes behind it that are none of it: behind its pixels, where tags no longer rise or nothing reads as an element.
+
+    Raises
+    ------
+    StudyError
+        As `check_budget`, where that is before its pixels or within them.
+    """
+    walk = Walk(data, layout, limits)
+    last = pixels = -1
+    try:
+        for element in walk.elements():
+            if pixels >= 0 and element.tag <= last:
+                return walk.begun
+            if element.tag in _PIXELS:
+                pixels = walk.begun
+            last = element.tag
+    except StudyError as error:
+        tag, start = walk.tried
+        cut = start == pixels or (tag in _PIXELS and tag > last)
+        if pixels < 0 or cut or error.code != "object-malformed":
+            raise
+        return start
+    return len(data)
+
+
 class _Frame(NamedTuple):
     """A Data Set, sequence or run of fragments that the walk is inside of."""
 
@@ -204,6 +231,7 @@ class Walk:
         self._stack: list[_Frame] = [_Frame("dataset", end, False, self._implicit, False, 0)]
         self._position = 0
         self._begun = 0
+        self._tried = (0, 0)
         self._count = 0
 
     @property
@@ -215,6 +243,11 @@ class Walk:
     def begun(self) -> int:
         """Where the top-level element begins that was met last; everything before it was walked whole."""
         return self._begun
+
+    @property
+    def tried(self) -> tuple[int, int]:
+        """Tag of the top-level element that was met last, and where it begins, though it may be none that can be read."""
+        return self._tried
 
     @property
     def rest(self) -> bytes:
@@ -293,6 +326,8 @@ class Walk:
         self._stack.append(_Frame("dataset", end, undefined, implicit, frame.doubtful, frame.depth))
 
     def _element(self, frame: _Frame, tag: int) -> Element | None:
+        if frame.depth == 0:
+            self._tried = (tag, self._position)
         if tag == _ITEM_END:
             if not frame.undefined:
                 raise _Broken

@@ -22,7 +22,7 @@ from dicomnode.deidentification.explain import Explanation, explain
 from dicomnode.deidentification.leakcheck import Leak
 from dicomnode.deidentification.quick import refuse_cut
 from dicomnode.deidentification.treat import PIXELS
-from dicomnode.encoded import Limits, encode_part10, read_file, read_part10, split_part10
+from dicomnode.encoded import Limits, encode_part10, read_part10, split_part10
 from dicomnode.errors import KeyStoreError, StudyError
 from dicomnode.imaging.decode import Decoder
 from dicomnode.service import rooms
@@ -146,7 +146,7 @@ def explain_file(tree: Config, policy: str, path: Path) -> Explained:
     engine = rooms.open_deidentifier(tree, rooms.passing_key_ring(), policy)  # no pseudonym is told
     limits = limits_of(tree)
     data = bytes_of(path)
-    dataset = read_part10(data, limits)
+    dataset = read_part10(data, limits, drop_rest=True)
     refuse_cut(data, dataset, limits)
     withheld, because = None, ""
     try:
@@ -180,7 +180,7 @@ def _place(leak: Leak) -> str:
 
 def explain_devices(tree: Config, policy: str, path: Path) -> list[str]:
     """What each of the site's rules for devices makes of a file, a line each; no value of the file is told."""
-    dataset = read_file(path, limits_of(tree))
+    dataset = read_part10(bytes_of(path), limits_of(tree), drop_rest=True)
     rules = policy_of(tree, policy).devices
     return [f"deidentification.devices.{rule.name}: {told(rule, dataset)}" for rule in rules]
 

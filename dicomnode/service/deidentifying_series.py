@@ -90,7 +90,7 @@ class SeriesDeidentification(Generic[Name]):
         good = []
         for name in series.names:
             try:
-                found.add(read_part10(self._read(name), self._limits))
+                found.add(read_part10(self._read(name), self._limits, drop_rest=True))
                 good.append(name)
             except StudyError as error:
                 yield name, error
@@ -104,7 +104,7 @@ class SeriesDeidentification(Generic[Name]):
 
     def _seen(self, name: Name, defacing: Defacing | None) -> Deidentified:
         original = self._read(name)
-        dataset = read_part10(original, self._limits)
+        dataset = read_part10(original, self._limits, drop_rest=True)
         if defacing is not None:
             defacing.take_off(dataset)
         seen = Seen.NO_HEAD if defacing is None else Seen.TAKEN_OFF

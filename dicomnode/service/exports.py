@@ -153,6 +153,6 @@ def _deidentify(
 
 def _is_own(guard: Guard, data: bytes, limits: Limits) -> bool:
     try:
-        return guard.refusal(read_part10(data, limits)) == "own-output"
+        return guard.refusal(read_part10(data, limits, drop_rest=True)) == "own-output"
     except StudyError:  # it is withheld with its own code when it is its turn
         return False

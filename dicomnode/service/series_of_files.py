@@ -86,7 +86,7 @@ class Survey(Generic[Name]):
         data = self._read(name)
         elements = split(data)
         if elements is None:
-            dataset = read_part10(data, self._limits)
+            dataset = read_part10(data, self._limits, drop_rest=True)
             return str(dataset.get("SeriesInstanceUID") or ""), _said(dataset)
         key = context_key(elements)
         if key not in self._known:

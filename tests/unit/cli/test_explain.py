@@ -126,6 +126,15 @@ def test_a_file_that_was_cut_is_refused_as_it_is_without_an_explanation(tree: Co
     assert caught.value.code == "object-malformed"
 
 
+def test_bytes_behind_the_data_set_are_not_explained(tree: Config, tmp_path: Path) -> None:
+    path = tmp_path / "image.dcm"
+    data = encode_part10(next(iter(tiny_series())), transfer_syntax_uid=EXPLICIT)
+    path.write_bytes(data)
+    told = explained(tree, path, "ai")
+    path.write_bytes(data + b"Vandersloot" * 3)
+    assert explained(tree, path, "ai") == told
+
+
 def _leaking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **values: object) -> Path:
     """A file of a patient whose name the walk does not know, and the leak check does."""
     unknown = Identifiers(names=frozenset(), codes=frozenset(), short=frozenset(), dates=frozenset())

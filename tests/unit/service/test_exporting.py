@@ -759,11 +759,11 @@ def test_many_objects_go_in_bounded_lots(sending: Bench, peer: Peer) -> None:
     assert len(peer.took) == len(set(peer.took)) == 130
 
 
-def received(spool: Spool, datasets: list[Dataset]) -> list[InstanceRow]:
+def received(spool: Spool, datasets: list[Dataset], behind: bytes = b"") -> list[InstanceRow]:
     """Objects as they lie in a spool, sealed."""
     rows = []
     for number, ds in enumerate(datasets):
-        encoded = encode_dataset(ds, EXPLICIT)
+        encoded = encode_dataset(ds, EXPLICIT) + behind
         address = spool.append(STUDY, metadata(ds, encoded), encoded)
         series = str(ds.SeriesInstanceUID).replace(".", "0")
         rows.append(replace(row(number), address=address, series_key=series))
@@ -821,12 +821,13 @@ def tree_of(tmp_path: Path, **export: Any) -> Config:
     return parse({"node": {"state": str(tmp_path / "state")}, "exports": [given]})
 
 
+@pytest.mark.parametrize("behind", [b"", b"Nobody\r\n" * 3], ids=["", "bytes-behind"])
 @pytest.mark.parametrize(("results", "leaving"), [(False, 2), (True, 3)])
 def test_results_of_ours_stay_unless_they_are_asked_for(
-    results: bool, leaving: int, spool: Spool, tmp_path: Path
+    results: bool, leaving: int, behind: bytes, spool: Spool, tmp_path: Path
 ) -> None:
     own = image(9, SeriesInstanceUID="1.2.9.2", Manufacturer=MANUFACTURER, ManufacturerModelName=MODEL_NAME)
-    rows = received(spool, [image(1), own, image(2)])
+    rows = received(spool, [image(1), own, image(2)], behind)
     tree = tree_of(tmp_path, results=results)
     done = list(way_of(tree, ring(), records_of(spool), tree.exports[0]).deidentify(rows))
     left = [one for one in done if isinstance(one, Deidentified)]

@@ -126,6 +126,18 @@ def test_a_later_part_of_a_series_does_not_escape(head: list[Dataset], tmp_path:
         assert len(withheld) == len(images)
 
 
+@pytest.mark.parametrize("faces", ["deface", "withhold"])
+def test_bytes_behind_a_slice_let_no_face_out(head: list[Dataset], tmp_path: Path, faces: str) -> None:
+    tree = tree_with(tmp_path, faces)
+    write(tmp_path / "in", head)
+    mapping, withheld, _ = run(tree, tmp_path / "in", tmp_path / "one")
+    for path in (tmp_path / "in").iterdir():
+        path.write_bytes(path.read_bytes() + b"Vandersloot" * 3)
+    assert run(tree, tmp_path / "in", tmp_path / "two")[:2] == (mapping, withheld)
+    for target in mapping.values():
+        assert (tmp_path / "one" / target).read_bytes() == (tmp_path / "two" / target).read_bytes()
+
+
 def test_withheld_flagged_and_passed(head: list[Dataset], tmp_path: Path) -> None:
     source = tmp_path / "in"
     write(source / "head", [*head[:2], other_series(head[:1], 3, BodyPartExamined="KNEE", InstanceNumber="900")[0]])
