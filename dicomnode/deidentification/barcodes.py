@@ -33,13 +33,13 @@ _MOST_MODULES: Final = 180
 _MARGIN: Final = 5  # modules from the middle of a finder pattern to beyond its edge
 
 
-def barcodes(picture: Picture) -> list[Box]:
-    """Columns and rows (x0, y0, x1, y1), inclusive, of codes in a picture of shape (rows, columns, 3)."""
+def barcodes(picture: Picture, *, by_texture: bool = True) -> list[Box]:
+    """Columns and rows (x0, y0, x1, y1), inclusive, of codes in a picture of shape (rows, columns, 3); with those told by texture alone."""
     grey = picture.mean(axis=2).astype(np.int16)
     upright = _bars(grey)
     turned = [(y0, x0, y1, x1) for x0, y0, x1, y1 in _bars(np.ascontiguousarray(grey.T))]
     dark = grey < (int(grey.min()) + int(grey.max())) / 2
-    return [*upright, *turned, *_squares(grey, dark), *matrices(dark), *textured(picture)]
+    return [*upright, *turned, *_squares(grey, dark), *matrices(dark), *(textured(picture) if by_texture else ())]
 
 
 def _bars(grey: NDArray[np.int16]) -> list[Box]:

@@ -16,6 +16,7 @@ from dicomnode.deidentification.barcodes import barcodes
 from dicomnode.deidentification.changes import chosen
 from dicomnode.deidentification.frames import Frames
 from dicomnode.deidentification.reader import Box, Picture, Reader, Text, says_seed
+from dicomnode.deidentification.textures import textured
 from dicomnode.deidentification.values import ASCII, texts
 from dicomnode.deidentification.written import as_picture, colours_of, in_colours, letter_boxes, tells_all
 from dicomnode.errors import StudyError
@@ -28,6 +29,7 @@ _HIGHEST: Final = 3
 _MARGIN: Final = 3
 _CERTAIN: Final = 0.65  # of a detector
 _PERCENTILES: Final = (1, 75, 99)
+_RAREST: Final = (1, 99)
 _FEW_GREYS: Final = 0.25  # of the whole range
 _MOST_WINDOWS: Final = 2
 _LOWEST: Final = 5  # rows and columns below which nobody can write
@@ -77,6 +79,7 @@ def blank_text(
     *,
     sure_alone: bool = False,
     anatomy: bool = False,
+    ordinary: bool = False,
 ) -> Blanked:
     """Find text and blank it on every frame, until none is found.
 
@@ -90,6 +93,8 @@ def blank_text(
         Blank what is text for certain or says a seed, and leave doubtful boxes (speckle of ultrasound) as they are.
     anatomy
         Whether nothing but a wish to look closely says that it may show text: texture is taken for codes, and a body for a letter.
+    ordinary
+        Whether it is a slice as a scanner made it: noise of air, which narrow contrasts leave two values, is no code.
 
     Raises
     ------
@@ -105,7 +110,12 @@ def blank_text(
         if anatomy:
             found = [text for text in found if _is_flat(text, frames)]
         boxes = [text.box for text in found if _matters(text, seeds) or (not sure_alone and _is_line(text, frames))]
-        boxes += [box for picture in shown for box in barcodes(picture) if not anatomy]
+        if not anatomy:
+            boxes += [box for picture in shown for box in barcodes(picture, by_texture=not ordinary)]
+        if ordinary and not anatomy:
+            boxes += [
+                box for picture in shown for box in textured(picture) if _has_two_values(frames.values[0, ..., 0], box)
+            ]
         boxes += letter_boxes(frames, dataset)
         if not boxes:
             return Blanked(blanked, doubtful=bool(found) or not tells_all(frames, dataset))
@@ -115,6 +125,14 @@ def blank_text(
     if any(_matters(text, seeds) and (not anatomy or _is_flat(text, frames)) for text in left):
         raise StudyError("withheld-pixels", because="text")
     return Blanked(blanked, doubtful=True)  # found each time, and not looked for in every way since
+
+
+def _has_two_values(image: NDArray[Any], box: Box) -> bool:
+    """Whether what looks like a code does so in its own contrast, too, in which no value is cut off but the rarest."""
+    x0, y0, x1, y1 = box
+    part = image[y0 : y1 + 1, x0 : x1 + 1]
+    low, high = np.percentile(part, _RAREST)
+    return bool(textured(_as_colour(_eight_bits(part, low, high))))
 
 
 def _holds_none(frames: Frames) -> bool:

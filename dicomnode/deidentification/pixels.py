@@ -274,8 +274,11 @@ def _looked_at(what: Plan, source: Dataset, target: Dataset, seeds: frozenset[st
     blanked = burned.Blanked(0, doubtful=True)
     if what.read and looking.reader is not None:
         doubtful = what.read in ("ultrasound", "projection", "strokes", "closely")
-        anatomy = what.read == "closely"
-        blanked = burned.blank_text(frames, source, looking.reader, seeds, sure_alone=doubtful, anatomy=anatomy)
+        ordinary = what.read == "strokes" and unflagged.is_ordinary(source, str(source.get("SOPClassUID")))
+        blanked = burned.blank_text(
+            frames, source, looking.reader, seeds,
+            sure_alone=doubtful, anatomy=what.read == "closely", ordinary=ordinary and len(frames.values) == 1,
+        )  # fmt: skip
     if blanked.boxes and not looking.blanks_text:
         raise StudyError("withheld-pixels", because="text")
     if what.read == "strokes" and unflagged.stays_written(frames.values[..., 0], source):
