@@ -231,7 +231,9 @@ def main() -> None:
         for name in asked.folders.split(","):
             prove(Path(name), counts, [int(one) for one in asked.senders.split(",")], asked)
     if there < 4:
-        print(f"With {there} cores none is free beside the node and its senders: what receivers add cannot show here.")
+        print(
+            f"With {there} cores the senders and the node share them: more receivers than two cannot show what they add here."
+        )
 
 
 def prove(name: Path, counts: list[int], sending: list[int], asked: argparse.Namespace) -> None:
