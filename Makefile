@@ -11,7 +11,7 @@ WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(os.cpu_count() or 1, 8))')
 
 KERNELS ?= dicomnode/inference/kernels
 
-.PHONY: help setup demo run test test-viewer check format coverage lock licences statement kernels install train bench-results bench-deidentify bench-slice bench-way bench-inference bench-receive bench-receive-alone bench-turnaround prove-deidentify prove-slice prove-workflow prove-fuzz prove-intake prove-scale prove-cases prove-systemd soak clean
+.PHONY: help setup demo run test test-viewer check format coverage lock licences statement kernels install train bench-results bench-deidentify bench-slice bench-way bench-inference bench-gpu bench-receive bench-receive-alone bench-turnaround prove-deidentify prove-slice prove-workflow prove-fuzz prove-intake prove-scale prove-cases prove-systemd soak clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -126,6 +126,14 @@ bench-way: $(BIN)/.dev ## sealed slices to a volume, resampling, statistics: the
 
 bench-inference: .venv-bench/.ready ## volume in, labels out, on the CPU beside MONAI on PyTorch; BENCH="--cases ct-lung --rounds 3"
 	@.venv-bench/bin/python -m tests.benchmarks.inference $(BENCH)
+
+# TensorRT and pycuda, where they can be had.
+.venv-bench/.gpu: .venv-bench/.ready
+	@echo "Installing TensorRT and pycuda (gigabytes)"
+	@.venv-bench/bin/python -m pip install --disable-pip-version-check -q -e ".[gpu]" && touch $@ || echo "They cannot be had here: the table says what is missing"
+
+bench-gpu: .venv-bench/.gpu ## all that is asked of a GPU in one run, beside PyTorch on it; BENCH="--cases ct-lung --json FILE"
+	@.venv-bench/bin/python -m tests.benchmarks.gpu $(BENCH)
 
 bench-receive: $(BIN)/.dev ## receiving beside DCMTK and Orthanc; BENCH="--pairs 5 --cases ct-1 --senders fast"
 	@$(BIN)/python -m tests.benchmarks.receive $(BENCH)

@@ -18,10 +18,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
 
-from dicomnode.imaging.geometry import VolumeGeometry
-from dicomnode.imaging.phantom import chest_phantom
 from dicomnode.imaging.volume import Volume
 from dicomnode.inference import standin
 from dicomnode.inference.cores import usable_cores
@@ -34,6 +31,7 @@ from dicomnode.inference.segment import look
 from dicomnode.inference.tiles import plan, run
 from dicomnode.manifest import Manifest
 from tests.benchmarks.networks import UNet
+from tests.benchmarks.studies import phantom_volume, without_rules
 from tests.benchmarks.torch_path import TorchPath
 
 FLOORS = {"onnxruntime": 1.3, "openvino": 2.0}
@@ -55,31 +53,6 @@ class Case:
     manifest: Manifest
     volume: Volume
     coarse: tuple[int, int, int]
-
-
-def phantom_volume(shape: tuple[int, int, int], coarse: tuple[int, int, int], spacing_mm: float) -> Volume:
-    """A chest whose voxels are so large that the corners of both grids meet."""
-    fine = tuple(spacing_mm * (few - 1) / (many - 1) for few, many in zip(coarse, shape, strict=True))
-    small = tuple(-(-size // 4) for size in shape)
-    phantom = chest_phantom(
-        np.random.default_rng(7),
-        shape=small,
-        spacing=tuple(4 * mm for mm in fine),
-    )
-    factors = [size / part for size, part in zip(shape, phantom.hu.shape, strict=True)]
-    noise = np.random.default_rng(8).normal(0, 12, shape).astype(np.float32)
-    values = (ndimage.zoom(phantom.hu.astype(np.float32), factors, order=1) + noise).astype(np.int16)
-    geometry = VolumeGeometry(
-        origin=(0.0, 0.0, 0.0),
-        row_direction=(1.0, 0.0, 0.0),
-        column_direction=(0.0, 1.0, 0.0),
-        slice_direction=(0.0, 0.0, 1.0),
-        spacing=fine,
-        shape=shape,
-        frame_of_reference_uid="1.2.3",
-        order=tuple(range(shape[0])),
-    )
-    return Volume(values=values, geometry=geometry, padding=None, sop_instance_uids=("1.2.3",) * shape[0])
 
 
 def ct_lung() -> Case:
@@ -107,14 +80,6 @@ def unet() -> Case:
 
 
 CASES: Mapping[str, Callable[[], Case]] = {"ct-lung": ct_lung, "unet": unet}
-
-
-def without_rules(manifest: Manifest) -> Manifest:
-    """The manifest with nothing between logits and labels, and two neighbours instead of means on the way in."""
-    rules = replace(
-        manifest.postprocess, keep_largest_per_label=False, fill_holes=False, minimum_component_ml=0.0, gas=None
-    )
-    return replace(manifest, postprocess=rules, preprocess=replace(manifest.preprocess, antialias=False))
 
 
 def seconds(act: Callable[[], Any]) -> tuple[float, float, Any]:
