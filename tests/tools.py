@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, NoReturn
@@ -89,3 +92,14 @@ def shared_data_set(name: str) -> Path:
     if folder is None or not (folder / name).is_dir():
         _lacks(f"the real files of {name}: ../shared/data or $DICOMNODE_TEST_DATA")
     return folder / name
+
+
+@cache
+def fetched_chests() -> Path:
+    """Folder of the two chests that the recipe of ct-lung fetches with pip; skips or fails the test where they cannot be had."""
+    root = Path(__file__).resolve().parents[1]
+    folder, fetch = root / "build" / "train" / "chests", root / "models" / "ct-lung" / "train" / "chests.py"
+    done = subprocess.run([sys.executable, str(fetch), str(folder)], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        _lacks(f"two chests of another package: `python {fetch.relative_to(root)} {folder.relative_to(root)}`")
+    return folder

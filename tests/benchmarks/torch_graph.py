@@ -66,6 +66,8 @@ OPERATORS: dict[str, Callable[[list[torch.Tensor], dict[str, Any]], torch.Tensor
     "Relu": lambda given, _: functional.relu_(given[0]),
     "LeakyRelu": lambda given, attributes: functional.leaky_relu_(given[0], attributes["alpha"]),
     "Add": lambda given, _: given[0] + given[1],
+    "Mul": lambda given, _: given[0] * given[1],
+    "Clip": lambda given, _: torch.clamp(given[0], given[1], given[2]),
     "Concat": lambda given, attributes: torch.cat(given, attributes["axis"]),
     "InstanceNormalization": lambda given, attributes: functional.instance_norm(
         given[0], weight=given[1], bias=given[2], eps=attributes["epsilon"]

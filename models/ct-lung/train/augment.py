@@ -5,22 +5,19 @@ May live here: random changes of one sample with numpy and torch (what is painte
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
+from clouds import MARK
 from paint import insert_colon, insert_diffuse, insert_disease, insert_gas, insert_lobe
 from samples import SPACING, Sample, smooth_field
 from scipy import ndimage
 from torch.nn import functional
 
 AIR = -1024.0
-HARD = (
-    (0.15, insert_diffuse),
-    (0.45, insert_disease),
-    (0.20, insert_lobe),
-    (0.35, insert_gas),
-    (0.55, insert_colon),
-)
-"""What the second phase paints into a sample, in this order, and how often."""
+DIFFUSE, DISEASE, COMPRESSED = 0.05, 0.4, 0.05
+"""Shares of the samples of later phases that have diffuse disease, masses or consolidation, marks of compression."""
 
 
 def _rotation(rng: np.random.Generator) -> np.ndarray:
@@ -74,16 +71,22 @@ def thicken(hu: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return slices[low] * (1 - share) + slices[low + 1] * share
 
 
-def shift_tissue(hu: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Other breath, other calibration, other contrast: lungs, soft tissue and bone move apart, in place."""
+def shift_tissue(
+    hu: np.ndarray, labels: np.ndarray, rng: np.random.Generator, *, calibrated: bool = False
+) -> np.ndarray:
+    """Other breath, other calibration, other contrast: lungs, soft tissue and bone move apart, in place.
+
+    `calibrated` keeps water within a few HU, as scanners do, so that fluid and filled lung stay apart.
+    """
     lung = ndimage.gaussian_filter(((labels == 1) | (labels == 2)).astype(np.float32), 0.5)
     change = float(rng.normal(0.0, 45.0))
     if rng.random() < 0.12:
         change += float(rng.uniform(50.0, 250.0))
     hu = hu + lung * change * np.clip((-hu - 200.0) / 600.0, 0.0, 1.0)
-    gain = float(rng.normal(1.0, 0.03))
-    hu = (hu + 1000.0) * gain - 1000.0 + float(rng.normal(0.0, 12.0))
-    return np.where(hu > 20.0, 20.0 + (hu - 20.0) * float(rng.uniform(0.4, 2.0)), hu)
+    gain = float(rng.normal(1.0, 0.01 if calibrated else 0.03))
+    hu = (hu + 1000.0) * gain - 1000.0 + float(rng.normal(0.0, 4.0 if calibrated else 12.0))
+    low, high = (0.7, 1.6) if calibrated else (0.4, 2.0)
+    return np.where(hu > 20.0, 20.0 + (hu - 20.0) * float(rng.uniform(low, high)), hu)
 
 
 def scanner(hu: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -133,15 +136,24 @@ def crop_view(hu: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> N
 
 
 def augment(
-    sample: Sample, shape: tuple[int, int, int], rng: np.random.Generator, *, hard: bool = False
+    sample: Sample,
+    shape: tuple[int, int, int],
+    rng: np.random.Generator,
+    *,
+    bowel: tuple[float, float] | None = None,
+    lobe: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """One training pair: input float32 in [-1, 1] and labels uint8, both of `shape`.
 
-    `hard` is the second phase: more disease, whole lobes filled, diffuse disease, colon with gas and stool, compression.
+    `bowel`, for later phases, has shares of samples with gas and with colon, besides disease marked where it has no air, compression,
+    HU as calibrated scanners give them; `lobe` also fills one.
     """
     hu, labels = warp(sample, shape, rng)
-    if hard:
-        for share, insert in HARD:
+    if lobe:
+        insert_lobe(hu, labels, rng, mark=MARK)
+    if bowel:
+        kinds = (insert_diffuse, partial(insert_disease, mark=MARK), insert_gas, insert_colon)
+        for share, insert in zip((DIFFUSE, DISEASE, *bowel), kinds, strict=True):
             if rng.random() < share:
                 insert(hu, labels, rng)
     else:
@@ -149,8 +161,8 @@ def augment(
             insert_disease(hu, labels, rng)
         if rng.random() < 0.5:
             insert_gas(hu, labels, rng)
-    hu = scanner(shift_tissue(hu, labels, rng), rng)
-    if hard and rng.random() < 0.12:
+    hu = scanner(shift_tissue(hu, labels, rng, calibrated=bowel is not None), rng)
+    if bowel and rng.random() < COMPRESSED:
         hu = compress(hu, rng)
     crop_view(hu, labels, rng)
     volume = (np.clip(hu, -1024.0, 600.0) + 1024.0) / 812.0 - 1.0

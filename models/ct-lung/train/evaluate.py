@@ -13,10 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from chests import LEARNED, NEVER_LEARNED, fetch, read_chest
+from clouds import clouded, unmarked
 from contours import lung_contours
 from paint import insert_colon, insert_lobe
-from real import LEFT_OUT
-from samples import SPACING, Sample, phantom_sample
+from pseudo import IGNORED
+from real import LEFT_OUT, chest_labels
+from samples import SPACING, Sample, body_sample, phantom_sample
 from scans import Scan, read_scan
 from scipy import ndimage, stats
 
@@ -116,6 +119,27 @@ def on_left_out(model: Model, data: Path) -> None:
             print(f"{title}, {side}: {text}, {hu[ours].mean():.1f} HU for {hu[theirs].mean():.1f} HU ({spent:.1f} s)")
 
 
+def on_chests(model: Model, folder: Path) -> None:
+    """Print Dice against classical labels (doubtful voxels left away), the share of the tumour found, volume far outside."""
+    if not fetch(folder):
+        return
+    for name in (LEARNED, NEVER_LEARNED):
+        scan, tumour = read_chest(folder, name)
+        truth, ml = chest_labels(scan, tumour), float(np.prod(scan.spacing)) / 1000
+        labels = model.segment(scan.hu, scan.spacing)
+        known = truth != IGNORED
+        for value, side in ((1, "right"), (2, "left")):
+            ours, theirs = (labels == value) & known, truth == value
+            swapped = (labels == 3 - value) & theirs
+            text = f"Dice {dice(ours, theirs):.4f}, {ours.sum() * ml:.0f} ml for {theirs.sum() * ml:.0f} ml"
+            print(f"{name}, {side}: {text}, {swapped.sum() * ml:.1f} ml taken for the other side")
+        far = ndimage.distance_transform_edt(truth == 0, sampling=scan.spacing) > 15.0
+        found = float((labels > 0)[tumour].mean())
+        print(
+            f"{name}: {found:.3f} of a tumour of {tumour.sum() * ml:.1f} ml, {((labels > 0) & far).sum() * ml:.1f} ml far outside"
+        )
+
+
 def painted(sample: Sample, seed: int, paint: Paint) -> Sample:
     """The sample with something painted into it, the same for every model."""
     hu = sample.hu.astype(np.float32)
@@ -123,14 +147,18 @@ def painted(sample: Sample, seed: int, paint: Paint) -> Sample:
     return Sample(name=sample.name, hu=np.rint(hu).astype(np.int16), labels=sample.labels)
 
 
-def on_phantoms(
-    model: Model, cache: Path, seeds: range, *, title: str = "phantoms", paint: Paint | None = None
-) -> None:
+def cloud(seed: int, cache: Path, *, filled: float, wet: float) -> Sample:
+    """A body never trained on, lung filled or fluid in it, the same for every model."""
+    rng = np.random.default_rng([78, seed])
+    sample = clouded(body_sample(seed + 100000, cache), rng, filled=filled, wet=wet)
+    return Sample(name=sample.name, hu=sample.hu, labels=unmarked(sample.labels), contrast=sample.contrast)
+
+
+def on_phantoms(model: Model, seeds: range, title: str, draw: Callable[[int], Sample]) -> None:
     """Print the Dice on phantoms; lungs below 100 ml are left away, bodies without lungs count false volume."""
     scores, false_ml = [], []
     for seed in seeds:
-        sample = phantom_sample(seed, cache)
-        sample = painted(sample, seed, paint) if paint else sample
+        sample = draw(seed)
         labels = model.segment(sample.hu, (SPACING, SPACING, SPACING))
         if not sample.labels.any():
             false_ml.append((float((labels > 0).sum()) * SPACING**3 / 1000, seed))
@@ -149,15 +177,25 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=PACKAGE / "model.onnx")
     parser.add_argument("--data", type=Path, default=PACKAGE.parents[2] / "shared" / "data")
     parser.add_argument("--cache", type=Path, default=PACKAGE.parents[1] / "build" / "train" / "ct-lung" / "cache")
+    parser.add_argument(
+        "--chests", type=Path, default=PACKAGE.parents[1] / "build" / "train" / "chests", help="fetched"
+    )
     parser.add_argument("--phantoms", type=int, nargs=2, default=(100000, 100060))
     given = parser.parse_args()
     model = Model(given.model)
     if given.data.is_dir():
         on_left_out(model, given.data)
-    seeds = range(*given.phantoms)
-    on_phantoms(model, given.cache, seeds)
-    on_phantoms(model, given.cache, seeds, title="phantoms with colon", paint=insert_colon)
-    on_phantoms(model, given.cache, seeds, title="phantoms with a consolidated lobe", paint=insert_lobe)
+    on_chests(model, given.chests)
+    cache = given.cache
+    rows: dict[str, Callable[[int], Sample]] = {
+        "phantoms": lambda seed: phantom_sample(seed, cache),
+        "phantoms with colon": lambda seed: painted(phantom_sample(seed, cache), seed, insert_colon),
+        "phantoms with a consolidated lobe": lambda seed: painted(phantom_sample(seed, cache), seed, insert_lobe),
+        "bodies with a filled lobe": lambda seed: cloud(seed, cache, filled=1.0, wet=0.0),
+        "bodies with effusion": lambda seed: cloud(seed, cache, filled=0.0, wet=1.0),
+    }
+    for title, draw in rows.items():
+        on_phantoms(model, range(*given.phantoms), title, draw)
     print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
 
 

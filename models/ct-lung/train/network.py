@@ -19,6 +19,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 OPSET = 17
 WIDTHS = (8, 16, 32, 64, 96)
 """Channels at 3, 6, 12, 24 and 48 mm."""
+NARROW = (6.25, -1.86)
+"""Gain and offset of a second view of the input, cut to [-1, 1]: -102 to 158 HU, where fluid and filled lung differ."""
 MULTIPLE = 16
 """Every axis of the input must be a multiple of this."""
 
@@ -37,12 +39,16 @@ class Block(nn.Module):
 
 
 class LungNet(nn.Module):
-    """Logits (N, 3, Z, Y, X) for background, right lung, left lung from (N, 1, Z, Y, X) in [-1, 1]."""
+    """Logits (N, 3, Z, Y, X) for background, right lung, left lung from (N, 1, Z, Y, X) in [-1, 1].
 
-    def __init__(self) -> None:
+    With two views it also sees soft tissue by itself (`NARROW`).
+    """
+
+    def __init__(self, views: int = 1) -> None:
         super().__init__()
         w = WIDTHS
-        self.stem = Block(1, w[0])
+        self.views = views
+        self.stem = Block(views, w[0])
         self.down = nn.ModuleList(Block(a, b, stride=2) for a, b in pairwise(w))
         self.same = nn.ModuleList(Block(b, b) for b in w[1:])
         self.up = nn.ModuleList(nn.ConvTranspose3d(b, a, 2, stride=2) for a, b in pairwise(w))
@@ -51,6 +57,8 @@ class LungNet(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Compute logits."""
+        if self.views == 2:
+            x = torch.cat((x, torch.clamp(x * NARROW[0] + NARROW[1], -1.0, 1.0)), dim=1)
         x = self.stem(x)
         skips = []
         for down, same in zip(self.down, self.same, strict=True):
@@ -85,9 +93,15 @@ class _Graph:
         done = self.add("Conv", inputs, f"{name}.conv", kernel_shape=[3, 3, 3], pads=[1] * 6, strides=stride)
         return self.add("Relu", [done], f"{name}.relu")
 
+    def two_views(self, source: str) -> str:
+        numbers = (("gain", NARROW[0]), ("offset", NARROW[1]), ("low", -1.0), ("high", 1.0))
+        gain, offset, low, high = (self.weight(f"narrow.{name}", torch.tensor(value)) for name, value in numbers)
+        moved = self.add("Add", [self.add("Mul", [source, gain], "narrow.scaled"), offset], "narrow.moved")
+        return self.add("Concat", [source, self.add("Clip", [moved, low, high], "narrow")], "views", axis=1)
 
-def read_onnx(path: Path) -> LungNet:
-    """Take the weights of a file of `write_onnx`, to train on with statistics that stay as they are.
+
+def read_onnx(path: Path, views: int = 1) -> LungNet:
+    """Take the weights of a file of `write_onnx`, to train on with statistics that stay as they are; a new view counts for nothing yet.
 
     Folding loses how a weight is shared out between convolution and normalisation. Each output channel of a convolution
     gets the spread that a fresh one has, and the normalisation's variance what makes up for it, at a gain of 1: so one
@@ -96,12 +110,13 @@ def read_onnx(path: Path) -> LungNet:
     weights = {
         item.name: torch.from_numpy(numpy_helper.to_array(item).copy()) for item in onnx.load(path).graph.initializer
     }
-    network = LungNet()
+    network = LungNet(views)
     for name, block in network.named_modules():
         if isinstance(block, Block):
             weight, bias = weights[f"{name.replace('.', '')}.weight"], weights[f"{name.replace('.', '')}.bias"]
             spread = weight.flatten(1).std(dim=1).clamp(min=1e-6)
             scale = (2.0 / weight[0].numel()) ** 0.5 / spread
+            weight = nn.functional.pad(weight, (0, 0) * 3 + (0, block.conv.weight.shape[1] - weight.shape[1]))
             block.conv.weight.data.copy_(weight * scale.view(-1, 1, 1, 1, 1))
             block.norm.running_var.copy_(scale**2 - block.norm.eps)
             block.norm.bias.data.copy_(bias)
@@ -114,10 +129,10 @@ def read_onnx(path: Path) -> LungNet:
 
 
 def write_onnx(network: LungNet, path: Path) -> None:
-    """Write the network as ONNX: Conv, ConvTranspose, Relu, Add; fp32; batch and space dynamic."""
+    """Write the network as ONNX: Conv, ConvTranspose, Relu, Add, for a second view Mul, Clip, Concat; fp32; batch and space dynamic."""
     network = network.eval().float()
     graph = _Graph()
-    x = graph.block("stem", network.stem, "volume")
+    x = graph.block("stem", network.stem, graph.two_views("volume") if network.views == 2 else "volume")
     skips = []
     for level, (down, same) in enumerate(zip(network.down, network.same, strict=True)):
         skips.append(x)

@@ -1,6 +1,6 @@
 """What is painted into a sample before the scanner's effects: disease inside the lungs, gas and stool outside of them.
 
-May live here: painting in HU with numpy. Labels never change. May not: torch.
+May live here: painting in HU with numpy. Labels change by a mark at most, for what has no air in it. May not: torch.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ import numpy as np
 from scipy import ndimage
 
 
-def insert_disease(hu: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> None:
-    """Paint a mass or consolidation inside the lungs (label unchanged), in place."""
+def insert_disease(hu: np.ndarray, labels: np.ndarray, rng: np.random.Generator, *, mark: int = 0) -> None:
+    """Paint a mass or consolidation inside the lungs, in place; `mark` is added to the labels of what has no air."""
     inside = np.argwhere((labels == 1) | (labels == 2))
     if len(inside) < 3000:
         return
@@ -24,8 +24,10 @@ def insert_disease(hu: np.ndarray, labels: np.ndarray, rng: np.random.Generator)
         depth = radius - np.sqrt((z * stretch[0]) ** 2 + (y * stretch[1]) ** 2 + (x * stretch[2]) ** 2)
         depth = depth + ndimage.gaussian_filter(rng.standard_normal(depth.shape), 2.0) * radius * 2.0
         alpha = np.clip(depth / rng.uniform(0.8, 5.0) + 0.5, 0, 1) * ((labels[box] == 1) | (labels[box] == 2))
-        value = rng.normal(30, 25) if rng.random() < 0.7 else rng.uniform(-650, -250)
+        solid = rng.random() < 0.7
+        value = rng.normal(30, 25) if solid else rng.uniform(-650, -250)
         hu[box] += (alpha * (value - hu[box])).astype(np.float32)
+        labels[box][(alpha > 0.6) & solid] += mark
 
 
 def _under_lungs(lung: np.ndarray) -> np.ndarray:
@@ -63,8 +65,8 @@ def _direction(rng: np.random.Generator, weights: tuple[float, float, float]) ->
     return np.asarray(vector / np.linalg.norm(vector))
 
 
-def insert_lobe(hu: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> None:
-    """Consolidate one lung beyond an oblique plane, as pneumonia fills a lobe (label unchanged), in place."""
+def insert_lobe(hu: np.ndarray, labels: np.ndarray, rng: np.random.Generator, *, mark: int = 0) -> None:
+    """Consolidate one lung beyond an oblique plane, as pneumonia fills a lobe, in place; `mark` as for `insert_disease`."""
     lung = labels == int(rng.integers(1, 3))
     if lung.sum() < 4000:
         return
@@ -77,10 +79,12 @@ def insert_lobe(hu: np.ndarray, labels: np.ndarray, rng: np.random.Generator) ->
     rim = ndimage.binary_dilation(lung[box]) & (labels[box] == 0) & (hu[box] < -100)  # else a dark line tells the lung
     alpha = np.clip((along - edge) / rng.uniform(0.6, 4.0) + 0.5, 0, 1) * (lung[box] | rim)
     grain = smooth_noise(rng, lung[box].shape, 0.9)
-    value = rng.normal(30, 25) + 8.0 * grain if rng.random() < 0.7 else rng.uniform(-650, -200) + 60.0 * grain
+    solid = rng.random() < 0.7
+    value = rng.normal(30, 25) + 8.0 * grain if solid else rng.uniform(-650, -200) + 60.0 * grain
     if rng.random() < 0.6:  # air bronchograms
         value = np.where(grain > rng.uniform(1.6, 2.6), -850.0, value)
     hu[box] += (alpha * (value - hu[box])).astype(np.float32)
+    labels[box][(alpha > 0.6) & lung[box] & solid] += mark
 
 
 def insert_diffuse(hu: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> None:

@@ -1,6 +1,6 @@
 """Draw the worst phantoms for the model card: truth above, network below.
 
-May live here: one picture. `python models/ct-lung/train/pictures.py CACHE SEED [SEED:colon] [SEED:lobe] ...`
+May live here: one picture. `python models/ct-lung/train/pictures.py CACHE SEED [SEED:colon|lobe|filled|wet] [CHESTS:lung2] ...`
 """
 
 from __future__ import annotations
@@ -9,10 +9,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from evaluate import PACKAGE, Model, painted
+from chests import read_chest
+from evaluate import PACKAGE, Model, cloud, painted
 from paint import insert_colon, insert_lobe
 from PIL import Image
-from samples import SPACING, phantom_sample
+from real import chest_labels
+from samples import SPACING, Sample, phantom_sample, resample, resample_labels
 
 COLOURS = {1: (230, 159, 0), 2: (0, 114, 178)}
 
@@ -32,15 +34,27 @@ def tile(hu: np.ndarray, labels: np.ndarray, size: tuple[int, int] = (260, 200))
     return np.asarray(Image.fromarray(overlay(hu, labels)).resize(size, Image.Resampling.BILINEAR))
 
 
+def drawn(text: str, cache: Path) -> Sample:
+    """What one word of the command line names."""
+    name, _, kind = text.partition(":")
+    if kind.startswith("lung"):
+        scan, tumour = read_chest(Path(name), f"pyradiomics_{kind}")
+        labels = chest_labels(scan, tumour)
+        labels[labels == 255] = 0
+        hu = np.rint(resample(scan.hu, scan.spacing)).astype(np.int16)
+        return Sample(name=kind, hu=hu, labels=resample_labels(labels, scan.spacing))
+    seed, paints = int(name), {"colon": insert_colon, "lobe": insert_lobe}
+    if kind in ("filled", "wet"):
+        return cloud(seed, cache, filled=float(kind == "filled"), wet=float(kind == "wet"))
+    sample = phantom_sample(seed, cache)
+    return painted(sample, seed, paints[kind]) if kind else sample
+
+
 def main() -> None:
     """Write pictures/failures.png beside the model card."""
-    cache, paints = Path(sys.argv[1]), {"colon": insert_colon, "lobe": insert_lobe}
     model, columns = Model(PACKAGE / "model.onnx"), []
     for text in sys.argv[2:]:
-        seed, _, kind = text.partition(":")
-        sample = phantom_sample(int(seed), cache)
-        if kind:
-            sample = painted(sample, int(seed), paints[kind])
+        sample = drawn(text, Path(sys.argv[1]))
         found = model.segment(sample.hu, (SPACING, SPACING, SPACING))
         wrong = (found != sample.labels).sum(axis=(1, 2))
         z, y = int(wrong.argmax()), int((found != sample.labels).sum(axis=(0, 2)).argmax())

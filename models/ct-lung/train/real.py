@@ -5,15 +5,20 @@ May live here: the table of sets, their pseudo-labels, contours of the left-out 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 import pydicom
+from chests import LEARNED, fetch, read_chest
 from contours import lung_contours
+from plan import Plan
 from pseudo import IGNORED, pseudo_labels
 from samples import Sample, resample, resample_labels
 from scans import Scan, read_scan
+from scipy import ndimage
 
 LEFT_OUT = "ct_thorax_siemens105_rtstruct"
 """The scan with human contours: figures are reported on it, the shipped weights never saw it."""
@@ -24,6 +29,9 @@ SETS: tuple[tuple[str, str, str, float], ...] = (
     ("sts025_ct_mr_pet_rtstruct", "CT/image", "none", 0.4),
 )
 """Folder, sub-folder of the images, kind of pseudo-label, relative frequency."""
+CHEST_WEIGHT = 6.0
+
+Weighed = list[tuple[float, Sample]]
 
 
 def _boxes(folder: Path, scan: Scan, labels: np.ndarray) -> None:
@@ -49,23 +57,53 @@ def _labels(kind: str, folder: Path, scan: Scan) -> np.ndarray:
     return labels
 
 
-def real_samples(data: Path, cache: Path, *, with_left_out: bool = False) -> list[tuple[float, Sample]]:
-    """Weight and sample of every real scan found under `data`; results are cached."""
-    found = []
-    sets = [*SETS, (LEFT_OUT, ".", "contours", 6.0)] if with_left_out else SETS
-    for name, inner, kind, weight in sets:
-        folder = data / name / inner
+def chest_labels(scan: Scan, tumour: np.ndarray) -> np.ndarray:
+    """Classical labels of a chest with a tumour that a human reader drew: it belongs to the lung around it."""
+    labels = pseudo_labels(scan.hu, scan.spacing)
+    if tumour.any():
+        around = labels[ndimage.binary_dilation(tumour, iterations=3) & ~tumour]
+        labels[tumour] = 1 if (around == 1).sum() > (around == 2).sum() else 2
+    return labels
+
+
+def _kept(path: Path, draw: Callable[[], tuple[Scan, np.ndarray]]) -> Sample:
+    """A scan and its labels at the network's spacing, from the cache or made and cached."""
+    if not path.exists():
+        scan, labels = draw()
+        small = np.rint(resample(scan.hu, scan.spacing)).astype(np.int16)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez_compressed(path, hu=small, labels=resample_labels(labels, scan.spacing))
+    with np.load(path) as kept:
+        return Sample(name=path.stem, hu=kept["hu"], labels=kept["labels"])
+
+
+def _read(folder: Path, name: str, kind: str) -> tuple[Scan, np.ndarray]:
+    scan = read_scan(folder, name=name)
+    return scan, lung_contours(folder, scan) if kind == "contours" else _labels(kind, folder, scan)
+
+
+def real_samples(plan: Plan) -> Weighed:
+    """Weight and sample of every real scan found under the plan's data; results are cached."""
+    found: Weighed = []
+    sets = [*SETS, (LEFT_OUT, ".", "contours", 6.0)] if plan.with_left_out else SETS
+    for name, inner, kind, weight in sets if plan.data else ():
+        folder = plan.data / name / inner
         if not folder.is_dir():
             print(f"real scan {name}: absent, left away")
             continue
-        path = cache / f"{name}.npz"
-        if not path.exists():
-            scan = read_scan(folder, name=name)
-            labels = lung_contours(folder, scan) if kind == "contours" else _labels(kind, folder, scan)
-            small = resample(scan.hu, scan.spacing)
-            cache.mkdir(parents=True, exist_ok=True)
-            np.savez_compressed(path, hu=np.rint(small).astype(np.int16), labels=resample_labels(labels, scan.spacing))
-        with np.load(path) as kept:
-            found.append((weight, Sample(name=name, hu=kept["hu"], labels=kept["labels"])))
+        found.append((weight, _kept(plan.cache / f"{name}.npz", partial(_read, folder, name, kind))))
         print(f"real scan {name}: ready", flush=True)
     return found
+
+
+def with_chest(plan: Plan, found: Weighed) -> Weighed:
+    """The same and one of the two fetched chests, where it can be had."""
+    path = plan.cache / f"{LEARNED}.npz"
+    if not path.exists() and not fetch(plan.chests):
+        return found
+
+    def draw() -> tuple[Scan, np.ndarray]:
+        scan, tumour = read_chest(plan.chests, LEARNED)
+        return scan, chest_labels(scan, tumour)
+
+    return [*found, (CHEST_WEIGHT, _kept(path, draw))]

@@ -15,7 +15,7 @@ from dicomnode.inference.package import Package
 
 FOLDER = Path(__file__).resolve().parents[3] / "models" / "ct-lung"
 #: What TensorRT's ONNX parser takes in 3D without doubt.
-OPERATORS = {"Add", "Concat", "Conv", "ConvTranspose", "Relu"}
+OPERATORS = {"Add", "Clip", "Concat", "Conv", "ConvTranspose", "Mul", "Relu"}
 SECTIONS = (
     "Intended use",
     "Training data",

@@ -50,6 +50,26 @@ def test_paint_changes_values_alone_and_repeats_itself(paint: ModuleType, phanto
         assert not changed[~lung].any()
 
 
+@pytest.mark.parametrize("kind", ["insert_disease", "insert_lobe"])
+def test_what_has_no_air_is_marked_and_else_painted_alike(paint: ModuleType, phantom: Phantom, kind: str) -> None:
+    marked = 0
+    for seed in range(10):
+        results = []
+        for mark in (0, 3):
+            hu, labels = phantom.hu.astype(np.float32), phantom.labels.copy()
+            getattr(paint, kind)(hu, labels, np.random.default_rng(seed), mark=mark)
+            results.append((hu, labels))
+        (plain, _), (hu, labels) = results
+        changed = labels != phantom.labels
+        assert np.array_equal(labels[changed], phantom.labels[changed] + 3)
+        assert (phantom.labels[changed] > 0).all()
+        assert np.median(hu[changed]) > -100 if changed.any() else True
+        if kind == "insert_lobe":
+            assert np.array_equal(plain, hu)
+        marked += int(changed.any())
+    assert marked >= 3
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_body_without_lungs_or_room_is_left_alone(paint: ModuleType, kind: str) -> None:
     hu, labels = np.full((24, 24, 24), -1000, np.float32), np.zeros((24, 24, 24), np.uint8)
