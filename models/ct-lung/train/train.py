@@ -146,7 +146,8 @@ def help_out(plan: Plan) -> None:
 def prepare(plan: Plan) -> None:
     """Draw what phantoms and bodies the cache lacks."""
     plan.out.mkdir(parents=True, exist_ok=True)
-    for name, count, draw in (("phantoms", plan.phantoms, phantom_sample), ("bodies", BODIES, body_sample)):
+    bodies = BODIES if plan.steps > plan.phases[0].steps else 0  # which the later phases alone draw
+    for name, count, draw in (("phantoms", plan.phantoms, phantom_sample), ("bodies", bodies, body_sample)):
         for seed in range(count):
             draw(seed, plan.cache)
             if seed % 20 == 19:
